@@ -1,0 +1,31 @@
+"""The machine: which cores serve for what, and how to describe it beside the figures."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.programs import AIOHTTP, HAPROXY, NGINX, WRK
+
+_MODEL = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
+
+
+def cores() -> tuple[int, int]:
+    """The core for the proxy, and that for the load and the upstream; the same one if there is no other."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[1 % len(usable)]
+
+
+def describe(peers: Iterable[str]) -> dict[str, str]:
+    """What a reader must know to judge the figures."""
+    model = _MODEL.search(Path("/proc/cpuinfo").read_text(errors="replace"))
+    conditions = {
+        "cpu": model[1] if model else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "wrk": WRK.version(),
+    }
+    versions = {program.name: program for program in (NGINX, HAPROXY, AIOHTTP)}
+    return conditions | {name: versions[name].version() for name in ("nginx", *peers) if name in versions}

@@ -1,0 +1,67 @@
+"""Which outside programs are installed, in which version, and which package brings those that are not."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+# Debian puts nginx and haproxy where only root's PATH looks.
+_SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program on the PATH; name is also that of its Debian package."""
+
+    name: str
+
+    @property
+    def path(self) -> str | None:
+        return shutil.which(self.name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SBIN)))
+
+    @property
+    def is_installed(self) -> bool:
+        return self.path is not None
+
+    @property
+    def remedy(self) -> str:
+        return f"{self.name} is not installed (Debian: apt-get install {self.name})"
+
+    def argv(self, *arguments: str) -> list[str]:
+        """A command line that starts it."""
+        return [self.path or self.name, *arguments]
+
+    def version(self) -> str:
+        """The version it tells with -v, or "?"."""
+        told = subprocess.run(self.argv("-v"), capture_output=True, text=True, timeout=10, check=False)
+        match = _VERSION.search(told.stdout + told.stderr)
+        return match[0] if match else "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A Python package; name is also that of its distribution."""
+
+    name: str
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.name) is not None
+
+    @property
+    def remedy(self) -> str:
+        return f"{self.name} is not installed (pip install {self.name})"
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.name)
+
+
+WRK = Program("wrk")
+NGINX = Program("nginx")
+HAPROXY = Program("haproxy")
+AIOHTTP = Library("aiohttp")

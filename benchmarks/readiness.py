@@ -1,0 +1,57 @@
+"""Does a server answer, and does it do the work that is asked of it?"""
+
+import http.client
+import socket
+import time
+
+from benchmarks.processes import Child, ChildFailed
+
+HOST = "127.0.0.1"
+START_TIMEOUT = 15.0  # seconds; a cold Python with TLS libraries takes two on a slow machine
+ANSWER_TIMEOUT = 10.0  # seconds for one whole answer, 64 MiB at most
+POLL = 0.05  # seconds
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_served(child: Child, port: int, path: str, body_bytes: int) -> None:
+    """Wait until a GET of path answers 200 with a body of the right length.
+
+    Asked before every measurement: a proxy that answers an error, or half of the body,
+    would look cheap.
+
+    Raises:
+        ChildFailed: the child ended, or has not answered so within START_TIMEOUT.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        seen = _look(port, path, body_bytes)
+        if not seen:
+            return
+        if child.has_ended():
+            raise ChildFailed(f"ended instead of serving; it said: {child.last_words()}")
+        if time.monotonic() > deadline:
+            raise ChildFailed(f"GET {path}: {seen} after {START_TIMEOUT:.0f} s; it said: {child.last_words()}")
+        time.sleep(POLL)
+
+
+def _look(port: int, path: str, body_bytes: int) -> str:
+    """What is wrong with the answer to a GET; "" if nothing is."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        length = len(response.read())
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer ({error})"
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        return f"status {response.status}"
+    return "" if length == body_bytes else f"a body of {length} bytes, not {body_bytes}"

@@ -1,0 +1,148 @@
+"""From samples to tables: medians, ratios, text, Markdown and JSON. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.loads import Results, Sample
+
+REFERENCE = "nginx"
+ABSENT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: the median of a peer's runs in one scenario.
+
+    Attributes:
+        cost: in the scenario's unit.
+        ratio: of the cost to nginx's in the same session; None if nginx did not run.
+        rate: pieces of work per second.
+        p50, p99: seconds, or None.
+        errors: of all runs together.
+    """
+
+    scenario: str
+    peer: str
+    cost: float
+    ratio: float | None
+    rate: float
+    p50: float | None
+    p99: float | None
+    errors: int
+
+
+def rows(scenario: str, samples: Mapping[str, Sequence[Sample]]) -> list[Row]:
+    """The lines of one scenario. A peer without samples has no line."""
+    reference = samples.get(REFERENCE)
+    base = median(sample.cost for sample in reference) if reference else None
+    return [_row(scenario, peer, runs, base) for peer, runs in samples.items() if runs]
+
+
+def _row(scenario: str, peer: str, runs: Sequence[Sample], base: float | None) -> Row:
+    cost = median(run.cost for run in runs)
+    return Row(
+        scenario=scenario,
+        peer=peer,
+        cost=cost,
+        ratio=cost / base if base else None,
+        rate=median(run.rate for run in runs),
+        p50=_median([run.p50 for run in runs]),
+        p99=_median([run.p99 for run in runs]),
+        errors=sum(run.errors for run in runs),
+    )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def number(value: float | None) -> str:
+    """Three digits or more, and thousands apart.
+
+    >>> number(1.234), number(14.32), number(20479.6), number(None)
+    ('1.23', '14.3', '20,480', '-')
+    """
+    if value is None:
+        return ABSENT
+    decimals = max(0, 3 - len(str(int(abs(value))))) if value else 0
+    return f"{value:,.{decimals}f}"
+
+
+_MILLISECOND = 1e-3
+
+
+def latency(seconds: float | None) -> str:
+    """Seconds in the unit that suits them.
+
+    >>> latency(0.00085), latency(0.00123), latency(2.1)
+    ('850 µs', '1.23 ms', '2.10 s')
+    """
+    if seconds is None:
+        return ABSENT
+    if seconds < _MILLISECOND:
+        return f"{number(seconds * 1e6)} µs"
+    return f"{number(seconds * 1e3)} ms" if seconds < 1 else f"{number(seconds)} s"
+
+
+def _heading(unit: str) -> list[str]:
+    return ["scenario", "proxy", unit, f"ratio to {REFERENCE}", "requests/s", "p50", "p99", "errors"]
+
+
+def _cells(row: Row) -> list[str]:
+    ratio = ABSENT if row.ratio is None else f"{row.ratio:.2f}"
+    errors = f"{row.errors:,}"
+    return [
+        row.scenario, row.peer, number(row.cost), ratio, number(row.rate), latency(row.p50), latency(row.p99), errors,
+    ]  # fmt: skip
+
+
+_NAMES = 2  # leading columns that hold names and are aligned to the left
+
+
+def text_table(unit: str, lines: Sequence[Row]) -> str:
+    """A table for a terminal, with a blank line between scenarios."""
+    table = [_heading(unit), *map(_cells, lines)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    out: list[str] = []
+    for index, cells in enumerate(table):
+        if index and cells[0] != table[index - 1][0]:
+            out.append("")
+        out.append("  ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))))
+    return "\n".join(out)
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column < _NAMES else cell.rjust(width)
+
+
+def markdown_table(unit: str, lines: Sequence[Row]) -> str:
+    """The README's table; the gateway's lines are bold."""
+    heading = _heading(unit)
+    rule = ["---" if column < _NAMES else "---:" for column in range(len(heading))]
+    table = [heading, rule]
+    for row in lines:
+        cells = _cells(row)
+        table.append([f"**{cell}**" for cell in cells] if row.peer == "gateway" else cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def as_json(units: Mapping[str, str], results: Results) -> dict[str, Any]:
+    """Medians and the runs behind them, for programs; latencies in seconds.
+
+    Args:
+        units: of the costs, by scenario.
+        results: the samples.
+    """
+    return {
+        scenario: {
+            "unit": units[scenario],
+            "peers": {
+                row.peer: asdict(row) | {"runs": [asdict(run) for run in samples[row.peer]]}
+                for row in rows(scenario, samples)
+            },
+        }
+        for scenario, samples in results.items()
+    }

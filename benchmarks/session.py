@@ -1,0 +1,97 @@
+"""One measuring session: every scenario on every peer, in interleaved rounds."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.loads import Results, Sample, Target
+from benchmarks.nginx import ACCESS_LOG
+from benchmarks.peers import PEERS, Place
+from benchmarks.processes import ChildFailed
+from benchmarks.readiness import free_port
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.upstream import upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    Attributes:
+        scenarios, peers: names, in the order of the tables.
+        rounds: runs of each pair.
+        seconds: of one run; None for the scenario's own.
+        proxy_core, load_core: numbers of cores.
+    """
+
+    scenarios: Sequence[str]
+    peers: Sequence[str]
+    rounds: int
+    seconds: int | None
+    proxy_core: int
+    load_core: int
+
+
+# Told after each run: round from 1, scenario, peer, and the sample or why there is none.
+Progress = Callable[[int, str, str, Sample | ChildFailed], None]
+
+
+def peers_of(scenario: str, peers: Sequence[str]) -> list[str]:
+    """Those that can serve a scenario, in the same order."""
+    return [name for name in peers if PEERS[name].keeps_log or not SCENARIOS[scenario].access_log]
+
+
+def measure(plan: Plan, progress: Progress) -> Results:
+    """Carry out a plan; the samples by scenario and peer.
+
+    Peers take turns within a round, so that what disturbs the machine for a while
+    disturbs all of them. A peer that fails in a scenario is not tried in it again.
+
+    Raises:
+        ChildFailed: the upstream does not serve.
+    """
+    results: Results = {name: {peer: [] for peer in peers_of(name, plan.peers)} for name in plan.scenarios}
+    pairs = [(scenario, peer) for scenario, peers in results.items() for peer in peers]
+    with _directory() as directory, upstream(directory, plan.load_core) as upstream_port:
+        for turn in range(1, plan.rounds + 1):
+            for scenario, peer in tuple(pairs):
+                try:
+                    sample = _run(plan, scenario, peer, upstream_port)
+                except ChildFailed as error:
+                    pairs.remove((scenario, peer))
+                    progress(turn, scenario, peer, error)
+                else:
+                    results[scenario][peer].append(sample)
+                    progress(turn, scenario, peer, sample)
+    return results
+
+
+def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
+    scenario = SCENARIOS[name]
+    with _directory() as directory:
+        place = Place(directory, plan.proxy_core, free_port(), upstream_port, scenario.access_log)
+        with PEERS[peer].start(place) as proxy:
+            target = Target(proxy, place.port, plan.load_core, directory)
+            scenario.load.check(target)
+            sample = scenario.load.run(target, plan.seconds or scenario.seconds)
+        if scenario.access_log:
+            _check_log(directory / ACCESS_LOG, sample)
+        return sample
+
+
+def _check_log(log: Path, sample: Sample) -> None:
+    """A log that is off, or loses lines, is cheap. The warm-up's lines are in it too, so all must be there."""
+    with log.open("rb") as file:
+        lines = sum(1 for _ in file)
+    if lines < sample.done:
+        raise ChildFailed(f"wrote {lines:,} access log lines for {sample.done:,} requests")
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory for one server's files, removed afterwards; readable by the user that nginx's workers become."""
+    with tempfile.TemporaryDirectory(prefix="gateway-benchmark-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory

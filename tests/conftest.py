@@ -1,0 +1,121 @@
+"""Fixtures: an event loop per test on both implementations, upstreams, and a gateway on a free port."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+from tornado.ioloop import IOLoop
+
+from tests.support.sockets import Client, Script, Upstream, echo
+from tornado_gateway.app import App
+from tornado_gateway.settings import Settings, load_settings
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.new_event_loop,
+}
+
+
+@pytest.fixture(params=LOOPS)
+def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
+    """pytest-tornado's fixture, without what Tornado 6.6 deprecates; a task that a test leaves behind fails it."""
+    asyncio_loop = LOOPS[request.param]()
+    problems: list[dict[str, Any]] = []
+    asyncio_loop.set_exception_handler(lambda _, context: problems.append(context))
+    loop = IOLoop(make_current=False, asyncio_loop=asyncio_loop)
+    asyncio.set_event_loop(asyncio_loop)
+    yield loop
+    asyncio_loop.run_until_complete(asyncio.sleep(0))
+    leaked = asyncio.all_tasks(asyncio_loop)
+    for task in leaked:
+        task.cancel()
+    if leaked:
+        asyncio_loop.run_until_complete(asyncio.gather(*leaked, return_exceptions=True))
+    asyncio_loop.run_until_complete(asyncio_loop.shutdown_default_executor())
+    asyncio.set_event_loop(None)
+    loop.close(all_fds=True)
+    assert not leaked, f"tasks left behind: {leaked}"
+    assert not problems, f"errors nobody handled: {problems}"
+
+
+@pytest.fixture
+def upstream(io_loop: IOLoop) -> Iterator[Callable[..., Upstream]]:
+    """Start scripted upstreams: `upstream(script)`; all are closed after the test."""
+    started: list[Upstream] = []
+
+    def start(script: Script = echo, **options: Any) -> Upstream:
+        started.append(Upstream(script, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        io_loop.asyncio_loop.run_until_complete(each.close())
+
+
+class Running:
+    """A gateway that listens."""
+
+    def __init__(self, app: App, port: int) -> None:
+        self.app, self.port = app, port
+        self.clients: list[Client] = []
+
+    async def client(self, **options: Any) -> Client:
+        self.clients.append(await Client.connect(self.port, **options))
+        return self.clients[-1]
+
+    @property
+    def inflight(self) -> int:
+        return sum(
+            endpoint.inflight for service in self.app.gateway.services.values() for endpoint in service.endpoints
+        )
+
+    @property
+    def errors(self) -> int:
+        return sum(
+            endpoint.errors_total for service in self.app.gateway.services.values() for endpoint in service.endpoints
+        )
+
+
+Serve = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+def serve(io_loop: IOLoop) -> Iterator[Serve]:
+    """Start gateways: `await serve({"svc": [url]}, HTTP_PROXY_TIMEOUT_MS="500")`.
+
+    After the test each must come to rest by itself: no lease, no connection and no task is left.
+    """
+    running: list[Running] = []
+
+    async def start(services: dict[str, Any], **variables: str) -> Running:
+        app = App(make_settings(services, **variables))
+        ((_, port),) = await app.start()
+        running.append(Running(app, port))
+        return running[-1]
+
+    yield start
+    for each in running:
+        io_loop.asyncio_loop.run_until_complete(_come_to_rest(each))
+
+
+async def _come_to_rest(running: Running) -> None:
+    for client in running.clients:
+        client.close()
+    app = running.app
+    for _ in range(2000):
+        if not app.server.connections and not app.gateway.client.active and not running.inflight:
+            break
+        await asyncio.sleep(0.001)
+    left = (len(app.server.connections), len(app.gateway.client.active), running.inflight)
+    app.close()
+    await asyncio.sleep(0.01)
+    assert left == (0, 0, 0), f"left behind: {left[0]} client connections, {left[1]} exchanges, {left[2]} leases"
+
+
+def make_settings(services: dict[str, Any], **variables: str) -> Settings:
+    """Settings for a test: quiet, on loopback, on any free port."""
+    quiet = {"HOST": "127.0.0.1", "PORT": "0", "ACCESS_LOG": "false", "LOG_LEVEL": "error"}
+    return load_settings(quiet | {"UPSTREAMS": json.dumps(services)} | variables)

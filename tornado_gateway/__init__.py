@@ -1,0 +1,3 @@
+"""A real-time API gateway: HTTP, Server-Sent Events and WebSockets through one entrance."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,218 @@
+"""The command line: read the environment, build, listen, and stop well.
+
+Exit codes: 0 stopped cleanly, 1 crashed or was cut short, 2 wrong usage, 3 could not
+start, 78 the configuration is wrong (EX_CONFIG of sysexits.h).
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import logging
+import os
+import platform
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+from decouple import RepositoryEnv
+from tornado.httpclient import AsyncHTTPClient
+
+from tornado_gateway import __version__
+from tornado_gateway.adapters import logs
+from tornado_gateway.app import App, is_text
+from tornado_gateway.demo import Demo, banner
+from tornado_gateway.settings import (
+    ConfigurationError,
+    Settings,
+    effective,
+    environment_help,
+    hints,
+    load_settings,
+)
+from tornado_gateway.wire.client import PooledHTTPClient
+
+STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78
+
+log = logging.getLogger("tornado_gateway")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the gateway, or what else the command line asks for; the exit code."""
+    asked = parse(arguments)
+    try:
+        environment = read_environment(asked, os.environ)
+    except OSError as error:
+        print(f"--env-file={asked.env_file}: {error.strerror or error}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    if asked.command == "healthcheck":
+        return healthcheck(environment)
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", "auto"))) as runner:
+        demo = Demo() if asked.demo else None
+        if demo:
+            environment["UPSTREAMS"] = json.dumps(runner.run(demo.start()))
+            environment.pop("UPSTREAMS_FILE", None)
+            environment.setdefault("HOST", "127.0.0.1")
+        try:
+            settings = load_settings(environment)
+        except ConfigurationError as error:
+            return report(error)
+        if asked.check or asked.print_config:
+            return show(settings, environment, print_config=asked.print_config)
+        return runner.run(serve(settings, environment, demo))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tornado_gateway",
+        description="A real-time API gateway: one entrance in front of a team's services.",
+        epilog=f"Variables of the environment, or of .env:\n\n{environment_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", nargs="?", choices=["run", "healthcheck"], default="run", help="default: run")
+    parser.add_argument("--host", help="instead of HOST")
+    parser.add_argument("--port", help="instead of PORT")
+    parser.add_argument("--env-file", metavar="FILE", help="read variables from FILE instead of ./.env")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--print-config", action="store_true", help="print the effective configuration and exit")
+    parser.add_argument("--demo", action="store_true", help="serve embedded upstreams with gentle traffic")
+    parser.add_argument("--version", action="version", version=f"tornado_gateway {__version__}")
+    return parser.parse_args(arguments)
+
+
+def read_environment(asked: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
+    """Command line over environment over .env file; empty values count as absent in each.
+
+    Raises:
+        OSError: the file named by --env-file cannot be read.
+    """
+    file = asked.env_file or (".env" if os.path.isfile(".env") else None)
+    layers: list[Mapping[str, str]] = [RepositoryEnv(file).data if file else {}, environ]
+    layers.append({"HOST": asked.host or "", "PORT": asked.port or ""})
+    return {name: value for layer in layers for name, value in layer.items() if value != ""}
+
+
+def report(error: ConfigurationError) -> int:
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    return BAD_CONFIGURATION
+
+
+def show(settings: Settings, environment: Mapping[str, str], *, print_config: bool) -> int:
+    for hint in hints(environment):
+        print(f"warning: {hint}", file=sys.stderr)
+    if print_config:
+        for name, value in effective(environment):
+            print(f"{name}={value}")
+    else:
+        print("configuration ok")
+    return STOPPED
+
+
+def healthcheck(environment: Mapping[str, str]) -> int:
+    """Ask the gateway that runs on this machine whether it is ready; for Docker's HEALTHCHECK."""
+    host = environment.get("HOST", "0.0.0.0")  # noqa: S104  # what was bound, not what to bind
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    try:
+        connection = http.client.HTTPConnection(address, int(environment.get("PORT", "8080")), timeout=2)
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+        connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"not healthy: {error}", file=sys.stderr)
+        return CRASHED
+    print("healthy" if status == 200 else f"not healthy: status {status}")
+    return STOPPED if status == 200 else CRASHED
+
+
+def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed, unless EVENT_LOOP says otherwise; a wrong choice is load_settings()' to report."""
+    if choice == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def raise_descriptor_limit() -> None:
+    """Use all the file descriptors the system allows, as nginx and Go programs do: each stream takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return  # macOS caps the soft limit below an unlimited hard one
+
+
+async def serve(settings: Settings, environment: Mapping[str, str], demo: Demo | None) -> int:
+    """Listen until a signal, then drain."""
+    logs.configure(settings.log_level, text=is_text(settings))
+    for hint in hints(environment):
+        log.warning(hint)
+    AsyncHTTPClient.configure(PooledHTTPClient)
+    app = App(settings)
+    signals = Signals(asyncio.get_running_loop())
+    try:
+        try:
+            addresses = await app.start()
+        except OSError as error:
+            print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", file=sys.stderr)
+            return CANNOT_START
+        announce(settings, addresses)
+        if demo:
+            url = f"http://{addresses[0][0]}:{addresses[0][1]}"
+            print(banner(url), flush=True)
+            demo.start_traffic(url)
+        await signals.first.wait()
+        if demo:
+            await demo.stop()
+        return await stop(app, signals)
+    finally:
+        app.close()
+
+
+class Signals:
+    """SIGTERM and SIGINT: the first asks for a drain, the second ends it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received)
+
+    def _received(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+async def stop(app: App, signals: Signals) -> int:
+    """Drain, unless a second signal or the timeout comes first."""
+    log.info("stopping: %d connections are open", len(app.server.connections))
+    draining, interrupted = asyncio.ensure_future(app.drain()), asyncio.ensure_future(signals.second.wait())
+    await asyncio.wait([draining, interrupted], return_when=asyncio.FIRST_COMPLETED)
+    clean = draining.done() and draining.result()
+    for task in (draining, interrupted):
+        task.cancel()
+    if not clean:
+        log.warning("stopped with %d connections cut off", len(app.server.connections))
+    return STOPPED if clean else CRASHED
+
+
+def announce(settings: Settings, addresses: list[tuple[str, int]]) -> None:
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    services = ", ".join(f"{service.name} ({len(service.endpoints)})" for service in settings.services)
+    log.info(
+        "tornado_gateway %s on Python %s, %s, pid %d: listening on %s for %s",
+        __version__,
+        platform.python_version(),
+        loop,
+        os.getpid(),
+        ", ".join(f"{host}:{port}" for host, port in addresses),
+        services,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The composition root: from settings to a gateway that can listen."""
+
+import asyncio
+import resource
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+
+from tornado.web import Application, RequestHandler
+
+from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.base import Refuser, log_request
+from tornado_gateway.handlers.http_proxy import HttpProxyHandler
+from tornado_gateway.handlers.ops import HealthHandler, NotFoundHandler, ReadyHandler
+from tornado_gateway.handlers.router import Router
+from tornado_gateway.heartbeat import Heartbeat
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.endpoint import Endpoint, Service
+from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.settings import ServiceSettings, Settings
+from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
+from tornado_gateway.wire.connect import ConnectConfig
+from tornado_gateway.wire.pool import PoolConfig
+from tornado_gateway.wire.server import HTTPServer, ServerConfig
+
+# File descriptors kept for listeners, logs, name look-ups and the interpreter.
+RESERVED_DESCRIPTORS = 128
+
+_LEVELS_WITH_ACCESS = ("info", "debug", "trace")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the routing table."""
+
+    methods: str
+    path: str
+    handler: type[RequestHandler]
+
+
+ROUTES = (
+    Route("ANY", "/api/<service>/*", HttpProxyHandler),
+    Route("GET", "/healthz", HealthHandler),
+    Route("GET", "/readyz", ReadyHandler),
+)
+
+
+class App:
+    """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop.
+
+    Raises:
+        OSError: UPSTREAM_TLS_CA_FILE cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.gateway = make_gateway(settings)
+        self.server = HTTPServer(
+            Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
+        )
+        self.heartbeat = Heartbeat(self.server, self.gateway.client, shortest_timeout(settings))
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Listen; the addresses that were bound.
+
+        Raises:
+            OSError: HOST and PORT cannot be bound.
+        """
+        addresses = await self.server.listen(self.settings.host, self.settings.port)
+        self.heartbeat.start()
+        return addresses
+
+    async def drain(self) -> bool:
+        """Refuse new work and finish what is in flight; whether all of it finished in SHUTDOWN_TIMEOUT_MS."""
+        self.gateway.lifecycle.draining = True
+        await asyncio.sleep(self.settings.shutdown_delay)
+        self.server.drain()
+        try:
+            async with asyncio.timeout(self.settings.shutdown_timeout):
+                await self.server.closed()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End everything at once."""
+        self.heartbeat.stop()
+        self.server.drain()
+        self.server.abort()
+        self.gateway.client.close()
+        if self.gateway.access_log:
+            self.gateway.access_log.close()
+
+
+def make_gateway(settings: Settings) -> Gateway:
+    pseudonym = settings.via_name or f"gateway-{secrets.token_hex(4)}"
+    return Gateway(
+        services={service.name.encode("ascii"): make_service(service) for service in settings.services},
+        client=PooledHTTPClient(force_instance=True, config=client_config(settings)),
+        forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
+        access_log=make_access_log(settings),
+        now=time.monotonic,  # uvloop's own time() stands still within a turn and counts whole milliseconds
+    )
+
+
+def make_service(service: ServiceSettings) -> Service:
+    endpoints = [Endpoint(endpoint.url, endpoint.weight) for endpoint in service.endpoints]
+    return Service(service.name, endpoints, BALANCERS[service.balancer]())
+
+
+def make_application(gateway: Gateway) -> Application:
+    """The routes that are not proxied: ordinary Tornado."""
+    routes = [(route.path, route.handler) for route in ROUTES if "<" not in route.path]
+    return Application(
+        list(routes),
+        gateway=gateway,
+        default_handler_class=NotFoundHandler,
+        log_function=log_request,
+        serve_traceback=False,
+        cross_origin_protection=False,
+    )
+
+
+def make_access_log(settings: Settings) -> AccessLog | None:
+    if not settings.access_log or settings.log_level not in _LEVELS_WITH_ACCESS:
+        return None
+    return AccessLog(sys.stdout.buffer, text_line if is_text(settings) else json_line)
+
+
+def is_text(settings: Settings) -> bool:
+    """Whether logs are for a person: LOG_FORMAT, or whether stdout is a terminal."""
+    return settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
+
+
+def server_config(settings: Settings) -> ServerConfig:
+    return ServerConfig(
+        header_timeout=settings.header_timeout,
+        keepalive_timeout=settings.keepalive_timeout,
+        client_idle_timeout=settings.client_idle_timeout,
+        max_body_bytes=settings.max_body_bytes,
+        max_connections=settings.max_connections or connections_by_descriptors(),
+        half_close_aborts=settings.half_close == "abort",
+    )
+
+
+def client_config(settings: Settings) -> ClientConfig:
+    return ClientConfig(
+        timeout=settings.http_proxy_timeout,
+        connect=ConnectConfig(
+            timeout=settings.upstream_connect_timeout,
+            dns_ttl=settings.dns_ttl,
+            tls_verify=settings.upstream_tls_verify,
+            tls_ca_file=settings.upstream_tls_ca_file,
+        ),
+        pool=PoolConfig(max_idle=settings.upstream_max_idle, idle_timeout=settings.upstream_idle_timeout),
+    )
+
+
+def shortest_timeout(settings: Settings) -> float:
+    return min(
+        settings.header_timeout,
+        settings.keepalive_timeout,
+        settings.client_idle_timeout,
+        settings.http_proxy_timeout,
+        settings.upstream_idle_timeout,
+    )
+
+
+def connections_by_descriptors() -> int:
+    """How many clients can each have an upstream connection with the descriptors this process may open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (limit - RESERVED_DESCRIPTORS) // 2)

@@ -1,0 +1,205 @@
+"""Every failure that a client can be told about, as a tree.
+
+GatewayError
+├── BadRequest                400  the request's own bytes are wrong
+│   ├── ContentTooLarge       413
+│   ├── TargetTooLong         414
+│   ├── HeadTooLarge          431
+│   ├── ExpectationFailed     417
+│   ├── RequestTimeout        408  the client was too slow
+│   └── VersionNotSupported   505
+├── LoopDetected              508
+├── NotFound                  404
+│   └── UnknownService        404
+├── MethodNotAllowed          405
+├── Overloaded                503  this gateway protects itself
+├── ClientGone                499  never sent; the client has left
+└── UpstreamError             502  the endpoint is at fault
+    ├── ConnectFailed         502  no connection: nothing was sent
+    │   ├── NameNotResolved   502
+    │   └── TLSFailed         502
+    ├── UpstreamReset         502  the connection ended before the response was complete
+    ├── UpstreamInvalid       502  what came is not HTTP
+    └── UpstreamTimeout       504
+        ├── ConnectTimeout    504  no connection: nothing was sent
+        ├── HeadTimeout       504
+        └── IdleTimeout       504  the head came, then nothing more
+
+Each class carries what the rest of the gateway needs to know about it:
+
+status    the HTTP status of the answer.
+ws_close  the WebSocket close code (RFC 6455 §7.4) once a connection is upgraded.
+code      the stable "error" member of the JSON body; for programs.
+reason    the access log's word for the cause; finer than code, also stable.
+proxy     the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
+"""
+
+import math
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """A failure with an answer. The message is shown to the client: no addresses, no secrets.
+
+    Args:
+        message: one clause in plain words.
+        fields: header fields that belong to the answer.
+    """
+
+    status: ClassVar[int] = 500
+    ws_close: ClassVar[int] = 1011
+    code: ClassVar[str] = "internal_error"
+    reason: ClassVar[str] = "internal_error"
+    proxy: ClassVar[str | None] = "proxy_internal_error"
+
+    def __init__(self, message: str = "", fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message or (type(self).__doc__ or "").partition("\n")[0]
+        self.fields = fields
+
+
+class BadRequest(GatewayError):
+    """The request is malformed."""
+
+    status, ws_close, code, reason, proxy = 400, 1002, "bad_request", "bad_request", "http_request_error"
+
+
+class ContentTooLarge(BadRequest):
+    """The request's body is larger than this gateway accepts."""
+
+    status, ws_close, code, reason = 413, 1009, "content_too_large", "content_too_large"
+
+
+class TargetTooLong(BadRequest):
+    """The request target is longer than this gateway accepts."""
+
+    status, code, reason = 414, "target_too_long", "target_too_long"
+
+
+class HeadTooLarge(BadRequest):
+    """The request's header section is larger than this gateway accepts."""
+
+    status, code, reason = 431, "head_too_large", "head_too_large"
+
+
+class ExpectationFailed(BadRequest):
+    """The only expectation this gateway can meet is 100-continue."""
+
+    status, code, reason = 417, "expectation_failed", "expectation_failed"
+
+
+class RequestTimeout(BadRequest):
+    """The request did not arrive in time."""
+
+    status, ws_close, code, reason = 408, 1008, "request_timeout", "request_timeout"
+
+
+class VersionNotSupported(BadRequest):
+    """This gateway speaks HTTP/1.1 and HTTP/1.0."""
+
+    status, code, reason = 505, "version_not_supported", "version_not_supported"
+
+
+class LoopDetected(GatewayError):
+    """The request has already passed through this gateway."""
+
+    status, ws_close, code, reason, proxy = 508, 1011, "loop_detected", "loop_detected", "proxy_loop_detected"
+
+
+class NotFound(GatewayError):
+    """Nothing is served at this path."""
+
+    status, ws_close, code, reason, proxy = 404, 1008, "not_found", "not_found", "destination_not_found"
+
+
+class UnknownService(NotFound):
+    """No service has this name."""
+
+    code, reason = "unknown_service", "unknown_service"
+
+
+class MethodNotAllowed(GatewayError):
+    """This method is not served here."""
+
+    status, ws_close, code, reason, proxy = 405, 1008, "method_not_allowed", "method_not_allowed", "http_request_denied"
+
+
+class Overloaded(GatewayError):
+    """The gateway is at its limit.
+
+    Args:
+        retry_after: seconds until another try makes sense; rounded up, because
+            Retry-After carries whole seconds (RFC 9110 §10.2.3).
+    """
+
+    status, ws_close, code, reason, proxy = 503, 1013, "overloaded", "overloaded", "connection_limit_reached"
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        seconds = str(max(1, math.ceil(retry_after))).encode("ascii")
+        super().__init__(message, ((b"Retry-After", seconds),))
+
+
+class ClientGone(GatewayError):
+    """The client left before the answer was complete. Logged, never sent."""
+
+    status, ws_close, code, reason, proxy = 499, 1001, "client_gone", "client_gone", None
+
+
+class UpstreamError(GatewayError):
+    """The service could not answer."""
+
+    status, ws_close, code, reason, proxy = 502, 1014, "upstream_unavailable", "upstream_error", "destination_unavailable"
+
+
+class ConnectFailed(UpstreamError):
+    """No connection to the service could be made."""
+
+    reason, proxy = "connect_failed", "connection_refused"
+
+
+class NameNotResolved(ConnectFailed):
+    """The service's host name has no address."""
+
+    reason, proxy = "name_not_resolved", "dns_error"
+
+
+class TLSFailed(ConnectFailed):
+    """No trusted TLS connection to the service could be made."""
+
+    reason, proxy = "tls_failed", "tls_protocol_error"
+
+
+class UpstreamReset(UpstreamError):
+    """The service ended the connection before its response was complete."""
+
+    reason, proxy = "upstream_reset", "connection_terminated"
+
+
+class UpstreamInvalid(UpstreamError):
+    """The service's response is not valid HTTP."""
+
+    reason, proxy = "upstream_invalid", "http_protocol_error"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The service did not answer in time."""
+
+    status, code, reason, proxy = 504, "upstream_timeout", "upstream_timeout", "connection_timeout"
+
+
+class ConnectTimeout(UpstreamTimeout):
+    """No connection to the service was made in time."""
+
+    reason = "connect_timeout"
+
+
+class HeadTimeout(UpstreamTimeout):
+    """The service did not begin its response in time."""
+
+    reason, proxy = "response_header_timeout", "http_response_timeout"
+
+
+class IdleTimeout(UpstreamTimeout):
+    """The service fell silent in the middle of its response."""
+
+    reason, proxy = "upstream_idle_timeout", "http_response_timeout"

@@ -1,0 +1,161 @@
+"""What every request has in common: an id, admission, an answer when something fails, a line in the log.
+
+Admission goes in this order, each step above what costs more:
+
+    request id       so that every refusal below can be found again
+    (shed)           later: refuse early when the gateway itself is in trouble
+    (rate limit)     later: by client, before any work on its behalf
+    (authenticate)   later
+"""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, HTTPError, RequestHandler
+
+from tornado_gateway.adapters.access_log import AccessRecord
+from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.policy.headers import request_id
+from tornado_gateway.wire.server import ServerExchange
+
+PROBLEM = b"application/problem+json"
+
+
+def problem(error: GatewayError, request_id: bytes) -> bytes:
+    """The body of an answer the gateway makes itself: RFC 9457, and the members `error` and `message`."""
+    said = {
+        "type": f"urn:tornado-gateway:error:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.message,
+        "instance": f"urn:tornado-gateway:request:{request_id.decode('ascii')}",
+        "error": error.code,
+        "message": error.message,
+        "requestId": request_id.decode("ascii"),
+    }
+    return json.dumps(said).encode("ascii") + b"\n"
+
+
+def answer(exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes) -> None:
+    """Send an error to the client, whole."""
+    body = problem(error, request_id)
+    lines = [
+        b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n"
+        % (PROBLEM, len(body), request_id)
+    ]
+    lines += [b"%b: %b\r\n" % field for field in error.fields]
+    if error.proxy:
+        lines.append(b"Proxy-Status: %b; error=%b\r\n" % (pseudonym, error.proxy.encode("ascii")))
+    exchange.start_response(error.status, b"", b"".join(lines), length=len(body), dated=False)
+    if exchange.head.method != b"HEAD":
+        exchange.write(body)
+    exchange.finish()
+
+
+class Refuser:
+    """Answers requests that never reach a handler: malformed, too large, too late, too many."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __call__(self, exchange: ServerExchange, error: GatewayError) -> None:
+        gateway, head = self._gateway, exchange.head
+        id_ = request_id(head.named, gateway.new_request_id)
+        answer(exchange, error, id_, gateway.forwarding.pseudonym)
+        if gateway.access_log:
+            gateway.access_log.add(
+                AccessRecord(
+                    request_id=id_.decode("ascii"),
+                    method=head.method.decode("ascii"),
+                    path=head.target.partition(b"?")[0].decode("latin-1"),
+                    service="",
+                    endpoint="",
+                    status=error.status,
+                    reason=error.reason,
+                    attempts=0,
+                    bytes_in=0,
+                    bytes_out=exchange.body_bytes,
+                    head_seconds=None,
+                    seconds=0.0,
+                    client=exchange.connection.remote_ip,
+                )
+            )
+
+
+class GatewayHandler(RequestHandler):
+    """A Tornado handler of the gateway's own pages: its answers carry the request's id, its errors are problems."""
+
+    gateway: Gateway
+    request_id: bytes
+
+    def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
+        self.gateway = application.settings["gateway"]
+        named = request.connection.head.named  # type: ignore[union-attr]
+        self.request_id = request_id(named, self.gateway.new_request_id)
+        self.reason = ""
+        super().__init__(application, request, **kwargs)
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("x-request-id", self.request_id.decode("ascii"))
+        self.set_header("Cache-Control", "no-store")
+
+    def check_etag_header(self) -> bool:
+        return False
+
+    def compute_etag(self) -> None:
+        return None
+
+    def send_json(self, said: object, status: int = 200) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(said) + "\n")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        cause = kwargs.get("exc_info", (None, None, None))[1]
+        error = cause if isinstance(cause, GatewayError) else _error_for(status_code, cause)
+        self.reason = error.reason
+        self.set_status(error.status)
+        self.set_header("Content-Type", PROBLEM.decode("ascii"))
+        for name, value in error.fields:
+            self.set_header(name.decode("ascii"), value)
+        self.finish(problem(error, self.request_id))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, GatewayError | HTTPError):
+            super().log_exception(typ, value, tb)
+
+
+def _error_for(status: int, cause: object) -> GatewayError:
+    if status == NotFound.status:
+        return NotFound()
+    if status == MethodNotAllowed.status:
+        return MethodNotAllowed()
+    return GatewayError()
+
+
+def log_request(handler: RequestHandler) -> None:
+    """Tornado's log_function: a line for a request that a Tornado handler has answered."""
+    if not isinstance(handler, GatewayHandler) or handler.gateway.access_log is None:
+        return
+    request = handler.request
+    handler.gateway.access_log.add(
+        AccessRecord(
+            request_id=handler.request_id.decode("ascii"),
+            method=request.method or "",
+            path=request.path,
+            service="",
+            endpoint="",
+            status=handler.get_status(),
+            reason=handler.reason,
+            attempts=0,
+            bytes_in=len(request.body),
+            bytes_out=request.connection.body_bytes,  # type: ignore[union-attr]
+            head_seconds=None,
+            seconds=request.request_time(),
+            client=request.remote_ip or "",
+        )
+    )

@@ -1,0 +1,312 @@
+"""Which header fields are read, dropped, passed on and added, in both directions.
+
+The fields of a message are sorted once, by a FieldTable, into what the gateway reads
+and what passes untouched; order, case and
+repeats of what passes are kept. The rest of the module writes the lines that are
+the gateway's own.
+
+Who may be believed: the address, scheme and host a client claims in X-Forwarded-* or
+Forwarded count only when the peer is one of the trusted proxies. From anybody
+else they are removed before ours are added (Traefik CVE-2024-45410, Fastify CVE-2026-3635).
+
+Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1, RFC 7239 §8.
+"""
+
+import functools
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tornado_gateway.errors import LoopDetected
+
+Field = tuple[bytes, bytes]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Named = Mapping[bytes, Sequence[bytes]]
+
+# Connection options that say something about the connection and name no field to drop.
+_CONNECTION_WORDS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
+
+_UNDERSCORE_IN_NAME = re.compile(rb"\n[^:\n_]*_")
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_FORWARDED_PROTO = re.compile(rb"https?", re.IGNORECASE)
+_FORWARDED_HOST = re.compile(rb"[A-Za-z0-9\-._~:\[\]]{1,255}")
+_FORWARDED_PORT = re.compile(rb"[0-9]{1,5}")
+
+
+class FieldTable:
+    """The fields of one direction that mean something to the gateway.
+
+    Args:
+        read: names, in lower case, of fields that are read and passed on where they stand.
+        taken: names of fields that are read and not passed on: they belong to one hop, or the
+            gateway writes its own.
+        protected: names of fields that just pass, but must not be imitated.
+    """
+
+    def __init__(self, *, read: Collection[bytes], taken: Collection[bytes], protected: Collection[bytes] = ()) -> None:
+        self._taken = frozenset(taken)
+        self.names = self._taken.union(read, protected)
+        sought = b"|".join(map(re.escape, sorted(self._taken.union(read))))
+        # "\n" first: the search then leaps from line to line instead of trying every byte.
+        self._line = re.compile(rb"\n(%b):([^\n]*)\r(?=\n)" % sought)
+
+    def interpret(self, block: bytes) -> tuple[dict[bytes, list[bytes]], bytes]:
+        """Sort field lines into those the gateway reads, by lower-case name, and those that pass.
+
+        What passes is cut out of the block, not made anew: it leaves as it came. One search for the
+        table's names costs half of what looking at each line does (measured: 2 µs for 9 lines).
+
+        Args:
+            block: valid field lines, each with its CRLF, behind the LF of the line before.
+
+        Returns:
+            The values of the fields that are read, and the lines that pass, each with its CRLF.
+
+        >>> REQUEST_FIELDS.interpret(b"\\nHost: a\\r\\nETag: 1\\r\\nCookie: b\\r\\nX_Request_Id: c\\r\\n")
+        ({b'host': [b'a']}, b'ETag: 1\\r\\nCookie: b\\r\\n')
+        """
+        named: dict[bytes, list[bytes]] = {}
+        parts, at = [], 1
+        lower = block.lower()
+        for line in self._line.finditer(lower):
+            name = line[1]
+            start, end = line.span(2)
+            value = block[start:end].strip(b" \t")
+            if name in named:
+                named[name].append(value)
+            else:
+                named[name] = [value]
+            if name in self._taken:
+                parts.append(block[at : line.start() + 1])
+                at = end + 2
+        parts.append(block[at:])
+        passing = b"".join(parts)
+        if b"_" in lower and _UNDERSCORE_IN_NAME.search(lower):
+            passing = _keep(passing, self._is_no_alias)
+        return named, passing
+
+    def _is_no_alias(self, name: bytes) -> bool:
+        """Whether a CGI server can tell a name from those in the table: it makes X_Request_Id and
+        X-Request-Id the same variable (Traefik GHSA-5m6w-wvh7-57vm)."""
+        return b"_" not in name or name.replace(b"_", b"-") not in self.names
+
+
+REQUEST_FIELDS = FieldTable(
+    read=(b"content-length",),
+    taken=(
+        b"connection", b"expect", b"forwarded", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
+        b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via",
+        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip",
+        b"x-request-id",
+    ),
+    protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
+)  # fmt: skip
+
+RESPONSE_FIELDS = FieldTable(
+    read=(b"content-length", b"date"),
+    taken=(
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"trailer", b"transfer-encoding",
+        b"upgrade", b"via", b"x-request-id",
+    ),
+)  # fmt: skip
+
+
+# Trailers that would change framing, routing or trust if anybody merged them (RFC 9110 §6.5.1).
+_NOT_IN_TRAILERS = REQUEST_FIELDS.names | RESPONSE_FIELDS.names | {b"set-cookie", b"content-encoding"}
+
+
+def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
+    """The lines whose names, in lower case, are kept."""
+    return b"".join(
+        [line for line in lines.splitlines(keepends=True) if is_kept(line.partition(b":")[0].lower())]
+    )
+
+
+def options(named: Named) -> frozenset[bytes]:
+    """The options of the Connection field, in lower case (RFC 9110 §7.6.1)."""
+    values = named.get(b"connection")
+    return _split_options(b",".join(values)) if values else frozenset()
+
+
+@functools.lru_cache(maxsize=256)
+def _split_options(value: bytes) -> frozenset[bytes]:
+    return frozenset(option.strip() for option in value.lower().split(b","))
+
+
+def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
+    """Drop the fields that Connection nominates, but not those that frame the message (RFC 9110 §7.6.1).
+
+    >>> without_nominated(b"X-Hop: 1\\r\\nContent-Length: 2\\r\\n", {b"x-hop", b"content-length"})
+    b'Content-Length: 2\\r\\n'
+    """
+    nominated = set(connection) - _CONNECTION_WORDS - {b"content-length"}
+    return without(passing, nominated) if nominated else passing
+
+
+def without(passing: bytes, names: Collection[bytes]) -> bytes:
+    """The lines whose names, in lower case, are not among these."""
+    return _keep(passing, lambda name: name not in names)
+
+
+def pairs(lines: bytes) -> list[Field]:
+    """Field lines, each with its CRLF, as pairs of name and value."""
+    split = [line.partition(b":") for line in lines.split(b"\r\n")[:-1]]
+    return [(name, value.strip(b" \t")) for name, _, value in split]
+
+
+def serialize(fields: Iterable[Field]) -> bytes:
+    """Field lines, each with its CRLF."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def request_id(named: Named, generate: Callable[[], bytes]) -> bytes:
+    """The client's x-request-id if there is one of 1 to 128 visible ASCII characters, else a new one.
+
+    >>> request_id({b"x-request-id": [b"abc"]}, lambda: b"new"), request_id({b"x-request-id": [b"a b"]}, lambda: b"new")
+    (b'abc', b'new')
+    """
+    given = named.get(b"x-request-id", ())
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0]
+    return generate()
+
+
+def trailer_lines(trailers: Sequence[Field]) -> bytes:
+    """The trailers that may be passed on, as lines."""
+    return serialize([field for field in trailers if field[0].lower() not in _NOT_IN_TRAILERS])
+
+
+def accepts_trailers(named: Named) -> bool:
+    """Whether the sender of a request asked for trailers (RFC 9110 §10.1.4)."""
+    if b"te" not in named:
+        return False
+    return any(part.strip().lower() == b"trailers" for value in named[b"te"] for part in value.split(b","))
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingConfig:
+    """
+    Attributes:
+        pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that carries it already is a loop.
+        preserve_host: whether upstreams see the client's Host instead of their own.
+        trusted: networks of the proxies in front of the gateway whose claims are believed.
+    """
+
+    pseudonym: bytes
+    preserve_host: bool = False
+    trusted: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origination:
+    """Where a request comes from, as far as it can be believed.
+
+    Attributes:
+        client: address of the first hop that is not a trusted proxy.
+        forwarded_for: the X-Forwarded-For value to send.
+    """
+
+    client: bytes
+    forwarded_for: bytes
+    proto: bytes
+    host: bytes
+    port: bytes
+
+    @functools.cached_property
+    def lines(self) -> bytes:
+        """The X-Forwarded-* fields that tell an upstream."""
+        return (
+            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
+            % (self.forwarded_for, self.proto, self.host, self.port)
+        )
+
+
+def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
+    """Decide who the client is, and how it reached us.
+
+    Args:
+        peer: address of the socket's other end; b"" on a unix socket.
+        proto: b"http" or b"https", of the connection itself.
+        host: the request's authority.
+        trusted: see ForwardingConfig.
+    """
+    if not trusted or not _is_trusted(peer, trusted):
+        return _direct(peer, proto, host)
+    chain = [hop.strip() for value in named.get(b"x-forwarded-for", ()) for hop in value.split(b",")]
+    client = peer
+    believed: list[bytes] = []
+    for hop in reversed(chain):
+        if not _is_trusted(client, trusted) or _address(hop) is None:
+            break  # what stands further left was written by somebody who is not trusted
+        client = hop
+        believed.insert(0, hop)
+    proto = _claim(named, b"x-forwarded-proto", _FORWARDED_PROTO) or proto
+    host = _claim(named, b"x-forwarded-host", _FORWARDED_HOST) or host
+    port = _claim(named, b"x-forwarded-port", _FORWARDED_PORT) or _port(host, proto)
+    return Origination(client, b", ".join([*believed, peer]), proto, host, port)
+
+
+@functools.lru_cache(maxsize=1024)
+def _direct(peer: bytes, proto: bytes, host: bytes) -> Origination:
+    """The usual case, the same for every request of a connection (measured: 3 µs less per request)."""
+    return Origination(peer, peer, proto, host, _port(host, proto))
+
+
+def _claim(named: Named, name: bytes, pattern: re.Pattern[bytes]) -> bytes | None:
+    values = named.get(name, ())
+    return values[0] if len(values) == 1 and pattern.fullmatch(values[0]) else None
+
+
+def _port(host: bytes, proto: bytes) -> bytes:
+    """The port of an authority, or its scheme's."""
+    port = host.rpartition(b":")[2] if not host.endswith(b"]") and b":" in host else b""
+    return port or (b"443" if proto == b"https" else b"80")
+
+
+def _is_trusted(address: bytes, trusted: Sequence[Network]) -> bool:
+    known = _address(address)
+    return known is not None and any(known in network for network in trusted)
+
+
+def _address(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.decode("ascii"))
+    except ValueError:
+        return None
+    return (address.version == 6 and address.ipv4_mapped) or address
+
+
+def upstream_fields(
+    passing: bytes, named: Named, origination: Origination, request_id: bytes, minor: int, via: bytes
+) -> bytes:
+    """The lines of a request to an upstream, but for Host, Expect and Transfer-Encoding.
+
+    Args:
+        minor: of the version the request came in.
+        via: this gateway's pseudonym.
+
+    Raises:
+        LoopDetected: the request has been here before.
+    """
+    received_by = b""
+    if b"via" in named:
+        hops = b", ".join(named[b"via"])
+        if any(hop.split()[1:2] == [via] for hop in hops.split(b",")):
+            raise LoopDetected
+        received_by = hops + b", "
+    if b"connection" in named:
+        passing = without_nominated(passing, options(named))
+    own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (origination.lines, request_id, received_by, minor, via)
+    if accepts_trailers(named):
+        own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE goes with a Connection option
+    return passing + own
+
+
+def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, via: bytes) -> bytes:
+    """The lines of a response to the client, but for Transfer-Encoding, Connection and Date."""
+    if b"connection" in named:
+        passing = without_nominated(passing, options(named))
+    received_by = b"".join([b"%b, " % value for value in named[b"via"]]) if b"via" in named else b""
+    return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (passing, request_id, received_by, minor, via)

@@ -1,0 +1,183 @@
+"""Which bytes go into the upstream's request line, and which host they go to.
+
+The path and query that a client sent are forwarded byte for byte: nothing is
+decoded, normalised or re-encoded, because each of those has led some proxy to
+forward another path than the one it had checked. The authority never comes
+from the client: it is always the endpoint's.
+
+            GET /api/billing/a%2Fb?x HTTP/1.1        http://10.0.0.7/base
+                    ───┬─── ───┬───                       ───┬─── ──┬─
+                    service    rest                       origin   base path
+                               └────────────► GET /base/a%2Fb?x ◄──┘
+
+Sources: RFC 9112 §3.2 (request target), RFC 3986 §3.3 and §5.2.4 (dot segments).
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tornado_gateway.errors import BadRequest
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What a request target must not contain: control characters, space, DEL (RFC 9112 §3.2) and
+# "#", which no client sends but which a URL parser behind us would cut at (HAProxy CVE-2023-45539).
+_FORBIDDEN = re.compile(rb"[\x00-\x20#\x7f]")
+
+# A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
+_SUSPECT = re.compile(rb"[\x00-\x20#\x7f]|(?:\.|%2[eE]){2}")
+
+# A separator as any server behind us may read it: IIS and Java servers also split at
+# a backslash and at encoded slashes.
+_SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_BASE_PATH = re.compile(r"[!-~]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections to an endpoint lead; the key of a keep-alive pool.
+
+    Attributes:
+        scheme: "http" or "https".
+        host: name or address, without brackets; sent as SNI when scheme is "https".
+        port: 1 to 65535; 0 for a unix socket.
+        socket: path of a unix socket, or None for TCP.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    socket: str | None = None
+
+    @property
+    def authority(self) -> bytes:
+        """The Host field's value for requests to this origin (RFC 9110 §7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.socket or self.port == DEFAULT_PORTS[self.scheme]:
+            return host.encode("ascii")
+        return f"{host}:{self.port}".encode("ascii")
+
+
+def parse_base_url(url: str) -> tuple[Origin, bytes]:
+    """Split an endpoint's base URL into its origin and its base path.
+
+    The base path is b"" or starts with a slash, and never ends with one.
+
+    Raises:
+        ValueError: the URL is not one that an endpoint may have; the text says why.
+
+    >>> parse_base_url("http://10.0.0.7:8080/base/")
+    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None), b'/base')
+    >>> parse_base_url("unix:/run/app.sock")[0].socket
+    '/run/app.sock'
+    """
+    if url.startswith("unix:"):
+        return _unix_origin(url), b""
+    if _FORBIDDEN.search(url.encode("utf-8")):
+        raise ValueError("must not contain spaces, control characters or a fragment")
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("must start with http://, https:// or unix:/")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain user information")
+    if "?" in url:
+        raise ValueError("must not contain a query")
+    if not _BASE_PATH.fullmatch(parts.path):
+        raise ValueError("must percent-encode non-ASCII characters in its path")
+    base_path = parts.path.rstrip("/").encode("ascii")
+    if climbs(base_path):
+        raise ValueError("must not climb above its root with '..'")
+    return Origin(parts.scheme, _host(parts.hostname), _port(parts)), base_path
+
+
+def _unix_origin(url: str) -> Origin:
+    path = url.removeprefix("unix:")
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError("must name an absolute path after unix:, for example unix:/run/app.sock")
+    return Origin("http", "localhost", 0, path)
+
+
+def _host(host: str | None) -> str:
+    if not host:
+        raise ValueError("must name a host")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(host):
+            raise ValueError("must name a valid host") from None
+        return host
+
+
+def _port(parts: object) -> int:
+    try:
+        port: int | None = parts.port  # type: ignore[attr-defined]
+    except ValueError:
+        raise ValueError("must have a port from 1 to 65535") from None
+    scheme: str = parts.scheme  # type: ignore[attr-defined]
+    if port == 0:
+        raise ValueError("must have a port from 1 to 65535")
+    return port or DEFAULT_PORTS[scheme]
+
+
+def split_route(target: bytes, prefix: bytes) -> tuple[bytes, bytes]:
+    """Split the target of a proxied route into the service's name and the rest.
+
+    The rest is "" or starts with "/" or "?"; it is the client's own bytes.
+
+    >>> split_route(b"/api/billing/a//b?c", b"/api/")
+    (b'billing', b'/a//b?c')
+    >>> split_route(b"/api/billing?c", b"/api/")
+    (b'billing', b'?c')
+    """
+    start = len(prefix)
+    query = target.find(b"?", start)
+    slash = target.find(b"/", start, query if query >= 0 else len(target))
+    end = slash if slash >= 0 else query if query >= 0 else len(target)
+    return target[start:end], target[end:]
+
+
+def upstream_target(base_path: bytes, rest: bytes) -> bytes:
+    """The request target to send to an endpoint.
+
+    Args:
+        base_path: from parse_base_url().
+        rest: what followed the service's name, from split_route().
+
+    Raises:
+        BadRequest: rest holds a byte no target may hold, or would climb above base_path.
+
+    >>> upstream_target(b"/base", b"/a%2Fb;v=1//c?x=%20&y")
+    b'/base/a%2Fb;v=1//c?x=%20&y'
+    >>> upstream_target(b"", b"")
+    b'/'
+    """
+    if _SUSPECT.search(rest):
+        if _FORBIDDEN.search(rest):
+            raise BadRequest("the request target holds a space, a control character or '#'")
+        if climbs(rest.partition(b"?")[0]):
+            raise BadRequest("the request target climbs above its service with '..'")
+    if not rest.startswith(b"/"):
+        rest = b"/" + rest
+    return base_path + rest
+
+
+def climbs(path: bytes) -> bool:
+    """Whether dot segments lead above the start of the path, however they are encoded.
+
+    >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/%2e%2E/b"), climbs(rb"/a/..%2f..%5cb")
+    (False, True, True, True)
+    """
+    depth = 0
+    for segment in _SEPARATOR.split(path)[1:]:
+        plain = segment.partition(b";")[0].lower().replace(b"%2e", b".")
+        if plain == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif plain not in (b"", b"."):
+            depth += 1
+    return False

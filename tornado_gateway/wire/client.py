@@ -1,0 +1,469 @@
+"""The client's side of HTTP/1.x: requests to upstreams over kept connections.
+
+    ClientExchange ──head, body──► ClientConnection ──bytes──► transport
+         ▲                              │
+    Receiver ◄── head, chunks, end ─────┘
+
+An exchange is one request and its response; a connection carries one at a time and
+goes back to its pool when both were complete and nothing else came. Request and
+response flow at the same time, so an answer that comes before the request has
+been sent (413, 401) is delivered at once, and that connection is not used again.
+
+Flow control is the transport's: `write()` returns a future that is not done while the
+upstream does not keep up, and a Receiver that returns such a future from `on_chunk()`
+stops the upstream from being read.
+
+What a caller has to know about failures: exactly one of `on_end()` and `on_failure()`
+is called, unless `abort()` came first; then neither is.
+"""
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+
+from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
+from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.target import Origin
+from tornado_gateway.wire.connect import ConnectConfig, Connector
+from tornado_gateway.wire.fetch import respond
+from tornado_gateway.wire.http1 import (
+    END_OF_HEAD,
+    MAX_RESPONSE_HEAD,
+    ChunkedBody,
+    ResponseHead,
+    parse_response,
+)
+from tornado_gateway.wire.pool import Pool, PoolConfig
+
+MAX_INTERIM = 10  # 1xx responses before a final one; Tornado's client has the same limit
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """
+    Attributes:
+        timeout: seconds an upstream may take to begin its response, and between two pieces of it; > 0.
+    """
+
+    timeout: float = 30.0
+    connect: ConnectConfig = field(default_factory=ConnectConfig)
+    pool: PoolConfig = field(default_factory=PoolConfig)
+
+
+class Receiver(Protocol):
+    """Takes a response as it comes."""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx response; a final one will follow."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The final response's head."""
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        """A piece of the body; an empty one says that the head came without any of it.
+
+        Returns:
+            A future, to be read no further until it is done; or None.
+        """
+
+    def on_end(self, trailers: list[Field]) -> None:
+        """The response is complete."""
+
+    def on_failure(self, error: UpstreamError) -> None:
+        """The response will never be complete."""
+
+
+class PooledHTTPClient(AsyncHTTPClient):
+    """Tornado's AsyncHTTPClient with kept connections, and raw exchanges for the proxy.
+
+    `fetch()` works as Tornado documents it. `open()` is what a proxy needs: bytes in,
+    bytes out, each as it comes.
+    """
+
+    def initialize(self, defaults: dict[str, Any] | None = None, config: ClientConfig | None = None) -> None:
+        super().initialize(defaults)
+        self.config = config or ClientConfig()
+        self.loop = asyncio.get_running_loop()
+        self.connector = Connector(self.config.connect)
+        self.active: set[ClientConnection] = set()
+        self._pools: dict[Origin, Pool[ClientConnection]] = {}
+        self._fetching: asyncio.Task[None] | None = None  # from fetch_impl() to the fetch() that called it
+
+    def fetch(
+        self, request: str | HTTPRequest, raise_error: bool = True, **kwargs: Any
+    ) -> "asyncio.Future[HTTPResponse]":
+        """Tornado's fetch(), whose future may also be cancelled: the connection is then closed at once."""
+        future = super().fetch(request, raise_error, **kwargs)
+        task, self._fetching = self._fetching, None
+        if task:
+            future.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        return future
+
+    def fetch_impl(self, request: HTTPRequest, callback: Callable[[HTTPResponse], None]) -> None:
+        self._fetching = self.loop.create_task(respond(self, request, callback))
+
+    def open(
+        self,
+        origin: Origin,
+        method: bytes,
+        receiver: Receiver,
+        *,
+        fresh: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> "ClientExchange":
+        """Prepare an exchange; nothing is sent before its `send()`.
+
+        Args:
+            fresh: whether to use a new connection even if one is kept.
+            tls: a context other than the client's; its connection serves this exchange only.
+        """
+        return ClientExchange(self, origin, method, receiver, fresh or tls is not None, tls)
+
+    def pool(self, origin: Origin) -> Pool["ClientConnection"]:
+        """The kept connections to an origin."""
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(self.config.pool)
+        return pool
+
+    def sweep(self, now: float) -> None:
+        """End what has waited too long. Called several times per shortest timeout."""
+        for connection in [each for each in self.active if each.deadline <= now]:
+            connection.expire()
+        for origin, pool in list(self._pools.items()):
+            pool.expire(now)
+            if not pool.open:
+                del self._pools[origin]
+
+    def close(self) -> None:
+        """End every connection, also those in use."""
+        for connection in list(self.active):
+            connection.close()
+        for pool in self._pools.values():
+            pool.close()
+        super().close()
+
+
+class ClientExchange:
+    """One request to an upstream and its response.
+
+    Attributes:
+        head: of the response, once it has come.
+        reused: whether the request went out on a kept connection.
+        sent: bytes of the request's body handed to the connection.
+        is_sent: whether the request is complete.
+        timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
+    """
+
+    __slots__ = (
+        "_chunked", "_client", "_connected", "_connecting", "_early", "_fresh", "_tls", "connection", "head", "is_sent",
+        "method", "origin", "receiver", "reused", "sent", "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        client: PooledHTTPClient,
+        origin: Origin,
+        method: bytes,
+        receiver: Receiver,
+        fresh: bool,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.origin, self.method, self.receiver = origin, method, receiver
+        self.head: ResponseHead | None = None
+        self.reused = self.is_sent = False
+        self.sent = 0
+        self.timeout = client.config.timeout
+        self.connection: ClientConnection | None = None
+        self._client = client
+        self._fresh, self._tls = fresh, tls
+        self._chunked = False
+        self._early: list[bytes] = []  # written before there was a connection
+        self._connecting: asyncio.Task[None] | None = None
+        self._connected: asyncio.Future[None] | None = None
+
+    def send(
+        self, head: bytes, *, body: bool = False, chunked: bool = False, connect_timeout: float | None = None
+    ) -> None:
+        """Send the request's head, at once or as soon as there is a connection.
+
+        Args:
+            body: whether `write()` and `finish()` will follow; otherwise the request is complete.
+            chunked: whether to frame the body in chunks; otherwise the head has its Content-Length.
+            connect_timeout: seconds, instead of the client's own.
+        """
+        self._chunked = chunked
+        self.is_sent = not body
+        pool = self._client.pool(self.origin)
+        connection = None if self._fresh else pool.take()
+        if connection:
+            self.reused = True
+            connection.begin(self, head)
+        else:
+            self._early.append(head)
+            self._connected = self._client.loop.create_future()
+            self._connecting = self._client.loop.create_task(self._connect(pool, connect_timeout))
+
+    async def _connect(self, pool: Pool["ClientConnection"], seconds: float | None) -> None:
+        client = self._client
+        try:
+            connection = await client.connector.connect(
+                self.origin, lambda: ClientConnection(client, pool), seconds, self._tls
+            )
+        except UpstreamError as error:
+            self._connecting = None
+            self.release()
+            self.receiver.on_failure(error)
+            return
+        self._connecting = None
+        early, self._early = b"".join(self._early), []
+        connection.begin(self, early)
+        self.release()
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        """Send a piece of the request's body.
+
+        Returns:
+            A future that is done when the upstream can take more, or None if it can now.
+        """
+        self.sent += len(chunk)
+        data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
+        if self.connection:
+            return self.connection.write(data)
+        if self._connected and not self._connected.done():
+            self._early.append(data)
+            return self._connected
+        return None
+
+    def finish(self, trailers: bytes = b"") -> None:
+        """The request is complete.
+
+        Args:
+            trailers: field lines behind a chunked body, each with its CRLF.
+        """
+        self.is_sent = True
+        end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
+        if self.connection:
+            self.connection.finish(end)
+        elif self._connected and not self._connected.done():
+            self._early.append(end)
+
+    def abort(self) -> None:
+        """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
+        if self._connecting:
+            self._connecting.cancel()
+            self._connecting = None
+        connection, self.connection = self.connection, None
+        if connection:
+            connection.close()
+        self.release()
+
+    @property
+    def is_poolable(self) -> bool:
+        """Whether the connection may serve others: not if it was made with this exchange's own TLS context."""
+        return self._tls is None
+
+    def release(self) -> None:
+        """Let go of a writer that waits for the connection."""
+        if self._connected and not self._connected.done():
+            self._connected.set_result(None)
+
+
+class ClientConnection(asyncio.Protocol):
+    """A connection to an upstream: one exchange at a time, idle in its pool in between.
+
+    Attributes:
+        deadline: instant (loop time) at which the upstream has been too slow; infinite while
+            it is not the upstream that is waited for.
+        idle_until: instant at which the pool closes it.
+    """
+
+    __slots__ = (
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_loop", "_pool", "deadline", "idle_until",
+        "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, client: PooledHTTPClient, pool: Pool["ClientConnection"]) -> None:
+        self._client = client
+        self._loop = client.loop
+        self._pool = pool
+        self._exchange: ClientExchange | None = None
+        self._buffer = b""
+        self._interim = 0
+        self._drained: asyncio.Future[None] | None = None
+        self.deadline = self.idle_until = math.inf
+
+    # ---- for the exchange
+
+    def begin(self, exchange: ClientExchange, data: bytes) -> None:
+        self._exchange, exchange.connection = exchange, self
+        self._interim = 0
+        self._client.active.add(self)
+        self.transport.write(data)
+        self._wait_for_upstream()
+
+    def write(self, data: bytes) -> "asyncio.Future[None] | None":
+        self.transport.write(data)
+        return self._drained
+
+    def finish(self, end: bytes) -> None:
+        if end:
+            self.transport.write(end)
+        self._wait_for_upstream()
+
+    def close(self) -> None:
+        """End the connection without a word to anybody."""
+        self._exchange = None
+        self._client.active.discard(self)
+        self.transport.abort()
+
+    def _wait_for_upstream(self) -> None:
+        """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
+        exchange = self._exchange
+        if exchange is None:
+            self.deadline = math.inf
+        elif exchange.is_sent or self._drained:
+            self.deadline = self._loop.time() + exchange.timeout
+        else:
+            self.deadline = math.inf
+
+    def expire(self) -> None:
+        """The upstream has been too slow."""
+        exchange = self._exchange
+        self.deadline = math.inf
+        self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._pool.open += 1
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+        self._wait_for_upstream()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained and not drained.done():
+            drained.set_result(None)
+        self._wait_for_upstream()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pool.open -= 1
+        self._ended(error)
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nothing was asked: whatever this is, the next request must not get it
+            self._pool.discard(self)
+            self.close()
+            return
+        self._wait_for_upstream()
+        try:
+            if exchange.head is None:
+                self._read_head(exchange, data)
+            else:
+                self._read_body(exchange, exchange.head, data)
+        except UpstreamError as error:
+            self._fail(error)
+
+    # ---- reading
+
+    def _read_head(self, exchange: ClientExchange, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(END_OF_HEAD, 0, MAX_RESPONSE_HEAD)
+            if end < 0:
+                if len(data) >= MAX_RESPONSE_HEAD:
+                    raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
+                if data and not b"HTTP/1.".startswith(data[:7]):
+                    raise UpstreamInvalid("the service does not speak HTTP/1.1")
+                self._buffer = data
+                return
+            head = parse_response(data[: end + 4], exchange.method)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            self._count_interim(head)
+            exchange.receiver.on_interim(head)
+            if self._exchange is not exchange:
+                return
+        self._buffer = b""
+        exchange.head = head
+        exchange.receiver.on_head(head)
+        if self._exchange is exchange:
+            self._read_body(exchange, head, data)
+
+    def _count_interim(self, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM} interim responses")
+        if head.status == 101:
+            raise UpstreamInvalid("the service switched protocols without being asked to")
+
+    def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
+        body = head.body
+        if body is None:
+            self._complete(exchange, head, data)
+            return
+        payload, rest = body.feed(data)
+        if rest is not None:
+            if payload:
+                exchange.receiver.on_chunk(payload)
+            if self._exchange is exchange:
+                self._complete(exchange, head, rest)
+            return
+        busy = exchange.receiver.on_chunk(payload)
+        if busy is not None and not busy.done() and self._exchange is exchange:
+            self.transport.pause_reading()
+            self.deadline = math.inf
+            busy.add_done_callback(lambda _: self._read_on(exchange))
+
+    def _read_on(self, exchange: ClientExchange) -> None:
+        if self._exchange is exchange and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._wait_for_upstream()
+
+    def _complete(self, exchange: ClientExchange, head: ResponseHead, rest: bytes) -> None:
+        """The response is whole; the connection is used again only if both sides of it are clean."""
+        self._exchange = exchange.connection = None
+        self._client.active.discard(self)
+        self.deadline = math.inf
+        clean = exchange.is_sent and not rest and not self._drained and not self.transport.is_closing()
+        if clean and head.keep_alive and exchange.is_poolable:
+            self._pool.put(self, self._loop.time(), head.idle_hint)
+        else:
+            self.transport.abort()
+        exchange.receiver.on_end(head.body.trailers if isinstance(head.body, ChunkedBody) else [])
+
+    # ---- ending
+
+    def _ended(self, error: Exception | None) -> None:
+        """The upstream has ended the connection, cleanly if there is no error."""
+        exchange = self._exchange
+        if exchange is None:
+            self._pool.discard(self)
+        elif exchange.head and exchange.head.body and exchange.head.body.ends_by_close and error is None:
+            self._complete(exchange, exchange.head, b"")
+        else:
+            self._fail(UpstreamReset())
+        self.transport.abort()
+
+    def _fail(self, error: UpstreamError) -> None:
+        exchange = self._exchange
+        self.close()
+        if exchange:
+            exchange.connection = None
+            exchange.receiver.on_failure(error)

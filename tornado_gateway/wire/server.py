@@ -1,0 +1,662 @@
+"""The server's side of HTTP/1.x, on asyncio transports behind Tornado's interfaces.
+
+    transport ──bytes──► ServerConnection ──HTTPMessageDelegate──► any Tornado Application
+        ▲                     │ one request at a time                       │
+        └──────bytes────── ServerExchange ◄──────HTTPConnection─────────────┘
+
+A ServerConnection takes one request off its buffer, makes a ServerExchange for the
+answer, and looks at the next request only when both are done: pipelined requests are
+answered in order because they are not read before their turn.
+
+Flow control is the transport's. While the client does not take what was written,
+`write()` returns a future that is not done; while a delegate has not dealt with a piece
+of a body, the transport is not read. Nothing is queued here but one read's bytes.
+
+What is not Tornado's: `ServerExchange.start_response()` takes a header block as bytes,
+`write_interim()` sends 1xx, and `finish()` takes trailers. The proxy uses them; a
+RequestHandler need not know.
+
+A connection cannot be detached into an IOStream, as tornado.websocket.WebSocketHandler
+asks for: a transport does not give its socket back. WebSockets are relayed on the
+transport itself instead.
+"""
+
+import asyncio
+import functools
+import http
+import math
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from enum import Enum
+from typing import Protocol, cast
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import StreamClosedError
+
+from tornado_gateway.errors import BadRequest, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
+from tornado_gateway.wire.http1 import (
+    END_OF_HEAD,
+    MAX_REQUEST_HEAD,
+    Body,
+    ChunkedBody,
+    LengthBody,
+    RequestHead,
+    check_partial_request,
+    parse_request,
+)
+from tornado_gateway.wire.messages import RawHeaders
+
+PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
+LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
+BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
+
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
+FRESH_GRACE = 1.0  # seconds a connection without a request yet is given when the server begins to drain
+
+
+# Stands for a head that could not be read.
+_UNREAD = RequestHead(b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, body=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """
+    Attributes:
+        header_timeout: seconds for a head to arrive whole; > 0.
+        keepalive_timeout: seconds a connection may idle between requests; > 0. Above the 90 s
+            that Heroku's router and the 60 s that AWS' load balancers keep theirs.
+        client_idle_timeout: seconds without progress by a client that sends a body or takes a response; > 0.
+        max_body_bytes: of a request, or None for no limit.
+        max_connections: at once; ≥ 1.
+        half_close_aborts: whether a client's FIN before its response is complete means that it has left.
+    """
+
+    header_timeout: float = 10.0
+    keepalive_timeout: float = 95.0
+    client_idle_timeout: float = 60.0
+    max_body_bytes: int | None = None
+    max_connections: int = 10_000
+    half_close_aborts: bool = True
+
+
+class Refusal(Protocol):
+    """Answers a request that no delegate will see."""
+
+    def __call__(self, exchange: "ServerExchange", error: GatewayError) -> None: ...
+
+
+def refuse_plainly(exchange: "ServerExchange", error: GatewayError) -> None:
+    """The refusal of a server that was given none: a status and no body."""
+    exchange.start_response(error.status, b"", b"Content-Length: 0\r\n", length=0, dated=False)
+    exchange.finish()
+
+
+class HeadDelegate(HTTPMessageDelegate):
+    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders."""
+
+    def head_received(self) -> None:
+        raise NotImplementedError
+
+
+class _Phase(Enum):
+    """What a connection waits for."""
+
+    HEAD = "head"
+    BODY = "body"
+    RESPONSE = "response"
+    LINGER = "linger"
+
+
+class HTTPServer:
+    """Listens, owns its connections, and ends them.
+
+    Args:
+        delegate: a tornado.web.Application, or any other HTTPServerConnectionDelegate.
+        config: limits and timeouts.
+        refuse: answers what is not handed to the delegate (malformed, too large, too slow, too many).
+    """
+
+    def __init__(
+        self,
+        delegate: HTTPServerConnectionDelegate,
+        config: ServerConfig | None = None,
+        refuse: Refusal = refuse_plainly,
+    ) -> None:
+        self.delegate = delegate
+        self.config = config or ServerConfig()
+        self.refuse = refuse
+        self.connections: set[ServerConnection] = set()
+        self.draining = False
+        self.loop = asyncio.get_running_loop()
+        self.flowing: asyncio.Future[None] = self.loop.create_future()
+        self.flowing.set_result(None)
+        self._listeners: list[asyncio.Server] = []
+        self._all_closed: asyncio.Future[None] | None = None
+        self._dated, self._date = 0, b""
+
+    async def listen(self, host: str, port: int) -> list[tuple[str, int]]:
+        """Bind and accept; the addresses that were bound (port 0 picks one).
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        listener = await self.loop.create_server(lambda: ServerConnection(self), host or None, port, backlog=BACKLOG)
+        self._listeners.append(listener)
+        return [sock.getsockname()[:2] for sock in listener.sockets]
+
+    def drain(self) -> None:
+        """Stop accepting, end idle connections, and let each other one end with its current response."""
+        self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    async def closed(self) -> None:
+        """Wait until every connection has ended."""
+        if self.connections:
+            self._all_closed = self.loop.create_future()
+            await self._all_closed
+
+    def abort(self) -> None:
+        """End every connection at once."""
+        for connection in list(self.connections):
+            connection.reset()
+
+    def sweep(self, now: float) -> None:
+        """End what has waited too long. Called several times per shortest timeout."""
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.expire()
+
+    def date(self) -> bytes:
+        """The Date field, made once per second."""
+        now = int(time.time())
+        if now != self._dated:
+            self._dated = now
+            self._date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
+        return self._date
+
+    def forget(self, connection: "ServerConnection") -> None:
+        self.connections.discard(connection)
+        if not self.connections and self._all_closed and not self._all_closed.done():
+            self._all_closed.set_result(None)
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection: requests off the wire, one at a time.
+
+    Attributes:
+        deadline: instant (loop time) at which the client has been too slow; infinite while
+            it is not the client that is waited for.
+    """
+
+    __slots__ = (
+        "_advancing", "_awaited", "_body", "_buffer", "_delegate", "_exchange", "_is_complete_due", "_paused", "_phase",
+        "_received", "_served", "_unsent", "deadline", "drained", "protocol", "remote_ip", "remote_port", "server",
+        "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.server = server
+        self.deadline = server.loop.time() + server.config.header_timeout
+        self.drained = server.flowing
+        self.protocol = "http"
+        self.remote_ip, self.remote_port = "", 0
+        self._buffer = b""
+        self._phase = _Phase.HEAD
+        self._body: Body | None = None
+        self._received = 0  # bytes of the current request's body
+        self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
+        self._delegate: HTTPMessageDelegate | None = None
+        self._exchange: ServerExchange | None = None
+        self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
+        self._is_complete_due = False  # the request is whole, but the delegate is still busy
+        self._unsent = 0  # bytes the client had not taken when its time began
+        self._paused = False
+        self._advancing = False
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.remote_ip, self.remote_port = peer[0], peer[1]
+        server = self.server
+        crowded = len(server.connections) >= server.config.max_connections
+        server.connections.add(self)
+        if crowded:
+            self._refuse(Overloaded("the gateway has as many connections as it may"))
+        elif server.draining:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _Phase.LINGER:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if not self._advancing:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what it means.
+
+        Mostly it has left (as nginx and Tornado also take it). HALF_CLOSE=ignore is for clients like `nc -N`
+        that wait for the answer.
+        """
+        waits = self._phase is _Phase.RESPONSE and not self.server.config.half_close_aborts
+        if waits and self._exchange:
+            self._exchange.keep_alive = False
+        return waits
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.forget(self)
+        self._buffer = b""
+        self._end_waiting(StreamClosedError())
+        self.deadline = math.inf
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.lost()
+
+    def pause_writing(self) -> None:
+        self.drained = self.server.loop.create_future()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    def resume_writing(self) -> None:
+        self._end_waiting(None)
+        self._wait_for_client(self._phase)
+
+    def _end_waiting(self, error: Exception | None) -> None:
+        drained, self.drained = self.drained, self.server.flowing
+        if drained.done():
+            return
+        if error:
+            drained.set_exception(error)
+            drained.exception()  # whoever does not look at it has its own close callback
+        else:
+            drained.set_result(None)
+
+    # ---- reading
+
+    def _advance(self) -> None:
+        """Hand on what is buffered, until it runs out or somebody has to be waited for."""
+        self._advancing = True
+        try:
+            while self._buffer and not self._awaited:
+                if self._phase is _Phase.BODY:
+                    self._read_body()
+                elif self._phase is not _Phase.HEAD or not self._read_head():
+                    break
+        except GatewayError as error:
+            self._refuse(error)
+        except HTTPInputError as error:  # Tornado's own word for what it finds malformed in arguments
+            self._refuse(BadRequest(str(error)))
+        finally:
+            self._advancing = False
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the transport, unless what it brings could not be dealt with."""
+        held = self._phase is not _Phase.LINGER and len(self._buffer) > PIPELINE_BYTES
+        pause = self._awaited is not None or (self._phase is _Phase.RESPONSE and held)
+        if pause is not self._paused and not self.transport.is_closing():
+            self._paused = pause
+            self.transport.pause_reading() if pause else self.transport.resume_reading()
+
+    def _read_head(self) -> bool:
+        """Start an exchange if a whole head is there."""
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
+            buffer = buffer[2:]
+        end = buffer.find(END_OF_HEAD, 0, MAX_REQUEST_HEAD)
+        if end < 0:
+            self._buffer = buffer
+            check_partial_request(buffer)
+            if self._served and buffer:
+                self._served = False
+                self.deadline = self.server.loop.time() + self.server.config.header_timeout
+            return False
+        head = parse_request(buffer[: end + 4])
+        self._buffer = buffer[end + 4 :]
+        self._begin(head)
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        self._body, self._received = head.body, 0
+        exchange = self._exchange = ServerExchange(self, head)
+        self._wait_for_client(_Phase.BODY if head.body else _Phase.RESPONSE)
+        if isinstance(head.body, LengthBody):
+            self._check_size(head.body.left)
+        delegate = self._delegate = self.server.delegate.start_request(self, exchange)
+        if isinstance(delegate, HeadDelegate):
+            delegate.head_received()
+        else:
+            self._wait_for(delegate.headers_received(start_line(head), RawHeaders(head.block)))
+        if head.body is None:
+            self._complete(exchange)
+
+    def _read_body(self) -> None:
+        body, delegate, exchange = self._body, self._delegate, self._exchange
+        if body is None or delegate is None or exchange is None:
+            return
+        payload, rest = body.feed(self._buffer)
+        self._buffer = rest or b""
+        self._wait_for_client(_Phase.BODY if rest is None else _Phase.RESPONSE)
+        if payload:
+            self._received += len(payload)
+            self._check_size(self._received)
+            self._wait_for(delegate.data_received(payload))
+        if rest is not None:
+            exchange.trailers = body.trailers if isinstance(body, ChunkedBody) else []
+            self._body = None
+            self._complete(exchange)
+
+    def _check_size(self, size: int) -> None:
+        limit = self.server.config.max_body_bytes
+        if limit is not None and size > limit:
+            raise ContentTooLarge(f"the request's body is larger than {limit} bytes")
+
+    def _complete(self, exchange: "ServerExchange") -> None:
+        """The request has been read whole; say so once the delegate has dealt with all of it."""
+        self._is_complete_due = self._awaited is not None
+        if self._awaited is None and self._exchange is exchange and self._delegate:
+            self._delegate.finish()
+
+    def _wait_for(self, busy: object) -> None:
+        """Read no further until the delegate has dealt with what it was given."""
+        if busy is None:
+            return
+        future = asyncio.ensure_future(cast("asyncio.Future[None]", busy))
+        if future.done() and not future.cancelled() and future.exception() is None:
+            return
+        self._awaited = future
+        self.deadline = math.inf
+        future.add_done_callback(self._on_dealt_with)
+
+    def _on_dealt_with(self, future: "asyncio.Future[None]") -> None:
+        if self._awaited is not future:
+            return
+        self._awaited = None
+        if future.cancelled() or future.exception():
+            self.reset()
+            return
+        self._wait_for_client(self._phase)
+        if self._is_complete_due and self._exchange:
+            self._complete(self._exchange)
+        if not self._advancing:
+            self._advance()
+
+    def _wait_for_client(self, phase: _Phase) -> None:
+        """Enter a phase; the client has its time to do what the phase needs of it."""
+        self._phase = phase
+        if phase is _Phase.RESPONSE:
+            self.deadline = math.inf
+        elif phase is _Phase.BODY:
+            self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    # ---- ending
+
+    def exchange_finished(self, exchange: "ServerExchange") -> None:
+        """The response has been written whole."""
+        if exchange is not self._exchange:
+            return
+        self._exchange = self._delegate = None
+        if self._phase is _Phase.BODY or (not exchange.persistent and self._buffer):
+            self._linger()
+        elif not exchange.persistent or self.server.draining:
+            self.transport.close()
+        else:
+            self._phase, self._served = _Phase.HEAD, True
+            self.deadline = self.server.loop.time() + self.server.config.keepalive_timeout
+            if self._buffer and not self._advancing:
+                self._advance()
+
+    def _linger(self) -> None:
+        """Say that this was all, and read on for a moment: a socket closed on unread bytes
+        resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
+        self._phase, self._buffer = _Phase.LINGER, b""
+        self._awaited = self._body = None
+        self.deadline = self.server.loop.time() + LINGER
+        self._regulate()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer an error of the client's, and end the connection."""
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.broken_by(error)
+            if exchange.started and not exchange.finished:
+                self.reset()
+                return
+        else:
+            exchange = ServerExchange(self, _UNREAD)
+        exchange.keep_alive = False
+        if not exchange.started:
+            self.server.refuse(exchange, error)
+        self._linger()
+
+    def expire(self) -> None:
+        """The client has been too slow."""
+        if self._phase is _Phase.LINGER or (self._phase is _Phase.HEAD and (self._served or not self._buffer)):
+            self.transport.abort()
+        elif self._exchange and not self.drained.done():
+            if self.transport.get_write_buffer_size() < self._unsent:
+                self._wait_for_reader()
+                return
+            self._exchange.error = RequestTimeout("the client did not take the response in time")
+            self.reset()
+        else:
+            self.deadline = math.inf
+            self._refuse(RequestTimeout())
+
+    def close_if_idle(self) -> None:
+        if self._phase is not _Phase.HEAD or self._buffer:
+            return
+        if self._served:
+            self.transport.close()
+        else:
+            self.deadline = min(self.deadline, self.server.loop.time() + FRESH_GRACE)
+
+    def reset(self) -> None:
+        """End the connection so that the client cannot take it for a complete response."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+
+def start_line(head: RequestHead) -> RequestStartLine:
+    """The start line as Tornado knows it."""
+    version = "HTTP/1.1" if head.minor else "HTTP/1.0"
+    return RequestStartLine(head.method.decode("ascii"), head.target.decode("latin-1"), version)
+
+
+@functools.lru_cache(maxsize=1024)
+def _status_line(status: int, reason: bytes) -> bytes:
+    if not reason:
+        try:
+            reason = http.HTTPStatus(status).phrase.encode("ascii")
+        except ValueError:
+            reason = b"Unknown"
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+class ServerExchange(HTTPConnection):
+    """One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it.
+
+    Attributes:
+        head: the request.
+        trailers: of the request, once its body is complete.
+        error: what ended the request early, when it was the client's error; None if the client just left.
+        keep_alive: whether client and gateway both want the connection to stay open.
+        persistent: whether it does stay open behind this response; known once it has begun.
+        started: whether a final response has been begun.
+        finished: whether it is complete.
+        body_bytes: of the response's body so far.
+    """
+
+    __slots__ = (
+        "_chunked", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished", "head",
+        "keep_alive", "persistent", "started", "trailers",
+    )  # fmt: skip
+
+    def __init__(self, connection: ServerConnection, head: RequestHead) -> None:
+        self.connection = connection
+        self.head = head
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.error: GatewayError | None = None
+        self.keep_alive = head.keep_alive
+        self.persistent = self.started = self.finished = False
+        self.body_bytes = 0
+        self._chunked = False
+        self._left: int | None = None  # bytes of the body that Content-Length still promises
+        self._pending = b""  # a head that waits for the first bytes of its body
+        self._on_close: Callable[[], None] | None = None
+
+    @property
+    def context(self) -> ServerConnection:
+        """The peer: remote_ip and protocol."""
+        return self.connection
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        self._on_close = callback
+
+    # ---- the response as bytes
+
+    def write_interim(self, status: int, block: bytes) -> None:
+        """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2)."""
+        if self.head.minor and not self.started:
+            self.connection.transport.write(_status_line(status, b"") + block + b"\r\n")
+
+    def start_response(
+        self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
+    ) -> None:
+        """Begin the final response. The head leaves with the first bytes of the body, or by flush().
+
+        Args:
+            reason: b"" for the standard phrase.
+            block: field lines, each with its CRLF, Content-Length among them if it is known;
+                without Transfer-Encoding and Connection, which are this connection's affair.
+            length: what Content-Length says, or None.
+            dated: whether block has a Date; otherwise one is added (RFC 9110 §6.6.1).
+        """
+        connection, head = self.connection, self.head
+        self.started = True
+        bodiless = status in (204, 304) or head.method == b"HEAD"
+        self._left = 0 if bodiless else length
+        self._chunked = length is None and not bodiless and head.minor == 1
+        framed = self._chunked or bodiless or length is not None
+        request_read = connection._phase is not _Phase.BODY
+        self.persistent = self.keep_alive and framed and request_read and not connection.server.draining
+        framing = _CHUNKED if self._chunked else b""
+        if not self.persistent:
+            framing += _CLOSE
+        elif head.minor == 0:
+            framing += _KEEP_ALIVE
+        date = b"" if dated else connection.server.date()
+        self._pending = b"".join((_status_line(status, reason), block, date, framing, b"\r\n"))
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None]":
+        """Send a piece of the body; the future is done unless the client does not keep up."""
+        if self._left is not None:
+            chunk = chunk[: self._left]
+            self._left -= len(chunk)
+        size = len(chunk)
+        self.body_bytes += size
+        lead, tail = self._pending, b""
+        if self._chunked and chunk:
+            lead, tail = lead + b"%x\r\n" % size, b"\r\n"
+        self._pending = b""
+        transport = self.connection.transport
+        if size < _COPIED_BELOW or not lead:
+            transport.write(lead + chunk + tail)
+        else:
+            transport.writelines((lead, chunk, tail))
+        return self.connection.drained
+
+    def flush(self) -> None:
+        """Send the head if it still waits for a body."""
+        if self._pending:
+            self.connection.transport.write(self._pending)
+            self._pending = b""
+
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the response.
+
+        Args:
+            trailers: field lines behind a chunked body, each with its CRLF (RFC 9112 §7.1.2).
+        """
+        if self._left:
+            self.abort()  # the body is shorter than promised: that must not look complete
+            return
+        end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
+        if self._pending or end:
+            self.connection.transport.write(self._pending + end)
+            self._pending = b""
+        self.finished = True
+        self.connection.exchange_finished(self)
+
+    def abort(self) -> None:
+        """End the connection so that a response already begun does not look complete."""
+        self.connection.reset()
+
+    # ---- Tornado's HTTPConnection
+
+    def write_headers(
+        self, start_line: object, headers: HTTPHeaders, chunk: bytes | None = None
+    ) -> "asyncio.Future[None]":
+        if not isinstance(start_line, ResponseStartLine):
+            raise TypeError("a server writes a ResponseStartLine")
+        block, length = [], None
+        for name, value in headers.get_all():
+            lower = name.lower()
+            if lower in ("connection", "transfer-encoding"):
+                self.keep_alive = self.keep_alive and value.lower() != "close"
+                continue
+            if lower == "content-length":
+                length = int(value)
+            line = f"{name}: {value}"
+            if "\r" in line or "\n" in line:
+                raise ValueError(f"a line break in the response field {name!r}")
+            block.append(line.encode("latin-1") + b"\r\n")
+        reason = (start_line.reason or "").encode("latin-1", "replace")
+        self.start_response(start_line.code, reason, b"".join(block), length=length)
+        return self.write(chunk or b"")
+
+    # ---- from the connection
+
+    def lost(self) -> None:
+        """The client has gone before the response was complete."""
+        delegate, callback = self.connection._delegate, self._on_close
+        self.connection._delegate = self._on_close = None
+        if delegate and self.connection._phase is _Phase.BODY:
+            delegate.on_connection_close()
+        if callback and not self.finished:
+            callback()
+
+    def broken_by(self, error: GatewayError) -> None:
+        """The rest of the request is wrong, too large or too late; whoever answers it may answer with that."""
+        self.error = error
+        self.lost()
