@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tornado.web import Application, RequestHandler
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
+from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.base import Refuser, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
@@ -100,6 +101,7 @@ def make_gateway(settings: Settings) -> Gateway:
         services={service.name.encode("ascii"): make_service(service) for service in settings.services},
         client=PooledHTTPClient(force_instance=True, config=client_config(settings)),
         forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
+        authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
         access_log=make_access_log(settings),
         now=time.monotonic,  # uvloop's own time() stands still within a turn and counts whole milliseconds
     )

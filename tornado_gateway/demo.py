@@ -222,7 +222,13 @@ class EchoSocket(WebSocketHandler):
         return True  # behind a gateway, a browser's Origin never is this upstream's own
 
     def open(self, *_: str, **__: str) -> None:
+        self._connection = self.ws_connection  # close() forgets it, long before the socket is closed
         self.settings["sockets"].add(self)
+
+    def drop(self) -> None:
+        """Close the socket now, without a closing handshake."""
+        if self._connection and self._connection.stream:
+            self._connection.stream.close()
 
     async def on_message(self, message: str | bytes) -> None:
         with contextlib.suppress(WebSocketClosedError):
@@ -318,8 +324,8 @@ class Demo:
         tick: seconds between two events of the clock.
         slow: seconds until each instance of "slow" answers.
         visitors: connections of the traffic.
-        pause: seconds between two requests of one visitor, on average. Two visitors make about 100 requests
-            a minute, which leaves half of RATE_LIMIT_MAX to a person at the same address.
+        pause: seconds between two requests of one visitor, on average. The defaults make fewer than 120 requests
+            a minute: a rate limit by address, RATE_LIMIT_MAX=200, leaves room for a person beside them.
     """
 
     def __init__(
@@ -372,8 +378,7 @@ class Demo:
             server.stop()
             await server.close_all_connections()
         for upgraded in tuple(self._sockets):  # a server does not know them any more
-            if upgraded.ws_connection and upgraded.ws_connection.stream:
-                upgraded.ws_connection.stream.close()
+            upgraded.drop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for held in self._refusing:
             held.close()
@@ -409,7 +414,7 @@ def banner(gateway_url: str) -> str:
     return f"""\
 The gateway is at {url}, with services to try and a little traffic of its own:
 
-  curl {url}/api/api/                         what this service can be asked; two instances take turns
+  curl {url}/api/api/                         what this service can be asked; two equal instances
   curl {url}/api/api/items
   curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request
   curl -i '{url}/api/api/items?status=503'    any status you like

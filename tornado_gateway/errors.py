@@ -9,6 +9,7 @@ GatewayError
 │   ├── RequestTimeout        408  the client was too slow
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
+├── Unauthorized              401
 ├── NotFound                  404
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
@@ -122,6 +123,20 @@ class MethodNotAllowed(GatewayError):
     """This method is not served here."""
 
     status, ws_close, code, reason, proxy = 405, 1008, "method_not_allowed", "method_not_allowed", "http_request_denied"
+
+
+class Unauthorized(GatewayError):
+    """A valid token is needed.
+
+    Args:
+        invalid: whether there was a token; RFC 6750 §3.1 has a word for that.
+    """
+
+    status, ws_close, code, reason, proxy = 401, 1008, "unauthorized", "unauthorized", "http_request_denied"
+
+    def __init__(self, message: str = "", *, invalid: bool = False) -> None:
+        challenge = b'Bearer realm="gateway"' + (b', error="invalid_token"' if invalid else b"")
+        super().__init__(message, ((b"WWW-Authenticate", challenge),))
 
 
 class Overloaded(GatewayError):

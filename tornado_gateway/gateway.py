@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
+from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.policy.endpoint import Service
 from tornado_gateway.policy.headers import ForwardingConfig
 from tornado_gateway.wire.client import PooledHTTPClient
@@ -28,6 +29,7 @@ class Gateway:
         services: by name, as it stands in a request target.
         client: connections to upstreams.
         forwarding: how requests are passed on.
+        authenticator: checks tokens, or None when anybody may ask.
         access_log: one line per request, or None.
         now: seconds on a monotonic clock.
         rng: for request ids.
@@ -36,6 +38,7 @@ class Gateway:
     services: Mapping[bytes, Service]
     client: PooledHTTPClient
     forwarding: ForwardingConfig
+    authenticator: JwtAuthenticator | None
     access_log: AccessLog | None
     now: Callable[[], float]
     rng: random.Random = field(default_factory=random.Random)

@@ -5,7 +5,7 @@ Admission goes in this order, each step above what costs more:
     request id       so that every refusal below can be found again
     (shed)           later: refuse early when the gateway itself is in trouble
     (rate limit)     later: by client, before any work on its behalf
-    (authenticate)   later
+    authenticate     only who has a token gets as far as a service
 """
 
 import json

@@ -42,7 +42,7 @@ from tornado_gateway.policy.headers import (
 from tornado_gateway.policy.retry import REPLAY_BYTES, Again, again
 from tornado_gateway.policy.target import split_route, upstream_target
 from tornado_gateway.wire.client import ClientExchange
-from tornado_gateway.wire.http1 import ChunkedBody, ResponseHead
+from tornado_gateway.wire.http1 import ChunkedBody, ResponseHead, fields
 from tornado_gateway.wire.messages import RawHeaders, RawRequest
 from tornado_gateway.wire.server import ServerExchange, start_line
 
@@ -95,6 +95,8 @@ class HttpProxyHandler(RequestHandler):
         head, gateway = self._client.head, self._gateway
         if head.method in REFUSED_METHODS:
             raise MethodNotAllowed
+        if gateway.authenticator:
+            gateway.authenticator.check([value for name, value in fields(head.block) if name.lower() == b"authorization"])
         name, self._rest = split_route(head.target, PREFIX)
         self._service = gateway.services.get(name)
         if self._service is None:

@@ -234,18 +234,17 @@ def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Seq
     """
     if not trusted or not _is_trusted(peer, trusted):
         return _direct(peer, proto, host)
-    chain = [hop.strip() for value in named.get(b"x-forwarded-for", ()) for hop in value.split(b",")]
-    client = peer
-    believed: list[bytes] = []
-    for hop in reversed(chain):
-        if not _is_trusted(client, trusted) or _address(hop) is None:
-            break  # what stands further left was written by somebody who is not trusted
-        client = hop
-        believed.insert(0, hop)
+    claimed = [hop.strip() for value in named.get(b"x-forwarded-for", ()) for hop in value.split(b",")]
+    chain = [peer]  # from the nearest hop to the farthest that is an address
+    for hop in reversed(claimed):
+        if _address(hop) is None:
+            break
+        chain.append(hop)
+    client = next((hop for hop in chain if not _is_trusted(hop, trusted)), chain[-1])
     proto = _claim(named, b"x-forwarded-proto", _FORWARDED_PROTO) or proto
     host = _claim(named, b"x-forwarded-host", _FORWARDED_HOST) or host
     port = _claim(named, b"x-forwarded-port", _FORWARDED_PORT) or _port(host, proto)
-    return Origination(client, b", ".join([*believed, peer]), proto, host, port)
+    return Origination(client, b", ".join(reversed(chain)), proto, host, port)
 
 
 @functools.lru_cache(maxsize=1024)

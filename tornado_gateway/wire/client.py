@@ -284,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_loop", "_pool", "deadline", "idle_until",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_pool", "deadline", "idle_until",
         "transport",
     )  # fmt: skip
 
@@ -297,6 +297,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._buffer = b""
         self._interim = 0
+        self._last_head: ResponseHead | None = None
         self._drained: asyncio.Future[None] | None = None
         self.deadline = self.idle_until = math.inf
 
@@ -392,7 +393,7 @@ class ClientConnection(asyncio.Protocol):
                     raise UpstreamInvalid("the service does not speak HTTP/1.1")
                 self._buffer = data
                 return
-            head = parse_response(data[: end + 4], exchange.method)
+            head = self._last_head = parse_response(data[: end + 4], exchange.method, self._last_head)
             data = data[end + 4 :]
             if head.status >= 200:
                 break

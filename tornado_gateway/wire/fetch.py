@@ -137,7 +137,9 @@ async def _send_body(exchange: Any, request: HTTPRequest, body: bytes | None, co
         write(body or b"")
         exchange.finish()
         return
-    producing: asyncio.Future[Any] = asyncio.ensure_future(cast("asyncio.Future[Any]", request.body_producer(cast(Any, write))))
+    producing: asyncio.Future[Any] = asyncio.ensure_future(
+        cast("asyncio.Future[Any]", request.body_producer(cast(Any, write)))
+    )
     waiting: list[asyncio.Future[Any]] = [producing, collector.response]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if not producing.done():  # an early final response: the rest of the body is of no use

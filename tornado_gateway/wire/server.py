@@ -63,6 +63,8 @@ LINGER = 2.0  # seconds of reading on after an early answer, so that the client 
 BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
+
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -181,8 +183,11 @@ class HTTPServer:
 
     def sweep(self, now: float) -> None:
         """End what has waited too long. Called several times per shortest timeout."""
-        for connection in [each for each in self.connections if each.deadline <= now]:
-            connection.expire()
+        for connection in [each for each in self.connections if each.deadline <= now or each.is_paused]:
+            if connection.deadline <= now:
+                connection.expire()
+            elif connection.client_has_left():
+                connection.transport.abort()
 
     def date(self) -> bytes:
         """The Date field, made once per second."""
@@ -204,10 +209,12 @@ class ServerConnection(asyncio.Protocol):
     Attributes:
         deadline: instant (loop time) at which the client has been too slow; infinite while
             it is not the client that is waited for.
+        is_paused: whether the transport is not read for now.
     """
 
     __slots__ = (
-        "_advancing", "_awaited", "_body", "_buffer", "_delegate", "_exchange", "_is_complete_due", "_paused", "_phase",
+        "_advancing", "_awaited", "_body", "_buffer", "_delegate", "_exchange", "_is_complete_due", "_last_head",
+        "is_paused", "_phase",
         "_received", "_served", "_unsent", "deadline", "drained", "protocol", "remote_ip", "remote_port", "server",
         "transport",
     )  # fmt: skip
@@ -227,10 +234,11 @@ class ServerConnection(asyncio.Protocol):
         self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
         self._delegate: HTTPMessageDelegate | None = None
         self._exchange: ServerExchange | None = None
+        self._last_head: RequestHead | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
         self._unsent = 0  # bytes the client had not taken when its time began
-        self._paused = False
+        self.is_paused = False
         self._advancing = False
 
     # ---- asyncio.Protocol
@@ -320,8 +328,8 @@ class ServerConnection(asyncio.Protocol):
         """Read from the transport, unless what it brings could not be dealt with."""
         held = self._phase is not _Phase.LINGER and len(self._buffer) > PIPELINE_BYTES
         pause = self._awaited is not None or (self._phase is _Phase.RESPONSE and held)
-        if pause is not self._paused and not self.transport.is_closing():
-            self._paused = pause
+        if pause is not self.is_paused and not self.transport.is_closing():
+            self.is_paused = pause
             self.transport.pause_reading() if pause else self.transport.resume_reading()
 
     def _read_head(self) -> bool:
@@ -337,7 +345,7 @@ class ServerConnection(asyncio.Protocol):
                 self._served = False
                 self.deadline = self.server.loop.time() + self.server.config.header_timeout
             return False
-        head = parse_request(buffer[: end + 4])
+        head = self._last_head = parse_request(buffer[: end + 4], self._last_head)
         self._buffer = buffer[end + 4 :]
         self._begin(head)
         return True
@@ -470,6 +478,14 @@ class ServerConnection(asyncio.Protocol):
         else:
             self.deadline = math.inf
             self._refuse(RequestTimeout())
+
+    def client_has_left(self) -> bool:
+        """Whether the client of a paused connection has ended it: a transport that is not read does not see that."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or not hasattr(socket, "TCP_INFO"):
+            return False
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and self.server.config.half_close_aborts))
 
     def close_if_idle(self) -> None:
         if self._phase is not _Phase.HEAD or self._buffer:

@@ -1,0 +1,903 @@
+"""What variables may say, and what is answered when they say something else."""
+
+import dataclasses
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from decouple import RepositoryEnv
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tornado_gateway.settings import (
+    BALANCER_NAMES,
+    LONGEST_SHOWN,
+    MASK,
+    VARIABLES,
+    ConfigurationError,
+    EndpointSettings,
+    Problem,
+    ServiceSettings,
+    Settings,
+    Variable,
+    effective,
+    environment_help,
+    example_env,
+    hints,
+    load_settings,
+    markdown_table,
+    shown,
+)
+
+URL = "http://10.0.0.7"
+UPSTREAMS = json.dumps({"billing": [URL]})
+KEY = "k" * 32
+NAMES = [variable.name for variable in VARIABLES]
+ALL_NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
+DAY = 86_400_000
+PEBIBYTE = 2**50
+
+TIMEOUTS = [
+    "HEADER_TIMEOUT_MS",
+    "KEEPALIVE_TIMEOUT_MS",
+    "CLIENT_IDLE_TIMEOUT_MS",
+    "HTTP_PROXY_TIMEOUT_MS",
+    "UPSTREAM_CONNECT_TIMEOUT_MS",
+    "UPSTREAM_IDLE_TIMEOUT_MS",
+    "RATE_LIMIT_WINDOW_MS",
+]
+DURATIONS_OR_ZERO = [
+    "SHUTDOWN_TIMEOUT_MS",
+    "SHUTDOWN_DELAY_MS",
+    "DNS_TTL_MS",
+    "CACHE_DEFAULT_TTL_MS",
+    "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS",
+    "WS_PING_INTERVAL_MS",
+]
+DURATIONS = TIMEOUTS + DURATIONS_OR_ZERO
+SIZES_OR_ZERO = [
+    "MAX_BODY_BYTES",
+    "CACHE_MAX_BODY_BYTES",
+    "UNDER_PRESSURE_MAX_HEAP_USED_BYTES",
+    "UNDER_PRESSURE_MAX_RSS_BYTES",
+]
+SIZES = ["WS_MAX_BUFFERED_BYTES", *SIZES_OR_ZERO]
+RANGES = [
+    ("PORT", 0, 65535),
+    *((name, 0, 1_000_000) for name in ("MAX_CONNECTIONS", "UPSTREAM_MAX_IDLE", "RATE_LIMIT_MAX")),
+    *((name, 1, DAY) for name in TIMEOUTS),
+    *((name, 0, DAY) for name in DURATIONS_OR_ZERO),
+    *((name, 0, PEBIBYTE) for name in SIZES_OR_ZERO),
+    ("WS_MAX_BUFFERED_BYTES", 1, PEBIBYTE),
+]
+CHOICES = {
+    "GATEWAY_ENV": ["development", "test", "production"],
+    "EVENT_LOOP": ["auto", "uvloop", "asyncio"],
+    "HALF_CLOSE": ["abort", "ignore"],
+    "LOG_LEVEL": ["fatal", "error", "warn", "info", "debug", "trace", "silent"],
+    "LOG_FORMAT": ["auto", "json", "text"],
+    "BALANCER": ["least_load", "round_robin"],
+}
+FLAGS = ["ACCESS_LOG", "UPSTREAM_TLS_VERIFY", "PRESERVE_HOST", "AUTH_REQUIRED", "CACHE_ENABLED"]
+
+
+def named(name: str) -> Variable:
+    return next(variable for variable in VARIABLES if variable.name == name)
+
+
+def load(**env: str) -> Settings:
+    """With what is needed to have no problems, unless the test says otherwise."""
+    return load_settings({"UPSTREAMS": UPSTREAMS, "JWT_SECRET": KEY} | env)
+
+
+def value_of(name: str, text: str) -> Any:
+    return getattr(load(**{name: text}), named(name).attribute)
+
+
+def lines(**env: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(**env)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def upstreams_lines(document: object) -> list[str]:
+    return lines(UPSTREAMS=json.dumps(document))
+
+
+# Defaults, and what counts as set
+
+
+def test_everything_but_the_upstreams_has_a_default() -> None:
+    assert load_settings({"UPSTREAMS": UPSTREAMS}) == Settings(
+        host="0.0.0.0",
+        port=8080,
+        gateway_env="development",
+        event_loop="auto",
+        max_connections=0,
+        max_body_bytes=None,
+        half_close="abort",
+        header_timeout=10.0,
+        keepalive_timeout=95.0,
+        client_idle_timeout=60.0,
+        shutdown_timeout=25.0,
+        shutdown_delay=0.0,
+        log_level="info",
+        log_format="auto",
+        access_log=True,
+        services=(ServiceSettings("billing", (EndpointSettings(URL, 1),), "least_load"),),
+        upstreams_file=None,
+        balancer="least_load",
+        http_proxy_timeout=30.0,
+        upstream_connect_timeout=5.0,
+        upstream_max_idle=256,
+        upstream_idle_timeout=60.0,
+        upstream_tls_verify=True,
+        upstream_tls_ca_file=None,
+        dns_ttl=30.0,
+        trusted_proxies=(),
+        preserve_host=False,
+        via_name=None,
+        auth_required=False,
+        jwt_secret=None,
+        rate_limit_max=200,
+        rate_limit_window=60.0,
+        cache_enabled=False,
+        cache_default_ttl=5.0,
+        cache_max_body_bytes=262_144,
+        under_pressure_max_event_loop_delay=1.0,
+        under_pressure_max_heap_used_bytes=0,
+        under_pressure_max_rss_bytes=0,
+        ws_max_buffered_bytes=2_000_000,
+        ws_ping_interval=30.0,
+    )
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert load_settings(dict.fromkeys(ALL_NAMES, "") | {"UPSTREAMS": UPSTREAMS}) == load_settings(
+        {"UPSTREAMS": UPSTREAMS}
+    )
+
+
+def test_variables_of_others_are_ignored() -> None:
+    assert load(PATH="/bin", GATEWAY_FOO="x") == load()
+
+
+def test_settings_and_variables_are_the_same_list() -> None:
+    assert {variable.attribute for variable in VARIABLES} == {each.name for each in dataclasses.fields(Settings)}
+    assert len(set(ALL_NAMES)) == len(ALL_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"NODE_ENV": "test"}, "test"),
+        ({"GATEWAY_ENV": "", "NODE_ENV": "test"}, "test"),
+        ({"GATEWAY_ENV": "development", "NODE_ENV": "test"}, "development"),
+        ({"GATEWAY_ENV": "development", "NODE_ENV": "staging"}, "development"),
+    ],
+)
+def test_an_alias_counts_where_its_variable_is_not_set(env: dict[str, str], expected: str) -> None:
+    assert load(**env).gateway_env == expected
+
+
+def test_a_problem_names_the_alias_that_was_used() -> None:
+    assert lines(NODE_ENV="staging") == ['NODE_ENV="staging": is unknown; allowed: development, test, production']
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(("name", "low", "high"), RANGES)
+def test_both_bounds_belong_to_the_range(name: str, low: int, high: int) -> None:
+    unit = 1000 if name in DURATIONS else 1
+    assert value_of(name, str(low)) == low / unit
+    assert value_of(name, str(high)) == high / unit
+
+
+@pytest.mark.parametrize(("name", "low", "high"), RANGES)
+def test_beyond_either_bound_is_out_of_range(name: str, low: int, high: int) -> None:
+    for beyond in (low - 1, high + 1):
+        (line,) = lines(**{name: str(beyond)})
+        assert line.startswith(f'{name}="{beyond}": is out of range; allowed: {low} to {high}')
+
+
+@pytest.mark.parametrize(("name", "low", "high"), RANGES)
+def test_help_tells_the_range(name: str, low: int, high: int) -> None:
+    assert f", {low} to {high}" in named(name).help
+
+
+@pytest.mark.parametrize(("name", "low", "high"), RANGES)
+def test_help_tells_what_zero_means_where_it_is_allowed(name: str, low: int, high: int) -> None:
+    assert ("0: " in named(name).help) is (low == 0)
+
+
+@pytest.mark.parametrize("text", ["80x", "0x50", "8_0", " 80", "80\n", "+80", "8.0", "٨٠", "1e3", "-"])
+def test_a_whole_number_is_ascii_digits(text: str) -> None:
+    assert lines(PORT=text) == [f"PORT={json.dumps(text)}: is not a whole number; allowed: 0 to 65535"]
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("text", ["64k", "1MiB", "1.5"])
+def test_a_size_is_a_whole_number_without_a_suffix(name: str, text: str) -> None:
+    (line,) = lines(**{name: text})
+    assert re.fullmatch(
+        rf'{name}="{text}": is not a whole number; allowed: [01] to {PEBIBYTE} bytes, without a suffix', line
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1", 0.001), ("1.5", 0.0015), ("0250", 0.25), ("30000", 30.0), ("86400000.0", 86_400.0)]
+)
+def test_a_duration_is_whole_or_decimal_milliseconds(text: str, seconds: float) -> None:
+    assert load(HEADER_TIMEOUT_MS=text).header_timeout == pytest.approx(seconds, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e3", "5s", "1,5", ".5", "5.", "1 000"])
+def test_a_duration_is_a_plain_finite_number(name: str, text: str) -> None:
+    (line,) = lines(**{name: text})
+    assert line.startswith(f'{name}="{text}": is not a number of milliseconds; allowed: ')
+
+
+@pytest.mark.parametrize("text", ["0.999", "86400000.001", "9" * 400, "-1"])
+def test_a_timeout_out_of_range(text: str) -> None:
+    (line,) = lines(HEADER_TIMEOUT_MS=text)
+    assert line.endswith(": is out of range; allowed: 1 to 86400000 milliseconds")
+
+
+def test_a_number_of_any_length_is_out_of_range() -> None:
+    (line,) = lines(PORT="9" * 5000)
+    assert line == f'PORT="{"9" * (LONGEST_SHOWN - 4)}...: is out of range; allowed: 0 to 65535'
+
+
+# Choices, flags, names and paths
+
+
+@pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
+def test_a_choice_is_taken_as_it_is(name: str, choice: str) -> None:
+    assert value_of(name, choice) == choice
+    assert choice in named(name).help
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("text", ["other", "INFO", "auto ", "Production"])
+def test_a_choice_is_one_of_its_names_exactly(name: str, text: str) -> None:
+    assert lines(**{name: text}) == [f'{name}="{text}": is unknown; allowed: {", ".join(CHOICES[name])}']
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["true", "1", "yes", "on", "TRUE", "Yes", "oN"], True),
+        (["false", "0", "no", "off", "FALSE", "No", "oFF"], False),
+    ],
+)
+def test_flags_in_any_case(name: str, texts: list[str], expected: bool) -> None:
+    assert [value_of(name, text) for text in texts] == [expected] * len(texts)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("text", ["y", "2", "00", "enabled", " true", "oui"])
+def test_anything_else_is_no_flag(name: str, text: str) -> None:
+    assert lines(**{name: text}) == [
+        f'{name}="{text}": is neither true nor false; allowed: true, 1, yes, on, false, 0, no, off'
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "::", "::1", "fe80::1%eth0", "localhost", "gateway.example.", "my_host", "a" * 63]
+)
+def test_a_host_is_an_address_or_a_name(text: str) -> None:
+    assert load(HOST=text).host == text
+
+
+@pytest.mark.parametrize(
+    "text", ["[::1]", "::g", "localhost:80", "http://localhost", "a b", "a..b", ".a", "a" * 64, "bücher", "*", "a\n"]
+)
+def test_anything_else_is_no_host(text: str) -> None:
+    (line,) = lines(HOST=text)
+    assert line.startswith(f"HOST={json.dumps(text)}: is neither an address nor a host name; allowed: ")
+
+
+@pytest.mark.parametrize("text", ["gateway", "edge-1.eu", "!#$%&'*+-.^_`|~09azAZ"])
+def test_the_name_in_via_is_a_token(text: str) -> None:
+    assert load(VIA_NAME=text).via_name == text
+
+
+@pytest.mark.parametrize("text", ["a b", "a,b", "a/1", "a:80", '"a"', "é", "a\n", "(a)"])
+def test_anything_else_is_no_token(text: str) -> None:
+    (line,) = lines(VIA_NAME=text)
+    assert line.startswith(f"VIA_NAME={json.dumps(text)}: is not a token; allowed: ")
+
+
+def test_a_ca_file_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"\xff")
+    assert load(UPSTREAM_TLS_CA_FILE=str(path)).upstream_tls_ca_file == str(path)
+
+
+@pytest.mark.parametrize("name", ["UPSTREAM_TLS_CA_FILE", "UPSTREAMS_FILE"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/does/not/exist", "No such file or directory"),
+        ("/", "Is a directory"),
+        ("a\0b", "not a path"),
+        ("\ud800", "not a path"),
+        ("/proc/self/mem", "Input/output error"),
+    ],
+)
+def test_a_file_that_cannot_be_read(name: str, path: str, reason: str) -> None:
+    assert lines(**{"UPSTREAMS": "" if name == "UPSTREAMS_FILE" else UPSTREAMS, name: path}) == [
+        f"{name}={json.dumps(path)}: cannot be read ({reason}); allowed: the path of a readable file"
+    ]
+
+
+# Trusted proxies
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("10.1.2.3", ["10.1.2.3/32"]),
+        ("::1", ["::1/128"]),
+        ("10.0.0.0/255.0.0.0", ["10.0.0.0/8"]),
+        ("0.0.0.0/0,::/0", ["0.0.0.0/0", "::/0"]),
+        (" 10.0.0.0/8 , fd00::/8,", ["10.0.0.0/8", "fd00::/8"]),
+        (" , ", []),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_networks(text: str, expected: list[str]) -> None:
+    assert load(TRUSTED_PROXIES=text).trusted_proxies == tuple(map(ipaddress.ip_network, expected))
+
+
+@pytest.mark.parametrize("item", ["10.0.0.1/8", "fd00::1/8"])
+def test_host_bits_are_a_problem(item: str) -> None:
+    (line,) = lines(TRUSTED_PROXIES=item)
+    assert line.startswith(f'TRUSTED_PROXIES[0]="{item}": has host bits set; allowed: ')
+
+
+@pytest.mark.parametrize("item", ["10.0.0.0/33", "10.0.0", "10", "::/129", "localhost", "10.0.0.0/8 ::1", "*", "/8"])
+def test_anything_else_is_no_network(item: str) -> None:
+    (line,) = lines(TRUSTED_PROXIES=item)
+    assert line.startswith(f'TRUSTED_PROXIES[0]="{item}": is not an address or a network; allowed: ')
+
+
+def test_each_wrong_proxy_is_a_problem() -> None:
+    assert [line.partition(":")[0] for line in lines(TRUSTED_PROXIES="a,::1,10.0.0.1/8")] == [
+        'TRUSTED_PROXIES[0]="a"',
+        'TRUSTED_PROXIES[2]="10.0.0.1/8"',
+    ]
+
+
+# Authentication
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, False),
+        ({"GATEWAY_ENV": "test"}, False),
+        ({"GATEWAY_ENV": "production"}, True),
+        ({"NODE_ENV": "production"}, True),
+        ({"GATEWAY_ENV": "production", "AUTH_REQUIRED": ""}, True),
+        ({"GATEWAY_ENV": "production", "AUTH_REQUIRED": "false"}, False),
+        ({"GATEWAY_ENV": "development", "AUTH_REQUIRED": "true"}, True),
+        ({"GATEWAY_ENV": "development", "NODE_ENV": "production"}, False),
+    ],
+)
+def test_authentication_is_on_in_production_unless_said_otherwise(env: dict[str, str], expected: bool) -> None:
+    assert load(**env).auth_required is expected
+
+
+@pytest.mark.parametrize("env", [{"AUTH_REQUIRED": "true"}, {"GATEWAY_ENV": "production"}, {"NODE_ENV": "production"}])
+def test_authentication_needs_a_key(env: dict[str, str]) -> None:
+    assert lines(JWT_SECRET="", **env) == [
+        "JWT_SECRET: is not set, but AUTH_REQUIRED is true (the default in production); allowed: 32 characters or more"
+    ]
+
+
+def test_a_key_of_32_characters_is_long_enough() -> None:
+    assert load(AUTH_REQUIRED="true", JWT_SECRET="k" * 32).jwt_secret == "k" * 32
+    assert lines(AUTH_REQUIRED="true", JWT_SECRET="k" * 31) == [
+        "JWT_SECRET=********: is too short for AUTH_REQUIRED; allowed: 32 characters or more"
+    ]
+
+
+def test_a_key_may_be_short_while_authentication_is_off() -> None:
+    assert load(JWT_SECRET="short").jwt_secret == "short"
+
+
+@pytest.mark.parametrize("env", [{"AUTH_REQUIRED": "maybe"}, {"GATEWAY_ENV": "prod"}])
+def test_a_key_is_not_asked_for_while_it_is_unknown_whether_it_is_needed(env: dict[str, str]) -> None:
+    (line,) = lines(JWT_SECRET="", **env)
+    assert line.startswith(next(iter(env)))
+
+
+def test_a_key_is_shown_nowhere() -> None:
+    key = "correct-horse-battery-staple-1234"
+    settings = load(JWT_SECRET=key)
+    with pytest.raises(ConfigurationError) as caught:
+        load(JWT_SECRET=key[:31], AUTH_REQUIRED="true")
+    for text in (repr(settings), str(effective(settings)), str(caught.value), repr(caught.value.problems)):
+        assert "horse" not in text
+
+
+# Upstreams
+
+
+def test_services_keep_their_order_and_their_endpoints() -> None:
+    document = {
+        "b": [URL, "https://b.example/base"],
+        "a.1_-": {"endpoints": ["unix:/run/a.sock", {"url": "http://b", "weight": 2}], "balancer": "round_robin"},
+        "c": {"endpoints": [{"url": "http://c"}]},
+    }
+    assert load(UPSTREAMS=json.dumps(document)).services == (
+        ServiceSettings("b", (EndpointSettings(URL), EndpointSettings("https://b.example/base")), "least_load"),
+        ServiceSettings(
+            "a.1_-", (EndpointSettings("unix:/run/a.sock"), EndpointSettings("http://b", 2)), "round_robin"
+        ),
+        ServiceSettings("c", (EndpointSettings("http://c"),), "least_load"),
+    )
+
+
+@pytest.mark.parametrize("name", BALANCER_NAMES)
+def test_balancer_is_for_the_services_that_do_not_say(name: str) -> None:
+    document = {"a": [URL], "b": {"endpoints": [URL]}, "c": {"endpoints": [URL], "balancer": "least_load"}}
+    settings = load(BALANCER=name, UPSTREAMS=json.dumps(document))
+    assert [service.balancer for service in settings.services] == [name, name, "least_load"]
+
+
+def test_neither_upstreams_nor_a_file_of_them() -> None:
+    assert lines(UPSTREAMS="") == ["UPSTREAMS: is not set; allowed: a JSON map of service to array of base URLs"]
+
+
+def test_both_upstreams_and_a_file_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "upstreams.json"
+    path.write_text('{"a": ["ftp://x"]}')
+    both, wrong = sorted(lines(UPSTREAMS_FILE=str(path)))
+    assert wrong.startswith("UPSTREAMS_FILE=") and wrong.endswith(
+        ": is set, and so is UPSTREAMS; allowed: one of the two"
+    )
+    assert both.startswith('UPSTREAMS_FILE.a[0]="ftp://x": must start with ')
+
+
+def test_upstreams_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "upstreams.json"
+    path.write_text(UPSTREAMS, encoding="utf-8-sig")  # as some editors on Windows write it
+    settings = load(UPSTREAMS="", UPSTREAMS_FILE=str(path), BALANCER="round_robin")
+    assert settings.services == (ServiceSettings("billing", (EndpointSettings(URL),), "round_robin"),)
+    assert settings.upstreams_file == str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{\n  "a": [,]\n}', "is not JSON: Expecting value: line 2 column 9 (char 10)"),
+        (b"", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'{"\xff": 1}', "is not JSON: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte"),
+    ],
+)
+def test_a_file_that_is_not_json(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "upstreams.json"
+    path.write_bytes(content)
+    (line,) = lines(UPSTREAMS="", UPSTREAMS_FILE=str(path))
+    assert line.endswith(f": {reason}; allowed: a JSON map of service to array of base URLs")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("http://a", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ('{"a": 1} x', "is not JSON: Extra data: line 1 column 10 (char 9)"),
+        ('["http://a"]', "is not a map"),
+        ("null", "is not a map"),
+        ("NaN", "is not a map"),
+        ("{}", "names no service"),
+    ],
+)
+def test_upstreams_that_are_no_map(text: str, reason: str) -> None:
+    assert lines(UPSTREAMS=text) == [
+        f"UPSTREAMS={json.dumps(text)}: {reason}; allowed: a JSON map of service to array of base URLs"
+    ]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, f'{{"a": {"9" * 5000}}}'])
+def test_json_that_python_refuses_to_read(text: str) -> None:
+    (line,) = lines(UPSTREAMS=text)
+    assert ": is not JSON: " in line
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        ({"a": []}, "UPSTREAMS.a=[]: has no endpoints; allowed: one base URL or more"),
+        ({"a": {}}, "UPSTREAMS.a.endpoints=[]: has no endpoints; allowed: one base URL or more"),
+        ({"a": {"endpoints": URL}}, f'UPSTREAMS.a.endpoints="{URL}": is not an array; allowed: an array of base URLs'),
+        (
+            {"a": URL},
+            f'UPSTREAMS.a="{URL}": is neither an array nor an object; allowed: '
+            "an array of base URLs, or an object of endpoints and balancer (least_load or round_robin)",
+        ),
+        (
+            {"a": [5]},
+            "UPSTREAMS.a[0]=5: is not a string; allowed: "
+            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
+        ),
+        (
+            {"a": [{"weight": 1}]},
+            'UPSTREAMS.a[0].url="": must start with http://, https:// or unix:/; allowed: '
+            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
+        ),
+        (
+            {"a": {"endpoints": [URL, {"url": None}]}},
+            "UPSTREAMS.a.endpoints[1].url=null: is not a string; allowed: "
+            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
+        ),
+        (
+            {"a": {"endpoints": [URL], "balancer": "random"}},
+            'UPSTREAMS.a.balancer="random": is unknown; allowed: least_load, round_robin',
+        ),
+        (
+            {"a": {"endpoints": [URL], "balancer": ["least_load"]}},
+            "UPSTREAMS.a.balancer=[...]: is unknown; allowed: least_load, round_robin",
+        ),
+        (
+            {"a": {"endpoints": [URL], "balancer": ""}},
+            'UPSTREAMS.a.balancer="": is unknown; allowed: least_load, round_robin',
+        ),
+        (
+            {"a": {"endpoints": [URL], "weights": {}}},
+            "UPSTREAMS.a.weights={}: is unknown; allowed: endpoints, balancer",
+        ),
+        ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
+        ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),
+        (
+            {"a.b": ["http://a", "http://a"]},
+            'UPSTREAMS["a.b"][1]="http://a": is the same endpoint as ["a.b"][0]; allowed: each one once, with a weight',
+        ),
+    ],
+)
+def test_a_wrong_part_of_upstreams(document: object, line: str) -> None:
+    assert upstreams_lines(document) == [line]
+
+
+@pytest.mark.parametrize("weight", [1, 2, 1000])
+def test_a_weight_is_1_to_1000(weight: int) -> None:
+    settings = load(UPSTREAMS=json.dumps({"a": [{"url": URL, "weight": weight}]}))
+    assert settings.services[0].endpoints == (EndpointSettings(URL, weight),)
+
+
+@pytest.mark.parametrize("weight", [0, 1001, -1, 1.0, 1.5, "2", True, None, [1]])
+def test_anything_else_is_no_weight(weight: object) -> None:
+    assert upstreams_lines({"a": [{"url": URL, "weight": weight}]}) == [
+        f"UPSTREAMS.a[0].weight={shown(weight)}: is not a weight; allowed: a whole number, 1 to 1000"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("http://a", "http://a"),
+        ("http://a", "http://A/"),
+        ("http://a", "http://a:80"),
+        ("https://a/b", "https://a:443/b/"),
+        ("unix:/a", {"url": "unix:/a", "weight": 2}),
+    ],
+)
+def test_an_endpoint_is_named_once_however_it_is_written(first: object, second: object) -> None:
+    (line,) = upstreams_lines({"a": [first, second]})
+    assert line.startswith("UPSTREAMS.a[1]")
+    assert ": is the same endpoint as a[0]; allowed: " in line
+
+
+@pytest.mark.parametrize("other", ["https://a", "http://a:81", "http://a/b", "http://b"])
+def test_endpoints_may_differ_in_any_part(other: str) -> None:
+    assert len(load(UPSTREAMS=json.dumps({"a": ["http://a", other]})).services[0].endpoints) == 2
+
+
+def test_services_may_share_an_endpoint() -> None:
+    assert len(load(UPSTREAMS=json.dumps({"a": [URL], "b": [URL]})).services) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('{"a": ["http://a"], "a": ["http://b"]}', "UPSTREAMS.a"),
+        ('{"a": {"endpoints": ["http://a"], "endpoints": ["http://b"]}}', "UPSTREAMS.a.endpoints"),
+        ('{"a": [{"url": "http://a", "url": "http://b"}]}', "UPSTREAMS.a[0].url"),
+    ],
+)
+def test_a_key_that_is_given_twice(text: str, path: str) -> None:
+    assert lines(UPSTREAMS=text) == [f"{path}: is given more than once; allowed: each name once"]
+
+
+@pytest.mark.parametrize("name", ["a", "A-1", "a.b", "...", "_", "-", "a" * 200])
+def test_a_service_name(name: str) -> None:
+    assert load(UPSTREAMS=json.dumps({name: [URL]})).services[0].name == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a%2f", "é", "a\n", "..\n", "\ud800"])
+def test_anything_else_is_no_service_name(name: str) -> None:
+    assert upstreams_lines({name: [URL]}) == [
+        f"UPSTREAMS[{json.dumps(name)}]: is not a service name; allowed: "
+        "letters, digits, '_', '.' and '-', but not '.' or '..'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://x", "must start with http://, https:// or unix:/"),
+        ("http://", "must name a host"),
+        ("http://a b", "must not contain spaces, control characters or a fragment"),
+        ("http://a?b", "must not contain a query"),
+        ("http://a:0", "must have a port from 1 to 65535"),
+        ("unix:a", "must name an absolute path after unix:, for example unix:/run/app.sock"),
+        ("http://[::1", "is not a valid URL"),
+        ("http://a\u2100b", "is not a valid URL"),
+        ("http://\ud800", "is not a valid URL"),
+    ],
+)
+def test_a_url_is_what_an_endpoint_may_have(url: str, reason: str) -> None:
+    assert upstreams_lines({"billing": [url]}) == [
+        f"UPSTREAMS.billing[0]={json.dumps(url)}: {reason}; allowed: "
+        "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
+    ]
+
+
+# What is reported, and how
+
+
+def test_everything_wrong_is_reported_at_once() -> None:
+    assert [line.partition(":")[0] for line in lines(UPSTREAMS='{"a":["ftp://x"],"b":[]}', PORT="0x")] == [
+        'PORT="0x"',
+        'UPSTREAMS.a[0]="ftp',
+        "UPSTREAMS.b=[]",
+    ]
+
+
+def test_all_that_is_wrong_with_one_service() -> None:
+    document = {"a b": {"endpoints": ["x", {"url": 1, "weight": 0, "c": 1}], "balancer": "x", "d": 1}, "e": 1}
+    paths = [re.split(r"=|: ", line)[0] for line in upstreams_lines(document)]
+    assert paths == [
+        'UPSTREAMS["a b"]',
+        'UPSTREAMS["a b"].d',
+        'UPSTREAMS["a b"].balancer',
+        'UPSTREAMS["a b"].endpoints[0]',
+        'UPSTREAMS["a b"].endpoints[1].c',
+        'UPSTREAMS["a b"].endpoints[1].url',
+        'UPSTREAMS["a b"].endpoints[1].weight',
+        "UPSTREAMS.e",
+    ]
+
+
+def test_the_exception_tells_its_problems() -> None:
+    problem = Problem("PORT", '"80x"', "is not a whole number", "0 to 65535")
+    with pytest.raises(ConfigurationError) as caught:
+        load(PORT="80x", HALF_CLOSE="x")
+    assert caught.value.problems[0] == problem
+    assert str(caught.value) == f'{problem}\nHALF_CLOSE="x": is unknown; allowed: abort, ignore'
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\nb\x1b\u2028é\udcff", r'"a\nb\u001b\u2028\u00e9\udcff"'),
+        ("x" * (LONGEST_SHOWN - 2), f'"{"x" * (LONGEST_SHOWN - 2)}"'),
+        ("x" * (LONGEST_SHOWN - 1), f'"{"x" * (LONGEST_SHOWN - 4)}...'),
+        ("http://me:pa/ss@w@host/", f'"http://{MASK}@host/"'),
+        ("me:pass\n@host", f'"{MASK}@host"'),
+        ('{"a": ["http://me:pass@host"]}', rf'"{MASK}@host\"]}}"'),
+        ("http://" + "x" * 100 + "@host", f'"http://{MASK}@host"'),
+    ],
+)
+def test_what_is_shown_of_a_value(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"UPSTREAMS": '{"a": ["http://me:hunter2@host"]}'},
+        {"UPSTREAMS": '{"a": ["http://me:p[hunter2]@host"]}'},
+        {"UPSTREAMS": '{"a": ["http://me:p[hunter2]/@host"]}'},
+        {"UPSTREAMS": '{"a": ["http://me:\u2100hunter2@host"]}'},
+        {"UPSTREAMS": '{"a": [{"url": "http://me:hunter2@host"}]}'},
+        {"UPSTREAMS": '{"a": "http://me:hunter2@host"}'},
+        {"UPSTREAMS": '{"a": {"endpoint": "http://me:hunter2@host"}}'},
+        {"UPSTREAMS": '{"http://me:hunter2@host": []}'},
+        {"UPSTREAMS": '{"a": ["http://me:hunter2@host"'},
+        {"UPSTREAMS": "http://me:hunter2@host"},
+        {"HOST": "http://me:hunter2@host"},
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(env: dict[str, str]) -> None:
+    assert not [line for line in lines(**env) if "hunter2" in line]
+
+
+@given(st.dictionaries(st.sampled_from(ALL_NAMES), st.text() | st.sampled_from(["0", "1", "true", UPSTREAMS, KEY])))
+@example({"UPSTREAMS": '{"a": [[], {}, null, 1e999, -0, "\\ud800"]}'})
+@example({"TRUSTED_PROXIES": "fe80::1%eth0,1.2.3.4%a,%"})
+@example(dict.fromkeys(ALL_NAMES, "\0"))
+@example(dict.fromkeys(ALL_NAMES, "\udcff"))
+def test_any_text_loads_or_is_a_configuration_error(env: dict[str, str]) -> None:
+    try:
+        assert isinstance(load_settings(env), Settings)
+    except ConfigurationError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert str(problem).isascii() and str(problem).isprintable()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([URL, "unix:/a", "ftp://a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text() | st.sampled_from(["url", "weight", "endpoints", "balancer"]), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_any_json_loads_or_is_a_configuration_error(document: object) -> None:
+    try:
+        assert load(UPSTREAMS=json.dumps(document)).services
+    except ConfigurationError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert str(problem).isascii() and str(problem).isprintable()
+
+
+# Hints
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("UPSTREAM", "UPSTREAMS"),
+        ("UPSTREAM_FILE", "UPSTREAMS_FILE"),
+        ("UPSTREAM_TIMEOUT_MS", "UPSTREAM_IDLE_TIMEOUT_MS"),
+        ("GATEWAY_ENVIRONMENT", "GATEWAY_ENV"),
+        ("GATEWAY_PORT", "PORT"),
+        ("GATEWAY_LOG_LEVEL", "LOG_LEVEL"),
+        ("WS_PING_INTERVAL", "WS_PING_INTERVAL_MS"),
+        ("CACHE_TTL_MS", "CACHE_DEFAULT_TTL_MS"),
+        ("RATE_LIMIT_MAX_REQUESTS", "RATE_LIMIT_MAX"),
+        ("UNDER_PRESSURE_MAX_RSS", "UNDER_PRESSURE_MAX_RSS_BYTES"),
+        ("HTTP_PROXY_TIMEOUT", "HTTP_PROXY_TIMEOUT_MS"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("port", "PORT"),
+        ("NODE_ENVS", "NODE_ENV"),
+    ],
+)
+def test_a_likely_misspelling_is_hinted_at(name: str, meant: str) -> None:
+    assert hints({name: "1"}) == [f"{name} is not a variable of this gateway; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "HOME", "HOSTNAME", "USER", "PWD", "SHLVL", "TERM", "LANG", "LOGNAME", "HOSTTYPE", "PYTHONPATH", "_"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "no_proxy", "NODE_PATH", "WEB_CONCURRENCY", "VIRTUAL_ENV"),
+        *("GATEWAY_FOO", "CACHE_DIR", "WS_URL", "UPSTREAM_X"),
+    ],
+)
+def test_what_others_use_is_not(name: str) -> None:
+    assert hints({name: "1"}) == []
+
+
+@pytest.mark.parametrize("service", ["GATEWAY", "CACHE", "UPSTREAM", "UPSTREAMS", "WS"])
+def test_what_kubernetes_sets_for_a_service_is_not(service: str) -> None:
+    assert not hints(
+        {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "80",
+            f"{service}_SERVICE_PORT_HTTP": "80",
+            f"{service}_PORT": "tcp://10.0.0.1:80",
+            f"{service}_PORT_80_TCP": "tcp://10.0.0.1:80",
+            f"{service}_PORT_80_TCP_PROTO": "tcp",
+            f"{service}_PORT_80_TCP_PORT": "80",
+            f"{service}_PORT_80_TCP_ADDR": "10.0.0.1",
+        }
+    )
+
+
+def test_known_variables_are_no_misspellings() -> None:
+    assert hints(dict.fromkeys(ALL_NAMES, "x")) == []
+
+
+# What is generated from the table
+
+
+def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
+    env = {
+        "UPSTREAMS": '{"a": ["http://a"], "b": {"endpoints": [{"url": "http://b", "weight": 2}]}}',
+        "GATEWAY_ENV": "production",
+        "JWT_SECRET": KEY,
+        "TRUSTED_PROXIES": "10.0.0.0/8,::1",
+        "DNS_TTL_MS": "0.5",
+        "MAX_BODY_BYTES": "0",
+    }
+    shown_values = dict(effective(load_settings(env)))
+    assert list(shown_values) == NAMES
+    assert shown_values == {variable.name: variable.default for variable in VARIABLES} | env | {
+        "UPSTREAMS": '{"a": {"endpoints": ["http://a"], "balancer": "least_load"}, '
+        '"b": {"endpoints": [{"url": "http://b", "weight": 2}], "balancer": "least_load"}}',
+        "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
+        "AUTH_REQUIRED": "true",
+        "JWT_SECRET": MASK,
+    }
+
+
+def test_what_is_in_effect_can_be_loaded_again() -> None:
+    settings = load(JWT_SECRET="", SHUTDOWN_DELAY_MS="0.00001", TRUSTED_PROXIES="::/0", VIA_NAME="a", ACCESS_LOG="no")
+    again = load_settings(dict(effective(settings)))
+    assert again == dataclasses.replace(settings, shutdown_delay=0.0)  # nanoseconds are shown, less is not
+
+
+def test_services_from_a_file_are_in_effect_too(tmp_path: Path) -> None:
+    path = tmp_path / "upstreams.json"
+    path.write_text(UPSTREAMS)
+    shown_values = dict(effective(load(UPSTREAMS="", UPSTREAMS_FILE=str(path))))
+    assert json.loads(shown_values["UPSTREAMS"]) == {"billing": {"endpoints": [URL], "balancer": "least_load"}}
+    assert shown_values["UPSTREAMS_FILE"] == str(path)
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
+def test_a_default_is_a_value_the_variable_may_have(variable: Variable) -> None:
+    if variable.default:
+        assert value_of(variable.name, variable.default) == getattr(load(), variable.attribute)
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
+def test_help_is_one_line_that_needs_no_escaping(variable: Variable) -> None:
+    assert variable.line.isprintable() and len(variable.line) <= 100
+    assert "|" not in variable.line and "%(" not in variable.line
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
+def test_what_is_reserved_says_so_everywhere(variable: Variable) -> None:
+    groups = ("Rate limit", "Cache", "Under pressure", "WebSocket")
+    assert variable.reserved is (variable.group in groups)
+    assert variable.line.endswith(" (reserved)") is variable.reserved
+
+
+@pytest.mark.parametrize("render", [environment_help, example_env, markdown_table])
+def test_each_variable_is_explained_once(render: Callable[[], str]) -> None:
+    assert [render().count(variable.line) for variable in VARIABLES] == [1] * len(VARIABLES)
+
+
+def test_help_names_variables_with_their_defaults_under_their_groups() -> None:
+    text = environment_help()
+    assert text.startswith("Server:\n  HOST=0.0.0.0\n      address or host name")
+    assert "\n\nLogs:\n  LOG_LEVEL=info\n" in text
+    assert re.findall(r"^  ([A-Z_]+)=", text, re.MULTILINE) == NAMES
+
+
+def test_the_readme_table_has_a_row_per_variable() -> None:
+    rows = markdown_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == NAMES
+    assert rows[1].startswith("| `PORT` | `8080` | TCP port to listen on, ")
+    assert "| `VIA_NAME` |  | this gateway's pseudonym" in markdown_table()
+
+
+EXAMPLE = Path(__file__).parent.parent / ".env.example"
+
+
+def test_env_example_is_what_the_table_says() -> None:
+    assert EXAMPLE.read_text(encoding="utf-8") == example_env()
+
+
+def test_env_example_needs_only_upstreams() -> None:
+    env = RepositoryEnv(str(EXAMPLE)).data
+    assert list(env) == NAMES
+    assert load_settings(env | {"UPSTREAMS": UPSTREAMS}) == load_settings({"UPSTREAMS": UPSTREAMS})

@@ -1,0 +1,52 @@
+"""Bearer tokens signed with a shared secret, checked by PyJWT (RFC 7519, RFC 6750).
+
+What a token says beyond its times (audience, subject, scopes) is the services' affair.
+"""
+
+import jwt
+
+from tornado_gateway.errors import Unauthorized
+
+MAX_TOKEN = 8 * 1024  # bytes; a larger one is refused before it is decoded
+
+# An HMAC key must be as long as its hash (RFC 7518 §3.2): a short secret allows fewer algorithms.
+_KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+_OPTIONS: jwt.types.Options = {"verify_aud": False, "verify_sub": False, "verify_iat": False, "verify_jti": False}
+
+
+class JwtAuthenticator:
+    """Accepts requests that bear a valid token.
+
+    Args:
+        secret: at least 32 bytes in UTF-8.
+
+    Raises:
+        ValueError: the secret is shorter.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._key = secret.encode("utf-8")
+        self._algorithms = [name for name, size in _KEY_BYTES.items() if len(self._key) >= size]
+        if not self._algorithms:
+            raise ValueError("the secret is shorter than 32 bytes")
+
+    def check(self, authorization: list[bytes]) -> None:
+        """Check the values of a request's Authorization fields.
+
+        Raises:
+            Unauthorized: there is no token, more than one, or one that is not valid now.
+        """
+        if len(authorization) != 1:
+            raise Unauthorized("one Authorization field with a bearer token is needed")
+        scheme, _, token = authorization[0].partition(b" ")
+        token = token.strip(b" ")
+        if scheme.lower() != b"bearer" or not token:
+            raise Unauthorized("one Authorization field with a bearer token is needed")
+        if len(token) > MAX_TOKEN:
+            raise Unauthorized("the token is too long", invalid=True)
+        try:
+            jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS)
+        except jwt.PyJWTError:
+            # Which check failed is for nobody to learn from us.
+            raise Unauthorized("the token is not valid", invalid=True) from None
