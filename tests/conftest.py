@@ -1,6 +1,7 @@
 """Fixtures: an event loop per test on both implementations, upstreams, and a gateway on a free port."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -17,6 +18,14 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(obj: object) -> None:
+    """Let pytest know that a gen_test uses io_loop: pytest-tornado asks for it too late for its parameters."""
+    marks = getattr(obj, "pytestmark", [])
+    if inspect.isfunction(obj) and any(mark.name == "gen_test" for mark in marks):
+        pytest.mark.usefixtures("io_loop")(obj)
 
 
 @pytest.fixture(params=LOOPS)

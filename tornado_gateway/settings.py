@@ -14,13 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.target import parse_base_url
 
-BALANCER_NAMES = ("least_load", "round_robin")
+BALANCER_NAMES = tuple(BALANCERS)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -183,7 +185,7 @@ def whole(low: int, high: int, unit: str = "") -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not _WHOLE.fullmatch(text):
             raise Invalid("is not a whole number", allowed)
-        return int(_within(low, high, float(text), allowed))  # exact, all bounds being below 2**53
+        return int(_within(low, high, text, allowed))
 
     return parse
 
@@ -199,12 +201,13 @@ def milliseconds(low: int) -> Callable[[str], float]:
     def parse(text: str) -> float:
         if not _DECIMAL.fullmatch(text):
             raise Invalid("is not a number of milliseconds", allowed)
-        return _within(low, DAY, float(text), allowed) / 1000
+        return float(_within(low, DAY, text, allowed)) / 1000
 
     return parse
 
 
-def _within(low: int, high: int, number: float, allowed: str) -> float:
+def _within(low: int, high: int, text: str, allowed: str) -> Decimal:
+    number = Decimal(text)  # exact at any length, which float() is not; int() refuses more than 4,300 digits
     if not low <= number <= high:
         raise Invalid("is out of range", allowed)
     return number
@@ -476,7 +479,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("JWT_SECRET", str, "",
              "key that tokens are signed with, 32 characters or more if AUTH_REQUIRED", "Authentication", secret=True),
     Variable("RATE_LIMIT_MAX", whole(0, 2**53), "200",
-             "requests per window and client, 0 to 1000000; 0: no limit", "Rate limit", reserved=True),
+             "requests per window and client, 0 to 9007199254740992; 0: no limit", "Rate limit", reserved=True),
     Variable("RATE_LIMIT_WINDOW_MS", milliseconds(1), "60000",
              "ms of a window, 1 to 86400000", "Rate limit", reserved=True),
     Variable("CACHE_ENABLED", flag, "false", "true or false: whether responses are cached", "Cache", reserved=True),
@@ -549,8 +552,9 @@ def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("JWT_SECRET", shown(key, secret=True) if key else "", reason, allowed)
 
 
-# What starts like this is meant for the gateway, so that a distant likeness is enough.
+# What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
 _FAMILIES = ("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_", "HTTP_PROXY_T")
+_DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
 
 
@@ -572,8 +576,11 @@ def _meant(name: str) -> str | None:
     bare = name.removeprefix("GATEWAY_")
     if bare in _NAMES:
         return bare
-    cutoff = 0.7 if name.startswith(_FAMILIES) else 0.85
-    return next(iter(difflib.get_close_matches(name, _NAMES, n=1, cutoff=cutoff)), None)
+    family = next(filter(name.startswith, _FAMILIES), None)
+    relatives = [each for each in _NAMES if family and each.startswith(family)]
+    likely = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_CLOSE)
+    likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
+    return next(iter(likely), None)
 
 
 def _is_service_link(text: str) -> bool:

@@ -67,14 +67,14 @@ def json_line(record: AccessRecord, at: str) -> str:
 
 def text_line(record: AccessRecord, at: str) -> str:
     """The record for a person to read."""
-    path = _quote(record.path)[1:-1]
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
-    return (
-        f"{at[11:23]} {record.status} {record.method} {path}{to}{tries}{why}"
-        f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client} {record.request_id}\n"
+    line = (
+        f"{at[11:23]} {record.status} {record.method} {record.path}{to}{tries}{why}"
+        f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client} {record.request_id}"
     )
+    return _quote(line)[1:-1] + "\n"  # no control character of a client's reaches the terminal
 
 
 class AccessLog:

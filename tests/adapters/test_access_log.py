@@ -1,0 +1,128 @@
+"""The access log: what a line says, and that neither a slow nor a dead reader of it matters to the event loop."""
+
+import io
+import json
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from tests.support.sockets import eventually
+from tornado_gateway.adapters import access_log
+from tornado_gateway.adapters.access_log import AccessLog, AccessRecord, json_line, text_line
+
+AT = "2026-01-02T03:04:05.678Z"
+
+
+def record(**changes: Any) -> AccessRecord:
+    values: dict[str, Any] = {
+        "request_id": "abc", "method": "GET", "path": "/api/svc/x", "service": "svc", "endpoint": "http://10.0.0.1",
+        "status": 200, "reason": "", "attempts": 1, "bytes_in": 3, "bytes_out": 5, "head_seconds": 0.0012,
+        "seconds": 0.0034, "client": "127.0.0.1",
+    }  # fmt: skip
+    return AccessRecord(**(values | changes))
+
+
+def test_a_json_line_names_everything_once() -> None:
+    assert json.loads(json_line(record(), AT)) == {
+        "time": AT, "level": "info", "type": "access", "requestId": "abc", "method": "GET", "path": "/api/svc/x",
+        "service": "svc", "endpoint": "http://10.0.0.1", "status": 200, "reason": "", "attempts": 1, "bytesIn": 3,
+        "bytesOut": 5, "headMs": 1.2, "totalMs": 3.4, "client": "127.0.0.1",
+    }  # fmt: skip
+
+
+def test_a_request_without_a_response_head_has_no_time_to_it() -> None:
+    assert json.loads(json_line(record(head_seconds=None), AT))["headMs"] is None
+
+
+@pytest.mark.parametrize("hostile", ['a"b', "a\\b", "a\nb", "\x00", "é", "\x85\u2028", "</script>"])
+@pytest.mark.parametrize("field", ["request_id", "method", "path", "service", "endpoint"])
+def test_nothing_in_a_request_breaks_out_of_its_line(field: str, hostile: str) -> None:
+    line = json_line(record(**{field: hostile}), AT)
+    assert line.count("\n") == 1
+    assert hostile in json.loads(line).values()
+    assert text_line(record(**{field: hostile}), AT).count("\n") == 1
+
+
+def test_a_text_line_shows_what_a_person_looks_for() -> None:
+    line = text_line(record(status=502, reason="connect_failed", attempts=2), AT)
+    for part in ("03:04:05.678", "502", "GET", "/api/svc/x", "svc", "http://10.0.0.1", "connect_failed", "x2", "abc"):
+        assert part in line
+
+
+@pytest.mark.gen_test
+async def test_lines_are_written_in_order_and_batched() -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, json_line)
+    for number in range(100):
+        log.add(record(bytes_in=number))
+    assert stream.getvalue() == b""
+    await eventually(lambda: stream.getvalue().count(b"\n") == 100)
+    log.close()
+    assert [json.loads(line)["bytesIn"] for line in stream.getvalue().splitlines()] == list(range(100))
+
+
+@pytest.mark.gen_test
+async def test_closing_writes_what_is_there() -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, json_line)
+    log.add(record())
+    log.close()
+    assert stream.getvalue().count(b"\n") == 1
+
+
+class Stalled(io.BytesIO):
+    """A stream whose reader has stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resumed = threading.Event()
+
+    def write(self, data: Any) -> int:
+        self.resumed.wait()
+        return super().write(data)
+
+
+@pytest.mark.gen_test
+async def test_a_stalled_reader_costs_lines_not_memory_and_the_loss_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "MAX_WAITING", 2000)
+    monkeypatch.setattr(access_log, "FLUSH_INTERVAL", 0.001)
+    stream = Stalled()
+    log = AccessLog(stream, json_line)
+    log.add(record(request_id="first"))
+    await eventually(lambda: not log._lines)
+    for _ in range(50):
+        log.add(record())
+    await eventually(lambda: log._lost == 50)
+    stream.resumed.set()
+    await eventually(lambda: b"first" in stream.getvalue())
+    log.add(record(request_id="last"))
+    await eventually(lambda: b"last" in stream.getvalue())
+    log.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert lines[-1]["message"] == "50 access log lines were dropped"
+
+
+@pytest.mark.gen_test
+async def test_a_reader_that_has_gone_stops_the_log_only() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb", buffering=0) as stream:
+        log = AccessLog(stream, json_line)
+        log.add(record())
+        log.close()
+        assert not log._writer.is_alive()
+        log.add(record())
+        log._flush()
+
+
+@pytest.mark.gen_test
+async def test_the_clock_of_lines_is_utc_with_milliseconds() -> None:
+    log = AccessLog(io.BytesIO(), json_line)
+    first, second = log._now(), log._now()
+    log.close()
+    assert len(first) == len(AT)
+    assert first[10] == "T"
+    assert first.endswith("Z")
+    assert first <= second

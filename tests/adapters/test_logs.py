@@ -1,0 +1,54 @@
+"""The process's log: levels by the names they have always had, one line per record."""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from tornado_gateway.adapters.logs import LEVELS, TRACE, JsonFormatter, TextFormatter, configure
+
+
+def make(level: int, message: str, *, failed: bool = False) -> logging.LogRecord:
+    exc_info = None
+    if failed:
+        try:
+            raise ValueError("inner")
+        except ValueError:
+            exc_info = sys.exc_info()
+    return logging.LogRecord("tornado_gateway", level, __file__, 1, message, None, exc_info)
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(logging.CRITICAL, "fatal"), (logging.WARNING, "warn"), (logging.INFO, "info"), (TRACE, "trace"), (25, "level 25")],
+)
+def test_json_lines_use_the_names_of_log_level(level: int, name: str) -> None:
+    assert json.loads(JsonFormatter().format(make(level, "x")))["level"] == name
+
+
+def test_a_traceback_stays_inside_its_line() -> None:
+    line = JsonFormatter().format(make(logging.ERROR, "broken\nin two", failed=True))
+    assert "\n" not in line
+    assert "ValueError: inner" in json.loads(line)["traceback"]
+
+
+def test_text_lines_are_for_people() -> None:
+    assert TextFormatter().format(make(logging.INFO, "hello")).endswith("INFO hello")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("text", [True, False])
+def test_what_is_below_the_level_is_not_written(level: str, text: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        configure(level, text=text)
+        for name, number in LEVELS.items():
+            if name != "silent":
+                logging.getLogger("tornado_gateway").log(number, "at-%s", name)
+        written = capsys.readouterr().err
+    finally:
+        logging.getLogger().handlers[:] = before[0]
+        logging.getLogger().setLevel(before[1])
+    seen = {name for name in LEVELS if f"at-{name}" in written}
+    assert seen == {name for name, number in LEVELS.items() if number >= LEVELS[level] and name != "silent"}

@@ -1,0 +1,170 @@
+"""The composition root: what settings become, and the life of a gateway from listening to closed."""
+
+import asyncio
+import resource
+import time
+
+import jwt
+import pytest
+
+from tests.conftest import Serve, make_settings
+from tests.support.sockets import Client, Ended, Peer, Upstream, echo, eventually, get, reply
+from tornado_gateway.app import (
+    RESERVED_DESCRIPTORS,
+    ROUTES,
+    App,
+    client_config,
+    connections_by_descriptors,
+    is_text,
+    server_config,
+    shortest_timeout,
+)
+from tornado_gateway.policy.balancing import LeastLoad, RoundRobin
+
+SERVICES = {"svc": ["http://127.0.0.1:1"]}
+
+
+def test_settings_reach_the_server() -> None:
+    config = server_config(
+        make_settings(
+            SERVICES,
+            HEADER_TIMEOUT_MS="1500",
+            KEEPALIVE_TIMEOUT_MS="2500",
+            CLIENT_IDLE_TIMEOUT_MS="3500",
+            MAX_BODY_BYTES="17",
+            MAX_CONNECTIONS="5",
+            HALF_CLOSE="ignore",
+        )
+    )
+    assert (config.header_timeout, config.keepalive_timeout, config.client_idle_timeout) == (1.5, 2.5, 3.5)
+    assert (config.max_body_bytes, config.max_connections, config.half_close_aborts) == (17, 5, False)
+
+
+def test_settings_reach_the_client() -> None:
+    config = client_config(
+        make_settings(
+            SERVICES,
+            HTTP_PROXY_TIMEOUT_MS="1000",
+            UPSTREAM_CONNECT_TIMEOUT_MS="200",
+            DNS_TTL_MS="300",
+            UPSTREAM_TLS_VERIFY="false",
+            UPSTREAM_MAX_IDLE="4",
+            UPSTREAM_IDLE_TIMEOUT_MS="5000",
+        )
+    )
+    assert (config.timeout, config.connect.timeout, config.connect.dns_ttl) == (1.0, 0.2, 0.3)
+    assert (config.connect.tls_verify, config.pool.max_idle, config.pool.idle_timeout) == (False, 4, 5.0)
+
+
+def test_the_heartbeat_follows_the_shortest_timeout() -> None:
+    assert shortest_timeout(make_settings(SERVICES, HEADER_TIMEOUT_MS="70")) == 0.07
+
+
+def test_without_a_limit_there_is_one_connection_to_an_upstream_for_each_client() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert connections_by_descriptors() == max(1, (limit - RESERVED_DESCRIPTORS) // 2)
+    assert server_config(make_settings(SERVICES)).max_connections == connections_by_descriptors()
+
+
+@pytest.mark.parametrize(("log_format", "text"), [("text", True), ("json", False), ("auto", False)])
+def test_logs_are_text_when_asked_for(log_format: str, text: bool) -> None:
+    assert is_text(make_settings(SERVICES, LOG_FORMAT=log_format)) is text
+
+
+@pytest.mark.gen_test
+async def test_each_service_has_its_endpoints_weights_and_balancer(serve: Serve) -> None:
+    services = {
+        "plain": ["http://127.0.0.1:1", "http://127.0.0.1:2/base"],
+        "rich": {"endpoints": [{"url": "http://127.0.0.1:3", "weight": 7}], "balancer": "round_robin"},
+    }
+    gateway = (await serve(services)).app.gateway
+    assert [endpoint.url for endpoint in gateway.services[b"plain"].endpoints] == services["plain"]
+    assert isinstance(gateway.services[b"plain"]._balancer, LeastLoad)
+    assert gateway.services[b"rich"].endpoints[0].weight == 7
+    assert isinstance(gateway.services[b"rich"]._balancer, RoundRobin)
+
+
+@pytest.mark.gen_test
+async def test_every_route_answers(serve: Serve, upstream: Upstream) -> None:
+    running = await serve({"svc": [upstream(echo).url]})  # type: ignore[operator]
+    for route in ROUTES:
+        client = await running.client()
+        target = route.path.replace("<service>", "svc").replace("*", "x").encode()
+        assert (await client.ask(get(target))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_draining_finishes_what_is_in_flight(serve: Serve, upstream: Upstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.wait_for(released.wait(), 5)
+        await peer.send(reply(body=b"late"))
+        await peer.ended()
+
+    released = asyncio.Event()
+    running = await serve({"svc": [upstream(script).url]})  # type: ignore[operator]
+    busy, idle = await running.client(), await running.client()
+    assert (await idle.ask(get(b"/readyz"))).status == 200
+    await busy.send(get(b"/api/svc/x"))
+    await eventually(lambda: running.inflight)
+    draining = asyncio.ensure_future(running.app.drain())
+    assert await idle.ended()
+    with pytest.raises(ConnectionRefusedError):
+        await Client.connect(running.port)
+    released.set()
+    answer = await busy.response()
+    assert (answer.body, answer.get(b"connection")) == (b"late", b"close")
+    assert await draining is True
+
+
+@pytest.mark.gen_test
+async def test_draining_gives_up_after_its_timeout(serve: Serve, upstream: Upstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(script).url]}, SHUTDOWN_TIMEOUT_MS="50")  # type: ignore[operator]
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await eventually(lambda: running.inflight)
+    assert await running.app.drain() is False
+    running.app.close()
+    with pytest.raises(Ended):
+        await client.response()
+
+
+@pytest.mark.gen_test
+async def test_readiness_ends_before_accepting_does(serve: Serve) -> None:
+    running = await serve(SERVICES, SHUTDOWN_DELAY_MS="60000")
+    client = await running.client()
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.gateway.lifecycle.draining)
+    assert (await client.ask(get(b"/readyz"))).status == 503
+    assert (await client.ask(get(b"/healthz"))).status == 200
+    assert (await (await running.client()).ask(get(b"/healthz"))).status == 200
+    draining.cancel()
+
+
+@pytest.mark.gen_test
+async def test_a_token_is_asked_for_before_anything_of_a_service_is_told(serve: Serve, upstream: Upstream) -> None:
+    secret = "k" * 32
+    up = upstream(echo)  # type: ignore[operator]
+    running = await serve({"svc": [up.url]}, AUTH_REQUIRED="true", JWT_SECRET=secret)
+    client = await running.client()
+    for target in (b"/api/svc/x", b"/api/no-such-service/x"):
+        refused = await client.ask(get(target))
+        assert refused.status == 401
+        assert refused.get(b"www-authenticate") == b'Bearer realm="gateway"'
+    assert up.requests == []
+    token = jwt.encode({"exp": time.time() + 60}, secret).encode()
+    assert (await client.ask(get(b"/api/svc/x", b"Authorization: Bearer " + token))).status == 200
+    assert up.requests[0].get(b"authorization") == b"Bearer " + token
+    assert (await client.ask(get(b"/healthz"))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_closing_twice_is_closing_once(serve: Serve) -> None:
+    app: App = (await serve(SERVICES)).app
+    app.close()
+    app.close()
+    assert not app.server.connections

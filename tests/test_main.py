@@ -1,0 +1,217 @@
+"""The command line, as a process: exit codes, signals, and what it prints where."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tornado_gateway import __version__
+from tornado_gateway.__main__ import local_url, read_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+UPSTREAMS = '{"svc": ["http://127.0.0.1:1"]}'
+CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tornado_gateway", *arguments]
+    env = CLEAN | variables
+    return subprocess.run(command, env=env, cwd=cwd or ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+class Process:
+    """A gateway that runs."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        self.port = free_port()
+        env = CLEAN | {"HOST": "127.0.0.1", "PORT": str(self.port), "UPSTREAMS": UPSTREAMS} | variables
+        command = [sys.executable, "-m", "tornado_gateway", *arguments]
+        self.popen = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and self.popen.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"the gateway does not listen: {self.popen.communicate()}")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 5)
+
+    def end(self, *signals: signal.Signals) -> tuple[int, str, str]:
+        for number in signals:
+            self.popen.send_signal(number)
+            time.sleep(0.1)
+        out, err = self.popen.communicate(timeout=20)
+        return self.popen.returncode, out, err
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"tornado_gateway {__version__}\n"
+
+
+def test_help_names_every_option_and_variable() -> None:
+    done = run("--help")
+    for word in ("--host", "--port", "--env-file", "--check", "--print-config", "--demo", "healthcheck", "UPSTREAMS"):
+        assert word in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_wrong_option_is_wrong_usage() -> None:
+    done = run("--prot=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--prot" in done.stderr
+
+
+def test_five_mistakes_are_five_lines_and_exit_78() -> None:
+    done = run(UPSTREAMS='{"a": ["ftp://x"], "b": []}', PORT="0x", LOG_LEVEL="loud", HTTP_PROXY_TIMEOUT_MS="-1")
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines), done.stdout) == (78, 5, "")
+    for name in ("PORT", "LOG_LEVEL", "HTTP_PROXY_TIMEOUT_MS", "UPSTREAMS.a[0]", "UPSTREAMS.b"):
+        assert any(line.startswith(name) and "allowed:" in line for line in lines), name
+
+
+def test_a_secret_is_never_shown() -> None:
+    secret = "hunter2hunter2"
+    done = run("--print-config", UPSTREAMS=UPSTREAMS, AUTH_REQUIRED="true", JWT_SECRET=secret)
+    assert done.returncode == 78
+    assert secret not in done.stdout + done.stderr
+    done = run("--print-config", UPSTREAMS=UPSTREAMS, JWT_SECRET=secret * 4)
+    assert done.returncode == 0
+    assert secret not in done.stdout + done.stderr
+
+
+def test_check_and_print_config_do_not_listen() -> None:
+    assert run("--check", UPSTREAMS=UPSTREAMS).stdout == "configuration ok\n"
+    printed = run("--print-config", UPSTREAMS=UPSTREAMS, HEADER_TIMEOUT_MS="1234")
+    assert "HEADER_TIMEOUT_MS=1234" in printed.stdout.splitlines()
+
+
+def test_a_misspelt_variable_is_hinted_at() -> None:
+    assert "did you mean" in run("--check", UPSTREAMS=UPSTREAMS, UPSTREAM="x").stderr
+
+
+def test_a_port_in_use_names_host_and_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run(UPSTREAMS=UPSTREAMS, HOST="127.0.0.1", PORT=port)
+    assert done.returncode == 3
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"UPSTREAMS={UPSTREAMS}\nPORT=1001\nHOST=127.0.0.3\nLOG_LEVEL=warn\nDNS_TTL_MS=\n")
+    done = run("--print-config", "--port", "1003", cwd=tmp_path, PORT="1002", HOST="127.0.0.2", LOG_LEVEL="")
+    shown = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert (shown["PORT"], shown["HOST"], shown["LOG_LEVEL"], shown["DNS_TTL_MS"]) == ("1003", "127.0.0.2", "warn", "30000")
+
+
+def test_another_env_file_can_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "other.env"
+    file.write_text(f"UPSTREAMS={UPSTREAMS}\nPORT=1001\n")
+    assert "PORT=1001" in run("--print-config", "--env-file", str(file)).stdout
+    missing = run("--env-file", str(tmp_path / "missing.env"))
+    assert missing.returncode == 78
+    assert "missing.env" in missing.stderr
+    assert "Traceback" not in missing.stderr
+
+
+def test_empty_values_do_not_hide_those_below() -> None:
+    class Asked:
+        env_file = None
+        host, port = "", None
+
+    merged = read_environment(Asked(), {"PORT": "1", "HOST": ""})  # type: ignore[arg-type]
+    assert (merged["PORT"], "HOST" in merged) == ("1", False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_ends_an_idle_gateway_cleanly(
+    processes: list[Process], number: signal.Signals, loop: str
+) -> None:
+    process = Process(EVENT_LOOP=loop)
+    processes.append(process)
+    with process.connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        code, out, err = process.end(number)
+    assert code == 0
+    assert loop in err
+    assert json.loads(out.splitlines()[0])["path"] == "/healthz"
+    assert "Traceback" not in err
+
+
+def test_a_second_signal_does_not_wait(processes: list[Process]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = Process(UPSTREAMS=json.dumps({"svc": [f"http://127.0.0.1:{silent.getsockname()[1]}"]}))
+        processes.append(process)
+        with process.connect() as client:
+            client.sendall(b"GET /api/svc/x HTTP/1.1\r\nHost: a\r\n\r\n")
+            with silent.accept()[0] as peer:
+                peer.recv(1000)
+                code, _, err = process.end(signal.SIGTERM, signal.SIGTERM)
+    assert code == 1
+    assert "cut off" in err
+    assert "Traceback" not in err
+
+
+def test_healthcheck_tells_a_running_gateway_from_none(processes: list[Process]) -> None:
+    process = Process()
+    processes.append(process)
+    assert run("healthcheck", HOST="0.0.0.0", PORT=str(process.port)).returncode == 0
+    process.end(signal.SIGTERM)
+    dead = run("healthcheck", HOST="127.0.0.1", PORT=str(process.port))
+    assert (dead.returncode, dead.stdout) == (1, "")
+    assert "Traceback" not in dead.stderr
+
+
+def test_the_demo_needs_no_configuration_and_says_what_to_try(processes: list[Process]) -> None:
+    process = Process("--demo", UPSTREAMS="")
+    processes.append(process)
+    with process.connect() as client:
+        client.sendall(b"GET /api/api/items/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.recv(10000).startswith(b"HTTP/1.1 200 ")
+    code, out, err = process.end(signal.SIGTERM)
+    assert code == 0
+    assert f"curl http://127.0.0.1:{process.port}/api/api/" in out
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("bound", "url"),
+    [
+        (("0.0.0.0", 80), "http://127.0.0.1:80"),
+        (("::", 80), "http://[::1]:80"),
+        (("10.0.0.1", 8080), "http://10.0.0.1:8080"),
+    ],
+)
+def test_the_url_of_what_was_bound_can_be_used_from_here(bound: tuple[str, int], url: str) -> None:
+    assert local_url(*bound) == url
