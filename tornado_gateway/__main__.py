@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from decouple import RepositoryEnv
 from tornado.httpclient import AsyncHTTPClient
@@ -89,7 +90,7 @@ def read_environment(asked: argparse.Namespace, environ: Mapping[str, str]) -> d
     Raises:
         OSError: the file named by --env-file cannot be read.
     """
-    file = asked.env_file or (".env" if os.path.isfile(".env") else None)
+    file = asked.env_file or (".env" if Path(".env").is_file() else None)
     layers: list[Mapping[str, str]] = [RepositoryEnv(file).data if file else {}, environ]
     layers.append({"HOST": asked.host or "", "PORT": asked.port or ""})
     return {name: value for layer in layers for name, value in layer.items() if value != ""}
@@ -132,7 +133,7 @@ def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if choice == "asyncio":
         return None
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415  # optional
     except ImportError:
         return None
     return uvloop.new_event_loop

@@ -122,7 +122,8 @@ class UnknownService(NotFound):
 class MethodNotAllowed(GatewayError):
     """This method is not served here."""
 
-    status, ws_close, code, reason, proxy = 405, 1008, "method_not_allowed", "method_not_allowed", "http_request_denied"
+    status, ws_close, code, reason = 405, 1008, "method_not_allowed", "method_not_allowed"
+    proxy = "http_request_denied"
 
 
 class Unauthorized(GatewayError):
@@ -163,7 +164,8 @@ class ClientGone(GatewayError):
 class UpstreamError(GatewayError):
     """The service could not answer."""
 
-    status, ws_close, code, reason, proxy = 502, 1014, "upstream_unavailable", "upstream_error", "destination_unavailable"
+    status, ws_close, code, reason = 502, 1014, "upstream_unavailable", "upstream_error"
+    proxy = "destination_unavailable"
 
 
 class ConnectFailed(UpstreamError):

@@ -21,7 +21,13 @@ def make(level: int, message: str, *, failed: bool = False) -> logging.LogRecord
 
 @pytest.mark.parametrize(
     ("level", "name"),
-    [(logging.CRITICAL, "fatal"), (logging.WARNING, "warn"), (logging.INFO, "info"), (TRACE, "trace"), (25, "level 25")],
+    [
+        (logging.CRITICAL, "fatal"),
+        (logging.WARNING, "warn"),
+        (logging.INFO, "info"),
+        (TRACE, "trace"),
+        (25, "level 25"),
+    ],
 )
 def test_json_lines_use_the_names_of_log_level(level: int, name: str) -> None:
     assert json.loads(JsonFormatter().format(make(level, "x")))["level"] == name

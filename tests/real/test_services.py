@@ -25,7 +25,8 @@ import trustme
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = 64 * 1024 * 1024
 CONFIGURATION = """
-{user} daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log; events {{ worker_connections 256; }}
+{user} daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log;
+events {{ worker_connections 256; }}
 http {{
   log_format tells '$connection $request_method $uri'; access_log {root}/access.log tells;
   client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;

@@ -288,7 +288,9 @@ def chunked(*pieces: bytes) -> bytes:
     return b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]) + b"0\r\n\r\n"
 
 
-def get(target: bytes, *lines: bytes, method: bytes = b"GET", body: bytes = b"", host: bytes = b"gateway.example") -> bytes:
+def get(
+    target: bytes, *lines: bytes, method: bytes = b"GET", body: bytes = b"", host: bytes = b"gateway.example"
+) -> bytes:
     """A request; a body is framed by Content-Length."""
     head = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + host, *lines]
     if body:

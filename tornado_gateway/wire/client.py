@@ -18,13 +18,16 @@ is called, unless `abort()` came first; then neither is.
 """
 
 import asyncio
+import contextlib
 import math
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
 from tornado_gateway.policy.headers import Field
@@ -40,6 +43,7 @@ from tornado_gateway.wire.http1 import (
 )
 from tornado_gateway.wire.pool import Pool, PoolConfig
 
+READ_SIZE = 256 * 1024  # bytes; what the loops read at once
 MAX_INTERIM = 10  # 1xx responses before a final one; Tornado's client has the same limit
 
 
@@ -91,8 +95,10 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.config.connect)
         self.active: set[ClientConnection] = set()
+        self.connecting: set[ClientExchange] = set()
         self._pools: dict[Origin, Pool[ClientConnection]] = {}
-        self._fetching: asyncio.Task[None] | None = None  # from fetch_impl() to the fetch() that called it
+        self._fetches: set[asyncio.Task[HTTPResponse]] = set()
+        self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
 
     def fetch(
         self, request: str | HTTPRequest, raise_error: bool = True, **kwargs: Any
@@ -105,7 +111,16 @@ class PooledHTTPClient(AsyncHTTPClient):
         return future
 
     def fetch_impl(self, request: HTTPRequest, callback: Callable[[HTTPResponse], None]) -> None:
-        self._fetching = self.loop.create_task(respond(self, request, callback))
+        def answer(task: asyncio.Task[HTTPResponse]) -> None:
+            self._fetches.discard(task)
+            if not task.cancelled():
+                callback(task.result())
+            elif self._closed:
+                callback(HTTPResponse(request, 599, error=HTTPStreamClosedError("the client was closed")))
+
+        task = self._fetching = self.loop.create_task(respond(self, request))
+        self._fetches.add(task)
+        task.add_done_callback(answer)
 
     def open(
         self,
@@ -122,7 +137,9 @@ class PooledHTTPClient(AsyncHTTPClient):
             fresh: whether to use a new connection even if one is kept.
             tls: a context other than the client's; its connection serves this exchange only.
         """
-        return ClientExchange(self, origin, method, receiver, fresh or tls is not None, tls)
+        exchange = ClientExchange(self, origin, method, receiver, tls)
+        exchange.fresh = fresh or tls is not None
+        return exchange
 
     def pool(self, origin: Origin) -> Pool["ClientConnection"]:
         """The kept connections to an origin."""
@@ -141,12 +158,17 @@ class PooledHTTPClient(AsyncHTTPClient):
                 del self._pools[origin]
 
     def close(self) -> None:
-        """End every connection, also those in use."""
+        """End every connection, also those in use. A fetch() that is under way fails; an exchange falls silent."""
+        super().close()
+        for fetch in self._fetches:
+            fetch.cancel()
+        for exchange in list(self.connecting):
+            exchange.abort()
         for connection in list(self.active):
             connection.close()
         for pool in self._pools.values():
             pool.close()
-        super().close()
+        self.connector.close()
 
 
 class ClientExchange:
@@ -155,13 +177,14 @@ class ClientExchange:
     Attributes:
         head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
+        fresh: whether to use a new connection even if one is kept.
         sent: bytes of the request's body handed to the connection.
         is_sent: whether the request is complete.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
     """
 
     __slots__ = (
-        "_chunked", "_client", "_connected", "_connecting", "_early", "_fresh", "_tls", "connection", "head", "is_sent",
+        "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "is_sent",
         "method", "origin", "receiver", "reused", "sent", "timeout",
     )  # fmt: skip
 
@@ -171,17 +194,16 @@ class ClientExchange:
         origin: Origin,
         method: bytes,
         receiver: Receiver,
-        fresh: bool,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
         self.head: ResponseHead | None = None
-        self.reused = self.is_sent = False
+        self.fresh = self.reused = self.is_sent = False
         self.sent = 0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None
         self._client = client
-        self._fresh, self._tls = fresh, tls
+        self._tls = tls
         self._chunked = False
         self._early: list[bytes] = []  # written before there was a connection
         self._connecting: asyncio.Task[None] | None = None
@@ -199,31 +221,35 @@ class ClientExchange:
         """
         self._chunked = chunked
         self.is_sent = not body
-        pool = self._client.pool(self.origin)
-        connection = None if self._fresh else pool.take()
+        connection = None if self.fresh else self._client.pool(self.origin).take()
         if connection:
             self.reused = True
             connection.begin(self, head)
         else:
             self._early.append(head)
             self._connected = self._client.loop.create_future()
-            self._connecting = self._client.loop.create_task(self._connect(pool, connect_timeout))
+            self._connecting = self._client.loop.create_task(self._connect(connect_timeout))
+            self._client.connecting.add(self)
 
-    async def _connect(self, pool: Pool["ClientConnection"], seconds: float | None) -> None:
+    async def _connect(self, seconds: float | None) -> None:
         client = self._client
         try:
             connection = await client.connector.connect(
-                self.origin, lambda: ClientConnection(client, pool), seconds, self._tls
+                self.origin, lambda: ClientConnection(client, self.origin), seconds, self._tls
             )
         except UpstreamError as error:
-            self._connecting = None
+            self._has_connected()
             self.release()
             self.receiver.on_failure(error)
             return
-        self._connecting = None
+        self._has_connected()
         early, self._early = b"".join(self._early), []
         connection.begin(self, early)
         self.release()
+
+    def _has_connected(self) -> None:
+        self._connecting = None
+        self._client.connecting.discard(self)
 
     def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
         """Send a piece of the request's body.
@@ -231,6 +257,8 @@ class ClientExchange:
         Returns:
             A future that is done when the upstream can take more, or None if it can now.
         """
+        if not chunk:  # in chunks, an empty one would be the body's end
+            return None
         self.sent += len(chunk)
         data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
         if self.connection:
@@ -257,7 +285,7 @@ class ClientExchange:
         """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
         if self._connecting:
             self._connecting.cancel()
-            self._connecting = None
+            self._has_connected()
         connection, self.connection = self.connection, None
         if connection:
             connection.close()
@@ -284,28 +312,31 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_pool", "deadline", "idle_until",
-        "transport",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_is_held", "_last_head", "_loop", "_origin", "_pool",
+        "_unsent", "deadline", "idle_until", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
+    _pool: Pool["ClientConnection"]
 
-    def __init__(self, client: PooledHTTPClient, pool: Pool["ClientConnection"]) -> None:
+    def __init__(self, client: PooledHTTPClient, origin: Origin) -> None:
         self._client = client
         self._loop = client.loop
-        self._pool = pool
+        self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
         self._interim = 0
         self._last_head: ResponseHead | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._is_held = False  # not read from, because the receiver is busy
+        self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
         self.deadline = self.idle_until = math.inf
 
     # ---- for the exchange
 
     def begin(self, exchange: ClientExchange, data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
-        self._interim = 0
+        self._interim, self._is_held = 0, False
         self._client.active.add(self)
         self.transport.write(data)
         self._wait_for_upstream()
@@ -328,7 +359,7 @@ class ClientConnection(asyncio.Protocol):
     def _wait_for_upstream(self) -> None:
         """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
         exchange = self._exchange
-        if exchange is None:
+        if exchange is None or self._is_held:
             self.deadline = math.inf
         elif exchange.is_sent or self._drained:
             self.deadline = self._loop.time() + exchange.timeout
@@ -336,8 +367,12 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = math.inf
 
     def expire(self) -> None:
-        """The upstream has been too slow."""
+        """The upstream has been too slow, unless all the time it was taking a large upload."""
         exchange = self._exchange
+        if self._drained and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
+            self._unsent = unsent
+            self._wait_for_upstream()
+            return
         self.deadline = math.inf
         self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
 
@@ -345,10 +380,12 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._pool = self._client.pool(self._origin)  # only now: sweep() drops pools without open connections
         self._pool.open += 1
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
+        self._unsent = self.transport.get_write_buffer_size()
         self._wait_for_upstream()
 
     def resume_writing(self) -> None:
@@ -362,6 +399,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._pool.open -= 1
+        if error and self._exchange:
+            self._read_what_had_arrived()
         self._ended(error)
         self.resume_writing()
 
@@ -429,11 +468,12 @@ class ClientConnection(asyncio.Protocol):
         busy = exchange.receiver.on_chunk(payload)
         if busy is not None and not busy.done() and self._exchange is exchange:
             self.transport.pause_reading()
-            self.deadline = math.inf
+            self._is_held, self.deadline = True, math.inf
             busy.add_done_callback(lambda _: self._read_on(exchange))
 
     def _read_on(self, exchange: ClientExchange) -> None:
         if self._exchange is exchange and not self.transport.is_closing():
+            self._is_held = False
             self.transport.resume_reading()
             self._wait_for_upstream()
 
@@ -461,6 +501,19 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._fail(UpstreamReset())
         self.transport.abort()
+
+    def _read_what_had_arrived(self) -> None:
+        """Take what the kernel still holds of a connection that broke.
+
+        A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
+        reset first makes the transport drop the answer unread. Over TLS it is lost: what is left is not plain.
+        """
+        if self._origin.scheme == "https":
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self._exchange and (data := os.read(descriptor, READ_SIZE)):
+                self.data_received(data)
 
     def _fail(self, error: UpstreamError) -> None:
         exchange = self._exchange

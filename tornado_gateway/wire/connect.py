@@ -79,9 +79,14 @@ class Connector:
             raise ConnectTimeout from None
         except ssl.SSLError as error:
             raise TLSFailed from error
-        except OSError as error:
-            self._addresses.pop((origin.host, origin.port), None)
+        except (OSError, RuntimeError) as error:  # uvloop has a RuntimeError for some failures of connect()
+            self._forget(origin.host, origin.port)
             raise ConnectFailed from error
+
+    def close(self) -> None:
+        """Give up look-ups that are under way."""
+        for lookup in self._lookups.values():
+            lookup.cancel()
 
     async def _open(self, origin: Origin, factory: Callable[[], P], tls: ssl.SSLContext | None) -> P:
         if origin.socket:
@@ -109,7 +114,7 @@ class Connector:
             return known
         if key not in self._lookups:
             lookup = self._lookups[key] = self._loop.create_task(self._look_up(host, port))
-            lookup.add_done_callback(lambda _: self._lookups.pop(key, None))
+            lookup.add_done_callback(lambda done: self._looked_up(key, done))
         try:
             return await asyncio.shield(self._lookups[key])
         except NameNotResolved:
@@ -117,10 +122,20 @@ class Connector:
                 return known
             raise
 
+    def _looked_up(self, key: tuple[str, int], lookup: asyncio.Task[list[AddressInfo]]) -> None:
+        del self._lookups[key]
+        if not lookup.cancelled():
+            lookup.exception()  # looked at here, for when all who asked have left
+
+    def _forget(self, host: str, port: int) -> None:
+        """Ask for a host's addresses again before the next connection; the old ones remain as the last resort."""
+        if (host, port) in self._addresses:
+            self._addresses[host, port] = (0.0, self._addresses[host, port][1])
+
     async def _look_up(self, host: str, port: int) -> list[AddressInfo]:
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: an empty label, or one of more than 63 bytes
             raise NameNotResolved from error
         if not found:
             raise NameNotResolved

@@ -25,6 +25,8 @@ import asyncio
 import functools
 import http
 import math
+import os
+import re
 import socket
 import struct
 import time
@@ -61,6 +63,7 @@ from tornado_gateway.wire.messages import RawHeaders
 PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
 LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
 BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
+ACCEPTS = 8  # per turn of asyncio's loop; without descriptors it fails, and logs, as many times per second
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
@@ -70,6 +73,7 @@ _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
 FRESH_GRACE = 1.0  # seconds a connection without a request yet is given when the server begins to drain
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 
 # Stands for a head that could not be read.
@@ -104,8 +108,9 @@ class Refusal(Protocol):
 
 
 def refuse_plainly(exchange: "ServerExchange", error: GatewayError) -> None:
-    """The refusal of a server that was given none: a status and no body."""
-    exchange.start_response(error.status, b"", b"Content-Length: 0\r\n", length=0, dated=False)
+    """The refusal of a server that was given none: a status, the error's fields and no body."""
+    lines = b"".join(b"%b: %b\r\n" % field for field in error.fields)
+    exchange.start_response(error.status, b"", lines + b"Content-Length: 0\r\n", length=0, dated=False)
     exchange.finish()
 
 
@@ -144,6 +149,7 @@ class HTTPServer:
         self.config = config or ServerConfig()
         self.refuse = refuse
         self.connections: set[ServerConnection] = set()
+        self.refused = 0  # of the connections: had no room, and only read their refusal
         self.draining = False
         self.loop = asyncio.get_running_loop()
         self.flowing: asyncio.Future[None] = self.loop.create_future()
@@ -158,8 +164,11 @@ class HTTPServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        listener = await self.loop.create_server(lambda: ServerConnection(self), host or None, port, backlog=BACKLOG)
+        listener = await self.loop.create_server(lambda: ServerConnection(self), host or None, port, backlog=ACCEPTS)
         self._listeners.append(listener)
+        for sock in listener.sockets:  # asyncio takes "backlog" for both: how many wait, and how often to call accept()
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                same.listen(BACKLOG)
         return [sock.getsockname()[:2] for sock in listener.sockets]
 
     def drain(self) -> None:
@@ -199,6 +208,7 @@ class HTTPServer:
 
     def forget(self, connection: "ServerConnection") -> None:
         self.connections.discard(connection)
+        self.refused -= connection.is_refused
         if not self.connections and self._all_closed and not self._all_closed.done():
             self._all_closed.set_result(None)
 
@@ -210,13 +220,14 @@ class ServerConnection(asyncio.Protocol):
         deadline: instant (loop time) at which the client has been too slow; infinite while
             it is not the client that is waited for.
         is_paused: whether the transport is not read for now.
+        is_refused: whether there was no room for it.
+        drained: done unless the client does not take what is written.
     """
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_delegate", "_exchange", "_is_complete_due", "_last_head",
-        "is_paused", "_phase",
-        "_received", "_served", "_unsent", "deadline", "drained", "protocol", "remote_ip", "remote_port", "server",
-        "transport",
+        "_phase", "_received", "_served", "_unsent", "deadline", "drained", "is_paused", "is_refused", "protocol",
+        "remote_ip", "remote_port", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -237,8 +248,8 @@ class ServerConnection(asyncio.Protocol):
         self._last_head: RequestHead | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
-        self._unsent = 0  # bytes the client had not taken when its time began
-        self.is_paused = False
+        self._unsent: float = math.inf  # bytes the client had not taken when its time began
+        self.is_paused = self.is_refused = False
         self._advancing = False
 
     # ---- asyncio.Protocol
@@ -249,9 +260,11 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(peer, tuple):
             self.remote_ip, self.remote_port = peer[0], peer[1]
         server = self.server
-        crowded = len(server.connections) >= server.config.max_connections
+        crowded = len(server.connections) - server.refused >= server.config.max_connections
         server.connections.add(self)
         if crowded:
+            self.is_refused = True
+            server.refused += 1
             self._refuse(Overloaded("the gateway has as many connections as it may"))
         elif server.draining:
             self.transport.close()
@@ -269,16 +282,22 @@ class ServerConnection(asyncio.Protocol):
         Mostly it has left (as nginx and Tornado also take it). HALF_CLOSE=ignore is for clients like `nc -N`
         that wait for the answer.
         """
-        waits = self._phase is _Phase.RESPONSE and not self.server.config.half_close_aborts
-        if waits and self._exchange:
-            self._exchange.keep_alive = False
-        return waits
+        exchange = self._exchange
+        if exchange is None:  # the transport is closed once all that was written is sent
+            return False
+        if self._phase is _Phase.RESPONSE and not self.server.config.half_close_aborts:
+            exchange.keep_alive = exchange.persistent = False
+            return True
+        self.reset()
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.forget(self)
         self._buffer = b""
-        self._end_waiting(StreamClosedError())
         self.deadline = math.inf
+        drained, self.drained = self.drained, self.server.flowing
+        if not drained.done():
+            _fail_closed(drained)
         exchange, self._exchange = self._exchange, None
         if exchange:
             exchange.lost()
@@ -292,18 +311,11 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
 
     def resume_writing(self) -> None:
-        self._end_waiting(None)
-        self._wait_for_client(self._phase)
-
-    def _end_waiting(self, error: Exception | None) -> None:
         drained, self.drained = self.drained, self.server.flowing
-        if drained.done():
-            return
-        if error:
-            drained.set_exception(error)
-            drained.exception()  # whoever does not look at it has its own close callback
-        else:
+        if not drained.done():
             drained.set_result(None)
+        self._unsent = math.inf
+        self._wait_for_client(self._phase)
 
     # ---- reading
 
@@ -311,15 +323,15 @@ class ServerConnection(asyncio.Protocol):
         """Hand on what is buffered, until it runs out or somebody has to be waited for."""
         self._advancing = True
         try:
+            if self._is_complete_due and self._exchange:
+                self._complete(self._exchange)
             while self._buffer and not self._awaited:
                 if self._phase is _Phase.BODY:
                     self._read_body()
                 elif self._phase is not _Phase.HEAD or not self._read_head():
                     break
-        except GatewayError as error:
-            self._refuse(error)
-        except HTTPInputError as error:  # Tornado's own word for what it finds malformed in arguments
-            self._refuse(BadRequest(str(error)))
+        except Exception as error:
+            self._end_with(error)
         finally:
             self._advancing = False
         self._regulate()
@@ -335,8 +347,8 @@ class ServerConnection(asyncio.Protocol):
     def _read_head(self) -> bool:
         """Start an exchange if a whole head is there."""
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
-            buffer = buffer[2:]
+        if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
+            buffer = _EMPTY_LINES.sub(b"", buffer, 1)
         end = buffer.find(END_OF_HEAD, 0, MAX_REQUEST_HEAD)
         if end < 0:
             self._buffer = buffer
@@ -351,18 +363,30 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     def _begin(self, head: RequestHead) -> None:
-        self._body, self._received = head.body, 0
+        self._body, self._received, self._is_complete_due = head.body, 0, False
         exchange = self._exchange = ServerExchange(self, head)
         self._wait_for_client(_Phase.BODY if head.body else _Phase.RESPONSE)
         if isinstance(head.body, LengthBody):
             self._check_size(head.body.left)
-        delegate = self._delegate = self.server.delegate.start_request(self, exchange)
+        delegate = self.server.delegate.start_request(self, exchange)
         if isinstance(delegate, HeadDelegate):
+            self._delegate = delegate
             delegate.head_received()
         else:
-            self._wait_for(delegate.headers_received(start_line(head), RawHeaders(head.block)))
+            busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
+            self._delegate = delegate if self._exchange else None
+            self._wait_for(busy)
+            if head.expects_continue and head.body:
+                self._let_client_continue(exchange)
         if head.body is None:
             self._complete(exchange)
+
+    def _let_client_continue(self, exchange: "ServerExchange") -> None:
+        """Ask for the body once the delegate has admitted the head (RFC 9110 §10.1.1)."""
+        if self._awaited:
+            self._awaited.add_done_callback(lambda _: exchange.write_interim(100, b""))
+        else:
+            exchange.write_interim(100, b"")
 
     def _read_body(self) -> None:
         body, delegate, exchange = self._body, self._delegate, self._exchange
@@ -406,13 +430,13 @@ class ServerConnection(asyncio.Protocol):
         if self._awaited is not future:
             return
         self._awaited = None
-        if future.cancelled() or future.exception():
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled():
             self.reset()
-            return
-        self._wait_for_client(self._phase)
-        if self._is_complete_due and self._exchange:
-            self._complete(self._exchange)
-        if not self._advancing:
+        elif error:
+            self._end_with(error)
+        elif not self.transport.is_closing():
+            self._wait_for_client(self._phase)
             self._advance()
 
     def _wait_for_client(self, phase: _Phase) -> None:
@@ -422,6 +446,10 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = math.inf
         elif phase is _Phase.BODY:
             self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+        elif phase is _Phase.HEAD and self._served:
+            self.deadline = self.server.loop.time() + self.server.config.keepalive_timeout
+        elif phase is _Phase.LINGER:
+            self.deadline = self.server.loop.time() + LINGER
 
     # ---- ending
 
@@ -430,25 +458,39 @@ class ServerConnection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = self._delegate = None
-        if self._phase is _Phase.BODY or (not exchange.persistent and self._buffer):
+        stays = exchange.persistent and not self.server.draining
+        if self._phase is _Phase.BODY or (not stays and self._buffer):
             self._linger()
-        elif not exchange.persistent or self.server.draining:
+        elif not stays:
+            self._wait_for_reader()
             self.transport.close()
         else:
-            self._phase, self._served = _Phase.HEAD, True
-            self.deadline = self.server.loop.time() + self.server.config.keepalive_timeout
+            self._served = True
+            self._wait_for_client(_Phase.HEAD)
             if self._buffer and not self._advancing:
                 self._advance()
 
     def _linger(self) -> None:
         """Say that this was all, and read on for a moment: a socket closed on unread bytes
         resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
-        self._phase, self._buffer = _Phase.LINGER, b""
+        self._wait_for_client(_Phase.LINGER)
+        self._buffer = b""
         self._awaited = self._body = None
-        self.deadline = self.server.loop.time() + LINGER
         self._regulate()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
+
+    def _end_with(self, error: BaseException) -> None:
+        """End the connection for what went wrong with a request."""
+        if isinstance(error, GatewayError):
+            self._refuse(error)
+        elif isinstance(error, HTTPInputError):  # Tornado's own word for what it finds malformed in arguments
+            self._refuse(BadRequest(str(error)))
+        elif not self.transport.is_closing():  # the delegate's own fault: said as asyncio says it of a protocol's
+            self.server.loop.call_exception_handler(
+                {"message": "a request's delegate failed", "exception": error, "protocol": self}
+            )
+            self.reset()
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer an error of the client's, and end the connection."""
@@ -467,22 +509,28 @@ class ServerConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The client has been too slow."""
-        if self._phase is _Phase.LINGER or (self._phase is _Phase.HEAD and (self._served or not self._buffer)):
-            self.transport.abort()
-        elif self._exchange and not self.drained.done():
-            if self.transport.get_write_buffer_size() < self._unsent:
-                self._wait_for_reader()
-                return
-            self._exchange.error = RequestTimeout("the client did not take the response in time")
+        unsent = self.transport.get_write_buffer_size()
+        if 0 < unsent < self._unsent:  # slow, but it takes what is written
+            self._wait_for_reader()
+        elif unsent:
+            if self._exchange:
+                self._exchange.error = RequestTimeout("the client did not take the response in time")
             self.reset()
-        else:
+        elif self._phase is _Phase.LINGER or (self._phase is _Phase.HEAD and (self._served or not self._buffer)):
+            self.transport.abort()
+        elif not self.transport.is_closing():
             self.deadline = math.inf
             self._refuse(RequestTimeout())
 
     def client_has_left(self) -> bool:
         """Whether the client of a paused connection has ended it: a transport that is not read does not see that."""
         sock = self.transport.get_extra_info("socket")
-        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6) or not hasattr(socket, "TCP_INFO"):
+        if (
+            self.transport.is_closing()
+            or sock is None
+            or sock.family not in (socket.AF_INET, socket.AF_INET6)
+            or not hasattr(socket, "TCP_INFO")
+        ):
             return False
         state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and self.server.config.half_close_aborts))
@@ -498,9 +546,16 @@ class ServerConnection(asyncio.Protocol):
     def reset(self) -> None:
         """End the connection so that the client cannot take it for a complete response."""
         sock = self.transport.get_extra_info("socket")
-        if sock is not None and not self.transport.is_closing():
+        if sock is not None and self in self.server.connections:  # else its descriptor may be another's by now
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
+
+
+def _fail_closed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
+    """Fail a write's future because the client has gone."""
+    future.set_exception(StreamClosedError())
+    future.exception()  # whoever does not look at it has its own close callback
+    return future
 
 
 def start_line(head: RequestHead) -> RequestStartLine:
@@ -563,8 +618,9 @@ class ServerExchange(HTTPConnection):
 
     def write_interim(self, status: int, block: bytes) -> None:
         """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2)."""
-        if self.head.minor and not self.started:
-            self.connection.transport.write(_status_line(status, b"") + block + b"\r\n")
+        transport = self.connection.transport
+        if self.head.minor and not self.started and not transport.is_closing():
+            transport.write(_status_line(status, b"") + block + b"\r\n")
 
     def start_response(
         self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
@@ -595,7 +651,14 @@ class ServerExchange(HTTPConnection):
         self._pending = b"".join((_status_line(status, reason), block, date, framing, b"\r\n"))
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
-        """Send a piece of the body; the future is done unless the client does not keep up."""
+        """Send a piece of the body.
+
+        Returns:
+            A future: done unless the client does not keep up, failed with StreamClosedError if it has gone.
+        """
+        transport = self.connection.transport
+        if self.finished or transport.is_closing():
+            return _fail_closed(self.connection.server.loop.create_future())
         if self._left is not None:
             chunk = chunk[: self._left]
             self._left -= len(chunk)
@@ -605,7 +668,6 @@ class ServerExchange(HTTPConnection):
         if self._chunked and chunk:
             lead, tail = lead + b"%x\r\n" % size, b"\r\n"
         self._pending = b""
-        transport = self.connection.transport
         if size < _COPIED_BELOW or not lead:
             transport.write(lead + chunk + tail)
         else:
@@ -614,8 +676,9 @@ class ServerExchange(HTTPConnection):
 
     def flush(self) -> None:
         """Send the head if it still waits for a body."""
-        if self._pending:
-            self.connection.transport.write(self._pending)
+        transport = self.connection.transport
+        if self._pending and not transport.is_closing():
+            transport.write(self._pending)
             self._pending = b""
 
     def finish(self, trailers: bytes = b"") -> None:
@@ -624,12 +687,15 @@ class ServerExchange(HTTPConnection):
         Args:
             trailers: field lines behind a chunked body, each with its CRLF (RFC 9112 §7.1.2).
         """
+        transport = self.connection.transport
+        if self.finished or transport.is_closing():
+            return
         if self._left:
             self.abort()  # the body is shorter than promised: that must not look complete
             return
         end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
         if self._pending or end:
-            self.connection.transport.write(self._pending + end)
+            transport.write(self._pending + end)
             self._pending = b""
         self.finished = True
         self.connection.exchange_finished(self)
@@ -645,6 +711,8 @@ class ServerExchange(HTTPConnection):
     ) -> "asyncio.Future[None]":
         if not isinstance(start_line, ResponseStartLine):
             raise TypeError("a server writes a ResponseStartLine")
+        if start_line.code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise NotImplementedError("a transport cannot be detached into an IOStream; see wire/server.py")
         block, length = [], None
         for name, value in headers.get_all():
             lower = name.lower()
