@@ -15,14 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_gateway.settings import (
-    BALANCER_NAMES,
-    LONGEST_SHOWN,
-    MASK,
     VARIABLES,
-    ConfigurationError,
-    EndpointSettings,
-    Problem,
-    ServiceSettings,
     Settings,
     Variable,
     effective,
@@ -31,6 +24,15 @@ from tornado_gateway.settings import (
     hints,
     load_settings,
     markdown_table,
+)
+from tornado_gateway.values import (
+    BALANCER_NAMES,
+    LONGEST_SHOWN,
+    MASK,
+    ConfigurationError,
+    EndpointSettings,
+    Problem,
+    ServiceSettings,
     shown,
 )
 

@@ -25,14 +25,8 @@ from tornado_gateway import __version__
 from tornado_gateway.adapters import logs
 from tornado_gateway.app import App, is_text
 from tornado_gateway.demo import Demo, banner
-from tornado_gateway.settings import (
-    ConfigurationError,
-    Settings,
-    effective,
-    environment_help,
-    hints,
-    load_settings,
-)
+from tornado_gateway.settings import Settings, effective, environment_help, hints, load_settings
+from tornado_gateway.values import ConfigurationError
 from tornado_gateway.wire.client import PooledHTTPClient
 
 STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78

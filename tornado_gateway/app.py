@@ -20,7 +20,8 @@ from tornado_gateway.heartbeat import Heartbeat
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.endpoint import Endpoint, Service
 from tornado_gateway.policy.headers import ForwardingConfig
-from tornado_gateway.settings import ServiceSettings, Settings
+from tornado_gateway.settings import Settings
+from tornado_gateway.values import ServiceSettings
 from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.connect import ConnectConfig
 from tornado_gateway.wire.pool import PoolConfig

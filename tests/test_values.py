@@ -1,0 +1,66 @@
+"""Each parser by itself: what it takes, and the reason it gives for what it does not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tornado_gateway import values
+from tornado_gateway.values import ConfigurationError, EndpointSettings, Invalid, Problem, ServiceSettings
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (values.whole(1, 9), "1", 1),
+        (values.whole(1, 9), "9", 9),
+        (values.size(0), "0", 0),
+        (values.milliseconds(1), "1500", 1.5),
+        (values.milliseconds(1), "500.5", 0.5005),
+        (values.flag, "Yes", True),
+        (values.flag, "off", False),
+        (values.one_of("a", "b"), "b", "b"),
+        (values.host, "::1", "::1"),
+        (values.token, "gw-1", "gw-1"),
+    ],
+)
+def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: object) -> None:
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (values.whole(1, 9), "0"),
+        (values.whole(1, 9), "10"),
+        (values.whole(1, 9), "0x"),
+        (values.size(0), "1k"),
+        (values.milliseconds(1), "nan"),
+        (values.milliseconds(1), "0"),
+        (values.flag, "maybe"),
+        (values.one_of("a", "b"), "c"),
+        (values.host, "a b"),
+        (values.token, "a,b"),
+        (values.readable_file, "/no/such/file"),
+    ],
+)
+def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse(text)
+    assert refused.value.reason
+    assert refused.value.allowed
+
+
+def test_services_are_read_from_json() -> None:
+    text = '{"a": ["http://x"], "b": {"endpoints": [{"url": "http://y", "weight": 2}], "balancer": "round_robin"}}'
+    first, second = values.services(text)
+    assert first.endpoints == (EndpointSettings("http://x"),)
+    assert second == ServiceSettings("b", (EndpointSettings("http://y", 2),), "round_robin")
+
+
+def test_a_problem_in_services_says_where_it_is() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        values.services('{"a": ["http://x", "ftp://y"]}')
+    (problem,) = refused.value.problems
+    assert isinstance(problem, Problem)
+    assert problem.variable == ".a[1]"
