@@ -20,12 +20,15 @@ class Heartbeat:
 
     Args:
         shortest: seconds of the shortest timeout there is.
+
+    Attributes:
+        interval: seconds between two sweeps.
     """
 
     def __init__(self, server: HTTPServer, client: PooledHTTPClient, shortest: float) -> None:
-        interval = min(max(shortest * SHARE_OF_SHORTEST, FASTEST), SLOWEST)
+        self.interval = min(max(shortest * SHARE_OF_SHORTEST, FASTEST), SLOWEST)
         self._server, self._client = server, client
-        self._sweep = PeriodicCallback(self.sweep, interval * 1000)
+        self._sweep = PeriodicCallback(self.sweep, self.interval * 1000)
 
     def start(self) -> None:
         self._sweep.start()

@@ -29,7 +29,7 @@ from typing import Any, Protocol, cast
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
-from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
+from tornado_gateway.errors import ConnectFailed, HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.connect import ConnectConfig, Connector
@@ -237,6 +237,8 @@ class ClientExchange:
             connection = await client.connector.connect(
                 self.origin, lambda: ClientConnection(client, self.origin), seconds, self._tls
             )
+            if connection.transport.is_closing():  # the upstream took it only to end it
+                raise ConnectFailed
         except UpstreamError as error:
             self._has_connected()
             self.release()
@@ -312,8 +314,8 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_is_held", "_last_head", "_loop", "_origin", "_pool",
-        "_unsent", "deadline", "idle_until", "transport",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_is_held", "_last_head", "_loop", "_origin",
+        "_pool", "_unsent", "deadline", "idle_until", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -482,7 +484,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = exchange.connection = None
         self._client.active.discard(self)
         self.deadline = math.inf
-        clean = exchange.is_sent and not rest and not self._drained and not self.transport.is_closing()
+        clean = exchange.is_sent and not rest and not self._drained and not self._is_held and not self.transport.is_closing()
         if clean and head.keep_alive and exchange.is_poolable:
             self._pool.put(self, self._loop.time(), head.idle_hint)
         else:

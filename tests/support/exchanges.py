@@ -1,0 +1,125 @@
+"""The client's side of the wire under test: a client that must leave nothing behind, and a Receiver that remembers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.support.sockets import PATIENCE, Field, Upstream, eventually
+from tornado_gateway.errors import UpstreamError
+from tornado_gateway.policy.target import Origin
+from tornado_gateway.wire.client import ClientConfig, ClientExchange, PooledHTTPClient
+from tornado_gateway.wire.connect import ConnectConfig
+from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.pool import PoolConfig
+
+
+@asynccontextmanager
+async def wire_client(
+    timeout: float = 30.0, pool: PoolConfig | None = None, **connect: Any
+) -> AsyncIterator[PooledHTTPClient]:
+    """A client; at the end no exchange may be left, and every connection must have been counted out."""
+    config = ClientConfig(timeout, ConnectConfig(**connect), pool or PoolConfig())
+    client = PooledHTTPClient(force_instance=True, config=config)
+    pools = []
+    remember, client.pool = client.pool, lambda origin: pools.append(remember(origin)) or pools[-1]
+    try:
+        yield client
+        await eventually(lambda: not client.active and not client.connecting)
+    finally:
+        client.close()
+        await eventually(lambda: not any(each.open for each in pools))
+
+
+class Recorder:
+    """A Receiver that keeps what it is told.
+
+    Attributes:
+        calls: names of the methods that were called, in order.
+        hold: whether on_chunk() returns futures, kept in `held`, until somebody calls `take()`.
+    """
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.hold = hold
+        self.held: list[asyncio.Future[None]] = []
+        self.calls: list[str] = []
+        self.interim: list[ResponseHead] = []
+        self.head: ResponseHead | None = None
+        self.chunks: list[bytes] = []
+        self.trailers: list[Field] = []
+        self.error: UpstreamError | None = None
+        self._end = asyncio.Event()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def on_interim(self, head: ResponseHead) -> None:
+        self.calls.append("interim")
+        self.interim.append(head)
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.calls.append("head")
+        self.head = head
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        self.calls.append("chunk")
+        self.chunks.append(chunk)
+        if not self.hold:
+            return None
+        self.held.append(asyncio.get_running_loop().create_future())
+        return self.held[-1]
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self.calls.append("end")
+        self.trailers = trailers
+        self._end.set()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        self.calls.append("failure")
+        self.error = error
+        self._end.set()
+
+    def take(self) -> None:
+        """Let the upstream be read again."""
+        self.hold = False
+        for future in self.held:
+            if not future.done():
+                future.set_result(None)
+
+    async def ended(self) -> "Recorder":
+        """Wait for the exchange's end; it must have ended once.
+
+        Raises:
+            UpstreamError: what it failed with.
+        """
+        async with asyncio.timeout(PATIENCE):
+            await self._end.wait()
+        assert self.calls.count("end") + self.calls.count("failure") == 1
+        if self.error:
+            raise self.error
+        return self
+
+
+def origin_of(upstream: Upstream) -> Origin:
+    return Origin("http", "127.0.0.1", upstream.port)
+
+
+def begin(
+    client: PooledHTTPClient,
+    origin: Origin,
+    request: bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    recorder: Recorder | None = None,
+    **options: Any,
+) -> tuple[ClientExchange, Recorder]:
+    """Send a request's head."""
+    recorder = recorder or Recorder()
+    opening = {name: options.pop(name) for name in ("fresh", "tls") if name in options}
+    exchange = client.open(origin, request.partition(b" ")[0], recorder, **opening)
+    exchange.send(request, **options)
+    return exchange, recorder
+
+
+async def exchange(client: PooledHTTPClient, origin: Origin, *request: bytes, **options: Any) -> Recorder:
+    """One whole exchange of a request without a body."""
+    return await begin(client, origin, *request, **options)[1].ended()

@@ -1,0 +1,127 @@
+"""What tests of the server's side need: a server with any delegate, and requests that a test steers from outside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, RequestStartLine
+
+from tests.support.sockets import Client
+from tornado_gateway.wire.server import HTTPServer, ServerConfig, ServerExchange
+
+
+class Request(HTTPMessageDelegate):
+    """One request, as the server hands it on.
+
+    Attributes:
+        is_whole: whether its end was announced.
+        is_cut: whether the server said that its end will not come.
+    """
+
+    def __init__(self, exchange: ServerExchange, delegate: "Delegate") -> None:
+        self.exchange = exchange
+        self.start_line: Any = None
+        self.headers = HTTPHeaders()
+        self.chunks: list[bytes] = []
+        self.is_whole = self.is_cut = self.is_left = False
+        self._delegate = delegate
+        exchange.set_close_callback(self._left)
+
+    def _left(self) -> None:
+        self.is_left = True
+
+    @property
+    def target(self) -> str:
+        return self.start_line.path
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
+        self.start_line: RequestStartLine = start_line
+        self.headers = headers
+        return self._delegate.on_head(self)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        self.chunks.append(chunk)
+        return self._delegate.on_chunk(self)
+
+    def finish(self) -> None:
+        self.is_whole = True
+        self._delegate.on_request(self)
+
+    def on_connection_close(self) -> None:
+        self.is_cut = True
+
+    def begin(self, length: int | None = None, status: int = 200) -> None:
+        block = b"" if length is None else b"Content-Length: %d\r\n" % length
+        self.exchange.start_response(status, b"", block, length=length, dated=False)
+
+    def answer(self, body: bytes = b"ok", status: int = 200) -> None:
+        self.begin(len(body), status)
+        self.exchange.write(body)
+        self.exchange.finish()
+
+
+Step = Callable[[Request], Awaitable[None] | None]
+
+
+def nothing(_: Request) -> None:
+    """A step that leaves everything to the test."""
+
+
+class Delegate(HTTPServerConnectionDelegate):
+    """Keeps all requests; by default it answers each with 200 and "ok" when it is whole."""
+
+    def __init__(
+        self,
+        on_request: Callable[[Request], object] = Request.answer,
+        *,
+        on_head: Step = nothing,
+        on_chunk: Step = nothing,
+    ) -> None:
+        self.on_request, self.on_head, self.on_chunk = on_request, on_head, on_chunk
+        self.requests: list[Request] = []
+
+    def start_request(self, server_conn: object, request_conn: Any) -> Request:
+        self.requests.append(Request(request_conn, self))
+        return self.requests[-1]
+
+
+class Serving:
+    """A server that listens."""
+
+    def __init__(self, server: HTTPServer, port: int) -> None:
+        self.server, self.port = server, port
+        self.clients: list[Client] = []
+
+    @classmethod
+    async def start(cls, delegate: HTTPServerConnectionDelegate, **config: Any) -> "Serving":
+        server = HTTPServer(delegate, ServerConfig(**config))
+        ((_, port),) = await server.listen("127.0.0.1", 0)
+        return cls(server, port)
+
+    async def client(self, **options: Any) -> Client:
+        self.clients.append(await Client.connect(self.port, **options))
+        return self.clients[-1]
+
+    def sweep_after(self, seconds: float) -> None:
+        """Let the server believe that so much time has passed."""
+        self.server.sweep(self.server.loop.time() + seconds)
+
+    @property
+    def connection(self) -> Any:
+        """The only connection there is."""
+        (connection,) = self.server.connections
+        return connection
+
+    async def close(self) -> None:
+        """End everything; what does not come to rest is an error."""
+        self.server.drain()
+        self.server.abort()
+        async with asyncio.timeout(2):
+            await self.server.closed()
+        for client in self.clients:
+            client.close()
+        assert self.server.refused == 0

@@ -1,0 +1,413 @@
+"""The rules of the source tree, read from the source itself: who may import whom, what is pure, what says the same.
+
+Each rule is a function from sources to violations, "file:line: what is wrong", so that it is also tried on a source
+that breaks it.
+"""
+
+import ast
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tornado_gateway import settings
+from tornado_gateway.app import ROUTES
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "tornado_gateway"
+
+# What each module, or floor, may import of this package. Floors go down in this order.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "demo": (),
+    "policy": ("errors", "policy"),
+    "values": ("errors", "policy"),
+    "settings": ("errors", "policy", "values"),
+    "wire": ("errors", "policy", "wire"),
+    "adapters": ("errors", "policy", "adapters"),
+    "gateway": ("errors", "policy", "wire", "adapters"),
+    "heartbeat": ("errors", "policy", "wire", "adapters", "gateway"),
+    "handlers": ("errors", "policy", "wire", "adapters", "gateway", "handlers"),
+    "app": (
+        *("errors", "policy", "values", "settings", "wire", "adapters", "gateway", "heartbeat", "handlers"),
+    ),
+    "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
+}  # fmt: skip
+
+SHARED_BY_JOURNEYS = "handlers.base"
+ROUTER = "handlers.router"
+
+# What would make a decision depend on more than its arguments.
+IMPURE_MODULES = {
+    "asyncio", "concurrent", "logging", "os", "pathlib", "secrets", "select", "selectors", "signal", "socket", "ssl",
+    "subprocess", "sys", "threading", "time", "tornado", "uuid", "uvloop",
+}  # fmt: skip
+IMPURE_CALLS = {"input", "open", "print"}
+
+# Outside libraries that one place translates for all others.
+ONLY_IN = {"decouple": "__main__", "jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module of the package: its name without the package's, its file as violations show it, its text."""
+
+    module: str
+    file: str
+    text: str
+
+    @property
+    def floor(self) -> str:
+        return self.module.partition(".")[0]
+
+    def nodes(self) -> Iterator[ast.AST]:
+        return ast.walk(ast.parse(self.text, self.file))
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """Line and full name of everything imported, wherever in the file; of `from a import b` it is a.b."""
+        package = [PACKAGE, *self.module.split(".")]
+        for node in self.nodes():
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = ".".join(package[: -node.level]) if node.level else ""
+                module = ".".join(filter(None, (base, node.module)))
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+    def own_imports(self) -> Iterator[tuple[int, str]]:
+        """Line and name below the package of what is imported of the package; its version is anybody's."""
+        for line, name in self.imports():
+            package, _, below = name.partition(".")
+            if package == PACKAGE and below not in ("", "__version__"):
+                yield line, below
+
+
+def package_sources() -> list[Source]:
+    files = sorted((ROOT / PACKAGE).rglob("*.py"))
+    return [
+        Source(
+            ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts),
+            str(path.relative_to(ROOT)),
+            path.read_text(encoding="utf-8"),
+        )
+        for path in files
+        if path.name != "__init__.py"
+    ]
+
+
+def is_within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def imports_that_go_up(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.floor not in MAY_IMPORT:
+            yield f"{source.file}:1: {source.floor} has no floor; give it one in MAY_IMPORT"
+            continue
+        for line, name in source.own_imports():
+            if name.partition(".")[0] not in MAY_IMPORT[source.floor]:
+                yield f"{source.file}:{line}: {source.floor} may not import {name}"
+
+
+def journeys_that_know_each_other(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.floor != "handlers" or source.module == ROUTER:
+            continue
+        for line, name in source.own_imports():
+            shared = is_within(name, SHARED_BY_JOURNEYS) and source.module != SHARED_BY_JOURNEYS
+            if is_within(name, "handlers") and not shared:
+                yield f"{source.file}:{line}: a journey may not import {name}"
+
+
+def impure_decisions(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.floor != "policy":
+            continue
+        for line, name in source.imports():
+            outside = name.partition(".")[0]
+            if outside in IMPURE_MODULES or (outside == "random" and name not in ("random", "random.Random")):
+                yield f"{source.file}:{line}: a policy may not import {name}"
+        for node in source.nodes():
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id == "random" and node.attr != "Random":
+                    yield f"{source.file}:{node.lineno}: random.{node.attr} is state of the module; take an rng"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+                yield f"{source.file}:{node.lineno}: a policy may not call {node.func.id}()"
+
+
+def libraries_out_of_place(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        for line, name in source.imports():
+            place = ONLY_IN.get(name.partition(".")[0], source.floor)
+            if place != source.floor:
+                yield f"{source.file}:{line}: only {place} may import {name}"
+
+
+def modules_without_tests(sources: Iterable[Source], tests: set[str]) -> Iterator[str]:
+    for source in sources:
+        *folders, name = source.module.split(".")
+        wanted = "/".join(["tests", *folders, f"test_{name.strip('_')}.py"])
+        if wanted not in tests:
+            yield f"{source.file}:1: its tests, {wanted}, do not exist"
+
+
+def lines_that_differ(file: str, first_line: int, text: str, wanted: str) -> Iterator[str]:
+    pairs = itertools.zip_longest(text.splitlines(), wanted.splitlines())
+    for number, (line, other) in enumerate(pairs, first_line):
+        if line != other:
+            yield f"{file}:{number}: is {line!r}, should be {other!r}"
+
+
+def section(text: str, name: str) -> tuple[int, str]:
+    """What stands between <!-- name --> and <!-- /name -->, and the number of its first line."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    assert found, f"README.md:1: no section <!-- {name} --> … <!-- /{name} -->"
+    return text.count("\n", 0, found.start(1)) + 1, found[1]
+
+
+def variables_that_differ(readme: str, wanted: str) -> Iterator[str]:
+    line, table = section(readme, "variables")
+    yield from lines_that_differ("README.md", line, table.strip("\n"), wanted)
+
+
+def routes_that_differ(readme: str, routes: set[tuple[str, str]]) -> Iterator[str]:
+    first, table = section(readme, "routes")
+    named = set()
+    for number, line in enumerate(table.splitlines(), first):
+        row = re.match(r"\| `([^`]+)` \| `([^`]+)` \|", line)
+        if row:
+            route = (row[1], row[2])
+            if route not in routes or route in named:
+                yield f"README.md:{number}: {' '.join(route)} is not a route, or stands twice"
+            named.add(route)
+        elif number > first + 1 and line.strip():
+            yield f"README.md:{number}: a row begins with methods and path, each in backticks"
+    for route in sorted(routes - named):
+        yield f"README.md:{first}: {' '.join(route)} is missing"
+
+
+# ---------------------------------------------------------------- the tree keeps them
+
+
+def keep(violations: Iterable[str]) -> None:
+    """Fail with every violation, each on its line."""
+    found = "\n".join(violations)
+    if found:
+        pytest.fail(f"the tree breaks its rules:\n{found}", pytrace=False)
+
+
+def test_imports_only_go_down() -> None:
+    keep(imports_that_go_up(package_sources()))
+
+
+def test_no_journey_imports_another() -> None:
+    keep(journeys_that_know_each_other(package_sources()))
+
+
+def test_policy_is_pure() -> None:
+    keep(impure_decisions(package_sources()))
+
+
+def test_outside_libraries_are_translated_in_one_place() -> None:
+    keep(libraries_out_of_place(package_sources()))
+
+
+def test_every_module_has_its_own_tests() -> None:
+    tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    keep(modules_without_tests(package_sources(), tests))
+
+
+def test_the_example_environment_names_the_variables_of_the_settings() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    keep(lines_that_differ(".env.example", 1, example, settings.example_env()))
+
+
+def test_the_readme_names_the_variables_of_the_settings() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    keep(variables_that_differ(readme, settings.markdown_table()))
+
+
+def test_the_readme_names_the_routes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    keep(routes_that_differ(readme, {(route.methods, route.path) for route in ROUTES}))
+
+
+# ---------------------------------------------------------------- and each of them can be broken
+
+
+def source(module: str, *lines: str) -> Source:
+    return Source(module, f"{module.replace('.', '/')}.py", "\n".join(lines))
+
+
+def test_the_package_is_read_whole() -> None:
+    found = {source.module: source for source in package_sources()}
+    assert {"__main__", "app", "wire.server", "policy.target", "handlers.http_proxy"} <= set(found)
+    assert found["wire.server"].file == "tornado_gateway/wire/server.py"
+
+
+def test_violations_fail_a_test() -> None:
+    keep([])
+    with pytest.raises(pytest.fail.Exception, match=r"a\.py:1: wrong\nb\.py:2: wrong"):
+        keep(["a.py:1: wrong", "b.py:2: wrong"])
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("policy.target", "from tornado_gateway.wire.server import HTTPServer"),
+        ("policy.target", "import tornado_gateway.settings"),
+        ("policy.target", "from .. import gateway"),
+        ("policy.target", "from ..adapters import logs"),
+        ("wire.server", "from tornado_gateway.adapters.logs import configure"),
+        ("wire.server", "from tornado_gateway import gateway"),
+        ("wire.server", "from tornado_gateway.handlers import base"),
+        ("adapters.logs", "from tornado_gateway.wire.http1 import fields"),
+        ("handlers.ops", "from tornado_gateway.settings import Settings"),
+        ("handlers.ops", "def later():\n    from tornado_gateway.app import App"),
+        ("gateway", "from tornado_gateway.handlers.base import problem"),
+        ("settings", "from tornado_gateway.wire.server import ServerConfig"),
+        ("heartbeat", "from tornado_gateway.app import App"),
+        ("errors", "from tornado_gateway.policy.target import Origin"),
+        ("app", "from tornado_gateway.__main__ import main"),
+        ("demo", "from tornado_gateway.app import App"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(module: str, line: str) -> None:
+    number = 1 + 1 + line.count("\n")
+    (violation,) = imports_that_go_up([source(module, "import math", line)])
+    assert violation.startswith(f"{module.replace('.', '/')}.py:{number}: {module.partition('.')[0]} may not import ")
+
+
+def test_a_module_without_a_floor_is_found() -> None:
+    assert list(imports_that_go_up([source("utilities")])) == [
+        "utilities.py:1: utilities has no floor; give it one in MAY_IMPORT"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("policy.target", "from tornado_gateway.errors import BadRequest"),
+        ("policy.target", "from .endpoint import Endpoint"),
+        ("wire.server", "from tornado_gateway import __version__"),
+        ("handlers.router", "from tornado_gateway.handlers.ops import HealthHandler"),
+        ("__main__", "from tornado_gateway.app import App"),
+        ("errors", "import tornado_gatewayish"),
+    ],
+)
+def test_an_import_that_goes_down_is_allowed(module: str, line: str) -> None:
+    assert not list(imports_that_go_up([source(module, line)]))
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "allowed"),
+    [
+        ("handlers.ops", "from tornado_gateway.handlers.http_proxy import PREFIX", False),
+        ("handlers.ops", "from tornado_gateway.handlers import http_proxy", False),
+        ("handlers.ops", "from . import http_proxy", False),
+        ("handlers.ops", "import tornado_gateway.handlers.router", False),
+        ("handlers.base", "from tornado_gateway.handlers.ops import HealthHandler", False),
+        ("handlers.ops", "from tornado_gateway.handlers.base import answer", True),
+        ("handlers.router", "from tornado_gateway.handlers.http_proxy import PREFIX", True),
+        ("app", "from tornado_gateway.handlers.http_proxy import PREFIX", True),
+    ],
+)
+def test_a_journey_that_imports_another_is_found(module: str, line: str, allowed: bool) -> None:
+    found = list(journeys_that_know_each_other([source(module, "import math", line)]))
+    assert allowed or found[0].startswith(f"{module.replace('.', '/')}.py:2: ")
+    assert len(found) == (0 if allowed else 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        *((f"import {module}", False) for module in sorted(IMPURE_MODULES)),
+        ("from tornado.httputil import HTTPHeaders", False),
+        ("import os.path", False),
+        ("from time import monotonic as now", False),
+        ("def now():\n    import time", False),
+        ("from random import choice", False),
+        ("x = random.random()", False),
+        ("random.seed(1)", False),
+        ("print('decided')", False),
+        ("open('/etc/hosts')", False),
+        ("import random", True),
+        ("from random import Random", True),
+        ("def choose(rng: random.Random): return rng.random()", True),
+        ("import ipaddress, re, math", True),
+    ],
+)
+def test_an_impure_policy_is_found(line: str, allowed: bool) -> None:
+    found = list(impure_decisions([source("policy.choice", "", line)]))
+    assert allowed or found[0].startswith(f"policy/choice.py:{2 + line.count(chr(10))}: ")
+    assert len(found) == (0 if allowed else 1)
+    assert not list(impure_decisions([source("wire.choice", line)]))
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_library_out_of_place_is_found(library: str) -> None:
+    assert not list(libraries_out_of_place([source(f"{ONLY_IN[library]}", f"import {library}")]))
+    (violation,) = libraries_out_of_place([source("handlers.ops", "", f"from {library} import x")])
+    assert violation == f"handlers/ops.py:2: only {ONLY_IN[library]} may import {library}.x"
+
+
+def test_a_module_without_tests_is_found() -> None:
+    sources = [source("__main__"), source("app"), source("wire.server"), source("wire.pool")]
+    tests = {"tests/test_main.py", "tests/test_app.py", "tests/wire/test_server.py", "tests/test_pool.py"}
+    assert list(modules_without_tests(sources, tests)) == [
+        "wire/pool.py:1: its tests, tests/wire/test_pool.py, do not exist"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("A=1\nB=3\n", 2), ("A=1\n", 2), ("A=1\nB=2\nC=3\n", 3), ("B=2\nA=1\n", 1)]
+)
+def test_a_line_that_differs_is_found(text: str, number: int) -> None:
+    assert next(lines_that_differ(".env.example", 1, text, "A=1\nB=2\n")).startswith(f".env.example:{number}: ")
+    assert not list(lines_that_differ(".env.example", 1, "A=1\nB=2\n", "A=1\nB=2\n"))
+
+
+README = """# Title
+
+<!-- routes -->
+| methods | path | what |
+|---|---|---|
+| `GET` | `/healthz` | alive |
+{row}
+<!-- /routes -->
+<!-- variables -->
+| `PORT` | `80` |
+<!-- /variables -->
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "violation"),
+    [
+        ("| `ANY` | `/api/*` | proxied |", None),
+        ("", "README.md:4: ANY /api/* is missing"),
+        ("| `GET` | `/api/*` | proxied |", "README.md:7: GET /api/* is not a route, or stands twice"),
+        ("| `GET` | `/healthz` | again |", "README.md:7: GET /healthz is not a route, or stands twice"),
+        ("| ANY | /api/* | proxied |", "README.md:7: a row begins with methods and path, each in backticks"),
+    ],
+)
+def test_a_route_that_differs_is_found(row: str, violation: str | None) -> None:
+    found = list(routes_that_differ(README.format(row=row), {("GET", "/healthz"), ("ANY", "/api/*")}))
+    assert found[:1] == ([violation] if violation else [])
+
+
+def test_a_variable_that_differs_is_found() -> None:
+    assert not list(variables_that_differ(README, "| `PORT` | `80` |\n"))
+    (violation,) = variables_that_differ(README, "| `PORT` | `8080` |\n")
+    assert violation.startswith("README.md:10: ")
+
+
+def test_a_missing_section_is_found() -> None:
+    with pytest.raises(AssertionError, match="no section <!-- variables -->"):
+        section("# Title\n", "variables")

@@ -1,0 +1,26 @@
+"""The server's side, started with any delegate."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.ioloop import IOLoop
+
+from tests.support.serving import Serving
+
+Listen = Callable[..., Awaitable[Serving]]
+
+
+@pytest.fixture
+def listen(io_loop: IOLoop) -> Iterator[Listen]:
+    """Start servers: `await listen(delegate, max_body_bytes=3)`; all are ended after the test."""
+    started: list[Serving] = []
+
+    async def start(delegate: HTTPServerConnectionDelegate, **config: Any) -> Serving:
+        started.append(await Serving.start(delegate, **config))
+        return started[-1]
+
+    yield start
+    for each in started:
+        io_loop.asyncio_loop.run_until_complete(each.close())

@@ -1,0 +1,487 @@
+"""Names, addresses, TLS and unix sockets; what fails, and what is remembered.
+
+The resolver of these tests is the loop's own `getaddrinfo`, replaced.
+"""
+
+import asyncio
+import socket
+import ssl
+import zlib
+
+import pytest
+import trustme
+
+from tests.support.exchanges import begin, exchange, origin_of, wire_client
+from tests.support.sockets import Peer, eventually, get, reply
+from tests.support.tls import ca_file, tls_upstream
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, TLSFailed, UpstreamReset
+from tornado_gateway.policy.target import Origin
+from tornado_gateway.wire.connect import ConnectConfig, Connector
+
+MEGABYTE = bytes(range(256)) * 4096
+
+
+class Resolver:
+    """Stands in for the loop's getaddrinfo().
+
+    Attributes:
+        asked: hosts, in order.
+        addresses: what to answer; empty: "name or service not known".
+        gate: to be set before an answer comes.
+    """
+
+    def __init__(self, *addresses: str) -> None:
+        self.asked: list[str] = []
+        self.addresses = addresses
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, host, port, *, type=0, **_):
+        self.asked.append(host)
+        await self.gate.wait()
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            (socket.AF_INET6, type, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, type, 6, "", (address, port))
+            for address in self.addresses
+        ]
+
+
+class Resolving:
+    """A loop with another resolver; loops of compiled code cannot be patched."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.getaddrinfo = resolver
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+
+def resolve_with(client, *addresses: str) -> Resolver:
+    resolver = Resolver(*addresses)
+    client.connector._loop = Resolving(resolver)
+    return resolver
+
+
+def named(upstream, host: str = "service.test") -> Origin:
+    return Origin("http", host, upstream.port)
+
+
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+# ---- TCP
+
+
+@pytest.mark.gen_test
+async def test_a_refused_connection_fails_at_once():
+    async with wire_client() as client:
+        with pytest.raises(ConnectFailed) as raised:
+            await exchange(client, Origin("http", "127.0.0.1", unused_port()))
+    assert type(raised.value) is ConnectFailed
+
+
+@pytest.fixture
+def full_backlog():
+    """A port that completes no more handshakes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(8)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.mark.gen_test
+async def test_row_23_connecting_has_its_own_timeout(full_backlog):
+    async with wire_client(timeout=30) as client:
+        client.connector._config = ConnectConfig(timeout=0.1)
+        with pytest.raises(ConnectTimeout):
+            await exchange(client, Origin("http", "127.0.0.1", full_backlog))
+
+
+@pytest.mark.gen_test
+async def test_an_exchange_may_have_its_own_connect_timeout(full_backlog):
+    async with wire_client() as client:
+        with pytest.raises(ConnectTimeout):
+            await exchange(client, Origin("http", "127.0.0.1", full_backlog), connect_timeout=0.1)
+
+
+@pytest.mark.gen_test
+async def test_row_3_abort_of_a_connection_that_does_not_come_about(full_backlog):
+    async with wire_client() as client:
+        leaving, recorder = begin(client, Origin("http", "127.0.0.1", full_backlog), body=True)
+        waiting = leaving.write(b"x")
+        await asyncio.sleep(0.01)
+        leaving.abort()
+        await asyncio.wait_for(waiting, 5)
+    assert recorder.calls == []
+
+
+@pytest.mark.gen_test
+async def test_row_27_unix_sockets(tmp_path):
+    served = []
+
+    async def serve(reader, writer):
+        try:
+            while True:
+                served.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(reply())
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    path = str(tmp_path / "app.sock")
+    server = await asyncio.start_unix_server(serve, path)
+    async with wire_client() as client:
+        origin = Origin("http", "localhost", 0, path)
+        for _ in range(2):
+            assert (await exchange(client, origin)).body == b"ok"
+        assert client.pool(origin).open == 1
+    server.close()
+    assert len(served) == 2
+
+
+@pytest.mark.parametrize("path", ["missing.sock", "x" * 200], ids=["missing", "too long"])
+@pytest.mark.gen_test
+async def test_row_27_a_unix_socket_that_is_not_there(tmp_path, path):
+    async with wire_client() as client:
+        with pytest.raises(ConnectFailed):
+            await exchange(client, Origin("http", "localhost", 0, str(tmp_path / path)))
+
+
+# ---- names
+
+
+@pytest.mark.gen_test
+async def test_a_name_is_resolved_by_the_system(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        assert (await exchange(client, named(up, "localhost"))).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("no-such-host.invalid", id="unknown (RFC 6761)"),
+        pytest.param("two..dots.test", id="an empty label"),
+        pytest.param("x" * 64 + ".test", id="a label of 64 bytes"),
+    ],
+)
+@pytest.mark.gen_test(timeout=20)
+async def test_a_name_without_an_address(host):
+    async with wire_client() as client:
+        with pytest.raises(NameNotResolved):
+            await exchange(client, Origin("http", host, 80))
+
+
+@pytest.mark.gen_test
+async def test_addresses_are_not_looked_up(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        resolver = resolve_with(client)
+        assert (await exchange(client, origin_of(up))).body == b"ok"
+    assert resolver.asked == []
+
+
+@pytest.mark.parametrize(("ttl", "asked"), [(30.0, 1), (0.0, 3)])
+@pytest.mark.gen_test
+async def test_row_26_a_names_addresses_are_kept_for_a_while(upstream, ttl, asked):
+    up = upstream()
+    async with wire_client(dns_ttl=ttl) as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        for _ in range(3):
+            await exchange(client, named(up), fresh=True)
+    assert len(resolver.asked) == asked
+
+
+@pytest.mark.gen_test
+async def test_row_26_addresses_are_asked_for_again_after_their_time(upstream):
+    up = upstream()
+    async with wire_client(dns_ttl=0.05) as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        await exchange(client, named(up))
+        await exchange(client, named(up), fresh=True)
+        assert len(resolver.asked) == 1
+        await asyncio.sleep(0.06)
+        await exchange(client, named(up), fresh=True)
+        assert len(resolver.asked) == 2
+
+
+@pytest.mark.gen_test
+async def test_row_26_old_addresses_serve_while_the_resolver_fails(upstream):
+    up = upstream()
+    async with wire_client(dns_ttl=0) as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        await exchange(client, named(up))
+        resolver.addresses = ()
+        assert (await exchange(client, named(up), fresh=True)).body == b"ok"
+    assert len(resolver.asked) == 2
+
+
+@pytest.mark.gen_test
+async def test_row_26_a_failed_connection_asks_again_and_does_not_lose_the_old_addresses(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        resolver = resolve_with(client, "127.0.0.2")  # nobody listens there
+        with pytest.raises(ConnectFailed):
+            await exchange(client, named(up))
+        resolver.addresses = ("127.0.0.1",)
+        await exchange(client, named(up))
+        resolver.addresses = ()
+        await exchange(client, named(up), fresh=True)
+        assert len(resolver.asked) == 2
+        client.connector._forget("service.test", up.port)
+        await exchange(client, named(up), fresh=True)
+        assert len(resolver.asked) == 3
+
+
+@pytest.mark.gen_test
+async def test_an_upstream_that_accepts_only_to_close_fails_at_once():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with wire_client() as client:
+        origin = Origin("http", "127.0.0.1", server.sockets[0].getsockname()[1])
+        for _ in range(20):  # whether the end is seen before the request goes out is a matter of luck
+            with pytest.raises((ConnectFailed, UpstreamReset)):
+                await exchange(client, origin)
+    server.close()
+
+
+@pytest.mark.gen_test
+async def test_row_26_one_look_up_serves_all_who_wait_for_it(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        resolver.gate.clear()
+        recorders = [begin(client, named(up))[1] for _ in range(10)]
+        await eventually(lambda: resolver.asked)
+        resolver.gate.set()
+        for recorder in recorders:
+            await recorder.ended()
+    assert (len(resolver.asked), up.accepted) == (1, 10)
+
+
+@pytest.mark.gen_test
+async def test_row_26_one_who_leaves_does_not_end_the_look_up_of_the_others(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        resolver.gate.clear()
+        leaving, left = begin(client, named(up))
+        _, staying = begin(client, named(up))
+        await eventually(lambda: resolver.asked)
+        leaving.abort()
+        resolver.gate.set()
+        await staying.ended()
+    assert left.calls == []
+    assert len(resolver.asked) == 1
+
+
+@pytest.mark.gen_test
+async def test_row_26_a_look_up_that_fails_when_all_have_left_is_nobodys_error(upstream):
+    async with wire_client() as client:
+        resolver = resolve_with(client)
+        resolver.gate.clear()
+        leaving, recorder = begin(client, Origin("http", "service.test", 80))
+        await eventually(lambda: resolver.asked)
+        leaving.abort()
+        await asyncio.sleep(0)
+        resolver.gate.set()
+        await eventually(lambda: not client.connector._lookups)
+    assert recorder.calls == []  # and io_loop checks that no exception was left unseen
+
+
+@pytest.mark.gen_test
+async def test_a_look_up_that_takes_too_long_is_a_connect_timeout():
+    async with wire_client() as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        resolver.gate.clear()
+        with pytest.raises(ConnectTimeout):
+            await exchange(client, Origin("http", "service.test", 80), connect_timeout=0.05)
+
+
+@pytest.mark.parametrize("addresses", [("::1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1")])
+@pytest.mark.gen_test
+async def test_happy_eyeballs_a_dead_address_does_not_hide_a_live_one(upstream, addresses):
+    up = upstream()  # listens on 127.0.0.1 only
+    async with wire_client() as client:
+        resolve_with(client, *addresses)
+        assert (await exchange(client, named(up))).body == b"ok"
+
+
+@pytest.mark.gen_test
+async def test_happy_eyeballs_a_silent_address_does_not_hide_a_live_one(full_backlog):
+    live = Upstreamed(full_backlog)
+    async with wire_client(timeout=30) as client, live:
+        resolve_with(client, "127.0.0.1", "127.0.0.2")
+        assert (await exchange(client, Origin("http", "service.test", full_backlog))).body == b"ok"
+
+
+class Upstreamed:
+    """A server on 127.0.0.2, at a given port."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def __aenter__(self):
+        async def serve(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(reply(fields=(b"Connection: close",)))
+            writer.close()
+
+        self._server = await asyncio.start_server(serve, "127.0.0.2", self._port)
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+
+# ---- TLS (row 29)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def https(up, host: str = "localhost") -> Origin:
+    return Origin("https", host, up.port)
+
+
+@pytest.mark.gen_test
+async def test_row_29_an_unknown_authority_is_refused(authority):
+    async with tls_upstream(authority) as up, wire_client() as client:
+        with pytest.raises(TLSFailed) as raised:
+            await exchange(client, https(up))
+        assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
+        assert up.heads == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.gen_test
+async def test_row_29_a_certificate_for_another_host_is_refused(authority, tmp_path, host):
+    trusted = ca_file(authority, tmp_path)
+    async with tls_upstream(authority, None, "other.test") as up, wire_client(tls_ca_file=trusted) as client:
+        with pytest.raises(TLSFailed) as raised:
+            await exchange(client, https(up, host))
+        assert "mismatch" in str(raised.value.__cause__)
+        assert up.heads == []
+
+
+@pytest.mark.gen_test
+async def test_row_29_a_server_that_does_not_speak_tls(upstream):
+    async def script(peer: Peer) -> None:
+        await peer.more()
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    up = upstream(script)
+    async with wire_client() as client:
+        with pytest.raises(TLSFailed):
+            await exchange(client, Origin("https", "127.0.0.1", up.port))
+
+
+@pytest.mark.gen_test
+async def test_row_29_an_authority_from_a_file_is_trusted_and_the_name_sent(authority, tmp_path):
+    trusted = ca_file(authority, tmp_path)
+    async with tls_upstream(authority) as up, wire_client(tls_ca_file=trusted) as client:
+        for _ in range(3):
+            assert (await exchange(client, https(up))).body == b"ok"
+        assert (await exchange(client, https(up, "127.0.0.1"))).body == b"ok"
+        assert up.names == ["localhost", None]  # an address is not a name (RFC 6066 §3)
+        assert up.accepted == 2
+
+
+@pytest.mark.gen_test
+async def test_row_29_verification_can_be_turned_off(authority):
+    async with tls_upstream(authority, None, "other.test") as up, wire_client(tls_verify=False) as client:
+        assert (await exchange(client, https(up))).body == b"ok"
+        assert up.names == ["localhost"]
+
+
+def test_a_ca_file_that_cannot_be_read_is_told_at_once(io_loop, tmp_path):
+    async def make(path) -> None:
+        Connector(ConnectConfig(tls_ca_file=str(path)))
+
+    (tmp_path / "empty.pem").write_text("nothing")
+    for path, error in ((tmp_path / "missing.pem", FileNotFoundError), (tmp_path / "empty.pem", ssl.SSLError)):
+        with pytest.raises(error):
+            io_loop.run_sync(lambda path=path: make(path))
+
+
+@pytest.mark.gen_test
+async def test_row_29_an_idle_tls_connection_that_the_upstream_ends_is_forgotten_at_once(authority):
+    async def once(_, writer):
+        writer.write(reply())
+        await writer.drain()
+        await may_end.wait()
+        writer.close()
+
+    may_end = asyncio.Event()
+    async with tls_upstream(authority, once) as up, wire_client(tls_verify=False) as client:
+        await exchange(client, https(up))
+        pool = client.pool(https(up))
+        assert len(pool) == 1
+        may_end.set()
+        await eventually(lambda: (len(pool), pool.open) == (0, 0))
+
+
+@pytest.mark.parametrize("phase", ["handshake", "before the head", "in the body"])
+@pytest.mark.gen_test
+async def test_row_3_abort_over_tls(authority, upstream, phase):
+    async def script(_, writer):
+        if phase == "in the body":
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        await asyncio.Event().wait()
+
+    async with tls_upstream(authority, script) as up, wire_client(tls_verify=False) as client:
+        if phase == "handshake":
+            mute = upstream(lambda peer: peer.ended())
+            leaving, recorder = begin(client, Origin("https", "localhost", mute.port))
+            await eventually(lambda: mute.open)
+            leaving.abort()
+            await eventually(lambda: not mute.open)
+            return
+        leaving, recorder = begin(client, https(up))
+        await eventually(lambda: up.heads if phase == "before the head" else recorder.body)
+        pool, seen = client.pool(https(up)), list(recorder.calls)
+        leaving.abort()
+        await eventually(lambda: pool.open == 0)
+        assert recorder.calls == seen
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_row_29_large_bodies_over_tls_both_ways(authority):
+    count, checksum = 16, 0
+    for _ in range(count):
+        checksum = zlib.crc32(MEGABYTE, checksum)
+    received = 0
+
+    async def script(reader, writer):
+        nonlocal received
+        for _ in range(count):
+            received = zlib.crc32(await reader.readexactly(len(MEGABYTE)), received)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (count * len(MEGABYTE)))
+        for _ in range(count):
+            writer.write(MEGABYTE)
+            await writer.drain()
+
+    async with tls_upstream(authority, script) as up, wire_client(tls_verify=False) as client:
+        for _ in range(2):
+            received = 0
+            head = get(b"/", b"Content-Length: %d" % (count * len(MEGABYTE)), method=b"PUT")
+            sending, recorder = begin(client, https(up), head, body=True)
+            for _ in range(count):
+                if waiting := sending.write(MEGABYTE):
+                    await waiting
+            sending.finish()
+            assert zlib.crc32((await recorder.ended()).body) == checksum
+            assert received == checksum
+        assert up.accepted == 1
