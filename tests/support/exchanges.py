@@ -16,10 +16,10 @@ from tornado_gateway.wire.pool import PoolConfig
 
 @asynccontextmanager
 async def wire_client(
-    timeout: float = 30.0, pool: PoolConfig | None = None, **connect: Any
+    timeout: float = 30.0, connect_timeout: float = 5.0, pool: PoolConfig | None = None, **connect: Any
 ) -> AsyncIterator[PooledHTTPClient]:
     """A client; at the end no exchange may be left, and every connection must have been counted out."""
-    config = ClientConfig(timeout, ConnectConfig(**connect), pool or PoolConfig())
+    config = ClientConfig(timeout, ConnectConfig(connect_timeout, **connect), pool or PoolConfig())
     client = PooledHTTPClient(force_instance=True, config=config)
     pools = []
     remember, client.pool = client.pool, lambda origin: pools.append(remember(origin)) or pools[-1]

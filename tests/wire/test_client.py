@@ -1,4 +1,4 @@
-"""Exchanges over kept connections. "row N" is a row of the table of what Tornado's own clients cannot do for a proxy."""
+"""Exchanges over kept connections. "row N": of the table of what Tornado's own clients cannot do for a proxy."""
 
 import asyncio
 import fcntl
@@ -655,7 +655,9 @@ async def test_row_12_chunk_extensions_are_read_over(upstream):
 
 @pytest.mark.gen_test
 async def test_a_response_may_come_byte_by_byte(upstream):
-    answer = b"HTTP/1.1 103 X\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"o", b"k")
+    answer = b"HTTP/1.1 103 X\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(
+        b"o", b"k"
+    )
 
     async def script(peer: Peer) -> None:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

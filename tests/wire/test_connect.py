@@ -14,7 +14,14 @@ import trustme
 from tests.support.exchanges import begin, exchange, origin_of, wire_client
 from tests.support.sockets import Peer, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, TLSFailed, UpstreamReset
+from tornado_gateway.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    NameNotResolved,
+    TLSFailed,
+    UpstreamError,
+    UpstreamReset,
+)
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.connect import ConnectConfig, Connector
 
@@ -104,8 +111,7 @@ def full_backlog():
 
 @pytest.mark.gen_test
 async def test_row_23_connecting_has_its_own_timeout(full_backlog):
-    async with wire_client(timeout=30) as client:
-        client.connector._config = ConnectConfig(timeout=0.1)
+    async with wire_client(timeout=30, connect_timeout=0.1) as client:
         with pytest.raises(ConnectTimeout):
             await exchange(client, Origin("http", "127.0.0.1", full_backlog))
 
@@ -414,6 +420,27 @@ def test_a_ca_file_that_cannot_be_read_is_told_at_once(io_loop, tmp_path):
     for path, error in ((tmp_path / "missing.pem", FileNotFoundError), (tmp_path / "empty.pem", ssl.SSLError)):
         with pytest.raises(error):
             io_loop.run_sync(lambda path=path: make(path))
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_ends_before_the_request_goes_out_is_no_connection(authority):
+    # TLS 1.2: the server speaks last in the handshake, so what it says and its end arrive with it.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    authority.issue_cert("localhost").configure_cert(context)
+
+    def refuse(_, writer):
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context)
+    async with wire_client(tls_verify=False) as client:
+        origin = Origin("https", "localhost", server.sockets[0].getsockname()[1])
+        try:  # uvloop is done with its handshake a turn sooner, and sends the request
+            assert (await exchange(client, origin)).head.status == 408
+        except UpstreamError as error:
+            assert isinstance(error, ConnectFailed)
+    server.close()
 
 
 @pytest.mark.gen_test

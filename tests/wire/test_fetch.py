@@ -111,7 +111,7 @@ async def test_row_21_the_target_is_the_urls_own(upstream, path, target):
 async def test_a_url_that_cannot_be_asked_for_is_a_value_error(upstream, url):
     up = upstream()
     async with wire_client() as client:
-        with pytest.raises(ValueError, match="URL|[Pp]ort"):
+        with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
             await client.fetch(url.format(up.url))
     assert up.accepted == 0
 
@@ -563,11 +563,9 @@ async def test_row_10_a_producer_that_does_not_keep_its_content_length(upstream,
     up = upstream(script)
     async with wire_client() as client:
         with pytest.raises(HTTPOutputError, match="Content-Length"):
-            await client.fetch(
-                up.url, method="PUT", body_producer=producer(*pieces), headers={"Content-Length": "3"}
-            )
-        await eventually(lambda: outcome)
-    assert outcome == [None]
+            await client.fetch(up.url, method="PUT", body_producer=producer(*pieces), headers={"Content-Length": "3"})
+        await eventually(lambda: not up.open and not client.active)
+    assert outcome in ([None], [])  # none: there was no connection yet
 
 
 @pytest.mark.gen_test
@@ -603,7 +601,7 @@ async def test_row_9_an_early_answer_stops_the_producer(upstream):
         await eventually(lambda: not up.open)
 
 
-def expecting(*answers: bytes, waits: bool = True):
+def expecting(*answers: bytes):
     """A script: answer the head, and if that was a 100, the body."""
 
     async def script(peer: Peer) -> None:
@@ -639,14 +637,19 @@ async def test_row_14_the_body_waits_for_100_continue_but_not_for_ever(upstream,
 
 @pytest.mark.gen_test
 async def test_row_14_a_final_answer_instead_of_100_leaves_the_body_unsent(upstream):
-    up = upstream(expecting(reply(b"417 Expectation Failed")))
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\n")
+        with pytest.raises(TimeoutError):  # nothing more comes
+            await peer.more(0.1)
+        await peer.send(b"no")
+        await peer.ended()
+
+    up = upstream(script)
     async with wire_client() as client:
-        response = await client.fetch(
-            up.url, method="PUT", body=b"abc", expect_100_continue=True, raise_error=False
-        )
-        assert response.code == 417
+        response = await client.fetch(up.url, method="PUT", body=b"abc", expect_100_continue=True, raise_error=False)
+        assert (response.code, response.body) == (417, b"no")
         await eventually(lambda: not up.open)
-    assert not up.peers[0].buffer
 
 
 # ---- the silent retry (row 2)
@@ -658,7 +661,7 @@ def closing_after(count: int):
     async def script(peer: Peer) -> None:
         for _ in range(count):
             await peer.request()
-            await peer.send(reply())
+            await peer.send(reply(body=b""))
         await peer.request()
 
     return script
@@ -669,7 +672,7 @@ def closing_after(count: int):
 async def test_row_2_an_idempotent_request_on_a_stale_connection_is_sent_again(upstream, method):
     up = upstream(closing_after(1))
     async with wire_client() as client:
-        await client.fetch(up.url, method="HEAD" if method == "HEAD" else "GET", body=None)
+        await client.fetch(up.url)
         up.requests.clear()
         response = await client.fetch(up.url, method=method, body=b"abc" if method == "PUT" else None)
     assert response.code == 200
@@ -955,7 +958,7 @@ async def test_a_redirect_within_the_origin_keeps_credentials(upstream):
     assert up.requests[1].get(b"authorization") == up.requests[0].get(b"authorization")
 
 
-@pytest.mark.parametrize("location", ["unix:/run/app.sock", "unix://app.sock", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize("location", ["unix:/run/app.sock", "unix://app.sock", "file:///etc/passwd", "ftp://a/"])
 @pytest.mark.gen_test
 async def test_a_redirect_does_not_lead_out_of_http(upstream, location):
     up = upstream(answering(redirect(location)))

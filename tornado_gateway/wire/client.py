@@ -29,7 +29,14 @@ from typing import Any, Protocol, cast
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
-from tornado_gateway.errors import ConnectFailed, HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
+from tornado_gateway.errors import (
+    ConnectFailed,
+    HeadTimeout,
+    IdleTimeout,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamReset,
+)
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.connect import ConnectConfig, Connector
@@ -484,7 +491,13 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = exchange.connection = None
         self._client.active.discard(self)
         self.deadline = math.inf
-        clean = exchange.is_sent and not rest and not self._drained and not self._is_held and not self.transport.is_closing()
+        clean = (
+            exchange.is_sent
+            and not rest
+            and not self._drained
+            and not self._is_held
+            and not self.transport.is_closing()
+        )
         if clean and head.keep_alive and exchange.is_poolable:
             self._pool.put(self, self._loop.time(), head.idle_hint)
         else:

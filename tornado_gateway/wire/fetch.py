@@ -2,16 +2,16 @@
 
 For what the gateway itself asks for (health checks, key sets) and for any Tornado code
 that shares its client. It honours HTTPRequest as Tornado documents it, but for HTTP
-proxies, network interfaces, address families and digest authentication, which are refused by name. It
-invents no field beside Host, the body's framing, Accept-Encoding (when it decompresses), Authorization and
-Expect (when asked).
+proxies, network interfaces, address families and digest authentication, which are
+refused by name. It invents no field beside Host, the body's framing, Accept-Encoding
+(when it decompresses), Authorization and Expect (when asked).
 
     respond ── _follow ── _fetch_once ──┬── _send_body    a task, if there is a body
                                         └── _collect ◄── _Incoming ◄── ClientExchange
 
 One coroutine reads the response and runs the caller's callbacks, in order; what it has
-not taken yet, the upstream is not asked for. Where Tornado's simple client and this one differ, it is in
-reuse, in sending and receiving at the same time, and in what can be cancelled.
+not taken yet, the upstream is not asked for. So a callback has finished before the
+response resolves, and what it raises ends the exchange.
 """
 
 import asyncio
