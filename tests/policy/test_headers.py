@@ -1,0 +1,247 @@
+"""Fields: what is read, dropped, passed and added; and who is believed."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_gateway.errors import LoopDetected
+from tornado_gateway.policy.headers import (
+    REQUEST_FIELDS,
+    RESPONSE_FIELDS,
+    accepts_trailers,
+    client_fields,
+    options,
+    originate,
+    pairs,
+    request_id,
+    serialize,
+    trailer_lines,
+    upstream_fields,
+    without,
+    without_nominated,
+)
+
+TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+
+
+def block(*lines: bytes) -> bytes:
+    return b"\n" + b"".join(line + b"\r\n" for line in lines)
+
+
+def test_what_passes_keeps_order_case_repeats_and_white_space() -> None:
+    lines = (b"X-b: 1", b"x-B:2 ", b"Host: h", b"ETag:\t3", b"Set-Cookie: a, b", b"Set-Cookie: c", b"X-Empty:")
+    named, passing = REQUEST_FIELDS.interpret(block(*lines))
+    assert named == {b"host": [b"h"]}
+    assert passing == b"".join(line + b"\r\n" for line in lines if line != b"Host: h")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Connection", b"KEEP-ALIVE", b"Proxy-Connection", b"TE", b"Trailer", b"Transfer-Encoding", b"Upgrade",
+        b"HTTP2-Settings", b"Proxy-Authorization", b"Proxy-Authenticate", b"X-Forwarded-For", b"X-Forwarded-Proto",
+        b"X-Forwarded-Host", b"X-Forwarded-Port", b"X-Real-IP", b"Forwarded", b"X-Request-Id", b"Via", b"Expect",
+        b"Host",
+    ],
+)  # fmt: skip
+def test_what_belongs_to_one_hop_or_to_the_gateway_does_not_pass(name: bytes) -> None:
+    named, passing = REQUEST_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2", name.lower() + b": w"))
+    assert named == {name.lower(): [b"v", b"w"]}
+    assert passing == b"A: 1\r\nB: 2\r\n"
+
+
+def test_what_is_read_of_a_response_but_is_the_services_word_passes() -> None:
+    named, passing = RESPONSE_FIELDS.interpret(block(b"Date: d", b"Content-Length: 3", b"Server: s"))
+    assert named == {b"date": [b"d"], b"content-length": [b"3"]}
+    assert passing == b"Date: d\r\nContent-Length: 3\r\nServer: s\r\n"
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [b"X_Forwarded_For", b"X-Forwarded_Proto", b"x_request_id", b"Content_Length", b"Transfer_Encoding", b"REMOTE_USER",
+     b"Proxy_Authorization", b"X_User_Id"],
+)  # fmt: skip
+def test_a_name_that_imitates_another_by_underscores_is_dropped(alias: bytes) -> None:
+    _, passing = REQUEST_FIELDS.interpret(block(b"A: 1", alias + b": v", b"My_Own: 2"))
+    assert passing == b"A: 1\r\nMy_Own: 2\r\n"
+
+
+NAMES = st.sampled_from([b"Host", b"host", b"X-A", b"x-a", b"Via", b"Cookie", b"TE", b"X_Te", b"X-Hop", b"Date"])
+VALUES = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byte > 31 and byte != 127))
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
+def test_a_field_is_taken_or_passes_and_none_is_changed(fields: list[tuple[bytes, bytes]]) -> None:
+    named, passing = REQUEST_FIELDS.interpret(b"\n" + serialize(fields))
+    taken = {b"host", b"via", b"te"}
+    stripped = [(name, value.strip(b" ")) for name, value in fields]
+    assert pairs(passing) == [(name, value) for name, value in stripped if name.lower() not in taken]
+    assert named == {
+        each: values for each in taken if (values := [value for name, value in stripped if name.lower() == each])
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([b"close"], {b"close"}),
+        ([b"Keep-Alive, X-Hop"], {b"keep-alive", b"x-hop"}),
+        ([b"a", b"b ,, c"], {b"a", b"b", b"", b"c"}),
+    ],
+)
+def test_connection_options_are_collected_from_all_lines(values: list[bytes], expected: set[bytes]) -> None:
+    assert options({b"connection": values}) == expected
+
+
+def test_without_connection_there_are_no_options() -> None:
+    assert options({}) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("nominated", "left"),
+    [
+        ({b"close", b"keep-alive", b""}, b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"),
+        ({b"x-hop", b"authorization"}, b"Content-Length: 2\r\n"),
+        ({b"content-length"}, b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"),
+    ],
+)
+def test_what_connection_names_is_dropped_but_never_the_framing(nominated: set[bytes], left: bytes) -> None:
+    passing = b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"
+    assert without_nominated(passing, nominated) == left
+    assert without(passing, (b"x-hop",)) == b"Content-Length: 2\r\nAuthorization: a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([b"a"], True), ([b"!~" + b"a" * 126], True), ([b"a" * 129], False), ([b""], False), ([b"a b"], False),
+        ([b"\xc3\xa9"], False), ([b"a\x7f"], False), ([b"a", b"b"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_a_request_id_of_visible_ascii_is_kept(values: list[bytes], kept: bool) -> None:
+    assert request_id({b"x-request-id": values}, lambda: b"new") == (values[0] if kept else b"new")
+
+
+def test_trailers_that_would_mean_something_elsewhere_are_dropped() -> None:
+    fields = [
+        (b"X-Sum", b"7"),
+        (b"Content-Length", b"9"),
+        (b"Set-Cookie", b"a"),
+        (b"Authorization", b"b"),
+        (b"Host", b"c"),
+    ]
+    assert trailer_lines(fields) == b"X-Sum: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    ("te", "expected"), [(None, False), ([b"gzip"], False), ([b"gzip, Trailers"], True), ([b"a", b"trailers"], True)]
+)
+def test_trailers_are_sent_to_those_who_ask(te: list[bytes] | None, expected: bool) -> None:
+    assert accepts_trailers({b"te": te} if te else {}) is expected
+
+
+# ---------------------------------------------------------------- who is believed
+
+
+@pytest.mark.parametrize(
+    ("peer", "claims", "client", "forwarded_for"),
+    [
+        (b"1.1.1.1", [b"2.2.2.2"], b"1.1.1.1", b"1.1.1.1"),
+        (b"10.0.0.1", [], b"10.0.0.1", b"10.0.0.1"),
+        (b"10.0.0.1", [b"2.2.2.2"], b"2.2.2.2", b"2.2.2.2, 10.0.0.1"),
+        (b"10.0.0.1", [b"6.6.6.6, 2.2.2.2, 10.9.9.9"], b"2.2.2.2", b"6.6.6.6, 2.2.2.2, 10.9.9.9, 10.0.0.1"),
+        (b"10.0.0.1", [b"2.2.2.2", b"3.3.3.3"], b"3.3.3.3", b"2.2.2.2, 3.3.3.3, 10.0.0.1"),
+        (b"10.0.0.1", [b"2.2.2.2, nonsense, 10.2.2.2"], b"10.2.2.2", b"10.2.2.2, 10.0.0.1"),
+        (b"10.0.0.1", [b"unknown"], b"10.0.0.1", b"10.0.0.1"),
+        (b"::ffff:10.0.0.1", [b"2.2.2.2"], b"2.2.2.2", b"2.2.2.2, ::ffff:10.0.0.1"),
+        (b"fd00::1", [b"2001:db8::7"], b"2001:db8::7", b"2001:db8::7, fd00::1"),
+        (b"", [b"2.2.2.2"], b"", b""),
+    ],
+)
+def test_the_client_is_the_first_hop_from_the_right_that_is_not_trusted(
+    peer: bytes, claims: list[bytes], client: bytes, forwarded_for: bytes
+) -> None:
+    origination = originate({b"x-forwarded-for": claims}, peer, b"http", b"h", TRUSTED)
+    assert (origination.client, origination.forwarded_for) == (client, forwarded_for)
+
+
+CLAIMS = {b"x-forwarded-proto": [b"https"], b"x-forwarded-host": [b"public.example"], b"x-forwarded-port": [b"8443"]}
+
+
+@pytest.mark.parametrize(
+    ("peer", "claims", "expected"),
+    [
+        (b"1.1.1.1", CLAIMS, (b"http", b"h:81", b"81")),
+        (b"10.0.0.1", CLAIMS, (b"https", b"public.example", b"8443")),
+        (b"10.0.0.1", {b"x-forwarded-proto": [b"https"]}, (b"https", b"h:81", b"81")),
+        (b"10.0.0.1", {b"x-forwarded-proto": [b"gopher"], b"x-forwarded-host": [b"a b"]}, (b"http", b"h:81", b"81")),
+        (b"10.0.0.1", {b"x-forwarded-host": [b"a", b"b"]}, (b"http", b"h:81", b"81")),
+    ],
+)
+def test_scheme_host_and_port_are_believed_from_trusted_proxies_only(
+    peer: bytes, claims: dict[bytes, list[bytes]], expected: tuple[bytes, bytes, bytes]
+) -> None:
+    origination = originate(claims, peer, b"http", b"h:81", TRUSTED)
+    assert (origination.proto, origination.host, origination.port) == expected
+
+
+@pytest.mark.parametrize(
+    ("proto", "host", "port"),
+    [(b"http", b"a", b"80"), (b"https", b"a", b"443"), (b"http", b"a:81", b"81"), (b"http", b"[::1]", b"80"),
+     (b"http", b"[::1]:82", b"82"), (b"http", b"a:", b"80")],
+)  # fmt: skip
+def test_the_port_is_the_hosts_or_the_schemes(proto: bytes, host: bytes, port: bytes) -> None:
+    assert originate({}, b"1.1.1.1", proto, host, ()).port == port
+
+
+# ---------------------------------------------------------------- what the gateway writes
+
+
+def test_the_gateways_own_lines_follow_the_clients() -> None:
+    origination = originate({}, b"1.1.1.1", b"http", b"h", ())
+    lines = upstream_fields(
+        b"A: 1\r\n", {b"via": [b"1.0 a", b"1.1 b"], b"te": [b"trailers"]}, origination, b"id", 0, b"gw"
+    )
+    assert lines == (
+        b"A: 1\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n"
+        b"X-Forwarded-Port: 80\r\nX-Request-Id: id\r\nVia: 1.0 a, 1.1 b, 1.0 gw\r\nTE: trailers\r\nConnection: TE\r\n"
+    )
+
+
+def test_what_the_client_nominates_is_dropped_before_ours_is_added() -> None:
+    origination = originate({}, b"1.1.1.1", b"http", b"h", ())
+    named = {b"connection": [b"X-Hop, X-Request-Id"]}
+    lines = upstream_fields(b"X-Hop: 1\r\nA: 2\r\n", named, origination, b"id", 1, b"gw")
+    assert lines.startswith(b"A: 2\r\n")
+    assert b"X-Request-Id: id\r\n" in lines
+
+
+@pytest.mark.parametrize(
+    ("via", "loops"),
+    [
+        (b"1.1 gw", True),
+        (b"1.0 a, 1.1 gw (comment)", True),
+        (b"1.1 gw2", False),
+        (b"1.1 a (gw)", False),
+        (b"", False),
+        (b",,", False),
+    ],
+)
+def test_a_request_that_was_here_before_is_a_loop(via: bytes, loops: bool) -> None:
+    origination = originate({}, b"1.1.1.1", b"http", b"h", ())
+    if loops:
+        with pytest.raises(LoopDetected):
+            upstream_fields(b"", {b"via": [via]}, origination, b"id", 1, b"gw")
+    else:
+        assert b"Via: " + via in upstream_fields(b"", {b"via": [via]}, origination, b"id", 1, b"gw")
+
+
+def test_a_response_gets_the_id_and_via_and_loses_what_its_connection_names() -> None:
+    named = {b"connection": [b"X-Hop"], b"via": [b"1.0 a"]}
+    assert (
+        client_fields(b"X-Hop: 1\r\nB: 2\r\n", named, b"id", 1, b"gw")
+        == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
+    )
+    assert client_fields(b"B: 2\r\n", {}, b"id", 0, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 gw\r\n"
