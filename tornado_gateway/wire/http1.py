@@ -50,7 +50,6 @@ _OTHER_VERSION = re.compile(_TOKEN + rb"+ [!-~\x80-\xff]+ HTTP/(?!1\.)[0-9]\.[0-
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?\r\n")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::[0-9]{0,5})?")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _CHUNK_LINE = rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n"
 _FIRST_CHUNK = re.compile(_CHUNK_LINE)
 _NEXT_CHUNK = re.compile(rb"\r\n" + _CHUNK_LINE)
@@ -168,7 +167,16 @@ def parse_request(head: bytes, like: RequestHead | None = None) -> RequestHead:
     block = head[line.end() :]
     if like and like.block == block and like.minor == minor and like.body is None and target.startswith(b"/"):
         return RequestHead(
-            method, target, minor, block, like.named, like.passing, like.host, like.keep_alive, False, None
+            method,
+            target,
+            minor,
+            block,
+            like.named,
+            like.passing,
+            like.host,
+            like.keep_alive,
+            like.expects_continue,
+            None,
         )
     try:
         check_fields(block)
@@ -193,7 +201,7 @@ def check_partial_request(data: bytes) -> None:
     Raises:
         BadRequest: or a subclass.
     """
-    if _BARE_LF.search(data):
+    if data.count(b"\n") != data.count(b"\r\n"):
         raise BadRequest("a line of the head ends without a carriage return")
     line_end = data.find(b"\r\n")
     if (line_end if line_end >= 0 else len(data)) > MAX_TARGET + 128:
@@ -274,7 +282,7 @@ def parse_response(head: bytes, method: bytes, like: ResponseHead | None = None)
         raise UpstreamInvalid("the service's status line is malformed")
     minor, status = min(int(line[1]), 1), int(line[2])
     block = head[line.end() :]
-    if like and like.block == block and like.minor == minor:
+    if like and like.block == block and like.minor == minor and not (like.body and like.body.ends_by_close):
         body = _response_body(like.named.get(b"transfer-encoding"), like.length, status, method)
         keep_alive = like.keep_alive and not (body and body.ends_by_close)
         return ResponseHead(
@@ -416,7 +424,7 @@ class ChunkedBody:
         if (end if end >= 0 else len(rest)) > MAX_TRAILERS:
             raise self._error(f"the trailer section is longer than {MAX_TRAILERS} bytes")
         if end < 0:
-            if _BARE_LF.search(rest):
+            if rest.count(b"\n") != rest.count(b"\r\n"):
                 raise self._error("a line of the trailer section ends without a carriage return")
             self._pending = rest
             return None
