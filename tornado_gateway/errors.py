@@ -7,6 +7,7 @@ GatewayError
 │   ├── HeadTooLarge          431
 │   ├── ExpectationFailed     417
 │   ├── RequestTimeout        408  the client was too slow
+│   │   └── ClientStalled     408  to take its response
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
 ├── Unauthorized              401
@@ -36,6 +37,7 @@ proxy     the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
 """
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -95,6 +97,12 @@ class RequestTimeout(BadRequest):
     status, ws_close, code, reason = 408, 1008, "request_timeout", "request_timeout"
 
 
+class ClientStalled(RequestTimeout):
+    """The client did not take the response in time. Logged, never sent."""
+
+    reason = "client_stalled"
+
+
 class VersionNotSupported(BadRequest):
     """This gateway speaks HTTP/1.1 and HTTP/1.0."""
 
@@ -120,10 +128,17 @@ class UnknownService(NotFound):
 
 
 class MethodNotAllowed(GatewayError):
-    """This method is not served here."""
+    """This method is not served here.
+
+    Args:
+        allowed: the methods that are (RFC 9110 §15.5.6 wants them told).
+    """
 
     status, ws_close, code, reason = 405, 1008, "method_not_allowed", "method_not_allowed"
     proxy = "http_request_denied"
+
+    def __init__(self, allowed: Iterable[str] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")) -> None:
+        super().__init__(fields=((b"Allow", ", ".join(allowed).encode("ascii")),))
 
 
 class Unauthorized(GatewayError):

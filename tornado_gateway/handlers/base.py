@@ -18,7 +18,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.policy.headers import request_id
+from tornado_gateway.policy.headers import Field, request_id
 from tornado_gateway.wire.server import ServerExchange
 
 PROBLEM = b"application/problem+json"
@@ -39,6 +39,12 @@ def problem(error: GatewayError, request_id: bytes) -> bytes:
     return json.dumps(said).encode("ascii") + b"\n"
 
 
+def proxy_fields(error: GatewayError, pseudonym: bytes) -> list[Field]:
+    """The fields that belong to an error's answer, Proxy-Status among them (RFC 9209)."""
+    status = [(b"Proxy-Status", b"%b; error=%b" % (pseudonym, error.proxy.encode("ascii")))] if error.proxy else []
+    return [*error.fields, *status]
+
+
 def answer(exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes) -> None:
     """Send an error to the client, whole."""
     body = problem(error, request_id)
@@ -46,9 +52,7 @@ def answer(exchange: ServerExchange, error: GatewayError, request_id: bytes, pse
         b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n"
         % (PROBLEM, len(body), request_id)
     ]
-    lines += [b"%b: %b\r\n" % field for field in error.fields]
-    if error.proxy:
-        lines.append(b"Proxy-Status: %b; error=%b\r\n" % (pseudonym, error.proxy.encode("ascii")))
+    lines += [b"%b: %b\r\n" % field for field in proxy_fields(error, pseudonym)]
     exchange.start_response(error.status, b"", b"".join(lines), length=len(body), dated=False)
     if exchange.head.method != b"HEAD":
         exchange.write(body)
@@ -116,11 +120,11 @@ class GatewayHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         cause = kwargs.get("exc_info", (None, None, None))[1]
-        error = cause if isinstance(cause, GatewayError) else _error_for(status_code, cause)
+        error = cause if isinstance(cause, GatewayError) else _error_for(status_code, self)
         self.reason = error.reason
         self.set_status(error.status)
         self.set_header("Content-Type", PROBLEM.decode("ascii"))
-        for name, value in error.fields:
+        for name, value in proxy_fields(error, self.gateway.forwarding.pseudonym):
             self.set_header(name.decode("ascii"), value)
         self.finish(problem(error, self.request_id))
 
@@ -129,11 +133,12 @@ class GatewayHandler(RequestHandler):
             super().log_exception(typ, value, tb)
 
 
-def _error_for(status: int, cause: object) -> GatewayError:
+def _error_for(status: int, handler: RequestHandler) -> GatewayError:
+    """Tornado's own errors in our words."""
     if status == NotFound.status:
         return NotFound()
     if status == MethodNotAllowed.status:
-        return MethodNotAllowed()
+        return MethodNotAllowed(handler.SUPPORTED_METHODS)
     return GatewayError()
 
 

@@ -48,7 +48,7 @@ from tornado_gateway.wire.server import ServerExchange, start_line
 
 PREFIX = b"/api/"
 REFUSED_METHODS = (b"TRACE", b"CONNECT")  # RFC 9110 §9.3.6 and §9.3.8: tunnels and echoes are not for a gateway
-CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting that expects 100-continue; Go and curl wait as long
+CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-continue; Go and curl wait as long
 
 
 class HttpProxyHandler(RequestHandler):
@@ -74,6 +74,8 @@ class HttpProxyHandler(RequestHandler):
         self._attempts = 0
         self._head_seconds: float | None = None
         self._continue: asyncio.TimerHandle | None = None
+        self._may_continue = False  # the client has been sent 100 Continue
+        self._address = client.connection.remote_ip
         self._closed = False
         client.set_close_callback(self.on_connection_close)
 
@@ -96,7 +98,8 @@ class HttpProxyHandler(RequestHandler):
         if head.method in REFUSED_METHODS:
             raise MethodNotAllowed
         if gateway.authenticator:
-            gateway.authenticator.check([value for name, value in fields(head.block) if name.lower() == b"authorization"])
+            given = [value for name, value in fields(head.block) if name.lower() == b"authorization"]
+            gateway.authenticator.check(given)
         name, self._rest = split_route(head.target, PREFIX)
         self._service = gateway.services.get(name)
         if self._service is None:
@@ -105,7 +108,7 @@ class HttpProxyHandler(RequestHandler):
         origination = originate(
             head.named, peer.remote_ip.encode("ascii"), b"http", head.host, gateway.forwarding.trusted
         )
-        self._address = origination.client
+        self._address = origination.client.decode("ascii")
         self._fields = upstream_fields(
             head.passing, head.named, origination, self._id, head.minor, gateway.forwarding.pseudonym
         )
@@ -124,9 +127,9 @@ class HttpProxyHandler(RequestHandler):
         host = head.host if gateway.forwarding.preserve_host and head.host else endpoint.authority
         chunked = isinstance(head.body, ChunkedBody)
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
-        if head.expects_continue:
+        if head.expects_continue and not self._may_continue:
             framing += b"Expect: 100-continue\r\n"
-            self._continue = gateway.client.loop.call_later(CONTINUE_AFTER, self._let_client_continue)
+            self._continue = self._continue or gateway.client.loop.call_later(CONTINUE_AFTER, self._let_client_continue)
         self._attempts += 1
         upstream = self._upstream = gateway.client.open(endpoint.origin, head.method, self, fresh=same)
         upstream.send(
@@ -166,6 +169,7 @@ class HttpProxyHandler(RequestHandler):
         """The upstream says nothing about Expect: 100-continue; it may not know it (RFC 9110 §10.1.1)."""
         self._continue = None
         if not self._closed and not self._body_read:
+            self._may_continue = True
             self._client.write_interim(100, b"")
 
     # ---- the response
@@ -214,7 +218,7 @@ class HttpProxyHandler(RequestHandler):
             self._client.head.method,
             reused=upstream.reused,
             body_sent=upstream.sent > 0 or upstream.is_sent,
-            replayable=self._replay is not None,
+            replayable=self._replay is not None and not upstream.heard,
         )
         untried = len(self._tried) < len(self._service.endpoints)
         try:
@@ -236,8 +240,7 @@ class HttpProxyHandler(RequestHandler):
         if self._upstream:
             self._upstream.abort()
         if error is None or self._client.started:
-            status = self._upstream.head.status if self._client.started and self._upstream and self._upstream.head else 499
-            self._close(Outcome.IGNORED, status, (error or ClientGone()).reason)
+            self._close(Outcome.IGNORED, ClientGone.status, (error or ClientGone()).reason)
         else:
             self._fail(error)
 
@@ -252,8 +255,9 @@ class HttpProxyHandler(RequestHandler):
             self._close(outcome, status, error.reason)
             client.abort()
             return
-        self._close(outcome, error.status, error.reason)
+        client.set_close_callback(None)
         answer(client, error, self._id, self._gateway.forwarding.pseudonym)
+        self._close(outcome, error.status, error.reason)
 
     def _close(self, outcome: Outcome, status: int, reason: str) -> None:
         if self._closed:
@@ -284,7 +288,7 @@ class HttpProxyHandler(RequestHandler):
             bytes_out=self._client.body_bytes,
             head_seconds=self._head_seconds,
             seconds=self._gateway.now() - self._began,
-            client=self._client.connection.remote_ip,
+            client=self._address,
         )
 
 

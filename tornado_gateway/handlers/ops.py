@@ -33,8 +33,17 @@ class ReadyHandler(GatewayHandler):
     head = get
 
 
+class _Everything:
+    """The set of all methods."""
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
 class NotFoundHandler(GatewayHandler):
-    """Any other path."""
+    """Any other path, by any method."""
+
+    SUPPORTED_METHODS = _Everything()  # type: ignore[assignment]  # Tornado only asks what is in it
 
     def prepare(self) -> None:
         if self.request.method in ("TRACE", "CONNECT"):

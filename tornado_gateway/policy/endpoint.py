@@ -47,7 +47,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "authority", "base_path", "errors_total", "ewma", "inflight", "last_latency", "origin", "requests_total", "url", "weight",
+        "authority", "base_path", "errors_total", "ewma", "inflight", "last_latency", "origin", "requests_total",
+        "url", "weight",
     )  # fmt: skip
 
     def __init__(self, url: str, weight: int = 1) -> None:

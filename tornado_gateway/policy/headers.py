@@ -5,9 +5,9 @@ and what passes untouched; order, case and
 repeats of what passes are kept. The rest of the module writes the lines that are
 the gateway's own.
 
-Who may be believed: the address, scheme and host a client claims in X-Forwarded-* or
-Forwarded count only when the peer is one of the trusted proxies. From anybody
-else they are removed before ours are added (Traefik CVE-2024-45410, Fastify CVE-2026-3635).
+Who may be believed: what a client claims in X-Forwarded-*, Forwarded and their like counts
+only when the peer is one of the trusted proxies. From anybody else it is removed before
+ours is added (Traefik CVE-2024-45410, Fastify CVE-2026-3635).
 
 Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1, RFC 7239 §8.
 """
@@ -30,6 +30,7 @@ _CONNECTION_WORDS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
 _UNDERSCORE_IN_NAME = re.compile(rb"\n[^:\n_]*_")
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_ADDRESS_AND_PORT = re.compile(rb"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _FORWARDED_PROTO = re.compile(rb"https?", re.IGNORECASE)
 _FORWARDED_HOST = re.compile(rb"[A-Za-z0-9\-._~:\[\]]{1,255}")
 _FORWARDED_PORT = re.compile(rb"[0-9]{1,5}")
@@ -93,13 +94,18 @@ class FieldTable:
         return b"_" not in name or name.replace(b"_", b"-") not in self.names
 
 
+# What proxies say of a request beside X-Forwarded-For, -Proto, -Host and -Port: passed on from trusted ones.
+_CLAIMS = (
+    b"forwarded", b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",
+    b"x-forwarded-uri", b"x-forwarded-user", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
+)  # fmt: skip
+
 REQUEST_FIELDS = FieldTable(
     read=(b"content-length",),
     taken=(
-        b"connection", b"expect", b"forwarded", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
+        b"connection", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
         b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via",
-        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip",
-        b"x-request-id",
+        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-request-id", *_CLAIMS,
     ),
     protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
 )  # fmt: skip
@@ -206,6 +212,7 @@ class Origination:
     Attributes:
         client: address of the first hop that is not a trusted proxy.
         forwarded_for: the X-Forwarded-For value to send.
+        claims: lines of other fields in which trusted proxies told of the request.
     """
 
     client: bytes
@@ -213,6 +220,7 @@ class Origination:
     proto: bytes
     host: bytes
     port: bytes
+    claims: bytes = b""
 
     @functools.cached_property
     def lines(self) -> bytes:
@@ -220,7 +228,7 @@ class Origination:
         return (
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
             % (self.forwarded_for, self.proto, self.host, self.port)
-        )
+        ) + self.claims
 
 
 def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
@@ -244,7 +252,8 @@ def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Seq
     proto = _claim(named, b"x-forwarded-proto", _FORWARDED_PROTO) or proto
     host = _claim(named, b"x-forwarded-host", _FORWARDED_HOST) or host
     port = _claim(named, b"x-forwarded-port", _FORWARDED_PORT) or _port(host, proto)
-    return Origination(client, b", ".join(reversed(chain)), proto, host, port)
+    claims = serialize([(name, value) for name in _CLAIMS for value in named.get(name, ())])
+    return Origination(client, b", ".join(reversed(chain)), proto, host, port, claims)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -269,9 +278,12 @@ def _is_trusted(address: bytes, trusted: Sequence[Network]) -> bool:
     return known is not None and any(known in network for network in trusted)
 
 
+@functools.lru_cache(maxsize=1024)  # parsing costs 3 µs, and proxies' addresses come back (measured)
 def _address(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address as it stands in X-Forwarded-For: some proxies add the port (Azure: 10.0.0.1:1234, [::1]:1234)."""
+    with_port = _ADDRESS_AND_PORT.fullmatch(text)
     try:
-        address = ipaddress.ip_address(text.decode("ascii"))
+        address = ipaddress.ip_address((with_port[1] or with_port[2] if with_port else text).decode("ascii"))
     except ValueError:
         return None
     return (address.version == 6 and address.ipv4_mapped) or address

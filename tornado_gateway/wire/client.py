@@ -43,6 +43,7 @@ from tornado_gateway.wire.connect import ConnectConfig, Connector
 from tornado_gateway.wire.fetch import respond
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
+    MAX_REMEMBERED_HEAD,
     MAX_RESPONSE_HEAD,
     ChunkedBody,
     ResponseHead,
@@ -185,14 +186,15 @@ class ClientExchange:
         head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
         fresh: whether to use a new connection even if one is kept.
+        heard: whether any byte of a response has come.
         sent: bytes of the request's body handed to the connection.
         is_sent: whether the request is complete.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
     """
 
     __slots__ = (
-        "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "is_sent",
-        "method", "origin", "receiver", "reused", "sent", "timeout",
+        "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
+        "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -205,7 +207,7 @@ class ClientExchange:
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
         self.head: ResponseHead | None = None
-        self.fresh = self.reused = self.is_sent = False
+        self.fresh = self.heard = self.reused = self.is_sent = False
         self.sent = 0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None
@@ -419,11 +421,12 @@ class ClientConnection(asyncio.Protocol):
             self._pool.discard(self)
             self.close()
             return
-        self._wait_for_upstream()
+        exchange.heard = True
         try:
-            if exchange.head is None:
+            if exchange.head is None:  # its time goes on: it is for the whole head, not for each byte
                 self._read_head(exchange, data)
             else:
+                self._wait_for_upstream()
                 self._read_body(exchange, exchange.head, data)
         except UpstreamError as error:
             self._fail(error)
@@ -441,7 +444,8 @@ class ClientConnection(asyncio.Protocol):
                     raise UpstreamInvalid("the service does not speak HTTP/1.1")
                 self._buffer = data
                 return
-            head = self._last_head = parse_response(data[: end + 4], exchange.method, self._last_head)
+            head = parse_response(data[: end + 4], exchange.method, self._last_head)
+            self._last_head = head if end < MAX_REMEMBERED_HEAD else None
             data = data[end + 4 :]
             if head.status >= 200:
                 break
@@ -451,6 +455,7 @@ class ClientConnection(asyncio.Protocol):
                 return
         self._buffer = b""
         exchange.head = head
+        self._wait_for_upstream()
         exchange.receiver.on_head(head)
         if self._exchange is exchange:
             self._read_body(exchange, head, data)

@@ -41,6 +41,7 @@ MAX_REQUEST_FIELDS = 200  # Apache: 100; with 200 a CDN's and a mesh's own field
 MAX_TARGET = 16 * 1024  # RFC 9112 §3 asks for at least 8000 octets
 MAX_RESPONSE_HEAD = 128 * 1024
 MAX_RESPONSE_FIELDS = 1000
+MAX_REMEMBERED_HEAD = 4096  # bytes of a head that an idle connection may hold on to, to compare the next one with
 MAX_CHUNK_LINE = 4096  # a chunk's size with its extensions (RFC 9112 §7.1.1 asks for a limit)
 MAX_TRAILERS = 8 * 1024
 
@@ -235,10 +236,10 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:
         raise BadRequest("the request target is neither a path nor an absolute URL")
-    if absolute[1].lower() != host.lower():
-        raise BadRequest("the request target and the Host field name different hosts")
+    if not _HOST.fullmatch(absolute[1]):
+        raise BadRequest("the request target names a malformed host")
     path = absolute[2] or b"/"
-    return path if path.startswith(b"/") else b"/" + path, host
+    return path if path.startswith(b"/") else b"/" + path, absolute[1]  # RFC 9112 §3.2.2: not the Host field's
 
 
 def _expects_continue(expectations: list[bytes], minor: int) -> bool:

@@ -47,7 +47,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import StreamClosedError
 
-from tornado_gateway.errors import BadRequest, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
+from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REQUEST_HEAD,
@@ -514,7 +514,7 @@ class ServerConnection(asyncio.Protocol):
             self._wait_for_reader()
         elif unsent:
             if self._exchange:
-                self._exchange.error = RequestTimeout("the client did not take the response in time")
+                self._exchange.error = ClientStalled()
             self.reset()
         elif self._phase is _Phase.LINGER or (self._phase is _Phase.HEAD and (self._served or not self._buffer)):
             self.transport.abort()
@@ -672,6 +672,7 @@ class ServerExchange(HTTPConnection):
             transport.write(lead + chunk + tail)
         else:
             transport.writelines((lead, chunk, tail))
+            transport.set_write_buffer_limits()  # looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13)
         return self.connection.drained
 
     def flush(self) -> None:

@@ -1,0 +1,784 @@
+"""A proxied request's journey, on real sockets: what the upstream sees, what the client sees, and how it ends.
+
+Row names such as H1 are those of the project's feature list; CVE numbers name the lesson.
+"""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.sockets import Client, Ended, Message, Peer, Script, Upstream, chunked, echo, eventually, get, reply
+from tornado_gateway.adapters.access_log import AccessLog, json_line
+from tornado_gateway.handlers import http_proxy
+from tornado_gateway.handlers.http_proxy import safe_reason
+
+Start = Callable[..., Upstream]
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+def plays(*steps: bytes, then: str = "wait") -> Script:
+    """A script: read a request whole, send the steps, then wait, close or reset; once per connection."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for step in steps:
+            await peer.send(step)
+        if then == "reset":
+            peer.reset()
+        elif then == "wait":
+            await peer.ended()
+
+    return script
+
+
+async def silent(peer: Peer) -> None:
+    """A script: read a head, then nothing more is said."""
+    await peer.request_head()
+    await peer.ended()
+
+
+async def ask(running: Running, request: bytes, method: bytes = b"GET") -> Message:
+    return await (await running.client()).ask(request, method)
+
+
+# ---------------------------------------------------------------- what the upstream sees
+
+
+# H15 to H17, SECURITY 11.2
+@pytest.mark.parametrize(
+    ("base", "suffix", "target"),
+    [
+        ("", b"", b"/"), ("", b"?", b"/?"), ("", b"/", b"/"), ("", b"/?a=1&a=2&b=", b"/?a=1&a=2&b="),
+        ("/base/", b"/a%2Fb;v=1//c?x=%20&y", b"/base/a%2Fb;v=1//c?x=%20&y"), ("/base", b"//evil/x", b"/base//evil/x"),
+        ("", b"//evil.example:9/x", b"//evil.example:9/x"), ("", b"/\\evil", b"/\\evil"), ("", b"/%5Cevil", b"/%5Cevil"),
+        ("", b"/a/../b/./c", b"/a/../b/./c"), ("", b"/%zz%00\xc3\xa9", b"/%zz%00\xc3\xa9"),
+        ("", b"/x?next=http://evil//y?z", b"/x?next=http://evil//y?z"), ("", b"/@evil/x", b"/@evil/x"),
+        ("", b"/?" + b"&".join(b"k%d=v" % n for n in range(1001)), b"/?" + b"&".join(b"k%d=v" % n for n in range(1001))),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_the_target_is_the_clients_bytes_behind_the_base_path(
+    serve: Serve, upstream: Start, base: str, suffix: bytes, target: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url + base]})
+    assert (await ask(running, get(b"/api/svc" + suffix))).status == 200
+    assert [request.target for request in up.requests] == [target]
+    assert up.requests[0].get(b"host") == b"127.0.0.1:%d" % up.port
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [b"/..", b"/../x", b"/%2e%2e/x", b"/.%2E/x", b"/a/../../x", b"/..%2f..", b"/\\..", b"/a b", b"/a#b", b"/a\tb", b"/a\x00b",
+     b"/a\x7fb", b"/a\rb"],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_target_that_climbs_or_holds_what_none_may_is_refused(
+    serve: Serve, upstream: Start, suffix: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url + "/base"]})
+    assert (await ask(running, get(b"/api/svc" + suffix))).status == 400
+    assert up.requests == []
+
+
+@pytest.mark.parametrize(
+    "method", [b"GET", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY", b"BREW", b"get"]
+)
+@pytest.mark.gen_test
+async def test_every_method_passes(serve: Serve, upstream: Start, method: bytes) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    assert (await ask(running, get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
+    assert (up.requests[0].method, up.requests[0].body) == (method, b"hello")
+
+
+@pytest.mark.parametrize("request_", [get(b"/api/svc/x", method=b"TRACE"), get(b"evil.example:443", method=b"CONNECT")])
+@pytest.mark.gen_test
+async def test_trace_and_connect_are_refused(serve: Serve, upstream: Start, request_: bytes) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    assert (await ask(running, request_)).status == 405
+    assert up.requests == []
+
+
+@pytest.mark.gen_test
+async def test_hop_by_hop_fields_end_here_in_both_directions(serve: Serve, upstream: Start) -> None:  # H1
+    fields = (
+        b"Connection: keep-alive, X-Hop",
+        b"X-Hop: 1",
+        b"Keep-Alive: timeout=5",
+        b"Proxy-Connection: x",
+        b"X-Kept: 1",
+    )
+    up = upstream(plays(reply(fields=fields)))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(
+        running, get(b"/api/svc/x", *fields, b"TE: gzip, trailers", b"Upgrade: h2c", b"HTTP2-Settings: x")
+    )
+    for message in (answer, up.requests[0]):
+        names = {name.lower() for name, _ in message.fields}
+        assert not names & {b"x-hop", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings"}
+        assert message.get(b"x-kept") == b"1"
+    assert up.requests[0].get(b"te") == b"trailers"
+
+
+@pytest.mark.gen_test
+async def test_connection_cannot_take_away_framing_host_or_trust(
+    serve: Serve, upstream: Start
+) -> None:  # CVE-2024-45410
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    nominated = b"Connection: Content-Length, Host, X-Forwarded-For, X-Request-Id, Authorization"
+    answer = await ask(running, get(b"/api/svc/x", nominated, b"Authorization: a", method=b"POST", body=b"hello"))
+    (seen,) = up.requests
+    assert (answer.status, seen.body, seen.get(b"authorization")) == (200, b"hello", None)
+    assert seen.get(b"x-forwarded-for") == b"127.0.0.1"
+    assert seen.get(b"x-request-id") == answer.get(b"x-request-id")
+
+
+@pytest.mark.parametrize(
+    ("variables", "claims", "expected"),
+    [
+        ({}, (b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https", b"Forwarded: for=1.2.3.4", b"X-Real-IP: 1.2.3.4"),
+         (b"127.0.0.1", b"http")),
+        ({"TRUSTED_PROXIES": "127.0.0.0/8"}, (b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https"),
+         (b"1.2.3.4, 127.0.0.1", b"https")),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_claims_are_believed_from_trusted_proxies_only(  # H2
+    serve: Serve, upstream: Start, variables: dict[str, str], claims: tuple[bytes, ...], expected: tuple[bytes, bytes]
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, **variables)
+    await ask(running, get(b"/api/svc/x", *claims))
+    (seen,) = up.requests
+    assert (seen.get(b"x-forwarded-for"), seen.get(b"x-forwarded-proto")) == expected
+    assert seen.all(b"forwarded") + seen.all(b"x-real-ip") == []
+
+
+@pytest.mark.gen_test
+async def test_a_loop_is_cut(serve: Serve, upstream: Start) -> None:  # H4
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, VIA_NAME="edge")
+    assert (await ask(running, get(b"/api/svc/x", b"Via: 1.0 first"))).get(b"via") == b"1.1 edge"
+    assert up.requests[0].get(b"via") == b"1.0 first, 1.1 edge"
+    answer = await ask(running, get(b"/api/svc/x", b"Via: 1.0 first, 1.1 edge"))
+    assert (answer.status, len(up.requests)) == (508, 1)
+
+
+@pytest.mark.parametrize(("preserve", "host"), [("true", b"public.example"), ("false", None)])
+@pytest.mark.gen_test
+async def test_the_host_is_the_endpoints_unless_preserved(  # H5
+    serve: Serve, upstream: Start, preserve: str, host: bytes | None
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, PRESERVE_HOST=preserve)
+    await ask(running, get(b"/api/svc/x", host=b"public.example"))
+    assert up.requests[0].get(b"host") == (host or b"127.0.0.1:%d" % up.port)
+    assert up.requests[0].get(b"x-forwarded-host") == b"public.example"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [((b"x-request-id: !~" + b"a" * 126,), True), ((b"x-request-id: " + b"a" * 129,), False), ((b"x-request-id: a b",), False),
+     ((b"x-request-id: a", b"x-request-id: b"), False), ((), False)],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_the_request_id_is_the_clients_if_it_is_one(
+    serve: Serve, upstream: Start, lines: tuple[bytes, ...], kept: bool
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x", *lines))
+    assert answer.get(b"x-request-id") == up.requests[0].get(b"x-request-id")
+    assert (lines[:1] == (b"x-request-id: " + (answer.get(b"x-request-id") or b""),)) is kept
+
+
+# ---------------------------------------------------------------- what the client sees
+
+
+@pytest.mark.gen_test
+async def test_fields_of_a_response_keep_order_case_and_repeats(serve: Serve, upstream: Start) -> None:
+    lines = (b"x-oDD: 1", b"Set-Cookie: a, b", b"ETag: W/1", b"Set-Cookie: c", b"Server: theirs",
+             b"Date: Mon, 01 Jan 2024 00:00:00 GMT", b"Location: /there")  # fmt: skip
+    up = upstream(plays(reply(b"302 Found", fields=(*lines, b"X-Request-Id: theirs"))))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x", b"x-request-id: mine"))
+    seen = [b"%b: %b" % pair for pair in answer.fields]
+    assert [line for line in seen if line in lines] == list(lines)
+    assert (answer.status, answer.get(b"x-request-id"), answer.start) == (302, b"mine", b"HTTP/1.1 302 Found")
+
+
+@pytest.mark.gen_test
+async def test_nothing_but_a_date_is_invented(serve: Serve, upstream: Start) -> None:
+    up = upstream(plays(b"HTTP/1.1 200 OK\r\n\r\nhello", then="close"))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert answer.body == b"hello"
+    assert {name.lower() for name, _ in answer.fields} == {b"x-request-id", b"via", b"date", b"transfer-encoding"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "safe"),
+    [
+        (b"OK", b"OK"),
+        (b"Not Found", b"Not Found"),
+        (b"I'm a Tea-pot", b"I'm a Tea-pot"),
+        (b"OK<script>", b""),
+        (b"", b""),
+        (b"\xe9", b""),
+    ],
+)
+def test_a_reason_is_passed_on_if_it_is_plain_words(reason: bytes, safe: bytes) -> None:  # CVE-2025-67724
+    assert safe_reason(reason) == safe
+
+
+@pytest.mark.gen_test
+async def test_head_keeps_its_length_and_has_no_body(serve: Serve, upstream: Start) -> None:  # H9
+    up = upstream(plays(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"))
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    answer = await client.ask(get(b"/api/svc/x", method=b"HEAD"), b"HEAD")
+    assert (answer.get(b"content-length"), client.buffer) == (b"10", b"")
+    assert (await client.ask(get(b"/healthz"))).status == 200
+
+
+@pytest.mark.parametrize(("status", "length"), [(b"204 No Content", None), (b"304 Not Modified", b"5")])
+@pytest.mark.gen_test
+async def test_statuses_without_a_body(serve: Serve, upstream: Start, status: bytes, length: bytes | None) -> None:
+    up = upstream(plays(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n"))
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    assert (await client.ask(get(b"/api/svc/x"))).get(b"content-length") == length
+    assert (await client.ask(get(b"/healthz"))).status == 200
+
+
+@pytest.mark.parametrize(("te", "passed"), [((b"TE: trailers",), [(b"X-Sum", b"7")]), ((), [])])
+@pytest.mark.gen_test
+async def test_trailers_go_to_those_who_ask(  # H8
+    serve: Serve, upstream: Start, te: tuple[bytes, ...], passed: list[tuple[bytes, bytes]]
+) -> None:
+    body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\nSet-Cookie: evil\r\n\r\n"
+    up = upstream(plays(body))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x", *te))
+    assert (answer.body, answer.trailers, answer.all(b"x-sum")) == (b"hi", passed, [])
+
+
+@pytest.mark.gen_test
+async def test_a_requests_trailers_pass_behind_its_body(serve: Serve, upstream: Start) -> None:  # H8
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    trailer = b"2\r\nhi\r\n0\r\nX-Sum: 7\r\nX-Request-Id: evil\r\n\r\n"
+    assert (await ask(running, get(b"/api/svc/x", CHUNKED, method=b"POST") + trailer)).status == 200
+    assert (up.requests[0].body, up.requests[0].trailers) == (b"hi", [(b"X-Sum", b"7")])
+
+
+@pytest.mark.gen_test
+async def test_early_hints_pass_and_other_interim_responses_do_not(serve: Serve, upstream: Start) -> None:  # H7
+    hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    up = upstream(plays(hints + reply()))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert [(each.status, each.get(b"link")) for each in answer.interim] == [(103, b"</a.css>")]
+    old = await ask(running, b"GET /api/svc/x HTTP/1.0\r\n\r\n")
+    assert (old.status, old.interim) == (200, [])
+
+
+@pytest.mark.gen_test
+async def test_compressed_bytes_are_left_alone(serve: Serve, upstream: Start) -> None:  # H19
+    packed = b"\x1f\x8b\x08not really\x00"
+    up = upstream(plays(reply(fields=(b"Content-Encoding: gzip",), body=packed)))
+    running = await serve({"svc": [up.url]})
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert (answer.body, answer.get(b"content-encoding")) == (packed, b"gzip")
+    assert up.requests[0].all(b"accept-encoding") == []
+
+
+# ---------------------------------------------------------------- bodies in motion
+
+
+@pytest.mark.gen_test
+async def test_pieces_arrive_as_they_come_in_both_directions(serve: Serve, upstream: Start) -> None:  # H10, H11, S3
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        for number in range(3):
+            assert await peer.until(b"\r\n") == b"4\r\n"
+            assert await peer.until(b"\r\n") == b"up %d\r\n" % number
+            start = b"HTTP/1.0 200 OK\r\n\r\n" if number == 0 else b""
+            await peer.send(start + b"down %d" % number)
+        await peer.until(b"0\r\n\r\n")
+
+    running = await serve({"svc": [upstream(script).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", CHUNKED, method=b"POST"))
+    for number in range(3):
+        await client.send(b"4\r\nup %d\r\n" % number)
+        await client.until(b"down %d" % number)
+    await client.send(b"0\r\n\r\n")
+    await client.until(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("flood", [b"a" * 200_000, b""])
+@pytest.mark.gen_test
+async def test_an_early_answer_reaches_the_client_and_ends_the_upload(  # H10
+    serve: Serve, upstream: Start, flood: bytes
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(reply(b"413 Content Too Large", body=b"no"))
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(script).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Content-Length: 50000000", method=b"POST") + flood)
+    answer = await client.response()
+    assert (answer.status, answer.body, answer.get(b"connection")) == (413, b"no", b"close")
+    assert await client.ended()
+
+
+@pytest.mark.gen_test
+async def test_100_continue_comes_from_the_upstream(serve: Serve, upstream: Start) -> None:  # H6
+    async def script(peer: Peer) -> None:
+        message = await peer.request_head()
+        assert message.get(b"expect") == b"100-continue"
+        assert peer.buffer == b""
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await peer.body(message)
+        await peer.send(reply(body=message.body))
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(script).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"))
+    assert (await client.head()).status == 100
+    await client.send(b"hello")
+    assert (await client.response()).body == b"hello"
+
+
+@pytest.mark.gen_test
+async def test_100_continue_comes_from_the_gateway_if_the_upstream_does_not_know_it(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_proxy, "CONTINUE_AFTER", 0.01)
+    running = await serve({"svc": [upstream(echo).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"))
+    assert (await client.head()).status == 100
+    await client.send(b"hello")
+    assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get(b"/api/none/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"), 404),
+        (get(b"/api/svc/x", b"Expect: magic", b"Content-Length: 5", method=b"POST"), 417),
+    ],
+)
+@pytest.mark.gen_test
+async def test_nobody_is_told_to_continue_who_is_refused(
+    serve: Serve, upstream: Start, request_: bytes, status: int
+) -> None:
+    running = await serve({"svc": [upstream(echo).url]})
+    answer = await ask(running, request_)
+    assert (answer.status, answer.interim) == (status, [])
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (plays(then="close"), "upstream_reset"),
+        (plays(then="reset"), "upstream_reset"),
+        (plays(b"HTTP/1.1 200 OK\r\nX: 1\r\n", then="close"), "upstream_reset"),
+        (plays(b"SSH-2.0-x\r\n\r\n"), "upstream_invalid"),
+        (plays(b"HTTP/1.1 200 OK\r\nContent-Length: a\r\n\r\n"), "upstream_invalid"),
+        (plays(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"), "upstream_invalid"),
+        (plays(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000 + reply()), "upstream_invalid"),
+        (plays(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"), "upstream_invalid"),
+        (plays(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000), "upstream_invalid"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_an_upstream_that_fails_is_a_502_that_names_nobody(  # H24, H25
+    serve: Serve, upstream: Start, script: Script, reason: str
+) -> None:
+    up = upstream(script)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x", b"Accept: text/html", method=b"POST"))
+    said = problem(answer, 502, "upstream_unavailable")
+    assert str(up.port) not in json.dumps(said)
+    await eventually(lambda: lines())
+    assert (lines()[0]["reason"], lines()[0]["status"], running.errors) == (reason, 502, 1)
+
+
+def problem(answer: Message, status: int, code: str) -> dict[str, Any]:
+    """The body of an error, checked for all that every error has."""
+    assert answer.status == status
+    assert answer.get(b"content-type") == b"application/problem+json"
+    said: dict[str, Any] = json.loads(answer.body)
+    assert set(said) == {"type", "title", "status", "detail", "instance", "error", "message", "requestId"}
+    assert (said["status"], said["error"]) == (status, code)
+    assert said["requestId"].encode() == answer.get(b"x-request-id")
+    assert said["requestId"] in said["instance"]
+    return said
+
+
+def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
+    """Turn the access log on; what it has said so far."""
+    stream = io.BytesIO()
+    log = AccessLog(stream, json_line)
+    object.__setattr__(running.app.gateway, "access_log", log)
+
+    def lines() -> list[dict[str, Any]]:
+        log._flush()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    return lines
+
+
+@pytest.mark.gen_test
+async def test_an_unknown_service_is_a_404(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]})
+    for target in (b"/api/none/x", b"/api/sv", b"/api/svcx/y", b"/api/", b"/api//svc"):
+        problem(await ask(running, get(target)), 404, "unknown_service")
+
+
+@pytest.mark.gen_test
+async def test_a_refused_connection_is_a_502_and_proxy_status_says_so(serve: Serve) -> None:  # H26, RFC 9209
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, VIA_NAME="edge")
+    answer = await ask(running, get(b"/api/svc/x"))
+    problem(answer, 502, "upstream_unavailable")
+    assert answer.get(b"proxy-status") == b"edge; error=connection_refused"
+
+
+@pytest.mark.gen_test
+async def test_an_upstreams_own_502_is_told_apart(serve: Serve, upstream: Start) -> None:  # H26
+    up = upstream(plays(reply(b"502 Bad Gateway", body=b"theirs")))
+    running = await serve({"svc": [up.url]}, VIA_NAME="edge")
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert (answer.body, answer.get(b"proxy-status")) == (b"theirs", b"edge; received-status=502")
+    await eventually(lambda: lines())
+    assert lines()[0]["reason"] == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [(silent, "response_header_timeout"), (plays(b"HTTP/1.1 103 Early Hints\r\n\r\n"), "response_header_timeout")],
+)
+@pytest.mark.gen_test
+async def test_a_silent_upstream_is_a_504(serve: Serve, upstream: Start, script: Script, reason: str) -> None:  # H13
+    running = await serve({"svc": [upstream(script).url]}, HTTP_PROXY_TIMEOUT_MS="100")
+    lines = capture(running)
+    problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
+    await eventually(lambda: lines())
+    assert lines()[0]["reason"] == reason
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_is_never_made_is_a_504(serve: Serve, upstream: Start) -> None:  # H13
+    up = upstream(echo, backlog=0)
+    up._tasks.pop().cancel()
+    fillers = [asyncio.ensure_future(Client.connect(up.port)) for _ in range(4)]
+    running = await serve({"svc": [up.url]}, UPSTREAM_CONNECT_TIMEOUT_MS="100")
+    await asyncio.sleep(0)
+    problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
+    for filler in fillers:
+        filler.cancel()
+    for done in await asyncio.gather(*fillers, return_exceptions=True):
+        if isinstance(done, Client):
+            done.close()
+
+
+TRUNCATED = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    "inside a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf",
+    "before the last line": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    "until close": b"HTTP/1.1 200 OK\r\n\r\nhalf",
+}
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+@pytest.mark.parametrize("framing", TRUNCATED)
+@pytest.mark.parametrize("then", ["close", "reset"])
+@pytest.mark.gen_test
+async def test_a_truncated_answer_never_looks_complete(  # S19
+    serve: Serve, upstream: Start, framing: str, then: str, version: bytes
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(TRUNCATED[framing])
+        await eventually(got.is_set)
+        peer.reset() if then == "reset" else peer.close()
+
+    got = asyncio.Event()
+    running = await serve({"svc": [upstream(script).url]})
+    client = await running.client()
+    await client.send(b"GET /api/svc/x %b\r\nHost: a\r\nConnection: close\r\n\r\n" % version)
+    head = await client.head()
+    assert head.status == 200
+    got.set()
+    try:
+        await client.body(head, until_close=True)
+    except Ended:
+        head.complete = False
+    assert head.complete is (framing == "until close" and then == "close")
+
+
+@pytest.mark.gen_test
+async def test_a_body_that_falls_silent_is_cut_off(serve: Serve, upstream: Start) -> None:  # H13
+    running = await serve({"svc": [upstream(plays(TRUNCATED["chunks"])).url]}, HTTP_PROXY_TIMEOUT_MS="100")
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert (answer.status, answer.complete) == (200, False)
+    await eventually(lambda: lines())
+    assert (lines()[0]["reason"], lines()[0]["status"]) == ("upstream_idle_timeout", 200)
+
+
+@pytest.mark.gen_test
+async def test_a_stream_outlives_the_timeout_as_long_as_it_moves(serve: Serve, upstream: Start) -> None:  # H14
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            await peer.send(b"9\r\ndata: x\n\n\r\n")
+        await peer.send(b"0\r\n\r\n")
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(script).url]}, HTTP_PROXY_TIMEOUT_MS="200")
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert (answer.complete, answer.body) == (True, b"data: x\n\n" * 8)
+
+
+# ---------------------------------------------------------------- sending again
+
+
+@pytest.mark.gen_test
+async def test_who_refuses_the_connection_is_replaced(serve: Serve, upstream: Start) -> None:  # H20
+    up = upstream(echo)
+    running = await serve({"svc": {"endpoints": ["http://127.0.0.1:1", up.url], "balancer": "round_robin"}})
+    lines = capture(running)
+    for _ in range(4):
+        assert (await ask(running, get(b"/api/svc/x", method=b"POST", body=b"hello"))).status == 200
+    assert [request.body for request in up.requests] == [b"hello"] * 4
+    await eventually(lambda: len(lines()) == 4)
+    assert sorted(line["attempts"] for line in lines()) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("method", "statuses"), [(b"GET", (200, 1)), (b"PUT", (200, 1)), (b"POST", (502, 0))])
+@pytest.mark.gen_test
+async def test_a_reset_is_tried_elsewhere_only_if_that_is_harmless(  # H20, RFC 9110 §9.2.2
+    serve: Serve, upstream: Start, method: bytes, statuses: tuple[int, int]
+) -> None:
+    bad, good = upstream(plays(then="reset")), upstream(echo)
+    running = await serve({"svc": {"endpoints": [bad.url, good.url], "balancer": "round_robin"}})
+    answer = await ask(running, get(b"/api/svc/x", method=method, body=b"hello"))
+    assert (answer.status, len(good.requests)) == statuses
+    assert [request.body for request in bad.requests + good.requests] == [b"hello"] * (1 + statuses[1])
+
+
+@pytest.mark.gen_test
+async def test_a_body_too_large_to_keep_is_not_sent_twice(serve: Serve, upstream: Start) -> None:  # H20
+    async def reads_then_resets(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.exactly(300_000)
+        peer.reset()
+
+    bad, good = upstream(reads_then_resets), upstream(echo)
+    running = await serve({"svc": {"endpoints": [bad.url, good.url], "balancer": "round_robin"}})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Content-Length: 400000", method=b"PUT"))
+    await client.send(b"a" * 400_000)
+    assert (await client.response()).status == 502
+    assert good.requests == []
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.gen_test
+async def test_a_kept_connection_that_was_closed_is_not_used(
+    serve: Serve, upstream: Start, method: bytes
+) -> None:  # H28
+    async def once(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply())
+
+    up = upstream(once)
+    running = await serve({"svc": [up.url]})
+    for _ in range(3):
+        assert (await ask(running, get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
+        await eventually(lambda: up.open == 0)
+    assert up.accepted == 3
+
+
+@pytest.mark.parametrize(("method", "status", "connections"), [(b"GET", 200, 2), (b"POST", 502, 1)])
+@pytest.mark.gen_test
+async def test_a_kept_connection_that_dies_under_a_request(  # H28
+    serve: Serve, upstream: Start, method: bytes, status: int, connections: int
+) -> None:
+    async def dies_at_the_second(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply())
+        await peer.request()
+
+    up = upstream(dies_at_the_second)
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
+    assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == status
+    assert up.accepted == connections
+
+
+# ---------------------------------------------------------------- a client that leaves
+
+
+async def flowing(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await peer.send(b"5\r\nhello\r\n")
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("abrupt", [True, False])
+@pytest.mark.parametrize(
+    ("script", "request_"),
+    [
+        (silent, get(b"/api/svc/x")),
+        (silent, get(b"/api/svc/x", method=b"POST", body=b"hello")),
+        (silent, get(b"/api/svc/x", b"Content-Length: 5000", method=b"POST") + b"hello"),
+        (silent, get(b"/api/svc/x", CHUNKED, method=b"POST") + b"5\r\nhello\r\n"),
+        (plays(TRUNCATED["chunks"]), get(b"/api/svc/x")),
+        (plays(TRUNCATED["length"]), get(b"/api/svc/x")),
+        (flowing, get(b"/api/svc/x")),
+    ],
+    ids=[
+        "before the head",
+        "after an upload",
+        "in an upload",
+        "in chunks",
+        "in a silent body",
+        "in a silent length",
+        "in a flow",
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
+    serve: Serve, upstream: Start, script: Script, request_: bytes, abrupt: bool
+) -> None:
+    up = upstream(script)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    client = await running.client()
+    await client.send(request_)
+    await eventually(lambda: up.requests)
+    left = time.monotonic()
+    client.reset() if abrupt else client.close()
+    await eventually(lambda: up.open == 0)
+    assert time.monotonic() - left < 0.2
+    await eventually(lambda: lines())
+    (line,) = lines()
+    assert (line["status"], line["reason"], running.errors, running.inflight) == (499, "client_gone", 0, 0)
+
+
+@pytest.mark.parametrize(("half_close", "answered"), [("abort", False), ("ignore", True)])
+@pytest.mark.gen_test
+async def test_what_half_a_close_means_is_configured(  # S6
+    serve: Serve, upstream: Start, half_close: str, answered: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await eventually(closed.is_set)
+        await asyncio.sleep(0.05)
+        await peer.send(reply())
+        await peer.ended()
+
+    closed = asyncio.Event()
+    running = await serve({"svc": [upstream(script).url]}, HALF_CLOSE=half_close)
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await eventually(lambda: running.inflight)
+    client.half_close()
+    closed.set()
+    if answered:
+        assert (await client.response()).status == 200
+        assert await client.ended()
+    else:
+        with pytest.raises(Ended):
+            await client.response()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_while_connecting_leaves_nothing(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    client.close()
+    await eventually(lambda: not running.app.server.connections)
+    await eventually(lambda: running.inflight == 0 and up.open == 0)
+
+
+# ---------------------------------------------------------------- the access log
+
+
+@pytest.mark.gen_test
+async def test_a_line_says_what_happened_and_keeps_secrets(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    secrets = (b"Authorization: Bearer hunter2", b"Cookie: hunter2", b"x-request-id: abc")
+    await ask(running, get(b"/api/svc/a?token=hunter2", *secrets, method=b"POST", body=b"hello"))
+    await eventually(lambda: lines())
+    (line,) = lines()
+    assert line.pop("headMs") <= line.pop("totalMs")
+    assert line.pop("time")
+    assert line == {
+        "level": "info", "type": "access", "requestId": "abc", "method": "POST", "path": "/api/svc/a", "service": "svc",
+        "endpoint": up.url, "status": 200, "reason": "", "attempts": 1, "bytesIn": 5, "bytesOut": 2, "client": "127.0.0.1",
+    }  # fmt: skip
+
+
+@pytest.mark.gen_test
+async def test_refused_requests_have_their_line_too(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, MAX_BODY_BYTES="10")
+    lines = capture(running)
+    await ask(running, b"GARBAGE\r\n\r\n")
+    await ask(running, get(b"/api/svc/x", method=b"POST", body=b"a" * 11))
+    await ask(running, get(b"/api/svc/x", CHUNKED, method=b"POST") + chunked(b"a" * 11))
+    await ask(running, get(b"/api/none/x"))
+    await ask(running, get(b"/nothing"))
+    await eventually(lambda: len(lines()) == 5)
+    assert [line["status"] for line in lines()] == [400, 413, 413, 404, 404]
+
+
+@pytest.mark.gen_test
+async def test_a_handler_knows_its_request_as_tornado_does(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(silent).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x?a=1", b"Cookie: b=2"))
+    await eventually(lambda: running.inflight)
+    (exchange,) = [connection._exchange for connection in running.app.server.connections]
+    assert exchange is not None
+    handler = http_proxy.HttpProxyHandler(running.app.gateway, None, exchange)  # type: ignore[arg-type]
+    assert (handler.request.method, handler.request.path, handler.request.arguments) == (
+        "GET",
+        "/api/svc/x",
+        {"a": [b"1"]},
+    )
+    assert handler.request.cookies["b"].value == "2"
