@@ -1,10 +1,13 @@
-"""The PeriodicCallbacks. They end what has waited too long; what that means is decided elsewhere.
+"""What is done again and again. It ends what has waited too long; what that means is decided elsewhere.
 
 One sweep over all connections stands for a timer per connection: a deadline is a
 number that costs nothing to set, and most are moved long before they pass.
+
+The beat is kept by the event loop's monotonic clock. Tornado's PeriodicCallback goes by the wall
+clock: when that is set back by a minute, nothing would time out for a minute.
 """
 
-from tornado.ioloop import PeriodicCallback
+import asyncio
 
 from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.server import HTTPServer
@@ -28,13 +31,19 @@ class Heartbeat:
     def __init__(self, server: HTTPServer, client: PooledHTTPClient, shortest: float) -> None:
         self.interval = min(max(shortest * SHARE_OF_SHORTEST, FASTEST), SLOWEST)
         self._server, self._client = server, client
-        self._sweep = PeriodicCallback(self.sweep, self.interval * 1000)
+        self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._sweep.start()
+        self._next = self._server.loop.call_later(self.interval, self._beat)
 
     def stop(self) -> None:
-        self._sweep.stop()
+        if self._next:
+            self._next.cancel()
+            self._next = None
+
+    def _beat(self) -> None:
+        self.start()
+        self.sweep()
 
     def sweep(self) -> None:
         now = self._server.loop.time()

@@ -4,8 +4,10 @@ Row names such as H1 are those of the project's feature list; CVE numbers name t
 """
 
 import asyncio
+import contextlib
 import io
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -289,6 +291,7 @@ async def test_early_hints_pass_and_other_interim_responses_do_not(serve: Serve,
     running = await serve({"svc": [up.url]})
     answer = await ask(running, get(b"/api/svc/x"))
     assert [(each.status, each.get(b"link")) for each in answer.interim] == [(103, b"</a.css>")]
+    running = await serve({"svc": [upstream(plays(hints + reply())).url]})
     old = await ask(running, b"GET /api/svc/x HTTP/1.0\r\n\r\n")
     assert (old.status, old.interim) == (200, [])
 
@@ -420,7 +423,7 @@ async def test_an_upstream_that_fails_is_a_502_that_names_nobody(  # H24, H25
     answer = await ask(running, get(b"/api/svc/x", b"Accept: text/html", method=b"POST"))
     said = problem(answer, 502, "upstream_unavailable")
     assert str(up.port) not in json.dumps(said)
-    await eventually(lambda: lines())
+    await eventually(lines)
     assert (lines()[0]["reason"], lines()[0]["status"], running.errors) == (reason, 502, 1)
 
 
@@ -471,7 +474,7 @@ async def test_an_upstreams_own_502_is_told_apart(serve: Serve, upstream: Start)
     lines = capture(running)
     answer = await ask(running, get(b"/api/svc/x"))
     assert (answer.body, answer.get(b"proxy-status")) == (b"theirs", b"edge; received-status=502")
-    await eventually(lambda: lines())
+    await eventually(lines)
     assert lines()[0]["reason"] == ""
 
 
@@ -484,23 +487,24 @@ async def test_a_silent_upstream_is_a_504(serve: Serve, upstream: Start, script:
     running = await serve({"svc": [upstream(script).url]}, HTTP_PROXY_TIMEOUT_MS="100")
     lines = capture(running)
     problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
-    await eventually(lambda: lines())
+    await eventually(lines)
     assert lines()[0]["reason"] == reason
 
 
 @pytest.mark.gen_test
-async def test_a_connection_that_is_never_made_is_a_504(serve: Serve, upstream: Start) -> None:  # H13
-    up = upstream(echo, backlog=0)
-    up._tasks.pop().cancel()
-    fillers = [asyncio.ensure_future(Client.connect(up.port)) for _ in range(4)]
-    running = await serve({"svc": [up.url]}, UPSTREAM_CONNECT_TIMEOUT_MS="100")
-    await asyncio.sleep(0)
-    problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
-    for filler in fillers:
-        filler.cancel()
-    for done in await asyncio.gather(*fillers, return_exceptions=True):
-        if isinstance(done, Client):
-            done.close()
+async def test_a_connection_that_is_never_made_is_a_504(serve: Serve) -> None:  # H13
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # they fill the backlog: after them, the kernel answers no SYN
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running = await serve({"svc": [url]}, UPSTREAM_CONNECT_TIMEOUT_MS="100")
+        lines = capture(running)
+        problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
+        await eventually(lines)
+        assert lines()[0]["reason"] == "connect_timeout"
 
 
 TRUNCATED = {
@@ -530,14 +534,15 @@ async def test_a_truncated_answer_never_looks_complete(  # S19
     running = await serve({"svc": [upstream(script).url]})
     client = await running.client()
     await client.send(b"GET /api/svc/x %b\r\nHost: a\r\nConnection: close\r\n\r\n" % version)
-    head = await client.head()
-    assert head.status == 200
-    got.set()
+    complete = False
     try:
+        head = await client.head()
+        got.set()
         await client.body(head, until_close=True)
+        complete = head.complete
     except Ended:
-        head.complete = False
-    assert head.complete is (framing == "until close" and then == "close")
+        assert framing in ("bad chunk", "until close") or got.is_set()
+    assert complete is (framing == "until close" and then == "close")
 
 
 @pytest.mark.gen_test
@@ -546,7 +551,7 @@ async def test_a_body_that_falls_silent_is_cut_off(serve: Serve, upstream: Start
     lines = capture(running)
     answer = await ask(running, get(b"/api/svc/x"))
     assert (answer.status, answer.complete) == (200, False)
-    await eventually(lambda: lines())
+    await eventually(lines)
     assert (lines()[0]["reason"], lines()[0]["status"]) == ("upstream_idle_timeout", 200)
 
 
@@ -691,7 +696,7 @@ async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
     client.reset() if abrupt else client.close()
     await eventually(lambda: up.open == 0)
     assert time.monotonic() - left < 0.2
-    await eventually(lambda: lines())
+    await eventually(lines)
     (line,) = lines()
     assert (line["status"], line["reason"], running.errors, running.inflight) == (499, "client_gone", 0, 0)
 
@@ -744,7 +749,7 @@ async def test_a_line_says_what_happened_and_keeps_secrets(serve: Serve, upstrea
     lines = capture(running)
     secrets = (b"Authorization: Bearer hunter2", b"Cookie: hunter2", b"x-request-id: abc")
     await ask(running, get(b"/api/svc/a?token=hunter2", *secrets, method=b"POST", body=b"hello"))
-    await eventually(lambda: lines())
+    await eventually(lines)
     (line,) = lines()
     assert line.pop("headMs") <= line.pop("totalMs")
     assert line.pop("time")

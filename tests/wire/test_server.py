@@ -151,7 +151,7 @@ async def test_a_status_has_its_standard_phrase_unless_one_is_given(
 
 @pytest.mark.gen_test
 async def test_a_head_can_leave_before_its_body(listen: Listen) -> None:
-    delegate = Delegate(lambda request: (request.begin(2), request.exchange.flush()))
+    delegate = Delegate(lambda request: (request.begin(2), request.exchange.write(b"")))
     client = await (await listen(delegate)).client()
     await client.send(get(b"/"))
     assert (await client.head()).status == 200
@@ -422,7 +422,7 @@ async def test_a_delegate_that_answers_after_a_refusal_is_not_heard(listen: List
 
 @pytest.mark.gen_test
 async def test_a_response_begun_is_reset_when_its_request_turns_out_wrong(listen: Listen) -> None:
-    delegate = Delegate(on_head=lambda request: (request.begin(100), request.exchange.flush())[0])
+    delegate = Delegate(on_head=lambda request: (request.begin(100), request.exchange.write(b""))[0])
     client = await (await listen(delegate)).client()
     await client.send(get(b"/", b"Transfer-Encoding: chunked", method=b"POST"))
     assert (await client.head()).status == 200
@@ -786,7 +786,7 @@ async def test_a_client_that_leaves_within_its_body_is_noticed(listen: Listen) -
 @pytest.mark.gen_test
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_half_closed_client_may_be_answered(listen: Listen, begun: bool) -> None:
-    delegate = Delegate(lambda request: (request.begin(2), request.exchange.flush()) if begun else None)
+    delegate = Delegate(lambda request: (request.begin(2), request.exchange.write(b"")) if begun else None)
     serving = await listen(delegate, half_close_aborts=False)
     client = await serving.client()
     await client.send(get(b"/"))
@@ -931,7 +931,7 @@ async def test_draining_gives_a_connection_without_a_request_a_moment(listen: Li
 
 @pytest.mark.gen_test
 async def test_draining_finishes_a_response_that_was_begun_to_stay(listen: Listen) -> None:
-    delegate = Delegate(lambda request: (request.begin(2), request.exchange.flush()))
+    delegate = Delegate(lambda request: (request.begin(2), request.exchange.write(b"")))
     serving = await listen(delegate)
     client = await serving.client()
     await client.send(get(b"/1") + get(b"/2"))
@@ -1061,7 +1061,7 @@ async def test_a_write_after_the_client_has_left_fails(listen: Listen) -> None:
     with pytest.raises(StreamClosedError):
         await exchange.write(b"after")
     exchange.write_interim(103, b"")
-    exchange.flush()
+    exchange.write(b"")
     exchange.finish()
     exchange.abort()
     assert not exchange.finished

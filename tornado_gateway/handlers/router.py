@@ -16,6 +16,9 @@ from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.wire.server import HeadDelegate, ServerExchange
 
 
+MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
+
+
 class Router(HTTPServerConnectionDelegate):
     """Gives each request to the journey of its prefix, or to the Application."""
 
@@ -26,6 +29,7 @@ class Router(HTTPServerConnectionDelegate):
     def start_request(self, server_conn: object, request_conn: ServerExchange) -> HTTPMessageDelegate:  # type: ignore[override]
         if request_conn.head.target.startswith(API_PREFIX):
             return Journey(HttpProxyHandler(self._gateway, self._application, request_conn))
+        request_conn.set_max_body_size(MAX_OWN_BODY)
         return self._application.start_request(server_conn, request_conn)
 
 

@@ -50,6 +50,7 @@ from tornado.iostream import StreamClosedError
 from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
+    MAX_REMEMBERED_HEAD,
     MAX_REQUEST_HEAD,
     Body,
     ChunkedBody,
@@ -63,6 +64,8 @@ from tornado_gateway.wire.messages import RawHeaders
 PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
 LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
 BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
+MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
+REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
 ACCEPTS = 8  # per turn of asyncio's loop; without descriptors it fails, and logs, as many times per second
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 
@@ -208,6 +211,7 @@ class HTTPServer:
 
     def forget(self, connection: "ServerConnection") -> None:
         self.connections.discard(connection)
+        self.delegate.on_close(connection)
         self.refused -= connection.is_refused
         if not self.connections and self._all_closed and not self._all_closed.done():
             self._all_closed.set_result(None)
@@ -265,6 +269,9 @@ class ServerConnection(asyncio.Protocol):
         if crowded:
             self.is_refused = True
             server.refused += 1
+            if server.refused > MAX_REFUSED:
+                self.transport.abort()
+                return
             self._refuse(Overloaded("the gateway has as many connections as it may"))
         elif server.draining:
             self.transport.close()
@@ -316,6 +323,7 @@ class ServerConnection(asyncio.Protocol):
             drained.set_result(None)
         self._unsent = math.inf
         self._wait_for_client(self._phase)
+        self._go_on()
 
     # ---- reading
 
@@ -325,21 +333,33 @@ class ServerConnection(asyncio.Protocol):
         try:
             if self._is_complete_due and self._exchange:
                 self._complete(self._exchange)
+            turn = REQUESTS_PER_TURN
             while self._buffer and not self._awaited:
                 if self._phase is _Phase.BODY:
                     self._read_body()
-                elif self._phase is not _Phase.HEAD or not self._read_head():
+                elif self._phase is not _Phase.HEAD or not self.drained.done():
                     break
+                elif turn == 0:  # others have their turn before more of a flood of pipelined requests
+                    self.server.loop.call_soon(self._go_on)
+                    break
+                elif not self._read_head():
+                    break
+                else:
+                    turn -= 1
         except Exception as error:
             self._end_with(error)
         finally:
             self._advancing = False
         self._regulate()
 
+    def _go_on(self) -> None:
+        if not self._advancing and not self.transport.is_closing():
+            self._advance()
+
     def _regulate(self) -> None:
         """Read from the transport, unless what it brings could not be dealt with."""
-        held = self._phase is not _Phase.LINGER and len(self._buffer) > PIPELINE_BYTES
-        pause = self._awaited is not None or (self._phase is _Phase.RESPONSE and held)
+        waits = self._phase is _Phase.RESPONSE or (self._phase is _Phase.HEAD and not self.drained.done())
+        pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
             self.is_paused = pause
             self.transport.pause_reading() if pause else self.transport.resume_reading()
@@ -357,7 +377,8 @@ class ServerConnection(asyncio.Protocol):
                 self._served = False
                 self.deadline = self.server.loop.time() + self.server.config.header_timeout
             return False
-        head = self._last_head = parse_request(buffer[: end + 4], self._last_head)
+        head = parse_request(buffer[: end + 4], self._last_head)
+        self._last_head = head if end < MAX_REMEMBERED_HEAD else None
         self._buffer = buffer[end + 4 :]
         self._begin(head)
         return True
@@ -366,9 +387,9 @@ class ServerConnection(asyncio.Protocol):
         self._body, self._received, self._is_complete_due = head.body, 0, False
         exchange = self._exchange = ServerExchange(self, head)
         self._wait_for_client(_Phase.BODY if head.body else _Phase.RESPONSE)
+        delegate = self.server.delegate.start_request(self, exchange)
         if isinstance(head.body, LengthBody):
             self._check_size(head.body.left)
-        delegate = self.server.delegate.start_request(self, exchange)
         if isinstance(delegate, HeadDelegate):
             self._delegate = delegate
             delegate.head_received()
@@ -405,7 +426,7 @@ class ServerConnection(asyncio.Protocol):
             self._complete(exchange)
 
     def _check_size(self, size: int) -> None:
-        limit = self.server.config.max_body_bytes
+        limit = self._exchange.max_body_size if self._exchange else None
         if limit is not None and size > limit:
             raise ContentTooLarge(f"the request's body is larger than {limit} bytes")
 
@@ -423,7 +444,8 @@ class ServerConnection(asyncio.Protocol):
         if future.done() and not future.cancelled() and future.exception() is None:
             return
         self._awaited = future
-        self.deadline = math.inf
+        if self.drained.done():
+            self.deadline = math.inf
         future.add_done_callback(self._on_dealt_with)
 
     def _on_dealt_with(self, future: "asyncio.Future[None]") -> None:
@@ -442,6 +464,8 @@ class ServerConnection(asyncio.Protocol):
     def _wait_for_client(self, phase: _Phase) -> None:
         """Enter a phase; the client has its time to do what the phase needs of it."""
         self._phase = phase
+        if not self.drained.done():
+            return  # the client has its time already: to take what was written
         if phase is _Phase.RESPONSE:
             self.deadline = math.inf
         elif phase is _Phase.BODY:
@@ -496,6 +520,7 @@ class ServerConnection(asyncio.Protocol):
         """Answer an error of the client's, and end the connection."""
         exchange, self._exchange = self._exchange, None
         if exchange:
+            exchange.keep_alive = False
             exchange.broken_by(error)
             if exchange.started and not exchange.finished:
                 self.reset()
@@ -586,11 +611,12 @@ class ServerExchange(HTTPConnection):
         started: whether a final response has been begun.
         finished: whether it is complete.
         body_bytes: of the response's body so far.
+        max_body_size: bytes the request's body may have; None for any number.
     """
 
     __slots__ = (
         "_chunked", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished", "head",
-        "keep_alive", "persistent", "started", "trailers",
+        "keep_alive", "max_body_size", "persistent", "started", "trailers",
     )  # fmt: skip
 
     def __init__(self, connection: ServerConnection, head: RequestHead) -> None:
@@ -601,6 +627,7 @@ class ServerExchange(HTTPConnection):
         self.keep_alive = head.keep_alive
         self.persistent = self.started = self.finished = False
         self.body_bytes = 0
+        self.max_body_size = connection.server.config.max_body_bytes
         self._chunked = False
         self._left: int | None = None  # bytes of the body that Content-Length still promises
         self._pending = b""  # a head that waits for the first bytes of its body
@@ -625,7 +652,7 @@ class ServerExchange(HTTPConnection):
     def start_response(
         self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
     ) -> None:
-        """Begin the final response. The head leaves with the first bytes of the body, or by flush().
+        """Begin the final response. The head leaves with the first write, or by finish().
 
         Args:
             reason: b"" for the standard phrase.
@@ -675,13 +702,6 @@ class ServerExchange(HTTPConnection):
             transport.set_write_buffer_limits()  # looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13)
         return self.connection.drained
 
-    def flush(self) -> None:
-        """Send the head if it still waits for a body."""
-        transport = self.connection.transport
-        if self._pending and not transport.is_closing():
-            transport.write(self._pending)
-            self._pending = b""
-
     def finish(self, trailers: bytes = b"") -> None:
         """End the response.
 
@@ -707,6 +727,10 @@ class ServerExchange(HTTPConnection):
 
     # ---- Tornado's HTTPConnection
 
+    def set_max_body_size(self, size: int) -> None:
+        """Limit the request's body to as many bytes; for a delegate's start_request() or prepare()."""
+        self.max_body_size = size
+
     def write_headers(
         self, start_line: object, headers: HTTPHeaders, chunk: bytes | None = None
     ) -> "asyncio.Future[None]":
@@ -718,7 +742,7 @@ class ServerExchange(HTTPConnection):
         for name, value in headers.get_all():
             lower = name.lower()
             if lower in ("connection", "transfer-encoding"):
-                self.keep_alive = self.keep_alive and value.lower() != "close"
+                self.keep_alive = self.keep_alive and "close" not in value.lower()
                 continue
             if lower == "content-length":
                 length = int(value)
