@@ -119,7 +119,7 @@ async def _come_to_rest(running: Running) -> None:
             break
         await asyncio.sleep(0.001)
     left = (len(app.server.connections), len(app.gateway.client.active), running.inflight)
-    app.close()
+    await app.close()
     await asyncio.sleep(0.01)
     assert left == (0, 0, 0), f"left behind: {left[0]} client connections, {left[1]} exchanges, {left[2]} leases"
 

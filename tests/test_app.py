@@ -128,7 +128,7 @@ async def test_draining_gives_up_after_its_timeout(serve: Serve, upstream: Upstr
     await client.send(get(b"/api/svc/x"))
     await eventually(lambda: running.inflight)
     assert await running.app.drain() is False
-    running.app.close()
+    await running.app.close()
     with pytest.raises(Ended):
         await client.response()
 
@@ -165,6 +165,6 @@ async def test_a_token_is_asked_for_before_anything_of_a_service_is_told(serve: 
 @pytest.mark.gen_test
 async def test_closing_twice_is_closing_once(serve: Serve) -> None:
     app: App = (await serve(SERVICES)).app
-    app.close()
-    app.close()
+    await app.close()
+    await app.close()
     assert not app.server.connections

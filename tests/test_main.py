@@ -142,6 +142,9 @@ def test_another_env_file_can_be_named(tmp_path: Path) -> None:
     assert missing.returncode == 78
     assert "missing.env" in missing.stderr
     assert "Traceback" not in missing.stderr
+    file.write_bytes(b"PORT=\xff")
+    garbled = run("--env-file", str(file))
+    assert (garbled.returncode, len(garbled.stderr.splitlines())) == (78, 1)
 
 
 def test_empty_values_do_not_hide_those_below() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from decouple import RepositoryEnv
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -320,10 +321,13 @@ def test_anything_else_is_no_token(text: str) -> None:
     assert line.startswith(f"VIA_NAME={json.dumps(text)}: is not a token; allowed: ")
 
 
-def test_a_ca_file_that_can_be_read(tmp_path: Path) -> None:
+def test_a_ca_file_holds_certificates(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
-    path.write_bytes(b"\xff")
+    trustme.CA().cert_pem.write_to_path(path)
     assert load(UPSTREAM_TLS_CA_FILE=str(path)).upstream_tls_ca_file == str(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError, match="does not hold certificates"):
+        load(UPSTREAM_TLS_CA_FILE=str(path))
 
 
 @pytest.mark.parametrize("name", ["UPSTREAM_TLS_CA_FILE", "UPSTREAMS_FILE"])

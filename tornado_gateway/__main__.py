@@ -6,6 +6,7 @@ start, 78 the configuration is wrong (EX_CONFIG of sysexits.h).
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import http.client
 import json
@@ -16,6 +17,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 from decouple import RepositoryEnv
@@ -26,22 +28,31 @@ from tornado_gateway.adapters import logs
 from tornado_gateway.app import App, is_text
 from tornado_gateway.demo import Demo, banner
 from tornado_gateway.settings import Settings, effective, environment_help, hints, load_settings
-from tornado_gateway.values import ConfigurationError
+from tornado_gateway.values import ConfigurationError, Problem, shown
 from tornado_gateway.wire.client import PooledHTTPClient
 
+MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
 STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78
 
 log = logging.getLogger("tornado_gateway")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the gateway, or what else the command line asks for; the exit code."""
+    """Run the gateway, or do what else the command line asks for; the exit code."""
     asked = parse(arguments)
     try:
-        environment = read_environment(asked, os.environ)
-    except OSError as error:
-        print(f"--env-file={asked.env_file}: {error.strerror or error}", file=sys.stderr)
+        return run(asked, read_environment(asked, os.environ))
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
         return BAD_CONFIGURATION
+
+
+def run(asked: argparse.Namespace, environment: dict[str, str]) -> int:
+    """
+    Raises:
+        ConfigurationError: the environment is wrong.
+    """
     if asked.command == "healthcheck":
         return healthcheck(environment)
     raise_descriptor_limit()
@@ -51,10 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             environment["UPSTREAMS"] = json.dumps(runner.run(demo.start()))
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
-        try:
-            settings = load_settings(environment)
-        except ConfigurationError as error:
-            return report(error)
+        settings = load_settings(environment)
         if asked.check or asked.print_config:
             return show(settings, environment, print_config=asked.print_config)
         return runner.run(serve(settings, environment, demo))
@@ -82,18 +90,16 @@ def read_environment(asked: argparse.Namespace, environ: Mapping[str, str]) -> d
     """Command line over environment over .env file; empty values count as absent in each.
 
     Raises:
-        OSError: the file named by --env-file cannot be read.
+        ConfigurationError: the file cannot be read.
     """
     file = asked.env_file or (".env" if Path(".env").is_file() else None)
-    layers: list[Mapping[str, str]] = [RepositoryEnv(file).data if file else {}, environ]
-    layers.append({"HOST": asked.host or "", "PORT": asked.port or ""})
+    try:
+        from_file = RepositoryEnv(file).data if file else {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8'})"
+        raise ConfigurationError((Problem("--env-file", shown(file), reason, "a file of NAME=value lines"),)) from None
+    layers: list[Mapping[str, str]] = [from_file, environ, {"HOST": asked.host or "", "PORT": asked.port or ""}]
     return {name: value for layer in layers for name, value in layer.items() if value != ""}
-
-
-def report(error: ConfigurationError) -> int:
-    for problem in error.problems:
-        print(problem, file=sys.stderr)
-    return BAD_CONFIGURATION
 
 
 def show(settings: Settings, environment: Mapping[str, str], *, print_config: bool) -> int:
@@ -108,7 +114,7 @@ def show(settings: Settings, environment: Mapping[str, str], *, print_config: bo
 
 
 def healthcheck(environment: Mapping[str, str]) -> int:
-    """Ask the gateway that runs on this machine whether it is ready; for Docker's HEALTHCHECK."""
+    """Ask the gateway on this machine whether it lives; for Docker's HEALTHCHECK. A busy one does: it says 503."""
     try:
         url = local_url(environment.get("HOST", "0.0.0.0"), int(environment.get("PORT", "8080")))  # noqa: S104
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2)
@@ -118,29 +124,38 @@ def healthcheck(environment: Mapping[str, str]) -> int:
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"not healthy: {error}", file=sys.stderr)
         return CRASHED
-    print("healthy" if status == 200 else f"not healthy: status {status}")
-    return STOPPED if status == 200 else CRASHED
+    alive = status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
+    print("healthy" if alive else f"not healthy: status {status}")
+    return STOPPED if alive else CRASHED
 
 
 def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, unless EVENT_LOOP says otherwise; a wrong choice is load_settings()' to report."""
+    """uvloop where it is installed, unless EVENT_LOOP says otherwise; an unknown word is load_settings()' to report.
+
+    Raises:
+        ConfigurationError: uvloop is asked for and not there.
+    """
     if choice == "asyncio":
         return None
     try:
         import uvloop  # noqa: PLC0415  # optional
     except ImportError:
-        return None
+        if choice != "uvloop":
+            return None
+        raise ConfigurationError(
+            (Problem("EVENT_LOOP", shown(choice), "is not installed", "auto or asyncio"),)
+        ) from None
     return uvloop.new_event_loop
 
 
 def raise_descriptor_limit() -> None:
     """Use all the file descriptors the system allows, as nginx and Go programs do: each stream takes two."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            return  # macOS caps the soft limit below an unlimited hard one
+    for limit in (hard, MACOS_DESCRIPTORS):
+        if soft < limit or limit == resource.RLIM_INFINITY:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                return
 
 
 async def serve(settings: Settings, environment: Mapping[str, str], demo: Demo | None) -> int:
@@ -171,7 +186,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], demo: Demo |
     finally:
         if demo:
             await demo.stop()
-        app.close()
+        await app.close()
 
 
 def local_url(host: str, port: int) -> str:

@@ -1,11 +1,13 @@
 """The composition root: from settings to a gateway that can listen."""
 
 import asyncio
+import random
 import resource
 import secrets
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from tornado.web import Application, RequestHandler
 
@@ -86,12 +88,13 @@ class App:
             return False
         return True
 
-    def close(self) -> None:
-        """End everything at once."""
+    async def close(self) -> None:
+        """End everything at once; what is cut off still gets its line in the access log."""
         self.heartbeat.stop()
         self.server.drain()
         self.server.abort()
         self.gateway.client.close()
+        await self.server.closed()
         if self.gateway.access_log:
             self.gateway.access_log.close()
 
@@ -104,8 +107,14 @@ def make_gateway(settings: Settings) -> Gateway:
         forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
         authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
         access_log=make_access_log(settings),
+        new_request_id=partial(make_request_id, random.Random()),  # noqa: S311  # an id is no secret
         now=time.monotonic,  # uvloop's own time() stands still within a turn and counts whole milliseconds
     )
+
+
+def make_request_id(rng: random.Random) -> bytes:
+    """128 random bits in hexadecimal, as many as a W3C trace id has."""
+    return b"%032x" % rng.getrandbits(128)
 
 
 def make_service(service: ServiceSettings) -> Service:

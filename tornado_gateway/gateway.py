@@ -1,6 +1,5 @@
 """Everything a handler may touch, in one typed record. No behaviour."""
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -31,8 +30,8 @@ class Gateway:
         forwarding: how requests are passed on.
         authenticator: checks tokens, or None when anybody may ask.
         access_log: one line per request, or None.
+        new_request_id: makes one that is unlike all others.
         now: seconds on a monotonic clock.
-        rng: for request ids.
     """
 
     services: Mapping[bytes, Service]
@@ -40,10 +39,6 @@ class Gateway:
     forwarding: ForwardingConfig
     authenticator: JwtAuthenticator | None
     access_log: AccessLog | None
+    new_request_id: Callable[[], bytes]
     now: Callable[[], float]
-    rng: random.Random = field(default_factory=random.Random)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
-
-    def new_request_id(self) -> bytes:
-        """128 random bits in hexadecimal, as W3C's trace ids."""
-        return b"%032x" % self.rng.getrandbits(128)

@@ -8,6 +8,7 @@ allowed. Secrets are never shown, nor is a password that stands in a URL by mist
 import ipaddress
 import json
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,6 +205,14 @@ def networks(text: str) -> tuple[Network, ...]:
     if problems:
         raise ConfigurationError(tuple(problems))
     return tuple(found)
+
+
+def certificates(text: str) -> str:
+    try:
+        ssl.create_default_context(cafile=readable_file(text))
+    except ssl.SSLError:
+        raise Invalid("does not hold certificates", "a PEM file") from None
+    return text
 
 
 def readable_file(text: str) -> str:

@@ -15,7 +15,6 @@ from tornado_gateway.handlers.http_proxy import PREFIX as API_PREFIX
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.wire.server import HeadDelegate, ServerExchange
 
-
 MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
 
 
