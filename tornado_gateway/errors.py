@@ -42,7 +42,9 @@ from typing import ClassVar
 
 
 class GatewayError(Exception):
-    """A failure with an answer. The message is shown to the client: no addresses, no secrets.
+    """Something failed inside the gateway.
+
+    The class's first line, or the message, is shown to the client: no addresses, no secrets.
 
     Args:
         message: one clause in plain words.

@@ -256,8 +256,10 @@ class HttpProxyHandler(RequestHandler):
             client.abort()
             return
         client.set_close_callback(None)
-        answer(client, error, self._id, self._gateway.forwarding.pseudonym)
-        self._close(outcome, error.status, error.reason)
+        try:
+            answer(client, error, self._id, self._gateway.forwarding.pseudonym)
+        finally:
+            self._close(outcome, error.status, error.reason)
 
     def _close(self, outcome: Outcome, status: int, reason: str) -> None:
         if self._closed:

@@ -125,9 +125,7 @@ _NOT_IN_TRAILERS = REQUEST_FIELDS.names | RESPONSE_FIELDS.names | {b"set-cookie"
 
 def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
     """The lines whose names, in lower case, are kept."""
-    return b"".join(
-        [line for line in lines.splitlines(keepends=True) if is_kept(line.partition(b":")[0].lower())]
-    )
+    return b"".join([line for line in lines.splitlines(keepends=True) if is_kept(line.partition(b":")[0].lower())])
 
 
 def options(named: Named) -> frozenset[bytes]:

@@ -22,6 +22,7 @@ transport itself instead.
 """
 
 import asyncio
+import contextlib
 import functools
 import http
 import math
@@ -502,7 +503,8 @@ class ServerConnection(asyncio.Protocol):
         self._awaited = self._body = None
         self._regulate()
         if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+                self.transport.write_eof()
 
     def _end_with(self, error: BaseException) -> None:
         """End the connection for what went wrong with a request."""

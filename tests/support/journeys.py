@@ -1,0 +1,82 @@
+"""What tests of whole journeys need: common upstreams, questions, and what the access log said."""
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tests.conftest import Running
+from tests.support.sockets import Message, Peer, Script, Upstream
+from tornado_gateway.adapters.access_log import AccessLog, json_line
+
+Start = Callable[..., Upstream]
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+def plays(*steps: bytes, then: str = "wait") -> Script:
+    """A script: read a request whole, send the steps, then wait, close or reset; once per connection."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for step in steps:
+            await peer.send(step)
+        if then == "reset":
+            peer.reset()
+        elif then == "wait":
+            await peer.ended()
+
+    return script
+
+
+async def silent(peer: Peer) -> None:
+    """A script: read a head, then nothing more is said."""
+    await peer.request_head()
+    await peer.ended()
+
+
+async def flowing(peer: Peer) -> None:
+    """A script: an endless answer."""
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await peer.send(b"5\r\nhello\r\n")
+        await asyncio.sleep(0.005)
+
+
+async def ask(running: Running, request: bytes, method: bytes = b"GET") -> Message:
+    """One request on a connection of its own."""
+    return await (await running.client()).ask(request, method)
+
+
+def problem(answer: Message, status: int, code: str) -> dict[str, Any]:
+    """The body of an error, checked for all that every error has."""
+    assert answer.status == status
+    assert answer.get(b"content-type") == b"application/problem+json"
+    assert answer.get(b"cache-control") == b"no-store"
+    said: dict[str, Any] = json.loads(answer.body)
+    assert set(said) == {"type", "title", "status", "detail", "instance", "error", "message", "requestId"}
+    assert (said["status"], said["error"]) == (status, code)
+    assert said["type"].endswith(code)
+    assert said["requestId"].encode() == answer.get(b"x-request-id")
+    assert said["instance"].endswith(said["requestId"])
+    assert said["detail"] == said["message"] != ""
+    return said
+
+
+def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
+    """Turn the access log on; what it has said so far."""
+    stream = io.BytesIO()
+    log = AccessLog(stream, json_line)
+    object.__setattr__(running.app.gateway, "access_log", log)
+
+    def lines() -> list[dict[str, Any]]:
+        log._flush()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    return lines
+
+
+def at_most(seconds: float, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    """A coroutine that fails when it takes too long; for tests that run the loop themselves."""
+    return asyncio.wait_for(coroutine, seconds)
