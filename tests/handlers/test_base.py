@@ -1,101 +1,224 @@
-"""What all answers of the gateway's own have in common."""
+"""What every request has in common: an id, an answer when something fails, a line in the log."""
 
 import json
-import logging
+import re
 
 import pytest
-from tornado.web import Application, HTTPError, RequestHandler
 
-from tests.conftest import Running, Serve
-from tests.support.sockets import Message, get
-from tornado_gateway.app import make_application
-from tornado_gateway.errors import BadRequest, ContentTooLarge, GatewayError, MethodNotAllowed, Overloaded
-from tornado_gateway.handlers.base import GatewayHandler, problem, proxy_fields
-
-SERVICES = {"svc": ["http://127.0.0.1:1"]}
-
-
-@pytest.mark.parametrize(
-    "error", [BadRequest("why"), ContentTooLarge(), Overloaded(), MethodNotAllowed(), GatewayError()]
+from tests.conftest import Serve
+from tests.support.journeys import CHUNKED, Start, ask, capture, problem, silent
+from tests.support.sockets import chunked, echo, eventually, get
+from tornado_gateway.errors import (
+    BadRequest,
+    ConnectFailed,
+    GatewayError,
+    MethodNotAllowed,
+    Overloaded,
+    Unauthorized,
+    UnknownService,
+    UpstreamTimeout,
 )
-def test_a_problem_says_the_same_for_people_and_programs(error: GatewayError) -> None:  # RFC 9457
-    said = json.loads(problem(error, b"abc"))
-    assert said == {
-        "type": f"urn:tornado-gateway:error:{error.code}", "title": said["title"], "status": error.status,
-        "detail": error.message, "instance": "urn:tornado-gateway:request:abc", "error": error.code,
-        "message": error.message, "requestId": "abc",
-    }  # fmt: skip
-    assert said["title"]
-    assert said["message"]
+from tornado_gateway.handlers import ops
+from tornado_gateway.handlers.base import problem as problem_body
+from tornado_gateway.handlers.base import proxy_fields
+
+GENERATED = re.compile(rb"[0-9a-f]{32}")
+NOWHERE = {"svc": ["http://127.0.0.1:1"]}
 
 
-def test_proxy_status_names_the_gateway_and_the_error() -> None:  # RFC 9209
-    assert proxy_fields(Overloaded(retry_after=2), b"gw") == [
-        (b"Retry-After", b"2"),
-        (b"Proxy-Status", b"gw; error=connection_limit_reached"),
-    ]
+# ---------------------------------------------------------------- the words of an error
 
 
-async def raw(running: Running, request: bytes, method: bytes = b"GET") -> Message:
-    return await (await running.client()).ask(request, method)
+def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
+    body = problem_body(UnknownService(), b"abc")
+    assert body.endswith(b"\n")
+    assert json.loads(body) == {
+        "type": "urn:tornado-gateway:error:unknown_service",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "No service has this name.",
+        "instance": "urn:tornado-gateway:request:abc",
+        "error": "unknown_service",
+        "message": "No service has this name.",
+        "requestId": "abc",
+    }
+
+
+def test_a_problem_is_json_whatever_its_words_are() -> None:
+    said = json.loads(problem_body(BadRequest('"<é>\r\n'), b'a"b\\c'))
+    assert (said["message"], said["requestId"]) == ('"<é>\r\n', 'a"b\\c')
 
 
 @pytest.mark.parametrize(
-    ("request_", "status", "code"),
+    ("error", "fields"),
     [
-        (b"GARBAGE\r\n\r\n", 400, "bad_request"),
-        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "version_not_supported"),
-        (get(b"/" + b"a" * 17000), 414, "target_too_long"),
-        (get(b"/", b"X: " + b"a" * 70000), 431, "head_too_large"),
-        (get(b"/", *[b"X: 1"] * 250), 431, "head_too_large"),
-        (get(b"/", b"Expect: x"), 417, "expectation_failed"),
-        (get(b"/nothing", b"Content-Length: 70000", method=b"POST"), 413, "content_too_large"),
-        (get(b"/api/none/x"), 404, "unknown_service"),
-        (get(b"/nothing?" + b"&".join(b"k%d=v" % n for n in range(1001))), 400, "bad_request"),
+        (BadRequest(), [(b"Proxy-Status", b"edge; error=http_request_error")]),
+        (UpstreamTimeout(), [(b"Proxy-Status", b"edge; error=connection_timeout")]),
+        (ConnectFailed(), [(b"Proxy-Status", b"edge; error=connection_refused")]),
+        (Overloaded(retry_after=2.1),
+         [(b"Retry-After", b"3"), (b"Proxy-Status", b"edge; error=connection_limit_reached")]),
+        (MethodNotAllowed(["GET"]), [(b"Allow", b"GET"), (b"Proxy-Status", b"edge; error=http_request_denied")]),
+        (Unauthorized(),
+         [(b"WWW-Authenticate", b'Bearer realm="gateway"'), (b"Proxy-Status", b"edge; error=http_request_denied")]),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_an_errors_fields_and_its_proxy_status_belong_to_its_answer(
+    error: GatewayError, fields: list[tuple[bytes, bytes]]
+) -> None:  # RFC 9209
+    assert proxy_fields(error, b"edge") == fields
+
+
+# ---------------------------------------------------------------- the id
+
+
+# One of each kind of answer the gateway makes itself, by handlers and below them.
+ANSWERS = {
+    "page": (get(b"/healthz"), 200),
+    "no such page": (get(b"/nothing"), 404),
+    "wrong method": (get(b"/healthz", method=b"POST"), 405),
+    "trace": (get(b"/api/svc/x", method=b"TRACE"), 405),
+    "no such service": (get(b"/api/none/x"), 404),
+    "climbs": (get(b"/api/svc/../x"), 400),
+    "no connection": (get(b"/api/svc/x"), 502),
+    "body too large": (get(b"/api/svc/x", b"Content-Length: 1000000", method=b"POST"), 413),
+    "chunks too large": (get(b"/nothing", CHUNKED, method=b"POST") + chunked(b"a" * 70_000), 413),
+    "unknown expectation": (get(b"/api/svc/x", b"Expect: x"), 417),
+    "malformed": (b"GARBAGE\r\n\r\n", 400),
+    "target too long": (get(b"/" + b"a" * 20_000), 414),
+    "head too large": (get(b"/", *[b"X: y"] * 300), 431),
+    "other version": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+@pytest.mark.gen_test
+async def test_every_answer_has_an_id_a_log_line_and_if_it_is_an_error_a_problem(serve: Serve, case: str) -> None:
+    request, status = ANSWERS[case]
+    running = await serve(NOWHERE, MAX_BODY_BYTES="100000", VIA_NAME="edge")
+    lines = capture(running)
+    answer = await ask(running, request)
+    id_ = answer.get(b"x-request-id") or b""
+    assert (answer.status, answer.complete) == (status, True)
+    assert GENERATED.fullmatch(id_)
+    if status >= 400:
+        problem(answer, status, json.loads(answer.body)["error"])
+        assert (answer.get(b"proxy-status") or b"").startswith(b"edge; error=")
+    assert answer.get(b"server") is None
+    assert answer.get(b"date")
+    await eventually(lines)
+    (line,) = lines()
+    assert (line["status"], line["requestId"], line["client"]) == (status, id_.decode(), "127.0.0.1")
+    assert (line["reason"] == "") is (status == 200)
+    assert line["bytesOut"] == len(answer.body)
+
+
+@pytest.mark.parametrize(
+    "target", [b"/healthz", b"/readyz", b"/nothing", b"/api/none/x", b"/api/svc/x", b"/api/svc/.."]
+)
+@pytest.mark.gen_test
+async def test_the_id_of_a_request_is_kept_in_its_answer(serve: Serve, target: bytes) -> None:
+    running = await serve(NOWHERE)
+    assert (await ask(running, get(target, b"X-REQUEST-ID: my id".replace(b" id", b"-id")))).get(
+        b"x-request-id"
+    ) == b"my-id"
+
+
+@pytest.mark.gen_test
+async def test_an_id_that_was_read_is_kept_by_a_refusal_below_the_handlers(serve: Serve, upstream: Start) -> None:
+    up = upstream(silent)
+    running = await serve({"svc": [up.url]}, MAX_BODY_BYTES="70000")
+    for target in (b"/api/svc/x", b"/nothing"):
+        answer = await ask(running, get(target, b"x-request-id: mine", method=b"POST", body=b"a" * 70_001))
+        assert (answer.status, answer.get(b"x-request-id")) == (413, b"mine")
+    assert not any(request.complete for request in up.requests)
+
+
+@pytest.mark.gen_test
+async def test_ids_differ(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    client = await running.client()
+    ids = [(await client.ask(get(b"/healthz"))).get(b"x-request-id") for _ in range(50)]
+    assert len(set(ids)) == 50
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(("target", "status"), [(b"/api/none/x", 404), (b"/nothing", 404), (b"/api/svc/..", 400)])
+@pytest.mark.gen_test
+async def test_the_answer_to_head_is_that_to_get_without_its_body(serve: Serve, target: bytes, status: int) -> None:
+    running = await serve(NOWHERE)
+    client = await running.client()
+    full = await client.ask(get(target, b"x-request-id: same"))
+    bare = await client.ask(get(target, b"x-request-id: same", method=b"HEAD"), b"HEAD")
+    assert (bare.status, client.buffer) == (status, b"")
+    assert bare.get(b"content-length") == full.get(b"content-length") == b"%d" % len(full.body)
+    assert (await client.ask(get(b"/healthz"))).status == 200
+
+
+@pytest.mark.parametrize("target", [b"/api/none/x", b"/nothing", b"/api/svc/.."])
+@pytest.mark.gen_test
+async def test_a_refusal_by_route_keeps_the_connection(serve: Serve, target: bytes) -> None:
+    running = await serve(NOWHERE)
+    client = await running.client()
+    for _ in range(3):
+        assert (await client.ask(get(target))).get(b"connection") is None
+    assert len(running.app.server.connections) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_page_that_fails_is_a_500_that_tells_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(ops.HealthHandler, "get", fail)
+    running = await serve(NOWHERE)
+    lines = capture(running)
+    client = await running.client()
+    answer = await client.ask(get(b"/healthz?token=secret"))
+    problem(answer, 500, "internal_error")
+    assert b"secret" not in answer.body
+    assert "RuntimeError: secret" in caplog.text
+    await eventually(lines)
+    assert (lines()[0]["status"], lines()[0]["reason"], lines()[0]["path"]) == (500, "internal_error", "/healthz")
+    assert (await client.ask(get(b"/readyz"))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_errors_that_are_answers_are_not_reported_as_faults(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await serve(NOWHERE)
+    for case in ANSWERS:
+        await ask(running, ANSWERS[case][0])
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (get(b"/healthz?token=hunter2"), "/healthz"),
+        (get(b"/nothing?token=hunter2"), "/nothing"),
+        (get(b"/api/none/x?token=hunter2"), "/api/none/x"),
+        (get(b"/api/svc/..?token=hunter2"), "/api/svc/.."),
+        (get(b"http://u/api/none/x?token=hunter2"), "/api/none/x"),
+        (get(b"/api/svc/x?token=hunter2", b"Expect: x"), "-"),
+        (get(b"/api/svc/x?token=hunter2", method=b"POST", body=b"hunter2"), "/api/svc/x"),
+        (get(b"/nothing?token=hunter2", method=b"POST", body=b"hunter2"), "/nothing"),
     ],
 )
 @pytest.mark.gen_test
-async def test_every_refusal_is_a_problem_with_an_id(serve: Serve, request_: bytes, status: int, code: str) -> None:
-    running = await serve(SERVICES)
-    answer = await raw(running, request_)
-    said = json.loads(answer.body)
-    assert (answer.status, said["status"], said["error"]) == (status, status, code)
-    assert said["requestId"].encode() == answer.get(b"x-request-id")
-    assert answer.get(b"content-type") == b"application/problem+json"
-
-
-@pytest.mark.gen_test
-async def test_a_refused_head_request_gets_no_body(serve: Serve) -> None:
-    running = await serve(SERVICES)
-    client = await running.client()
-    answer = await client.ask(get(b"/api/none/x", method=b"HEAD"), b"HEAD")
-    assert answer.status == 404
-    assert (await client.ask(get(b"/healthz"))).status == 200  # so nothing stood behind the head
-
-
-class Broken(GatewayHandler):
-    def get(self) -> None:
-        if self.get_argument("how") == "bug":
-            raise RuntimeError("secret detail")
-        raise HTTPError(418) if self.get_argument("how") == "teapot" else Overloaded("busy")
-
-
-class Foreign(RequestHandler):
-    def get(self) -> None:
-        self.write("fine")
-
-
-@pytest.mark.gen_test
-async def test_a_bug_is_a_500_that_tells_nothing(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    running = await serve(SERVICES)
-    application: Application = make_application(running.app.gateway)
-    application.add_handlers(".*", [("/broken", Broken), ("/foreign", Foreign)])
-    running.app.server.delegate._application = application  # type: ignore[attr-defined]
-    with caplog.at_level(logging.ERROR, "tornado.application"):
-        answer = await raw(running, get(b"/broken?how=bug"))
-    assert (answer.status, json.loads(answer.body)["error"]) == (500, "internal_error")
-    assert b"secret" not in answer.body
-    assert "secret detail" in caplog.text
-    assert (await raw(running, get(b"/broken?how=busy"))).get(b"retry-after") == b"1"
-    assert (await raw(running, get(b"/broken?how=teapot"))).status == 500
-    assert (await raw(running, get(b"/foreign"))).body == b"fine"
+async def test_no_line_holds_a_query_a_field_or_a_body(
+    serve: Serve, upstream: Start, request_: bytes, path: str
+) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, MAX_BODY_BYTES="5")
+    lines = capture(running)
+    secret = request_.replace(b"Host:", b"Authorization: Bearer hunter2\r\nCookie: hunter2\r\nHost:", 1)
+    await ask(running, secret)
+    await eventually(lines)
+    (line,) = lines()
+    assert line["path"] == path
+    assert "hunter2" not in json.dumps(line)

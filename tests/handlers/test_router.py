@@ -1,43 +1,100 @@
-"""Which journey a request takes, decided by the first bytes of its raw target."""
-
-from collections.abc import Callable
+"""The one place where a request finds its handler."""
 
 import pytest
 
 from tests.conftest import Serve
-from tests.support.sockets import Upstream, echo, get
+from tests.support.journeys import CHUNKED, Start, ask, problem
+from tests.support.sockets import chunked, echo, eventually, get
 from tornado_gateway.handlers.router import MAX_OWN_BODY
 
 
 @pytest.mark.parametrize(
-    ("target", "proxied"),
+    ("target", "service", "forwarded"),
     [
-        (b"/api/svc/x", True), (b"/api/svc", True), (b"http://gateway.example/api/svc/x", True), (b"/api", False),
-        (b"/Api/svc/x", False), (b"//api/svc/x", False), (b"/%61pi/svc/x", False), (b"/./api/svc/x", False),
-        (b"/healthz/../api/svc/x", False), (b"/x?/api/svc/x", False),
+        (b"/api/a", b"a", b"/"),
+        (b"/api/a/x", b"a", b"/x"),
+        (b"/api/a?b", b"a", b"/?b"),
+        (b"/api/b/healthz", b"b", b"/healthz"),
+        (b"/api/b/api/a", b"b", b"/api/a"),
+        (b"/api/a.b/x", b"a.b", b"/x"),
+        (b"/api/api/x", b"api", b"/x"),
+        (b"http://other/api/b/x", b"b", b"/x"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_the_segment_behind_api_names_the_service(
+    serve: Serve, upstream: Start, target: bytes, service: bytes, forwarded: bytes
+) -> None:
+    ups = {name: upstream(echo) for name in (b"a", b"b", b"a.b", b"api")}
+    running = await serve({name.decode(): [up.url] for name, up in ups.items()})
+    assert (await ask(running, get(target))).status == 200
+    assert {name: [request.target for request in up.requests] for name, up in ups.items() if up.requests} == {
+        service: [forwarded]
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        (b"/api", "not_found"), (b"/apis/a/x", "not_found"), (b"/API/a/x", "not_found"), (b"/%61pi/a/x", "not_found"),
+        (b"//api/a/x", "not_found"), (b"/x/../api/a/x", "not_found"), (b"/api%2Fa/x", "not_found"),
+        (b"/api?/a/x", "not_found"), (b"/api/", "unknown_service"), (b"/api/?a", "unknown_service"),
+        (b"/api//a/x", "unknown_service"), (b"/api/A/x", "unknown_service"), (b"/api/%61/x", "unknown_service"),
+        (b"/api/./a/x", "unknown_service"), (b"/api/../a/x", "unknown_service"), (b"/api/a;x/y", "unknown_service"),
+        (b"/api/a%2Fx", "unknown_service"), (b"/api/\xc3\xa9/x", "unknown_service"), (b"/api/a\\x", "unknown_service"),
     ],
 )  # fmt: skip
 @pytest.mark.gen_test
-async def test_only_the_exact_prefix_is_proxied(
-    serve: Serve, upstream: Callable[..., Upstream], target: bytes, proxied: bool
-) -> None:
+async def test_nothing_is_decoded_to_find_a_service(serve: Serve, upstream: Start, target: bytes, code: str) -> None:
     up = upstream(echo)
-    client = await (await serve({"svc": [up.url]})).client()
-    answer = await client.ask(get(target))
-    assert (answer.status, len(up.requests)) == ((200, 1) if proxied else (404, 0))
+    running = await serve({"a": [up.url]})
+    problem(await ask(running, get(target)), 404, code)
+    assert up.accepted == 0
 
 
 @pytest.mark.gen_test
-async def test_a_proxied_body_has_no_limit_but_one_for_our_own_pages_has(
-    serve: Serve, upstream: Callable[..., Upstream]
-) -> None:
+async def test_all_kinds_of_requests_share_a_connection(serve: Serve, upstream: Start) -> None:
+    running = await serve({"a": [upstream(echo).url]})
+    client = await running.client()
+    targets = [b"/healthz", b"/api/a/x", b"/nothing", b"/api/none", b"/readyz", b"/api/a/y", b"/healthz"]
+    await client.send(b"".join(get(target) for target in targets))
+    answers = [await client.response() for _ in targets]
+    assert [answer.status for answer in answers] == [200, 200, 404, 404, 200, 200, 200]
+    assert len(running.app.server.connections) == 1
+
+
+@pytest.mark.parametrize("framed", ["length", "chunks"])
+@pytest.mark.parametrize(("size", "status"), [(MAX_OWN_BODY, 404), (MAX_OWN_BODY + 1, 413)])
+@pytest.mark.gen_test
+async def test_what_is_not_proxied_has_a_small_body(serve: Serve, framed: str, size: int, status: int) -> None:
+    running = await serve({"a": ["http://127.0.0.1:1"]})
+    body = b"a" * size
+    request = (
+        get(b"/nothing", method=b"POST", body=body)
+        if framed == "length"
+        else get(b"/nothing", CHUNKED, method=b"POST") + chunked(body)
+    )
+    assert (await ask(running, request)).status == status
+
+
+@pytest.mark.gen_test
+async def test_what_is_proxied_is_never_collected(serve: Serve, upstream: Start) -> None:
     up = upstream(echo)
-    running = await serve({"svc": [up.url]})
-    body = b"a" * (MAX_OWN_BODY + 1)
-    assert (await (await running.client()).ask(get(b"/api/svc/x", method=b"POST", body=body))).status == 200
-    assert up.requests[0].body == body
-    for request in (
-        get(b"/nothing", method=b"POST", body=body),
-        get(b"/nothing", b"Content-Length: 3000000000", method=b"POST"),
-    ):
-        assert (await (await running.client()).ask(request)).status == 413
+    running = await serve({"a": [up.url]})
+    client = await running.client()
+    await client.send(get(b"/api/a/x", b"Content-Length: 300000", method=b"POST") + b"a" * 150_000)
+    await eventually(lambda: up.peers and len(up.peers[0].buffer) >= 150_000)
+    await client.send(b"a" * 150_000)
+    assert (await client.response()).status == 200
+    assert up.requests[0].body == b"a" * 300_000
+
+
+@pytest.mark.gen_test
+async def test_no_cookie_argument_or_condition_of_a_proxied_request_is_looked_at(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"a": [up.url]})
+    odd = (b"Cookie: =;;=\x80", b"If-None-Match: *", b"Range: bytes=9-1", b"Content-Type: multipart/form-data",
+           b"Accept-Encoding: gzip;q=x", b"Origin: null", b"Sec-Fetch-Site: cross-site")  # fmt: skip
+    answer = await ask(running, get(b"/api/a/x?%zz=%80&=", *odd, method=b"POST", body=b"not a form"))
+    assert (answer.status, answer.body, answer.all(b"set-cookie"), answer.all(b"etag")) == (200, b"ok", [], [])
+    assert [b"%b: %b" % pair for pair in up.requests[0].fields if b"%b: %b" % pair in odd] == list(odd)

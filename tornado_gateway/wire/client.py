@@ -423,7 +423,7 @@ class ClientConnection(asyncio.Protocol):
             return
         exchange.heard = True
         try:
-            if exchange.head is None:  # its time goes on: it is for the whole head, not for each byte
+            if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
                 self._read_head(exchange, data)
             else:
                 self._wait_for_upstream()
@@ -453,6 +453,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
+            self._wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
         self._buffer = b""
         exchange.head = head
         self._wait_for_upstream()

@@ -402,7 +402,7 @@ class ChunkedBody:
                 if self._left:
                     return b"".join(parts), None
             line = self._line.match(data, at)
-            if line is None:
+            if line is None or line.end() - at > MAX_CHUNK_LINE:
                 self._pending = self._unfinished_line(data[at:])
                 return b"".join(parts), None
             at = line.end()
