@@ -62,8 +62,8 @@ methods = st.one_of(
 # Without "." nothing can climb, and without "#" nothing is refused; dots have their own tests.
 targets = st.builds(
     lambda path, query: (b"/" + path if path is not None else b"") + (b"?" + query if query is not None else b""),
-    st.none() | bytes_of(VISIBLE.translate(None, b'#?."'), max_size=30),
-    st.none() | bytes_of(VISIBLE.translate(None, b'#"'), max_size=30),
+    st.none() | bytes_of(VISIBLE.translate(None, b"#?."), max_size=30),
+    st.none() | bytes_of(VISIBLE.translate(None, b"#"), max_size=30),
 )
 bodies = st.one_of(
     st.none(), st.binary(max_size=200), st.sampled_from([b"GET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n", b"a" * 70_000])
@@ -134,8 +134,8 @@ class Sent:
 
 def messages(starts: st.SearchStrategy[bytes], dropped: list[Field], until_close: bool) -> st.SearchStrategy[Sent]:
     return st.builds(
-        Sent, starts, fields, st.lists(st.tuples(st.integers(0, 9), st.sampled_from(dropped)), max_size=3), st.booleans(),
-        bodies, st.none() | cuts, st.lists(st.tuples(names.filter(is_trailer), values), max_size=2), cuts, spaces,
+        Sent, starts, fields, st.lists(st.tuples(st.integers(0, 9), st.sampled_from(dropped)), max_size=3),
+        st.booleans(), bodies, st.none() | cuts, st.lists(st.tuples(names.filter(is_trailer), values), max_size=2), cuts, spaces,
         st.booleans() if until_close else st.just(False),
     ).map(plausible)  # fmt: skip
 
