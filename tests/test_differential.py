@@ -135,7 +135,8 @@ class Sent:
 def messages(starts: st.SearchStrategy[bytes], dropped: list[Field], until_close: bool) -> st.SearchStrategy[Sent]:
     return st.builds(
         Sent, starts, fields, st.lists(st.tuples(st.integers(0, 9), st.sampled_from(dropped)), max_size=3),
-        st.booleans(), bodies, st.none() | cuts, st.lists(st.tuples(names.filter(is_trailer), values), max_size=2), cuts, spaces,
+        st.booleans(), bodies, st.none() | cuts,
+        st.lists(st.tuples(names.filter(is_trailer), values), max_size=2), cuts, spaces,
         st.booleans() if until_close else st.just(False),
     ).map(plausible)  # fmt: skip
 

@@ -78,7 +78,9 @@ async def test_every_method_passes(serve: Serve, upstream: Start, method: bytes)
 async def test_trace_and_connect_are_refused(serve: Serve, upstream: Start, request_: bytes) -> None:
     up = upstream(echo)
     running = await serve({"svc": [up.url]})
-    assert (await ask(running, request_)).status == 405
+    answer = await ask(running, request_)
+    problem(answer, 405, "method_not_allowed")
+    assert answer.get(b"allow") == (b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
     assert up.requests == []
 
 
@@ -377,6 +379,22 @@ async def test_nobody_is_told_to_continue_who_is_refused(
     assert (answer.status, answer.interim) == (status, [])
 
 
+@pytest.mark.gen_test
+async def test_nobody_is_told_to_continue_without_a_token(serve: Serve, upstream: Start) -> None:  # H6
+    secret = "k" * 32
+    up = upstream(silent)
+    running = await serve({"svc": [up.url]}, AUTH_REQUIRED="true", JWT_SECRET=secret)
+    asking = get(
+        b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", b"Authorization: Bearer x", method=b"POST"
+    )
+    answer = await ask(running, asking)
+    problem(answer, 401, "unauthorized")
+    assert (answer.interim, answer.get(b"www-authenticate")) == (
+        [], b'Bearer realm="gateway", error="invalid_token"',
+    )  # fmt: skip
+    assert up.accepted == 0
+
+
 # ---------------------------------------------------------------- failures
 
 
@@ -421,6 +439,45 @@ async def test_a_refused_connection_is_a_502_and_proxy_status_says_so(serve: Ser
     answer = await ask(running, get(b"/api/svc/x"))
     problem(answer, 502, "upstream_unavailable")
     assert answer.get(b"proxy-status") == b"edge; error=connection_refused"
+
+
+@pytest.mark.gen_test
+async def test_an_upstream_without_tls_is_a_502_and_proxy_status_says_so(serve: Serve, upstream: Start) -> None:  # H24
+    async def plain(peer: Peer) -> None:
+        await peer.more()
+        await peer.send(reply())
+
+    up = upstream(plain)
+    running = await serve({"svc": [up.url.replace("http:", "https:")]}, VIA_NAME="edge")
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x"))
+    said = problem(answer, 502, "upstream_unavailable")
+    assert answer.get(b"proxy-status") == b"edge; error=tls_protocol_error"
+    assert str(up.port) not in json.dumps(said)
+    await eventually(lines)
+    assert lines()[0]["reason"] == "tls_failed"
+
+
+@pytest.mark.parametrize("status", [b"400 Bad Request", b"404 Not Found", b"429 Slow", b"500 Error", b"503 Busy"])
+@pytest.mark.gen_test
+async def test_an_answer_is_never_asked_for_twice(serve: Serve, upstream: Start, status: bytes) -> None:  # H20
+    first, second = upstream(plays(reply(status))), upstream(plays(reply(status)))
+    running = await serve({"svc": [first.url, second.url]})
+    lines = capture(running)
+    assert (await ask(running, get(b"/api/svc/x"))).status == int(status[:3])
+    await eventually(lines)
+    assert (len(first.requests) + len(second.requests), lines()[0]["attempts"]) == (1, 1)
+    assert running.errors == (status >= b"5")
+
+
+@pytest.mark.gen_test
+async def test_when_every_endpoint_fails_the_last_failure_is_told(serve: Serve, upstream: Start) -> None:  # H20
+    ups = [upstream(plays(then="reset")) for _ in range(3)]
+    running = await serve({"svc": [up.url for up in ups]})
+    lines = capture(running)
+    problem(await ask(running, get(b"/api/svc/x")), 502, "upstream_unavailable")
+    await eventually(lines)
+    assert ([up.accepted for up in ups], lines()[0]["attempts"], running.errors) == ([1, 1, 1], 3, 3)
 
 
 @pytest.mark.gen_test
@@ -603,6 +660,22 @@ async def test_a_kept_connection_that_dies_under_a_request(  # H28
     assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
     assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == status
     assert up.accepted == connections
+
+
+@pytest.mark.gen_test
+async def test_a_second_failure_on_a_new_connection_is_told(serve: Serve, upstream: Start) -> None:  # H28
+    async def answers_once_in_all(peer: Peer) -> None:
+        await peer.request()
+        if peer.upstream.accepted == 1:
+            await peer.send(reply())
+            await peer.request()
+
+    up = upstream(answers_once_in_all)
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    problem(await client.ask(get(b"/api/svc/x")), 502, "upstream_unavailable")
+    assert (up.accepted, running.errors) == (2, 1)
 
 
 # ---------------------------------------------------------------- a client that leaves
