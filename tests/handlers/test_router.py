@@ -98,3 +98,10 @@ async def test_no_cookie_argument_or_condition_of_a_proxied_request_is_looked_at
     answer = await ask(running, get(b"/api/a/x?%zz=%80&=", *odd, method=b"POST", body=b"not a form"))
     assert (answer.status, answer.body, answer.all(b"set-cookie"), answer.all(b"etag")) == (200, b"ok", [], [])
     assert [b"%b: %b" % pair for pair in up.requests[0].fields if b"%b: %b" % pair in odd] == list(odd)
+
+
+@pytest.mark.gen_test
+async def test_a_smaller_limit_is_kept_on_our_own_pages_too(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, MAX_BODY_BYTES="0")
+    client = await running.client()
+    assert (await client.ask(get(b"/nothing", method=b"POST", body=b"a"))).status == 413

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Running
@@ -75,8 +75,3 @@ def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     return lines
-
-
-def at_most(seconds: float, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-    """A coroutine that fails when it takes too long; for tests that run the loop themselves."""
-    return asyncio.wait_for(coroutine, seconds)

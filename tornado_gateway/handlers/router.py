@@ -28,7 +28,8 @@ class Router(HTTPServerConnectionDelegate):
     def start_request(self, server_conn: object, request_conn: ServerExchange) -> HTTPMessageDelegate:  # type: ignore[override]
         if request_conn.head.target.startswith(API_PREFIX):
             return Journey(HttpProxyHandler(self._gateway, self._application, request_conn))
-        request_conn.set_max_body_size(MAX_OWN_BODY)
+        configured = request_conn.max_body_size
+        request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))
         return self._application.start_request(server_conn, request_conn)
 
 
