@@ -4,7 +4,7 @@
     (or you)        ├─────► slow-1, slow-2            20 ms and 300 ms: balancing by latency
                     ├─────► flaky-1, flaky-2, (none)  good, half failing, refusing: breakers
                     ├─────► clock-1                   an endless event stream
-                    └─────► chat-1                    WebSockets
+                    └─────► chat-1                    WebSockets, and a page for browsers
 
 The upstreams are stock Tornado on 127.0.0.1 and free ports. They end with their
 client and with stop(): all of them wait only for connections that stop() closes.
@@ -17,23 +17,39 @@ import json
 import random
 import re
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, Finish, HTTPError, RequestHandler
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import (
+    WebSocketClientConnection,
+    WebSocketClosedError,
+    WebSocketError,
+    WebSocketHandler,
+    websocket_connect,
+)
 
 LOOPBACK = "127.0.0.1"
 LONGEST_DELAY_MS = 30_000
 MOST_BYTES = 2**30
 CHUNK = b"0123456789abcde\n" * 4096
 ITEMS = ("anvil", "bellows", "chisel", "drill", "epoxy", "file", "gimlet", "hammer")
+
+# What a browser is shown. It lies outside of the package, with the other static files.
+PAGE = Path(__file__).resolve().parent.parent / "static" / "demo.html"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 # Lines on their way to one member of the chat room, and characters in a line: their product bounds
 # the memory that a member who does not read can hold.
@@ -53,10 +69,23 @@ API_ABOUT = {
 }
 CLOCK_ABOUT = {
     "GET /events": "text/event-stream, an event every second; continues after Last-Event-ID",
+    "?last_event_id=<n>": "on /events: the same, for a client that cannot set header fields",
     "?every=<ms>": "on /events: another interval, 50 to 60000",
 }
-CHAT_ABOUT = {"WebSocket /echo": "every message comes back", "WebSocket /room": "what one member says, all hear"}
+CHAT_ABOUT = {
+    "GET /": "a page, for a client that accepts text/html",
+    "WebSocket /echo": "every message comes back",
+    "WebSocket /room": "what one member says, all hear",
+    "?name=<name>": "on /room: what to be called, 1 to 24 letters, digits, spaces, dots and hyphens",
+}
 
+# The long-lived connections of the traffic: one event stream and one WebSocket.
+STREAM = "/sse/clock/events"
+SOCKET = "/ws/chat?path=/echo"
+HANDSHAKE_TIMEOUT = 1.0  # seconds; as long as a stop() may have to wait for one
+LONGEST_PAUSE = 30.0  # seconds between two attempts to connect
+
+_NAME = re.compile(r"\w[\w .-]{0,23}")
 _WHOLE = re.compile(r"[0-9]{1,10}")
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 
@@ -200,7 +229,8 @@ class Clock(Upstream):
     async def get(self, *_: str) -> None:
         every = self.number("every", 50, 60_000)
         interval = self.settings["tick"] if every is None else every / 1000
-        last = self.request.headers.get("Last-Event-ID", "")
+        # A header field is newer: a browser that reconnects repeats the URL as it was.
+        last = self.request.headers.get("Last-Event-ID") or self.get_query_argument("last_event_id", "")
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")
         if self.request.method == "HEAD":
@@ -210,6 +240,20 @@ class Clock(Upstream):
             body = json.dumps({"tick": count, "time": datetime.now(UTC).isoformat()})
             await self.send(f"event: tick\nid: {count}\ndata: {body}\n\n".encode())
             await self.pause(interval)
+
+
+class Front(Upstream):
+    """The page that shows event streams and WebSockets. It is behind the gateway as everything else is."""
+
+    def get(self, *_: str) -> None:
+        self.set_header("Vary", "Accept")
+        if "text/html" not in self.request.headers.get("Accept", "") or not PAGE.is_file():
+            self.reply(ask=self.settings["about"])
+            return
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Security-Policy", PAGE_POLICY)
+        self.set_header("Cache-Control", "no-cache")
+        self.finish(PAGE.read_bytes())
 
 
 class EchoSocket(WebSocketHandler):
@@ -245,7 +289,8 @@ class Member(EchoSocket):
         super().open()
         self._newest: asyncio.Future[None] | None = None
         self._unwritten = 0
-        self._name = f"guest-{next(self.settings['guests'])}"
+        name = self.get_query_argument("name", "")
+        self._name = name if _NAME.fullmatch(name) else f"guest-{next(self.settings['guests'])}"
         self._say(f"* {self._name} joined")
 
     async def on_message(self, message: str | bytes) -> None:
@@ -289,7 +334,7 @@ API_ROUTES: Routes = [
     ("/bytes/([^/]+)", Bytes),
     (".*", Api),
 ]
-CHAT_ROUTES: Routes = [("/echo", EchoSocket), ("/room", Member)]
+CHAT_ROUTES: Routes = [("/", Front), ("/echo", EchoSocket), ("/room", Member)]
 
 
 async def _visit(host: str, port: int, rng: random.Random, pause: float) -> None:
@@ -308,12 +353,96 @@ async def _visit(host: str, port: int, rng: random.Random, pause: float) -> None
         await asyncio.sleep(pause)
 
 
+def _request(target: str, *fields: str) -> bytes:
+    lines = (f"GET {target} HTTP/1.1", "Host: demo", "User-Agent: tornado-gateway-demo", *fields)
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> None:
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: demo\r\nUser-Agent: tornado-gateway-demo\r\n\r\n".encode())
+    writer.write(_request(target))
     length = _CONTENT_LENGTH.search(await reader.readuntil(b"\r\n\r\n"))
     if not length:
         raise ValueError("only bodies of a known length are read here")
     await reader.readexactly(int(length[1]))
+
+
+async def _keep_open(hold: Callable[[], Awaitable[None]], rng: random.Random, pause: float) -> None:
+    """Hold a connection, and another one when it has ended, with longer pauses while none can be had."""
+    failures = 0
+    while True:
+        try:
+            await hold()
+            failures = 0
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, HTTPClientError, WebSocketError):
+            failures += 1
+        # At most 2**15 pauses: LONGEST_PAUSE is reached long before.
+        await asyncio.sleep(rng.uniform(0.5, 1) * min(LONGEST_PAUSE, pause * 2 ** min(failures, 15)))
+
+
+async def _hold_stream(host: str, port: int) -> None:
+    """Read the clock's events until they end.
+
+    Raises:
+        OSError, EOFError, ValueError, LimitOverrunError: there is no such stream to be had.
+    """
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(_request(STREAM, "Accept: text/event-stream"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise ValueError("not a stream")
+        with contextlib.suppress(OSError):
+            while await reader.read(2**16):
+                pass
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _hold_socket(host: str, port: int, rng: random.Random, pause: float) -> None:
+    """Talk to the echo until it closes.
+
+    Raises:
+        OSError, HTTPClientError, WebSocketError: there is no such WebSocket to be had.
+    """
+    closed = asyncio.Event()
+    request = HTTPRequest(
+        f"ws://{_authority(host, port)}{SOCKET}", connect_timeout=HANDSHAKE_TIMEOUT, request_timeout=HANDSHAKE_TIMEOUT
+    )
+
+    def heard(message: str | bytes | None) -> None:
+        if message is None:
+            closed.set()
+
+    connecting = websocket_connect(request, on_message_callback=heard)
+    try:
+        echo = await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError, HTTPClientError, WebSocketError):
+            await _hang_up(await connecting, closed)
+        raise
+    try:
+        with contextlib.suppress(WebSocketClosedError):
+            for count in itertools.count(1):
+                await echo.write_message(f"hello {count}")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(rng.uniform(0, 4 * pause)):
+                        await closed.wait()
+                    return
+    finally:
+        await _hang_up(echo, closed)
+
+
+async def _hang_up(socket: WebSocketClientConnection, closed: asyncio.Event) -> None:
+    """Say goodbye, and do not wait for an answer."""
+    socket.close(1000)
+    socket.stream.close()
+    await closed.wait()
 
 
 class Demo:
@@ -363,11 +492,14 @@ class Demo:
         }
 
     def start_traffic(self, gateway_url: str) -> None:
-        """Visit the services through the gateway, at an http:// URL, until stop()."""
+        """Visit the services through the gateway, at an http:// URL, and keep an event stream and a WebSocket
+        open, until stop().
+        """
         url = urlsplit(gateway_url)
-        for _ in range(self._visitors):
-            visit = _visit(url.hostname or LOOPBACK, url.port or 80, self._rng, self._pause)
-            self._traffic.append(asyncio.create_task(visit))
+        host, port, rng, pause = url.hostname or LOOPBACK, url.port or 80, self._rng, self._pause
+        self._traffic += [asyncio.create_task(_visit(host, port, rng, pause)) for _ in range(self._visitors)]
+        for hold in (partial(_hold_stream, host, port), partial(_hold_socket, host, port, rng, pause)):
+            self._traffic.append(asyncio.create_task(_keep_open(hold, rng, pause)))
 
     async def stop(self) -> None:
         """End the traffic, then the upstreams with their connections. The second time there is nothing to do."""
@@ -411,9 +543,13 @@ class Demo:
 def banner(gateway_url: str) -> str:
     """What to greet with: what is running and what to try first."""
     url = gateway_url.rstrip("/")
+    ws_url = url.replace("http", "ws", 1)
     return f"""\
 The gateway is at {url}, with services to try and a little traffic of its own:
 
+  open {url}/api/chat/ in a browser           event streams and a chat, live; open it twice
+  curl -N {url}/sse/clock/events              an event stream: an event every second
+  python -m websockets '{ws_url}/ws/chat?path=/echo'    or with any other WebSocket client
   curl {url}/api/api/                         what this service can be asked; two equal instances
   curl {url}/api/api/items
   curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request
@@ -422,7 +558,6 @@ The gateway is at {url}, with services to try and a little traffic of its own:
   curl -o /dev/null {url}/api/api/bytes/100000000
   curl {url}/api/slow/                        one instance takes 20 ms, the other 300 ms
   curl -i {url}/api/flaky/                    one instance is good, one fails half the time, one refuses
-  curl -N {url}/api/clock/events              a stream: an event every second
   curl {url}/healthz
   curl {url}/readyz
 """

@@ -7,7 +7,8 @@ from typing import Any
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, RequestStartLine
 
 from tests.support.sockets import Client
-from tornado_gateway.wire.server import HTTPServer, ServerConfig, ServerExchange
+from tornado_gateway.wire.server import HTTPServer, ServerConfig
+from tornado_gateway.wire.server_exchange import ServerExchange
 
 
 class Request(HTTPMessageDelegate):

@@ -24,7 +24,8 @@ from tests.support.serving import Delegate, Request, Serving, nothing
 from tests.support.sockets import Client, Ended, chunked, eventually, get
 from tests.wire.conftest import Listen
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
-from tornado_gateway.wire.server import FRESH_GRACE, LINGER, HeadDelegate, ServerExchange
+from tornado_gateway.wire.server_connection import FRESH_GRACE, LINGER, HeadDelegate
+from tornado_gateway.wire.server_exchange import ServerExchange
 
 MEGABYTE = 1024 * 1024
 PIECE = bytes(64 * 1024)

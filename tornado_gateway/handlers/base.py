@@ -19,7 +19,7 @@ from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.headers import Field, request_id
-from tornado_gateway.wire.server import ServerExchange
+from tornado_gateway.wire.server_exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
 

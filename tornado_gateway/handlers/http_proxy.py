@@ -44,7 +44,7 @@ from tornado_gateway.policy.target import split_route, upstream_target
 from tornado_gateway.wire.client import ClientExchange
 from tornado_gateway.wire.http1 import ChunkedBody, ResponseHead, fields
 from tornado_gateway.wire.messages import RawHeaders, RawRequest
-from tornado_gateway.wire.server import ServerExchange, start_line
+from tornado_gateway.wire.server_exchange import ServerExchange, start_line
 
 PREFIX = b"/api/"
 REFUSED_METHODS = (b"TRACE", b"CONNECT")  # RFC 9110 §9.3.6 and §9.3.8: tunnels and echoes are not for a gateway

@@ -13,7 +13,8 @@ from tornado.web import Application
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.http_proxy import PREFIX as API_PREFIX
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
-from tornado_gateway.wire.server import HeadDelegate, ServerExchange
+from tornado_gateway.wire.server_connection import HeadDelegate
+from tornado_gateway.wire.server_exchange import ServerExchange
 
 MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
 

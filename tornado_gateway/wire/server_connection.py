@@ -1,0 +1,432 @@
+"""One client's connection: requests off the wire, one at a time.
+
+A ServerConnection takes one request off its buffer, makes a ServerExchange for the
+answer, and looks at the next request only when both are done: pipelined requests are
+answered in order because they are not read before their turn.
+
+Flow control is the transport's. While the client does not take what was written,
+`drained` is a future that is not done; while a delegate has not dealt with a piece
+of a body, the transport is not read. Nothing is queued here but one read's bytes.
+"""
+
+import asyncio
+import contextlib
+import math
+import re
+import socket
+import struct
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+from tornado.httputil import HTTPInputError, HTTPMessageDelegate
+
+from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
+from tornado_gateway.wire.http1 import (
+    END_OF_HEAD,
+    MAX_REMEMBERED_HEAD,
+    MAX_REQUEST_HEAD,
+    Body,
+    ChunkedBody,
+    LengthBody,
+    RequestHead,
+    check_partial_request,
+    parse_request,
+)
+from tornado_gateway.wire.messages import RawHeaders
+from tornado_gateway.wire.server_exchange import ServerExchange, fail_closed, start_line
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.server import HTTPServer
+
+PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
+LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
+MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
+REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
+FRESH_GRACE = 1.0  # seconds a connection without a request yet is given when the server begins to drain
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+
+# Stands for a head that could not be read.
+_UNREAD = RequestHead(b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, body=None)
+
+
+class HeadDelegate(HTTPMessageDelegate):
+    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders."""
+
+    def head_received(self) -> None:
+        raise NotImplementedError
+
+
+class _Phase(Enum):
+    """What a connection waits for."""
+
+    HEAD = "head"
+    BODY = "body"
+    RESPONSE = "response"
+    LINGER = "linger"
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client's connection: requests off the wire, one at a time.
+
+    Attributes:
+        deadline: instant (loop time) at which the client has been too slow; infinite while
+            it is not the client that is waited for.
+        is_paused: whether the transport is not read for now.
+        is_refused: whether there was no room for it.
+        drained: done unless the client does not take what is written.
+    """
+
+    __slots__ = (
+        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_head", "_phase",
+        "_received", "_served", "_unsent", "deadline", "delegate", "drained", "is_paused", "is_refused", "protocol",
+        "remote_ip", "remote_port", "server", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: "HTTPServer") -> None:
+        self.server = server
+        self.deadline = server.loop.time() + server.config.header_timeout
+        self.drained = server.flowing
+        self.protocol = "http"
+        self.remote_ip, self.remote_port = "", 0
+        self._buffer = b""
+        self._phase = _Phase.HEAD
+        self._body: Body | None = None
+        self._received = 0  # bytes of the current request's body
+        self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
+        self.delegate: HTTPMessageDelegate | None = None
+        self._exchange: ServerExchange | None = None
+        self._last_head: RequestHead | None = None
+        self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
+        self._is_complete_due = False  # the request is whole, but the delegate is still busy
+        self._unsent: float = math.inf  # bytes the client had not taken when its time began
+        self.is_paused = self.is_refused = False
+        self._advancing = False
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.remote_ip, self.remote_port = peer[0], peer[1]
+        server = self.server
+        crowded = len(server.connections) - server.refused >= server.config.max_connections
+        server.connections.add(self)
+        if crowded:
+            self.is_refused = True
+            server.refused += 1
+            if server.refused > MAX_REFUSED:
+                self.transport.abort()
+                return
+            self._refuse(Overloaded("the gateway has as many connections as it may"))
+        elif server.draining:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _Phase.LINGER:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if not self._advancing:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what it means.
+
+        Mostly it has left (as nginx and Tornado also take it). HALF_CLOSE=ignore is for clients like `nc -N`
+        that wait for the answer.
+        """
+        exchange = self._exchange
+        if exchange is None:  # the transport is closed once all that was written is sent
+            return False
+        if self._phase is _Phase.RESPONSE and not self.server.config.half_close_aborts:
+            exchange.keep_alive = exchange.persistent = False
+            return True
+        self.reset()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.forget(self)
+        self._buffer = b""
+        self.deadline = math.inf
+        drained, self.drained = self.drained, self.server.flowing
+        if not drained.done():
+            fail_closed(drained)
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.lost()
+
+    def pause_writing(self) -> None:
+        self.drained = self.server.loop.create_future()
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    def resume_writing(self) -> None:
+        drained, self.drained = self.drained, self.server.flowing
+        if not drained.done():
+            drained.set_result(None)
+        self._unsent = math.inf
+        self._wait_for_client(self._phase)
+        self._go_on()
+
+    # ---- reading
+
+    def _advance(self) -> None:
+        """Hand on what is buffered, until it runs out or somebody has to be waited for."""
+        self._advancing = True
+        try:
+            if self._is_complete_due and self._exchange:
+                self._complete(self._exchange)
+            turn = REQUESTS_PER_TURN
+            while self._buffer and not self._awaited:
+                if self._phase is _Phase.BODY:
+                    self._read_body()
+                elif self._phase is not _Phase.HEAD or not self.drained.done():
+                    break
+                elif turn == 0:  # others have their turn before more of a flood of pipelined requests
+                    self.server.loop.call_soon(self._go_on)
+                    break
+                elif not self._read_head():
+                    break
+                else:
+                    turn -= 1
+        except Exception as error:
+            self._end_with(error)
+        finally:
+            self._advancing = False
+        self._regulate()
+
+    def _go_on(self) -> None:
+        if not self._advancing and not self.transport.is_closing():
+            self._advance()
+
+    def _regulate(self) -> None:
+        """Read from the transport, unless what it brings could not be dealt with."""
+        waits = self._phase is _Phase.RESPONSE or (self._phase is _Phase.HEAD and not self.drained.done())
+        pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
+        if pause is not self.is_paused and not self.transport.is_closing():
+            self.is_paused = pause
+            self.transport.pause_reading() if pause else self.transport.resume_reading()
+
+    def _read_head(self) -> bool:
+        """Start an exchange if a whole head is there."""
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
+            buffer = _EMPTY_LINES.sub(b"", buffer, 1)
+        end = buffer.find(END_OF_HEAD, 0, MAX_REQUEST_HEAD)
+        if end < 0:
+            self._buffer = buffer
+            check_partial_request(buffer)
+            if self._served and buffer:
+                self._served = False
+                self.deadline = self.server.loop.time() + self.server.config.header_timeout
+            return False
+        head = parse_request(buffer[: end + 4], self._last_head)
+        self._last_head = head if end < MAX_REMEMBERED_HEAD else None
+        self._buffer = buffer[end + 4 :]
+        self._begin(head)
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        self._body, self._received, self._is_complete_due = head.body, 0, False
+        exchange = self._exchange = ServerExchange(self, head)
+        self._wait_for_client(_Phase.BODY if head.body else _Phase.RESPONSE)
+        delegate = self.server.delegate.start_request(self, exchange)
+        if isinstance(head.body, LengthBody):
+            self._check_size(head.body.left)
+        if isinstance(delegate, HeadDelegate):
+            self.delegate = delegate
+            delegate.head_received()
+        else:
+            busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
+            self.delegate = delegate if self._exchange else None
+            self._wait_for(busy)
+            if head.expects_continue and head.body:
+                self._let_client_continue(exchange)
+        if head.body is None:
+            self._complete(exchange)
+
+    def _let_client_continue(self, exchange: "ServerExchange") -> None:
+        """Ask for the body once the delegate has admitted the head (RFC 9110 §10.1.1)."""
+        if self._awaited:
+            self._awaited.add_done_callback(lambda _: exchange.write_interim(100, b""))
+        else:
+            exchange.write_interim(100, b"")
+
+    def _read_body(self) -> None:
+        body, delegate, exchange = self._body, self.delegate, self._exchange
+        if body is None or delegate is None or exchange is None:
+            return
+        payload, rest = body.feed(self._buffer)
+        self._buffer = rest or b""
+        self._wait_for_client(_Phase.BODY if rest is None else _Phase.RESPONSE)
+        if payload:
+            self._received += len(payload)
+            self._check_size(self._received)
+            self._wait_for(delegate.data_received(payload))
+        if rest is not None:
+            exchange.trailers = body.trailers if isinstance(body, ChunkedBody) else []
+            self._body = None
+            self._complete(exchange)
+
+    def _check_size(self, size: int) -> None:
+        limit = self._exchange.max_body_size if self._exchange else None
+        if limit is not None and size > limit:
+            raise ContentTooLarge(f"the request's body is larger than {limit} bytes")
+
+    def _complete(self, exchange: "ServerExchange") -> None:
+        """The request has been read whole; say so once the delegate has dealt with all of it."""
+        self._is_complete_due = self._awaited is not None
+        if self._awaited is None and self._exchange is exchange and self.delegate:
+            self.delegate.finish()
+
+    @property
+    def is_reading_body(self) -> bool:
+        """Whether the current request has not come whole."""
+        return self._phase is _Phase.BODY
+
+    def _wait_for(self, busy: object) -> None:
+        """Read no further until the delegate has dealt with what it was given."""
+        if busy is None:
+            return
+        future = asyncio.ensure_future(cast("asyncio.Future[None]", busy))
+        if future.done() and not future.cancelled() and future.exception() is None:
+            return
+        self._awaited = future
+        if self.drained.done():
+            self.deadline = math.inf
+        future.add_done_callback(self._on_dealt_with)
+
+    def _on_dealt_with(self, future: "asyncio.Future[None]") -> None:
+        if self._awaited is not future:
+            return
+        self._awaited = None
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled():
+            self.reset()
+        elif error:
+            self._end_with(error)
+        elif not self.transport.is_closing():
+            self._wait_for_client(self._phase)
+            self._advance()
+
+    def _wait_for_client(self, phase: _Phase) -> None:
+        """Enter a phase; the client has its time to do what the phase needs of it."""
+        self._phase = phase
+        if not self.drained.done():
+            return  # the client has its time already: to take what was written
+        if phase is _Phase.RESPONSE:
+            self.deadline = math.inf
+        elif phase is _Phase.BODY:
+            self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+        elif phase is _Phase.HEAD and self._served:
+            self.deadline = self.server.loop.time() + self.server.config.keepalive_timeout
+        elif phase is _Phase.LINGER:
+            self.deadline = self.server.loop.time() + LINGER
+
+    # ---- ending
+
+    def exchange_finished(self, exchange: "ServerExchange") -> None:
+        """The response has been written whole."""
+        if exchange is not self._exchange:
+            return
+        self._exchange = self.delegate = None
+        stays = exchange.persistent and not self.server.draining
+        if self._phase is _Phase.BODY or (not stays and self._buffer):
+            self._linger()
+        elif not stays:
+            self._wait_for_reader()
+            self.transport.close()
+        else:
+            self._served = True
+            self._wait_for_client(_Phase.HEAD)
+            if self._buffer and not self._advancing:
+                self._advance()
+
+    def _linger(self) -> None:
+        """Say that this was all, and read on for a moment: a socket closed on unread bytes
+        resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
+        self._wait_for_client(_Phase.LINGER)
+        self._buffer = b""
+        self._awaited = self._body = None
+        self._regulate()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+                self.transport.write_eof()
+
+    def _end_with(self, error: BaseException) -> None:
+        """End the connection for what went wrong with a request."""
+        if isinstance(error, GatewayError):
+            self._refuse(error)
+        elif isinstance(error, HTTPInputError):  # Tornado's own word for what it finds malformed in arguments
+            self._refuse(BadRequest(str(error)))
+        elif not self.transport.is_closing():  # the delegate's own fault: said as asyncio says it of a protocol's
+            self.server.loop.call_exception_handler(
+                {"message": "a request's delegate failed", "exception": error, "protocol": self}
+            )
+            self.reset()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer an error of the client's, and end the connection."""
+        exchange, self._exchange = self._exchange, None
+        if exchange:
+            exchange.keep_alive = False
+            exchange.broken_by(error)
+            if exchange.started and not exchange.finished:
+                self.reset()
+                return
+        else:
+            exchange = ServerExchange(self, _UNREAD)
+        exchange.keep_alive = False
+        if not exchange.started:
+            self.server.refuse(exchange, error)
+        self._linger()
+
+    def expire(self) -> None:
+        """The client has been too slow."""
+        unsent = self.transport.get_write_buffer_size()
+        if 0 < unsent < self._unsent:  # slow, but it takes what is written
+            self._wait_for_reader()
+        elif unsent:
+            if self._exchange:
+                self._exchange.error = ClientStalled()
+            self.reset()
+        elif self._phase is _Phase.LINGER or (self._phase is _Phase.HEAD and (self._served or not self._buffer)):
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.deadline = math.inf
+            self._refuse(RequestTimeout())
+
+    def client_has_left(self) -> bool:
+        """Whether the client of a paused connection has ended it: a transport that is not read does not see that."""
+        sock = self.transport.get_extra_info("socket")
+        if (
+            self.transport.is_closing()
+            or sock is None
+            or sock.family not in (socket.AF_INET, socket.AF_INET6)
+            or not hasattr(socket, "TCP_INFO")
+        ):
+            return False
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and self.server.config.half_close_aborts))
+
+    def close_if_idle(self) -> None:
+        if self._phase is not _Phase.HEAD or self._buffer:
+            return
+        if self._served:
+            self.transport.close()
+        else:
+            self.deadline = min(self.deadline, self.server.loop.time() + FRESH_GRACE)
+
+    def reset(self) -> None:
+        """End the connection so that the client cannot take it for a complete response."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and self in self.server.connections:  # else its descriptor may be another's by now
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
