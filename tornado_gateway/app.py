@@ -1,6 +1,7 @@
 """The composition root: from settings to a gateway that can listen."""
 
 import asyncio
+import math
 import random
 import resource
 import secrets
@@ -13,24 +14,33 @@ from tornado.web import Application, RequestHandler
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
-from tornado_gateway.gateway import Gateway
+from tornado_gateway.gateway import Gateway, WebSocketConfig
 from tornado_gateway.handlers.base import Refuser, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.ops import HealthHandler, NotFoundHandler, ReadyHandler
 from tornado_gateway.handlers.router import Router
+from tornado_gateway.handlers.sse_proxy import SseProxyHandler
+from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
 from tornado_gateway.heartbeat import Heartbeat
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.endpoint import Endpoint, Service
 from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.policy.sse import EventStreamConfig
+from tornado_gateway.policy.stream_limits import StreamLimits
 from tornado_gateway.settings import Settings
+from tornado_gateway.streams import Streams
 from tornado_gateway.values import ServiceSettings
 from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.connect import ConnectConfig
 from tornado_gateway.wire.pool import PoolConfig
 from tornado_gateway.wire.server import HTTPServer, ServerConfig
+from tornado_gateway.wire.websocket import RelayConfig
 
 # File descriptors kept for listeners, logs, name look-ups and the interpreter.
 RESERVED_DESCRIPTORS = 128
+
+# Share of SHUTDOWN_TIMEOUT_MS within which the last stream is told to end; the rest is for it to do so.
+STREAMS_END_WITHIN = 0.8
 
 _LEVELS_WITH_ACCESS = ("info", "debug", "trace")
 
@@ -46,6 +56,9 @@ class Route:
 
 ROUTES = (
     Route("ANY", "/api/<service>/*", HttpProxyHandler),
+    Route("GET, HEAD", "/sse/<service>/*", SseProxyHandler),
+    Route("GET", "/ws/<service>", WsBridgeHandler),
+    Route("GET", "/ws/<service>/*", WsBridgeHandler),
     Route("GET", "/healthz", HealthHandler),
     Route("GET", "/readyz", ReadyHandler),
 )
@@ -64,7 +77,7 @@ class App:
         self.server = HTTPServer(
             Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
         )
-        self.heartbeat = Heartbeat(self.server, self.gateway.client, shortest_timeout(settings))
+        self.heartbeat = Heartbeat(self.server, self.gateway, shortest_timeout(settings))
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; the addresses that were bound.
@@ -81,6 +94,8 @@ class App:
         self.gateway.lifecycle.draining = True
         await asyncio.sleep(self.settings.shutdown_delay)
         self.server.drain()
+        spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
+        self.gateway.streams.drain(self.server.loop.time(), spread)
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout):
                 await self.server.closed()
@@ -92,6 +107,8 @@ class App:
         """End everything at once; what is cut off still gets its line in the access log."""
         self.heartbeat.stop()
         self.server.drain()
+        for stream in list(self.gateway.streams.open):
+            stream.abort()
         self.server.abort()
         self.gateway.client.close()
         await self.server.closed()
@@ -100,6 +117,7 @@ class App:
 
 
 def make_gateway(settings: Settings) -> Gateway:
+    rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     pseudonym = settings.via_name or f"gateway-{secrets.token_hex(4)}"
     return Gateway(
         services={service.name.encode("ascii"): make_service(service) for service in settings.services},
@@ -107,7 +125,11 @@ def make_gateway(settings: Settings) -> Gateway:
         forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
         authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
         access_log=make_access_log(settings),
-        new_request_id=partial(make_request_id, random.Random()),  # noqa: S311  # an id is no secret
+        streams=Streams(stream_limits(settings)),
+        event_streams=event_stream_config(settings),
+        websockets=websocket_config(settings),
+        rng=rng,
+        new_request_id=partial(make_request_id, rng),
         now=time.monotonic,  # uvloop's own time() stands still within a turn and counts whole milliseconds
     )
 
@@ -170,14 +192,60 @@ def client_config(settings: Settings) -> ClientConfig:
     )
 
 
+def stream_limits(settings: Settings) -> StreamLimits:
+    return StreamLimits(settings.max_streams, settings.max_streams_per_service, settings.max_streams_per_client)
+
+
+def event_stream_config(settings: Settings) -> EventStreamConfig:
+    return EventStreamConfig(
+        heartbeat=settings.sse_heartbeat or math.inf,
+        idle_timeout=settings.sse_idle_timeout or math.inf,
+        max_age=settings.sse_max_age or math.inf,
+        max_bytes=settings.sse_max_bytes or math.inf,
+        error_event=settings.sse_error_event,
+        max_buffered=settings.stream_buffer_bytes,
+        cuts_slow=settings.slow_consumer == "disconnect",
+        reads_last_event_id=settings.sse_last_event_id_query,
+    )
+
+
+def websocket_config(settings: Settings) -> WebSocketConfig:
+    relay = RelayConfig(
+        ping_interval=settings.ws_ping_interval or math.inf,
+        pong_timeout=settings.ws_pong_timeout,
+        idle_timeout=settings.ws_idle_timeout or math.inf,
+        stall_timeout=settings.client_idle_timeout,
+        max_message=settings.ws_max_message_bytes,
+        max_buffered=settings.ws_max_buffered_bytes,
+        cuts_slow=settings.slow_consumer == "disconnect",
+        messages_per_second=settings.ws_rate_limit_messages,
+        bytes_per_second=settings.ws_rate_limit_bytes,
+        cuts_fast=settings.ws_rate_limit_policy == "close",
+        drain_code=int(settings.ws_drain_code),
+        ping_payload=secrets.token_hex(8).encode("ascii"),
+    )
+    return WebSocketConfig(
+        allowed_origins=frozenset(settings.ws_allowed_origins),
+        rewrites_origin=settings.ws_origin == "rewrite",
+        relay=relay,
+    )
+
+
 def shortest_timeout(settings: Settings) -> float:
-    return min(
+    durations = (
         settings.header_timeout,
         settings.keepalive_timeout,
         settings.client_idle_timeout,
         settings.http_proxy_timeout,
         settings.upstream_idle_timeout,
+        settings.sse_heartbeat,
+        settings.sse_idle_timeout,
+        settings.sse_max_age,
+        settings.ws_ping_interval,
+        settings.ws_pong_timeout,
+        settings.ws_idle_timeout,
     )
+    return min(filter(None, durations))
 
 
 def connections_by_descriptors() -> int:

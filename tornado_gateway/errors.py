@@ -8,13 +8,19 @@ GatewayError
 │   ├── ExpectationFailed     417
 │   ├── RequestTimeout        408  the client was too slow
 │   │   └── ClientStalled     408  to take its response
+│   │       └── SlowConsumer  408  or its stream
+│   ├── UpgradeRequired       426
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
 ├── Unauthorized              401
+├── OriginNotAllowed          403
 ├── NotFound                  404
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
+├── TooManyStreams            429
 ├── Overloaded                503  this gateway protects itself
+│   ├── StreamLimitReached    503
+│   └── Draining              503
 ├── ClientGone                499  never sent; the client has left
 └── UpstreamError             502  the endpoint is at fault
     ├── ConnectFailed         502  no connection: nothing was sent
@@ -105,6 +111,23 @@ class ClientStalled(RequestTimeout):
     reason = "client_stalled"
 
 
+class SlowConsumer(ClientStalled):
+    """The client took its stream too slowly. Logged, never sent."""
+
+    ws_close, reason = 1013, "slow_consumer"
+
+
+class UpgradeRequired(BadRequest):
+    """Only a WebSocket handshake is served here."""
+
+    status, code, reason = 426, "upgrade_required", "upgrade_required"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message, ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Sec-WebSocket-Version", b"13"))
+        )
+
+
 class VersionNotSupported(BadRequest):
     """This gateway speaks HTTP/1.1 and HTTP/1.0."""
 
@@ -157,6 +180,21 @@ class Unauthorized(GatewayError):
         super().__init__(message, ((b"WWW-Authenticate", challenge),))
 
 
+class OriginNotAllowed(GatewayError):
+    """Pages of this origin may not open WebSockets here."""
+
+    status, ws_close, code, reason, proxy = 403, 1008, "forbidden", "origin_not_allowed", "http_request_denied"
+
+
+class TooManyStreams(GatewayError):
+    """This client has as many streams as it may."""
+
+    status, ws_close, code, reason, proxy = 429, 1013, "rate_limited", "too_many_streams", "http_request_denied"
+
+    def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
+        super().__init__(message, (_retry_after(retry_after),))
+
+
 class Overloaded(GatewayError):
     """The gateway is at its limit.
 
@@ -168,8 +206,23 @@ class Overloaded(GatewayError):
     status, ws_close, code, reason, proxy = 503, 1013, "overloaded", "overloaded", "connection_limit_reached"
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
-        seconds = str(max(1, math.ceil(retry_after))).encode("ascii")
-        super().__init__(message, ((b"Retry-After", seconds),))
+        super().__init__(message, (_retry_after(retry_after),))
+
+
+class StreamLimitReached(Overloaded):
+    """There are as many streams as there may be."""
+
+    reason = "too_many_streams"
+
+
+class Draining(Overloaded):
+    """The gateway is about to stop."""
+
+    reason = "draining"
+
+
+def _retry_after(seconds: float) -> tuple[bytes, bytes]:
+    return b"Retry-After", str(max(1, math.ceil(seconds))).encode("ascii")
 
 
 class ClientGone(GatewayError):

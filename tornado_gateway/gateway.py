@@ -1,13 +1,18 @@
 """Everything a handler may touch, in one typed record. No behaviour."""
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.policy.endpoint import Service
+from tornado_gateway.policy.handshake import ANY_ORIGIN
 from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.policy.sse import EventStreamConfig
+from tornado_gateway.streams import Streams
 from tornado_gateway.wire.client import PooledHTTPClient
+from tornado_gateway.wire.websocket import RelayConfig
 
 
 @dataclass(slots=True)
@@ -21,6 +26,20 @@ class Lifecycle:
     draining: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WebSocketConfig:
+    """
+    Attributes:
+        allowed_origins: see policy/handshake.py's check_origin().
+        rewrites_origin: whether services see their own origin instead of the client's.
+        relay: once the handshake is done.
+    """
+
+    allowed_origins: frozenset[str] = frozenset((ANY_ORIGIN,))
+    rewrites_origin: bool = False
+    relay: RelayConfig = field(default_factory=RelayConfig)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """
@@ -30,6 +49,9 @@ class Gateway:
         forwarding: how requests are passed on.
         authenticator: checks tokens, or None when anybody may ask.
         access_log: one line per request, or None.
+        streams: those that are open.
+        event_streams, websockets: what they may do.
+        rng: for what needs no secrecy.
         new_request_id: makes one that is unlike all others.
         now: seconds on a monotonic clock.
     """
@@ -39,6 +61,10 @@ class Gateway:
     forwarding: ForwardingConfig
     authenticator: JwtAuthenticator | None
     access_log: AccessLog | None
+    streams: Streams
+    event_streams: EventStreamConfig
+    websockets: WebSocketConfig
+    rng: random.Random
     new_request_id: Callable[[], bytes]
     now: Callable[[], float]
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

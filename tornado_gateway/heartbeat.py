@@ -9,7 +9,7 @@ clock: when that is set back by a minute, nothing would time out for a minute.
 
 import asyncio
 
-from tornado_gateway.wire.client import PooledHTTPClient
+from tornado_gateway.gateway import Gateway
 from tornado_gateway.wire.server import HTTPServer
 
 # A timeout is noticed at most a tenth of the shortest one late, and within half a second.
@@ -19,7 +19,7 @@ FASTEST = 0.02
 
 
 class Heartbeat:
-    """Sweeps the connections of a server and a client.
+    """Sweeps the connections of a server and of a gateway's client, and the streams between them.
 
     Args:
         shortest: seconds of the shortest timeout there is.
@@ -28,9 +28,9 @@ class Heartbeat:
         interval: seconds between two sweeps.
     """
 
-    def __init__(self, server: HTTPServer, client: PooledHTTPClient, shortest: float) -> None:
+    def __init__(self, server: HTTPServer, gateway: Gateway, shortest: float) -> None:
         self.interval = min(max(shortest * SHARE_OF_SHORTEST, FASTEST), SLOWEST)
-        self._server, self._client = server, client
+        self._server, self._gateway = server, gateway
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -48,4 +48,5 @@ class Heartbeat:
     def sweep(self) -> None:
         now = self._server.loop.time()
         self._server.sweep(now)
-        self._client.sweep(now)
+        self._gateway.client.sweep(now)
+        self._gateway.streams.sweep(now)

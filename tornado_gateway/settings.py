@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
 from tornado_gateway.values import (
     BALANCER_NAMES,
@@ -29,6 +30,7 @@ from tornado_gateway.values import (
     milliseconds,
     networks,
     one_of,
+    origins,
     services,
     services_file,
     shown,
@@ -85,8 +87,30 @@ class Settings:
     under_pressure_max_event_loop_delay: float
     under_pressure_max_heap_used_bytes: int
     under_pressure_max_rss_bytes: int
+    max_streams: int
+    max_streams_per_service: int
+    max_streams_per_client: int
+    slow_consumer: str
+    stream_buffer_bytes: int
+    drain_spread: float
+    sse_heartbeat: float
+    sse_idle_timeout: float
+    sse_max_age: float
+    sse_max_bytes: int
+    sse_error_event: str
+    sse_last_event_id_query: bool
+    sse_peek: float
+    ws_allowed_origins: tuple[str, ...]
+    ws_origin: str
+    ws_max_message_bytes: int
     ws_max_buffered_bytes: int
     ws_ping_interval: float
+    ws_pong_timeout: float
+    ws_idle_timeout: float
+    ws_rate_limit_messages: int
+    ws_rate_limit_bytes: int
+    ws_rate_limit_policy: str
+    ws_drain_code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +225,57 @@ VARIABLES: tuple[Variable, ...] = (
              "bytes in use that mean overload, 0 to 1125899906842624; 0: off", "Under pressure", reserved=True),
     Variable("UNDER_PRESSURE_MAX_RSS_BYTES", size(0), "0",
              "bytes resident that mean overload, 0 to 1125899906842624; 0: off", "Under pressure", reserved=True),
+    Variable("MAX_STREAMS", whole(0, MILLION), "0",
+             "event streams and WebSockets at once, 0 to 1000000; 0: no limit", "Streams"),
+    Variable("MAX_STREAMS_PER_SERVICE", whole(0, MILLION), "0",
+             "of them to one service, 0 to 1000000; 0: no limit", "Streams"),
+    Variable("MAX_STREAMS_PER_CLIENT", whole(0, MILLION), "0",
+             "of them by one client address (of IPv6: /64 network), 0 to 1000000; 0: no limit", "Streams"),
+    Variable("SLOW_CONSUMER", one_of("pause", "disconnect"), "pause",
+             "pause or disconnect: what a stream does when its reader does not keep up", "Streams"),
+    Variable("STREAM_BUFFER_BYTES", size(1), "262144",
+             "bytes that may wait for an event stream's reader, 1 to 1125899906842624", "Streams"),
+    Variable("DRAIN_SPREAD_MS", milliseconds(0), "5000",
+             "ms over which streams are ended when the gateway stops, 0 to 86400000; 0: all at once", "Streams"),
+    Variable("SSE_HEARTBEAT_MS", milliseconds(0), "15000",
+             "ms of silence until a comment is sent to an event stream's reader, 0 to 86400000; 0: none",
+             "Event streams"),
+    Variable("SSE_IDLE_TIMEOUT_MS", milliseconds(0), "300000",
+             "ms an event stream's service may be silent, 0 to 86400000; 0: for ever", "Event streams"),
+    Variable("SSE_MAX_AGE_MS", milliseconds(0), "0",
+             "ms until an event stream is ended, spread over its last fifth, 0 to 86400000; 0: never", "Event streams"),
+    Variable("SSE_MAX_BYTES", size(0), "0",
+             "bytes until an event stream is ended, 0 to 1125899906842624; 0: never", "Event streams"),
+    Variable("SSE_ERROR_EVENT", one_of("off", "generic", "openai", "anthropic"), "off",
+             "off, generic, openai or anthropic: the event that tells that a stream has failed", "Event streams"),
+    Variable("SSE_LAST_EVENT_ID_QUERY", flag, "false",
+             "true or false: whether ?last_event_id= is sent on as Last-Event-ID", "Event streams"),
+    Variable("SSE_PEEK_MS", milliseconds(0), "0",
+             "ms to wait for a first event that may be an error, to ask another endpoint, 0 to 86400000; 0: none",
+             "Event streams"),
+    Variable("WS_ALLOWED_ORIGINS", origins, "",
+             "origins whose pages may connect, separated by commas; *: all, same-origin: the gateway's own; "
+             "unset: same-origin in production, else *", "WebSocket"),
+    Variable("WS_ORIGIN", one_of("pass", "rewrite"), "pass",
+             "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
+    Variable("WS_MAX_MESSAGE_BYTES", size(1), "16777216",
+             "bytes of a message on the wire, over all its fragments, 1 to 1125899906842624", "WebSocket"),
     Variable("WS_MAX_BUFFERED_BYTES", size(1), "2000000",
-             "bytes that may wait for a slow receiver, 1 to 1125899906842624", "WebSocket", reserved=True),
+             "bytes that may wait for a slow receiver, 1 to 1125899906842624", "WebSocket"),
     Variable("WS_PING_INTERVAL_MS", milliseconds(0), "30000",
-             "ms between pings, 0 to 86400000; 0: none", "WebSocket", reserved=True),
+             "ms between pings to either side, 0 to 86400000; 0: none", "WebSocket"),
+    Variable("WS_PONG_TIMEOUT_MS", milliseconds(1), "10000",
+             "ms to wait for a pong, or any byte, after a ping, 1 to 86400000", "WebSocket"),
+    Variable("WS_IDLE_TIMEOUT_MS", milliseconds(0), "0",
+             "ms without a message in either direction, 0 to 86400000; 0: any time", "WebSocket"),
+    Variable("WS_RATE_LIMIT_MESSAGES", whole(0, MILLION), "0",
+             "messages per second by one client's connection, 0 to 1000000; 0: no limit", "WebSocket"),
+    Variable("WS_RATE_LIMIT_BYTES", size(0), "0",
+             "bytes per second by one client's connection, 0 to 1125899906842624; 0: no limit", "WebSocket"),
+    Variable("WS_RATE_LIMIT_POLICY", one_of("delay", "close"), "delay",
+             "delay or close: what becomes of a connection above such a limit", "WebSocket"),
+    Variable("WS_DRAIN_CODE", one_of("1001", "1012"), "1001",
+             "1001 (going away) or 1012 (restart): the close code when the gateway stops", "WebSocket"),
 )
 # fmt: on
 
@@ -228,6 +299,8 @@ def load_settings(env: Mapping[str, str]) -> Settings:
             problems += [replace(problem, variable=f"{name}{problem.variable}") for problem in error.problems]
     if "gateway_env" in values and not env.get("AUTH_REQUIRED"):
         values["auth_required"] = values["gateway_env"] == "production"
+    if "gateway_env" in values and not env.get("WS_ALLOWED_ORIGINS"):
+        values["ws_allowed_origins"] = (SAME_ORIGIN if values["gateway_env"] == "production" else ANY_ORIGIN,)
     problems += _check_upstreams(env)
     problems += _check_secret(values)
     if problems:
@@ -261,7 +334,10 @@ def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 # What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
-_FAMILIES = ("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_", "HTTP_PROXY_T")
+_FAMILIES = (
+    *("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "MAX_STREAMS", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_"),
+    "HTTP_PROXY_T",
+)
 _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
 

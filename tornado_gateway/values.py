@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
 from tornado_gateway.policy.target import parse_base_url
 
@@ -202,6 +203,24 @@ def networks(text: str) -> tuple[Network, ...]:
             reason = "has host bits set" if "host bits" in str(error) else "is not an address or a network"
             allowed = "addresses and networks such as 10.0.0.0/8 or ::1, separated by commas"
             problems.append(Problem(f"[{index}]", shown(given), reason, allowed))
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return tuple(found)
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers write them (RFC 6454 §6.2), in lower case; "*" and "same-origin"."""
+    found = [item.strip().lower() for item in text.split(",") if item.strip()]
+    problems = [
+        Problem(
+            f"[{index}]", shown(item), "is not an origin", "*, same-origin and origins such as https://app.example.com"
+        )
+        for index, item in enumerate(found)
+        if item not in (ANY_ORIGIN, SAME_ORIGIN) and not _ORIGIN.fullmatch(item)
+    ]
     if problems:
         raise ConfigurationError(tuple(problems))
     return tuple(found)

@@ -33,6 +33,8 @@ class AccessRecord:
         attempts: exchanges with upstreams that were begun.
         bytes_in, bytes_out: of the bodies.
         head_seconds: until the upstream's head came; None if it never did.
+        close_code: of a WebSocket, 1006 if it had none; None for everything else.
+        messages_in, messages_out: of a WebSocket; its bytes are those of all frames.
     """
 
     request_id: str
@@ -48,6 +50,9 @@ class AccessRecord:
     head_seconds: float | None
     seconds: float
     client: str
+    close_code: int | None = None
+    messages_in: int = 0
+    messages_out: int = 0
 
 
 Format = Callable[[AccessRecord, str], str]
@@ -56,12 +61,17 @@ Format = Callable[[AccessRecord, str], str]
 def json_line(record: AccessRecord, at: str) -> str:
     """The record as one JSON object. Written by hand: json.dumps() of it costs three times as much."""
     head_ms = "null" if record.head_seconds is None else f"{record.head_seconds * 1000:.1f}"
+    websocket = ""
+    if record.close_code is not None:
+        websocket = (
+            f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
+        )
     return (
         f'{{"time":"{at}","level":"info","type":"access","requestId":{_quote(record.request_id)}'
         f',"method":{_quote(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
         f',"endpoint":{_quote(record.endpoint)},"status":{record.status},"reason":"{record.reason}"'
         f',"attempts":{record.attempts},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out}'
-        f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f},"client":"{record.client}"}}\n'
+        f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f},"client":"{record.client}"{websocket}}}\n'
     )
 
 
@@ -69,9 +79,10 @@ def text_line(record: AccessRecord, at: str) -> str:
     """The record for a person to read."""
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
+    closed = f" closed {record.close_code}" if record.close_code is not None else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
     line = (
-        f"{at[11:23]} {record.status} {record.method} {record.path}{to}{tries}{why}"
+        f"{at[11:23]} {record.status} {record.method} {record.path}{to}{tries}{closed}{why}"
         f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client} {record.request_id}"
     )
     return _quote(line)[1:-1] + "\n"  # no control character of a client's reaches the terminal

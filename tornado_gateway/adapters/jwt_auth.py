@@ -3,6 +3,9 @@
 What a token says beyond its times (audience, subject, scopes) is the services' affair.
 """
 
+import math
+import time
+
 import jwt
 
 from tornado_gateway.errors import Unauthorized
@@ -31,8 +34,11 @@ class JwtAuthenticator:
         if not self._algorithms:
             raise ValueError("the secret is shorter than 32 bytes")
 
-    def check(self, authorization: list[bytes]) -> None:
+    def check(self, authorization: list[bytes]) -> float:
         """Check the values of a request's Authorization fields.
+
+        Returns:
+            Seconds that the token is still valid; math.inf if it does not expire.
 
         Raises:
             Unauthorized: there is no token, more than one, or one that is not valid now.
@@ -46,7 +52,8 @@ class JwtAuthenticator:
         if len(token) > MAX_TOKEN:
             raise Unauthorized("the token is too long", invalid=True)
         try:
-            jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS)
+            claims = jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS)
         except jwt.PyJWTError:
             # Which check failed is for nobody to learn from us.
             raise Unauthorized("the token is not valid", invalid=True) from None
+        return float(claims["exp"]) - time.time() if "exp" in claims else math.inf

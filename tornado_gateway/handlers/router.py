@@ -11,12 +11,19 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.web import Application
 
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.http_proxy import PREFIX as API_PREFIX
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
+from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.handlers.sse_proxy import SseProxyHandler
+from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
 from tornado_gateway.wire.server_connection import HeadDelegate
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
+
+
+JOURNEYS: dict[bytes, type[ProxiedRequest]] = {
+    journey.PREFIX: journey for journey in (HttpProxyHandler, SseProxyHandler, WsBridgeHandler)
+}
 
 
 class Router(HTTPServerConnectionDelegate):
@@ -27,8 +34,10 @@ class Router(HTTPServerConnectionDelegate):
         self._application = application
 
     def start_request(self, server_conn: object, request_conn: ServerExchange) -> HTTPMessageDelegate:  # type: ignore[override]
-        if request_conn.head.target.startswith(API_PREFIX):
-            return Journey(HttpProxyHandler(self._gateway, self._application, request_conn))
+        target = request_conn.head.target
+        journey = JOURNEYS.get(target[: target.find(b"/", 1) + 1])
+        if journey:
+            return Journey(journey(self._gateway, self._application, request_conn))
         configured = request_conn.max_body_size
         request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))
         return self._application.start_request(server_conn, request_conn)
@@ -39,7 +48,7 @@ class Journey(HeadDelegate):
 
     __slots__ = ("_handler",)
 
-    def __init__(self, handler: HttpProxyHandler) -> None:
+    def __init__(self, handler: ProxiedRequest) -> None:
         self._handler = handler
 
     def head_received(self) -> None:

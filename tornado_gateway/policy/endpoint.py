@@ -14,7 +14,9 @@ Here the next releases put the breaker beside each endpoint, and health checks a
 discovery beside each service.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -110,14 +112,48 @@ class Balancer(Protocol):
         """One of the candidates, of which there is at least one."""
 
 
-class Service:
-    """A named set of endpoints."""
+@dataclass(slots=True)
+class WebSocketTotals:
+    """What a service's WebSockets that have ended have carried; up is towards the service.
 
-    __slots__ = ("_balancer", "endpoints", "name")
+    Attributes:
+        closed: how many have ended.
+        close_codes: how often they ended with each code; 1006 stands for no Close at all.
+        seconds: that they were open, together.
+    """
+
+    closed: int = 0
+    messages_up: int = 0
+    messages_down: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    close_codes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, *, messages: tuple[int, int], wire_bytes: tuple[int, int], seconds: float, close_code: int) -> None:
+        """Count one in; pairs are up and down."""
+        self.closed += 1
+        self.messages_up += messages[0]
+        self.messages_down += messages[1]
+        self.bytes_up += wire_bytes[0]
+        self.bytes_down += wire_bytes[1]
+        self.seconds += seconds
+        self.close_codes[close_code] += 1
+
+
+class Service:
+    """A named set of endpoints.
+
+    Attributes:
+        websockets: what those that have ended have carried.
+    """
+
+    __slots__ = ("_balancer", "endpoints", "name", "websockets")
 
     def __init__(self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer) -> None:
         self.name = name
         self.endpoints = tuple(endpoints)
+        self.websockets = WebSocketTotals()
         self._balancer = balancer
 
     def lease(self, now: float, tried: Collection[Endpoint] = ()) -> Lease | None:

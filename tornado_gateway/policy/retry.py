@@ -6,7 +6,8 @@ no connection was made              to another endpoint: nothing was sent
 a kept connection ended silently    once, over a new connection to the same endpoint, if the
                                     method is idempotent or nothing of the body was sent: the
                                     server closed it while the request was on its way
-any other connection ended          to another endpoint, if the method is idempotent
+any other connection ended          to another endpoint, if the method is idempotent, or an event stream
+                                    is asked for: none of it has come
 too slow, or not HTTP               not at all: a second try would double the wait
 
 and only while the body can be sent again from its beginning. A POST that may have
@@ -34,10 +35,12 @@ class Again(Enum):
     OTHER_ENDPOINT = "other endpoint"
 
 
-def again(error: UpstreamError, method: bytes, *, reused: bool, body_sent: bool, replayable: bool) -> Again:
+def again(error: UpstreamError, *, is_repeatable: bool, reused: bool, body_sent: bool, replayable: bool) -> Again:
     """Decide on a request whose response has not begun.
 
     Args:
+        is_repeatable: whether carrying it out twice does no harm: its method is idempotent, or it asks for an
+            event stream of which nothing has come.
         reused: whether it went out on a kept connection.
         body_sent: whether anything of its body went out.
         replayable: whether its body, as far as it has come, is still at hand.
@@ -48,7 +51,6 @@ def again(error: UpstreamError, method: bytes, *, reused: bool, body_sent: bool,
         return Again.OTHER_ENDPOINT
     if not isinstance(error, UpstreamReset):
         return Again.NOWHERE
-    idempotent = method in IDEMPOTENT
-    if reused and (idempotent or not body_sent):
+    if reused and (is_repeatable or not body_sent):
         return Again.SAME_ENDPOINT
-    return Again.OTHER_ENDPOINT if idempotent else Again.NOWHERE
+    return Again.OTHER_ENDPOINT if is_repeatable else Again.NOWHERE

@@ -13,8 +13,12 @@ Lines end with LF, CRLF or CR, and may be cut anywhere, also between CR and LF.
 """
 
 import json
+import math
 import random
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import GatewayError, UpstreamTimeout
 from tornado_gateway.policy.headers import Field
@@ -24,7 +28,33 @@ SHORTEST_LIFE = 0.8  # of SSE_MAX_AGE_MS: lives are spread from here to all of i
 RETRY_MS = (1000, 5000)  # how long clients are asked to wait before they come back
 
 _MARK = b"\xef\xbb\xbf"
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _CR, _LF = 0x0D, 0x0A
+
+
+@dataclass(frozen=True, slots=True)
+class EventStreamConfig:
+    """Durations are seconds, math.inf for none.
+
+    Attributes:
+        heartbeat: of silence until a comment is sent.
+        idle_timeout: that an upstream may be silent.
+        max_age: until a stream is ended.
+        max_bytes: until it is, math.inf for any number.
+        error_event: the style of error_event().
+        max_buffered: bytes that may wait for a client.
+        reads_last_event_id: whether ?last_event_id= stands for the field of that name.
+        cuts_slow: whether a client for which more is waiting is cut off, instead of the upstream being paused.
+    """
+
+    heartbeat: float = 15.0
+    idle_timeout: float = 300.0
+    max_age: float = math.inf
+    max_bytes: float = math.inf
+    error_event: str = "off"
+    max_buffered: int = 256 * 1024
+    cuts_slow: bool = False
+    reads_last_event_id: bool = False
 
 
 class BoundaryScanner:
@@ -120,6 +150,18 @@ def is_encoded(fields: Sequence[Field]) -> bool:
     return any(name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in fields)
 
 
+def last_event_id(target: bytes) -> bytes | None:
+    """The query parameter last_event_id, decoded; None if it is not there, or is no valid field value.
+
+    >>> last_event_id(b"/events?a=1&last_event_id=a%2042"), last_event_id(b"/events?last_event_id=%0a")
+    (b'a 42', None)
+    """
+    query = target.partition(b"?")[2]
+    given = [each for each in query.split(b"&") if each.startswith(b"last_event_id=")]
+    value = unquote_to_bytes(given[0].partition(b"=")[2]) if given else b""
+    return value if value and not _CONTROL.search(value) else None
+
+
 def lifetime(max_age: float, rng: random.Random) -> float:
     """Seconds until a stream should end, of max_age > 0 at most."""
     return max_age * rng.uniform(SHORTEST_LIFE, 1.0)
@@ -139,7 +181,7 @@ def closing_event(reason: str) -> bytes:
     return b"event: gateway-close\ndata: %b\n\n" % reason.encode("ascii")
 
 
-def error_event(style: str, error: GatewayError, request_id: bytes) -> bytes:
+def error_event(style: str, error: GatewayError) -> bytes:
     """An event that says that a stream has failed, in the words its clients know.
 
     Args:
@@ -154,7 +196,7 @@ def error_event(style: str, error: GatewayError, request_id: bytes) -> bytes:
         kind = "timeout_error" if isinstance(error, UpstreamTimeout) else "api_error"
         said = {"type": "error", "error": {"type": kind, "message": error.message}}
     else:
-        said = {"error": error.code, "message": error.message, "requestId": request_id.decode("ascii")}
+        said = {"error": error.code, "message": error.message}
     return b"event: error\ndata: %b\n\n" % _json(said)
 
 

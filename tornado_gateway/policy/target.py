@@ -16,7 +16,7 @@ Sources: RFC 9112 §3.2 (request target), RFC 3986 §3.3 and §5.2.4 (dot segmen
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
 
@@ -32,6 +32,9 @@ _SUSPECT = re.compile(rb"[\x00-\x20#\x7f]|(?:\.|%2[eE]){2}")
 # A separator as any server behind us may read it: IIS and Java servers also split at
 # a backslash and at encoded slashes.
 _SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
+
+_ONE_SLASH = re.compile(rb"/(?![/\\])")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _BASE_PATH = re.compile(r"[!-~]*")
@@ -163,6 +166,34 @@ def upstream_target(base_path: bytes, rest: bytes) -> bytes:
     if not rest.startswith(b"/"):
         rest = b"/" + rest
     return base_path + rest
+
+
+def websocket_target(rest: bytes) -> bytes:
+    """The path and query that a WebSocket route asks for, as upstream_target() takes them.
+
+    A browser's WebSocket names the upstream's path in the query, /ws/<service>?path=/room%3Fa=1&b=2, decoded once;
+    what else is in the query is appended. Or it stands in the route, /ws/<service>/room?a=1, and passes as sent.
+
+    Raises:
+        BadRequest: path= stands twice, or does not begin with one slash, or holds a control character or a space.
+
+    >>> websocket_target(b"?path=/room%3Fa%3D1&b=%20"), websocket_target(b"/room?path=x"), websocket_target(b"?b=2")
+    (b'/room?a=1&b=%20', b'/room?path=x', b'/?b=2')
+    """
+    route, _, query = rest.partition(b"?")
+    if route:
+        return rest
+    parameters = query.split(b"&") if query else []
+    paths = [each[5:] for each in parameters if each.startswith(b"path=")]
+    others = [each for each in parameters if not each.startswith(b"path=")]
+    if len(paths) > 1:
+        raise BadRequest("the query parameter path stands more than once")
+    target = unquote_to_bytes(paths[0]) if paths and paths[0] else b"/"
+    if not _ONE_SLASH.match(target) or _FORBIDDEN.search(target):
+        raise BadRequest("the query parameter path must begin with one slash, without spaces or control characters")
+    target = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target)
+    appended = b"&".join(others)
+    return target + (b"&" if b"?" in target else b"?") + appended if appended else target
 
 
 def climbs(path: bytes) -> bool:

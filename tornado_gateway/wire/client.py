@@ -189,12 +189,14 @@ class ClientExchange:
         heard: whether any byte of a response has come.
         sent: bytes of the request's body handed to the connection.
         is_sent: whether the request is complete.
+        upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
+            waits for its `upgrade()`.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
     """
 
     __slots__ = (
         "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
-        "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout",
+        "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
     )  # fmt: skip
 
     def __init__(
@@ -207,7 +209,7 @@ class ClientExchange:
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
         self.head: ResponseHead | None = None
-        self.fresh = self.heard = self.reused = self.is_sent = False
+        self.fresh = self.heard = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None
@@ -302,6 +304,25 @@ class ClientExchange:
             connection.close()
         self.release()
 
+    def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
+        """Give the connection to another protocol, within on_head() of a 101.
+
+        Args:
+            successor: must pass on connection_lost() to the exchange's connection.
+
+        Returns:
+            Its transport, and what the upstream has sent behind the 101.
+        """
+        connection, self.connection = self.connection, None
+        if connection is None:
+            raise RuntimeError("the exchange has no connection to give")
+        return connection.upgrade(successor)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the upstream is not read, because the receiver is busy."""
+        return self.connection is not None and self.connection.is_held
+
     @property
     def is_poolable(self) -> bool:
         """Whether the connection may serve others: not if it was made with this exchange's own TLS context."""
@@ -320,11 +341,12 @@ class ClientConnection(asyncio.Protocol):
         deadline: instant (loop time) at which the upstream has been too slow; infinite while
             it is not the upstream that is waited for.
         idle_until: instant at which the pool closes it.
+        is_held: whether it is not read from, because the receiver is busy.
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_is_held", "_last_head", "_loop", "_origin",
-        "_pool", "_unsent", "deadline", "idle_until", "transport",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_origin",
+        "_pool", "_unsent", "deadline", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -339,7 +361,7 @@ class ClientConnection(asyncio.Protocol):
         self._interim = 0
         self._last_head: ResponseHead | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._is_held = False  # not read from, because the receiver is busy
+        self.is_held = False
         self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
         self.deadline = self.idle_until = math.inf
 
@@ -347,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, exchange: ClientExchange, data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
-        self._interim, self._is_held = 0, False
+        self._interim, self.is_held = 0, False
         self._client.active.add(self)
         self.transport.write(data)
         self._wait_for_upstream()
@@ -367,10 +389,18 @@ class ClientConnection(asyncio.Protocol):
         self._client.active.discard(self)
         self.transport.abort()
 
+    def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
+        """Leave the transport, with what was read ahead, to another protocol."""
+        self._exchange, self._last_head, self.deadline = None, None, math.inf
+        self._client.active.discard(self)
+        self.transport.set_protocol(successor)
+        rest, self._buffer = self._buffer, b""
+        return self.transport, rest
+
     def _wait_for_upstream(self) -> None:
         """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
         exchange = self._exchange
-        if exchange is None or self._is_held:
+        if exchange is None or self.is_held:
             self.deadline = math.inf
         elif exchange.is_sent or self._drained:
             self.deadline = self._loop.time() + exchange.timeout
@@ -447,14 +477,14 @@ class ClientConnection(asyncio.Protocol):
             head = parse_response(data[: end + 4], exchange.method, self._last_head)
             self._last_head = head if end < MAX_REMEMBERED_HEAD else None
             data = data[end + 4 :]
-            if head.status >= 200:
+            if head.status >= 200 or (head.status == 101 and exchange.upgrades):
                 break
             self._count_interim(head)
             exchange.receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
             self._wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
-        self._buffer = b""
+        self._buffer = data if head.status == 101 else b""
         exchange.head = head
         self._wait_for_upstream()
         exchange.receiver.on_head(head)
@@ -483,12 +513,12 @@ class ClientConnection(asyncio.Protocol):
         busy = exchange.receiver.on_chunk(payload)
         if busy is not None and not busy.done() and self._exchange is exchange:
             self.transport.pause_reading()
-            self._is_held, self.deadline = True, math.inf
+            self.is_held, self.deadline = True, math.inf
             busy.add_done_callback(lambda _: self._read_on(exchange))
 
     def _read_on(self, exchange: ClientExchange) -> None:
         if self._exchange is exchange and not self.transport.is_closing():
-            self._is_held = False
+            self.is_held = False
             self.transport.resume_reading()
             self._wait_for_upstream()
 
@@ -498,11 +528,7 @@ class ClientConnection(asyncio.Protocol):
         self._client.active.discard(self)
         self.deadline = math.inf
         clean = (
-            exchange.is_sent
-            and not rest
-            and not self._drained
-            and not self._is_held
-            and not self.transport.is_closing()
+            exchange.is_sent and not rest and not self._drained and not self.is_held and not self.transport.is_closing()
         )
         if clean and head.keep_alive and exchange.is_poolable:
             self._pool.put(self, self._loop.time(), head.idle_hint)

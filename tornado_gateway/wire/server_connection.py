@@ -33,6 +33,7 @@ from tornado_gateway.wire.http1 import (
     parse_request,
 )
 from tornado_gateway.wire.messages import RawHeaders
+from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.server_exchange import ServerExchange, fail_closed, start_line
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ MAX_REFUSED = 64  # connections above the limit that are told so; more of a floo
 REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
 FRESH_GRACE = 1.0  # seconds a connection without a request yet is given when the server begins to drain
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
-_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # Stands for a head that could not be read.
@@ -65,6 +65,7 @@ class _Phase(Enum):
     BODY = "body"
     RESPONSE = "response"
     LINGER = "linger"
+    UPGRADED = "upgraded"
 
 
 class ServerConnection(asyncio.Protocol):
@@ -404,17 +405,23 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(RequestTimeout())
 
     def client_has_left(self) -> bool:
-        """Whether the client of a paused connection has ended it: a transport that is not read does not see that."""
-        sock = self.transport.get_extra_info("socket")
-        if (
-            self.transport.is_closing()
-            or sock is None
-            or sock.family not in (socket.AF_INET, socket.AF_INET6)
-            or not hasattr(socket, "TCP_INFO")
-        ):
-            return False
-        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and self.server.config.half_close_aborts))
+        """Whether the client of a paused connection has ended it."""
+        return has_ended(self.transport, by_fin=self.server.config.half_close_aborts)
+
+    def upgrade(self, successor: asyncio.BaseProtocol) -> bytes:
+        """Give the transport to another protocol, which must pass on connection_lost().
+
+        Returns:
+            What the client has sent behind its request.
+        """
+        rest, self._buffer = self._buffer, b""
+        self._exchange = self.delegate = self._last_head = None
+        self._phase, self.deadline = _Phase.UPGRADED, math.inf
+        if self.is_paused:
+            self.is_paused = False
+            self.transport.resume_reading()
+        self.transport.set_protocol(successor)
+        return rest
 
     def close_if_idle(self) -> None:
         if self._phase is not _Phase.HEAD or self._buffer:

@@ -37,8 +37,8 @@ class ServerExchange(HTTPConnection):
     """
 
     __slots__ = (
-        "_chunked", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished", "head",
-        "keep_alive", "max_body_size", "persistent", "started", "trailers",
+        "_chunked", "_is_limited", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
+        "head", "keep_alive", "max_body_size", "persistent", "started", "trailers",
     )  # fmt: skip
 
     def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
@@ -50,7 +50,7 @@ class ServerExchange(HTTPConnection):
         self.persistent = self.started = self.finished = False
         self.body_bytes = 0
         self.max_body_size = connection.server.config.max_body_bytes
-        self._chunked = False
+        self._chunked = self._is_limited = False
         self._left: int | None = None  # bytes of the body that Content-Length still promises
         self._pending = b""  # a head that waits for the first bytes of its body
         self._on_close: Callable[[], None] | None = None
@@ -141,11 +141,47 @@ class ServerExchange(HTTPConnection):
             transport.write(self._pending + end)
             self._pending = b""
         self.finished = True
+        if self._is_limited:
+            transport.set_write_buffer_limits()
         self.connection.exchange_finished(self)
 
+    def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
+        """Answer 101 and give the transport to another protocol.
+
+        Args:
+            block: field lines, each with its CRLF, Upgrade and Connection among them.
+            successor: must pass on connection_lost() to this exchange's connection.
+
+        Returns:
+            What the client has sent behind its request.
+        """
+        self.started = self.finished = True
+        self._on_close = None
+        self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
+        return self.connection.upgrade(successor)
+
+    def limit_buffer(self, size: int) -> None:
+        """Say of how many unsent bytes on `write()` returns a future that is not done; for this response."""
+        self.connection.transport.set_write_buffer_limits(high=size)
+        self._is_limited = True
+
     def abort(self) -> None:
-        """End the connection so that a response already begun does not look complete."""
+        """End the connection so that a response already begun does not look complete.
+
+        What the client has not been sent yet is lost.
+        """
         self.connection.reset()
+
+    def cut(self) -> None:
+        """End the response where it is: all that was written arrives, and the end that was promised does not.
+
+        Only chunks promise an end; without them the connection has to be reset.
+        """
+        if not self._chunked or self._pending:
+            self.abort()
+        elif not self.connection.transport.is_closing():
+            self.finished, self.persistent = True, False
+            self.connection.exchange_finished(self)
 
     # ---- Tornado's HTTPConnection
 

@@ -1,0 +1,154 @@
+"""An event stream on its way from an upstream to a client, whichever route it came by.
+
+Its bytes pass as they come. In between, never inside an event, the gateway may put in:
+
+    a comment                 when the client has heard nothing for SSE_HEARTBEAT_MS
+    retry: and a clean end    when the stream is old enough, or the gateway stops
+    a closing event           when the client's token has expired
+    an error event            when the upstream has failed; then without the clean end
+
+A stream that is compressed, or has a Content-Length, passes untouched: nothing can be put in.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+from tornado_gateway.errors import SlowConsumer, UpstreamError
+from tornado_gateway.policy.endpoint import Outcome
+from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.sse import (
+    HEARTBEAT,
+    BoundaryScanner,
+    EventStreamConfig,
+    closing_event,
+    error_event,
+    lifetime,
+    retry_hint,
+)
+from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.server_exchange import ServerExchange
+
+TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
+PAUSE_ABOVE = 64 * 1024  # bytes waiting for a client above which its upstream is paused; asyncio's own limit
+
+
+class EventStream:
+    """The Receiver of an event stream's body.
+
+    Args:
+        on_end: called once, with how the upstream did and the access log's reason; nothing is sent behind it
+            but what is left of the response.
+        expires: instant (loop time) at which the client's token does; math.inf for never.
+        is_opaque: whether nothing can be put in.
+
+    Attributes:
+        due: see streams.Stream.
+    """
+
+    __slots__ = (
+        "_client", "_config", "_ending", "_ends_at", "_expires", "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng",
+        "_scanner", "_sent_at", "_upstream", "due",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        config: EventStreamConfig,
+        rng: random.Random,
+        client: ServerExchange,
+        upstream: ClientExchange,
+        on_end: Callable[[Outcome, str], None],
+        *,
+        expires: float = math.inf,
+        is_opaque: bool = False,
+    ) -> None:
+        self._config, self._rng, self._on_end, self._is_opaque = config, rng, on_end, is_opaque
+        self._client, self._upstream = client, upstream
+        self._loop = client.connection.server.loop
+        self._scanner = BoundaryScanner()
+        self._ending = ""  # why the stream ends at the next boundary
+        self._heartbeat = math.inf if is_opaque else config.heartbeat
+        self._sent_at = self._loop.time()
+        self._ends_at = self._sent_at + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
+        self._expires = expires
+        self.due = self._when_due()
+        upstream.receiver, upstream.timeout = self, config.idle_timeout
+        client.limit_buffer(config.max_buffered if config.cuts_slow else min(PAUSE_ABOVE, config.max_buffered))
+
+    # ---- Receiver
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """Not called: the final response has begun."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """Not called: this has been read."""
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        if self._ending and (end := self._scanner.end_of_last_event(chunk)) >= 0:
+            self._client.write(chunk[:end])
+            self._finish()
+            return None
+        self._scanner.feed(chunk)
+        drained = self._client.write(chunk)
+        self._sent_at = self._loop.time()
+        if self._client.body_bytes >= self._config.max_bytes:
+            self._end("max_bytes")
+        if drained.done():
+            return None
+        if self._config.cuts_slow:
+            self._cut_client()
+        return drained
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self._on_end(Outcome.SUCCESS, "")
+        self._client.finish()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        if self._scanner.at_boundary and not self._is_opaque:
+            self._client.write(error_event(self._config.error_event, error))
+        self._on_end(Outcome.FAILURE, error.reason)
+        self._client.cut()
+
+    # ---- Stream
+
+    def look(self, now: float) -> None:
+        if now >= self._expires:
+            self._end(TOKEN_EXPIRED)
+        elif now >= self._ends_at:
+            self._end("max_age")
+        elif now - self._sent_at >= self._heartbeat and self._scanner.at_boundary and not self._upstream.is_held:
+            self._client.write(HEARTBEAT)
+            self._sent_at = now
+        self.due = self._when_due()
+
+    def _when_due(self) -> float:
+        """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
+        return math.inf if self._ending else min(self._expires, self._ends_at, self._sent_at + self._heartbeat)
+
+    def drain(self) -> None:
+        self._end("draining")
+
+    def abort(self) -> None:
+        self._client.abort()
+
+    def _end(self, reason: str) -> None:
+        """End the stream as soon as no event is open."""
+        if not self._ending:
+            self._ending = reason
+            if self._is_opaque or self._scanner.at_boundary:
+                self._finish()
+
+    def _finish(self) -> None:
+        self._upstream.abort()
+        if not self._is_opaque:
+            says_why = self._ending == TOKEN_EXPIRED
+            self._client.write(closing_event(self._ending) if says_why else retry_hint(self._rng))
+        self._on_end(Outcome.SUCCESS, self._ending)
+        self._client.finish()
+
+    def _cut_client(self) -> None:
+        self._upstream.abort()
+        self._on_end(Outcome.IGNORED, SlowConsumer.reason)
+        self._client.abort()

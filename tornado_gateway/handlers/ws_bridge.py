@@ -1,0 +1,158 @@
+"""GET /ws/<service>?path=/… and /ws/<service>/<path>: a WebSocket to one of the service's endpoints.
+
+    client ──handshake──► judged ──► endpoint's handshake
+    client ◄──101────────────────── 101, judged     then a Relay (wire/websocket.py) carries frames
+    client ◄──its refusal────────── anything else
+
+The endpoint is asked first. So its refusal is a real answer (401, 404, 503), its choice of subprotocol and
+extensions is its own, and an endpoint that cannot be reached is replaced before the client sees anything.
+"""
+
+import asyncio
+import base64
+from dataclasses import replace
+
+from tornado_gateway.adapters.access_log import AccessRecord
+from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
+from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.policy.endpoint import Endpoint, Outcome
+from tornado_gateway.policy.frames import ABNORMAL
+from tornado_gateway.policy.handshake import Offer, accept_value, check_answer, check_origin, read_offer
+from tornado_gateway.policy.headers import client_fields, pairs, without
+from tornado_gateway.policy.target import websocket_target
+from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.websocket import Relay
+
+MAX_REFUSAL = 64 * 1024  # bytes of an endpoint's refusal that are passed on
+
+_UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+class WsBridgeHandler(ProxiedRequest):
+    """A WebSocket, from its handshake until both of its connections have ended."""
+
+    PREFIX = b"/ws/"
+    METHODS = (b"GET",)
+    IS_STREAM = UPGRADES = True
+
+    _offer: Offer
+    _key: bytes  # of the handshake with the endpoint
+    _relay: Relay | None = None
+
+    # ---- the handshake
+
+    def _ask_for(self, rest: bytes) -> bytes:
+        head = self._client.head
+        if head.body:
+            raise BadRequest("a WebSocket handshake has no body")
+        self._offer = read_offer(pairs(head.block[:-2]), head.minor)
+        return websocket_target(rest)
+
+    def _admit(self) -> None:
+        check_origin(self._offer.origin, self._gateway.websockets.allowed_origins, self._origination.host)
+
+    def _pass(self, passing: bytes) -> bytes:
+        hidden = {b"sec-websocket-key"}
+        if self._gateway.websockets.rewrites_origin:
+            hidden.add(b"origin")
+        return without(passing, hidden)
+
+    def _framing(self, endpoint: Endpoint) -> bytes:
+        gateway = self._gateway
+        self._key = base64.b64encode(gateway.rng.getrandbits(128).to_bytes(16, "big"))
+        lines = b"%bSec-WebSocket-Key: %b\r\n" % (_UPGRADE, self._key)
+        if self._offer.origin is not None and gateway.websockets.rewrites_origin:
+            lines += b"Origin: %b://%b\r\n" % (endpoint.origin.scheme.encode("ascii"), endpoint.authority)
+        return lines
+
+    # ---- the endpoint's answer
+
+    def on_head(self, head: ResponseHead) -> None:
+        if head.status == 101:
+            self._accept(head)
+        elif head.status < 300:
+            self._refuse(UpstreamInvalid("the service answered a WebSocket handshake with no upgrade"))
+        else:
+            super().on_head(head)
+
+    def _refuse(self, error: UpstreamInvalid) -> None:
+        if self._upstream:
+            self._upstream.abort()
+        self._fail(error)
+
+    def _accept(self, head: ResponseHead) -> None:
+        """Answer 101 in turn, and let a Relay carry on."""
+        gateway, client, upstream = self._gateway, self._client, self._upstream
+        if upstream is None or upstream.connection is None:
+            return
+        try:
+            rsv = check_answer(pairs(head.block[:-2]), self._offer, self._key)
+        except UpstreamInvalid as error:
+            self._refuse(error)
+            return
+        now = gateway.now()
+        self._head_seconds = now - self._began
+        if self._lease:
+            self._lease.answered(now)
+        block = b"%b%bSec-WebSocket-Accept: %b\r\n" % (
+            client_fields(
+                without(head.passing, (b"sec-websocket-accept", b"content-length")), head.named, self._id, head.minor,
+                gateway.forwarding.pseudonym,
+            ),
+            _UPGRADE,
+            accept_value(self._offer.key),
+        )  # fmt: skip
+        relay = self._relay = Relay(
+            gateway.websockets.relay, gateway.rng, rsv, client.connection, upstream.connection, self._end
+        )
+        transport, from_upstream = upstream.upgrade(relay.upstream)
+        from_client = client.upgrade(block, relay.client)
+        self._stream = relay
+        gateway.streams.open.add(relay)
+        relay.start(client.connection.transport, from_client, transport, from_upstream)
+
+    def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
+        if head.length is not None and head.length > MAX_REFUSAL:
+            head = replace(head, length=None, passing=without(head.passing, (b"content-length",)))
+        super()._begin_response(head, more)
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        left = MAX_REFUSAL - self._client.body_bytes
+        if len(chunk) <= left:
+            return super().on_chunk(chunk)
+        self._client.write(chunk[:left])
+        if self._upstream and self._upstream.head:
+            self._upstream.abort()
+            self._close(Outcome.SUCCESS, self._upstream.head.status, "")
+        self._client.finish()
+        return None
+
+    # ---- the end
+
+    def _end(self, relay: Relay) -> None:
+        """Both connections have ended."""
+        if relay.at_fault == "upstream":
+            outcome = Outcome.FAILURE
+        else:
+            outcome = Outcome.IGNORED if relay.reason == ClientGone.reason else Outcome.SUCCESS
+        if self._service:
+            self._service.websockets.add(
+                messages=(relay.client.scanner.messages, relay.upstream.scanner.messages),
+                wire_bytes=(relay.client.scanner.bytes, relay.upstream.scanner.bytes),
+                seconds=self._gateway.now() - self._began,
+                close_code=relay.close.code if relay.close else ABNORMAL,
+            )
+        self._close(outcome, 101, relay.reason)
+
+    def _record(self, status: int, reason: str) -> AccessRecord:
+        record, relay = super()._record(status, reason), self._relay
+        if relay is None:
+            return record
+        return replace(
+            record,
+            bytes_in=relay.client.scanner.bytes,
+            bytes_out=relay.upstream.scanner.bytes,
+            messages_in=relay.client.scanner.messages,
+            messages_out=relay.upstream.scanner.messages,
+            close_code=relay.close.code if relay.close else ABNORMAL,
+        )
