@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import Serve
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
-from tornado_gateway.handlers import http_proxy
-from tornado_gateway.handlers.http_proxy import safe_reason
+from tornado_gateway.handlers import proxied
+from tornado_gateway.handlers.proxied import safe_reason
 
 # ---------------------------------------------------------------- what the upstream sees
 
@@ -354,7 +354,7 @@ async def test_100_continue_comes_from_the_upstream(serve: Serve, upstream: Star
 async def test_100_continue_comes_from_the_gateway_if_the_upstream_does_not_know_it(
     serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_proxy, "CONTINUE_AFTER", 0.01)
+    monkeypatch.setattr(proxied, "CONTINUE_AFTER", 0.01)
     running = await serve({"svc": [upstream(echo).url]})
     client = await running.client()
     await client.send(get(b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"))

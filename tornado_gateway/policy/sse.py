@@ -90,14 +90,14 @@ class BoundaryScanner:
     def end_of_last_event(self, chunk: bytes) -> int:
         """Where in the chunk that comes next the last boundary behind a blank line is; -1 if there is none."""
         start = self._continued(chunk)
-        blank = max(chunk.rfind(b"\n\n", start), chunk.rfind(b"\n\r", start), chunk.rfind(b"\r\r", start))
-        if blank < 0:
-            begins_blank = not self._in_line and chunk[start : start + 1] in (b"\r", b"\n")
-            blank = start - 1 if begins_blank else -2
-        end = blank + 2
-        if end and chunk[end - 1] == _CR and chunk[end : end + 1] == b"\n":
-            end += 1
-        return end if blank >= -1 else -1
+        pair = max(chunk.rfind(b"\n\n", start), chunk.rfind(b"\n\r", start), chunk.rfind(b"\r\r", start))
+        if pair >= 0:  # a blank line is two ends of line in a row
+            end = pair + 2
+        elif not self._in_line and chunk[start : start + 1] in (b"\r", b"\n"):
+            end = start + 1
+        else:
+            return -1
+        return end + 1 if chunk[end - 1 : end + 1] == b"\r\n" else end
 
     def _continued(self, chunk: bytes) -> int:
         """Bytes at the chunk's start that end the line before it: the LF of a CRLF that was cut."""
@@ -233,6 +233,6 @@ def begins_with_error(stream: bytes) -> bool | None:
 def _has_error(data: bytes) -> bool:
     try:
         said = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter is what thousands of nested brackets raise
         return False
     return isinstance(said, dict) and said.get("error") is not None

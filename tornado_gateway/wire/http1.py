@@ -393,6 +393,10 @@ class ChunkedBody:
         if self._pending:
             data = self._pending + data
             self._pending = b""
+        if self._line is _FIRST_CHUNK:  # at a chunk's beginning; most streams write, and are read, a chunk at a time
+            line = _FIRST_CHUNK.match(data)
+            if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
+                return data[line.end() : -2], None
         while not self._in_trailers:
             if self._left:
                 part = data[at : at + self._left]
@@ -413,6 +417,9 @@ class ChunkedBody:
 
     def _unfinished_line(self, rest: bytes) -> bytes:
         start = 0 if self._line is _FIRST_CHUNK else 2
+        if start and rest == b"\r\n":
+            self._line = _FIRST_CHUNK
+            return b""
         if not b"\r\n".startswith(rest[:start]) or b"\n" in rest[start:] or len(rest) > MAX_CHUNK_LINE:
             raise self._error("the chunked body is malformed")
         return rest

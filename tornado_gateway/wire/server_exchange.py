@@ -114,6 +114,9 @@ class ServerExchange(HTTPConnection):
         size = len(chunk)
         self.body_bytes += size
         lead, tail = self._pending, b""
+        if self._chunked and not lead and 0 < size < _COPIED_BELOW:
+            transport.write(b"%x\r\n%b\r\n" % (size, chunk))
+            return self.connection.drained
         if self._chunked and chunk:
             lead, tail = lead + b"%x\r\n" % size, b"\r\n"
         self._pending = b""
