@@ -28,16 +28,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "settings": ("errors", "policy", "values"),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
-    "gateway": ("errors", "policy", "wire", "adapters"),
-    "heartbeat": ("errors", "policy", "wire", "adapters", "gateway"),
-    "handlers": ("errors", "policy", "wire", "adapters", "gateway", "handlers"),
+    "streams": ("errors", "policy"),
+    "gateway": ("errors", "policy", "wire", "adapters", "streams"),
+    "heartbeat": (),
+    "handlers": ("errors", "policy", "wire", "adapters", "streams", "gateway", "handlers"),
     "app": (
-        *("errors", "policy", "values", "settings", "wire", "adapters", "gateway", "heartbeat", "handlers"),
+        *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
     ),
     "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip
 
-SHARED_BY_JOURNEYS = "handlers.base"
+SHARED_BY_JOURNEYS = ("handlers.base", "handlers.event_stream", "handlers.proxied")
 ROUTER = "handlers.router"
 
 # What would make a decision depend on more than its arguments.
@@ -115,12 +116,17 @@ def imports_that_go_up(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{source.file}:{line}: {source.floor} may not import {name}"
 
 
+def _below(shared: str) -> tuple[str, ...]:
+    return SHARED_BY_JOURNEYS[: SHARED_BY_JOURNEYS.index(shared)]
+
+
 def journeys_that_know_each_other(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
         if source.floor != "handlers" or source.module == ROUTER:
             continue
         for line, name in source.own_imports():
-            shared = is_within(name, SHARED_BY_JOURNEYS) and source.module != SHARED_BY_JOURNEYS
+            below = SHARED_BY_JOURNEYS if source.module not in SHARED_BY_JOURNEYS else _below(source.module)
+            shared = any(is_within(name, each) for each in below)
             if is_within(name, "handlers") and not shared:
                 yield f"{source.file}:{line}: a journey may not import {name}"
 

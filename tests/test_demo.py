@@ -12,15 +12,22 @@ import random
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+from tornado.websocket import WebSocketProtocol13
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.sockets import eventually
 from tornado_gateway import demo as module
 from tornado_gateway.demo import Demo, banner
 
@@ -274,6 +281,22 @@ async def test_clock_continues_after_the_last_event_id(
     assert (await first_blocks(services, 2, last=last))[1]["id"] == following
 
 
+@pytest.mark.parametrize(
+    ("query", "last", "following"),
+    [
+        pytest.param("?last_event_id=41", "", "42", id="only the query"),
+        pytest.param("?last_event_id=41", "70", "71", id="the newer field too"),
+        pytest.param("?last_event_id=x", "", "1", id="not a number"),
+        pytest.param("?last_event_id=", "", "1", id="empty"),
+    ],
+)
+@playing(tick=0.001)
+async def test_clock_takes_the_last_event_id_from_the_query_too(
+    services: Services, http: httpx.AsyncClient, query: str, last: str, following: str
+) -> None:
+    assert (await first_blocks(services, 2, f"/events{query}", last))[1]["id"] == following
+
+
 @playing(tick=60.0)
 async def test_clock_ticks_at_the_interval_asked_for(services: Services, http: httpx.AsyncClient) -> None:
     began = time.monotonic()
@@ -299,6 +322,43 @@ async def test_clock_and_chat_say_what_they_are(
     services: Services, http: httpx.AsyncClient, service: str, path: str
 ) -> None:
     assert path in (await http.get(services[service][0])).json()["ask"]
+
+
+# ---- page
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@playing()
+async def test_a_browser_gets_the_page_and_nobody_else(services: Services, http: httpx.AsyncClient) -> None:
+    url = services["chat"][0]
+    page, head, other = await http.get(url, headers=BROWSER), await http.head(url, headers=BROWSER), await http.get(url)
+    assert page.headers["Content-Type"] == head.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.text.startswith("<!doctype html>")
+    assert head.headers["Content-Length"] == page.headers["Content-Length"]
+    assert other.json()["instance"] == "chat-1"
+    assert page.headers["Vary"] == other.headers["Vary"] == "Accept"
+
+
+@playing()
+async def test_the_page_needs_nothing_from_elsewhere_and_may_not_ask_for_it(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    page = await http.get(services["chat"][0], headers=BROWSER)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert re.findall(r'(?:src|href)=(?!"data:).*', page.text) == []
+    assert "@import" not in page.text
+    assert not re.search("innerHTML|outerHTML|insertAdjacentHTML|document.write", page.text)
+
+
+@playing()
+async def test_without_its_file_the_page_is_what_other_clients_get(
+    services: Services, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PAGE", tmp_path / "demo.html")
+        assert (await http.get(services["chat"][0], headers=BROWSER)).json()["instance"] == "chat-1"
 
 
 # ---- chat
@@ -338,6 +398,25 @@ async def test_the_room_tells_all_members_who_comes_speaks_and_leaves(
             await one.send(b"bytes \xff")
             assert [await hear(one), await hear(two)] == ["guest-1: bytes \ufffd"] * 2
         assert await hear(one) == "* guest-2 left"
+
+
+@pytest.mark.parametrize(
+    ("asked", "called"),
+    [
+        ("Ada", "Ada"),
+        ("J%C3%BCrgen%20O.-2", "Jürgen O.-2"),
+        ("x" * 24, "x" * 24),
+        *[(bad, "guest-1") for bad in ("", "x" * 25, "*%20Ada", "Ada:", "a%0Ab", "%20", "%3Cb%3E")],
+    ],
+)
+@playing()
+async def test_a_member_is_called_as_it_asks_if_that_is_a_name(
+    services: Services, http: httpx.AsyncClient, asked: str, called: str
+) -> None:
+    async with enter(services, f"/room?name={asked}") as member:
+        assert await hear(member) == f"* {called} joined"
+        await member.send("hello")
+        assert await hear(member) == f"{called}: hello"
 
 
 @playing()
@@ -521,10 +600,16 @@ def test_stop_may_come_twice_or_before_start_and_start_may_follow() -> None:
 
 
 class Gateway:
-    """A stand-in for the gateway: notes targets by connection and answers as told."""
+    """A stand-in for the gateway: notes targets by connection and answers as told.
+
+    Attributes:
+        connections: of each connection, the targets of its visits.
+        held: the targets of what would be long-lived.
+    """
 
     def __init__(self, answer: bytes, *, closing: bool = False, wanted: int = 1) -> None:
         self.connections: list[list[str]] = []
+        self.held: list[str] = []
         self._answer, self._closing, self._wanted = answer, closing, wanted
         self._enough = asyncio.Event()
 
@@ -533,10 +618,12 @@ class Gateway:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         targets: list[str] = []
-        self.connections.append(targets)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                targets.append(head.split()[1].decode())
+                target = head.split()[1].decode()
+                (targets if target.startswith("/api/") else self.held).append(target)
+                if targets == [target]:
+                    self.connections.append(targets)
                 if sum(map(len, self.connections)) >= self._wanted:
                     self._enough.set()
                 writer.write(self._answer)
@@ -607,6 +694,136 @@ def test_traffic_waits_for_a_gateway_that_is_not_there_yet() -> None:
     asyncio.run(scenario())
 
 
+def test_traffic_tries_a_stream_and_a_websocket_again_with_longer_and_longer_pauses() -> None:
+    async def scenario() -> None:
+        gateway = Gateway(b"HTTP/1.1 503 Any\r\nContent-Length: 0\r\n\r\n", closing=True, wanted=400)
+        await visited(gateway, visitors=1)
+        for target in (module.STREAM, module.SOCKET):
+            assert 3 <= gateway.held.count(target) < 20
+
+    asyncio.run(scenario())
+
+
+class Streams:
+    """The demo's own stream and echo at the gateway's paths; everything else is a 404."""
+
+    def __init__(self) -> None:
+        self.sockets: set[module.EchoSocket] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        routes = [("/sse/clock/events", module.Clock), ("/ws/chat", module.EchoSocket)]
+        self.server = HTTPServer(
+            Application(
+                list(routes), log_function=lambda _: None, sockets=self.sockets, tasks=self.tasks, tick=0.001, about={}
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        sockets = bind_sockets(0, "127.0.0.1", socket.AF_INET)
+        self.server.add_sockets(sockets)
+        yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+        self.server.stop()
+        await self.server.close_all_connections()
+
+    @property
+    def running(self) -> set[asyncio.Task[Any]]:
+        """The handlers of streams and WebSockets that are open."""
+        return {task for task in self.tasks if not task.done()}
+
+    async def both_open(self) -> None:
+        await eventually(lambda: len(self.sockets) == 1 and len(self.running) == 2)
+
+
+def test_traffic_keeps_one_stream_and_one_websocket_open_and_replaces_them() -> None:
+    async def scenario() -> None:
+        gateway, demo = Streams(), Demo(pause=0.001, visitors=0)
+        async with gateway.listening() as url:
+            demo.start_traffic(url)
+            for _ in range(3):
+                await gateway.both_open()
+                before = gateway.running
+                for talking in gateway.sockets:
+                    talking.close(1001, "going away")
+                await gateway.server.close_all_connections()
+                await ended(before)
+            await gateway.both_open()
+            handlers = gateway.running
+            await asyncio.wait_for(demo.stop(), 2)
+            await ended(handlers)
+        await ended(other_tasks())
+
+    asyncio.run(scenario())
+
+
+def test_the_traffic_s_websocket_talks_and_says_goodbye() -> None:
+    async def scenario() -> None:
+        heard: asyncio.Queue[str | bytes] = asyncio.Queue()
+        codes: list[int | None] = []
+
+        async def converse(connection: ServerConnection) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    heard.put_nowait(await connection.recv())
+            codes.append(connection.close_code)
+
+        demo = Demo(pause=0.001, visitors=0)
+        silent = logging.getLogger("silent")
+        silent.disabled = True  # the traffic asks this server for an event stream too
+        async with serve(converse, "127.0.0.1", 0, logger=silent) as server:
+            demo.start_traffic(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            async with asyncio.timeout(5):
+                assert [await heard.get() for _ in range(3)] == ["hello 1", "hello 2", "hello 3"]
+            await demo.stop()
+            await eventually(lambda: codes == [1000])
+
+    asyncio.run(scenario())
+
+
+def test_stop_does_not_wait_for_an_answer_to_its_goodbye() -> None:
+    async def scenario() -> None:
+        gone = asyncio.Event()
+        greeted = asyncio.Event()
+
+        async def accept_and_ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if key := re.search(rb"(?i)sec-websocket-key: (.*)\r\n", head):
+                answer = WebSocketProtocol13.compute_accept_value(key[1])
+                writer.write(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Accept: %b\r\n\r\n" % answer.encode()
+                )
+                await reader.readexactly(1)
+                greeted.set()
+                await reader.read()
+                gone.set()
+            writer.close()
+
+        demo = Demo(visitors=0)
+        async with await asyncio.start_server(accept_and_ignore, "127.0.0.1", 0) as server:
+            demo.start_traffic(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await asyncio.wait_for(greeted.wait(), 5)
+            await asyncio.wait_for(demo.stop(), 2)
+            await asyncio.wait_for(gone.wait(), 2)
+        await ended(other_tasks())
+
+    asyncio.run(scenario())
+
+
+def test_stop_does_not_wait_for_a_gateway_that_does_not_answer() -> None:
+    async def scenario() -> None:
+        asked: list[asyncio.StreamWriter] = []
+        demo = Demo(visitors=1)
+        async with await asyncio.start_server(lambda _, writer: asked.append(writer), "127.0.0.1", 0) as server:
+            demo.start_traffic(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await eventually(lambda: len(asked) == 3)
+            await asyncio.wait_for(demo.stop(), 2)
+            assert other_tasks() == set()
+            for writer in asked:
+                writer.close()
+
+    asyncio.run(scenario())
+
+
 @playing()
 async def test_what_the_traffic_asks_for_exists(services: Services, http: httpx.AsyncClient) -> None:
     for visit in module.VISITS:
@@ -622,16 +839,19 @@ async def test_what_the_traffic_asks_for_exists(services: Services, http: httpx.
 def test_the_banner_names_only_routes_that_this_release_has() -> None:
     text = banner("http://127.0.0.1:8080/")
     routes = set(re.findall(r"http://127\.0\.0\.1:8080/([a-z]+)", text))
-    assert routes == {"api", "healthz", "readyz"}
-    assert "curl -N http://127.0.0.1:8080/api/clock/events " in text
+    assert routes == {"api", "sse", "healthz", "readyz"}
+    first, second, third = text.partition("\n\n")[2].splitlines()[:3]
+    assert "open http://127.0.0.1:8080/api/chat/ in a browser " in first
+    assert "curl -N http://127.0.0.1:8080/sse/clock/events " in second
+    assert "python -m websockets 'ws://127.0.0.1:8080/ws/chat?path=/echo' " in third
 
 
 @playing()
 async def test_every_request_of_the_banner_works(services: Services, http: httpx.AsyncClient) -> None:
     asked = re.findall(
-        r"http://gateway/api/([a-z]+)(/[^\s']*)", banner("http://gateway").replace("delay=2000", "delay=1")
+        r"http://gateway/(?:api|sse)/([a-z]+)(/[^\s']*)", banner("http://gateway").replace("delay=2000", "delay=1")
     )
-    assert {service for service, _ in asked} == {"api", "slow", "flaky", "clock"}
+    assert {service for service, _ in asked} == {"api", "slow", "flaky", "clock", "chat"}
     for service, target in asked:
         async with http.stream("POST" if "echo" in target else "GET", services[service][0] + target) as response:
             assert response.status_code == (503 if "status=503" in target else 200)

@@ -21,7 +21,7 @@ class Beating:
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self.client = PooledHTTPClient(force_instance=True, config=ClientConfig(pool=PoolConfig(idle_timeout=SOON)))
-        self.heartbeat = Heartbeat(serving.server, self.client, SOON)
+        self.heartbeat = Heartbeat(SOON, serving.server.sweep, self.client.sweep)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def beating(io_loop: IOLoop) -> Iterator[Beating]:
 async def test_sweeps_follow_the_shortest_timeout_within_bounds(
     beating: Beating, shortest: float, interval: float
 ) -> None:
-    assert Heartbeat(beating.serving.server, beating.client, shortest).interval == pytest.approx(interval)
+    assert Heartbeat(shortest).interval == pytest.approx(interval)
 
 
 @pytest.mark.gen_test

@@ -157,8 +157,30 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         under_pressure_max_event_loop_delay=1.0,
         under_pressure_max_heap_used_bytes=0,
         under_pressure_max_rss_bytes=0,
-        ws_max_buffered_bytes=2_000_000,
+        max_streams=0,
+        max_streams_per_service=0,
+        max_streams_per_client=0,
+        slow_consumer="pause",
+        stream_buffer_bytes=262144,
+        drain_spread=5.0,
+        sse_heartbeat=15.0,
+        sse_idle_timeout=300.0,
+        sse_max_age=0.0,
+        sse_max_bytes=0,
+        sse_error_event="off",
+        sse_last_event_id_query=False,
+        sse_peek=0.0,
+        ws_allowed_origins=("*",),
+        ws_origin="pass",
+        ws_max_message_bytes=16777216,
+        ws_max_buffered_bytes=2000000,
         ws_ping_interval=30.0,
+        ws_pong_timeout=10.0,
+        ws_idle_timeout=0.0,
+        ws_rate_limit_messages=0,
+        ws_rate_limit_bytes=0,
+        ws_rate_limit_policy="delay",
+        ws_drain_code="1001",
     )
 
 
@@ -851,6 +873,7 @@ def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
         "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
         "AUTH_REQUIRED": "true",
         "JWT_SECRET": MASK,
+        "WS_ALLOWED_ORIGINS": "same-origin",
     }
 
 
@@ -882,7 +905,7 @@ def test_help_is_one_line_that_needs_no_escaping(variable: Variable) -> None:
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
 def test_what_is_reserved_says_so_everywhere(variable: Variable) -> None:
-    groups = ("Rate limit", "Cache", "Under pressure", "WebSocket")
+    groups = ("Rate limit", "Cache", "Under pressure")
     assert variable.reserved is (variable.group in groups)
     assert variable.line.endswith(" (reserved)") is variable.reserved
 

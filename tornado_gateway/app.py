@@ -77,7 +77,9 @@ class App:
         self.server = HTTPServer(
             Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
         )
-        self.heartbeat = Heartbeat(self.server, self.gateway, shortest_timeout(settings))
+        self.heartbeat = Heartbeat(
+            shortest_timeout(settings), self.server.sweep, self.gateway.client.sweep, self.gateway.streams.sweep
+        )
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; the addresses that were bound.

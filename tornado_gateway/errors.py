@@ -189,7 +189,7 @@ class OriginNotAllowed(GatewayError):
 class TooManyStreams(GatewayError):
     """This client has as many streams as it may."""
 
-    status, ws_close, code, reason, proxy = 429, 1013, "rate_limited", "too_many_streams", "http_request_denied"
+    status, ws_close, code, reason, proxy = 429, 1013, "rate_limited", "client_stream_limit", "http_request_denied"
 
     def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
         super().__init__(message, (_retry_after(retry_after),))
@@ -212,7 +212,7 @@ class Overloaded(GatewayError):
 class StreamLimitReached(Overloaded):
     """There are as many streams as there may be."""
 
-    reason = "too_many_streams"
+    reason = "stream_limit"
 
 
 class Draining(Overloaded):

@@ -8,9 +8,7 @@ clock: when that is set back by a minute, nothing would time out for a minute.
 """
 
 import asyncio
-
-from tornado_gateway.gateway import Gateway
-from tornado_gateway.wire.server import HTTPServer
+from collections.abc import Callable
 
 # A timeout is noticed at most a tenth of the shortest one late, and within half a second.
 SHARE_OF_SHORTEST = 0.1
@@ -19,22 +17,24 @@ FASTEST = 0.02
 
 
 class Heartbeat:
-    """Sweeps the connections of a server and of a gateway's client, and the streams between them.
+    """Calls sweeps, again and again, in a running event loop.
 
     Args:
         shortest: seconds of the shortest timeout there is.
+        sweeps: end what has waited too long; each is given the loop's time.
 
     Attributes:
-        interval: seconds between two sweeps.
+        interval: seconds between two beats.
     """
 
-    def __init__(self, server: HTTPServer, gateway: Gateway, shortest: float) -> None:
+    def __init__(self, shortest: float, *sweeps: Callable[[float], None]) -> None:
         self.interval = min(max(shortest * SHARE_OF_SHORTEST, FASTEST), SLOWEST)
-        self._server, self._gateway = server, gateway
+        self._sweeps = sweeps
+        self._loop = asyncio.get_running_loop()
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._next = self._server.loop.call_later(self.interval, self._beat)
+        self._next = self._loop.call_later(self.interval, self._beat)
 
     def stop(self) -> None:
         if self._next:
@@ -46,7 +46,6 @@ class Heartbeat:
         self.sweep()
 
     def sweep(self) -> None:
-        now = self._server.loop.time()
-        self._server.sweep(now)
-        self._gateway.client.sweep(now)
-        self._gateway.streams.sweep(now)
+        now = self._loop.time()
+        for sweep in self._sweeps:
+            sweep(now)

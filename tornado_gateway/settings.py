@@ -254,8 +254,8 @@ VARIABLES: tuple[Variable, ...] = (
              "ms to wait for a first event that may be an error, to ask another endpoint, 0 to 86400000; 0: none",
              "Event streams"),
     Variable("WS_ALLOWED_ORIGINS", origins, "",
-             "origins whose pages may connect, separated by commas; *: all, same-origin: the gateway's own; "
-             "unset: same-origin in production, else *", "WebSocket"),
+             "origins whose pages may connect, * or same-origin; unset: same-origin in production, else *",
+             "WebSocket"),
     Variable("WS_ORIGIN", one_of("pass", "rewrite"), "pass",
              "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
     Variable("WS_MAX_MESSAGE_BYTES", size(1), "16777216",

@@ -15,6 +15,7 @@ from tests.conftest import Serve
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
 from tornado_gateway.handlers import proxied
+from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.proxied import safe_reason
 
 # ---------------------------------------------------------------- what the upstream sees
@@ -802,7 +803,7 @@ async def test_a_handler_knows_its_request_as_tornado_does(serve: Serve, upstrea
     await eventually(lambda: running.inflight)
     (exchange,) = [connection._exchange for connection in running.app.server.connections]
     assert exchange is not None
-    handler = http_proxy.HttpProxyHandler(running.app.gateway, None, exchange)  # type: ignore[arg-type]
+    handler = HttpProxyHandler(running.app.gateway, None, exchange)  # type: ignore[arg-type]
     assert (handler.request.method, handler.request.path, handler.request.arguments) == (
         "GET",
         "/api/svc/x",

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, RequestStartLine
+from tornado.ioloop import IOLoop
 
-from tests.support.sockets import Client
+from tests.support.sockets import Client, eventually, get
 from tornado_gateway.wire.server import HTTPServer, ServerConfig
 from tornado_gateway.wire.server_exchange import ServerExchange
+
+MEGABYTE = 1024 * 1024
 
 
 class Request(HTTPMessageDelegate):
@@ -126,3 +130,47 @@ class Serving:
         for client in self.clients:
             client.close()
         assert self.server.refused == 0
+
+
+Listen = Callable[..., Awaitable[Serving]]
+
+
+async def is_open(client: Client) -> bool:
+    """Whether the connection has neither ended nor anything to say, a moment from now."""
+    with suppress(TimeoutError):
+        await client.more(patience=0.05)
+        return False
+    return True
+
+
+async def stalled(listen: Listen, body: bytes, *, length: int | None = None) -> tuple[Serving, Client, Request]:
+    """A client that reads nothing of a response too large for all the buffers between."""
+
+    def answer(request: Request) -> None:
+        request.begin(length if length is not None else len(body))
+        request.exchange.write(body)
+
+    delegate = Delegate(answer)
+    serving = await listen(delegate, client_idle_timeout=60, keepalive_timeout=95)
+    client = await serving.client(receive_buffer=64 * 1024)
+    await client.send(get(b"/"))
+    await eventually(lambda: delegate.requests and not serving.connection.drained.done())
+    await settled(serving)
+    return serving, client, delegate.requests[0]
+
+
+async def settled(serving: Serving) -> None:
+    """Wait until the kernel takes no more."""
+    size, same = -1, 0
+    while same < 20:
+        await asyncio.sleep(0.001)
+        now = serving.connection.transport.get_write_buffer_size()
+        same = same + 1 if now == size else 0
+        size = now
+
+
+def watch(io_loop: IOLoop) -> list[BaseException]:
+    """What reaches the loop's exception handler from now on."""
+    seen: list[BaseException] = []
+    io_loop.asyncio_loop.set_exception_handler(lambda _, context: seen.append(context["exception"]))
+    return seen

@@ -1,15 +1,13 @@
 """The server's side, started with any delegate."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
-from tests.support.serving import Serving
-
-Listen = Callable[..., Awaitable[Serving]]
+from tests.support.serving import Listen, Serving
 
 
 @pytest.fixture
