@@ -13,6 +13,7 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY tornado_gateway tornado_gateway
+COPY static static
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
