@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip
 
-SHARED_BY_JOURNEYS = ("handlers.base", "handlers.event_stream", "handlers.proxied")
+SHARED_BY_JOURNEYS = ("handlers.base", "handlers.event_stream", "handlers.peek", "handlers.proxied")
 ROUTER = "handlers.router"
 
 # What would make a decision depend on more than its arguments.

@@ -207,6 +207,7 @@ def event_stream_config(settings: Settings) -> EventStreamConfig:
         error_event=settings.sse_error_event,
         max_buffered=settings.stream_buffer_bytes,
         cuts_slow=settings.slow_consumer == "disconnect",
+        peek=settings.sse_peek,
         reads_last_event_id=settings.sse_last_event_id_query,
     )
 

@@ -16,6 +16,7 @@ the log line, in `_close()`, once.
 import asyncio
 import functools
 import math
+from functools import partial
 from typing import ClassVar
 
 from tornado.httputil import HTTPServerRequest
@@ -34,6 +35,7 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.base import answer
 from tornado_gateway.handlers.event_stream import EventStream
+from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.policy.endpoint import Endpoint, Lease, Outcome, Service
 from tornado_gateway.policy.headers import (
     Field,
@@ -100,6 +102,7 @@ class ProxiedRequest(RequestHandler):
         self._origination: Origination
         self._expires = math.inf  # instant (loop time) at which the client's token does
         self._is_counted = False  # as a stream
+        self._peek: Peek | None = None
         self._stream: Stream | None = None
         self._closed = False
         client.set_close_callback(self.on_connection_close)
@@ -244,11 +247,10 @@ class ProxiedRequest(RequestHandler):
         if head.status >= 500 and self._may_ask_another():
             self._ask_another()
             return
-        self._replay = None
         if self._lease:
             self._lease.answered(now)
         if head.body and not self.UPGRADES and is_event_stream(head.named.get(b"content-type", ())):
-            self._begin_stream(head)
+            self._await_stream(head)
         else:
             self._begin_response(head)
 
@@ -258,6 +260,7 @@ class ProxiedRequest(RequestHandler):
         Args:
             more: lines to add to it.
         """
+        self._replay = None
         named, passing = head.named, head.passing
         if head.status == 204 and b"content-length" in named:
             passing = without(passing, (b"content-length",))  # RFC 9110 §8.6
@@ -268,26 +271,40 @@ class ProxiedRequest(RequestHandler):
             head.status, safe_reason(head.reason), block, length=head.length, dated=b"date" in named
         )
 
-    def _begin_stream(self, head: ResponseHead) -> None:
-        """Hand an event stream's body to an EventStream."""
-        upstream, gateway = self._upstream, self._gateway
-        if upstream is None or self._service is None:
+    def _await_stream(self, head: ResponseHead) -> None:
+        """Begin an event stream, perhaps after a look at its first event."""
+        seconds, upstream = self._gateway.event_streams.peek, self._upstream
+        if upstream is None:
             return
+        if seconds and self._may_ask_another():
+            self._peek = Peek(upstream, seconds, partial(self._begin_stream, head, upstream))
+        else:
+            self._begin_stream(head, upstream, False)
+
+    def _begin_stream(self, head: ResponseHead, upstream: ClientExchange, failed: bool) -> EventStream | None:
+        """Hand an event stream's body to an EventStream, or ask another endpoint if it has failed."""
+        gateway = self._gateway
+        self._peek = None
+        if failed and self._may_ask_another():
+            self._ask_another()
+            return None
         try:
-            if not self._is_counted:
+            if not self._is_counted and self._service:
                 self._count_stream(self._service)
         except GatewayError as error:
             upstream.abort()
             self._fail(error)
-            return
+            return None
         lines = fields(head.block)
         self._begin_response(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)
-        stream = self._stream = EventStream(
+        stream = EventStream(
             gateway.event_streams, gateway.rng, self._client, upstream, self._end_stream,
             expires=self._expires, is_opaque=is_opaque,
         )  # fmt: skip
+        self._stream = stream
         gateway.streams.open.add(stream)
+        return stream
 
     def _end_stream(self, outcome: Outcome, reason: str) -> None:
         status = self._upstream.head.status if self._upstream and self._upstream.head else 0
@@ -311,10 +328,12 @@ class ProxiedRequest(RequestHandler):
             return
         where = again(
             error,
-            is_repeatable=self._client.head.method in IDEMPOTENT or self._awaits_stream,
+            is_repeatable=self._client.head.method in IDEMPOTENT,
             reused=upstream.reused,
             body_sent=upstream.sent > 0 or upstream.is_sent,
-            replayable=self._replay is not None and not upstream.heard,
+            replayable=self._replay is not None,
+            heard=upstream.heard,
+            awaits_stream=self._awaits_stream,
         )
         try:
             if where is Again.SAME_ENDPOINT:
@@ -384,6 +403,8 @@ class ProxiedRequest(RequestHandler):
         self._client.set_close_callback(None)
         if self._continue:
             self._continue.cancel()
+        if self._peek:
+            self._peek.stop()
         if self._lease:
             self._lease.settle(outcome)
         if self._is_counted and self._service:

@@ -143,7 +143,6 @@ class FrameScanner:
         self._is_last = last
         if self._left:
             self._insertion += frame
-            self._plain = False
             return b""
         self._fall_silent()
         return frame

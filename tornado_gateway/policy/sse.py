@@ -43,6 +43,7 @@ class EventStreamConfig:
         max_bytes: until it is, math.inf for any number.
         error_event: the style of error_event().
         max_buffered: bytes that may wait for a client.
+        peek: that the head may wait for a first event that may be an error; 0 for none.
         reads_last_event_id: whether ?last_event_id= stands for the field of that name.
         cuts_slow: whether a client for which more is waiting is cut off, instead of the upstream being paused.
     """
@@ -54,6 +55,7 @@ class EventStreamConfig:
     error_event: str = "off"
     max_buffered: int = 256 * 1024
     cuts_slow: bool = False
+    peek: float = 0.0
     reads_last_event_id: bool = False
 
 
