@@ -107,8 +107,7 @@ class WsBridgeHandler(ProxiedRequest):
         )
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(block, relay.client)
-        self._stream = relay
-        gateway.streams.open.add(relay)
+        self._keep(relay)
         relay.start(client.connection.transport, from_client, transport, from_upstream)
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:

@@ -94,6 +94,10 @@ class RequestHead:
     expects_continue: bool
     body: Body | None
 
+    def forget_fields(self) -> None:
+        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
+        self.block, self.named, self.passing = b"", {}, b""
+
 
 @dataclass(slots=True)
 class ResponseHead:
@@ -118,6 +122,10 @@ class ResponseHead:
     body: Body | None
     keep_alive: bool
     idle_hint: float | None
+
+    def forget_fields(self) -> None:
+        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
+        self.block, self.named, self.passing = b"", {}, b""
 
 
 class _FieldLines:
