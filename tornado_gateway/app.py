@@ -109,11 +109,11 @@ class App:
         """End everything at once; what is cut off still gets its line in the access log."""
         self.heartbeat.stop()
         self.server.drain()
-        for stream in list(self.gateway.streams.open):
-            stream.abort()
+        self.gateway.streams.abort()
         self.server.abort()
         self.gateway.client.close()
         await self.server.closed()
+        await self.gateway.streams.closed()
         if self.gateway.access_log:
             self.gateway.access_log.close()
 

@@ -4,6 +4,8 @@ They are counted against their limits, looked after by one sweep instead of a ti
 well, one after the other, when the gateway stops.
 """
 
+import asyncio
+import math
 from typing import Protocol
 
 from tornado_gateway.policy.stream_limits import StreamCounts, StreamLimits
@@ -22,7 +24,7 @@ class Stream(Protocol):
         """See whether something is overdue, and set `due` anew."""
 
     def drain(self) -> None:
-        """End as soon as that can be done well: the gateway stops."""
+        """End as soon as that can be done well: the gateway stops. It may be said more than once."""
 
     def abort(self) -> None:
         """End now."""
@@ -39,6 +41,29 @@ class Streams:
         self.counts = StreamCounts(limits)
         self.open: set[Stream] = set()
         self._ends: list[tuple[float, Stream]] = []  # when each is to end, the last one first
+        self._all_end_at = math.inf
+        self._all_closed: asyncio.Future[None] | None = None
+
+    def add(self, stream: Stream) -> None:
+        """A stream has begun."""
+        self.open.add(stream)
+
+    def discard(self, stream: Stream) -> None:
+        """A stream has ended."""
+        self.open.discard(stream)
+        if not self.open and self._all_closed and not self._all_closed.done():
+            self._all_closed.set_result(None)
+
+    async def closed(self) -> None:
+        """Wait until every stream has ended: of a WebSocket, when both of its connections have."""
+        if self.open:
+            self._all_closed = asyncio.get_running_loop().create_future()
+            await self._all_closed
+
+    def abort(self) -> None:
+        """End every stream at once."""
+        for stream in list(self.open):
+            stream.abort()
 
     def sweep(self, now: float) -> None:
         """Look after what is due. Called several times per shortest duration that streams know."""
@@ -48,9 +73,13 @@ class Streams:
             _, stream = self._ends.pop()
             if stream in self.open:
                 stream.drain()
+        if now >= self._all_end_at:
+            for stream in list(self.open):  # also those that were about to begin when the drain did
+                stream.drain()
 
     def drain(self, now: float, spread: float) -> None:
         """Have every stream end, evenly spread over as many seconds, so that their clients come back that way too."""
         open_ = list(self.open)
         self._ends = [(now + spread * (index + 1) / len(open_), stream) for index, stream in enumerate(open_)]
         self._ends.reverse()
+        self._all_end_at = now + spread

@@ -27,12 +27,12 @@ from tornado_gateway.policy.sse import (
     lifetime,
     retry_hint,
 )
+from tornado_gateway.policy.stream_limits import high_water
 from tornado_gateway.wire.client import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
-PAUSE_ABOVE = 64 * 1024  # bytes waiting for a client above which its upstream is paused; asyncio's own limit
 
 
 class EventStream:
@@ -74,8 +74,9 @@ class EventStream:
         self._ends_at = self._sent_at + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expires = expires
         self.due = self._when_due()
-        upstream.receiver, upstream.timeout = self, config.idle_timeout
-        client.limit_buffer(config.max_buffered if config.cuts_slow else min(PAUSE_ABOVE, config.max_buffered))
+        upstream.receiver = self
+        upstream.allow(config.idle_timeout)
+        client.limit_buffer(high_water(config.max_buffered, cuts_slow=config.cuts_slow))
 
     # ---- Receiver
 

@@ -312,7 +312,7 @@ class ProxiedRequest(RequestHandler):
         Measured: 3 KiB less per stream with a browser's fields.
         """
         self._stream = stream
-        self._gateway.streams.open.add(stream)
+        self._gateway.streams.add(stream)
         self._client.head.forget_fields()
         self._fields = b""
 
@@ -420,7 +420,7 @@ class ProxiedRequest(RequestHandler):
         if self._is_counted and self._service:
             self._gateway.streams.counts.give_back(self._service.name, self._address)
         if self._stream:
-            self._gateway.streams.open.discard(self._stream)
+            self._gateway.streams.discard(self._stream)
             self._stream = None
         log = self._gateway.access_log
         if log:

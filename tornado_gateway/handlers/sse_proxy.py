@@ -26,5 +26,5 @@ class SseProxyHandler(ProxiedRequest):
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
         if self._upstream:
-            self._upstream.timeout = self._gateway.event_streams.idle_timeout
+            self._upstream.allow(self._gateway.event_streams.idle_timeout)
         super()._begin_response(head, more)

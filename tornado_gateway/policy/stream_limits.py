@@ -10,6 +10,9 @@ from tornado_gateway.errors import StreamLimitReached, TooManyStreams
 IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: whoever has one address there has them all
 
 
+PAUSE_ABOVE = 64 * 1024  # bytes that wait for a reader before its sender is paused; asyncio's own limit
+
+
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Streams open at once; 0 for any number.
@@ -59,6 +62,17 @@ class StreamCounts:
             counter[key] -= 1
             if counter[key] == 0:
                 del counter[key]
+
+
+def high_water(bound: int, *, cuts_slow: bool) -> int:
+    """Bytes waiting for a reader above which something is done about it.
+
+    Args:
+        bound: bytes that may wait at most.
+        cuts_slow: whether the reader is then cut off; pausing its sender begins earlier, since more in store does
+            not make a reader any faster.
+    """
+    return bound if cuts_slow else min(PAUSE_ABOVE, bound)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -304,6 +304,12 @@ class ClientExchange:
             connection.close()
         self.release()
 
+    def allow(self, seconds: float) -> None:
+        """Give the upstream another `timeout`, from now on."""
+        self.timeout = seconds
+        if self.connection:
+            self.connection.wait_for_upstream()
+
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
         """Give the connection to another protocol, within on_head() of a 101.
 
@@ -372,7 +378,7 @@ class ClientConnection(asyncio.Protocol):
         self._interim, self.is_held = 0, False
         self._client.active.add(self)
         self.transport.write(data)
-        self._wait_for_upstream()
+        self.wait_for_upstream()
 
     def write(self, data: bytes) -> "asyncio.Future[None] | None":
         self.transport.write(data)
@@ -381,7 +387,7 @@ class ClientConnection(asyncio.Protocol):
     def finish(self, end: bytes) -> None:
         if end:
             self.transport.write(end)
-        self._wait_for_upstream()
+        self.wait_for_upstream()
 
     def close(self) -> None:
         """End the connection without a word to anybody."""
@@ -397,7 +403,7 @@ class ClientConnection(asyncio.Protocol):
         rest, self._buffer = self._buffer, b""
         return self.transport, rest
 
-    def _wait_for_upstream(self) -> None:
+    def wait_for_upstream(self) -> None:
         """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
         exchange = self._exchange
         if exchange is None or self.is_held:
@@ -412,7 +418,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if self._drained and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
             self._unsent = unsent
-            self._wait_for_upstream()
+            self.wait_for_upstream()
             return
         self.deadline = math.inf
         self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
@@ -427,13 +433,13 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
         self._unsent = self.transport.get_write_buffer_size()
-        self._wait_for_upstream()
+        self.wait_for_upstream()
 
     def resume_writing(self) -> None:
         drained, self._drained = self._drained, None
         if drained and not drained.done():
             drained.set_result(None)
-        self._wait_for_upstream()
+        self.wait_for_upstream()
 
     def eof_received(self) -> None:
         self._ended(None)
@@ -456,7 +462,7 @@ class ClientConnection(asyncio.Protocol):
             if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
                 self._read_head(exchange, data)
             else:
-                self._wait_for_upstream()
+                self.wait_for_upstream()
                 self._read_body(exchange, exchange.head, data)
         except UpstreamError as error:
             self._fail(error)
@@ -483,10 +489,10 @@ class ClientConnection(asyncio.Protocol):
             exchange.receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
-            self._wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
+            self.wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
         self._buffer = data if head.status == 101 else b""
         exchange.head = head
-        self._wait_for_upstream()
+        self.wait_for_upstream()
         exchange.receiver.on_head(head)
         if self._exchange is exchange:
             self._read_body(exchange, head, data)
@@ -520,7 +526,7 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is exchange and not self.transport.is_closing():
             self.is_held = False
             self.transport.resume_reading()
-            self._wait_for_upstream()
+            self.wait_for_upstream()
 
     def _complete(self, exchange: ClientExchange, head: ResponseHead, rest: bytes) -> None:
         """The response is whole; the connection is used again only if both sides of it are clean."""

@@ -46,11 +46,11 @@ from tornado_gateway.policy.frames import (
     frame,
 )
 from tornado_gateway.policy.pacing import TokenBucket
+from tornado_gateway.policy.stream_limits import high_water
 from tornado_gateway.wire.peer import has_ended
 
 CLOSE_TIMEOUT = 5.0  # seconds for both sides to answer a Close and end; then their connections are cut
 FIN_TIMEOUT = 1.0  # seconds for an upstream to end its connection once both sides have said Close
-PAUSE_ABOVE = 64 * 1024  # bytes waiting for one side above which the other is paused; asyncio's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +318,8 @@ class Relay:
     """
 
     __slots__ = (
-        "_active_at", "_activity", "_close_by", "_next_ping", "_on_end", "_rng", "at_fault", "client", "close",
-        "config", "due", "loop", "reason", "upstream",
+        "_active_at", "_activity", "_close_by", "_next_ping", "_on_end", "_rng", "_unsent", "at_fault", "client",
+        "close", "config", "due", "loop", "reason", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -345,6 +345,7 @@ class Relay:
         self.reason = self.at_fault = ""
         now = self.loop.time()
         self._close_by = math.inf
+        self._unsent = 0  # bytes that waited for the two sides when they were told to close
         self._activity, self._active_at = 0, now
         self._next_ping = now + config.ping_interval
         self.due = self._when_due(now)
@@ -353,7 +354,7 @@ class Relay:
         self, client: asyncio.Transport, from_client: bytes, upstream: asyncio.Transport, from_upstream: bytes
     ) -> None:
         """Begin to relay, with what came behind the handshakes."""
-        limit = self.config.max_buffered if self.config.cuts_slow else min(PAUSE_ABOVE, self.config.max_buffered)
+        limit = high_water(self.config.max_buffered, cuts_slow=self.config.cuts_slow)
         self.client.transport, self.upstream.transport = client, upstream
         for leg, early in ((self.client, from_client), (self.upstream, from_upstream)):
             leg.transport.set_write_buffer_limits(high=limit)
@@ -373,23 +374,32 @@ class Relay:
 
     def look(self, now: float) -> None:
         """See whether something is overdue."""
-        if now >= self._close_by:
-            self.abort()
-            return
         for leg in (self.client, self.upstream):
-            if leg.is_gone:
-                continue
-            if leg.is_held and has_ended(leg.transport, by_fin=True):
+            if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=True):
                 leg.transport.abort()
-            elif leg.is_stalled(now):
+        if self.close:
+            if now >= self._close_by and not self._makes_progress(now):
+                self.abort()
+        else:
+            self._look_at_legs(now)
+        if self.close is None:
+            self._look_at_activity(now)
+        self.due = self._when_due(now)
+
+    def _makes_progress(self, now: float) -> bool:
+        """Whether a side that has much to read before its Close is reading it."""
+        before, self._unsent = self._unsent, self.buffered
+        self._close_by = now + CLOSE_TIMEOUT
+        return 0 < self._unsent < before
+
+    def _look_at_legs(self, now: float) -> None:
+        for leg in (self.client, self.upstream):
+            if leg.is_stalled(now):
                 self._fail(leg, "client_stalled" if leg.is_client else "upstream_stalled")
                 self.abort()
             elif leg.is_silent(now):
                 self._fail(leg, "pong_timeout")
                 self.end(Close(INTERNAL, b"pong timeout"), "pong_timeout")
-        if self.close is None:
-            self._look_at_activity(now)
-        self.due = self._when_due(now)
 
     def _look_at_activity(self, now: float) -> None:
         client, upstream = self.client.scanner, self.upstream.scanner
@@ -440,6 +450,7 @@ class Relay:
 
     def _begin_to_close(self, close: Close) -> None:
         self.close = close
+        self._unsent = self.buffered
         self._close_by = self.loop.time() + CLOSE_TIMEOUT
         self.due = min(self.due, self._close_by)
 
