@@ -110,6 +110,9 @@ class WsBridgeHandler(ProxiedRequest):
         self._keep(relay)
         relay.start(client.connection.transport, from_client, transport, from_upstream)
 
+    def _await_stream(self, head: ResponseHead) -> None:
+        self._begin_response(head)  # a refusal is no stream, whatever its type
+
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
         if head.length is not None and head.length > MAX_REFUSAL:
             head = replace(head, length=None, passing=without(head.passing, (b"content-length",)))
