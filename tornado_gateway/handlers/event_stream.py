@@ -126,7 +126,7 @@ class EventStream:
 
     def _when_due(self) -> float:
         """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
-        return math.inf if self._ending else min(self._expires, self._ends_at, self._sent_at + self._heartbeat)
+        return min(self._expires, self._ends_at, self._sent_at + self._heartbeat)
 
     def drain(self) -> None:
         self._end("draining")
@@ -135,11 +135,11 @@ class EventStream:
         self._client.abort()
 
     def _end(self, reason: str) -> None:
-        """End the stream as soon as no event is open."""
-        if not self._ending:
-            self._ending = reason
-            if self._is_opaque or self._scanner.at_boundary:
-                self._finish()
+        """End the stream as soon as no event is open: behind the next blank line, or, where a comment was cut,
+        when this is said again."""
+        self._ending = self._ending or reason
+        if self._is_opaque or self._scanner.at_boundary:
+            self._finish()
 
     def _finish(self) -> None:
         self._upstream.abort()

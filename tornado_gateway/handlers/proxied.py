@@ -250,7 +250,7 @@ class ProxiedRequest(RequestHandler):
             return
         if self._lease:
             self._lease.answered(now)
-        if head.body and b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
+        if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
             self._await_stream(head)
         else:
             self._begin_response(head)
@@ -277,7 +277,9 @@ class ProxiedRequest(RequestHandler):
         seconds, upstream = self._gateway.event_streams.peek, self._upstream
         if upstream is None:
             return
-        if seconds and self._may_ask_another():
+        if head.body is None:
+            self._begin_response(head, stream_fields(fields(head.block)))  # to HEAD as to GET (RFC 9110 §9.3.2)
+        elif seconds and self._may_ask_another():
             self._peek = Peek(upstream, seconds, partial(self._begin_stream, head, upstream))
         else:
             self._begin_stream(head, upstream, False)
