@@ -51,6 +51,21 @@ def test_a_text_line_shows_what_a_person_looks_for() -> None:
         assert part in line
 
 
+def test_a_websockets_line_says_how_it_closed_and_what_it_carried() -> None:
+    changes = {"status": 101, "close_code": 4404, "messages_in": 7, "messages_out": 9}
+    said = json.loads(json_line(record(**changes), AT))
+    plain = json.loads(json_line(record(status=101), AT))
+    assert said == plain | {"closeCode": 4404, "messagesIn": 7, "messagesOut": 9}
+    assert not plain.keys() & {"closeCode", "messagesIn", "messagesOut"}
+    assert "closed 4404" in text_line(record(**changes), AT)
+    assert "closed" not in text_line(record(status=101), AT)
+
+
+def test_a_websocket_that_carried_nothing_still_says_so() -> None:
+    said = json.loads(json_line(record(status=101, close_code=1006), AT))
+    assert (said["closeCode"], said["messagesIn"], said["messagesOut"]) == (1006, 0, 0)
+
+
 @pytest.mark.gen_test
 async def test_lines_are_written_in_order_and_batched() -> None:
     stream = io.BytesIO()

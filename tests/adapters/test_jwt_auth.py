@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from typing import Any
 
@@ -35,6 +36,17 @@ def unsigned(header: dict[str, Any], claims: bytes = b"{}") -> bytes:
 )
 def test_a_valid_token_is_accepted(value: bytes) -> None:
     JwtAuthenticator(SECRET).check([value])
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3600])
+def test_how_long_a_token_is_still_valid_is_told(seconds: float) -> None:
+    left = JwtAuthenticator(SECRET).check([b"Bearer " + token({"exp": time.time() + seconds})])
+    assert seconds - 1 < left <= seconds  # a claim's part of a second counts
+
+
+@pytest.mark.parametrize("claims", [{}, {"sub": "a", "nbf": 0}, {"exp": 10**400}])
+def test_a_token_without_an_end_is_valid_for_ever(claims: dict[str, Any]) -> None:
+    assert JwtAuthenticator(SECRET).check([b"Bearer " + token(claims)]) == math.inf
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])

@@ -1,6 +1,13 @@
-"""Real programs around a real gateway: what starts them, waits for them and ends them."""
+"""WebSockets in tests, of two kinds.
 
+On raw sockets, frame by frame: a `Bridge` is one that runs through a gateway, with both of its ends in the
+test's hands. And real programs around a real gateway: what starts them, waits for them and ends them.
+"""
+
+import asyncio
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -8,15 +15,252 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
+from tornado_gateway.policy.endpoint import WebSocketTotals
+from tornado_gateway.wire.websocket import Leg, Relay
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "real"
 PATIENCE = 20.0  # seconds until what must happen has happened
 
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+KEY = b"\x37\xfa\x21\x3d"  # masks all that clients say here
+HANDSHAKE = (
+    b"Upgrade: websocket",
+    b"Connection: Upgrade",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+QUIET = 0.03  # seconds without a byte that are taken for silence
+
 # Debian's node-ws lies where only Debian's own nodejs looks for modules by itself.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "NODE_PATH": "/usr/share/nodejs"}
+
+
+# ---------------------------------------------------------------- frames on raw sockets
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame, its payload unmasked.
+
+    Attributes:
+        rsv: reserved bits, as they stand in the first byte.
+    """
+
+    opcode: int
+    payload: bytes = b""
+    fin: bool = True
+    rsv: int = 0
+
+    def wire(self, *, masked: bool) -> bytes:
+        size = len(self.payload)
+        width = 0 if size < 126 else 2 if size < 1 << 16 else 8
+        short = size if width == 0 else 126 if width == 2 else 127
+        head = bytes((self.fin << 7 | self.rsv | self.opcode, masked << 7 | short))
+        if width:
+            head += size.to_bytes(width, "big")
+        return head + KEY + xor(self.payload, KEY) if masked else head + self.payload
+
+
+def text(payload: bytes | str) -> Frame:
+    return Frame(TEXT, payload.encode() if isinstance(payload, str) else payload)
+
+
+def binary(payload: bytes) -> Frame:
+    return Frame(BINARY, payload)
+
+
+def close(code: int | None = None, reason: bytes = b"") -> Frame:
+    return Frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason)
+
+
+def xor(payload: bytes, key: bytes) -> bytes:
+    """Mask or unmask (RFC 6455 §5.3)."""
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(keys, "big")).to_bytes(size, "big")
+
+
+class Side:
+    """One end of a WebSocket.
+
+    Args:
+        masks: whether it is the client's.
+    """
+
+    def __init__(self, connection: Connection, *, masks: bool) -> None:
+        self.connection = connection
+        self._masks = masks
+
+    def wire(self, *frames: Frame) -> bytes:
+        """As this side sends them."""
+        return b"".join([frame.wire(masked=self._masks) for frame in frames])
+
+    async def send(self, *frames: Frame | bytes) -> None:
+        """Send them as one piece."""
+        await self.connection.send(
+            b"".join([frame if isinstance(frame, bytes) else self.wire(frame) for frame in frames])
+        )
+
+    async def frame(self) -> Frame:
+        """The next frame from the other side; each direction must mask as it has to."""
+        first, second = await self.connection.exactly(2)
+        assert second >> 7 == (not self._masks), "masked, or not, as it must not be"
+        size = second & 0x7F
+        if size > 125:
+            size = int.from_bytes(await self.connection.exactly(2 if size == 126 else 8), "big")
+        key = await self.connection.exactly(4) if second >> 7 else bytes(4)
+        payload = await self.connection.exactly(size)
+        return Frame(first & 0x0F, xor(payload, key) if any(key) else payload, first >> 7 == 1, first & 0x70)
+
+    async def hears(self, *wanted: Frame) -> None:
+        """Read on: exactly these frames must come."""
+        for each in wanted:
+            assert await self.frame() == each
+
+    async def told(self) -> tuple[int, bytes]:
+        """Read on to a Close; its code, 0 if it has none, and its reason."""
+        while (frame := await self.frame()).opcode != CLOSE:
+            pass
+        return int.from_bytes(frame.payload[:2], "big"), frame.payload[2:]
+
+    async def is_quiet(self) -> None:
+        """Assert that nothing comes, for a moment, and that the connection goes on."""
+        assert self.connection.buffer == b""
+        with pytest.raises(TimeoutError):
+            await self.connection.more(QUIET)
+
+    async def ended(self) -> bool:
+        """Wait for the end; whether it came by FIN, with nothing more before."""
+        assert self.connection.buffer == b""
+        return await self.connection.ended()
+
+
+class Acceptor:
+    """A script for upstreams: it accepts each handshake, and leaves the rest to the test.
+
+    Args:
+        lines: more field lines of its answers.
+        early: bytes right behind them.
+        receive_buffer: bytes, of its kernel.
+
+    Attributes:
+        sides: the WebSockets, in the order of their handshakes.
+    """
+
+    def __init__(self, *lines: bytes, early: bytes = b"", receive_buffer: int | None = None) -> None:
+        self.sides: list[Side] = []
+        self._lines, self._early, self._receive_buffer = lines, early, receive_buffer
+
+    async def __call__(self, peer: Peer) -> None:
+        if self._receive_buffer:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        request = await peer.request()
+        await peer.send(accepting(request, *self._lines) + self._early)
+        self.sides.append(Side(peer, masks=False))
+        await asyncio.get_running_loop().create_future()  # the test ends the connection, or the upstream's end does
+
+
+def accepting(request: Message, *lines: bytes) -> bytes:
+    """The answer that accepts a handshake."""
+    digest = hashlib.sha1((request.get(b"sec-websocket-key") or b"") + MAGIC, usedforsecurity=False).digest()
+    accept = b"Sec-WebSocket-Accept: " + base64.b64encode(digest)
+    head = (b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", accept, *lines)
+    return b"\r\n".join(head) + b"\r\n\r\n"
+
+
+class Bridge:
+    """A WebSocket through a gateway, with both of its ends."""
+
+    def __init__(self, running: Running, relay: Relay, client: Side, upstream: Side) -> None:
+        self.running, self.relay, self.client, self.upstream = running, relay, client, upstream
+        self._later = 0.0
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.client, self.upstream
+
+    def side(self, name: str) -> tuple[Side, Side]:
+        """The one of that name, and the other one."""
+        return self.sides if name == "client" else (self.upstream, self.client)
+
+    def leg(self, name: str) -> Leg:
+        return self.relay.client if name == "client" else self.relay.upstream
+
+    @property
+    def totals(self) -> WebSocketTotals:
+        (service,) = self.running.app.gateway.services.values()
+        return service.websockets
+
+    def let_pass(self, seconds: float) -> None:
+        """Have the WebSocket looked after as if it were so much later, each time from the last."""
+        self._later += seconds
+        app = self.running.app
+        app.gateway.streams.sweep(app.server.loop.time() + self._later)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether both of the gateway's connections have ended and nothing is counted any more."""
+        running = self.running
+        return self.relay not in running.app.gateway.streams.open and running.inflight == 0
+
+    async def over(self) -> None:
+        await eventually(lambda: self.is_over)
+
+    async def all_ends(self) -> None:
+        """Both sides see the end of their connections, and the gateway forgets the WebSocket."""
+        for side in self.sides:
+            await side.connection.ended()
+        await self.over()
+
+
+async def bridged(
+    serve: Serve,
+    upstream: Callable[..., Upstream],
+    acceptor: Acceptor | None = None,
+    *lines: bytes,
+    early: bytes = b"",
+    receive_buffer: int | None = None,
+    **variables: str,
+) -> Bridge:
+    """A WebSocket through a gateway of its own.
+
+    Args:
+        lines: more field lines of the client's handshake.
+        early: bytes right behind it.
+        receive_buffer: bytes, of the client's kernel.
+    """
+    acceptor = acceptor or Acceptor()
+    running = await serve({"svc": [upstream(acceptor).url]}, **variables)
+    return await another(running, acceptor, *lines, early=early, receive_buffer=receive_buffer)
+
+
+async def another(
+    running: Running, acceptor: Acceptor, *lines: bytes, early: bytes = b"", receive_buffer: int | None = None
+) -> Bridge:
+    """One more WebSocket through a gateway."""
+    open_ = running.app.gateway.streams.open
+    before, count = set(open_), len(acceptor.sides)
+    client = await running.client(receive_buffer=receive_buffer)
+    await client.send(get(b"/ws/svc?path=/chat", *HANDSHAKE, *lines) + early)
+    head = await client.head()
+    assert head.status == 101, head
+    await eventually(lambda: len(acceptor.sides) > count and len(open_) > len(before))
+    (relay,) = open_ - before
+    assert isinstance(relay, Relay)
+    return Bridge(running, relay, Side(client, masks=True), acceptor.sides[count])
+
+
+# ---------------------------------------------------------------- real programs
 
 
 def free_port() -> int:

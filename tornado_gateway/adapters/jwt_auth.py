@@ -56,4 +56,7 @@ class JwtAuthenticator:
         except jwt.PyJWTError:
             # Which check failed is for nobody to learn from us.
             raise Unauthorized("the token is not valid", invalid=True) from None
-        return float(claims["exp"]) - time.time() if "exp" in claims else math.inf
+        try:
+            return float(claims["exp"]) - time.time() if "exp" in claims else math.inf
+        except OverflowError:  # a time that is no float any more
+            return math.inf

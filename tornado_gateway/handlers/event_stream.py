@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 from tornado_gateway.errors import SlowConsumer, UpstreamError
 from tornado_gateway.policy.endpoint import Outcome
-from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.headers import Field, accepts_trailers, trailer_lines
 from tornado_gateway.policy.sse import (
     HEARTBEAT,
+    MARK,
     BoundaryScanner,
     EventStreamConfig,
     closing_event,
@@ -50,7 +51,7 @@ class EventStream:
 
     __slots__ = (
         "_client", "_config", "_ending", "_ends_at", "_expires", "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng",
-        "_scanner", "_sent_at", "_upstream", "due",
+        "_scanner", "_sent_at", "_upstream", "_wants_trailers", "due",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +65,8 @@ class EventStream:
         expires: float = math.inf,
         is_opaque: bool = False,
     ) -> None:
-        self._config, self._rng, self._on_end, self._is_opaque = config, rng, on_end, is_opaque
+        self._config, self._rng, self._on_end = config, rng, on_end
+        self._is_opaque, self._wants_trailers = is_opaque, accepts_trailers(client.head.named)
         self._client, self._upstream = client, upstream
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()
@@ -96,7 +98,7 @@ class EventStream:
         self._sent_at = self._loop.time()
         if self._client.body_bytes >= self._config.max_bytes:
             self._end("max_bytes")
-        if drained.done():
+        if drained.done() or self._client.finished:
             return None
         if self._config.cuts_slow:
             self._cut_client()
@@ -104,7 +106,7 @@ class EventStream:
 
     def on_end(self, trailers: list[Field]) -> None:
         self._on_end(Outcome.SUCCESS, "")
-        self._client.finish()
+        self._client.finish(trailer_lines(trailers) if self._wants_trailers else b"")
 
     def on_failure(self, error: UpstreamError) -> None:
         if self._scanner.at_boundary and not self._is_opaque:
@@ -120,6 +122,8 @@ class EventStream:
         elif now >= self._ends_at:
             self._end("max_age")
         elif now - self._sent_at >= self._heartbeat and self._scanner.at_boundary and not self._upstream.is_held:
+            if self._client.body_bytes == 0:
+                self._upstream.receiver = WithoutMark(self, self._upstream)
             self._client.write(HEARTBEAT)
             self._sent_at = now
         self.due = self._when_due()
@@ -153,3 +157,41 @@ class EventStream:
         self._upstream.abort()
         self._on_end(Outcome.IGNORED, SlowConsumer.reason)
         self._client.abort()
+
+
+class WithoutMark:
+    """The Receiver of a stream's first bytes, when the client has had a heartbeat before them.
+
+    A byte order mark is one only at the very beginning (WHATWG HTML §9.2.6): behind a heartbeat the client would take
+    it for a part of the first field's name, and lose that event. So it is left out.
+    """
+
+    def __init__(self, stream: EventStream, upstream: ClientExchange) -> None:
+        self._stream, self._upstream = stream, upstream
+        self._data = b""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """Not called: the final response has begun."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """Not called: this has been read."""
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        self._data += chunk
+        if MARK.startswith(self._data) and self._data != MARK:
+            return None
+        return self._go_on().on_chunk(self._data.removeprefix(MARK))
+
+    def on_end(self, trailers: list[Field]) -> None:
+        stream = self._go_on()
+        stream.on_chunk(self._data)
+        stream.on_end(trailers)
+
+    def on_failure(self, error: UpstreamError) -> None:
+        stream = self._go_on()
+        stream.on_chunk(self._data)
+        stream.on_failure(error)
+
+    def _go_on(self) -> EventStream:
+        self._upstream.receiver = self._stream
+        return self._stream

@@ -321,7 +321,8 @@ class ProxiedRequest(RequestHandler):
 
     def _end_stream(self, outcome: Outcome, reason: str) -> None:
         status = self._upstream.head.status if self._upstream and self._upstream.head else 0
-        self._close(outcome, status, reason)
+        failed = status >= 500 and outcome is Outcome.SUCCESS
+        self._close(Outcome.FAILURE if failed else outcome, status, reason)
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         drained = self._client.write(chunk)

@@ -28,7 +28,7 @@ HEARTBEAT = b":\n"  # a comment without text: the fewest bytes that keep a conne
 SHORTEST_LIFE = 0.8  # of SSE_MAX_AGE_MS: lives are spread from here to all of it, so that reconnects are too (Mercure)
 RETRY_MS = (1000, 5000)  # how long clients are asked to wait before they come back
 
-_MARK = b"\xef\xbb\xbf"
+MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _CR, _LF = 0x0D, 0x0A
 
@@ -218,7 +218,7 @@ def begins_with_error(stream: bytes) -> bool | None:
     (None, True)
     """
     kind, data = b"", list[bytes]()
-    for line in stream.removeprefix(_MARK).splitlines(keepends=True):
+    for line in stream.removeprefix(MARK).splitlines(keepends=True):
         text = line.rstrip(b"\r\n")
         if text == line:
             return None  # cut in the middle

@@ -1,0 +1,392 @@
+"""What every proxied route shares, where a request turns into a stream: when it is counted, asked for again, refused.
+
+Most of the journey is told by test_http_proxy.py; what a stream becomes, by test_event_stream.py. Row names such as
+S18 are those of the project's feature list.
+"""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.event_streams import (
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Listener,
+    Source,
+    chunk,
+    counted,
+    let_pass,
+    opened,
+    stream_head,
+)
+from tests.support.journeys import CHUNKED, Start, ask, capture, plays, problem, silent
+from tests.support.sockets import Peer, Script, chunked, echo, eventually, get, reply
+from tornado_gateway.policy.retry import REPLAY_BYTES
+
+PATH = b"/api/svc/chat"
+EVENTS = b"Accept: text/event-stream"
+EVENT = b"data: good\n\n"
+GOOD = STREAM_HEAD + chunk(EVENT) + LAST_CHUNK
+
+
+async def answering(peer: Peer) -> None:
+    """A script: a whole stream for each request."""
+    while True:
+        await peer.request()
+        await peer.send(GOOD)
+
+
+# ---------------------------------------------------------------- another endpoint
+
+
+FAILING = {
+    "resets": plays(then="reset"),
+    "closes": plays(then="close"),
+    "resets in its head": plays(STREAM_HEAD[:40], then="reset"),
+    "talks nonsense": plays(b"220 smtp.example ESMTP\r\n"),
+    "answers 500": plays(reply(b"500 Internal Server Error")),
+    "answers 529": plays(reply(b"529 Overloaded")),
+}
+
+
+@pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
+@pytest.mark.parametrize(
+    "accept",
+    [EVENTS, b"accept: application/json, Text/Event-Stream;q=0.9", b"Accept: */*\r\nAccept: text/event-stream"],
+)
+@pytest.mark.gen_test
+async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
+    serve: Serve, upstream: Start, failing: Script, accept: bytes
+) -> None:
+    bad, good = upstream(failing), upstream(answering)
+    running = await serve({"svc": [bad.url, good.url]}, BALANCER="round_robin")
+    lines = capture(running)
+    answer = await ask(running, get(PATH, accept, method=b"POST", body=b'{"stream":true}'))
+    assert (answer.status, answer.body, answer.complete) == (200, EVENT, True)
+    assert [request.body for request in bad.requests + good.requests] == [b'{"stream":true}'] * 2
+    assert (running.errors, running.inflight) == (1, 0)
+    await eventually(lines)
+    assert [(line["status"], line["attempts"], line["bytesIn"]) for line in lines()] == [(200, 2, 15)]
+
+
+@pytest.mark.parametrize("method", [b"POST", b"GET"])
+@pytest.mark.parametrize(
+    "accept", [b"Accept: application/json", b"Accept: text/event-streams", b"X-Accept: text/event-stream"]
+)
+@pytest.mark.gen_test
+async def test_who_does_not_wait_for_events_gets_the_first_answer(  # S18, H20
+    serve: Serve, upstream: Start, accept: bytes, method: bytes
+) -> None:
+    good = upstream(answering)
+    running = await serve(
+        {"svc": [upstream(plays(reply(b"500 Oh", body=b"no"))).url, good.url]}, BALANCER="round_robin"
+    )
+    answer = await ask(running, get(PATH, accept, method=method, body=b"hello"))
+    assert (answer.status, answer.body, good.accepted, running.errors) == (500, b"no", 0, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_post_that_does_not_wait_for_events_is_not_repeated(serve: Serve, upstream: Start) -> None:  # H20
+    good = upstream(answering)
+    running = await serve({"svc": [upstream(plays(then="reset")).url, good.url]}, BALANCER="round_robin")
+    problem(await ask(running, get(PATH, method=b"POST", body=b"hello")), 502, "upstream_unavailable")
+    assert good.accepted == 0
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.gen_test
+async def test_a_body_at_hand_goes_to_the_other_endpoint_as_it_came(  # S18
+    serve: Serve, upstream: Start, refuses: bool
+) -> None:
+    good = upstream(answering)
+    bad = "http://127.0.0.1:1" if refuses else upstream(plays(reply(b"503 No"))).url
+    running = await serve({"svc": [bad, good.url]}, BALANCER="round_robin")
+    body = bytes(range(256)) * (REPLAY_BYTES // 256)
+    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=body))
+    assert (answer.status, answer.body) == (200, EVENT)
+    assert good.requests[0].body == body
+
+
+@pytest.mark.gen_test
+async def test_a_body_in_chunks_goes_to_the_other_endpoint_with_its_trailers(serve: Serve, upstream: Start) -> None:
+    good = upstream(answering)
+    running = await serve({"svc": [upstream(plays(reply(b"503 No"))).url, good.url]}, BALANCER="round_robin")
+    body = chunked(b"hel", b"lo")[:-2] + b"X-Sum: 7\r\n\r\n"
+    answer = await ask(running, get(PATH, EVENTS, CHUNKED, method=b"POST") + body)
+    assert (answer.status, good.requests[0].body, good.requests[0].trailers) == (200, b"hello", [(b"X-Sum", b"7")])
+
+
+async def refuses_at_once(peer: Peer) -> None:
+    await peer.request_head()
+    await peer.send(reply(b"503 No", body=b"busy"))
+    await peer.ended()
+
+
+async def refuses_in_the_end(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(reply(b"503 No", body=b"busy"))
+    await peer.ended()
+
+
+@pytest.mark.gen_test
+async def test_an_upload_goes_on_to_the_other_endpoint(serve: Serve, upstream: Start) -> None:  # S18
+    bad, good = upstream(refuses_at_once), upstream(answering)
+    running = await serve({"svc": [bad.url, good.url]}, BALANCER="round_robin")
+    client = await running.client()
+    await client.send(get(PATH, EVENTS, b"Content-Length: 10", method=b"POST") + b"first")
+    await eventually(lambda: good.open)
+    await client.send(b"other")
+    answer = await client.response()
+    assert (answer.status, answer.body, good.requests[0].body) == (200, EVENT, b"firstother")
+
+
+@pytest.mark.gen_test
+async def test_a_body_too_large_to_keep_goes_nowhere_else(serve: Serve, upstream: Start) -> None:  # S18
+    good = upstream(answering)
+    running = await serve({"svc": [upstream(refuses_in_the_end).url, good.url]}, BALANCER="round_robin")
+    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=b"a" * (4 * REPLAY_BYTES)))
+    assert (answer.status, answer.body, good.accepted) == (503, b"busy", 0)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.gen_test
+async def test_a_kept_connection_that_dies_is_replaced_first(serve: Serve, upstream: Start, method: bytes) -> None:
+    async def dies_at_its_second(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(GOOD)
+        if peer.upstream.accepted == 1:
+            await peer.request()
+            return
+        await peer.ended()
+
+    up = upstream(dies_at_its_second)
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    for _ in range(2):
+        answer = await client.ask(get(PATH, EVENTS, method=method, body=b"hello"))
+        assert (answer.status, answer.body) == (200, EVENT)
+    assert (up.accepted, [request.body for request in up.requests]) == (2, [b"hello"] * 3)
+
+
+@pytest.mark.gen_test
+async def test_a_service_that_was_waited_for_in_vain_is_not_replaced(serve: Serve, upstream: Start) -> None:  # H13
+    good = upstream(answering)
+    running = await serve(
+        {"svc": [upstream(silent).url, good.url]}, BALANCER="round_robin", HTTP_PROXY_TIMEOUT_MS="100"
+    )
+    problem(await ask(running, get(PATH, EVENTS)), 504, "upstream_timeout")
+    assert good.accepted == 0
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.gen_test
+async def test_when_no_endpoint_is_left_the_last_answer_is_the_clients(  # S18
+    serve: Serve, upstream: Start, count: int
+) -> None:
+    ups = [upstream(plays(reply(b"503 No", (b"Retry-After: 9",), b"busy"))) for _ in range(count)]
+    running = await serve({"svc": [up.url for up in ups]})
+    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=b"hello"))
+    assert (answer.status, answer.body, answer.get(b"retry-after")) == (503, b"busy", b"9")
+    assert ([up.accepted for up in ups], running.errors) == ([1] * count, count)
+
+
+# ---------------------------------------------------------------- counted as a stream
+
+
+@pytest.mark.parametrize(
+    ("variable", "status", "code", "reason"),
+    [
+        ("MAX_STREAMS", 503, "overloaded", "stream_limit"),
+        ("MAX_STREAMS_PER_SERVICE", 503, "overloaded", "stream_limit"),
+        ("MAX_STREAMS_PER_CLIENT", 429, "rate_limited", "client_stream_limit"),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.gen_test
+async def test_an_answer_that_is_one_stream_too_many_is_refused(  # S20, S21
+    serve: Serve, upstream: Start, variable: str, status: int, code: str, reason: str, method: bytes
+) -> None:
+    source = Source()
+    up = upstream(source)
+    running = await serve({"svc": [up.url]}, **{variable: "1"})
+    lines = capture(running)
+    first = await Listener.ask(running, get(b"/sse/svc/x"))
+    answer = await ask(running, get(PATH, EVENTS, method=method, body=b"hello"))
+    problem(answer, status, code)
+    assert int(answer.get(b"retry-after") or b"") >= 1
+    await (await source.peer()).ended()  # the service is not left alone with a stream for nobody
+    assert (counted(running), running.inflight, running.errors) == (1, 1, 0)
+    await eventually(lines)
+    assert (lines()[0]["status"], lines()[0]["reason"]) == (status, reason)
+    source.peers.pop()
+    await source.say(EVENT)
+    await first.hear(EVENT)
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_is_no_stream_takes_no_place(serve: Serve, upstream: Start) -> None:  # S21
+    source = Source()
+    running = await serve({"svc": [upstream(source).url], "plain": [upstream(echo).url]}, MAX_STREAMS="1")
+    await Listener.ask(running, get(PATH))
+    await opened(running)
+    for method in (b"GET", b"POST"):
+        answer = await ask(running, get(b"/api/plain/x", EVENTS, method=method, body=b"hello"))
+        assert (answer.status, answer.body) == (200, b"ok")
+    assert counted(running) == 1
+
+
+@pytest.mark.parametrize("ending", ["leaves", "is served", "sees it break"])
+@pytest.mark.gen_test
+async def test_a_place_is_free_as_soon_as_an_answer_has_ended(
+    serve: Serve, upstream: Start, ending: str
+) -> None:  # S21
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]}, MAX_STREAMS_PER_CLIENT="1")
+    for _ in range(2):
+        listener = await Listener.ask(running, get(PATH, method=b"POST", body=b"hello"))
+        assert (listener.head.status, counted(running)) == (200, 1)
+        begun = time.monotonic()
+        if ending == "leaves":
+            listener.client.close()
+        elif ending == "is served":
+            await source.end()
+        else:
+            await source.fail()
+        await eventually(lambda: counted(running) == 0)
+        assert time.monotonic() - begun < 0.1
+    assert running.app.gateway.streams.counts.clients == {}
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_comes_when_the_gateway_will_stop_is_refused(serve: Serve, upstream: Start) -> None:  # S12
+    async def late(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.wait_for(asked.wait(), 5)
+        await peer.send(STREAM_HEAD)
+        await peer.ended()
+
+    asked = asyncio.Event()
+    up = upstream(late)
+    running = await serve({"svc": [up.url]}, SHUTDOWN_DELAY_MS="60000")
+    client = await running.client()
+    await client.send(get(PATH))
+    await eventually(lambda: up.requests)
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.gateway.lifecycle.draining)
+    asked.set()
+    answer = await client.response()
+    problem(answer, 503, "overloaded")
+    assert int(answer.get(b"retry-after") or b"") >= 1
+    await eventually(lambda: up.open == 0)
+    assert (counted(running), running.inflight, running.errors) == (0, 0, 0)
+    draining.cancel()
+
+
+# ---------------------------------------------------------------- a client that leaves
+
+
+@pytest.mark.parametrize("abrupt", [True, False])
+@pytest.mark.parametrize("sent", [b"", b"hel", b"hello"], ids=["before its body", "in its body", "behind its body"])
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_during_a_post_ends_it(  # S6
+    serve: Serve, upstream: Start, sent: bytes, abrupt: bool
+) -> None:
+    up = upstream(silent)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    client = await running.client()
+    await client.send(get(PATH, EVENTS, b"Content-Length: 5", method=b"POST") + sent)
+    await eventually(lambda: up.requests)
+    left = time.monotonic()
+    client.reset() if abrupt else client.close()
+    await eventually(lambda: up.open == 0)
+    assert time.monotonic() - left < 0.2
+    await eventually(lines)
+    (line,) = lines()
+    assert (line["status"], line["reason"], line["headMs"]) == (499, "client_gone", None)
+    assert (running.inflight, running.errors, counted(running)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("abrupt", [True, False])
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_a_stream_that_came_before_its_body_was_whole_ends_it(  # S6
+    serve: Serve, upstream: Start, abrupt: bool
+) -> None:
+    async def eager(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(STREAM_HEAD + chunk(EVENT))
+        await peer.ended()
+
+    up = upstream(eager)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    listener = await Listener.ask(running, get(PATH, CHUNKED, method=b"POST") + b"5\r\nhello\r\n")
+    await listener.hear(EVENT)
+    await listener.client.send(b"5\r\nworld\r\n")
+    left = time.monotonic()
+    listener.client.reset() if abrupt else listener.client.close()
+    await eventually(lambda: up.open == 0)
+    assert time.monotonic() - left < 0.2
+    await eventually(lines)
+    assert (lines()[0]["status"], running.inflight, counted(running)) == (499, 0, 0)
+
+
+# ---------------------------------------------------------------- what a stream is to the rest of the gateway
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_stream"),
+    [
+        (b"text/event-stream", True),
+        (b"Text/Event-Stream ;charset=utf-8", True),
+        (b"text/event-streams", False),
+        (b"application/json; profile=text/event-stream", False),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"QUERY"])
+@pytest.mark.gen_test
+async def test_the_type_of_an_answer_makes_it_a_stream(  # S20, H14
+    serve: Serve, upstream: Start, content_type: bytes, is_stream: bool, method: bytes
+) -> None:
+    source = Source(STREAM_HEAD.replace(b"text/event-stream", content_type))
+    running = await serve({"svc": [upstream(source).url]}, HTTP_PROXY_TIMEOUT_MS="1000")
+    listener = await Listener.ask(running, get(PATH, method=method, body=b'{"stream":true}'))
+    assert counted(running) == is_stream
+    assert listener.head.all(b"x-accel-buffering") == [b"no"] * is_stream
+    let_pass(running, 100)  # longer than other answers may pause
+    await (listener.hear(b":\n") if is_stream else listener.all())
+    assert listener.end == ("" if is_stream else "reset")
+
+
+@pytest.mark.parametrize("route", [b"/api", b"/sse"])
+@pytest.mark.gen_test
+async def test_a_streams_latency_is_the_time_to_its_head(serve: Serve, upstream: Start, route: bytes) -> None:  # O2
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]})
+    lines = capture(running)
+    listener = await Listener.ask(running, get(route + b"/svc/x"))
+    await asyncio.sleep(0.3)
+    await source.say(EVENT, EVENT)
+    await source.end()
+    await listener.all()
+    (endpoint,) = running.app.gateway.services[b"svc"].endpoints
+    assert 0 < endpoint.last_latency < 0.3
+    assert (endpoint.requests_total, endpoint.errors_total) == (1, 0)
+    await eventually(lines)
+    (line,) = lines()
+    assert line["headMs"] < 300 <= line["totalMs"]
+    assert (line["status"], line["reason"], line["bytesOut"]) == (200, "", 2 * len(EVENT))
+
+
+@pytest.mark.gen_test
+async def test_an_upstreams_fields_pass_with_a_stream(serve: Serve, upstream: Start) -> None:
+    lines = (b"Set-Cookie: a", b"X-oDD: 1", b"Set-Cookie: b", b"Date: Mon, 01 Jan 2024 00:00:00 GMT")
+    source = Source(stream_head(*lines, b"Connection: x-hop", b"X-Hop: 1", b"Keep-Alive: timeout=5"))
+    running = await serve({"svc": [upstream(source).url]})
+    listener = await Listener.ask(running, get(PATH, b"x-request-id: mine"))
+    seen = [b"%b: %b" % field for field in listener.head.fields]
+    assert [line for line in seen if line in lines] == list(lines)
+    assert listener.head.all(b"x-hop") + listener.head.all(b"keep-alive") == []
+    assert listener.head.get(b"x-request-id") == b"mine"
