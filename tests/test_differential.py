@@ -150,7 +150,7 @@ def ends_by_close(answer: Sent) -> bool:
 
 
 def is_trailer(name: bytes) -> bool:
-    protected = (b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"x-user-id")
+    protected = (b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"x-user-id")
     return name.lower() not in protected
 
 
