@@ -29,7 +29,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     table = "\n".join(f"  {name:{width}}  {scenario.about}" for name, scenario in SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="CPU time per request of the gateway and of other proxies, as a ratio to nginx.",
+        description="CPU time and memory that the same work costs the gateway and other proxies, as a ratio to nginx.",
         epilog=f"scenarios:\n{table}\n\nexit status: 0, 1 if a run failed or had errors, 2 if nothing can be measured.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,7 +91,8 @@ def tell(turn: int, scenario: str, peer: str, outcome: Sample | ChildFailed) -> 
     if isinstance(outcome, ChildFailed):
         say(f"round {turn}  {scenario:9} {peer:9} left out: {outcome}")
     else:
-        errors = f"  {outcome.errors:,} errors" if outcome.errors else ""
+        fault = f", the first: {outcome.fault}" if outcome.fault else ""
+        errors = f"  {outcome.errors:,} errors{fault}" if outcome.errors else ""
         say(f"round {turn}  {scenario:9} {peer:9} {report.number(outcome.cost):>9}{errors}")
 
 
@@ -112,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
         say(f"cannot measure: {'; '.join(lacking)}")
         return CANNOT_RUN
     peers = installed(options.peers)
+    machine.raise_descriptor_limit()
     proxy_core, load_core = machine.cores()
     if proxy_core == load_core:
         say("only one core: proxy and load share it; the ratios hold, requests/s and latencies say little")
@@ -126,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     print(tables(results, options.markdown))
     print(f"\nMedian of {options.rounds}. " + ", ".join(f"{name} {text}" for name, text in conditions.items()))
     if options.json:
-        units = {name: SCENARIOS[name].unit for name in results}
+        units = {name: SCENARIOS[name].unit.cost for name in results}
         found = {"conditions": conditions, "scenarios": report.as_json(units, results)}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return verdict(plan, results)

@@ -1,18 +1,22 @@
 """Loads on a proxy, and what one run of them tells.
 
-A load is anything with the two methods of Load. Those here are runs of wrk: a bounded
-number of connections, for a bounded time, with the header fields a browser sends.
+A load is anything with the two methods of Load: a bounded number of connections, for a
+bounded time. Requests are made by wrk, with the header fields a browser sends; streams are
+opened by a program of our own, stream_load.py, which is also the service behind them.
 """
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from benchmarks.peers import PREFIX
+from benchmarks.machine import descriptor_limit
+from benchmarks.peers import EVENTS_PATH, PREFIX, SOCKET_PATH
 from benchmarks.processes import Child, ChildFailed
-from benchmarks.programs import WRK
+from benchmarks.programs import FROM_ROOT, WRK, our_own
 from benchmarks.readiness import HOST, wait_until_served
+from benchmarks.stream_load import Report, Work
 from benchmarks.upstream import BODY_BYTES
 
 BROWSER_FIELDS = (
@@ -28,6 +32,8 @@ BROWSER_FIELDS = (
 
 WARM_UP = 1  # seconds; pools fill, caches and branch predictors settle
 OVERTIME = 20.0  # seconds that wrk may need beyond its time to end
+SPARE_DESCRIPTORS = 100  # of a proxy, and of a load, beside two for each stream
+STREAM_OVERTIME = 90.0  # the same for streams, which must be opened first, by the thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,14 @@ class Target:
     Attributes:
         proxy: the process tree that is measured.
         port: it listens on, on loopback.
+        stream_port: where it expects the service behind event streams and WebSockets, which is part of the load.
         core: for the load, not the proxy's own.
         directory: for the load's files.
     """
 
     proxy: Child
     port: int
+    stream_port: int
     core: int
     directory: Path
 
@@ -53,10 +61,11 @@ class Sample:
 
     Attributes:
         cost: in the scenario's own unit, per piece of work.
-        done: pieces of work.
+        done: pieces of work: requests, events, round trips; or connections, where it is these that cost.
         rate: pieces of work per second.
         p50, p99: latency in seconds; None where there is none.
         errors: failed pieces of work, of any kind.
+        fault: what the first error was, if that is known, else "".
         resident_kib: the proxy's memory at the end of the run.
     """
 
@@ -67,6 +76,7 @@ class Sample:
     p99: float | None
     errors: int
     resident_kib: int
+    fault: str = ""
 
 
 # By scenario and peer, in the order of the tables.
@@ -196,3 +206,86 @@ class Requests:
                 return parse_wrk(wrk.log.read_text(errors="replace"))
             except ValueError as error:
                 raise ChildFailed(f"{error}; it said: {wrk.last_words()}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Event streams, or WebSockets on which a message is sent back and forth.
+
+    Attributes:
+        kind: which of them.
+        connections: at the same time.
+        size: bytes of an event's data, or of a message.
+        rate: events per second and event stream; on WebSockets, messages go as fast as they are answered.
+        idle: whether nothing flows, and what is measured is the proxy's memory per connection.
+    """
+
+    kind: Literal["sse", "ws"]
+    connections: int
+    size: int
+    rate: float = 0.0
+    idle: bool = False
+
+    def check(self, target: Target) -> None:
+        """The streams themselves are checked as they run: every event and every echo.
+
+        Raises:
+            ChildFailed: also if so many connections cannot be.
+        """
+        needed = 2 * self.connections + SPARE_DESCRIPTORS
+        if needed > descriptor_limit():
+            raise ChildFailed(f"needs {needed:,} descriptors (ulimit -n), and {descriptor_limit():,} are allowed")
+        wait_until_served(target.proxy, target.port, PREFIX + "small", BODY_BYTES["small"])
+
+    def run(self, target: Target, seconds: int) -> Sample:
+        report = self._load(target, seconds)
+        if target.proxy.has_ended():
+            raise ChildFailed(f"ended under load; it said: {target.proxy.last_words()}")
+        if not report.done:
+            raise ChildFailed(f"did no work in {seconds} s: {report.first_fault or 'nothing came'}")
+        return Sample(
+            cost=report.grown_kib / report.done if self.idle else report.cpu_seconds / report.done * 1e6,
+            done=report.done,
+            rate=report.done / report.seconds,
+            p50=report.p50,
+            p99=report.p99,
+            errors=report.errors,
+            resident_kib=target.proxy.resident_kib(),
+            fault=report.first_fault,
+        )
+
+    def _load(self, target: Target, seconds: int) -> Report:
+        work = Work(
+            kind=self.kind,
+            path=EVENTS_PATH if self.kind == "sse" else SOCKET_PATH,
+            port=target.port,
+            service_port=target.stream_port,
+            session=target.proxy.session,
+            connections=self.connections,
+            size=self.size,
+            rate=self.rate,
+            idle=self.idle,
+            warm_up=WARM_UP,
+            seconds=seconds,
+        )
+        argv = our_own("benchmarks.stream_load", json.dumps(asdict(work)))
+        with Child(argv, target.core, target.directory / "stream_load.log", FROM_ROOT) as load:
+            if not load.wait(seconds + STREAM_OVERTIME):
+                raise ChildFailed(f"the load was still running {STREAM_OVERTIME:.0f} s after its time")
+            try:
+                return parse_report(load.log.read_text(errors="replace"))
+            except ValueError as error:
+                raise ChildFailed(f"{error}; it said: {load.last_words()}") from error
+
+
+def parse_report(text: str) -> Report:
+    """Read what stream_load.py printed: its last line is the report.
+
+    Raises:
+        ValueError: it is none.
+    """
+    last = text.rstrip().rpartition("\n")[2]
+    try:
+        return Report(**json.loads(last))
+    except (ValueError, TypeError) as error:
+        raise ValueError("the load printed no report") from error

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,17 @@ def cores() -> tuple[int, int]:
     """The core for the proxy, and that for the load and the upstream; the same one if there is no other."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[1 % len(usable)]
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those it starts, open as many descriptors as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_limit() -> int:
+    """How many descriptors a process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def describe(peers: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,9 @@ from benchmarks.programs import NGINX
 
 ACCESS_LOG = "access.log"
 
+# Two for each of 4,000 streams, and some to spare.
+CONNECTIONS = 10_000
+
 # What upstream and peer share. Paths are relative to the directory that -p names; each
 # *_temp_path is set because the built-in ones belong to the system's nginx.
 _FRAME = """\
@@ -14,7 +17,7 @@ daemon off;
 worker_processes 1;
 pid nginx.pid;
 error_log error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log {access_log};
     keepalive_requests 1000000000;
@@ -35,7 +38,7 @@ def configuration(body: str, access_log: bool) -> str:
         body: directives of the http block.
         access_log: whether requests are logged, in nginx's own "combined" format.
     """
-    return _FRAME.format(access_log=ACCESS_LOG if access_log else "off", body=body)
+    return _FRAME.format(access_log=ACCESS_LOG if access_log else "off", connections=CONNECTIONS, body=body)
 
 
 def start_nginx(directory: Path, core: int, body: str, access_log: bool = False) -> Child:

@@ -1,31 +1,35 @@
 """The proxies that are compared, and how each is started.
 
 All of them serve /api/svc/<path> from the one upstream over pooled connections, add
-X-Request-Id and X-Forwarded-For where they can, and otherwise run as they come. The
-gateway sees the shell's variables, so that an option's price can be measured, for
-example EVENT_LOOP=asyncio python -m benchmarks http; it does not see a .env file.
+X-Request-Id and X-Forwarded-For where they can, and otherwise run as they come. Event
+streams under /sse/streams/ are not buffered (with http-no-delay in haproxy, which else
+keeps events for up to 200 ms), and /ws/streams is relayed as a WebSocket; both go to the
+service that a load of streams brings with it. The gateway sees the shell's variables, so
+that an option's price can be measured, for example EVENT_LOOP=asyncio python -m benchmarks
+http; it does not see a .env file.
 """
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.nginx import ACCESS_LOG, start_nginx
 from benchmarks.processes import Child
-from benchmarks.programs import AIOHTTP, HAPROXY, NGINX, Library, Program
+from benchmarks.programs import AIOHTTP, FROM_ROOT, HAPROXY, NGINX, Library, Program, our_own
 from benchmarks.readiness import HOST
 
 PREFIX = "/api/svc/"
 
-# Fewer than the workers' 1,024 connections, more than any load opens.
+# What is asked of the service behind streams; it looks only at the kind of the request.
+EVENTS_PATH = "/sse/streams/events"
+SOCKET_PATH = "/ws/streams?path=/echo"
+
+# Fewer than nginx's connections, more than any load of requests opens.
 _KEPT_ALIVE = 256
 
-# Python programs run in their temporary directory, so that no .env is found, and import from the repository's root.
-_ROOT = str(Path(__file__).resolve().parent.parent)
-_FROM_ROOT = {"PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
+# Seconds; longer than any run, so that no idle stream is ended.
+_PATIENCE = 3600
 
 _NGINX = """\
     upstream svc {{
@@ -43,27 +47,54 @@ _NGINX = """\
             proxy_set_header X-Request-Id $request_id;
             add_header X-Request-Id $request_id;
         }}
+        location /sse/streams/ {{
+            proxy_pass http://{host}:{stream_port}/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Request-Id $request_id;
+            add_header X-Request-Id $request_id;
+            proxy_buffering off;
+            proxy_read_timeout {patience}s;
+        }}
+        location /ws/streams {{
+            proxy_pass http://{host}:{stream_port};
+            proxy_http_version 1.1;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Request-Id $request_id;
+            add_header X-Request-Id $request_id;
+            proxy_read_timeout {patience}s;
+        }}
     }}"""
 
 _HAPROXY = """\
 global
     nbthread 1
-    maxconn 400
+    maxconn 4500
+    no strict-limits
 defaults
     mode http
     timeout connect 5s
-    timeout client 60s
-    timeout server 60s
+    timeout client {patience}s
+    timeout server {patience}s
+    timeout tunnel {patience}s
     option forwardfor
     http-reuse always
 frontend entrance
     bind {host}:{port} backlog 4096
     unique-id-format %[uuid()]
     unique-id-header X-Request-Id
+    use_backend streams if {{ path_beg /sse/streams/ /ws/streams }}
     default_backend svc
 backend svc
     http-request replace-path {prefix}(.*) /\\1
     server one {host}:{upstream_port}
+backend streams
+    option http-no-delay
+    http-request replace-path /sse/streams/(.*) /\\1
+    server one {host}:{stream_port}
 """
 
 
@@ -76,6 +107,7 @@ class Place:
         core: to be pinned to.
         port: to listen on, on loopback.
         upstream_port: of the service behind it.
+        stream_port: of the service behind event streams and WebSockets.
         access_log: whether it writes a line for each request.
     """
 
@@ -83,14 +115,28 @@ class Place:
     core: int
     port: int
     upstream_port: int
+    stream_port: int
     access_log: bool
+
+    def fill(self, configuration: str) -> str:
+        """A proxy's configuration for this place."""
+        return configuration.format(
+            host=HOST,
+            port=self.port,
+            upstream_port=self.upstream_port,
+            stream_port=self.stream_port,
+            prefix=PREFIX,
+            kept_alive=_KEPT_ALIVE,
+            patience=_PATIENCE,
+        )
 
 
 def _gateway(place: Place) -> Child:
+    services = {"svc": place.upstream_port, "streams": place.stream_port}
     env = {
         "HOST": HOST,
         "PORT": str(place.port),
-        "UPSTREAMS": json.dumps({"svc": [f"http://{HOST}:{place.upstream_port}"]}),
+        "UPSTREAMS": json.dumps({name: [f"http://{HOST}:{port}"] for name, port in services.items()}),
         "LOG_LEVEL": "info" if place.access_log else "error",
         "ACCESS_LOG": "true" if place.access_log else "false",
         "AUTH_REQUIRED": "false",
@@ -99,27 +145,22 @@ def _gateway(place: Place) -> Child:
         "WEB_CONCURRENCY": "1",
         "UPSTREAMS_FILE": "",
     }
-    return Child([sys.executable, "-m", "tornado_gateway"], place.core, place.directory / ACCESS_LOG, _FROM_ROOT | env)
+    return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)
 
 
 def _nginx(place: Place) -> Child:
-    body = _NGINX.format(
-        host=HOST, port=place.port, upstream_port=place.upstream_port, prefix=PREFIX, kept_alive=_KEPT_ALIVE
-    )
-    return start_nginx(place.directory, place.core, body, place.access_log)
+    return start_nginx(place.directory, place.core, place.fill(_NGINX), place.access_log)
 
 
 def _haproxy(place: Place) -> Child:
     configuration = place.directory / "haproxy.cfg"
-    configuration.write_text(
-        _HAPROXY.format(host=HOST, port=place.port, upstream_port=place.upstream_port, prefix=PREFIX)
-    )
+    configuration.write_text(place.fill(_HAPROXY))
     return Child(HAPROXY.argv("-db", "-f", str(configuration)), place.core, place.directory / "output.log")
 
 
 def _aiohttp(place: Place) -> Child:
-    argv = [sys.executable, "-m", "benchmarks.plain_proxy", str(place.port), str(place.upstream_port)]
-    return Child(argv, place.core, place.directory / "output.log", _FROM_ROOT)
+    ports = map(str, (place.port, place.upstream_port, place.stream_port))
+    return Child(our_own("benchmarks.plain_proxy", *ports), place.core, place.directory / "output.log", FROM_ROOT)
 
 
 @dataclass(frozen=True, slots=True)

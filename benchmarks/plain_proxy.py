@@ -1,30 +1,32 @@
-"""The proxy that one writes in an hour: aiohttp's server and client, twenty lines between them.
+"""The proxy that one writes in an hour: aiohttp's server and client, thirty lines between them.
 
-A program of its own: python -m benchmarks.plain_proxy <port> <upstream's port>. It
-pools connections and streams bodies; it has no limits, no retry, no log, no metrics.
+A program of its own: python -m benchmarks.plain_proxy <port> <upstream's port> <port of
+the service behind streams>. It pools connections, streams bodies and passes messages on;
+it has no limits, no retry, no log, no metrics.
 """
 
+import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientSession, ClientTimeout, ClientWebSocketResponse, TCPConnector, WSMsgType, web
 from yarl import URL
 
 from benchmarks.readiness import HOST
 
-ROUTE = "/api/svc"
+REQUESTS, EVENTS, SOCKETS = "/api/svc", "/sse/streams", "/ws/streams"
 HOP_BY_HOP = {"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
-def forwarder(session: ClientSession, upstream: str) -> Callable[[web.Request], Any]:
+def forwarder(session: ClientSession, route: str, upstream: str) -> Callable[[web.Request], Any]:
     """A handler that passes each request on to the upstream, and its answer back."""
 
     async def forward(request: web.Request) -> web.StreamResponse:
         fields = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
         fields.append(("X-Request-Id", uuid.uuid4().hex))
-        target = URL(upstream + request.raw_path.removeprefix(ROUTE), encoded=True)
+        target = URL(upstream + request.raw_path.removeprefix(route), encoded=True)
         body = request.content if request.can_read_body else None
         async with session.request(request.method, target, headers=fields, data=body, allow_redirects=False) as answer:
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
@@ -40,7 +42,33 @@ def forwarder(session: ClientSession, upstream: str) -> Callable[[web.Request], 
     return forward
 
 
-async def application(upstream: str) -> web.Application:
+def bridge(session: ClientSession, upstream: str) -> Callable[[web.Request], Any]:
+    """A handler that passes messages on in both directions until one side closes."""
+
+    async def connect(request: web.Request) -> web.WebSocketResponse:
+        async with session.ws_connect(upstream + request.query["path"], compress=0) as far:
+            near = web.WebSocketResponse(compress=False)
+            await near.prepare(request)
+            await asyncio.gather(pump(near, far), pump(far, near))
+            return near
+
+    return connect
+
+
+Socket = web.WebSocketResponse | ClientWebSocketResponse
+
+
+async def pump(source: Socket, sink: Socket) -> None:
+    """Pass one side's messages to the other, then its close."""
+    async for message in source:
+        if message.type is WSMsgType.TEXT:
+            await sink.send_str(message.data)
+        else:
+            await sink.send_bytes(message.data)
+    await sink.close()
+
+
+async def application(upstream: str, stream_upstream: str) -> web.Application:
     """The proxy, for aiohttp's runner."""
     connector, timeout = TCPConnector(limit=0), ClientTimeout(total=None)
     session = ClientSession(connector=connector, auto_decompress=False, timeout=timeout)
@@ -51,21 +79,23 @@ async def application(upstream: str) -> web.Application:
 
     app = web.Application()
     app.cleanup_ctx.append(close_session)
-    app.router.add_route("*", ROUTE + "/{path:.*}", forwarder(session, upstream))
+    app.router.add_route("*", REQUESTS + "/{path:.*}", forwarder(session, REQUESTS, upstream))
+    app.router.add_get(EVENTS + "/{path:.*}", forwarder(session, EVENTS, stream_upstream))
+    app.router.add_get(SOCKETS, bridge(session, stream_upstream))
     return app
 
 
 def main() -> None:
     """Serve until a signal."""
-    port, upstream_port = map(int, sys.argv[1:])
+    port, *upstream_ports = map(int, sys.argv[1:])
     try:
         import uvloop  # noqa: PLC0415 (optional)
     except ImportError:
         loop = None
     else:
         loop = uvloop.new_event_loop()
-    upstream = f"http://{HOST}:{upstream_port}"
-    web.run_app(application(upstream), host=HOST, port=port, access_log=None, print=None, backlog=4096, loop=loop)
+    upstreams = [f"http://{HOST}:{each}" for each in upstream_ports]
+    web.run_app(application(*upstreams), host=HOST, port=port, access_log=None, print=None, backlog=4096, loop=loop)
 
 
 if __name__ == "__main__":

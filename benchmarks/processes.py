@@ -73,6 +73,33 @@ def _session(number: int) -> Iterator[tuple[Path, ProcessStat]]:
                 yield directory, stat
 
 
+class Tree:
+    """The processes of a session as they are now: looked for once, read often and quickly.
+
+    Args:
+        session: its number, which is that of the process that leads it.
+    """
+
+    def __init__(self, session: int) -> None:
+        self._directories = [directory for directory, _ in _session(session)]
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far, user and system, in seconds; the clock's tick is usually 0.01."""
+        ticks = 0
+        for directory in self._directories:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                ticks += parse_stat((directory / "stat").read_text()).ticks
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def resident_kib(self) -> int:
+        """Resident memory in KiB; pages that processes share are counted in each."""
+        total = 0
+        for directory in self._directories:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += parse_resident((directory / "status").read_text())
+        return total
+
+
 @contextlib.contextmanager
 def _pinned_to(core: int) -> Iterator[None]:
     """Run on one core for a moment: a child that is started in it inherits the pinning, threads and workers too."""
@@ -115,17 +142,18 @@ class Child:
     ) -> None:
         self.stop()
 
+    @property
+    def session(self) -> int:
+        """The number of its session, and of its first process."""
+        return self._process.pid
+
     def cpu_seconds(self) -> float:
-        """CPU time of the process tree so far, user and system, in seconds; the clock's tick is usually 0.01."""
-        return sum(stat.ticks for _, stat in _session(self._process.pid)) / os.sysconf("SC_CLK_TCK")
+        """CPU time of the process tree so far, in seconds."""
+        return Tree(self.session).cpu_seconds()
 
     def resident_kib(self) -> int:
-        """Resident memory of the process tree in KiB; pages that processes share are counted in each."""
-        total = 0
-        for directory, _ in _session(self._process.pid):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                total += parse_resident((directory / "status").read_text())
-        return total
+        """Resident memory of the process tree, in KiB."""
+        return Tree(self.session).resident_kib()
 
     def has_ended(self) -> bool:
         """Whether the program itself has ended; what it has started may still run.

@@ -1,4 +1,4 @@
-"""Which outside programs are installed, in which version, and which package brings those that are not."""
+"""The programs that run beside this one: where they are, in which version, and which package brings them."""
 
 import importlib.metadata
 import importlib.util
@@ -6,12 +6,24 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 # Debian puts nginx and haproxy where only root's PATH looks.
 _SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
+
+
+# Our own programs run in temporary directories, so that no .env is found, and import from the repository's root.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+FROM_ROOT = {"PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
+
+
+def our_own(module: str, *arguments: str) -> list[str]:
+    """A command line that runs a module with this Python; to be given FROM_ROOT as its environment."""
+    return [sys.executable, "-m", module, *arguments]
 
 
 @dataclass(frozen=True, slots=True)

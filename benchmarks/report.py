@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.loads import Results, Sample
+from benchmarks.scenarios import Unit
 
 REFERENCE = "nginx"
 ABSENT = "-"
@@ -87,24 +88,23 @@ def latency(seconds: float | None) -> str:
     return f"{number(seconds * 1e3)} ms" if seconds < 1 else f"{number(seconds)} s"
 
 
-def _heading(unit: str) -> list[str]:
-    return ["scenario", "proxy", unit, f"ratio to {REFERENCE}", "requests/s", "p50", "p99", "errors"]
+def _heading(unit: Unit) -> list[str]:
+    latencies = ["p50", "p99"] if unit.latency else []
+    return ["scenario", "proxy", unit.cost, f"ratio to {REFERENCE}", unit.rate, *latencies, "errors"]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(unit: Unit, row: Row) -> list[str]:
     ratio = ABSENT if row.ratio is None else f"{row.ratio:.2f}"
-    errors = f"{row.errors:,}"
-    return [
-        row.scenario, row.peer, number(row.cost), ratio, number(row.rate), latency(row.p50), latency(row.p99), errors,
-    ]  # fmt: skip
+    latencies = [latency(row.p50), latency(row.p99)] if unit.latency else []
+    return [row.scenario, row.peer, number(row.cost), ratio, number(row.rate), *latencies, f"{row.errors:,}"]
 
 
 _NAMES = 2  # leading columns that hold names and are aligned to the left
 
 
-def text_table(unit: str, lines: Sequence[Row]) -> str:
+def text_table(unit: Unit, lines: Sequence[Row]) -> str:
     """A table for a terminal, with a blank line between scenarios."""
-    table = [_heading(unit), *map(_cells, lines)]
+    table = [_heading(unit), *(_cells(unit, row) for row in lines)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     out: list[str] = []
     for index, cells in enumerate(table):
@@ -118,13 +118,13 @@ def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column < _NAMES else cell.rjust(width)
 
 
-def markdown_table(unit: str, lines: Sequence[Row]) -> str:
+def markdown_table(unit: Unit, lines: Sequence[Row]) -> str:
     """The README's table; the gateway's lines are bold."""
     heading = _heading(unit)
     rule = ["---" if column < _NAMES else "---:" for column in range(len(heading))]
     table = [heading, rule]
     for row in lines:
-        cells = _cells(row)
+        cells = _cells(unit, row)
         table.append([f"**{cell}**" for cell in cells] if row.peer == "gateway" else cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 

@@ -2,9 +2,28 @@
 
 from dataclasses import dataclass
 
-from benchmarks.loads import Load, Requests
+from benchmarks.loads import Load, Requests, Streams
 
-PER_REQUEST = "CPU µs per request"
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is counted.
+
+    Attributes:
+        cost: of Sample.cost, as the heading of its column.
+        rate: of Sample.rate, the same.
+        latency: whether Sample.p50 and p99 mean anything.
+    """
+
+    cost: str
+    rate: str
+    latency: bool = True
+
+
+PER_REQUEST = Unit("CPU µs per request", "requests/s")
+PER_EVENT = Unit("CPU µs per event", "events/s")
+PER_ROUND_TRIP = Unit("CPU µs per round trip", "round trips/s")
+PER_CONNECTION = Unit("KiB per idle connection", "opened/s", latency=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,14 +31,14 @@ class Scenario:
     """
     Attributes:
         about: for --help and the table's reader.
-        unit: of Sample.cost; scenarios with the same unit share a table.
+        unit: of the figures; scenarios with the same unit share a table.
         load: the work.
         seconds: how long one run lasts, without its warm-up.
         access_log: whether proxies write one; those that cannot are left out.
     """
 
     about: str
-    unit: str
+    unit: Unit
     load: Load
     seconds: int
     access_log: bool = False
@@ -38,4 +57,16 @@ SCENARIOS = {
         Requests("small", 32, ("Connection: close",)),
         3,
     ),
+    "sse": Scenario(
+        "1,000 event streams with 20 events of 100 bytes per second each; the latency is an event's delay",
+        PER_EVENT,
+        Streams("sse", 1000, 100, rate=20),
+        5,
+    ),
+    "ws": Scenario("64 WebSockets, a message of 128 bytes back and forth", PER_ROUND_TRIP, Streams("ws", 64, 128), 4),
+    "ws64k": Scenario(
+        "16 WebSockets, a message of 64 KiB back and forth", PER_ROUND_TRIP, Streams("ws", 16, 64 * 1024), 4
+    ),
+    "idle-sse": Scenario("4,000 silent event streams", PER_CONNECTION, Streams("sse", 4000, 100, idle=True), 3),
+    "idle-ws": Scenario("4,000 silent WebSockets", PER_CONNECTION, Streams("ws", 4000, 128, idle=True), 3),
 }

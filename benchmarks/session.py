@@ -70,9 +70,10 @@ def measure(plan: Plan, progress: Progress) -> Results:
 def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
     scenario = SCENARIOS[name]
     with _directory() as directory:
-        place = Place(directory, plan.proxy_core, free_port(), upstream_port, scenario.access_log)
+        port, stream_port = free_port(), free_port()
+        place = Place(directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log)
         with PEERS[peer].start(place) as proxy:
-            target = Target(proxy, place.port, plan.load_core, directory)
+            target = Target(proxy, port, stream_port, plan.load_core, directory)
             scenario.load.check(target)
             sample = scenario.load.run(target, plan.seconds or scenario.seconds)
         if scenario.access_log:

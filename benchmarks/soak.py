@@ -1,39 +1,54 @@
 """python -m benchmarks.soak: does memory stay flat under mixed load with aborts?
 
-A gateway in a process of its own, upstream and clients in this one. Clients do at random
+A gateway in a process of its own, services and clients in this one. Clients do at random
 what real ones do: ask on kept connections and new ones, upload by length and by chunks,
-read slowly, pipeline, and leave at every point. Every few seconds the gateway's resident memory,
-open descriptors and connections are shown. At the end the load stops: the descriptors must be
-back where they began, and the second half of the run must not have grown.
+read slowly, pipeline, and leave at every point. Beside them are streams, half event streams
+and half WebSockets, that talk all the while and are ended by either side in every way (see
+soak_streams.py and soak_service.py). Every few seconds the gateway's resident memory and open
+descriptors are shown. At the end all clients leave, and it is said whether
+
+    no event and no message was lost, repeated or changed, and every end was seen as what it was
+    the gateway has as many descriptors open as before the first connection
+    it has given back every stream, so that exactly as many are accepted again as it may have
+    its memory has not grown in the last quarter of the run
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
-from typing import IO
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
 
+from benchmarks import machine, soak_streams
 from benchmarks.processes import PROC, parse_resident
+from benchmarks.programs import FROM_ROOT, our_own
+from benchmarks.readiness import HOST
+from benchmarks.soak_service import Service, Tally
 
-ROOT = Path(__file__).resolve().parents[1]
-CLIENTS = 64
+CLIENTS = 64  # that make requests
 SAMPLES = 60  # over the whole run
 GROWTH_ALLOWED = 2048  # KiB between the medians of the third and the last quarter
 LARGE = 300_000  # bytes
-HOST = "127.0.0.1"
+UPSTREAM_IDLE = 1.0  # seconds an idle connection to a service is kept, so that all are soon gone
+SPARE_DESCRIPTORS = 500  # beside those of twice as many streams, on both sides
+LONGEST_LINE = 300  # characters of a line that the gateway logs
+QUIET_WITHIN = 15.0  # seconds from the end of the load until everything is closed
 
 
 class Endpoint(asyncio.Protocol):
     """An upstream: small answers, large ones, slow ones, early ones, broken ones; as the path says."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
@@ -114,30 +129,120 @@ def look(pid: int) -> tuple[int, int]:
     return parse_resident((directory / "status").read_text()), len(list((directory / "fd").iterdir()))
 
 
-async def soak(minutes: float, seed: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    Attributes:
+        faults: what went wrong on streams, and how often.
+        descriptors_left: more than before the first connection.
+        services_left: connections that the streams' service has open.
+        streams_missing: of those that the gateway may have, how many it refuses when there are none; below
+            zero: how many more it accepts.
+        growth: KiB of resident memory, between the medians of the third and the last quarter.
+        begun: streams that talked.
+    """
+
+    faults: dict[str, int]
+    descriptors_left: int
+    services_left: int
+    streams_missing: int
+    growth: float
+    begun: int
+
+    @property
+    def leaked(self) -> bool:
+        return bool(self.faults or self.descriptors_left or self.services_left or self.streams_missing)
+
+    @property
+    def flat(self) -> bool:
+        return self.growth <= GROWTH_ALLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """
+    Attributes:
+        minutes: of load.
+        streams: open at the same time, half of either kind.
+        seed: of everything that is left to chance.
+    """
+
+    minutes: float
+    streams: int
+    seed: int
+
+    @property
+    def stream_limit(self) -> int:
+        """What the gateway may have; enough for those that it has yet to notice are gone."""
+        return 2 * self.streams
+
+
+async def soak(plan: Soak) -> Verdict:
+    """Put a gateway under load, and look whether everything is as it was."""
     loop = asyncio.get_running_loop()
+    tally, rng = Tally(), random.Random(plan.seed)
     upstream = await loop.create_server(Endpoint, HOST, 0, backlog=1024)
-    with tempfile.TemporaryFile() as log:
-        gateway = await start_gateway(upstream.sockets[0].getsockname()[1], log)
+    service = await loop.create_server(lambda: Service(tally, rng), HOST, 0, backlog=4096)
+    ports = {"svc": upstream.sockets[0].getsockname()[1], "streams": service.sockets[0].getsockname()[1]}
+    try:
+        async with running_gateway(ports, plan.stream_limit, tally.faults) as (pid, port):
+            _, before = look(pid)
+            resident = await load(plan, pid, port, tally)
+            descriptors_left = await quiet(pid, before, tally)
+            statuses = await soak_streams.occupy(port, plan.stream_limit)
+            await quiet(pid, before, tally)
+            return Verdict(
+                faults=dict(tally.faults),
+                descriptors_left=descriptors_left,
+                services_left=tally.services,
+                streams_missing=plan.stream_limit - statuses.count(b"200"),
+                growth=growth(resident),
+                begun=tally.begun,
+            )
+    finally:
+        upstream.close()
+        service.close()
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    ports: dict[str, int], stream_limit: int, faults: Counter[str]
+) -> AsyncIterator[tuple[int, int]]:
+    """Run a gateway, in a directory of its own, so that no .env is found; its process's number and its port.
+
+    Args:
+        faults: counts what it complains of.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        gateway = await start_gateway(ports, stream_limit, directory)
         try:
             port = await listening_port(gateway)
-            await asyncio.gather(*[visit(port, random.Random(seed)) for _ in range(CLIENTS)])
-            return await watch(gateway.pid, port, minutes * 60, seed)
+            hearing = asyncio.create_task(hear(gateway, faults))
+            yield gateway.pid, port
+            hearing.cancel()
         finally:
             gateway.terminate()
             await gateway.wait()
-            upstream.close()
 
 
-async def start_gateway(upstream: int, log: IO[bytes]) -> asyncio.subprocess.Process:
-    services = json.dumps({"svc": [f"http://{HOST}:{upstream}"]})
-    env = {"HOST": HOST, "PORT": "0", "UPSTREAMS": services, "PYTHONPATH": str(ROOT), "ACCESS_LOG": "false"}
+async def start_gateway(ports: dict[str, int], stream_limit: int, directory: str) -> asyncio.subprocess.Process:
+    env = {
+        "HOST": HOST,
+        "PORT": "0",
+        "UPSTREAMS": json.dumps({name: [f"http://{HOST}:{port}"] for name, port in ports.items()}),
+        "UPSTREAMS_FILE": "",
+        "AUTH_REQUIRED": "false",
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": "json",
+        "ACCESS_LOG": "false",
+        "UPSTREAM_IDLE_TIMEOUT_MS": str(int(UPSTREAM_IDLE * 1000)),
+        "MAX_STREAMS": str(stream_limit),
+    }
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tornado_gateway",
-        env=env,
-        stdout=log,
+        *our_own("tornado_gateway"),
+        env={**os.environ, **FROM_ROOT, **env},
+        cwd=directory,
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
 
@@ -148,35 +253,79 @@ async def listening_port(gateway: asyncio.subprocess.Process) -> int:
     return int(str(line["message"]).partition(f"{HOST}:")[2].partition(" ")[0])
 
 
-async def watch(pid: int, port: int, seconds: float, seed: int) -> bool:
+async def hear(gateway: asyncio.subprocess.Process, faults: Counter[str]) -> None:
+    """Read what the gateway logs: there is nothing to tell."""
+    assert gateway.stderr is not None
+    async for line in gateway.stderr:
+        faults[f"the gateway logged: {line.decode(errors='replace').strip()[:LONGEST_LINE]}"] += 1
+
+
+async def load(plan: Soak, pid: int, port: int, tally: Tally) -> list[int]:
+    """Let all clients loose until their time is over; the gateway's resident memory meanwhile, in KiB."""
     began = time.monotonic()
-    _, descriptors = look(pid)
-    load = [asyncio.create_task(client(port, random.Random(seed + n), began + seconds)) for n in range(CLIENTS)]
+    seconds = plan.minutes * 60
+    until = began + seconds
+    requests = [asyncio.create_task(client(port, random.Random(plan.seed + n), until)) for n in range(CLIENTS)]
+    seeds = range(plan.seed + CLIENTS, plan.seed + CLIENTS + plan.streams)
+    streams = [asyncio.create_task(soak_streams.come_and_go(port, tally, random.Random(seed), until)) for seed in seeds]
     resident: list[int] = []
-    print("seconds  resident KiB  descriptors")
-    while time.monotonic() < began + seconds:
+    print("seconds  resident KiB  descriptors  streams open")
+    while time.monotonic() < until:
         await asyncio.sleep(seconds / SAMPLES)
-        sample = look(pid)
-        resident.append(sample[0])
-        print(f"{time.monotonic() - began:7.0f}  {sample[0]:12d}  {sample[1]:11d}", flush=True)
-    visits = sum(await asyncio.gather(*load))
-    await asyncio.sleep(2)  # what was under way comes to its end
-    _, left = look(pid)
+        kib, descriptors = look(pid)
+        resident.append(kib)
+        print(f"{time.monotonic() - began:7.0f}  {kib:12d}  {descriptors:11d}  {tally.open:12d}", flush=True)
+    visits = sum(await asyncio.gather(*requests))
+    await asyncio.gather(*streams)
+    print(f"{visits} connections with requests; {tally.begun} streams with {tally.messages} messages, which ended so:")
+    for how, times in sorted(tally.ends.items()):
+        print(f"{times:7d}  {how}")
+    return resident
+
+
+async def quiet(pid: int, before: int, tally: Tally) -> int:
+    """Wait until everything is closed, if that comes; how many descriptors are open more than before."""
+    deadline = time.monotonic() + QUIET_WITHIN
+    while (left := look(pid)[1] - before) or tally.services:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.1)
+    return left
+
+
+def growth(resident: list[int]) -> float:
+    """From the third quarter of a series to the last one, by their medians."""
     quarter = len(resident) // 4
-    growth = statistics.median(resident[-quarter:]) - statistics.median(resident[2 * quarter : 3 * quarter])
-    print(f"{visits} connections; resident memory grew by {growth:.0f} KiB from the third to the last quarter;")
-    print(f"{left - descriptors} descriptors more than before (idle upstream connections: at most {CLIENTS})")
-    return growth <= GROWTH_ALLOWED and left - descriptors <= CLIENTS
+    return statistics.median(resident[-quarter:]) - statistics.median(resident[2 * quarter : 3 * quarter])
 
 
 def main() -> int:
+    """Run the command line; exit status 0 if all is well, 1 if not."""
+    import uvloop  # noqa: PLC0415 (only this program needs it)
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    flat = asyncio.run(soak(min(asked.minutes, 60.0), asked.seed))
-    print("flat" if flat else "not flat")
-    return 0 if flat else 1
+    machine.raise_descriptor_limit()
+    if machine.descriptor_limit() < (needed := 4 * asked.streams + SPARE_DESCRIPTORS):
+        parser.error(f"{asked.streams} streams need {needed} descriptors (ulimit -n)")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        verdict = runner.run(soak(Soak(min(asked.minutes, 60.0), asked.streams, asked.seed)))
+    tell(verdict)
+    return 0 if verdict.flat and not verdict.leaked else 1
+
+
+def tell(verdict: Verdict) -> None:
+    """Print what came of it."""
+    for fault, times in sorted(verdict.faults.items()):
+        print(f"fault, {times} times: {fault}")
+    print(f"{verdict.descriptors_left} descriptors more than before the first connection")
+    print(f"{verdict.services_left} connections left open to the streams' service")
+    print(f"{verdict.streams_missing} streams not given back")
+    print(f"resident memory grew by {verdict.growth:.0f} KiB from the third to the last quarter")
+    print(("flat" if verdict.flat else "not flat") + (", leaks or faults" if verdict.leaked else ", nothing leaked"))
 
 
 if __name__ == "__main__":

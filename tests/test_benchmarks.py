@@ -1,18 +1,32 @@
-"""The benchmarks' arithmetic and reading. What they measure is not tested: nothing is started or timed here."""
+"""The benchmarks' arithmetic and reading. What they measure is not tested: nothing is started or timed here.
+
+Their streams, which must also be right, are in test_benchmark_streams.py.
+"""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.loads import BROWSER_FIELDS, Requests, Sample, WrkReport, parse_duration, parse_wrk
-from benchmarks.nginx import configuration
+from benchmarks.loads import (
+    BROWSER_FIELDS,
+    Requests,
+    Sample,
+    Streams,
+    WrkReport,
+    parse_duration,
+    parse_report,
+    parse_wrk,
+)
+from benchmarks.nginx import CONNECTIONS, configuration
 from benchmarks.peers import PEERS
 from benchmarks.processes import ProcessStat, parse_resident, parse_stat
 from benchmarks.report import Row, as_json, latency, markdown_table, number, rows, text_table
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import PER_CONNECTION, PER_REQUEST, SCENARIOS
 from benchmarks.session import Plan, peers_of
+from benchmarks.stream_load import Report
 from benchmarks.upstream import BODY_BYTES
 
 WRK_OUTPUT = """\
@@ -98,6 +112,21 @@ def test_what_is_no_report_is_refused(text: str) -> None:
         parse_wrk(text)
 
 
+REPORT = Report(
+    done=1000, seconds=2.0, cpu_seconds=0.01, grown_kib=64, p50=1e-4, p99=2e-4, errors=1, first_fault="status 502"
+)
+
+
+def test_the_last_line_of_a_load_of_streams_is_its_report() -> None:
+    assert parse_report("a warning\n" + json.dumps(asdict(REPORT)) + "\n") == REPORT
+
+
+@pytest.mark.parametrize("text", ["", "Traceback (most recent call last):\nOSError\n", "7\n", '{"done": 7}\n'])
+def test_what_a_load_of_streams_says_instead_of_a_report_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no report"):
+        parse_report(text)
+
+
 def sample(cost: float, p50: float | None = 0.001, errors: int = 0) -> Sample:
     return Sample(cost=cost, done=1000, rate=1e6 / cost, p50=p50, p99=0.002, errors=errors, resident_kib=9000)
 
@@ -155,7 +184,7 @@ ROWS = [
 
 
 def test_the_text_table_is_aligned() -> None:
-    assert text_table("CPU µs per request", ROWS).splitlines() == [
+    assert text_table(PER_REQUEST, ROWS).splitlines() == [
         "scenario  proxy    CPU µs per request  ratio to nginx  requests/s      p50      p99  errors",
         "",
         "http      gateway                21.0            1.50      41,234  1.23 ms  2.10 ms       0",
@@ -166,12 +195,22 @@ def test_the_text_table_is_aligned() -> None:
 
 
 def test_the_markdown_table_shows_the_gateway_in_bold() -> None:
-    assert markdown_table("CPU µs per request", ROWS[:2]).splitlines() == [
+    assert markdown_table(PER_REQUEST, ROWS[:2]).splitlines() == [
         "| scenario | proxy | CPU µs per request | ratio to nginx | requests/s | p50 | p99 | errors |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| **http** | **gateway** | **21.0** | **1.50** | **41,234** | **1.23 ms** | **2.10 ms** | **0** |",
         "| http | nginx | 14.0 | 1.00 | 61,234 | 850 µs | 1.50 ms | 0 |",
     ]
+
+
+def test_idle_connections_have_no_latency() -> None:
+    row = Row("idle-ws", "gateway", 7.9, 0.45, 3171.0, None, None, 0)
+    assert markdown_table(PER_CONNECTION, [row]).splitlines() == [
+        "| scenario | proxy | KiB per idle connection | ratio to nginx | opened/s | errors |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| **idle-ws** | **gateway** | **7.90** | **0.45** | **3,171** | **0** |",
+    ]
+    assert "p50" not in text_table(PER_CONNECTION, [row])
 
 
 def test_json_holds_the_medians_and_every_run() -> None:
@@ -191,6 +230,13 @@ def test_only_proxies_that_keep_a_log_are_compared_with_one() -> None:
 def test_every_scenario_asks_for_what_the_upstream_serves() -> None:
     paths = {scenario.load.path for scenario in SCENARIOS.values() if isinstance(scenario.load, Requests)}
     assert paths <= BODY_BYTES.keys()
+
+
+def test_every_stream_finds_a_connection_on_both_sides_of_nginx() -> None:
+    most = max(scenario.load.connections for scenario in SCENARIOS.values() if isinstance(scenario.load, Streams))
+    assert most == 4000
+    assert 2 * most < CONNECTIONS
+    assert f"worker_connections {CONNECTIONS};" in configuration("", access_log=False)
 
 
 def test_as_many_fields_are_sent_as_the_table_says() -> None:

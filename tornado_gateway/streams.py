@@ -42,23 +42,23 @@ class Streams:
         self.open: set[Stream] = set()
         self._ends: list[tuple[float, Stream]] = []  # when each is to end, the last one first
         self._all_end_at = math.inf
-        self._all_closed: asyncio.Future[None] | None = None
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     def add(self, stream: Stream) -> None:
         """A stream has begun."""
         self.open.add(stream)
+        self._none_open.clear()
 
     def discard(self, stream: Stream) -> None:
         """A stream has ended."""
         self.open.discard(stream)
-        if not self.open and self._all_closed and not self._all_closed.done():
-            self._all_closed.set_result(None)
+        if not self.open:
+            self._none_open.set()
 
     async def closed(self) -> None:
         """Wait until every stream has ended: of a WebSocket, when both of its connections have."""
-        if self.open:
-            self._all_closed = asyncio.get_running_loop().create_future()
-            await self._all_closed
+        await self._none_open.wait()
 
     def abort(self) -> None:
         """End every stream at once."""

@@ -1,11 +1,20 @@
 """The request target: the client's own bytes, on the endpoint's host, never above its base path."""
 
+from urllib.parse import quote_from_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.errors import BadRequest
-from tornado_gateway.policy.target import Origin, climbs, parse_base_url, split_route, upstream_target
+from tornado_gateway.policy.target import (
+    Origin,
+    climbs,
+    parse_base_url,
+    split_route,
+    upstream_target,
+    websocket_target,
+)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +143,91 @@ def test_any_bytes_are_refused_or_stand_unchanged_below_the_base_path(rest: byte
     assert target in (base + rest, base + b"/" + rest)
     assert target.startswith(base + b"/")
     assert not climbs(target.partition(b"?")[0][len(base) :])
+
+
+# ---------------------------------------------------------------- a WebSocket's path
+
+
+@pytest.mark.parametrize(
+    ("rest", "target"),
+    [
+        (b"", b"/"),
+        (b"?", b"/"),
+        (b"?path=", b"/"),
+        (b"?path", b"/?path"),
+        (b"?path=/", b"/"),
+        (b"?path=/room", b"/room"),
+        (b"?path=%2Froom%2F7", b"/room/7"),
+        (b"?path=/room%3Fa%3D1%26b%3D2", b"/room?a=1&b=2"),
+        (b"?path=/room?a=1", b"/room?a=1"),
+        (b"?path=/room%3Fa&b=2&c", b"/room?a&b=2&c"),
+        (b"?b=2&path=/room&c=%20%zz", b"/room?b=2&c=%20%zz"),
+        (b"?b=2", b"/?b=2"),
+        (b"?path=/room&", b"/room"),
+        (b"?path=/a%252Fb", b"/a%2Fb"),  # decoded once
+        (b"?path=/a+b", b"/a+b"),
+        (b"?path=/caf%C3%A9/\xc3\xa9", b"/caf%C3%A9/%C3%A9"),
+        (b"?Path=/room&xpath=/x", b"/?Path=/room&xpath=/x"),
+        (b"?path=/a//b/..", b"/a//b/.."),
+        (b"/", b"/"),
+        (b"/room/7?a=1", b"/room/7?a=1"),
+        (b"/room?path=/x&path=/y", b"/room?path=/x&path=/y"),
+        (b"/a%2Fb;v=1//c?x=%20&y", b"/a%2Fb;v=1//c?x=%20&y"),
+    ],
+)
+def test_a_websockets_path_stands_in_the_query_or_in_the_route(rest: bytes, target: bytes) -> None:
+    assert websocket_target(rest) == target
+    assert upstream_target(b"/base", target) == b"/base" + target
+
+
+# FEATURES H17; Next.js CVE-2026-44578
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"//evil:9/", b"%2F%2Fevil", b"/%2Fevil", b"/\\evil", b"/%5Cevil", b"\\\\evil/", b"%5C%5Cevil",
+        b"http://evil/", b"http%3A%2F%2Fevil%2F", b"room", b"?a=1", b"%3Fa", b"@evil/", b":9/", b"%00/", b"/%00",
+        b"/x%20HTTP/1.1%0d%0aX:%20y", b"/a%0Db", b"/a%0Ab", b"/a%20b", b"/a%09b", b"/a%23b", b"/a%7Fb", b"*",
+    ],
+)  # fmt: skip
+def test_a_path_that_would_leave_the_endpoint_or_break_its_line_is_refused(path: bytes) -> None:
+    for rest in (b"?path=" + path, b"?a=1&path=%b&b=2" % path):
+        with pytest.raises(BadRequest):
+            websocket_target(rest)
+
+
+@pytest.mark.parametrize(
+    "path", [b"/..", b"/../x", b"/%2e%2e/x", b"/%252e%252e/x", b"/a/%2E./..", b"/a/..%252f..", b"/x/..%5c..%5c"]
+)
+def test_a_path_that_climbs_once_it_is_decoded_is_refused(path: bytes) -> None:
+    with pytest.raises(BadRequest):
+        upstream_target(b"/base", websocket_target(b"?path=" + path))
+
+
+def test_a_path_may_not_be_given_twice() -> None:
+    with pytest.raises(BadRequest, match="more than once"):
+        websocket_target(b"?path=/a&b&path=/a")
+
+
+@given(st.binary(max_size=30), st.binary(max_size=10).map(lambda others: others.replace(b"path=", b"")))
+def test_any_path_is_refused_or_one_below_the_endpoints_root(path: bytes, others: bytes) -> None:
+    rest = b"?path=" + quote_from_bytes(path, safe="").encode() + b"&" + quote_from_bytes(others, safe="&=").encode()
+    try:
+        target = websocket_target(rest)
+    except BadRequest:
+        return
+    assert target[:1] == b"/"
+    assert target[1:2] not in (b"/", b"\\")
+    assert all(0x21 <= byte < 0x7F and byte != 0x23 for byte in target)
+    if path and not any(byte >= 0x80 for byte in path):
+        assert target.startswith(path)
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"", b"/", b"?", b"?path=", b"?path=/", b"?path=%2f", b"?path=/%"]))
+def test_any_route_of_a_websocket_is_refused_or_stays_below_the_base_path(rest: bytes, start: bytes) -> None:
+    try:
+        target = upstream_target(b"/base", websocket_target(start + rest))
+    except BadRequest:
+        return
+    assert target.startswith(b"/base/")
+    assert not any(byte <= 0x20 or byte in (0x23, 0x7F) for byte in target)
+    assert not climbs(target.partition(b"?")[0][len(b"/base") :])

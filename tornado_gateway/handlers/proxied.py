@@ -155,6 +155,11 @@ class ProxiedRequest(RequestHandler):
         self._gateway.streams.counts.take(service.name, self._address)
         self._is_counted = True
 
+    def _uncount_stream(self) -> None:
+        if self._is_counted and self._service:
+            self._is_counted = False
+            self._gateway.streams.counts.give_back(self._service.name, self._address)
+
     def _ask_for(self, rest: bytes) -> bytes:
         """What stood behind the service's name, as the upstream is to be asked for it."""
         return rest
@@ -421,8 +426,7 @@ class ProxiedRequest(RequestHandler):
             self._peek.stop()
         if self._lease:
             self._lease.settle(outcome)
-        if self._is_counted and self._service:
-            self._gateway.streams.counts.give_back(self._service.name, self._address)
+        self._uncount_stream()
         if self._stream:
             self._gateway.streams.discard(self._stream)
             self._stream = None

@@ -131,6 +131,12 @@ class WsBridgeHandler(ProxiedRequest):
 
     # ---- the end
 
+    def on_connection_close(self) -> None:
+        if self._relay is None:
+            super().on_connection_close()
+        else:
+            self._uncount_stream()  # the client may come back at once; its service may take a moment to end
+
     def _end(self, relay: Relay) -> None:
         """Both connections have ended."""
         if relay.at_fault == "upstream":

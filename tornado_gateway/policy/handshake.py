@@ -10,7 +10,6 @@ import binascii
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from tornado_gateway.errors import BadRequest, OriginNotAllowed, UpgradeRequired, UpstreamInvalid
 from tornado_gateway.policy.frames import ANY_RSV, COMPRESSED
@@ -20,7 +19,7 @@ ANY_ORIGIN, SAME_ORIGIN = "*", "same-origin"
 VERSION = b"13"
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Named = Mapping[bytes, Sequence[bytes]]
 
@@ -132,9 +131,9 @@ def check_origin(origin: bytes | None, allowed: Collection[str], host: bytes) ->
 
 def _is_of_host(origin: str, host: str) -> bool:
     """Whether an origin's authority is a request's; default ports may be left out."""
-    parts = urlsplit(origin)
-    port = ":" + _DEFAULT_PORTS.get(parts.scheme, "")
-    return bool(parts.netloc) and parts.netloc.removesuffix(port) == host.removesuffix(port)
+    scheme, _, authority = origin.partition("://")
+    port = _DEFAULT_PORTS.get(scheme)
+    return port is not None and authority.removesuffix(port) == host.removesuffix(port)
 
 
 def _is_key(value: bytes) -> bool:

@@ -2,15 +2,17 @@
 
 import functools
 import ipaddress
+import re
 from collections import Counter
 from dataclasses import dataclass
 
 from tornado_gateway.errors import StreamLimitReached, TooManyStreams
 
 IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: whoever has one address there has them all
-
-
 PAUSE_ABOVE = 64 * 1024  # bytes that wait for a reader before its sender is paused; asyncio's own limit
+
+# Some proxies add the client's port in X-Forwarded-For, another one for each of its connections.
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,18 @@ def high_water(bound: int, *, cuts_slow: bool) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def client_of(address: str) -> str:
-    """What an address counts as.
+    """What an address counts as, with or without a port.
 
-    >>> client_of("2001:db8:1:2::7"), client_of("::ffff:1.2.3.4"), client_of("")
-    ('2001:db8:1:2::', '1.2.3.4', '')
+    >>> client_of("2001:db8:1:2::7"), client_of("::ffff:1.2.3.4"), client_of("1.2.3.4:5678"), client_of("")
+    ('2001:db8:1:2::', '1.2.3.4', '1.2.3.4', '')
     """
+    with_port = _WITH_PORT.fullmatch(address)
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else address)
     except ValueError:  # of a unix socket there is none
         return address
     if isinstance(parsed, ipaddress.IPv4Address):
-        return address
+        return str(parsed)
     if parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((int(parsed), IPV6_CLIENT), strict=False).network_address)

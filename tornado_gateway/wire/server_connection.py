@@ -415,7 +415,7 @@ class ServerConnection(asyncio.Protocol):
             What the client has sent behind its request.
         """
         rest, self._buffer = self._buffer, b""
-        self._exchange = self.delegate = self._last_head = None
+        self.delegate = self._last_head = None
         self._phase, self.deadline = _Phase.UPGRADED, math.inf
         if self.is_paused:
             self.is_paused = False

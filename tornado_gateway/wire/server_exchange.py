@@ -37,7 +37,7 @@ class ServerExchange(HTTPConnection):
     """
 
     __slots__ = (
-        "_chunked", "_is_limited", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
+        "_chunked", "_high_water", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
         "head", "keep_alive", "max_body_size", "persistent", "started", "trailers",
     )  # fmt: skip
 
@@ -50,7 +50,8 @@ class ServerExchange(HTTPConnection):
         self.persistent = self.started = self.finished = False
         self.body_bytes = 0
         self.max_body_size = connection.server.config.max_body_bytes
-        self._chunked = self._is_limited = False
+        self._chunked = False
+        self._high_water: int | None = None  # unsent bytes; None for asyncio's own mark
         self._left: int | None = None  # bytes of the body that Content-Length still promises
         self._pending = b""  # a head that waits for the first bytes of its body
         self._on_close: Callable[[], None] | None = None
@@ -124,7 +125,8 @@ class ServerExchange(HTTPConnection):
             transport.write(lead + chunk + tail)
         else:
             transport.writelines((lead, chunk, tail))
-            transport.set_write_buffer_limits()  # looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13)
+            # This looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13).
+            transport.set_write_buffer_limits(self._high_water)
         return self.connection.drained
 
     def finish(self, trailers: bytes = b"") -> None:
@@ -144,12 +146,13 @@ class ServerExchange(HTTPConnection):
             transport.write(self._pending + end)
             self._pending = b""
         self.finished = True
-        if self._is_limited:
+        self._on_close = None
+        if self._high_water is not None:
             transport.set_write_buffer_limits()
         self.connection.exchange_finished(self)
 
     def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
-        """Answer 101 and give the transport to another protocol.
+        """Answer 101 and give the transport to another protocol. The close callback is called when it has ended.
 
         Args:
             block: field lines, each with its CRLF, Upgrade and Connection among them.
@@ -159,14 +162,13 @@ class ServerExchange(HTTPConnection):
             What the client has sent behind its request.
         """
         self.started = self.finished = True
-        self._on_close = None
         self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
         return self.connection.upgrade(successor)
 
     def limit_buffer(self, size: int) -> None:
         """Say of how many unsent bytes on `write()` returns a future that is not done; for this response."""
         self.connection.transport.set_write_buffer_limits(high=size)
-        self._is_limited = True
+        self._high_water = size
 
     def abort(self) -> None:
         """End the connection so that a response already begun does not look complete.
@@ -183,7 +185,7 @@ class ServerExchange(HTTPConnection):
         if not self._chunked or self._pending:
             self.abort()
         elif not self.connection.transport.is_closing():
-            self.finished, self.persistent = True, False
+            self.finished, self.persistent, self._on_close = True, False, None
             self.connection.exchange_finished(self)
 
     # ---- Tornado's HTTPConnection
@@ -223,7 +225,7 @@ class ServerExchange(HTTPConnection):
         self.connection.delegate = self._on_close = None
         if delegate and self.connection.is_reading_body:
             delegate.on_connection_close()
-        if callback and not self.finished:
+        if callback:
             callback()
 
     def broken_by(self, error: GatewayError) -> None:

@@ -23,10 +23,13 @@ A Close cannot be put into the middle of a frame: if one side is lost in the mid
 a large one (above policy/frames.py's ATOMIC), the other side's connection just ends.
 
 Flow control is the transports' own: while one side does not take what is written, the
-other is not read, and the opposite direction flows on.
+other is not read, and the opposite direction flows on. A side that takes nothing for too
+long is cut, and so lost to the other one. Behind a Close it is the same, as long as
+something still passes.
 """
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -167,6 +170,11 @@ class Leg(asyncio.Protocol):
         """Whether a Close has gone both ways, or nothing more can."""
         return self.is_gone or (self.is_told and self._is_over)
 
+    @property
+    def passes(self) -> bool:
+        """Whether something of what comes may still go to the other side."""
+        return not (self.scanner.is_silent or self.scanner.is_over)
+
     def over(self) -> None:
         """This side has sent its Close, or broken a rule."""
         if self._is_over:
@@ -226,8 +234,14 @@ class Leg(asyncio.Protocol):
         if not self._held and not self.transport.is_closing():
             self.transport.pause_reading()
         self._held |= why
+        self.relay.due = -math.inf  # to see whether it ends meanwhile
 
-    def release(self, why: Hold = Hold.OTHER_IS_SLOW | Hold.TOO_FAST) -> None:
+    def let_answer(self) -> None:
+        """Read on if nothing more of it passes: only its Close, or its end, is waited for."""
+        if not self.passes:
+            self.release(Hold.OTHER_IS_SLOW | Hold.TOO_FAST)
+
+    def release(self, why: Hold) -> None:
         was, self._held = self._held, self._held & ~why
         if was and not self._held and not self.transport.is_closing():
             self.transport.resume_reading()
@@ -244,7 +258,8 @@ class Leg(asyncio.Protocol):
     def shut(self) -> None:
         """Say that nothing more will be sent; what comes is read and dropped, so that the Close is not lost."""
         if not self.transport.is_closing() and self.transport.can_write_eof() and self.other.scanner.at_boundary:
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+                self.transport.write_eof()
 
     def _frame(self, opcode: int, payload: bytes) -> bytes:
         return frame(opcode, payload, None if self.is_client else self.relay.mask())
@@ -270,7 +285,7 @@ class PacedLeg(Leg):
         if self._bytes:
             self._bytes.take(len(data))
             wait = max(wait, self._bytes.wait(0, now))
-        if wait and self.relay.close is None:
+        if wait and self.passes:
             self._slow_down(wait)
 
     def _pass_messages(self, data: bytes, bucket: TokenBucket, now: float) -> float:
@@ -284,7 +299,7 @@ class PacedLeg(Leg):
         return bucket.wait(1, now) if is_starved else 0.0
 
     def _slow_down(self, seconds: float) -> None:
-        if self.relay.config.cuts_fast:
+        if self.relay.config.cuts_fast and self.relay.close is None:
             self.relay.end(Close(POLICY, b"rate limited"), "rate_limited")
         elif self._timer is None:
             self.hold(Hold.TOO_FAST)
@@ -375,7 +390,7 @@ class Relay:
     def look(self, now: float) -> None:
         """See whether something is overdue."""
         for leg in (self.client, self.upstream):
-            if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=True):
+            if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=False):  # before a FIN all counts
                 leg.transport.abort()
         if self.close:
             if now >= self._close_by and not self._makes_progress(now):
@@ -390,13 +405,13 @@ class Relay:
         """Whether a side that has much to read before its Close is reading it."""
         before, self._unsent = self._unsent, self.buffered
         self._close_by = now + CLOSE_TIMEOUT
-        return 0 < self._unsent < before
+        return self._unsent < before
 
     def _look_at_legs(self, now: float) -> None:
         for leg in (self.client, self.upstream):
             if leg.is_stalled(now):
                 self._fail(leg, "client_stalled" if leg.is_client else "upstream_stalled")
-                self.abort()
+                leg.transport.abort()
             elif leg.is_silent(now):
                 self._fail(leg, "pong_timeout")
                 self.end(Close(INTERNAL, b"pong timeout"), "pong_timeout")
@@ -404,6 +419,7 @@ class Relay:
     def _look_at_activity(self, now: float) -> None:
         client, upstream = self.client.scanner, self.upstream.scanner
         activity = client.messages + client.fragments + upstream.messages + upstream.fragments
+        activity += sum(scanner.bytes for scanner in (client, upstream) if not scanner.at_boundary)
         if activity != self._activity:
             self._activity, self._active_at = activity, now
         elif now - self._active_at >= self.config.idle_timeout:
@@ -433,7 +449,8 @@ class Relay:
         self._begin_to_close(close)
         for leg in (self.client, self.upstream):
             leg.tell(close)
-            leg.release()
+        for leg in (self.client, self.upstream):
+            leg.let_answer()
 
     def drain(self) -> None:
         """End both sides because the gateway stops."""
@@ -460,8 +477,8 @@ class Relay:
             leg.other.is_told = True
         if self.close is None:
             self._begin_to_close(close)
-        leg.other.release()
         for each in (leg, leg.other):
+            each.let_answer()
             self._finish_if_done(each)
 
     def broken(self, leg: Leg, violation: Close) -> None:
@@ -484,37 +501,37 @@ class Relay:
             other.tell(other.scanner.close)  # it waits for an answer that will not come
         elif self.close is None:
             self._lost(leg)
-        other.release()
+        other.let_answer()
         self._finish_if_done(other)
 
     def _finish_if_done(self, leg: Leg) -> None:
-        """End the client's connection; the upstream is left to end its own (RFC 6455 §7.1.1), for a moment."""
+        """End the client's connection; the upstream is left to end its own (RFC 6455 §7.1.1), for a moment.
+
+        A client that broke a rule may be sending on: it has been told by `shut()`, and ends it when it has read that.
+        """
         if not leg.is_done:
             return
-        if leg.is_client:
+        if leg.is_client and not leg.scanner.violation:
             leg.finish()
-        else:
+        elif self.client.is_gone:
             self._close_by = self.due = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
 
     def _lost(self, leg: Leg) -> None:
         if self.close:
             return
         close = Close(GOING_AWAY, b"client gone") if leg.is_client else Close(INTERNAL, b"upstream lost")
-        self._fail(leg, "client_gone" if leg.is_client else "upstream_lost")
+        if not self.reason:
+            self._fail(leg, "client_gone" if leg.is_client else "upstream_lost")
         self.end(close, self.reason)
 
     def leg_blocked(self, leg: Leg) -> None:
         """A side does not take what is written."""
-        if self.close:
-            return
-        if self.config.cuts_slow:
+        if self.config.cuts_slow and self.close is None:
             self._fail(leg, "slow_consumer")
             self.end(Close(TRY_AGAIN_LATER, b"slow consumer"), "slow_consumer")
-            return
-        leg.other.hold(Hold.OTHER_IS_SLOW)
-        now = self.loop.time()
-        leg.expect_progress(now)
-        self.due = now
+        if leg.other.passes:
+            leg.other.hold(Hold.OTHER_IS_SLOW)
+            leg.expect_progress(self.loop.time())
 
     def leg_lost(self) -> None:
         if self.client.is_lost and self.upstream.is_lost:
