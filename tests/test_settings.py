@@ -940,3 +940,20 @@ def test_env_example_needs_only_upstreams() -> None:
     env = RepositoryEnv(str(EXAMPLE)).data
     assert list(env) == NAMES
     assert load_settings(env | {"UPSTREAMS": UPSTREAMS}) == load_settings({"UPSTREAMS": UPSTREAMS})
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, ("*",)),
+        ({"GATEWAY_ENV": "test"}, ("*",)),
+        ({"GATEWAY_ENV": "production", "JWT_SECRET": "k" * 32}, ("same-origin",)),
+        ({"GATEWAY_ENV": "production", "JWT_SECRET": "k" * 32, "WS_ALLOWED_ORIGINS": "*"}, ("*",)),
+        ({"WS_ALLOWED_ORIGINS": "https://a.example.com"}, ("https://a.example.com",)),
+    ],
+)
+def test_in_production_only_pages_of_the_same_origin_open_websockets(
+    env: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    settings = load_settings({"UPSTREAMS": '{"a": ["http://x"]}', **env})
+    assert settings.ws_allowed_origins == expected

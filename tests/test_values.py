@@ -22,6 +22,14 @@ from tornado_gateway.values import ConfigurationError, EndpointSettings, Invalid
         (values.one_of("a", "b"), "b", "b"),
         (values.host, "::1", "::1"),
         (values.token, "gw-1", "gw-1"),
+        (values.origins, "*", ("*",)),
+        (values.origins, " Same-Origin ,,", ("same-origin",)),
+        (
+            values.origins,
+            "https://App.example.com, http://localhost:3000,http://[::1]:80",
+            ("https://app.example.com", "http://localhost:3000", "http://[::1]:80"),
+        ),
+        (values.origins, "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
     ],
 )
 def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: object) -> None:
@@ -64,3 +72,24 @@ def test_a_problem_in_services_says_where_it_is() -> None:
     (problem,) = refused.value.problems
     assert isinstance(problem, Problem)
     assert problem.variable == ".a[1]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app.example.com",
+        "https://",
+        "https://a/",
+        "https://a/path",
+        "https://a b",
+        "https://*.a.com",
+        "https://a:x",
+        "null",
+    ],
+)
+def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        values.origins(f"https://ok.example.com,{text}")
+    (problem,) = refused.value.problems
+    assert (problem.variable, problem.given) == ("[1]", f'"{text}"')
+    assert "https://" in problem.allowed

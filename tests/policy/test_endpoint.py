@@ -72,3 +72,15 @@ def test_inflight_is_never_negative_and_nothing_is_left_when_all_are_settled(
         lease.settle(Outcome.SUCCESS)
     assert endpoint.inflight == 0
     assert endpoint.errors_total <= endpoint.requests_total
+
+
+def test_websockets_that_have_ended_add_up() -> None:
+    totals = service("http://a").websockets
+    totals.add(messages=(1, 2), wire_bytes=(30, 40), seconds=5.0, close_code=1000)
+    totals.add(messages=(10, 20), wire_bytes=(300, 400), seconds=0.5, close_code=1006)
+    totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
+    assert totals.closed == 3
+    assert (totals.messages_up, totals.messages_down) == (11, 22)
+    assert (totals.bytes_up, totals.bytes_down) == (330, 440)
+    assert totals.seconds == 5.5
+    assert totals.close_codes == {1000: 2, 1006: 1}
