@@ -97,3 +97,14 @@ async def test_a_sweep_leaves_alone_whoever_has_time(beating: Beating) -> None:
     (request,) = beating.serving.server.delegate.requests
     request.answer()
     assert (await client.response()).status == 200
+
+
+@pytest.mark.gen_test
+async def test_what_is_spread_over_time_is_looked_at_as_often_as_can_be() -> None:
+    beats: list[float] = []
+    heartbeat = Heartbeat(3600.0, beats.append)
+    heartbeat.start()
+    heartbeat.hasten()
+    await eventually(lambda: len(beats) >= 3)
+    heartbeat.stop()
+    assert heartbeat.interval == FASTEST

@@ -97,6 +97,7 @@ class App:
         await asyncio.sleep(self.settings.shutdown_delay)
         self.server.drain()
         spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
+        self.heartbeat.hasten()
         self.gateway.streams.drain(self.server.loop.time(), spread)
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout):

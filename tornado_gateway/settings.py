@@ -269,7 +269,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("WS_IDLE_TIMEOUT_MS", milliseconds(0), "0",
              "ms without a message in either direction, 0 to 86400000; 0: any time", "WebSocket"),
     Variable("WS_RATE_LIMIT_MESSAGES", whole(0, MILLION), "0",
-             "messages per second by one client's connection, 0 to 1000000; 0: no limit", "WebSocket"),
+             "messages, pings and pongs per second by one client's connection, 0 to 1000000; 0: no limit", "WebSocket"),
     Variable("WS_RATE_LIMIT_BYTES", size(0), "0",
              "bytes per second by one client's connection, 0 to 1125899906842624; 0: no limit", "WebSocket"),
     Variable("WS_RATE_LIMIT_POLICY", one_of("delay", "close"), "delay",

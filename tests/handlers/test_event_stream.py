@@ -30,7 +30,7 @@ from tests.support.event_streams import (
 from tests.support.journeys import Start, capture
 from tests.support.sockets import PATIENCE, Client, Ended, Peer, Upstream, eventually, get
 from tornado_gateway.app import App
-from tornado_gateway.handlers.event_stream import EventStream
+from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream
 from tornado_gateway.policy.sse import HEARTBEAT
 
 ASK = get(b"/sse/svc/x")
@@ -429,7 +429,7 @@ async def test_nothing_is_put_into_a_compressed_stream(  # S8
     await listener.is_quiet()
     open_.drain()
     assert (await listener.all()).chunks == [b"\x1f\x8b\n\n"]
-    assert listener.end == "complete"
+    assert listener.end == "cut"
 
 
 @pytest.mark.gen_test
@@ -548,7 +548,7 @@ async def test_a_compressed_stream_ends_where_it_is(serve: Serve, upstream: Star
     await listener.hear(b"\x1f\x8b")
     let_pass(running, 101)
     assert (await listener.all()).body == b"\x1f\x8b"
-    assert listener.end == "complete"
+    assert listener.end == "cut"
 
 
 @pytest.mark.gen_test
@@ -1002,3 +1002,45 @@ def test_comments_change_no_event_of_any_stream_however_it_is_cut(
         heard = runner.run(through(whole, places))
     assert heard.count(HEARTBEAT) >= whole.count(HEARTBEAT) + 1  # the one before the first byte at least
     assert dispatched(heard) == dispatched(whole)
+
+
+# ---------------------------------------------------------------- who takes nothing, where little is sent
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_reader_that_takes_nothing_of_a_little_is_cut_off_too(serve: Serve, upstream: Start) -> None:  # S13
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]}, CLIENT_IDLE_TIMEOUT_MS="300")
+    lines = capture(running)
+    listener = await Listener.ask(running, ASK, receive_buffer=4096)
+    (connection,) = running.app.server.connections
+    while connection.transport.get_write_buffer_size() < 1000:
+        await source.say(b": " + b"x" * 1000 + b"\n\n")
+        await asyncio.sleep(0)
+    assert await line_of(lines) == (499, "client_stalled")
+    assert (await listener.all()).end == "reset"
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_reader_that_takes_what_comes_slowly_is_not(serve: Serve, upstream: Start) -> None:  # S13
+    source = Source()
+    running, listener = await stream(serve, upstream, source, CLIENT_IDLE_TIMEOUT_MS="100")
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        await source.say(EVENT)
+        await listener.hear(EVENT)
+    assert len(running.app.gateway.streams.open) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_stream_whose_event_does_not_end_is_cut_after_a_while(serve: Serve, upstream: Start) -> None:  # S10
+    source = Source()
+    running, listener = await stream(serve, upstream, source, SSE_MAX_BYTES="1")
+    await source.say(b"data: 1\n")
+    await listener.hear(b"data: 1\n")
+    let_pass(running, 0)
+    let_pass(running, BOUNDARY_GRACE - 1)
+    await source.say(b"data: 2\n")
+    await listener.hear(b"data: 2\n")
+    let_pass(running, BOUNDARY_GRACE + 1)
+    assert (await listener.all()).end == "cut"

@@ -54,7 +54,7 @@ FAILING = {
 @pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
 @pytest.mark.parametrize(
     "accept",
-    [EVENTS, b"accept: application/json, Text/Event-Stream;q=0.9", b"Accept: */*\r\nAccept: text/event-stream"],
+    [EVENTS, b"accept: Text/Event-Stream;q=0.9, */*;q=0.1", b"Accept: */*\r\nAccept: text/event-stream"],
 )
 @pytest.mark.gen_test
 async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
@@ -73,7 +73,13 @@ async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
 
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
 @pytest.mark.parametrize(
-    "accept", [b"Accept: application/json", b"Accept: text/event-streams", b"X-Accept: text/event-stream"]
+    "accept",
+    [
+        b"Accept: application/json",
+        b"Accept: text/event-streams",
+        b"X-Accept: text/event-stream",
+        b"Accept: application/json, text/event-stream",  # as every call of the Model Context Protocol says
+    ],
 )
 @pytest.mark.gen_test
 async def test_who_does_not_wait_for_events_gets_the_first_answer(  # S18, H20
@@ -213,7 +219,7 @@ async def test_an_answer_that_is_one_stream_too_many_is_refused(  # S20, S21
     running = await serve({"svc": [up.url]}, **{variable: "1"})
     lines = capture(running)
     first = await Listener.ask(running, get(b"/sse/svc/x"))
-    answer = await ask(running, get(PATH, EVENTS, method=method, body=b"hello"))
+    answer = await ask(running, get(PATH, method=method, body=b"hello"))
     problem(answer, status, code)
     assert int(answer.get(b"retry-after") or b"") >= 1
     await (await source.peer()).ended()  # the service is not left alone with a stream for nobody
@@ -225,6 +231,35 @@ async def test_an_answer_that_is_one_stream_too_many_is_refused(  # S20, S21
     await first.hear(EVENT)
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.gen_test
+async def test_who_asks_for_a_stream_alone_is_refused_before_the_service_is_asked(
+    serve: Serve, upstream: Start, method: bytes
+) -> None:  # S21
+    source = Source()
+    up = upstream(source)
+    running = await serve({"svc": [up.url]}, MAX_STREAMS="1")
+    await Listener.ask(running, get(b"/sse/svc/x"))
+    problem(await ask(running, get(PATH, EVENTS, method=method, body=b"hello")), 503, "overloaded")
+    assert (len(up.requests), counted(running)) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_place_that_was_taken_for_a_stream_is_free_when_the_answer_is_none(
+    serve: Serve, upstream: Start
+) -> None:  # S21
+    async def slowly(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(slowly).url]}, MAX_STREAMS="1")
+    client = await running.client()
+    await client.send(get(PATH, EVENTS))
+    await client.until(b"\r\n\r\nhe")
+    assert counted(running) == 0
+
+
 @pytest.mark.gen_test
 async def test_an_answer_that_is_no_stream_takes_no_place(serve: Serve, upstream: Start) -> None:  # S21
     source = Source()
@@ -232,7 +267,7 @@ async def test_an_answer_that_is_no_stream_takes_no_place(serve: Serve, upstream
     await Listener.ask(running, get(PATH))
     await opened(running)
     for method in (b"GET", b"POST"):
-        answer = await ask(running, get(b"/api/plain/x", EVENTS, method=method, body=b"hello"))
+        answer = await ask(running, get(b"/api/plain/x", method=method, body=b"hello"))
         assert (answer.status, answer.body) == (200, b"ok")
     assert counted(running) == 1
 
@@ -260,7 +295,9 @@ async def test_a_place_is_free_as_soon_as_an_answer_has_ended(
 
 
 @pytest.mark.gen_test
-async def test_an_answer_that_comes_when_the_gateway_will_stop_is_refused(serve: Serve, upstream: Start) -> None:  # S12
+async def test_a_stream_that_was_asked_for_before_the_gateway_will_stop_begins(  # S12
+    serve: Serve, upstream: Start
+) -> None:
     async def late(peer: Peer) -> None:
         await peer.request()
         await asyncio.wait_for(asked.wait(), 5)
@@ -276,9 +313,11 @@ async def test_an_answer_that_comes_when_the_gateway_will_stop_is_refused(serve:
     draining = asyncio.ensure_future(running.app.drain())
     await eventually(lambda: running.app.gateway.lifecycle.draining)
     asked.set()
-    answer = await client.response()
-    problem(answer, 503, "overloaded")
-    assert int(answer.get(b"retry-after") or b"") >= 1
+    assert (await client.head()).status == 200
+    assert (counted(running), running.inflight, running.errors) == (1, 1, 0)
+    running.app.gateway.streams.drain(0.0, 0.0)
+    running.app.heartbeat.sweep()
+    await client.until(LAST_CHUNK)
     await eventually(lambda: up.open == 0)
     assert (counted(running), running.inflight, running.errors) == (0, 0, 0)
     draining.cancel()

@@ -416,3 +416,12 @@ async def test_what_half_a_close_means_is_configured(  # S6
     else:
         await (await source.peer()).ended()
         assert (await listener.all()).end == "reset"
+
+
+@pytest.mark.gen_test
+async def test_the_service_is_asked_for_a_stream_without_compression(serve: Serve, upstream: Start) -> None:  # S2
+    source = Source()
+    up = upstream(source)
+    running = await serve({"svc": [up.url]})
+    await Listener.ask(running, get(b"/sse/svc/x", b"Accept-Encoding: gzip, br"))
+    assert up.requests[0].all(b"accept-encoding") == [b"identity"]

@@ -261,6 +261,13 @@ async def test_a_long_refusal_is_cut(serve: Serve, upstream: Start, framing: str
 
 
 @pytest.mark.gen_test
+async def test_a_long_refusal_that_is_a_failure_counts_as_one(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(plays(reply(b"503 Busy", (), b"x" * (MAX_REFUSAL + 1)))).url]})
+    assert (await ask(running, shake())).status == 503
+    assert (running.inflight, running.errors) == (0, 1)
+
+
+@pytest.mark.gen_test
 async def test_a_refusal_of_just_the_size_passes_whole(serve: Serve, upstream: Start) -> None:
     body = b"x" * MAX_REFUSAL
     running = await serve({"svc": [upstream(plays(reply(b"403 Forbidden", (), body))).url]})

@@ -766,8 +766,9 @@ def test_what_goes_beyond_the_quota_is_kept_back_until_there_is_more(masked: boo
 def test_a_message_that_has_begun_is_not_cut_short_by_the_quota(masked: bool) -> None:
     scanner = scan(masked=masked, paced=True)
     scanner.quota = 1
-    fragments = [wire(TEXT, fin=False, masked=masked), *[wire(CONTINUATION, fin=False, masked=masked)] * 3]
-    last, large = wire(CONTINUATION, masked=masked), wire(BINARY, bytes(40_000), masked=masked)
+    more = bytes(MAX_CONTROL + 1)
+    fragments = [wire(TEXT, fin=False, masked=masked), *[wire(CONTINUATION, more, fin=False, masked=masked)] * 3]
+    last, large = wire(CONTINUATION, more, masked=masked), wire(BINARY, bytes(40_000), masked=masked)
     stream = b"".join(fragments) + last
     assert scanner.feed(stream + large) == stream
     assert (scanner.messages, scanner.fragments) == (1, 4)
@@ -776,14 +777,31 @@ def test_a_message_that_has_begun_is_not_cut_short_by_the_quota(masked: bool) ->
 
 
 @both_directions
-def test_control_frames_do_not_count_but_wait_behind_what_is_kept_back(masked: bool) -> None:
+def test_pings_pongs_and_tiny_fragments_count_and_a_close_does_not(masked: bool) -> None:
     scanner = scan(masked=masked, paced=True)
-    pong, message, bye = (wire(*each, masked=masked) for each in ((PONG,), (TEXT, b"a"), (CLOSE, b"\x03\xe8")))
-    assert scanner.feed(pong + pong + message + bye) == pong + pong
+    begin, tiny = wire(TEXT, fin=False, masked=masked), wire(CONTINUATION, bytes(MAX_CONTROL), fin=False, masked=masked)
+    ping, pong, bye = (wire(*each, masked=masked) for each in ((PING,), (PONG,), (CLOSE, b"\x03\xe8")))
+    sent = [ping, begin, tiny, pong, wire(CONTINUATION, b"", masked=masked)]
+    assert scanner.feed(b"".join(sent) + bye) == b""
+    for quota, piece in enumerate(sent[:-1], 1):
+        assert scanner.is_starved
+        scanner.quota = quota
+        assert scanner.feed(b"") == piece
     assert not scanner.is_over
+    scanner.quota = len(sent)
+    assert scanner.feed(b"") == sent[-1] + bye
+    assert (scanner.close, scanner.counted, scanner.is_starved) == (Close(NORMAL), len(sent), False)
+
+
+@both_directions
+def test_nobody_starves_for_a_frame_that_is_not_whole(masked: bool) -> None:
+    """Whoever is cut off for being too fast must have been."""
+    scanner = scan(masked=masked, paced=True)
     scanner.quota = 1
-    assert scanner.feed(b"") == message + bye
-    assert scanner.close == Close(NORMAL)
+    message, bye = wire(TEXT, b"a", masked=masked), wire(CLOSE, b"\x03\xe8", masked=masked)
+    assert scanner.feed(message + bye[:3]) == message
+    assert (scanner.is_holding, scanner.is_starved) == (True, False)
+    assert scanner.feed(bye[3:]) == bye
 
 
 @both_directions

@@ -269,8 +269,10 @@ def test_an_event_stream_is_known_by_its_type(content_type: bytes, expected: boo
     ("accept", "expected"),
     [
         ([b"text/event-stream"], True),
-        ([b"application/json, text/event-stream"], True),
-        ([b"application/json", b"text/event-stream;q=0.9, */*"], True),
+        ([b"text/event-stream, */*;q=0.1"], True),
+        ([b"*/*", b" text/event-stream;q=0.9 ,"], True),
+        ([b"application/json, text/event-stream"], False),
+        ([b"application/json", b"text/event-stream;q=0.9, */*"], False),
         ([b"TEXT/EVENT-STREAM"], True),
         ([b"*/*"], False),
         ([b"text/*"], False),

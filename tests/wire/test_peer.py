@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.sockets import Client, eventually
+from tornado_gateway.wire import peer
 from tornado_gateway.wire.peer import has_ended
 
 
@@ -84,3 +85,13 @@ async def test_unix_sockets_have_no_such_state() -> None:
         assert not has_ended(transport, by_fin=True)
     finally:
         transport.abort()
+
+
+@pytest.mark.gen_test
+async def test_what_has_come_and_was_not_read_is_counted() -> None:
+    async with unread() as (client, transport):
+        assert peer.unread(transport) == 0
+        await client.send(b"hello")
+        await eventually(lambda: peer.unread(transport) == 5)
+        transport.abort()
+        assert peer.unread(transport) == 0

@@ -42,6 +42,7 @@ from tests.support.websockets import (
     text,
 )
 from tornado_gateway.app import App
+from tornado_gateway.policy.frames import ABNORMAL
 from tornado_gateway.policy.stream_limits import PAUSE_ABOVE
 from tornado_gateway.wire.websocket import CLOSE_TIMEOUT, FIN_TIMEOUT, Leg
 
@@ -80,6 +81,11 @@ def narrow(leg: Leg, size: int = SMALL_BUFFER) -> None:
 async def unsent(leg: Leg) -> int:
     """Bytes that wait for a side once the kernel takes no more."""
     await eventually(lambda: leg.is_blocked)
+    return await settled(leg)
+
+
+async def settled(leg: Leg) -> int:
+    """Bytes that wait for a side, as soon as that does not change any more."""
     size, same = -1, 0
     while same < 10:
         await asyncio.sleep(0.001)
@@ -448,7 +454,7 @@ async def test_in_the_middle_of_a_large_frame_the_other_sides_connection_just_en
     with pytest.raises(Ended):
         await second.connection.exactly(1)
     await bridge.over()
-    assert bridge.totals.close_codes == {lost(who)[0]: 1}
+    assert bridge.totals.close_codes == {ABNORMAL: 1}
 
 
 @either_side
@@ -1037,6 +1043,40 @@ async def test_a_side_that_takes_nothing_for_too_long_is_cut_and_the_other_told(
 
 @either_side
 @pytest.mark.gen_test
+async def test_a_side_that_takes_nothing_of_a_little_is_cut_too(serve: Serve, upstream: Start, who: str) -> None:
+    """Where nothing is paused, and no ping can be sent."""
+    variables = {"CLIENT_IDLE_TIMEOUT_MS": "60000", "WS_PING_INTERVAL_MS": "0"}
+    tiny = SMALL_BUFFER // 16
+    bridge = await bridged(serve, upstream, Acceptor(receive_buffer=tiny), receive_buffer=tiny, **variables)
+    (_, fast), leg = bridge.side(who), bridge.leg(who)
+    narrow(leg, tiny)
+    while not await settled(leg):
+        await fast.send(binary(bytes(10_000)))
+    assert not leg.is_blocked
+    bridge.let_pass(61)  # it is seen that something waits
+    assert not leg.transport.is_closing()
+    heard = leg.other.scanner.bytes
+    await fast.send(Frame(PONG, bridge.relay.config.ping_payload))  # which is not sent on
+    await eventually(lambda: leg.other.scanner.bytes > heard)
+    bridge.let_pass(61)  # and that it still does
+    assert await fast.told() == lost(who)
+    bridge.let_pass(CLOSE_TIMEOUT + 1)
+    await bridge.all_ends()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_was_too_fast_and_has_left_is_not_waited_for(serve: Serve, upstream: Start) -> None:
+    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_BYTES="1000")
+    said = binary(bytes(50_000))
+    await bridge.client.send(said)
+    await bridge.upstream.hears(said)
+    assert bridge.leg("client").is_held
+    end(bridge.client, "FIN")
+    assert await bridge.upstream.told() == lost("client")
+
+
+@either_side
+@pytest.mark.gen_test
 async def test_a_side_that_takes_a_little_is_not_cut(serve: Serve, upstream: Start, who: str) -> None:  # W11
     variables = {"CLIENT_IDLE_TIMEOUT_MS": "60000", "WS_PING_INTERVAL_MS": "0"}
     tiny = SMALL_BUFFER // 16
@@ -1273,16 +1313,42 @@ async def test_a_client_within_the_rate_is_not_held(serve: Serve, upstream: Star
 
 
 @pytest.mark.gen_test
-async def test_fragments_and_control_frames_are_no_messages(serve: Serve, upstream: Start) -> None:
+async def test_a_message_in_many_fragments_is_one_message(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_POLICY="close")
+    fragment = b"1" * 1000
     said = [
         Frame(TEXT, b"0", fin=False),
-        *[Frame(CONTINUATION, b"1", fin=False), Frame(PING, b"a")] * 50,
-        Frame(CONTINUATION, b"2"),
+        *[Frame(CONTINUATION, fragment, fin=False)] * 50,
+        Frame(CONTINUATION, fragment),
     ]
     await bridge.client.send(*said)
     await bridge.upstream.hears(*said)
     assert bridge.relay.close is None
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [[Frame(PING, b"a")] * 50, [Frame(TEXT, b"0", fin=False), *[Frame(CONTINUATION, b"", fin=False)] * 50]],
+    ids=["pings", "empty fragments"],
+)
+@pytest.mark.gen_test
+async def test_a_flood_of_what_is_hardly_a_message_counts_too(
+    serve: Serve, upstream: Start, flood: list[Frame]
+) -> None:
+    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_POLICY="close")
+    await bridge.client.send(*flood)
+    assert (await bridge.client.told())[0] == 1008
+
+
+@pytest.mark.gen_test
+async def test_a_close_in_two_pieces_is_not_too_fast(serve: Serve, upstream: Start) -> None:
+    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="1", WS_RATE_LIMIT_POLICY="close")
+    bye = bridge.client.wire(Frame(CLOSE, b"\x03\xe8"))
+    await bridge.client.send(*counted_texts(1))
+    await bridge.client.connection.send(bye[:3])
+    await bridge.upstream.hears(*counted_texts(1))
+    await bridge.client.connection.send(bye[3:])
+    assert await bridge.upstream.told() == (1000, b"")
 
 
 @pytest.mark.gen_test

@@ -7,7 +7,8 @@ Its bytes pass as they come. In between, never inside an event, the gateway may 
     a closing event           when the client's token has expired
     an error event            when the upstream has failed; then without the clean end
 
-A stream that is compressed, or has a Content-Length, passes untouched: nothing can be put in.
+A stream that is compressed, or has a Content-Length, passes untouched: nothing can be put in. It can only be cut, so
+that nobody takes a part of it for the whole. So is one that has to end and whose event does not, within BOUNDARY_GRACE.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ from tornado_gateway.wire.client import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server_exchange import ServerExchange
 
+BOUNDARY_GRACE = 5.0  # seconds that an event may stay open in a stream that has to end
+
 TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
 
 
@@ -50,8 +53,8 @@ class EventStream:
     """
 
     __slots__ = (
-        "_client", "_config", "_ending", "_ends_at", "_expires", "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng",
-        "_scanner", "_sent_at", "_upstream", "_wants_trailers", "due",
+        "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expires", "_heartbeat", "_is_opaque", "_loop",
+        "_on_end", "_rng", "_scanner", "_sent_at", "_upstream", "_wants_trailers", "due",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +74,7 @@ class EventStream:
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()
         self._ending = ""  # why the stream ends at the next boundary
+        self._cut_at = math.inf  # instant at which it ends in any case
         self._heartbeat = math.inf if is_opaque else config.heartbeat
         self._sent_at = self._loop.time()
         self._ends_at = self._sent_at + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
@@ -91,7 +95,7 @@ class EventStream:
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if self._ending and (end := self._scanner.end_of_last_event(chunk)) >= 0:
             self._client.write(chunk[:end])
-            self._finish()
+            self._finish(is_whole=True)
             return None
         self._scanner.feed(chunk)
         drained = self._client.write(chunk)
@@ -117,7 +121,13 @@ class EventStream:
     # ---- Stream
 
     def look(self, now: float) -> None:
-        if now >= self._expires:
+        self._client.watch_reader()
+        if now >= self._cut_at:
+            self._finish(is_whole=False)
+        elif self._ending:
+            self._cut_at = min(self._cut_at, now + BOUNDARY_GRACE)
+            self._end(self._ending)
+        elif now >= self._expires:
             self._end(TOKEN_EXPIRED)
         elif now >= self._ends_at:
             self._end("max_age")
@@ -130,7 +140,10 @@ class EventStream:
 
     def _when_due(self) -> float:
         """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
-        return min(self._expires, self._ends_at, self._sent_at + self._heartbeat)
+        if self._ending:
+            return -math.inf
+        patience = self._client.connection.server.config.client_idle_timeout
+        return min(self._expires, self._ends_at, self._sent_at + min(self._heartbeat, patience))
 
     def drain(self) -> None:
         self._end("draining")
@@ -142,16 +155,17 @@ class EventStream:
         """End the stream as soon as no event is open: behind the next blank line, or, where a comment was cut,
         when this is said again."""
         self._ending = self._ending or reason
+        self.due = -math.inf
         if self._is_opaque or self._scanner.at_boundary:
-            self._finish()
+            self._finish(is_whole=not self._is_opaque)
 
-    def _finish(self) -> None:
+    def _finish(self, *, is_whole: bool) -> None:
         self._upstream.abort()
-        if not self._is_opaque:
+        if is_whole:
             says_why = self._ending == TOKEN_EXPIRED
             self._client.write(closing_event(self._ending) if says_why else retry_hint(self._rng))
         self._on_end(Outcome.SUCCESS, self._ending)
-        self._client.finish()
+        self._client.finish() if is_whole else self._client.cut()
 
     def _cut_client(self) -> None:
         self._upstream.abort()

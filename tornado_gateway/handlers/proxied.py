@@ -58,6 +58,7 @@ from tornado_gateway.wire.messages import RawHeaders, RawRequest
 from tornado_gateway.wire.server_exchange import ServerExchange, start_line
 
 REFUSED_METHODS = (b"TRACE", b"CONNECT")  # RFC 9110 §9.3.6 and §9.3.8: tunnels and echoes are not for a gateway
+AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # that clients ask for event streams with
 CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-continue; Go and curl wait as long
 
 
@@ -142,7 +143,9 @@ class ProxiedRequest(RequestHandler):
         )
         self._address = origination.client.decode("ascii")
         self._admit()
-        if self.IS_STREAM:
+        if self._awaits_stream:
+            if gateway.lifecycle.draining:
+                raise Draining("the gateway is about to stop and takes no new streams")
             self._count_stream(self._service)
         self._fields = upstream_fields(
             self._pass(head.passing), head.named, origination, self._id, head.minor, gateway.forwarding.pseudonym
@@ -150,8 +153,6 @@ class ProxiedRequest(RequestHandler):
 
     def _count_stream(self, service: Service) -> None:
         """Have the request counted as a stream until its end."""
-        if self._gateway.lifecycle.draining:
-            raise Draining("the gateway is about to stop and takes no new streams")
         self._gateway.streams.counts.take(service.name, self._address)
         self._is_counted = True
 
@@ -258,6 +259,8 @@ class ProxiedRequest(RequestHandler):
         if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
             self._await_stream(head)
         else:
+            if not self.IS_STREAM:
+                self._uncount_stream()
             self._begin_response(head)
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
@@ -376,8 +379,10 @@ class ProxiedRequest(RequestHandler):
     def _awaits_stream(self) -> bool:
         """Whether the client waits for a stream: to it, an endpoint that fails before the first event is as good
         as one that refuses."""
-        accept = [value for name, value in fields(self._client.head.block) if name.lower() == b"accept"]
-        return self.IS_STREAM or accepts_events(accept)
+        head = self._client.head
+        if self.IS_STREAM or head.method not in AWAITING_METHODS or b"event-stream" not in head.block.lower():
+            return self.IS_STREAM
+        return accepts_events([value for name, value in fields(head.block) if name.lower() == b"accept"])
 
     def _ask_another(self) -> None:
         if self._upstream:

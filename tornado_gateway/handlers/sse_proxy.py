@@ -6,7 +6,7 @@ replaced, and whatever is answered has SSE_IDLE_TIMEOUT_MS between two pieces.
 """
 
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.policy.headers import serialize
+from tornado_gateway.policy.headers import serialize, without
 from tornado_gateway.policy.sse import last_event_id
 from tornado_gateway.wire.http1 import ResponseHead, fields
 
@@ -19,6 +19,8 @@ class SseProxyHandler(ProxiedRequest):
     IS_STREAM = True
 
     def _pass(self, passing: bytes) -> bytes:
+        # Into a compressed stream nothing can be put, and most of them are collected before they are sent.
+        passing = without(passing, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
         id_ = last_event_id(self._rest) if self._gateway.event_streams.reads_last_event_id else None
         if id_ is None or any(name.lower() == b"last-event-id" for name, _ in fields(self._client.head.block)):
             return passing

@@ -10,6 +10,7 @@ extensions is its own, and an endpoint that cannot be reached is replaced before
 
 import asyncio
 import base64
+import secrets
 from dataclasses import replace
 
 from tornado_gateway.adapters.access_log import AccessRecord
@@ -59,7 +60,7 @@ class WsBridgeHandler(ProxiedRequest):
 
     def _framing(self, endpoint: Endpoint) -> bytes:
         gateway = self._gateway
-        self._key = base64.b64encode(gateway.rng.getrandbits(128).to_bytes(16, "big"))
+        self._key = base64.b64encode(secrets.token_bytes(16))
         lines = b"%bSec-WebSocket-Key: %b\r\n" % (_UPGRADE, self._key)
         if self._offer.origin is not None and gateway.websockets.rewrites_origin:
             lines += b"Origin: %b://%b\r\n" % (endpoint.origin.scheme.encode("ascii"), endpoint.authority)
@@ -102,9 +103,7 @@ class WsBridgeHandler(ProxiedRequest):
             _UPGRADE,
             accept_value(self._offer.key),
         )  # fmt: skip
-        relay = self._relay = Relay(
-            gateway.websockets.relay, gateway.rng, rsv, client.connection, upstream.connection, self._end
-        )
+        relay = self._relay = Relay(gateway.websockets.relay, rsv, client.connection, upstream.connection, self._end)
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(block, relay.client)
         self._keep(relay)
@@ -124,8 +123,9 @@ class WsBridgeHandler(ProxiedRequest):
             return super().on_chunk(chunk)
         self._client.write(chunk[:left])
         if self._upstream and self._upstream.head:
+            status = self._upstream.head.status
             self._upstream.abort()
-            self._close(Outcome.SUCCESS, self._upstream.head.status, "")
+            self._close(Outcome.FAILURE if status >= 500 else Outcome.SUCCESS, status, "")
         self._client.finish()
         return None
 

@@ -8,10 +8,10 @@ a kept connection ended silently    once, over a new connection to the same endp
                                     server closed it while the request was on its way
 any other connection ended          to another endpoint, if the method is idempotent
 too slow, or not HTTP               not at all: a second try would double the wait
-an event stream, not too slow       to another endpoint, whatever failed and whatever the method: to a
-                                    client that waits for events, none have come
+an event stream, not too slow       to another endpoint, whatever failed, if the method is idempotent or POST:
+                                    to a client that waits for events, none have come
 
-and only while the body can be sent again from its beginning. A POST that may have
+and only while the body can be sent again from its beginning. Any other request that may have
 been carried out is never repeated (RFC 9110 §9.2.2).
 """
 

@@ -134,17 +134,21 @@ def is_event_stream(content_type: bytes) -> bool:
 
 
 def accepts_events(accept: Sequence[bytes]) -> bool:
-    """Whether an Accept's values name text/event-stream: the client awaits a stream."""
-    return any(is_event_stream(each) for value in accept for each in value.split(b","))
+    """Whether an Accept's values name text/event-stream and no other type: the client awaits a stream.
+
+    One that takes something else as well, such as a caller of the Model Context Protocol, may be asking for anything.
+    """
+    types = [each.strip() for value in accept for each in value.split(b",")]
+    named = [each for each in types if each and not each.startswith(b"*/*")]
+    return bool(named) and all(map(is_event_stream, named))
 
 
 def stream_fields(fields: Sequence[Field]) -> bytes:
     """Lines to add to an event stream's head so that nobody between here and the client transforms or collects it."""
-    named = {name.lower(): value.lower() for name, value in fields}
     lines = b""
     if not any(name.lower() == b"cache-control" and b"no-transform" in value.lower() for name, value in fields):
         lines += b"Cache-Control: no-transform\r\n"
-    if b"x-accel-buffering" not in named:
+    if not any(name.lower() == b"x-accel-buffering" for name, _ in fields):
         lines += b"X-Accel-Buffering: no\r\n"  # nginx and its kin
     return lines
 

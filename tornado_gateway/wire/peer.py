@@ -1,7 +1,10 @@
 """What the kernel knows about the other end of a connection that is not being read."""
 
+import array
 import asyncio
+import fcntl
 import socket
+import termios
 
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
 
@@ -24,3 +27,13 @@ def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
         return False
     state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and by_fin))
+
+
+def unread(transport: asyncio.Transport) -> int:
+    """Bytes that have come and were not read; of TLS, as they came."""
+    sock = transport.get_extra_info("socket")
+    if transport.is_closing() or sock is None:
+        return 0
+    count = array.array("i", [0])
+    fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
+    return count[0]

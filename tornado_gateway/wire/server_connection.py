@@ -81,8 +81,8 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_head", "_phase",
-        "_received", "_served", "_unsent", "deadline", "delegate", "drained", "is_paused", "is_refused", "protocol",
-        "remote_ip", "remote_port", "server", "transport",
+        "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "is_paused", "is_refused",
+        "protocol", "remote_ip", "remote_port", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -104,6 +104,7 @@ class ServerConnection(asyncio.Protocol):
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
         self._unsent: float = math.inf  # bytes the client had not taken when its time began
+        self._written = 0  # bytes of the response's body then
         self.is_paused = self.is_refused = False
         self._advancing = False
 
@@ -166,7 +167,13 @@ class ServerConnection(asyncio.Protocol):
 
     def _wait_for_reader(self) -> None:
         self._unsent = self.transport.get_write_buffer_size()
+        self._written = self._exchange.body_bytes if self._exchange else 0
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    def watch_reader(self) -> None:
+        """Cut the client off also if it takes nothing of a response that is too slow to fill the transport's buffer."""
+        if self._phase is _Phase.RESPONSE and self.deadline == math.inf and self.transport.get_write_buffer_size():
+            self._wait_for_reader()
 
     def resume_writing(self) -> None:
         drained, self.drained = self.drained, self.server.flowing
@@ -392,8 +399,11 @@ class ServerConnection(asyncio.Protocol):
     def expire(self) -> None:
         """The client has been too slow."""
         unsent = self.transport.get_write_buffer_size()
-        if 0 < unsent < self._unsent:  # slow, but it takes what is written
+        added = max(0, self._exchange.body_bytes - self._written) if self._exchange else 0
+        if 0 < unsent < self._unsent + added:  # slow, but it takes what is written
             self._wait_for_reader()
+        elif self._phase is _Phase.RESPONSE and not unsent:
+            self.deadline = math.inf
         elif unsent:
             if self._exchange:
                 self._exchange.error = ClientStalled()

@@ -170,6 +170,10 @@ class ServerExchange(HTTPConnection):
         self.connection.transport.set_write_buffer_limits(high=size)
         self._high_water = size
 
+    def watch_reader(self) -> None:
+        """Have the client cut off if it takes nothing of what waits for it; to be said again every now and then."""
+        self.connection.watch_reader()
+
     def abort(self) -> None:
         """End the connection so that a response already begun does not look complete.
 

@@ -31,12 +31,13 @@ something still passes.
 import asyncio
 import contextlib
 import math
-import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 
 from tornado_gateway.policy.frames import (
+    ABNORMAL,
     CLOSE,
     GOING_AWAY,
     INTERNAL,
@@ -50,7 +51,7 @@ from tornado_gateway.policy.frames import (
 )
 from tornado_gateway.policy.pacing import TokenBucket
 from tornado_gateway.policy.stream_limits import high_water
-from tornado_gateway.wire.peer import has_ended
+from tornado_gateway.wire.peer import has_ended, unread
 
 CLOSE_TIMEOUT = 5.0  # seconds for both sides to answer a Close and end; then their connections are cut
 FIN_TIMEOUT = 1.0  # seconds for an upstream to end its connection once both sides have said Close
@@ -68,7 +69,7 @@ class RelayConfig:
         max_message: bytes.
         max_buffered: bytes that may wait for one side.
         cuts_slow: whether a side for which more is waiting is closed (1013), instead of the other being paused.
-        messages_per_second, bytes_per_second: by the client.
+        messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
         cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
         drain_code: of the Close when the gateway stops.
         ping_payload: what the gateway's own pings carry; up to 125 bytes that nobody else's do.
@@ -114,8 +115,8 @@ class Leg(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_before", "_heard", "_held", "_is_over", "_unsent", "is_blocked", "is_client", "is_gone", "is_lost", "is_told",
-        "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
+        "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "is_blocked", "is_client", "is_gone",
+        "is_lost", "is_told", "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
     )  # fmt: skip
 
     other: "Leg"
@@ -126,7 +127,9 @@ class Leg(asyncio.Protocol):
         self._before = before  # the protocol that had the transport, and has to learn of its end
         self._held = Hold.NONE
         self._heard = 0  # bytes when the last ping was sent
-        self._unsent = 0
+        self._unsent = self._written = (
+            0  # bytes that waited for it, and that had been written to it, when last looked at
+        )
         self._is_over = False
         self.is_told = self.is_gone = self.is_lost = self.is_blocked = False
         self.pong_by = self.stalled_at = math.inf
@@ -202,7 +205,7 @@ class Leg(asyncio.Protocol):
             self.transport.write(now)
 
     def ping(self, now: float) -> None:
-        """Ask this side for a sign of life, unless it has enough to read or is in the middle of a frame."""
+        """Ask this side for a sign of life, unless it is in the middle of a frame, or something else waits for it."""
         if self.is_gone or not self.other.scanner.at_boundary or self.transport.get_write_buffer_size():
             return
         if self.pong_by == math.inf or self.scanner.bytes != self._heard:
@@ -219,15 +222,18 @@ class Leg(asyncio.Protocol):
 
     def is_stalled(self, now: float) -> bool:
         """Whether it has taken nothing of what waits for it in time."""
+        if self.stalled_at == math.inf:
+            self.expect_progress(now)
         if now < self.stalled_at:
             return False
-        unsent, before = self.transport.get_write_buffer_size(), self._unsent
+        all_of_it = self._unsent + self.other.scanner.passed - self._written
         self.expect_progress(now)
-        return unsent >= before
+        return self._unsent >= all_of_it
 
     def expect_progress(self, now: float) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self.stalled_at = now + self.relay.config.stall_timeout
+        """Watch it, if anything waits for it."""
+        self._unsent, self._written = self.transport.get_write_buffer_size(), self.other.scanner.passed
+        self.stalled_at = now + self.relay.config.stall_timeout if self._unsent else math.inf
 
     def hold(self, why: Hold) -> None:
         """Read no further until all holds are released."""
@@ -249,6 +255,11 @@ class Leg(asyncio.Protocol):
     @property
     def is_held(self) -> bool:
         return bool(self._held)
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether nothing that came from it waits to be read or to pass."""
+        return not self.scanner.is_holding and not unread(self.transport)
 
     def finish(self) -> None:
         """End the connection once everything is sent."""
@@ -289,14 +300,13 @@ class PacedLeg(Leg):
             self._slow_down(wait)
 
     def _pass_messages(self, data: bytes, bucket: TokenBucket, now: float) -> float:
-        """Pass as many messages as there are tokens; seconds until one more may pass if one waits."""
+        """Pass as many frames as there are tokens; seconds until one more may pass if one waits."""
         scanner = self.scanner
-        before = scanner.messages
+        before = scanner.counted
         scanner.quota = before + max(0, int(bucket.available(now)))
         super().data_received(data)
-        bucket.take(scanner.messages - before)
-        is_starved = scanner.is_holding and scanner.messages >= scanner.quota
-        return bucket.wait(1, now) if is_starved else 0.0
+        bucket.take(scanner.counted - before)
+        return bucket.wait(1, now) if scanner.is_starved else 0.0
 
     def _slow_down(self, seconds: float) -> None:
         if self.relay.config.cuts_fast and self.relay.close is None:
@@ -333,20 +343,19 @@ class Relay:
     """
 
     __slots__ = (
-        "_active_at", "_activity", "_close_by", "_next_ping", "_on_end", "_rng", "_unsent", "at_fault", "client",
+        "_active_at", "_activity", "_close_by", "_next_ping", "_on_end", "_unsent", "at_fault", "client",
         "close", "config", "due", "loop", "reason", "upstream",
     )  # fmt: skip
 
     def __init__(
         self,
         config: RelayConfig,
-        rng: random.Random,
         rsv: int,
         client: asyncio.Protocol,
         upstream: asyncio.Protocol,
         on_end: Callable[["Relay"], None],
     ) -> None:
-        self.config, self._rng, self._on_end = config, rng, on_end
+        self.config, self._on_end = config, on_end
         self.loop = asyncio.get_running_loop()
         own = config.ping_payload
         from_client = FrameScanner(
@@ -378,7 +387,7 @@ class Relay:
 
     def mask(self) -> bytes:
         """A masking key (RFC 6455 §5.3)."""
-        return self._rng.getrandbits(32).to_bytes(4, "big")
+        return secrets.token_bytes(4)
 
     @property
     def buffered(self) -> int:
@@ -390,7 +399,7 @@ class Relay:
     def look(self, now: float) -> None:
         """See whether something is overdue."""
         for leg in (self.client, self.upstream):
-            if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=False):  # before a FIN all counts
+            if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=leg.has_said_all):
                 leg.transport.abort()
         if self.close:
             if now >= self._close_by and not self._makes_progress(now):
@@ -437,7 +446,10 @@ class Relay:
             return now
         if self.close:
             return self._close_by
-        return min(self._next_ping, client.pong_by, upstream.pong_by, now + self.config.idle_timeout / 8)
+        return min(
+            *(self._next_ping, client.pong_by, upstream.pong_by, client.stalled_at, upstream.stalled_at),
+            now + min(self.config.idle_timeout / 8, self.config.stall_timeout),
+        )
 
     # ---- ends
 
@@ -495,6 +507,7 @@ class Relay:
             return
         if not leg.scanner.at_boundary:
             self._lost(leg)
+            self.close = Close(ABNORMAL, b"")  # there is no place for one
             other.transport.close()
             return
         if other.scanner.close:
