@@ -127,9 +127,7 @@ class Leg(asyncio.Protocol):
         self._before = before  # the protocol that had the transport, and has to learn of its end
         self._held = Hold.NONE
         self._heard = 0  # bytes when the last ping was sent
-        self._unsent = self._written = (
-            0  # bytes that waited for it, and that had been written to it, when last looked at
-        )
+        self._unsent = self._written = 0  # bytes that waited for it, and had been written to it, at the last look
         self._is_over = False
         self.is_told = self.is_gone = self.is_lost = self.is_blocked = False
         self.pong_by = self.stalled_at = math.inf
