@@ -4,7 +4,7 @@ import base64
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_gateway.errors import BadRequest, GatewayError, OriginNotAllowed, UpgradeRequired, UpstreamInvalid
@@ -299,6 +299,7 @@ IS_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 @given(any_fields, st.sampled_from([0, 1]))
+@example([(b"Sec-WebSocket-Extensions", b",;,")], 1)
 def test_any_fields_are_an_offer_or_refused(fields: list[Field], minor: int) -> None:
     try:
         offer = read_offer([*ASKED.items(), *fields], minor)

@@ -90,6 +90,7 @@ class ProxiedRequest(RequestHandler):
     _continue: asyncio.TimerHandle | None = None
     _may_continue = False  # the client has been sent 100 Continue
     _expires = math.inf  # instant (loop time) at which the client's token does
+    _awaits_stream = False  # to whom does, an endpoint that fails before the first event is as good as one that refuses
     _is_counted = False  # as a stream
     _peek: Peek | None = None
     _stream: Stream | None = None
@@ -143,7 +144,8 @@ class ProxiedRequest(RequestHandler):
         )
         self._address = origination.client.decode("ascii")
         self._admit()
-        if self._awaits_stream:
+        if self.IS_STREAM or self._asks_for_events():
+            self._awaits_stream = True
             if gateway.lifecycle.draining:
                 raise Draining("the gateway is about to stop and takes no new streams")
             self._count_stream(self._service)
@@ -375,13 +377,12 @@ class ProxiedRequest(RequestHandler):
         """Whether an answer that is a failure may be replaced by another endpoint's."""
         return self._replay is not None and self._has_untried and self._awaits_stream
 
-    @functools.cached_property
-    def _awaits_stream(self) -> bool:
-        """Whether the client waits for a stream: to it, an endpoint that fails before the first event is as good
-        as one that refuses."""
+    def _asks_for_events(self) -> bool:
         head = self._client.head
-        if self.IS_STREAM or head.method not in AWAITING_METHODS or b"event-stream" not in head.block.lower():
-            return self.IS_STREAM
+        if b"tream" not in head.block and b"TREAM" not in head.block:  # a look that costs nearly nothing
+            return False
+        if head.method not in AWAITING_METHODS:
+            return False
         return accepts_events([value for name, value in fields(head.block) if name.lower() == b"accept"])
 
     def _ask_another(self) -> None:

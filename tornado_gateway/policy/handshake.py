@@ -154,4 +154,5 @@ def _tokens(said: Named, name: bytes) -> set[bytes]:
 
 
 def _extensions(said: Named) -> frozenset[bytes]:
-    return frozenset(each.partition(b";")[0].strip().lower() for each in _list(said, b"sec-websocket-extensions"))
+    names = (each.partition(b";")[0].strip().lower() for each in _list(said, b"sec-websocket-extensions"))
+    return frozenset(filter(None, names))

@@ -158,13 +158,13 @@ def upstream_target(base_path: bytes, rest: bytes) -> bytes:
     >>> upstream_target(b"", b"")
     b'/'
     """
+    if not rest.startswith(b"/"):
+        rest = b"/" + rest
     if _SUSPECT.search(rest):
         if _FORBIDDEN.search(rest):
             raise BadRequest("the request target holds a space, a control character or '#'")
         if climbs(rest.partition(b"?")[0]):
             raise BadRequest("the request target climbs above its service with '..'")
-    if not rest.startswith(b"/"):
-        rest = b"/" + rest
     return base_path + rest
 
 
