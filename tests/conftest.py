@@ -77,9 +77,7 @@ class Running:
 
     @property
     def inflight(self) -> int:
-        return sum(
-            endpoint.inflight for service in self.app.gateway.services.values() for endpoint in service.endpoints
-        )
+        return sum(sum(service.inflight.values()) for service in self.app.gateway.services.values())
 
     @property
     def errors(self) -> int:

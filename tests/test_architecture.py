@@ -31,9 +31,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "streams": ("errors", "policy"),
     "gateway": ("errors", "policy", "wire", "adapters", "streams"),
     "heartbeat": (),
+    "health_checks": ("errors", "policy", "wire"),
+    "discovery": ("errors", "policy", "wire"),
     "handlers": ("errors", "policy", "wire", "adapters", "streams", "gateway", "handlers"),
     "app": (
         *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
+        *("health_checks", "discovery"),
     ),
     "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip

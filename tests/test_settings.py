@@ -15,6 +15,8 @@ from decouple import RepositoryEnv
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tornado_gateway.policy.affinity import HashKey
+from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.settings import (
     VARIABLES,
     Settings,
@@ -27,7 +29,6 @@ from tornado_gateway.settings import (
     markdown_table,
 )
 from tornado_gateway.values import (
-    BALANCER_NAMES,
     LONGEST_SHOWN,
     MASK,
     ConfigurationError,
@@ -86,9 +87,20 @@ CHOICES = {
     "HALF_CLOSE": ["abort", "ignore"],
     "LOG_LEVEL": ["fatal", "error", "warn", "info", "debug", "trace", "silent"],
     "LOG_FORMAT": ["auto", "json", "text"],
-    "BALANCER": ["least_load", "round_robin"],
+    "BALANCER": list(BALANCERS),
+    "DNS_FAMILY": ["auto", "ipv4", "ipv6", "all"],
+    "STICKY": ["off", "redistribute", "refuse"],
+    "HEALTH_CHECK": ["off", "http", "tcp", "websocket"],
 }
-FLAGS = ["ACCESS_LOG", "UPSTREAM_TLS_VERIFY", "PRESERVE_HOST", "AUTH_REQUIRED", "CACHE_ENABLED"]
+FLAGS = [
+    "DISCOVERY",
+    "ADAPTIVE_CONCURRENCY",
+    "ACCESS_LOG",
+    "UPSTREAM_TLS_VERIFY",
+    "PRESERVE_HOST",
+    "AUTH_REQUIRED",
+    "CACHE_ENABLED",
+]
 
 
 def named(name: str) -> Variable:
@@ -134,9 +146,46 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         log_level="info",
         log_format="auto",
         access_log=True,
-        services=(ServiceSettings("billing", (EndpointSettings(URL, 1),), "least_load"),),
+        services=(ServiceSettings("billing", (EndpointSettings(URL, 1),)),),
         upstreams_file=None,
+        dns_family="auto",
+        discovery=True,
         balancer="least_load",
+        hash_key=HashKey("client"),
+        sticky="off",
+        sticky_secret=None,
+        max_in_flight=0,
+        queue_size=100,
+        queue_timeout=1.0,
+        adaptive_concurrency=False,
+        slow_start=10.0,
+        breaker_failures=5,
+        breaker_window=10.0,
+        breaker_open=15.0,
+        breaker_max_open=300.0,
+        breaker_probes=1,
+        breaker_statuses=frozenset({*range(500, 600)} - {501, 505}),
+        breaker_failure_percent=0,
+        breaker_slow=0.0,
+        breaker_slow_percent=100,
+        breaker_min_requests=10,
+        max_ejected_percent=50,
+        panic_percent=50,
+        health_check="off",
+        health_path="/",
+        health_statuses=frozenset(range(200, 400)),
+        health_interval=10.0,
+        health_down_interval=2.0,
+        health_timeout=2.0,
+        health_rise=2,
+        health_fall=3,
+        retry_on=("connect", "reset"),
+        retry_attempts=3,
+        retry_try_timeout=0.0,
+        retry_backoff=0.025,
+        retry_budget_percent=20,
+        retry_budget_floor=3,
+        ready_requires=(),
         http_proxy_timeout=30.0,
         upstream_connect_timeout=5.0,
         upstream_max_idle=256,
@@ -470,19 +519,75 @@ def test_services_keep_their_order_and_their_endpoints() -> None:
         "c": {"endpoints": [{"url": "http://c"}]},
     }
     assert load(UPSTREAMS=json.dumps(document)).services == (
-        ServiceSettings("b", (EndpointSettings(URL), EndpointSettings("https://b.example/base")), "least_load"),
+        ServiceSettings("b", (EndpointSettings(URL), EndpointSettings("https://b.example/base"))),
         ServiceSettings(
-            "a.1_-", (EndpointSettings("unix:/run/a.sock"), EndpointSettings("http://b", 2)), "round_robin"
+            "a.1_-",
+            (EndpointSettings("unix:/run/a.sock"), EndpointSettings("http://b", 2)),
+            {"balancer": "round_robin"},
+            {"balancer": "round_robin"},
         ),
-        ServiceSettings("c", (EndpointSettings("http://c"),), "least_load"),
+        ServiceSettings("c", (EndpointSettings("http://c"),)),
     )
 
 
-@pytest.mark.parametrize("name", BALANCER_NAMES)
+@pytest.mark.parametrize("name", BALANCERS)
 def test_balancer_is_for_the_services_that_do_not_say(name: str) -> None:
     document = {"a": [URL], "b": {"endpoints": [URL]}, "c": {"endpoints": [URL], "balancer": "least_load"}}
     settings = load(BALANCER=name, UPSTREAMS=json.dumps(document))
-    assert [service.balancer for service in settings.services] == [name, name, "least_load"]
+    assert [settings.of(service).balancer for service in settings.services] == [name, name, "least_load"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "attribute", "expected"),
+    [
+        ("breakerOpenMs", 500, "breaker_open", 0.5),
+        ("breakerOpenMs", "500", "breaker_open", 0.5),
+        ("breakerOpenMs", 0.5e3, "breaker_open", 0.5),
+        ("adaptiveConcurrency", True, "adaptive_concurrency", True),
+        ("adaptiveConcurrency", "on", "adaptive_concurrency", True),
+        ("retryOn", "connect,503", "retry_on", ("connect", "503")),
+        ("hashKey", "header:X-User", "hash_key", HashKey("header", "x-user")),
+        ("breakerStatuses", "500,503-504", "breaker_statuses", frozenset((500, 503, 504))),
+    ],
+)
+def test_a_service_may_differ_from_the_variables(key: str, value: object, attribute: str, expected: object) -> None:
+    settings = load(JWT_SECRET="", UPSTREAMS=json.dumps({"a": {"endpoints": [URL], key: value}, "b": [URL]}))
+    mine, others = map(settings.of, settings.services)
+    assert getattr(mine, attribute) == expected
+    assert others == settings
+    assert load_settings(dict(effective(settings))).of(settings.services[0]) == mine
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason", "allowed"),
+    [
+        ("breakerOpenMs", 0, "is out of range", "1 to 86400000 milliseconds"),
+        ("breakerOpenMs", "soon", "is not a number of milliseconds", "1 to 86400000 milliseconds"),
+        ("adaptiveConcurrency", "maybe", "is neither true nor false", "true, 1, yes, on, false, 0, no, off"),
+        ("retryOn", "503,foo", 'has "foo" in it', "connect, reset and statuses such as 503; or off"),
+        ("hashKey", "query:a", "is not a key", "client, path, header:<name> or cookie:<name>"),
+        ("breakerStatuses", "5xx", 'has "5xx" in it', "statuses and ranges of them such as 200-299,404"),
+        ("breakerStatuses", "504-500", 'has "504-500" in it', "statuses and ranges of them such as 200-299,404"),
+        ("healthPath", "health", "is not a path", "a slash, and visible ASCII characters but for #"),
+        ("maxInFlight", None, "is neither text, a number, true nor false", "what the variable of that name takes"),
+        (
+            "breakerOpen",
+            5,
+            "is unknown (did you mean breakerOpenMs?)",
+            "endpoints, and keys for variables such as balancer for BALANCER",
+        ),
+    ],
+)
+def test_a_wrong_value_of_a_service(key: str, value: object, reason: str, allowed: str) -> None:
+    line = f"UPSTREAMS.a.{key}={shown(value)}: {reason}; allowed: {allowed}"
+    assert upstreams_lines({"a": {"endpoints": [URL], key: value}}) == [line]
+
+
+def test_only_services_there_are_can_be_required() -> None:
+    document = json.dumps({"a": [URL], "b": [URL]})
+    assert load(UPSTREAMS=document, READY_REQUIRES="b, a").ready_requires == ("b", "a")
+    assert load(UPSTREAMS=document, READY_REQUIRES="*").ready_requires == ("*",)
+    assert lines(UPSTREAMS=document, READY_REQUIRES="a,c") == ['READY_REQUIRES="c": is not a service; allowed: a, b, *']
 
 
 def test_neither_upstreams_nor_a_file_of_them() -> None:
@@ -503,7 +608,7 @@ def test_upstreams_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "upstreams.json"
     path.write_text(UPSTREAMS, encoding="utf-8-sig")  # as some editors on Windows write it
     settings = load(UPSTREAMS="", UPSTREAMS_FILE=str(path), BALANCER="round_robin")
-    assert settings.services == (ServiceSettings("billing", (EndpointSettings(URL),), "round_robin"),)
+    assert settings.services == (ServiceSettings("billing", (EndpointSettings(URL),)),)
     assert settings.upstreams_file == str(path)
 
 
@@ -554,7 +659,7 @@ def test_json_that_python_refuses_to_read(text: str) -> None:
         (
             {"a": URL},
             f'UPSTREAMS.a="{URL}": is neither an array nor an object; allowed: '
-            "an array of base URLs, or an object of endpoints and balancer (least_load or round_robin)",
+            "an array of base URLs, or an object with endpoints",
         ),
         (
             {"a": [5]},
@@ -573,19 +678,21 @@ def test_json_that_python_refuses_to_read(text: str) -> None:
         ),
         (
             {"a": {"endpoints": [URL], "balancer": "random"}},
-            'UPSTREAMS.a.balancer="random": is unknown; allowed: least_load, round_robin',
+            f'UPSTREAMS.a.balancer="random": is unknown; allowed: {", ".join(BALANCERS)}',
         ),
         (
             {"a": {"endpoints": [URL], "balancer": ["least_load"]}},
-            "UPSTREAMS.a.balancer=[...]: is unknown; allowed: least_load, round_robin",
+            "UPSTREAMS.a.balancer=[...]: is neither text, a number, true nor false; allowed: "
+            "what the variable of that name takes",
         ),
         (
             {"a": {"endpoints": [URL], "balancer": ""}},
-            'UPSTREAMS.a.balancer="": is unknown; allowed: least_load, round_robin',
+            f'UPSTREAMS.a.balancer="": is unknown; allowed: {", ".join(BALANCERS)}',
         ),
         (
             {"a": {"endpoints": [URL], "weights": {}}},
-            "UPSTREAMS.a.weights={}: is unknown; allowed: endpoints, balancer",
+            "UPSTREAMS.a.weights={}: is unknown; allowed: "
+            "endpoints, and keys for variables such as balancer for BALANCER",
         ),
         ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
         ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),
@@ -599,16 +706,16 @@ def test_a_wrong_part_of_upstreams(document: object, line: str) -> None:
     assert upstreams_lines(document) == [line]
 
 
-@pytest.mark.parametrize("weight", [1, 2, 1000])
-def test_a_weight_is_1_to_1000(weight: int) -> None:
+@pytest.mark.parametrize("weight", [0, 1, 2, 1000])
+def test_a_weight_is_0_to_1000(weight: int) -> None:
     settings = load(UPSTREAMS=json.dumps({"a": [{"url": URL, "weight": weight}]}))
     assert settings.services[0].endpoints == (EndpointSettings(URL, weight),)
 
 
-@pytest.mark.parametrize("weight", [0, 1001, -1, 1.0, 1.5, "2", True, None, [1]])
+@pytest.mark.parametrize("weight", [1001, -1, 1.0, 1.5, "2", True, None, [1]])
 def test_anything_else_is_no_weight(weight: object) -> None:
     assert upstreams_lines({"a": [{"url": URL, "weight": weight}]}) == [
-        f"UPSTREAMS.a[0].weight={shown(weight)}: is not a weight; allowed: a whole number, 1 to 1000"
+        f"UPSTREAMS.a[0].weight={shown(weight)}: is not a weight; allowed: a whole number, 0 to 1000"
     ]
 
 
@@ -695,7 +802,7 @@ def test_everything_wrong_is_reported_at_once() -> None:
 
 
 def test_all_that_is_wrong_with_one_service() -> None:
-    document = {"a b": {"endpoints": ["x", {"url": 1, "weight": 0, "c": 1}], "balancer": "x", "d": 1}, "e": 1}
+    document = {"a b": {"endpoints": ["x", {"url": 1, "weight": -1, "c": 1}], "balancer": "x", "d": 1}, "e": 1}
     paths = [re.split(r"=|: ", line)[0] for line in upstreams_lines(document)]
     assert paths == [
         'UPSTREAMS["a b"]',
@@ -868,8 +975,7 @@ def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
     shown_values = dict(effective(load_settings(env)))
     assert list(shown_values) == NAMES
     assert shown_values == {variable.name: variable.default for variable in VARIABLES} | env | {
-        "UPSTREAMS": '{"a": {"endpoints": ["http://a"], "balancer": "least_load"}, '
-        '"b": {"endpoints": [{"url": "http://b", "weight": 2}], "balancer": "least_load"}}',
+        "UPSTREAMS": '{"a": {"endpoints": ["http://a"]}, "b": {"endpoints": [{"url": "http://b", "weight": 2}]}}',
         "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
         "AUTH_REQUIRED": "true",
         "JWT_SECRET": MASK,
@@ -887,7 +993,7 @@ def test_services_from_a_file_are_in_effect_too(tmp_path: Path) -> None:
     path = tmp_path / "upstreams.json"
     path.write_text(UPSTREAMS)
     shown_values = dict(effective(load(UPSTREAMS="", UPSTREAMS_FILE=str(path))))
-    assert json.loads(shown_values["UPSTREAMS"]) == {"billing": {"endpoints": [URL], "balancer": "least_load"}}
+    assert json.loads(shown_values["UPSTREAMS"]) == {"billing": {"endpoints": [URL]}}
     assert shown_values["UPSTREAMS_FILE"] == str(path)
 
 

@@ -61,14 +61,16 @@ def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: st
 
 def test_services_are_read_from_json() -> None:
     text = '{"a": ["http://x"], "b": {"endpoints": [{"url": "http://y", "weight": 2}], "balancer": "round_robin"}}'
-    first, second = values.services(text)
-    assert first.endpoints == (EndpointSettings("http://x"),)
-    assert second == ServiceSettings("b", (EndpointSettings("http://y", 2),), "round_robin")
+    options = {"balancer": values.Option("balancer", str.upper)}
+    first, second = values.services(options)(text)
+    assert first == ServiceSettings("a", (EndpointSettings("http://x"),))
+    given = {"balancer": "round_robin"}
+    assert second == ServiceSettings("b", (EndpointSettings("http://y", 2),), {"balancer": "ROUND_ROBIN"}, given)
 
 
 def test_a_problem_in_services_says_where_it_is() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        values.services('{"a": ["http://x", "ftp://y"]}')
+        values.services({})('{"a": ["http://x", "ftp://y"]}')
     (problem,) = refused.value.problems
     assert isinstance(problem, Problem)
     assert problem.variable == ".a[1]"

@@ -307,7 +307,7 @@ async def test_clients_that_leave_leave_nothing_behind(serve: Serve, upstream: S
         await eventually(lambda: len(lines()) == ABORTS)
         assert {(line["status"], line["reason"]) for line in lines()} == {(499, "client_gone")}
         (endpoint,) = running.app.gateway.services[b"svc"].endpoints
-        assert (endpoint.requests_total, endpoint.errors_total, endpoint.inflight) == (0, 0, 0)
+        assert (endpoint.requests_total, endpoint.errors_total, endpoint.load) == (0, 0, 0)
 
 
 # ---------------------------------------------------------------- upstreams that misbehave

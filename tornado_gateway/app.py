@@ -5,8 +5,10 @@ import math
 import random
 import resource
 import secrets
+import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,17 +16,29 @@ from tornado.web import Application, RequestHandler
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
-from tornado_gateway.gateway import Gateway, WebSocketConfig
+from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.discovery import Discovery, DiscoveryConfig
+from tornado_gateway.gateway import Gateway, Lifecycle, WebSocketConfig
+from tornado_gateway.handlers.admin import StatsHandler
 from tornado_gateway.handlers.base import Refuser, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
-from tornado_gateway.handlers.ops import HealthHandler, NotFoundHandler, ReadyHandler
+from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from tornado_gateway.handlers.router import Router
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
+from tornado_gateway.health_checks import HealthChecks
 from tornado_gateway.heartbeat import Heartbeat
+from tornado_gateway.policy.affinity import COOKIE_PREFIX, Affinity, Sticky
 from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.endpoint import Endpoint, Service
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.durations import Durations
+from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.policy.health import HealthConfig, HealthKind
+from tornado_gateway.policy.resolution import Family
+from tornado_gateway.policy.retry import RetryConfig
+from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.stream_limits import StreamLimits
 from tornado_gateway.settings import Settings
@@ -42,6 +56,9 @@ RESERVED_DESCRIPTORS = 128
 # Share of SHUTDOWN_TIMEOUT_MS within which the last stream is told to end; the rest is for it to do so.
 STREAMS_END_WITHIN = 0.8
 
+LONGEST_BACKOFF = 10  # times RETRY_BACKOFF_MS; Envoy's ratio
+
+_FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _LEVELS_WITH_ACCESS = ("info", "debug", "trace")
 
 
@@ -61,6 +78,8 @@ ROUTES = (
     Route("GET", "/ws/<service>/*", WsBridgeHandler),
     Route("GET", "/healthz", HealthHandler),
     Route("GET", "/readyz", ReadyHandler),
+    Route("GET", "/metrics", MetricsHandler),
+    Route("GET", "/admin/stats", StatsHandler),
 )
 
 
@@ -77,8 +96,16 @@ class App:
         self.server = HTTPServer(
             Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
         )
+        gateway = self.gateway
+        self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
+        self.discovery = make_discovery(settings, gateway)
         self.heartbeat = Heartbeat(
-            shortest_timeout(settings), self.server.sweep, self.gateway.client.sweep, self.gateway.streams.sweep
+            shortest_timeout(settings),
+            self.server.sweep,
+            self.gateway.client.sweep,
+            self.gateway.streams.sweep,
+            self.health_checks.sweep,
+            *([self.discovery.sweep] if self.discovery else []),
         )
 
     async def start(self) -> list[tuple[str, int]]:
@@ -89,11 +116,13 @@ class App:
         """
         addresses = await self.server.listen(self.settings.host, self.settings.port)
         self.heartbeat.start()
+        self.heartbeat.sweep()
         return addresses
 
     async def drain(self) -> bool:
         """Refuse new work and finish what is in flight; whether all of it finished in SHUTDOWN_TIMEOUT_MS."""
         self.gateway.lifecycle.draining = True
+        self.health_checks.close()
         await asyncio.sleep(self.settings.shutdown_delay)
         self.server.drain()
         spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
@@ -109,6 +138,9 @@ class App:
     async def close(self) -> None:
         """End everything at once; what is cut off still gets its line in the access log."""
         self.heartbeat.stop()
+        self.health_checks.close()
+        if self.discovery:
+            self.discovery.close()
         self.server.drain()
         self.gateway.streams.abort()
         self.server.abort()
@@ -120,10 +152,13 @@ class App:
 
 
 def make_gateway(settings: Settings) -> Gateway:
+    now = time.monotonic  # uvloop's own time() stands still within a turn and counts whole milliseconds
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     pseudonym = settings.via_name or f"gateway-{secrets.token_hex(4)}"
+    services = {each.name.encode("ascii"): make_service(each, settings.of(each), rng) for each in settings.services}
+    durations = Durations()
     return Gateway(
-        services={service.name.encode("ascii"): make_service(service) for service in settings.services},
+        services=services,
         client=PooledHTTPClient(force_instance=True, config=client_config(settings)),
         forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
         authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
@@ -133,8 +168,19 @@ def make_gateway(settings: Settings) -> Gateway:
         websockets=websocket_config(settings),
         rng=rng,
         new_request_id=partial(make_request_id, rng),
-        now=time.monotonic,  # uvloop's own time() stands still within a turn and counts whole milliseconds
+        metrics=Metrics(services.values(), durations, now),
+        durations=durations,
+        required=required_services(settings),
+        environment=settings.gateway_env,
+        now=now,
+        lifecycle=Lifecycle(now()),
     )
+
+
+def required_services(settings: Settings) -> frozenset[str]:
+    if "*" in settings.ready_requires:
+        return frozenset(service.name for service in settings.services)
+    return frozenset(settings.ready_requires)
 
 
 def make_request_id(rng: random.Random) -> bytes:
@@ -142,9 +188,102 @@ def make_request_id(rng: random.Random) -> bytes:
     return b"%032x" % rng.getrandbits(128)
 
 
-def make_service(service: ServiceSettings) -> Service:
-    endpoints = [Endpoint(endpoint.url, endpoint.weight) for endpoint in service.endpoints]
-    return Service(service.name, endpoints, BALANCERS[service.balancer]())
+def make_service(service: ServiceSettings, settings: Settings, rng: random.Random) -> Service:
+    """
+    Args:
+        settings: as they are for this service.
+    """
+    make = endpoint_maker(settings, rng)
+    return Service(
+        service.name,
+        [make(each.url, each.weight) for each in service.endpoints],
+        BALANCERS[settings.balancer](rng),
+        service_config(settings),
+        limit=AdaptiveLimit(AdaptiveConfig(), rng) if settings.adaptive_concurrency else None,
+        affinity=make_affinity(service.name, settings),
+    )
+
+
+def endpoint_maker(settings: Settings, rng: random.Random) -> Callable[[str, int], Endpoint]:
+    breaker = breaker_config(settings)
+    return lambda url, weight: Endpoint(url, Breaker(breaker, rng), weight, time.monotonic())
+
+
+def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
+    if not settings.discovery:
+        return None
+    makers = {
+        gateway.services[each.name.encode("ascii")]: endpoint_maker(settings.of(each), gateway.rng)
+        for each in settings.services
+    }
+    config = DiscoveryConfig(settings.dns_ttl, Family(settings.dns_family))
+    return Discovery(makers, gateway.client, config, gateway.rng, gateway.now)
+
+
+def make_affinity(name: str, settings: Settings) -> Affinity | None:
+    key = settings.hash_key if settings.balancer == "consistent_hash" else None
+    sticky = None
+    if settings.sticky != "off":
+        secret = (settings.sticky_secret or secrets.token_hex()).encode()
+        sticky = Sticky(f"{COOKIE_PREFIX}{name}".encode("ascii"), secret, refuses=settings.sticky == "refuse")
+    return Affinity(key, sticky) if key or sticky else None
+
+
+def breaker_config(settings: Settings) -> BreakerConfig:
+    return BreakerConfig(
+        failures=settings.breaker_failures,
+        window=settings.breaker_window,
+        open_for=settings.breaker_open,
+        longest=max(settings.breaker_open, settings.breaker_max_open),
+        probes=settings.breaker_probes,
+        failure_share=settings.breaker_failure_percent / 100,
+        slow_after=settings.breaker_slow or math.inf,
+        slow_share=settings.breaker_slow_percent / 100 if settings.breaker_slow else 0.0,
+        minimum=settings.breaker_min_requests,
+    )
+
+
+def service_config(settings: Settings) -> ServiceConfig:
+    return ServiceConfig(
+        failure_statuses=settings.breaker_statuses,
+        max_ejected=settings.max_ejected_percent / 100,
+        panic_below=settings.panic_percent / 100,
+        slow_start=settings.slow_start,
+        max_in_flight=settings.max_in_flight or math.inf,
+        max_waiting=settings.queue_size,
+        queue_timeout=settings.queue_timeout,
+        retry=retry_config(settings),
+        health=health_config(settings),
+    )
+
+
+def health_config(settings: Settings) -> HealthConfig | None:
+    if settings.health_check == "off":
+        return None
+    return HealthConfig(
+        kind=HealthKind(settings.health_check),
+        path=settings.health_path,
+        statuses=settings.health_statuses,
+        interval=settings.health_interval,
+        interval_down=settings.health_down_interval,
+        timeout=settings.health_timeout,
+        rise=settings.health_rise,
+        fall=settings.health_fall,
+    )
+
+
+def retry_config(settings: Settings) -> RetryConfig:
+    on = settings.retry_on
+    return RetryConfig(
+        on=frozenset(on),
+        statuses=frozenset(int(each) for each in on if each.isdecimal()),
+        attempts=settings.retry_attempts,
+        try_timeout=settings.retry_try_timeout or math.inf,
+        backoff=settings.retry_backoff,
+        longest_backoff=settings.retry_backoff * LONGEST_BACKOFF,
+        budget_share=settings.retry_budget_percent / 100,
+        budget_floor=settings.retry_budget_floor,
+    )
 
 
 def make_application(gateway: Gateway) -> Application:
@@ -188,6 +327,7 @@ def client_config(settings: Settings) -> ClientConfig:
         connect=ConnectConfig(
             timeout=settings.upstream_connect_timeout,
             dns_ttl=settings.dns_ttl,
+            dns_family=_FAMILIES.get(settings.dns_family, socket.AF_UNSPEC),
             tls_verify=settings.upstream_tls_verify,
             tls_ca_file=settings.upstream_tls_ca_file,
         ),
@@ -236,7 +376,11 @@ def websocket_config(settings: Settings) -> WebSocketConfig:
 
 
 def shortest_timeout(settings: Settings) -> float:
+    of_services = [settings.of(service) for service in settings.services]
     durations = (
+        *[each.retry_try_timeout for each in of_services],
+        *[each.health_interval for each in of_services if each.health_check != "off"],
+        *[each.health_down_interval for each in of_services if each.health_check != "off"],
         settings.header_timeout,
         settings.keepalive_timeout,
         settings.client_idle_timeout,

@@ -20,6 +20,9 @@ GatewayError
 ├── TooManyStreams            429
 ├── Overloaded                503  this gateway protects itself
 │   ├── StreamLimitReached    503
+│   ├── EndpointsBusy         503
+│   ├── Overflow              503
+│   ├── CircuitOpen           503
 │   └── Draining              503
 ├── ClientGone                499  never sent; the client has left
 └── UpstreamError             502  the endpoint is at fault
@@ -213,6 +216,24 @@ class StreamLimitReached(Overloaded):
     """There are as many streams as there may be."""
 
     reason = "stream_limit"
+
+
+class EndpointsBusy(Overloaded):
+    """The service has as many requests in flight as it may."""
+
+    reason = "endpoints_busy"
+
+
+class Overflow(Overloaded):
+    """As many requests wait for the service as may."""
+
+    reason = "overflow"
+
+
+class CircuitOpen(Overloaded):
+    """The service has failed too often and is left alone for a while."""
+
+    code, reason, proxy = "circuit_open", "circuit_open", "destination_unavailable"
 
 
 class Draining(Overloaded):

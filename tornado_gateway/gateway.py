@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
-from tornado_gateway.policy.endpoint import Service
+from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.policy.durations import Durations
 from tornado_gateway.policy.handshake import ANY_ORIGIN
 from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.streams import Streams
 from tornado_gateway.wire.client import PooledHTTPClient
@@ -20,9 +22,11 @@ class Lifecycle:
     """What the process is about.
 
     Attributes:
+        began: seconds on the gateway's clock.
         draining: whether it has been told to stop: nothing new should be sent here.
     """
 
+    began: float = 0.0
     draining: bool = False
 
 
@@ -51,6 +55,10 @@ class Gateway:
         access_log: one line per request, or None.
         streams: those that are open.
         event_streams, websockets: what they may do.
+        metrics: what Prometheus reads.
+        durations: of all requests.
+        required: names of services without any of whose endpoints the gateway is not ready.
+        environment: development, test or production.
         rng: for what needs no secrecy.
         new_request_id: makes one that is unlike all others.
         now: seconds on a monotonic clock.
@@ -64,6 +72,10 @@ class Gateway:
     streams: Streams
     event_streams: EventStreamConfig
     websockets: WebSocketConfig
+    metrics: Metrics
+    durations: Durations
+    required: frozenset[str]
+    environment: str
     rng: random.Random
     new_request_id: Callable[[], bytes]
     now: Callable[[], float]

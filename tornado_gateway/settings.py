@@ -13,28 +13,35 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from tornado_gateway.policy.affinity import HashKey
+from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
 from tornado_gateway.values import (
-    BALANCER_NAMES,
     MAP_OF_SERVICES,
     MASK,
     MILLION,
     ConfigurationError,
     Invalid,
+    Option,
     Problem,
     ServiceSettings,
     certificates,
     flag,
+    hash_key,
     host,
     milliseconds,
+    names,
     networks,
     one_of,
     origins,
+    path,
+    retry_on,
     services,
     services_file,
     shown,
     size,
+    statuses,
     token,
     whole,
 )
@@ -66,7 +73,6 @@ class Settings:
     access_log: bool
     services: tuple[ServiceSettings, ...]
     upstreams_file: str | None = None
-    balancer: str
     http_proxy_timeout: float
     upstream_connect_timeout: float
     upstream_max_idle: int
@@ -74,6 +80,44 @@ class Settings:
     upstream_tls_verify: bool
     upstream_tls_ca_file: str | None = None
     dns_ttl: float
+    dns_family: str
+    discovery: bool
+    balancer: str
+    hash_key: HashKey
+    sticky: str
+    sticky_secret: str | None = field(default=None, repr=False)
+    max_in_flight: int
+    queue_size: int
+    queue_timeout: float
+    adaptive_concurrency: bool
+    slow_start: float
+    breaker_failures: int
+    breaker_window: float
+    breaker_open: float
+    breaker_max_open: float
+    breaker_probes: int
+    breaker_statuses: frozenset[int]
+    breaker_failure_percent: int
+    breaker_slow: float
+    breaker_slow_percent: int
+    breaker_min_requests: int
+    max_ejected_percent: int
+    panic_percent: int
+    health_check: str
+    health_path: str
+    health_statuses: frozenset[int]
+    health_interval: float
+    health_down_interval: float
+    health_timeout: float
+    health_rise: int
+    health_fall: int
+    retry_on: tuple[str, ...]
+    retry_attempts: int
+    retry_try_timeout: float
+    retry_backoff: float
+    retry_budget_percent: int
+    retry_budget_floor: int
+    ready_requires: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     preserve_host: bool
     via_name: str | None = None
@@ -112,6 +156,10 @@ class Settings:
     ws_rate_limit_policy: str
     ws_drain_code: str
 
+    def of(self, service: ServiceSettings) -> "Settings":
+        """The settings as they are for one service."""
+        return replace(self, **service.options)
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -124,6 +172,7 @@ class Variable:
         secret: whether its value must not be shown.
         aliases: other names, which count if `name` is not set.
         reserved: whether it is checked now, but takes effect with a later release.
+        key: under which a service in UPSTREAMS may have a value of its own; "" if it may not. Marked with a star.
     """
 
     name: str
@@ -134,6 +183,7 @@ class Variable:
     secret: bool = False
     aliases: tuple[str, ...] = ()
     reserved: bool = False
+    key: str = ""
 
     @property
     def attribute(self) -> str:
@@ -143,7 +193,7 @@ class Variable:
     @property
     def line(self) -> str:
         aliases = "".join(f"; also read from {alias}" for alias in self.aliases)
-        return f"{self.help}{aliases}{' (reserved)' if self.reserved else ''}"
+        return f"{self.help}{aliases}{' *' if self.key else ''}{' (reserved)' if self.reserved else ''}"
 
     def find(self, env: Mapping[str, str]) -> tuple[str, str]:
         """The name that is set, and its text; else the default."""
@@ -151,7 +201,88 @@ class Variable:
         return next(given, (self.name, self.default))
 
 
+def _of_services(name: str, parse: Callable[[str], Any], default: str, text: str, group: str) -> Variable:
+    """A variable that a service in UPSTREAMS may have in its own way: BREAKER_OPEN_MS as "breakerOpenMs"."""
+    first, *others = name.lower().split("_")
+    return Variable(name, parse, default, text, group, key=first + "".join(map(str.capitalize, others)))
+
+
 # fmt: off
+PER_SERVICE: tuple[Variable, ...] = (
+    _of_services("BALANCER", one_of(*BALANCERS), "least_load",
+                 f"{', '.join(BALANCERS)}: how to choose", "Choosing"),
+    _of_services("HASH_KEY", hash_key, "client",
+                 "client, path, header:<name> or cookie:<name>: what consistent_hash goes by", "Choosing"),
+    _of_services("STICKY", one_of("off", "redistribute", "refuse"), "off",
+                 "off, redistribute or refuse: what a cookie that binds to an endpoint does when that is out",
+                 "Choosing"),
+    _of_services("MAX_IN_FLIGHT", whole(0, MILLION), "0",
+                 "requests in flight at one endpoint, without streams, 0 to 1000000; 0: no limit",
+                 "Choosing"),
+    _of_services("QUEUE_SIZE", whole(0, MILLION), "100",
+                 "requests that may wait until a service has room, 0 to 1000000; 0: none", "Choosing"),
+    _of_services("QUEUE_TIMEOUT_MS", milliseconds(1), "1000",
+                 "ms that such a request waits, 1 to 86400000", "Choosing"),
+    _of_services("ADAPTIVE_CONCURRENCY", flag, "false",
+                 "true or false: whether a limit of requests in flight is found out by latency", "Choosing"),
+    _of_services("SLOW_START_MS", milliseconds(0), "10000",
+                 "ms until an endpoint that is new or back has its full share, 0 to 86400000; 0: at once",
+                 "Choosing"),
+    _of_services("BREAKER_FAILURES", whole(0, MILLION), "5",
+                 "failures in BREAKER_WINDOW_MS that open an endpoint's breaker, 0 to 1000000; 0: any number",
+                 "Breaker"),
+    _of_services("BREAKER_WINDOW_MS", milliseconds(1), "10000",
+                 "ms in which failures are counted, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_OPEN_MS", milliseconds(1), "15000",
+                 "ms a breaker is open the first time, then twice as long each time, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_MAX_OPEN_MS", milliseconds(1), "300000",
+                 "ms a breaker is open at most, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_PROBES", whole(1, MILLION), "1",
+                 "requests at once that show whether an endpoint works again, 1 to 1000000", "Breaker"),
+    _of_services("BREAKER_STATUSES", statuses, "500,502-504,506-599",
+                 "statuses that are an endpoint's failure, separated by commas", "Breaker"),
+    _of_services("BREAKER_FAILURE_PERCENT", whole(0, 100), "0",
+                 "percent of requests in the window that fail and open a breaker, 0 to 100; 0: any", "Breaker"),
+    _of_services("BREAKER_SLOW_MS", milliseconds(0), "0",
+                 "ms to a response's head that are slow, 0 to 86400000; 0: none are", "Breaker"),
+    _of_services("BREAKER_SLOW_PERCENT", whole(1, 100), "100",
+                 "percent of requests in the window that are slow and open a breaker, 1 to 100", "Breaker"),
+    _of_services("BREAKER_MIN_REQUESTS", whole(1, MILLION), "10",
+                 "requests in the window from which on percentages count, 1 to 1000000", "Breaker"),
+    _of_services("MAX_EJECTED_PERCENT", whole(0, 100), "50",
+                 "percent of a service's endpoints that breakers may take out, 0 to 100", "Breaker"),
+    _of_services("PANIC_PERCENT", whole(0, 100), "50",
+                 "percent of a service's endpoints below which all are used, 0 to 100; 0: never", "Breaker"),
+    _of_services("HEALTH_CHECK", one_of("off", "http", "tcp", "websocket"), "off",
+                 "off, http, tcp or websocket: how endpoints are checked", "Health checks"),
+    _of_services("HEALTH_PATH", path, "/", "path that is asked for, below the endpoint's own", "Health checks"),
+    _of_services("HEALTH_STATUSES", statuses, "200-399",
+                 "statuses that mean healthy, separated by commas", "Health checks"),
+    _of_services("HEALTH_INTERVAL_MS", milliseconds(1), "10000",
+                 "ms between two checks, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_DOWN_INTERVAL_MS", milliseconds(1), "2000",
+                 "ms between two checks of an endpoint that is down, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_TIMEOUT_MS", milliseconds(1), "2000", "ms a check may take, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_RISE", whole(1, MILLION), "2",
+                 "checks in a row that must pass until an endpoint is up, 1 to 1000000", "Health checks"),
+    _of_services("HEALTH_FALL", whole(1, MILLION), "3",
+                 "checks in a row that must fail until an endpoint is down, 1 to 1000000", "Health checks"),
+    _of_services("RETRY_ON", retry_on, "connect,reset",
+                 "connect, reset and statuses such as 503, or off: what is sent again, to another endpoint", "Retries"),
+    _of_services("RETRY_ATTEMPTS", whole(1, 100), "3",
+                 "tries of one request, with the first, 1 to 100", "Retries"),
+    _of_services("RETRY_TRY_TIMEOUT_MS", milliseconds(0), "0",
+                 "ms to a response's head for each try but the last, 0 to 86400000; 0: all there are", "Retries"),
+    _of_services("RETRY_BACKOFF_MS", milliseconds(0), "25",
+                 "ms before a first retry of a status, at most, then twice as long each time, 0 to 86400000",
+                 "Retries"),
+    _of_services("RETRY_BUDGET_PERCENT", whole(0, 1000), "20",
+                 "percent of the last seconds' requests that may be sent again, 0 to 1000", "Retries"),
+    _of_services("RETRY_BUDGET_FLOOR", whole(0, MILLION), "3",
+                 "retries within 10 seconds in any case, 0 to 1000000", "Retries"),
+)
+_OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
+
 VARIABLES: tuple[Variable, ...] = (
     Variable("HOST", host, "0.0.0.0",  # noqa: S104  # a gateway is there to be reached
              "address or host name to listen on; 0.0.0.0: every IPv4 address, :: every IPv6 one", "Server"),
@@ -181,12 +312,10 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("LOG_FORMAT", one_of("auto", "json", "text"), "auto",
              "json, text or auto: text on a terminal, else json", "Logs"),
     Variable("ACCESS_LOG", flag, "true", "true or false: whether each request is logged", "Logs"),
-    Variable("UPSTREAMS", services, "",
+    Variable("UPSTREAMS", services(_OPTIONS), "",
              'JSON map of service to array of base URLs: {"billing": ["http://10.0.0.7:8080"]}', "Upstreams"),
-    Variable("UPSTREAMS_FILE", services_file, "",
+    Variable("UPSTREAMS_FILE", services_file(_OPTIONS), "",
              "path of a file that holds such a map; instead of UPSTREAMS", "Upstreams"),
-    Variable("BALANCER", one_of(*BALANCER_NAMES), "least_load",
-             "least_load or round_robin, for services that do not say", "Upstreams"),
     Variable("HTTP_PROXY_TIMEOUT_MS", milliseconds(1), "30000",
              "ms to a response's head and between two pieces of its body, 1 to 86400000", "Upstreams"),
     Variable("UPSTREAM_CONNECT_TIMEOUT_MS", milliseconds(1), "5000",
@@ -201,6 +330,16 @@ VARIABLES: tuple[Variable, ...] = (
              "path of a PEM file of authorities to trust; unset: the system's", "Upstreams"),
     Variable("DNS_TTL_MS", milliseconds(0), "30000",
              "ms a name's addresses are kept, 0 to 86400000; 0: look up each time", "Upstreams"),
+    Variable("DNS_FAMILY", one_of("auto", "ipv4", "ipv6", "all"), "auto",
+             "auto, ipv4, ipv6 or all: the addresses of a name that are used; auto: IPv4 if there are any",
+             "Upstreams"),
+    Variable("DISCOVERY", flag, "true",
+             "true or false: whether each address of a name is an endpoint of its own", "Upstreams"),
+    Variable("STICKY_SECRET", str, "",
+             "key that sticky cookies are made with; unset: random per process", "Upstreams", secret=True),
+    Variable("READY_REQUIRES", names, "",
+             "services, or *, without which /readyz is 503: none of their endpoints can be used", "Upstreams"),
+    *PER_SERVICE,
     Variable("TRUSTED_PROXIES", networks, "",
              "addresses and networks whose forwarding headers are believed, separated by commas", "Forwarding"),
     Variable("PRESERVE_HOST", flag, "false",
@@ -303,14 +442,12 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         values["ws_allowed_origins"] = (SAME_ORIGIN if values["gateway_env"] == "production" else ANY_ORIGIN,)
     problems += _check_upstreams(env)
     problems += _check_secret(values)
+    problems += _check_required(values)
     if problems:
         raise ConfigurationError(tuple(problems))
     from_file = values.pop("upstreams_file", ())
-    found = [
-        replace(service, balancer=service.balancer or values["balancer"])
-        for service in values.pop("services", from_file)
-    ]
-    return Settings(services=tuple(found), upstreams_file=env.get("UPSTREAMS_FILE") or None, **values)
+    found = values.pop("services", from_file)
+    return Settings(services=found, upstreams_file=env.get("UPSTREAMS_FILE") or None, **values)
 
 
 def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:
@@ -319,6 +456,13 @@ def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem("UPSTREAMS_FILE", shown(file), "is set, and so is UPSTREAMS", "one of the two")
     if not given and not file:
         yield Problem("UPSTREAMS", "", "is not set", MAP_OF_SERVICES)
+
+
+def _check_required(values: Mapping[str, Any]) -> Iterator[Problem]:
+    known = [service.name for service in values.get("services", values.get("upstreams_file", ()))]
+    for name in values.get("ready_requires", ()):
+        if known and name not in (*known, "*"):
+            yield Problem("READY_REQUIRES", shown(name), "is not a service", ", ".join([*known, "*"]))
 
 
 def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -335,7 +479,19 @@ def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 # What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
 _FAMILIES = (
-    *("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "MAX_STREAMS", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_"),
+    *(
+        "GATEWAY_",
+        "UPSTREAM",
+        "WS_",
+        "SSE_",
+        "MAX_STREAMS",
+        "CACHE_",
+        "RATE_LIMIT_",
+        "UNDER_PRESSURE_",
+        "BREAKER_",
+        "HEALTH_",
+        "RETRY_",
+    ),
     "HTTP_PROXY_T",
 )
 _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
@@ -382,21 +538,37 @@ def _as_text(variable: Variable, value: Any) -> str:
         return MASK if value else ""
     match value:
         case bool():
-            return str(value).lower()
+            text = str(value).lower()
         case float():
-            return f"{value * 1000:.6f}".rstrip("0").rstrip(".")
+            text = f"{value * 1000:.6f}".rstrip("0").rstrip(".")
         case (ServiceSettings(), *_):
-            return json.dumps({service.name: _as_json(service) for service in value})
+            text = json.dumps({service.name: _as_json(service) for service in value})
+        case frozenset():
+            text = ",".join(_ranges(sorted(value)))
         case tuple():
-            return ",".join(map(str, value))
-    return "" if value is None else str(value)
+            text = ",".join(map(str, value))
+        case None:
+            text = ""
+        case _:
+            text = str(value)
+    return text
+
+
+def _ranges(numbers: list[int]) -> Iterator[str]:
+    """
+    >>> list(_ranges([200, 201, 202, 404]))
+    ['200-202', '404']
+    """
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
 
 
 def _as_json(service: ServiceSettings) -> dict[str, object]:
     endpoints = [
         {"url": each.url, "weight": each.weight} if each.weight != 1 else each.url for each in service.endpoints
     ]
-    return {"endpoints": endpoints, "balancer": service.balancer}
+    return {"endpoints": endpoints, **service.given}
 
 
 def environment_help() -> str:

@@ -5,23 +5,23 @@ A parser goes from a variable's text, never "", to its value. What a parser refu
 allowed. Secrets are never shown, nor is a password that stands in a URL by mistake.
 """
 
+import difflib
 import ipaddress
 import json
 import re
 import ssl
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
+from tornado_gateway.policy.retry import CONNECT, RESET
 from tornado_gateway.policy.target import parse_base_url
-
-BALANCER_NAMES = tuple(BALANCERS)
 
 MASK = "********"
 LONGEST_SHOWN = 80  # characters of a wrong value
@@ -31,7 +31,8 @@ MILLION = 1_000_000
 GREATEST_WEIGHT = 1000
 
 MAP_OF_SERVICES = "a JSON map of service to array of base URLs"
-_SERVICE = f"an array of base URLs, or an object of endpoints and balancer ({' or '.join(BALANCER_NAMES)})"
+_SERVICE_KEYS = "endpoints, and keys for variables such as balancer for BALANCER"
+_SERVICE = "an array of base URLs, or an object with endpoints"
 _BASE_URL = "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
 
 _WHOLE = re.compile(r"-?[0-9]+")
@@ -49,7 +50,7 @@ class EndpointSettings:
     """
     Attributes:
         url: base URL, as given.
-        weight: share of the traffic relative to the service's other endpoints; 1 to 1000.
+        weight: share of the traffic relative to the service's other endpoints; 0 to 1000, 0 for none that is new.
     """
 
     url: str
@@ -61,12 +62,30 @@ class ServiceSettings:
     """
     Attributes:
         endpoints: at least one, each another.
-        balancer: one of BALANCER_NAMES.
+        options: what differs from the variables for all services, by attribute of Settings.
+        given: the same as it was given.
     """
 
     name: str
     endpoints: tuple[EndpointSettings, ...]
-    balancer: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A key that a service may have beside its endpoints.
+
+    Attributes:
+        attribute: of Settings.
+        parse: from the text of its value.
+    """
+
+    attribute: str
+    parse: Callable[[str], Any]
+
+
+Options = Mapping[str, Option]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +245,51 @@ def origins(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+_PATH = re.compile(r"/[!-\"$-~]*")
+_STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
+
+
+def statuses(text: str) -> frozenset[int]:
+    """HTTP statuses and ranges of them.
+
+    >>> sorted(statuses("200-202,404"))
+    [200, 201, 202, 404]
+    """
+    found: set[int] = set()
+    for item in filter(None, map(str.strip, text.split(","))):
+        given = _STATUSES.fullmatch(item)
+        if not given or (given[2] and given[2] < given[1]):
+            raise Invalid(f"has {shown(item)} in it", "statuses and ranges of them such as 200-299,404")
+        found.update(range(int(given[1]), int(given[2] or given[1]) + 1))
+    return frozenset(found)
+
+
+def retry_on(text: str) -> tuple[str, ...]:
+    found = tuple(item.strip() for item in text.split(",") if item.strip())
+    for item in found:
+        if item not in (CONNECT, RESET, "off") and not re.fullmatch("[45][0-9]{2}", item):
+            raise Invalid(f"has {shown(item)} in it", f"{CONNECT}, {RESET} and statuses such as 503; or off")
+    return found
+
+
+def hash_key(text: str) -> HashKey:
+    try:
+        return HashKey.parse(text)
+    except ValueError:
+        raise Invalid("is not a key", "client, path, header:<name> or cookie:<name>") from None
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names of services, or "*"."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def path(text: str) -> str:
+    if not _PATH.fullmatch(text):
+        raise Invalid("is not a path", "a slash, and visible ASCII characters but for #")
+    return text
+
+
 def certificates(text: str) -> str:
     try:
         ssl.create_default_context(cafile=readable_file(text))
@@ -248,12 +312,16 @@ def _read(path: str, size: int = -1) -> bytes:
         raise Invalid(f"cannot be read ({reason})", "the path of a readable file") from None
 
 
-def services_file(text: str) -> tuple[ServiceSettings, ...]:
-    return services(_read(text))
+def services_file(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
+    return lambda text: read_services(_read(text), options)
 
 
-def services(text: str | bytes) -> tuple[ServiceSettings, ...]:
-    """Services in the order given; the balancer is "" where BALANCER decides."""
+def services(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
+    return lambda text: read_services(text, options)
+
+
+def read_services(text: str | bytes, options: Options) -> tuple[ServiceSettings, ...]:
+    """Services in the order given."""
     try:
         document = json.loads(text, object_pairs_hook=_Members)
     except (ValueError, RecursionError) as error:  # RecursionError: a million brackets
@@ -262,7 +330,7 @@ def services(text: str | bytes) -> tuple[ServiceSettings, ...]:
         raise Invalid("is not a map", MAP_OF_SERVICES)
     if not document:
         raise Invalid("names no service", MAP_OF_SERVICES)
-    reader = _ServicesReader()
+    reader = _ServicesReader(options)
     found = reader.services(document)
     if reader.problems:
         raise ConfigurationError(tuple(reader.problems))
@@ -280,8 +348,9 @@ class _Members(dict[str, Any]):
 class _ServicesReader:
     """Reads on after a problem, so as to find them all; what it returns counts only if there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         self.problems: list[Problem] = []
+        self._options = options
 
     def services(self, members: _Members) -> tuple[ServiceSettings, ...]:
         self._check_repeated("", members)
@@ -292,15 +361,28 @@ class _ServicesReader:
         if not _SERVICE_NAME.fullmatch(name):
             self._report(path, "", "is not a service name", "letters, digits, '_', '.' and '-', but not '.' or '..'")
         if isinstance(value, list):
-            return ServiceSettings(name, self._endpoints(path, value), "")
+            return ServiceSettings(name, self._endpoints(path, value))
         if not isinstance(value, _Members):
             self._report(path, shown(value), "is neither an array nor an object", _SERVICE)
-            return ServiceSettings(name, (), "")
-        self._check_keys(path, value, "endpoints", "balancer")
-        if "balancer" in value and value["balancer"] not in BALANCER_NAMES:
-            self._report(f"{path}.balancer", shown(value["balancer"]), "is unknown", ", ".join(BALANCER_NAMES))
-        endpoints = self._endpoints(f"{path}.endpoints", value.get("endpoints", []))
-        return ServiceSettings(name, endpoints, value.get("balancer", ""))
+            return ServiceSettings(name, ())
+        self._check_keys(path, value, "endpoints", *self._options, shown_as=_SERVICE_KEYS)
+        given = {key: value[key] for key in value if key in self._options}
+        options = {self._options[key].attribute: self._option(f"{path}.{key}", key, given[key]) for key in given}
+        return ServiceSettings(name, self._endpoints(f"{path}.endpoints", value.get("endpoints", [])), options, given)
+
+    def _option(self, path: str, key: str, value: Any) -> Any:
+        """A value as of a variable's text: 5, "5", true and "true" are as good as each other."""
+        text = json.dumps(value) if isinstance(value, bool | int | float) else value
+        try:
+            if not isinstance(text, str):
+                raise Invalid("is neither text, a number, true nor false", "what the variable of that name takes")
+            return self._options[key].parse(text)
+        except Invalid as error:
+            self._report(path, shown(value), error.reason, error.allowed)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                self._report(f"{path}{problem.variable}", problem.given, problem.reason, problem.allowed)
+        return None
 
     def _endpoints(self, path: str, value: Any) -> tuple[EndpointSettings, ...]:
         if not isinstance(value, list):
@@ -318,8 +400,8 @@ class _ServicesReader:
         self._check_keys(path, value, "url", "weight")
         self._check_url(f"{path}.url", value.get("url", ""), first)
         weight = value.get("weight", 1)
-        if type(weight) is not int or not 1 <= weight <= GREATEST_WEIGHT:  # type(): True is an int, too
-            self._report(f"{path}.weight", shown(weight), "is not a weight", f"a whole number, 1 to {GREATEST_WEIGHT}")
+        if type(weight) is not int or not 0 <= weight <= GREATEST_WEIGHT:  # type(): True is an int, too
+            self._report(f"{path}.weight", shown(weight), "is not a weight", f"a whole number, 0 to {GREATEST_WEIGHT}")
         return EndpointSettings(value.get("url", ""), weight)
 
     def _check_url(self, path: str, url: Any, first: dict[object, str]) -> None:
@@ -337,10 +419,12 @@ class _ServicesReader:
             reason = f"is the same endpoint as {first[endpoint].lstrip('.')}"
             self._report(path, shown(url), reason, "each one once, with a weight")
 
-    def _check_keys(self, path: str, members: _Members, *known: str) -> None:
+    def _check_keys(self, path: str, members: _Members, *known: str, shown_as: str = "") -> None:
         self._check_repeated(path, members)
         for key in (key for key in members if key not in known):
-            self._report(path + _member(key), shown(members[key]), "is unknown", ", ".join(known))
+            meant = difflib.get_close_matches(key, known, n=1) if shown_as else []
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+            self._report(path + _member(key), shown(members[key]), f"is unknown{hint}", shown_as or ", ".join(known))
 
     def _check_repeated(self, path: str, members: _Members) -> None:
         for key in members.repeated:

@@ -2,12 +2,18 @@
 
 import asyncio
 import json
+from collections import Counter
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Serve
-from tests.support.journeys import Start, ask, problem
-from tests.support.sockets import Client, Peer, eventually, get, reply
+from tests.conftest import Running, Serve
+from tests.support.journeys import Start, ask, plays, problem
+from tests.support.sockets import Client, Peer, echo, eventually, get, reply
+from tornado_gateway.app import ROUTES
+from tornado_gateway.health_checks import IDLE_FOR, HealthChecks
+from tornado_gateway.policy.durations import METHODS, OTHER
 
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
 
@@ -25,7 +31,7 @@ async def test_a_gateway_says_that_it_is_well(serve: Serve, target: bytes, said:
     assert (bare.status, bare.get(b"content-length"), client.buffer) == (200, b"%d" % len(answer.body), b"")
 
 
-@pytest.mark.parametrize("target", [b"/healthz", b"/readyz"])
+@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics"])
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PROPFIND", b"BREW", b"get"])
 @pytest.mark.gen_test
 async def test_other_methods_are_told_what_is_allowed(serve: Serve, target: bytes, method: bytes) -> None:
@@ -122,3 +128,243 @@ async def test_a_stream_in_flight_ends_well_and_then_the_gateway_is_gone(serve: 
     assert (answer.body, answer.get(b"connection")) == (b"abcdef", b"close")
     assert await uploading.ended()
     assert await draining is True
+
+
+# ---------------------------------------------------------------- readiness
+
+
+def take_out(running: Running, *urls: str) -> None:
+    """Have the health checks of endpoints fail, wherever these urls stand."""
+    for service in running.app.gateway.services.values():
+        for endpoint in service.endpoints:
+            endpoint.is_healthy = endpoint.url not in urls
+            service.health_changed(endpoint, running.app.gateway.now())
+
+
+async def readiness(running: Running) -> tuple[int, dict[str, object]]:
+    answer = await ask(running, get(b"/readyz"))
+    bare = await ask(running, get(b"/readyz", method=b"HEAD"), b"HEAD")
+    assert (bare.status, bare.get(b"content-length")) == (answer.status, b"%d" % len(answer.body))
+    assert answer.get(b"content-type") == b"application/json"
+    return answer.status, json.loads(answer.body)
+
+
+A1, A2, B1 = "http://127.0.0.1:1/a1", "http://127.0.0.1:1/a2", "http://127.0.0.1:1/b1"
+
+
+@pytest.mark.parametrize(
+    ("required", "out", "missing"),
+    [
+        ("", (), []),
+        ("", (A1, A2, B1), []),
+        ("a", (), []),
+        ("a", (A1,), []),
+        ("a", (A1, A2), ["a"]),
+        ("a", (B1,), []),
+        ("a", (A1, A2, B1), ["a"]),
+        ("b", (A1, A2), []),
+        ("b", (A1, B1), ["b"]),
+        ("a,b", (B1,), ["b"]),
+        ("a,b", (A1, A2, B1), ["a", "b"]),
+        ("*", (), []),
+        ("*", (A1,), []),
+        ("*", (B1,), ["b"]),
+        ("*", (B1, A2, A1), ["a", "b"]),
+    ],
+)
+@pytest.mark.gen_test
+async def test_without_any_endpoint_of_a_required_service_the_gateway_is_not_ready(
+    serve: Serve, required: str, out: tuple[str, ...], missing: list[str]
+) -> None:
+    running = await serve({"b": [B1], "a": [A1, A2]}, READY_REQUIRES=required)
+    take_out(running, *out)
+    wanted = (503, {"status": "unavailable", "services": missing}) if missing else (200, {"status": "ready"})
+    assert await readiness(running) == wanted
+    assert (await ask(running, get(b"/healthz"))).status == 200
+    take_out(running)
+    assert await readiness(running) == (200, {"status": "ready"})
+
+
+@pytest.mark.gen_test
+async def test_that_the_gateway_drains_is_said_first(serve: Serve) -> None:
+    running = await serve({"a": [A1]}, READY_REQUIRES="*")
+    take_out(running, A1)
+    running.app.gateway.lifecycle.draining = True
+    assert await readiness(running) == (503, {"status": "draining"})
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_that_is_given_nothing_new_makes_no_service_ready(serve: Serve) -> None:
+    running = await serve({"a": [{"url": A1, "weight": 1}, {"url": A2, "weight": 0}]}, READY_REQUIRES="a")
+    assert (await readiness(running))[0] == 200
+    take_out(running, A1)
+    assert await readiness(running) == (503, {"status": "unavailable", "services": ["a"]})
+
+
+@pytest.mark.parametrize(("count", "ready"), [(1, False), (2, True)])
+@pytest.mark.gen_test
+async def test_breakers_that_real_failures_open_are_seen(
+    serve: Serve, upstream: Start, count: int, ready: bool
+) -> None:
+    urls = [upstream(plays(reply(b"500 No"), then="close")).url, upstream(echo).url][:count]
+    running = await serve({"svc": {"endpoints": urls, "balancer": "round_robin"}}, READY_REQUIRES="svc")
+    broken = running.app.gateway.services[b"svc"].endpoints[0]
+    client = await running.client()
+    while not broken.breaker.is_open:
+        assert (await readiness(running))[0] == 200
+        await client.ask(get(b"/api/svc/x"))
+    assert ((await readiness(running))[0] == 200) == ready
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"MAX_EJECTED_PERCENT": "100", "PANIC_PERCENT": "0"}, {"MAX_EJECTED_PERCENT": "100", "PANIC_PERCENT": "50"}],
+    ids=["defaults", "ejected", "panic"],
+)
+@pytest.mark.gen_test
+async def test_what_is_not_ready_is_ready_again_without_a_request(
+    serve: Serve, upstream: Start, settings: dict[str, str]
+) -> None:  # which nobody sends to what is not ready
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(reply(b"500 No"))
+
+    running = await serve({"svc": [upstream(script).url]}, READY_REQUIRES="svc", **settings)
+    gateway = running.app.gateway
+    breaker = gateway.services[b"svc"].endpoints[0].breaker
+    client = await running.client()
+    while not breaker.is_open:
+        await client.ask(get(b"/api/svc/x"))
+    assert (await readiness(running))[0] == 503
+    over = breaker.open_until - gateway.now() + IDLE_FOR
+    checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, lambda: gateway.now() + over)
+    checks.sweep(0.0)
+    await eventually(lambda: not breaker.is_open, patience=1.0)
+    assert await readiness(running) == (200, {"status": "ready"})
+
+
+@pytest.mark.gen_test
+async def test_health_checks_that_fail_make_the_gateway_unready_and_those_that_pass_ready_again(
+    serve: Serve, upstream: Start
+) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(reply(b"503 No" if is_ill else b"200 OK"))
+
+    is_ill = True
+    running = await serve(
+        {"svc": [upstream(script).url]}, READY_REQUIRES="*", HEALTH_CHECK="http", HEALTH_INTERVAL_MS="10",
+        HEALTH_DOWN_INTERVAL_MS="10", HEALTH_RISE="1", HEALTH_FALL="1",
+    )  # fmt: skip
+    (endpoint,) = running.app.gateway.services[b"svc"].endpoints
+    await eventually(lambda: not endpoint.is_healthy)
+    assert await readiness(running) == (503, {"status": "unavailable", "services": ["svc"]})
+    is_ill = False
+    await eventually(lambda: endpoint.is_healthy)
+    assert await readiness(running) == (200, {"status": "ready"})
+
+
+# ---------------------------------------------------------------- metrics
+
+
+async def requests_counted(running: Running) -> Counter[tuple[str, str, int]]:
+    """How many requests there have been, by method, route and status."""
+    answer = await ask(running, get(b"/metrics"))
+    assert answer.status == 200
+    found = Counter[tuple[str, str, int]]()
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for sample in family.samples:
+            if sample.name == "gateway_http_request_duration_seconds_count":
+                labels = sample.labels
+                assert set(labels) == {"method", "route", "status_code"}
+                found[labels["method"], labels["route"], int(labels["status_code"])] = int(sample.value)
+    return found
+
+
+@pytest.mark.gen_test
+async def test_metrics_are_text_unless_open_metrics_is_asked_for(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    client = await running.client()
+    for lines, media_type, parse in (
+        ((), b"text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
+        ((b"Accept: application/openmetrics-text",), b"application/openmetrics-text; version=1.0.0; charset=utf-8",
+         open_metrics),
+    ):  # fmt: skip
+        answer = await client.ask(get(b"/metrics", *lines))
+        assert (answer.status, answer.get(b"content-type")) == (200, media_type)
+        assert (answer.get(b"cache-control"), answer.get(b"etag")) == (b"no-store", None)
+        assert "gateway_upstream_requests" in {family.name for family in parse(answer.body.decode())}
+        bare = await client.ask(get(b"/metrics", *lines, method=b"HEAD"), b"HEAD")
+        assert (bare.status, bare.get(b"content-type"), client.buffer) == (200, media_type, b"")
+        assert int(bare.get(b"content-length") or 0) > 1000
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        b"application/openmetrics-text; version=abc",
+        b"application/openmetrics-text; version=1.0.0.x",
+        b"text/plain; version=x",
+        b"application/openmetrics-text; version=1.0.0.\xe9",
+        b"\xff",
+        b",,;;==",
+    ],
+)
+@pytest.mark.gen_test
+async def test_metrics_are_told_whatever_is_accepted(serve: Serve, accept: bytes) -> None:
+    answer = await ask(await serve(NOWHERE), get(b"/metrics", b"Accept: " + accept))
+    assert answer.status == 200
+    assert (answer.get(b"content-type") or b"").split(b";")[0] in (b"text/plain", b"application/openmetrics-text")
+    assert (answer.get(b"content-type") or b"").isascii()
+
+
+@pytest.mark.gen_test
+async def test_every_request_is_counted_once_by_method_route_and_status(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]})
+    asked: dict[bytes, tuple[int, tuple[str, str, int]]] = {
+        get(b"/api/svc/x"): (3, ("GET", "/api/<service>/*", 200)),
+        get(b"/api/svc/y?z=/healthz", method=b"POST", body=b"hello"): (2, ("POST", "/api/<service>/*", 200)),
+        get(b"/api/none/x"): (2, ("GET", "/api/<service>/*", 404)),
+        get(b"/sse/svc/x"): (1, ("GET", "/sse/<service>/*", 200)),
+        get(b"/sse/svc/x", method=b"PUT"): (1, ("PUT", "/sse/<service>/*", 405)),
+        get(b"/ws/svc"): (1, ("GET", "/ws/<service>/*", 426)),
+        get(b"/healthz"): (4, ("GET", "/healthz", 200)),
+        get(b"/healthz?x=1"): (1, ("GET", "/healthz", 200)),
+        get(b"/readyz", method=b"DELETE"): (1, ("DELETE", "/readyz", 405)),
+        get(b"/admin/stats"): (2, ("GET", "/admin/stats", 200)),
+        get(b"/metrics"): (2, ("GET", "/metrics", 200)),
+        get(b"/nothing"): (2, ("GET", "other", 404)),
+        get(b"/healthz/x", method=b"BREW"): (1, ("OTHER", "other", 404)),
+        get(b"/api/svc/x", method=b"BREW"): (1, ("OTHER", "/api/<service>/*", 200)),
+    }
+    wanted = Counter[tuple[str, str, int]]()
+    for request, (count, labels) in asked.items():
+        for _ in range(count):
+            assert (await ask(running, request)).status == labels[2], request
+        wanted[labels] += count
+    await eventually(lambda: not running.inflight)
+    assert await requests_counted(running) == wanted
+    wanted["GET", "/metrics", 200] += 1  # that one
+    assert await requests_counted(running) == wanted
+
+
+@pytest.mark.gen_test
+async def test_clients_cannot_make_series(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]})
+    asked = 0
+    for number in range(10):
+        for target in (
+            b"/x%d", b"/api/svc/%d", b"/api/none-%d/x", b"/sse/none-%d", b"/ws/none-%d/x", b"/metrics/%d",
+            b"/healthz?%d", b"/admin/%d", b"/api%d", b"//%d", b"/METRICS%d", b"/metrics;%d", b"/%%6detrics%d",
+            b"http://gateway.example/%d", b"http://host-%d/healthz",
+        ):  # fmt: skip
+            for method in (b"GET", b"M%d" % number):
+                await ask(running, get(target % number if b"%d" in target else target, method=method))
+                asked += 1
+    counted = await requests_counted(running)
+    assert {method for method, _, _ in counted} == {"GET", OTHER}
+    assert {route for _, route, _ in counted} <= {route.path for route in ROUTES} | {"other"}
+    assert OTHER not in METHODS
+    assert sum(counted.values()) == asked

@@ -411,7 +411,7 @@ async def test_a_streams_latency_is_the_time_to_its_head(serve: Serve, upstream:
     await source.end()
     await listener.all()
     (endpoint,) = running.app.gateway.services[b"svc"].endpoints
-    assert 0 < endpoint.last_latency < 0.3
+    assert 0 < endpoint.latency.last < 0.3
     assert (endpoint.requests_total, endpoint.errors_total) == (1, 0)
     await eventually(lines)
     (line,) = lines()

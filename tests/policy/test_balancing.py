@@ -1,74 +1,749 @@
 """Which endpoint gets the next request."""
 
-from collections import Counter
-from collections.abc import Callable
+import itertools
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.balancing import BALANCERS, LeastLoad, RoundRobin, score
-from tornado_gateway.policy.endpoint import Balancer, Endpoint
+from tornado_gateway.policy.balancing import (
+    BALANCERS,
+    COMPARED,
+    OVERLOAD,
+    Balancer,
+    ConsistentHash,
+    LeastLoad,
+    PeakEwma,
+    RoundRobin,
+    TwoChoices,
+)
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind
+
+BY_LOAD = ["least_load", "two_choices", "peak_ewma", "consistent_hash"]  # the last one as far as there is no key
+every_balancer = pytest.mark.parametrize("name", BALANCERS)
 
 
 def endpoints(*weights: int) -> list[Endpoint]:
-    return [Endpoint(f"http://host{number}", weight) for number, weight in enumerate(weights)]
+    rng = random.Random(1)
+    return [
+        Endpoint(f"http://host{number}", Breaker(BreakerConfig(), rng), weight) for number, weight in enumerate(weights)
+    ]
 
 
-def test_equal_endpoints_take_turns() -> None:
-    several, balancer = endpoints(1, 1, 1), LeastLoad()
-    assert [several.index(balancer.choose(several)) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+def balancer(name: str, several: Sequence[Endpoint], seed: int = 1) -> Balancer:
+    chooser = BALANCERS[name](random.Random(seed))
+    chooser.use(several)
+    return chooser
 
 
-def test_the_smallest_score_wins() -> None:
-    several, balancer = endpoints(1, 1, 1), LeastLoad()
-    several[0].lease(0.0)
-    several[2].observe(0.1)
-    assert [balancer.choose(several) for _ in range(3)] == [several[1]] * 3
+def hold(endpoint: Endpoint, kind: Kind = Kind.HTTP, times: int = 1) -> None:
+    endpoint.count(kind, times)
+
+
+def answer(several: Iterable[Endpoint], seconds: float, now: float = 0.0) -> None:
+    for endpoint in several:
+        endpoint.latency.add(now, seconds)
+
+
+def ask_of(several: Sequence[Endpoint], key: bytes = b"", kind: Kind = Kind.HTTP) -> Ask:
+    """As a service asks."""
+    weight = sum(endpoint.weight for endpoint in several if endpoint.is_usable)
+    return Ask(0.0, kind, key=key, fair_load=(sum(endpoint.load for endpoint in several) + 1) / weight)
+
+
+def taken(chosen: Endpoint | None) -> Endpoint:
+    assert chosen is not None
+    return chosen
+
+
+def in_closed_loop(
+    chooser: Balancer, several: Sequence[Endpoint], choices: int, in_flight: int, keys: Iterable[bytes] = ()
+) -> list[int]:
+    """How often each is chosen if so many requests are always in flight and the oldest is the next to end."""
+    held: deque[Endpoint] = deque()
+    counts = Counter[str]()
+    for key in itertools.islice(itertools.chain(keys, itertools.repeat(b"")), choices):
+        chosen = taken(chooser.choose(ask_of(several, key)))
+        counts[chosen.url] += 1
+        hold(chosen)
+        held.append(chosen)
+        if len(held) > in_flight:
+            hold(held.popleft(), times=-1)
+    for endpoint in held:
+        hold(endpoint, times=-1)
+    return [counts[endpoint.url] for endpoint in several]
+
+
+def order_of(chooser: Balancer, several: Sequence[Endpoint], choices: int) -> str:
+    return "".join("abcdefgh"[several.index(taken(chooser.choose(Ask(0.0))))] for _ in range(choices))
+
+
+# ---- what is true of all
+
+
+@every_balancer
+@pytest.mark.parametrize("in_flight", [40, 200])
+@pytest.mark.parametrize("weights", [(1, 1), (1, 3), (1, 2, 5), (10, 10, 20, 40)])
+def test_under_load_shares_are_as_the_weights(name: str, in_flight: int, weights: tuple[int, ...]) -> None:
+    several = endpoints(*weights)
+    answer(several, 0.1)
+    counts = in_closed_loop(balancer(name, several), several, 4000, in_flight)
+    expected = [4000 * weight / sum(weights) for weight in weights]
+    assert counts == pytest.approx(expected, rel=0.2, abs=40)
+
+
+@every_balancer
+def test_an_endpoint_of_weight_0_gets_nothing(name: str) -> None:
+    several = endpoints(1, 0, 1)
+    several[1].is_usable = False  # as its service decides
+    counts = in_closed_loop(balancer(name, several), several, 200, 5, (b"%d" % number for number in range(100)))
+    assert counts[1] == 0
+    assert min(counts[0], counts[2]) > 0
+
+
+@every_balancer
+@pytest.mark.parametrize("key", [b"", b"client"])
+def test_where_nobody_has_any_weight_nobody_is_chosen(name: str, key: bytes) -> None:
+    several = endpoints(0, 0)
+    for endpoint in several:
+        endpoint.is_usable = False
+    assert balancer(name, several).choose(Ask(0.0, key=key)) is None
+
+
+@every_balancer
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 4), st.integers(0, 4), st.booleans()),
+        min_size=1, max_size=24,
+    ),
+    most=st.sampled_from([1, 3, math.inf]),
+    key=st.sampled_from([b"", b"one", b"two"]),
+    kind=st.sampled_from(Kind),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_the_choice_is_one_that_the_ask_admits_and_none_if_it_admits_none(
+    name: str, rows: list[tuple[int, bool, int, int, bool]], most: float, key: bytes, kind: Kind, seed: int
+) -> None:
+    several = endpoints(*(weight for weight, *_ in rows))
+    for endpoint, (weight, usable, requests, streams, _) in zip(several, rows, strict=True):
+        endpoint.is_usable = usable and weight > 0
+        endpoint.inflight.update({Kind.HTTP: requests, Kind.SSE: streams})
+    tried = [endpoint for endpoint, row in zip(several, rows, strict=True) if row[4]]
+    chooser, ask = balancer(name, several, seed), Ask(0.0, kind, tried, key, most=most)
+    admitted = [endpoint for endpoint in several if ask.admits(endpoint)]
+    for _ in range(4):
+        chosen = chooser.choose(ask)
+        assert (chosen in admitted) if admitted else chosen is None
+
+
+@every_balancer
+def test_the_one_that_is_left_of_many_is_found(name: str) -> None:
+    several = endpoints(*[1] * 200)
+    for endpoint in several:
+        endpoint.is_usable = False
+    several[137].is_usable = True
+    chooser = balancer(name, several)
+    for key in (b"", b"one", b"two"):
+        assert chooser.choose(Ask(0.0, key=key)) is several[137]
+        assert chooser.choose(Ask(0.0, key=key, tried=[several[137]])) is None
+
+
+@every_balancer
+def test_a_retry_goes_elsewhere_until_all_were_tried(name: str) -> None:
+    several = endpoints(1, 2, 3, 4)
+    chooser = balancer(name, several)
+    tried: list[Endpoint] = []
+    while chosen := chooser.choose(Ask(0.0, tried=tried, key=b"key")):
+        tried.append(chosen)
+    assert sorted(endpoint.url for endpoint in tried) == [endpoint.url for endpoint in several]
+
+
+@every_balancer
+def test_other_endpoints_are_chosen_from_as_soon_as_they_are_there(name: str) -> None:
+    before, after = endpoints(1, 1), endpoints(1, 1, 1)
+    chooser = balancer(name, before)
+    assert chooser.choose(Ask(0.0)) in before
+    chooser.use(after)
+    assert all(in_closed_loop(chooser, after, 300, 6))
+
+
+class CountingAsk(Ask):
+    """Counts how many endpoints are looked at."""
+
+    looks: ClassVar[int] = 0
+
+    def admits(self, endpoint: Endpoint) -> bool:
+        type(self).looks += 1
+        return super().admits(endpoint)
+
+
+@every_balancer
+@pytest.mark.parametrize("key", [b"", b"key"])
+@pytest.mark.parametrize("out", [0, 250], ids=["all usable", "a quarter out"])
+def test_a_choice_among_a_thousand_looks_at_a_few(name: str, key: bytes, out: int) -> None:
+    several = endpoints(*[1] * 1000)
+    answer(several, 0.1)
+    for endpoint in random.Random(2).sample(several, out):
+        endpoint.is_usable = False
+    chooser = balancer(name, several)
+    for number in range(500):
+        CountingAsk.looks = 0
+        hold(taken(chooser.choose(CountingAsk(0.0, key=key and b"%d" % number, fair_load=(number + 1) / 1000))))
+        assert CountingAsk.looks <= 40
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("name", BY_LOAD)
+@pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
+@pytest.mark.parametrize("known", ["", "a", "b", "ab"])
+def test_sessions_go_where_there_are_fewer(name: str, kind: Kind, known: str) -> None:
+    several = endpoints(1, 1)
+    answer((several["ab".index(letter)] for letter in known), 0.01)
+    hold(several[0], Kind.WS, 100)
+    chooser = balancer(name, several)
+    for _ in range(50):
+        chosen = taken(chooser.choose(ask_of(several, kind=kind)))
+        assert chosen is several[1]
+        hold(chosen, kind)
+
+
+@pytest.mark.parametrize("name", BY_LOAD)
+def test_to_a_session_a_request_is_as_much_as_another_session(name: str) -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.01)
+    hold(several[0], times=5)
+    hold(several[1], Kind.WS, times=4)
+    chooser = balancer(name, several)
+    assert chooser.choose(ask_of(several, kind=Kind.WS)) is several[1]
+    hold(several[1], Kind.SSE, times=2)
+    assert chooser.choose(ask_of(several, kind=Kind.WS)) is several[0]
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_sessions_are_spread_evenly(name: str) -> None:
+    several = endpoints(1, 1, 1, 1)
+    chooser = balancer(name, several)
+    for _ in range(400):
+        hold(taken(chooser.choose(ask_of(several, kind=Kind.WS))), Kind.WS)
+    assert [endpoint.streams for endpoint in several] == pytest.approx([100] * 4, abs=15)
+
+
+@pytest.mark.parametrize("name", BY_LOAD)
+def test_idle_sessions_do_not_keep_requests_away(name: str) -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.01)
+    hold(several[0], Kind.WS, 100)
+    counts = in_closed_loop(balancer(name, several), several, 1000, 10)
+    assert counts[0] >= 400
+
+
+@pytest.mark.parametrize("name", BY_LOAD)
+@pytest.mark.parametrize("streams", [1, 100, 10_000])
+def test_to_a_request_any_number_of_sessions_is_less_than_one_request_more(name: str, streams: int) -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.01)
+    hold(several[0], Kind.WS, streams)
+    hold(several[1], Kind.HTTP)
+    chooser = balancer(name, several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[0]] * 10
+
+
+@pytest.mark.parametrize("name", ["least_load", "peak_ewma"])
+def test_a_hundred_idle_sessions_do_not_make_an_endpoint_look_slower_than_one_that_is(name: str) -> None:
+    several = endpoints(1, 1)
+    hold(several[0], Kind.WS, 100)
+    answer(several[:1], 0.010)
+    answer(several[1:], 0.050)
+    assert balancer(name, several).choose(Ask(0.0)) is several[0]
+
+
+@pytest.mark.parametrize("name", BY_LOAD)
+def test_among_equals_a_request_goes_where_there_are_fewer_sessions(name: str) -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.01)
+    hold(several[0], Kind.SSE)
+    chooser = balancer(name, several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[1]] * 10
+
+
+# ---- least_load
+
+
+def score(endpoint: Endpoint) -> float:
+    """As it was always defined: in-flight x 1000 + EWMA in ms."""
+    return (endpoint.load * 1000 + endpoint.latency.average * 1000) / endpoint.weight
 
 
 @pytest.mark.parametrize(
-    ("inflight", "latency", "weight", "expected"),
-    [(0, 0.0, 1, 0.0), (1, 0.0, 1, 1000.0), (0, 0.25, 1, 250.0), (2, 0.5, 1, 2500.0), (2, 0.5, 5, 500.0)],
+    ("one", "other", "chosen"),
+    [  # in flight, milliseconds, weight
+        ((0, 0, 1), (1, 0, 1), 0),
+        ((1, 0, 1), (0, 999, 1), 1),
+        ((1, 0, 1), (0, 1001, 1), 0),
+        ((1, 50, 1), (1, 40, 1), 1),
+        ((2, 500, 5), (0, 501, 1), 0),
+        ((2, 500, 5), (0, 499, 1), 1),
+        ((5, 0, 1), (0, 4999, 1), 1),
+        ((3, 0, 3), (2, 0, 1), 0),
+    ],
 )
-def test_the_score_is_in_flight_times_1000_plus_milliseconds(
-    inflight: int, latency: float, weight: int, expected: float
+def test_the_score_is_in_flight_times_1000_plus_milliseconds_by_weight(
+    one: tuple[int, int, int], other: tuple[int, int, int], chosen: int
 ) -> None:
-    (endpoint,) = endpoints(weight)
-    if latency:
-        endpoint.observe(latency)
-    for _ in range(inflight):
-        endpoint.lease(0.0)
-    assert score(endpoint) == expected
+    for swapped in (False, True):
+        rows = (other, one) if swapped else (one, other)
+        several = endpoints(*(weight for *_, weight in rows))
+        for endpoint, (requests, milliseconds, _) in zip(several, rows, strict=True):
+            hold(endpoint, times=requests)
+            if milliseconds:
+                answer([endpoint], milliseconds / 1000)
+        assert balancer("least_load", several).choose(Ask(0.0)) is several[1 - chosen if swapped else chosen]
 
 
-def test_under_load_weights_are_shares() -> None:
-    several, balancer = endpoints(1, 3), LeastLoad()
-    for _ in range(400):
-        balancer.choose(several).lease(0.0)
-    assert [endpoint.inflight for endpoint in several] == pytest.approx([100, 300], abs=2)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 3000), st.integers(1, 5)), min_size=1, max_size=COMPARED
+    )
+)  # fmt: skip
+def test_nobody_has_a_smaller_score_than_the_one_that_is_chosen(rows: list[tuple[int, int, int]]) -> None:
+    several = endpoints(*(weight for *_, weight in rows))
+    for endpoint, (requests, milliseconds, _) in zip(several, rows, strict=True):
+        hold(endpoint, times=requests)
+        if milliseconds:
+            answer([endpoint], milliseconds / 1000)
+    chooser = balancer("least_load", several)
+    for _ in range(3):
+        chosen = taken(chooser.choose(Ask(0.0)))
+        assert score(chosen) == pytest.approx(min(map(score, several)))
+        hold(chosen)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, COMPARED, COMPARED + 1, 100])
+def test_endpoints_of_equal_score_take_turns(count: int) -> None:
+    several = endpoints(*[1] * count)
+    chooser = balancer("least_load", several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(3 * count)] == several * 3
+
+
+def test_turns_go_on_behind_the_one_that_was_chosen() -> None:
+    several = endpoints(1, 1, 1, 1)
+    chooser = balancer("least_load", several)
+    hold(several[0])
+    assert order_of(chooser, several, 7) == "bcdbcdb"
+    hold(several[0], times=-1)
+    assert order_of(chooser, several, 4) == "cdab"
+
+
+def test_a_slow_endpoint_that_is_not_asked_is_tried_again_after_a_while() -> None:
+    several = endpoints(1, 1)
+    answer(several[:1], 2.0)
+    answer(several[1:], 0.1, now=60.0)
+    chooser = balancer("least_load", several)
+    assert chooser.choose(Ask(1.0)) is several[1]
+    assert chooser.choose(Ask(60.0)) is several[0]
+
+
+# ---- round_robin
+
+
+def test_round_robin_goes_round() -> None:
+    several = endpoints(1, 1, 1)
+    assert order_of(balancer("round_robin", several), several, 9) == "abcabcabc"
 
 
 def test_round_robin_spreads_a_heavy_endpoint_evenly() -> None:
-    several, balancer = endpoints(5, 1, 1), RoundRobin()
-    order = "".join("abc"[several.index(balancer.choose(several))] for _ in range(14))
-    assert order == "aabacaaaabacaa"
+    several = endpoints(5, 1, 1)
+    order = order_of(balancer("round_robin", several), several, 70)
+    for start in range(0, 70, 7):
+        assert Counter(order[start : start + 7]) == {"a": 5, "b": 1, "c": 1}
+    for start in range(63):
+        assert order[start : start + 7].count("a") == pytest.approx(5, abs=1)
+
+
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=8), st.integers(1, 100))
+def test_round_robin_is_never_far_from_the_shares(weights: list[int], choices: int) -> None:
+    several = endpoints(*weights)
+    counts = Counter(order_of(balancer("round_robin", several), several, choices))
+    for letter, weight in zip("abcdefgh", weights, strict=False):
+        assert counts[letter] == pytest.approx(choices * weight / sum(weights), abs=2)
 
 
 def test_round_robin_is_fair_among_those_that_are_left() -> None:
-    several, balancer = endpoints(1, 1, 1), RoundRobin()
-    counts = Counter(balancer.choose(several[:2]).url for _ in range(10))
-    assert set(counts.values()) == {5}
+    several = endpoints(1, 2, 4, 1)
+    several[2].is_usable = False
+    assert Counter(order_of(balancer("round_robin", several), several, 40)) == {"a": 10, "b": 20, "d": 10}
 
 
-@pytest.mark.parametrize("make", BALANCERS.values(), ids=BALANCERS)
-@given(weights=st.lists(st.integers(1, 10), min_size=1, max_size=8), picks=st.lists(st.integers(0, 7), max_size=30))
-def test_the_choice_is_always_one_of_the_candidates(
-    make: Callable[[], Balancer], weights: list[int], picks: list[int]
+@pytest.mark.parametrize("weights", [(1, 1), (1, 1, 1), (5, 1, 1), (1, 5, 1), (100, 1)])
+@pytest.mark.parametrize("out_for", [1, 10, 100])
+def test_an_endpoint_that_returns_does_not_catch_up(weights: tuple[int, ...], out_for: int) -> None:
+    several = endpoints(*weights)
+    chooser = balancer("round_robin", several)
+    order_of(chooser, several, 10)
+    several[0].is_usable = False
+    order_of(chooser, several, out_for)
+    several[0].is_usable = True
+    assert order_of(chooser, several, 3 * sum(weights)).count("a") == pytest.approx(3 * weights[0], abs=1)
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (5, 1), (1, 5, 1)])
+@pytest.mark.parametrize("refused", [1, 10, 100])
+def test_when_nobody_could_be_chosen_nobody_lost_a_turn(weights: tuple[int, ...], refused: int) -> None:
+    several = endpoints(*weights)
+    chooser = balancer("round_robin", several)
+    for _ in range(refused):
+        assert chooser.choose(Ask(0.0, most=0)) is None
+    counts = Counter(order_of(chooser, several, 10 * sum(weights)))
+    for letter, weight in zip("abc", weights, strict=False):
+        assert counts[letter] == pytest.approx(10 * weight, abs=2)
+
+
+@pytest.mark.parametrize("refused", [0, 100])
+def test_an_endpoint_that_joins_is_not_asked_for_what_it_missed(refused: int) -> None:
+    several = endpoints(1, 1, 1)
+    chooser = balancer("round_robin", several[:2])
+    order_of(chooser, several, 100)
+    for _ in range(refused):
+        chooser.choose(Ask(0.0, most=0))
+    chooser.use(several)
+    assert Counter(order_of(chooser, several, 12)) == {"a": 4, "b": 4, "c": 4}
+
+
+def test_turns_are_kept_by_those_that_stay() -> None:
+    several = endpoints(1, 1, 1, 1)
+    chooser = balancer("round_robin", several)
+    assert order_of(chooser, several, 2) == "ab"
+    chooser.use(several[:3])
+    assert order_of(chooser, several, 3) == "cab"
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 1, 1, 1), (2, 1, 3)])
+def test_retries_are_spread_as_well_and_the_broken_one_gets_no_more_for_them(weights: tuple[int, ...]) -> None:
+    several = endpoints(*weights)
+    chooser = balancer("round_robin", several)
+    firsts, all_of_them = Counter[str](), Counter[str]()
+    rounds = 100 * sum(weights)
+    for _ in range(rounds):
+        chosen = taken(chooser.choose(Ask(0.0)))
+        firsts[chosen.url] += 1
+        if chosen is several[0]:
+            chosen = taken(chooser.choose(Ask(0.0, tried=[chosen])))
+        all_of_them[chosen.url] += 1
+    assert firsts == {each.url: 100 * each.weight for each in several}
+    left = sum(weights[1:])
+    for each in several[1:]:
+        assert all_of_them[each.url] == pytest.approx(rounds * each.weight / left, rel=0.15)
+
+
+# ---- two_choices
+
+
+def test_of_two_the_one_with_fewer_in_flight_is_chosen() -> None:
+    several = endpoints(1, 1)
+    hold(several[0], times=2)
+    hold(several[1], times=1)
+    chooser = balancer("two_choices", several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(20)] == [several[1]] * 20
+
+
+def test_in_flight_counts_by_weight() -> None:
+    several = endpoints(1, 4)
+    hold(several[0], times=2)
+    hold(several[1], times=7)
+    assert balancer("two_choices", several).choose(Ask(0.0)) is several[1]
+    hold(several[1], times=2)
+    assert balancer("two_choices", several).choose(Ask(0.0)) is several[0]
+
+
+def test_the_one_with_most_in_flight_is_never_chosen_of_many() -> None:
+    several = endpoints(*[1] * 10)
+    hold(several[3], times=1)
+    chooser = balancer("two_choices", several)
+    chosen = {taken(chooser.choose(Ask(0.0))).url for _ in range(500)}
+    assert chosen == {endpoint.url for endpoint in several} - {several[3].url}
+
+
+def test_idle_endpoints_are_drawn_as_often_as_they_weigh() -> None:
+    several = endpoints(1, 2, 5)
+    chooser = balancer("two_choices", several)
+    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(8000))
+    assert [counts[endpoint.url] for endpoint in several] == pytest.approx([1000, 2000, 5000], rel=0.1)
+
+
+@pytest.mark.parametrize(("in_flight", "chosen"), [(4, 1), (6, 0)])
+def test_a_second_of_penalty_is_as_one_more_in_flight(in_flight: int, chosen: int) -> None:
+    several = endpoints(1, 1)
+    several[0].latency.penalise(0.0)  # 5 s
+    hold(several[1], times=in_flight)
+    assert balancer("two_choices", several).choose(Ask(0.0)) is several[chosen]
+
+
+def test_two_choices_keep_the_longest_queue_short() -> None:
+    several = endpoints(*[1] * 100)
+    chooser, rng = balancer("two_choices", several), random.Random(3)
+    for _ in range(1000):
+        hold(taken(chooser.choose(Ask(0.0))))
+    at_random = Counter(rng.randrange(100) for _ in range(1000))
+    assert max(endpoint.load for endpoint in several) <= 14 < max(at_random.values())
+
+
+def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
+    (endpoint,) = endpoints(1)
+    with pytest.raises(NotImplementedError):
+        super(TwoChoices, TwoChoices(random.Random(1))).cost(endpoint, Ask(0.0))
+
+
+# ---- peak_ewma
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "chosen"),
+    [  # in flight, milliseconds, weight
+        ((0, 10, 1), (0, 20, 1), 0),
+        ((1, 10, 1), (0, 19, 1), 1),
+        ((1, 10, 1), (0, 21, 1), 0),
+        ((9, 10, 1), (0, 101, 1), 0),
+        ((9, 10, 1), (0, 99, 1), 1),
+        ((3, 10, 2), (0, 21, 1), 0),
+        ((3, 10, 2), (0, 19, 1), 1),
+        ((0, 0, 1), (0, 1, 1), 0),
+        ((1, 0, 1), (99, 999, 1), 1),
+    ],
+)
+def test_the_cost_is_the_time_to_expect_times_those_that_wait_by_weight(
+    one: tuple[int, int, int], other: tuple[int, int, int], chosen: int
 ) -> None:
-    several, balancer = endpoints(*weights), make()
-    for pick in picks:
-        candidates = several[: pick % len(several) + 1]
-        chosen = balancer.choose(candidates)
-        assert chosen in candidates
-        chosen.lease(0.0)
+    several = endpoints(one[2], other[2])
+    for endpoint, (requests, milliseconds, _) in zip(several, (one, other), strict=True):
+        hold(endpoint, times=requests)
+        if milliseconds:
+            answer([endpoint], milliseconds / 1000)
+    chooser = balancer("peak_ewma", several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[chosen]] * 10
+
+
+def test_an_unknown_endpoint_gets_one_request_until_that_is_answered() -> None:
+    several = endpoints(1, 1)
+    answer(several[:1], 0.1)
+    chooser = balancer("peak_ewma", several)
+    for number in range(100):
+        chosen = taken(chooser.choose(Ask(0.0)))
+        assert chosen is several[1 if number == 0 else 0]
+        hold(chosen)
+    answer(several[1:], 0.1)
+    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[1]] * 10
+
+
+def test_among_unknown_endpoints_each_gets_its_request_before_any_gets_two() -> None:
+    several = endpoints(1, 1)
+    chooser = balancer("peak_ewma", several)
+    for _ in range(2):
+        hold(taken(chooser.choose(Ask(0.0))))
+    assert [endpoint.load for endpoint in several] == [1, 1]
+
+
+def test_before_anything_is_answered_requests_are_spread_by_weight() -> None:
+    several = endpoints(1, 1, 2, 8)
+    chooser = balancer("peak_ewma", several)
+    for _ in range(1200):
+        hold(taken(chooser.choose(Ask(0.0))))
+    assert [endpoint.load for endpoint in several] == pytest.approx([100, 100, 200, 800], rel=0.2)
+
+
+@pytest.mark.parametrize("streams", [1, 100])
+def test_an_endpoint_of_which_only_sessions_are_left_gets_a_request_to_show_itself(streams: int) -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.010)
+    hold(several[0], Kind.WS, streams)
+    answer(several[1:], 0.010, now=300.0)  # the other has answered nothing for five minutes
+    chooser = balancer("peak_ewma", several)
+    chosen = taken(chooser.choose(Ask(300.0)))
+    assert chosen is several[0]
+    hold(chosen)
+    assert chooser.choose(Ask(300.0)) is several[1]
+
+
+@pytest.mark.parametrize("pause", [1.0, 30.0, 60.0, 120.0])
+def test_sessions_that_come_seldom_do_not_all_go_where_the_last_one_went(pause: float) -> None:
+    several = endpoints(1, 1)
+    chooser = balancer("peak_ewma", several)
+    for number in range(60):
+        now = pause * number
+        chosen = taken(chooser.choose(Ask(now, Kind.WS)))
+        hold(chosen, Kind.WS)
+        answer([chosen], 0.010, now)
+    assert min(endpoint.streams for endpoint in several) >= 20
+
+
+def test_the_fast_ones_get_nearly_everything() -> None:
+    several = endpoints(1, 1, 1, 1)
+    answer(several[:3], 0.010)
+    answer(several[3:], 1.0)
+    counts = in_closed_loop(balancer("peak_ewma", several), several, 2000, 20)
+    assert counts[3] <= 20
+    assert min(counts[:3]) >= 500
+
+
+def test_one_slow_answer_is_enough_to_be_avoided_and_time_enough_to_be_asked_again() -> None:
+    several = endpoints(1, 1)
+    answer(several, 0.010)
+    answer(several[:1], 2.0)
+    chooser = balancer("peak_ewma", several)
+    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[1]] * 10
+    answer(several[1:], 0.010, now=60.0)
+    assert chooser.choose(Ask(60.0)) is several[0]
+
+
+@pytest.mark.parametrize("name", ["least_load", "two_choices", "peak_ewma"])
+def test_an_endpoint_that_fails_fast_does_not_look_fast(name: str) -> None:
+    several = endpoints(1, 1, 1)
+    chooser = balancer(name, several)
+    counts = Counter[str]()
+    for number in range(1000):
+        now = number / 1000
+        chosen = taken(chooser.choose(Ask(now)))
+        counts[chosen.url] += 1
+        answer([chosen], 0.001 if chosen is several[0] else 0.020, now)
+        if chosen is several[0]:
+            chosen.latency.penalise(now)
+    assert counts[several[0].url] <= 10
+
+
+# ---- consistent_hash
+
+KEYS = [b"key %d" % number for number in range(2000)]
+
+
+def homes(chooser: Balancer, several: Sequence[Endpoint], keys: Sequence[bytes] = KEYS) -> dict[bytes, str]:
+    """Which endpoint has which key while nothing is in flight."""
+    return {key: taken(chooser.choose(ask_of(several, key))).url for key in keys}
+
+
+def test_the_same_key_has_the_same_endpoint_whoever_asks_and_in_whatever_order_they_are() -> None:
+    several = endpoints(*[1] * 10)
+    there = homes(balancer("consistent_hash", several), several)
+    shuffled = random.Random(5).sample(several, 10)
+    assert homes(balancer("consistent_hash", shuffled, seed=2), shuffled) == there
+
+
+@pytest.mark.parametrize("weights", [(1,) * 10, (1, 2, 3, 4)])
+def test_keys_are_spread_by_weight(weights: tuple[int, ...]) -> None:
+    several = endpoints(*weights)
+    counts = Counter(homes(balancer("consistent_hash", several), several).values())
+    expected = [len(KEYS) * weight / sum(weights) for weight in weights]
+    assert [counts[endpoint.url] for endpoint in several] == pytest.approx(expected, rel=0.4)
+
+
+@pytest.mark.parametrize("count", [2, 5, 10, 50])
+def test_without_one_endpoint_only_its_keys_move(count: int) -> None:
+    several = endpoints(*[1] * count)
+    chooser = balancer("consistent_hash", several)
+    before = homes(chooser, several)
+    chooser.use(several[1:])
+    after = homes(chooser, several[1:])
+    moved = [key for key in KEYS if before[key] != after[key]]
+    assert {before[key] for key in moved} == {several[0].url}
+    assert len(moved) / len(KEYS) == pytest.approx(1 / count, rel=0.5)
+    if count > 2:
+        assert len({after[key] for key in moved}) > 1
+
+
+def test_keys_of_an_endpoint_that_is_out_for_a_while_come_back() -> None:
+    several = endpoints(*[1] * 5)
+    chooser = balancer("consistent_hash", several)
+    before = homes(chooser, several)
+    several[0].is_usable = False
+    during = homes(chooser, several)
+    several[0].is_usable = True
+    assert homes(chooser, several) == before
+    assert all(during[key] == before[key] for key in KEYS if before[key] != several[0].url)
+    assert several[0].url not in during.values()
+
+
+def test_among_very_many_endpoints_few_more_keys_move() -> None:
+    several = endpoints(*[1] * 400)  # the points of each depend on how many there are
+    chooser = balancer("consistent_hash", several)
+    before = homes(chooser, several)
+    chooser.use(several[1:])
+    after = homes(chooser, several[1:])
+    assert sum(before[key] != after[key] for key in KEYS) / len(KEYS) <= 0.03
+
+
+def test_a_key_leaves_its_endpoint_while_that_has_a_quarter_more_than_its_share() -> None:
+    several = endpoints(*[1] * 4)
+    chooser = balancer("consistent_hash", several)
+    home = next(each for each in several if each.url == homes(chooser, several, [b"key"])[b"key"])
+    for endpoint in several:
+        hold(endpoint, times=100)
+
+    def chosen_with(more: int) -> Endpoint:
+        hold(home, times=more)
+        chosen = taken(chooser.choose(ask_of(several, b"key")))
+        hold(home, times=-more)
+        return chosen
+
+    assert chosen_with(0) is home
+    assert chosen_with(36) is home  # 136 of 436: 1.25 x 437 / 4 is 136.6
+    elsewhere = chosen_with(37)
+    assert elsewhere is not home
+    assert [chosen_with(60) for _ in range(5)] == [elsewhere] * 5
+    assert chosen_with(0) is home
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(1, 5), st.integers(1, 200))
+def test_however_hot_a_key_nobody_has_far_more_than_its_share(weights: list[int], keys: int, requests: int) -> None:
+    several = endpoints(*weights)
+    chooser = balancer("consistent_hash", several)
+    for number in range(requests):
+        hold(taken(chooser.choose(ask_of(several, b"%d" % (number % keys)))))
+    for endpoint in several:
+        share = requests / sum(weights) * endpoint.weight
+        assert endpoint.load < OVERLOAD * share + 1 + 1e-9  # what is rounded may be rounded up
+
+
+def test_streams_count_for_the_share() -> None:
+    several = endpoints(1, 1)
+    chooser = balancer("consistent_hash", several)
+    for _ in range(100):
+        hold(taken(chooser.choose(ask_of(several, b"key", Kind.WS))), Kind.WS)
+    assert max(endpoint.load for endpoint in several) <= math.ceil(OVERLOAD * 100 / 2)
+
+
+def test_where_all_that_may_be_chosen_have_too_much_the_first_one_is_chosen() -> None:
+    several = endpoints(*[1] * 5)
+    chooser = balancer("consistent_hash", several)
+    first = taken(chooser.choose(ask_of(several, b"key")))
+    second = taken(chooser.choose(Ask(0.0, key=b"key", tried=[first])))
+    for endpoint in several[:]:
+        hold(endpoint, times=50)
+    assert chooser.choose(Ask(0.0, key=b"key", fair_load=1.0)) is first
+    assert chooser.choose(Ask(0.0, key=b"key", fair_load=1.0, tried=[first])) is second
+
+
+def test_a_request_without_a_key_goes_where_there_is_less_to_do() -> None:
+    several = endpoints(1, 1, 1)
+    counts = in_closed_loop(balancer("consistent_hash", several), several, 900, 12)
+    assert counts == pytest.approx([300] * 3, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("least_load", LeastLoad),
+        ("round_robin", RoundRobin),
+        ("two_choices", TwoChoices),
+        ("peak_ewma", PeakEwma),
+        ("consistent_hash", ConsistentHash),
+    ],
+)
+def test_each_balancer_has_its_name(name: str, make: Callable[[random.Random], Balancer]) -> None:
+    assert BALANCERS[name] is make
+    assert len(BALANCERS) == 5

@@ -1,86 +1,121 @@
-"""Leases: load is what is held, an outcome counts once, and a client that leaves counts for nothing."""
+"""What is known about an endpoint, and whom an ask admits."""
+
+import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.balancing import RoundRobin
-from tornado_gateway.policy.endpoint import ALPHA, Endpoint, Lease, Outcome, Service
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.endpoint import FIRST_SHARE, Ask, Endpoint, Kind
+
+
+def endpoint(url: str = "http://a", weight: int = 1, now: float = 0.0) -> Endpoint:
+    return Endpoint(url, Breaker(BreakerConfig(), random.Random(1)), weight, now)
 
 
 def test_an_endpoint_knows_where_it_is() -> None:
-    endpoint = Endpoint("http://a:8080/base/", weight=3)
-    assert (endpoint.authority, endpoint.base_path, endpoint.weight) == (b"a:8080", b"/base", 3)
-    assert repr(endpoint) == "Endpoint('http://a:8080/base/', inflight=0)"
+    one = endpoint("http://a:8080/base/", weight=3)
+    assert (one.url, one.authority, one.base_path, one.weight) == ("http://a:8080/base/", b"a:8080", b"/base", 3)
+    assert one.origin.authority == one.authority
+    assert repr(one) == "Endpoint('http://a:8080/base/', inflight=0)"
+
+
+def test_a_new_endpoint_is_believed_to_be_well_and_gets_all_of_its_traffic() -> None:
+    one = endpoint(now=1000.0)
+    assert one.is_healthy
+    assert one.is_usable
+    assert one.breaker.state(1000.0) is State.CLOSED
+    assert one.share(1000.0, slow_start=10.0) == 1.0
+    assert (one.requests_total, one.errors_total, one.retries_total) == (0, 0, 0)
+    assert one.window.rate(1000.0) == 0.0
+
+
+def test_load_is_counted_by_kind() -> None:
+    one = endpoint()
+    one.requests, one.event_streams, one.websockets = 1, 20, 300
+    assert (one.requests, one.streams, one.load) == (1, 320, 321)
+    assert repr(one) == "Endpoint('http://a', inflight=321)"
+
+
+def test_endpoints_do_not_share_what_is_known_about_them() -> None:
+    one, other = endpoint(), endpoint()
+    one.count(Kind.HTTP, 1)
+    one.latency.add(0.0, 1.0)
+    one.window.add(0.0, failed=True)
+    assert (other.load, other.latency.average, other.window.error_rate(0.0)) == (0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "requests", "errors"), [(Outcome.SUCCESS, 1, 0), (Outcome.FAILURE, 1, 1), (Outcome.IGNORED, 0, 0)]
+    ("since", "slow_start", "share"),
+    [
+        (0.0, 10.0, FIRST_SHARE),
+        (0.5, 10.0, FIRST_SHARE),
+        (1.0, 10.0, 0.1),
+        (2.0, 10.0, 0.2),
+        (5.0, 10.0, 0.5),
+        (9.9, 10.0, 0.99),
+        (10.0, 10.0, 1.0),
+        (1e9, 10.0, 1.0),
+        (math.inf, 10.0, 1.0),
+        (30.0, 60.0, 0.5),
+        (0.0, 0.0, 1.0),
+        (-1.0, 10.0, FIRST_SHARE),  # a lease may be older than the instant at which its endpoint came back
+    ],
 )
-def test_what_an_outcome_counts(outcome: Outcome, requests: int, errors: int) -> None:
-    endpoint = Endpoint("http://a")
-    lease = endpoint.lease(0.0)
-    assert endpoint.inflight == 1
-    lease.settle(outcome)
-    lease.settle(Outcome.FAILURE)
-    assert (endpoint.inflight, endpoint.requests_total, endpoint.errors_total) == (0, requests, errors)
-
-
-def test_latency_is_the_time_to_the_head_as_a_moving_average() -> None:
-    endpoint = Endpoint("http://a")
-    endpoint.lease(10.0).answered(10.5)
-    assert (endpoint.ewma, endpoint.last_latency) == (0.5, 0.5)
-    endpoint.lease(20.0).answered(21.5)
-    assert endpoint.ewma == pytest.approx(0.5 + ALPHA * 1.0)
-    assert endpoint.last_latency == 1.5
-
-
-def service(*urls: str) -> Service:
-    return Service("svc", [Endpoint(url) for url in urls], RoundRobin())
-
-
-def test_a_service_gives_each_endpoint_once_and_then_none() -> None:
-    several = service("http://a", "http://b", "http://c")
-    tried: list[Endpoint] = []
-    while lease := several.lease(0.0, tried):
-        tried.append(lease.endpoint)
-    assert sorted(endpoint.url for endpoint in tried) == ["http://a", "http://b", "http://c"]
-
-
-def test_a_single_endpoint_needs_no_balancer() -> None:
-    single = service("http://a")
-    lease = single.lease(0.0)
-    assert lease is not None
-    assert lease.endpoint is single.endpoints[0]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.sampled_from(Outcome))))
-def test_inflight_is_never_negative_and_nothing_is_left_when_all_are_settled(
-    steps: list[tuple[bool, int, Outcome]],
+def test_the_share_of_one_that_joins_grows_linearly_from_a_tenth_to_all(
+    since: float, slow_start: float, share: float
 ) -> None:
-    endpoint = Endpoint("http://a")
-    held: list[Lease] = []
-    for takes, which, outcome in steps:
-        if takes or not held:
-            held.append(endpoint.lease(0.0))
-        else:
-            lease = held.pop(which % len(held))
-            lease.settle(outcome)
-            lease.settle(outcome)
-        assert endpoint.inflight == len(held)
-    for lease in held:
-        lease.settle(Outcome.SUCCESS)
-    assert endpoint.inflight == 0
-    assert endpoint.errors_total <= endpoint.requests_total
+    one = endpoint()
+    one.joined_at = 100.0 - since
+    assert one.share(100.0, slow_start) == pytest.approx(share)
 
 
-def test_websockets_that_have_ended_add_up() -> None:
-    totals = service("http://a").websockets
-    totals.add(messages=(1, 2), wire_bytes=(30, 40), seconds=5.0, close_code=1000)
-    totals.add(messages=(10, 20), wire_bytes=(300, 400), seconds=0.5, close_code=1006)
-    totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
-    assert totals.closed == 3
-    assert (totals.messages_up, totals.messages_down) == (11, 22)
-    assert (totals.bytes_up, totals.bytes_down) == (330, 440)
-    assert totals.seconds == 5.5
-    assert totals.close_codes == {1000: 2, 1006: 1}
+@given(st.lists(st.floats(0.0, 100.0), min_size=2), st.floats(0.0, 50.0))
+def test_the_share_never_falls_and_stays_within_its_bounds(instants: list[float], slow_start: float) -> None:
+    one = endpoint()
+    one.joined_at = 0.0
+    shares = [one.share(now, slow_start) for now in sorted(instants)]
+    assert shares == sorted(shares)
+    assert shares[0] >= FIRST_SHARE
+    assert shares[-1] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("usable", "requests", "streams", "most", "tried", "admitted"),
+    [
+        (True, 0, 0, math.inf, False, True),
+        (True, 10**6, 0, math.inf, False, True),
+        (True, 2, 0, 3, False, True),
+        (True, 3, 0, 3, False, False),
+        (True, 4, 0, 3, False, False),
+        (True, 0, 100, 3, False, True),
+        (True, 0, 0, 3, True, False),
+        (False, 0, 0, 3, False, False),
+        (False, 0, 0, math.inf, True, False),
+    ],
+)
+def test_an_ask_admits_what_is_usable_and_untried_and_has_room_for_a_request(
+    usable: bool, requests: int, streams: int, most: float, tried: bool, admitted: bool
+) -> None:
+    one, other = endpoint(), endpoint()
+    one.is_usable = usable
+    one.requests, one.websockets = requests, streams
+    assert Ask(0.0, tried=[other, one] if tried else [other], most=most).admits(one) is admitted
+
+
+def test_an_ask_does_not_admit_who_is_spared() -> None:
+    one, other = endpoint(), endpoint()
+    ask = Ask(0.0, spared=[other])
+    assert ask.admits(one)
+    assert not ask.admits(other)
+
+
+def test_an_ask_that_says_nothing_is_a_first_request_that_may_go_anywhere() -> None:
+    ask = Ask(5.0)
+    assert (ask.kind, ask.key, ask.pinned, ask.most) == (Kind.HTTP, b"", None, math.inf)
+    assert (ask.tried, ask.spared) == ((), ())
+    assert ask.is_repeatable
+    assert not ask.has_waited
+    assert ask.admits(endpoint())

@@ -1,6 +1,16 @@
-"""When a request is sent again: never if it may have been carried out, always if it reached nobody."""
+"""When a request is sent again: never if it may have been carried out, always if it reached nobody; and how often."""
+
+import itertools
+import math
+import pickle
+import random
+import time
+from collections.abc import Collection, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tornado_gateway.errors import (
     ConnectFailed,
@@ -13,19 +23,38 @@ from tornado_gateway.errors import (
     UpstreamInvalid,
     UpstreamReset,
 )
-from tornado_gateway.policy.retry import IDEMPOTENT, Again, again
+from tornado_gateway.policy.retry import (
+    CONNECT,
+    IDEMPOTENT,
+    RESET,
+    Again,
+    Budget,
+    RetryConfig,
+    Try,
+    again,
+    retry_after,
+    wait_before,
+)
+
+START = 1000.0  # seconds on any clock
 
 UNREACHED = [ConnectFailed(), NameNotResolved(), TLSFailed(), ConnectTimeout()]
 HOPELESS = [UpstreamInvalid(), HeadTimeout(), IdleTimeout(), UpstreamError()]
+TIMEOUTS = [HeadTimeout(), IdleTimeout()]
+ON = (CONNECT, RESET)
 
 
-def where(error: UpstreamError, **circumstances: bool) -> Again:
+def name(error: object) -> str:
+    return type(error).__name__
+
+
+def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool) -> Again:
     """The decision on a POST whose body is at hand and of which nothing has been sent, unless said otherwise."""
     usual = {"is_repeatable": False, "reused": False, "body_sent": False, "replayable": True}
-    return again(error, **(usual | circumstances))
+    return again(error, Try(**(usual | circumstances)), on)
 
 
-@pytest.mark.parametrize("error", UNREACHED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", UNREACHED, ids=name)
 @pytest.mark.parametrize("is_repeatable", [True, False])
 @pytest.mark.parametrize("awaits_stream", [True, False])
 def test_what_reached_nobody_goes_to_another_endpoint(
@@ -34,7 +63,7 @@ def test_what_reached_nobody_goes_to_another_endpoint(
     assert where(error, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is Again.OTHER_ENDPOINT
 
 
-@pytest.mark.parametrize("error", HOPELESS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", HOPELESS, ids=name)
 @pytest.mark.parametrize("reused", [True, False])
 def test_what_was_too_slow_or_not_http_is_not_tried_again(error: UpstreamError, reused: bool) -> None:
     assert where(error, is_repeatable=True, reused=reused) is Again.NOWHERE
@@ -84,13 +113,292 @@ def test_a_stream_is_asked_for_elsewhere_unless_it_was_waited_for_long_enough(
     assert where(error, **circumstances, awaits_stream=True) is expected
 
 
-@pytest.mark.parametrize("error", [*UNREACHED, UpstreamReset()], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("awaits_stream", [True, False])
-def test_a_body_that_is_gone_cannot_be_sent_again(error: UpstreamError, awaits_stream: bool) -> None:
-    circumstances = {"is_repeatable": True, "reused": True, "body_sent": True, "awaits_stream": awaits_stream}
-    assert where(error, **circumstances, replayable=False) is Again.NOWHERE
+@pytest.mark.parametrize(
+    ("error", "is_repeatable", "has_time", "expected"),
+    [
+        (HeadTimeout(), True, True, Again.OTHER_ENDPOINT),
+        (HeadTimeout(), True, False, Again.NOWHERE),
+        (HeadTimeout(), False, True, Again.NOWHERE),
+        (IdleTimeout(), True, True, Again.NOWHERE),
+    ],
+)
+def test_only_a_try_that_was_too_slow_for_itself_alone_is_made_elsewhere_and_only_if_it_may_be_repeated(
+    error: UpstreamError, is_repeatable: bool, has_time: bool, awaits_stream: bool, expected: Again
+) -> None:
+    circumstances = {"is_repeatable": is_repeatable, "has_time": has_time, "awaits_stream": awaits_stream}
+    assert where(error, **circumstances, body_sent=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "on", "expected"),
+    [
+        (ConnectFailed(), ON, Again.OTHER_ENDPOINT),
+        (ConnectFailed(), (CONNECT,), Again.OTHER_ENDPOINT),
+        (ConnectFailed(), (RESET,), Again.NOWHERE),
+        (ConnectTimeout(), (RESET,), Again.NOWHERE),
+        (ConnectFailed(), (), Again.NOWHERE),
+        (UpstreamReset(), ON, Again.OTHER_ENDPOINT),
+        (UpstreamReset(), (RESET,), Again.OTHER_ENDPOINT),
+        (UpstreamReset(), (CONNECT,), Again.NOWHERE),
+        (UpstreamReset(), (), Again.NOWHERE),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("awaits_stream", [True, False])
+def test_only_the_failures_that_are_asked_for_are_taken_elsewhere(
+    error: UpstreamError, on: Collection[str], expected: Again, awaits_stream: bool
+) -> None:
+    assert where(error, on, is_repeatable=True, awaits_stream=awaits_stream) is expected
+
+
+@pytest.mark.parametrize("on", [(), (CONNECT,), ON], ids=str)
+def test_a_kept_connection_that_was_closed_is_replaced_whatever_is_asked_for(on: Collection[str]) -> None:
+    assert where(UpstreamReset(), on, is_repeatable=True, reused=True) is Again.SAME_ENDPOINT
+
+
+@pytest.mark.parametrize("error", [*UNREACHED, *HOPELESS, UpstreamReset()], ids=name)
+def test_a_body_that_is_gone_cannot_be_sent_again(error: UpstreamError) -> None:
+    for is_repeatable, reused, heard, awaits_stream, has_time in itertools.product([True, False], repeat=5):
+        circumstances = {"is_repeatable": is_repeatable, "reused": reused, "heard": heard, "has_time": has_time}
+        gone = {"body_sent": True, "replayable": False, "awaits_stream": awaits_stream}
+        assert where(error, **circumstances, **gone) is Again.NOWHERE
+
+
+@pytest.mark.parametrize("error", [*HOPELESS, UpstreamReset()], ids=name)
+def test_a_post_that_may_have_been_carried_out_is_never_repeated(error: UpstreamError) -> None:
+    for reused, heard, has_time in itertools.product([True, False], repeat=3):
+        assert where(error, reused=reused, heard=heard, has_time=has_time, body_sent=True) is Again.NOWHERE
+
+
+def test_unless_said_otherwise_what_reached_nobody_and_what_was_reset_is_tried_again() -> None:
+    failed = Try(is_repeatable=True, reused=False, body_sent=True, replayable=True)
+    assert again(ConnectFailed(), failed) is again(UpstreamReset(), failed) is Again.OTHER_ENDPOINT
+    assert set(RetryConfig().on) == set(ON)
 
 
 def test_post_and_patch_are_not_idempotent() -> None:
     assert {b"GET", b"HEAD", b"PUT", b"DELETE"} <= IDEMPOTENT
     assert not IDEMPOTENT & {b"POST", b"PATCH", b"LOCK", b"CONNECT", b"BREW"}
+
+
+# ---- when
+
+
+@pytest.mark.parametrize(
+    ("retry", "longest"), [(1, 0.025), (2, 0.05), (3, 0.1), (4, 0.2), (5, 0.25), (6, 0.25), (100, 0.25)]
+)
+def test_the_wait_is_drawn_from_all_of_a_time_that_doubles_up_to_the_longest(retry: int, longest: float) -> None:
+    rng = random.Random(1)
+    waits = sorted(wait_before(retry, RetryConfig(), rng) for _ in range(2000))
+    assert 0 <= waits[0] < 0.01 * longest
+    assert 0.99 * longest < waits[-1] <= longest
+    assert waits[1000] == pytest.approx(longest / 2, rel=0.1)
+
+
+@given(st.integers(1, 50), st.floats(0, 10), st.floats(0, 10), st.integers())
+def test_no_wait_is_negative_or_longer_than_the_longest(retry: int, backoff: float, longest: float, seed: int) -> None:
+    config = RetryConfig(backoff=backoff, longest_backoff=longest)
+    assert 0 <= wait_before(retry, config, random.Random(seed)) <= min(longest, backoff * 2**retry)
+
+
+NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"0", 0),
+        (b"1", 1),
+        (b"60", 60),
+        (b"007", 7),
+        (b"86400", 86_400),
+        (b"Sun, 06 Nov 1994 08:50:37 GMT", 60),
+        (b"Sunday, 06-Nov-94 08:50:37 GMT", 60),
+        (b"Sun Nov  6 08:50:37 1994", 60),
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        (b"Sun, 06 Nov 1994 08:48:37 GMT", 0),
+        (b"Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        (b"Sun, 06 Nov 1994 09:50:37 +0100", 60),
+        (b"", 0),
+        (b"soon", 0),
+        (b"-5", 0),
+        (b"1.5", 0),
+        (b"\xb2", 0),
+        (b"\xe6", 0),
+        (b"Sun, 99 Nov 1994 08:50:37 GMT", 0),
+        (b"Sun, 06 Nov 1994 08:50:37 +9999", 0),
+        (b"Sun, 06 Nov 1994 08:50:37 +99999999999999999999", 0),
+    ],
+)
+def test_a_response_asks_for_a_pause_in_seconds_or_with_a_date(value: bytes, seconds: float) -> None:
+    assert retry_after({b"retry-after": [value]}, lambda: NOW) == seconds
+
+
+def test_no_pause_is_asked_for_without_the_field() -> None:
+    assert retry_after({}, lambda: NOW) == retry_after({b"retry-after": []}, lambda: NOW) == 0
+
+
+def test_the_first_of_several_pauses_counts() -> None:
+    assert retry_after({b"retry-after": [b"7", b"60"]}, lambda: NOW) == 7
+
+
+def test_an_absurdly_long_pause_is_still_a_long_one() -> None:
+    assert retry_after({b"retry-after": [b"9" * 5000]}, lambda: NOW) > 300
+
+
+@pytest.fixture
+def _nine_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "EAST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_nine_hours_east")
+@pytest.mark.parametrize(
+    "value", [b"Sun, 06 Nov 1994 08:50:37 GMT", b"Sunday, 06-Nov-94 08:50:37 GMT", b"Sun Nov  6 08:50:37 1994"]
+)
+def test_a_date_is_in_universal_time_wherever_the_gateway_runs(value: bytes) -> None:
+    assert retry_after({b"retry-after": [value]}, lambda: NOW) == 60
+
+
+date_parts = st.sampled_from(["Sun,", "06", "6", "Nov", "1994", "99999", "08:49:37", "8.49", ":", "GMT", "+9999", "-"])
+
+
+@given(st.one_of(st.binary(max_size=40), st.lists(date_parts).map(lambda parts: " ".join(parts).encode())))
+def test_whatever_a_response_says_the_pause_is_a_number(value: bytes) -> None:
+    assert 0 <= retry_after({b"retry-after": [value]}, lambda: NOW) < math.inf
+
+
+# ---- how often: the budget
+
+
+def retries(budget: Budget, begin: float, seconds: float, rate: int, attempts: int = 3) -> int:
+    """Of as many requests a second, all of which fail at every attempt."""
+    granted = 0
+    for number in range(int(seconds * rate)):
+        now = begin + number / rate
+        budget.pay_in(now)
+        for _ in range(attempts - 1):
+            if not budget.take(now):
+                break
+            granted += 1
+    return granted
+
+
+def test_when_all_fails_retries_add_a_fifth_to_the_load() -> None:
+    granted = retries(Budget(RetryConfig()), START, 10, 1000)
+    assert 0.19 * 10_000 <= granted <= 0.2 * 10_000 + 10
+
+
+def test_when_all_fails_for_long_retries_still_add_no_more_than_a_fifth() -> None:
+    budget = Budget(RetryConfig())
+    retries(budget, START, 10, 1000)
+    for second in range(10, 20):
+        assert 190 <= retries(budget, START + second, 1, 1000) <= 205
+
+
+@pytest.mark.parametrize("rate", [100, 1000])
+def test_after_health_all_that_an_endpoint_had_in_flight_may_go_elsewhere_at_once(rate: int) -> None:
+    budget = Budget(RetryConfig())
+    now = START
+    for number in range(10 * rate):
+        now = START + number / rate
+        budget.pay_in(now)
+    killed = rate  # a second's requests of all endpoints: more than one of them can have had
+    assert all(budget.take(now) for _ in range(killed))
+
+
+def test_what_health_has_saved_is_no_more_than_its_share_of_ten_seconds() -> None:
+    budget = Budget(RetryConfig())
+    for number in range(100_000):
+        budget.pay_in(START + number / 1000)
+    assert sum(budget.take(START + 100) for _ in range(10_000)) <= 0.2 * 10_000 + 3
+
+
+@pytest.mark.parametrize("now", [0.0, START, 1e9])
+def test_a_service_without_traffic_has_its_floor(now: float) -> None:
+    budget = Budget(RetryConfig())
+    assert [budget.take(now) for _ in range(5)] == [True, True, True, False, False]
+
+
+def test_an_empty_floor_fills_again() -> None:
+    budget = Budget(RetryConfig(budget_floor=3.001))
+    while budget.take(START):
+        pass
+    assert not budget.take(START + 4.0)
+    assert budget.take(START + 4.1)
+    assert [budget.take(START + 200) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_request_a_minute_is_sent_again_as_often_as_it_may_be() -> None:
+    budget = Budget(RetryConfig())
+    assert [retries(budget, START + 60 * minute, 1, 1) for minute in range(10)] == [2] * 10
+
+
+def test_what_is_not_used_fades_to_the_floor() -> None:
+    budget = Budget(RetryConfig())
+    for number in range(10_000):
+        budget.pay_in(START + number / 1000)
+    assert budget.balance(START + 10) > 1000
+    assert budget.balance(START + 20) == pytest.approx(3 + (budget.balance(START + 10) - 3) / math.e)
+    assert budget.balance(START + 200) == pytest.approx(3, abs=0.01)
+
+
+def test_with_neither_share_nor_floor_there_are_no_retries() -> None:
+    assert retries(Budget(RetryConfig(budget_share=0.0, budget_floor=0.0)), START, 10, 100) == 0
+
+
+class Spending(RuleBasedStateMachine):
+    @initialize(share=st.floats(0, 1), floor=st.floats(0, 10))
+    def begin(self, share: float, floor: float) -> None:
+        self.share, self.floor = share, floor
+        self.budget = Budget(RetryConfig(budget_share=share, budget_floor=floor))
+        self.now = START
+        self.requests = self.granted = 0
+
+    @rule(seconds=st.floats(0, 30))
+    def wait(self, seconds: float) -> None:
+        before = self.budget.balance(self.now)
+        self.now += seconds
+        after = self.budget.balance(self.now)
+        assert min(before, self.floor) - 1e-9 <= after <= max(before, self.floor) + 1e-9
+        assert abs(after - self.floor) <= abs(before - self.floor) + 1e-9
+
+    @rule(times=st.integers(1, 30))
+    def request(self, times: int) -> None:
+        before = self.budget.balance(self.now)
+        for _ in range(times):
+            self.budget.pay_in(self.now)
+        self.requests += times
+        # What has come within Budget.FOLD counts as if it had come together.
+        assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=Budget.FOLD / 10)
+
+    @rule(times=st.integers(1, 30))
+    def retry(self, times: int) -> None:
+        for _ in range(times):
+            before = self.budget.balance(self.now)
+            taken = self.budget.take(self.now)
+            assert taken is (before >= 1)
+            assert self.budget.balance(self.now) == pytest.approx(before - taken)
+            self.granted += taken
+
+    @invariant()
+    def there_is_never_less_than_nothing(self) -> None:
+        assert self.budget.balance(self.now) >= 0
+
+    @invariant()
+    def no_more_is_granted_than_was_paid_in_and_the_floor_gives(self) -> None:
+        from_floor = self.floor * (1 + (self.now - START) / Budget.WINDOW)
+        assert self.granted <= from_floor + self.share * self.requests + 1e-6
+
+    @invariant()
+    def reading_changes_nothing(self) -> None:
+        before = pickle.dumps(self.budget)
+        self.budget.balance(self.now + 100)
+        assert pickle.dumps(self.budget) == before
+
+
+TestSpending = Spending.TestCase

@@ -27,6 +27,9 @@ from tornado_gateway.policy.target import (
         ("http://A.example/", Origin("http", "a.example", 80), b""),
         ("http://a/b%2Fc/..%20", Origin("http", "a", 80), b"/b%2Fc/..%20"),
         ("unix:/run/app.sock", Origin("http", "localhost", 0, "/run/app.sock"), b""),
+        ("unix:/run/app#1.sock", Origin("http", "localhost", 0, "/run/app#1.sock"), b""),
+        ("https://a/base/#10.0.0.7", Origin("https", "a", 443, address="10.0.0.7"), b"/base"),
+        ("http://a:8080#FD00:0::7", Origin("http", "a", 8080, address="fd00::7"), b""),
     ],
 )
 def test_what_a_base_url_means(url: str, origin: Origin, base_path: bytes) -> None:
@@ -42,6 +45,12 @@ def test_what_a_base_url_means(url: str, origin: Origin, base_path: bytes) -> No
         ("http://user@a", "must not contain user information"),
         ("http://a?b", "must not contain a query"),
         ("http://a#b", "fragment"),
+        ("http://a#", "fragment"),
+        ("http://a#10.0.0.7#10.0.0.8", "fragment"),
+        ("http://a#[::1]", "fragment"),
+        ("http://a#fe80::1%eth0", "fragment"),
+        ("http://a#10.0.0.7 ", "fragment"),
+        ("http://a?#10.0.0.7", "query"),
         ("http://a b", "spaces"),
         ("http://a:0", "port"),
         ("http://a:65536", "port"),
@@ -68,6 +77,7 @@ def test_what_is_no_base_url_and_why(url: str, why: str) -> None:
         (Origin("https", "a", 443), b"a"),
         (Origin("http", "::1", 8080), b"[::1]:8080"),
         (Origin("http", "localhost", 0, "/run/app.sock"), b"localhost"),
+        (Origin("http", "a", 8080, address="fd00::7"), b"a:8080"),
     ],
 )
 def test_the_host_field_leaves_out_the_schemes_own_port(origin: Origin, authority: bytes) -> None:

@@ -23,7 +23,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
-from tornado_gateway.policy.endpoint import WebSocketTotals
+from tornado_gateway.policy.service import WebSocketTotals
 from tornado_gateway.wire.websocket import Leg, Relay
 
 ROOT = Path(__file__).resolve().parents[2]

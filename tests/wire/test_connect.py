@@ -33,18 +33,21 @@ class Resolver:
 
     Attributes:
         asked: hosts, in order.
+        families: that were asked for, in order.
         addresses: what to answer; empty: "name or service not known".
         gate: to be set before an answer comes.
     """
 
     def __init__(self, *addresses: str) -> None:
         self.asked: list[str] = []
+        self.families: list[int] = []
         self.addresses = addresses
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, host, port, *, type=0, **_):
+    async def __call__(self, host, port, *, family=0, type=0):
         self.asked.append(host)
+        self.families.append(family)
         await self.gate.wait()
         if not self.addresses:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -350,12 +353,96 @@ class Upstreamed:
         self._server.close()
 
 
-# ---- TLS (row 29)
+# ---- one address of a name
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
+
+
+def pinned(upstream, address: str, scheme: str = "http") -> Origin:
+    return Origin(scheme, "service.test", upstream.port, address=address)
+
+
+@pytest.mark.gen_test
+async def test_an_origin_with_an_address_leads_there_and_nothing_is_looked_up(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        assert (await exchange(client, pinned(up, "127.0.0.1"))).body == b"ok"
+        with pytest.raises(ConnectFailed):  # though the name has another address, where somebody listens
+            await exchange(client, pinned(up, "127.0.0.2"))
+    assert resolver.asked == []
+
+
+@pytest.mark.gen_test
+async def test_addresses_of_a_name_share_no_connections(upstream):
+    up = upstream()
+    async with wire_client() as client, Upstreamed(up.port):
+        await exchange(client, pinned(up, "127.0.0.1"))
+        assert (await exchange(client, pinned(up, "127.0.0.2"))).body == b"ok"
+        assert (len(client.pool(pinned(up, "127.0.0.1"))), up.accepted) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_row_29_the_certificate_of_an_address_must_show_its_name(authority, tmp_path):
+    trusted = ca_file(authority, tmp_path)
+    async with tls_upstream(authority, None, "service.test") as up, wire_client(tls_ca_file=trusted) as client:
+        assert (await exchange(client, pinned(up, "127.0.0.1", "https"))).body == b"ok"
+        assert up.names == ["service.test"]
+    async with tls_upstream(authority, None, "127.0.0.1") as up, wire_client(tls_ca_file=trusted) as client:
+        with pytest.raises(TLSFailed):
+            await exchange(client, pinned(up, "127.0.0.1", "https"))
+
+
+@pytest.mark.parametrize("failure", ["refused", "silent", "TLS", "name", "socket"])
+@pytest.mark.gen_test
+async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog, tmp_path, failure):
+    async def plain(peer: Peer) -> None:
+        await peer.more()
+        await peer.send(reply())
+
+    origin = {
+        "refused": Origin("http", "service.test", unused_port(), address="127.0.0.1"),
+        "silent": Origin("http", "127.0.0.1", full_backlog),
+        "TLS": Origin("https", "127.0.0.1", upstream(plain).port),
+        "name": Origin("http", "service.test", 80),
+        "socket": Origin("http", "localhost", 0, str(tmp_path / "missing.sock")),
+    }[failure]
+    failed = []
+    async with wire_client() as client:
+        resolve_with(client)
+        client.connector.on_failure = failed.append
+        with pytest.raises(UpstreamError):
+            await exchange(client, origin, connect_timeout=0.1 if failure == "silent" else 5.0)
+        assert failed == [origin]
+
+
+@pytest.mark.gen_test
+async def test_it_is_not_told_of_connections_that_came_about_or_were_given_up(upstream, full_backlog):
+    failed = []
+    async with wire_client() as client:
+        client.connector.on_failure = failed.append
+        await exchange(client, origin_of(upstream()))
+        leaving, _ = begin(client, Origin("http", "127.0.0.1", full_backlog))
+        await asyncio.sleep(0.01)
+        leaving.abort()
+        await asyncio.sleep(0)
+    assert failed == []
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6])
+@pytest.mark.gen_test
+async def test_names_may_be_looked_up_in_one_family_only(upstream, family):
+    up = upstream()
+    async with wire_client(dns_family=family) as client:
+        resolver = resolve_with(client, "127.0.0.1")
+        await exchange(client, named(up))
+    assert resolver.families == [family]
+
+
+# ---- TLS (row 29)
 
 
 def https(up, host: str = "localhost") -> Origin:

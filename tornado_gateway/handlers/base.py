@@ -10,7 +10,7 @@ Admission goes in this order, each step above what costs more:
 
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
@@ -92,6 +92,7 @@ class Refuser:
 class GatewayHandler(RequestHandler):
     """A Tornado handler of the gateway's own pages: its answers carry the request's id, its errors are problems."""
 
+    IS_ROUTED: ClassVar[bool] = True  # whether its path is one of few
     gateway: Gateway
     request_id: bytes
 
@@ -101,6 +102,15 @@ class GatewayHandler(RequestHandler):
         self.request_id = request_id(named, self.gateway.new_request_id)
         self.reason = ""
         super().__init__(application, request, **kwargs)
+
+    def authenticate(self) -> None:
+        """Let nobody pass without a valid token, if tokens are asked for.
+
+        Raises:
+            Unauthorized: there is none.
+        """
+        if self.gateway.authenticator:
+            self.gateway.authenticator.check([each.encode() for each in self.request.headers.get_list("Authorization")])
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -144,9 +154,13 @@ def _error_for(status: int, handler: RequestHandler) -> GatewayError:
 
 def log_request(handler: RequestHandler) -> None:
     """Tornado's log_function: a line for a request that a Tornado handler has answered."""
-    if not isinstance(handler, GatewayHandler) or handler.gateway.access_log is None:
+    if not isinstance(handler, GatewayHandler):
         return
     request = handler.request
+    route = request.path if handler.IS_ROUTED else "other"
+    handler.gateway.durations.add(request.method or "", route, handler.get_status(), request.request_time())
+    if handler.gateway.access_log is None:
+        return
     handler.gateway.access_log.add(
         AccessRecord(
             request_id=handler.request_id.decode("ascii"),

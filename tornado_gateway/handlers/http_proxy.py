@@ -6,4 +6,5 @@ from tornado_gateway.handlers.proxied import ProxiedRequest
 class HttpProxyHandler(ProxiedRequest):
     """A request that may become an event stream, if that is what the service answers."""
 
+    ROUTE = "/api/<service>/*"
     PREFIX = b"/api/"

@@ -1,11 +1,16 @@
 """The gateway's word on itself, for orchestrators and load balancers.
 
 GET /healthz   200 as long as the event loop turns
-GET /readyz    200 when requests should be sent here; 503 while draining
+GET /readyz    200 when requests should be sent here; 503 while draining, or while a service of READY_REQUIRES
+               has no endpoint that can be used
+GET /metrics   what Prometheus scrapes
 """
+
+from collections.abc import Iterator
 
 from tornado_gateway.errors import MethodNotAllowed, NotFound
 from tornado_gateway.handlers.base import GatewayHandler
+from tornado_gateway.policy.snapshot import is_available
 
 
 class HealthHandler(GatewayHandler):
@@ -27,8 +32,29 @@ class ReadyHandler(GatewayHandler):
     def get(self) -> None:
         if self.gateway.lifecycle.draining:
             self.send_json({"status": "draining"}, 503)
+        elif out := sorted(self._required_but_out()):
+            self.send_json({"status": "unavailable", "services": out}, 503)
         else:
             self.send_json({"status": "ready"})
+
+    head = get
+
+    def _required_but_out(self) -> Iterator[str]:
+        for service in self.gateway.services.values():
+            takes_new = [endpoint for endpoint in service.endpoints if endpoint.weight]
+            if service.name in self.gateway.required and not any(map(is_available, takes_new)):
+                yield service.name
+
+
+class MetricsHandler(GatewayHandler):
+    """Prometheus's exposition, or OpenMetrics' if that is asked for."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD")
+
+    def get(self) -> None:
+        text, media_type = self.gateway.metrics.text(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", media_type)
+        self.finish(text)
 
     head = get
 
@@ -43,6 +69,7 @@ class _Everything:
 class NotFoundHandler(GatewayHandler):
     """Any other path, by any method."""
 
+    IS_ROUTED = False
     SUPPORTED_METHODS = _Everything()  # type: ignore[assignment]  # Tornado only asks what is in it
 
     def prepare(self) -> None:

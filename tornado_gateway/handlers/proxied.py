@@ -16,6 +16,7 @@ the log line, in `_close()`, once.
 import asyncio
 import functools
 import math
+import time
 from functools import partial
 from typing import ClassVar
 
@@ -25,7 +26,10 @@ from tornado.web import Application, RequestHandler
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import (
     ClientGone,
+    ConnectFailed,
+    ConnectTimeout,
     Draining,
+    EndpointsBusy,
     GatewayError,
     MethodNotAllowed,
     Overloaded,
@@ -36,7 +40,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.base import answer
 from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.peek import Peek
-from tornado_gateway.policy.endpoint import Endpoint, Lease, Outcome, Service
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.headers import (
     Field,
     Origination,
@@ -48,7 +52,17 @@ from tornado_gateway.policy.headers import (
     upstream_fields,
     without,
 )
-from tornado_gateway.policy.retry import IDEMPOTENT, REPLAY_BYTES, Again, again
+from tornado_gateway.policy.retry import (
+    IDEMPOTENT,
+    REPLAY_BYTES,
+    Again,
+    RetryConfig,
+    Try,
+    again,
+    retry_after,
+    wait_before,
+)
+from tornado_gateway.policy.service import Lease, Service
 from tornado_gateway.policy.sse import accepts_events, is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.target import split_route, upstream_target
 from tornado_gateway.streams import Stream
@@ -58,6 +72,7 @@ from tornado_gateway.wire.messages import RawHeaders, RawRequest
 from tornado_gateway.wire.server_exchange import ServerExchange, start_line
 
 REFUSED_METHODS = (b"TRACE", b"CONNECT")  # RFC 9110 §9.3.6 and §9.3.8: tunnels and echoes are not for a gateway
+LEAST_TRY = 1.0  # seconds that a retry has in any case, however late it is
 AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # that clients ask for event streams with
 CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-continue; Go and curl wait as long
 
@@ -66,17 +81,21 @@ class ProxiedRequest(RequestHandler):
     """One proxied request. It is its upstream exchange's Receiver.
 
     Attributes:
+        ROUTE: as the routing table has it.
         PREFIX: of the route.
         METHODS: that the route serves; none for all but REFUSED_METHODS.
         IS_STREAM: whether the client asks for a stream by asking here: it is counted as one at once, and an
             endpoint that answers 5xx is replaced by another.
         UPGRADES: whether the upstream is asked for another protocol.
+        KIND: what the lease is held for at first.
     """
 
+    ROUTE: ClassVar[str]
     PREFIX: ClassVar[bytes]
     METHODS: ClassVar[tuple[bytes, ...]] = ()
     IS_STREAM: ClassVar[bool] = False
     UPGRADES: ClassVar[bool] = False
+    KIND: ClassVar[Kind] = Kind.HTTP
 
     # What most journeys change late or never stands here, so that beginning one costs less (measured: 0.5 µs).
     _service: Service | None = None
@@ -85,13 +104,21 @@ class ProxiedRequest(RequestHandler):
     _origination: Origination
     _rest = b""  # of the target, behind the service's name
     _fields = b""  # of the request to the upstream
-    _bytes_in = _attempts = 0
+    _key = b""  # what it has in common with requests that belong to the same endpoint
+    _pinned: Endpoint | None = None  # the one that its sticky cookie names
+    _bytes_in = _attempts = _retries = 0
     _head_seconds: float | None = None
     _continue: asyncio.TimerHandle | None = None
+    _later: asyncio.TimerHandle | None = None  # to try again, or to give up waiting for room
+    _next_try: "asyncio.Future[None] | None" = None  # what more of the body waits for
+    _is_waiting = False  # for room at an endpoint
+    _has_waited = False
+    _is_short = False  # whether the try has less time than the request
     _may_continue = False  # the client has been sent 100 Continue
     _expires = math.inf  # instant (loop time) at which the client's token does
     _awaits_stream = False  # to whom does, an endpoint that fails before the first event is as good as one that refuses
     _is_counted = False  # as a stream
+    _is_stream = False  # whether the answer is one
     _peek: Peek | None = None
     _stream: Stream | None = None
     _closed = False
@@ -134,8 +161,8 @@ class ProxiedRequest(RequestHandler):
             given = [value for name, value in fields(head.block) if name.lower() == b"authorization"]
             self._expires = gateway.client.loop.time() + gateway.authenticator.check(given)
         name, rest = split_route(head.target, self.PREFIX)
-        self._service = gateway.services.get(name)
-        if self._service is None:
+        service = self._service = gateway.services.get(name)
+        if service is None:
             raise UnknownService
         self._rest = self._ask_for(rest)
         peer = self._client.connection
@@ -148,7 +175,10 @@ class ProxiedRequest(RequestHandler):
             self._awaits_stream = True
             if gateway.lifecycle.draining:
                 raise Draining("the gateway is about to stop and takes no new streams")
-            self._count_stream(self._service)
+            self._count_stream(service)
+        service.budget.pay_in(self._began)
+        if service.affinity:
+            self._key, self._pinned = service.affinity.of(fields(head.block), self._address, rest)
         self._fields = upstream_fields(
             self._pass(head.passing), head.named, origination, self._id, head.minor, gateway.forwarding.pseudonym
         )
@@ -175,14 +205,10 @@ class ProxiedRequest(RequestHandler):
         return passing
 
     def _attempt(self, *, same: bool = False) -> None:
-        """Send the request to an endpoint, from its beginning."""
+        """Send the request to an endpoint, from its beginning; or wait until one has room."""
         gateway, head = self._gateway, self._client.head
-        if not same:
-            lease = self._service.lease(gateway.now(), self._tried) if self._service else None
-            if lease is None:
-                raise Overloaded("no endpoint of the service is left to try")
-            self._lease = lease
-            self._tried.append(lease.endpoint)
+        if self._service is None or not (same or self._choose(self._service)):
+            return
         endpoint = self._tried[-1]
         target = upstream_target(endpoint.base_path, self._rest)
         host = head.host if gateway.forwarding.preserve_host and head.host else endpoint.authority
@@ -191,16 +217,74 @@ class ProxiedRequest(RequestHandler):
         self._attempts += 1
         upstream = self._upstream = gateway.client.open(endpoint.origin, head.method, self, fresh=same)
         upstream.upgrades = self.UPGRADES
+        connect_timeout = None
+        if self._retries or self._service.config.retry.try_timeout < math.inf:
+            upstream.timeout = self._time_for_head(self._service.config.retry, upstream.timeout)
+            connect_timeout = min(upstream.timeout, gateway.client.config.connect.timeout)
         upstream.send(
             b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (head.method, target, host, self._fields, framing),
             body=head.body is not None,
             chunked=chunked,
+            connect_timeout=connect_timeout,
         )
         if head.body is not None:
             for chunk in self._replay or ():
                 upstream.write(chunk)
+            self._let_body_on()
             if self._body_read:
                 upstream.finish(trailer_lines(self._client.trailers))
+
+    def _let_body_on(self) -> None:
+        if self._next_try and not self._next_try.done():
+            self._next_try.set_result(None)
+        self._next_try = None
+
+    def _choose(self, service: Service) -> bool:
+        """Take a lease; False if the request waits for one."""
+        ask = Ask(
+            self._gateway.now(), self.KIND, self._tried, self._key, self._pinned, self._is_repeatable, self._has_waited
+        )
+        try:
+            lease = self._lease = service.lease(ask, is_retry=self._retries > 0)
+        except EndpointsBusy:
+            if self._tried or self._has_waited or self.KIND is not Kind.HTTP:
+                raise
+            service.wait(self._go)
+            self._is_waiting = True
+            self._later = self._gateway.client.loop.call_later(service.config.queue_timeout, self._give_up_waiting)
+            return False
+        self._tried.append(lease.endpoint)
+        return True
+
+    def _go(self) -> None:
+        """It is this request's turn: another one has ended."""
+        self._is_waiting, self._has_waited = False, True
+        self._try_now()
+
+    def _try_now(self) -> None:
+        if self._later:
+            self._later.cancel()
+            self._later = None
+        try:
+            self._attempt()
+        except GatewayError as error:
+            self._fail(error)
+
+    def _give_up_waiting(self) -> None:
+        self._fail(Overloaded("no endpoint of the service had room for the request in time"))
+
+    def _time_for_head(self, config: RetryConfig, whole: float) -> float:
+        """Seconds that the next try has: what the earlier ones have left, unless each has its own."""
+        spent = self._gateway.now() - self._began if self._retries else 0.0
+        left = max(whole - spent, min(whole, LEAST_TRY))
+        self._is_short = (
+            config.try_timeout < left and self._has_untried and self._is_repeatable and self._replay is not None
+        )
+        return config.try_timeout if self._is_short else left
+
+    @property
+    def _is_repeatable(self) -> bool:
+        return self._client.head.method in IDEMPOTENT
 
     def _framing(self, endpoint: Endpoint) -> bytes:
         """The field lines that belong to this connection to an endpoint."""
@@ -219,20 +303,28 @@ class ProxiedRequest(RequestHandler):
             A future, to be given no more until it is done; or None.
         """
         self._bytes_in += len(chunk)
-        if self._upstream is None:
-            return None
+        upstream = self._upstream
         if self._replay is not None:
             self._replay.append(chunk)
-            if self._bytes_in > REPLAY_BYTES and self._upstream.connection:
+            if upstream and upstream.connection and self._bytes_in > REPLAY_BYTES:
                 self._replay = None
-        return self._upstream.write(chunk)
+                if self._is_short:
+                    self._is_short = False
+                    upstream.allow(self._gateway.client.config.timeout)
+        if upstream:
+            return upstream.write(chunk)
+        if self._closed:
+            return None
+        self._next_try = self._next_try or self._gateway.client.loop.create_future()
+        return self._next_try
 
     def body_received(self) -> None:
         """The request is whole."""
-        if self._body_read or self._upstream is None:
+        if self._body_read:
             return
         self._body_read = True
-        self._upstream.finish(trailer_lines(self._client.trailers))
+        if self._upstream:
+            self._upstream.finish(trailer_lines(self._client.trailers))
 
     def _let_client_continue(self) -> None:
         """The upstream says nothing about Expect: 100-continue; it may not know it (RFC 9110 §10.1.1)."""
@@ -251,19 +343,49 @@ class ProxiedRequest(RequestHandler):
             self._let_client_continue()
 
     def on_head(self, head: ResponseHead) -> None:
-        now = self._gateway.now()
+        now, lease, upstream = self._gateway.now(), self._lease, self._upstream
         self._head_seconds = now - self._began
-        if head.status >= 500 and self._may_ask_another():
-            self._ask_another()
+        if lease is None or upstream is None or self._service is None:
             return
-        if self._lease:
-            self._lease.answered(now)
+        if head.status < 400:
+            lease.answered(now, head.status)
+        else:
+            wish = retry_after(head.named, time.time)
+            lease.answered(now, head.status, wish)
+            if self._replace(head, wish):
+                return
+        if self._is_short or self._retries:
+            upstream.allow(self._gateway.client.config.timeout)
         if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
             self._await_stream(head)
         else:
             if not self.IS_STREAM:
                 self._uncount_stream()
             self._begin_response(head)
+
+    def _replace(self, head: ResponseHead, wish: float) -> bool:
+        """Whether another endpoint is asked, now or soon, because of an answer's status.
+
+        Args:
+            wish: seconds that its Retry-After asks for.
+        """
+        service = self._service
+        if service is None or self._replay is None or not self._has_untried:
+            return False
+        config = service.config.retry
+        if head.status >= 500 and self._awaits_stream:
+            wait = 0.0
+        elif head.status in config.statuses and self._is_repeatable:
+            wait = max(wish, wait_before(self._retries + 1, config, self._gateway.rng))
+        else:
+            return False
+        if self._gateway.now() + wait - self._began > self._gateway.client.config.timeout:
+            return False  # the client would wait longer than it may for what may be no better
+        if not service.budget.take(self._gateway.now()):
+            return False
+        self._leave_endpoint(self._judge(head.status))
+        self._later = self._gateway.client.loop.call_later(wait, self._try_now)
+        return True
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
         """Send the response's head on.
@@ -276,6 +398,9 @@ class ProxiedRequest(RequestHandler):
         if head.status == 204 and b"content-length" in named:
             passing = without(passing, (b"content-length",))  # RFC 9110 §8.6
         block = client_fields(passing, named, self._id, head.minor, self._gateway.forwarding.pseudonym) + more
+        service, lease = self._service, self._lease
+        if service and service.affinity and lease and lease.endpoint is not self._pinned:
+            block += service.affinity.cookie_line(lease.endpoint, secure=self._origination.proto == b"https")
         if head.status >= 500:
             block += b"Proxy-Status: %b; received-status=%d\r\n" % (self._gateway.forwarding.pseudonym, head.status)
         self._client.start_response(
@@ -298,7 +423,7 @@ class ProxiedRequest(RequestHandler):
         """Hand an event stream's body to an EventStream, or ask another endpoint if it has failed."""
         gateway = self._gateway
         self._peek = None
-        if failed and self._may_ask_another():
+        if failed and self._may_ask_another() and self._service and self._service.budget.take(gateway.now()):
             self._ask_another()
             return None
         try:
@@ -308,6 +433,8 @@ class ProxiedRequest(RequestHandler):
             upstream.abort()
             self._fail(error)
             return None
+        if self._lease:
+            self._lease.becomes(Kind.SSE, gateway.now())
         lines = fields(head.block)
         self._begin_response(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)
@@ -324,24 +451,27 @@ class ProxiedRequest(RequestHandler):
 
         Measured: 3 KiB less per stream with a browser's fields.
         """
-        self._stream = stream
+        self._stream, self._is_stream = stream, True
         self._gateway.streams.add(stream)
         self._client.head.forget_fields()
         self._fields = b""
 
     def _end_stream(self, outcome: Outcome, reason: str) -> None:
         status = self._upstream.head.status if self._upstream and self._upstream.head else 0
-        failed = status >= 500 and outcome is Outcome.SUCCESS
-        self._close(Outcome.FAILURE if failed else outcome, status, reason)
+        self._close(self._judge(status) if outcome is Outcome.SUCCESS else outcome, status, reason)
+
+    def _judge(self, status: int) -> Outcome:
+        """What a status says about the endpoint, of an answer that came whole."""
+        failed = self._service is None or status in self._service.config.failure_statuses
+        return Outcome.FAILURE if failed else Outcome.SUCCESS
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         drained = self._client.write(chunk)
         return None if drained.done() else drained
 
     def on_end(self, trailers: list[Field]) -> None:
-        head = self._upstream.head if self._upstream else None
-        failed = head is None or head.status >= 500
-        self._close(Outcome.FAILURE if failed else Outcome.SUCCESS, head.status if head else 0, "")
+        status = self._upstream.head.status if self._upstream and self._upstream.head else 0
+        self._close(self._judge(status), status, "")
         wanted = trailers and accepts_trailers(self._client.head.named)
         self._client.finish(trailer_lines(trailers) if wanted else b"")
 
@@ -350,28 +480,40 @@ class ProxiedRequest(RequestHandler):
         if self._client.started or upstream is None or self._service is None or self._lease is None:
             self._fail(error)
             return
-        where = again(
-            error,
-            is_repeatable=self._client.head.method in IDEMPOTENT,
+        failed = Try(
+            is_repeatable=self._is_repeatable,
             reused=upstream.reused,
             body_sent=upstream.sent > 0 or upstream.is_sent,
             replayable=self._replay is not None,
             heard=upstream.heard,
             awaits_stream=self._awaits_stream,
+            has_time=self._is_short,
         )
+        where = again(error, failed, self._service.config.retry.on)
+        if where is Again.OTHER_ENDPOINT and not (self._has_untried and self._may_afford(error)):
+            where = Again.NOWHERE
         try:
             if where is Again.SAME_ENDPOINT:
                 self._attempt(same=True)
-            elif where is Again.OTHER_ENDPOINT and self._has_untried:
+            elif where is Again.OTHER_ENDPOINT:
                 self._ask_another()
             else:
                 self._fail(error)
-        except GatewayError as later:
-            self._fail(later)
+        except GatewayError:  # there is nobody left to ask
+            self._fail(error)
+
+    def _may_afford(self, error: UpstreamError) -> bool:
+        """Whether the service's budget has a retry; where no connection was made, none is used: nothing was done."""
+        if isinstance(error, ConnectFailed | ConnectTimeout) or self._service is None:
+            return True
+        return self._service.budget.take(self._gateway.now())
 
     @property
     def _has_untried(self) -> bool:
-        return self._service is not None and len(self._tried) < len(self._service.endpoints)
+        service, tried = self._service, self._tried
+        if service is None or len(tried) >= service.config.retry.attempts:
+            return False
+        return service.has_other(tried, self._pinned)
 
     def _may_ask_another(self) -> bool:
         """Whether an answer that is a failure may be replaced by another endpoint's."""
@@ -386,11 +528,17 @@ class ProxiedRequest(RequestHandler):
         return accepts_events([value for name, value in fields(head.block) if name.lower() == b"accept"])
 
     def _ask_another(self) -> None:
-        if self._upstream:
-            self._upstream.abort()
-        if self._lease:
-            self._lease.settle(Outcome.FAILURE)
+        self._leave_endpoint()
         self._attempt()
+
+    def _leave_endpoint(self, outcome: Outcome = Outcome.FAILURE) -> None:
+        """The endpoint has failed, and another one will be asked."""
+        self._retries += 1
+        upstream, self._upstream = self._upstream, None
+        if upstream:
+            upstream.abort()
+        if self._lease:
+            self._lease.settle(outcome, self._gateway.now())
 
     # ---- the end
 
@@ -430,13 +578,22 @@ class ProxiedRequest(RequestHandler):
             self._continue.cancel()
         if self._peek:
             self._peek.stop()
+        if self._later:
+            self._later.cancel()
+        self._let_body_on()
+        if self._is_waiting and self._service:
+            self._service.stop_waiting(self._go)
         if self._lease:
-            self._lease.settle(outcome)
+            self._lease.settle(outcome, self._gateway.now())
         self._uncount_stream()
         if self._stream:
             self._gateway.streams.discard(self._stream)
             self._stream = None
-        log = self._gateway.access_log
+        gateway, head = self._gateway, self._client.head
+        seconds = gateway.now() - self._began
+        shown = self._head_seconds if self._is_stream and self._head_seconds is not None else seconds
+        gateway.durations.add(head.method.decode("ascii"), self.ROUTE, status, shown)
+        log = gateway.access_log
         if log:
             log.add(self._record(status, reason))
         self._upstream = None  # it points back here; without the cycle both are freed at once

@@ -6,6 +6,7 @@ replaced, and whatever is answered has SSE_IDLE_TIMEOUT_MS between two pieces.
 """
 
 from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.policy.endpoint import Kind
 from tornado_gateway.policy.headers import serialize, without
 from tornado_gateway.policy.sse import last_event_id
 from tornado_gateway.wire.http1 import ResponseHead, fields
@@ -14,9 +15,11 @@ from tornado_gateway.wire.http1 import ResponseHead, fields
 class SseProxyHandler(ProxiedRequest):
     """A request for an event stream."""
 
+    ROUTE = "/sse/<service>/*"
     PREFIX = b"/sse/"
     METHODS = (b"GET", b"HEAD")
     IS_STREAM = True
+    KIND = Kind.SSE
 
     def _pass(self, passing: bytes) -> bytes:
         # Into a compressed stream nothing can be put, and most of them are collected before they are sent.

@@ -16,7 +16,7 @@ from dataclasses import replace
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.policy.endpoint import Endpoint, Outcome
+from tornado_gateway.policy.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.policy.frames import ABNORMAL
 from tornado_gateway.policy.handshake import Offer, accept_value, check_answer, check_origin, read_offer
 from tornado_gateway.policy.headers import client_fields, pairs, without
@@ -32,9 +32,11 @@ _UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 class WsBridgeHandler(ProxiedRequest):
     """A WebSocket, from its handshake until both of its connections have ended."""
 
+    ROUTE = "/ws/<service>/*"
     PREFIX = b"/ws/"
     METHODS = (b"GET",)
     IS_STREAM = UPGRADES = True
+    KIND = Kind.WS
 
     _offer: Offer
     _key: bytes  # of the handshake with the endpoint
@@ -94,7 +96,8 @@ class WsBridgeHandler(ProxiedRequest):
         now = gateway.now()
         self._head_seconds = now - self._began
         if self._lease:
-            self._lease.answered(now)
+            self._lease.answered(now, head.status)
+            self._lease.becomes(Kind.WS, now)
         block = b"%b%bSec-WebSocket-Accept: %b\r\n" % (
             client_fields(
                 without(head.passing, (b"sec-websocket-accept", b"content-length")), head.named, self._id, head.minor,
@@ -125,7 +128,7 @@ class WsBridgeHandler(ProxiedRequest):
         if self._upstream and self._upstream.head:
             status = self._upstream.head.status
             self._upstream.abort()
-            self._close(Outcome.FAILURE if status >= 500 else Outcome.SUCCESS, status, "")
+            self._close(self._judge(status), status, "")
         self._client.finish()
         return None
 

@@ -1,28 +1,31 @@
-"""Services, their endpoints, and the lease a request holds on one of them.
+"""An endpoint, and all that is known about it that a choice may depend on.
 
-A lease begins when an endpoint is chosen and ends, exactly once, with an outcome:
-
-    SUCCESS   the endpoint did its work; an answer below 500 in full
-    FAILURE   it did not: no connection, no answer, an answer of 500 and above, a broken body
-    IGNORED   the client left: that says nothing about the endpoint
-
-Load is counted from leases, so it cannot drift from what is really in flight. The
-latency of an endpoint is its time to the head of a response, never a stream's
-duration: a stream of an hour is not a slow answer.
-
-Here the next releases put the breaker beside each endpoint, and health checks and
-discovery beside each service.
+Load is what is held (policy/service.py's leases), so it cannot drift from what is in flight. It is
+counted by kind, because a stream of an hour is not a slow request: streams count
+as load, their durations never as latency.
 """
 
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
+from tornado_gateway.policy.breaker import Breaker
+from tornado_gateway.policy.latency import Latency
+from tornado_gateway.policy.statistics import Window
 from tornado_gateway.policy.target import parse_base_url
 
-ALPHA = 0.2  # weight of the newest latency in the moving average; the public score of this gateway's family
+FIRST_SHARE = 0.1  # of its normal traffic that an endpoint gets when it joins; Envoy's min_weight_percent
+
+
+class Kind(Enum):
+    """What a lease is held for."""
+
+    HTTP = "http"
+    SSE = "sse"
+    WS = "ws"
+
+    __hash__ = object.__hash__  # Enum's own is written in Python: it cost a request 1 µs
 
 
 class Outcome(Enum):
@@ -37,131 +40,115 @@ class Endpoint:
     """One upstream base URL, and what is known about it.
 
     Attributes:
-        url: as configured.
+        url: as configured, or with the address that a name resolved to.
         origin: where its connections lead.
         authority: the Host field of requests to it.
         base_path: kept in front of every target.
-        weight: its share of the load relative to others; ≥ 1.
-        inflight: leases that have not ended.
+        weight: its share of the load relative to others; 0 for none that is new.
+        breaker, latency, window: what its answers have shown.
+        is_healthy: whether its health checks pass; True while there are none.
+        last_check: what the newest check has shown, in words; "" before the first.
+        is_usable: whether new requests may be sent here now; its service decides.
+        joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
+        credit: requests that it may have of that share.
+        requests, event_streams, websockets: leases that have not ended, each of its kind.
         requests_total, errors_total: leases ended with a success or failure, and with a failure.
-        ewma: seconds to a response's head, as a moving average; 0 before the first.
-        last_latency: seconds of the newest sample; 0 before the first.
+        retries_total: leases that repeated what had failed elsewhere.
     """
 
     __slots__ = (
-        "authority", "base_path", "errors_total", "ewma", "inflight", "last_latency", "origin", "requests_total",
-        "url", "weight",
+        "authority", "base_path", "breaker", "credit", "errors_total", "event_streams", "is_healthy", "is_usable",
+        "joined_at", "last_check", "latency", "origin", "requests", "requests_total", "retries_total", "url",
+        "websockets", "weight", "window",
     )  # fmt: skip
 
-    def __init__(self, url: str, weight: int = 1) -> None:
+    def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
         self.url = url
         self.origin, self.base_path = parse_base_url(url)
         self.authority = self.origin.authority
         self.weight = weight
-        self.inflight = self.requests_total = self.errors_total = 0
-        self.ewma = self.last_latency = 0.0
+        self.breaker = breaker
+        self.latency = Latency()
+        self.window = Window(now)
+        self.is_healthy = self.is_usable = True
+        self.last_check = ""
+        self.joined_at = -math.inf
+        self.credit = 0.0
+        self.requests = self.event_streams = self.websockets = 0
+        self.requests_total = self.errors_total = self.retries_total = 0
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.url!r}, inflight={self.inflight})"
+        return f"Endpoint({self.url!r}, inflight={self.load})"
 
-    def lease(self, now: float) -> "Lease":
-        """Count a request in.
+    @property
+    def inflight(self) -> dict[Kind, int]:
+        """All that is in flight, by kind."""
+        return {Kind.HTTP: self.requests, Kind.SSE: self.event_streams, Kind.WS: self.websockets}
+
+    def count(self, kind: Kind, change: int) -> None:
+        """Count a lease in or out."""
+        if kind is Kind.HTTP:
+            self.requests += change
+        elif kind is Kind.SSE:
+            self.event_streams += change
+        else:
+            self.websockets += change
+
+    @property
+    def streams(self) -> int:
+        """Event streams and WebSockets."""
+        return self.event_streams + self.websockets
+
+    @property
+    def load(self) -> int:
+        """All that is in flight."""
+        return self.requests + self.event_streams + self.websockets
+
+    def share(self, now: float, slow_start: float) -> float:
+        """How much of its normal traffic it should get: it grows with the time since it joined.
+
+        Envoy's formula with an aggression of 1.
 
         Args:
-            now: seconds on any monotonic clock.
+            slow_start: seconds until it gets all of it; 0 for at once.
         """
-        self.inflight += 1
-        return Lease(self, now)
-
-    def observe(self, latency: float) -> None:
-        """Take a sample of the time to a response's head, in seconds."""
-        self.ewma = latency if self.last_latency == 0.0 else self.ewma + ALPHA * (latency - self.ewma)
-        self.last_latency = latency
-
-
-class Lease:
-    """A request's hold on an endpoint. Whoever takes one must settle it."""
-
-    __slots__ = ("_since", "_settled", "endpoint")
-
-    def __init__(self, endpoint: Endpoint, now: float) -> None:
-        self.endpoint = endpoint
-        self._since = now
-        self._settled = False
-
-    def answered(self, now: float) -> None:
-        """The response's head has come."""
-        self.endpoint.observe(now - self._since)
-
-    def settle(self, outcome: Outcome) -> None:
-        """Count the request out. A second call changes nothing."""
-        if self._settled:
-            return
-        self._settled = True
-        endpoint = self.endpoint
-        endpoint.inflight -= 1
-        if outcome is not Outcome.IGNORED:
-            endpoint.requests_total += 1
-            endpoint.errors_total += outcome is Outcome.FAILURE
-
-
-class Balancer(Protocol):
-    """Chooses an endpoint. It may remember what it chose; it changes nothing else."""
-
-    def choose(self, candidates: Sequence[Endpoint]) -> Endpoint:
-        """One of the candidates, of which there is at least one."""
+        since = now - self.joined_at
+        return 1.0 if since >= slow_start else max(FIRST_SHARE, since / slow_start)
 
 
 @dataclass(slots=True)
-class WebSocketTotals:
-    """What a service's WebSockets that have ended have carried; up is towards the service.
+class Ask:
+    """What an endpoint is wanted for.
 
     Attributes:
-        closed: how many have ended.
-        close_codes: how often they ended with each code; 1006 stands for no Close at all.
-        seconds: that they were open, together.
+        now: seconds on any monotonic clock.
+        kind: of the lease.
+        tried: endpoints that must not be chosen again.
+        key: what stands for the client or its data, where requests of the same key belong together; b"" for nothing.
+        pinned: the endpoint that its client belongs to; None for any.
+        is_repeatable: whether another endpoint can be asked if this one fails: such a request may probe.
+        has_waited: whether it is its turn among those that wait.
+        most: requests that an endpoint may have in flight.
+        spared: endpoints that have had their share for now.
+        fair_load: what of its kind is in flight for each unit of weight, with this one, if it were spread evenly.
     """
 
-    closed: int = 0
-    messages_up: int = 0
-    messages_down: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    seconds: float = 0.0
-    close_codes: Counter[int] = field(default_factory=Counter)
+    now: float
+    kind: Kind = Kind.HTTP
+    tried: Sequence[Endpoint] = ()
+    key: bytes = b""
+    pinned: Endpoint | None = None
+    is_repeatable: bool = True
+    has_waited: bool = False
+    most: float = math.inf
+    spared: Sequence[Endpoint] = ()
+    fair_load: float = 1.0
 
-    def add(self, *, messages: tuple[int, int], wire_bytes: tuple[int, int], seconds: float, close_code: int) -> None:
-        """Count one in; pairs are up and down."""
-        self.closed += 1
-        self.messages_up += messages[0]
-        self.messages_down += messages[1]
-        self.bytes_up += wire_bytes[0]
-        self.bytes_down += wire_bytes[1]
-        self.seconds += seconds
-        self.close_codes[close_code] += 1
-
-
-class Service:
-    """A named set of endpoints.
-
-    Attributes:
-        websockets: what those that have ended have carried.
-    """
-
-    __slots__ = ("_balancer", "endpoints", "name", "websockets")
-
-    def __init__(self, name: str, endpoints: Sequence[Endpoint], balancer: Balancer) -> None:
-        self.name = name
-        self.endpoints = tuple(endpoints)
-        self.websockets = WebSocketTotals()
-        self._balancer = balancer
-
-    def lease(self, now: float, tried: Collection[Endpoint] = ()) -> Lease | None:
-        """Take a lease on an endpoint that was not tried yet; None if all were."""
-        candidates = self.endpoints
-        if tried:
-            candidates = tuple(endpoint for endpoint in candidates if endpoint not in tried)
-            if not candidates:
-                return None
-        chosen = candidates[0] if len(candidates) == 1 else self._balancer.choose(candidates)
-        return chosen.lease(now)
+    def admits(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint may be chosen."""
+        return (
+            endpoint.is_usable
+            and endpoint.requests < self.most
+            and not (self.tried and endpoint in self.tried)
+            and not (self.spared and endpoint in self.spared)
+        )

@@ -111,7 +111,7 @@ REQUEST_FIELDS = FieldTable(
 )  # fmt: skip
 
 RESPONSE_FIELDS = FieldTable(
-    read=(b"content-length", b"content-type", b"date"),
+    read=(b"content-length", b"content-type", b"date", b"retry-after"),
     taken=(
         b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"trailer", b"transfer-encoding",
         b"upgrade", b"via", b"x-request-id",

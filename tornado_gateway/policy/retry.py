@@ -1,4 +1,4 @@
-"""Whether a request that failed before its response began is sent again, and where.
+"""Whether a request that failed before its response began is sent again, where, and when.
 
 What failed                         sent again
 ──────────────────────────────────  ─────────────────────────────────────────────────────
@@ -8,16 +8,34 @@ a kept connection ended silently    once, over a new connection to the same endp
                                     server closed it while the request was on its way
 any other connection ended          to another endpoint, if the method is idempotent
 too slow, or not HTTP               not at all: a second try would double the wait
+too slow, with a time for each try  to another endpoint, if the method is idempotent and its time is not over
+a status of RETRY_ON                to another endpoint, if the method is idempotent
 an event stream, not too slow       to another endpoint, whatever failed, if the method is idempotent or POST:
                                     to a client that waits for events, none have come
 
 and only while the body can be sent again from its beginning. Any other request that may have
 been carried out is never repeated (RFC 9110 §9.2.2).
+
+Retries that help when one endpoint is broken make it worse when all are. So a service has a Budget:
+what goes beyond it fails at once.
 """
 
+import math
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import Enum
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, UpstreamError, UpstreamReset, UpstreamTimeout
+from tornado_gateway.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    HeadTimeout,
+    UpstreamError,
+    UpstreamReset,
+    UpstreamTimeout,
+)
 
 # RFC 9110 §9.2.2, and those registered as idempotent since (RFC 4918, RFC 3253, QUERY).
 IDEMPOTENT = frozenset(
@@ -26,6 +44,33 @@ IDEMPOTENT = frozenset(
 )  # fmt: skip
 
 REPLAY_BYTES = 64 * 1024  # of a body that are kept for a second try; Linkerd keeps as much
+
+CONNECT, RESET = "connect", "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """
+    Attributes:
+        on: CONNECT for connections that could not be made, RESET for those that ended before a head.
+        statuses: of answers that are not passed on while there is another endpoint to ask.
+        attempts: of one request at most, with the first one; ≥ 1.
+        try_timeout: seconds until the head for each but the last; math.inf for what a request has in all.
+        backoff: seconds; the wait before the n-th retry of a status is drawn from 0 to backoff x 2^(n-1) ("full
+            jitter": M. Brooker, Exponential Backoff and Jitter, 2015).
+        longest_backoff: seconds.
+        budget_share: of a service's requests of late that may be sent again; Envoy and Linkerd allow as many.
+        budget_floor: retries in any case, within as long.
+    """
+
+    on: Collection[str] = frozenset((CONNECT, RESET))
+    statuses: Collection[int] = frozenset()
+    attempts: int = 3
+    try_timeout: float = math.inf
+    backoff: float = 0.025
+    longest_backoff: float = 0.25
+    budget_share: float = 0.2
+    budget_floor: float = 3.0
 
 
 class Again(Enum):
@@ -36,34 +81,119 @@ class Again(Enum):
     OTHER_ENDPOINT = "other endpoint"
 
 
-def again(
-    error: UpstreamError,
-    *,
-    is_repeatable: bool,
-    reused: bool,
-    body_sent: bool,
-    replayable: bool,
-    heard: bool = False,
-    awaits_stream: bool = False,
-) -> Again:
-    """Decide on a request of whose response the client has seen nothing.
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A try that failed, and of whose response the client has seen nothing.
 
-    Args:
-        is_repeatable: whether carrying it out twice does no harm: its method is idempotent.
+    Attributes:
+        is_repeatable: whether carrying the request out twice does no harm: its method is idempotent.
         reused: whether it went out on a kept connection.
         body_sent: whether anything of its body went out.
         replayable: whether its body, as far as it has come, is still at hand.
         heard: whether anything of a response has come.
         awaits_stream: whether the client waits for an event stream.
+        has_time: whether only this try was too slow: the request has time left.
     """
-    if not replayable:
+
+    is_repeatable: bool
+    reused: bool
+    body_sent: bool
+    replayable: bool
+    heard: bool = False
+    awaits_stream: bool = False
+    has_time: bool = False
+
+
+def again(error: UpstreamError, failed: Try, on: Collection[str] = frozenset((CONNECT, RESET))) -> Again:
+    """Decide.
+
+    Args:
+        on: see RetryConfig.
+    """
+    is_repeatable = failed.is_repeatable
+    if not failed.replayable:
         return Again.NOWHERE
     if isinstance(error, ConnectFailed | ConnectTimeout):
+        return Again.OTHER_ENDPOINT if CONNECT in on else Again.NOWHERE
+    if isinstance(error, HeadTimeout) and failed.has_time and is_repeatable:
         return Again.OTHER_ENDPOINT
-    if awaits_stream and not isinstance(error, UpstreamTimeout):
+    if failed.awaits_stream and not isinstance(error, UpstreamTimeout):
         is_repeatable = True
-    elif heard or not isinstance(error, UpstreamReset):
+    elif failed.heard or not isinstance(error, UpstreamReset):
         return Again.NOWHERE
-    if reused and not heard and (is_repeatable or not body_sent):
+    if failed.reused and not failed.heard and (is_repeatable or not failed.body_sent):
         return Again.SAME_ENDPOINT
-    return Again.OTHER_ENDPOINT if is_repeatable else Again.NOWHERE
+    return Again.OTHER_ENDPOINT if is_repeatable and RESET in on else Again.NOWHERE
+
+
+def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
+    """Seconds to wait before a retry because of a status.
+
+    Args:
+        retry: its number, from 1 on.
+    """
+    return rng.uniform(0.0, min(config.longest_backoff, config.backoff * 2.0 ** (retry - 1)))
+
+
+def retry_after(named: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[], float]) -> float:
+    """Seconds that a response asks its client to wait (RFC 9110 §10.2.3); 0 if it does not.
+
+    Args:
+        wall_clock: gives the seconds since 1970, for Retry-After may be a date.
+    """
+    values = named.get(b"retry-after")
+    if not values:
+        return 0.0
+    text = values[0].decode("latin-1")
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        date = parsedate_to_datetime(text)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - wall_clock())
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+class Budget:
+    """How many of a service's requests may be sent again: a share of those of late, and a few in any case.
+
+    Each request pays its share in, each retry takes one out, and what is not used fades within WINDOW. The share is of
+    the requests of the last seconds, not of those in flight now, because an endpoint that is killed fails
+    all it has in flight in the same instant: just then a share of what is in flight is too little.
+    """
+
+    WINDOW = 10.0  # seconds; Linkerd's
+    FOLD = 0.1  # seconds in which requests are only counted: what fades in between is less than 1 %
+
+    __slots__ = ("_balance", "_config", "_seen_at", "_unfolded")
+
+    def __init__(self, config: RetryConfig) -> None:
+        self._config = config
+        self._balance = config.budget_floor
+        self._seen_at = -math.inf
+        self._unfolded = 0  # requests that have come since
+
+    def pay_in(self, now: float) -> None:
+        """A request has come."""
+        if now - self._seen_at >= self.FOLD:
+            self._fold(now)
+        self._unfolded += 1
+
+    def _fold(self, now: float) -> None:
+        self._balance, self._seen_at, self._unfolded = self.balance(now), now, 0
+
+    def take(self, now: float) -> bool:
+        """Take a retry out, if there is one."""
+        self._fold(now)
+        if self._balance < 1.0:
+            return False
+        self._balance -= 1.0
+        return True
+
+    def balance(self, now: float) -> float:
+        """Retries that there are."""
+        floor = self._config.budget_floor
+        kept = math.exp(min(0.0, self._seen_at - now) / self.WINDOW)
+        return floor + (self._balance + self._unfolded * self._config.budget_share - floor) * kept

@@ -49,12 +49,14 @@ class Origin:
         host: name or address, without brackets; sent as SNI when scheme is "https".
         port: 1 to 65535; 0 for a unix socket.
         socket: path of a unix socket, or None for TCP.
+        address: the only one of the host's addresses to connect to, in its shortest form; None for any of them.
     """
 
     scheme: str
     host: str
     port: int
     socket: str | None = None
+    address: str | None = None
 
     @property
     def authority(self) -> bytes:
@@ -68,18 +70,23 @@ class Origin:
 def parse_base_url(url: str) -> tuple[Origin, bytes]:
     """Split an endpoint's base URL into its origin and its base path.
 
-    The base path is b"" or starts with a slash, and never ends with one.
+    The base path is b"" or starts with a slash, and never ends with one. A fragment says which one of its
+    host's addresses is meant.
 
     Raises:
         ValueError: the URL is not one that an endpoint may have; the text says why.
 
     >>> parse_base_url("http://10.0.0.7:8080/base/")
-    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None), b'/base')
+    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None, address=None), b'/base')
+    >>> parse_base_url("http://billing.internal#10.0.0.7")[0].address
+    '10.0.0.7'
     >>> parse_base_url("unix:/run/app.sock")[0].socket
     '/run/app.sock'
     """
     if url.startswith("unix:"):
         return _unix_origin(url), b""
+    url, mark, fragment = url.partition("#")
+    address = _pinned(fragment) if mark else None
     if _FORBIDDEN.search(url.encode("utf-8")):
         raise ValueError("must not contain spaces, control characters or a fragment")
     parts = urlsplit(url)
@@ -94,7 +101,14 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
     base_path = parts.path.rstrip("/").encode("ascii")
     if climbs(base_path):
         raise ValueError("must not climb above its root with '..'")
-    return Origin(parts.scheme, _host(parts.hostname), _port(parts)), base_path
+    return Origin(parts.scheme, _host(parts.hostname), _port(parts), address=address), base_path
+
+
+def _pinned(fragment: str) -> str:
+    try:
+        return str(ipaddress.ip_address(fragment.replace("%", "#")))  # no zone: it could be any text
+    except ValueError:
+        raise ValueError("must not contain a fragment, unless it is an address of its host") from None
 
 
 def _unix_origin(url: str) -> Origin:

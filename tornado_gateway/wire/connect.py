@@ -3,7 +3,7 @@
 Every address of a name is tried, IPv6 and IPv4 in turn, the next one 250 ms after the
 last (RFC 8305). What a name resolved to is kept for `dns_ttl`; when a later look-up
 fails, the old addresses go on being used, because a name server that is down says
-nothing about the service.
+nothing about the service. An origin that has an address of its own leads there only.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import aiohappyeyeballs
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, TLSFailed
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, TLSFailed, UpstreamError
 from tornado_gateway.policy.target import Origin
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305 §5)
@@ -32,12 +32,14 @@ class ConnectConfig:
     Attributes:
         timeout: seconds for name, connection and TLS handshake together; > 0.
         dns_ttl: seconds a name's addresses are kept; 0 asks each time.
+        dns_family: socket.AF_INET or AF_INET6 for names' addresses of that family only; AF_UNSPEC for both.
         tls_verify: whether an https upstream must show a certificate for its host.
         tls_ca_file: PEM file of the authorities to trust instead of the system's, or None.
     """
 
     timeout: float = 5.0
     dns_ttl: float = 30.0
+    dns_family: int = socket.AF_UNSPEC
     tls_verify: bool = True
     tls_ca_file: str | None = None
 
@@ -45,11 +47,15 @@ class ConnectConfig:
 class Connector:
     """Opens connections, and remembers what names resolved to.
 
+    Attributes:
+        on_failure: called whenever no connection to an origin came about.
+
     Raises:
         OSError, ssl.SSLError: the CA file cannot be read.
     """
 
     def __init__(self, config: ConnectConfig) -> None:
+        self.on_failure: Callable[[Origin], object] = lambda _: None
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._tls = ssl.create_default_context(cafile=config.tls_ca_file)
@@ -73,6 +79,20 @@ class Connector:
             ConnectFailed: or a subclass that says what failed.
         """
         try:
+            return await self._connect(origin, factory, seconds, tls)
+        except UpstreamError:
+            self.on_failure(origin)
+            raise
+
+    def close(self) -> None:
+        """Give up look-ups that are under way."""
+        for lookup in self._lookups.values():
+            lookup.cancel()
+
+    async def _connect(
+        self, origin: Origin, factory: Callable[[], P], seconds: float | None, tls: ssl.SSLContext | None
+    ) -> P:
+        try:
             async with asyncio.timeout(seconds or self._config.timeout):
                 return await self._open(origin, factory, tls)
         except TimeoutError:
@@ -83,15 +103,10 @@ class Connector:
             self._forget(origin.host, origin.port)
             raise ConnectFailed from error
 
-    def close(self) -> None:
-        """Give up look-ups that are under way."""
-        for lookup in self._lookups.values():
-            lookup.cancel()
-
     async def _open(self, origin: Origin, factory: Callable[[], P], tls: ssl.SSLContext | None) -> P:
         if origin.socket:
             return (await self._loop.create_unix_connection(factory, origin.socket))[1]
-        addresses = await self._resolve(origin.host, origin.port)
+        addresses = await self._resolve(origin.address or origin.host, origin.port)
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=ATTEMPT_DELAY, interleave=1, loop=self._loop
         )
@@ -134,7 +149,7 @@ class Connector:
 
     async def _look_up(self, host: str, port: int) -> list[AddressInfo]:
         try:
-            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await self._loop.getaddrinfo(host, port, family=self._config.dns_family, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # UnicodeError: an empty label, or one of more than 63 bytes
             raise NameNotResolved from error
         if not found:

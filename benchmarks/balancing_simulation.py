@@ -1,0 +1,291 @@
+"""A gateway's service in virtual time: nothing is started, nothing waits, an hour takes seconds.
+
+The gateway's own policy decides, as in a request's journey: a lease, its outcome, breakers, retries and
+their budget. Clients and endpoints alone are made up:
+
+    clients     ask at instants that are drawn beforehand, for work that is drawn beforehand, so that all balancers
+                face the very same requests
+    endpoints   see balancing_servers.py
+
+The gateway itself and the network take no time, and nobody gives up waiting.
+"""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from benchmarks.balancing_servers import Clock, Phase, Server
+from tornado_gateway.errors import ConnectFailed, GatewayError, UpstreamError
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.retry import Again, Try, again, wait_before
+from tornado_gateway.policy.service import Lease, Service, ServiceConfig
+
+RATE = 200.0  # requests per second, on average
+CLIENTS = 1000  # equally busy; their number is the key that consistent_hash goes by
+WORK = 0.010  # seconds, the median of a request's
+SPREAD = 0.5  # σ of the work's logarithm: one request in a hundred takes 3.2 times the median or more
+STREAM = 3600.0  # seconds that a stream lasts
+BURST, PAUSE = 0.5, 4.5  # seconds that a burst, and the silence before it, last on average
+
+Arrivals = Callable[[random.Random], Iterator[float]]
+
+
+def poisson(rng: random.Random, rate: float = RATE) -> Iterator[float]:
+    """Instants of independent requests."""
+    now = 0.0
+    while True:
+        now += rng.expovariate(rate)
+        yield now
+
+
+def bursts(rng: random.Random) -> Iterator[float]:
+    """Instants of as many requests on average, in bursts with silence between them."""
+    rate = RATE * (BURST + PAUSE) / BURST
+    end = 0.0
+    while True:
+        now = end + rng.expovariate(1 / PAUSE)
+        end = now + rng.expovariate(1 / BURST)
+        while (now := now + rng.expovariate(rate)) < end:
+            yield now
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """
+    Attributes:
+        about: for the table's reader.
+        odd: what the first endpoint goes through after a good beginning; it must not end in a stall.
+        arrivals: of requests.
+        endpoints: how many; ≥ 1.
+        streams: that begin per second.
+        held: streams that the first endpoint has from the beginning.
+        repeatable: share of the requests whose method is idempotent.
+    """
+
+    about: str
+    odd: tuple[Phase, ...] = ()
+    arrivals: Arrivals = poisson
+    endpoints: int = 4
+    streams: float = 0.0
+    held: int = 0
+    repeatable: float = 0.8
+
+
+@dataclass(slots=True)
+class Figures:
+    """What became of all requests. Streams are no requests here.
+
+    Attributes:
+        service: as it was left.
+        asked: requests that came.
+        latencies: seconds of each request that was answered well.
+        errors: requests that their clients saw fail.
+        sent: instants at which each endpoint was sent a request, also one that had failed elsewhere.
+        streams: that each endpoint held when the time for requests was over.
+    """
+
+    service: Service
+    asked: int = 0
+    latencies: list[float] = field(default_factory=list)
+    errors: int = 0
+    sent: list[list[float]] = field(default_factory=list)
+    streams: tuple[int, ...] = ()
+
+    def latency(self, quantile: float) -> float | None:
+        """Seconds within which such a share of what was answered well was answered; None if nothing was."""
+        ordered = sorted(self.latencies)
+        return ordered[math.ceil(quantile * len(ordered)) - 1] if ordered else None
+
+    @property
+    def error_share(self) -> float:
+        return self.errors / max(1, self.errors + len(self.latencies))
+
+    @property
+    def imbalance(self) -> float:
+        """Requests of the endpoint that was sent most, to the mean; 1 is even."""
+        return _most_to_mean([len(instants) for instants in self.sent])
+
+    @property
+    def stream_imbalance(self) -> float | None:
+        """The same of the streams held; None if there are none."""
+        return _most_to_mean(self.streams) if any(self.streams) else None
+
+    def share(self, number: int, since: float = 0.0, until: float = math.inf) -> float:
+        """One endpoint's share of what was sent in a time."""
+        counts = [sum(since <= instant < until for instant in instants) for instants in self.sent]
+        return counts[number] / max(1, sum(counts))
+
+
+def _most_to_mean(counts: Sequence[int]) -> float:
+    return max(counts) * len(counts) / max(1, sum(counts))
+
+
+class Request:
+    """A client's request, and its journey through the gateway.
+
+    Args:
+        kind: HTTP, or that of a stream.
+        work: seconds until its head, for a worker at full speed.
+        key: that consistent_hash goes by.
+        is_repeatable: whether its method is idempotent.
+    """
+
+    __slots__ = ("_began", "_is_fresh", "_is_repeatable", "_key", "_kind", "_lease", "_simulation", "_tried", "work")
+
+    _lease: Lease
+
+    def __init__(self, simulation: "Simulation", kind: Kind, work: float, key: bytes, *, is_repeatable: bool) -> None:
+        self._simulation, self._kind, self._key, self._is_repeatable = simulation, kind, key, is_repeatable
+        self.work = work
+        self._began = 0.0
+        self._tried: list[Endpoint] = []
+        self._is_fresh = False  # whether it went out over a new connection
+
+    def begin(self) -> None:
+        self._began = self._simulation.clock.now
+        self._simulation.figures.asked += self._kind is Kind.HTTP
+        self._simulation.service.budget.pay_in(self._began)
+        self._attempt()
+
+    def _attempt(self) -> None:
+        simulation = self._simulation
+        ask = Ask(simulation.clock.now, self._kind, self._tried, self._key, is_repeatable=self._is_repeatable)
+        try:
+            self._lease = simulation.service.lease(ask, is_retry=bool(self._tried))
+        except GatewayError:
+            self._count(failed=True)
+            return
+        self._tried.append(self._lease.endpoint)
+        self._is_fresh = False
+        simulation.send(self, self._kind, self._lease.endpoint)
+
+    def on_head(self, status: int) -> None:
+        simulation, lease, now = self._simulation, self._lease, self._simulation.clock.now
+        service = simulation.service
+        lease.answered(now, status)
+        failed = status in service.config.failure_statuses
+        retry = service.config.retry
+        if status in retry.statuses and self._is_repeatable and self._has_untried and service.budget.take(now):
+            lease.settle(Outcome.FAILURE, now)
+            simulation.clock.after(wait_before(len(self._tried), retry, simulation.rng), self._attempt)
+        elif self._kind is Kind.HTTP or failed:
+            self._end(failed=failed)
+        else:
+            lease.becomes(self._kind, now)
+            simulation.clock.after(STREAM, partial(self._end, failed=False))
+
+    def on_failure(self, error: UpstreamError) -> None:
+        simulation = self._simulation
+        failed = Try(self._is_repeatable, reused=not self._is_fresh, body_sent=True, replayable=True)
+        where = again(error, failed, simulation.service.config.retry.on)
+        if where is Again.SAME_ENDPOINT:
+            self._is_fresh = True
+            simulation.send(self, self._kind, self._lease.endpoint)
+        elif where is Again.OTHER_ENDPOINT and self._has_untried and self._may_afford(error):
+            self._lease.settle(Outcome.FAILURE, simulation.clock.now)
+            self._attempt()
+        else:
+            self._end(failed=True)
+
+    def _may_afford(self, error: UpstreamError) -> bool:
+        return isinstance(error, ConnectFailed) or self._simulation.service.budget.take(self._simulation.clock.now)
+
+    @property
+    def _has_untried(self) -> bool:
+        service = self._simulation.service
+        return len(self._tried) < min(len(service.endpoints), service.config.retry.attempts)
+
+    def _end(self, *, failed: bool) -> None:
+        self._lease.settle(Outcome.FAILURE if failed else Outcome.SUCCESS, self._simulation.clock.now)
+        self._count(failed=failed)
+
+    def _count(self, *, failed: bool) -> None:
+        figures = self._simulation.figures
+        if self._kind is not Kind.HTTP:
+            return
+        if failed:
+            figures.errors += 1
+        else:
+            figures.latencies.append(self._simulation.clock.now - self._began)
+
+
+class Simulation:
+    """One scenario with one balancer; see `simulate()`.
+
+    Attributes:
+        rng: for the wait before retries. Whatever is random has an rng of its own, so that no choice
+            of a balancer changes what comes next.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        balancer: str,
+        seed: int,
+        seconds: float,
+        breaker: BreakerConfig,
+        config: ServiceConfig,
+    ) -> None:
+        self.clock = Clock()
+        self.rng = random.Random(f"{seed} retries")
+        self._seed, self._scenario, self._seconds = seed, scenario, seconds
+        rng = random.Random(f"{seed} breakers")
+        endpoints = [Endpoint(f"http://host{at}", Breaker(breaker, rng)) for at in range(scenario.endpoints)]
+        self._numbers = {endpoint: number for number, endpoint in enumerate(endpoints)}
+        self._servers = [Server(self.clock, () if number else scenario.odd) for number in range(scenario.endpoints)]
+        self.service = Service("svc", endpoints, BALANCERS[balancer](random.Random(f"{seed} choices")), config)
+        self.figures = Figures(self.service, sent=[[] for _ in endpoints])
+
+    def send(self, request: Request, kind: Kind, endpoint: Endpoint) -> None:
+        number = self._numbers[endpoint]
+        if kind is Kind.HTTP:
+            self.figures.sent[number].append(self.clock.now)
+        self._servers[number].take(request)
+
+    def run(self) -> Figures:
+        """Until the last request and the last stream have ended."""
+        self._hold_streams()
+        self._plan("requests", Kind.HTTP, self._scenario.arrivals)
+        if self._scenario.streams:
+            self._plan("streams", Kind.SSE, partial(poisson, rate=self._scenario.streams))
+        self.clock.at(self._seconds, self._count_streams)
+        self.clock.run()
+        return self.figures
+
+    def _hold_streams(self) -> None:
+        for _ in range(self._scenario.held):
+            lease = Lease(self.service, self.service.endpoints[0], Ask(0.0, Kind.SSE), is_retry=False)
+            self.clock.at(STREAM, partial(lease.settle, Outcome.SUCCESS, STREAM))
+
+    def _plan(self, what: str, kind: Kind, arrivals: Arrivals) -> None:
+        rng = random.Random(f"{self._seed} {what}")
+        for instant in itertools.takewhile(lambda instant: instant < self._seconds, arrivals(rng)):
+            work, key = rng.lognormvariate(math.log(WORK), SPREAD), b"%d" % rng.randrange(CLIENTS)
+            request = Request(self, kind, work, key, is_repeatable=rng.random() < self._scenario.repeatable)
+            self.clock.at(instant, request.begin)
+
+    def _count_streams(self) -> None:
+        self.figures.streams = tuple(endpoint.streams for endpoint in self.service.endpoints)
+
+
+def simulate(
+    scenario: Scenario,
+    balancer: str,
+    *,
+    seed: int = 1,
+    seconds: float = 60.0,
+    breaker: BreakerConfig | None = None,
+    config: ServiceConfig | None = None,
+) -> Figures:
+    """Let one balancer do one scenario. The same seed always gives the same figures.
+
+    Args:
+        balancer: a name in BALANCERS.
+        seconds: of virtual time in which requests come.
+    """
+    return Simulation(scenario, balancer, seed, seconds, breaker or BreakerConfig(), config or ServiceConfig()).run()

@@ -1,0 +1,367 @@
+"""What Prometheus reads: an exposition that its own parsers take, with the figures of services and durations."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY, Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as text_format
+
+from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.durations import BOUNDS, METHODS, OTHER, Durations
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.service import Lease, Service, ServiceConfig
+
+ROUTE = "/api/<service>/*"
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+NEWER_PLAIN = "text/plain; version=1.0.0; charset=utf-8"
+OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+BREAKER = BreakerConfig(jitter=0.0)
+DURATION = "gateway_http_request_duration_seconds"
+# What a Prometheus 3 sends.
+SCRAPER = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;"
+    "version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+Labels = frozenset[tuple[str, str]]
+
+
+def service(*urls: str, name: str = "svc", **config: float) -> Service:
+    rng = random.Random(1)
+    endpoints = [Endpoint(url, Breaker(BREAKER, rng)) for url in urls]
+    return Service(name, endpoints, BALANCERS["round_robin"](rng), ServiceConfig(**config))  # type: ignore[arg-type]
+
+
+def take(of: Service, number: int = 0, kind: Kind = Kind.HTTP, *, is_retry: bool = False) -> Lease:
+    return Lease(of, of.endpoints[number], Ask(0.0, kind), is_retry=is_retry)
+
+
+class Scrape:
+    """What a scrape says, parsed strictly: each series stands once.
+
+    Attributes:
+        values: of each series, by the name and labels of its sample.
+    """
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self.families = {family.name: family for family in families}
+        self.values: dict[tuple[str, Labels], float] = {}
+        for family in self.families.values():
+            for sample in family.samples:
+                series = (sample.name, frozenset(sample.labels.items()))
+                assert series not in self.values, f"{series} stands twice"
+                self.values[series] = sample.value
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.values[name, frozenset(labels.items())]
+
+    def all(self, name: str) -> list[dict[str, str]]:
+        """The labels of all samples of a name."""
+        return [dict(labels) for each, labels in self.values if each == name]
+
+
+def scrape(*services: Service, durations: Durations | None = None, now: float = 0.0) -> Scrape:
+    text, _ = Metrics(services, durations or Durations(), lambda: now).text("")
+    return Scrape(text_format(text.decode()))
+
+
+def counted(*requests: tuple[str, str, int, float]) -> Durations:
+    durations = Durations()
+    for request in requests:
+        durations.add(*request)
+    return durations
+
+
+# ---- the kept names
+
+
+def test_before_the_first_request_all_but_durations_is_there() -> None:
+    seen = scrape(service("http://a"))
+    assert seen.families[DURATION].samples == []
+    assert seen.value("gateway_websocket_connections") == 0
+    assert seen.value("gateway_upstream_requests_total", service="svc", endpoint="http://a") == 0
+
+
+def test_without_services_there_is_something_to_read() -> None:
+    assert scrape().value("gateway_websocket_connections") == 0
+
+
+def test_durations_are_a_histogram_by_method_route_and_status() -> None:
+    seen = scrape(durations=counted(("GET", ROUTE, 200, 0.002), ("GET", ROUTE, 200, 0.3), ("POST", "other", 404, 20.0)))
+    assert seen.families[DURATION].type == "histogram"
+    labels = {"method": "GET", "route": ROUTE, "status_code": "200"}
+    assert seen.value(f"{DURATION}_count", **labels) == 2
+    assert seen.value(f"{DURATION}_sum", **labels) == pytest.approx(0.302)
+    buckets = [seen.value(f"{DURATION}_bucket", le=le, **labels) for le in (*map(str, BOUNDS), "+Inf")]
+    assert buckets == [0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
+    other = {"method": "POST", "route": "other", "status_code": "404"}
+    assert seen.value(f"{DURATION}_bucket", le="10.0", **other) == 0
+    assert seen.value(f"{DURATION}_bucket", le="+Inf", **other) == 1
+    assert len(seen.families[DURATION].samples) == 2 * (len(BOUNDS) + 1 + 2)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.sampled_from(sorted(METHODS)), st.text(max_size=5)),
+            st.sampled_from([ROUTE, "/sse/<service>/*", "/healthz", "other"]),
+            st.sampled_from([101, 200, 404, 499, 500]),
+            st.floats(0, 100),
+        ),
+        max_size=40,
+    )
+)
+def test_buckets_are_cumulative_and_count_what_was_counted(requests: list[tuple[str, str, int, float]]) -> None:
+    seen = scrape(durations=counted(*requests))
+    for labels in seen.all(f"{DURATION}_count"):
+        buckets = [seen.value(f"{DURATION}_bucket", le=le, **labels) for le in (*map(str, BOUNDS), "+Inf")]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == seen.value(f"{DURATION}_count", **labels)
+        mine = [
+            seconds
+            for method, route, status, seconds in requests
+            if labels == {"method": method if method in METHODS else OTHER, "route": route, "status_code": str(status)}
+        ]
+        assert buckets[-1] == len(mine)
+        assert seen.value(f"{DURATION}_sum", **labels) == pytest.approx(sum(mine))
+    assert sum(seen.value(f"{DURATION}_count", **labels) for labels in seen.all(f"{DURATION}_count")) == len(requests)
+
+
+def test_open_websockets_are_counted_over_all_services() -> None:
+    one, two = service("http://a", name="one"), service("http://b", name="two")
+    held = [take(each, kind=kind) for each in (one, two, two) for kind in Kind]
+    assert scrape(one, two).value("gateway_websocket_connections") == 3
+    for lease in held:
+        lease.settle(Outcome.SUCCESS, 0.0)
+    assert scrape(one, two).value("gateway_websocket_connections") == 0
+
+
+# ---- endpoints and services
+
+
+def test_an_endpoints_counters_are_read_by_service_and_endpoint() -> None:
+    pair, single = service("http://a", "http://b", name="pair"), service("http://a", name="single")
+    outcomes = (
+        [(pair, 0, Outcome.SUCCESS)] * 4
+        + [(pair, 0, Outcome.FAILURE)] * 2
+        + [(pair, 1, Outcome.IGNORED)] * 3
+        + [(single, 0, Outcome.FAILURE)]
+    )
+    for of, number, outcome in outcomes:
+        take(of, number).settle(outcome, 0.0)
+    take(pair, 1, is_retry=True).settle(Outcome.SUCCESS, 0.0)
+    seen = scrape(pair, single)
+    found = {
+        (of, url): tuple(
+            seen.value(f"gateway_upstream_{name}_total", service=of, endpoint=url)
+            for name in ("requests", "errors", "retries")
+        )
+        for of, url in (("pair", "http://a"), ("pair", "http://b"), ("single", "http://a"))
+    }
+    assert found == {
+        ("pair", "http://a"): (6, 2, 0),
+        ("pair", "http://b"): (1, 0, 1),
+        ("single", "http://a"): (1, 1, 0),
+    }
+    assert {seen.families[f"gateway_upstream_{name}"].type for name in ("requests", "errors", "retries")} == {"counter"}
+
+
+def test_what_is_in_flight_is_read_by_kind() -> None:
+    single = service("http://a")
+    for kind, count in ((Kind.HTTP, 1), (Kind.SSE, 2), (Kind.WS, 3)):
+        for _ in range(count):
+            take(single, kind=kind)
+    seen = scrape(single)
+    inflight = {
+        kind: seen.value("gateway_upstream_inflight", service="svc", endpoint="http://a", kind=kind)
+        for kind in ("http", "sse", "ws")
+    }
+    assert inflight == {"http": 1, "sse": 2, "ws": 3}
+
+
+@pytest.mark.parametrize(
+    ("failures", "now", "state", "up", "openings"),
+    [
+        (0, 0.0, 0, 1, 0),
+        (BREAKER.failures - 1, 0.0, 0, 1, 0),
+        (BREAKER.failures, 0.0, 2, 0, 1),
+        (BREAKER.failures, BREAKER.open_for - 0.001, 2, 0, 1),
+        (BREAKER.failures, BREAKER.open_for, 1, 0, 1),
+    ],
+)
+def test_a_breaker_is_closed_half_open_or_open(failures: int, now: float, state: int, up: int, openings: int) -> None:
+    pair = service("http://a", "http://b")
+    for _ in range(failures):
+        take(pair).settle(Outcome.FAILURE, 0.0)
+    seen = scrape(pair, now=now)
+    labels = {"service": "svc", "endpoint": "http://a"}
+    assert seen.value("gateway_breaker_state", **labels) == state
+    assert seen.value("gateway_upstream_up", **labels) == up
+    assert seen.value("gateway_breaker_openings_total", **labels) == openings
+    assert seen.value("gateway_breaker_state", service="svc", endpoint="http://b") == 0
+
+
+def test_an_endpoint_whose_checks_fail_is_not_up() -> None:
+    pair = service("http://a", "http://b")
+    pair.endpoints[0].is_healthy = False
+    seen = scrape(pair)
+    assert [seen.value("gateway_upstream_up", service="svc", endpoint=f"http://{name}") for name in "ab"] == [0, 1]
+
+
+def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
+    panicking = service("http://a", "http://b", name="panicking", max_waiting=9)
+    for endpoint in panicking.endpoints:
+        endpoint.is_healthy = False
+        panicking.health_changed(endpoint, 0.0)
+    for number in range(2):
+        panicking.wait(lambda number=number: number)  # type: ignore[misc]
+    calm = service("http://a", name="calm")
+    assert calm.budget.take(0.0)
+    seen = scrape(panicking, calm)
+    found = {
+        name: tuple(seen.value(f"gateway_{what}", service=name) for what in ("panic", "waiting", "retry_budget"))
+        for name in ("panicking", "calm")
+    }
+    assert found == {"panicking": (1, 2, 3), "calm": (0, 0, 2)}
+
+
+def test_services_may_come_from_anything_that_gives_them_once() -> None:
+    metrics = Metrics(iter([service("http://a", name=name) for name in ("one", "two")]), Durations(), lambda: 0.0)
+    for _ in range(2):
+        seen = Scrape(text_format(metrics.text("")[0].decode()))
+        assert [labels["service"] for labels in seen.all("gateway_breaker_state")] == ["one", "two"]
+        assert [labels["service"] for labels in seen.all("gateway_panic")] == ["one", "two"]
+
+
+def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
+    changing = service("http://a", "http://b")
+    metrics = Metrics([changing], Durations(), lambda: 0.0)
+    take(changing, 1).settle(Outcome.SUCCESS, 0.0)
+    new = Endpoint("http://c", Breaker(BREAKER, random.Random(1)))
+    changing.replace_endpoints([changing.endpoints[1], new], now=0.0)
+    seen = Scrape(text_format(metrics.text("")[0].decode()))
+    requests = {
+        labels["endpoint"]: seen.value("gateway_upstream_requests_total", **labels)
+        for labels in seen.all("gateway_upstream_requests_total")
+    }
+    assert requests == {"http://b": 1, "http://c": 0}
+
+
+# ---- the text
+
+
+@pytest.mark.parametrize("hostile", ['a"b', "a\\b", "a\\nb", "a\nb", 'a",endpoint="b', "a{b}", "é\u2028☃", "a\rb", ""])
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+def test_label_values_are_escaped(hostile: str, accept: str) -> None:
+    durations = counted(("GET", hostile, 200, 0.1))
+    text, _ = Metrics([service("http://a", name=hostile)], durations, lambda: 0.0).text(accept)
+    seen = Scrape((open_metrics if accept else text_format)(text.decode()))
+    assert seen.value("gateway_upstream_requests_total", service=hostile, endpoint="http://a") == 0
+    assert seen.value(f"{DURATION}_count", method="GET", route=hostile, status_code="200") == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("text/plain", PLAIN),
+        ("text/plain;version=0.0.4", PLAIN),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", PLAIN),
+        ("application/openmetrics-text", OPEN),
+        ("application/openmetrics-text; version=1.0.0", OPEN),
+        ("text/html, application/openmetrics-text", OPEN),
+        (SCRAPER, OPEN),
+    ],
+)
+def test_the_format_is_the_one_that_is_asked_for(accept: str, media_type: str) -> None:
+    durations = counted(("GET", ROUTE, 200, 0.1))
+    text, said = Metrics([service("http://a")], durations, lambda: 0.0).text(accept)
+    assert said.split("; escaping")[0] == media_type
+    assert text.endswith(b"# EOF\n") == (media_type == OPEN)
+    parse = open_metrics if media_type == OPEN else text_format
+    labels = {"method": "GET", "route": ROUTE, "status_code": "200"}
+    assert Scrape(parse(text.decode())).value(f"{DURATION}_count", **labels) == 1
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *(
+            f"{kind}; version={version}"
+            for kind in ("application/openmetrics-text", "text/plain")
+            for version in ("", "abc", "1.x", "1.0.0.x", "0.0.1", "-1", "9" * 5000, "\xe9", '"1.0.0"', "99.0.0")
+        ),
+        "application/openmetrics-text; version=1.0.0; escaping=nonsense",
+        "application/openmetrics-text;;;=;version",
+        ",;,;q=",
+        "\xff" * 100,
+    ],
+)
+def test_whatever_is_asked_for_there_is_an_answer_in_a_format_that_there_is(accept: str) -> None:
+    text, said = Metrics([service("http://a")], Durations(), lambda: 0.0).text(accept)
+    parse = open_metrics if said.startswith("application/openmetrics-text;") else text_format
+    assert Scrape(parse(text.decode())).value("gateway_websocket_connections") == 0
+    assert said.removesuffix("; escaping=underscores") in (PLAIN, NEWER_PLAIN, OPEN)
+
+
+def test_every_metric_of_ours_says_what_it_is() -> None:
+    families = [each for name, each in scrape(service("http://a")).families.items() if name.startswith("gateway_")]
+    assert len(families) == 12
+    assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
+
+
+def test_the_process_is_described_too() -> None:
+    names = set(scrape().families)
+    assert {"process_resident_memory_bytes", "process_cpu_seconds", "python_info", "python_gc_collections"} <= names
+
+
+# ---- one process, several gateways
+
+
+def test_nothing_of_ours_is_in_the_registry_of_the_process() -> None:
+    Metrics([service("http://a")], counted(("GET", ROUTE, 200, 0.1)), lambda: 0.0).text("")
+    assert not [family.name for family in REGISTRY.collect() if family.name.startswith("gateway_")]
+
+
+def test_gateways_in_one_process_do_not_disturb_each_other() -> None:
+    pairs = [(service("http://a"), Durations()) for _ in range(3)]
+    every = [Metrics([of], durations, lambda: 0.0) for of, durations in pairs]
+    for count, (of, durations) in enumerate(pairs):
+        for _ in range(count):
+            take(of).settle(Outcome.SUCCESS, 0.0)
+            durations.add("GET", ROUTE, 200, 0.1)
+    for count, metrics in enumerate(every):
+        seen = Scrape(text_format(metrics.text("")[0].decode()))
+        assert seen.value("gateway_upstream_requests_total", service="svc", endpoint="http://a") == count
+        assert sum(seen.value(f"{DURATION}_count", **labels) for labels in seen.all(f"{DURATION}_count")) == count
+
+
+def test_reading_changes_nothing() -> None:
+    pair = service("http://a", "http://b")
+    for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
+        take(pair).settle(outcome, 0.0)
+    metrics = Metrics([pair], counted(("GET", ROUTE, 200, 0.1)), lambda: 1.0)
+    first, *others = (
+        [line for line in metrics.text(accept)[0].decode().splitlines() if line.startswith("gateway_")]
+        for accept in ("", "", "text/plain", "")
+    )
+    assert first
+    assert all(other == first for other in others)
+
+
+def test_series_grow_with_endpoints_not_with_requests() -> None:
+    single, durations = service("http://a"), Durations()
+    metrics = Metrics([single], durations, lambda: 0.0)
+    sizes = set()
+    for seconds in (0.001, 0.1, 10.0):
+        for _ in range(100):
+            take(single).settle(Outcome.SUCCESS, 0.0)
+            durations.add("GET", ROUTE, 200, seconds)
+        sizes.add(len(Scrape(text_format(metrics.text("")[0].decode())).values))
+    assert len(sizes) == 1

@@ -1,0 +1,1417 @@
+"""Who of a service may be chosen, and the leases: load is what is held, an outcome counts once, a client that leaves
+counts for nothing."""
+
+import contextlib
+import math
+import random
+from collections import Counter, deque
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
+from tornado_gateway.policy.affinity import Affinity, Sticky
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.service import FAILURE_STATUSES, Lease, Service, ServiceConfig, WebSocketTotals
+
+BREAKER = BreakerConfig(jitter=0.0)
+FAILURES = BREAKER.failures
+OPEN_FOR = BREAKER.open_for
+SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
+
+
+def endpoint(name: str, weight: int = 1, breaker: BreakerConfig = BREAKER) -> Endpoint:
+    return Endpoint(f"http://{name}", Breaker(breaker, random.Random(1)), weight)
+
+
+def service(
+    *weights: int,
+    balancer: str = "round_robin",
+    breaker: BreakerConfig = BREAKER,
+    limit: AdaptiveLimit | None = None,
+    affinity: Affinity | None = None,
+    **config: float,
+) -> Service:
+    several = [endpoint(f"host{number}", weight, breaker) for number, weight in enumerate(weights)]
+    chooser = BALANCERS[balancer](random.Random(1))
+    return Service("svc", several, chooser, ServiceConfig(**config), limit, affinity)  # type: ignore[arg-type]
+
+
+def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
+    """A lease on an endpoint, whoever would be chosen."""
+    return Lease(of, one, Ask(now, kind), is_retry=False)
+
+
+def eject(of: Service, one: Endpoint, now: float = 0.0) -> None:
+    """Have an endpoint fail until its breaker opens."""
+    for _ in range(FAILURES):
+        lease_on(of, one, now).settle(FAILURE, now)
+    assert one.breaker.state(now) is State.OPEN
+
+
+def chosen(of: Service, now: float = 0.0, times: int = 1, **ask: object) -> Counter[str]:
+    """Who gets so many requests, each of which is answered before the next."""
+    counts = Counter[str]()
+    for _ in range(times):
+        lease = of.lease(Ask(now, **ask))  # type: ignore[arg-type]
+        counts[lease.endpoint.url.removeprefix("http://")] += 1
+        lease.settle(SUCCESS, now)
+    return counts
+
+
+def retry_after(error: Overloaded) -> bytes:
+    return dict(error.fields)[b"Retry-After"]
+
+
+# ---- leases
+
+
+@pytest.mark.parametrize(("outcome", "requests", "errors"), [(SUCCESS, 1, 0), (FAILURE, 1, 1), (IGNORED, 0, 0)])
+def test_an_outcome_counts_once(outcome: Outcome, requests: int, errors: int) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    assert lease.endpoint is one
+    assert (one.load, single.inflight[Kind.HTTP]) == (1, 1)
+    for again in (outcome, SUCCESS, FAILURE, IGNORED):
+        lease.settle(again, 1.0)
+    assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
+    assert (one.requests_total, one.errors_total) == (requests, errors)
+    assert one.window.error_rate(1.0) == errors
+
+
+def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(10.0))
+    lease.answered(10.25, 200)
+    lease.settle(SUCCESS, 3610.0)
+    assert (one.latency.average, one.latency.last) == (0.25, 0.25)
+    assert one.window.quantiles(3610.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
+
+
+def test_a_retry_is_counted_where_it_goes() -> None:
+    several = service(1, 1)
+    several.lease(Ask(0.0)).settle(FAILURE, 0.0)
+    several.lease(Ask(0.0, tried=[several.endpoints[0]]), is_retry=True).settle(SUCCESS, 0.0)
+    assert [one.retries_total for one in several.endpoints] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("status", "wait", "penalty"),
+    [
+        (200, 0.0, 0.0),
+        (200, 60.0, 0.0),
+        (101, 0.0, 0.0),
+        (304, 0.0, 0.0),
+        (404, 60.0, 0.0),
+        (501, 60.0, 0.0),
+        (505, 60.0, 0.0),
+        (429, 0.0, 5.0),
+        (429, 60.0, 60.0),
+        (429, 1.0, 5.0),
+        (429, 1e9, 300.0),
+        (500, 0.0, 5.0),
+        (500, 60.0, 5.0),
+        (502, 60.0, 5.0),
+        (503, 0.0, 5.0),
+        (503, 60.0, 60.0),
+        (504, 0.0, 5.0),
+        (599, 0.0, 5.0),
+    ],
+)
+def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, penalty: float) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.answered(0.001, status, wait)
+    assert one.latency.penalty(0.001) == penalty
+    assert one.latency.last == 0.001
+
+
+@pytest.mark.parametrize(("status", "fails"), [(400, False), (404, False), (429, False), (499, False), (500, True),
+                                               (501, False), (502, True), (503, True), (504, True), (505, False),
+                                               (507, True), (599, True), (600, False)])  # fmt: skip
+def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
+    assert (status in FAILURE_STATUSES) is fails
+
+
+def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
+    config = ServiceConfig(failure_statuses=(418,))
+    single = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)), config)
+    (one,) = single.endpoints
+    single.lease(Ask(0.0)).answered(0.001, 503, 60.0)
+    assert one.latency.penalty(0.001) == 0.0
+    single.lease(Ask(0.0)).answered(0.001, 418, 60.0)
+    assert one.latency.penalty(0.001) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answered", "penalty"),
+    [(FAILURE, False, 5.0), (FAILURE, True, 0.0), (SUCCESS, False, 0.0), (IGNORED, False, 0.0)],
+)
+def test_a_failure_without_an_answer_counts_as_a_slow_one(outcome: Outcome, answered: bool, penalty: float) -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    if answered:
+        lease.answered(0.001, 200)
+    lease.settle(outcome, 0.002)
+    assert single.endpoints[0].latency.penalty(0.002) == penalty
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: bool) -> None:
+    several = service(1, 1)
+    for one in several.endpoints:
+        one.latency.add(0.0, 0.5)
+    for number in range(1000):
+        lease = several.lease(Ask(number / 1000))
+        if answered:
+            lease.answered(number / 1000 + 0.5, 200)
+        lease.settle(IGNORED, number / 1000 + 0.6)
+    for one in several.endpoints:
+        assert one.breaker.state(2.0) is State.CLOSED
+        assert (one.latency.average, one.latency.penalty(2.0)) == (0.5, 0.0)
+        assert (one.requests_total, one.errors_total, one.load) == (0, 0, 0)
+        assert one.window.rate(2.0) == 0.0
+
+
+def test_clients_that_leave_do_not_hide_failures() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    for _ in range(FAILURES):
+        for _ in range(200):
+            lease_on(several, one).settle(IGNORED, 0.0)
+        lease_on(several, one).settle(FAILURE, 0.0)
+    assert one.breaker.is_open
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
+def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    for _ in range(2):
+        lease.becomes(kind, 0.1)
+        assert lease.kind is kind
+        assert (one.requests, one.streams, one.inflight[kind]) == (0, 1, 1)
+        assert single.inflight == one.inflight
+    lease.settle(SUCCESS, 3600.0)
+    assert (one.load, sum(single.inflight.values())) == (0, 0)
+
+
+def test_a_lease_that_has_ended_becomes_nothing() -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    lease.settle(IGNORED, 0.1)
+    lease.becomes(Kind.SSE, 0.2)
+    assert set(single.inflight.values()) | set(single.endpoints[0].inflight.values()) == {0}
+
+
+def test_how_long_a_stream_lasts_is_no_latency() -> None:
+    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.1, minimum=1))
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0, Kind.WS))
+    lease.answered(0.5, 101)
+    lease.becomes(Kind.WS, 0.5)
+    lease.settle(SUCCESS, 3600.0)
+    assert (one.latency.average, one.latency.last) == (0.5, 0.5)
+    assert not one.breaker.is_open
+
+
+def test_slow_heads_open_a_breaker_that_looks_for_them() -> None:
+    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.5, minimum=4))
+    (one,) = single.endpoints
+    for seconds in (0.5, 2.0, 0.5, 2.0):
+        assert not one.breaker.is_open
+        lease = single.lease(Ask(0.0))
+        lease.answered(seconds, 200)
+        lease.settle(SUCCESS, 3.0)
+    assert one.breaker.is_open
+
+
+@pytest.mark.parametrize("asked_as", [Kind.HTTP, Kind.WS])
+def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked_as: Kind) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR, asked_as))
+    assert probe.endpoint is one
+    probe.answered(OPEN_FOR + 0.1, 101)
+    assert one.breaker.is_open
+    probe.becomes(Kind.WS, OPEN_FOR + 0.1)
+    assert not one.breaker.is_open
+    assert one.is_usable
+    assert one.joined_at == OPEN_FOR + 0.1
+    probe.settle(SUCCESS, 3600.0)
+    assert one.joined_at == OPEN_FOR + 0.1
+
+
+def test_streams_that_die_count_as_failures_however_well_they_began() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.becomes(Kind.SSE, OPEN_FOR)
+    streams = [probe, *(lease_on(several, one, OPEN_FOR, Kind.SSE) for _ in range(FAILURES - 1))]
+    for stream in streams:
+        assert not one.breaker.is_open
+        stream.settle(FAILURE, OPEN_FOR + 100.0)
+    assert one.breaker.is_open
+    assert one.errors_total == FAILURES + len(streams)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_probe_that_has_ended_decides_nothing_afterwards(outcome: Outcome) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.settle(outcome, OPEN_FOR + 1.0)
+    state, opened = one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened
+    probe.becomes(Kind.SSE, OPEN_FOR + 2.0)
+    probe.settle(FAILURE, OPEN_FOR + 2.0)
+    assert (one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened) == (state, opened)
+
+
+def test_a_probe_whose_client_leaves_is_given_back_once() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.settle(IGNORED, OPEN_FOR)
+    probe.settle(IGNORED, OPEN_FOR)
+    assert several.lease(Ask(OPEN_FOR)).endpoint is one
+    assert not one.breaker.passes(OPEN_FOR)
+    assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
+
+
+# ---- who is ejected
+
+
+def test_an_endpoint_that_fails_is_left_alone() -> None:
+    several = service(1, 1, 1)
+    eject(several, several.endpoints[1])
+    assert several.ejected == [several.endpoints[1]]
+    assert chosen(several, times=30) == {"host0": 15, "host2": 15}
+    assert not several.is_panicking
+
+
+def test_the_only_endpoint_is_never_ejected() -> None:
+    single = service(1)
+    eject(single, single.endpoints[0])
+    assert single.ejected == []
+    assert chosen(single, times=3) == {"host0": 3}
+
+
+def test_the_sixth_of_ten_is_not_ejected() -> None:
+    several = service(*[1] * 10)
+    for number, one in enumerate(several.endpoints[:6]):
+        eject(several, one, number / 10)
+    assert several.ejected == list(several.endpoints[:5])
+    assert chosen(several, 1.0, times=50) == {f"host{number}": 10 for number in range(5, 10)}
+    assert not several.is_panicking
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "ejected"),
+    [
+        (1, 0.5, 0),
+        (2, 0.5, 1),
+        (3, 0.5, 1),
+        (4, 0.5, 2),
+        (10, 0.1, 1),
+        (10, 0.0, 0),
+        (10, 0.3, 3),
+        (10, 0.7, 7),
+        (10, 1.0, 10),
+        (3, 1.0, 3),
+        (100, 0.29, 29),
+        (50, 0.58, 29),
+    ],
+)
+def test_no_more_than_a_share_of_the_endpoints_is_ejected(count: int, share: float, ejected: int) -> None:
+    several = service(*[1] * count, max_ejected=share, panic_below=0.0)
+    for one in several.endpoints:
+        eject(several, one)
+    assert len(several.ejected) == ejected
+    assert sum(one.is_usable for one in several.endpoints) == count - ejected
+
+
+def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next() -> None:
+    several = service(*[1] * 4)
+    a, b, c, d = several.endpoints
+    for number, one in enumerate((c, a, d)):
+        eject(several, one, float(number))
+    assert several.ejected == [c, a]
+    assert d.is_usable
+    several.lease(Ask(OPEN_FOR, tried=[b, d])).settle(SUCCESS, OPEN_FOR)
+    assert several.ejected == [a, d]
+    assert c.is_usable
+
+
+def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> None:
+    several = service(1, 1, 1)
+    a, b, _ = several.endpoints
+    eject(several, a, 0.0)
+    eject(several, b, 10.0)
+    several.lease(Ask(OPEN_FOR)).settle(FAILURE, OPEN_FOR)
+    several.refresh()
+    assert a.breaker.open_until > b.breaker.open_until
+    assert several.ejected == [a]
+
+
+def test_endpoints_of_weight_0_and_unhealthy_ones_get_nothing_and_take_nobodys_place() -> None:
+    several = service(1, 0, 1, 1, panic_below=0.0)
+    several.endpoints[2].is_healthy = False
+    several.refresh()
+    assert chosen(several, times=10) == {"host0": 5, "host3": 5}
+    eject(several, several.endpoints[0])
+    assert several.ejected == [several.endpoints[0]]  # one of three: half of them, rounded down
+    assert chosen(several, times=10) == {"host3": 10}
+
+
+@every_balancer
+def test_other_weights_take_effect_on_the_next_choice(balancer: str) -> None:
+    several = service(1, 0, 1, balancer=balancer)
+    a, b, c = several.endpoints
+    assert chosen(several, times=20)["host1"] == 0
+    a.weight, b.weight, c.weight = 0, 1, 0
+    several.replace_endpoints(several.endpoints)
+    assert chosen(several, times=20) == {"host1": 20}
+    a.weight, b.weight, c.weight = 1, 8, 1
+    several.replace_endpoints(several.endpoints)
+    held = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(100)]
+    assert [one.load for one in several.endpoints] == pytest.approx([10, 80, 10], abs=12)
+    for lease in held:
+        lease.settle(SUCCESS, 0.0)
+
+
+@every_balancer
+@pytest.mark.parametrize("weights", [(0,), (0, 0), (0, 0, 0)])
+def test_where_all_weigh_nothing_requests_are_refused(balancer: str, weights: tuple[int, ...]) -> None:
+    drained = service(*weights, balancer=balancer)
+    with pytest.raises(CircuitOpen) as refused:
+        drained.lease(Ask(100.0))
+    assert retry_after(refused.value) == b"1"
+
+
+# ---- panic
+
+
+@pytest.mark.parametrize(
+    ("count", "unhealthy", "below", "panics"),
+    [
+        (4, 0, 0.5, False),
+        (4, 2, 0.5, False),
+        (4, 3, 0.5, True),
+        (4, 4, 0.5, True),
+        (1, 1, 0.5, True),
+        (3, 1, 0.5, False),
+        (3, 2, 0.5, True),
+        (4, 3, 0.25, False),
+        (4, 4, 0.25, True),
+        (4, 1, 1.0, True),
+        (4, 4, 0.0, False),
+        (20, 9, 0.55, False),
+        (20, 10, 0.55, True),
+    ],
+)
+def test_when_too_few_are_left_all_are_used(count: int, unhealthy: int, below: float, panics: bool) -> None:
+    several = service(*[1] * count, panic_below=below)
+    for one in several.endpoints[:unhealthy]:
+        one.is_healthy = False
+    several.refresh()
+    assert several.is_panicking is panics
+    assert sum(one.is_usable for one in several.endpoints) == (count if panics else count - unhealthy)
+    for one in several.endpoints:
+        one.is_healthy = True
+    several.refresh()
+    assert not several.is_panicking
+
+
+def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
+    several = service(1, 1, 1, 1, 0, max_ejected=1.0)
+    for one in several.endpoints[:2]:
+        eject(several, one)
+    assert len(several.ejected) == 2
+    assert not several.is_panicking
+    eject(several, several.endpoints[2])
+    assert several.is_panicking
+    assert several.ejected == []
+    assert chosen(several, times=40) == {f"host{number}": 10 for number in range(4)}
+
+
+def test_unhealthy_and_ejected_endpoints_together_make_panic() -> None:
+    several = service(1, 1, 1, 1)
+    several.endpoints[0].is_healthy = False
+    several.refresh()
+    eject(several, several.endpoints[1])
+    assert not several.is_panicking
+    eject(several, several.endpoints[2])
+    assert several.is_panicking
+
+
+def test_in_panic_endpoints_recover_by_the_requests_they_get() -> None:
+    several = service(1, 1, max_ejected=1.0)
+    for one in several.endpoints:
+        eject(several, one)
+    assert several.is_panicking
+    chosen(several, OPEN_FOR, times=4)
+    assert not several.is_panicking
+    assert all(one.breaker.state(OPEN_FOR) is State.CLOSED for one in several.endpoints)
+
+
+# ---- when nobody can be chosen
+
+
+@pytest.mark.parametrize(("now", "seconds"), [(4.0, b"11"), (7.5, b"8"), (14.0, b"1"), (14.2, b"1"), (14.999, b"1")])
+def test_a_refusal_tells_when_the_next_probe_is_due(now: float, seconds: bytes) -> None:
+    several = service(1, 1, max_ejected=1.0, panic_below=0.0)
+    eject(several, several.endpoints[1], 0.0)
+    eject(several, several.endpoints[0], 4.0)
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(now))
+    assert retry_after(refused.value) == seconds
+    assert refused.value.status == 503
+
+
+def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> None:
+    single = service(1, max_ejected=1.0, panic_below=0.0)
+    eject(single, single.endpoints[0])
+    single.lease(Ask(OPEN_FOR + 5.0))
+    with pytest.raises(CircuitOpen) as refused:
+        single.lease(Ask(OPEN_FOR + 6.0))
+    assert retry_after(refused.value) == b"1"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(count: int) -> None:
+    several = service(*[1] * count, panic_below=0.0)
+    for one in several.endpoints:
+        one.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(100.0))
+    assert retry_after(refused.value) == b"1"
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_what_is_out_for_another_reason_than_its_breaker_tells_nothing_about_probes(weight: int) -> None:
+    several = service(1, weight, max_ejected=1.0, panic_below=0.0)
+    several.endpoints[1].is_healthy = False
+    several.refresh()
+    eject(several, several.endpoints[0])
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(5.0))
+    assert retry_after(refused.value) == b"10"
+
+
+def test_a_request_that_was_everywhere_is_refused() -> None:
+    several = service(1, 1)
+    with pytest.raises(Overloaded) as refused:
+        several.lease(Ask(0.0, tried=several.endpoints))
+    assert type(refused.value) is Overloaded
+
+
+def test_a_retry_that_only_ejected_endpoints_are_left_for_is_refused() -> None:
+    several = service(1, 1)
+    eject(several, several.endpoints[0])
+    with pytest.raises(Overloaded) as refused:
+        several.lease(Ask(0.0, tried=[several.endpoints[1]]))
+    assert type(refused.value) is Overloaded
+
+
+# ---- probes and recovery
+
+
+def test_requests_that_can_be_sent_again_probe_as_soon_as_the_time_is_over() -> None:
+    several = service(1, 1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert "host0" not in chosen(several, OPEN_FOR - 0.001, times=20)
+    probe = several.lease(Ask(OPEN_FOR))
+    assert probe.endpoint is one
+    assert "host0" not in chosen(several, OPEN_FOR, times=20)
+    probe.settle(SUCCESS, OPEN_FOR + 0.1)
+    assert several.ejected == []
+    assert one.breaker.state(OPEN_FOR + 0.1) is State.CLOSED
+
+
+@every_balancer
+def test_a_request_that_cannot_be_sent_again_probes_nothing_while_others_can_be_used(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer)
+    eject(several, several.endpoints[0])
+    assert chosen(several, OPEN_FOR, times=20, is_repeatable=False) == {"host1": 20}
+    assert several.lease(Ask(OPEN_FOR)).endpoint is several.endpoints[0]
+
+
+def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else() -> None:
+    single = service(1, max_ejected=1.0, panic_below=0.0)
+    eject(single, single.endpoints[0])
+    assert chosen(single, OPEN_FOR, is_repeatable=False) == {"host0": 1}
+    assert single.ejected == []
+
+
+@pytest.mark.parametrize("probes", [1, 3])
+def test_only_so_many_requests_probe_at_once(probes: int) -> None:
+    several = service(1, 1, breaker=BreakerConfig(jitter=0.0, probes=probes))
+    eject(several, several.endpoints[0])
+    held = [several.lease(Ask(OPEN_FOR)) for _ in range(10)]
+    assert [lease.endpoint.url for lease in held] == ["http://host0"] * probes + ["http://host1"] * (10 - probes)
+    held[0].settle(IGNORED, OPEN_FOR)
+    assert [several.lease(Ask(OPEN_FOR)).endpoint.url for _ in range(2)] == ["http://host0", "http://host1"]
+
+
+def test_a_retry_does_not_probe_where_it_has_been() -> None:
+    several = service(1, 1, 1)
+    a, b = several.endpoints[:2]
+    eject(several, a)
+    assert chosen(several, OPEN_FOR, times=10, tried=[a, b]) == {"host2": 10}
+    assert several.ejected == [a]
+
+
+def test_each_of_several_that_are_due_is_probed() -> None:
+    several = service(*[1] * 6)
+    for one in several.endpoints[:3]:
+        eject(several, one)
+    held = [several.lease(Ask(OPEN_FOR)).endpoint for _ in range(3)]
+    assert held == list(several.endpoints[:3])
+
+
+def test_a_probe_that_fails_leaves_the_endpoint_out_for_longer() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.lease(Ask(OPEN_FOR)).settle(FAILURE, OPEN_FOR + 1.0)
+    assert several.ejected == [one]
+    assert one.breaker.open_until == OPEN_FOR + 1.0 + 2 * OPEN_FOR
+    assert chosen(several, one.breaker.open_until - 0.01, times=20) == {"host1": 20}
+    assert several.lease(Ask(one.breaker.open_until)).endpoint is one
+
+
+def test_a_success_from_before_proves_nothing() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    stragglers = [lease_on(several, one) for _ in range(3)]
+    eject(several, one)
+    for now, straggler in zip((1.0, OPEN_FOR, OPEN_FOR + 1.0), stragglers, strict=True):
+        straggler.answered(now, 200)
+        straggler.settle(SUCCESS, now)
+    assert several.ejected == [one]
+    assert one.breaker.state(OPEN_FOR + 1.0) is State.HALF_OPEN
+
+
+def test_one_that_comes_back_is_not_blamed_for_how_slow_it_was() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    one.latency.add(0.0, 20.0)
+    eject(several, one)
+    assert one.latency.penalty(1.0) > 0
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.answered(OPEN_FOR + 0.1, 200)
+    probe.settle(SUCCESS, OPEN_FOR + 0.2)
+    assert (one.latency.penalty(OPEN_FOR + 0.2), one.latency.peak(OPEN_FOR + 0.2)) == (0.0, 0.0)
+    assert one.latency.expected(OPEN_FOR + 0.2) == 0.0
+
+
+def test_health_takes_an_endpoint_out_and_brings_it_back_gently() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    one.latency.add(0.0, 20.0)
+    one.is_healthy = False
+    several.health_changed(one, 1.0)
+    assert chosen(several, 1.0, times=4) == {"host1": 4}
+    assert several.ejected == []
+    one.is_healthy = True
+    several.health_changed(one, 5.0)
+    assert (one.is_usable, one.joined_at, one.latency.peak(5.0)) == (True, 5.0, 0.0)
+    assert chosen(several, 5.0, times=400)["host0"] == pytest.approx(20, abs=3)
+    assert chosen(several, 15.0, times=400) == {"host0": 200, "host1": 200}
+
+
+def test_a_probe_of_the_gateways_own_brings_an_endpoint_back() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    permit = one.breaker.begin(OPEN_FOR)
+    assert chosen(several, OPEN_FOR, times=4) == {"host1": 4}
+    several.tell_breaker(one, permit, OPEN_FOR, failed=None)
+    assert several.ejected == [one]
+    permit = one.breaker.begin(OPEN_FOR)
+    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
+    assert (several.ejected, one.is_usable, one.joined_at) == ([], True, OPEN_FOR)
+
+
+# ---- slow start
+
+
+def test_endpoints_that_are_there_from_the_start_get_their_share_at_once() -> None:
+    assert chosen(service(1, 1, 1, 1), times=400) == {f"host{number}": 100 for number in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("since", "share"), [(0.0, 0.1), (0.5, 0.1), (2.5, 0.25), (5.0, 0.5), (7.5, 0.75), (10.0, 1.0), (100.0, 1.0)]
+)
+def test_the_share_of_one_that_came_back_grows_from_a_tenth_to_all(since: float, share: float) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    counts = chosen(several, OPEN_FOR + since, times=4000)
+    assert counts["host0"] == pytest.approx(2000 * share, rel=0.15)
+
+
+def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Counter[str]:
+    """Who is chosen how often if so many requests are always in flight and the oldest is the next to end."""
+    held: deque[Lease] = deque()
+    counts = Counter[str]()
+    for number in range(choices):
+        lease = of.lease(Ask(now, key=b"%d" % number))
+        counts[lease.endpoint.url.removeprefix("http://")] += 1
+        held.append(lease)
+        if len(held) > in_flight:
+            oldest = held.popleft()
+            oldest.endpoint.latency.add(now, 0.1)
+            oldest.settle(SUCCESS, now)
+    for lease in held:
+        lease.settle(SUCCESS, now)
+    return counts
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 10])
+def test_however_it_is_chosen_one_that_joins_gets_little_at_first(balancer: str, count: int) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for each in several.endpoints:
+        each.latency.add(0.0, 0.1)
+    usual = in_closed_loop(several, 0.0, 3000, 50)["host0"]
+    several.replace_endpoints([*several.endpoints[1:], endpoint("new")], 0.0)
+    assert in_closed_loop(several, 0.0, 3000, 50)["new"] == pytest.approx(usual / 10, rel=0.5)
+    assert in_closed_loop(several, 5.0, 3000, 50)["new"] == pytest.approx(usual / 2, rel=0.5)
+    assert in_closed_loop(several, 10.0, 3000, 50)["new"] == pytest.approx(usual, rel=0.5)
+
+
+def test_one_that_joins_gets_everything_if_there_is_nobody_else() -> None:
+    single, several = service(1), service(1)
+    single.replace_endpoints([endpoint("new")], 0.0)
+    assert chosen(single, times=50) == {"new": 50}
+    several.replace_endpoints([*several.endpoints, endpoint("new")], 0.0)
+    assert chosen(several, times=50, tried=[several.endpoints[0]]) == {"new": 50}
+
+
+def test_those_that_join_do_not_all_get_a_request_at_once() -> None:
+    several = service(1)
+    several.replace_endpoints([*several.endpoints, *(endpoint(name) for name in "abcdefghi")], 0.0)
+    assert chosen(several, times=90) == {"host0": 90}  # a tenth of a tenth each
+    assert set(chosen(several, times=30)) == {"host0", *"abcdefghi"}
+
+
+def test_endpoints_that_all_join_at_once_share_everything() -> None:
+    several = service(1)
+    several.replace_endpoints([endpoint(name) for name in "abcd"], 0.0)
+    assert chosen(several, times=400) == pytest.approx(dict.fromkeys("abcd", 100), abs=2)
+
+
+def test_what_one_got_because_there_was_nobody_else_is_not_held_against_it() -> None:
+    several = service(1)
+    (other,) = several.endpoints
+    several.replace_endpoints([other, endpoint("new")], 0.0)
+    assert chosen(several, times=1000, tried=[other]) == {"new": 1000}
+    assert chosen(several, 5.0, times=1000)["new"] == pytest.approx(250, rel=0.2)
+
+
+def test_one_that_joins_does_not_save_up_for_later() -> None:
+    several = service(1)
+    (other,) = several.endpoints
+    several.replace_endpoints([other, new := endpoint("new")], 0.0)
+    assert chosen(several, 5.0, times=1000, tried=[new]) == {"host0": 1000}
+    assert chosen(several, 5.0, times=20)["new"] <= 7
+
+
+def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
+    several = service(1)
+    (other,) = several.endpoints
+    several.replace_endpoints([other, new := endpoint("new")], 0.0)
+    several.replace_endpoints([other, endpoint("newer")], 5.0)
+    assert set(chosen(several, 6.0, times=100)) == {"host0", "newer"}
+    assert (new.load, new.is_usable) == (0, False)
+
+
+def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None:
+    several = service(1, 1, slow_start=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    assert chosen(several, OPEN_FOR, times=20) == {"host0": 10, "host1": 10}
+
+
+# ---- room
+
+
+@every_balancer
+def test_no_endpoint_has_more_requests_in_flight_than_it_may(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer, max_in_flight=2)
+    held = [several.lease(Ask(0.0, key=b"key")) for _ in range(4)]
+    assert [one.requests for one in several.endpoints] == [2, 2]
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, key=b"key"))
+    held[1].settle(SUCCESS, 0.0)
+    assert several.lease(Ask(0.0, key=b"key")).endpoint is held[1].endpoint
+
+
+def test_streams_take_nobodys_room() -> None:
+    single = service(1, max_in_flight=2)
+    for _ in range(100):
+        single.lease(Ask(0.0)).becomes(Kind.SSE, 0.0)
+        single.lease(Ask(0.0, Kind.WS))
+    held = [single.lease(Ask(0.0)) for _ in range(2)]
+    with pytest.raises(EndpointsBusy):
+        single.lease(Ask(0.0))
+    held[0].becomes(Kind.SSE, 0.0)
+    assert single.lease(Ask(0.0)).endpoint is single.endpoints[0]
+
+
+def test_a_retry_has_no_room_where_all_that_are_left_are_full() -> None:
+    several = service(1, 1, max_in_flight=1)
+    several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+
+
+def full(max_waiting: int = 10, endpoints: int = 1, **config: float) -> tuple[Service, list[Lease]]:
+    """A service whose endpoints have one request each, and have room for no other."""
+    busy = service(*[1] * endpoints, max_in_flight=1, max_waiting=max_waiting, **config)
+    return busy, [busy.lease(Ask(0.0)) for _ in range(endpoints)]
+
+
+class Waiter:
+    """A request that waits; as soon as it is called it takes what it has waited for."""
+
+    def __init__(self, of: Service, called: "list[Waiter]") -> None:
+        self._service, self._called = of, called
+        self.lease: Lease | None = None
+        self.was_refused = False
+        of.wait(self.go)
+
+    def go(self) -> None:
+        self._called.append(self)
+        try:
+            self.lease = self._service.lease(Ask(0.0, has_waited=True))
+        except EndpointsBusy:
+            self.was_refused = True
+
+
+def test_those_that_wait_have_their_turn_in_order() -> None:
+    busy, (lease,) = full()
+    called: list[Waiter] = []
+    waiters = [Waiter(busy, called) for _ in range(4)]
+    assert called == []
+    for number, waiter in enumerate(waiters, 1):
+        lease.settle(SUCCESS, 0.0)
+        assert called == waiters[:number]
+        assert waiter.lease
+        lease = waiter.lease
+    lease.settle(SUCCESS, 0.0)
+    assert called == waiters
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_however_a_request_ends_there_is_room_for_one_that_waits(outcome: Outcome) -> None:
+    busy, (lease,) = full()
+    waiter = Waiter(busy, [])
+    lease.settle(outcome, 0.0)
+    lease.settle(outcome, 0.0)
+    assert waiter.lease
+    assert busy.inflight[Kind.HTTP] == 1
+
+
+def test_a_request_that_becomes_a_stream_makes_room_for_one_that_waits() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(2)]
+    lease.becomes(Kind.SSE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False]
+    lease.settle(SUCCESS, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False]
+
+
+def test_no_more_wait_than_may() -> None:
+    busy, _ = full(max_waiting=2)
+    for _ in range(2):
+        Waiter(busy, [])
+    with pytest.raises(Overflow) as refused:
+        Waiter(busy, [])
+    assert refused.value.reason == "overflow"
+
+
+def test_one_can_see_how_many_wait() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(3)]
+    assert busy.waiting == 3
+    busy.stop_waiting(waiters[1].go)
+    assert busy.waiting == 2
+    lease.settle(SUCCESS, 0.0)
+    assert busy.waiting == 1
+
+
+def test_by_default_nobody_waits() -> None:
+    with pytest.raises(Overflow):
+        service(1).wait(lambda: None)
+
+
+def test_one_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
+    busy, (lease,) = full(max_waiting=2)
+    called: list[Waiter] = []
+    leaving, staying = Waiter(busy, called), Waiter(busy, called)
+    busy.stop_waiting(leaving.go)
+    busy.stop_waiting(leaving.go)
+    third = Waiter(busy, called)
+    lease.settle(SUCCESS, 0.0)
+    assert called == [staying]
+    assert staying.lease
+    staying.lease.settle(SUCCESS, 0.0)
+    assert called == [staying, third]
+
+
+def test_who_comes_last_does_not_go_first() -> None:
+    busy, (lease,) = full()
+    newcomers: list[str] = []
+
+    def go() -> None:  # there is room now, and another one waits for it
+        try:
+            busy.lease(Ask(0.0))
+        except EndpointsBusy:
+            newcomers.append("refused")
+        newcomers.append(busy.lease(Ask(0.0, Kind.WS)).kind.value)
+
+    busy.wait(go)
+    second = Waiter(busy, [])
+    lease.settle(SUCCESS, 0.0)
+    assert newcomers == ["refused", "ws"]
+    busy.stop_waiting(second.go)
+
+
+def test_a_request_finds_room_again_when_nobody_waits_any_more() -> None:
+    busy, (lease,) = full()
+    waiter = Waiter(busy, [])
+    busy.stop_waiting(waiter.go)
+    lease.settle(SUCCESS, 0.0)
+    busy.lease(Ask(0.0)).settle(SUCCESS, 0.0)
+    assert waiter.lease is None
+
+
+def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(3)]
+    busy.replace_endpoints([*busy.endpoints, endpoint("new")], 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False, False]
+    assert [one.requests for one in busy.endpoints] == [1, 1]
+    lease.settle(SUCCESS, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, True, False]
+
+
+def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
+    busy, _ = full()
+    busy.replace_endpoints([*busy.endpoints, new := endpoint("new")], 0.0)
+    new.is_healthy = False
+    busy.refresh()
+    waiter = Waiter(busy, [])
+    new.is_healthy = True
+    busy.refresh()
+    assert waiter.lease
+    assert waiter.lease.endpoint is new
+
+
+def test_a_retry_is_no_newcomer() -> None:
+    busy, (lease,) = full()
+    other = endpoint("other")
+    leases: list[Lease] = []
+
+    def go() -> None:  # another one waits still, and there is room
+        leases.append(busy.lease(Ask(0.0, tried=[other])))
+
+    busy.wait(go)
+    waiter = Waiter(busy, [])
+    lease.settle(FAILURE, 0.0)
+    assert [each.endpoint for each in leases] == list(busy.endpoints)
+    assert waiter.lease is None
+
+
+def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
+    busy, (lease,) = full(max_waiting=2000)
+    order: list[int] = []
+
+    class Failing:
+        def __init__(self, number: int) -> None:
+            self._number = number
+
+        def __call__(self) -> None:
+            order.append(self._number)
+            busy.lease(Ask(0.0, has_waited=True)).settle(IGNORED, 0.0)
+
+    for number in range(2000):
+        busy.wait(Failing(number))
+    lease.settle(SUCCESS, 0.0)
+    assert order == list(range(2000))
+    assert busy.inflight[Kind.HTTP] == 0
+
+
+def test_a_pinned_request_finds_no_more_room_than_any_other() -> None:
+    several = service(1, 1, max_in_flight=1)
+    one = several.endpoints[0]
+    assert several.lease(Ask(0.0, pinned=one)).endpoint is one
+    with contextlib.suppress(EndpointsBusy):  # whether it waits or goes elsewhere
+        several.lease(Ask(0.0, pinned=one))
+    assert one.requests == 1
+
+
+# ---- the adaptive limit
+
+
+def limited(*weights: int, limit: int = 3, max_waiting: int = 0, **config: float) -> tuple[Service, AdaptiveLimit]:
+    adaptive = AdaptiveLimit(AdaptiveConfig(least=limit, samples=1, window=0.0), random.Random(1))
+    return service(*weights, limit=adaptive, max_waiting=max_waiting, **config), adaptive
+
+
+def test_a_service_takes_no_more_requests_than_it_bears() -> None:
+    several, _ = limited(1, 1)
+    held = [several.lease(Ask(0.0)) for _ in range(3)]
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0))
+    for _ in range(10):
+        several.lease(Ask(0.0, Kind.WS))
+    held[0].settle(SUCCESS, 0.0)
+    several.lease(Ask(0.0))
+    held[1].becomes(Kind.SSE, 0.0)
+    several.lease(Ask(0.0))
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, has_waited=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes", "answered", "outcome", "is_sample"),
+    [
+        (Kind.HTTP, None, True, SUCCESS, True),
+        (Kind.HTTP, None, False, SUCCESS, False),
+        (Kind.HTTP, None, True, FAILURE, False),
+        (Kind.HTTP, None, True, IGNORED, False),
+        (Kind.HTTP, None, False, FAILURE, False),
+        (Kind.HTTP, Kind.SSE, True, SUCCESS, False),
+        (Kind.WS, Kind.WS, True, SUCCESS, False),
+    ],
+)
+def test_only_requests_that_were_answered_well_show_what_a_service_bears(
+    kind: Kind, becomes: Kind | None, answered: bool, outcome: Outcome, is_sample: bool
+) -> None:
+    several, adaptive = limited(1)
+    lease = several.lease(Ask(0.0, kind))
+    if answered:
+        lease.answered(0.1, 200)
+    if becomes:
+        lease.becomes(becomes, 0.1)
+    lease.settle(outcome, 0.2)
+    assert adaptive.is_measuring is is_sample  # what the first sample begins
+
+
+def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
+    several, adaptive = limited(1, limit=1, max_waiting=10)
+    lease = several.lease(Ask(0.0))
+    waiters = [Waiter(several, []) for _ in range(10)]
+    adaptive.limit = 5
+    lease.settle(FAILURE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True] * 5 + [False] * 5
+    assert several.inflight[Kind.HTTP] == 5
+
+
+def test_nobody_is_called_while_the_limit_is_below_what_is_in_flight() -> None:
+    several, adaptive = limited(1, limit=4, max_waiting=10)
+    held = [several.lease(Ask(0.0)) for _ in range(4)]
+    waiters = [Waiter(several, []) for _ in range(3)]
+    adaptive.limit = 2
+    for lease in held[:2]:
+        lease.settle(FAILURE, 0.0)
+    assert not any(waiter.was_refused or waiter.lease for waiter in waiters)
+    held[2].settle(FAILURE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False, False]
+    assert several.inflight[Kind.HTTP] == 2
+
+
+def test_in_a_closed_loop_the_requests_in_flight_follow_the_limit() -> None:
+    adaptive = AdaptiveLimit(AdaptiveConfig(window=0.0, measure_every=1e9), random.Random(1))
+    several = service(1, 1, limit=adaptive, max_waiting=100)
+    held: deque[tuple[float, Lease]] = deque()
+    now = 0.0
+
+    def begin() -> None:
+        try:
+            held.append((now, several.lease(Ask(now))))
+        except EndpointsBusy:
+            several.wait(Go())
+
+    class Go:
+        def __call__(self) -> None:
+            held.append((now, several.lease(Ask(now, has_waited=True))))
+
+    for _ in range(100):
+        begin()
+    for _ in range(2000):
+        since, lease = held.popleft()
+        now = max(now, since + 0.1)
+        lease.answered(since + 0.1, 200)  # as fast whatever is in flight
+        lease.settle(SUCCESS, now)
+        begin()
+    assert adaptive.limit > 20
+    assert len(held) == min(adaptive.limit, 100)
+
+
+# ---- affinity
+
+
+def sticky_service(count: int = 2, *, refuses: bool = False, **config: float) -> Service:
+    sticky = Sticky(b"gw_svc", b"secret", refuses=refuses)
+    return service(*[1] * count, affinity=Affinity(None, sticky), **config)
+
+
+def test_a_pinned_request_goes_to_its_endpoint() -> None:
+    several = sticky_service(5)
+    assert chosen(several, times=20, pinned=several.endpoints[3]) == {"host3": 20}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_session_whose_endpoint_is_out_moves_or_is_refused(refuses: bool) -> None:
+    several = sticky_service(3, refuses=refuses)
+    eject(several, several.endpoints[0])
+    ask = Ask(0.0, pinned=several.endpoints[0])
+    if refuses:
+        with pytest.raises(CircuitOpen):
+            several.lease(ask)
+    else:
+        assert several.lease(ask).endpoint in several.endpoints[1:]
+    assert chosen(several, times=10) == {"host1": 5, "host2": 5}
+
+
+def test_a_session_that_has_begun_to_move_is_not_refused() -> None:
+    several = sticky_service(2, refuses=True)
+    a, b = several.endpoints
+    assert several.lease(Ask(0.0, pinned=a, tried=[a])).endpoint is b
+
+
+def test_a_session_that_may_move_does_not_probe_with_what_cannot_be_sent_again() -> None:
+    several = sticky_service(2)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert chosen(several, OPEN_FOR, times=5, pinned=one, is_repeatable=False) == {"host1": 5}
+
+
+def test_a_session_that_may_not_move_probes_with_whatever_it_has() -> None:
+    several = sticky_service(2, refuses=True)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert chosen(several, OPEN_FOR, pinned=one, is_repeatable=False) == {"host0": 1}
+    assert several.ejected == []
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_session_may_probe_its_own_endpoint(refuses: bool) -> None:
+    several = sticky_service(2, refuses=refuses)
+    one = several.endpoints[0]
+    eject(several, one)
+    lease = several.lease(Ask(OPEN_FOR, pinned=one))
+    assert lease.endpoint is one
+    lease.settle(SUCCESS, OPEN_FOR)
+    assert several.ejected == []
+
+
+def test_sticky_cookies_are_for_the_endpoints_that_there_are() -> None:
+    several = sticky_service(2)
+    sticky = several.affinity and several.affinity.sticky
+    assert sticky
+    a, b = several.endpoints
+    field = sticky.line(a, secure=False).partition(b": ")[2].partition(b";")[0]
+    assert sticky.find([(b"Cookie", field)]) is a
+    several.replace_endpoints([b])
+    assert sticky.find([(b"Cookie", field)]) is None
+
+
+def test_a_service_without_sticky_sessions_pins_nobody_for_good() -> None:
+    several = service(1, 1, affinity=Affinity(None, None))
+    eject(several, several.endpoints[0])
+    assert chosen(several, times=5, pinned=several.endpoints[0]) == {"host1": 5}
+
+
+def test_the_same_key_has_the_same_endpoint_and_few_keys_move_when_one_is_gone() -> None:
+    several = service(*[1] * 10, balancer="consistent_hash")
+
+    def homes() -> dict[int, str]:
+        found = {}
+        for number in range(1000):
+            (found[number],) = chosen(several, key=b"%d" % number)
+        return found
+
+    before = homes()
+    assert homes() == before
+    several.replace_endpoints(several.endpoints[1:], 0.0)
+    after = homes()
+    moved = [number for number in before if before[number] != after[number]]
+    assert {before[number] for number in moved} == {"host0"}
+    assert len(moved) / 1000 == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_load_on_others_decides_what_is_too_much_for_a_key(kind: Kind) -> None:
+    several = service(1, 2, 1, balancer="consistent_hash")
+    home = several.lease(Ask(0.0, kind, key=b"the same")).endpoint
+    for _ in range(399):
+        several.lease(Ask(0.0, kind, key=b"the same"))
+    assert home.load == math.ceil(1.25 * 100 * home.weight)
+    most = [math.ceil(1.25 * 100 * one.weight) for one in several.endpoints]
+    assert all(one.load <= bound for one, bound in zip(several.endpoints, most, strict=True))
+
+
+# ---- other endpoints
+
+
+def test_endpoints_that_stay_keep_what_is_known_about_them() -> None:
+    several = service(1, 1, 1)
+    a, b, c = several.endpoints
+    eject(several, a)
+    stream = lease_on(several, b, kind=Kind.WS)
+    b.latency.add(0.0, 0.7)
+    several.replace_endpoints([new := endpoint("new"), b, a])
+    assert several.endpoints == (new, b, a)
+    assert several.ejected == [a]
+    assert (a.errors_total, b.streams, b.latency.average) == (FAILURES, 1, 0.7)
+    assert set(chosen(several, times=20)) == {"new", "host1"}
+    stream.settle(SUCCESS, 1.0)
+    assert b.load == 0
+    assert c.load == 0
+
+
+@every_balancer
+def test_endpoints_that_are_gone_get_nothing_new(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    gone = several.endpoints[0]
+    several.replace_endpoints(several.endpoints[1:])
+    assert "host0" not in chosen(several, times=50)
+    assert several.lease(Ask(0.0, pinned=gone)).endpoint is not gone
+
+
+def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None:
+    several = service(1, 1)
+    gone, left = several.endpoints
+    leases = [lease_on(several, gone, kind=kind) for kind in Kind for _ in range(FAILURES)]
+    several.replace_endpoints([left])
+    assert sum(several.inflight.values()) == gone.load == 3 * FAILURES
+    for lease in leases:
+        lease.settle(FAILURE, 1.0)
+    assert sum(several.inflight.values()) == gone.load == 0
+    assert gone.breaker.is_open
+    assert several.ejected == []
+    assert left.is_usable
+    assert chosen(several, 1.0, times=5) == {"host1": 5}
+
+
+def test_an_ejected_endpoint_that_is_gone_is_probed_by_nobody() -> None:
+    several = service(1, 1, 1)
+    gone = several.endpoints[0]
+    eject(several, gone)
+    several.replace_endpoints(several.endpoints[1:])
+    assert "host0" not in chosen(several, OPEN_FOR, times=10)
+    assert several.ejected == []
+
+
+# ---- any order of events
+
+
+@settings(max_examples=60, stateful_step_count=40, deadline=None)
+class Leases(RuleBasedStateMachine):
+    """Requests begin, become streams, end in any order and more than once, while endpoints fail, come and go."""
+
+    @initialize(
+        balancer=st.sampled_from(sorted(BALANCERS)),
+        count=st.integers(1, 4),
+        most=st.sampled_from([1, 2, math.inf]),
+        max_ejected=st.sampled_from([0.0, 0.5, 1.0]),
+        panic_below=st.sampled_from([0.0, 0.5]),
+        limit=st.sampled_from([None, 4]),
+    )
+    def begin(
+        self, balancer: str, count: int, most: float, max_ejected: float, panic_below: float, limit: int | None
+    ) -> None:
+        self.now = 0.0
+        self.held: list[Lease] = []
+        self.ended: list[Lease] = []
+        self.queue: list[object] = []
+        self.numbers = iter(range(1000))
+        adaptive = AdaptiveLimit(AdaptiveConfig(least=limit), random.Random(1)) if limit else None
+        self.service = service(
+            *[1] * count, balancer=balancer, breaker=BreakerConfig(failures=2, jitter=0.0), limit=adaptive,
+            max_in_flight=most, max_waiting=3, max_ejected=max_ejected, panic_below=panic_below,
+        )  # fmt: skip
+        self.all = list(self.service.endpoints)
+
+    def _begin(self, kind: Kind, repeatable: bool, key: bytes, *, has_waited: bool = False) -> None:
+        ask = Ask(self.now, kind, key=key, is_repeatable=repeatable, has_waited=has_waited)
+        try:
+            lease = self.service.lease(ask)
+        except EndpointsBusy:
+            if not has_waited and kind is Kind.HTTP:
+                self._wait(repeatable, key)
+        except CircuitOpen as refused:
+            assert int(retry_after(refused)) >= 1
+        else:
+            assert lease.endpoint in self.service.endpoints
+            assert lease.endpoint.weight
+            self.held.append(lease)
+
+    def _wait(self, repeatable: bool, key: bytes) -> None:
+        def go() -> None:
+            assert self.queue.pop(0) is go
+            self._begin(Kind.HTTP, repeatable, key, has_waited=True)
+
+        try:
+            self.service.wait(go)
+        except Overflow:
+            assert len(self.queue) == 3
+        else:
+            self.queue.append(go)
+
+    @rule(kind=st.sampled_from(Kind), repeatable=st.booleans(), key=st.sampled_from([b"", b"a", b"b"]))
+    def ask(self, kind: Kind, repeatable: bool, key: bytes) -> None:
+        self._begin(kind, repeatable, key)
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def leave_the_queue(self, data: st.DataObject) -> None:
+        go = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
+        self.service.stop_waiting(go)  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), status=st.sampled_from([200, 404, 429, 503]), wait=st.sampled_from([0.0, 30.0]))
+    def answer(self, data: st.DataObject, status: int, wait: float) -> None:
+        data.draw(st.sampled_from(self.held)).answered(self.now, status, wait)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), kind=st.sampled_from([Kind.SSE, Kind.WS]))
+    def become(self, data: st.DataObject, kind: Kind) -> None:
+        data.draw(st.sampled_from(self.held)).becomes(kind, self.now)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    def end(self, data: st.DataObject, outcome: Outcome) -> None:
+        lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ended.append(lease)
+        lease.settle(outcome, self.now)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome), kind=st.sampled_from(Kind))
+    def end_again(self, data: st.DataObject, outcome: Outcome, kind: Kind) -> None:
+        lease = data.draw(st.sampled_from(self.ended))
+        before = [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
+        lease.becomes(kind, self.now)
+        lease.settle(outcome, self.now)
+        assert before == [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 20.0, 100.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(data=st.data())
+    def replace_endpoints(self, data: st.DataObject) -> None:
+        staying = data.draw(st.lists(st.sampled_from(self.service.endpoints), unique=True, max_size=4))
+        if not staying or data.draw(st.booleans()):
+            new = endpoint(f"new{next(self.numbers)}", breaker=BreakerConfig(failures=2, jitter=0.0))
+            self.all.append(new)
+            staying = [*staying, new]
+        self.service.replace_endpoints(staying, self.now)
+
+    @rule(data=st.data(), healthy=st.booleans())
+    def check_health(self, data: st.DataObject, healthy: bool) -> None:
+        data.draw(st.sampled_from(self.service.endpoints)).is_healthy = healthy
+        self.service.refresh()
+
+    @rule(data=st.data(), weight=st.integers(0, 3))
+    def weigh(self, data: st.DataObject, weight: int) -> None:
+        data.draw(st.sampled_from(self.service.endpoints)).weight = weight
+        self.service.replace_endpoints(self.service.endpoints, self.now)
+
+    @invariant()
+    def what_is_in_flight_is_what_is_held(self) -> None:
+        held = Counter((lease.endpoint.url, lease.kind) for lease in self.held)
+        assert held == Counter(
+            {(one.url, kind): count for one in self.all for kind, count in one.inflight.items() if count}
+        )
+        kinds = Counter(lease.kind for lease in self.held)
+        assert self.service.inflight == {kind: kinds[kind] for kind in Kind}
+        assert all(count >= 0 for one in self.all for count in one.inflight.values())
+
+    @invariant()
+    def who_may_be_chosen_is_as_the_rules_say(self) -> None:
+        members = [one for one in self.service.endpoints if one.weight]
+        for one in self.service.endpoints:
+            may = one in members and one not in self.service.ejected and (one.is_healthy or self.service.is_panicking)
+            assert one.is_usable is may
+        assert len(self.service.ejected) <= self.service.config.max_ejected * len(members)
+        assert all(one.breaker.is_open for one in self.service.ejected)
+
+    @invariant()
+    def errors_are_some_of_all(self) -> None:
+        assert all(0 <= one.errors_total <= one.requests_total for one in self.all)
+
+    def teardown(self) -> None:
+        for go in self.queue:
+            self.service.stop_waiting(go)  # type: ignore[arg-type]
+        for lease in self.held:
+            lease.settle(IGNORED, self.now)
+        assert sum(self.service.inflight.values()) == sum(one.load for one in self.all) == 0
+        for one in self.all:  # no probe was lost, or nobody could ever show that the endpoint is back
+            assert one.breaker.passes(max(self.now, one.breaker.open_until))
+
+
+TestLeases = Leases.TestCase
+
+
+# ---- totals
+
+
+def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
+    several = service(1, 1)
+    for one, seconds, outcome in zip(several.endpoints, (0.1, 0.9), (SUCCESS, FAILURE), strict=True):
+        for _ in range(3):
+            lease = lease_on(several, one, 10.0)
+            lease.answered(10.0 + seconds, 200)
+            lease.settle(outcome, 11.0)
+    lease_on(several, several.endpoints[0], 11.0).settle(IGNORED, 11.0)
+    window = several.window(11.0)
+    assert window.error_rate(11.0) == 0.5
+    assert window.quantiles(11.0, [0.0, 1.0]) == pytest.approx([0.1, 0.9], rel=0.01)
+    assert several.window(120.0).error_rate(120.0) == 0.0
+
+
+def test_websockets_that_have_ended_add_up() -> None:
+    totals = service(1).websockets
+    totals.add(messages=(1, 2), wire_bytes=(30, 40), seconds=5.0, close_code=1000)
+    totals.add(messages=(10, 20), wire_bytes=(300, 400), seconds=0.5, close_code=1006)
+    totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
+    assert totals.closed == 3
+    assert (totals.messages_up, totals.messages_down) == (11, 22)
+    assert (totals.bytes_up, totals.bytes_down) == (330, 440)
+    assert totals.seconds == 5.5
+    assert totals.close_codes == {1000: 2, 1006: 1}
+    assert WebSocketTotals().close_codes == {}
+
+
+def test_a_service_that_is_told_nothing_has_the_defaults() -> None:
+    plain = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)))
+    assert plain.config == ServiceConfig()
+    assert (plain.limit, plain.affinity, plain.ejected, plain.is_panicking) == (None, None, [], False)
+    assert plain.budget.balance(0.0) == plain.config.retry.budget_floor

@@ -1,0 +1,397 @@
+"""Real faults behind a real gateway: what its clients see of them, and how soon it is over.
+
+Each test prints a line of that; `pytest -s` shows it.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
+
+from tests.support.faults import (
+    PATIENCE,
+    Load,
+    Stage,
+    Upstream,
+    after,
+    black_hole,
+    percentile,
+    staged,
+    until,
+    within_uvloop,
+)
+
+# A breaker that opens for a short time, so that what comes back does so while the test lasts.
+QUICK = {"BREAKER_OPEN_MS": "300", "BREAKER_MAX_OPEN_MS": "600", "SLOW_START_MS": "500"}
+STATUSES = {"RETRY_ON": "connect,reset,502,503,504"}
+LATE = 3.0  # seconds; what is bounded by far less, on a machine that is busy with other things
+EVENTS = {"Accept": "text/event-stream"}
+
+Fault = Callable[[Upstream], AbstractAsyncContextManager[None]]
+
+
+# ---------------------------------------------------------------- faults: entered they break, left they mend
+
+
+@contextlib.asynccontextmanager
+async def killed(upstream: Upstream) -> AsyncIterator[None]:
+    await upstream.kill()
+    yield
+    await upstream.start()
+
+
+@contextlib.asynccontextmanager
+async def stopped(upstream: Upstream) -> AsyncIterator[None]:
+    upstream.signal(signal.SIGSTOP)
+    yield
+    upstream.signal(signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def refusing(upstream: Upstream) -> AsyncIterator[None]:
+    await upstream.tell(listen=False)
+    yield
+    await upstream.tell(listen=True)
+
+
+@contextlib.asynccontextmanager
+async def swallowing(upstream: Upstream) -> AsyncIterator[None]:
+    async with refusing(upstream), black_hole(upstream.port):
+        yield
+
+
+def answering(**how: object) -> Fault:
+    @contextlib.asynccontextmanager
+    async def fault(upstream: Upstream) -> AsyncIterator[None]:
+        await upstream.tell(**how)
+        yield
+        await upstream.tell()
+
+    return fault
+
+
+@dataclass
+class Story:
+    """What happened to one endpoint, and what clients saw of it.
+
+    Attributes:
+        broken, mended: instants.
+        left: seconds until the traffic had left it; None if it had not when it was mended.
+        back: seconds until it was used again; None if it was not in time.
+    """
+
+    load: Load
+    victim: Upstream
+    broken: float
+    mended: float
+    left: float | None
+    back: float | None
+
+
+async def suffer(directory: Path, what: str, fault: Fault, seconds: float = 1.5, **variables: str) -> Story:
+    """Break the endpoint that is used most, for so long, under load."""
+    async with staged(directory, **QUICK, **variables) as stage, Load(stage) as load:
+        await load.until_answered(300)
+        victim = stage.upstreams[load.busiest()]
+        broken = time.monotonic()
+        async with fault(victim):
+            mended = await load.runs(seconds)
+        back = await load.until_back(victim.name)
+        await load.until_answered(100)
+    left = load.left(victim.name, broken, mended)
+    load.report(what, after("left", left), after("back", back))
+    assert len(load.seen) > 500, "the machine is too slow for the load"
+    return Story(load, victim, broken, mended, left, back)
+
+
+# ---------------------------------------------------------------- one of three
+
+CONNECTING = {"UPSTREAM_CONNECT_TIMEOUT_MS": "200"}
+TRYING = {"RETRY_TRY_TIMEOUT_MS": "300"}
+
+
+@pytest.mark.parametrize(
+    ("what", "fault", "variables", "balancer"),
+    [
+        ("kill -9", killed, {}, "least_load"),
+        ("kill -9", killed, {}, "round_robin"),
+        ("kill -9", killed, {}, "peak_ewma"),
+        ("SIGSTOP, tries of 300 ms", stopped, TRYING, "least_load"),
+        ("SIGSTOP, tries of 300 ms", stopped, TRYING, "round_robin"),
+        ("port closed", refusing, {}, "least_load"),
+        ("black hole, 200 ms to connect", swallowing, CONNECTING, "least_load"),
+        ("black hole, 200 ms to connect", swallowing, CONNECTING, "round_robin"),
+        ("503s, sent again", answering(status=503), STATUSES, "least_load"),
+        ("502s, sent again", answering(status=502), STATUSES, "round_robin"),
+    ],
+    ids=[
+        "kill",
+        "kill-round_robin",
+        "kill-peak_ewma",
+        "stop",
+        "stop-round_robin",
+        "refuse",
+        "black_hole",
+        "black_hole-round_robin",
+        "503",
+        "502-round_robin",
+    ],
+)
+@within_uvloop
+async def test_a_broken_endpoint_of_three_costs_no_client_an_error(
+    tmp_path: Path, what: str, fault: Fault, variables: dict[str, str], balancer: str
+) -> None:
+    story = await suffer(tmp_path, f"{what} ({balancer})", fault, BALANCER=balancer, **variables)
+    assert not story.load.errors()
+    assert story.load.longest < LATE
+    assert story.left is not None
+    assert story.back is not None
+
+
+@within_uvloop
+async def test_an_endpoint_that_hangs_costs_no_more_errors_than_there_are_until_its_breaker_opens(
+    tmp_path: Path,
+) -> None:
+    what, variables = "SIGSTOP, 500 ms for all tries (round_robin)", {"HTTP_PROXY_TIMEOUT_MS": "500"}
+    story = await suffer(tmp_path, what, stopped, 2.5, BALANCER="round_robin", **variables)
+    errors = story.load.errors()
+    assert set(errors) == {"status 504"}
+    assert story.left is not None
+    assert errors.total() < 0.9 * story.load.rate / 3, "more than within the 0.5 s until the first are seen to fail"
+    behind = story.load.errors(begin=story.broken + story.left + 0.5)
+    assert behind.total() <= 10, "more than what probed"
+    assert story.load.longest < LATE
+    assert story.back is not None
+
+
+@within_uvloop
+async def test_a_burst_of_errors_that_are_not_sent_again_ends_with_the_breaker(tmp_path: Path) -> None:
+    what = "500s, not sent again (round_robin)"
+    story = await suffer(tmp_path, what, answering(status=500), BALANCER="round_robin")
+    errors = story.load.errors()
+    assert set(errors) == {"status 500"}
+    assert errors.total() <= 30
+    assert story.left is not None
+    assert story.back is not None
+
+
+@within_uvloop
+async def test_an_endpoint_without_a_trusted_certificate_costs_no_client_an_error(tmp_path: Path) -> None:
+    trusted, unknown = trustme.CA(), trustme.CA()
+    trusted.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    upstreams = [Upstream("a"), Upstream("b"), Upstream("c", certificate(unknown, tmp_path / "unknown"))]
+    async with (
+        staged(tmp_path, upstreams=upstreams, UPSTREAM_TLS_CA_FILE=str(tmp_path / "ca.pem"), **QUICK) as stage,
+        Load(stage) as load,
+    ):
+        broken, victim = time.monotonic(), stage.upstreams["c"]
+        mended = await load.runs(1.5)
+        assert (await victim.tell())["requests"] == 0
+        await victim.kill()
+        victim.certificate = certificate(trusted, tmp_path / "trusted")
+        await victim.start()
+        back = await load.until_back(victim.name)
+    left = load.left(victim.name, broken, mended)
+    load.report("certificate nobody trusts (least_load)", after("left", left), after("back", back))
+    assert not load.errors()
+    assert load.longest < LATE
+    assert left is not None
+    assert back is not None
+
+
+def certificate(authority: trustme.CA, directory: Path) -> tuple[str, str]:
+    """The files of a chain and a key for localhost."""
+    directory.mkdir()
+    issued = authority.issue_cert("localhost")
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    for part in issued.cert_chain_pems:
+        part.write_to_path(str(chain), append=True)
+    issued.private_key_pem.write_to_path(str(key))
+    return str(chain), str(key)
+
+
+# ---------------------------------------------------------------- not failing, but bad
+
+BY_LOAD = ("least_load", "peak_ewma", "two_choices")
+
+
+@within_uvloop
+async def test_an_endpoint_that_fails_fast_gets_next_to_nothing_even_without_a_breaker(tmp_path: Path) -> None:
+    services = {balancer: {"balancer": balancer} for balancer in BY_LOAD}
+    async with staged(tmp_path, services, BREAKER_FAILURES="0") as stage, contextlib.AsyncExitStack() as stack:
+        loads = [await stack.enter_async_context(Load(stage, 200, balancer)) for balancer in BY_LOAD]
+        for load in loads:
+            await load.until_answered(100)
+        victim = stage.upstreams[loads[0].busiest()]
+        broken = time.monotonic()
+        await victim.tell(status=503, lines="Retry-After: 30")
+        end = await loads[0].runs(3.0)
+    for load in loads:
+        left = after("left", load.left(victim.name, broken, end))
+        load.report(f"503s with Retry-After at once, no breaker ({load.name})", left)
+        behind = load.between(broken + 1.0, end)
+        assert len(behind) > 200
+        assert sum(each.by == victim.name for each in behind) <= 0.01 * len(behind)
+        assert set(load.errors()) <= {"status 503"}
+        assert load.errors().total() <= 10
+
+
+@within_uvloop
+async def test_an_endpoint_that_became_slow_gets_little_and_harms_nobody_else(tmp_path: Path) -> None:
+    services = {balancer: {"balancer": balancer} for balancer in BY_LOAD}
+    async with staged(tmp_path, services) as stage, contextlib.AsyncExitStack() as stack:
+        loads = [await stack.enter_async_context(Load(stage, 200, balancer)) for balancer in BY_LOAD]
+        for load in loads:
+            await load.until_answered(100)
+        victim = stage.upstreams[loads[0].busiest()]
+        broken = time.monotonic()
+        await victim.tell(delay=2.0)
+        end = await loads[0].runs(4.0)
+        await victim.tell()
+    for load in loads:
+        load.report(f"heads after 2 s ({load.name})", after("left", load.left(victim.name, broken, end)))
+        behind = load.between(broken + 2.0, end)
+        assert len(behind) > 200
+        assert sum(each.by == victim.name for each in behind) <= 0.04 * len(behind)
+        assert percentile([each for each in load.between(broken, end) if each.by != victim.name], 0.99) < 1.0
+        assert not load.errors()
+
+
+# ---------------------------------------------------------------- all three
+
+UNAVAILABLE = (502, "upstream_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("variables", "errors"),
+    [
+        ({}, {UNAVAILABLE}),
+        ({"MAX_EJECTED_PERCENT": "100", "PANIC_PERCENT": "0"}, {UNAVAILABLE, (503, "circuit_open")}),
+    ],
+    ids=["panic", "all ejected"],
+)
+@within_uvloop
+async def test_a_service_that_is_down_is_told_at_once_and_one_endpoint_brings_it_back(
+    tmp_path: Path, variables: dict[str, str], errors: set[tuple[int, str]]
+) -> None:
+    async with staged(tmp_path, **QUICK, **variables) as stage, Load(stage) as load:
+        await load.until_answered(300)
+        await asyncio.gather(*(upstream.kill() for upstream in stage.upstreams.values()))
+        broken = time.monotonic()
+        mended = await load.runs(1.0)
+        await stage.upstreams["b"].start()
+        back = await load.until_back("b")
+        recovered = time.monotonic()
+        await until(lambda: load.is_well(recovered), "no client sees an error any more")
+        well = time.monotonic() - mended
+    load.report("kill -9 of all three", after("one back", back), after("no more errors", well))
+    down = [each for each in load.between(broken, mended) if each.error != "unanswered"]
+    assert {(each.status, json.loads(each.body)["error"]) for each in down} == errors
+    assert all(b"application/problem+json" in each.head for each in down)
+    assert all(b"\r\nretry-after: " in each.head.lower() for each in down if each.status == 503)
+    assert load.longest < LATE
+    assert back is not None
+    assert well < 5.0
+
+
+@within_uvloop
+async def test_retries_do_not_become_a_storm(tmp_path: Path) -> None:
+    variables = {"RETRY_ON": "connect,reset,503", "RETRY_ATTEMPTS": "3"}
+    async with staged(tmp_path, **variables) as stage:
+        await asyncio.gather(*(upstream.tell(status=503) for upstream in stage.upstreams.values()))
+        async with Load(stage, 1000) as load:
+            await load.runs(2.5)
+        asked = await stage.requests()
+    load.report("503s of all three", f"{asked / len(load.seen):.3f} requests to upstreams for each of a client")
+    assert set(load.errors()) == {"status 503"}
+    assert load.errors().total() == len(load.seen)
+    assert 1.1 * len(load.seen) < asked <= 1.2 * len(load.seen) + 10
+
+
+# ---------------------------------------------------------------- streams
+
+STREAMS = 50  # of each kind on each endpoint
+
+
+@within_uvloop
+async def test_streams_of_an_endpoint_that_is_killed_are_ended_and_come_back_elsewhere(tmp_path: Path) -> None:
+    async with staged(tmp_path, **QUICK) as stage, contextlib.AsyncExitStack() as stack:
+        limits = httpx.Limits(max_connections=None)
+        client = httpx.AsyncClient(base_url=stage.url, limits=limits, timeout=PATIENCE, trust_env=False)
+        await stack.enter_async_context(client)
+        events = [await stack.enter_async_context(Events(client)) for _ in range(3 * STREAMS)]
+        sockets = [await stack.enter_async_context(socket_of(stage)) for _ in range(3 * STREAMS)]
+        spoken = [(await socket.recv(), socket) for socket in sockets]
+        lost_events = [each for each in events if each.by == "c"]
+        lost_sockets = [socket for by, socket in spoken if by == "c"]
+        assert (len(lost_events), len(lost_sockets)) == (STREAMS, STREAMS)
+
+        broken = time.monotonic()
+        await stage.upstreams["c"].kill()
+        for each in lost_events:
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                await each.more()
+        for socket in lost_sockets:
+            with pytest.raises(ConnectionClosedError):
+                await asyncio.wait_for(socket.recv(), PATIENCE)
+            assert socket.close_code == 1011
+        told = time.monotonic() - broken
+
+        again = [await stack.enter_async_context(Events(client)) for _ in lost_events]
+        others = [await (await stack.enter_async_context(socket_of(stage))).recv() for _ in lost_sockets]
+        assert {each.by for each in again} == set(others) == {"a", "b"}
+        undisturbed = [socket for by, socket in spoken if by != "c"]
+        assert all(socket.close_code is None for socket in undisturbed)
+        print_streams(told, time.monotonic() - broken)
+
+
+class Events:
+    """An event stream, as httpx sees it.
+
+    Attributes:
+        by: the upstream that speaks.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._request = client.stream("GET", "/sse/svc/events", headers=EVENTS)
+
+    async def __aenter__(self) -> "Events":
+        response = await self._request.__aenter__()
+        assert response.status_code == 200
+        self._chunks = response.aiter_text()
+        said = ""
+        while not said.endswith("\n\n"):
+            said += await self.more()
+        self.by = said.removeprefix("data: ").strip()
+        return self
+
+    async def more(self) -> str:
+        return await anext(self._chunks)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._request.__aexit__(None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def socket_of(stage: Stage) -> AsyncIterator[ClientConnection]:
+    async with connect(f"ws://127.0.0.1:{stage.port}/ws/svc/chat", proxy=None, ping_interval=None) as socket:
+        yield socket
+
+
+def print_streams(told: float, again: float) -> None:
+    print(  # noqa: T201
+        f"\nkill -9 under {STREAMS} event streams and {STREAMS} WebSockets: all told after {told:.2f} s, "
+        f"all come back elsewhere after {again:.2f} s",
+        end="",
+    )

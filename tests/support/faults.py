@@ -1,0 +1,456 @@
+"""Faults on real processes: upstreams that can be killed, stopped and switched, a gateway in front of them, and a load
+that writes down what its clients see.
+
+    Load ──► gateway ──► Upstream a, b, c (tests/real/faults_server.py)
+
+A fault test breaks one upstream while the load runs, mends it again, and prints a line of what clients saw:
+see `Load.report()`.
+"""
+
+import asyncio
+import contextlib
+import functools
+import json
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tests.support.websockets import ENVIRONMENT, PROGRAMS, free_port
+
+PATIENCE = 20.0  # seconds until what must happen has happened
+BACK = 6.0  # seconds until an endpoint that works again is used again
+WINDOW = 0.5  # seconds of traffic in which a share is a share
+LEFT = 0.05  # of the traffic that an endpoint may still be tried with when the traffic has left it
+STEP = 0.05  # seconds; how exactly it is told when that was
+BURST = 20  # requests that are sent at once when the load is late; what is later still is left out
+
+
+def within_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on one loop only: what is tested runs in processes of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **fixtures: Any) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(test(*args, **fixtures))  # type: ignore[arg-type]
+
+    return run
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"not in {PATIENCE} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+# ---------------------------------------------------------------- processes
+
+
+class Upstream:
+    """A process that serves.
+
+    Attributes:
+        port: where it listens; the same one after a restart.
+        certificate: files of a chain and a key; () for plain HTTP. Looked at when it starts.
+    """
+
+    def __init__(self, name: str, certificate: tuple[str, ...] = ()) -> None:
+        self.name, self.certificate = name, certificate
+        self.port = 0
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}" if self.certificate else f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        program = str(PROGRAMS / "faults_server.py")
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, program, self.name, str(self.port), *self.certificate, stdin=PIPE, stdout=PIPE
+        )
+        self.port = int(await self._line())
+
+    async def tell(self, **command: Any) -> dict[str, int]:
+        """Give it a command; what it has counted."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        return dict(json.loads(await self._line()))
+
+    async def _line(self) -> bytes:
+        assert self._process
+        assert self._process.stdout
+        async with asyncio.timeout(PATIENCE):
+            line = await self._process.stdout.readline()
+        assert line, f"upstream {self.name} has ended"
+        return line
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """kill -9, and gone."""
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            await process.communicate()
+
+
+@dataclass
+class Stage:
+    """What runs for a test.
+
+    Attributes:
+        port: of the gateway.
+        log: what the gateway has written.
+    """
+
+    upstreams: dict[str, Upstream]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """The gateway's log, once it has ended; what is in it that is no record fails the test."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def attempts(self) -> dict[str, int]:
+        """How many times each request was sent to an endpoint, by its id."""
+        return {each["requestId"]: each["attempts"] for each in self.records() if each.get("type") == "access"}
+
+    async def requests(self) -> int:
+        """How many the upstreams have had, together."""
+        counts = await asyncio.gather(*(upstream.tell() for upstream in self.upstreams.values()))
+        return sum(count["requests"] for count in counts)
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    directory: Path,
+    services: dict[str, dict[str, Any]] | None = None,
+    upstreams: Sequence[Upstream] = (),
+    **variables: str,
+) -> AsyncIterator[Stage]:
+    """Upstreams a, b and c, if there are no others, and a gateway that has them all in each service.
+
+    Args:
+        services: options of each; one service "svc" if there are none.
+        variables: of the gateway.
+    """
+    upstreams = upstreams or tuple(map(Upstream, "abc"))
+    try:
+        await asyncio.gather(*(upstream.start() for upstream in upstreams))
+        endpoints = [upstream.url for upstream in upstreams]
+        configured = {name: {"endpoints": endpoints} | options for name, options in (services or {"svc": {}}).items()}
+        stage = Stage({upstream.name: upstream for upstream in upstreams}, free_port(), directory / "gateway.log")
+        async with _gateway(stage, configured, variables):
+            yield stage
+    finally:
+        await asyncio.gather(*(upstream.kill() for upstream in upstreams))
+
+
+@contextlib.asynccontextmanager
+async def _gateway(stage: Stage, services: dict[str, Any], variables: dict[str, str]) -> AsyncIterator[None]:
+    settings = {
+        "HOST": "127.0.0.1", "PORT": str(stage.port), "LOG_FORMAT": "json", "UPSTREAMS": json.dumps(services),
+        "RATE_LIMIT_MAX": "0", "SHUTDOWN_TIMEOUT_MS": "1000", "DRAIN_SPREAD_MS": "0",
+    }  # fmt: skip
+    with stage.log.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tornado_gateway", env=ENVIRONMENT | settings | variables, stdout=log, stderr=log
+        )
+    try:
+        await until(lambda: process.returncode is not None or _listens(stage.port), "the gateway listens")
+        yield
+        assert process.returncode is None, f"the gateway has ended: {stage.log.read_text()[-2000:]}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+    assert process.returncode == 0
+    assert not [record for record in stage.records() if record["level"] != "info"]
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.asynccontextmanager
+async def black_hole(port: int) -> AsyncIterator[None]:
+    """A listener that never accepts and whose backlog is full: whoever connects hears nothing at all."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(0)
+        for _ in range(4):  # at once, before somebody else gets into the queue
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(("127.0.0.1", port))
+        one_more = stack.enter_context(socket.socket())
+        one_more.setblocking(False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await asyncio.get_running_loop().sock_connect(one_more, ("127.0.0.1", port))
+                raise AssertionError("the backlog is not full")
+        yield
+
+
+# ---------------------------------------------------------------- load
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a client saw of one request.
+
+    Attributes:
+        sent_at: instant.
+        seconds: until all of the answer had come; None while it has not.
+        status: 0 if there was no answer that could be told for one.
+        by: upstream that answered; "" if it was the gateway itself.
+        error: what was wrong with it, in a word or two; "" if nothing was.
+    """
+
+    id: str
+    sent_at: float
+    seconds: float | None = None
+    status: int = 0
+    by: str = ""
+    error: str = "unanswered"
+    head: bytes = b""
+    body: bytes = b""
+
+
+class _Client(asyncio.Protocol):
+    """A kept connection of the load."""
+
+    def __init__(self, load: "Load") -> None:
+        self._load = load
+        self._buffer = b""
+        self._seen: Seen | None = None
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def ask(self, seen: Seen) -> None:
+        self._seen = seen
+        self.transport.write(
+            b"GET /api/%b/%b HTTP/1.1\r\nHost: gateway.example\r\nx-request-id: %b\r\n\r\n"
+            % (self._load.service, seen.id.encode(), seen.id.encode())
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
+            return
+        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        if self._seen is None or len(lengths) != 1 or len(rest) > (length := int(lengths[0].split(b":")[1])):
+            self._end("broken")
+        elif len(rest) == length:
+            self._complete(head, rest)
+
+    def _complete(self, head: bytes, body: bytes) -> None:
+        seen, self._seen, self._buffer = self._seen, None, b""
+        assert seen
+        seen.status = int(head.split(b" ", 2)[1])
+        name, _, target = body.decode().partition(" ")
+        if target == f"/{seen.id}":
+            seen.by = name
+        seen.error = f"status {seen.status}" if seen.status != 200 else "" if seen.by else "another's answer"
+        if seen.error:
+            seen.head, seen.body = head, body
+        seen.seconds = time.monotonic() - seen.sent_at
+        self._load.put(self, is_kept=b"\r\nconnection: close" not in head.lower())
+
+    def _end(self, error: str) -> None:
+        if self._seen:
+            self._seen.error = error
+            self._seen.seconds = time.monotonic() - self._seen.sent_at
+            self._seen = None
+        self._load.put(self, is_kept=False)
+        self.transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._end("cut off")
+
+
+@dataclass
+class Load:
+    """GET requests at a fixed rate, whatever becomes of them, on as many kept connections as that takes.
+
+    It is an asynchronous context manager, and ends when all have been answered.
+
+    Attributes:
+        rate: requests per second; fewer if the machine is too slow for it, never more.
+        seen: in the order in which they were sent.
+    """
+
+    stage: Stage
+    rate: int = 500
+    name: str = "svc"
+    seen: list[Seen] = field(default_factory=list, repr=False)
+
+    async def __aenter__(self) -> "Load":
+        self.service = self.name.encode()
+        self._idle: list[_Client] = []
+        self._open: set[_Client] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sending
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while any(each.seconds is None for each in self.seen[-5000:]) and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+        finally:
+            for task in self._connecting:
+                task.cancel()
+            for client in list(self._open):
+                client.transport.abort()
+            await asyncio.sleep(0)
+
+    async def _send(self) -> None:
+        """Send what is due, once in a few milliseconds."""
+        begin, count = time.monotonic(), 0
+        while True:
+            due = int((time.monotonic() - begin) * self.rate) - count
+            count += due
+            for _ in range(min(due, BURST)):
+                self._send_one()
+            await asyncio.sleep(0.002)
+
+    def _send_one(self) -> None:
+        seen = Seen(f"{self.name}-{len(self.seen)}", time.monotonic())
+        self.seen.append(seen)
+        if self._idle:
+            self._idle.pop().ask(seen)
+        else:
+            task = asyncio.create_task(self._connect(seen))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, seen: Seen) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, client = await loop.create_connection(lambda: _Client(self), "127.0.0.1", self.stage.port)
+        except OSError:
+            seen.error, seen.seconds = "refused", time.monotonic() - seen.sent_at
+            return
+        self._open.add(client)
+        client.ask(seen)
+
+    def put(self, client: _Client, *, is_kept: bool) -> None:
+        """A client has its answer, or has lost its connection."""
+        if is_kept:
+            self._idle.append(client)
+            return
+        self._open.discard(client)
+        if client in self._idle:
+            self._idle.remove(client)
+
+    async def runs(self, seconds: float) -> float:
+        """Let it run; the instant at which that is over."""
+        await asyncio.sleep(seconds)
+        return time.monotonic()
+
+    async def until_answered(self, count: int) -> None:
+        """Let it run until so many answers more have come."""
+        sent = len(self.seen)
+        await until(lambda: sum(not each.error for each in self.seen[sent:]) >= count, f"{count} answers")
+
+    # ---- what was seen
+
+    def between(self, begin: float, end: float) -> list[Seen]:
+        """What was sent then."""
+        return [each for each in self.seen if begin <= each.sent_at < end]
+
+    def errors(self, begin: float = 0.0, end: float = float("inf")) -> Counter[str]:
+        """By kind."""
+        return Counter(each.error for each in self.between(begin, end) if each.error)
+
+    async def until_back(self, name: str) -> float | None:
+        """Wait until an upstream that has just been mended is used again; how many seconds that took, None if BACK
+        were not enough."""
+        since, sent = time.monotonic(), len(self.seen)
+        while time.monotonic() < since + BACK:
+            for each in self.seen[sent:]:
+                if each.by == name and not each.error:
+                    return each.sent_at - since
+            await asyncio.sleep(0.01)
+        return None
+
+    def busiest(self) -> str:
+        """The upstream that has answered most of the last half second's requests."""
+        recent = Counter(each.by for each in self.seen if each.by and each.sent_at > time.monotonic() - WINDOW)
+        return recent.most_common(1)[0][0]
+
+    def is_well(self, since: float) -> bool:
+        """Whether all that was sent in the last half second, and after an instant, was answered well."""
+        now = time.monotonic()
+        begin = now - WINDOW
+        sent = [each for each in self.between(begin, now) if each.seconds is not None]
+        return begin >= since and len(sent) > 0 and not any(each.error for each in sent)
+
+    def left(self, name: str, begin: float, end: float) -> float | None:
+        """Seconds until the traffic had left an upstream that broke at `begin`: until in the half second that followed
+        no more than LEFT of it met it. None if it had not at `end`. A request has met it that it answered, that was
+        sent more than once, or that failed. Asked when the gateway has ended.
+        """
+        attempts = self.stage.attempts()
+        met = [
+            (each.sent_at, bool(each.by == name or each.error or attempts.get(each.id, 1) > 1))
+            for each in self.between(begin, end)
+        ]
+        at = begin
+        while at + WINDOW <= end:
+            window = [has_met for sent_at, has_met in met if at <= sent_at < at + WINDOW]
+            if sum(window) <= LEFT * len(window):
+                return at - begin
+            at += STEP
+        return None
+
+    @property
+    def longest(self) -> float:
+        """Seconds; of all that were answered."""
+        return max(each.seconds or 0.0 for each in self.seen)
+
+    def report(self, fault: str, *more: str) -> None:
+        """Print what clients saw; pytest -s shows it."""
+        errors = ", ".join(f"{count} x {kind}" for kind, count in self.errors().most_common()) or "none"
+        seen = (f"{len(self.seen)} requests", f"errors: {errors}", f"longest {self.longest * 1000:.0f} ms", *more)
+        print(f"\n{fault}: {'; '.join(seen)}", end="")  # noqa: T201
+
+
+def after(what: str, seconds: float | None) -> str:
+    """For a report."""
+    return f"not {what}" if seconds is None else f"{what} after {seconds:.2f} s"
+
+
+def percentile(seen: list[Seen], share: float) -> float:
+    """Seconds within which so large a share was answered."""
+    seconds = sorted(each.seconds or PATIENCE for each in seen)
+    return seconds[min(len(seconds) - 1, int(len(seconds) * share))]

@@ -1,0 +1,203 @@
+"""Asks endpoints how they are: those of services that have health checks, and those whose breaker is open.
+
+What an answer means is decided in policy/health.py and policy/breaker.py. An endpoint whose breaker is
+open comes back by requests of users too; but where there are few, nobody would notice
+that it works again, so it is asked once its time is over.
+
+Started by the heartbeat, each in a task of its own: checks are few.
+"""
+
+import asyncio
+import base64
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tornado_gateway.errors import UpstreamError
+from tornado_gateway.policy.endpoint import Endpoint
+from tornado_gateway.policy.handshake import VERSION
+from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.health import Health, HealthConfig, HealthKind
+from tornado_gateway.policy.service import Service
+from tornado_gateway.wire.client import ClientExchange, PooledHTTPClient
+from tornado_gateway.wire.http1 import ResponseHead
+
+MOST_OF_BODY = 64 * 1024  # bytes that are read so that the connection can be kept
+IDLE_FOR = 1.0  # seconds that an endpoint whose opening is over waits for a user's request
+CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
+
+
+@dataclass(slots=True)
+class _Checked:
+    """An endpoint whose health is checked."""
+
+    health: Health
+    due: float
+    task: "asyncio.Task[None] | None" = field(default=None)
+
+
+class HealthChecks:
+    """
+    Args:
+        services: to look after; those without a HealthConfig only where a breaker is open.
+        now: seconds on the monotonic clock that breakers go by.
+    """
+
+    def __init__(
+        self, services: Iterable[Service], client: PooledHTTPClient, rng: random.Random, now: Callable[[], float]
+    ) -> None:
+        self._services = tuple(services)
+        self._client, self._rng, self._now = client, rng, now
+        self._checked: dict[Endpoint, _Checked] = {}
+        self._probes: dict[Endpoint, asyncio.Task[None]] = {}
+        self._is_closed = False
+
+    def sweep(self, _: float) -> None:
+        """Begin what is due. Called several times per interval."""
+        if self._is_closed:
+            return
+        now = self._now()
+        for service in self._services:
+            if service.config.health:
+                self._begin_checks(service, service.config.health, now)
+            for endpoint in [each for each in service.endpoints if each.breaker.is_open]:
+                if now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
+                    self._begin_probe(service, endpoint)
+        if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.health):
+            self._forget_departed()
+
+    def close(self) -> None:
+        """Begin nothing more, and give up what is under way."""
+        self._is_closed = True
+        for task in [*self._probes.values(), *[each.task for each in self._checked.values() if each.task]]:
+            task.cancel()
+
+    def _begin_checks(self, service: Service, config: HealthConfig, now: float) -> None:
+        for endpoint in service.endpoints:
+            checked = self._checked.get(endpoint)
+            if checked is None:
+                health = Health(config)
+                self._checked[endpoint] = _Checked(health, now + health.first_pause(self._rng))
+            elif now >= checked.due and checked.task is None:
+                checked.task = self._client.loop.create_task(self._check(service, config, endpoint, checked))
+
+    async def _check(self, service: Service, config: HealthConfig, endpoint: Endpoint, checked: _Checked) -> None:
+        try:
+            passed, shown = await self._ask(endpoint, config)
+        finally:
+            checked.task = None
+        endpoint.last_check = shown
+        if checked.health.record(passed=passed):
+            endpoint.is_healthy = checked.health.is_up
+            service.health_changed(endpoint, self._now())
+        checked.due = self._now() + checked.health.pause(self._rng)
+
+    def _begin_probe(self, service: Service, endpoint: Endpoint) -> None:
+        if endpoint not in self._probes:
+            permit = endpoint.breaker.begin(self._now())
+            task = self._probes[endpoint] = self._client.loop.create_task(self._probe(service, endpoint, permit))
+            task.add_done_callback(lambda _: self._probes.pop(endpoint))
+
+    async def _probe(self, service: Service, endpoint: Endpoint, permit: int) -> None:
+        passed: bool | None = None
+        try:
+            passed, endpoint.last_check = await self._ask(endpoint, service.config.health or CONNECT_ONLY)
+        finally:
+            failed = None if passed is None else not passed
+            service.tell_breaker(endpoint, permit, self._now(), failed=failed)
+
+    def _forget_departed(self) -> None:
+        present = {endpoint for service in self._services for endpoint in service.endpoints}
+        for endpoint in [each for each in self._checked if each not in present]:
+            task = self._checked.pop(endpoint).task
+            if task:
+                task.cancel()
+
+    # ---- asking
+
+    async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool, str]:
+        """Whether an endpoint is well, and what it has shown."""
+        try:
+            async with asyncio.timeout(config.timeout):
+                if config.kind is HealthKind.TCP:
+                    connection = await self._client.connector.connect(endpoint.origin, _Connection, config.timeout)
+                    connection.transport.abort()
+                    return True, "connected"
+                status = await self._status(endpoint, config)
+        except TimeoutError:
+            return False, "timeout"
+        except UpstreamError as error:
+            return False, error.reason
+        return status in config.expected, str(status)
+
+    async def _status(self, endpoint: Endpoint, config: HealthConfig) -> int:
+        answer = _Answer(self._client.loop)
+        exchange = answer.exchange = self._client.open(endpoint.origin, b"GET", answer)
+        lines = b""
+        if config.kind is HealthKind.WEBSOCKET:
+            exchange.upgrades = True
+            key = base64.b64encode(self._rng.randbytes(16))
+            lines = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            lines += b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n" % (key, VERSION)
+        head = b"GET %b%b HTTP/1.1\r\nHost: %b\r\nUser-Agent: tornado-gateway-health-check\r\n%b\r\n" % (
+            endpoint.base_path, config.path.encode("ascii"), endpoint.authority, lines,
+        )  # fmt: skip
+        exchange.send(head, connect_timeout=config.timeout)
+        try:
+            return await answer.status
+        finally:
+            if not answer.is_whole:
+                exchange.abort()
+
+
+class _Connection(asyncio.Protocol):
+    """A connection that is made to see whether it can be."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's is one without saying so
+
+
+class _Answer:
+    """The Receiver of a check's answer.
+
+    Attributes:
+        status: of the response, once it has come, with as much of its body as is read.
+        is_whole: whether the connection can be kept.
+    """
+
+    exchange: ClientExchange
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.status: asyncio.Future[int] = loop.create_future()
+        self.is_whole = False
+        self._seen = 0
+        self._bytes = 0
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A final response follows."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        self._seen = head.status
+        if head.status == 101:
+            self.exchange.abort()  # what follows is no HTTP: nobody must be given this connection
+            self._finish()
+
+    def on_chunk(self, chunk: bytes) -> None:
+        self._bytes += len(chunk)
+        if self._bytes > MOST_OF_BODY:
+            self._finish()
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self.is_whole = True
+        self._finish()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        self.is_whole = True  # there is nothing left to abort
+        if not self.status.done():
+            self.status.set_exception(error)
+
+    def _finish(self) -> None:
+        if not self.status.done():
+            self.status.set_result(self._seen)

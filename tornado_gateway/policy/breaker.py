@@ -1,0 +1,213 @@
+"""When an endpoint is left alone, and how it comes back.
+
+            failures in the window,               the opening is over
+            or too large a share of them
+    CLOSED ─────────────────────────► OPEN ─────────────────────────► HALF_OPEN
+       ▲                                ▲                                │  │
+       │                                └── a probe fails: for twice ────┘  │
+       │                                    as long, up to a limit          │
+       └────────────────────── a probe succeeds ────────────────────────────┘
+
+While HALF_OPEN only as many requests pass at once as there are probes, and only they decide: the late
+success of a request that was sent before says nothing about the endpoint now. A request whose client
+leaves decides nothing either; it gives its probe back.
+
+The state is computed from the time, not switched by a timer. Reading it changes nothing.
+
+Sources: M. Nygard, Release It! (the pattern); Envoy's outlier detection (longer and longer
+ejections); resilience4j (the slow-call rule).
+"""
+
+import math
+import random
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+BUCKETS = 10  # that the window of the share rules is counted in
+
+# Failures that are fewer than this share of all requests since the first of them open nothing: at 1,000
+# requests a second, five in ten seconds are a success rate of 99.95 %.
+LEAST_SHARE = 0.05
+
+
+class State(Enum):
+    """Of a breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerConfig:
+    """Durations are seconds.
+
+    Attributes:
+        failures: within the window that open it; 0 for no such rule. Five in ten seconds, and fifteen of
+            being open, are what this gateway's family has always had.
+        window: > 0; also of the shares below.
+        open_for: the first time; > 0.
+        longest: however often it has failed; ≥ open_for. Envoy's longest is as long.
+        jitter: share by which an opening is longer or shorter at random, so that endpoints do not come back together.
+        probes: requests that pass at once while HALF_OPEN; ≥ 1.
+        failure_share: of all requests in the window that opens it; 0 for no such rule.
+        slow_after: seconds until an answer's head from which on it counts as slow.
+        slow_share: of all requests in the window that opens it; 0 for no such rule.
+        minimum: requests in the window below which no share is taken for one.
+    """
+
+    failures: int = 5
+    window: float = 10.0
+    open_for: float = 15.0
+    longest: float = 300.0
+    jitter: float = 0.1
+    probes: int = 1
+    failure_share: float = 0.0
+    slow_after: float = math.inf
+    slow_share: float = 0.0
+    minimum: int = 10
+
+
+@dataclass(slots=True)
+class _Bucket:
+    begin: float
+    requests: int = 0
+    failures: int = 0
+    slow: int = 0
+
+
+class Breaker:
+    """
+    Args:
+        rng: for jitter.
+
+    Attributes:
+        is_open: whether it is OPEN or HALF_OPEN.
+        ordinary: the permit of a request that probes nothing: below 0, another one after each opening; 0 while it is
+            open. What was sent before an opening says nothing about the endpoint after it, however late it fails.
+        watches_shares: whether it has a rule about shares, so that successes matter.
+        opened: how often it has.
+        opened_at: instant at which it did last, counted from CLOSED; -math.inf if it never did.
+        open_until: instant at which it is (or was) HALF_OPEN; -math.inf if it never opened.
+    """
+
+    __slots__ = (
+        "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_requests", "_rng",
+        "is_open", "open_until", "opened", "opened_at", "ordinary", "watches_shares",
+    )  # fmt: skip
+
+    def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
+        self._config, self._rng = config, rng
+        self.watches_shares = bool(config.failure_share or config.slow_share)
+        self._requests = 0
+        self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # when, and how many requests before
+        self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
+        self._period = 0  # counts openings; a probe belongs to the half-open time behind one
+        self._probing = 0
+        self._level = 0  # how often the next opening is twice as long as the first
+        self._closed_at = -math.inf
+        self.is_open = False
+        self.ordinary = -1
+        self.opened = 0
+        self.opened_at = self.open_until = -math.inf
+
+    def state(self, now: float) -> State:
+        if not self.is_open:
+            return State.CLOSED
+        return State.OPEN if now < self.open_until else State.HALF_OPEN
+
+    def passes(self, now: float) -> bool:
+        """Whether a request may be sent now."""
+        return not self.is_open or (now >= self.open_until and self._probing < self._config.probes)
+
+    def begin(self, now: float) -> int:
+        """Count a request in, whether it passes or is sent although it does not.
+
+        Returns:
+            A permit for `end()`.
+        """
+        if not self.is_open or now < self.open_until:
+            return self.ordinary
+        self._probing += 1
+        return self._period
+
+    def end(self, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0) -> None:
+        """Count a request out; once for each permit.
+
+        Args:
+            failed: None if it says nothing about the endpoint.
+            seconds: until the head of its answer.
+        """
+        is_probe = permit > 0 and self.is_open and permit == self._period
+        if is_probe:
+            self._probing -= 1
+        if failed is None:
+            return
+        if not self.is_open:
+            if permit in (self.ordinary, self._period):
+                self._count(now, failed, seconds)
+        elif is_probe and failed:
+            self._open(now)
+        elif is_probe:
+            self._close(now)
+
+    def count_success(self, permit: int) -> None:
+        """What `end()` does nearly always: count a success in while CLOSED, where no shares are watched."""
+        self._requests += permit == self.ordinary
+
+    def _count(self, now: float, failed: bool, seconds: float) -> None:
+        self._requests += 1
+        if (failed and self._is_one_too_many(now)) or (
+            self.watches_shares and self._is_too_large_a_share(now, failed, seconds)
+        ):
+            self._open(now)
+
+    def _is_one_too_many(self, now: float) -> bool:
+        self._failed.append((now, self._requests))
+        if not self._failed or len(self._failed) < self._config.failures:
+            return False
+        since, number = self._failed[0]
+        requests = self._requests - number + 1
+        return now - since <= self._config.window and len(self._failed) >= LEAST_SHARE * requests
+
+    def _is_too_large_a_share(self, now: float, failed: bool, seconds: float) -> bool:
+        config, buckets = self._config, self._buckets
+        if not buckets or now - buckets[-1].begin >= config.window / BUCKETS:
+            buckets.append(_Bucket(now))
+        newest = buckets[-1]
+        newest.requests += 1
+        newest.failures += failed
+        newest.slow += seconds > config.slow_after
+        recent = [bucket for bucket in buckets if now - bucket.begin <= config.window]
+        requests = sum(bucket.requests for bucket in recent)
+        return requests >= config.minimum and (
+            0 < config.failure_share * requests <= sum(bucket.failures for bucket in recent)
+            or 0 < config.slow_share * requests <= sum(bucket.slow for bucket in recent)
+        )
+
+    def _open(self, now: float) -> None:
+        config = self._config
+        if not self.is_open:
+            self._forgive(now)
+            self.opened_at = now
+        seconds = min(config.open_for * 2.0**self._level, config.longest)
+        self._level += seconds < config.longest
+        self.open_until = now + seconds * (1 + config.jitter * self._rng.uniform(-1, 1))
+        self.is_open = True
+        self.ordinary = 0
+        self._period += 1
+        self._probing = 0
+        self.opened += 1
+
+    def _forgive(self, now: float) -> None:
+        """Shorten the next opening by one step for each time of the first one that the endpoint was healthy."""
+        if self._level:
+            self._level = max(0, self._level - int((now - self._closed_at) / self._config.open_for))
+
+    def _close(self, now: float) -> None:
+        self.is_open = False
+        self.ordinary = -1 - self._period
+        self._closed_at = now
+        self._failed.clear()
+        self._buckets.clear()

@@ -1,0 +1,104 @@
+"""How long an endpoint takes to answer, and how that is forgotten.
+
+Two estimates of the time to a response's head:
+
+    average   a moving average over samples: what is shown, and what the kept score of least_load uses
+    peak      goes up at once and comes down with time: Finagle's peak EWMA
+
+Both fade while nothing is asked, or an endpoint that was slow once would never be asked again.
+
+A failure that comes fast must not look like a fast answer: it is taken for one that took
+PENALTY, or as long as the endpoint asked to be left alone. (Linkerd does so since 2026; others send most
+requests to the endpoint that refuses them soonest.)
+"""
+
+import math
+
+ALPHA = 0.2  # weight of the newest sample in the average; the public score of this gateway's family
+DECAY = 10.0  # seconds in which what is not confirmed falls to 1/e of itself; Finagle's default
+PENALTY = 5.0  # seconds that a failure is taken for
+DOUBT = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
+FLEETING = 0.01  # seconds in which nothing fades, so that not every sample costs an exponential; 0.1 % would have
+NEGLIGIBLE = 0.001  # seconds of penalty that are none any more: 85 s after the failure
+LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
+
+
+class Latency:
+    """
+    Attributes:
+        average: seconds, as it was at the newest sample; 0 before the first.
+        last: seconds of the newest sample; 0 before the first.
+        ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
+    """
+
+    __slots__ = ("_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "average", "ask_at", "last")
+
+    def __init__(self) -> None:
+        self.average = self.last = self._peak = self._penalty = 0.0
+        self._seen_at = self._penalty_until = self._penalised_at = self.ask_at = -math.inf
+
+    def add(self, now: float, seconds: float) -> None:
+        """Take a sample."""
+        weight = ALPHA
+        if now - self._seen_at >= FLEETING:
+            kept = _kept(self._seen_at, now)
+            self._peak *= kept
+            weight = max(weight, 1 - kept)
+            self._seen_at = now
+        self.average += weight * (seconds - self.average)
+        self.last = seconds
+        self._peak = max(self._peak, seconds)
+
+    def penalise(self, now: float, retry_after: float = 0.0) -> None:
+        """Take a failure for a slow answer.
+
+        Args:
+            retry_after: seconds for which the endpoint asked to be left alone: so long it fades not at all.
+        """
+        wanted = min(retry_after, LONGEST_PENALTY)
+        self._penalty = max(wanted, PENALTY, self.penalty(now))
+        self._penalty_until = max(now + wanted, self._penalty_until)
+        self._penalised_at = now
+        self.ask_at = max(now + max(wanted, DOUBT), self.ask_at)
+
+    def peak(self, now: float) -> float:
+        """Seconds to expect, going by the worst that was seen of late.
+
+        >>> latency = Latency()
+        >>> latency.add(0.0, 1.0)
+        >>> round(latency.peak(10.0), 3)
+        0.368
+        """
+        peak = self._peak and self._peak * _kept(self._seen_at, now)
+        return max(peak, self.penalty(now)) if self._penalty else peak
+
+    def expected(self, now: float) -> float:
+        """Seconds to expect, going by the average."""
+        average = self.average and self.average * _kept(self._seen_at, now)
+        return max(average, self.penalty(now)) if self._penalty else average
+
+    def penalty(self, now: float) -> float:
+        """Seconds that are left of what failures were taken for."""
+        left = self._penalty and self._penalty * _kept(self._penalty_until, now)
+        return left if left >= NEGLIGIBLE else 0.0
+
+    def absolve(self, since: float) -> bool:
+        """Take the penalty away: a request was answered well; whether there was any.
+
+        Args:
+            since: when it was sent; if that was before the last failure, it shows nothing.
+        """
+        if not self._penalty or since < self._penalised_at:
+            return False
+        self._penalty, self._penalty_until, self.ask_at = 0.0, -math.inf, -math.inf
+        return True
+
+    def forget(self) -> None:
+        """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
+        self._peak = self._penalty = 0.0
+        self._seen_at = self._penalty_until = self.ask_at = -math.inf
+
+
+def _kept(since: float, now: float) -> float:
+    """The share of an estimate that is left."""
+    return math.exp((since - now) / DECAY) if now > since else 1.0

@@ -1,0 +1,471 @@
+"""A service: its endpoints, who of them may be chosen, and the leases that requests hold on them.
+
+A lease begins when an endpoint is chosen and ends, exactly once, with an outcome:
+
+    SUCCESS   the endpoint did its work
+    FAILURE   it did not: no connection, no answer, a status that counts as failure, a broken body
+    IGNORED   the client left, or the gateway refused: that says nothing about the endpoint
+
+An endpoint is not chosen while its health checks fail, while its breaker has it ejected, and when its
+weight is 0. But no more than a share of a service's endpoints is ejected at once; and when
+too few are left to bear the load, all are used (panic): half of them overrun is worse
+than a part of the requests failing.
+
+What changes all that is rare, and is worked out when it does. A choice reads the result.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
+from tornado_gateway.policy.affinity import Affinity
+from tornado_gateway.policy.balancing import Balancer
+from tornado_gateway.policy.concurrency import AdaptiveLimit
+from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.health import HealthConfig
+from tornado_gateway.policy.latency import DOUBT
+from tornado_gateway.policy.retry import Budget, RetryConfig
+from tornado_gateway.policy.statistics import Window
+
+# 5xx, but for 501 and 505: what is not implemented is not broken. HAProxy counts them alike.
+FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
+TOO_MANY_REQUESTS = 429
+ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
+SERVICE_UNAVAILABLE = 503
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """
+    Attributes:
+        failure_statuses: that count as an endpoint's failure.
+        max_ejected: share of the endpoints that breakers may take out at once, 0 to 1; rounded down.
+        panic_below: share of the endpoints below which all are used; 0 for never.
+        slow_start: seconds in which an endpoint that joins, or comes back, gets its full share; 0 for at once.
+        max_in_flight: requests that an endpoint may have, without streams; math.inf for any number.
+        max_waiting: requests that may wait until an endpoint has room; 0 for none.
+        queue_timeout: seconds that each may.
+        retry: what is sent again.
+        health: how endpoints are checked; None if they are not.
+    """
+
+    failure_statuses: Collection[int] = FAILURE_STATUSES
+    max_ejected: float = 0.5
+    panic_below: float = 0.5
+    slow_start: float = 10.0
+    max_in_flight: float = math.inf
+    max_waiting: int = 0
+    queue_timeout: float = 1.0
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    health: HealthConfig | None = None
+
+
+@dataclass(slots=True)
+class WebSocketTotals:
+    """What a service's WebSockets that have ended have carried; up is towards the service.
+
+    Attributes:
+        closed: how many have ended.
+        close_codes: how often they ended with each code; 1006 stands for no Close at all.
+        seconds: that they were open, together.
+    """
+
+    closed: int = 0
+    messages_up: int = 0
+    messages_down: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    close_codes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, *, messages: tuple[int, int], wire_bytes: tuple[int, int], seconds: float, close_code: int) -> None:
+        """Count one in; pairs are up and down."""
+        self.closed += 1
+        self.messages_up += messages[0]
+        self.messages_down += messages[1]
+        self.bytes_up += wire_bytes[0]
+        self.bytes_down += wire_bytes[1]
+        self.seconds += seconds
+        self.close_codes[close_code] += 1
+
+
+class Service:
+    """A named set of endpoints.
+
+    Attributes:
+        ejected: endpoints that breakers have taken out, the one that is out longest first.
+        is_panicking: whether endpoints that should not be chosen are.
+        inflight: leases that have not ended, by kind.
+        budget: for sending again what has failed.
+        limit: of the requests in flight that the service bears, found out by watching; None for none.
+        affinity: what binds requests to endpoints; None if nothing does.
+        websockets: what those that have ended have carried.
+    """
+
+    __slots__ = (
+        "_balancer", "_doubted", "_fair_weight", "_is_making_room", "_joining", "_waiting", "affinity", "budget",
+        "config", "ejected", "endpoints",
+        "inflight", "is_panicking", "limit", "name", "websockets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        balancer: Balancer,
+        config: ServiceConfig | None = None,
+        limit: AdaptiveLimit | None = None,
+        affinity: Affinity | None = None,
+    ) -> None:
+        self.name = name
+        self.config = config or ServiceConfig()
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.ejected: list[Endpoint] = []
+        self.is_panicking = False
+        self.inflight = dict.fromkeys(Kind, 0)
+        self.budget = Budget(self.config.retry)
+        self.websockets = WebSocketTotals()
+        self.limit, self.affinity = limit, affinity
+        self._balancer = balancer
+        self._waiting: dict[Callable[[], None], None] = {}  # an ordered set, as is the next
+        self._joining: dict[Endpoint, None] = {}
+        self._doubted: dict[Endpoint, None] = {}  # that have failed, and may be shunned for it
+        self._is_making_room = False
+        self._fair_weight = 1
+        self.replace_endpoints(endpoints)
+
+    # ---- who may be chosen
+
+    def replace_endpoints(self, endpoints: Sequence[Endpoint], now: float | None = None) -> None:
+        """Use these endpoints from now on, or the same ones with other weights. Those that stay keep all that is known.
+
+        Args:
+            now: instant from which on the share of those that are new grows; None if there were none before.
+        """
+        before, present = set(self.endpoints), set(endpoints)
+        for endpoint in before - present:
+            endpoint.is_usable = False
+            self._joining.pop(endpoint, None)
+            self._doubted.pop(endpoint, None)
+        self.endpoints = tuple(endpoints)
+        for endpoint in self.endpoints:
+            if now is not None and endpoint not in before:
+                self._join(endpoint, now)
+        self._balancer.use(self.endpoints)
+        if self.affinity and self.affinity.sticky:
+            self.affinity.sticky.use(self.endpoints)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Work out anew who may be chosen: an endpoint's breaker or health has changed."""
+        members = [endpoint for endpoint in self.endpoints if endpoint.weight]
+        healthy = [endpoint for endpoint in members if endpoint.is_healthy]
+        broken = sorted((each for each in healthy if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
+        self.ejected = broken[: int(len(members) * self.config.max_ejected + ROUNDING)]
+        usable = [endpoint for endpoint in healthy if endpoint not in self.ejected]
+        self.is_panicking = len(usable) < self.config.panic_below * len(members) - ROUNDING
+        if self.is_panicking:
+            self.ejected, usable = [], members
+        for endpoint in self.endpoints:
+            endpoint.is_usable = False
+        for endpoint in usable:
+            endpoint.is_usable = True
+        self._fair_weight = sum(endpoint.weight for endpoint in usable) or 1
+        self.make_room()
+
+    def _join(self, endpoint: Endpoint, now: float) -> None:
+        """An endpoint is new, or has come back: its share of the traffic begins to grow."""
+        if endpoint in self.endpoints:  # it may have left meanwhile
+            endpoint.joined_at, endpoint.credit = now, 0.0
+            self._joining[endpoint] = None
+
+    def doubt(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
+        """An endpoint has failed: whoever avoids it for that must find out that it works again.
+
+        Args:
+            retry_after: seconds that it asks to be left alone.
+        """
+        endpoint.latency.penalise(now, retry_after)
+        if endpoint in self.endpoints:
+            self._doubted[endpoint] = None
+
+    # ---- leases
+
+    def lease(self, ask: Ask, *, is_retry: bool = False) -> "Lease":
+        """Take a lease on an endpoint.
+
+        Raises:
+            EndpointsBusy: all that may be asked have as much in flight as they may; it may `wait()`.
+            CircuitOpen: breakers or health checks have taken out all endpoints.
+            Overloaded: all were tried.
+        """
+        if ask.kind is Kind.HTTP:
+            ask.most = self.config.max_in_flight
+        if (self._waiting or self.limit) and ask.kind is Kind.HTTP and not ask.tried and self._is_full(ask):
+            raise EndpointsBusy
+        endpoint = self._bound_to(ask, ask.pinned) if ask.pinned else None
+        if endpoint is None and (self.ejected or self._doubted):
+            endpoint = self._due_for_probe(ask)
+        if endpoint is None:
+            endpoint = self._choose(ask)
+        if endpoint is None:
+            raise self._why_none(ask)
+        return Lease(self, endpoint, ask, is_retry=is_retry)
+
+    def _bound_to(self, ask: Ask, pinned: Endpoint) -> Endpoint | None:
+        """The endpoint that a session is bound to, if it can be used."""
+        if pinned in ask.tried:
+            return None
+        refuses = self._keeps_sessions
+        is_due = pinned in self.ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
+        if ask.admits(pinned) or is_due:
+            return pinned
+        if refuses and pinned.is_usable:
+            raise EndpointsBusy
+        if refuses:
+            raise CircuitOpen("the endpoint that has the session cannot be used")
+        return None
+
+    def _due_for_probe(self, ask: Ask) -> Endpoint | None:
+        """An ejected endpoint whose time is over, or one that has failed and should be asked again.
+
+        Only if the request can be sent again should it still be broken.
+        """
+        if any(endpoint.is_usable for endpoint in self.endpoints) and not (
+            ask.is_repeatable and self.budget.balance(ask.now) >= 1.0
+        ):
+            return None
+        for endpoint in self.ejected:
+            if endpoint.breaker.passes(ask.now) and endpoint not in ask.tried:
+                return endpoint
+        for endpoint in self._doubted:
+            if ask.now >= endpoint.latency.ask_at and ask.admits(endpoint):
+                endpoint.latency.ask_at = ask.now + DOUBT  # one at a time
+                return endpoint
+        return None
+
+    def _choose(self, ask: Ask) -> Endpoint | None:
+        if len(self.endpoints) == 1:
+            (only,) = self.endpoints
+            return only if ask.admits(only) else None
+        inflight = self.inflight[Kind.HTTP] if ask.kind is Kind.HTTP else sum(self.inflight.values())
+        ask.fair_load = (inflight + 1) / self._fair_weight
+        if not self._joining:
+            return self._balancer.choose(ask)
+        ask.spared = self._spared(ask.now)
+        chosen = self._balancer.choose(ask)
+        if chosen is None:
+            ask.spared = ()
+            chosen = self._balancer.choose(ask)
+        if chosen in self._joining:
+            chosen.credit = max(0.0, chosen.credit - 1.0)
+        return chosen
+
+    def _spared(self, now: float) -> list[Endpoint]:
+        """Those that have joined and have had their share of the traffic for now.
+
+        Their shares are counted, whatever the balancer: to some, who has nothing to do yet is the best of all.
+        """
+        for endpoint in [each for each in self._joining if each.share(now, self.config.slow_start) == 1.0]:
+            del self._joining[endpoint]
+        for endpoint in self._joining:
+            share = endpoint.share(now, self.config.slow_start) * endpoint.weight / self._fair_weight
+            endpoint.credit = min(endpoint.credit + share, 1.0)
+        return [endpoint for endpoint in self._joining if endpoint.credit < 1.0]
+
+    def has_other(self, tried: Collection[Endpoint], pinned: Endpoint | None) -> bool:
+        """Whether an endpoint can be used that was not tried.
+
+        Args:
+            pinned: the endpoint that the client belongs to.
+        """
+        if pinned and self._keeps_sessions:
+            return False
+        return any(endpoint.is_usable and endpoint not in tried for endpoint in self.endpoints)
+
+    @property
+    def _keeps_sessions(self) -> bool:
+        """Whether a client is refused rather than sent to another endpoint than its own."""
+        return self.affinity is not None and self.affinity.sticky is not None and self.affinity.sticky.refuses
+
+    def _why_none(self, ask: Ask) -> Overloaded:
+        left = [endpoint for endpoint in self.endpoints if endpoint not in ask.tried]
+        if any(endpoint.is_usable for endpoint in left):
+            return EndpointsBusy()
+        if left and not ask.tried:
+            return CircuitOpen(
+                retry_after=min((each.breaker.open_until - ask.now for each in self.ejected), default=1.0)
+            )
+        return Overloaded("no endpoint of the service is left to try")
+
+    def _is_full(self, ask: Ask) -> bool:
+        if self._waiting and not ask.has_waited:
+            return True  # who comes last must not go first
+        return self.limit is not None and self.inflight[Kind.HTTP] >= self.limit.limit
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether any endpoint has failed since it last answered well."""
+        return bool(self._doubted)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return len(self._waiting)
+
+    def window(self, now: float) -> Window:
+        """What happened at all endpoints in the last minute."""
+        return Window.of((endpoint.window for endpoint in self.endpoints), now)
+
+    def wait(self, go: Callable[[], None]) -> None:
+        """Have something called, once, when another request has ended.
+
+        Raises:
+            Overflow: as many wait already as may.
+        """
+        if len(self._waiting) >= self.config.max_waiting:
+            raise Overflow
+        self._waiting[go] = None
+
+    def stop_waiting(self, go: Callable[[], None]) -> None:
+        """Whoever waited has left; it need not have waited."""
+        self._waiting.pop(go, None)
+
+    def learn(self, since: float, seconds: float | None) -> None:
+        """A request was answered well.
+
+        Args:
+            since: when it was sent.
+            seconds: until the head of the response.
+        """
+        if self.limit and seconds is not None:
+            self.limit.add(since + seconds, seconds, self.inflight[Kind.HTTP] + 1)
+
+    def trust(self, endpoint: Endpoint) -> None:
+        """An endpoint that had failed has answered well."""
+        self._doubted.pop(endpoint, None)
+
+    def make_room(self) -> None:
+        """A request has ended, or there is more room: as many of those that wait go on as there is room for."""
+        if self._is_making_room:
+            return  # who goes on may fail at once, and so end here again
+        self._is_making_room = True
+        try:
+            while self._waiting and self._has_room():
+                go = next(iter(self._waiting))
+                del self._waiting[go]
+                go()
+        finally:
+            self._is_making_room = False
+
+    def _has_room(self) -> bool:
+        if self.limit and self.inflight[Kind.HTTP] >= self.limit.limit:
+            return False
+        return any(each.is_usable and each.requests < self.config.max_in_flight for each in self.endpoints)
+
+    def tell_breaker(
+        self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0
+    ) -> None:
+        """Tell an endpoint's breaker of an outcome; see its `end()`."""
+        breaker = endpoint.breaker
+        was_open = breaker.is_open
+        breaker.end(permit, now, failed=failed, seconds=seconds)
+        if breaker.is_open == was_open:
+            return
+        if was_open:
+            self._welcome(endpoint, now)
+        self.refresh()
+
+    def health_changed(self, endpoint: Endpoint, now: float) -> None:
+        """An endpoint's health checks have taken it out, or brought it back."""
+        if endpoint.is_healthy:
+            self._welcome(endpoint, now)
+        self.refresh()
+
+    def _welcome(self, endpoint: Endpoint, now: float) -> None:
+        endpoint.latency.forget()
+        self._doubted.pop(endpoint, None)
+        self._join(endpoint, now)
+
+
+class Lease:
+    """A request's hold on an endpoint. Whoever takes one must settle it.
+
+    Attributes:
+        kind: what it is held for; a request may turn out to be a stream.
+    """
+
+    __slots__ = ("_is_settled", "_permit", "_seconds", "_service", "_since", "endpoint", "kind")
+
+    def __init__(self, service: Service, endpoint: Endpoint, ask: Ask, *, is_retry: bool) -> None:
+        self.endpoint, self.kind = endpoint, ask.kind
+        self._service, self._since = service, ask.now
+        self._seconds: float | None = None  # until the head of its answer
+        self._is_settled = False
+        breaker = endpoint.breaker
+        self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
+        self._count(1)
+        endpoint.retries_total += is_retry
+
+    def _count(self, change: int) -> None:
+        kind = self.kind
+        if kind is Kind.HTTP:
+            self.endpoint.requests += change
+        else:
+            self.endpoint.count(kind, change)
+        self._service.inflight[kind] += change
+
+    def answered(self, now: float, status: int, retry_after: float = 0.0) -> None:
+        """The head of the response has come.
+
+        Args:
+            retry_after: seconds that its Retry-After asks for.
+        """
+        self._seconds = now - self._since
+        latency = self.endpoint.latency
+        latency.add(now, self._seconds)
+        if status in self._service.config.failure_statuses or status == TOO_MANY_REQUESTS:
+            wish = retry_after if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE) else 0.0
+            self._service.doubt(self.endpoint, now, wish)
+        elif self._service.has_doubts and latency.absolve(self._since):
+            self._service.trust(self.endpoint)
+
+    def becomes(self, kind: Kind, now: float) -> None:
+        """It is a stream, and has begun: that alone is what its endpoint was asked to show."""
+        if self._is_settled:
+            return
+        permit = self._permit
+        if permit > 0:
+            self._service.tell_breaker(self.endpoint, permit, now, failed=False, seconds=self._seconds or 0.0)
+            self._permit = self.endpoint.breaker.ordinary  # that it dies later counts too
+        if kind is not self.kind:
+            self._count(-1)
+            self.kind = kind
+            self._count(1)
+            self._service.make_room()
+
+    def settle(self, outcome: Outcome, now: float) -> None:
+        """Count the request out. A second call changes nothing."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        service, endpoint, failed = self._service, self.endpoint, outcome is Outcome.FAILURE
+        self._count(-1)
+        if outcome is not Outcome.IGNORED:
+            endpoint.requests_total += 1
+            endpoint.errors_total += failed
+            endpoint.window.add(now, failed=failed, seconds=self._seconds)
+        if failed and self._seconds is None:
+            service.doubt(endpoint, now)
+        breaker = endpoint.breaker
+        if outcome is Outcome.SUCCESS and not (breaker.is_open or breaker.watches_shares):
+            breaker.count_success(self._permit)
+        else:
+            judged = None if outcome is Outcome.IGNORED else failed
+            service.tell_breaker(endpoint, self._permit, now, failed=judged, seconds=self._seconds or 0.0)
+        if service.limit and self.kind is Kind.HTTP and outcome is Outcome.SUCCESS:
+            service.learn(self._since, self._seconds)
+        if service.waiting:
+            service.make_room()
