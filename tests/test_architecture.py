@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip
 
-SHARED_BY_JOURNEYS = ("handlers.base", "handlers.event_stream", "handlers.peek", "handlers.proxied")
+SHARED_BY_JOURNEYS = tuple(
+    f"handlers.{each}" for each in ("attempts", "base", "event_stream", "hedge", "peek", "proxied", "upload")
+)
 ROUTER = "handlers.router"
 
 # What would make a decision depend on more than its arguments.

@@ -1398,7 +1398,7 @@ def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
 
 
 def test_websockets_that_have_ended_add_up() -> None:
-    totals = service(1).websockets
+    totals = service(1).websocket_totals
     totals.add(messages=(1, 2), wire_bytes=(30, 40), seconds=5.0, close_code=1000)
     totals.add(messages=(10, 20), wire_bytes=(300, 400), seconds=0.5, close_code=1006)
     totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)

@@ -211,9 +211,9 @@ def test_quantiles_are_of_all_that_was_answered() -> None:
 
 def test_websockets_that_have_ended_are_shown_with_what_they_carried() -> None:
     single = service(1)
-    single.websockets.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.23456, close_code=1006)
-    single.websockets.add(messages=(1, 2), wire_bytes=(10, 20), seconds=1.0, close_code=1000)
-    single.websockets.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
+    single.websocket_totals.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.23456, close_code=1006)
+    single.websocket_totals.add(messages=(1, 2), wire_bytes=(10, 20), seconds=1.0, close_code=1000)
+    single.websocket_totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
     shown = view(single)["websockets"]
     assert shown == {
         "closed": 3, "messages": {"up": 4, "down": 7}, "bytes": {"up": 40, "down": 70}, "seconds": 2.235,
@@ -330,7 +330,7 @@ def test_what_is_seen_is_plain_data_that_stays_as_it_was() -> None:
     assert copy == before
     answer(single, 0, 0.2, FAILURE)
     take(single, kind=Kind.WS)
-    single.websockets.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.0, close_code=1006)
+    single.websocket_totals.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.0, close_code=1006)
     assert before == copy
 
 

@@ -18,7 +18,7 @@ def filled(*durations: float) -> Window:
     """A window that has seen these durations at START."""
     window = Window(START)
     for seconds in durations:
-        window.add(START, failed=False, seconds=seconds)
+        window.add(START, seconds)
     return window
 
 
@@ -68,7 +68,7 @@ def test_what_was_not_answered_has_no_duration() -> None:
 def test_quantiles_are_taken_over_all_parts_of_the_minute(last: int, first: int) -> None:
     window = Window(START)
     for second in range(last + 1):
-        window.add(START + second, failed=False, seconds=second + 1)
+        window.add(START + second, second + 1)
     expected = [first + 1, (first + last) // 2 + 1, last + 1]
     assert window.quantiles(START + last, [0.0, 0.5, 1.0]) == [pytest.approx(each, rel=0.01) for each in expected]
 
@@ -81,7 +81,7 @@ def test_quantiles_are_taken_over_all_parts_of_the_minute(last: int, first: int)
 )
 def test_what_happened_is_gone_after_a_minute(later: float, error_rate: float) -> None:
     window = Window(START)
-    window.add(START, failed=True, seconds=0.1)
+    window.add(START, 0.1, failed=True)
     assert window.error_rate(START + later) == error_rate
     assert (window.quantiles(START + later, [0.5]) == [None]) is (error_rate == 0.0)
 
@@ -100,14 +100,14 @@ def test_the_error_rate_is_the_share_of_requests_that_failed(failures: int, succ
 def test_steady_traffic_has_its_rate_from_the_first_second_on(seconds: float) -> None:
     window = Window(START)
     for number in range(int(seconds * 64)):
-        window.add(START + number / 64, failed=False)
+        window.add(START + number / 64)
     assert window.rate(START + seconds) == pytest.approx(64 if seconds >= 1 else 64 * seconds)
 
 
 @pytest.mark.parametrize(("later", "is_counted"), [(0.0, True), (9.75, True), (15.0, False), (3600.0, False)])
 def test_a_rate_is_one_of_the_last_seconds(later: float, is_counted: bool) -> None:
     window = Window(START)
-    window.add(START + 100, failed=False)
+    window.add(START + 100)
     assert (window.rate(START + 100 + later) > 0) is is_counted
 
 
@@ -115,9 +115,9 @@ def test_a_rate_is_one_of_the_last_seconds(later: float, is_counted: bool) -> No
 def test_a_rate_follows_a_change_within_15_seconds(begin: float) -> None:
     window = Window(START)
     for number in range(int(begin * 16)):
-        window.add(START + number / 16, failed=False)
+        window.add(START + number / 16)
     for number in range(15 * 128):
-        window.add(START + begin + number / 128, failed=False)
+        window.add(START + begin + number / 128)
     assert window.rate(START + begin + 15) == pytest.approx(128, rel=0.001)
 
 
@@ -151,10 +151,10 @@ def test_a_window_counts_what_a_list_of_all_that_happened_counts(
 @example(since=4069.81, step=0.1)  # sums that are rounded just where one part of the minute ends
 def test_nothing_is_lost_within_the_minute_whatever_the_clock_shows(since: float, step: float) -> None:
     window = Window(since)
-    window.add(since, failed=False, seconds=1000.0)
+    window.add(since, 1000.0)
     for number in range(int(54 / step)):
         for _ in range(3):
-            window.add(since + (number + 1) * step, failed=False, seconds=0.001)
+            window.add(since + (number + 1) * step, 0.001)
     assert window.quantiles(since + 54, [1.0]) == [pytest.approx(1000.0, rel=0.01)]
 
 
@@ -178,7 +178,7 @@ def test_reading_changes_nothing(happened: list[tuple[int, bool, float | None]])
 def test_a_window_does_not_grow_with_time_or_traffic() -> None:
     rng, window, sizes = random.Random(1), Window(START), []
     for number in range(60_000):
-        window.add(START + number / 100, failed=False, seconds=rng.lognormvariate(-4, 2))
+        window.add(START + number / 100, rng.lognormvariate(-4, 2))
         if number % 6000 == 5999:
             sizes.append(len(pickle.dumps(window)))
     assert max(sizes[1:]) < 1.1 * sizes[0]

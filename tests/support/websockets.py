@@ -199,7 +199,7 @@ class Bridge:
     @property
     def totals(self) -> WebSocketTotals:
         (service,) = self.running.app.gateway.services.values()
-        return service.websockets
+        return service.websocket_totals
 
     def let_pass(self, seconds: float) -> None:
         """Have the WebSocket looked after as if it were so much later, each time from the last."""

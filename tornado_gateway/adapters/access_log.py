@@ -1,6 +1,6 @@
 """One line per request, written to a stream by a thread of its own.
 
-The event loop only appends to a list; every FLUSH_INTERVAL the list goes to the
+The event loop only appends to a list. Lines are made of it BATCH at a time, and every FLUSH_INTERVAL they go to the
 thread as one piece. When the reader of the log stalls, the thread waits and the event
 loop does not: at most MAX_WAITING bytes are kept, then lines are dropped, and the
 number of lost ones is written as soon as there is room.
@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
+# Records that lines are made of at once. One after the other a line costs 1.2 µs; each by itself, between other work
+# that has used up the caches, 8 µs: a tenth of what a small request costs in all.
+BATCH = 64
+
 FLUSH_INTERVAL = 0.25  # seconds; a person who watches does not notice, a thousand lines share one wake-up
 MAX_WAITING = 8 * 1024 * 1024  # bytes; at 300 bytes a line some 28,000 requests
 
@@ -27,7 +31,7 @@ class AccessRecord:
     """What is known about a request once it is over.
 
     Attributes:
-        path: without its query, which may hold secrets.
+        target: of which the query is not shown: it may hold secrets.
         status: sent to the client; 499 if it had left before an answer began.
         reason: why the gateway failed the request, in the words of errors.py; "" if it did not.
         attempts: exchanges with upstreams that were begun.
@@ -37,9 +41,9 @@ class AccessRecord:
         messages_in, messages_out: of a WebSocket; its bytes are those of all frames.
     """
 
-    request_id: str
-    method: str
-    path: str
+    request_id: bytes
+    method: bytes
+    target: bytes
     service: str
     endpoint: str
     status: int
@@ -54,6 +58,15 @@ class AccessRecord:
     messages_in: int = 0
     messages_out: int = 0
 
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition(b"?")[0].decode("latin-1")
+
+
+def _text(raw: bytes) -> str:
+    return _quote(raw.decode("latin-1"))
+
 
 Format = Callable[[AccessRecord, str], str]
 
@@ -67,8 +80,8 @@ def json_line(record: AccessRecord, at: str) -> str:
             f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
         )
     return (
-        f'{{"time":"{at}","level":"info","type":"access","requestId":{_quote(record.request_id)}'
-        f',"method":{_quote(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
+        f'{{"time":"{at}","level":"info","type":"access","requestId":{_text(record.request_id)}'
+        f',"method":{_text(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
         f',"endpoint":{_quote(record.endpoint)},"status":{record.status},"reason":"{record.reason}"'
         f',"attempts":{record.attempts},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out}'
         f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f},"client":"{record.client}"{websocket}}}\n'
@@ -81,9 +94,10 @@ def text_line(record: AccessRecord, at: str) -> str:
     why = f" ({record.reason})" if record.reason else ""
     closed = f" closed {record.close_code}" if record.close_code is not None else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
+    method, request_id = record.method.decode("latin-1"), record.request_id.decode("latin-1")
     line = (
-        f"{at[11:23]} {record.status} {record.method} {record.path}{to}{tries}{closed}{why}"
-        f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client} {record.request_id}"
+        f"{at[11:23]} {record.status} {method} {record.path}{to}{tries}{closed}{why}"
+        f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client} {request_id}"
     )
     return _quote(line)[1:-1] + "\n"  # no control character of a client's reaches the terminal
 
@@ -99,6 +113,7 @@ class AccessLog:
     def __init__(self, stream: BinaryIO, line: Format) -> None:
         self._stream = stream
         self._line = line
+        self._records: list[tuple[float, AccessRecord]] = []  # and when they were added
         self._lines: list[str] = []
         self._lost = 0
         self._second, self._prefix = 0, ""
@@ -113,7 +128,9 @@ class AccessLog:
 
     def add(self, record: AccessRecord) -> None:
         """Log a request that is over."""
-        self._lines.append(self._line(record, self._now()))
+        self._records.append((time.time(), record))
+        if len(self._records) == BATCH:
+            self._make_lines()
         if self._flush_due is None:
             self._flush_due = self._loop.call_later(FLUSH_INTERVAL, self._flush)
 
@@ -125,18 +142,23 @@ class AccessLog:
             self._lock.notify()
         self._writer.join(timeout)
 
-    def _now(self) -> str:
-        now = time.time()
-        second = int(now)
+    def _make_lines(self) -> None:
+        self._lines += [self._line(record, self._stamp(at)) for at, record in self._records]
+        self._records.clear()
+
+    def _stamp(self, at: float) -> str:
+        """Seconds since 1970 as RFC 3339 writes them."""
+        second, milliseconds = divmod(int(at * 1000), 1000)
         if second != self._second:
             self._second = second
             self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
+        return f"{self._prefix}{milliseconds:03d}Z"
 
     def _flush(self) -> None:
         if self._flush_due:
             self._flush_due.cancel()
             self._flush_due = None
+        self._make_lines()
         if not self._lines:
             return
         lines, self._lines = self._lines, []

@@ -72,9 +72,9 @@ class Refuser:
         if gateway.access_log:
             gateway.access_log.add(
                 AccessRecord(
-                    request_id=id_.decode("ascii"),
-                    method=head.method.decode("ascii"),
-                    path=head.target.partition(b"?")[0].decode("latin-1"),
+                    request_id=id_,
+                    method=head.method,
+                    target=head.target,
                     service="",
                     endpoint="",
                     status=error.status,
@@ -157,15 +157,16 @@ def log_request(handler: RequestHandler) -> None:
     if not isinstance(handler, GatewayHandler):
         return
     request = handler.request
+    head = request.connection.head  # type: ignore[union-attr]
     route = request.path if handler.IS_ROUTED else "other"
-    handler.gateway.durations.add(request.method or "", route, handler.get_status(), request.request_time())
+    handler.gateway.durations.add(head.method, route, handler.get_status(), request.request_time())
     if handler.gateway.access_log is None:
         return
     handler.gateway.access_log.add(
         AccessRecord(
-            request_id=handler.request_id.decode("ascii"),
-            method=request.method or "",
-            path=request.path,
+            request_id=handler.request_id,
+            method=head.method,
+            target=head.target,
             service="",
             endpoint="",
             status=handler.get_status(),

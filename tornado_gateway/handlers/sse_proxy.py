@@ -19,7 +19,7 @@ class SseProxyHandler(ProxiedRequest):
     PREFIX = b"/sse/"
     METHODS = (b"GET", b"HEAD")
     IS_STREAM = True
-    KIND = Kind.SSE
+    kind = Kind.SSE
 
     def _pass(self, passing: bytes) -> bytes:
         # Into a compressed stream nothing can be put, and most of them are collected before they are sent.

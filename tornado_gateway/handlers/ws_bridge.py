@@ -35,8 +35,8 @@ class WsBridgeHandler(ProxiedRequest):
     ROUTE = "/ws/<service>/*"
     PREFIX = b"/ws/"
     METHODS = (b"GET",)
-    IS_STREAM = UPGRADES = True
-    KIND = Kind.WS
+    IS_STREAM = upgrades = True
+    kind = Kind.WS
 
     _offer: Offer
     _key: bytes  # of the handshake with the endpoint
@@ -76,12 +76,17 @@ class WsBridgeHandler(ProxiedRequest):
         elif head.status < 300:
             self._refuse(UpstreamInvalid("the service answered a WebSocket handshake with no upgrade"))
         else:
+            self._count_answer(head.status)
             super().on_head(head)
+
+    def _count_answer(self, status: int) -> None:
+        if self._attempts and self._attempts.lease and status < 400:
+            self._attempts.lease.answered(self._gateway.now(), status)
 
     def _refuse(self, error: UpstreamInvalid) -> None:
         if self._upstream:
             self._upstream.abort()
-        self._fail(error)
+        self.on_failure(error)
 
     def _accept(self, head: ResponseHead) -> None:
         """Answer 101 in turn, and let a Relay carry on."""
@@ -94,10 +99,10 @@ class WsBridgeHandler(ProxiedRequest):
             self._refuse(error)
             return
         now = gateway.now()
-        self._head_seconds = now - self._began
-        if self._lease:
-            self._lease.answered(now, head.status)
-            self._lease.becomes(Kind.WS, now)
+        self._head_seconds = now - self.began
+        self._count_answer(head.status)
+        if self._attempts and self._attempts.lease:
+            self._attempts.lease.becomes(Kind.WS, now)
         block = b"%b%bSec-WebSocket-Accept: %b\r\n" % (
             client_fields(
                 without(head.passing, (b"sec-websocket-accept", b"content-length")), head.named, self._id, head.minor,
@@ -125,10 +130,9 @@ class WsBridgeHandler(ProxiedRequest):
         if len(chunk) <= left:
             return super().on_chunk(chunk)
         self._client.write(chunk[:left])
-        if self._upstream and self._upstream.head:
-            status = self._upstream.head.status
+        if self._upstream:
             self._upstream.abort()
-            self._close(self._judge(status), status, "")
+        self._close_whole()
         self._client.finish()
         return None
 
@@ -147,16 +151,16 @@ class WsBridgeHandler(ProxiedRequest):
         else:
             outcome = Outcome.IGNORED if relay.reason == ClientGone.reason else Outcome.SUCCESS
         if self._service:
-            self._service.websockets.add(
+            self._service.websocket_totals.add(
                 messages=(relay.client.scanner.messages, relay.upstream.scanner.messages),
                 wire_bytes=(relay.client.scanner.bytes, relay.upstream.scanner.bytes),
-                seconds=self._gateway.now() - self._began,
+                seconds=self._gateway.now() - self.began,
                 close_code=relay.close.code if relay.close else ABNORMAL,
             )
         self._close(outcome, 101, relay.reason)
 
-    def _record(self, status: int, reason: str) -> AccessRecord:
-        record, relay = super()._record(status, reason), self._relay
+    def _record(self, status: int, reason: str, seconds: float) -> AccessRecord:
+        record, relay = super()._record(status, reason, seconds), self._relay
         if relay is None:
             return record
         return replace(

@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind
+from tornado_gateway.policy.endpoint import HTTP, Ask, Endpoint
 
 # A request in flight weighs as much as a second of latency: with it, idle but slow endpoints
 # still get work before fast but busy ones pile it up.
@@ -97,7 +97,7 @@ def held(endpoint: Endpoint, ask: Ask) -> float:
     silent are no queue of a hundred.
     """
     streams = endpoint.event_streams + endpoint.websockets
-    return endpoint.requests + streams * STREAM if ask.kind is Kind.HTTP else endpoint.requests + streams
+    return endpoint.requests + streams * STREAM if ask.kind is HTTP else endpoint.requests + streams
 
 
 class RoundRobin:
@@ -194,7 +194,7 @@ class PeakEwma(_TwoOfAll):
 
     def cost(self, endpoint: Endpoint, ask: Ask) -> float:
         seconds = endpoint.latency.peak(ask.now)
-        if ask.kind is not Kind.HTTP:  # which last: how busy an endpoint is says more than how soon it begins one
+        if ask.kind is not HTTP:  # which last: how busy an endpoint is says more than how soon it begins one
             return (endpoint.load + seconds) / endpoint.weight
         if endpoint.requests and seconds < NEGLIGIBLE:
             return UNKNOWN + endpoint.requests / endpoint.weight

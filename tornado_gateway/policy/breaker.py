@@ -86,21 +86,22 @@ class Breaker:
         is_open: whether it is OPEN or HALF_OPEN.
         ordinary: the permit of a request that probes nothing: below 0, another one after each opening; 0 while it is
             open. What was sent before an opening says nothing about the endpoint after it, however late it fails.
-        watches_shares: whether it has a rule about shares, so that successes matter.
+        watches_shares: whether it has a rule about shares, so that it has to be told of each success.
+        requests: that ended. While it is CLOSED and watches no shares, a success may just be added here.
         opened: how often it has.
         opened_at: instant at which it did last, counted from CLOSED; -math.inf if it never did.
         open_until: instant at which it is (or was) HALF_OPEN; -math.inf if it never opened.
     """
 
     __slots__ = (
-        "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_requests", "_rng",
-        "is_open", "open_until", "opened", "opened_at", "ordinary", "watches_shares",
+        "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_rng", "is_open",
+        "open_until", "opened", "opened_at", "ordinary", "requests", "watches_shares",
     )  # fmt: skip
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
         self._config, self._rng = config, rng
         self.watches_shares = bool(config.failure_share or config.slow_share)
-        self._requests = 0
+        self.requests = 0
         self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # when, and how many requests before
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
         self._period = 0  # counts openings; a probe belongs to the half-open time behind one
@@ -152,23 +153,19 @@ class Breaker:
         elif is_probe:
             self._close(now)
 
-    def count_success(self, permit: int) -> None:
-        """What `end()` does nearly always: count a success in while CLOSED, where no shares are watched."""
-        self._requests += permit == self.ordinary
-
     def _count(self, now: float, failed: bool, seconds: float) -> None:
-        self._requests += 1
+        self.requests += 1
         if (failed and self._is_one_too_many(now)) or (
             self.watches_shares and self._is_too_large_a_share(now, failed, seconds)
         ):
             self._open(now)
 
     def _is_one_too_many(self, now: float) -> bool:
-        self._failed.append((now, self._requests))
+        self._failed.append((now, self.requests))
         if not self._failed or len(self._failed) < self._config.failures:
             return False
         since, number = self._failed[0]
-        requests = self._requests - number + 1
+        requests = self.requests - number + 1
         return now - since <= self._config.window and len(self._failed) >= LEAST_SHARE * requests
 
     def _is_too_large_a_share(self, now: float, failed: bool, seconds: float) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # Other methods are counted together: a client must not be able to make as many series as it can think of words.
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-OTHER = "OTHER"
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+OTHER = b"OTHER"
 
 
 @dataclass(slots=True)
@@ -28,16 +28,17 @@ class Durations:
     """The durations of all requests."""
 
     def __init__(self) -> None:
-        self._histograms: dict[tuple[str, str, int], Histogram] = {}
+        self._histograms: dict[tuple[bytes, str, int], Histogram] = {}
 
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        key = (method if method in METHODS else OTHER, route, status)
-        histogram = self._histograms.get(key)
-        if histogram is None:
-            histogram = self._histograms[key] = Histogram()
+    def add(self, method: bytes, route: str, status: int, seconds: float) -> None:
+        histogram = self._histograms.get((method, route, status)) or self._of(method, route, status)
         histogram.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
         histogram.total += seconds
 
+    def _of(self, method: bytes, route: str, status: int) -> Histogram:
+        return self._histograms.setdefault((method if method in METHODS else OTHER, route, status), Histogram())
+
     def __iter__(self) -> Iterator[tuple[tuple[str, str, int], Histogram]]:
         """Method, route and status, with what was counted of them."""
-        return iter(list(self._histograms.items()))
+        for (method, route, status), histogram in list(self._histograms.items()):
+            yield (method.decode("ascii"), route, status), histogram

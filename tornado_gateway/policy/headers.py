@@ -101,7 +101,7 @@ _CLAIMS = (
 )  # fmt: skip
 
 REQUEST_FIELDS = FieldTable(
-    read=(b"content-length",),
+    read=(b"accept", b"content-length"),
     taken=(
         b"connection", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
         b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via",

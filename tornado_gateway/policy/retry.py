@@ -126,6 +126,17 @@ def again(error: UpstreamError, failed: Try, on: Collection[str] = frozenset((CO
     return Again.OTHER_ENDPOINT if is_repeatable and RESET in on else Again.NOWHERE
 
 
+def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_stream: bool) -> bool:
+    """Whether another endpoint is asked if one answers so.
+
+    >>> replaces(503, RetryConfig(), is_repeatable=True, awaits_stream=False)
+    False
+    >>> replaces(503, RetryConfig(statuses={503}), is_repeatable=True, awaits_stream=False)
+    True
+    """
+    return (is_repeatable and status in config.statuses) or (awaits_stream and status >= 500)
+
+
 def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
     """Seconds to wait before a retry because of a status.
 

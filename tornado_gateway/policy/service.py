@@ -1,10 +1,4 @@
-"""A service: its endpoints, who of them may be chosen, and the leases that requests hold on them.
-
-A lease begins when an endpoint is chosen and ends, exactly once, with an outcome:
-
-    SUCCESS   the endpoint did its work
-    FAILURE   it did not: no connection, no answer, a status that counts as failure, a broken body
-    IGNORED   the client left, or the gateway refused: that says nothing about the endpoint
+"""A service: its endpoints, who of them may be chosen, and the leases that requests take on them.
 
 An endpoint is not chosen while its health checks fail, while its breaker has it ejected, and when its
 weight is 0. But no more than a share of a service's endpoints is ejected at once; and when
@@ -15,7 +9,6 @@ What changes all that is rare, and is worked out when it does. A choice reads th
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -23,17 +16,21 @@ from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloa
 from tornado_gateway.policy.affinity import Affinity
 from tornado_gateway.policy.balancing import Balancer
 from tornado_gateway.policy.concurrency import AdaptiveLimit
-from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
 from tornado_gateway.policy.health import HealthConfig
 from tornado_gateway.policy.latency import DOUBT
+from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.retry import Budget, RetryConfig
 from tornado_gateway.policy.statistics import Window
+from tornado_gateway.policy.websocket_totals import WebSocketTotals
 
 # 5xx, but for 501 and 505: what is not implemented is not broken. HAProxy counts them alike.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
-TOO_MANY_REQUESTS = 429
 ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
-SERVICE_UNAVAILABLE = 503
+
+HEDGED_ABOVE = 0.95  # of the last minute's answers are quicker than what a second endpoint is asked for
+FEWEST_SAMPLES = 10  # answers that must be known before that is told from them
+HEDGE_KEPT = 1.0  # seconds that what was worked out of them is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,7 @@ class ServiceConfig:
         max_waiting: requests that may wait until an endpoint has room; 0 for none.
         queue_timeout: seconds that each may.
         retry: what is sent again.
+        hedges: whether a second endpoint is asked when the first one is slow.
         health: how endpoints are checked; None if they are not.
     """
 
@@ -59,55 +57,27 @@ class ServiceConfig:
     max_waiting: int = 0
     queue_timeout: float = 1.0
     retry: RetryConfig = field(default_factory=RetryConfig)
+    hedges: bool = False
     health: HealthConfig | None = None
 
 
-@dataclass(slots=True)
-class WebSocketTotals:
-    """What a service's WebSockets that have ended have carried; up is towards the service.
-
-    Attributes:
-        closed: how many have ended.
-        close_codes: how often they ended with each code; 1006 stands for no Close at all.
-        seconds: that they were open, together.
-    """
-
-    closed: int = 0
-    messages_up: int = 0
-    messages_down: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    seconds: float = 0.0
-    close_codes: Counter[int] = field(default_factory=Counter)
-
-    def add(self, *, messages: tuple[int, int], wire_bytes: tuple[int, int], seconds: float, close_code: int) -> None:
-        """Count one in; pairs are up and down."""
-        self.closed += 1
-        self.messages_up += messages[0]
-        self.messages_down += messages[1]
-        self.bytes_up += wire_bytes[0]
-        self.bytes_down += wire_bytes[1]
-        self.seconds += seconds
-        self.close_codes[close_code] += 1
-
-
-class Service:
-    """A named set of endpoints.
+class Service(InFlight):
+    """A named set of endpoints, and what is in flight at all of them.
 
     Attributes:
         ejected: endpoints that breakers have taken out, the one that is out longest first.
         is_panicking: whether endpoints that should not be chosen are.
-        inflight: leases that have not ended, by kind.
         budget: for sending again what has failed.
         limit: of the requests in flight that the service bears, found out by watching; None for none.
         affinity: what binds requests to endpoints; None if nothing does.
-        websockets: what those that have ended have carried.
+        hedges_total, hedges_won_total: requests for which a second endpoint was asked, and was the first to answer.
+        websocket_totals: what WebSockets that have ended have carried.
     """
 
     __slots__ = (
-        "_balancer", "_doubted", "_fair_weight", "_is_making_room", "_joining", "_waiting", "affinity", "budget",
-        "config", "ejected", "endpoints",
-        "inflight", "is_panicking", "limit", "name", "websockets",
+        "_balancer", "_doubted", "_fair_weight", "_hedge_after", "_hedge_kept_until", "_is_bounded", "_is_making_room",
+        "_joining", "_waiting", "affinity", "budget", "config", "ejected", "endpoints", "hedges_total",
+        "hedges_won_total", "is_panicking", "limit", "name", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -119,20 +89,24 @@ class Service:
         limit: AdaptiveLimit | None = None,
         affinity: Affinity | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.config = config or ServiceConfig()
         self.endpoints: tuple[Endpoint, ...] = ()
         self.ejected: list[Endpoint] = []
         self.is_panicking = False
-        self.inflight = dict.fromkeys(Kind, 0)
         self.budget = Budget(self.config.retry)
-        self.websockets = WebSocketTotals()
+        self.websocket_totals = WebSocketTotals()
+        self.hedges_total = self.hedges_won_total = 0
         self.limit, self.affinity = limit, affinity
         self._balancer = balancer
         self._waiting: dict[Callable[[], None], None] = {}  # an ordered set, as is the next
         self._joining: dict[Endpoint, None] = {}
         self._doubted: dict[Endpoint, None] = {}  # that have failed, and may be shunned for it
+        self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
         self._is_making_room = False
+        self._hedge_after: float | None = None
+        self._hedge_kept_until = -math.inf
         self._fair_weight = 1
         self.replace_endpoints(endpoints)
 
@@ -201,10 +175,10 @@ class Service:
             CircuitOpen: breakers or health checks have taken out all endpoints.
             Overloaded: all were tried.
         """
-        if ask.kind is Kind.HTTP:
-            ask.most = self.config.max_in_flight
-        if (self._waiting or self.limit) and ask.kind is Kind.HTTP and not ask.tried and self._is_full(ask):
-            raise EndpointsBusy
+        if not is_retry:
+            self.budget.pay_in(ask.now)
+        if self._is_bounded and ask.kind is HTTP:
+            self._bound(ask)
         endpoint = self._bound_to(ask, ask.pinned) if ask.pinned else None
         if endpoint is None and (self.ejected or self._doubted):
             endpoint = self._due_for_probe(ask)
@@ -213,6 +187,12 @@ class Service:
         if endpoint is None:
             raise self._why_none(ask)
         return Lease(self, endpoint, ask, is_retry=is_retry)
+
+    def _bound(self, ask: Ask) -> None:
+        """See that a request gets no more than there is room for."""
+        ask.most = self.config.max_in_flight
+        if not ask.tried and self._is_full(ask):
+            raise EndpointsBusy
 
     def _bound_to(self, ask: Ask, pinned: Endpoint) -> Endpoint | None:
         """The endpoint that a session is bound to, if it can be used."""
@@ -250,8 +230,7 @@ class Service:
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
             return only if ask.admits(only) else None
-        inflight = self.inflight[Kind.HTTP] if ask.kind is Kind.HTTP else sum(self.inflight.values())
-        ask.fair_load = (inflight + 1) / self._fair_weight
+        ask.fair_load = ((self.requests if ask.kind is HTTP else self.load) + 1) / self._fair_weight
         if not self._joining:
             return self._balancer.choose(ask)
         ask.spared = self._spared(ask.now)
@@ -303,7 +282,7 @@ class Service:
     def _is_full(self, ask: Ask) -> bool:
         if self._waiting and not ask.has_waited:
             return True  # who comes last must not go first
-        return self.limit is not None and self.inflight[Kind.HTTP] >= self.limit.limit
+        return self.limit is not None and self.requests >= self.limit.limit
 
     @property
     def has_doubts(self) -> bool:
@@ -333,6 +312,19 @@ class Service:
         """Whoever waited has left; it need not have waited."""
         self._waiting.pop(go, None)
 
+    def hedge_after(self, now: float) -> float | None:
+        """Seconds to an answer's head that nearly all requests of late were within; None if too few are known."""
+        if now >= self._hedge_kept_until:
+            window = self.window(now)
+            (seconds,) = window.quantiles(now, [HEDGED_ABOVE])
+            self._hedge_after = seconds if window.samples(now) >= FEWEST_SAMPLES else None
+            self._hedge_kept_until = now + HEDGE_KEPT
+        return self._hedge_after
+
+    def judge(self, status: int) -> Outcome:
+        """What a status says about the endpoint, of an answer that came whole."""
+        return FAILURE if status in self.config.failure_statuses else SUCCESS
+
     def learn(self, since: float, seconds: float | None) -> None:
         """A request was answered well.
 
@@ -341,7 +333,7 @@ class Service:
             seconds: until the head of the response.
         """
         if self.limit and seconds is not None:
-            self.limit.add(since + seconds, seconds, self.inflight[Kind.HTTP] + 1)
+            self.limit.add(since + seconds, seconds, self.requests + 1)
 
     def trust(self, endpoint: Endpoint) -> None:
         """An endpoint that had failed has answered well."""
@@ -361,7 +353,7 @@ class Service:
             self._is_making_room = False
 
     def _has_room(self) -> bool:
-        if self.limit and self.inflight[Kind.HTTP] >= self.limit.limit:
+        if self.limit and self.requests >= self.limit.limit:
             return False
         return any(each.is_usable and each.requests < self.config.max_in_flight for each in self.endpoints)
 
@@ -388,84 +380,3 @@ class Service:
         endpoint.latency.forget()
         self._doubted.pop(endpoint, None)
         self._join(endpoint, now)
-
-
-class Lease:
-    """A request's hold on an endpoint. Whoever takes one must settle it.
-
-    Attributes:
-        kind: what it is held for; a request may turn out to be a stream.
-    """
-
-    __slots__ = ("_is_settled", "_permit", "_seconds", "_service", "_since", "endpoint", "kind")
-
-    def __init__(self, service: Service, endpoint: Endpoint, ask: Ask, *, is_retry: bool) -> None:
-        self.endpoint, self.kind = endpoint, ask.kind
-        self._service, self._since = service, ask.now
-        self._seconds: float | None = None  # until the head of its answer
-        self._is_settled = False
-        breaker = endpoint.breaker
-        self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
-        self._count(1)
-        endpoint.retries_total += is_retry
-
-    def _count(self, change: int) -> None:
-        kind = self.kind
-        if kind is Kind.HTTP:
-            self.endpoint.requests += change
-        else:
-            self.endpoint.count(kind, change)
-        self._service.inflight[kind] += change
-
-    def answered(self, now: float, status: int, retry_after: float = 0.0) -> None:
-        """The head of the response has come.
-
-        Args:
-            retry_after: seconds that its Retry-After asks for.
-        """
-        self._seconds = now - self._since
-        latency = self.endpoint.latency
-        latency.add(now, self._seconds)
-        if status in self._service.config.failure_statuses or status == TOO_MANY_REQUESTS:
-            wish = retry_after if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE) else 0.0
-            self._service.doubt(self.endpoint, now, wish)
-        elif self._service.has_doubts and latency.absolve(self._since):
-            self._service.trust(self.endpoint)
-
-    def becomes(self, kind: Kind, now: float) -> None:
-        """It is a stream, and has begun: that alone is what its endpoint was asked to show."""
-        if self._is_settled:
-            return
-        permit = self._permit
-        if permit > 0:
-            self._service.tell_breaker(self.endpoint, permit, now, failed=False, seconds=self._seconds or 0.0)
-            self._permit = self.endpoint.breaker.ordinary  # that it dies later counts too
-        if kind is not self.kind:
-            self._count(-1)
-            self.kind = kind
-            self._count(1)
-            self._service.make_room()
-
-    def settle(self, outcome: Outcome, now: float) -> None:
-        """Count the request out. A second call changes nothing."""
-        if self._is_settled:
-            return
-        self._is_settled = True
-        service, endpoint, failed = self._service, self.endpoint, outcome is Outcome.FAILURE
-        self._count(-1)
-        if outcome is not Outcome.IGNORED:
-            endpoint.requests_total += 1
-            endpoint.errors_total += failed
-            endpoint.window.add(now, failed=failed, seconds=self._seconds)
-        if failed and self._seconds is None:
-            service.doubt(endpoint, now)
-        breaker = endpoint.breaker
-        if outcome is Outcome.SUCCESS and not (breaker.is_open or breaker.watches_shares):
-            breaker.count_success(self._permit)
-        else:
-            judged = None if outcome is Outcome.IGNORED else failed
-            service.tell_breaker(endpoint, self._permit, now, failed=judged, seconds=self._seconds or 0.0)
-        if service.limit and self.kind is Kind.HTTP and outcome is Outcome.SUCCESS:
-            service.learn(self._since, self._seconds)
-        if service.waiting:
-            service.make_room()

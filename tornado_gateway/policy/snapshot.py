@@ -44,12 +44,13 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
         "waiting": service.waiting,
         "concurrencyLimit": service.limit.limit if service.limit else None,
         "retryBudget": _rounded(service.budget.balance(now)),
+        "hedges": {"sent": service.hedges_total, "won": service.hedges_won_total},
         "websockets": {
-            "closed": service.websockets.closed,
-            "messages": {"up": service.websockets.messages_up, "down": service.websockets.messages_down},
-            "bytes": {"up": service.websockets.bytes_up, "down": service.websockets.bytes_down},
-            "seconds": _rounded(service.websockets.seconds),
-            "closeCodes": {str(code): count for code, count in sorted(service.websockets.close_codes.items())},
+            "closed": service.websocket_totals.closed,
+            "messages": {"up": service.websocket_totals.messages_up, "down": service.websocket_totals.messages_down},
+            "bytes": {"up": service.websocket_totals.bytes_up, "down": service.websocket_totals.bytes_down},
+            "seconds": _rounded(service.websocket_totals.seconds),
+            "closeCodes": {str(code): count for code, count in sorted(service.websocket_totals.close_codes.items())},
         },
     }
 

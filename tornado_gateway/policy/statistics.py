@@ -9,8 +9,9 @@ C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from math import ceil, log
 
 SLOT = 5.0  # seconds
 SLOTS = 12  # a minute
@@ -27,7 +28,7 @@ class _Slot:
     def __init__(self, begin: float) -> None:
         self.begin = begin
         self.requests = self.errors = 0
-        self.durations: Counter[int] = Counter()
+        self.durations: dict[int, int] = defaultdict(int)  # a third of the cost of a Counter's += 1
 
 
 class Window:
@@ -44,17 +45,20 @@ class Window:
         self._newest = _Slot(now)
         self._slots: list[_Slot] = [self._newest]
 
-    def add(self, now: float, *, failed: bool, seconds: float | None = None) -> None:
+    def add(self, now: float, seconds: float | None = None, *, failed: bool = False) -> None:
         """Count a request.
 
         Args:
             seconds: until the head of its answer; None if none came.
         """
-        slot = self._newest if now - self._newest.begin < SLOT else self._begin_slot(now)
+        slot = self._newest
+        if now - slot.begin >= SLOT:
+            slot = self._begin_slot(now)
         slot.requests += 1
-        slot.errors += failed
+        if failed:
+            slot.errors += 1
         if seconds is not None:
-            slot.durations[math.ceil(math.log(max(seconds, SHORTEST)) / _LOG_GAMMA)] += 1
+            slot.durations[ceil(log(seconds if seconds > SHORTEST else SHORTEST) / _LOG_GAMMA)] += 1
 
     @classmethod
     def of(cls, windows: Iterable["Window"], now: float) -> "Window":
@@ -87,6 +91,10 @@ class Window:
         recent = list(self._recent(now, SLOT * SLOTS))
         requests = sum(slot.requests for slot in recent)
         return sum(slot.errors for slot in recent) / requests if requests else 0.0
+
+    def samples(self, now: float) -> int:
+        """How many of the last minute's requests were answered."""
+        return sum(sum(slot.durations.values()) for slot in self._recent(now, SLOT * SLOTS))
 
     def quantiles(self, now: float, shares: Sequence[float]) -> list[float | None]:
         """Seconds that as large shares of the last minute's answers took at most; None if there were none."""

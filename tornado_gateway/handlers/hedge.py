@@ -1,0 +1,64 @@
+"""A second endpoint, asked because the first one is slow.
+
+With HEDGE a request that can do no harm twice is sent to another endpoint when it has taken longer than nearly all
+others of late; who answers first, answers. That cuts off the tail that single slow endpoints make, for the price
+of a few requests: J. Dean, L. Barroso, The Tail at Scale (2013).
+"""
+
+import asyncio
+from typing import Protocol
+
+from tornado_gateway.errors import UpstreamError
+from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.lease import Lease
+from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.http1 import ResponseHead
+
+
+class Hedger(Protocol):
+    """Who waits for the first of two answers."""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx response of either."""
+
+    def hedge_answered(self, head: ResponseHead) -> None:
+        """The second endpoint was the first to answer."""
+
+    def hedge_failed(self) -> None:
+        """The second endpoint will not answer."""
+
+
+class Hedge:
+    """The second endpoint's exchange, and its Receiver until one of the two has answered.
+
+    Attributes:
+        lease: on that endpoint; whoever takes the exchange over takes it too.
+    """
+
+    __slots__ = ("_hedger", "lease", "upstream")
+
+    def __init__(self, hedger: Hedger, lease: Lease, upstream: ClientExchange) -> None:
+        self._hedger, self.lease, self.upstream = hedger, lease, upstream
+        upstream.receiver = self
+
+    def stop(self, now: float) -> None:
+        """The first endpoint was the first to answer, or nobody waits any more."""
+        self.upstream.abort()
+        self.lease.overtaken(now)
+
+    # ---- Receiver
+
+    def on_interim(self, head: ResponseHead) -> None:
+        self._hedger.on_interim(head)
+
+    def on_head(self, head: ResponseHead) -> None:
+        self._hedger.hedge_answered(head)
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        """Not called: with the head the exchange is taken over, or ended."""
+
+    def on_end(self, trailers: list[Field]) -> None:
+        """Not called, as on_chunk() is not."""
+
+    def on_failure(self, error: UpstreamError) -> None:
+        self._hedger.hedge_failed()
