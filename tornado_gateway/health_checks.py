@@ -146,8 +146,7 @@ class HealthChecks:
         try:
             return await answer.status
         finally:
-            if not answer.is_whole:
-                exchange.abort()
+            exchange.abort()
 
 
 class _Connection(asyncio.Protocol):
@@ -164,14 +163,12 @@ class _Answer:
 
     Attributes:
         status: of the response, once it has come, with as much of its body as is read.
-        is_whole: whether the connection can be kept.
     """
 
     exchange: ClientExchange
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.status: asyncio.Future[int] = loop.create_future()
-        self.is_whole = False
         self._seen = 0
         self._bytes = 0
 
@@ -190,11 +187,9 @@ class _Answer:
             self._finish()
 
     def on_end(self, trailers: list[Field]) -> None:
-        self.is_whole = True
         self._finish()
 
     def on_failure(self, error: UpstreamError) -> None:
-        self.is_whole = True  # there is nothing left to abort
         if not self.status.done():
             self.status.set_exception(error)
 

@@ -30,12 +30,12 @@ def unsigned(header: dict[str, Any], claims: bytes = b"{}") -> bytes:
     [
         b"Bearer " + token(),
         b"bearer " + token(),
-        b"BEARER  " + token({"exp": time.time() + 60}),
+        b"BEARER  " + token({"exp": time.time() + 3600}),
         b"Bearer " + token({"aud": "other", "sub": 7, "iat": time.time() + 600}),  # the Node gateway's tokens
     ],
 )
 def test_a_valid_token_is_accepted(value: bytes) -> None:
-    JwtAuthenticator(SECRET).check([value])
+    assert JwtAuthenticator(SECRET).check([value]) > 0
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3600])
@@ -51,7 +51,8 @@ def test_a_token_without_an_end_is_valid_for_ever(claims: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_a_long_secret_allows_every_hmac(algorithm: str) -> None:
-    JwtAuthenticator(LONG_SECRET).check([b"Bearer " + token(secret=LONG_SECRET, algorithm=algorithm)])
+    signed = token(secret=LONG_SECRET, algorithm=algorithm)
+    assert JwtAuthenticator(LONG_SECRET).check([b"Bearer " + signed]) == math.inf
 
 
 @pytest.mark.parametrize("values", [[], [b""], [b"Bearer"], [b"Bearer "], [b"Basic abc"], [b"Bearer a", b"Bearer b"]])
@@ -65,7 +66,7 @@ def test_no_token_and_two_tokens_are_refused_without_an_error_word(values: list[
     "bad",
     [
         token({"exp": time.time() - 60}),
-        token({"nbf": time.time() + 60}),
+        token({"nbf": time.time() + 3600}),
         token({"exp": "soon"}),
         token(secret="t" * 32),
         token()[:-2],

@@ -135,10 +135,12 @@ def test_buckets_are_cumulative_and_count_what_was_counted(requests: list[tuple[
 
 def test_open_websockets_are_counted_over_all_services() -> None:
     one, two = service("http://a", name="one"), service("http://b", name="two")
-    held = [take(each, kind=kind) for each in (one, two, two) for kind in Kind]
+    take(one, kind=Kind.WS)  # its handshake is under way
+    for each in (one, two, two):
+        each.websocket_totals.opened += 1
     assert scrape(one, two).value("gateway_websocket_connections") == 3
-    for lease in held:
-        lease.settle(Outcome.SUCCESS, 0.0)
+    for each in (one, two, two):
+        each.websocket_totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=1.0, close_code=1000)
     assert scrape(one, two).value("gateway_websocket_connections") == 0
 
 
@@ -220,7 +222,7 @@ def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
         endpoint.is_healthy = False
         panicking.health_changed(endpoint, 0.0)
     for number in range(2):
-        panicking.wait(lambda number=number: number)  # type: ignore[misc]
+        panicking.queue.join(lambda number=number: number)  # type: ignore[misc]
     calm = service("http://a", name="calm")
     assert calm.budget.take(0.0)
     seen = scrape(panicking, calm)

@@ -801,7 +801,7 @@ class Waiter:
         self._service, self._called = of, called
         self.lease: Lease | None = None
         self.was_refused = False
-        of.wait(self.go)
+        of.queue.join(self.go)
 
     def go(self) -> None:
         self._called.append(self)
@@ -857,7 +857,7 @@ def test_one_can_see_how_many_wait() -> None:
     busy, (lease,) = full()
     waiters = [Waiter(busy, []) for _ in range(3)]
     assert busy.waiting == 3
-    busy.stop_waiting(waiters[1].go)
+    busy.queue.leave(waiters[1].go)
     assert busy.waiting == 2
     lease.settle(SUCCESS, 0.0)
     assert busy.waiting == 1
@@ -865,15 +865,15 @@ def test_one_can_see_how_many_wait() -> None:
 
 def test_by_default_nobody_waits() -> None:
     with pytest.raises(Overflow):
-        service(1).wait(lambda: None)
+        service(1).queue.join(lambda: None)
 
 
 def test_one_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
     busy, (lease,) = full(max_waiting=2)
     called: list[Waiter] = []
     leaving, staying = Waiter(busy, called), Waiter(busy, called)
-    busy.stop_waiting(leaving.go)
-    busy.stop_waiting(leaving.go)
+    busy.queue.leave(leaving.go)
+    busy.queue.leave(leaving.go)
     third = Waiter(busy, called)
     lease.settle(SUCCESS, 0.0)
     assert called == [staying]
@@ -893,17 +893,17 @@ def test_who_comes_last_does_not_go_first() -> None:
             newcomers.append("refused")
         newcomers.append(busy.lease(Ask(0.0, Kind.WS)).kind.value)
 
-    busy.wait(go)
+    busy.queue.join(go)
     second = Waiter(busy, [])
     lease.settle(SUCCESS, 0.0)
     assert newcomers == ["refused", "ws"]
-    busy.stop_waiting(second.go)
+    busy.queue.leave(second.go)
 
 
 def test_a_request_finds_room_again_when_nobody_waits_any_more() -> None:
     busy, (lease,) = full()
     waiter = Waiter(busy, [])
-    busy.stop_waiting(waiter.go)
+    busy.queue.leave(waiter.go)
     lease.settle(SUCCESS, 0.0)
     busy.lease(Ask(0.0)).settle(SUCCESS, 0.0)
     assert waiter.lease is None
@@ -939,7 +939,7 @@ def test_a_retry_is_no_newcomer() -> None:
     def go() -> None:  # another one waits still, and there is room
         leases.append(busy.lease(Ask(0.0, tried=[other])))
 
-    busy.wait(go)
+    busy.queue.join(go)
     waiter = Waiter(busy, [])
     lease.settle(FAILURE, 0.0)
     assert [each.endpoint for each in leases] == list(busy.endpoints)
@@ -959,7 +959,7 @@ def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
             busy.lease(Ask(0.0, has_waited=True)).settle(IGNORED, 0.0)
 
     for number in range(2000):
-        busy.wait(Failing(number))
+        busy.queue.join(Failing(number))
     lease.settle(SUCCESS, 0.0)
     assert order == list(range(2000))
     assert busy.inflight[Kind.HTTP] == 0
@@ -1055,7 +1055,7 @@ def test_in_a_closed_loop_the_requests_in_flight_follow_the_limit() -> None:
         try:
             held.append((now, several.lease(Ask(now))))
         except EndpointsBusy:
-            several.wait(Go())
+            several.queue.join(Go())
 
     class Go:
         def __call__(self) -> None:
@@ -1279,7 +1279,7 @@ class Leases(RuleBasedStateMachine):
             self._begin(Kind.HTTP, repeatable, key, has_waited=True)
 
         try:
-            self.service.wait(go)
+            self.service.queue.join(go)
         except Overflow:
             assert len(self.queue) == 3
         else:
@@ -1293,7 +1293,7 @@ class Leases(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave_the_queue(self, data: st.DataObject) -> None:
         go = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
-        self.service.stop_waiting(go)  # type: ignore[arg-type]
+        self.service.queue.leave(go)  # type: ignore[arg-type]
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), status=st.sampled_from([200, 404, 429, 503]), wait=st.sampled_from([0.0, 30.0]))
@@ -1369,7 +1369,7 @@ class Leases(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for go in self.queue:
-            self.service.stop_waiting(go)  # type: ignore[arg-type]
+            self.service.queue.leave(go)  # type: ignore[arg-type]
         for lease in self.held:
             lease.settle(IGNORED, self.now)
         assert sum(self.service.inflight.values()) == sum(one.load for one in self.all) == 0

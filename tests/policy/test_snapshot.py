@@ -296,7 +296,7 @@ def test_an_endpoint_that_joins_is_shown_with_its_growing_share() -> None:
 def test_who_waits_and_what_is_allowed_is_shown() -> None:
     limited = service(1, limit=AdaptiveLimit(AdaptiveConfig(), random.Random(1)), max_waiting=5)
     for number in range(3):
-        limited.wait(lambda number=number: number)  # type: ignore[misc]
+        limited.queue.join(lambda number=number: number)  # type: ignore[misc]
     seen = view(limited)
     assert (seen["waiting"], seen["concurrencyLimit"]) == (3, AdaptiveConfig().least)
 

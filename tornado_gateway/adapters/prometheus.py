@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from tornado_gateway.policy.breaker import State
 from tornado_gateway.policy.durations import BOUNDS, Durations
-from tornado_gateway.policy.endpoint import Endpoint, Kind
+from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.snapshot import is_available
 
@@ -60,7 +60,7 @@ class _GatewayCollector(Collector):
         yield GaugeMetricFamily(
             "gateway_websocket_connections",
             "WebSockets that are open.",
-            value=sum(service.inflight[Kind.WS] for service in self._services),
+            value=sum(service.websocket_totals.open for service in self._services),
         )
         yield from self._of_services()
         yield from self._of_endpoints()

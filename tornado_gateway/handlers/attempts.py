@@ -129,7 +129,7 @@ class Attempts:
 
     def _wait(self) -> None:
         """Wait for room; the queue's end, or its being full, ends the request."""
-        self._service.wait(self._go)
+        self._service.queue.join(self._go, self._call.pinned)
         self._is_waiting = True
         self._call_later(self._service.config.queue_timeout, self._give_up_waiting)
 
@@ -390,7 +390,7 @@ class Attempts:
         if self._later:
             self._later.cancel()
         if self._is_waiting:
-            self._service.stop_waiting(self._go)
+            self._service.queue.leave(self._go)
         if self._hedge:
             self._hedge.stop(now)
         if self.lease:

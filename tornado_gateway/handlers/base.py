@@ -69,6 +69,7 @@ class Refuser:
         gateway, head = self._gateway, exchange.head
         id_ = request_id(head.named, gateway.new_request_id)
         answer(exchange, error, id_, gateway.forwarding.pseudonym)
+        gateway.durations.add(head.method, "other", error.status, 0.0)
         if gateway.access_log:
             gateway.access_log.add(
                 AccessRecord(

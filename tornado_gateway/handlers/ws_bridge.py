@@ -103,6 +103,8 @@ class WsBridgeHandler(ProxiedRequest):
         self._count_answer(head.status)
         if self._attempts and self._attempts.lease:
             self._attempts.lease.becomes(Kind.WS, now)
+        if self._service:
+            self._service.websocket_totals.opened += 1
         block = b"%b%bSec-WebSocket-Accept: %b\r\n" % (
             client_fields(
                 without(head.passing, (b"sec-websocket-accept", b"content-length")), head.named, self._id, head.minor,

@@ -96,7 +96,7 @@ class Lease:
             self._fail(now)
         else:
             self._tell_breaker(now, failed=None)
-        if self._service.waiting:
+        if self._service.queue.waiting:
             self._service.make_room()
 
     def _succeed(self, now: float) -> None:

@@ -9,10 +9,10 @@ What changes all that is rare, and is worked out when it does. A choice reads th
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
+from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.affinity import Affinity
 from tornado_gateway.policy.balancing import Balancer
 from tornado_gateway.policy.concurrency import AdaptiveLimit
@@ -20,6 +20,7 @@ from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoin
 from tornado_gateway.policy.health import HealthConfig
 from tornado_gateway.policy.latency import DOUBT
 from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.queue import Queue
 from tornado_gateway.policy.retry import Budget, RetryConfig
 from tornado_gateway.policy.statistics import Window
 from tornado_gateway.policy.websocket_totals import WebSocketTotals
@@ -71,13 +72,14 @@ class Service(InFlight):
         limit: of the requests in flight that the service bears, found out by watching; None for none.
         affinity: what binds requests to endpoints; None if nothing does.
         hedges_total, hedges_won_total: requests for which a second endpoint was asked, and was the first to answer.
+        queue: requests that wait for room.
         websocket_totals: what WebSockets that have ended have carried.
     """
 
     __slots__ = (
-        "_balancer", "_doubted", "_fair_weight", "_hedge_after", "_hedge_kept_until", "_is_bounded", "_is_making_room",
-        "_joining", "_waiting", "affinity", "budget", "config", "ejected", "endpoints", "hedges_total",
-        "hedges_won_total", "is_panicking", "limit", "name", "websocket_totals",
+        "_balancer", "_doubted", "_fair_weight", "_hedge_after", "_hedge_kept_until", "_is_bounded", "_joining",
+        "affinity", "budget", "config", "ejected", "endpoints", "hedges_total",
+        "hedges_won_total", "is_panicking", "limit", "name", "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -100,11 +102,10 @@ class Service(InFlight):
         self.hedges_total = self.hedges_won_total = 0
         self.limit, self.affinity = limit, affinity
         self._balancer = balancer
-        self._waiting: dict[Callable[[], None], None] = {}  # an ordered set, as is the next
-        self._joining: dict[Endpoint, None] = {}
+        self.queue = Queue(self.config.max_waiting)
+        self._joining: dict[Endpoint, None] = {}  # an ordered set, as is the next
         self._doubted: dict[Endpoint, None] = {}  # that have failed, and may be shunned for it
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
-        self._is_making_room = False
         self._hedge_after: float | None = None
         self._hedge_kept_until = -math.inf
         self._fair_weight = 1
@@ -171,7 +172,7 @@ class Service(InFlight):
         """Take a lease on an endpoint.
 
         Raises:
-            EndpointsBusy: all that may be asked have as much in flight as they may; it may `wait()`.
+            EndpointsBusy: all that may be asked have as much in flight as they may; it may wait in the `queue`.
             CircuitOpen: breakers or health checks have taken out all endpoints.
             Overloaded: all were tried.
         """
@@ -202,7 +203,7 @@ class Service(InFlight):
         is_due = pinned in self.ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
         if ask.admits(pinned) or is_due:
             return pinned
-        if refuses and pinned.is_usable:
+        if pinned.is_usable and (refuses or self.config.max_waiting):
             raise EndpointsBusy
         if refuses:
             raise CircuitOpen("the endpoint that has the session cannot be used")
@@ -280,8 +281,8 @@ class Service(InFlight):
         return Overloaded("no endpoint of the service is left to try")
 
     def _is_full(self, ask: Ask) -> bool:
-        if self._waiting and not ask.has_waited:
-            return True  # who comes last must not go first
+        if not ask.has_waited and self.queue.is_ahead_of(ask.pinned):
+            return True
         return self.limit is not None and self.requests >= self.limit.limit
 
     @property
@@ -292,25 +293,11 @@ class Service(InFlight):
     @property
     def waiting(self) -> int:
         """Requests that wait for room."""
-        return len(self._waiting)
+        return len(self.queue.waiting)
 
     def window(self, now: float) -> Window:
         """What happened at all endpoints in the last minute."""
         return Window.of((endpoint.window for endpoint in self.endpoints), now)
-
-    def wait(self, go: Callable[[], None]) -> None:
-        """Have something called, once, when another request has ended.
-
-        Raises:
-            Overflow: as many wait already as may.
-        """
-        if len(self._waiting) >= self.config.max_waiting:
-            raise Overflow
-        self._waiting[go] = None
-
-    def stop_waiting(self, go: Callable[[], None]) -> None:
-        """Whoever waited has left; it need not have waited."""
-        self._waiting.pop(go, None)
 
     def hedge_after(self, now: float) -> float | None:
         """Seconds to an answer's head that nearly all requests of late were within; None if too few are known."""
@@ -341,21 +328,13 @@ class Service(InFlight):
 
     def make_room(self) -> None:
         """A request has ended, or there is more room: as many of those that wait go on as there is room for."""
-        if self._is_making_room:
-            return  # who goes on may fail at once, and so end here again
-        self._is_making_room = True
-        try:
-            while self._waiting and self._has_room():
-                go = next(iter(self._waiting))
-                del self._waiting[go]
-                go()
-        finally:
-            self._is_making_room = False
+        self.queue.release(self._has_room)
 
-    def _has_room(self) -> bool:
+    def _has_room(self, pinned: Endpoint | None) -> bool:
         if self.limit and self.requests >= self.limit.limit:
             return False
-        return any(each.is_usable and each.requests < self.config.max_in_flight for each in self.endpoints)
+        several = (pinned,) if pinned and pinned.is_usable else self.endpoints
+        return any(each.is_usable and each.requests < self.config.max_in_flight for each in several)
 
     def tell_breaker(
         self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0
