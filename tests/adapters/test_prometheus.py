@@ -315,7 +315,7 @@ def test_whatever_is_asked_for_there_is_an_answer_in_a_format_that_there_is(acce
 
 def test_every_metric_of_ours_says_what_it_is() -> None:
     families = [each for name, each in scrape(service("http://a")).families.items() if name.startswith("gateway_")]
-    assert len(families) == 12
+    assert len(families) == 14
     assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
 
 

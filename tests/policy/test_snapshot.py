@@ -76,6 +76,7 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
                 ],
                 "latency": NO_QUANTILES, "panic": False, "ejected": 0, "waiting": 0, "concurrencyLimit": None,
                 "retryBudget": 3.0,
+                "hedges": {"sent": 0, "won": 0},
                 "websockets": {
                     "closed": 0, "messages": {"up": 0, "down": 0}, "bytes": {"up": 0, "down": 0}, "seconds": 0.0,
                     "closeCodes": {},

@@ -85,11 +85,15 @@ class _GatewayCollector(Collector):
         )
         waiting = GaugeMetricFamily("gateway_waiting", "Requests that wait for an endpoint.", labels=("service",))
         budget = GaugeMetricFamily("gateway_retry_budget", "Retries that may be made now.", labels=("service",))
+        hedges = CounterMetricFamily("gateway_hedges", "Second endpoints that were asked.", labels=("service",))
+        won = CounterMetricFamily("gateway_hedges_won", "Those that were the first to answer.", labels=("service",))
         for service in self._services:
+            hedges.add_metric((service.name,), service.hedges_total)
+            won.add_metric((service.name,), service.hedges_won_total)
             panic.add_metric((service.name,), float(service.is_panicking))
             waiting.add_metric((service.name,), service.waiting)
             budget.add_metric((service.name,), service.budget.balance(self._now()))
-        yield from (panic, waiting, budget)
+        yield from (panic, waiting, budget, hedges, won)
 
     def _of_endpoints(self) -> Iterator[Metric]:
         counters = {

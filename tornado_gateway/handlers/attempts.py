@@ -209,7 +209,7 @@ class Attempts:
         if hedge is None:
             return
         if self._is_replaceable(head.status):  # the first endpoint may do better
-            hedge.lease.answered(now, head.status)
+            hedge.lease.answered(now, head.status, retry_after(head.named, time.time))
             hedge.upstream.abort()
             self._settle_hedge(hedge, self._service.judge(head.status))
             return
@@ -228,6 +228,11 @@ class Attempts:
     def _settle_hedge(self, hedge: Hedge, outcome: Outcome) -> None:
         self._hedge = None
         hedge.lease.settle(outcome, self._gateway.now())
+
+    def _stop_hedge(self, now: float) -> None:
+        hedge, self._hedge = self._hedge, None
+        if hedge:
+            hedge.stop(now)
 
     def _take_hedge(self) -> bool:
         """Go on with the second endpoint alone; whether one was asked."""
@@ -256,8 +261,7 @@ class Attempts:
         elif not call.upgrades:  # what stands in for an upgrade has yet to be judged
             lease.answered(now, head.status)
         self._cancel_later()
-        if self._hedge:
-            self._hedge.stop(now)
+        self._stop_hedge(now)
         whole = self._gateway.client.config.timeout
         if upstream.timeout != whole:
             upstream.allow(whole)
@@ -319,6 +323,7 @@ class Attempts:
     def _leave(self, outcome: Outcome) -> bool:
         """Ask nothing more of the endpoint; whether a second one was asked already."""
         self._retries += 1
+        self._cancel_later()
         upstream, self.upstream = self.upstream, None
         if upstream:
             upstream.abort()
@@ -391,8 +396,7 @@ class Attempts:
             self._later.cancel()
         if self._is_waiting:
             self._service.queue.leave(self._go)
-        if self._hedge:
-            self._hedge.stop(now)
+        self._stop_hedge(now)
         if self.lease:
             self.lease.settle(outcome, now)
 
