@@ -19,7 +19,8 @@ from tornado_gateway.policy.handshake import VERSION
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.health import Health, HealthConfig, HealthKind
 from tornado_gateway.policy.service import Service
-from tornado_gateway.wire.client import ClientExchange, PooledHTTPClient
+from tornado_gateway.wire.client import PooledHTTPClient
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
 MOST_OF_BODY = 64 * 1024  # bytes that are read so that the connection can be kept

@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.support.sockets import PATIENCE, Field, Upstream, eventually
+from tests.support.sockets import PATIENCE, Field, Peer, Script, Upstream, eventually, get
 from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.target import Origin
-from tornado_gateway.wire.client import ClientConfig, ClientExchange, PooledHTTPClient
+from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.connect import ConnectConfig
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.pool import PoolConfig
+
+MEGABYTE = bytes(1024 * 1024)
 
 
 @asynccontextmanager
@@ -123,3 +126,34 @@ def begin(
 async def exchange(client: PooledHTTPClient, origin: Origin, *request: bytes, **options: Any) -> Recorder:
     """One whole exchange of a request without a body."""
     return await begin(client, origin, *request, **options)[1].ended()
+
+
+def saying(*pieces: bytes, then: str = "wait") -> Script:
+    """A script: answer one request with these bytes, each on its own, and then close, reset or wait."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for piece in pieces:
+            await peer.send(piece)
+        if then == "reset":
+            await taken(peer)
+            peer.reset()
+        elif then == "wait":
+            await peer.ended()
+
+    return script
+
+
+async def taken(peer: Peer) -> None:
+    """Wait until the other side's kernel has everything: a reset throws away what is still on its way."""
+    await asyncio.sleep(0.02)
+
+
+def upload(target: bytes = b"/", *lines: bytes, method: bytes = b"POST") -> bytes:
+    return get(target, *lines, method=method)
+
+
+async def silent(peer: Peer) -> None:
+    """A script: read the request and never answer."""
+    await peer.request_head()
+    peer.upstream.ended_cleanly = await peer.ended()

@@ -24,7 +24,7 @@ from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.retry import Again, Try, again, replaces, retry_after, wait_before
 from tornado_gateway.policy.service import Service
-from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
 LEAST_TRY = 1.0  # seconds that a retry has in any case, however late it is

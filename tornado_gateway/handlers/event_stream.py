@@ -3,7 +3,7 @@
 Its bytes pass as they come. In between, never inside an event, the gateway may put in:
 
     a comment                 when the client has heard nothing for SSE_HEARTBEAT_MS
-    retry: and a clean end    when the stream is old enough, or the gateway stops
+    retry: and a clean end    when the stream is old enough, another endpoint shall have it, or the gateway stops
     a closing event           when the client's token has expired
     an error event            when the upstream has failed; then without the clean end
 
@@ -30,7 +30,7 @@ from tornado_gateway.policy.sse import (
     retry_hint,
 )
 from tornado_gateway.policy.stream_limits import high_water
-from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server_exchange import ServerExchange
 
@@ -147,6 +147,17 @@ class EventStream:
 
     def drain(self) -> None:
         self._end("draining")
+
+    @property
+    def is_movable(self) -> bool:
+        """What was asked for by POST is an answer, of which a part would look like the whole: who comes back for more,
+        as EventSource does, asks by GET."""
+        is_answer = self._client.head.method != b"GET"
+        is_between = self._scanner.at_boundary and not self._upstream.is_held
+        return is_between and not (is_answer or self._is_opaque or self._ending)
+
+    def move(self) -> None:
+        self._end("rebalanced")
 
     def abort(self) -> None:
         self._client.abort()

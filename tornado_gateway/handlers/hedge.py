@@ -11,7 +11,7 @@ from typing import Protocol
 from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.lease import Lease
-from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
 

@@ -53,7 +53,7 @@ from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import accepts_events, is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.target import split_route, upstream_target
 from tornado_gateway.streams import Stream
-from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead, fields
 from tornado_gateway.wire.messages import RawHeaders, RawRequest
 from tornado_gateway.wire.server_exchange import ServerExchange, start_line

@@ -4,7 +4,7 @@ import asyncio
 
 from tornado_gateway.policy.headers import trailer_lines
 from tornado_gateway.policy.retry import REPLAY_BYTES
-from tornado_gateway.wire.client import ClientExchange
+from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ChunkedBody
 from tornado_gateway.wire.server_exchange import ServerExchange
 

@@ -41,7 +41,8 @@ from tornado_gateway.policy.target import DEFAULT_PORTS, Origin, parse_base_url
 from tornado_gateway.wire.http1 import ResponseHead, check_fields, fields
 
 if TYPE_CHECKING:
-    from tornado_gateway.wire.client import ClientExchange, PooledHTTPClient
+    from tornado_gateway.wire.client import PooledHTTPClient
+    from tornado_gateway.wire.client_exchange import ClientExchange
 
 MAX_BUFFERED_BODY = 100 * 1024 * 1024  # bytes; Tornado's own default
 GUNZIP_PIECE = 64 * 1024  # bytes unpacked at a time; Tornado's own default

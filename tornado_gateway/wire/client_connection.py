@@ -1,0 +1,262 @@
+"""A connection to an upstream: requests onto the wire, responses off it, one at a time."""
+
+import asyncio
+import contextlib
+import math
+import os
+from typing import TYPE_CHECKING, cast
+
+from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
+from tornado_gateway.policy.target import Origin
+from tornado_gateway.wire.http1 import (
+    END_OF_HEAD,
+    MAX_REMEMBERED_HEAD,
+    MAX_RESPONSE_HEAD,
+    ChunkedBody,
+    ResponseHead,
+    parse_response,
+)
+from tornado_gateway.wire.pool import Pool
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.client import PooledHTTPClient
+    from tornado_gateway.wire.client_exchange import ClientExchange
+
+READ_SIZE = 256 * 1024  # bytes; what the loops read at once
+MAX_INTERIM = 10  # 1xx responses before a final one; Tornado's client has the same limit
+
+
+class ClientConnection(asyncio.Protocol):
+    """A connection to an upstream: one exchange at a time, idle in its pool in between.
+
+    Attributes:
+        deadline: instant (loop time) at which the upstream has been too slow; infinite while
+            it is not the upstream that is waited for.
+        idle_until: instant at which the pool closes it.
+        is_held: whether it is not read from, because the receiver is busy.
+    """
+
+    __slots__ = (
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_origin",
+        "_pool", "_unsent", "deadline", "idle_until", "is_held", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    _pool: Pool["ClientConnection"]
+
+    def __init__(self, client: "PooledHTTPClient", origin: Origin) -> None:
+        self._client = client
+        self._loop = client.loop
+        self._origin = origin
+        self._exchange: ClientExchange | None = None
+        self._buffer = b""
+        self._interim = 0
+        self._last_head: ResponseHead | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.is_held = False
+        self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
+        self.deadline = self.idle_until = math.inf
+
+    # ---- for the exchange
+
+    def begin(self, exchange: "ClientExchange", data: bytes) -> None:
+        self._exchange, exchange.connection = exchange, self
+        self._interim, self.is_held = 0, False
+        self._client.active.add(self)
+        self.transport.write(data)
+        self.wait_for_upstream()
+
+    def write(self, data: bytes) -> "asyncio.Future[None] | None":
+        self.transport.write(data)
+        return self._drained
+
+    def finish(self, end: bytes) -> None:
+        if end:
+            self.transport.write(end)
+        self.wait_for_upstream()
+
+    def close(self) -> None:
+        """End the connection without a word to anybody."""
+        self._exchange = None
+        self._client.active.discard(self)
+        self.transport.abort()
+
+    def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
+        """Leave the transport, with what was read ahead, to another protocol."""
+        self._exchange, self._last_head, self.deadline = None, None, math.inf
+        self._client.active.discard(self)
+        self.transport.set_protocol(successor)
+        rest, self._buffer = self._buffer, b""
+        return self.transport, rest
+
+    def wait_for_upstream(self) -> None:
+        """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
+        exchange = self._exchange
+        if exchange is None or self.is_held:
+            self.deadline = math.inf
+        elif exchange.is_sent or self._drained:
+            self.deadline = self._loop.time() + exchange.timeout
+        else:
+            self.deadline = math.inf
+
+    def expire(self) -> None:
+        """The upstream has been too slow, unless all the time it was taking a large upload."""
+        exchange = self._exchange
+        if self._drained and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
+            self._unsent = unsent
+            self.wait_for_upstream()
+            return
+        self.deadline = math.inf
+        self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._pool = self._client.pool(self._origin)  # only now: sweep() drops pools without open connections
+        self._pool.open += 1
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+        self._unsent = self.transport.get_write_buffer_size()
+        self.wait_for_upstream()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained and not drained.done():
+            drained.set_result(None)
+        self.wait_for_upstream()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pool.open -= 1
+        if error and self._exchange:
+            self._read_what_had_arrived()
+        self._ended(error)
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nothing was asked: whatever this is, the next request must not get it
+            self._pool.discard(self)
+            self.close()
+            return
+        exchange.heard = True
+        try:
+            if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
+                self._read_head(exchange, data)
+            else:
+                self.wait_for_upstream()
+                self._read_body(exchange, exchange.head, data)
+        except UpstreamError as error:
+            self._fail(error)
+
+    # ---- reading
+
+    def _read_head(self, exchange: "ClientExchange", data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(END_OF_HEAD, 0, MAX_RESPONSE_HEAD)
+            if end < 0:
+                if len(data) >= MAX_RESPONSE_HEAD:
+                    raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
+                if data and not b"HTTP/1.".startswith(data[:7]):
+                    raise UpstreamInvalid("the service does not speak HTTP/1.1")
+                self._buffer = data
+                return
+            head = parse_response(data[: end + 4], exchange.method, self._last_head)
+            self._last_head = head if end < MAX_REMEMBERED_HEAD else None
+            data = data[end + 4 :]
+            if head.status >= 200 or (head.status == 101 and exchange.upgrades):
+                break
+            self._count_interim(head)
+            exchange.receiver.on_interim(head)
+            if self._exchange is not exchange:
+                return
+            self.wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
+        self._buffer = data if head.status == 101 else b""
+        exchange.head = head
+        self.wait_for_upstream()
+        exchange.receiver.on_head(head)
+        if self._exchange is exchange:
+            self._read_body(exchange, head, data)
+
+    def _count_interim(self, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM} interim responses")
+        if head.status == 101:
+            raise UpstreamInvalid("the service switched protocols without being asked to")
+
+    def _read_body(self, exchange: "ClientExchange", head: ResponseHead, data: bytes) -> None:
+        body = head.body
+        if body is None:
+            self._complete(exchange, head, data)
+            return
+        payload, rest = body.feed(data)
+        if rest is not None:
+            if payload:
+                exchange.receiver.on_chunk(payload)
+            if self._exchange is exchange:
+                self._complete(exchange, head, rest)
+            return
+        busy = exchange.receiver.on_chunk(payload)
+        if busy is not None and not busy.done() and self._exchange is exchange:
+            self.transport.pause_reading()
+            self.is_held, self.deadline = True, math.inf
+            busy.add_done_callback(lambda _: self._read_on(exchange))
+
+    def _read_on(self, exchange: "ClientExchange") -> None:
+        if self._exchange is exchange and not self.transport.is_closing():
+            self.is_held = False
+            self.transport.resume_reading()
+            self.wait_for_upstream()
+
+    def _complete(self, exchange: "ClientExchange", head: ResponseHead, rest: bytes) -> None:
+        """The response is whole; the connection is used again only if both sides of it are clean."""
+        self._exchange = exchange.connection = None
+        self._client.active.discard(self)
+        self.deadline = math.inf
+        clean = (
+            exchange.is_sent and not rest and not self._drained and not self.is_held and not self.transport.is_closing()
+        )
+        if clean and head.keep_alive and exchange.is_poolable:
+            self._pool.put(self, self._loop.time(), head.idle_hint)
+        else:
+            self.transport.abort()
+        exchange.receiver.on_end(head.body.trailers if isinstance(head.body, ChunkedBody) else [])
+
+    # ---- ending
+
+    def _ended(self, error: Exception | None) -> None:
+        """The upstream has ended the connection, cleanly if there is no error."""
+        exchange = self._exchange
+        if exchange is None:
+            self._pool.discard(self)
+        elif exchange.head and exchange.head.body and exchange.head.body.ends_by_close and error is None:
+            self._complete(exchange, exchange.head, b"")
+        else:
+            self._fail(UpstreamReset())
+        self.transport.abort()
+
+    def _read_what_had_arrived(self) -> None:
+        """Take what the kernel still holds of a connection that broke.
+
+        A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
+        reset first makes the transport drop the answer unread. Over TLS it is lost: what is left is not plain.
+        """
+        if self._origin.scheme == "https":
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self._exchange and (data := os.read(descriptor, READ_SIZE)):
+                self.data_received(data)
+
+    def _fail(self, error: UpstreamError) -> None:
+        exchange = self._exchange
+        self.close()
+        if exchange:
+            exchange.connection = None
+            exchange.receiver.on_failure(error)
