@@ -33,10 +33,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "heartbeat": (),
     "health_checks": ("errors", "policy", "wire"),
     "discovery": ("errors", "policy", "wire"),
+    "rebalancer": ("errors", "policy", "streams"),
     "handlers": ("errors", "policy", "wire", "adapters", "streams", "gateway", "handlers"),
     "app": (
         *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
-        *("health_checks", "discovery"),
+        *("health_checks", "discovery", "rebalancer"),
     ),
     "__main__": ("errors", "values", "settings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip

@@ -1,12 +1,15 @@
-"""The streams that are open: looked after when they are due, ended evenly, and waited for."""
+"""The streams that are open: looked after when they are due, moved, ended evenly, and waited for."""
 
 import asyncio
 import math
+import random
 from itertools import pairwise
 
 import pytest
 
 from tornado_gateway.errors import StreamLimitReached
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.stream_limits import StreamLimits
 from tornado_gateway.streams import Streams
 
@@ -25,7 +28,8 @@ class Recorded:
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
         self.due = due
         self.looked: list[float] = []
-        self.drained = self.aborted = 0
+        self.drained = self.moved = self.aborted = 0
+        self.is_movable = True
         self._ends, self._again = ends, again
 
     def look(self, now: float) -> None:
@@ -34,6 +38,11 @@ class Recorded:
 
     def drain(self) -> None:
         self.drained += 1
+        if self._ends:
+            self._ends.discard(self)
+
+    def move(self) -> None:
+        self.moved += 1
         if self._ends:
             self._ends.discard(self)
 
@@ -94,6 +103,95 @@ def test_a_stream_that_ends_when_it_is_looked_at_is_forgotten() -> None:
     streams.sweep(NOW)
     assert [each.looked for each in ending] == [[NOW]] * 3
     assert not streams.open
+
+
+# ---------------------------------------------------------------- away from an endpoint
+
+
+def endpoint() -> Endpoint:
+    return Endpoint("http://host", Breaker(BreakerConfig(), random.Random(1)))
+
+
+def placed(*at: Endpoint | None, ending: bool = True) -> tuple[Streams, list[Recorded]]:
+    """A stream at each of the endpoints, which ends at once when it is told to move, or not."""
+    streams = Streams(StreamLimits())
+    recorded = [Recorded(ends=streams if ending else None) for _ in at]
+    for each, its in zip(recorded, at, strict=True):
+        streams.add(each, its)
+    return streams, recorded
+
+
+both_kinds_of_ends = pytest.mark.parametrize("ending", [True, False], ids=["at once", "later"])
+
+
+@both_kinds_of_ends
+def test_so_many_of_an_endpoint_are_moved_and_the_oldest_first(ending: bool) -> None:
+    one, other, third = endpoint(), endpoint(), endpoint()
+    streams, recorded = placed(one, other, one, third, one, other, other, ending=ending)
+    streams.move({one: 2, other: 1})
+    assert [each.moved for each in recorded] == [1, 1, 1, 0, 0, 0, 0]
+    assert [each.drained for each in recorded] == [0] * 7
+
+
+def test_when_an_endpoint_has_fewer_than_are_to_be_moved_all_of_them_are() -> None:
+    one, other, third = endpoint(), endpoint(), endpoint()
+    streams, recorded = placed(one, other)
+    streams.move({one: 5, third: 5})
+    assert [each.moved for each in recorded] == [1, 0]
+
+
+@both_kinds_of_ends
+def test_who_cannot_be_moved_lets_others_go_first(ending: bool) -> None:
+    one = endpoint()
+    streams, recorded = placed(one, one, one, ending=ending)
+    recorded[0].is_movable = False
+    streams.move({one: 1})
+    assert [each.moved for each in recorded] == [0, 1, 0]
+    recorded[0].is_movable = True
+    streams.move({one: 1})
+    assert [each.moved for each in recorded] == [1, 1, 0]
+
+
+def test_whose_endpoint_is_unknown_stays() -> None:
+    one = endpoint()
+    streams, recorded = placed(None, one)
+    streams.move({one: 2})
+    assert [each.moved for each in recorded] == [0, 1]
+
+
+def test_who_takes_its_time_is_moved_once_and_known_to_be_leaving() -> None:
+    one, other = endpoint(), endpoint()
+    streams, recorded = placed(one, one, other, one, ending=False)
+    streams.move({one: 2})
+    assert streams.leaving == {one: 2}
+    streams.move({one: 9, other: 1})
+    assert [each.moved for each in recorded] == [1] * 4
+    assert streams.leaving == {one: 3, other: 1}
+    for each in recorded[1:]:
+        streams.discard(each)
+    assert streams.leaving == {one: 1}
+    assert streams.open == {recorded[0]}
+    streams.discard(recorded[0])
+    assert (streams.leaving, streams.open) == ({}, set())
+
+
+def test_who_ends_at_once_is_not_leaving() -> None:
+    one = endpoint()
+    streams, recorded = placed(one, one)
+    streams.move({one: 1})
+    assert (streams.leaving, streams.open) == ({}, {recorded[1]})
+
+
+def test_a_stream_that_is_leaving_is_looked_at_and_can_be_ended_like_any() -> None:
+    one = endpoint()
+    streams, (leaving,) = placed(one, ending=False)
+    streams.move({one: 1})
+    leaving.due = NOW
+    streams.sweep(NOW)
+    streams.drain(NOW, 0.0)
+    streams.sweep(NOW)
+    streams.abort()
+    assert (leaving.looked, leaving.drained > 0, leaving.aborted) == ([NOW], True, 1)
 
 
 # ---------------------------------------------------------------- the end of all

@@ -1,13 +1,16 @@
 """The streams that are open: event streams and WebSockets, whoever holds them.
 
-They are counted against their limits, looked after by one sweep instead of a timer each, and ended
-well, one after the other, when the gateway stops.
+They are counted against their limits, looked after by one sweep instead of a timer each, moved to other
+endpoints when told to, and ended well, one after the other, when the gateway stops.
 """
 
 import asyncio
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
+from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.stream_limits import StreamCounts, StreamLimits
 
 
@@ -26,6 +29,13 @@ class Stream(Protocol):
     def drain(self) -> None:
         """End as soon as that can be done well: the gateway stops. It may be said more than once."""
 
+    @property
+    def is_movable(self) -> bool:
+        """Whether it can be ended so well, now, that its client loses nothing and comes back by itself."""
+
+    def move(self) -> None:
+        """End so, for the client to come back and be given another endpoint. Said only of what is movable."""
+
     def abort(self) -> None:
         """End now."""
 
@@ -34,26 +44,34 @@ class Streams:
     """
     Attributes:
         counts: how many streams are open or about to be.
-        open: those that have begun.
+        open: those that have begun, the oldest first.
     """
 
     def __init__(self, limits: StreamLimits) -> None:
         self.counts = StreamCounts(limits)
-        self.open: set[Stream] = set()
+        self._endpoints: dict[Stream, Endpoint | None] = {}
+        self.open = self._endpoints.keys()
+        self._leaving: dict[Stream, Endpoint] = {}  # that were told to move, and have not ended
         self._ends: list[tuple[float, Stream]] = []  # when each is to end, the last one first
         self._all_end_at = math.inf
         self._none_open = asyncio.Event()
         self._none_open.set()
 
-    def add(self, stream: Stream) -> None:
-        """A stream has begun."""
-        self.open.add(stream)
+    def add(self, stream: Stream, endpoint: Endpoint | None = None) -> None:
+        """A stream has begun.
+
+        Args:
+            endpoint: where it can be moved away from; None if it is to stay.
+        """
+        self._endpoints[stream] = endpoint
         self._none_open.clear()
 
     def discard(self, stream: Stream) -> None:
         """A stream has ended."""
-        self.open.discard(stream)
-        if not self.open:
+        self._endpoints.pop(stream, None)
+        if self._leaving:
+            self._leaving.pop(stream, None)
+        if not self._endpoints:
             self._none_open.set()
 
     async def closed(self) -> None:
@@ -76,6 +94,27 @@ class Streams:
         if now >= self._all_end_at:
             for stream in list(self.open):  # also those that were about to begin when the drain did
                 stream.drain()
+
+    def move(self, counts: Mapping[Endpoint, int]) -> None:
+        """Have so many streams of each endpoint end well, or as many as can: the oldest ones.
+
+        Whoever was moved lately, and has come back to where it was, is among the youngest: it is its turn last.
+        """
+        left, chosen = dict(counts), []
+        for stream, endpoint in self._endpoints.items():
+            if endpoint is not None and left.get(endpoint) and stream.is_movable:
+                chosen.append((stream, endpoint))
+                left[endpoint] -= 1
+                if not any(left.values()):
+                    break
+        for stream, endpoint in chosen:
+            self._endpoints[stream], self._leaving[stream] = None, endpoint
+            stream.move()
+
+    @property
+    def leaving(self) -> Counter[Endpoint]:
+        """How many streams of each endpoint have been told to move, and have not ended."""
+        return Counter(self._leaving.values())
 
     def drain(self, now: float, spread: float) -> None:
         """Have every stream end, evenly spread over as many seconds, so that their clients come back that way too."""

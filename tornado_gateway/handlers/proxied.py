@@ -308,7 +308,8 @@ class ProxiedRequest(RequestHandler):
         Measured: 3 KiB less per stream with a browser's fields.
         """
         self._stream = stream
-        self._gateway.streams.add(stream)
+        lease = self._attempts.lease if self._attempts else None
+        self._gateway.streams.add(stream, lease.endpoint if lease else None)
         self._client.head.forget_fields()
         self._fields = b""
 

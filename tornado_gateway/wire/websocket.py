@@ -17,6 +17,7 @@ the client's connection was lost                                1001 client gone
 one side broke a rule                 1002, 1007 or 1009        the same
 no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
+another endpoint shall have it        1001 or 1012 rebalanced   the same
 the gateway stops                     1001 or 1012              the same
 
 A Close cannot be put into the middle of a frame: if one side is lost in the middle of
@@ -71,7 +72,7 @@ class RelayConfig:
         cuts_slow: whether a side for which more is waiting is closed (1013), instead of the other being paused.
         messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
         cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
-        drain_code: of the Close when the gateway stops.
+        drain_code: of the Close when the gateway stops, or has the client come back.
         ping_payload: what the gateway's own pings carry; up to 125 bytes that nobody else's do.
     """
 
@@ -175,6 +176,11 @@ class Leg(asyncio.Protocol):
     def passes(self) -> bool:
         """Whether something of what comes may still go to the other side."""
         return not (self.scanner.is_silent or self.scanner.is_over)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether all that has come from it has gone on, in whole frames, and it is read."""
+        return self.scanner.at_boundary and not self.scanner.is_holding and not self._held
 
     def over(self) -> None:
         """This side has sent its Close, or broken a rule."""
@@ -466,8 +472,18 @@ class Relay:
         """End both sides because the gateway stops."""
         self.end(Close(self.config.drain_code, b"the gateway stops"), "draining")
 
+    @property
+    def is_movable(self) -> bool:
+        """Whether it can be ended without losing what has come from either side."""
+        return self.close is None and self.client.is_between and self.upstream.is_between
+
+    def move(self) -> None:
+        """End both sides so that the client comes back and is given another endpoint."""
+        self.end(Close(self.config.drain_code, b"rebalanced"), "rebalanced")
+
     def abort(self) -> None:
         """Cut both connections."""
+        self.close = self.close or Close(ABNORMAL, b"")
         for leg in (self.client, self.upstream):
             if not leg.is_lost:
                 leg.transport.abort()
