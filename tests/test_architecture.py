@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 SHARED_BY_JOURNEYS = tuple(
-    f"handlers.{each}" for each in ("attempts", "base", "event_stream", "hedge", "peek", "proxied", "upload")
+    f"handlers.{each}" for each in ("base", "event_stream", "peek", "hedge", "upload", "attempts", "proxied")
 )
 ROUTER = "handlers.router"
 

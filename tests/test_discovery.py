@@ -495,7 +495,8 @@ async def test_a_name_whose_look_up_hangs_does_not_hold_up_the_others(find) -> N
     found.discovery.sweep(0.0)
     await eventually(lambda: found.addresses == [None, TWO])
     gates[NAME].set()
-    await eventually(lambda: found.addresses == [ONE, TWO])
+    await found.settled()
+    assert found.addresses == [ONE, TWO]
 
 
 @pytest.mark.parametrize("is_under_way", [True, False])

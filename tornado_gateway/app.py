@@ -41,6 +41,7 @@ from tornado_gateway.policy.retry import RetryConfig
 from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.stream_limits import StreamLimits
+from tornado_gateway.rebalancer import Rebalancer
 from tornado_gateway.settings import Settings
 from tornado_gateway.streams import Streams
 from tornado_gateway.values import ServiceSettings
@@ -99,12 +100,18 @@ class App:
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
+        per_second = {
+            gateway.services[each.name.encode("ascii")]: settings.of(each).rebalance_streams
+            for each in settings.services
+        }
+        self.rebalancer = Rebalancer(per_second, gateway.streams, gateway.now)
         self.heartbeat = Heartbeat(
             shortest_timeout(settings),
             self.server.sweep,
             self.gateway.client.sweep,
             self.gateway.streams.sweep,
             self.health_checks.sweep,
+            self.rebalancer.sweep,
             *([self.discovery.sweep] if self.discovery else []),
         )
 
@@ -123,6 +130,7 @@ class App:
         """Refuse new work and finish what is in flight; whether all of it finished in SHUTDOWN_TIMEOUT_MS."""
         self.gateway.lifecycle.draining = True
         self.health_checks.close()
+        self.rebalancer.close()
         await asyncio.sleep(self.settings.shutdown_delay)
         self.server.drain()
         spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
@@ -139,6 +147,7 @@ class App:
         """End everything at once; what is cut off still gets its line in the access log."""
         self.heartbeat.stop()
         self.health_checks.close()
+        self.rebalancer.close()
         if self.discovery:
             self.discovery.close()
         self.server.drain()
@@ -253,6 +262,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         max_waiting=settings.queue_size,
         queue_timeout=settings.queue_timeout,
         retry=retry_config(settings),
+        hedges=settings.hedge,
         health=health_config(settings),
     )
 

@@ -91,6 +91,7 @@ class Settings:
     queue_timeout: float
     adaptive_concurrency: bool
     slow_start: float
+    rebalance_streams: int
     breaker_failures: int
     breaker_window: float
     breaker_open: float
@@ -117,6 +118,7 @@ class Settings:
     retry_backoff: float
     retry_budget_percent: int
     retry_budget_floor: int
+    hedge: bool
     ready_requires: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     preserve_host: bool
@@ -228,6 +230,8 @@ PER_SERVICE: tuple[Variable, ...] = (
     _of_services("SLOW_START_MS", milliseconds(0), "10000",
                  "ms until an endpoint that is new or back has its full share, 0 to 86400000; 0: at once",
                  "Choosing"),
+    _of_services("REBALANCE_STREAMS", whole(0, MILLION), "0",
+                 "streams ended per second so that they come back where fewer are, 0 to 1000000; 0: none", "Choosing"),
     _of_services("BREAKER_FAILURES", whole(0, MILLION), "5",
                  "failures in BREAKER_WINDOW_MS that open an endpoint's breaker, 0 to 1000000; 0: any number",
                  "Breaker"),
@@ -280,6 +284,8 @@ PER_SERVICE: tuple[Variable, ...] = (
                  "percent of the last seconds' requests that may be sent again, 0 to 1000", "Retries"),
     _of_services("RETRY_BUDGET_FLOOR", whole(0, MILLION), "3",
                  "retries within 10 seconds in any case, 0 to 1000000", "Retries"),
+    _of_services("HEDGE", flag, "false",
+                 "true or false: whether what takes longer than 95 % of late goes to a second endpoint", "Retries"),
 )
 _OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
 
@@ -329,7 +335,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("UPSTREAM_TLS_CA_FILE", certificates, "",
              "path of a PEM file of authorities to trust; unset: the system's", "Upstreams"),
     Variable("DNS_TTL_MS", milliseconds(0), "30000",
-             "ms a name's addresses are kept, 0 to 86400000; 0: look up each time", "Upstreams"),
+             "ms a name's addresses are kept, 0 to 86400000; 0: 1 s with DISCOVERY, else not at all", "Upstreams"),
     Variable("DNS_FAMILY", one_of("auto", "ipv4", "ipv6", "all"), "auto",
              "auto, ipv4, ipv6 or all: the addresses of a name that are used; auto: IPv4 if there are any",
              "Upstreams"),

@@ -92,7 +92,9 @@ def test_without_services_there_is_something_to_read() -> None:
 
 
 def test_durations_are_a_histogram_by_method_route_and_status() -> None:
-    seen = scrape(durations=counted((b"GET", ROUTE, 200, 0.002), (b"GET", ROUTE, 200, 0.3), (b"POST", "other", 404, 20.0)))
+    seen = scrape(
+        durations=counted((b"GET", ROUTE, 200, 0.002), (b"GET", ROUTE, 200, 0.3), (b"POST", "other", 404, 20.0))
+    )
     assert seen.families[DURATION].type == "histogram"
     labels = {"method": "GET", "route": ROUTE, "status_code": "200"}
     assert seen.value(f"{DURATION}_count", **labels) == 2

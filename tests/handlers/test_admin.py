@@ -190,7 +190,7 @@ async def test_other_methods_are_told_what_is_allowed(serve: Serve, method: byte
 SECRET = "k" * 32
 
 
-def bearer(secret: str = SECRET, valid_for: float = 60.0) -> bytes:
+def bearer(secret: str = SECRET, valid_for: float = 3600.0) -> bytes:
     return b"Authorization: Bearer " + jwt.encode({"exp": time.time() + valid_for}, secret).encode()
 
 

@@ -5,6 +5,7 @@ later clock.
 """
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -23,14 +24,16 @@ from tests.support.event_streams import (
     Source,
     chunk,
     dispatched,
+    instant_after,
     let_pass,
+    look,
     opened,
     stream_head,
 )
-from tests.support.journeys import Start, capture
+from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import PATIENCE, Client, Ended, Peer, Upstream, eventually, get
 from tornado_gateway.app import App
-from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream
+from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, WithoutMark
 from tornado_gateway.policy.sse import HEARTBEAT
 
 ASK = get(b"/sse/svc/x")
@@ -62,8 +65,7 @@ def wait_of(hint: bytes) -> int:
 
 async def line_of(lines: Callable[[], list[dict[str, Any]]]) -> tuple[int, str]:
     """Status and reason of the one line in the access log."""
-    await eventually(lines)
-    (line,) = lines()
+    line = await only_line(lines)
     return line["status"], line["reason"]
 
 
@@ -257,6 +259,7 @@ async def test_a_silent_stream_has_no_total_timeout(serve: Serve, upstream: Star
     await listener.is_quiet()
     await source.say(EVENT)
     await listener.hear(EVENT)
+    assert (listener.end, running.errors) == ("", 0)
 
 
 @on_every_route
@@ -281,11 +284,16 @@ async def test_a_service_may_be_silent_for_so_long_only(serve: Serve, upstream: 
 @pytest.mark.gen_test
 async def test_a_service_is_waited_for_again_behind_each_piece(serve: Serve, upstream: Start) -> None:  # S9
     source = Source()
-    running, listener = await stream(serve, upstream, source, SSE_IDLE_TIMEOUT_MS="300", SSE_HEARTBEAT_MS="0")
-    for _ in range(8):
-        await asyncio.sleep(0.05)
+    running, listener = await stream(serve, upstream, source, SSE_IDLE_TIMEOUT_MS="300000", SSE_HEARTBEAT_MS="0")
+    heard = running.app.server.loop.time()
+    for _ in range(3):
+        said = await instant_after(running, heard)
         await source.say(EVENT)
         await listener.hear(EVENT)
+        heard = running.app.server.loop.time()
+        look(running, said + 299.99)  # 300 s since the piece before, not since this one
+        await listener.is_quiet()
+    look(running, heard + 300)
     assert (await listener.all()).end == "cut"
     assert running.errors == 1
 
@@ -321,6 +329,11 @@ async def test_comments_come_by_themselves_and_stop_behind_the_end(serve: Serve,
     await listener.is_quiet()
 
 
+async def looked_at(stream: EventStream, first: WithoutMark, said: bytes) -> None:
+    """Wait until all that was said has been looked at for a mark, or none is looked for any more."""
+    await eventually(lambda: first._data == said or stream._upstream.receiver is stream)
+
+
 @pytest.mark.parametrize(
     ("pieces", "arrives"),
     [
@@ -339,12 +352,15 @@ async def test_a_byte_order_mark_behind_a_comment_is_left_out(  # S7, WHATWG HTM
 ) -> None:
     source = Source()
     running, listener = await stream(serve, upstream, source)
-    await opened(running)
+    (open_,) = await opened(running)
+    assert isinstance(open_, EventStream)
     let_pass(running, 15.1)
     await listener.hear(HEARTBEAT)
-    for piece in pieces:
+    first = open_._upstream.receiver
+    assert isinstance(first, WithoutMark)
+    for piece, said in zip(pieces, itertools.accumulate(pieces), strict=True):
         await source.say(piece)
-        await asyncio.sleep(0)
+        await looked_at(open_, first, said)
     await (source.fail(reset=False) if breaks else source.end())
     assert (await listener.all()).body == HEARTBEAT + arrives
     assert listener.end == ("cut" if breaks else "complete")
@@ -355,12 +371,12 @@ async def test_a_listener_that_hears_something_needs_no_comment(serve: Serve, up
     source = Source()
     running, listener = await stream(serve, upstream, source)
     (open_,) = await opened(running)
-    await asyncio.sleep(0.6)
+    said = await instant_after(running, running.app.server.loop.time())
     await source.say(EVENT)
     await listener.hear(EVENT)
-    let_pass(running, 14.5)  # longer than 15 s since the head, not since the event
+    look(running, said + 14.99)  # 15 s since the head, not since the event
     await listener.is_quiet()
-    assert open_.due > running.app.server.loop.time() + 14.5
+    assert open_.due >= said + 15
 
 
 @pytest.mark.parametrize(
@@ -395,6 +411,7 @@ async def test_comments_stand_between_events_only(  # S8
     await listener.hear(closing)
     let_pass(running, 1000)
     await listener.hear(HEARTBEAT)
+    assert listener.body == b"".join(pieces) + closing + HEARTBEAT
 
 
 @pytest.mark.gen_test
@@ -516,9 +533,8 @@ async def test_an_old_stream_ends_behind_an_event(  # S10
 @pytest.mark.gen_test
 async def test_the_first_reason_for_an_end_is_the_one(serve: Serve, upstream: Start) -> None:
     source = Source()
-    running = await serve({"svc": [upstream(source).url]}, SSE_MAX_AGE_MS="100000")
+    running, listener = await stream(serve, upstream, source, SSE_MAX_AGE_MS="100000")
     lines = capture(running)
-    listener = await Listener.ask(running, ASK)
     (open_,) = await opened(running)
     await source.say(b"data: par")
     await listener.hear(b"data: par")
@@ -579,9 +595,8 @@ async def test_a_stream_ends_behind_so_many_bytes(  # S22
     serve: Serve, upstream: Start, first: bytes, behind: bytes, kept: bytes
 ) -> None:
     source = Source()
-    running = await serve({"svc": [upstream(source).url]}, SSE_MAX_BYTES="13")
+    running, listener = await stream(serve, upstream, source, SSE_MAX_BYTES="13")
     lines = capture(running)
-    listener = await Listener.ask(running, ASK)
     await source.say(first)
     await listener.hear(first)
     if behind:
@@ -639,6 +654,7 @@ async def test_a_stream_with_an_endless_token_goes_on(serve: Serve, upstream: St
     await opened(running)
     let_pass(running, 1e6)
     await listener.hear(HEARTBEAT)
+    assert listener.end == ""
 
 
 # ---------------------------------------------------------------- failures
@@ -1044,3 +1060,92 @@ async def test_a_stream_whose_event_does_not_end_is_cut_after_a_while(serve: Ser
     await listener.hear(b"data: 2\n")
     let_pass(running, BOUNDARY_GRACE + 1)
     assert (await listener.all()).end == "cut"
+
+
+# ---------------------------------------------------------------- another endpoint shall have it
+
+
+@pytest.mark.parametrize("said", [b"", b"data: a\n\n", b"data: a\r\n\r\n: hello\r\n"])
+@pytest.mark.gen_test
+async def test_a_stream_is_moved_by_a_clean_end_after_which_the_client_comes_back(
+    serve: Serve, upstream: Start, said: bytes
+) -> None:
+    source = Source()
+    running, listener = await stream(serve, upstream, source)
+    lines = capture(running)
+    (open_,) = await opened(running)
+    if said:
+        await source.say(said)
+        await listener.hear(said)
+    assert open_.is_movable
+    open_.move()
+    assert wait_of((await listener.all()).body[len(said) :])
+    assert listener.end == "complete"
+    await (await source.peer()).ended()
+    assert await line_of(lines) == (200, "rebalanced")
+    assert (running.errors, running.inflight, running.app.gateway.streams.open) == (0, 0, set())
+
+
+@pytest.mark.gen_test
+async def test_a_stream_cannot_be_moved_while_an_event_is_open(serve: Serve, upstream: Start) -> None:
+    source = Source()
+    running, listener = await stream(serve, upstream, source)
+    (open_,) = await opened(running)
+    for piece, is_movable in [(b"data: a", False), (b"\n", False), (b"\n", True), (b": c", False), (b"\n", True)]:
+        await source.say(piece)
+        await listener.hear(piece)
+        assert open_.is_movable is is_movable
+
+
+HEADS = {
+    "compressed": stream_head(b"Content-Encoding: gzip"),
+    "of known length": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+@pytest.mark.gen_test
+async def test_a_stream_that_could_only_be_cut_cannot_be_moved(serve: Serve, upstream: Start, head: bytes) -> None:
+    running, _ = await stream(serve, upstream, Source(head))
+    (open_,) = await opened(running)
+    assert not open_.is_movable
+
+
+@pytest.mark.parametrize(("name", "is_movable"), [("sse", True), ("api", True), ("api-post", False)])
+@pytest.mark.gen_test
+async def test_an_answer_that_nobody_would_ask_for_again_cannot_be_moved(
+    serve: Serve, upstream: Start, name: str, is_movable: bool
+) -> None:
+    running, _ = await stream(serve, upstream, Source(), ROUTES[name])
+    (open_,) = await opened(running)
+    assert open_.is_movable is is_movable
+
+
+@pytest.mark.gen_test
+async def test_a_stream_that_is_to_end_anyway_cannot_be_moved(serve: Serve, upstream: Start) -> None:
+    source = Source()
+    running, listener = await stream(serve, upstream, source)
+    (open_,) = await opened(running)
+    await source.say(b": half")
+    await listener.hear(b": half")
+    open_.drain()
+    await source.say(b" a comment\n")
+    await listener.hear(b" a comment\n")
+    assert running.app.gateway.streams.open == {open_}
+    assert not open_.is_movable
+    await source.say(EVENT)
+    await listener.all()
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_stream_whose_reader_does_not_keep_up_cannot_be_moved(serve: Serve, upstream: Start) -> None:
+    """What waits on the service's side would be lost."""
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]})
+    listener = await Listener.ask(running, ASK, receive_buffer=4096)
+    (open_,) = await opened(running)
+    assert isinstance(open_, EventStream)
+    await stall(source, open_, FLOOD)
+    assert not open_.is_movable
+    await source.end()
+    assert (await listener.all()).end == "complete"

@@ -7,12 +7,11 @@ import asyncio
 import contextlib
 import json
 import socket
-import time
 
 import pytest
 
 from tests.conftest import Serve
-from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
+from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, leave, only_line, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
 from tornado_gateway.handlers import proxied
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
@@ -714,12 +713,8 @@ async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
     client = await running.client()
     await client.send(request_)
     await eventually(lambda: up.requests)
-    left = time.monotonic()
-    client.reset() if abrupt else client.close()
-    await eventually(lambda: up.open == 0)
-    assert time.monotonic() - left < 0.2
-    await eventually(lines)
-    (line,) = lines()
+    await leave(client, up, abrupt=abrupt)
+    line = await only_line(lines)
     assert (line["status"], line["reason"], running.errors, running.inflight) == (499, "client_gone", 0, 0)
 
 
@@ -771,8 +766,7 @@ async def test_a_line_says_what_happened_and_keeps_secrets(serve: Serve, upstrea
     lines = capture(running)
     secrets = (b"Authorization: Bearer hunter2", b"Cookie: hunter2", b"x-request-id: abc")
     await ask(running, get(b"/api/svc/a?token=hunter2", *secrets, method=b"POST", body=b"hello"))
-    await eventually(lines)
-    (line,) = lines()
+    line = await only_line(lines)
     assert line.pop("headMs") <= line.pop("totalMs")
     assert line.pop("time")
     assert line == {

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, Listener, Source, chunk, counted, let_pass, opened
-from tests.support.journeys import Start, ask, capture, plays, problem, silent
+from tests.support.journeys import Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get, reply
 from tornado_gateway.policy.sse import HEARTBEAT
 
@@ -367,12 +367,8 @@ async def test_a_client_that_leaves_before_the_head_ends_its_request(  # S4
     client = await running.client()
     await client.send(ASK)
     await eventually(lambda: up.requests)
-    left = time.monotonic()
-    client.reset() if abrupt else client.close()
-    await eventually(lambda: up.open == 0)
-    assert time.monotonic() - left < 0.2
-    await eventually(lines)
-    (line,) = lines()
+    await leave(client, up, abrupt=abrupt)
+    line = await only_line(lines)
     assert (line["status"], line["reason"], line["headMs"]) == (499, "client_gone", None)
     assert (running.inflight, running.errors, counted(running)) == (0, 0, 0)
 

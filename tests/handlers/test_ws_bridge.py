@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from tests.conftest import Serve
-from tests.support.journeys import Start, ask, capture, plays, problem, silent
+from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor, accepting, bridged, text
 from tornado_gateway.handlers.ws_bridge import MAX_REFUSAL
@@ -319,12 +319,14 @@ async def test_a_service_that_does_not_answer_is_a_504(serve: Serve, upstream: S
     running = await serve({"svc": [up.url]}, HTTP_PROXY_TIMEOUT_MS="100")
     problem(await ask(running, shake()), 504, "upstream_timeout")
     await eventually(lambda: up.open == 0)
+    assert (running.inflight, running.errors, running.app.gateway.streams.counts.total) == (0, 1, 0)
 
 
 @pytest.mark.gen_test
 async def test_a_service_that_is_not_there_is_a_502(serve: Serve) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]})
     problem(await ask(running, shake()), 502, "upstream_unavailable")
+    assert (running.inflight, running.errors, running.app.gateway.streams.counts.total) == (0, 1, 0)
 
 
 FAILING: dict[str, Script] = {
@@ -431,8 +433,7 @@ async def test_the_log_says_what_a_websocket_has_carried(serve: Serve, upstream:
     await bridge.client.told()
     bridge.client.connection.close()
     await bridge.over()
-    await eventually(lines)
-    (line,) = lines()
+    line = await only_line(lines)
     expected = {
         "requestId": "mine", "path": "/ws/svc", "service": "svc", "status": 101, "reason": "upstream_lost",
         "closeCode": 1011, "messagesIn": 2, "messagesOut": 1, "bytesIn": 18, "bytesOut": 7, "attempts": 1,

@@ -98,10 +98,13 @@ def test_what_is_no_key_is_refused(text: str) -> None:
     assert raised.value.args == (text,)
 
 
-@given(st.text(string.ascii_letters + string.digits + "-_.:= \n", max_size=20))
-def test_whatever_is_taken_for_a_key_finds_something_or_nothing_in_any_request(text: str) -> None:
+@given(
+    st.sampled_from(["", "header:", "cookie:", "Header:", "client", "path"]),
+    st.text(string.ascii_letters + string.digits + "-_.:= \n", max_size=20),
+)
+def test_whatever_is_taken_for_a_key_finds_something_or_nothing_in_any_request(kind: str, name: str) -> None:
     try:
-        key = HashKey.parse(text)
+        key = HashKey.parse(kind + name)
     except ValueError:
         return
     assert HashKey.parse(str(key)) == key

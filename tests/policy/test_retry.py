@@ -32,6 +32,7 @@ from tornado_gateway.policy.retry import (
     RetryConfig,
     Try,
     again,
+    replaces,
     retry_after,
     wait_before,
 )
@@ -402,3 +403,32 @@ class Spending(RuleBasedStateMachine):
 
 
 TestSpending = Spending.TestCase
+
+
+# ---- answers that are not passed on
+
+
+@pytest.mark.parametrize(
+    ("status", "statuses", "is_repeatable", "awaits_stream", "expected"),
+    [
+        (503, (503,), True, False, True),
+        (429, (429, 503), True, False, True),
+        (404, (404,), True, False, True),
+        (200, (200,), True, False, True),
+        (503, (503,), False, False, False),
+        (503, (), True, False, False),
+        (502, (503,), True, False, False),
+        (500, (), False, True, True),
+        (599, (), True, True, True),
+        (501, (), False, True, True),
+        (499, (), True, True, False),
+        (200, (), True, True, False),
+        (429, (429,), True, True, True),
+        (429, (429,), False, True, False),
+    ],
+)
+def test_which_answers_another_endpoint_may_replace(
+    status: int, statuses: tuple[int, ...], is_repeatable: bool, awaits_stream: bool, expected: bool
+) -> None:
+    config = RetryConfig(statuses=statuses)
+    assert replaces(status, config, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is expected

@@ -1,5 +1,4 @@
-"""Who of a service may be chosen, and the leases: load is what is held, an outcome counts once, a client that leaves
-counts for nothing."""
+"""Who of a service may be chosen: who is ejected, in panic, probed, eased in, full, bound to; and any order of that."""
 
 import contextlib
 import math
@@ -11,288 +10,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, endpoint, lease_on, service
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
 from tornado_gateway.policy.affinity import Affinity, Sticky
 from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
-from tornado_gateway.policy.service import FAILURE_STATUSES, Lease, Service, ServiceConfig, WebSocketTotals
+from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
+from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.service import Service, ServiceConfig
 
-BREAKER = BreakerConfig(jitter=0.0)
-FAILURES = BREAKER.failures
-OPEN_FOR = BREAKER.open_for
-SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
-
-
-def endpoint(name: str, weight: int = 1, breaker: BreakerConfig = BREAKER) -> Endpoint:
-    return Endpoint(f"http://{name}", Breaker(breaker, random.Random(1)), weight)
-
-
-def service(
-    *weights: int,
-    balancer: str = "round_robin",
-    breaker: BreakerConfig = BREAKER,
-    limit: AdaptiveLimit | None = None,
-    affinity: Affinity | None = None,
-    **config: float,
-) -> Service:
-    several = [endpoint(f"host{number}", weight, breaker) for number, weight in enumerate(weights)]
-    chooser = BALANCERS[balancer](random.Random(1))
-    return Service("svc", several, chooser, ServiceConfig(**config), limit, affinity)  # type: ignore[arg-type]
-
-
-def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
-    """A lease on an endpoint, whoever would be chosen."""
-    return Lease(of, one, Ask(now, kind), is_retry=False)
-
-
-def eject(of: Service, one: Endpoint, now: float = 0.0) -> None:
-    """Have an endpoint fail until its breaker opens."""
-    for _ in range(FAILURES):
-        lease_on(of, one, now).settle(FAILURE, now)
-    assert one.breaker.state(now) is State.OPEN
-
-
-def chosen(of: Service, now: float = 0.0, times: int = 1, **ask: object) -> Counter[str]:
-    """Who gets so many requests, each of which is answered before the next."""
-    counts = Counter[str]()
-    for _ in range(times):
-        lease = of.lease(Ask(now, **ask))  # type: ignore[arg-type]
-        counts[lease.endpoint.url.removeprefix("http://")] += 1
-        lease.settle(SUCCESS, now)
-    return counts
 
 
 def retry_after(error: Overloaded) -> bytes:
     return dict(error.fields)[b"Retry-After"]
-
-
-# ---- leases
-
-
-@pytest.mark.parametrize(("outcome", "requests", "errors"), [(SUCCESS, 1, 0), (FAILURE, 1, 1), (IGNORED, 0, 0)])
-def test_an_outcome_counts_once(outcome: Outcome, requests: int, errors: int) -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
-    assert lease.endpoint is one
-    assert (one.load, single.inflight[Kind.HTTP]) == (1, 1)
-    for again in (outcome, SUCCESS, FAILURE, IGNORED):
-        lease.settle(again, 1.0)
-    assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
-    assert (one.requests_total, one.errors_total) == (requests, errors)
-    assert one.window.error_rate(1.0) == errors
-
-
-def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    lease = single.lease(Ask(10.0))
-    lease.answered(10.25, 200)
-    lease.settle(SUCCESS, 3610.0)
-    assert (one.latency.average, one.latency.last) == (0.25, 0.25)
-    assert one.window.quantiles(3610.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
-
-
-def test_a_retry_is_counted_where_it_goes() -> None:
-    several = service(1, 1)
-    several.lease(Ask(0.0)).settle(FAILURE, 0.0)
-    several.lease(Ask(0.0, tried=[several.endpoints[0]]), is_retry=True).settle(SUCCESS, 0.0)
-    assert [one.retries_total for one in several.endpoints] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("status", "wait", "penalty"),
-    [
-        (200, 0.0, 0.0),
-        (200, 60.0, 0.0),
-        (101, 0.0, 0.0),
-        (304, 0.0, 0.0),
-        (404, 60.0, 0.0),
-        (501, 60.0, 0.0),
-        (505, 60.0, 0.0),
-        (429, 0.0, 5.0),
-        (429, 60.0, 60.0),
-        (429, 1.0, 5.0),
-        (429, 1e9, 300.0),
-        (500, 0.0, 5.0),
-        (500, 60.0, 5.0),
-        (502, 60.0, 5.0),
-        (503, 0.0, 5.0),
-        (503, 60.0, 60.0),
-        (504, 0.0, 5.0),
-        (599, 0.0, 5.0),
-    ],
-)
-def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, penalty: float) -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
-    lease.answered(0.001, status, wait)
-    assert one.latency.penalty(0.001) == penalty
-    assert one.latency.last == 0.001
-
-
-@pytest.mark.parametrize(("status", "fails"), [(400, False), (404, False), (429, False), (499, False), (500, True),
-                                               (501, False), (502, True), (503, True), (504, True), (505, False),
-                                               (507, True), (599, True), (600, False)])  # fmt: skip
-def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
-    assert (status in FAILURE_STATUSES) is fails
-
-
-def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
-    config = ServiceConfig(failure_statuses=(418,))
-    single = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)), config)
-    (one,) = single.endpoints
-    single.lease(Ask(0.0)).answered(0.001, 503, 60.0)
-    assert one.latency.penalty(0.001) == 0.0
-    single.lease(Ask(0.0)).answered(0.001, 418, 60.0)
-    assert one.latency.penalty(0.001) == 5.0
-
-
-@pytest.mark.parametrize(
-    ("outcome", "answered", "penalty"),
-    [(FAILURE, False, 5.0), (FAILURE, True, 0.0), (SUCCESS, False, 0.0), (IGNORED, False, 0.0)],
-)
-def test_a_failure_without_an_answer_counts_as_a_slow_one(outcome: Outcome, answered: bool, penalty: float) -> None:
-    single = service(1)
-    lease = single.lease(Ask(0.0))
-    if answered:
-        lease.answered(0.001, 200)
-    lease.settle(outcome, 0.002)
-    assert single.endpoints[0].latency.penalty(0.002) == penalty
-
-
-@pytest.mark.parametrize("answered", [False, True])
-def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: bool) -> None:
-    several = service(1, 1)
-    for one in several.endpoints:
-        one.latency.add(0.0, 0.5)
-    for number in range(1000):
-        lease = several.lease(Ask(number / 1000))
-        if answered:
-            lease.answered(number / 1000 + 0.5, 200)
-        lease.settle(IGNORED, number / 1000 + 0.6)
-    for one in several.endpoints:
-        assert one.breaker.state(2.0) is State.CLOSED
-        assert (one.latency.average, one.latency.penalty(2.0)) == (0.5, 0.0)
-        assert (one.requests_total, one.errors_total, one.load) == (0, 0, 0)
-        assert one.window.rate(2.0) == 0.0
-
-
-def test_clients_that_leave_do_not_hide_failures() -> None:
-    several = service(1, 1)
-    one = several.endpoints[0]
-    for _ in range(FAILURES):
-        for _ in range(200):
-            lease_on(several, one).settle(IGNORED, 0.0)
-        lease_on(several, one).settle(FAILURE, 0.0)
-    assert one.breaker.is_open
-
-
-# ---- streams
-
-
-@pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
-def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
-    for _ in range(2):
-        lease.becomes(kind, 0.1)
-        assert lease.kind is kind
-        assert (one.requests, one.streams, one.inflight[kind]) == (0, 1, 1)
-        assert single.inflight == one.inflight
-    lease.settle(SUCCESS, 3600.0)
-    assert (one.load, sum(single.inflight.values())) == (0, 0)
-
-
-def test_a_lease_that_has_ended_becomes_nothing() -> None:
-    single = service(1)
-    lease = single.lease(Ask(0.0))
-    lease.settle(IGNORED, 0.1)
-    lease.becomes(Kind.SSE, 0.2)
-    assert set(single.inflight.values()) | set(single.endpoints[0].inflight.values()) == {0}
-
-
-def test_how_long_a_stream_lasts_is_no_latency() -> None:
-    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.1, minimum=1))
-    (one,) = single.endpoints
-    lease = single.lease(Ask(0.0, Kind.WS))
-    lease.answered(0.5, 101)
-    lease.becomes(Kind.WS, 0.5)
-    lease.settle(SUCCESS, 3600.0)
-    assert (one.latency.average, one.latency.last) == (0.5, 0.5)
-    assert not one.breaker.is_open
-
-
-def test_slow_heads_open_a_breaker_that_looks_for_them() -> None:
-    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.5, minimum=4))
-    (one,) = single.endpoints
-    for seconds in (0.5, 2.0, 0.5, 2.0):
-        assert not one.breaker.is_open
-        lease = single.lease(Ask(0.0))
-        lease.answered(seconds, 200)
-        lease.settle(SUCCESS, 3.0)
-    assert one.breaker.is_open
-
-
-@pytest.mark.parametrize("asked_as", [Kind.HTTP, Kind.WS])
-def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked_as: Kind) -> None:
-    several = service(1, 1)
-    one = several.endpoints[0]
-    eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR, asked_as))
-    assert probe.endpoint is one
-    probe.answered(OPEN_FOR + 0.1, 101)
-    assert one.breaker.is_open
-    probe.becomes(Kind.WS, OPEN_FOR + 0.1)
-    assert not one.breaker.is_open
-    assert one.is_usable
-    assert one.joined_at == OPEN_FOR + 0.1
-    probe.settle(SUCCESS, 3600.0)
-    assert one.joined_at == OPEN_FOR + 0.1
-
-
-def test_streams_that_die_count_as_failures_however_well_they_began() -> None:
-    several = service(1, 1)
-    one = several.endpoints[0]
-    eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
-    probe.becomes(Kind.SSE, OPEN_FOR)
-    streams = [probe, *(lease_on(several, one, OPEN_FOR, Kind.SSE) for _ in range(FAILURES - 1))]
-    for stream in streams:
-        assert not one.breaker.is_open
-        stream.settle(FAILURE, OPEN_FOR + 100.0)
-    assert one.breaker.is_open
-    assert one.errors_total == FAILURES + len(streams)
-
-
-@pytest.mark.parametrize("outcome", Outcome)
-def test_a_probe_that_has_ended_decides_nothing_afterwards(outcome: Outcome) -> None:
-    several = service(1, 1)
-    one = several.endpoints[0]
-    eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
-    probe.settle(outcome, OPEN_FOR + 1.0)
-    state, opened = one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened
-    probe.becomes(Kind.SSE, OPEN_FOR + 2.0)
-    probe.settle(FAILURE, OPEN_FOR + 2.0)
-    assert (one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened) == (state, opened)
-
-
-def test_a_probe_whose_client_leaves_is_given_back_once() -> None:
-    several = service(1, 1)
-    one = several.endpoints[0]
-    eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
-    probe.settle(IGNORED, OPEN_FOR)
-    probe.settle(IGNORED, OPEN_FOR)
-    assert several.lease(Ask(OPEN_FOR)).endpoint is one
-    assert not one.breaker.passes(OPEN_FOR)
-    assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
 
 
 # ---- who is ejected
@@ -1397,17 +1129,87 @@ def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
     assert several.window(120.0).error_rate(120.0) == 0.0
 
 
-def test_websockets_that_have_ended_add_up() -> None:
-    totals = service(1).websocket_totals
-    totals.add(messages=(1, 2), wire_bytes=(30, 40), seconds=5.0, close_code=1000)
-    totals.add(messages=(10, 20), wire_bytes=(300, 400), seconds=0.5, close_code=1006)
-    totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
-    assert totals.closed == 3
-    assert (totals.messages_up, totals.messages_down) == (11, 22)
-    assert (totals.bytes_up, totals.bytes_down) == (330, 440)
-    assert totals.seconds == 5.5
-    assert totals.close_codes == {1000: 2, 1006: 1}
-    assert WebSocketTotals().close_codes == {}
+# ---- statuses
+
+
+@pytest.mark.parametrize(("status", "fails"), [(200, False), (400, False), (404, False), (429, False), (499, False),
+                                               (500, True), (501, False), (502, True), (503, True), (504, True),
+                                               (505, False), (507, True), (599, True), (600, False)])  # fmt: skip
+def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
+    assert service(1).judge(status) is (FAILURE if fails else SUCCESS)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(404, True), (418, True), (200, False), (500, False)])
+def test_other_statuses_can_be_what_counts_as_a_failure(status: int, fails: bool) -> None:
+    assert service(1, failure_statuses=(404, 418)).judge(status) is (FAILURE if fails else SUCCESS)
+
+
+# ---- when a second endpoint is asked
+
+
+def answer(of: Service, *durations: float, now: float = 10.0, outcome: Outcome = SUCCESS) -> None:
+    """Have the endpoints answer so many requests by now, in turn."""
+    for number, seconds in enumerate(durations):
+        lease = lease_on(of, of.endpoints[number % len(of.endpoints)], now - seconds)
+        lease.answered(now, 200)
+        lease.settle(outcome, now)
+
+
+@pytest.mark.parametrize(
+    ("durations", "seconds"),
+    [
+        ([], None),
+        ([0.1] * 9, None),
+        ([0.1] * 10, 0.1),
+        ([0.1] * 19 + [9.0], 0.1),
+        ([0.1] * 18 + [9.0] * 2, 9.0),
+        ([number / 1000 for number in range(1, 1001)], 0.95),
+    ],
+)
+@pytest.mark.parametrize("endpoints", [1, 2, 3])
+def test_who_is_slower_than_nearly_all_is_known_after_ten_answers(
+    durations: list[float], seconds: float | None, endpoints: int
+) -> None:
+    several = service(*[1] * endpoints)
+    answer(several, *durations)
+    assert several.hedge_after(10.0) == (None if seconds is None else pytest.approx(seconds, rel=0.011))
+
+
+@pytest.mark.parametrize(("outcome", "known"), [(SUCCESS, True), (FAILURE, True), (IGNORED, False)])
+def test_an_answer_tells_how_slow_others_are_unless_its_client_left(outcome: Outcome, known: bool) -> None:
+    single = service(1)
+    answer(single, *[0.1] * 10, outcome=outcome)
+    assert (single.hedge_after(10.0) is not None) is known
+
+
+def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None:
+    single = service(1)
+    answer(single, *[0.1] * 9)
+    for _ in range(20):
+        lease_on(single, single.endpoints[0], 9.0).settle(FAILURE, 10.0)
+    assert single.hedge_after(10.0) is None
+
+
+@pytest.mark.parametrize(("now", "known"), [(10.0, True), (69.9, True), (70.0, False), (3600.0, False)])
+def test_how_slow_others_are_is_forgotten_after_a_minute(now: float, known: bool) -> None:
+    single = service(1)
+    answer(single, *[0.1] * 10)
+    assert (single.hedge_after(now) is not None) is known
+
+
+def test_how_slow_others_are_is_worked_out_once_a_second() -> None:
+    single = service(1)
+    answer(single, *[0.1] * 9)
+    assert single.hedge_after(10.0) is None
+    answer(single, 0.1)
+    assert single.hedge_after(10.75) is None
+    assert single.hedge_after(11.0) == pytest.approx(0.1, rel=0.01)
+    answer(single, *[5.0] * 90, now=11.0)
+    assert single.hedge_after(11.75) == pytest.approx(0.1, rel=0.01)
+    assert single.hedge_after(12.0) == pytest.approx(5.0, rel=0.01)
+
+
+# ---- defaults
 
 
 def test_a_service_that_is_told_nothing_has_the_defaults() -> None:

@@ -62,6 +62,21 @@ def test_what_was_not_answered_has_no_duration() -> None:
     for _ in range(100):
         window.add(START, failed=True)
     assert window.quantiles(START, [0.0, 1.0]) == [pytest.approx(0.1, rel=0.01)] * 2
+    assert window.samples(START) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), durations | st.none(), st.booleans())), st.integers(200, 300))
+def test_the_samples_are_the_answers_of_the_last_minute(
+    requests: list[tuple[int, float | None, bool]], last: int
+) -> None:
+    window = Window(START)
+    for second, seconds, failed in sorted(requests, key=lambda request: request[0]):
+        window.add(START + second, seconds, failed=failed)
+    begin = last - MINUTE
+    first = begin - begin % SLOT + SLOT  # the slot that the minute begins in is left out
+    assert window.samples(START + last) == sum(
+        second >= first and seconds is not None for second, seconds, _ in requests
+    )
 
 
 @pytest.mark.parametrize(("last", "first"), [(59, 0), (60, 5), (64, 5), (65, 10), (129, 70), (3604, 3545)])

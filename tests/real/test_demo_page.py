@@ -6,7 +6,6 @@ own, so what is asserted here is the gateway as a browser knows it, through a dr
 
 import contextlib
 import http.server
-import json
 import os
 import signal
 import socket
@@ -21,6 +20,8 @@ from typing import Any
 import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
+
+from tests.support.chromium import Tab, chromium, tab
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 15.0  # seconds
@@ -68,7 +69,7 @@ class Demo:
         return self._log.read_text()
 
 
-class Page:
+class Page(Tab):
     """One page of the browser.
 
     Attributes:
@@ -76,30 +77,17 @@ class Page:
     """
 
     def __init__(self, devtools: ClientConnection) -> None:
-        self._socket, self._calls = devtools, 0
+        super().__init__(devtools)
         self.complaints: list[str] = []
         for domain in ("Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._calls += 1
-        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self._socket.recv(PATIENCE))
-            if message.get("id") == self._calls:
-                assert "error" not in message, message
-                result: dict[str, Any] = message["result"]
-                return result
-            if message["method"] == "Runtime.exceptionThrown":
-                details = message["params"]["exceptionDetails"]
-                self.complaints.append(details.get("exception", {}).get("description", details["text"]))
-            elif message["method"] == "Log.entryAdded" and message["params"]["entry"]["source"] == "security":
-                self.complaints.append(message["params"]["entry"]["text"])
-
-    def value(self, expression: str) -> Any:
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
+    def on_event(self, message: dict[str, Any]) -> None:
+        if message["method"] == "Runtime.exceptionThrown":
+            details = message["params"]["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+        elif message["method"] == "Log.entryAdded" and message["params"]["entry"]["source"] == "security":
+            self.complaints.append(message["params"]["entry"]["text"])
 
     def text(self, name: str) -> str:
         """What an element says; nothing while the page is still loading."""
@@ -134,9 +122,8 @@ class Page:
 @contextlib.contextmanager
 def opened(devtools: str, url: str) -> Iterator[Page]:
     """A page in a tab of its own, with everything on it open."""
-    target = httpx.put(f"{devtools}/json/new?{url}", trust_env=False).json()
-    with connect(target["webSocketDebuggerUrl"], max_size=2**26, proxy=None) as tab:
-        page = Page(tab)
+    with tab(devtools, url) as connection:
+        page = Page(connection)
         try:
             page.until_open()
             yield page
@@ -164,22 +151,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Chromium without a window; the address of its DevTools."""
-    profile = tmp_path_factory.mktemp("profile")
-    process = subprocess.Popen(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-            f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
-        ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        port = profile / "DevToolsActivePort"
-        until(lambda: port.is_file() and "\n" in port.read_text(), "Chromium listens")
-        yield f"http://127.0.0.1:{port.read_text().split()[0]}"
-    finally:
-        process.terminate()
-        process.wait()
+    with chromium(tmp_path_factory.mktemp("profile")) as devtools:
+        yield devtools
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ import websockets.sync.client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.chromium import Tab, chromium, tab
 from tests.support.websockets import (
     ENVIRONMENT,
     PATIENCE,
@@ -116,26 +117,8 @@ def restless(upstreams: dict[str, tuple[int, int]]) -> Iterator[Stage]:
         yield stage
 
 
-class Browser:
-    """Chromium without a window, told what to do by its DevTools protocol."""
-
-    def __init__(self, devtools: websockets.sync.client.ClientConnection) -> None:
-        self._devtools = devtools
-        self._calls = 0
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._calls += 1
-        self._devtools.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
-        while (answer := json.loads(self._devtools.recv(PATIENCE))).get("id") != self._calls:
-            pass
-        assert "error" not in answer, answer
-        return dict(answer["result"])
-
-    def value(self, expression: str) -> Any:
-        """What an expression gives in the page; of a promise, what it resolves to."""
-        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
+class Browser(Tab):
+    """A tab for all tests."""
 
     def visit(self, stage: Stage) -> None:
         """Be on a page of this gateway's: an EventSource asks its own origin."""
@@ -150,33 +133,17 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    profile = tmp_path_factory.mktemp("profile")
-    process = subprocess.Popen(
-        [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-            f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
-        ],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        port = profile / "DevToolsActivePort"
-        until(lambda: port.is_file() and "\n" in port.read_text(), "Chromium listens")
-        devtools = f"http://127.0.0.1:{port.read_text().split()[0]}"
-        address = httpx.put(f"{devtools}/json/new?about:blank", trust_env=False).json()["webSocketDebuggerUrl"]
-        with websockets.sync.client.connect(address, max_size=None, proxy=None, ping_interval=None) as devtools_socket:
-            yield Browser(devtools_socket)
-    finally:
-        process.terminate()
-        process.wait()
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """On no page."""
+    with chromium(tmp_path_factory.mktemp("profile")) as devtools, tab(devtools, "about:blank") as connection:
+        yield Browser(connection)
 
 
 @pytest.fixture
-def browser(stage: Stage, chromium: Browser) -> Browser:
+def browser(stage: Stage, blank: Browser) -> Browser:
     """On a page of the gateway's."""
-    chromium.visit(stage)
-    return chromium
+    blank.visit(stage)
+    return blank
 
 
 # Every client does a job (see converse.js) and tells its outcome in the same words.

@@ -153,10 +153,22 @@ class Listener:
 
 def let_pass(running: Running, seconds: float) -> None:
     """Have upstreams and streams looked after as if it were so much later."""
+    look(running, running.app.server.loop.time() + seconds)
+
+
+def look(running: Running, instant: float) -> None:
+    """Have upstreams and streams looked after as if it were that instant (loop time)."""
     gateway = running.app.gateway
-    later = running.app.server.loop.time() + seconds
-    gateway.client.sweep(later)
-    gateway.streams.sweep(later)
+    gateway.client.sweep(instant)
+    gateway.streams.sweep(instant)
+
+
+async def instant_after(running: Running, instant: float) -> float:
+    """An instant (loop time) that is later than another one by more than any clock's tick."""
+    loop = running.app.server.loop
+    while (now := loop.time()) < instant + 0.02:
+        await asyncio.sleep(0.005)
+    return now
 
 
 async def opened(running: Running, count: int = 1) -> list[Stream]:

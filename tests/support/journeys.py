@@ -3,11 +3,12 @@
 import asyncio
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Running
-from tests.support.sockets import Message, Peer, Script, Upstream
+from tests.support.sockets import Client, Message, Peer, Script, Upstream, eventually
 from tornado_gateway.adapters.access_log import AccessLog, json_line
 
 Start = Callable[..., Upstream]
@@ -64,6 +65,14 @@ def problem(answer: Message, status: int, code: str) -> dict[str, Any]:
     return said
 
 
+async def leave(client: Client, upstream: Upstream, *, abrupt: bool) -> None:
+    """End a client's connection, by RST or by FIN: its exchange with the upstream must end at once."""
+    left = time.monotonic()
+    client.reset() if abrupt else client.close()
+    await eventually(lambda: upstream.open == 0)
+    assert time.monotonic() - left < 0.2
+
+
 def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
     """Turn the access log on; what it has said so far."""
     stream = io.BytesIO()
@@ -75,3 +84,10 @@ def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     return lines
+
+
+async def only_line(lines: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
+    """What `capture()` has captured, as soon as there is something: one line."""
+    await eventually(lines)
+    (line,) = lines()
+    return line

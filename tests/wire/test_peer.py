@@ -58,6 +58,8 @@ async def test_an_rst_always_counts(sent: bytes, by_fin: bool) -> None:
         await client.send(sent)
         client.reset()
         await eventually(lambda: has_ended(transport, by_fin=by_fin))
+        assert has_ended(transport, by_fin=True)
+        assert has_ended(transport, by_fin=False)
 
 
 @pytest.mark.gen_test

@@ -209,52 +209,43 @@ async def test_what_was_written_before_a_cut_arrives_and_the_end_does_not(listen
     await eventually(lambda: not serving.server.connections)
 
 
-@pytest.mark.gen_test
-async def test_a_request_behind_a_cut_response_is_not_answered(listen: Listen) -> None:
+async def begun(
+    listen: Listen, asked: bytes = get(b"/"), *, length: int | None = None, said: bytes = b"some"
+) -> tuple[Serving, Client, Request]:
+    """A response that has begun."""
     delegate = Delegate(nothing)
     serving = await listen(delegate)
     client = await serving.client()
-    await client.send(get(b"/one") + get(b"/two"))
-    await eventually(lambda: delegate.requests)
-    (request,) = delegate.requests
-    request.begin()
-    request.exchange.write(b"some")
-    request.exchange.cut()
-    answer = await client.response()
-    assert (answer.body, answer.complete, client.buffer) == (b"some", False, b"")
-    assert len(delegate.requests) == 1
-
-
-@pytest.mark.parametrize("length", [None, 10], ids=["before its first piece", "of a known length"])
-@pytest.mark.gen_test
-async def test_a_response_that_promised_nothing_by_chunks_is_reset(listen: Listen, length: int | None) -> None:
-    delegate = Delegate(nothing)
-    serving = await listen(delegate)
-    client = await serving.client()
-    await client.send(get(b"/"))
+    await client.send(asked)
     await eventually(lambda: delegate.requests)
     (request,) = delegate.requests
     request.begin(length)
-    if length:
-        request.exchange.write(b"some")
-        assert await client.until(b"some")
-    request.exchange.cut()
-    with pytest.raises(Ended) as ended:
-        await client.more()
-    assert not ended.value.clean
+    if said:
+        request.exchange.write(said)
+    return serving, client, request
 
 
 @pytest.mark.gen_test
-async def test_to_an_old_client_a_cut_is_a_reset(listen: Listen) -> None:
-    delegate = Delegate(nothing)
-    serving = await listen(delegate)
-    client = await serving.client()
-    await client.send(get(b"/").replace(b"HTTP/1.1", b"HTTP/1.0"))
-    await eventually(lambda: delegate.requests)
-    (request,) = delegate.requests
-    request.begin()
-    request.exchange.write(b"some")
-    assert await client.until(b"some")
+async def test_a_request_behind_a_cut_response_is_not_answered(listen: Listen) -> None:
+    serving, client, request = await begun(listen, get(b"/one") + get(b"/two"))
+    request.exchange.cut()
+    answer = await client.response()
+    assert (answer.body, answer.complete, client.buffer) == (b"some", False, b"")
+    assert serving.server.delegate.requests == [request]
+
+
+@pytest.mark.parametrize(
+    ("version", "length", "said"),
+    [(b"HTTP/1.1", None, b""), (b"HTTP/1.1", 10, b"some"), (b"HTTP/1.0", None, b"some")],
+    ids=["before its first piece", "of a known length", "to an old client"],
+)
+@pytest.mark.gen_test
+async def test_a_response_that_promised_nothing_by_chunks_is_reset(
+    listen: Listen, version: bytes, length: int | None, said: bytes
+) -> None:
+    _, client, request = await begun(listen, get(b"/").replace(b"HTTP/1.1", version), length=length, said=said)
+    if said:
+        assert await client.until(said)
     request.exchange.cut()
     with pytest.raises(Ended) as ended:
         await client.more()
@@ -263,16 +254,10 @@ async def test_to_an_old_client_a_cut_is_a_reset(listen: Listen) -> None:
 
 @pytest.mark.gen_test
 async def test_a_client_that_has_left_cannot_be_cut(listen: Listen) -> None:
-    delegate = Delegate(nothing)
-    serving = await listen(delegate)
-    client = await serving.client()
-    await client.send(get(b"/"))
-    await eventually(lambda: delegate.requests)
-    (request,) = delegate.requests
-    request.begin()
-    request.exchange.write(b"some")
+    serving, client, request = await begun(listen)
     client.reset()
     await eventually(lambda: request.is_left)
     request.exchange.cut()
     request.exchange.cut()
     await eventually(lambda: not serving.server.connections)
+    assert not request.exchange.finished

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import LOOPS, Running, Serve, make_settings
-from tests.support.journeys import Start, capture
+from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import Ended, Message, Upstream, eventually, get
 from tests.support.tls import ca_file, tls_upstream
 from tests.support.websockets import (
@@ -44,6 +44,7 @@ from tests.support.websockets import (
 from tornado_gateway.app import App
 from tornado_gateway.policy.frames import ABNORMAL
 from tornado_gateway.policy.stream_limits import PAUSE_ABOVE
+from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket import CLOSE_TIMEOUT, FIN_TIMEOUT, Leg
 
 MEGABYTE = 1024 * 1024
@@ -54,6 +55,7 @@ SMALL_BUFFER = 64 * 1024  # bytes of the kernel's; much less makes TCP wait for 
 ONE_READ = 256 * 1024  # bytes that a transport may read at once, and so be above its bound
 PING_INTERVAL, PONG_TIMEOUT = 30.0, 10.0  # seconds, as they are without being asked for
 
+OTHER = {"client": "upstream", "upstream": "client"}
 either_side = pytest.mark.parametrize("who", ["client", "upstream"])
 by_fin_or_rst = pytest.mark.parametrize("how", ["FIN", "RST"])
 
@@ -82,6 +84,11 @@ async def unsent(leg: Leg) -> int:
     """Bytes that wait for a side once the kernel takes no more."""
     await eventually(lambda: leg.is_blocked)
     return await settled(leg)
+
+
+def messages(bridge: Bridge) -> tuple[int, int]:
+    """How many the client and the upstream have sent."""
+    return bridge.relay.client.scanner.messages, bridge.relay.upstream.scanner.messages
 
 
 async def settled(leg: Leg) -> int:
@@ -143,6 +150,7 @@ async def test_frames_right_behind_both_handshakes_are_delivered_in_order(serve:
     await bridge.upstream.hears(*said)
     await bridge.upstream.send(*said[2:])
     await bridge.client.hears(*said)
+    assert messages(bridge) == (5, 5)
 
 
 @pytest.mark.gen_test
@@ -153,6 +161,7 @@ async def test_half_a_frame_right_behind_the_handshakes_is_completed(serve: Serv
     await bridge.upstream.send(theirs[3:])
     await bridge.upstream.hears(text("client"))
     await bridge.client.hears(text("upstream"))
+    assert messages(bridge) == (1, 1)
 
 
 @pytest.mark.gen_test
@@ -163,6 +172,7 @@ async def test_a_close_right_behind_the_answer_arrives(serve: Serve, upstream: S
     await bridge.upstream.hears(close(4000, b"full"))
     end(bridge.upstream, "FIN")
     await bridge.over()
+    assert bridge.totals.close_codes == {4000: 1}
 
 
 @either_side
@@ -180,6 +190,7 @@ async def test_compressed_messages_pass_if_compression_was_agreed_on(  # W10
     ]
     await sender.send(*compressed)
     await receiver.hears(*compressed)
+    assert sum(messages(bridge)) == 3
 
 
 @either_side
@@ -192,6 +203,7 @@ async def test_a_message_may_be_as_large_as_the_limit_over_all_its_fragments(
     largest = [binary(bytes(100_000)), Frame(TEXT, bytes(99_999), fin=False), Frame(CONTINUATION, b"a")]
     await sender.send(*largest)
     await receiver.hears(*largest)
+    assert sum(messages(bridge)) == 2
 
 
 @either_side
@@ -314,6 +326,9 @@ async def test_what_comes_behind_a_close_is_dropped(serve: Serve, upstream: Star
     await second.is_quiet()
     await second.send(close(1000))
     await first.hears(close(1000))
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    assert (bridge.totals.close_codes, sum(messages(bridge))) == ({1000: 1}, 1)
 
 
 @either_side
@@ -327,6 +342,9 @@ async def test_until_it_answers_a_close_a_side_may_say_more(serve: Serve, upstre
     await first.hears(text("one more"), Frame(PING))
     await second.send(text("and another"), close(1000))
     await first.hears(text("and another"), close(1000))
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    assert (bridge.totals.close_codes, sum(messages(bridge))) == ({1000: 1}, 2)
 
 
 @pytest.mark.gen_test
@@ -676,6 +694,9 @@ async def test_no_ping_comes_before_its_time(serve: Serve, upstream: Start) -> N
     bridge.let_pass(PING_INTERVAL * 0.9)
     for side in bridge.sides:
         await side.is_quiet()
+    bridge.let_pass(PING_INTERVAL * 0.1)
+    for side in bridge.sides:
+        assert await side.frame() == own_ping(bridge)
 
 
 @pytest.mark.gen_test
@@ -684,6 +705,7 @@ async def test_no_pings_are_sent_if_there_are_to_be_none(serve: Serve, upstream:
     bridge.let_pass(1e6)
     for side in bridge.sides:
         await side.is_quiet()
+    assert bridge.relay.close is None
 
 
 @either_side
@@ -721,6 +743,7 @@ async def test_pings_come_between_the_fragments_of_a_message(serve: Serve, upstr
     await receiver.hears(own_ping(bridge))
     await sender.send(last)
     await receiver.hears(last)
+    assert sum(messages(bridge)) == 1
 
 
 @either_side
@@ -803,6 +826,7 @@ async def test_a_ping_is_answered_past_a_stalled_direction(serve: Serve, upstrea
         slow, fast = bridge.side(who)
         await slow.send(Frame(PING, b"there?"), text("and this"))
         await fast.hears(Frame(PING, b"there?"), text("and this"))
+        assert bridge.relay.close is None
 
 
 @either_side
@@ -905,12 +929,18 @@ async def test_a_large_frame_that_takes_its_time_is_not_idle(serve: Serve, upstr
 # ---------------------------------------------------------------- a side that does not keep up
 
 
-@contextlib.asynccontextmanager
-async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) -> AsyncIterator[Bridge]:
-    """A bridge of which one side does not read, and the other has sent until it was paused, and sends on."""
+async def narrowed(serve: Serve, upstream: Start, slow: str, **variables: str) -> Bridge:
+    """A bridge of which one side takes little before it is read."""
     acceptor = Acceptor(receive_buffer=SMALL_BUFFER)
     bridge = await bridged(serve, upstream, acceptor, receive_buffer=SMALL_BUFFER, **variables)
     narrow(bridge.leg(slow))
+    return bridge
+
+
+@contextlib.asynccontextmanager
+async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) -> AsyncIterator[Bridge]:
+    """A bridge of which one side does not read, and the other has sent until it was paused, and sends on."""
+    bridge = await narrowed(serve, upstream, slow, **variables)
     _, fast = bridge.side(slow)
 
     async def send() -> None:
@@ -1117,9 +1147,7 @@ async def test_a_side_that_has_caught_up_is_not_cut_later(serve: Serve, upstream
 @either_side
 @pytest.mark.gen_test
 async def test_a_flood_of_pings_takes_no_memory(serve: Serve, upstream: Start, who: str) -> None:
-    slow_name = "upstream" if who == "client" else "client"
-    bridge = await bridged(serve, upstream, Acceptor(receive_buffer=SMALL_BUFFER), receive_buffer=SMALL_BUFFER)
-    narrow(bridge.leg(slow_name))
+    bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
     flood = fast.wire(Frame(PING, bytes(125))) * 1000
     with pytest.raises(TimeoutError):
@@ -1160,9 +1188,7 @@ async def test_what_a_fast_side_said_before_its_fin_arrives_at_the_slow_one(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     """A connection that is not read does not end before all has been read that was sent on it."""
-    slow_name = "upstream" if who == "client" else "client"
-    bridge = await bridged(serve, upstream, Acceptor(receive_buffer=SMALL_BUFFER), receive_buffer=SMALL_BUFFER)
-    narrow(bridge.leg(slow_name))
+    bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
     count = 0
     while not bridge.leg(who).is_held:
@@ -1171,7 +1197,7 @@ async def test_what_a_fast_side_said_before_its_fin_arrives_at_the_slow_one(
         count += 1
     await fast.send(KILOBYTES, close(4000, b"that was all"))
     end(fast, "FIN")
-    await asyncio.sleep(0.01)
+    await eventually(lambda: has_ended(bridge.leg(who).transport, by_fin=True))
     bridge.let_pass(1)
     for _ in range(count + 1):
         await slow.hears(KILOBYTES)
@@ -1179,6 +1205,7 @@ async def test_what_a_fast_side_said_before_its_fin_arrives_at_the_slow_one(
     if who == "client":
         end(slow, "FIN")
     await bridge.all_ends()
+    assert bridge.totals.close_codes == {4000: 1}
 
 
 @either_side
@@ -1186,11 +1213,10 @@ async def test_what_a_fast_side_said_before_its_fin_arrives_at_the_slow_one(
 async def test_the_reset_of_a_side_that_is_not_read_is_noticed(serve: Serve, upstream: Start, who: str) -> None:
     async with blocked(serve, upstream, who) as bridge:
         slow, fast = bridge.side(who)
-    name = "client" if who == "upstream" else "upstream"
     end(fast, "RST")
     await eventually(lambda: (bridge.let_pass(0), bridge.relay.close)[1])
     with contextlib.suppress(Ended):  # there is no Close if the last frame was cut by a limit of the kernel's
-        assert await slow.told() == lost(name)
+        assert await slow.told() == lost(OTHER[who])
     end(slow, "FIN")
     await bridge.over()
 
@@ -1220,6 +1246,7 @@ async def test_a_slow_side_that_has_said_close_still_gets_everything(serve: Serv
         await fast.hears(close(1000))
         for _ in range(60):
             await slow.hears(KILOBYTES)
+        assert not bridge.leg(who).transport.is_closing()
 
 
 @either_side
@@ -1244,9 +1271,7 @@ async def test_a_paused_side_is_read_again_once_nothing_of_it_passes(serve: Serv
 async def test_memory_stays_bounded_when_the_gateway_ends_it_in_the_middle_of_a_large_frame(
     serve: Serve, upstream: Start, who: str
 ) -> None:
-    slow_name = "upstream" if who == "client" else "client"
-    bridge = await bridged(serve, upstream, Acceptor(receive_buffer=SMALL_BUFFER), receive_buffer=SMALL_BUFFER)
-    narrow(bridge.leg(slow_name))
+    bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
     large = binary(bytes(4 * MEGABYTE))
     sending = asyncio.ensure_future(fast.send(large))
@@ -1289,6 +1314,9 @@ async def test_what_comes_behind_delayed_messages_waits_with_them(serve: Serve, 
     await bridge.upstream.hears(*said, Frame(PING, b"p"), close(4000, b"done"))
     await bridge.upstream.send(close(4000, b"done"))
     await bridge.client.hears(close(4000, b"done"))
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    assert bridge.totals.close_codes == {4000: 1}
 
 
 @pytest.mark.gen_test(timeout=10)
@@ -1360,6 +1388,8 @@ async def test_the_upstream_may_be_as_fast_as_it_likes(serve: Serve, upstream: S
     said = counted_texts(100)
     await bridge.upstream.send(*said)
     await bridge.client.hears(*said)
+    assert not bridge.relay.upstream.is_held
+    assert bridge.relay.close is None
 
 
 @pytest.mark.parametrize(
@@ -1510,8 +1540,7 @@ async def test_messages_bytes_age_and_close_codes_are_counted(serve: Serve, upst
     assert (totals.bytes_up, totals.bytes_down) == (len(bridge.client.wire(*up)), len(bridge.upstream.wire(*down)))
     assert totals.close_codes == {4000: 1}
     assert 0 < totals.seconds < 5
-    await eventually(lines)
-    (line,) = lines()
+    line = await only_line(lines)
     wanted = {
         "method": "GET", "path": "/ws/svc", "service": "svc", "status": 101, "reason": "", "attempts": 1,
         "bytesIn": totals.bytes_up, "bytesOut": totals.bytes_down, "closeCode": 4000, "messagesIn": 2, "messagesOut": 1,
@@ -1525,7 +1554,7 @@ async def test_of_a_websocket_that_is_cut_the_code_is_1006(serve: Serve, upstrea
     bridge.relay.abort()
     await bridge.all_ends()
     assert bridge.totals.closed == 1
-    assert bridge.totals.close_codes in ({1006: 1}, {1001: 1})
+    assert bridge.totals.close_codes == {1006: 1}
 
 
 # ---------------------------------------------------------------- anything at all
@@ -1718,3 +1747,65 @@ def test_any_garbage_from_either_side_ends_both(loop: str) -> None:
             run(babble, who, pieces, how)
 
         whatever()
+
+
+# ---------------------------------------------------------------- another endpoint shall have it
+
+
+@pytest.mark.parametrize("code", [1001, 1012])
+@pytest.mark.gen_test
+async def test_a_websocket_is_moved_by_a_close_to_both_sides(serve: Serve, upstream: Start, code: int) -> None:
+    bridge = await bridged(serve, upstream, WS_DRAIN_CODE=str(code))
+    lines = capture(bridge.running)
+    assert bridge.relay.is_movable
+    bridge.relay.move()
+    assert not bridge.relay.is_movable
+    for side in bridge.sides:
+        await answer_close(side, heard=(code, b"rebalanced"))
+    assert await bridge.client.ended()
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    assert bridge.totals.close_codes == {code: 1}
+    assert (await only_line(lines))["reason"] == "rebalanced"
+    assert bridge.running.errors == 0
+
+
+@either_side
+@pytest.mark.parametrize("size", [10, 64 * 1024], ids=["kept back until whole", "passed as it comes"])
+@pytest.mark.gen_test
+async def test_a_websocket_cannot_be_moved_in_the_middle_of_a_frame(
+    serve: Serve, upstream: Start, who: str, size: int
+) -> None:
+    bridge = await bridged(serve, upstream)
+    sender, receiver = bridge.side(who)
+    whole = sender.wire(binary(bytes(size)))
+    await sender.send(whole[:9])
+    await eventually(lambda: bridge.leg(who).scanner.bytes == 9)
+    assert not bridge.relay.is_movable
+    await sender.send(whole[9:])
+    await receiver.hears(binary(bytes(size)))
+    assert bridge.relay.is_movable
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_websocket_of_which_a_side_does_not_keep_up_cannot_be_moved(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    """What waits on the other side would be lost."""
+    async with blocked(serve, upstream, who) as bridge:
+        assert not bridge.relay.is_movable
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_websocket_that_is_closing_cannot_be_moved(serve: Serve, upstream: Start, who: str) -> None:
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    await first.send(close(1000))
+    await second.hears(close(1000))
+    assert not bridge.relay.is_movable
+    await second.send(close(1000))
+    await first.hears(close(1000))
+    end(bridge.upstream, "FIN")
+    await bridge.over()

@@ -98,6 +98,7 @@ class ProxiedRequest(RequestHandler):
         self.upload = Upload(client, gateway.client.loop) if head.body else None
         self._service: Service | None = None
         self._attempts: Attempts | None = None
+        self._status = 0  # of the endpoint's answer; 0 before it has come
         self._head_seconds: float | None = None
         self._is_counted = False  # as a stream
         self._peek: Peek | None = None
@@ -122,7 +123,7 @@ class ProxiedRequest(RequestHandler):
 
     def _route(self) -> Service:
         """Find the service, and see whether the client may have it."""
-        head, gateway, peer = self._client.head, self._gateway, self._client.connection
+        head, gateway = self._client.head, self._gateway
         if head.method in REFUSED_METHODS:
             raise MethodNotAllowed
         if self.METHODS and head.method not in self.METHODS:
@@ -134,9 +135,9 @@ class ProxiedRequest(RequestHandler):
             raise UnknownService
         self._rest = self._ask_for(rest)
         origination = self._origination = originate(
-            head.named, peer.remote_ip.encode("ascii"), b"http", head.host, gateway.forwarding.trusted
+            head.named, self._address, b"http", head.host, gateway.forwarding.trusted
         )
-        self._address = origination.client.decode("ascii")
+        self._address = origination.client
         self._admit()
         if self.IS_STREAM or (b"accept" in head.named and self._asks_for_events(head.named[b"accept"])):
             self._admit_stream(service)
@@ -227,7 +228,7 @@ class ProxiedRequest(RequestHandler):
             self.upload.upstream_continues()
 
     def on_head(self, head: ResponseHead) -> None:
-        self._head_seconds = self._gateway.now() - self.began
+        self._head_seconds, self._status = self._gateway.now() - self.began, head.status
         if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
             self._await_stream(head)
             return
@@ -321,18 +322,12 @@ class ProxiedRequest(RequestHandler):
 
     def _close_whole(self, reason: str = "") -> None:
         """The answer has come whole, or as much of it as was wanted: its status says how the endpoint did."""
-        status = self._status
-        self._close(self._service.judge(status) if self._service else SUCCESS, status, reason)
+        outcome = self._service.judge(self._status) if self._service else SUCCESS
+        self._close(outcome, self._status, reason)
 
     @property
     def _upstream(self) -> ClientExchange | None:
         return self._attempts.upstream if self._attempts else None
-
-    @property
-    def _status(self) -> int:
-        """Of the endpoint's answer; 0 if it has not come."""
-        upstream = self._upstream
-        return upstream.head.status if upstream and upstream.head else 0
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         drained = self._client.write(chunk)
@@ -376,7 +371,6 @@ class ProxiedRequest(RequestHandler):
             return
         self._closed = True
         gateway, attempts, now = self._gateway, self._attempts, self._gateway.now()
-        self._client.set_close_callback(None)
         if self._peek:
             self._peek.stop()
         if attempts:

@@ -145,8 +145,13 @@ def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
     >>> without_nominated(b"X-Hop: 1\\r\\nContent-Length: 2\\r\\n", {b"x-hop", b"content-length"})
     b'Content-Length: 2\\r\\n'
     """
-    nominated = set(connection) - _CONNECTION_WORDS - {b"content-length"}
+    nominated = _nominated(frozenset(connection))
     return without(passing, nominated) if nominated else passing
+
+
+@functools.lru_cache(maxsize=256)
+def _nominated(connection: frozenset[bytes]) -> frozenset[bytes]:
+    return connection - _CONNECTION_WORDS - {b"content-length"}
 
 
 def without(passing: bytes, names: Collection[bytes]) -> bytes:
@@ -213,7 +218,7 @@ class Origination:
         claims: lines of other fields in which trusted proxies told of the request.
     """
 
-    client: bytes
+    client: str
     forwarded_for: bytes
     proto: bytes
     host: bytes
@@ -229,19 +234,19 @@ class Origination:
         ) + self.claims
 
 
-def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
+def originate(named: Named, peer: str, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
     """Decide who the client is, and how it reached us.
 
     Args:
-        peer: address of the socket's other end; b"" on a unix socket.
+        peer: address of the socket's other end; "" on a unix socket.
         proto: b"http" or b"https", of the connection itself.
         host: the request's authority.
         trusted: see ForwardingConfig.
     """
-    if not trusted or not _is_trusted(peer, trusted):
+    if not trusted or not _is_trusted(peer.encode("ascii"), trusted):
         return _direct(peer, proto, host)
     claimed = [hop.strip() for value in named.get(b"x-forwarded-for", ()) for hop in value.split(b",")]
-    chain = [peer]  # from the nearest hop to the farthest that is an address
+    chain = [peer.encode("ascii")]  # from the nearest hop to the farthest that is an address
     for hop in reversed(claimed):
         if _address(hop) is None:
             break
@@ -251,13 +256,13 @@ def originate(named: Named, peer: bytes, proto: bytes, host: bytes, trusted: Seq
     host = _claim(named, b"x-forwarded-host", _FORWARDED_HOST) or host
     port = _claim(named, b"x-forwarded-port", _FORWARDED_PORT) or _port(host, proto)
     claims = serialize([(name, value) for name in _CLAIMS for value in named.get(name, ())])
-    return Origination(client, b", ".join(reversed(chain)), proto, host, port, claims)
+    return Origination(client.decode("ascii"), b", ".join(reversed(chain)), proto, host, port, claims)
 
 
 @functools.lru_cache(maxsize=1024)
-def _direct(peer: bytes, proto: bytes, host: bytes) -> Origination:
+def _direct(peer: str, proto: bytes, host: bytes) -> Origination:
     """The usual case, the same for every request of a connection (measured: 3 µs less per request)."""
-    return Origination(peer, peer, proto, host, _port(host, proto))
+    return Origination(peer, peer.encode("ascii"), proto, host, _port(host, proto))
 
 
 def _claim(named: Named, name: bytes, pattern: re.Pattern[bytes]) -> bytes | None:

@@ -36,18 +36,17 @@ class Lease:
         self._is_settled = False
         breaker = endpoint.breaker
         self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
-        self._count(1)
+        if self.kind is HTTP:
+            endpoint.requests += 1
+            service.requests += 1
+        else:
+            self._count(1)
         if is_retry:
             endpoint.retries_total += 1
 
     def _count(self, change: int) -> None:
-        endpoint, service = self.endpoint, self._service
-        if self.kind is HTTP:
-            endpoint.requests += change
-            service.requests += change
-        else:
-            endpoint.count(self.kind, change)
-            service.count(self.kind, change)
+        self.endpoint.count(self.kind, change)
+        self._service.count(self.kind, change)
 
     def answered(self, now: float, status: int, retry_after: float = 0.0) -> None:
         """The head of the response has come.
@@ -89,7 +88,11 @@ class Lease:
         if self._is_settled:
             return
         self._is_settled = True
-        self._count(-1)
+        if self.kind is HTTP:
+            self.endpoint.requests -= 1
+            self._service.requests -= 1
+        else:
+            self._count(-1)
         if outcome is SUCCESS:
             self._succeed(now)
         elif outcome is FAILURE:

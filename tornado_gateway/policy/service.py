@@ -331,10 +331,14 @@ class Service(InFlight):
         self.queue.release(self._has_room)
 
     def _has_room(self, pinned: Endpoint | None) -> bool:
+        """Whether a request that waits would not have to wait on; where nothing can be used, it is refused at once."""
+        several = (pinned,) if pinned and pinned.is_usable else self.endpoints
+        usable = [each for each in several if each.is_usable]
+        if not usable:
+            return True
         if self.limit and self.requests >= self.limit.limit:
             return False
-        several = (pinned,) if pinned and pinned.is_usable else self.endpoints
-        return any(each.is_usable and each.requests < self.config.max_in_flight for each in several)
+        return any(each.requests < self.config.max_in_flight for each in usable)
 
     def tell_breaker(
         self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0

@@ -52,7 +52,10 @@ _UNREAD = RequestHead(b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, ex
 
 
 class HeadDelegate(HTTPMessageDelegate):
-    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders."""
+    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders.
+
+    Its finish() is called only behind a body.
+    """
 
     def head_received(self) -> None:
         raise NotImplementedError
@@ -255,12 +258,12 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(delegate, HeadDelegate):
             self.delegate = delegate
             delegate.head_received()
-        else:
-            busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
-            self.delegate = delegate if self._exchange else None
-            self._wait_for(busy)
-            if head.expects_continue and head.body:
-                self._let_client_continue(exchange)
+            return
+        busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
+        self.delegate = delegate if self._exchange else None
+        self._wait_for(busy)
+        if head.expects_continue and head.body:
+            self._let_client_continue(exchange)
         if head.body is None:
             self._complete(exchange)
 

@@ -1,0 +1,292 @@
+"""The leases: load is what is held, an outcome counts once, a client that leaves counts for nothing, and who was
+overtaken is known to be slow."""
+
+import pytest
+
+from tests.support.services import FAILURES, OPEN_FOR, eject, lease_on, service
+from tornado_gateway.policy.breaker import BreakerConfig, State
+from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
+
+
+@pytest.mark.parametrize(("outcome", "requests", "errors"), [(SUCCESS, 1, 0), (FAILURE, 1, 1), (IGNORED, 0, 0)])
+def test_an_outcome_counts_once(outcome: Outcome, requests: int, errors: int) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    assert lease.endpoint is one
+    assert (one.load, single.inflight[Kind.HTTP]) == (1, 1)
+    for again in (outcome, SUCCESS, FAILURE, IGNORED):
+        lease.settle(again, 1.0)
+    assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
+    assert (one.requests_total, one.errors_total) == (requests, errors)
+    assert one.window.error_rate(1.0) == errors
+
+
+def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(10.0))
+    lease.answered(10.25, 200)
+    lease.settle(SUCCESS, 3610.0)
+    assert (one.latency.average, one.latency.last) == (0.25, 0.25)
+    assert one.window.quantiles(3610.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
+
+
+def test_a_retry_is_counted_where_it_goes() -> None:
+    several = service(1, 1)
+    several.lease(Ask(0.0)).settle(FAILURE, 0.0)
+    several.lease(Ask(0.0, tried=[several.endpoints[0]]), is_retry=True).settle(SUCCESS, 0.0)
+    assert [one.retries_total for one in several.endpoints] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("status", "wait", "penalty"),
+    [
+        (200, 0.0, 0.0),
+        (200, 60.0, 0.0),
+        (101, 0.0, 0.0),
+        (304, 0.0, 0.0),
+        (404, 60.0, 0.0),
+        (501, 60.0, 0.0),
+        (505, 60.0, 0.0),
+        (429, 0.0, 5.0),
+        (429, 60.0, 60.0),
+        (429, 1.0, 5.0),
+        (429, 1e9, 300.0),
+        (500, 0.0, 5.0),
+        (500, 60.0, 5.0),
+        (502, 60.0, 5.0),
+        (503, 0.0, 5.0),
+        (503, 60.0, 60.0),
+        (504, 0.0, 5.0),
+        (599, 0.0, 5.0),
+    ],
+)
+def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, penalty: float) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.answered(0.001, status, wait)
+    assert one.latency.penalty(0.001) == penalty
+    assert one.latency.last == 0.001
+
+
+def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
+    single = service(1, failure_statuses=(418,))
+    (one,) = single.endpoints
+    single.lease(Ask(0.0)).answered(0.001, 503, 60.0)
+    assert one.latency.penalty(0.001) == 0.0
+    single.lease(Ask(0.0)).answered(0.001, 418, 60.0)
+    assert one.latency.penalty(0.001) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answered", "penalty"),
+    [(FAILURE, False, 5.0), (FAILURE, True, 0.0), (SUCCESS, False, 0.0), (IGNORED, False, 0.0)],
+)
+def test_a_failure_without_an_answer_counts_as_a_slow_one(outcome: Outcome, answered: bool, penalty: float) -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    if answered:
+        lease.answered(0.001, 200)
+    lease.settle(outcome, 0.002)
+    assert single.endpoints[0].latency.penalty(0.002) == penalty
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: bool) -> None:
+    several = service(1, 1)
+    for one in several.endpoints:
+        one.latency.add(0.0, 0.5)
+    for number in range(1000):
+        lease = several.lease(Ask(number / 1000))
+        if answered:
+            lease.answered(number / 1000 + 0.5, 200)
+        lease.settle(IGNORED, number / 1000 + 0.6)
+    for one in several.endpoints:
+        assert one.breaker.state(2.0) is State.CLOSED
+        assert (one.latency.average, one.latency.penalty(2.0)) == (0.5, 0.0)
+        assert (one.requests_total, one.errors_total, one.load) == (0, 0, 0)
+        assert one.window.rate(2.0) == 0.0
+
+
+def test_clients_that_leave_do_not_hide_failures() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    for _ in range(FAILURES):
+        for _ in range(200):
+            lease_on(several, one).settle(IGNORED, 0.0)
+        lease_on(several, one).settle(FAILURE, 0.0)
+    assert one.breaker.is_open
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
+def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    for _ in range(2):
+        lease.becomes(kind, 0.1)
+        assert lease.kind is kind
+        assert (one.requests, one.streams, one.inflight[kind]) == (0, 1, 1)
+        assert single.inflight == one.inflight
+    lease.settle(SUCCESS, 3600.0)
+    assert (one.load, sum(single.inflight.values())) == (0, 0)
+
+
+def test_a_lease_that_has_ended_becomes_nothing() -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    lease.settle(IGNORED, 0.1)
+    lease.becomes(Kind.SSE, 0.2)
+    assert set(single.inflight.values()) | set(single.endpoints[0].inflight.values()) == {0}
+
+
+def test_how_long_a_stream_lasts_is_no_latency() -> None:
+    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.1, minimum=1))
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0, Kind.WS))
+    lease.answered(0.5, 101)
+    lease.becomes(Kind.WS, 0.5)
+    lease.settle(SUCCESS, 3600.0)
+    assert (one.latency.average, one.latency.last) == (0.5, 0.5)
+    assert not one.breaker.is_open
+
+
+def test_slow_heads_open_a_breaker_that_looks_for_them() -> None:
+    single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.5, minimum=4))
+    (one,) = single.endpoints
+    for seconds in (0.5, 2.0, 0.5, 2.0):
+        assert not one.breaker.is_open
+        lease = single.lease(Ask(0.0))
+        lease.answered(seconds, 200)
+        lease.settle(SUCCESS, 3.0)
+    assert one.breaker.is_open
+
+
+@pytest.mark.parametrize("asked_as", [Kind.HTTP, Kind.WS])
+def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked_as: Kind) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR, asked_as))
+    assert probe.endpoint is one
+    probe.answered(OPEN_FOR + 0.1, 101)
+    assert one.breaker.is_open
+    probe.becomes(Kind.WS, OPEN_FOR + 0.1)
+    assert not one.breaker.is_open
+    assert one.is_usable
+    assert one.joined_at == OPEN_FOR + 0.1
+    probe.settle(SUCCESS, 3600.0)
+    assert one.joined_at == OPEN_FOR + 0.1
+
+
+def test_streams_that_die_count_as_failures_however_well_they_began() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.becomes(Kind.SSE, OPEN_FOR)
+    streams = [probe, *(lease_on(several, one, OPEN_FOR, Kind.SSE) for _ in range(FAILURES - 1))]
+    for stream in streams:
+        assert not one.breaker.is_open
+        stream.settle(FAILURE, OPEN_FOR + 100.0)
+    assert one.breaker.is_open
+    assert one.errors_total == FAILURES + len(streams)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_probe_that_has_ended_decides_nothing_afterwards(outcome: Outcome) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.settle(outcome, OPEN_FOR + 1.0)
+    state, opened = one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened
+    probe.becomes(Kind.SSE, OPEN_FOR + 2.0)
+    probe.settle(FAILURE, OPEN_FOR + 2.0)
+    assert (one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened) == (state, opened)
+
+
+def test_a_probe_whose_client_leaves_is_given_back_once() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    probe.settle(IGNORED, OPEN_FOR)
+    probe.settle(IGNORED, OPEN_FOR)
+    assert several.lease(Ask(OPEN_FOR)).endpoint is one
+    assert not one.breaker.passes(OPEN_FOR)
+    assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
+
+
+# ---- who was overtaken
+
+
+@pytest.mark.parametrize(
+    ("average", "seconds", "is_sample"),
+    [(0.0, 0.001, True), (0.5, 0.1, False), (0.5, 0.5, False), (0.5, 0.625, True), (0.5, 60.0, True)],
+)
+def test_one_that_was_overtaken_takes_at_least_as_long_as_it_has_taken(
+    average: float, seconds: float, is_sample: bool
+) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    one.latency.add(0.0, average)
+    single.lease(Ask(0.0)).overtaken(seconds)
+    assert one.latency.last == (seconds if is_sample else average)
+    assert (one.latency.average > average) is is_sample
+
+
+def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for _ in range(2 * FAILURES):
+        single.lease(Ask(0.0)).overtaken(30.0)
+    assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
+    assert (one.requests_total, one.errors_total, one.latency.penalty(30.0)) == (0, 0, 0.0)
+    assert (one.breaker.is_open, one.window.rate(30.0)) == (False, 0.0)
+
+
+def test_one_that_has_answered_is_overtaken_by_nobody() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.answered(0.25, 200)
+    lease.overtaken(30.0)
+    assert (one.latency.average, one.latency.last, one.load) == (0.25, 0.25, 0)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_lease_that_has_ended_is_overtaken_by_nobody(outcome: Outcome) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.settle(outcome, 0.5)
+    before = (one.latency.last, one.requests_total, one.errors_total, one.load)
+    lease.overtaken(30.0)
+    assert before == (one.latency.last, one.requests_total, one.errors_total, one.load)
+
+
+def test_a_lease_is_overtaken_once() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.overtaken(0.5)
+    lease.overtaken(30.0)
+    lease.settle(FAILURE, 30.0)
+    assert (one.latency.last, one.requests_total, one.load) == (0.5, 0, 0)
+
+
+def test_a_probe_that_was_overtaken_is_given_back() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    assert probe.endpoint is one
+    probe.overtaken(OPEN_FOR + 1.0)
+    assert one.breaker.is_open
+    assert several.lease(Ask(OPEN_FOR + 1.0)).endpoint is one

@@ -1,0 +1,56 @@
+"""Services of the policies, by a few words; leases on one endpoint of theirs; and who of them is chosen."""
+
+import random
+from collections import Counter
+
+from tornado_gateway.policy.affinity import Affinity
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.concurrency import AdaptiveLimit
+from tornado_gateway.policy.endpoint import FAILURE, SUCCESS, Ask, Endpoint, Kind
+from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.service import Service, ServiceConfig
+
+BREAKER = BreakerConfig(jitter=0.0)
+FAILURES = BREAKER.failures
+OPEN_FOR = BREAKER.open_for
+
+
+def endpoint(name: str, weight: int = 1, breaker: BreakerConfig = BREAKER) -> Endpoint:
+    return Endpoint(f"http://{name}", Breaker(breaker, random.Random(1)), weight)
+
+
+def service(
+    *weights: int,
+    balancer: str = "round_robin",
+    breaker: BreakerConfig = BREAKER,
+    limit: AdaptiveLimit | None = None,
+    affinity: Affinity | None = None,
+    **config: object,
+) -> Service:
+    """A service whose endpoints are host0, host1 and so on; `config` is for its ServiceConfig."""
+    several = [endpoint(f"host{number}", weight, breaker) for number, weight in enumerate(weights)]
+    chooser = BALANCERS[balancer](random.Random(1))
+    return Service("svc", several, chooser, ServiceConfig(**config), limit, affinity)  # type: ignore[arg-type]
+
+
+def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
+    """A lease on an endpoint, whoever would be chosen."""
+    return Lease(of, one, Ask(now, kind), is_retry=False)
+
+
+def eject(of: Service, one: Endpoint, now: float = 0.0) -> None:
+    """Have an endpoint fail until its breaker opens."""
+    for _ in range(FAILURES):
+        lease_on(of, one, now).settle(FAILURE, now)
+    assert one.breaker.state(now) is State.OPEN
+
+
+def chosen(of: Service, now: float = 0.0, times: int = 1, **ask: object) -> Counter[str]:
+    """Who gets so many requests, each of which is answered before the next."""
+    counts = Counter[str]()
+    for _ in range(times):
+        lease = of.lease(Ask(now, **ask))  # type: ignore[arg-type]
+        counts[lease.endpoint.url.removeprefix("http://")] += 1
+        lease.settle(SUCCESS, now)
+    return counts
