@@ -77,6 +77,26 @@ def test_a_quick_answer_after_silence_does_not_bring_old_slowness_back() -> None
     assert latency.expected(START + 60) < 0.03
 
 
+@pytest.mark.parametrize(("seconds", "later"), [(0.001, 0.1), (0.004, 0.4), (0.06, 6.0), (0.3, 30.0)])
+def test_an_average_says_nothing_once_it_is_a_hundred_times_older_than_long(seconds: float, later: float) -> None:
+    latency = seen((0, seconds))
+    assert latency.expected(START + later * 0.99) > seconds * math.exp(-later / 10)
+    assert latency.expected(START + later * 1.01) == 0
+    assert latency.average == seconds
+
+
+@pytest.mark.parametrize("newest", [0.001, 0.02, 0.5])
+def test_of_a_stale_average_nothing_is_left_when_an_answer_comes(newest: float) -> None:
+    latency = seen((0, 0.02), (2.01, newest))
+    assert latency.expected(START + 2.01) == pytest.approx(newest)
+    assert latency.average == pytest.approx(0.02 + 0.2 * (newest - 0.02))
+
+
+def test_an_average_that_is_confirmed_does_not_get_stale() -> None:
+    latency = seen(*((number / 20, 0.001) for number in range(100)))
+    assert latency.expected(START + 99 / 20) == pytest.approx(0.001)
+
+
 samples = st.lists(st.tuples(st.floats(0, 60), st.floats(1e-6, 100)), min_size=1, max_size=20)
 
 
@@ -176,6 +196,22 @@ def test_a_failure_after_a_faded_one_is_worth_as_much_as_the_first() -> None:
 
 
 # ---- coming back
+
+
+def test_a_good_answer_after_a_failure_takes_away_the_penalty_and_shows_nothing_else() -> None:
+    latency = seen((0, 0.001))
+    latency.penalise(START, 60)
+    latency.add(START + 61, 2.0)  # the endpoint hung for most of it
+    assert latency.absolve(START + 59)
+    assert (latency.expected(START + 61), latency.peak(START + 61), latency.penalty(START + 61)) == (0, 0, 0)
+    assert not latency.absolve(START + 61)
+
+
+def test_what_was_sent_before_a_failure_takes_nothing_away() -> None:
+    latency = Latency()
+    latency.penalise(START)
+    assert not latency.absolve(START - 1)
+    assert latency.penalty(START) == 5
 
 
 def test_what_has_come_back_is_unknown_but_for_what_is_shown() -> None:

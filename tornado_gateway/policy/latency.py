@@ -2,10 +2,11 @@
 
 Two estimates of the time to a response's head:
 
-    average   a moving average over samples: what is shown, and what the kept score of least_load uses
+    expected  a moving average over samples: what the score of least_load uses
     peak      goes up at once and comes down with time: Finagle's peak EWMA
 
-Both fade while nothing is asked, or an endpoint that was slow once would never be asked again.
+Both fade while nothing is asked, or an endpoint that was slow once would never be asked again. A small difference would
+keep it out for long all the same, so what an average says also ends at once, when it is STALE.
 
 A failure that comes fast must not look like a fast answer: it is taken for one that took
 PENALTY, or as long as the endpoint asked to be left alone. (Linkerd does so since 2026; others send most
@@ -18,6 +19,7 @@ ALPHA = 0.2  # weight of the newest sample in the average; the public score of t
 DECAY = 10.0  # seconds in which what is not confirmed falls to 1/e of itself; Finagle's default
 PENALTY = 5.0  # seconds that a failure is taken for
 DOUBT = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
+STALE = 100.0  # times itself since it was confirmed: to look again then costs the service 1 % of its time at most
 FLEETING = 0.01  # seconds in which nothing fades, so that not every sample costs an exponential; 0.1 % would have
 NEGLIGIBLE = 0.001  # seconds of penalty that are none any more: 85 s after the failure
 LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
@@ -26,26 +28,29 @@ LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
 class Latency:
     """
     Attributes:
-        average: seconds, as it was at the newest sample; 0 before the first.
+        average: seconds, over all samples; 0 before the first. For those who look: it neither fades nor ends.
         last: seconds of the newest sample; 0 before the first.
         ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
     """
 
-    __slots__ = ("_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "average", "ask_at", "last")
+    __slots__ = (
+        "_estimate", "_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "ask_at", "average", "last",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.average = self.last = self._peak = self._penalty = 0.0
+        self.average = self.last = self._estimate = self._peak = self._penalty = 0.0
         self._seen_at = self._penalty_until = self._penalised_at = self.ask_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
         """Take a sample."""
-        weight = ALPHA
-        if now - self._seen_at >= FLEETING:
+        weight, age = ALPHA, now - self._seen_at
+        if age >= FLEETING:
             kept = _kept(self._seen_at, now)
             self._peak *= kept
-            weight = max(weight, 1 - kept)
+            weight = 1.0 if age >= STALE * self._estimate else max(weight, 1 - kept)
             self._seen_at = now
-        self.average += weight * (seconds - self.average)
+        self._estimate += weight * (seconds - self._estimate)
+        self.average = self.average + ALPHA * (seconds - self.average) if self.average else seconds
         self.last = seconds
         self._peak = max(self._peak, seconds)
 
@@ -73,9 +78,13 @@ class Latency:
         return max(peak, self.penalty(now)) if self._penalty else peak
 
     def expected(self, now: float) -> float:
-        """Seconds to expect, going by the average."""
-        average = self.average and self.average * _kept(self._seen_at, now)
-        return max(average, self.penalty(now)) if self._penalty else average
+        """Seconds to expect, going by the average of late; 0 if it is stale."""
+        estimate = self._estimate
+        if now - self._seen_at < STALE * estimate:
+            estimate *= _kept(self._seen_at, now)
+        else:
+            estimate = 0.0
+        return max(estimate, self.penalty(now)) if self._penalty else estimate
 
     def penalty(self, now: float) -> float:
         """Seconds that are left of what failures were taken for."""
@@ -85,17 +94,19 @@ class Latency:
     def absolve(self, since: float) -> bool:
         """Take the penalty away: a request was answered well; whether there was any.
 
+        How long that took is forgotten, too: it may have begun while the endpoint still hung.
+
         Args:
             since: when it was sent; if that was before the last failure, it shows nothing.
         """
         if not self._penalty or since < self._penalised_at:
             return False
-        self._penalty, self._penalty_until, self.ask_at = 0.0, -math.inf, -math.inf
+        self.forget()
         return True
 
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
-        self._peak = self._penalty = 0.0
+        self._estimate = self._peak = self._penalty = 0.0
         self._seen_at = self._penalty_until = self.ask_at = -math.inf
 
 
