@@ -1,0 +1,370 @@
+"""The variables of the environment: the one list of them.
+
+Loading, `--help`, `--print-config`, `.env.example` and the README's table are made from `VARIABLES`.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.values import (
+    MILLION,
+    Option,
+    certificates,
+    flag,
+    hash_key,
+    host,
+    milliseconds,
+    names,
+    networks,
+    one_of,
+    origins,
+    path,
+    retry_on,
+    services,
+    services_file,
+    size,
+    statuses,
+    token,
+    whole,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """
+    Attributes:
+        parse: from the text, which is never "", to the value; raises as described above.
+        default: as text; "" leaves the variable unset.
+        help: one line with unit, range and what 0 means.
+        group: the heading it stands under.
+        secret: whether its value must not be shown.
+        aliases: other names, which count if `name` is not set.
+        reserved: whether it is checked now, but takes effect with a later release.
+        key: under which a service in UPSTREAMS may have a value of its own; "" if it may not. Marked with a star.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+    group: str
+    secret: bool = False
+    aliases: tuple[str, ...] = ()
+    reserved: bool = False
+    key: str = ""
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of Settings that holds its value."""
+        return "services" if self.name == "UPSTREAMS" else self.name.lower().removesuffix("_ms")
+
+    @property
+    def line(self) -> str:
+        aliases = "".join(f"; also read from {alias}" for alias in self.aliases)
+        return f"{self.help}{aliases}{' *' if self.key else ''}{' (reserved)' if self.reserved else ''}"
+
+    def find(self, env: Mapping[str, str]) -> tuple[str, str]:
+        """The name that is set, and its text; else the default."""
+        given = ((name, env[name]) for name in (self.name, *self.aliases) if env.get(name))
+        return next(given, (self.name, self.default))
+
+
+def _of_services(name: str, parse: Callable[[str], Any], default: str, text: str, group: str) -> Variable:
+    """A variable that a service in UPSTREAMS may have in its own way: BREAKER_OPEN_MS as "breakerOpenMs"."""
+    first, *others = name.lower().split("_")
+    return Variable(name, parse, default, text, group, key=first + "".join(map(str.capitalize, others)))
+
+
+# fmt: off
+PER_SERVICE: tuple[Variable, ...] = (
+    _of_services("BALANCER", one_of(*BALANCERS), "least_load",
+                 f"{', '.join(BALANCERS)}: how to choose", "Choosing"),
+    _of_services("HASH_KEY", hash_key, "client",
+                 "client, path, header:<name> or cookie:<name>: what consistent_hash goes by", "Choosing"),
+    _of_services("STICKY", one_of("off", "redistribute", "refuse"), "off",
+                 "off, redistribute or refuse: what a cookie that binds to an endpoint does when that is out",
+                 "Choosing"),
+    _of_services("MAX_IN_FLIGHT", whole(0, MILLION), "0",
+                 "requests in flight at one endpoint, without streams, 0 to 1000000; 0: no limit",
+                 "Choosing"),
+    _of_services("QUEUE_SIZE", whole(0, MILLION), "100",
+                 "requests that may wait until a service has room, 0 to 1000000; 0: none", "Choosing"),
+    _of_services("QUEUE_TIMEOUT_MS", milliseconds(1), "1000",
+                 "ms that such a request waits, 1 to 86400000", "Choosing"),
+    _of_services("ADAPTIVE_CONCURRENCY", flag, "false",
+                 "true or false: whether a limit of requests in flight is found out by latency", "Choosing"),
+    _of_services("SLOW_START_MS", milliseconds(0), "10000",
+                 "ms until an endpoint that is new or back has its full share, 0 to 86400000; 0: at once",
+                 "Choosing"),
+    _of_services("REBALANCE_STREAMS", whole(0, MILLION), "0",
+                 "streams ended per second so that they come back where fewer are, 0 to 1000000; 0: none", "Choosing"),
+    _of_services("BREAKER_FAILURES", whole(0, MILLION), "5",
+                 "failures in BREAKER_WINDOW_MS that open an endpoint's breaker, 0 to 1000000; 0: any number",
+                 "Breaker"),
+    _of_services("BREAKER_WINDOW_MS", milliseconds(1), "10000",
+                 "ms in which failures are counted, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_OPEN_MS", milliseconds(1), "15000",
+                 "ms a breaker is open the first time, then twice as long each time, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_MAX_OPEN_MS", milliseconds(1), "300000",
+                 "ms a breaker is open at most, 1 to 86400000", "Breaker"),
+    _of_services("BREAKER_PROBES", whole(1, MILLION), "1",
+                 "requests at once that show whether an endpoint works again, 1 to 1000000", "Breaker"),
+    _of_services("BREAKER_STATUSES", statuses, "500,502-504,506-599",
+                 "statuses that are an endpoint's failure, separated by commas", "Breaker"),
+    _of_services("BREAKER_FAILURE_PERCENT", whole(0, 100), "0",
+                 "percent of requests in the window that fail and open a breaker, 0 to 100; 0: any", "Breaker"),
+    _of_services("BREAKER_SLOW_MS", milliseconds(0), "0",
+                 "ms to a response's head that are slow, 0 to 86400000; 0: none are", "Breaker"),
+    _of_services("BREAKER_SLOW_PERCENT", whole(1, 100), "100",
+                 "percent of requests in the window that are slow and open a breaker, 1 to 100", "Breaker"),
+    _of_services("BREAKER_MIN_REQUESTS", whole(1, MILLION), "10",
+                 "requests in the window from which on percentages count, 1 to 1000000", "Breaker"),
+    _of_services("MAX_EJECTED_PERCENT", whole(0, 100), "50",
+                 "percent of a service's endpoints that breakers may take out, 0 to 100", "Breaker"),
+    _of_services("PANIC_PERCENT", whole(0, 100), "50",
+                 "percent of a service's endpoints below which all are used, 0 to 100; 0: never", "Breaker"),
+    _of_services("HEALTH_CHECK", one_of("off", "http", "tcp", "websocket"), "off",
+                 "off, http, tcp or websocket: how endpoints are checked", "Health checks"),
+    _of_services("HEALTH_PATH", path, "/", "path that is asked for, below the endpoint's own", "Health checks"),
+    _of_services("HEALTH_STATUSES", statuses, "200-399",
+                 "statuses that mean healthy, separated by commas", "Health checks"),
+    _of_services("HEALTH_INTERVAL_MS", milliseconds(1), "10000",
+                 "ms between two checks, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_DOWN_INTERVAL_MS", milliseconds(1), "2000",
+                 "ms between two checks of an endpoint that is down, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_TIMEOUT_MS", milliseconds(1), "2000", "ms a check may take, 1 to 86400000", "Health checks"),
+    _of_services("HEALTH_RISE", whole(1, MILLION), "2",
+                 "checks in a row that must pass until an endpoint is up, 1 to 1000000", "Health checks"),
+    _of_services("HEALTH_FALL", whole(1, MILLION), "3",
+                 "checks in a row that must fail until an endpoint is down, 1 to 1000000", "Health checks"),
+    _of_services("RETRY_ON", retry_on, "connect,reset",
+                 "connect, reset and statuses such as 503, or off: what is sent again, to another endpoint", "Retries"),
+    _of_services("RETRY_ATTEMPTS", whole(1, 100), "3",
+                 "tries of one request, with the first, 1 to 100", "Retries"),
+    _of_services("RETRY_TRY_TIMEOUT_MS", milliseconds(0), "0",
+                 "ms to a response's head for each try but the last, 0 to 86400000; 0: all there are", "Retries"),
+    _of_services("RETRY_BACKOFF_MS", milliseconds(0), "25",
+                 "ms before a first retry of a status, at most, then twice as long each time, 0 to 86400000",
+                 "Retries"),
+    _of_services("RETRY_BUDGET_PERCENT", whole(0, 1000), "20",
+                 "percent of the last seconds' requests that may be sent again, 0 to 1000", "Retries"),
+    _of_services("RETRY_BUDGET_FLOOR", whole(0, MILLION), "3",
+                 "retries within 10 seconds in any case, 0 to 1000000", "Retries"),
+    _of_services("HEDGE", flag, "false",
+                 "true or false: whether what takes longer than 95 % of late goes to a second endpoint", "Retries"),
+)
+_OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("HOST", host, "0.0.0.0",  # noqa: S104  # a gateway is there to be reached
+             "address or host name to listen on; 0.0.0.0: every IPv4 address, :: every IPv6 one", "Server"),
+    Variable("PORT", whole(0, 65535), "8080", "TCP port to listen on, 0 to 65535; 0: any free one", "Server"),
+    Variable("GATEWAY_ENV", one_of("development", "test", "production"), "development",
+             "development, test or production", "Server", aliases=("NODE_ENV",)),
+    Variable("EVENT_LOOP", one_of("auto", "uvloop", "asyncio"), "auto",
+             "uvloop, asyncio or auto: uvloop where it is installed", "Server"),
+    Variable("MAX_CONNECTIONS", whole(0, MILLION), "0",
+             "clients at once, 0 to 1000000; 0: as many as the file descriptors allow", "Server"),
+    Variable("MAX_BODY_BYTES", size(0), "",
+             "bytes of a request's body, 0 to 1125899906842624; unset: no limit, 0: no bodies", "Server"),
+    Variable("HALF_CLOSE", one_of("abort", "ignore"), "abort",
+             "abort or ignore: what a client's FIN means while its response is still coming", "Server"),
+    Variable("HEADER_TIMEOUT_MS", milliseconds(1), "10000",
+             "ms for a request's head to arrive whole, 1 to 86400000", "Server"),
+    Variable("KEEPALIVE_TIMEOUT_MS", milliseconds(1), "95000",
+             "ms a client's connection may idle between requests, 1 to 86400000", "Server"),
+    Variable("CLIENT_IDLE_TIMEOUT_MS", milliseconds(1), "60000",
+             "ms to wait for a client to send or accept more of a body, 1 to 86400000", "Server"),
+    Variable("SHUTDOWN_TIMEOUT_MS", milliseconds(0), "25000",
+             "ms to finish what is in flight, 0 to 86400000; 0: cut it off", "Server"),
+    Variable("SHUTDOWN_DELAY_MS", milliseconds(0), "0",
+             "ms that /readyz is 503 while connections are still accepted, 0 to 86400000; 0: none", "Server"),
+    Variable("LOG_LEVEL", one_of("fatal", "error", "warn", "info", "debug", "trace", "silent"), "info",
+             "fatal, error, warn, info, debug, trace or silent", "Logs"),
+    Variable("LOG_FORMAT", one_of("auto", "json", "text"), "auto",
+             "json, text or auto: text on a terminal, else json", "Logs"),
+    Variable("ACCESS_LOG", flag, "true", "true or false: whether each request is logged", "Logs"),
+    Variable("UPSTREAMS", services(_OPTIONS), "",
+             'JSON map of service to array of base URLs: {"billing": ["http://10.0.0.7:8080"]}', "Upstreams"),
+    Variable("UPSTREAMS_FILE", services_file(_OPTIONS), "",
+             "path of a file that holds such a map; instead of UPSTREAMS", "Upstreams"),
+    Variable("HTTP_PROXY_TIMEOUT_MS", milliseconds(1), "30000",
+             "ms to a response's head and between two pieces of its body, 1 to 86400000", "Upstreams"),
+    Variable("UPSTREAM_CONNECT_TIMEOUT_MS", milliseconds(1), "5000",
+             "ms for name, connection and TLS together, 1 to 86400000", "Upstreams"),
+    Variable("UPSTREAM_MAX_IDLE", whole(0, MILLION), "256",
+             "idle connections kept per endpoint, 0 to 1000000; 0: none", "Upstreams"),
+    Variable("UPSTREAM_IDLE_TIMEOUT_MS", milliseconds(1), "60000",
+             "ms an idle connection is kept, 1 to 86400000", "Upstreams"),
+    Variable("UPSTREAM_TLS_VERIFY", flag, "true",
+             "true or false: whether https upstreams must show a valid certificate", "Upstreams"),
+    Variable("UPSTREAM_TLS_CA_FILE", certificates, "",
+             "path of a PEM file of authorities to trust; unset: the system's", "Upstreams"),
+    Variable("DNS_TTL_MS", milliseconds(0), "30000",
+             "ms a name's addresses are kept, 0 to 86400000; 0: 1 s with DISCOVERY, else not at all", "Upstreams"),
+    Variable("DNS_FAMILY", one_of("auto", "ipv4", "ipv6", "all"), "auto",
+             "auto, ipv4, ipv6 or all: the addresses of a name that are used; auto: IPv4 if there are any",
+             "Upstreams"),
+    Variable("DISCOVERY", flag, "true",
+             "true or false: whether each address of a name is an endpoint of its own", "Upstreams"),
+    Variable("STICKY_SECRET", str, "",
+             "key that sticky cookies are made with; unset: random per process", "Upstreams", secret=True),
+    Variable("READY_REQUIRES", names, "",
+             "services, or *, without which /readyz is 503: none of their endpoints can be used", "Upstreams"),
+    *PER_SERVICE,
+    Variable("TRUSTED_PROXIES", networks, "",
+             "addresses and networks whose forwarding headers are believed, separated by commas", "Forwarding"),
+    Variable("PRESERVE_HOST", flag, "false",
+             "true or false: whether upstreams see the client's Host instead of their own", "Forwarding"),
+    Variable("VIA_NAME", token, "",
+             "this gateway's pseudonym in Via, an RFC 9110 token; unset: random per process", "Forwarding"),
+    Variable("AUTH_REQUIRED", flag, "", "true or false; unset: true in production, else false", "Authentication"),
+    Variable("JWT_SECRET", str, "",
+             "key that tokens are signed with, 32 characters or more if AUTH_REQUIRED", "Authentication", secret=True),
+    Variable("RATE_LIMIT_MAX", whole(0, 2**53), "200",
+             "requests per window and client, 0 to 9007199254740992; 0: no limit", "Rate limit", reserved=True),
+    Variable("RATE_LIMIT_WINDOW_MS", milliseconds(1), "60000",
+             "ms of a window, 1 to 86400000", "Rate limit", reserved=True),
+    Variable("CACHE_ENABLED", flag, "false", "true or false: whether responses are cached", "Cache", reserved=True),
+    Variable("CACHE_DEFAULT_TTL_MS", milliseconds(0), "5000",
+             "ms for responses that do not say, 0 to 86400000; 0: do not keep them", "Cache", reserved=True),
+    Variable("CACHE_MAX_BODY_BYTES", size(0), "262144",
+             "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only", "Cache", reserved=True),
+    Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", milliseconds(0), "1000",
+             "ms of delay that mean overload, 0 to 86400000; 0: off", "Under pressure", reserved=True),
+    Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", size(0), "0",
+             "bytes in use that mean overload, 0 to 1125899906842624; 0: off", "Under pressure", reserved=True),
+    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", size(0), "0",
+             "bytes resident that mean overload, 0 to 1125899906842624; 0: off", "Under pressure", reserved=True),
+    Variable("MAX_STREAMS", whole(0, MILLION), "0",
+             "event streams and WebSockets at once, 0 to 1000000; 0: no limit", "Streams"),
+    Variable("MAX_STREAMS_PER_SERVICE", whole(0, MILLION), "0",
+             "of them to one service, 0 to 1000000; 0: no limit", "Streams"),
+    Variable("MAX_STREAMS_PER_CLIENT", whole(0, MILLION), "0",
+             "of them by one client address (of IPv6: /64 network), 0 to 1000000; 0: no limit", "Streams"),
+    Variable("SLOW_CONSUMER", one_of("pause", "disconnect"), "pause",
+             "pause or disconnect: what a stream does when its reader does not keep up", "Streams"),
+    Variable("STREAM_BUFFER_BYTES", size(1), "262144",
+             "bytes that may wait for an event stream's reader, 1 to 1125899906842624", "Streams"),
+    Variable("DRAIN_SPREAD_MS", milliseconds(0), "5000",
+             "ms over which streams are ended when the gateway stops, 0 to 86400000; 0: all at once", "Streams"),
+    Variable("SSE_HEARTBEAT_MS", milliseconds(0), "15000",
+             "ms of silence until a comment is sent to an event stream's reader, 0 to 86400000; 0: none",
+             "Event streams"),
+    Variable("SSE_IDLE_TIMEOUT_MS", milliseconds(0), "300000",
+             "ms an event stream's service may be silent, 0 to 86400000; 0: for ever", "Event streams"),
+    Variable("SSE_MAX_AGE_MS", milliseconds(0), "0",
+             "ms until an event stream is ended, spread over its last fifth, 0 to 86400000; 0: never", "Event streams"),
+    Variable("SSE_MAX_BYTES", size(0), "0",
+             "bytes until an event stream is ended, 0 to 1125899906842624; 0: never", "Event streams"),
+    Variable("SSE_ERROR_EVENT", one_of("off", "generic", "openai", "anthropic"), "off",
+             "off, generic, openai or anthropic: the event that tells that a stream has failed", "Event streams"),
+    Variable("SSE_LAST_EVENT_ID_QUERY", flag, "false",
+             "true or false: whether ?last_event_id= is sent on as Last-Event-ID", "Event streams"),
+    Variable("SSE_PEEK_MS", milliseconds(0), "0",
+             "ms to wait for a first event that may be an error, to ask another endpoint, 0 to 86400000; 0: none",
+             "Event streams"),
+    Variable("WS_ALLOWED_ORIGINS", origins, "",
+             "origins whose pages may connect, * or same-origin; unset: same-origin in production, else *",
+             "WebSocket"),
+    Variable("WS_ORIGIN", one_of("pass", "rewrite"), "pass",
+             "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
+    Variable("WS_MAX_MESSAGE_BYTES", size(1), "16777216",
+             "bytes of a message on the wire, over all its fragments, 1 to 1125899906842624", "WebSocket"),
+    Variable("WS_MAX_BUFFERED_BYTES", size(1), "2000000",
+             "bytes that may wait for a slow receiver, 1 to 1125899906842624", "WebSocket"),
+    Variable("WS_PING_INTERVAL_MS", milliseconds(0), "30000",
+             "ms between pings to either side, 0 to 86400000; 0: none", "WebSocket"),
+    Variable("WS_PONG_TIMEOUT_MS", milliseconds(1), "10000",
+             "ms to wait for a pong, or any byte, after a ping, 1 to 86400000", "WebSocket"),
+    Variable("WS_IDLE_TIMEOUT_MS", milliseconds(0), "0",
+             "ms without a message in either direction, 0 to 86400000; 0: any time", "WebSocket"),
+    Variable("WS_RATE_LIMIT_MESSAGES", whole(0, MILLION), "0",
+             "messages, pings and pongs per second by one client's connection, 0 to 1000000; 0: no limit", "WebSocket"),
+    Variable("WS_RATE_LIMIT_BYTES", size(0), "0",
+             "bytes per second by one client's connection, 0 to 1125899906842624; 0: no limit", "WebSocket"),
+    Variable("WS_RATE_LIMIT_POLICY", one_of("delay", "close"), "delay",
+             "delay or close: what becomes of a connection above such a limit", "WebSocket"),
+    Variable("WS_DRAIN_CODE", one_of("1001", "1012"), "1001",
+             "1001 (going away) or 1012 (restart): the close code when the gateway stops", "WebSocket"),
+)
+# fmt: on
+
+
+def environment_help() -> str:
+    """All variables for --help."""
+    lines = [
+        f"{group}:\n" + "\n".join(f"  {each.name}={each.default}\n      {each.line}" for each in variables)
+        for group, variables in groupby(VARIABLES, lambda variable: variable.group)
+    ]
+    return "\n\n".join(lines)
+
+
+def example_env() -> str:
+    """What .env.example holds."""
+    blocks = ["# Copy to .env and set UPSTREAMS. An empty value means: not set."]
+    for group, variables in groupby(VARIABLES, lambda variable: variable.group):
+        blocks.append(f"# --- {group} ---")
+        blocks += [f"# {each.line}\n{each.name}={each.default}" for each in variables]
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown_table() -> str:
+    """The README's table."""
+    rows = [f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.line} |" for each in VARIABLES]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+# What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
+_FAMILIES = (
+    *(
+        "GATEWAY_",
+        "UPSTREAM",
+        "WS_",
+        "SSE_",
+        "MAX_STREAMS",
+        "CACHE_",
+        "RATE_LIMIT_",
+        "UNDER_PRESSURE_",
+        "BREAKER_",
+        "HEALTH_",
+        "RETRY_",
+    ),
+    "HTTP_PROXY_T",
+)
+_DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
+_NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
+
+
+def hints(env: Mapping[str, str]) -> list[str]:
+    """A warning for each variable that looks like a misspelling of one of VARIABLES.
+
+    >>> hints({"UPSTREAM": "{}", "PORT": "80", "PATH": "/bin"})
+    ['UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?']
+    """
+    meant = {
+        name: _meant(name.upper()) for name in sorted(env) if name not in _NAMES and not _is_service_link(env[name])
+    }
+    return [
+        f"{name} is not a variable of this gateway; did you mean {other}?" for name, other in meant.items() if other
+    ]
+
+
+def _meant(name: str) -> str | None:
+    bare = name.removeprefix("GATEWAY_")
+    if bare in _NAMES:
+        return bare
+    family = next(filter(name.startswith, _FAMILIES), None)
+    relatives = [each for each in _NAMES if family and each.startswith(family)]
+    likely = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_CLOSE)
+    likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
+    return next(iter(likely), None)
+
+
+def _is_service_link(text: str) -> bool:
+    """Whether Kubernetes may have set it: a service called "gateway" puts GATEWAY_PORT into every pod."""
+    return text.startswith(("tcp://", "udp://"))
