@@ -13,7 +13,6 @@ import pytest
 from tests.conftest import Serve
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, leave, only_line, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
-from tornado_gateway.handlers import proxied
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.proxied import safe_reason
 
@@ -331,70 +330,6 @@ async def test_an_early_answer_reaches_the_client_and_ends_the_upload(  # H10
     assert await client.ended()
 
 
-@pytest.mark.gen_test
-async def test_100_continue_comes_from_the_upstream(serve: Serve, upstream: Start) -> None:  # H6
-    async def script(peer: Peer) -> None:
-        message = await peer.request_head()
-        assert message.get(b"expect") == b"100-continue"
-        assert peer.buffer == b""
-        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await peer.body(message)
-        await peer.send(reply(body=message.body))
-        await peer.ended()
-
-    running = await serve({"svc": [upstream(script).url]})
-    client = await running.client()
-    await client.send(get(b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"))
-    assert (await client.head()).status == 100
-    await client.send(b"hello")
-    assert (await client.response()).body == b"hello"
-
-
-@pytest.mark.gen_test
-async def test_100_continue_comes_from_the_gateway_if_the_upstream_does_not_know_it(
-    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(proxied, "CONTINUE_AFTER", 0.01)
-    running = await serve({"svc": [upstream(echo).url]})
-    client = await running.client()
-    await client.send(get(b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"))
-    assert (await client.head()).status == 100
-    await client.send(b"hello")
-    assert (await client.response()).status == 200
-
-
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        (get(b"/api/none/x", b"Expect: 100-continue", b"Content-Length: 5", method=b"POST"), 404),
-        (get(b"/api/svc/x", b"Expect: magic", b"Content-Length: 5", method=b"POST"), 417),
-    ],
-)
-@pytest.mark.gen_test
-async def test_nobody_is_told_to_continue_who_is_refused(
-    serve: Serve, upstream: Start, request_: bytes, status: int
-) -> None:
-    running = await serve({"svc": [upstream(echo).url]})
-    answer = await ask(running, request_)
-    assert (answer.status, answer.interim) == (status, [])
-
-
-@pytest.mark.gen_test
-async def test_nobody_is_told_to_continue_without_a_token(serve: Serve, upstream: Start) -> None:  # H6
-    secret = "k" * 32
-    up = upstream(silent)
-    running = await serve({"svc": [up.url]}, AUTH_REQUIRED="true", JWT_SECRET=secret)
-    asking = get(
-        b"/api/svc/x", b"Expect: 100-continue", b"Content-Length: 5", b"Authorization: Bearer x", method=b"POST"
-    )
-    answer = await ask(running, asking)
-    problem(answer, 401, "unauthorized")
-    assert (answer.interim, answer.get(b"www-authenticate")) == (
-        [], b'Bearer realm="gateway", error="invalid_token"',
-    )  # fmt: skip
-    assert up.accepted == 0
-
-
 # ---------------------------------------------------------------- failures
 
 
@@ -582,100 +517,6 @@ async def test_a_stream_outlives_the_timeout_as_long_as_it_moves(serve: Serve, u
     running = await serve({"svc": [upstream(script).url]}, HTTP_PROXY_TIMEOUT_MS="200")
     answer = await ask(running, get(b"/api/svc/x"))
     assert (answer.complete, answer.body) == (True, b"data: x\n\n" * 8)
-
-
-# ---------------------------------------------------------------- sending again
-
-
-@pytest.mark.gen_test
-async def test_who_refuses_the_connection_is_replaced(serve: Serve, upstream: Start) -> None:  # H20
-    up = upstream(echo)
-    running = await serve({"svc": {"endpoints": ["http://127.0.0.1:1", up.url], "balancer": "round_robin"}})
-    lines = capture(running)
-    for _ in range(4):
-        assert (await ask(running, get(b"/api/svc/x", method=b"POST", body=b"hello"))).status == 200
-    assert [request.body for request in up.requests] == [b"hello"] * 4
-    await eventually(lambda: len(lines()) == 4)
-    assert sorted(line["attempts"] for line in lines()) == [1, 1, 2, 2]
-
-
-@pytest.mark.parametrize(("method", "statuses"), [(b"GET", (200, 1)), (b"PUT", (200, 1)), (b"POST", (502, 0))])
-@pytest.mark.gen_test
-async def test_a_reset_is_tried_elsewhere_only_if_that_is_harmless(  # H20, RFC 9110 §9.2.2
-    serve: Serve, upstream: Start, method: bytes, statuses: tuple[int, int]
-) -> None:
-    bad, good = upstream(plays(then="reset")), upstream(echo)
-    running = await serve({"svc": {"endpoints": [bad.url, good.url], "balancer": "round_robin"}})
-    answer = await ask(running, get(b"/api/svc/x", method=method, body=b"hello"))
-    assert (answer.status, len(good.requests)) == statuses
-    assert [request.body for request in bad.requests + good.requests] == [b"hello"] * (1 + statuses[1])
-
-
-@pytest.mark.gen_test
-async def test_a_body_too_large_to_keep_is_not_sent_twice(serve: Serve, upstream: Start) -> None:  # H20
-    async def reads_then_resets(peer: Peer) -> None:
-        await peer.request_head()
-        await peer.exactly(300_000)
-        peer.reset()
-
-    bad, good = upstream(reads_then_resets), upstream(echo)
-    running = await serve({"svc": {"endpoints": [bad.url, good.url], "balancer": "round_robin"}})
-    client = await running.client()
-    await client.send(get(b"/api/svc/x", b"Content-Length: 400000", method=b"PUT"))
-    await client.send(b"a" * 400_000)
-    assert (await client.response()).status == 502
-    assert good.requests == []
-
-
-@pytest.mark.parametrize("method", [b"GET", b"POST"])
-@pytest.mark.gen_test
-async def test_a_kept_connection_that_was_closed_is_not_used(
-    serve: Serve, upstream: Start, method: bytes
-) -> None:  # H28
-    async def once(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(reply())
-
-    up = upstream(once)
-    running = await serve({"svc": [up.url]})
-    for _ in range(3):
-        assert (await ask(running, get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
-        await eventually(lambda: up.open == 0)
-    assert up.accepted == 3
-
-
-@pytest.mark.parametrize(("method", "status", "connections"), [(b"GET", 200, 2), (b"POST", 502, 1)])
-@pytest.mark.gen_test
-async def test_a_kept_connection_that_dies_under_a_request(  # H28
-    serve: Serve, upstream: Start, method: bytes, status: int, connections: int
-) -> None:
-    async def dies_at_the_second(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(reply())
-        await peer.request()
-
-    up = upstream(dies_at_the_second)
-    running = await serve({"svc": [up.url]})
-    client = await running.client()
-    assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == 200
-    assert (await client.ask(get(b"/api/svc/x", method=method, body=b"hello"))).status == status
-    assert up.accepted == connections
-
-
-@pytest.mark.gen_test
-async def test_a_second_failure_on_a_new_connection_is_told(serve: Serve, upstream: Start) -> None:  # H28
-    async def answers_once_in_all(peer: Peer) -> None:
-        await peer.request()
-        if peer.upstream.accepted == 1:
-            await peer.send(reply())
-            await peer.request()
-
-    up = upstream(answers_once_in_all)
-    running = await serve({"svc": [up.url]})
-    client = await running.client()
-    assert (await client.ask(get(b"/api/svc/x"))).status == 200
-    problem(await client.ask(get(b"/api/svc/x")), 502, "upstream_unavailable")
-    assert (up.accepted, running.errors) == (2, 1)
 
 
 # ---------------------------------------------------------------- a client that leaves

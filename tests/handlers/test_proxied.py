@@ -1,4 +1,4 @@
-"""What every proxied route shares, where a request turns into a stream: when it is counted, asked for again, refused.
+"""What every proxied route shares, where a request turns into a stream: when it is counted and refused.
 
 Most of the journey is told by test_http_proxy.py; what a stream becomes, by test_event_stream.py. Row names such as
 S18 are those of the project's feature list.
@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.conftest import Serve
+from tests.support.endpoints import EVENT, EVENTS
 from tests.support.event_streams import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -21,181 +22,10 @@ from tests.support.event_streams import (
     opened,
     stream_head,
 )
-from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
-from tests.support.sockets import Peer, Script, chunked, echo, eventually, get, reply
-from tornado_gateway.policy.retry import REPLAY_BYTES
+from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, problem, silent
+from tests.support.sockets import Peer, echo, eventually, get
 
 PATH = b"/api/svc/chat"
-EVENTS = b"Accept: text/event-stream"
-EVENT = b"data: good\n\n"
-GOOD = STREAM_HEAD + chunk(EVENT) + LAST_CHUNK
-
-
-async def answering(peer: Peer) -> None:
-    """A script: a whole stream for each request."""
-    while True:
-        await peer.request()
-        await peer.send(GOOD)
-
-
-# ---------------------------------------------------------------- another endpoint
-
-
-FAILING = {
-    "resets": plays(then="reset"),
-    "closes": plays(then="close"),
-    "resets in its head": plays(STREAM_HEAD[:40], then="reset"),
-    "talks nonsense": plays(b"220 smtp.example ESMTP\r\n"),
-    "answers 500": plays(reply(b"500 Internal Server Error")),
-    "answers 529": plays(reply(b"529 Overloaded")),
-}
-
-
-@pytest.mark.parametrize("failing", FAILING.values(), ids=FAILING)
-@pytest.mark.parametrize(
-    "accept",
-    [EVENTS, b"accept: Text/Event-Stream;q=0.9, */*;q=0.1", b"Accept: */*\r\nAccept: text/event-stream"],
-)
-@pytest.mark.gen_test
-async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
-    serve: Serve, upstream: Start, failing: Script, accept: bytes
-) -> None:
-    bad, good = upstream(failing), upstream(answering)
-    running = await serve({"svc": [bad.url, good.url]}, BALANCER="round_robin")
-    lines = capture(running)
-    answer = await ask(running, get(PATH, accept, method=b"POST", body=b'{"stream":true}'))
-    assert (answer.status, answer.body, answer.complete) == (200, EVENT, True)
-    assert [request.body for request in bad.requests + good.requests] == [b'{"stream":true}'] * 2
-    assert (running.errors, running.inflight) == (1, 0)
-    await eventually(lines)
-    assert [(line["status"], line["attempts"], line["bytesIn"]) for line in lines()] == [(200, 2, 15)]
-
-
-@pytest.mark.parametrize("method", [b"POST", b"GET"])
-@pytest.mark.parametrize(
-    "accept",
-    [
-        b"Accept: application/json",
-        b"Accept: text/event-streams",
-        b"X-Accept: text/event-stream",
-        b"Accept: application/json, text/event-stream",  # as every call of the Model Context Protocol says
-    ],
-)
-@pytest.mark.gen_test
-async def test_who_does_not_wait_for_events_gets_the_first_answer(  # S18, H20
-    serve: Serve, upstream: Start, accept: bytes, method: bytes
-) -> None:
-    good = upstream(answering)
-    running = await serve(
-        {"svc": [upstream(plays(reply(b"500 Oh", body=b"no"))).url, good.url]}, BALANCER="round_robin"
-    )
-    answer = await ask(running, get(PATH, accept, method=method, body=b"hello"))
-    assert (answer.status, answer.body, good.accepted, running.errors) == (500, b"no", 0, 1)
-
-
-@pytest.mark.gen_test
-async def test_a_post_that_does_not_wait_for_events_is_not_repeated(serve: Serve, upstream: Start) -> None:  # H20
-    good = upstream(answering)
-    running = await serve({"svc": [upstream(plays(then="reset")).url, good.url]}, BALANCER="round_robin")
-    problem(await ask(running, get(PATH, method=b"POST", body=b"hello")), 502, "upstream_unavailable")
-    assert good.accepted == 0
-
-
-@pytest.mark.parametrize("refuses", [True, False])
-@pytest.mark.gen_test
-async def test_a_body_at_hand_goes_to_the_other_endpoint_as_it_came(  # S18
-    serve: Serve, upstream: Start, refuses: bool
-) -> None:
-    good = upstream(answering)
-    bad = "http://127.0.0.1:1" if refuses else upstream(plays(reply(b"503 No"))).url
-    running = await serve({"svc": [bad, good.url]}, BALANCER="round_robin")
-    body = bytes(range(256)) * (REPLAY_BYTES // 256)
-    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=body))
-    assert (answer.status, answer.body) == (200, EVENT)
-    assert good.requests[0].body == body
-
-
-@pytest.mark.gen_test
-async def test_a_body_in_chunks_goes_to_the_other_endpoint_with_its_trailers(serve: Serve, upstream: Start) -> None:
-    good = upstream(answering)
-    running = await serve({"svc": [upstream(plays(reply(b"503 No"))).url, good.url]}, BALANCER="round_robin")
-    body = chunked(b"hel", b"lo")[:-2] + b"X-Sum: 7\r\n\r\n"
-    answer = await ask(running, get(PATH, EVENTS, CHUNKED, method=b"POST") + body)
-    assert (answer.status, good.requests[0].body, good.requests[0].trailers) == (200, b"hello", [(b"X-Sum", b"7")])
-
-
-async def refuses_at_once(peer: Peer) -> None:
-    await peer.request_head()
-    await peer.send(reply(b"503 No", body=b"busy"))
-    await peer.ended()
-
-
-async def refuses_in_the_end(peer: Peer) -> None:
-    await peer.request()
-    await peer.send(reply(b"503 No", body=b"busy"))
-    await peer.ended()
-
-
-@pytest.mark.gen_test
-async def test_an_upload_goes_on_to_the_other_endpoint(serve: Serve, upstream: Start) -> None:  # S18
-    bad, good = upstream(refuses_at_once), upstream(answering)
-    running = await serve({"svc": [bad.url, good.url]}, BALANCER="round_robin")
-    client = await running.client()
-    await client.send(get(PATH, EVENTS, b"Content-Length: 10", method=b"POST") + b"first")
-    await eventually(lambda: good.open)
-    await client.send(b"other")
-    answer = await client.response()
-    assert (answer.status, answer.body, good.requests[0].body) == (200, EVENT, b"firstother")
-
-
-@pytest.mark.gen_test
-async def test_a_body_too_large_to_keep_goes_nowhere_else(serve: Serve, upstream: Start) -> None:  # S18
-    good = upstream(answering)
-    running = await serve({"svc": [upstream(refuses_in_the_end).url, good.url]}, BALANCER="round_robin")
-    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=b"a" * (4 * REPLAY_BYTES)))
-    assert (answer.status, answer.body, good.accepted) == (503, b"busy", 0)
-
-
-@pytest.mark.parametrize("method", [b"GET", b"POST"])
-@pytest.mark.gen_test
-async def test_a_kept_connection_that_dies_is_replaced_first(serve: Serve, upstream: Start, method: bytes) -> None:
-    async def dies_at_its_second(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(GOOD)
-        if peer.upstream.accepted == 1:
-            await peer.request()
-            return
-        await peer.ended()
-
-    up = upstream(dies_at_its_second)
-    running = await serve({"svc": [up.url]})
-    client = await running.client()
-    for _ in range(2):
-        answer = await client.ask(get(PATH, EVENTS, method=method, body=b"hello"))
-        assert (answer.status, answer.body) == (200, EVENT)
-    assert (up.accepted, [request.body for request in up.requests]) == (2, [b"hello"] * 3)
-
-
-@pytest.mark.gen_test
-async def test_a_service_that_was_waited_for_in_vain_is_not_replaced(serve: Serve, upstream: Start) -> None:  # H13
-    good = upstream(answering)
-    running = await serve(
-        {"svc": [upstream(silent).url, good.url]}, BALANCER="round_robin", HTTP_PROXY_TIMEOUT_MS="100"
-    )
-    problem(await ask(running, get(PATH, EVENTS)), 504, "upstream_timeout")
-    assert good.accepted == 0
-
-
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.gen_test
-async def test_when_no_endpoint_is_left_the_last_answer_is_the_clients(  # S18
-    serve: Serve, upstream: Start, count: int
-) -> None:
-    ups = [upstream(plays(reply(b"503 No", (b"Retry-After: 9",), b"busy"))) for _ in range(count)]
-    running = await serve({"svc": [up.url for up in ups]})
-    answer = await ask(running, get(PATH, EVENTS, method=b"POST", body=b"hello"))
-    assert (answer.status, answer.body, answer.get(b"retry-after")) == (503, b"busy", b"9")
-    assert ([up.accepted for up in ups], running.errors) == ([1] * count, count)
 
 
 # ---------------------------------------------------------------- counted as a stream

@@ -6,6 +6,7 @@ import pytest
 from tests.support.services import FAILURES, OPEN_FOR, eject, lease_on, service
 from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
+from tornado_gateway.policy.lease import HANGS
 
 
 @pytest.mark.parametrize(("outcome", "requests", "errors"), [(SUCCESS, 1, 0), (FAILURE, 1, 1), (IGNORED, 0, 0)])
@@ -244,11 +245,39 @@ def test_one_that_was_overtaken_takes_at_least_as_long_as_it_has_taken(
 def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
     single = service(1)
     (one,) = single.endpoints
-    for _ in range(2 * FAILURES):
+    for _ in range(HANGS - 1):
         single.lease(Ask(0.0)).overtaken(30.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
     assert (one.requests_total, one.errors_total, one.latency.penalty(30.0)) == (0, 0, 0.0)
     assert (one.breaker.is_open, one.window.rate(30.0)) == (False, 0.0)
+    assert one.window.quantiles(30.0, [0.5]) == [pytest.approx(30.0, rel=0.01)]
+
+
+def test_an_endpoint_that_is_overtaken_every_time_hangs_and_is_left_alone() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for _ in range(HANGS + FAILURES - 1):
+        single.lease(Ask(0.0)).overtaken(1.0)
+    assert (one.requests_total, one.errors_total, one.load) == (FAILURES, FAILURES, 0)
+    assert one.breaker.is_open
+
+
+def test_one_answer_shows_that_an_endpoint_does_not_hang() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for _ in range(3 * HANGS):
+        for _ in range(HANGS - 1):
+            single.lease(Ask(0.0)).overtaken(1.0)
+        single.lease(Ask(0.0)).answered(1.0, 200)
+    assert one.errors_total == 0
+
+
+def test_who_was_asked_second_and_is_not_waited_for_hangs_not() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for _ in range(3 * HANGS):
+        single.lease(Ask(0.0)).outrun(1.0)
+    assert (one.requests_total, one.errors_total, one.load, one.latency.last) == (0, 0, 0, 1.0)
 
 
 def test_one_that_has_answered_is_overtaken_by_nobody() -> None:

@@ -479,6 +479,23 @@ def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
     assert (new.load, new.is_usable) == (0, False)
 
 
+@pytest.mark.parametrize("by", ["health checks", "breaker"])
+def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
+    several = service(1, 1)
+    gone, other = several.endpoints
+    eject(several, gone)
+    gone.is_healthy = False
+    several.replace_endpoints([other], 0.0)
+    if by == "breaker":
+        several.tell_breaker(gone, gone.breaker.begin(OPEN_FOR), OPEN_FOR, failed=False)
+        assert not gone.breaker.is_open
+    else:
+        gone.is_healthy = True
+        several.health_changed(gone, OPEN_FOR)
+    assert (gone.joined_at, gone.is_usable) == (-math.inf, False)
+    assert chosen(several, OPEN_FOR, times=10) == {"host1": 10}
+
+
 def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None:
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]
@@ -663,6 +680,24 @@ def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
     assert waiter.lease.endpoint is new
 
 
+def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() -> None:
+    busy, (lease,) = full(panic_below=0.0)
+    refused: list[CircuitOpen] = []
+
+    class Refused:
+        def __call__(self) -> None:
+            with pytest.raises(CircuitOpen) as told:
+                busy.lease(Ask(0.0, has_waited=True))
+            refused.append(told.value)
+
+    for _ in range(3):
+        busy.queue.join(Refused())
+    busy.endpoints[0].is_healthy = False
+    busy.health_changed(busy.endpoints[0], 0.0)
+    assert (len(refused), busy.waiting, busy.inflight[Kind.HTTP]) == (3, 0, 1)
+    lease.settle(SUCCESS, 0.0)
+
+
 def test_a_retry_is_no_newcomer() -> None:
     busy, (lease,) = full()
     other = endpoint("other")
@@ -829,6 +864,46 @@ def test_a_session_whose_endpoint_is_out_moves_or_is_refused(refuses: bool) -> N
     else:
         assert several.lease(ask).endpoint in several.endpoints[1:]
     assert chosen(several, times=10) == {"host1": 5, "host2": 5}
+
+
+@pytest.mark.parametrize(
+    ("refuses", "max_waiting", "waits"), [(True, 0, True), (True, 10, True), (False, 10, True), (False, 0, False)]
+)
+def test_a_session_waits_for_its_endpoint_if_it_can(refuses: bool, max_waiting: int, waits: bool) -> None:
+    several = sticky_service(2, refuses=refuses, max_in_flight=1, max_waiting=max_waiting)
+    one, other = several.endpoints
+    ask = Ask(0.0, pinned=one)
+    assert several.lease(ask).endpoint is one
+    if waits:
+        with pytest.raises(EndpointsBusy):
+            several.lease(ask)
+    else:
+        assert several.lease(ask).endpoint is other
+
+
+@pytest.mark.parametrize(
+    ("tried", "unhealthy", "pinned", "refuses", "expected"),
+    [
+        ([], [], None, False, True),
+        ([0], [], None, False, True),
+        ([0, 1], [], None, False, False),
+        ([0], [1], None, False, False),
+        ([], [0], None, False, True),
+        ([0], [], 0, False, True),
+        ([0], [], None, True, True),
+        ([0], [], 0, True, False),
+        ([], [], 0, True, False),
+    ],
+)
+def test_who_else_can_be_asked(
+    tried: list[int], unhealthy: list[int], pinned: int | None, refuses: bool, expected: bool
+) -> None:
+    several = sticky_service(2, refuses=refuses, panic_below=0.0)
+    for number in unhealthy:
+        several.endpoints[number].is_healthy = False
+    several.refresh()
+    session = None if pinned is None else several.endpoints[pinned]
+    assert several.has_other([several.endpoints[number] for number in tried], session) is expected
 
 
 def test_a_session_that_has_begun_to_move_is_not_refused() -> None:

@@ -36,6 +36,11 @@ def always(answer: bytes) -> Script:
     return script
 
 
+async def streaming(peer: Peer) -> None:
+    """A script: a whole event stream for each request."""
+    await always(WHOLE_STREAM)(peer)
+
+
 class Answers:
     """A script: the next answer for each request, and the last one ever after."""
 

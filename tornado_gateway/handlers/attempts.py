@@ -181,37 +181,40 @@ class Attempts:
     # ---- asking another one as well
 
     def _hedge_later(self) -> None:
-        call, now = self._call, self._gateway.now()
-        if call.kind is HTTP and call.upload is None and call.is_repeatable and not call.awaits_stream:
-            after = self._service.hedge_after(now)
+        call = self._call
+        is_free = call.pinned is None or call.pinned not in self.tried  # a session must not move because of one answer
+        if is_free and call.kind is HTTP and call.upload is None and call.is_repeatable and not call.awaits_stream:
+            after = self._service.hedge_after(self._gateway.now())
             if after is not None:
                 self._call_later(after, self._hedge_now)
 
     def _hedge_now(self) -> None:
         """Ask a second endpoint, if the service can bear it."""
         self._later = None
-        call, now, first = self._call, self._gateway.now(), self.upstream
-        if first is None or first.head or not (self._has_untried and self._service.budget.take(now)):
+        call, now, service, client = self._call, self._gateway.now(), self._service, self._gateway.client
+        if not self._has_untried or service.budget.balance(now) < 1.0:
             return
         try:
-            lease = self._service.lease(Ask(now, HTTP, self.tried, call.key, call.pinned), is_retry=True)
+            lease = service.lease(Ask(now, HTTP, self.tried, call.key), is_retry=True)
         except GatewayError:
             return
-        self._service.hedges_total += 1
+        service.budget.take(now)
+        service.hedges_total += 1
         self.tried, self.begun = (*self.tried, lease.endpoint), self.begun + 1
-        upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
+        upstream = client.open(lease.endpoint.origin, call.method, self)
         self._hedge = Hedge(self, lease, upstream)
-        upstream.timeout = max(first.timeout - (now - call.began), LEAST_TRY)
+        upstream.timeout = max(client.config.timeout - (now - call.began), LEAST_TRY)
         upstream.send(call.head_for(lease.endpoint))
 
     def hedge_answered(self, head: ResponseHead) -> None:
         hedge, now = self._hedge, self._gateway.now()
         if hedge is None:
             return
-        if self._is_replaceable(head.status):  # the first endpoint may do better
+        outcome = self._service.judge(head.status)
+        if outcome is FAILURE or self._is_replaceable(head.status):  # the first endpoint may do better
             hedge.lease.answered(now, head.status, retry_after(head.named, time.time))
             hedge.upstream.abort()
-            self._settle_hedge(hedge, self._service.judge(head.status))
+            self._settle_hedge(hedge, outcome)
             return
         self._service.hedges_won_total += 1
         if self.upstream:
@@ -230,16 +233,18 @@ class Attempts:
         hedge.lease.settle(outcome, self._gateway.now())
 
     def _stop_hedge(self, now: float) -> None:
+        """The first endpoint was the first to answer."""
         hedge, self._hedge = self._hedge, None
         if hedge:
-            hedge.stop(now)
+            hedge.upstream.abort()
+            hedge.lease.outrun(now)
 
     def _take_hedge(self) -> bool:
         """Go on with the second endpoint alone; whether one was asked."""
         hedge, self._hedge = self._hedge, None
         if hedge is None:
             return False
-        self.lease, self.upstream = hedge.lease, hedge.upstream
+        self.lease, self.upstream, self._is_short = hedge.lease, hedge.upstream, False
         self.upstream.receiver = self
         return True
 
@@ -396,7 +401,9 @@ class Attempts:
             self._later.cancel()
         if self._is_waiting:
             self._service.queue.leave(self._go)
-        self._stop_hedge(now)
+        if self._hedge:
+            self._hedge.upstream.abort()
+            self._settle_hedge(self._hedge, IGNORED)
         if self.lease:
             self.lease.settle(outcome, now)
 

@@ -41,11 +41,6 @@ class Hedge:
         self._hedger, self.lease, self.upstream = hedger, lease, upstream
         upstream.receiver = self
 
-    def stop(self, now: float) -> None:
-        """The first endpoint was the first to answer, or nobody waits any more."""
-        self.upstream.abort()
-        self.lease.overtaken(now)
-
     # ---- Receiver
 
     def on_interim(self, head: ResponseHead) -> None:

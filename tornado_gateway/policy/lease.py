@@ -16,6 +16,7 @@ from tornado_gateway.policy.endpoint import FAILURE, HTTP, IGNORED, SUCCESS, Ask
 if TYPE_CHECKING:
     from tornado_gateway.policy.service import Service
 
+HANGS = 5  # requests in a row in which others were quicker; with every twentieth hedged, that is no chance any more
 TOO_MANY_REQUESTS = 429
 SERVICE_UNAVAILABLE = 503
 
@@ -57,18 +58,29 @@ class Lease:
         service, latency = self._service, self.endpoint.latency
         seconds = self._seconds = now - self._since
         latency.add(now, seconds)
+        if self.endpoint.overtaken:
+            self.endpoint.overtaken = 0
         if status == TOO_MANY_REQUESTS or status in service.config.failure_statuses:
             wish = retry_after if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE) else 0.0
             service.doubt(self.endpoint, now, wish)
         elif service.has_doubts and latency.absolve(self._since):
             service.trust(self.endpoint)
 
-    def overtaken(self, now: float) -> None:
-        """Another endpoint has answered instead: this one takes at least as long as it has taken until now."""
+    def outrun(self, now: float) -> None:
+        """Another endpoint has answered: this one takes at least as long as it has taken until now."""
         seconds, latency = now - self._since, self.endpoint.latency
         if self._seconds is None and not self._is_settled and seconds > latency.average:
             latency.add(now, seconds)
         self.settle(IGNORED, now)
+
+    def overtaken(self, now: float) -> None:
+        """One that was asked later has answered before. An endpoint to whose every request that happens hangs."""
+        if self._seconds is None and not self._is_settled:
+            self.endpoint.window.observe(now, now - self._since)
+            self.endpoint.overtaken += 1
+            if self.endpoint.overtaken >= HANGS:
+                self.settle(FAILURE, now)
+        self.outrun(now)
 
     def becomes(self, kind: Kind, now: float) -> None:
         """It is a stream, and has begun: that alone is what its endpoint was asked to show."""

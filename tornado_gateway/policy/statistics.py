@@ -58,7 +58,12 @@ class Window:
         if failed:
             slot.errors += 1
         if seconds is not None:
-            slot.durations[ceil(log(seconds if seconds > SHORTEST else SHORTEST) / _LOG_GAMMA)] += 1
+            slot.durations[_bucket(seconds)] += 1
+
+    def observe(self, now: float, seconds: float) -> None:
+        """Take note of how long a request has taken that is not counted."""
+        slot = self._newest if now - self._newest.begin < SLOT else self._begin_slot(now)
+        slot.durations[_bucket(seconds)] += 1
 
     @classmethod
     def of(cls, windows: Iterable["Window"], now: float) -> "Window":
@@ -102,6 +107,10 @@ class Window:
         for slot in self._recent(now, SLOT * SLOTS):
             counts.update(slot.durations)
         return [_quantile(counts, share) for share in shares]
+
+
+def _bucket(seconds: float) -> int:
+    return ceil(log(seconds if seconds > SHORTEST else SHORTEST) / _LOG_GAMMA)
 
 
 def _quantile(counts: Counter[int], share: float) -> float | None:
