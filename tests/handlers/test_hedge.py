@@ -10,6 +10,7 @@ from tests.support.endpoints import (
     BUSY,
     EVENTS,
     REFUSING,
+    SOON,
     WHOLE_STREAM,
     Gate,
     always,
@@ -23,6 +24,7 @@ from tests.support.services import lease_on
 from tests.support.sockets import Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
 from tornado_gateway.policy.endpoint import SUCCESS
+from tornado_gateway.policy.lease import HANGS
 
 PATH = b"/api/svc/x"
 HEDGED = {"HEDGE": "true", "BALANCER": "round_robin"}  # the first endpoint is the first one to be asked
@@ -246,6 +248,18 @@ async def test_a_session_is_not_moved_because_its_endpoint_is_slow(serve: Serve,
 
 
 @pytest.mark.gen_test
+async def test_a_session_that_has_to_move_moves_to_whoever_answers_first(serve: Serve, upstream: Start) -> None:
+    ups = [upstream(script) for script in (named(b"home"), LATE, named(b"other"))]
+    running = await hedging(serve, ups, STICKY="redistribute")
+    answer = await ask(running, get(PATH))
+    cookie = (answer.get(b"set-cookie") or b"").partition(b";")[0]
+    endpoints_of(running)[0].is_healthy = False
+    service_of(running).refresh()
+    answer = await ask(running, get(PATH, b"Cookie: " + cookie))
+    assert (answer.body, len(ups[1].requests), len(answer.all(b"set-cookie"))) == (b"other", 1, 1)
+
+
+@pytest.mark.gen_test
 async def test_a_third_endpoint_is_not_asked(serve: Serve, upstream: Start) -> None:
     third = upstream(echo)
     running = await hedging(serve, [upstream(LATE), upstream(silent), third], RETRY_ATTEMPTS="9")
@@ -347,10 +361,23 @@ async def test_a_second_endpoint_has_all_the_time_that_the_request_has_left(serv
     assert (await ask(running, get(PATH))).body == b"in the end"
 
 
+@pytest.mark.gen_test
+async def test_where_both_are_too_slow_for_a_try_a_third_one_is_asked(serve: Serve, upstream: Start) -> None:
+    running = await hedging(
+        serve, [upstream(silent), upstream(silent), upstream(named(b"third"))],
+        RETRY_TRY_TIMEOUT_MS="100", HTTP_PROXY_TIMEOUT_MS="3000",
+    )  # fmt: skip
+    begun = time.monotonic()
+    assert (await ask(running, get(PATH))).body == b"third"
+    assert time.monotonic() - begun < 0.1 + USUAL + SOON
+
+
 # ---------------------------------------------------------------- one of the two fails
 
 
-@every_failure
+@pytest.mark.parametrize(
+    ("said", "then"), [*FAILURES.values(), (reply(b"500 Oh"), "wait")], ids=[*FAILURES, "answers 500"]
+)
 @pytest.mark.gen_test
 async def test_a_second_endpoint_that_fails_changes_nothing(
     serve: Serve, upstream: Start, said: bytes, then: str
@@ -372,6 +399,22 @@ async def test_a_second_endpoint_that_fails_changes_nothing(
     line = await only_line(lines)
     assert (line["attempts"], line["endpoint"], len(ups[0].requests)) == (2, ups[0].url, 1)
     assert (await view_of(running))["hedges"] == {"sent": 1, "won": 0}
+
+
+@pytest.mark.gen_test
+async def test_a_second_endpoint_whose_answer_would_be_replaced_changes_nothing_and_has_not_failed(
+    serve: Serve, upstream: Start
+) -> None:
+    gate = Gate(reply(body=b"first"))
+    running = await hedging(serve, [upstream(gate), upstream(plays(reply(b"429 Too Many Requests")))], RETRY_ON="429")
+    second = endpoints_of(running)[1]
+    client = await running.client()
+    await client.send(get(PATH))
+    await eventually(lambda: second.requests_total == 6)
+    await gate.open()
+    assert (await client.response()).body == b"first"
+    assert (second.errors_total, second.load) == (0, 0)
+    assert second.latency.penalty(running.app.gateway.now()) > 1.0
 
 
 @pytest.mark.gen_test
@@ -521,3 +564,32 @@ async def test_for_a_client_that_has_left_no_second_endpoint_is_asked(serve: Ser
     assert (await only_line(lines))["attempts"] == 1
     await asyncio.sleep(2 * USUAL)
     assert (second.accepted, service_of(running).hedges_total) == (0, 0)
+
+
+# ---------------------------------------------------------------- an endpoint that hangs
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_that_never_answers_costs_no_client_an_answer_and_is_left_alone_in_the_end(
+    serve: Serve, upstream: Start
+) -> None:
+    hanging = upstream(silent)
+    running = await hedging(serve, [hanging, upstream(echo)], RETRY_BUDGET_FLOOR="100", BREAKER_OPEN_MS="60000")
+    breaker = endpoints_of(running)[0].breaker
+    while not breaker.is_open:
+        assert (await ask(running, get(PATH))).status == 200
+        assert len(hanging.requests) <= 12
+    before = len(hanging.requests)
+    assert [(await ask(running, get(PATH))).status for _ in range(6)] == [200] * 6
+    assert len(hanging.requests) == before
+    await eventually(lambda: not hanging.open)
+
+
+@pytest.mark.gen_test
+async def test_who_is_only_ever_asked_second_and_too_late_does_not_hang(serve: Serve, upstream: Start) -> None:
+    first, second = upstream(after(3 * USUAL, reply())), upstream(silent)
+    running = await hedging(serve, [{"url": first.url, "weight": 1000}, second], 1000, RETRY_BUDGET_FLOOR="100")
+    for number in range(1, 2 * HANGS):
+        assert (await ask(running, get(PATH))).status == 200
+        assert (len(first.requests), len(second.requests)) == (number, number)
+    assert (running.errors, (await view_of(running))["hedges"]["won"]) == (0, 0)

@@ -77,24 +77,41 @@ def test_a_quick_answer_after_silence_does_not_bring_old_slowness_back() -> None
     assert latency.expected(START + 60) < 0.03
 
 
-@pytest.mark.parametrize(("seconds", "later"), [(0.001, 0.1), (0.004, 0.4), (0.06, 6.0), (0.3, 30.0)])
-def test_an_average_says_nothing_once_it_is_a_hundred_times_older_than_long(seconds: float, later: float) -> None:
+# What an average says ends when it is a hundred times as old as it is long, and after 30 s.
+ends = pytest.mark.parametrize(
+    ("seconds", "end"), [(0.001, 0.1), (0.004, 0.4), (0.06, 6.0), (0.3, 30.0), (0.301, 30.0), (5.0, 30.0), (60.0, 30.0)]
+)
+
+
+@ends
+def test_an_average_only_fades_until_its_end_and_says_nothing_from_then_on(seconds: float, end: float) -> None:
     latency = seen((0, seconds))
-    assert latency.expected(START + later * 0.99) > seconds * math.exp(-later / 10)
-    assert latency.expected(START + later * 1.01) == 0
+    for share in (0.0, 0.5, 0.99):
+        assert latency.expected(START + end * share) == pytest.approx(seconds * E ** (-end * share / 10), rel=0.001)
+    for later in (end * 1.01, end * 2, 3600.0):
+        assert latency.expected(START + later) == 0
     assert latency.average == seconds
 
 
+@ends
 @pytest.mark.parametrize("newest", [0.001, 0.02, 0.5])
-def test_of_a_stale_average_nothing_is_left_when_an_answer_comes(newest: float) -> None:
-    latency = seen((0, 0.02), (2.01, newest))
-    assert latency.expected(START + 2.01) == pytest.approx(newest)
-    assert latency.average == pytest.approx(0.02 + 0.2 * (newest - 0.02))
+def test_an_answer_replaces_all_of_an_average_that_has_ended_and_not_of_one_before(
+    seconds: float, end: float, newest: float
+) -> None:
+    assert seen((0, seconds), (end * 1.01, newest)).average == pytest.approx(newest)
+    blended = seen((0, seconds), (end * 0.99, newest)).average
+    kept = min(0.8, E ** (-end * 0.99 / 10))
+    assert blended == pytest.approx(kept * seconds + (1 - kept) * newest)
 
 
-def test_an_average_that_is_confirmed_does_not_get_stale() -> None:
-    latency = seen(*((number / 20, 0.001) for number in range(100)))
-    assert latency.expected(START + 99 / 20) == pytest.approx(0.001)
+def test_an_average_that_is_confirmed_does_not_end() -> None:
+    latency = seen(*((number / 20, 0.001) for number in range(2000)))
+    assert latency.expected(START + 1999 / 20) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.001, 0.009])
+def test_within_a_few_milliseconds_nothing_fades(later: float) -> None:
+    assert seen((0, 1.0)).expected(START + later) == 1.0
 
 
 samples = st.lists(st.tuples(st.floats(0, 60), st.floats(1e-6, 100)), min_size=1, max_size=20)
@@ -111,6 +128,20 @@ def test_an_answer_adds_no_more_to_an_estimate_than_it_took_and_takes_it_down_no
         latency.add(now, seconds)
         for old, new in zip(before, (latency.peak(now), latency.expected(now)), strict=True):
             assert min(old, seconds) * (1 - 1e-9) <= new <= (old + seconds) * (1 + 1e-9)
+
+
+@given(samples)
+def test_an_average_lies_within_what_answers_took_and_ends_in_time(steps: list[tuple[float, float]]) -> None:
+    latency, now = Latency(), START
+    for pause, seconds in steps:
+        now += pause
+        latency.add(now, seconds)
+    took = [seconds for _, seconds in steps]
+    assert min(took) * (1 - 1e-9) <= latency.average <= max(took) * (1 + 1e-9)
+    end = min(100 * latency.average, 30.0)
+    assert latency.expected(now + end * 1.001) == 0
+    if end > 0.02:  # seconds; for a few milliseconds one answer stands for all
+        assert latency.expected(now + end * 0.99 - 0.01) > 0
 
 
 # ---- failures

@@ -65,6 +65,16 @@ def test_what_was_not_answered_has_no_duration() -> None:
     assert window.samples(START) == 1
 
 
+def test_what_is_not_counted_has_a_duration_all_the_same() -> None:
+    window = filled(0.1)
+    for second in (0, SLOT):
+        window.observe(START + second, 5.0)
+    now = START + SLOT
+    assert window.quantiles(now, [0.0, 1.0]) == [pytest.approx(0.1, rel=0.01), pytest.approx(5.0, rel=0.01)]
+    assert (window.samples(now), window.rate(now)) == (3, 1 / SLOT)
+    assert window.samples(START + MINUTE) == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, 200), durations | st.none(), st.booleans())), st.integers(200, 300))
 def test_the_samples_are_the_answers_of_the_last_minute(
     requests: list[tuple[int, float | None, bool]], last: int

@@ -1,9 +1,10 @@
-"""An upstream whose faults are switched: `faults_server.py <name> <port> [<certificate chain> <key>]`.
+"""An upstream whose faults are switched: `faults_server.py <name> <address> <port> [<certificate chain> <key>]`.
 
 It says its port on stdout as soon as it listens there; port 0 is any free one. Then each line on stdin is a command, a
 JSON object, which is answered on stdout by one line: the numbers of requests and of connections so far.
 
     {"status": 503, "lines": "Retry-After: 30", "delay": 2}   answer so from now on; what is left out is as at first
+    {"drip": 0.1}                                             so many seconds before each byte of a body
     {"listen": false}                                         close the port, and end what is idle
     {"listen": true}                                          open it again
 
@@ -28,9 +29,9 @@ WEBSOCKET_KEY = re.compile(rb"\r\nsec-websocket-key: *([^\r]+)\r\n", re.IGNORECA
 class Upstream:
     """What all connections share."""
 
-    def __init__(self, name: str, port: int, tls: ssl.SSLContext | None) -> None:
-        self.name, self.port = name.encode(), port
-        self.status, self.lines, self.delay = 200, b"", 0.0
+    def __init__(self, name: str, address: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self.name, self.address, self.port = name.encode(), address, port
+        self.status, self.lines, self.delay, self.drip = 200, b"", 0.0, 0.0
         self.requests = self.connections = 0
         self.open: set[Connection] = set()
         self._tls = tls
@@ -39,7 +40,7 @@ class Upstream:
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), "127.0.0.1", self.port, ssl=self._tls, backlog=1024
+            lambda: Connection(self), self.address, self.port, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -58,6 +59,7 @@ class Upstream:
             self.shut()
         else:
             self.status, self.delay = command.get("status", 200), command.get("delay", 0.0)
+            self.drip = command.get("drip", 0.0)
             self.lines = b"".join(line.encode() + b"\r\n" for line in command.get("lines", "").splitlines())
 
 
@@ -106,10 +108,25 @@ class Connection(asyncio.Protocol):
         else:
             body = b"%b %b" % (self._upstream.name, target)
             lines = b"Content-Length: %d\r\n%b" % (len(body), self._upstream.lines)
-            self.transport.write(b"HTTP/1.1 %d Told\r\n%b\r\n%b" % (self._upstream.status, lines, body))
-            self._answering -= 1
-            if self._is_last:
-                self.end()
+            head = b"HTTP/1.1 %d Told\r\n%b\r\n" % (self._upstream.status, lines)
+            if self._upstream.drip:
+                self.transport.write(head)
+                self._loop.call_later(self._upstream.drip, self._drip, body, self._upstream.drip)
+            else:
+                self.transport.write(head + body)
+                self._answered()
+
+    def _drip(self, body: bytes, seconds: float) -> None:
+        self.transport.write(body[:1])
+        if len(body) > 1 and not self.transport.is_closing():
+            self._loop.call_later(seconds, self._drip, body[1:], seconds)
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        self._answering -= 1
+        if self._is_last:
+            self.end()
 
     def _begin_events(self) -> None:
         event = b"data: %b\n\n" % self._upstream.name
@@ -129,12 +146,12 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
 
-async def main(name: str, port: str, *certificate: str) -> None:
+async def main(name: str, address: str, port: str, *certificate: str) -> None:
     tls = None
     if certificate:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*certificate)
-    upstream = Upstream(name, int(port), tls)
+    upstream = Upstream(name, address, int(port), tls)
     commands = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosedError
 from tests.support.faults import (
     PATIENCE,
     Load,
+    Names,
     Stage,
     Upstream,
     after,
@@ -31,6 +32,7 @@ from tests.support.faults import (
     until,
     within_uvloop,
 )
+from tests.support.websockets import free_port
 
 # A breaker that opens for a short time, so that what comes back does so while the test lasts.
 QUICK = {"BREAKER_OPEN_MS": "300", "BREAKER_MAX_OPEN_MS": "600", "SLOW_START_MS": "500"}
@@ -266,6 +268,82 @@ async def test_an_endpoint_that_became_slow_gets_little_and_harms_nobody_else(tm
         assert sum(each.by == victim.name for each in behind) <= 0.04 * len(behind)
         assert percentile([each for each in load.between(broken, end) if each.by != victim.name], 0.99) < 1.0
         assert not load.errors()
+
+
+@within_uvloop
+async def test_bodies_that_come_byte_by_byte_disturb_nobody_else(tmp_path: Path) -> None:
+    services = {balancer: {"balancer": balancer} for balancer in (*BY_LOAD, "round_robin")}
+    async with staged(tmp_path, services) as stage, contextlib.AsyncExitStack() as stack:
+        loads = [await stack.enter_async_context(Load(stage, 150, balancer)) for balancer in services]
+        for load in loads:
+            await load.until_answered(100)
+        victim = stage.upstreams[loads[0].busiest()]
+        broken = time.monotonic()
+        await victim.tell(drip=0.1)
+        end = await loads[0].runs(4.0)
+        await victim.tell()
+    for load in loads:
+        dripped = [each for each in load.between(broken, end) if each.by == victim.name]
+        others = [each for each in load.between(broken, end) if each.by != victim.name]
+        least = min((each.seconds or 0.0 for each in dripped if each.sent_at > broken + 0.5), default=0.0)
+        shares = f"{len(dripped)} from {least:.2f} s up", f"p99 of the others {percentile(others, 0.99) * 1000:.0f} ms"
+        load.report(f"bodies of a byte in 100 ms ({load.name})", *shares)
+        assert len(others) > 200
+        assert percentile(others, 0.99) < 1.0
+        assert not load.errors()
+        behind = load.between(broken + 2.0, end)
+        share = sum(each.by == victim.name for each in behind) / len(behind)
+        if load.name in BY_LOAD:
+            assert share <= 0.04
+        else:
+            assert share > 0.25
+            assert least > 1.0, "no body came byte by byte"
+
+
+# ---------------------------------------------------------------- names
+
+ADDRESSES = {"a": "127.0.0.2", "b": "127.0.0.3", "c": "127.0.0.4"}
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "dying", "behind", "errors"),
+    [
+        ("one of two addresses dies, and another one comes", "ab", "b", "ac", set()),
+        ("both addresses move, and still answer", "ab", "", "c", set()),
+        ("the only address dies, and another one comes", "a", "a", "c", {"status 502"}),
+    ],
+    ids=["one of two", "moving", "the only one"],
+)
+@within_uvloop
+async def test_requests_follow_a_name_to_its_new_addresses(
+    tmp_path: Path, what: str, before: str, dying: str, behind: str, errors: set[str]
+) -> None:
+    """With the shortest time to live. Errors are seen, if at all, until it is over."""
+    port = free_port()
+    names = Names(tmp_path / "hosts", billing=[ADDRESSES[name] for name in before])
+    services = {"svc": {"endpoints": [f"http://billing.test:{port}"]}}
+    upstreams = [Upstream(name, address=address, port=port) for name, address in ADDRESSES.items()]
+    async with (
+        staged(tmp_path, services, upstreams, names, DISCOVERY="true", DNS_TTL_MS="0", **QUICK) as stage,
+        Load(stage) as load,
+    ):
+        await load.until_answered(300)
+        assert {each.by for each in load.seen if each.by} == {*before}
+        broken = time.monotonic()
+        await asyncio.gather(*(stage.upstreams[name].kill() for name in dying))
+        names.lead_to(billing=[ADDRESSES[name] for name in behind])
+        back = await load.until_back("c")
+        followed = await load.runs(0.5)
+        await asyncio.gather(*(stage.upstreams[name].kill() for name in {*before} - {*behind}))
+        end = await load.runs(1.0)
+    load.report(f"{what} (1 s to live)", after("followed", back))
+    assert back is not None
+    assert set(load.errors()) == errors
+    assert not load.errors(begin=followed)
+    assert {each.by for each in load.between(followed, end)} == {*behind}
+    attempts = stage.attempts()
+    assert {attempts[each.id] for each in load.between(followed, end)} == {1}, "who has gone is still asked"
+    assert load.left(next(iter({*before} - {*behind})), broken, end) is not None
 
 
 # ---------------------------------------------------------------- all three

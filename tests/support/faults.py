@@ -60,23 +60,24 @@ class Upstream:
     """A process that serves.
 
     Attributes:
-        port: where it listens; the same one after a restart.
+        address: where it listens.
+        port: the same one after a restart; 0 for any free one at first.
         certificate: files of a chain and a key; () for plain HTTP. Looked at when it starts.
     """
 
-    def __init__(self, name: str, certificate: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, certificate: tuple[str, ...] = (), address: str = "127.0.0.1", port: int = 0) -> None:
         self.name, self.certificate = name, certificate
-        self.port = 0
+        self.address, self.port = address, port
         self._process: Process | None = None
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self.port}" if self.certificate else f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.certificate else f"http://{self.address}:{self.port}"
 
     async def start(self) -> None:
         program = str(PROGRAMS / "faults_server.py")
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, program, self.name, str(self.port), *self.certificate, stdin=PIPE, stdout=PIPE
+            sys.executable, program, self.name, self.address, str(self.port), *self.certificate, stdin=PIPE, stdout=PIPE
         )
         self.port = int(await self._line())
 
@@ -105,6 +106,21 @@ class Upstream:
         if process:
             process.kill()
             await process.communicate()
+
+
+class Names:
+    """What the gateway's host names stand for: a file of lines as in /etc/hosts, see tests/real/named_gateway.py."""
+
+    def __init__(self, file: Path, **addresses: Sequence[str]) -> None:
+        self.file = file
+        self.lead_to(**addresses)
+
+    def lead_to(self, **addresses: Sequence[str]) -> None:
+        """From now on, name.test has these addresses, and there is no other name."""
+        lines = [f"{address} {name}.test\n" for name, several in addresses.items() for address in several]
+        written = self.file.with_suffix(".new")
+        written.write_text("".join(lines))
+        written.replace(self.file)  # at once: nobody reads half of it
 
 
 @dataclass
@@ -143,12 +159,14 @@ async def staged(
     directory: Path,
     services: dict[str, dict[str, Any]] | None = None,
     upstreams: Sequence[Upstream] = (),
+    names: Names | None = None,
     **variables: str,
 ) -> AsyncIterator[Stage]:
     """Upstreams a, b and c, if there are no others, and a gateway that has them all in each service.
 
     Args:
-        services: options of each; one service "svc" if there are none.
+        services: options of each, which may be other endpoints; one service "svc" if there are none.
+        names: that the gateway finds; None for those of the system.
         variables: of the gateway.
     """
     upstreams = upstreams or tuple(map(Upstream, "abc"))
@@ -157,21 +175,24 @@ async def staged(
         endpoints = [upstream.url for upstream in upstreams]
         configured = {name: {"endpoints": endpoints} | options for name, options in (services or {"svc": {}}).items()}
         stage = Stage({upstream.name: upstream for upstream in upstreams}, free_port(), directory / "gateway.log")
-        async with _gateway(stage, configured, variables):
+        async with _gateway(stage, configured, names, variables):
             yield stage
     finally:
         await asyncio.gather(*(upstream.kill() for upstream in upstreams))
 
 
 @contextlib.asynccontextmanager
-async def _gateway(stage: Stage, services: dict[str, Any], variables: dict[str, str]) -> AsyncIterator[None]:
+async def _gateway(
+    stage: Stage, services: dict[str, Any], names: Names | None, variables: dict[str, str]
+) -> AsyncIterator[None]:
+    program = [str(PROGRAMS / "named_gateway.py"), str(names.file)] if names else ["-m", "tornado_gateway"]
     settings = {
         "HOST": "127.0.0.1", "PORT": str(stage.port), "LOG_FORMAT": "json", "UPSTREAMS": json.dumps(services),
         "RATE_LIMIT_MAX": "0", "SHUTDOWN_TIMEOUT_MS": "1000", "DRAIN_SPREAD_MS": "0",
     }  # fmt: skip
     with stage.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tornado_gateway", env=ENVIRONMENT | settings | variables, stdout=log, stderr=log
+            sys.executable, *program, env=ENVIRONMENT | settings | variables, stdout=log, stderr=log
         )
     try:
         await until(lambda: process.returncode is not None or _listens(stage.port), "the gateway listens")

@@ -154,8 +154,8 @@ class Attempts:
         upstream = self.upstream = client.open(endpoint.origin, call.method, self, fresh=fresh)
         upstream.upgrades = call.upgrades
         connect_timeout = None
-        if self._retries or self._service.config.retry.try_timeout < math.inf:
-            upstream.timeout = self._time_for_head(upstream.timeout)
+        if self.begun > 1 or self._service.config.retry.try_timeout < math.inf:
+            upstream.timeout, self._is_short = self._time_for_try()
             connect_timeout = min(upstream.timeout, client.config.connect.timeout)
         head, upload = call.head_for(endpoint), call.upload
         if upload is None:
@@ -164,13 +164,14 @@ class Attempts:
             upstream.send(head, body=True, chunked=upload.is_chunked, connect_timeout=connect_timeout)
             upload.send_to(upstream)
 
-    def _time_for_head(self, whole: float) -> float:
-        """Seconds that the next try has: what the earlier ones have left, unless each has its own."""
-        limit = self._service.config.retry.try_timeout
-        spent = self._gateway.now() - self._call.began if self._retries else 0.0
+    def _time_for_try(self) -> tuple[float, bool]:
+        """Seconds that a try has to its head: what the earlier ones have left, unless each has its own; and whether
+        the request has more."""
+        whole, limit = self._gateway.client.config.timeout, self._service.config.retry.try_timeout
+        spent = self._gateway.now() - self._call.began if self.begun > 1 else 0.0
         left = max(whole - spent, min(whole, LEAST_TRY))
-        self._is_short = limit < left and self._call.is_repeatable and self.may_ask_another
-        return limit if self._is_short else left
+        is_short = limit < left and self._call.is_repeatable and self.may_ask_another
+        return (limit if is_short else left), is_short
 
     def upload_outgrew(self) -> None:
         """The body can no longer be sent again: this try has all the time there is."""
@@ -191,7 +192,7 @@ class Attempts:
     def _hedge_now(self) -> None:
         """Ask a second endpoint, if the service can bear it."""
         self._later = None
-        call, now, service, client = self._call, self._gateway.now(), self._service, self._gateway.client
+        call, now, service = self._call, self._gateway.now(), self._service
         if not self._has_untried or service.budget.balance(now) < 1.0:
             return
         try:
@@ -201,9 +202,9 @@ class Attempts:
         service.budget.take(now)
         service.hedges_total += 1
         self.tried, self.begun = (*self.tried, lease.endpoint), self.begun + 1
-        upstream = client.open(lease.endpoint.origin, call.method, self)
-        self._hedge = Hedge(self, lease, upstream)
-        upstream.timeout = max(client.config.timeout - (now - call.began), LEAST_TRY)
+        upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
+        upstream.timeout, is_short = self._time_for_try()
+        self._hedge = Hedge(self, lease, upstream, is_short=is_short)
         upstream.send(call.head_for(lease.endpoint))
 
     def hedge_answered(self, head: ResponseHead) -> None:
@@ -244,7 +245,7 @@ class Attempts:
         hedge, self._hedge = self._hedge, None
         if hedge is None:
             return False
-        self.lease, self.upstream, self._is_short = hedge.lease, hedge.upstream, False
+        self.lease, self.upstream, self._is_short = hedge.lease, hedge.upstream, hedge.is_short
         self.upstream.receiver = self
         return True
 

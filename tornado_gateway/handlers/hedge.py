@@ -33,12 +33,13 @@ class Hedge:
 
     Attributes:
         lease: on that endpoint; whoever takes the exchange over takes it too.
+        is_short: whether it has less time than the request.
     """
 
-    __slots__ = ("_hedger", "lease", "upstream")
+    __slots__ = ("_hedger", "is_short", "lease", "upstream")
 
-    def __init__(self, hedger: Hedger, lease: Lease, upstream: ClientExchange) -> None:
-        self._hedger, self.lease, self.upstream = hedger, lease, upstream
+    def __init__(self, hedger: Hedger, lease: Lease, upstream: ClientExchange, *, is_short: bool) -> None:
+        self._hedger, self.lease, self.upstream, self.is_short = hedger, lease, upstream, is_short
         upstream.receiver = self
 
     # ---- Receiver

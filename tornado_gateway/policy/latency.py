@@ -2,11 +2,12 @@
 
 Two estimates of the time to a response's head:
 
-    expected  a moving average over samples: what the score of least_load uses
+    average   moves a fifth of the way with each sample: what is shown, and what the score of least_load expects
     peak      goes up at once and comes down with time: Finagle's peak EWMA
 
-Both fade while nothing is asked, or an endpoint that was slow once would never be asked again. A small difference would
-keep it out for long all the same, so what an average says also ends at once, when it is STALE.
+What is expected fades while nothing is asked, or an endpoint that was slow once would never be asked again. Where
+little is in flight, a millisecond more would keep it out for long all the same. So what an average says also ends:
+when it is STALE times as old as it is long, or OLDEST.
 
 A failure that comes fast must not look like a fast answer: it is taken for one that took
 PENALTY, or as long as the endpoint asked to be left alone. (Linkerd does so since 2026; others send most
@@ -19,7 +20,8 @@ ALPHA = 0.2  # weight of the newest sample in the average; the public score of t
 DECAY = 10.0  # seconds in which what is not confirmed falls to 1/e of itself; Finagle's default
 PENALTY = 5.0  # seconds that a failure is taken for
 DOUBT = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
-STALE = 100.0  # times itself since it was confirmed: to look again then costs the service 1 % of its time at most
+STALE = 100.0  # times itself that an average holds unconfirmed: to look again then takes 1 % of the time
+OLDEST = 30.0  # seconds that any average does: a request in so long is little to lose, however slow the answer
 FLEETING = 0.01  # seconds in which nothing fades, so that not every sample costs an exponential; 0.1 % would have
 NEGLIGIBLE = 0.001  # seconds of penalty that are none any more: 85 s after the failure
 LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
@@ -28,29 +30,26 @@ LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
 class Latency:
     """
     Attributes:
-        average: seconds, over all samples; 0 before the first. For those who look: it neither fades nor ends.
+        average: seconds, as it was at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
         ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
     """
 
-    __slots__ = (
-        "_estimate", "_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "ask_at", "average", "last",
-    )  # fmt: skip
+    __slots__ = ("_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "ask_at", "average", "last")
 
     def __init__(self) -> None:
-        self.average = self.last = self._estimate = self._peak = self._penalty = 0.0
+        self.average = self.last = self._peak = self._penalty = 0.0
         self._seen_at = self._penalty_until = self._penalised_at = self.ask_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
-        """Take a sample."""
+        """Take a sample. It replaces as much of the average as has faded: all of one that says nothing any more."""
         weight, age = ALPHA, now - self._seen_at
         if age >= FLEETING:
             kept = _kept(self._seen_at, now)
             self._peak *= kept
-            weight = 1.0 if age >= STALE * self._estimate else max(weight, 1 - kept)
+            weight = 1.0 if age >= STALE * self.average or age >= OLDEST else max(weight, 1 - kept)
             self._seen_at = now
-        self._estimate += weight * (seconds - self._estimate)
-        self.average = self.average + ALPHA * (seconds - self.average) if self.average else seconds
+        self.average = (1 - weight) * self.average + weight * seconds
         self.last = seconds
         self._peak = max(self._peak, seconds)
 
@@ -78,13 +77,13 @@ class Latency:
         return max(peak, self.penalty(now)) if self._penalty else peak
 
     def expected(self, now: float) -> float:
-        """Seconds to expect, going by the average of late; 0 if it is stale."""
-        estimate = self._estimate
-        if now - self._seen_at < STALE * estimate:
-            estimate *= _kept(self._seen_at, now)
-        else:
-            estimate = 0.0
-        return max(estimate, self.penalty(now)) if self._penalty else estimate
+        """Seconds to expect, going by the average; 0 if it is too old to say anything."""
+        average, age = self.average, now - self._seen_at
+        if age >= STALE * average or age >= OLDEST:
+            average = 0.0
+        elif age >= FLEETING:
+            average *= math.exp(-age / DECAY)
+        return max(average, self.penalty(now)) if self._penalty else average
 
     def penalty(self, now: float) -> float:
         """Seconds that are left of what failures were taken for."""
@@ -106,7 +105,7 @@ class Latency:
 
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
-        self._estimate = self._peak = self._penalty = 0.0
+        self._peak = self._penalty = 0.0
         self._seen_at = self._penalty_until = self.ask_at = -math.inf
 
 
