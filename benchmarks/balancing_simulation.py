@@ -22,8 +22,8 @@ from tornado_gateway.errors import ConnectFailed, GatewayError, UpstreamError
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
-from tornado_gateway.policy.retry import Again, Try, again, wait_before
 from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.retry import Again, Try, again, wait_before
 from tornado_gateway.policy.service import Service, ServiceConfig
 
 RATE = 200.0  # requests per second, on average
