@@ -456,6 +456,34 @@ async def test_a_kept_connection_that_ends_under_a_second_request_is_nobodys_fai
     assert [(each.requests_total, each.errors_total) for each in endpoints_of(running)] == [(7, 0), (6, 0)]
 
 
+@pytest.mark.gen_test
+async def test_a_kept_connection_that_ends_after_the_second_endpoint_is_replaced_by_one_to_the_first(
+    serve: Serve, upstream: Start
+) -> None:
+    async def ends_at_the_second(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply(body=b"first"))
+        if not held:
+            held.append(peer)
+            await peer.request()
+            await may_end.wait()
+
+    held: list[Peer] = []
+    may_end = asyncio.Event()
+    first, failing = upstream(ends_at_the_second), upstream(plays(BUSY))
+    running = await hedging(serve, [first, failing], RETRY_ON="connect,reset,503")
+    assert (await ask(running, get(PATH))).body == b"first"
+    endpoints_of(running)[1].is_usable = False
+    client = await running.client()
+    await client.send(get(PATH))
+    await eventually(lambda: len(first.requests) == 2)
+    endpoints_of(running)[1].is_usable = True
+    await eventually(lambda: running.errors)
+    may_end.set()
+    answer = await client.response()
+    assert (answer.status, answer.body, len(first.requests), len(failing.requests)) == (200, b"first", 3, 1)
+
+
 @pytest.mark.parametrize("others", [0, 1])
 @every_failure
 @pytest.mark.gen_test

@@ -296,8 +296,8 @@ class Attempts:
         where = again(error, failed, config.on)
         if self._hedge:
             self._leave(_blame(upstream))
-        elif where is Again.SAME_ENDPOINT:
-            self._same_again(error)
+        elif where is Again.SAME_ENDPOINT and self.lease:
+            self._same_again(self.lease.endpoint, error)
         elif where is Again.OTHER_ENDPOINT and self._has_untried and self._may_afford(error):
             self._another(error)
         else:
@@ -305,9 +305,9 @@ class Attempts:
 
     # ---- asking again
 
-    def _same_again(self, error: UpstreamError) -> None:
+    def _same_again(self, endpoint: Endpoint, error: UpstreamError) -> None:
         try:
-            self._send(self.tried[-1], fresh=True)
+            self._send(endpoint, fresh=True)
         except GatewayError:
             self._call.on_failure(error)
 
