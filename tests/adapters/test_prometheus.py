@@ -164,16 +164,17 @@ def test_an_endpoints_counters_are_read_by_service_and_endpoint() -> None:
     found = {
         (of, url): tuple(
             seen.value(f"gateway_upstream_{name}_total", service=of, endpoint=url)
-            for name in ("requests", "errors", "retries")
+            for name in ("requests", "errors", "unanswered", "retries")
         )
         for of, url in (("pair", "http://a"), ("pair", "http://b"), ("single", "http://a"))
     }
     assert found == {
-        ("pair", "http://a"): (6, 2, 0),
-        ("pair", "http://b"): (1, 0, 1),
-        ("single", "http://a"): (1, 1, 0),
+        ("pair", "http://a"): (6, 2, 2, 0),
+        ("pair", "http://b"): (1, 0, 0, 1),
+        ("single", "http://a"): (1, 1, 1, 0),
     }
-    assert {seen.families[f"gateway_upstream_{name}"].type for name in ("requests", "errors", "retries")} == {"counter"}
+    counters = ("requests", "errors", "unanswered", "retries")
+    assert {seen.families[f"gateway_upstream_{name}"].type for name in counters} == {"counter"}
 
 
 def test_what_is_in_flight_is_read_by_kind() -> None:
@@ -317,7 +318,7 @@ def test_whatever_is_asked_for_there_is_an_answer_in_a_format_that_there_is(acce
 
 def test_every_metric_of_ours_says_what_it_is() -> None:
     families = [each for name, each in scrape(service("http://a")).families.items() if name.startswith("gateway_")]
-    assert len(families) == 14
+    assert len(families) == 15
     assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
 
 

@@ -98,7 +98,7 @@ every_failure = pytest.mark.parametrize(("said", "then"), FAILURES.values(), ids
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"QUERY"])
 @pytest.mark.gen_test
-async def test_what_takes_longer_than_nearly_all_goes_to_a_second_endpoint(
+async def test_what_takes_longer_than_nearly_all_goes_to_a_second_endpoint(  # H23
     serve: Serve, upstream: Start, method: bytes
 ) -> None:
     slow, quick = upstream(silent), upstream(always(reply(body=b"" if method == b"HEAD" else b"ok")))

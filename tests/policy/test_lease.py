@@ -124,6 +124,21 @@ def test_clients_that_leave_do_not_hide_failures() -> None:
 # ---- streams
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "unanswered"),
+    [(None, FAILURE, 1), (None, SUCCESS, 0), (None, IGNORED, 0), (500, FAILURE, 0), (200, FAILURE, 0)],
+)
+def test_failures_without_an_answer_are_counted_apart_as_well(  # C1
+    status: int | None, outcome: Outcome, unanswered: int
+) -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    if status:
+        lease.answered(0.1, status)
+    lease.settle(outcome, 0.2)
+    assert single.endpoints[0].unanswered_total == unanswered
+
+
 @pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
 def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
     single = service(1)

@@ -69,7 +69,8 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
                         "url": "http://host0:80", "healthy": True, "circuitOpenUntilMs": 0,
                         "inflight": {"http": 0, "sse": 0, "ws": 0}, "requestsTotal": 0, "errorsTotal": 0, "rps": 0.0,
                         "latency": {"ewmaMs": 0.0, "lastMs": 0.0, "peakMs": 0.0, **NO_QUANTILES},
-                        "errorRate": 0.0, "retriesTotal": 0, "weight": 1, "share": 1.0, "usable": True,
+                        "errorRate": 0.0, "unansweredTotal": 0, "retriesTotal": 0,
+                        "weight": 1, "share": 1.0, "usable": True,
                         "breaker": {"state": "closed", "openForMs": 0, "opened": 0, "ejected": False},
                         "checks": {"passing": True, "last": ""},
                     }

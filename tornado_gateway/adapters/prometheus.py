@@ -101,6 +101,9 @@ class _GatewayCollector(Collector):
                 "gateway_upstream_requests", "Requests that ended.", labels=_OF_ENDPOINT
             ),
             "errors_total": CounterMetricFamily("gateway_upstream_errors", "Those that failed.", labels=_OF_ENDPOINT),
+            "unanswered_total": CounterMetricFamily(
+                "gateway_upstream_unanswered", "Failures without an answer.", labels=_OF_ENDPOINT
+            ),
             "retries_total": CounterMetricFamily("gateway_upstream_retries", "Retries begun.", labels=_OF_ENDPOINT),
         }
         ejections = CounterMetricFamily("gateway_breaker_openings", "Times a breaker opened.", labels=_OF_ENDPOINT)

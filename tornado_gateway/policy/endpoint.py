@@ -94,13 +94,15 @@ class Endpoint(InFlight):
         joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
         credit: requests that it may have of that share.
         requests_total, errors_total: leases ended with a success or failure, and with a failure.
+        unanswered_total: failures of those that had no answer: what Envoy calls local-origin failures.
         overtaken: requests without an answer since the last one, because another endpoint was quicker.
         retries_total: leases that repeated what had failed elsewhere.
     """
 
     __slots__ = (
         "authority", "base_path", "breaker", "credit", "errors_total", "is_healthy", "is_usable", "joined_at",
-        "last_check", "latency", "origin", "overtaken", "requests_total", "retries_total", "url", "weight", "window",
+        "last_check", "latency", "origin", "overtaken", "requests_total", "retries_total", "unanswered_total",
+        "url", "weight", "window",
     )  # fmt: skip
 
     def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
@@ -117,7 +119,7 @@ class Endpoint(InFlight):
         self.joined_at = -math.inf
         self.credit = 0.0
         self.overtaken = 0
-        self.requests_total = self.errors_total = self.retries_total = 0
+        self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, inflight={self.load})"

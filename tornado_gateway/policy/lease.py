@@ -131,6 +131,7 @@ class Lease:
         endpoint.errors_total += 1
         endpoint.window.add(now, self._seconds, failed=True)
         if self._seconds is None:
+            endpoint.unanswered_total += 1
             self._service.doubt(endpoint, now)
         self._tell_breaker(now, failed=True)
 

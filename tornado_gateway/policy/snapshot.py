@@ -73,6 +73,7 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
             **_quantiles(window.quantiles(now, list(QUANTILES.values()))),
         },
         "errorRate": _rounded(window.error_rate(now)),
+        "unansweredTotal": endpoint.unanswered_total,
         "retriesTotal": endpoint.retries_total,
         "weight": endpoint.weight,
         "share": _rounded(endpoint.share(now, service.config.slow_start)),
