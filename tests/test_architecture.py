@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tornado_gateway import variables
+from tornado_gateway import rendering
 from tornado_gateway.app import ROUTES
 
 ROOT = Path(__file__).parent.parent
@@ -25,8 +25,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "demo": (),
     "policy": ("errors", "policy"),
     "values": ("errors", "policy"),
-    "variables": ("errors", "policy", "values"),
-    "settings": ("errors", "policy", "values", "variables"),
+    "upstreams": ("errors", "policy", "values"),
+    "variables": ("errors", "policy", "values", "upstreams"),
+    "settings": ("errors", "policy", "values", "upstreams", "variables"),
+    "rendering": ("values", "variables", "settings"),
+    "misspellings": ("variables",),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
     "streams": ("errors", "policy"),
@@ -40,7 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
         *("health_checks", "discovery", "rebalancer"),
     ),
-    "__main__": ("errors", "values", "variables", "settings", "wire", "adapters", "app", "demo"),
+    "__main__": ("errors", "values", "settings", "rendering", "misspellings", "wire", "adapters", "app", "demo"),
 }  # fmt: skip
 
 SHARED_BY_JOURNEYS = tuple(
@@ -238,12 +241,12 @@ def test_every_module_has_its_own_tests() -> None:
 
 def test_the_example_environment_names_the_variables_of_the_settings() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    keep(lines_that_differ(".env.example", 1, example, variables.example_env()))
+    keep(lines_that_differ(".env.example", 1, example, rendering.example_env()))
 
 
 def test_the_readme_names_the_variables_of_the_settings() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    keep(variables_that_differ(readme, variables.markdown_table()))
+    keep(variables_that_differ(readme, rendering.markdown_table()))
 
 
 def test_the_readme_names_the_routes() -> None:

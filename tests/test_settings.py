@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.settings import Settings, effective, load_settings
+from tornado_gateway.rendering import effective
+from tornado_gateway.settings import Settings, load_settings
 from tornado_gateway.values import (
     LONGEST_SHOWN,
-    MASK,
     ConfigurationError,
     EndpointSettings,
     Problem,
@@ -63,7 +63,7 @@ SIZES_OR_ZERO = [
 SIZES = ["WS_MAX_BUFFERED_BYTES", *SIZES_OR_ZERO]
 RANGES = [
     ("PORT", 0, 65535),
-    *((name, 0, 1_000_000) for name in ("MAX_CONNECTIONS", "UPSTREAM_MAX_IDLE")),
+    *((name, 0, 1_000_000) for name in ("MAX_CONNECTIONS", "UPSTREAM_MAX_IDLE", "REBALANCE_STREAMS")),
     ("RATE_LIMIT_MAX", 0, 2**53),
     *((name, 1, DAY) for name in TIMEOUTS),
     *((name, 0, DAY) for name in DURATIONS_OR_ZERO),
@@ -84,6 +84,7 @@ CHOICES = {
 FLAGS = [
     "DISCOVERY",
     "ADAPTIVE_CONCURRENCY",
+    "HEDGE",
     "ACCESS_LOG",
     "UPSTREAM_TLS_VERIFY",
     "PRESERVE_HOST",
@@ -503,24 +504,6 @@ def test_a_key_is_shown_nowhere() -> None:
 # Upstreams
 
 
-def test_services_keep_their_order_and_their_endpoints() -> None:
-    document = {
-        "b": [URL, "https://b.example/base"],
-        "a.1_-": {"endpoints": ["unix:/run/a.sock", {"url": "http://b", "weight": 2}], "balancer": "round_robin"},
-        "c": {"endpoints": [{"url": "http://c"}]},
-    }
-    assert load(UPSTREAMS=json.dumps(document)).services == (
-        ServiceSettings("b", (EndpointSettings(URL), EndpointSettings("https://b.example/base"))),
-        ServiceSettings(
-            "a.1_-",
-            (EndpointSettings("unix:/run/a.sock"), EndpointSettings("http://b", 2)),
-            {"balancer": "round_robin"},
-            {"balancer": "round_robin"},
-        ),
-        ServiceSettings("c", (EndpointSettings("http://c"),)),
-    )
-
-
 @pytest.mark.parametrize("name", BALANCERS)
 def test_balancer_is_for_the_services_that_do_not_say(name: str) -> None:
     document = {"a": [URL], "b": {"endpoints": [URL]}, "c": {"endpoints": [URL], "balancer": "least_load"}}
@@ -537,6 +520,8 @@ def test_balancer_is_for_the_services_that_do_not_say(name: str) -> None:
         ("adaptiveConcurrency", True, "adaptive_concurrency", True),
         ("adaptiveConcurrency", "on", "adaptive_concurrency", True),
         ("retryOn", "connect,503", "retry_on", ("connect", "503")),
+        ("hedge", True, "hedge", True),
+        ("rebalanceStreams", 20, "rebalance_streams", 20),
         ("hashKey", "header:X-User", "hash_key", HashKey("header", "x-user")),
         ("breakerStatuses", "500,503-504", "breaker_statuses", frozenset((500, 503, 504))),
     ],
@@ -555,6 +540,8 @@ def test_a_service_may_differ_from_the_variables(key: str, value: object, attrib
         ("breakerOpenMs", 0, "is out of range", "1 to 86400000 milliseconds"),
         ("breakerOpenMs", "soon", "is not a number of milliseconds", "1 to 86400000 milliseconds"),
         ("adaptiveConcurrency", "maybe", "is neither true nor false", "true, 1, yes, on, false, 0, no, off"),
+        ("hedge", 2, "is neither true nor false", "true, 1, yes, on, false, 0, no, off"),
+        ("rebalanceStreams", 1000001, "is out of range", "0 to 1000000"),
         ("retryOn", "503,foo", 'has "foo" in it', "connect, reset and statuses such as 503; or off"),
         ("hashKey", "query:a", "is not a key", "client, path, header:<name> or cookie:<name>"),
         ("breakerStatuses", "5xx", 'has "5xx" in it', "statuses and ranges of them such as 200-299,404"),
@@ -618,169 +605,6 @@ def test_a_file_that_is_not_json(tmp_path: Path, content: bytes, reason: str) ->
     assert line.endswith(f": {reason}; allowed: a JSON map of service to array of base URLs")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("http://a", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
-        ('{"a": 1} x', "is not JSON: Extra data: line 1 column 10 (char 9)"),
-        ('["http://a"]', "is not a map"),
-        ("null", "is not a map"),
-        ("NaN", "is not a map"),
-        ("{}", "names no service"),
-    ],
-)
-def test_upstreams_that_are_no_map(text: str, reason: str) -> None:
-    assert lines(UPSTREAMS=text) == [
-        f"UPSTREAMS={json.dumps(text)}: {reason}; allowed: a JSON map of service to array of base URLs"
-    ]
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, f'{{"a": {"9" * 5000}}}'])
-def test_json_that_python_refuses_to_read(text: str) -> None:
-    (line,) = lines(UPSTREAMS=text)
-    assert ": is not JSON: " in line
-
-
-@pytest.mark.parametrize(
-    ("document", "line"),
-    [
-        ({"a": []}, "UPSTREAMS.a=[]: has no endpoints; allowed: one base URL or more"),
-        ({"a": {}}, "UPSTREAMS.a.endpoints=[]: has no endpoints; allowed: one base URL or more"),
-        ({"a": {"endpoints": URL}}, f'UPSTREAMS.a.endpoints="{URL}": is not an array; allowed: an array of base URLs'),
-        (
-            {"a": URL},
-            f'UPSTREAMS.a="{URL}": is neither an array nor an object; allowed: '
-            "an array of base URLs, or an object with endpoints",
-        ),
-        (
-            {"a": [5]},
-            "UPSTREAMS.a[0]=5: is not a string; allowed: "
-            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
-        ),
-        (
-            {"a": [{"weight": 1}]},
-            'UPSTREAMS.a[0].url="": must start with http://, https:// or unix:/; allowed: '
-            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
-        ),
-        (
-            {"a": {"endpoints": [URL, {"url": None}]}},
-            "UPSTREAMS.a.endpoints[1].url=null: is not a string; allowed: "
-            "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock",
-        ),
-        (
-            {"a": {"endpoints": [URL], "balancer": "random"}},
-            f'UPSTREAMS.a.balancer="random": is unknown; allowed: {", ".join(BALANCERS)}',
-        ),
-        (
-            {"a": {"endpoints": [URL], "balancer": ["least_load"]}},
-            "UPSTREAMS.a.balancer=[...]: is neither text, a number, true nor false; allowed: "
-            "what the variable of that name takes",
-        ),
-        (
-            {"a": {"endpoints": [URL], "balancer": ""}},
-            f'UPSTREAMS.a.balancer="": is unknown; allowed: {", ".join(BALANCERS)}',
-        ),
-        (
-            {"a": {"endpoints": [URL], "weights": {}}},
-            "UPSTREAMS.a.weights={}: is unknown; allowed: "
-            "endpoints, and keys for variables such as balancer for BALANCER",
-        ),
-        ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
-        ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),
-        (
-            {"a.b": ["http://a", "http://a"]},
-            'UPSTREAMS["a.b"][1]="http://a": is the same endpoint as ["a.b"][0]; allowed: each one once, with a weight',
-        ),
-    ],
-)
-def test_a_wrong_part_of_upstreams(document: object, line: str) -> None:
-    assert upstreams_lines(document) == [line]
-
-
-@pytest.mark.parametrize("weight", [0, 1, 2, 1000])
-def test_a_weight_is_0_to_1000(weight: int) -> None:
-    settings = load(UPSTREAMS=json.dumps({"a": [{"url": URL, "weight": weight}]}))
-    assert settings.services[0].endpoints == (EndpointSettings(URL, weight),)
-
-
-@pytest.mark.parametrize("weight", [1001, -1, 1.0, 1.5, "2", True, None, [1]])
-def test_anything_else_is_no_weight(weight: object) -> None:
-    assert upstreams_lines({"a": [{"url": URL, "weight": weight}]}) == [
-        f"UPSTREAMS.a[0].weight={shown(weight)}: is not a weight; allowed: a whole number, 0 to 1000"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("http://a", "http://a"),
-        ("http://a", "http://A/"),
-        ("http://a", "http://a:80"),
-        ("https://a/b", "https://a:443/b/"),
-        ("unix:/a", {"url": "unix:/a", "weight": 2}),
-    ],
-)
-def test_an_endpoint_is_named_once_however_it_is_written(first: object, second: object) -> None:
-    (line,) = upstreams_lines({"a": [first, second]})
-    assert line.startswith("UPSTREAMS.a[1]")
-    assert ": is the same endpoint as a[0]; allowed: " in line
-
-
-@pytest.mark.parametrize("other", ["https://a", "http://a:81", "http://a/b", "http://b"])
-def test_endpoints_may_differ_in_any_part(other: str) -> None:
-    assert len(load(UPSTREAMS=json.dumps({"a": ["http://a", other]})).services[0].endpoints) == 2
-
-
-def test_services_may_share_an_endpoint() -> None:
-    assert len(load(UPSTREAMS=json.dumps({"a": [URL], "b": [URL]})).services) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ('{"a": ["http://a"], "a": ["http://b"]}', "UPSTREAMS.a"),
-        ('{"a": {"endpoints": ["http://a"], "endpoints": ["http://b"]}}', "UPSTREAMS.a.endpoints"),
-        ('{"a": [{"url": "http://a", "url": "http://b"}]}', "UPSTREAMS.a[0].url"),
-    ],
-)
-def test_a_key_that_is_given_twice(text: str, path: str) -> None:
-    assert lines(UPSTREAMS=text) == [f"{path}: is given more than once; allowed: each name once"]
-
-
-@pytest.mark.parametrize("name", ["a", "A-1", "a.b", "...", "_", "-", "a" * 200])
-def test_a_service_name(name: str) -> None:
-    assert load(UPSTREAMS=json.dumps({name: [URL]})).services[0].name == name
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a%2f", "é", "a\n", "..\n", "\ud800"])
-def test_anything_else_is_no_service_name(name: str) -> None:
-    assert upstreams_lines({name: [URL]}) == [
-        f"UPSTREAMS[{json.dumps(name)}]: is not a service name; allowed: "
-        "letters, digits, '_', '.' and '-', but not '.' or '..'"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("ftp://x", "must start with http://, https:// or unix:/"),
-        ("http://", "must name a host"),
-        ("http://a b", "must not contain spaces, control characters or a fragment"),
-        ("http://a?b", "must not contain a query"),
-        ("http://a:0", "must have a port from 1 to 65535"),
-        ("unix:a", "must name an absolute path after unix:, for example unix:/run/app.sock"),
-        ("http://[::1", "is not a valid URL"),
-        ("http://a\u2100b", "is not a valid URL"),
-        ("http://\ud800", "is not a valid URL"),
-    ],
-)
-def test_a_url_is_what_an_endpoint_may_have(url: str, reason: str) -> None:
-    assert upstreams_lines({"billing": [url]}) == [
-        f"UPSTREAMS.billing[0]={json.dumps(url)}: {reason}; allowed: "
-        "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
-    ]
-
-
 # What is reported, and how
 
 
@@ -792,43 +616,12 @@ def test_everything_wrong_is_reported_at_once() -> None:
     ]
 
 
-def test_all_that_is_wrong_with_one_service() -> None:
-    document = {"a b": {"endpoints": ["x", {"url": 1, "weight": -1, "c": 1}], "balancer": "x", "d": 1}, "e": 1}
-    paths = [re.split(r"=|: ", line)[0] for line in upstreams_lines(document)]
-    assert paths == [
-        'UPSTREAMS["a b"]',
-        'UPSTREAMS["a b"].d',
-        'UPSTREAMS["a b"].balancer',
-        'UPSTREAMS["a b"].endpoints[0]',
-        'UPSTREAMS["a b"].endpoints[1].c',
-        'UPSTREAMS["a b"].endpoints[1].url',
-        'UPSTREAMS["a b"].endpoints[1].weight',
-        "UPSTREAMS.e",
-    ]
-
-
 def test_the_exception_tells_its_problems() -> None:
     problem = Problem("PORT", '"80x"', "is not a whole number", "0 to 65535")
     with pytest.raises(ConfigurationError) as caught:
         load(PORT="80x", HALF_CLOSE="x")
     assert caught.value.problems[0] == problem
     assert str(caught.value) == f'{problem}\nHALF_CLOSE="x": is unknown; allowed: abort, ignore'
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("a\nb\x1b\u2028é\udcff", r'"a\nb\u001b\u2028\u00e9\udcff"'),
-        ("x" * (LONGEST_SHOWN - 2), f'"{"x" * (LONGEST_SHOWN - 2)}"'),
-        ("x" * (LONGEST_SHOWN - 1), f'"{"x" * (LONGEST_SHOWN - 4)}...'),
-        ("http://me:pa/ss@w@host/", f'"http://{MASK}@host/"'),
-        ("me:pass\n@host", f'"{MASK}@host"'),
-        ('{"a": ["http://me:pass@host"]}', rf'"{MASK}@host\"]}}"'),
-        ("http://" + "x" * 100 + "@host", f'"http://{MASK}@host"'),
-    ],
-)
-def test_what_is_shown_of_a_value(value: object, text: str) -> None:
-    assert shown(value) == text
 
 
 @pytest.mark.parametrize(
@@ -869,69 +662,6 @@ def test_any_text_loads_or_is_a_configuration_error(env: dict[str, str]) -> None
         assert error.problems
         for problem in error.problems:
             assert str(problem).isascii() and str(problem).isprintable()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts | st.sampled_from([URL, "unix:/a", "ftp://a"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(texts | st.sampled_from(["url", "weight", "endpoints", "balancer"]), inner, max_size=4)
-    ),
-    max_leaves=10,
-)
-
-
-@given(json_values)
-def test_any_json_loads_or_is_a_configuration_error(document: object) -> None:
-    try:
-        assert load(UPSTREAMS=json.dumps(document)).services
-    except ConfigurationError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert str(problem).isascii() and str(problem).isprintable()
-
-
-# What is generated from the table
-
-
-def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
-    env = {
-        "UPSTREAMS": '{"a": ["http://a"], "b": {"endpoints": [{"url": "http://b", "weight": 2}]}}',
-        "GATEWAY_ENV": "production",
-        "JWT_SECRET": KEY,
-        "TRUSTED_PROXIES": "10.0.0.0/8,::1",
-        "DNS_TTL_MS": "0.5",
-        "MAX_BODY_BYTES": "0",
-    }
-    shown_values = dict(effective(load_settings(env)))
-    assert list(shown_values) == NAMES
-    assert shown_values == {variable.name: variable.default for variable in VARIABLES} | env | {
-        "UPSTREAMS": '{"a": {"endpoints": ["http://a"]}, "b": {"endpoints": [{"url": "http://b", "weight": 2}]}}',
-        "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
-        "AUTH_REQUIRED": "true",
-        "JWT_SECRET": MASK,
-        "WS_ALLOWED_ORIGINS": "same-origin",
-    }
-
-
-def test_what_is_in_effect_can_be_loaded_again() -> None:
-    settings = load(JWT_SECRET="", SHUTDOWN_DELAY_MS="0.0000001", TRUSTED_PROXIES="::/0", VIA_NAME="a", ACCESS_LOG="no")
-    again = load_settings(dict(effective(settings)))
-    assert again == dataclasses.replace(settings, shutdown_delay=0.0)  # nanoseconds are shown, less is not
-
-
-def test_services_from_a_file_are_in_effect_too(tmp_path: Path) -> None:
-    path = tmp_path / "upstreams.json"
-    path.write_text(UPSTREAMS)
-    shown_values = dict(effective(load(UPSTREAMS="", UPSTREAMS_FILE=str(path))))
-    assert json.loads(shown_values["UPSTREAMS"]) == {"billing": {"endpoints": [URL]}}
-    assert shown_values["UPSTREAMS_FILE"] == str(path)
-
-
-@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
-def test_a_default_is_a_value_the_variable_may_have(variable: Variable) -> None:
-    if variable.default:
-        assert value_of(variable.name, variable.default) == getattr(load(), variable.attribute)
 
 
 @pytest.mark.parametrize(

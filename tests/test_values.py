@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tornado_gateway import values
-from tornado_gateway.values import ConfigurationError, EndpointSettings, Invalid, Problem, ServiceSettings
+from tornado_gateway.values import LONGEST_SHOWN, MASK, ConfigurationError, Invalid, shown
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,6 @@ def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: st
     assert refused.value.allowed
 
 
-def test_services_are_read_from_json() -> None:
-    text = '{"a": ["http://x"], "b": {"endpoints": [{"url": "http://y", "weight": 2}], "balancer": "round_robin"}}'
-    options = {"balancer": values.Option("balancer", str.upper)}
-    first, second = values.services(options)(text)
-    assert first == ServiceSettings("a", (EndpointSettings("http://x"),))
-    given = {"balancer": "round_robin"}
-    assert second == ServiceSettings("b", (EndpointSettings("http://y", 2),), {"balancer": "ROUND_ROBIN"}, given)
-
-
-def test_a_problem_in_services_says_where_it_is() -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        values.services({})('{"a": ["http://x", "ftp://y"]}')
-    (problem,) = refused.value.problems
-    assert isinstance(problem, Problem)
-    assert problem.variable == ".a[1]"
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,3 +78,19 @@ def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
     (problem,) = refused.value.problems
     assert (problem.variable, problem.given) == ("[1]", f'"{text}"')
     assert "https://" in problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\nb\x1b\u2028é\udcff", r'"a\nb\u001b\u2028\u00e9\udcff"'),
+        ("x" * (LONGEST_SHOWN - 2), f'"{"x" * (LONGEST_SHOWN - 2)}"'),
+        ("x" * (LONGEST_SHOWN - 1), f'"{"x" * (LONGEST_SHOWN - 4)}...'),
+        ("http://me:pa/ss@w@host/", f'"http://{MASK}@host/"'),
+        ("me:pass\n@host", f'"{MASK}@host"'),
+        ('{"a": ["http://me:pass@host"]}', rf'"{MASK}@host\"]}}"'),
+        ("http://" + "x" * 100 + "@host", f'"http://{MASK}@host"'),
+    ],
+)
+def test_what_is_shown_of_a_value(value: object, text: str) -> None:
+    assert shown(value) == text

@@ -27,9 +27,10 @@ from tornado_gateway import __version__
 from tornado_gateway.adapters import logs
 from tornado_gateway.app import App, is_text
 from tornado_gateway.demo import Demo, banner
-from tornado_gateway.settings import Settings, effective, load_settings
+from tornado_gateway.misspellings import hints
+from tornado_gateway.rendering import effective, environment_help
+from tornado_gateway.settings import Settings, load_settings
 from tornado_gateway.values import ConfigurationError, Problem, shown
-from tornado_gateway.variables import environment_help, hints
 from tornado_gateway.wire.client import PooledHTTPClient
 
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited

@@ -4,17 +4,16 @@ Everything that is wrong is reported at once. Durations are milliseconds in the 
 seconds in `Settings`.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
-from tornado_gateway.values import MAP_OF_SERVICES, MASK, ConfigurationError, Invalid, Problem, ServiceSettings, shown
-from tornado_gateway.variables import VARIABLES, Variable
+from tornado_gateway.upstreams import MAP_OF_SERVICES
+from tornado_gateway.values import ConfigurationError, Invalid, Problem, ServiceSettings, shown
+from tornado_gateway.variables import VARIABLES
 
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
@@ -189,46 +188,3 @@ def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
         )
         allowed = f"{SHORTEST_KEY} characters or more"
         yield Problem("JWT_SECRET", shown(key, secret=True) if key else "", reason, allowed)
-
-
-def effective(settings: Settings) -> list[tuple[str, str]]:
-    """Each variable with the value in force, as text that could be given for it; secrets are masked."""
-    return [(variable.name, _as_text(variable, getattr(settings, variable.attribute))) for variable in VARIABLES]
-
-
-def _as_text(variable: Variable, value: Any) -> str:
-    if variable.secret:
-        return MASK if value else ""
-    match value:
-        case bool():
-            text = str(value).lower()
-        case float():
-            text = f"{value * 1000:.6f}".rstrip("0").rstrip(".")
-        case (ServiceSettings(), *_):
-            text = json.dumps({service.name: _as_json(service) for service in value})
-        case frozenset():
-            text = ",".join(_ranges(sorted(value)))
-        case tuple():
-            text = ",".join(map(str, value))
-        case None:
-            text = ""
-        case _:
-            text = str(value)
-    return text
-
-
-def _ranges(numbers: list[int]) -> Iterator[str]:
-    """
-    >>> list(_ranges([200, 201, 202, 404]))
-    ['200-202', '404']
-    """
-    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        run = [number for _, number in group]
-        yield str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
-
-
-def _as_json(service: ServiceSettings) -> dict[str, object]:
-    endpoints = [
-        {"url": each.url, "weight": each.weight} if each.weight != 1 else each.url for each in service.endpoints
-    ]
-    return {"endpoints": endpoints, **service.given}

@@ -1,16 +1,14 @@
-"""How one value of the environment is read, and what is said when it cannot be.
+"""How one value of the environment is read, and what is said when it cannot be. Services are read in upstreams.py.
 
 A parser goes from a variable's text, never "", to its value. What a parser refuses becomes a
 `Problem`: one line that names the variable, what was given, why that is wrong, and what is
 allowed. Secrets are never shown, nor is a password that stands in a URL by mistake.
 """
 
-import difflib
 import ipaddress
 import json
 import re
 import ssl
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,26 +19,17 @@ from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.headers import Network
 from tornado_gateway.policy.retry import CONNECT, RESET
-from tornado_gateway.policy.target import parse_base_url
 
 MASK = "********"
 LONGEST_SHOWN = 80  # characters of a wrong value
 DAY = 86_400_000  # milliseconds
 PEBIBYTE = 2**50
 MILLION = 1_000_000
-GREATEST_WEIGHT = 1000
-
-MAP_OF_SERVICES = "a JSON map of service to array of base URLs"
-_SERVICE_KEYS = "endpoints, and keys for variables such as balancer for BALANCER"
-_SERVICE = "an array of base URLs, or an object with endpoints"
-_BASE_URL = "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_SERVICE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UP_TO_AT_SIGN = re.compile(r'^("?(?:[A-Za-z+]+://)?).*@', re.DOTALL)
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -70,22 +59,6 @@ class ServiceSettings:
     endpoints: tuple[EndpointSettings, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A key that a service may have beside its endpoints.
-
-    Attributes:
-        attribute: of Settings.
-        parse: from the text of its value.
-    """
-
-    attribute: str
-    parse: Callable[[str], Any]
-
-
-Options = Mapping[str, Option]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,140 +272,19 @@ def certificates(text: str) -> str:
 
 
 def readable_file(text: str) -> str:
-    _read(text, 1)
+    read_file(text, 1)
     return text
 
 
-def _read(path: str, size: int = -1) -> bytes:
+def read_file(path: str, size: int = -1) -> bytes:
+    """At most so many bytes of a file, -1 for all.
+
+    Raises:
+        Invalid: it cannot be read.
+    """
     try:
         with Path(path).open("rb") as file:
             return file.read(size)
     except (OSError, ValueError) as error:  # ValueError: a NUL, or what no file system can encode
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise Invalid(f"cannot be read ({reason})", "the path of a readable file") from None
-
-
-def services_file(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
-    return lambda text: read_services(_read(text), options)
-
-
-def services(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
-    return lambda text: read_services(text, options)
-
-
-def read_services(text: str | bytes, options: Options) -> tuple[ServiceSettings, ...]:
-    """Services in the order given."""
-    try:
-        document = json.loads(text, object_pairs_hook=_Members)
-    except (ValueError, RecursionError) as error:  # RecursionError: a million brackets
-        raise Invalid(f"is not JSON: {error}", MAP_OF_SERVICES) from None
-    if not isinstance(document, _Members):
-        raise Invalid("is not a map", MAP_OF_SERVICES)
-    if not document:
-        raise Invalid("names no service", MAP_OF_SERVICES)
-    reader = _ServicesReader(options)
-    found = reader.services(document)
-    if reader.problems:
-        raise ConfigurationError(tuple(reader.problems))
-    return found
-
-
-class _Members(dict[str, Any]):
-    """A JSON object that remembers which of its keys were given more than once."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-
-
-class _ServicesReader:
-    """Reads on after a problem, so as to find them all; what it returns counts only if there are none."""
-
-    def __init__(self, options: Options) -> None:
-        self.problems: list[Problem] = []
-        self._options = options
-
-    def services(self, members: _Members) -> tuple[ServiceSettings, ...]:
-        self._check_repeated("", members)
-        return tuple(self._service(name, value) for name, value in members.items())
-
-    def _service(self, name: str, value: Any) -> ServiceSettings:
-        path = _member(name)
-        if not _SERVICE_NAME.fullmatch(name):
-            self._report(path, "", "is not a service name", "letters, digits, '_', '.' and '-', but not '.' or '..'")
-        if isinstance(value, list):
-            return ServiceSettings(name, self._endpoints(path, value))
-        if not isinstance(value, _Members):
-            self._report(path, shown(value), "is neither an array nor an object", _SERVICE)
-            return ServiceSettings(name, ())
-        self._check_keys(path, value, "endpoints", *self._options, shown_as=_SERVICE_KEYS)
-        given = {key: value[key] for key in value if key in self._options}
-        options = {self._options[key].attribute: self._option(f"{path}.{key}", key, given[key]) for key in given}
-        return ServiceSettings(name, self._endpoints(f"{path}.endpoints", value.get("endpoints", [])), options, given)
-
-    def _option(self, path: str, key: str, value: Any) -> Any:
-        """A value as of a variable's text: 5, "5", true and "true" are as good as each other."""
-        text = json.dumps(value) if isinstance(value, bool | int | float) else value
-        try:
-            if not isinstance(text, str):
-                raise Invalid("is neither text, a number, true nor false", "what the variable of that name takes")
-            return self._options[key].parse(text)
-        except Invalid as error:
-            self._report(path, shown(value), error.reason, error.allowed)
-        except ConfigurationError as error:
-            for problem in error.problems:
-                self._report(f"{path}{problem.variable}", problem.given, problem.reason, problem.allowed)
-        return None
-
-    def _endpoints(self, path: str, value: Any) -> tuple[EndpointSettings, ...]:
-        if not isinstance(value, list):
-            self._report(path, shown(value), "is not an array", "an array of base URLs")
-            return ()
-        if not value:
-            self._report(path, shown(value), "has no endpoints", "one base URL or more")
-        first: dict[object, str] = {}  # where each endpoint was seen first
-        return tuple(self._endpoint(f"{path}[{index}]", item, first) for index, item in enumerate(value))
-
-    def _endpoint(self, path: str, value: Any, first: dict[object, str]) -> EndpointSettings:
-        if not isinstance(value, _Members):
-            self._check_url(path, value, first)
-            return EndpointSettings(value)
-        self._check_keys(path, value, "url", "weight")
-        self._check_url(f"{path}.url", value.get("url", ""), first)
-        weight = value.get("weight", 1)
-        if type(weight) is not int or not 0 <= weight <= GREATEST_WEIGHT:  # type(): True is an int, too
-            self._report(f"{path}.weight", shown(weight), "is not a weight", f"a whole number, 0 to {GREATEST_WEIGHT}")
-        return EndpointSettings(value.get("url", ""), weight)
-
-    def _check_url(self, path: str, url: Any, first: dict[object, str]) -> None:
-        if not isinstance(url, str):
-            self._report(path, shown(url), "is not a string", _BASE_URL)
-            return
-        try:
-            endpoint = parse_base_url(url)
-        except ValueError as error:
-            # What comes from urlsplit() instead may quote the URL, and with it a password.
-            reason = str(error) if str(error).startswith("must ") else "is not a valid URL"
-            self._report(path, shown(url), reason, _BASE_URL)
-            return
-        if first.setdefault(endpoint, path) != path:
-            reason = f"is the same endpoint as {first[endpoint].lstrip('.')}"
-            self._report(path, shown(url), reason, "each one once, with a weight")
-
-    def _check_keys(self, path: str, members: _Members, *known: str, shown_as: str = "") -> None:
-        self._check_repeated(path, members)
-        for key in (key for key in members if key not in known):
-            meant = difflib.get_close_matches(key, known, n=1) if shown_as else []
-            hint = f" (did you mean {meant[0]}?)" if meant else ""
-            self._report(path + _member(key), shown(members[key]), f"is unknown{hint}", shown_as or ", ".join(known))
-
-    def _check_repeated(self, path: str, members: _Members) -> None:
-        for key in members.repeated:
-            self._report(path + _member(key), "", "is given more than once", "each name once")
-
-    def _report(self, path: str, given: str, reason: str, allowed: str) -> None:
-        self.problems.append(Problem(path, given, reason, allowed))
-
-
-def _member(key: str) -> str:
-    return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{shown(key)}]"

@@ -1,18 +1,17 @@
 """The variables of the environment: the one list of them.
 
-Loading, `--help`, `--print-config`, `.env.example` and the README's table are made from `VARIABLES`.
+What is loaded (settings.py), what is shown (rendering.py) and what is taken for a misspelling
+(misspellings.py) all come from `VARIABLES`.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.upstreams import Option, services, services_file
 from tornado_gateway.values import (
     MILLION,
-    Option,
     certificates,
     flag,
     hash_key,
@@ -24,8 +23,6 @@ from tornado_gateway.values import (
     origins,
     path,
     retry_on,
-    services,
-    services_file,
     size,
     statuses,
     token,
@@ -37,7 +34,7 @@ from tornado_gateway.values import (
 class Variable:
     """
     Attributes:
-        parse: from the text, which is never "", to the value; raises as described above.
+        parse: from the text, which is never "", to the value; raises as the parsers of values.py do.
         default: as text; "" leaves the variable unset.
         help: one line with unit, range and what 0 means.
         group: the heading it stands under.
@@ -155,7 +152,8 @@ PER_SERVICE: tuple[Variable, ...] = (
     _of_services("RETRY_BUDGET_FLOOR", whole(0, MILLION), "3",
                  "retries within 10 seconds in any case, 0 to 1000000", "Retries"),
     _of_services("HEDGE", flag, "false",
-                 "true or false: whether what takes longer than 95 % of late goes to a second endpoint", "Retries"),
+                 "true or false: whether idempotent requests slower than 95 % of the last minute's go elsewhere too",
+                 "Retries"),
 )
 _OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
 
@@ -205,7 +203,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("UPSTREAM_TLS_CA_FILE", certificates, "",
              "path of a PEM file of authorities to trust; unset: the system's", "Upstreams"),
     Variable("DNS_TTL_MS", milliseconds(0), "30000",
-             "ms a name's addresses are kept, 0 to 86400000; 0: 1 s with DISCOVERY, else not at all", "Upstreams"),
+             "ms a name's addresses are kept, 0 to 86400000; 0: not at all; with DISCOVERY 1 s or longer", "Upstreams"),
     Variable("DNS_FAMILY", one_of("auto", "ipv4", "ipv6", "all"), "auto",
              "auto, ipv4, ipv6 or all: the addresses of a name that are used; auto: IPv4 if there are any",
              "Upstreams"),
@@ -269,7 +267,7 @@ VARIABLES: tuple[Variable, ...] = (
              "ms to wait for a first event that may be an error, to ask another endpoint, 0 to 86400000; 0: none",
              "Event streams"),
     Variable("WS_ALLOWED_ORIGINS", origins, "",
-             "origins whose pages may connect, * or same-origin; unset: same-origin in production, else *",
+             "origins whose pages may connect, * or same-origin; unset: *, in production same-origin",
              "WebSocket"),
     Variable("WS_ORIGIN", one_of("pass", "rewrite"), "pass",
              "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
@@ -293,78 +291,3 @@ VARIABLES: tuple[Variable, ...] = (
              "1001 (going away) or 1012 (restart): the close code when the gateway stops", "WebSocket"),
 )
 # fmt: on
-
-
-def environment_help() -> str:
-    """All variables for --help."""
-    lines = [
-        f"{group}:\n" + "\n".join(f"  {each.name}={each.default}\n      {each.line}" for each in variables)
-        for group, variables in groupby(VARIABLES, lambda variable: variable.group)
-    ]
-    return "\n\n".join(lines)
-
-
-def example_env() -> str:
-    """What .env.example holds."""
-    blocks = ["# Copy to .env and set UPSTREAMS. An empty value means: not set."]
-    for group, variables in groupby(VARIABLES, lambda variable: variable.group):
-        blocks.append(f"# --- {group} ---")
-        blocks += [f"# {each.line}\n{each.name}={each.default}" for each in variables]
-    return "\n\n".join(blocks) + "\n"
-
-
-def markdown_table() -> str:
-    """The README's table."""
-    rows = [f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.line} |" for each in VARIABLES]
-    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-# What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
-_FAMILIES = (
-    *(
-        "GATEWAY_",
-        "UPSTREAM",
-        "WS_",
-        "SSE_",
-        "MAX_STREAMS",
-        "CACHE_",
-        "RATE_LIMIT_",
-        "UNDER_PRESSURE_",
-        "BREAKER_",
-        "HEALTH_",
-        "RETRY_",
-    ),
-    "HTTP_PROXY_T",
-)
-_DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
-_NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
-
-
-def hints(env: Mapping[str, str]) -> list[str]:
-    """A warning for each variable that looks like a misspelling of one of VARIABLES.
-
-    >>> hints({"UPSTREAM": "{}", "PORT": "80", "PATH": "/bin"})
-    ['UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?']
-    """
-    meant = {
-        name: _meant(name.upper()) for name in sorted(env) if name not in _NAMES and not _is_service_link(env[name])
-    }
-    return [
-        f"{name} is not a variable of this gateway; did you mean {other}?" for name, other in meant.items() if other
-    ]
-
-
-def _meant(name: str) -> str | None:
-    bare = name.removeprefix("GATEWAY_")
-    if bare in _NAMES:
-        return bare
-    family = next(filter(name.startswith, _FAMILIES), None)
-    relatives = [each for each in _NAMES if family and each.startswith(family)]
-    likely = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_CLOSE)
-    likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
-    return next(iter(likely), None)
-
-
-def _is_service_link(text: str) -> bool:
-    """Whether Kubernetes may have set it: a service called "gateway" puts GATEWAY_PORT into every pod."""
-    return text.startswith(("tcp://", "udp://"))

@@ -1,0 +1,64 @@
+"""What is taken for a misspelling of a variable, and what is left alone."""
+
+import pytest
+
+from tornado_gateway.misspellings import hints
+from tornado_gateway.variables import VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("UPSTREAM", "UPSTREAMS"),
+        ("UPSTREAM_FILE", "UPSTREAMS_FILE"),
+        ("UPSTREAM_TIMEOUT_MS", "UPSTREAM_IDLE_TIMEOUT_MS"),
+        ("GATEWAY_ENVIRONMENT", "GATEWAY_ENV"),
+        ("GATEWAY_PORT", "PORT"),
+        ("GATEWAY_LOG_LEVEL", "LOG_LEVEL"),
+        ("WS_PING_INTERVAL", "WS_PING_INTERVAL_MS"),
+        ("CACHE_TTL_MS", "CACHE_DEFAULT_TTL_MS"),
+        ("RATE_LIMIT_MAX_REQUESTS", "RATE_LIMIT_MAX"),
+        ("UNDER_PRESSURE_MAX_RSS", "UNDER_PRESSURE_MAX_RSS_BYTES"),
+        ("HTTP_PROXY_TIMEOUT", "HTTP_PROXY_TIMEOUT_MS"),
+        ("HTTP_PROXY_TIME", "HTTP_PROXY_TIMEOUT_MS"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("port", "PORT"),
+        ("NODE_ENVS", "NODE_ENV"),
+        ("SSE_PING_INTERVAL_MS", "WS_PING_INTERVAL_MS"),
+    ],
+)
+def test_a_likely_misspelling_is_hinted_at(name: str, meant: str) -> None:
+    assert hints({name: "1"}) == [f"{name} is not a variable of this gateway; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "HOME", "HOSTNAME", "USER", "PWD", "SHLVL", "TERM", "LANG", "LOGNAME", "HOSTTYPE", "PYTHONPATH", "_"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "no_proxy", "NODE_PATH", "WEB_CONCURRENCY", "VIRTUAL_ENV"),
+        *("GATEWAY_BASE_URL", "CACHE_DIR", "WS_URL"),
+    ],
+)
+def test_what_others_use_is_not(name: str) -> None:
+    assert hints({name: "1"}) == []
+
+
+@pytest.mark.parametrize("service", ["GATEWAY", "CACHE", "UPSTREAM", "UPSTREAMS", "WS"])
+def test_what_kubernetes_sets_for_a_service_is_not(service: str) -> None:
+    assert not hints(
+        {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "80",
+            f"{service}_SERVICE_PORT_HTTP": "80",
+            f"{service}_PORT": "tcp://10.0.0.1:80",
+            f"{service}_PORT_80_TCP": "tcp://10.0.0.1:80",
+            f"{service}_PORT_80_TCP_PROTO": "tcp",
+            f"{service}_PORT_80_TCP_PORT": "80",
+            f"{service}_PORT_80_TCP_ADDR": "10.0.0.1",
+        }
+    )
+
+
+def test_known_variables_are_no_misspellings() -> None:
+    assert hints({name: "x" for each in VARIABLES for name in (each.name, *each.aliases)}) == []

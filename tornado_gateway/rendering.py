@@ -1,0 +1,77 @@
+"""What is shown of the variables: `--help`, `--print-config`, `.env.example` and the README's table."""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from tornado_gateway.settings import Settings
+from tornado_gateway.values import MASK, ServiceSettings
+from tornado_gateway.variables import VARIABLES, Variable
+
+
+def environment_help() -> str:
+    """All variables for --help."""
+    lines = [
+        f"{group}:\n" + "\n".join(f"  {each.name}={each.default}\n      {each.line}" for each in variables)
+        for group, variables in groupby(VARIABLES, lambda variable: variable.group)
+    ]
+    return "\n\n".join(lines)
+
+
+def example_env() -> str:
+    """What .env.example holds."""
+    blocks = ["# Copy to .env and set UPSTREAMS. An empty value means: not set."]
+    for group, variables in groupby(VARIABLES, lambda variable: variable.group):
+        blocks.append(f"# --- {group} ---")
+        blocks += [f"# {each.line}\n{each.name}={each.default}" for each in variables]
+    return "\n\n".join(blocks) + "\n"
+
+
+def markdown_table() -> str:
+    """The README's table."""
+    rows = [f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.line} |" for each in VARIABLES]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def effective(settings: Settings) -> list[tuple[str, str]]:
+    """Each variable with the value in force, as text that could be given for it; secrets are masked."""
+    return [(variable.name, _as_text(variable, getattr(settings, variable.attribute))) for variable in VARIABLES]
+
+
+def _as_text(variable: Variable, value: Any) -> str:
+    if variable.secret:
+        return MASK if value else ""
+    match value:
+        case bool():
+            text = str(value).lower()
+        case float():
+            text = f"{value * 1000:.6f}".rstrip("0").rstrip(".")
+        case (ServiceSettings(), *_):
+            text = json.dumps({service.name: _as_json(service) for service in value})
+        case frozenset():
+            text = ",".join(_ranges(sorted(value)))
+        case tuple():
+            text = ",".join(map(str, value))
+        case None:
+            text = ""
+        case _:
+            text = str(value)
+    return text
+
+
+def _ranges(numbers: list[int]) -> Iterator[str]:
+    """
+    >>> list(_ranges([200, 201, 202, 404]))
+    ['200-202', '404']
+    """
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
+
+
+def _as_json(service: ServiceSettings) -> dict[str, object]:
+    endpoints = [
+        {"url": each.url, "weight": each.weight} if each.weight != 1 else each.url for each in service.endpoints
+    ]
+    return {"endpoints": endpoints, **service.given}
