@@ -120,7 +120,7 @@ RESPONSE_FIELDS = FieldTable(
 
 
 # Trailers that would change framing, routing or trust if anybody merged them (RFC 9110 §6.5.1).
-_NOT_IN_TRAILERS = REQUEST_FIELDS.names | RESPONSE_FIELDS.names | {b"set-cookie", b"content-encoding"}
+_NOT_IN_TRAILERS = (REQUEST_FIELDS.names | RESPONSE_FIELDS.names | {b"set-cookie", b"content-encoding"}) - {b"accept"}
 
 
 def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
