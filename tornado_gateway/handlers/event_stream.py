@@ -53,8 +53,8 @@ class EventStream:
     """
 
     __slots__ = (
-        "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expires", "_heartbeat", "_is_opaque", "_loop",
-        "_on_end", "_rng", "_scanner", "_sent_at", "_upstream", "_wants_trailers", "due",
+        "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expires", "_heartbeat",
+        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_upstream", "_wants_trailers", "due",
     )  # fmt: skip
 
     def __init__(
@@ -76,8 +76,8 @@ class EventStream:
         self._ending = ""  # why the stream ends at the next boundary
         self._cut_at = math.inf  # instant at which it ends in any case
         self._heartbeat = math.inf if is_opaque else config.heartbeat
-        self._sent_at = self._loop.time()
-        self._ends_at = self._sent_at + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
+        now = self._began_or_beat = self._loop.time()
+        self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expires = expires
         self.due = self._when_due()
         upstream.receiver = self
@@ -99,7 +99,6 @@ class EventStream:
             return None
         self._scanner.feed(chunk)
         drained = self._client.write(chunk)
-        self._sent_at = self._loop.time()
         if self._client.body_bytes >= self._config.max_bytes:
             self._end("max_bytes")
         if drained.done() or self._client.finished:
@@ -135,8 +134,14 @@ class EventStream:
             if self._client.body_bytes == 0:
                 self._upstream.receiver = WithoutMark(self, self._upstream)
             self._client.write(HEARTBEAT)
-            self._sent_at = now
+            self._began_or_beat = now
         self.due = self._when_due()
+
+    @property
+    def _sent_at(self) -> float:
+        """Instant at which something was sent last: what comes from the upstream is sent at once."""
+        connection = self._upstream.connection
+        return max(self._began_or_beat, connection.heard_at) if connection else self._began_or_beat
 
     def _when_due(self) -> float:
         """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""

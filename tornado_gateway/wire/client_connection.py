@@ -32,13 +32,14 @@ class ClientConnection(asyncio.Protocol):
     Attributes:
         deadline: instant (loop time) at which the upstream has been too slow; infinite while
             it is not the upstream that is waited for.
+        heard_at: instant at which bytes came last; -math.inf before any.
         idle_until: instant at which the pool closes it.
         is_held: whether it is not read from, because the receiver is busy.
     """
 
     __slots__ = (
         "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_origin",
-        "_pool", "_unsent", "deadline", "idle_until", "is_held", "transport",
+        "_pool", "_unsent", "deadline", "heard_at", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -55,6 +56,7 @@ class ClientConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
         self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
+        self.heard_at = -math.inf
         self.deadline = self.idle_until = math.inf
 
     # ---- for the exchange
@@ -144,11 +146,13 @@ class ClientConnection(asyncio.Protocol):
             self.close()
             return
         exchange.heard = True
+        now = self.heard_at = self._loop.time()
         try:
             if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
                 self._read_head(exchange, data)
             else:
-                self.wait_for_upstream()
+                if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
+                    self.deadline = now + exchange.timeout
                 self._read_body(exchange, exchange.head, data)
         except UpstreamError as error:
             self._fail(error)

@@ -385,11 +385,12 @@ class ChunkedBody:
         error: the exception to raise for bytes that are not chunked framing.
     """
 
-    __slots__ = ("_error", "_in_trailers", "_left", "_line", "_pending", "trailers")
+    __slots__ = ("_error", "_in_trailers", "_left", "_line", "_pending", "_usual", "_usual_line", "trailers")
     ends_by_close = False
 
     def __init__(self, error: type[GatewayError]) -> None:
         self._error = error
+        self._usual, self._usual_line = 0, b""  # the last chunk that came by itself: many streams' are as long as that
         self._left = 0  # bytes of the current chunk still to come
         self._line = _FIRST_CHUNK
         self._pending = b""  # the beginning of a size line, or of the trailer section
@@ -402,8 +403,11 @@ class ChunkedBody:
             data = self._pending + data
             self._pending = b""
         if self._line is _FIRST_CHUNK:  # at a chunk's beginning; most streams write, and are read, a chunk at a time
+            if len(data) == self._usual and data.startswith(self._usual_line) and data.endswith(b"\r\n"):
+                return data[len(self._usual_line) : -2], None
             line = _FIRST_CHUNK.match(data)
             if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
+                self._usual, self._usual_line = len(data), line[0]
                 return data[line.end() : -2], None
         while not self._in_trailers:
             if self._left:
