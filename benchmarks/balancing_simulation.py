@@ -150,7 +150,6 @@ class Request:
     def begin(self) -> None:
         self._began = self._simulation.clock.now
         self._simulation.figures.asked += self._kind is Kind.HTTP
-        self._simulation.service.budget.pay_in(self._began)
         self._attempt()
 
     def _attempt(self) -> None:

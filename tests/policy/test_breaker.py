@@ -476,3 +476,14 @@ class Traffic(RuleBasedStateMachine):
 
 
 TestTraffic = Traffic.TestCase
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_jitter_makes_no_opening_longer_than_the_longest(seed: int) -> None:
+    breaker = Breaker(BreakerConfig(jitter=0.1, open_for=290.0, longest=300.0), random.Random(seed))
+    send(breaker, START, failed=True, times=5)
+    fail_probes(breaker, 3)
+    assert breaker.open_until - START <= 4 * 300.0
+    before = breaker.open_until
+    send(breaker, before, failed=True)
+    assert 0.9 * 300.0 <= breaker.open_until - before <= 300.0

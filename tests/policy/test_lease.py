@@ -334,3 +334,12 @@ def test_a_probe_that_was_overtaken_is_given_back() -> None:
     probe.overtaken(OPEN_FOR + 1.0)
     assert one.breaker.is_open
     assert several.lease(Ask(OPEN_FOR + 1.0)).endpoint is one
+
+
+@pytest.mark.parametrize("took", [0.5, 15.0])
+def test_to_the_slow_call_rule_no_answer_is_slower_than_any(took: float) -> None:
+    single = service(1, breaker=BreakerConfig(failures=0, slow_after=1.0, slow_share=0.5, minimum=10))
+    (one,) = single.endpoints
+    for number in range(10):
+        single.lease(Ask(float(number))).settle(FAILURE, number + took)
+    assert one.breaker.is_open is (took > 1.0)

@@ -1300,3 +1300,22 @@ def test_a_service_that_is_told_nothing_has_the_defaults() -> None:
     assert plain.config == ServiceConfig()
     assert (plain.limit, plain.affinity, plain.ejected, plain.is_panicking) == (None, None, [], False)
     assert plain.budget.balance(0.0) == plain.config.retry.budget_floor
+
+
+def test_who_gets_no_lease_pays_nothing_into_the_budget() -> None:
+    busy, _ = full()
+    before = busy.budget.balance(0.0)
+    for _ in range(100):
+        with pytest.raises(EndpointsBusy):
+            busy.lease(Ask(0.0))
+    assert busy.budget.balance(0.0) == before
+
+
+def test_who_has_waited_pays_once() -> None:
+    busy, (lease,) = full()
+    before = busy.budget.balance(0.0)
+    with pytest.raises(EndpointsBusy):
+        busy.lease(Ask(0.0))
+    lease.settle(SUCCESS, 0.0)
+    busy.lease(Ask(0.0, has_waited=True))
+    assert busy.budget.balance(0.0) == pytest.approx(before + busy.config.retry.budget_share)

@@ -401,3 +401,15 @@ def test_two_looks_at_one_instant_see_the_same_and_it_is_valid_json(todo: list[S
         assert json.dumps(snapshot([busy], now, EPOCH + now), allow_nan=False) == once
 
     live(busy, todo, look)
+
+
+@pytest.mark.parametrize("apart", [0.0, 2.4, 2.6, 4.9])
+def test_a_services_rate_is_that_of_its_endpoints_whenever_they_came(apart: float) -> None:
+    pair = service(1, 1)
+    late = Endpoint("http://late", Breaker(BREAKER, random.Random(1)), 1, apart)
+    pair.replace_endpoints([pair.endpoints[0], late], apart)
+    for number in range(2000):
+        now = 5.0 + number / 100
+        answer(pair, number % 2, 0.0, now=now)
+        if number > 1500:
+            assert view(pair, now)["rps"] == pytest.approx(100.0, rel=0.03)

@@ -190,7 +190,7 @@ class Breaker:
             self.opened_at = now
         seconds = min(config.open_for * 2.0**self._level, config.longest)
         self._level += seconds < config.longest
-        self.open_until = now + seconds * (1 + config.jitter * self._rng.uniform(-1, 1))
+        self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), config.longest)
         self.is_open = True
         self.ordinary = 0
         self._period += 1

@@ -136,4 +136,5 @@ class Lease:
         self._tell_breaker(now, failed=True)
 
     def _tell_breaker(self, now: float, *, failed: bool | None) -> None:
-        self._service.tell_breaker(self.endpoint, self._permit, now, failed=failed, seconds=self._seconds or 0.0)
+        seconds = now - self._since if self._seconds is None else self._seconds  # no answer is the slowest of all
+        self._service.tell_breaker(self.endpoint, self._permit, now, failed=failed, seconds=seconds)

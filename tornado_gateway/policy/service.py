@@ -176,8 +176,6 @@ class Service(InFlight):
             CircuitOpen: breakers or health checks have taken out all endpoints.
             Overloaded: all were tried.
         """
-        if not is_retry:
-            self.budget.pay_in(ask.now)
         if self._is_bounded and ask.kind is HTTP:
             self._bound(ask)
         endpoint = self._bound_to(ask, ask.pinned) if ask.pinned else None
@@ -187,6 +185,8 @@ class Service(InFlight):
             endpoint = self._choose(ask)
         if endpoint is None:
             raise self._why_none(ask)
+        if not is_retry:
+            self.budget.pay_in(ask.now)
         return Lease(self, endpoint, ask, is_retry=is_retry)
 
     def _bound(self, ask: Ask) -> None:

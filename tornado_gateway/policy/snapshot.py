@@ -35,7 +35,7 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
         "upstreams": len(endpoints),
         "healthy": sum(is_available(endpoint) for endpoint in endpoints),
         "avgLatencyMs": _rounded(sum(averages) / len(averages)) if averages else 0,
-        "rps": _rounded(window.rate(now)),
+        "rps": _rounded(sum(endpoint.window.rate(now) for endpoint in endpoints)),
         "errorRate": _rounded(window.error_rate(now)),
         "upstreamDetails": [endpoint_view(service, endpoint, now, epoch) for endpoint in endpoints],
         "latency": _quantiles(window.quantiles(now, list(QUANTILES.values()))),
