@@ -2,7 +2,8 @@
 
 What an answer means is decided in policy/health.py and policy/breaker.py. An endpoint whose breaker is
 open comes back by requests of users too; but where there are few, nobody would notice
-that it works again, so it is asked once its time is over.
+that it works again, so it is asked once its time is over. A service that has no health check says not what to
+ask: then it is seen whether a connection can be made, if that was what failed; of anything else it shows nothing.
 
 Started by the heartbeat, each in a task of its own: checks are few.
 """
@@ -62,7 +63,8 @@ class HealthChecks:
             if service.config.health:
                 self._begin_checks(service, service.config.health, now)
             for endpoint in [each for each in service.endpoints if each.breaker.is_open]:
-                if now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
+                shows = service.config.health or endpoint.is_unreachable
+                if shows and now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
                     self._begin_probe(service, endpoint)
         if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.health):
             self._forget_departed()

@@ -38,8 +38,13 @@ def endpoints(*weights: int) -> list[Endpoint]:
 
 def balancer(name: str, several: Sequence[Endpoint], seed: int = 1) -> Balancer:
     chooser = BALANCERS[name](random.Random(seed))
-    chooser.use(several)
+    use(chooser, several)
     return chooser
+
+
+def use(chooser: Balancer, several: Sequence[Endpoint]) -> None:
+    """As a service does."""
+    chooser.use([endpoint for endpoint in several if endpoint.weight and endpoint.is_usable], tuple(several))
 
 
 def hold(endpoint: Endpoint, kind: Kind = Kind.HTTP, times: int = 1) -> None:
@@ -96,6 +101,20 @@ def test_under_load_shares_are_as_the_weights(name: str, in_flight: int, weights
     counts = in_closed_loop(balancer(name, several), several, 4000, in_flight)
     expected = [4000 * weight / sum(weights) for weight in weights]
     assert counts == pytest.approx(expected, rel=0.2, abs=40)
+
+
+@every_balancer
+@pytest.mark.parametrize("weights", [(1, 1), (1, 3), (2, 1, 1, 1), (5, 4, 3, 2, 1)])
+def test_with_nothing_in_flight_shares_are_as_the_weights(name: str, weights: tuple[int, ...]) -> None:
+    several = endpoints(*weights)
+    chooser = balancer(name, several)
+    counts = Counter[str]()
+    for number in range(4000):
+        chosen = taken(chooser.choose(Ask(number / 100, fair_load=1 / sum(weights))))
+        counts[chosen.url] += 1
+        answer([chosen], 0.010, number / 100 + 0.010)
+    expected = [4000 * weight / sum(weights) for weight in weights]
+    assert [counts[each.url] for each in several] == pytest.approx(expected, rel=0.15)
 
 
 @every_balancer
@@ -169,7 +188,7 @@ def test_other_endpoints_are_chosen_from_as_soon_as_they_are_there(name: str) ->
     before, after = endpoints(1, 1), endpoints(1, 1, 1)
     chooser = balancer(name, before)
     assert chooser.choose(Ask(0.0)) in before
-    chooser.use(after)
+    use(chooser, after)
     assert all(in_closed_loop(chooser, after, 300, 6))
 
 
@@ -279,7 +298,7 @@ def test_among_equals_a_request_goes_where_there_are_fewer_sessions(name: str) -
 
 def score(endpoint: Endpoint) -> float:
     """As it was always defined: in-flight x 1000 + EWMA in ms."""
-    return (endpoint.load * 1000 + endpoint.latency.average * 1000) / endpoint.weight
+    return endpoint.load * 1000 / endpoint.weight + round(endpoint.latency.average * 1000)
 
 
 @pytest.mark.parametrize(
@@ -289,8 +308,8 @@ def score(endpoint: Endpoint) -> float:
         ((1, 0, 1), (0, 999, 1), 1),
         ((1, 0, 1), (0, 1001, 1), 0),
         ((1, 50, 1), (1, 40, 1), 1),
-        ((2, 500, 5), (0, 501, 1), 0),
-        ((2, 500, 5), (0, 499, 1), 1),
+        ((2, 500, 5), (0, 901, 1), 0),
+        ((2, 500, 5), (0, 899, 1), 1),
         ((5, 0, 1), (0, 4999, 1), 1),
         ((3, 0, 3), (2, 0, 1), 0),
     ],
@@ -413,7 +432,7 @@ def test_an_endpoint_that_joins_is_not_asked_for_what_it_missed(refused: int) ->
     order_of(chooser, several, 100)
     for _ in range(refused):
         chooser.choose(Ask(0.0, most=0))
-    chooser.use(several)
+    use(chooser, several)
     assert Counter(order_of(chooser, several, 12)) == {"a": 4, "b": 4, "c": 4}
 
 
@@ -421,7 +440,7 @@ def test_turns_are_kept_by_those_that_stay() -> None:
     several = endpoints(1, 1, 1, 1)
     chooser = balancer("round_robin", several)
     assert order_of(chooser, several, 2) == "ab"
-    chooser.use(several[:3])
+    use(chooser, several[:3])
     assert order_of(chooser, several, 3) == "cab"
 
 
@@ -498,7 +517,7 @@ def test_two_choices_keep_the_longest_queue_short() -> None:
 def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
     (endpoint,) = endpoints(1)
     with pytest.raises(NotImplementedError):
-        super(TwoChoices, TwoChoices(random.Random(1))).cost(endpoint, Ask(0.0))
+        super(TwoChoices, TwoChoices(random.Random(1))).is_better(endpoint, endpoint, Ask(0.0))
 
 
 # ---- peak_ewma
@@ -508,11 +527,11 @@ def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
     ("one", "other", "chosen"),
     [  # in flight, milliseconds, weight
         ((0, 10, 1), (0, 20, 1), 0),
-        ((1, 10, 1), (0, 19, 1), 1),
-        ((1, 10, 1), (0, 21, 1), 0),
-        ((9, 10, 1), (0, 101, 1), 0),
-        ((9, 10, 1), (0, 99, 1), 1),
-        ((3, 10, 2), (0, 21, 1), 0),
+        ((1, 10, 1), (0, 15, 1), 1),
+        ((1, 10, 1), (0, 26, 1), 0),
+        ((9, 10, 1), (0, 126, 1), 0),
+        ((9, 10, 1), (0, 79, 1), 1),
+        ((3, 10, 2), (0, 32, 1), 0),
         ((3, 10, 2), (0, 19, 1), 1),
         ((0, 0, 1), (0, 1, 1), 0),
         ((1, 0, 1), (99, 999, 1), 1),
@@ -528,6 +547,16 @@ def test_the_cost_is_the_time_to_expect_times_those_that_wait_by_weight(
             answer([endpoint], milliseconds / 1000)
     chooser = balancer("peak_ewma", several)
     assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[chosen]] * 10
+
+
+@pytest.mark.parametrize("milliseconds", [9.2, 10.0, 10.9])
+def test_what_differs_by_less_than_a_tenth_is_drawn_by_weight(milliseconds: float) -> None:
+    several = endpoints(3, 1)
+    answer(several[:1], 0.010)
+    answer(several[1:], milliseconds / 1000)
+    chooser = balancer("peak_ewma", several)
+    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(4000))
+    assert counts[several[0].url] == pytest.approx(3000, rel=0.1)
 
 
 def test_an_unknown_endpoint_gets_one_request_until_that_is_answered() -> None:
@@ -647,7 +676,7 @@ def test_without_one_endpoint_only_its_keys_move(count: int) -> None:
     several = endpoints(*[1] * count)
     chooser = balancer("consistent_hash", several)
     before = homes(chooser, several)
-    chooser.use(several[1:])
+    use(chooser, several[1:])
     after = homes(chooser, several[1:])
     moved = [key for key in KEYS if before[key] != after[key]]
     assert {before[key] for key in moved} == {several[0].url}
@@ -672,7 +701,7 @@ def test_among_very_many_endpoints_few_more_keys_move() -> None:
     several = endpoints(*[1] * 400)  # the points of each depend on how many there are
     chooser = balancer("consistent_hash", several)
     before = homes(chooser, several)
-    chooser.use(several[1:])
+    use(chooser, several[1:])
     after = homes(chooser, several[1:])
     assert sum(before[key] != after[key] for key in KEYS) / len(KEYS) <= 0.03
 

@@ -105,17 +105,39 @@ def test_an_ask_admits_what_is_usable_and_untried_and_has_room_for_a_request(
     assert Ask(0.0, tried=[other, one] if tried else [other], most=most).admits(one) is admitted
 
 
-def test_an_ask_does_not_admit_who_is_spared() -> None:
-    one, other = endpoint(), endpoint()
-    ask = Ask(0.0, spared=[other])
-    assert ask.admits(one)
-    assert not ask.admits(other)
+@pytest.mark.parametrize(("now", "heeds", "admitted"), [(0.0, False, True), (9.9, True, False), (10.0, True, True)])
+def test_who_has_asked_to_be_left_alone_is_where_that_is_heeded(now: float, heeds: bool, admitted: bool) -> None:
+    one = endpoint()
+    one.latency.penalise(0.0, retry_after=10.0)
+    assert Ask(now, heeds_wishes=heeds).admits(one) is admitted
+
+
+def test_a_failure_alone_is_no_wish_to_be_left_alone() -> None:
+    one = endpoint()
+    one.latency.penalise(0.0)
+    assert Ask(0.0, heeds_wishes=True).admits(one)
+
+
+@pytest.mark.parametrize(("kind", "held"), [(Kind.HTTP, 2 + 3e-9), (Kind.SSE, 5.0), (Kind.WS, 5.0)])
+def test_to_a_request_streams_are_next_to_nothing(kind: Kind, held: float) -> None:
+    one = endpoint(weight=2)
+    one.requests, one.event_streams, one.websockets = 2, 1, 2
+    ask = Ask(0.0, kind)
+    assert ask.held(one) == pytest.approx(held, abs=1e-12)
+    assert ask.crowd(one) == pytest.approx(held / 2, abs=1e-12)
+
+
+def test_one_that_joins_is_crowded_sooner() -> None:
+    one = endpoint(weight=2)
+    one.joined_at, one.requests = 10.0, 3
+    assert Ask(15.0, slow_start=10.0).crowd(one) == 3.0
+    assert (Ask(15.0, slow_start=10.0).share(one), Ask(15.0).share(one)) == (0.5, 1.0)
 
 
 def test_an_ask_that_says_nothing_is_a_first_request_that_may_go_anywhere() -> None:
     ask = Ask(5.0)
     assert (ask.kind, ask.key, ask.pinned, ask.most) == (Kind.HTTP, b"", None, math.inf)
-    assert (ask.tried, ask.spared) == ((), ())
+    assert (ask.tried, ask.slow_start, ask.heeds_wishes) == ((), 0.0, False)
     assert ask.is_repeatable
     assert not ask.has_waited
     assert ask.admits(endpoint())

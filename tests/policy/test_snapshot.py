@@ -63,7 +63,7 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
     assert snapshot([service(1)], 0.0, EPOCH) == {
         "services": {
             "svc": {
-                "upstreams": 1, "healthy": 1, "avgLatencyMs": 0, "rps": 0.0, "errorRate": 0.0,
+                "upstreams": 1, "healthy": 1, "avgLatencyMs": 0, "rps": 0.0, "errorRate": 0.0, "departing": [],
                 "upstreamDetails": [
                     {
                         "url": "http://host0:80", "healthy": True, "circuitOpenUntilMs": 0,

@@ -27,6 +27,7 @@ from tornado_gateway.policy.service import Service
 from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
+NOT_CONNECTED = (ConnectFailed, ConnectTimeout)  # nothing of the request was sent
 LEAST_TRY = 1.0  # seconds that a retry has in any case, however late it is
 
 
@@ -162,7 +163,7 @@ class Attempts:
             upstream.send(head, connect_timeout=connect_timeout)
         else:
             upstream.send(head, body=True, chunked=upload.is_chunked, connect_timeout=connect_timeout)
-            upload.send_to(upstream)
+            self._upload(upload, upstream)
 
     def _time_for_try(self) -> tuple[float, bool]:
         """Seconds that a try has to its head: what the earlier ones have left, unless each has its own; and whether
@@ -172,6 +173,18 @@ class Attempts:
         left = max(whole - spent, min(whole, LEAST_TRY))
         is_short = limit < left and self._call.is_repeatable and self.may_ask_another
         return (limit if is_short else left), is_short
+
+    def _upload(self, upload: Upload, upstream: ClientExchange) -> None:
+        if self.lease:
+            self.lease.upload_begins()
+        upload.send_to(upstream)
+        if upload.is_whole:
+            self.upload_ended()
+
+    def upload_ended(self) -> None:
+        """The body has come whole."""
+        if self.lease:
+            self.lease.upload_ends(self._gateway.now())
 
     def upload_outgrew(self) -> None:
         """The body can no longer be sent again: this try has all the time there is."""
@@ -225,8 +238,10 @@ class Attempts:
         self._take_hedge()
         self.on_head(head)
 
-    def hedge_failed(self) -> None:
+    def hedge_failed(self, error: UpstreamError) -> None:
         if self._hedge:
+            if isinstance(error, NOT_CONNECTED):
+                self._hedge.lease.not_connected()
             self._settle_hedge(self._hedge, _blame(self._hedge.upstream))
 
     def _settle_hedge(self, hedge: Hedge, outcome: Outcome) -> None:
@@ -284,6 +299,8 @@ class Attempts:
         upstream, call, config = self.upstream, self._call, self._service.config.retry
         if upstream is None:
             return
+        if self.lease and isinstance(error, NOT_CONNECTED):
+            self.lease.not_connected()
         failed = Try(
             is_repeatable=call.is_repeatable,
             reused=upstream.reused,
@@ -387,7 +404,7 @@ class Attempts:
 
     def _may_afford(self, error: UpstreamError) -> bool:
         """Whether the service's budget has a retry; where no connection was made, none is used: nothing was done."""
-        return isinstance(error, ConnectFailed | ConnectTimeout) or self._service.budget.take(self._gateway.now())
+        return isinstance(error, NOT_CONNECTED) or self._service.budget.take(self._gateway.now())
 
     # ---- the end
 

@@ -24,7 +24,7 @@ class Hedger(Protocol):
     def hedge_answered(self, head: ResponseHead) -> None:
         """The second endpoint was the first to answer."""
 
-    def hedge_failed(self) -> None:
+    def hedge_failed(self, error: UpstreamError) -> None:
         """The second endpoint will not answer."""
 
 
@@ -57,4 +57,4 @@ class Hedge:
         """Not called, as on_chunk() is not."""
 
     def on_failure(self, error: UpstreamError) -> None:
-        self._hedger.hedge_failed()
+        self._hedger.hedge_failed(error)

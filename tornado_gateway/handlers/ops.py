@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tornado_gateway.errors import MethodNotAllowed, NotFound
 from tornado_gateway.handlers.base import GatewayHandler
-from tornado_gateway.policy.snapshot import is_available
+from tornado_gateway.policy.snapshot import is_out
 
 
 class HealthHandler(GatewayHandler):
@@ -42,7 +42,7 @@ class ReadyHandler(GatewayHandler):
     def _required_but_out(self) -> Iterator[str]:
         for service in self.gateway.services.values():
             takes_new = [endpoint for endpoint in service.endpoints if endpoint.weight]
-            if service.name in self.gateway.required and not any(map(is_available, takes_new)):
+            if service.name in self.gateway.required and all(is_out(each, self.gateway.now()) for each in takes_new):
                 yield service.name
 
 

@@ -218,6 +218,8 @@ class ProxiedRequest(RequestHandler):
         """The request is whole."""
         if self.upload:
             self.upload.finish()
+            if self._attempts:
+                self._attempts.upload_ended()
 
     # ---- the response
 

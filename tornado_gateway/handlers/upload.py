@@ -17,20 +17,21 @@ class Upload:
         received: bytes that have come of it.
         is_chunked: whether its length is not known beforehand.
         is_replayable: whether all that has come is still at hand.
+        is_whole: whether all of it has come.
     """
 
     __slots__ = (
-        "_client", "_continue_later", "_is_over", "_is_whole", "_kept", "_loop", "_may_continue", "_next_try",
-        "_upstream", "is_chunked", "is_replayable", "received",
+        "_client", "_continue_later", "_is_over", "_kept", "_loop", "_may_continue", "_next_try", "_upstream",
+        "is_chunked", "is_replayable", "is_whole", "received",
     )  # fmt: skip
 
     def __init__(self, client: ServerExchange, loop: asyncio.AbstractEventLoop) -> None:
         self._client, self._loop = client, loop
         self.is_chunked = isinstance(client.head.body, ChunkedBody)
         self.is_replayable = True
+        self.is_whole = self._is_over = False
         self.received = 0
         self._kept: list[bytes] = []
-        self._is_whole = self._is_over = False
         self._upstream: ClientExchange | None = None
         self._next_try: asyncio.Future[None] | None = None  # what more of it waits for
         self._may_continue = False  # the client has been sent 100 Continue
@@ -53,7 +54,7 @@ class Upload:
             upstream.write(chunk)
         self._upstream = upstream
         self._let_on()
-        if self._is_whole:
+        if self.is_whole:
             upstream.finish(trailer_lines(self._client.trailers))
         if self._is_awaited and self._continue_later is None:
             self._continue_later = self._loop.call_later(CONTINUE_AFTER, self.let_continue)
@@ -88,9 +89,9 @@ class Upload:
 
     def finish(self) -> None:
         """It is whole."""
-        if self._is_whole:
+        if self.is_whole:
             return
-        self._is_whole = True
+        self.is_whole = True
         if self._upstream:
             self._upstream.finish(trailer_lines(self._client.trailers))
 
@@ -103,7 +104,7 @@ class Upload:
     def let_continue(self) -> None:
         """Tell the client to send it; the endpoint, if it was silent, may not know Expect (RFC 9110 §10.1.1)."""
         self._continue_later = None
-        if not self._is_whole:
+        if not self.is_whole:
             self._may_continue = True
             self._client.write_interim(100, b"")
 

@@ -123,12 +123,13 @@ class Breaker:
         return not self.is_open or (now >= self.open_until and self._probing < self._config.probes)
 
     def begin(self, now: float) -> int:
-        """Count a request in, whether it passes or is sent although it does not.
+        """Count a request in, whether it passes or is sent although it does not: then it is no probe, and decides
+        nothing.
 
         Returns:
             A permit for `end()`.
         """
-        if not self.is_open or now < self.open_until:
+        if not self.is_open or now < self.open_until or self._probing >= self._config.probes:
             return self.ordinary
         self._probing += 1
         return self._period

@@ -15,6 +15,7 @@ from tornado_gateway.policy.latency import Latency
 from tornado_gateway.policy.statistics import Window
 from tornado_gateway.policy.target import parse_base_url
 
+STREAM = 1e-9  # of a request, that a stream counts for when a request is to be placed: enough to decide a tie
 FIRST_SHARE = 0.1  # of its normal traffic that an endpoint gets when it joins; Envoy's min_weight_percent
 
 
@@ -91,8 +92,9 @@ class Endpoint(InFlight):
         is_healthy: whether its health checks pass; True while there are none.
         last_check: what the newest check has shown, in words; "" before the first.
         is_usable: whether new requests may be sent here now; its service decides.
+        is_ejected: whether its breaker has taken it out, which not every open one does.
+        is_unreachable: whether its newest failure was that no connection could be made.
         joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
-        credit: requests that it may have of that share.
         requests_total, errors_total: leases ended with a success or failure, and with a failure.
         unanswered_total: failures of those that had no answer: what Envoy calls local-origin failures.
         overtaken: requests without an answer since the last one, because another endpoint was quicker.
@@ -100,9 +102,9 @@ class Endpoint(InFlight):
     """
 
     __slots__ = (
-        "authority", "base_path", "breaker", "credit", "errors_total", "is_healthy", "is_usable", "joined_at",
-        "last_check", "latency", "origin", "overtaken", "requests_total", "retries_total", "unanswered_total",
-        "url", "weight", "window",
+        "authority", "base_path", "breaker", "errors_total", "is_ejected", "is_healthy", "is_unreachable", "is_usable",
+        "joined_at", "last_check", "latency", "origin", "overtaken", "requests_total", "retries_total",
+        "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
     def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
@@ -115,9 +117,9 @@ class Endpoint(InFlight):
         self.latency = Latency()
         self.window = Window(now)
         self.is_healthy = self.is_usable = True
+        self.is_ejected = self.is_unreachable = False
         self.last_check = ""
         self.joined_at = -math.inf
-        self.credit = 0.0
         self.overtaken = 0
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
 
@@ -149,7 +151,8 @@ class Ask:
         is_repeatable: whether another endpoint can be asked if this one fails: such a request may probe.
         has_waited: whether it is its turn among those that wait.
         most: requests that an endpoint may have in flight.
-        spared: endpoints that have had their share for now.
+        slow_start: seconds in which endpoints that join get their share; 0 if none of them does.
+        heeds_wishes: whether endpoints that have asked to be left alone for a while are.
         fair_load: what of its kind is in flight for each unit of weight, with this one, if it were spread evenly.
     """
 
@@ -161,7 +164,8 @@ class Ask:
     is_repeatable: bool = True
     has_waited: bool = False
     most: float = math.inf
-    spared: Sequence[Endpoint] = ()
+    slow_start: float = 0.0
+    heeds_wishes: bool = False
     fair_load: float = 1.0
 
     def admits(self, endpoint: Endpoint) -> bool:
@@ -170,5 +174,23 @@ class Ask:
             endpoint.is_usable
             and endpoint.requests < self.most
             and not (self.tried and endpoint in self.tried)
-            and not (self.spared and endpoint in self.spared)
+            and not (self.heeds_wishes and self.now < endpoint.latency.rests_until)
         )
+
+    def share(self, endpoint: Endpoint) -> float:
+        """How much of its normal traffic an endpoint should get; see its `share()`."""
+        return endpoint.share(self.now, self.slow_start) if self.slow_start else 1.0
+
+    def held(self, endpoint: Endpoint) -> float:
+        """How much an endpoint has in flight, seen by who wants something of it.
+
+        To a stream, requests and streams are the same. To a request, streams only break ties: a hundred that are
+        silent are no queue of a hundred.
+        """
+        streams = endpoint.event_streams + endpoint.websockets
+        return endpoint.requests + streams * STREAM if self.kind is HTTP else endpoint.requests + streams
+
+    def crowd(self, endpoint: Endpoint) -> float:
+        """The same, for each unit of the weight that the endpoint has now."""
+        weight = endpoint.weight * self.share(endpoint) if self.slow_start else endpoint.weight
+        return self.held(endpoint) / weight

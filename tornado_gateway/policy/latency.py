@@ -3,7 +3,8 @@
 Two estimates of the time to a response's head:
 
     average   moves a fifth of the way with each sample: what is shown, and what the score of least_load expects
-    peak      goes up at once and comes down with time: Finagle's peak EWMA
+    peak      goes up at once and comes down with time alone: Finagle's peak EWMA, which fades each time it is read,
+              read all the time; here, reading changes nothing
 
 What is expected fades while nothing is asked, or an endpoint that was slow once would never be asked again. Where
 little is in flight, a millisecond more would keep it out for long all the same. So what an average says also ends:
@@ -33,13 +34,15 @@ class Latency:
         average: seconds, as it was at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
         ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
+        rests_until: instant until which it has asked to be left alone; -math.inf if it has not.
+        penalised_at: instant of its newest failure; -math.inf if it had none.
     """
 
-    __slots__ = ("_peak", "_penalised_at", "_penalty", "_penalty_until", "_seen_at", "ask_at", "average", "last")
+    __slots__ = ("_peak", "_penalty", "_seen_at", "ask_at", "average", "last", "penalised_at", "rests_until")
 
     def __init__(self) -> None:
         self.average = self.last = self._peak = self._penalty = 0.0
-        self._seen_at = self._penalty_until = self._penalised_at = self.ask_at = -math.inf
+        self._seen_at = self.rests_until = self.penalised_at = self.ask_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
         """Take a sample. It replaces as much of the average as has faded: all of one that says nothing any more."""
@@ -61,8 +64,8 @@ class Latency:
         """
         wanted = min(retry_after, LONGEST_PENALTY)
         self._penalty = max(wanted, PENALTY, self.penalty(now))
-        self._penalty_until = max(now + wanted, self._penalty_until)
-        self._penalised_at = now
+        self.rests_until = max(now + wanted, self.rests_until)
+        self.penalised_at = now
         self.ask_at = max(now + max(wanted, DOUBT), self.ask_at)
 
     def peak(self, now: float) -> float:
@@ -87,7 +90,7 @@ class Latency:
 
     def penalty(self, now: float) -> float:
         """Seconds that are left of what failures were taken for."""
-        left = self._penalty and self._penalty * _kept(self._penalty_until, now)
+        left = self._penalty and self._penalty * _kept(self.rests_until, now)
         return left if left >= NEGLIGIBLE else 0.0
 
     def absolve(self, since: float) -> bool:
@@ -98,7 +101,7 @@ class Latency:
         Args:
             since: when it was sent; if that was before the last failure, it shows nothing.
         """
-        if not self._penalty or since < self._penalised_at:
+        if not self._penalty or since < self.penalised_at:
             return False
         self.forget()
         return True
@@ -106,7 +109,7 @@ class Latency:
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
         self._peak = self._penalty = 0.0
-        self._seen_at = self._penalty_until = self.ask_at = -math.inf
+        self._seen_at = self.rests_until = self.ask_at = -math.inf
 
 
 def _kept(since: float, now: float) -> float:

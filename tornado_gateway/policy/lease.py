@@ -9,6 +9,7 @@ A lease ends exactly once, with an outcome:
 All that is known about an endpoint is learnt here.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
@@ -28,13 +29,18 @@ class Lease:
         kind: what it is held for; a request may turn out to be a stream.
     """
 
-    __slots__ = ("_is_settled", "_permit", "_seconds", "_service", "_since", "endpoint", "kind")
+    __slots__ = (
+        "_is_answered", "_is_declined", "_is_settled", "_is_unconnected", "_permit", "_seconds", "_sent_at", "_service",
+        "_since", "endpoint", "kind",
+    )  # fmt: skip
 
     def __init__(self, service: "Service", endpoint: Endpoint, ask: Ask, *, is_retry: bool) -> None:
         self.endpoint, self.kind = endpoint, ask.kind
         self._service, self._since = service, ask.now
-        self._seconds: float | None = None  # until the head of its answer
-        self._is_settled = False
+        self._sent_at = ask.now
+        self._seconds: float | None = None  # from there to the head of its answer, if that came after
+        self._is_answered = self._is_settled = self._is_unconnected = False
+        self._is_declined = False  # the endpoint has said that it cannot do it now
         breaker = endpoint.breaker
         self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
         if self.kind is HTTP:
@@ -49,6 +55,14 @@ class Lease:
         self.endpoint.count(self.kind, change)
         self._service.count(self.kind, change)
 
+    def upload_begins(self) -> None:
+        """A body follows. How long it takes is its client's doing: until its end, no time is the endpoint's."""
+        self._sent_at = math.inf
+
+    def upload_ends(self, now: float) -> None:
+        """All of the body is on its way."""
+        self._sent_at = now
+
     def answered(self, now: float, status: int, retry_after: float = 0.0) -> None:
         """The head of the response has come.
 
@@ -56,27 +70,37 @@ class Lease:
             retry_after: seconds that its Retry-After asks for.
         """
         service, latency = self._service, self.endpoint.latency
-        seconds = self._seconds = now - self._since
-        latency.add(now, seconds)
+        self._is_answered = True
+        if now >= self._sent_at:
+            self._seconds = now - self._sent_at
+            latency.add(now, self._seconds)
+            if service.config.hedges:
+                service.observe(now, self._seconds)
         if self.endpoint.overtaken:
             self.endpoint.overtaken = 0
         if status == TOO_MANY_REQUESTS or status in service.config.failure_statuses:
             wish = retry_after if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE) else 0.0
+            self._is_declined = True
             service.doubt(self.endpoint, now, wish)
         elif service.has_doubts and latency.absolve(self._since):
             service.trust(self.endpoint)
 
+    def not_connected(self) -> None:
+        """No connection to the endpoint could be made."""
+        self._is_unconnected = True
+
     def outrun(self, now: float) -> None:
         """Another endpoint has answered: this one takes at least as long as it has taken until now."""
         seconds, latency = now - self._since, self.endpoint.latency
-        if self._seconds is None and not self._is_settled and seconds > latency.average:
+        if not self._is_answered and not self._is_settled and seconds > latency.average:
             latency.add(now, seconds)
         self.settle(IGNORED, now)
 
     def overtaken(self, now: float) -> None:
         """One that was asked later has answered before. An endpoint to whose every request that happens hangs."""
-        if self._seconds is None and not self._is_settled:
+        if not self._is_answered and not self._is_settled:
             self.endpoint.window.observe(now, now - self._since)
+            self._service.observe(now, now - self._since)
             self.endpoint.overtaken += 1
             if self.endpoint.overtaken >= HANGS:
                 self.settle(FAILURE, now)
@@ -122,19 +146,24 @@ class Lease:
             self._tell_breaker(now, failed=False)
         else:
             breaker.requests += 1
-        if service.limit and self.kind is HTTP:
-            service.learn(self._since, self._seconds)
+        if service.limit and self.kind is HTTP and not self._is_declined:
+            service.learn(self._sent_at, self._seconds)
 
     def _fail(self, now: float) -> None:
         endpoint = self.endpoint
         endpoint.requests_total += 1
         endpoint.errors_total += 1
         endpoint.window.add(now, self._seconds, failed=True)
-        if self._seconds is None:
+        endpoint.is_unreachable = self._is_unconnected
+        if not self._is_answered:
             endpoint.unanswered_total += 1
             self._service.doubt(endpoint, now)
         self._tell_breaker(now, failed=True)
 
     def _tell_breaker(self, now: float, *, failed: bool | None) -> None:
-        seconds = now - self._since if self._seconds is None else self._seconds  # no answer is the slowest of all
-        self._service.tell_breaker(self.endpoint, self._permit, now, failed=failed, seconds=seconds)
+        seconds = self._seconds
+        if seconds is None:
+            seconds = 0.0 if self._is_answered else max(0.0, now - self._sent_at)  # no answer is the slowest of all
+        self._service.tell_breaker(
+            self.endpoint, self._permit, now, failed=failed, seconds=seconds, since=self._since
+        )

@@ -9,11 +9,12 @@ What changes all that is rare, and is worked out when it does. A choice reads th
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.affinity import Affinity
+from tornado_gateway.policy.agenda import Agenda
 from tornado_gateway.policy.balancing import Balancer
 from tornado_gateway.policy.concurrency import AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
@@ -32,6 +33,10 @@ ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
 HEDGED_ABOVE = 0.95  # of the last minute's answers are quicker than what a second endpoint is asked for
 FEWEST_SAMPLES = 10  # answers that must be known before that is told from them
 HEDGE_KEPT = 1.0  # seconds that what was worked out of them is used
+
+# Seconds that an ejected endpoint whose time is over waits for a request that may be sent again should it still be
+# broken. Where none comes, any other one has to find out.
+PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,10 @@ class Service(InFlight):
     """
 
     __slots__ = (
-        "_balancer", "_doubted", "_fair_weight", "_hedge_after", "_hedge_kept_until", "_is_bounded", "_joining",
-        "affinity", "budget", "config", "ejected", "endpoints", "hedges_total",
-        "hedges_won_total", "is_panicking", "limit", "name", "queue", "websocket_totals",
+        "_agenda", "_answers", "_balancer", "_departing", "_doubted", "_fair_weight", "_hedge_after",
+        "_hedge_kept_until", "_is_bounded", "_joining", "_present", "_settled", "_usable", "affinity", "budget",
+        "config", "ejected", "endpoints", "hedges_total", "hedges_won_total", "is_panicking", "limit", "name", "queue",
+        "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -103,9 +109,15 @@ class Service(InFlight):
         self.limit, self.affinity = limit, affinity
         self._balancer = balancer
         self.queue = Queue(self.config.max_waiting)
-        self._joining: dict[Endpoint, None] = {}  # an ordered set, as is the next
-        self._doubted: dict[Endpoint, None] = {}  # that have failed, and may be shunned for it
+        self._present: set[Endpoint] = set()  # the endpoints
+        self._usable: list[Endpoint] = []
+        self._departing: list[Endpoint] = []  # that are endpoints no more, but still have something in flight
+        self._joining: dict[Endpoint, None] = {}  # an ordered set: who joined first stands first
+        self._settled = 0  # how many of the usable ones do not join
+        self._doubted: set[Endpoint] = set()  # that have failed, and may be shunned for it
+        self._agenda = Agenda()  # of those that are doubted or ejected: when to find out whether they work again
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
+        self._answers = Window(0.0) if self.config.hedges else None  # of all endpoints
         self._hedge_after: float | None = None
         self._hedge_kept_until = -math.inf
         self._fair_weight = 1
@@ -119,19 +131,23 @@ class Service(InFlight):
         Args:
             now: instant from which on the share of those that are new grows; None if there were none before.
         """
-        before, present = set(self.endpoints), set(endpoints)
+        before, present = self._present, set(endpoints)
+        self.endpoints, self._present = tuple(endpoints), present
         for endpoint in before - present:
-            endpoint.is_usable = False
-            self._joining.pop(endpoint, None)
-            self._doubted.pop(endpoint, None)
-        self.endpoints = tuple(endpoints)
+            self._dismiss(endpoint)
+        self._departing = [each for each in {*self._departing, *before} if each not in present and each.load]
         for endpoint in self.endpoints:
             if now is not None and endpoint not in before:
                 self._join(endpoint, now)
-        self._balancer.use(self.endpoints)
         if self.affinity and self.affinity.sticky:
             self.affinity.sticky.use(self.endpoints)
         self.refresh()
+
+    def _dismiss(self, endpoint: Endpoint) -> None:
+        endpoint.is_usable = endpoint.is_ejected = False
+        self._joining.pop(endpoint, None)
+        self._doubted.discard(endpoint)
+        self._agenda.forget(endpoint)
 
     def refresh(self) -> None:
         """Work out anew who may be chosen: an endpoint's breaker or health has changed."""
@@ -139,22 +155,34 @@ class Service(InFlight):
         healthy = [endpoint for endpoint in members if endpoint.is_healthy]
         broken = sorted((each for each in healthy if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
         self.ejected = broken[: int(len(members) * self.config.max_ejected + ROUNDING)]
-        usable = [endpoint for endpoint in healthy if endpoint not in self.ejected]
+        out = set(self.ejected)
+        usable = [endpoint for endpoint in healthy if endpoint not in out]
         self.is_panicking = len(usable) < self.config.panic_below * len(members) - ROUNDING
         if self.is_panicking:
-            self.ejected, usable = [], members
+            self.ejected, out, usable = [], set(), members
+        self._schedule(usable, out)
+        self._usable, may = usable, set(usable)
         for endpoint in self.endpoints:
-            endpoint.is_usable = False
-        for endpoint in usable:
-            endpoint.is_usable = True
+            endpoint.is_usable, endpoint.is_ejected = endpoint in may, endpoint in out
+        self._settled = sum(endpoint not in self._joining for endpoint in usable)
         self._fair_weight = sum(endpoint.weight for endpoint in usable) or 1
+        self._balancer.use(usable, self.endpoints)
         self.make_room()
+
+    def _schedule(self, usable: Iterable[Endpoint], ejected: Iterable[Endpoint]) -> None:
+        """Plan to find out whether those that come into this state now, having failed, work again."""
+        for endpoint in ejected:
+            if not endpoint.is_ejected:
+                self._agenda.put(endpoint, endpoint.breaker.open_until)
+        for endpoint in self._doubted.intersection(usable):
+            if not endpoint.is_usable:
+                self._agenda.put(endpoint, endpoint.latency.ask_at)
 
     def _join(self, endpoint: Endpoint, now: float) -> None:
         """An endpoint is new, or has come back: its share of the traffic begins to grow."""
-        if endpoint in self.endpoints:  # it may have left meanwhile
-            endpoint.joined_at, endpoint.credit = now, 0.0
-            self._joining[endpoint] = None
+        endpoint.joined_at = now
+        self._joining.pop(endpoint, None)
+        self._joining[endpoint] = None
 
     def doubt(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
         """An endpoint has failed: whoever avoids it for that must find out that it works again.
@@ -163,8 +191,9 @@ class Service(InFlight):
             retry_after: seconds that it asks to be left alone.
         """
         endpoint.latency.penalise(now, retry_after)
-        if endpoint in self.endpoints:
-            self._doubted[endpoint] = None
+        if endpoint in self._present:  # it may have left meanwhile
+            self._doubted.add(endpoint)
+            self._agenda.put(endpoint, endpoint.latency.ask_at)
 
     # ---- leases
 
@@ -192,15 +221,19 @@ class Service(InFlight):
     def _bound(self, ask: Ask) -> None:
         """See that a request gets no more than there is room for."""
         ask.most = self.config.max_in_flight
-        if not ask.tried and self._is_full(ask):
+        if not ask.tried and self._can_use(ask.pinned) and self._is_full(ask):
             raise EndpointsBusy
+
+    def _can_use(self, pinned: Endpoint | None) -> bool:
+        """Whether a request has anything to wait for; where it has not, it is refused at once."""
+        return pinned.is_usable if pinned and self._keeps_sessions else bool(self._usable)
 
     def _bound_to(self, ask: Ask, pinned: Endpoint) -> Endpoint | None:
         """The endpoint that a session is bound to, if it can be used."""
         if pinned in ask.tried:
             return None
         refuses = self._keeps_sessions
-        is_due = pinned in self.ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
+        is_due = pinned.is_ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
         if ask.admits(pinned) or is_due:
             return pinned
         if pinned.is_usable and (refuses or self.config.max_waiting):
@@ -212,48 +245,61 @@ class Service(InFlight):
     def _due_for_probe(self, ask: Ask) -> Endpoint | None:
         """An ejected endpoint whose time is over, or one that has failed and should be asked again.
 
-        Only if the request can be sent again should it still be broken.
+        While others can be used, only if the request can be sent again should it still be broken: a first try, and of
+        something that may be repeated. Only an ejected endpoint that nobody asked for a while gets any request.
         """
-        if any(endpoint.is_usable for endpoint in self.endpoints) and not (
-            ask.is_repeatable and self.budget.balance(ask.now) >= 1.0
-        ):
+        if self._usable and (ask.tried or self.budget.balance(ask.now) < 1.0):
             return None
-        for endpoint in self.ejected:
-            if endpoint.breaker.passes(ask.now) and endpoint not in ask.tried:
-                return endpoint
-        for endpoint in self._doubted:
-            if ask.now >= endpoint.latency.ask_at and ask.admits(endpoint):
-                endpoint.latency.ask_at = ask.now + DOUBT  # one at a time
-                return endpoint
-        return None
+        until = ask.now - PATIENCE if self._usable and not ask.is_repeatable else ask.now
+        found, untouched = None, []
+        while found is None and (each := self._agenda.take(until)):
+            if each in ask.tried:
+                untouched.append(each)
+            elif each.is_ejected:
+                if each.breaker.open_until > until:
+                    self._agenda.put(each, each.breaker.open_until)
+                elif each.breaker.passes(ask.now):
+                    found = each
+            elif each.is_usable and each in self._doubted and self._is_to_be_asked(each, ask):
+                found = each
+        if found and found.is_ejected:  # there may be room for more probes
+            untouched.append(found)
+        for each in untouched:
+            self._agenda.put(each, ask.now)
+        return found
+
+    def _is_to_be_asked(self, endpoint: Endpoint, ask: Ask) -> bool:
+        """Whether an endpoint that has failed may be asked again now; one request at a time."""
+        latency = endpoint.latency
+        is_due = ask.now >= latency.ask_at
+        if is_due:
+            latency.ask_at = ask.now + DOUBT
+        self._agenda.put(endpoint, latency.ask_at)
+        return is_due and ask.is_repeatable and ask.admits(endpoint)
 
     def _choose(self, ask: Ask) -> Endpoint | None:
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
             return only if ask.admits(only) else None
         ask.fair_load = ((self.requests if ask.kind is HTTP else self.load) + 1) / self._fair_weight
-        if not self._joining:
+        if not self._joining and not self._doubted:
             return self._balancer.choose(ask)
-        ask.spared = self._spared(ask.now)
+        if self._joining and self._someone_is_settled(ask.now):
+            ask.slow_start = self.config.slow_start
+        ask.heeds_wishes = bool(self._doubted)
         chosen = self._balancer.choose(ask)
-        if chosen is None:
-            ask.spared = ()
+        if chosen is None and (ask.slow_start or ask.heeds_wishes):
+            ask.slow_start, ask.heeds_wishes = 0.0, False
             chosen = self._balancer.choose(ask)
-        if chosen in self._joining:
-            chosen.credit = max(0.0, chosen.credit - 1.0)
         return chosen
 
-    def _spared(self, now: float) -> list[Endpoint]:
-        """Those that have joined and have had their share of the traffic for now.
-
-        Their shares are counted, whatever the balancer: to some, who has nothing to do yet is the best of all.
-        """
-        for endpoint in [each for each in self._joining if each.share(now, self.config.slow_start) == 1.0]:
-            del self._joining[endpoint]
-        for endpoint in self._joining:
-            share = endpoint.share(now, self.config.slow_start) * endpoint.weight / self._fair_weight
-            endpoint.credit = min(endpoint.credit + share, 1.0)
-        return [endpoint for endpoint in self._joining if endpoint.credit < 1.0]
+    def _someone_is_settled(self, now: float) -> bool:
+        """Whether those that join do so beside others; where all do, nobody can be spared anything."""
+        joining, slow_start = self._joining, self.config.slow_start
+        while joining and (first := next(iter(joining))).share(now, slow_start) == 1.0:
+            del joining[first]
+            self._settled += first.is_usable
+        return bool(joining) and self._settled > 0
 
     def has_other(self, tried: Collection[Endpoint], pinned: Endpoint | None) -> bool:
         """Whether an endpoint can be used that was not tried.
@@ -263,7 +309,7 @@ class Service(InFlight):
         """
         if pinned and self._keeps_sessions:
             return False
-        return any(endpoint.is_usable and endpoint not in tried for endpoint in self.endpoints)
+        return any(endpoint not in tried for endpoint in self._usable)
 
     @property
     def _keeps_sessions(self) -> bool:
@@ -271,10 +317,9 @@ class Service(InFlight):
         return self.affinity is not None and self.affinity.sticky is not None and self.affinity.sticky.refuses
 
     def _why_none(self, ask: Ask) -> Overloaded:
-        left = [endpoint for endpoint in self.endpoints if endpoint not in ask.tried]
-        if any(endpoint.is_usable for endpoint in left):
+        if any(endpoint not in ask.tried for endpoint in self._usable):
             return EndpointsBusy()
-        if left and not ask.tried:
+        if not ask.tried:
             return CircuitOpen(
                 retry_after=min((each.breaker.open_until - ask.now for each in self.ejected), default=1.0)
             )
@@ -295,16 +340,25 @@ class Service(InFlight):
         """Requests that wait for room."""
         return len(self.queue.waiting)
 
+    @property
+    def departing(self) -> list[Endpoint]:
+        """Those that are endpoints no more, but still have something in flight."""
+        return [endpoint for endpoint in self._departing if endpoint.load]
+
     def window(self, now: float) -> Window:
         """What happened at all endpoints in the last minute."""
         return Window.of((endpoint.window for endpoint in self.endpoints), now)
 
+    def observe(self, now: float, seconds: float) -> None:
+        """Take note of how long a request took, or has taken until now, for `hedge_after()`."""
+        if self._answers:
+            self._answers.observe(now, seconds)
+
     def hedge_after(self, now: float) -> float | None:
         """Seconds to an answer's head that nearly all requests of late were within; None if too few are known."""
-        if now >= self._hedge_kept_until:
-            window = self.window(now)
-            (seconds,) = window.quantiles(now, [HEDGED_ABOVE])
-            self._hedge_after = seconds if window.samples(now) >= FEWEST_SAMPLES else None
+        if self._answers and now >= self._hedge_kept_until:
+            (seconds,) = self._answers.quantiles(now, [HEDGED_ABOVE])
+            self._hedge_after = seconds if self._answers.samples(now) >= FEWEST_SAMPLES else None
             self._hedge_kept_until = now + HEDGE_KEPT
         return self._hedge_after
 
@@ -324,33 +378,45 @@ class Service(InFlight):
 
     def trust(self, endpoint: Endpoint) -> None:
         """An endpoint that had failed has answered well."""
-        self._doubted.pop(endpoint, None)
+        self._doubted.discard(endpoint)
 
     def make_room(self) -> None:
         """A request has ended, or there is more room: as many of those that wait go on as there is room for."""
         self.queue.release(self._has_room)
 
     def _has_room(self, pinned: Endpoint | None) -> bool:
-        """Whether a request that waits would not have to wait on; where nothing can be used, it is refused at once."""
-        several = (pinned,) if pinned and pinned.is_usable else self.endpoints
-        usable = [each for each in several if each.is_usable]
-        if not usable:
+        """Whether a request that waits would not have to wait on."""
+        if not self._can_use(pinned):
             return True
         if self.limit and self.requests >= self.limit.limit:
             return False
-        return any(each.requests < self.config.max_in_flight for each in usable)
+        several = (pinned,) if pinned and pinned.is_usable else self._usable
+        return any(each.requests < self.config.max_in_flight for each in several)
 
     def tell_breaker(
-        self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0
+        self,
+        endpoint: Endpoint,
+        permit: int,
+        now: float,
+        *,
+        failed: bool | None,
+        seconds: float = 0.0,
+        since: float = math.inf,
     ) -> None:
-        """Tell an endpoint's breaker of an outcome; see its `end()`."""
+        """Tell an endpoint's breaker of an outcome; see its `end()`.
+
+        Args:
+            since: when the request was sent, of which it is the outcome; math.inf for a check.
+        """
         breaker = endpoint.breaker
         was_open = breaker.is_open
         breaker.end(permit, now, failed=failed, seconds=seconds)
+        if breaker.is_open and endpoint.is_ejected:
+            self._agenda.put(endpoint, breaker.open_until)
         if breaker.is_open == was_open:
             return
         if was_open:
-            self._welcome(endpoint, now)
+            self._welcome(endpoint, now, since)
         self.refresh()
 
     def health_changed(self, endpoint: Endpoint, now: float) -> None:
@@ -359,7 +425,10 @@ class Service(InFlight):
             self._welcome(endpoint, now)
         self.refresh()
 
-    def _welcome(self, endpoint: Endpoint, now: float) -> None:
-        endpoint.latency.forget()
-        self._doubted.pop(endpoint, None)
-        self._join(endpoint, now)
+    def _welcome(self, endpoint: Endpoint, now: float, since: float = math.inf) -> None:
+        """An endpoint works again; what it was blamed for is over, unless it was for the very answer that shows it."""
+        if endpoint.latency.penalised_at < since:
+            endpoint.latency.forget()
+            self._doubted.discard(endpoint)
+        if endpoint in self._present:  # it may have left meanwhile
+            self._join(endpoint, now)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from tornado_gateway.policy.breaker import State
 from tornado_gateway.policy.endpoint import Endpoint, Kind
 from tornado_gateway.policy.service import Service
 
@@ -38,6 +39,10 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
         "rps": _rounded(sum(endpoint.window.rate(now) for endpoint in endpoints)),
         "errorRate": _rounded(window.error_rate(now)),
         "upstreamDetails": [endpoint_view(service, endpoint, now, epoch) for endpoint in endpoints],
+        "departing": [
+            {"url": endpoint.url, "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind}}
+            for endpoint in service.departing
+        ],
         "latency": _quantiles(window.quantiles(now, list(QUANTILES.values()))),
         "panic": service.is_panicking,
         "ejected": len(service.ejected),
@@ -82,7 +87,7 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
             "state": breaker.state(now).value,
             "openForMs": round(open_for * 1000),
             "opened": breaker.opened,
-            "ejected": endpoint in service.ejected,
+            "ejected": endpoint.is_ejected,
         },
         "checks": {"passing": endpoint.is_healthy, "last": endpoint.last_check},
     }
@@ -91,6 +96,11 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
 def is_available(endpoint: Endpoint) -> bool:
     """Whether nothing speaks against an endpoint; in a panic it may be used all the same."""
     return endpoint.is_healthy and not endpoint.breaker.is_open
+
+
+def is_out(endpoint: Endpoint, now: float) -> bool:
+    """Whether an endpoint is not to be asked. Once its breaker is HALF_OPEN it waits for a request, to show itself."""
+    return not endpoint.is_healthy or endpoint.breaker.state(now) is State.OPEN
 
 
 def _quantiles(found: list[float | None]) -> dict[str, float | None]:
