@@ -22,8 +22,9 @@ from tornado_gateway.errors import UpstreamReset
 from tornado_gateway.health_checks import IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
-from tornado_gateway.policy.endpoint import FIRST_SHARE, Ask, Endpoint
+from tornado_gateway.policy.endpoint import FAILURE, FIRST_SHARE, Ask, Endpoint
 from tornado_gateway.policy.health import HealthConfig, HealthKind
+from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.http1 import parse_response
@@ -97,10 +98,13 @@ def service_of(
     return Service(name, endpoints, BALANCERS["round_robin"](rng), ServiceConfig(health=health, **config))
 
 
-def break_(service: Service, endpoint: Endpoint, now: float) -> None:
+def break_(service: Service, endpoint: Endpoint, now: float, *, connected: bool = False) -> None:
     """Have an endpoint fail until its breaker opens."""
     while not endpoint.breaker.is_open:
-        service.tell_breaker(endpoint, endpoint.breaker.begin(now), now, failed=True)
+        lease = Lease(service, endpoint, Ask(now), is_retry=False)
+        if not connected:
+            lease.not_connected()
+        lease.settle(FAILURE, now)
 
 
 def seen(endpoint: Endpoint) -> tuple[str, bool]:
@@ -522,6 +526,21 @@ async def test_a_broken_endpoint_that_is_used_for_want_of_others_is_probed_too(u
         assert len(service.ejected) < count
         await each.passes(OPEN_FOR + IDLE_FOR)
         assert [endpoint.breaker.is_open for endpoint in service.endpoints] == [False] * count
+
+
+@pytest.mark.parametrize("health", [None, HealthConfig(interval=1e6)])
+@pytest.mark.gen_test
+async def test_that_there_is_a_connection_shows_nothing_about_who_failed_with_one(
+    upstream: Start, health: HealthConfig | None
+) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, upstream(echo).url, health=health)
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now, connected=True)
+        await each.passes(OPEN_FOR + IDLE_FOR)
+        assert up.accepted == (1 if health else 0)
+        assert endpoint.breaker.state(each.clock.now) is (State.CLOSED if health else State.HALF_OPEN)
 
 
 @pytest.mark.gen_test

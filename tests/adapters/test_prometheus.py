@@ -190,6 +190,16 @@ def test_what_is_in_flight_is_read_by_kind() -> None:
     assert inflight == {"http": 1, "sse": 2, "ws": 3}
 
 
+def test_what_is_left_at_an_endpoint_that_has_departed_is_read_as_well() -> None:
+    pair = service("http://a", "http://b")
+    lease = take(pair, kind=Kind.WS)
+    pair.replace_endpoints(pair.endpoints[1:])
+    labels = {"service": "svc", "endpoint": "http://a", "kind": "ws"}
+    assert scrape(pair).value("gateway_upstream_inflight", **labels) == 1
+    lease.settle(Outcome.SUCCESS, 0.0)
+    assert "http://a" not in str(scrape(pair).families["gateway_upstream_inflight"].samples)
+
+
 @pytest.mark.parametrize(
     ("failures", "now", "state", "up", "openings"),
     [

@@ -12,7 +12,7 @@ from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, plays, problem
 from tests.support.sockets import Client, Peer, echo, eventually, get, reply
 from tornado_gateway.app import ROUTES
-from tornado_gateway.health_checks import IDLE_FOR, HealthChecks
+from tornado_gateway.policy.breaker import State
 from tornado_gateway.policy.durations import METHODS, OTHER
 
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
@@ -224,24 +224,27 @@ async def test_breakers_that_real_failures_open_are_seen(
 @pytest.mark.gen_test
 async def test_what_is_not_ready_is_ready_again_without_a_request(
     serve: Serve, upstream: Start, settings: dict[str, str]
-) -> None:  # which nobody sends to what is not ready
+) -> None:  # which nobody sends to what is not ready; so it must be let try
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(reply(b"500 No"))
+            await peer.send(reply(b"500 No" if is_ill else b"200 OK"))
 
-    running = await serve({"svc": [upstream(script).url]}, READY_REQUIRES="svc", **settings)
+    is_ill = True
+    running = await serve(
+        {"svc": [upstream(script).url]}, READY_REQUIRES="svc", BREAKER_OPEN_MS="1000", RETRY_ATTEMPTS="1", **settings
+    )
     gateway = running.app.gateway
     breaker = gateway.services[b"svc"].endpoints[0].breaker
     client = await running.client()
     while not breaker.is_open:
         await client.ask(get(b"/api/svc/x"))
+    is_ill = False
     assert (await readiness(running))[0] == 503
-    over = breaker.open_until - gateway.now() + IDLE_FOR
-    checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, lambda: gateway.now() + over)
-    checks.sweep(0.0)
-    await eventually(lambda: not breaker.is_open, patience=1.0)
+    await eventually(lambda: breaker.state(gateway.now()) is State.HALF_OPEN)
     assert await readiness(running) == (200, {"status": "ready"})
+    assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    assert breaker.state(gateway.now()) is State.CLOSED
 
 
 @pytest.mark.gen_test

@@ -1,10 +1,13 @@
 """The leases: load is what is held, an outcome counts once, a client that leaves counts for nothing, and who was
 overtaken is known to be slow."""
 
+import random
+
 import pytest
 
-from tests.support.services import FAILURES, OPEN_FOR, eject, lease_on, service
+from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, lease_on, service
 from tornado_gateway.policy.breaker import BreakerConfig, State
+from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
 from tornado_gateway.policy.lease import HANGS
 
@@ -343,3 +346,106 @@ def test_to_the_slow_call_rule_no_answer_is_slower_than_any(took: float) -> None
     for number in range(10):
         single.lease(Ask(float(number))).settle(FAILURE, number + took)
     assert one.breaker.is_open is (took > 1.0)
+
+
+# ---- whose time it is
+
+
+@pytest.mark.parametrize("ended", [0.0, 3.0])
+def test_how_long_a_client_takes_to_send_a_body_is_not_its_endpoints_latency(ended: float) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.upload_begins()
+    lease.upload_ends(ended)
+    lease.answered(ended + 0.25, 200)
+    lease.settle(SUCCESS, 10.0)
+    assert (one.latency.average, one.latency.peak(ended + 0.25)) == (0.25, 0.25)
+    assert one.window.quantiles(10.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
+
+
+def test_an_answer_that_comes_before_the_body_has_ended_says_nothing_about_time() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    lease = single.lease(Ask(0.0))
+    lease.upload_begins()
+    lease.answered(3.0, 413)
+    lease.upload_ends(4.0)
+    lease.settle(SUCCESS, 5.0)
+    assert (one.latency.last, one.window.samples(5.0), one.requests_total) == (0.0, 0, 1)
+
+
+@pytest.mark.parametrize(("answered", "unanswered"), [(True, 0), (False, 1)])
+def test_an_early_answer_is_an_answer(answered: bool, unanswered: int) -> None:
+    single = service(1)
+    lease = single.lease(Ask(0.0))
+    lease.upload_begins()
+    if answered:
+        lease.answered(1.0, 200)
+    lease.settle(FAILURE, 2.0)
+    assert single.endpoints[0].unanswered_total == unanswered
+
+
+@pytest.mark.parametrize(("body_took", "state"), [(5.0, State.CLOSED), (0.0, State.OPEN)])
+def test_slow_uploads_open_no_breaker_that_looks_for_slow_answers(body_took: float, state: State) -> None:
+    single = service(1, breaker=BreakerConfig(failures=0, slow_after=1.0, slow_share=0.5))
+    (one,) = single.endpoints
+    for _ in range(10):
+        lease = single.lease(Ask(0.0))
+        lease.upload_begins()
+        lease.upload_ends(body_took)
+        lease.answered(5.1, 200)
+        lease.settle(SUCCESS, 5.1)
+    assert one.breaker.state(5.1) is state
+
+
+@pytest.mark.parametrize(("status", "least"), [(200, 0.001), (429, 0.0)])
+def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, least: float) -> None:
+    limit = AdaptiveLimit(AdaptiveConfig(), random.Random(1))
+    single = service(1, limit=limit)
+    for number in range(50):
+        lease = single.lease(Ask(number / 100))
+        lease.answered(number / 100 + 0.001, status)
+        lease.settle(single.judge(status), number / 100 + 0.001)
+    assert limit.least_latency == pytest.approx(least)
+
+
+# ---- what a probe shows
+
+
+def test_a_probe_that_is_asked_to_come_back_later_shows_that_the_endpoint_lives_and_is_to_be_left_alone() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    assert probe.endpoint is one
+    probe.answered(OPEN_FOR + 0.001, 429, 60.0)
+    probe.settle(SUCCESS, OPEN_FOR + 0.001)
+    assert one.breaker.state(OPEN_FOR + 1) is State.CLOSED
+    assert one.latency.penalty(OPEN_FOR + 1) == 60.0
+    assert chosen(several, OPEN_FOR + 59, times=50) == {"host1": 50}
+    assert chosen(several, OPEN_FOR + 61, times=1) == {"host0": 1}  # it is asked again when it wished
+
+
+def test_among_those_that_are_used_although_they_are_broken_one_probe_decides_as_well() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    eject(single, one)
+    first, *others = [single.lease(Ask(OPEN_FOR)) for _ in range(20)]
+    for lease in others:
+        lease.settle(SUCCESS, OPEN_FOR + 1)
+    assert one.breaker.state(OPEN_FOR + 1) is State.HALF_OPEN
+    first.settle(FAILURE, OPEN_FOR + 2)
+    assert one.breaker.state(OPEN_FOR + 2) is State.OPEN
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_endpoint_is_unreachable_if_its_newest_failure_was_the_connection(connected: bool) -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for unconnected in (connected, not connected):
+        lease = single.lease(Ask(0.0))
+        if unconnected:
+            lease.not_connected()
+        lease.settle(FAILURE, 0.0)
+    assert one.is_unreachable is not connected

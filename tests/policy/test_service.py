@@ -4,6 +4,9 @@ import contextlib
 import math
 import random
 from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
@@ -16,9 +19,9 @@ from tornado_gateway.policy.affinity import Affinity, Sticky
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
+from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.service import Service, ServiceConfig
+from tornado_gateway.policy.service import PATIENCE, Service, ServiceConfig
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
 
@@ -285,6 +288,147 @@ def test_a_request_that_cannot_be_sent_again_probes_nothing_while_others_can_be_
     eject(several, several.endpoints[0])
     assert chosen(several, OPEN_FOR, times=20, is_repeatable=False) == {"host1": 20}
     assert several.lease(Ask(OPEN_FOR)).endpoint is several.endpoints[0]
+
+
+@every_balancer
+def test_an_ejected_endpoint_that_nobody_could_ask_for_a_while_gets_any_request(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert "host0" not in chosen(several, OPEN_FOR + PATIENCE - 0.001, times=10, is_repeatable=False)
+    probe = several.lease(Ask(OPEN_FOR + PATIENCE, is_repeatable=False))
+    assert probe.endpoint is one
+    assert "host0" not in chosen(several, OPEN_FOR + PATIENCE, times=10, is_repeatable=False)
+    probe.settle(SUCCESS, OPEN_FOR + PATIENCE)
+    assert several.ejected == []
+
+
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 30.0])
+def test_no_request_that_cannot_be_sent_again_shows_whether_one_that_failed_works_again(seconds: float) -> None:
+    several = service(1, 1, balancer="peak_ewma")
+    one, other = several.endpoints
+    lease_on(several, one, 0.0).settle(FAILURE, 0.0)
+    other.latency.add(seconds, 0.01)
+    assert chosen(several, seconds, times=20, is_repeatable=False) == {"host1": 20}
+    assert chosen(several, seconds + 1.0, times=20)["host0"] == 1
+
+
+def test_a_second_try_probes_nothing_while_others_can_be_used() -> None:
+    several = service(1, 1, 1, 1)
+    a, b, *_ = several.endpoints
+    eject(several, a)
+    assert "host0" not in chosen(several, OPEN_FOR, times=10, tried=[b])
+    assert chosen(several, OPEN_FOR, times=1) == {"host0": 1}
+
+
+def test_where_nothing_can_be_used_second_tries_probe_as_well() -> None:
+    several = service(1, 1, max_ejected=1.0, panic_below=0.0)
+    a, b = several.endpoints
+    eject(several, a)
+    eject(several, b)
+    assert chosen(several, OPEN_FOR, times=1, tried=[a]) == {"host1": 1}
+    assert several.lease(Ask(OPEN_FOR)).endpoint is a
+
+
+def test_one_that_failed_is_asked_again_when_it_can_be_used_again() -> None:
+    several = service(1, 1, 1)
+    a, _, _ = several.endpoints
+    lease_on(several, a, 0.0).settle(FAILURE, 0.0)
+    a.is_healthy = False
+    several.refresh()
+    assert "host0" not in chosen(several, 2.0, times=10)
+    for one in several.endpoints:
+        one.is_healthy = False
+    several.refresh()
+    assert several.is_panicking
+    assert several.lease(Ask(3.0)).endpoint is a
+
+
+def test_one_that_failed_and_is_full_is_asked_a_second_later() -> None:
+    several = service(1, 1, max_in_flight=1)
+    one = several.endpoints[0]
+    lease_on(several, one, 0.0).settle(FAILURE, 0.0)
+    held = lease_on(several, one, 0.5)
+    assert chosen(several, 1.0, times=3) == {"host1": 3}
+    held.settle(IGNORED, 1.5)
+    assert several.lease(Ask(2.0)).endpoint is one
+
+
+@every_balancer
+def test_one_that_asks_to_be_left_alone_gets_nothing_until_then(balancer: str) -> None:
+    several = service(1, 1, 1, 1, balancer=balancer)
+    for number in range(600):
+        now = number / 10
+        lease = several.lease(Ask(now, key=b"%d" % number))
+        is_first = lease.endpoint is several.endpoints[0]
+        lease.answered(now + 0.01, 429 if is_first else 200, 300.0)
+        lease.settle(SUCCESS, now + 0.01)
+    assert several.endpoints[0].requests_total <= 3
+    for one in several.endpoints:
+        several.doubt(one, 60.0, 100.0)
+    assert sum(chosen(several, 61.0, times=100).values()) == 100  # where all do, all are used
+
+
+# ---- a thousand endpoints
+
+
+class CountingAsk(Ask):
+    """Counts how many endpoints are looked at."""
+
+    looks: ClassVar[int] = 0
+
+    def admits(self, endpoint: Endpoint) -> bool:
+        type(self).looks += 1
+        return super().admits(endpoint)
+
+
+def fail_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        several.doubt(one, 0.0)
+
+
+def eject_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        eject(several, one)
+
+
+def join_all(several: Service) -> None:
+    several.replace_endpoints([endpoint(f"new{number}") for number in range(1000)], 0.0)
+
+
+def join_many(several: Service) -> None:
+    several.replace_endpoints([*several.endpoints[:500], *(endpoint(f"new{number}") for number in range(500))], 0.0)
+
+
+def fall_ill(several: Service) -> None:
+    for one in several.endpoints[:490]:
+        one.is_healthy = False
+    several.refresh()
+
+
+def rest_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        several.doubt(one, 0.0, 300.0)
+
+
+@every_balancer
+@pytest.mark.parametrize("happens", [fail_many, eject_many, join_all, join_many, fall_ill, rest_many])
+@pytest.mark.parametrize("key", [b"", b"key %d"])
+def test_whatever_happens_to_half_of_a_thousand_a_choice_looks_at_a_few(
+    balancer: str, happens: Callable[[Service], None], key: bytes
+) -> None:
+    several = service(*[1] * 1000, balancer=balancer)
+    happens(several)
+    CountingAsk.looks = 0
+    for number in range(300):
+        several.lease(CountingAsk(0.5 + number / 1000, key=key and key % number))
+    assert CountingAsk.looks <= 300 * 20
+    if not several.ejected:
+        return
+    CountingAsk.looks = 0
+    leases = [several.lease(CountingAsk(OPEN_FOR, key=key and key % number)) for number in range(500)]
+    assert {lease.endpoint for lease in leases} == set(several.endpoints[:500])  # each is probed, by one
+    assert CountingAsk.looks <= 500
 
 
 def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else() -> None:
@@ -703,6 +847,23 @@ def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
     assert waiter.lease.endpoint is new
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
+    limit = AdaptiveLimit(AdaptiveConfig(least=1), random.Random(1))
+    sticky = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
+    several = service(1, 1, limit=limit, affinity=sticky, max_waiting=10, panic_below=0.0, max_in_flight=10)
+    a, b = several.endpoints
+    several.lease(Ask(0.0, pinned=b))
+    a.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen if refuses else EndpointsBusy):
+        several.lease(Ask(0.0, pinned=a))
+    b.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen):
+        several.lease(Ask(0.0))
+
+
 def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() -> None:
     busy, (lease,) = full(panic_below=0.0)
     refused: list[CircuitOpen] = []
@@ -1035,6 +1196,23 @@ def test_endpoints_that_are_gone_get_nothing_new(balancer: str) -> None:
     assert several.lease(Ask(0.0, pinned=gone)).endpoint is not gone
 
 
+def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
+    several = service(1, 1, 1)
+    a, b, c = several.endpoints
+    stream, request = lease_on(several, a, kind=Kind.WS), lease_on(several, c)
+    several.replace_endpoints([b], 1.0)
+    assert set(several.departing) == {a, c}
+    request.settle(SUCCESS, 2.0)
+    assert several.departing == [a]
+    several.replace_endpoints([b, c], 3.0)
+    assert several.departing == [a]
+    several.replace_endpoints([a, b], 4.0)  # it is there again, with its stream
+    assert several.departing == []
+    stream.settle(SUCCESS, 5.0)
+    several.replace_endpoints([b], 6.0)
+    assert several.departing == []
+
+
 def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None:
     several = service(1, 1)
     gone, left = several.endpoints
@@ -1073,57 +1251,91 @@ class Leases(RuleBasedStateMachine):
         max_ejected=st.sampled_from([0.0, 0.5, 1.0]),
         panic_below=st.sampled_from([0.0, 0.5]),
         limit=st.sampled_from([None, 4]),
+        refuses=st.booleans(),
     )
     def begin(
-        self, balancer: str, count: int, most: float, max_ejected: float, panic_below: float, limit: int | None
+        self,
+        balancer: str,
+        count: int,
+        most: float,
+        max_ejected: float,
+        panic_below: float,
+        limit: int | None,
+        refuses: bool,
     ) -> None:
         self.now = 0.0
+        self.most, self.refuses = most, refuses
         self.held: list[Lease] = []
         self.ended: list[Lease] = []
-        self.queue: list[object] = []
+        self.queue: dict[Callable[[], None], Endpoint | None] = {}
         self.numbers = iter(range(1000))
         adaptive = AdaptiveLimit(AdaptiveConfig(least=limit), random.Random(1)) if limit else None
         self.service = service(
             *[1] * count, balancer=balancer, breaker=BreakerConfig(failures=2, jitter=0.0), limit=adaptive,
             max_in_flight=most, max_waiting=3, max_ejected=max_ejected, panic_below=panic_below,
+            affinity=Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses)),
         )  # fmt: skip
         self.all = list(self.service.endpoints)
 
-    def _begin(self, kind: Kind, repeatable: bool, key: bytes, *, has_waited: bool = False) -> None:
-        ask = Ask(self.now, kind, key=key, is_repeatable=repeatable, has_waited=has_waited)
+    def _begin(self, ask: Ask, *, is_retry: bool = False) -> None:
         try:
-            lease = self.service.lease(ask)
+            lease = self.service.lease(ask, is_retry=is_retry)
         except EndpointsBusy:
-            if not has_waited and kind is Kind.HTTP:
-                self._wait(repeatable, key)
+            assert any(one.is_usable and one not in ask.tried for one in self.service.endpoints)
+            if not ask.has_waited and not ask.tried and ask.kind is Kind.HTTP:
+                self._wait(ask)
         except CircuitOpen as refused:
             assert int(retry_after(refused)) >= 1
+        except Overloaded:
+            assert ask.tried
         else:
             assert lease.endpoint in self.service.endpoints
+            assert lease.endpoint not in ask.tried
             assert lease.endpoint.weight
             self.held.append(lease)
 
-    def _wait(self, repeatable: bool, key: bytes) -> None:
+    def _wait(self, ask: Ask) -> None:
         def go() -> None:
-            assert self.queue.pop(0) is go
-            self._begin(Kind.HTTP, repeatable, key, has_waited=True)
+            del self.queue[go]
+            self._begin(replace(ask, now=self.now, has_waited=True))
 
         try:
-            self.service.queue.join(go)
+            self.service.queue.join(go, ask.pinned)
         except Overflow:
             assert len(self.queue) == 3
         else:
-            self.queue.append(go)
+            self.queue[go] = ask.pinned
 
-    @rule(kind=st.sampled_from(Kind), repeatable=st.booleans(), key=st.sampled_from([b"", b"a", b"b"]))
-    def ask(self, kind: Kind, repeatable: bool, key: bytes) -> None:
-        self._begin(kind, repeatable, key)
+    @rule(
+        kind=st.sampled_from(Kind), repeatable=st.booleans(), key=st.sampled_from([b"", b"a", b"b"]),
+        pinned=st.sampled_from([None, None, 0, 1]),
+    )  # fmt: skip
+    def ask(self, kind: Kind, repeatable: bool, key: bytes, pinned: int | None) -> None:
+        session = None if pinned is None else self.service.endpoints[pinned % len(self.service.endpoints)]
+        self._begin(Ask(self.now, kind, key=key, pinned=session, is_repeatable=repeatable))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def ask_another(self, data: st.DataObject) -> None:
+        lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ended.append(lease)
+        lease.settle(FAILURE, self.now)
+        self._begin(Ask(self.now, lease.kind, (lease.endpoint,)), is_retry=True)
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
     def leave_the_queue(self, data: st.DataObject) -> None:
-        go = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
-        self.service.queue.leave(go)  # type: ignore[arg-type]
+        go = data.draw(st.sampled_from(list(self.queue)))
+        del self.queue[go]
+        self.service.queue.leave(go)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), ends=st.booleans())
+    def upload(self, data: st.DataObject, ends: bool) -> None:
+        lease = data.draw(st.sampled_from(self.held))
+        lease.upload_begins()
+        if ends:
+            lease.upload_ends(self.now)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), status=st.sampled_from([200, 404, 429, 503]), wait=st.sampled_from([0.0, 30.0]))
@@ -1174,8 +1386,10 @@ class Leases(RuleBasedStateMachine):
 
     @rule(data=st.data(), healthy=st.booleans())
     def check_health(self, data: st.DataObject, healthy: bool) -> None:
-        data.draw(st.sampled_from(self.service.endpoints)).is_healthy = healthy
-        self.service.refresh()
+        one = data.draw(st.sampled_from(self.service.endpoints))
+        if one.is_healthy is not healthy:
+            one.is_healthy = healthy
+            self.service.health_changed(one, self.now)
 
     @rule(data=st.data(), weight=st.integers(0, 3))
     def weigh(self, data: st.DataObject, weight: int) -> None:
@@ -1202,12 +1416,21 @@ class Leases(RuleBasedStateMachine):
         assert all(one.breaker.is_open for one in self.service.ejected)
 
     @invariant()
+    def nobody_waits_for_what_there_is_or_what_will_not_come(self) -> None:
+        limit, usable = self.service.limit, [one for one in self.service.endpoints if one.is_usable]
+        is_limited = limit is not None and self.service.requests >= limit.limit
+        for pinned in self.queue.values():
+            wanted = [pinned] if pinned and (self.refuses or pinned.is_usable) else usable
+            assert any(one.is_usable for one in wanted)
+            assert is_limited or all(one.requests >= self.most for one in wanted)
+
+    @invariant()
     def errors_are_some_of_all(self) -> None:
         assert all(0 <= one.errors_total <= one.requests_total for one in self.all)
 
     def teardown(self) -> None:
         for go in self.queue:
-            self.service.queue.leave(go)  # type: ignore[arg-type]
+            self.service.queue.leave(go)
         for lease in self.held:
             lease.settle(IGNORED, self.now)
         assert sum(self.service.inflight.values()) == sum(one.load for one in self.all) == 0

@@ -15,7 +15,7 @@ from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.service import Lease, Service, ServiceConfig
-from tornado_gateway.policy.snapshot import QUANTILES, endpoint_view, is_available, service_view, snapshot
+from tornado_gateway.policy.snapshot import QUANTILES, endpoint_view, is_available, is_out, service_view, snapshot
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
@@ -128,10 +128,17 @@ def test_what_is_in_flight_is_shown_by_kind_endpoint_and_in_all() -> None:
 
 
 def test_what_is_in_flight_at_an_endpoint_that_has_left_is_still_in_flight() -> None:
-    changing = service(1)
-    take(changing)
-    changing.replace_endpoints([])
-    assert snapshot([changing], 0.0, EPOCH)["connections"]["http"] == 1
+    changing = service(1, 1)
+    leases = [take(changing), take(changing, kind=Kind.WS), take(changing, 1)]
+    changing.replace_endpoints(changing.endpoints[1:])
+    seen = snapshot([changing], 0.0, EPOCH)
+    assert seen["connections"] == {"http": 2, "sse": 0, "ws": 1}
+    svc = seen["services"]["svc"]
+    assert svc["departing"] == [{"url": "http://host0:80", "inflight": {"http": 1, "sse": 0, "ws": 1}}]
+    assert svc["upstreamDetails"][0]["inflight"] == {"http": 1, "sse": 0, "ws": 0}
+    for lease in leases:
+        lease.settle(SUCCESS, 0.0)
+    assert view(changing)["departing"] == []
 
 
 # ---- what was counted
@@ -266,6 +273,16 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     assert is_available(one) == seen["upstreamDetails"][0]["healthy"] == available
     assert (seen["healthy"], seen["upstreams"]) == (2 + available, 3)
     assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
+
+
+@pytest.mark.parametrize(("now", "is_over"), [(0.0, False), (14.9, False), (15.0, True)])
+def test_an_endpoint_is_out_until_it_may_show_itself(now: float, is_over: bool) -> None:
+    one = (single := service(1)).endpoints[0]
+    assert not is_out(one, now)
+    open_breaker(single)
+    assert is_out(one, now) is not is_over
+    one.is_healthy = False
+    assert is_out(one, now)
 
 
 def test_a_panic_shows_and_so_does_who_is_used_in_it() -> None:

@@ -117,8 +117,10 @@ class _GatewayCollector(Collector):
             ejections.add_metric(labels, endpoint.breaker.opened)
             state.add_metric(labels, _STATES[endpoint.breaker.state(self._now())])
             up.add_metric(labels, float(is_available(endpoint)))
-            for kind, count in endpoint.inflight.items():
-                inflight.add_metric((*labels, kind.value), count)
+        for service in self._services:
+            for endpoint in (*service.endpoints, *service.departing):
+                for kind, count in endpoint.inflight.items():
+                    inflight.add_metric((service.name, endpoint.url, kind.value), count)
         yield from (*counters.values(), ejections, state, up, inflight)
 
     def _all(self) -> Iterator[tuple[Service, Endpoint]]:

@@ -164,6 +164,4 @@ class Lease:
         seconds = self._seconds
         if seconds is None:
             seconds = 0.0 if self._is_answered else max(0.0, now - self._sent_at)  # no answer is the slowest of all
-        self._service.tell_breaker(
-            self.endpoint, self._permit, now, failed=failed, seconds=seconds, since=self._since
-        )
+        self._service.tell_breaker(self.endpoint, self._permit, now, failed=failed, seconds=seconds, since=self._since)

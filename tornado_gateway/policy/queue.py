@@ -63,6 +63,7 @@ class Queue:
             self._is_releasing = False
 
     def _first(self, has_room: Callable[[Endpoint | None], bool]) -> Go | None:
-        if not self.waiting or not has_room(None):
+        if not self.waiting:
             return None
-        return next((go for go, pinned in self.waiting.items() if pinned is None or has_room(pinned)), None)
+        is_any = has_room(None)  # asked once: it may take a look at all endpoints
+        return next((go for go, pinned in self.waiting.items() if (has_room(pinned) if pinned else is_any)), None)
