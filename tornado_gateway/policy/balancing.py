@@ -314,6 +314,8 @@ class ConsistentHash:
             if bears_more(endpoint, ask):
                 return endpoint
             first = first or endpoint
+            if at - start >= LOOKS:  # so many are over their share: there must be too few for all there is to do
+                break
         return first
 
 
