@@ -150,7 +150,7 @@ PER_SERVICE: tuple[Variable, ...] = (
     _of_services("RETRY_BUDGET_PERCENT", whole(0, 1000), "20",
                  "percent of the last seconds' requests that may be sent again, 0 to 1000", "Retries"),
     _of_services("RETRY_BUDGET_FLOOR", whole(0, MILLION), "3",
-                 "retries within 10 seconds in any case, 0 to 1000000", "Retries"),
+                 "retries within 2 seconds in any case, 0 to 1000000", "Retries"),
     _of_services("HEDGE", flag, "false",
                  "true or false: whether idempotent requests slower than 95 % of the last minute's go elsewhere too",
                  "Retries"),

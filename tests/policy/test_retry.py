@@ -291,7 +291,7 @@ def retries(budget: Budget, begin: float, seconds: float, rate: int, attempts: i
 
 def test_when_all_fails_retries_add_a_fifth_to_the_load() -> None:
     granted = retries(Budget(RetryConfig()), START, 10, 1000)
-    assert 0.19 * 10_000 <= granted <= 0.2 * 10_000 + 10
+    assert 0.19 * 10_000 <= granted <= 0.2 * 10_000 + 20
 
 
 def test_when_all_fails_for_long_retries_still_add_no_more_than_a_fifth() -> None:
@@ -302,21 +302,29 @@ def test_when_all_fails_for_long_retries_still_add_no_more_than_a_fifth() -> Non
 
 
 @pytest.mark.parametrize("rate", [100, 1000])
-def test_after_health_all_that_an_endpoint_had_in_flight_may_go_elsewhere_at_once(rate: int) -> None:
+def test_after_health_what_an_endpoint_had_in_flight_may_go_elsewhere_at_once(rate: int) -> None:
     budget = Budget(RetryConfig())
     now = START
     for number in range(10 * rate):
         now = START + number / rate
         budget.pay_in(now)
-    killed = rate  # a second's requests of all endpoints: more than one of them can have had
+    killed = int(rate * 1.1 / 3)  # of one in three, if each takes more than a second
     assert all(budget.take(now) for _ in range(killed))
 
 
-def test_what_health_has_saved_is_no_more_than_its_share_of_ten_seconds() -> None:
+def test_what_health_has_saved_is_no_more_than_its_share_of_two_seconds() -> None:
     budget = Budget(RetryConfig())
     for number in range(100_000):
         budget.pay_in(START + number / 1000)
-    assert sum(budget.take(START + 100) for _ in range(10_000)) <= 0.2 * 10_000 + 3
+    assert sum(budget.take(START + 100) for _ in range(10_000)) <= 0.2 * 2_000 + 3 + 10
+
+
+def test_when_all_begins_to_fail_the_first_second_bears_less_than_two_thirds_more() -> None:
+    budget = Budget(RetryConfig())
+    for number in range(60_000):
+        budget.pay_in(START + number / 1000)
+    assert retries(budget, START + 60, 1, 1000) <= 600
+    assert retries(budget, START + 61, 1, 1000) <= 205
 
 
 @pytest.mark.parametrize("now", [0.0, START, 1e9])
@@ -329,8 +337,8 @@ def test_an_empty_floor_fills_again() -> None:
     budget = Budget(RetryConfig(budget_floor=3.001))
     while budget.take(START):
         pass
-    assert not budget.take(START + 4.0)
-    assert budget.take(START + 4.1)
+    assert not budget.take(START + 0.80)
+    assert budget.take(START + 0.82)
     assert [budget.take(START + 200) for _ in range(4)] == [True, True, True, False]
 
 
@@ -343,8 +351,8 @@ def test_what_is_not_used_fades_to_the_floor() -> None:
     budget = Budget(RetryConfig())
     for number in range(10_000):
         budget.pay_in(START + number / 1000)
-    assert budget.balance(START + 10) > 1000
-    assert budget.balance(START + 20) == pytest.approx(3 + (budget.balance(START + 10) - 3) / math.e)
+    assert budget.balance(START + 10) > 350
+    assert budget.balance(START + 12) == pytest.approx(3 + (budget.balance(START + 10) - 3) / math.e)
     assert budget.balance(START + 200) == pytest.approx(3, abs=0.01)
 
 
@@ -375,7 +383,7 @@ class Spending(RuleBasedStateMachine):
             self.budget.pay_in(self.now)
         self.requests += times
         # What has come within Budget.FOLD counts as if it had come together.
-        assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=Budget.FOLD / 10)
+        assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=Budget.FOLD / Budget.WINDOW)
 
     @rule(times=st.integers(1, 30))
     def retry(self, times: int) -> None:

@@ -294,7 +294,7 @@ async def test_bodies_that_come_byte_by_byte_disturb_nobody_else(tmp_path: Path)
         behind = load.between(broken + 2.0, end)
         share = sum(each.by == victim.name for each in behind) / len(behind)
         if load.name in BY_LOAD:
-            assert share <= 0.04
+            assert share <= 0.15  # of a third: by what it has in flight, for its heads are as quick as the others'
         else:
             assert share > 0.25
             assert least > 1.0, "no body came byte by byte"
