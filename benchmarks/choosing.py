@@ -1,4 +1,4 @@
-"""What it costs to choose among many endpoints, in every state that half of them may be in: python -m benchmarks.choosing.
+"""What a choice costs among many, in every state that half of them may be in: python -m benchmarks.choosing.
 
 A lease is taken and settled again and again, with the very classes of the gateway; the choice is `Service.lease()`.
 """

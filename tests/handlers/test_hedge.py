@@ -131,7 +131,7 @@ async def test_a_service_finds_out_by_its_requests_who_is_slow(serve: Serve, ups
     for _ in range(10):
         assert (await ask(running, get(PATH))).status == 200
     assert running.inflight == 0
-    await eventually(lambda: service_of(running).hedge_after(running.app.gateway.now()) is not None)
+    await eventually(lambda: service_of(running).hedging.after(running.app.gateway.now()) is not None)
     assert (await ask(running, get(b"/api/svc/slow"))).status == 200
     assert len(slow()) == 2
     assert (await view_of(running))["hedges"] == {"sent": 1, "won": 1}
@@ -234,7 +234,7 @@ async def test_where_no_other_endpoint_has_room_none_is_asked_and_none_is_paid_f
     busy = lease_on(service, endpoints_of(running)[1], now())
     assert (await ask(running, get(PATH))).body == b"late"
     busy.settle(SUCCESS, now())
-    assert (other.accepted, service.hedges_total, service.budget.balance(now())) == (0, 0, 1.0)
+    assert (other.accepted, service.hedging.sent, service.budget.balance(now())) == (0, 0, 1.0)
 
 
 @pytest.mark.parametrize("policy", ["redistribute", "refuse"])
@@ -591,7 +591,7 @@ async def test_for_a_client_that_has_left_no_second_endpoint_is_asked(serve: Ser
     client.close()
     assert (await only_line(lines))["attempts"] == 1
     await asyncio.sleep(2 * USUAL)
-    assert (second.accepted, service_of(running).hedges_total) == (0, 0)
+    assert (second.accepted, service_of(running).hedging.sent) == (0, 0)
 
 
 # ---------------------------------------------------------------- an endpoint that hangs

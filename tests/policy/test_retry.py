@@ -383,7 +383,8 @@ class Spending(RuleBasedStateMachine):
             self.budget.pay_in(self.now)
         self.requests += times
         # What has come within Budget.FOLD counts as if it had come together.
-        assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=Budget.FOLD / Budget.WINDOW)
+        off = Budget.FOLD / Budget.WINDOW
+        assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=off)
 
     @rule(times=st.integers(1, 30))
     def retry(self, times: int) -> None:

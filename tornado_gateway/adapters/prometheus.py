@@ -88,8 +88,8 @@ class _GatewayCollector(Collector):
         hedges = CounterMetricFamily("gateway_hedges", "Second endpoints that were asked.", labels=("service",))
         won = CounterMetricFamily("gateway_hedges_won", "Those that were the first to answer.", labels=("service",))
         for service in self._services:
-            hedges.add_metric((service.name,), service.hedges_total)
-            won.add_metric((service.name,), service.hedges_won_total)
+            hedges.add_metric((service.name,), service.hedging.sent)
+            won.add_metric((service.name,), service.hedging.won)
             panic.add_metric((service.name,), float(service.is_panicking))
             waiting.add_metric((service.name,), service.waiting)
             budget.add_metric((service.name,), service.budget.balance(self._now()))

@@ -198,7 +198,7 @@ class Attempts:
         call = self._call
         is_free = call.pinned is None or call.pinned not in self.tried  # a session must not move because of one answer
         if is_free and call.kind is HTTP and call.upload is None and call.is_repeatable and not call.awaits_stream:
-            after = self._service.hedge_after(self._gateway.now())
+            after = self._service.hedging.after(self._gateway.now())
             if after is not None:
                 self._call_later(after, self._hedge_now)
 
@@ -213,7 +213,7 @@ class Attempts:
         except GatewayError:
             return
         service.budget.take(now)
-        service.hedges_total += 1
+        service.hedging.sent += 1
         self.tried, self.begun = (*self.tried, lease.endpoint), self.begun + 1
         upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
         upstream.timeout, is_short = self._time_for_try()
@@ -230,7 +230,7 @@ class Attempts:
             hedge.upstream.abort()
             self._settle_hedge(hedge, outcome)
             return
-        self._service.hedges_won_total += 1
+        self._service.hedging.won += 1
         if self.upstream:
             self.upstream.abort()
         if self.lease:

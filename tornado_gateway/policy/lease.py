@@ -75,7 +75,7 @@ class Lease:
             self._seconds = now - self._sent_at
             latency.add(now, self._seconds)
             if service.config.hedges:
-                service.observe(now, self._seconds)
+                service.hedging.observe(now, self._seconds)
         if self.endpoint.overtaken:
             self.endpoint.overtaken = 0
         if status == TOO_MANY_REQUESTS or status in service.config.failure_statuses:
@@ -100,7 +100,7 @@ class Lease:
         """One that was asked later has answered before. An endpoint to whose every request that happens hangs."""
         if not self._is_answered and not self._is_settled:
             self.endpoint.window.observe(now, now - self._since)
-            self._service.observe(now, now - self._since)
+            self._service.hedging.observe(now, now - self._since)
             self.endpoint.overtaken += 1
             if self.endpoint.overtaken >= HANGS:
                 self.settle(FAILURE, now)

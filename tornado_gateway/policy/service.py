@@ -19,6 +19,7 @@ from tornado_gateway.policy.balancing import Balancer
 from tornado_gateway.policy.concurrency import AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
 from tornado_gateway.policy.health import HealthConfig
+from tornado_gateway.policy.hedging import Hedging
 from tornado_gateway.policy.latency import DOUBT
 from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.queue import Queue
@@ -29,10 +30,6 @@ from tornado_gateway.policy.websocket_totals import WebSocketTotals
 # 5xx, but for 501 and 505: what is not implemented is not broken. HAProxy counts them alike.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
 ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
-
-HEDGED_ABOVE = 0.95  # of the last minute's answers are quicker than what a second endpoint is asked for
-FEWEST_SAMPLES = 10  # answers that must be known before that is told from them
-HEDGE_KEPT = 1.0  # seconds that what was worked out of them is used
 
 # Seconds that an ejected endpoint whose time is over waits for a request that may be sent again should it still be
 # broken. Where none comes, any other one has to find out.
@@ -76,16 +73,15 @@ class Service(InFlight):
         budget: for sending again what has failed.
         limit: of the requests in flight that the service bears, found out by watching; None for none.
         affinity: what binds requests to endpoints; None if nothing does.
-        hedges_total, hedges_won_total: requests for which a second endpoint was asked, and was the first to answer.
+        hedging: when a second endpoint is asked, if it is.
         queue: requests that wait for room.
         websocket_totals: what WebSockets that have ended have carried.
     """
 
     __slots__ = (
-        "_agenda", "_answers", "_balancer", "_departing", "_doubted", "_fair_weight", "_hedge_after",
-        "_hedge_kept_until", "_is_bounded", "_joining", "_present", "_settled", "_usable", "affinity", "budget",
-        "config", "ejected", "endpoints", "hedges_total", "hedges_won_total", "is_panicking", "limit", "name", "queue",
-        "websocket_totals",
+        "_agenda", "_balancer", "_departing", "_doubted", "_fair_weight", "_is_bounded", "_joining", "_present",
+        "_settled", "_usable", "affinity", "budget", "config", "ejected", "endpoints", "hedging", "is_panicking",
+        "limit", "name", "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +101,7 @@ class Service(InFlight):
         self.is_panicking = False
         self.budget = Budget(self.config.retry)
         self.websocket_totals = WebSocketTotals()
-        self.hedges_total = self.hedges_won_total = 0
+        self.hedging = Hedging()
         self.limit, self.affinity = limit, affinity
         self._balancer = balancer
         self.queue = Queue(self.config.max_waiting)
@@ -117,9 +113,6 @@ class Service(InFlight):
         self._doubted: set[Endpoint] = set()  # that have failed, and may be shunned for it
         self._agenda = Agenda()  # of those that are doubted or ejected: when to find out whether they work again
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
-        self._answers = Window(0.0) if self.config.hedges else None  # of all endpoints
-        self._hedge_after: float | None = None
-        self._hedge_kept_until = -math.inf
         self._fair_weight = 1
         self.replace_endpoints(endpoints)
 
@@ -348,19 +341,6 @@ class Service(InFlight):
     def window(self, now: float) -> Window:
         """What happened at all endpoints in the last minute."""
         return Window.of((endpoint.window for endpoint in self.endpoints), now)
-
-    def observe(self, now: float, seconds: float) -> None:
-        """Take note of how long a request took, or has taken until now, for `hedge_after()`."""
-        if self._answers:
-            self._answers.observe(now, seconds)
-
-    def hedge_after(self, now: float) -> float | None:
-        """Seconds to an answer's head that nearly all requests of late were within; None if too few are known."""
-        if self._answers and now >= self._hedge_kept_until:
-            (seconds,) = self._answers.quantiles(now, [HEDGED_ABOVE])
-            self._hedge_after = seconds if self._answers.samples(now) >= FEWEST_SAMPLES else None
-            self._hedge_kept_until = now + HEDGE_KEPT
-        return self._hedge_after
 
     def judge(self, status: int) -> Outcome:
         """What a status says about the endpoint, of an answer that came whole."""

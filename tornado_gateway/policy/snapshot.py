@@ -49,7 +49,7 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
         "waiting": service.waiting,
         "concurrencyLimit": service.limit.limit if service.limit else None,
         "retryBudget": _rounded(service.budget.balance(now)),
-        "hedges": {"sent": service.hedges_total, "won": service.hedges_won_total},
+        "hedges": {"sent": service.hedging.sent, "won": service.hedging.won},
         "websockets": {
             "closed": service.websocket_totals.closed,
             "messages": {"up": service.websocket_totals.messages_up, "down": service.websocket_totals.messages_down},

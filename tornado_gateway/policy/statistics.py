@@ -8,8 +8,10 @@ quantile is right within 1 %, whatever the durations are, and a slot holds some 
 C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
 """
 
+import bisect
+import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, log
 
@@ -103,21 +105,21 @@ class Window:
 
     def quantiles(self, now: float, shares: Sequence[float]) -> list[float | None]:
         """Seconds that as large shares of the last minute's answers took at most; None if there were none."""
-        counts: Counter[int] = Counter()
+        counts: dict[int, int] = defaultdict(int)
         for slot in self._recent(now, SLOT * SLOTS):
-            counts.update(slot.durations)
-        return [_quantile(counts, share) for share in shares]
+            for bucket, count in slot.durations.items():
+                counts[bucket] += count
+        buckets = sorted(counts)
+        below = list(itertools.accumulate(counts[bucket] for bucket in buckets))
+        if not below:
+            return [None for _ in shares]
+        return [_middle(buckets[bisect.bisect(below, share * (below[-1] - 1))]) for share in shares]
 
 
 def _bucket(seconds: float) -> int:
     return ceil(log(seconds if seconds > SHORTEST else SHORTEST) / _LOG_GAMMA)
 
 
-def _quantile(counts: Counter[int], share: float) -> float | None:
-    rank = share * (counts.total() - 1)
-    below = 0
-    for bucket in sorted(counts):
-        below += counts[bucket]
-        if below > rank:
-            return 2 * math.exp(bucket * _LOG_GAMMA) / (1 + math.exp(_LOG_GAMMA))
-    return None
+def _middle(bucket: int) -> float:
+    """Seconds that are within ERROR of all that a bucket counts."""
+    return 2 * math.exp(bucket * _LOG_GAMMA) / (1 + math.exp(_LOG_GAMMA))
