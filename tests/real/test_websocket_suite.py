@@ -11,7 +11,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,10 +61,12 @@ Verdicts = dict[str, tuple[str, str]]  # by case: of the exchange, and of the cl
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_an_echo_server_passes_behind_the_gateway_what_it_passes_directly(library: str, tmp_path: Path) -> None:
-    with {"python": python_server, "node": node_server}[library]() as (echo, _):
-        directly = judge_server(f"ws://127.0.0.1:{echo}/echo", tmp_path / "directly")
-        with gateway({"echo": f"http://127.0.0.1:{echo}"}) as port:
-            through = judge_server(f"ws://127.0.0.1:{port}/ws/echo/echo", tmp_path / "through")
+    server = {"python": python_server, "node": node_server}[library]
+    with server() as (echo, _), gateway({"echo": f"http://127.0.0.1:{echo}"}) as port:
+        directly, through = both(
+            partial(judge_server, f"ws://127.0.0.1:{echo}/echo", tmp_path / "directly"),
+            partial(judge_server, f"ws://127.0.0.1:{port}/ws/echo/echo", tmp_path / "through"),
+        )
     assert failing(directly) <= FAILING[library]
     assert worse(directly, through) == {}
 
@@ -70,10 +74,19 @@ def test_an_echo_server_passes_behind_the_gateway_what_it_passes_directly(librar
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_an_echo_client_passes_behind_the_gateway_what_it_passes_directly(library: str, tmp_path: Path) -> None:
-    directly = judge_client(library, tmp_path / "directly")
-    through = judge_client(library, tmp_path / "through", behind_gateway=True)
+    directly, through = both(
+        partial(judge_client, library, tmp_path / "directly"),
+        partial(judge_client, library, tmp_path / "through", behind_gateway=True),
+    )
     assert failing(directly) <= FAILING[library]
     assert worse(directly, through) == {}
+
+
+def both(directly: Callable[[], Verdicts], through: Callable[[], Verdicts]) -> tuple[Verdicts, Verdicts]:
+    """The verdicts of both, at the same time."""
+    with ThreadPoolExecutor() as pool:
+        futures = pool.submit(directly), pool.submit(through)
+        return futures[0].result(), futures[1].result()
 
 
 def failing(verdicts: Verdicts) -> set[str]:
