@@ -9,19 +9,18 @@ What changes all that is rare, and is worked out when it does. A choice reads th
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.affinity import Affinity
-from tornado_gateway.policy.agenda import Agenda
 from tornado_gateway.policy.balancing import Balancer
 from tornado_gateway.policy.concurrency import AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
 from tornado_gateway.policy.health import HealthConfig
 from tornado_gateway.policy.hedging import Hedging
-from tornado_gateway.policy.latency import DOUBT
 from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.probation import Probation
 from tornado_gateway.policy.queue import Queue
 from tornado_gateway.policy.retry import Budget, RetryConfig
 from tornado_gateway.policy.statistics import Window
@@ -30,10 +29,6 @@ from tornado_gateway.policy.websocket_totals import WebSocketTotals
 # 5xx, but for 501 and 505: what is not implemented is not broken. HAProxy counts them alike.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
 ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
-
-# Seconds that an ejected endpoint whose time is over waits for a request that may be sent again should it still be
-# broken. Where none comes, any other one has to find out.
-PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +74,9 @@ class Service(InFlight):
     """
 
     __slots__ = (
-        "_agenda", "_balancer", "_departing", "_doubted", "_fair_weight", "_is_bounded", "_joining", "_present",
-        "_settled", "_usable", "affinity", "budget", "config", "ejected", "endpoints", "hedging", "is_panicking",
-        "limit", "name", "queue", "websocket_totals",
+        "_balancer", "_departing", "_fair_weight", "_is_bounded", "_joining", "_present", "_probation", "_settled",
+        "_usable", "affinity", "budget", "config", "ejected", "endpoints", "hedging", "is_panicking", "limit", "name",
+        "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -110,8 +105,7 @@ class Service(InFlight):
         self._departing: list[Endpoint] = []  # that are endpoints no more, but still have something in flight
         self._joining: dict[Endpoint, None] = {}  # an ordered set: who joined first stands first
         self._settled = 0  # how many of the usable ones do not join
-        self._doubted: set[Endpoint] = set()  # that have failed, and may be shunned for it
-        self._agenda = Agenda()  # of those that are doubted or ejected: when to find out whether they work again
+        self._probation = Probation()
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
         self._fair_weight = 1
         self.replace_endpoints(endpoints)
@@ -139,8 +133,7 @@ class Service(InFlight):
     def _dismiss(self, endpoint: Endpoint) -> None:
         endpoint.is_usable = endpoint.is_ejected = False
         self._joining.pop(endpoint, None)
-        self._doubted.discard(endpoint)
-        self._agenda.forget(endpoint)
+        self._probation.forget(endpoint)
 
     def refresh(self) -> None:
         """Work out anew who may be chosen: an endpoint's breaker or health has changed."""
@@ -153,23 +146,20 @@ class Service(InFlight):
         self.is_panicking = len(usable) < self.config.panic_below * len(members) - ROUNDING
         if self.is_panicking:
             self.ejected, out, usable = [], set(), members
-        self._schedule(usable, out)
         self._usable, may = usable, set(usable)
         for endpoint in self.endpoints:
-            endpoint.is_usable, endpoint.is_ejected = endpoint in may, endpoint in out
+            self._admit(endpoint, is_usable=endpoint in may, is_ejected=endpoint in out)
         self._settled = sum(endpoint not in self._joining for endpoint in usable)
         self._fair_weight = sum(endpoint.weight for endpoint in usable) or 1
         self._balancer.use(usable, self.endpoints)
         self.make_room()
 
-    def _schedule(self, usable: Iterable[Endpoint], ejected: Iterable[Endpoint]) -> None:
-        """Plan to find out whether those that come into this state now, having failed, work again."""
-        for endpoint in ejected:
-            if not endpoint.is_ejected:
-                self._agenda.put(endpoint, endpoint.breaker.open_until)
-        for endpoint in self._doubted.intersection(usable):
-            if not endpoint.is_usable:
-                self._agenda.put(endpoint, endpoint.latency.ask_at)
+    def _admit(self, endpoint: Endpoint, *, is_usable: bool, is_ejected: bool) -> None:
+        if is_ejected and not endpoint.is_ejected:
+            self._probation.await_end(endpoint)
+        elif is_usable and not endpoint.is_usable:
+            self._probation.await_chance(endpoint)
+        endpoint.is_usable, endpoint.is_ejected = is_usable, is_ejected
 
     def _join(self, endpoint: Endpoint, now: float) -> None:
         """An endpoint is new, or has come back: its share of the traffic begins to grow."""
@@ -185,8 +175,7 @@ class Service(InFlight):
         """
         endpoint.latency.penalise(now, retry_after)
         if endpoint in self._present:  # it may have left meanwhile
-            self._doubted.add(endpoint)
-            self._agenda.put(endpoint, endpoint.latency.ask_at)
+            self._probation.doubt(endpoint)
 
     # ---- leases
 
@@ -201,7 +190,7 @@ class Service(InFlight):
         if self._is_bounded and ask.kind is HTTP:
             self._bound(ask)
         endpoint = self._bound_to(ask, ask.pinned) if ask.pinned else None
-        if endpoint is None and (self.ejected or self._doubted):
+        if endpoint is None and (self.ejected or self._probation.doubted):
             endpoint = self._due_for_probe(ask)
         if endpoint is None:
             endpoint = self._choose(ask)
@@ -236,50 +225,21 @@ class Service(InFlight):
         return None
 
     def _due_for_probe(self, ask: Ask) -> Endpoint | None:
-        """An ejected endpoint whose time is over, or one that has failed and should be asked again.
-
-        While others can be used, only if the request can be sent again should it still be broken: a first try, and of
-        something that may be repeated. Only an ejected endpoint that nobody asked for a while gets any request.
-        """
+        """An endpoint that the request is to find out about; while others can be used, no second try is risked."""
         if self._usable and (ask.tried or self.budget.balance(ask.now) < 1.0):
             return None
-        until = ask.now - PATIENCE if self._usable and not ask.is_repeatable else ask.now
-        found, untouched = None, []
-        while found is None and (each := self._agenda.take(until)):
-            if each in ask.tried:
-                untouched.append(each)
-            elif each.is_ejected:
-                if each.breaker.open_until > until:
-                    self._agenda.put(each, each.breaker.open_until)
-                elif each.breaker.passes(ask.now):
-                    found = each
-            elif each.is_usable and each in self._doubted and self._is_to_be_asked(each, ask):
-                found = each
-        if found and found.is_ejected:  # there may be room for more probes
-            untouched.append(found)
-        for each in untouched:
-            self._agenda.put(each, ask.now)
-        return found
-
-    def _is_to_be_asked(self, endpoint: Endpoint, ask: Ask) -> bool:
-        """Whether an endpoint that has failed may be asked again now; one request at a time."""
-        latency = endpoint.latency
-        is_due = ask.now >= latency.ask_at
-        if is_due:
-            latency.ask_at = ask.now + DOUBT
-        self._agenda.put(endpoint, latency.ask_at)
-        return is_due and ask.is_repeatable and ask.admits(endpoint)
+        return self._probation.due(ask, alone=not self._usable)
 
     def _choose(self, ask: Ask) -> Endpoint | None:
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
             return only if ask.admits(only) else None
         ask.fair_load = ((self.requests if ask.kind is HTTP else self.load) + 1) / self._fair_weight
-        if not self._joining and not self._doubted:
+        if not self._joining and not self._probation.doubted:
             return self._balancer.choose(ask)
         if self._joining and self._someone_is_settled(ask.now):
             ask.slow_start = self.config.slow_start
-        ask.heeds_wishes = bool(self._doubted)
+        ask.heeds_wishes = bool(self._probation.doubted)
         chosen = self._balancer.choose(ask)
         if chosen is None and (ask.slow_start or ask.heeds_wishes):
             ask.slow_start, ask.heeds_wishes = 0.0, False
@@ -326,7 +286,7 @@ class Service(InFlight):
     @property
     def has_doubts(self) -> bool:
         """Whether any endpoint has failed since it last answered well."""
-        return bool(self._doubted)
+        return bool(self._probation.doubted)
 
     @property
     def waiting(self) -> int:
@@ -358,7 +318,7 @@ class Service(InFlight):
 
     def trust(self, endpoint: Endpoint) -> None:
         """An endpoint that had failed has answered well."""
-        self._doubted.discard(endpoint)
+        self._probation.trust(endpoint)
 
     def make_room(self) -> None:
         """A request has ended, or there is more room: as many of those that wait go on as there is room for."""
@@ -392,7 +352,7 @@ class Service(InFlight):
         was_open = breaker.is_open
         breaker.end(permit, now, failed=failed, seconds=seconds)
         if breaker.is_open and endpoint.is_ejected:
-            self._agenda.put(endpoint, breaker.open_until)
+            self._probation.await_end(endpoint)
         if breaker.is_open == was_open:
             return
         if was_open:
@@ -409,6 +369,6 @@ class Service(InFlight):
         """An endpoint works again; what it was blamed for is over, unless it was for the very answer that shows it."""
         if endpoint.latency.penalised_at < since:
             endpoint.latency.forget()
-            self._doubted.discard(endpoint)
+            self._probation.trust(endpoint)
         if endpoint in self._present:  # it may have left meanwhile
             self._join(endpoint, now)
