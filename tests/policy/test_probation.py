@@ -178,3 +178,26 @@ def test_one_that_comes_back_is_not_blamed_for_how_slow_it_was() -> None:
     probe.settle(SUCCESS, OPEN_FOR + 0.2)
     assert (one.latency.penalty(OPEN_FOR + 0.2), one.latency.peak(OPEN_FOR + 0.2)) == (0.0, 0.0)
     assert one.latency.expected(OPEN_FOR + 0.2) == 0.0
+
+
+def test_another_failure_puts_the_next_look_off() -> None:
+    several = service(1, 1, balancer="peak_ewma")
+    one, other = several.endpoints
+    other.latency.add(0.0, 0.01)
+    for now in (0.0, 0.5):
+        lease_on(several, one, now).settle(FAILURE, now)
+    assert chosen(several, 1.4, times=20) == {"host1": 20}
+    assert several.lease(Ask(1.5)).endpoint is one
+
+
+def test_one_that_has_answered_well_is_doubted_no_more() -> None:
+    several = service(1, 1, balancer="peak_ewma")
+    one, other = several.endpoints
+    other.latency.add(0.0, 0.01)
+    lease_on(several, one, 0.0).settle(FAILURE, 0.0)
+    look = several.lease(Ask(1.0))
+    assert (look.endpoint, several.has_doubts) == (one, True)
+    look.answered(1.2, 200)
+    look.settle(SUCCESS, 1.2)
+    assert not several.has_doubts
+    assert one.latency.penalty(1.2) == 0.0
