@@ -397,6 +397,16 @@ def test_endpoints_that_all_join_at_once_share_everything() -> None:
     assert chosen(several, times=400) == pytest.approx(dict.fromkeys("abcd", 100), abs=2)
 
 
+@every_balancer
+def test_those_that_join_get_the_more_the_more_they_weigh(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer)
+    open_loop(several, 0.0, 1.0, 1000, 0.01)
+    several.replace_endpoints([*several.endpoints, endpoint("light", 1), endpoint("heavy", 4)], 10.0)
+    counts = open_loop(several, 14.5, 1.0, 3000, 0.01)  # half of each weight beside two
+    assert counts["light"] == pytest.approx(3000 * 0.5 / 4.5, rel=0.3)
+    assert counts["heavy"] == pytest.approx(3000 * 2.0 / 4.5, rel=0.3)
+
+
 def test_who_joined_first_is_the_first_to_get_its_share() -> None:
     several = service(1)
     for now, name in ((0.0, "a"), (4.0, "b"), (8.0, "c")):

@@ -97,6 +97,19 @@ def from_anywhere(
     return None
 
 
+class _Lots:
+    """Endpoints, of which each is drawn as often as it weighs."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._sums = list(itertools.accumulate(endpoint.weight for endpoint in endpoints))  # of weights up to each
+
+    def draw(self, rng: random.Random) -> Endpoint:
+        """One of them, of which there must be one."""
+        sums = self._sums
+        return self._endpoints[bisect.bisect(sums, rng.random() * sums[-1])]
+
+
 class LeastLoad:
     """The smallest of in-flight by weight x 1000 + latency in ms; what is less than a millisecond decides nothing.
 
@@ -107,12 +120,13 @@ class LeastLoad:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._endpoints: Sequence[Endpoint] = ()
+        self._lots = _Lots(())
         self._next = 0
         self._turns: dict[Endpoint, float] = {}  # when each that weighs more or less than others has its next one
         self._time = 0.0  # of the turn that was last
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
-        self._endpoints, self._next = usable, 0
+        self._endpoints, self._lots, self._next = usable, _Lots(usable), 0
         weighs_alike = len({endpoint.weight for endpoint in usable}) <= 1
         known = self._turns
         self._turns = {} if weighs_alike else {each: known.get(each, self._time + 0.5 / each.weight) for each in usable}
@@ -146,9 +160,9 @@ class LeastLoad:
 
     def _of_those_that_join(self, ask: Ask) -> Endpoint | None:
         """One of them, as often as their shares say. By their scores, idle as they are, they would get all there is."""
-        rng, endpoints = self._rng, self._endpoints
-        for _ in range(DRAWS if endpoints else 0):
-            endpoint = endpoints[int(rng.random() * len(endpoints))]
+        rng, lots = self._rng, self._lots
+        for _ in range(DRAWS if self._endpoints else 0):
+            endpoint = lots.draw(rng)
             share = ask.share(endpoint)
             if share == 1.0:
                 break
@@ -197,13 +211,14 @@ class RoundRobin:
             passed.append(entry)
             if admits(ask, entry[2], self._rng):
                 chosen = entry[2]
-        may_be = chosen or from_anywhere(self._endpoints, ask, self._rng)
-        if may_be:
+        found = chosen or from_anywhere(self._endpoints, ask, self._rng)
+        if found:
             self._time = passed[-1][0]
-            passed = [(self._time + 1 / each.weight, next(self._numbers), each) for _, _, each in passed]
+            earliest = 0.0 if ask.slow_start else self._time  # one that joins only loses the turns that it had
+            passed = [(max(turn + 1 / each.weight, earliest), next(self._numbers), each) for turn, _, each in passed]
         for entry in passed:
             heapq.heappush(waiting, entry)
-        return may_be
+        return found
 
 
 class _TwoOfAll:
@@ -212,11 +227,10 @@ class _TwoOfAll:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._endpoints: Sequence[Endpoint] = ()
-        self._sums: list[int] = []  # of weights up to each endpoint
+        self._lots = _Lots(())
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
-        self._endpoints = usable
-        self._sums = list(itertools.accumulate(endpoint.weight for endpoint in usable))
+        self._endpoints, self._lots = usable, _Lots(usable)
 
     def choose(self, ask: Ask) -> Endpoint | None:
         one = self._draw(ask, None)
@@ -226,9 +240,9 @@ class _TwoOfAll:
         return other if self.is_better(other, one, ask) else one
 
     def _draw(self, ask: Ask, besides: Endpoint | None) -> Endpoint | None:
-        endpoints, sums, rng = self._endpoints, self._sums, self._rng
-        for _ in range(DRAWS if sums else 0):
-            endpoint = endpoints[bisect.bisect(sums, rng.random() * sums[-1])]
+        endpoints, lots, rng = self._endpoints, self._lots, self._rng
+        for _ in range(DRAWS if endpoints else 0):
+            endpoint = lots.draw(rng)
             if endpoint is not besides and admits(ask, endpoint, rng):
                 return endpoint
         return from_anywhere(endpoints, ask, rng, besides)
