@@ -394,7 +394,7 @@ async def test_retries_do_not_become_a_storm(tmp_path: Path) -> None:
     load.report("503s of all three", f"{asked / len(load.seen):.3f} requests to upstreams for each of a client")
     assert set(load.errors()) == {"status 503"}
     assert load.errors().total() == len(load.seen)
-    assert 1.1 * len(load.seen) < asked <= 1.2 * len(load.seen) + 10
+    assert 1.1 * len(load.seen) < asked <= 1.2 * len(load.seen) + 20
 
 
 # ---------------------------------------------------------------- streams
