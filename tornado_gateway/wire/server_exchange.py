@@ -124,7 +124,8 @@ class ServerExchange(HTTPConnection):
         if size < _COPIED_BELOW or not lead:
             transport.write(lead + chunk + tail)
         else:
-            transport.writelines((lead, chunk, tail))
+            # Without an empty last piece: asyncio's transport would wait for ever until that is sent (3.12, 3.13).
+            transport.writelines((lead, chunk, tail) if tail else (lead, chunk))
             # This looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13).
             transport.set_write_buffer_limits(self._high_water)
         return self.connection.drained
