@@ -22,7 +22,7 @@ PACKAGE = "tornado_gateway"
 # What each module, or floor, may import of this package. Floors go down in this order.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
-    "demo": (),
+    "demo": ("policy",),
     "policy": ("errors", "policy"),
     "values": ("errors", "policy"),
     "upstreams": ("errors", "policy", "values"),

@@ -337,7 +337,8 @@ async def test_a_browser_gets_the_page_and_nobody_else(services: Services, http:
     assert page.headers["Content-Type"] == head.headers["Content-Type"] == "text/html; charset=utf-8"
     assert page.text.startswith("<!doctype html>")
     assert head.headers["Content-Length"] == page.headers["Content-Length"]
-    assert other.json()["instance"] == "chat-1"
+    refusing = await http.get(url, headers={"Accept": "text/html;q=0, */*"})
+    assert other.json()["instance"] == refusing.json()["instance"] == "chat-1"
     assert page.headers["Vary"] == other.headers["Vary"] == "Accept"
 
 

@@ -38,7 +38,10 @@ from tornado.websocket import (
     websocket_connect,
 )
 
+from tornado_gateway.policy.negotiation import preferred
+
 LOOPBACK = "127.0.0.1"
+JSON, HTML = b"application/json", b"text/html; charset=utf-8"
 LONGEST_DELAY_MS = 30_000
 MOST_BYTES = 2**30
 CHUNK = b"0123456789abcde\n" * 4096
@@ -121,7 +124,7 @@ class Upstream(RequestHandler):
         return self.get(*path)
 
     def reply(self, **members: object) -> None:
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", JSON)
         self.finish(json.dumps({"instance": self.settings["instance"], **members}) + "\n")
 
     async def pause(self, seconds: float) -> None:
@@ -247,10 +250,11 @@ class Front(Upstream):
 
     def get(self, *_: str) -> None:
         self.set_header("Vary", "Accept")
-        if "text/html" not in self.request.headers.get("Accept", "") or not PAGE.is_file():
+        accept = [each.encode("latin-1", "replace") for each in self.request.headers.get_list("Accept")]
+        if preferred(accept, (JSON, HTML)) != HTML or not PAGE.is_file():
             self.reply(ask=self.settings["about"])
             return
-        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Type", HTML)
         self.set_header("Content-Security-Policy", PAGE_POLICY)
         self.set_header("Cache-Control", "no-cache")
         self.finish(PAGE.read_bytes())

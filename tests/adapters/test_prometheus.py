@@ -66,7 +66,7 @@ class Scrape:
 
 
 def scrape(*services: Service, durations: Durations | None = None, now: float = 0.0) -> Scrape:
-    text, _ = Metrics(services, durations or Durations(), lambda: now).text("")
+    text, _ = Metrics(services, durations or Durations(), lambda: now).text([])
     return Scrape(text_format(text.decode()))
 
 
@@ -249,7 +249,7 @@ def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
 def test_services_may_come_from_anything_that_gives_them_once() -> None:
     metrics = Metrics(iter([service("http://a", name=name) for name in ("one", "two")]), Durations(), lambda: 0.0)
     for _ in range(2):
-        seen = Scrape(text_format(metrics.text("")[0].decode()))
+        seen = Scrape(text_format(metrics.text([])[0].decode()))
         assert [labels["service"] for labels in seen.all("gateway_breaker_state")] == ["one", "two"]
         assert [labels["service"] for labels in seen.all("gateway_panic")] == ["one", "two"]
 
@@ -260,7 +260,7 @@ def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
     take(changing, 1).settle(Outcome.SUCCESS, 0.0)
     new = Endpoint("http://c", Breaker(BREAKER, random.Random(1)))
     changing.replace_endpoints([changing.endpoints[1], new], now=0.0)
-    seen = Scrape(text_format(metrics.text("")[0].decode()))
+    seen = Scrape(text_format(metrics.text([])[0].decode()))
     requests = {
         labels["endpoint"]: seen.value("gateway_upstream_requests_total", **labels)
         for labels in seen.all("gateway_upstream_requests_total")
@@ -275,7 +275,7 @@ def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
 def test_label_values_are_escaped(hostile: str, accept: str) -> None:
     durations = counted((b"GET", hostile, 200, 0.1))
-    text, _ = Metrics([service("http://a", name=hostile)], durations, lambda: 0.0).text(accept)
+    text, _ = Metrics([service("http://a", name=hostile)], durations, lambda: 0.0).text([accept.encode("latin-1")])
     seen = Scrape((open_metrics if accept else text_format)(text.decode()))
     assert seen.value("gateway_upstream_requests_total", service=hostile, endpoint="http://a") == 0
     assert seen.value(f"{DURATION}_count", method="GET", route=hostile, status_code="200") == 1
@@ -292,12 +292,17 @@ def test_label_values_are_escaped(hostile: str, accept: str) -> None:
         ("application/openmetrics-text", OPEN),
         ("application/openmetrics-text; version=1.0.0", OPEN),
         ("text/html, application/openmetrics-text", OPEN),
+        ("application/openmetrics-text;q=0", PLAIN),
+        ("application/openmetrics-text;q=0, */*", PLAIN),
+        ("application/openmetrics-text;q=0.5, text/plain", PLAIN),
+        ("application/openmetrics-text; version=0.0.1, text/plain; q=0.5", PLAIN),
+        ("text/plain;q=0, */*", OPEN),
         (SCRAPER, OPEN),
     ],
 )
 def test_the_format_is_the_one_that_is_asked_for(accept: str, media_type: str) -> None:
     durations = counted((b"GET", ROUTE, 200, 0.1))
-    text, said = Metrics([service("http://a")], durations, lambda: 0.0).text(accept)
+    text, said = Metrics([service("http://a")], durations, lambda: 0.0).text([accept.encode("latin-1")])
     assert said.split("; escaping")[0] == media_type
     assert text.endswith(b"# EOF\n") == (media_type == OPEN)
     parse = open_metrics if media_type == OPEN else text_format
@@ -320,7 +325,7 @@ def test_the_format_is_the_one_that_is_asked_for(accept: str, media_type: str) -
     ],
 )
 def test_whatever_is_asked_for_there_is_an_answer_in_a_format_that_there_is(accept: str) -> None:
-    text, said = Metrics([service("http://a")], Durations(), lambda: 0.0).text(accept)
+    text, said = Metrics([service("http://a")], Durations(), lambda: 0.0).text([accept.encode("latin-1")])
     parse = open_metrics if said.startswith("application/openmetrics-text;") else text_format
     assert Scrape(parse(text.decode())).value("gateway_websocket_connections") == 0
     assert said.removesuffix("; escaping=underscores") in (PLAIN, NEWER_PLAIN, OPEN)
@@ -341,7 +346,7 @@ def test_the_process_is_described_too() -> None:
 
 
 def test_nothing_of_ours_is_in_the_registry_of_the_process() -> None:
-    Metrics([service("http://a")], counted((b"GET", ROUTE, 200, 0.1)), lambda: 0.0).text("")
+    Metrics([service("http://a")], counted((b"GET", ROUTE, 200, 0.1)), lambda: 0.0).text([])
     assert not [family.name for family in REGISTRY.collect() if family.name.startswith("gateway_")]
 
 
@@ -353,7 +358,7 @@ def test_gateways_in_one_process_do_not_disturb_each_other() -> None:
             take(of).settle(Outcome.SUCCESS, 0.0)
             durations.add(b"GET", ROUTE, 200, 0.1)
     for count, metrics in enumerate(every):
-        seen = Scrape(text_format(metrics.text("")[0].decode()))
+        seen = Scrape(text_format(metrics.text([])[0].decode()))
         assert seen.value("gateway_upstream_requests_total", service="svc", endpoint="http://a") == count
         assert sum(seen.value(f"{DURATION}_count", **labels) for labels in seen.all(f"{DURATION}_count")) == count
 
@@ -364,7 +369,11 @@ def test_reading_changes_nothing() -> None:
         take(pair).settle(outcome, 0.0)
     metrics = Metrics([pair], counted((b"GET", ROUTE, 200, 0.1)), lambda: 1.0)
     first, *others = (
-        [line for line in metrics.text(accept)[0].decode().splitlines() if line.startswith("gateway_")]
+        [
+            line
+            for line in metrics.text([accept.encode("latin-1")])[0].decode().splitlines()
+            if line.startswith("gateway_")
+        ]
         for accept in ("", "", "text/plain", "")
     )
     assert first
@@ -379,5 +388,5 @@ def test_series_grow_with_endpoints_not_with_requests() -> None:
         for _ in range(100):
             take(single).settle(Outcome.SUCCESS, 0.0)
             durations.add(b"GET", ROUTE, 200, seconds)
-        sizes.add(len(Scrape(text_format(metrics.text("")[0].decode())).values))
+        sizes.add(len(Scrape(text_format(metrics.text([])[0].decode())).values))
     assert len(sizes) == 1

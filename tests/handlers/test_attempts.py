@@ -152,6 +152,7 @@ async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
         b"Accept: application/json",
         b"Accept: text/event-streams",
         b"X-Accept: text/event-stream",
+        b"Accept: text/event-stream;q=0",
         b"Accept: application/json, text/event-stream",  # as every call of the Model Context Protocol says
     ],
 )

@@ -294,6 +294,10 @@ async def test_metrics_are_text_unless_open_metrics_is_asked_for(serve: Serve) -
         ((), b"text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
         ((b"Accept: application/openmetrics-text",), b"application/openmetrics-text; version=1.0.0; charset=utf-8",
          open_metrics),
+        ((b"Accept: application/openmetrics-text;q=0",), b"text/plain; version=0.0.4; charset=utf-8",
+         text_string_to_metric_families),
+        ((b"Accept: text/plain;q=0.5", b"ACCEPT: ,Application/OpenMetrics-Text"),
+         b"application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics),
     ):  # fmt: skip
         answer = await client.ask(get(b"/metrics", *lines))
         assert (answer.status, answer.get(b"content-type")) == (200, media_type)

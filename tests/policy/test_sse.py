@@ -16,7 +16,6 @@ from tornado_gateway.policy.sse import (
     RETRY_MS,
     SHORTEST_LIFE,
     BoundaryScanner,
-    accepts_events,
     begins_with_error,
     closing_event,
     error_event,
@@ -274,26 +273,6 @@ def events(stream: bytes) -> list[tuple[bytes, ...]]:
 )
 def test_an_event_stream_is_known_by_its_type(content_type: bytes, expected: bool) -> None:
     assert is_event_stream(content_type) is expected
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        ([b"text/event-stream"], True),
-        ([b"text/event-stream, */*;q=0.1"], True),
-        ([b"*/*", b" text/event-stream;q=0.9 ,"], True),
-        ([b"application/json, text/event-stream"], False),
-        ([b"application/json", b"text/event-stream;q=0.9, */*"], False),
-        ([b"TEXT/EVENT-STREAM"], True),
-        ([b"*/*"], False),
-        ([b"text/*"], False),
-        ([b"application/json"], False),
-        ([b""], False),
-        ([], False),
-    ],
-)
-def test_a_client_that_names_event_streams_awaits_one(accept: list[bytes], expected: bool) -> None:
-    assert accepts_events(accept) is expected
 
 
 UNTRANSFORMED, UNBUFFERED = b"Cache-Control: no-transform\r\n", b"X-Accel-Buffering: no\r\n"

@@ -4,7 +4,7 @@ Nothing is counted for Prometheus on the way of a request: the collector reads, 
 asked, what services, endpoints and Durations count anyway.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,10 +15,11 @@ from prometheus_client.registry import Collector
 from tornado_gateway.policy.breaker import State
 from tornado_gateway.policy.durations import BOUNDS, Durations
 from tornado_gateway.policy.endpoint import Endpoint
+from tornado_gateway.policy.negotiation import preferred
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.snapshot import is_available
 
-_OPENMETRICS = "application/openmetrics-text"  # versions that were asked for are not looked at: there is one of each
+_FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_LATEST.encode("ascii"))
 _STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 _OF_ENDPOINT = ("service", "endpoint")
 
@@ -38,13 +39,15 @@ class Metrics:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def text(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its media type.
+    def text(self, accept: Sequence[bytes]) -> tuple[bytes, str]:
+        """The exposition and its media type: text, unless OpenMetrics of the version that there is is preferred.
+
+        A client that accepts neither gets text: a scraper that is misconfigured reads more from it than from a 406.
 
         Args:
-            accept: the Accept field, which may ask for OpenMetrics.
+            accept: the values of the request's Accept fields.
         """
-        if _OPENMETRICS in accept.lower():
+        if preferred(accept, _FORMATS) == _FORMATS[1]:
             return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST  # type: ignore[no-untyped-call]
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 

@@ -52,7 +52,7 @@ class MetricsHandler(GatewayHandler):
     SUPPORTED_METHODS = ("GET", "HEAD")
 
     def get(self) -> None:
-        text, media_type = self.gateway.metrics.text(self.request.headers.get("Accept", ""))
+        text, media_type = self.gateway.metrics.text(self.request.connection.head.named.get(b"accept", ()))  # type: ignore[union-attr]
         self.set_header("Content-Type", media_type)
         self.finish(text)
 

@@ -48,9 +48,10 @@ from tornado_gateway.policy.headers import (
     upstream_fields,
     without,
 )
+from tornado_gateway.policy.negotiation import accepts_only
 from tornado_gateway.policy.retry import IDEMPOTENT
 from tornado_gateway.policy.service import Service
-from tornado_gateway.policy.sse import accepts_events, is_encoded, is_event_stream, stream_fields
+from tornado_gateway.policy.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.target import split_route, upstream_target
 from tornado_gateway.streams import Stream
 from tornado_gateway.wire.client_exchange import ClientExchange
@@ -154,7 +155,7 @@ class ProxiedRequest(RequestHandler):
         return self._gateway.client.loop.time() + authenticator.check(given)
 
     def _asks_for_events(self, accepted: list[bytes]) -> bool:
-        return self.method in AWAITING_METHODS and accepts_events(accepted)
+        return self.method in AWAITING_METHODS and accepts_only(accepted, EVENT_STREAM)
 
     def _admit_stream(self, service: Service) -> None:
         """The client waits for a stream: to it, an endpoint that fails before the first event is as good as one that
