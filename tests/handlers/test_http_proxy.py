@@ -264,18 +264,63 @@ async def test_a_requests_trailers_pass_behind_its_body(serve: Serve, upstream: 
 
 
 @pytest.mark.gen_test
-async def test_early_hints_pass_and_other_interim_responses_do_not(serve: Serve, upstream: Start) -> None:  # H7
-    hints = (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
-        b"HTTP/1.1 102 Processing\r\n\r\n"
+async def test_interim_responses_pass_but_for_100_and_never_to_old_clients(serve: Serve, upstream: Start) -> None:  # H7
+    interim = (
+        b"HTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Hop: 1\r\nConnection: X-Hop\r\n\r\n"
+        b"HTTP/1.1 102 Processing\r\nContent-Length: 0\r\n\r\n"
+        b"HTTP/1.1 104 Upload Resumption Supported\r\nLocation: /u/1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n"
+        b"HTTP/1.1 199 \xff\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    up = upstream(plays(hints + reply()))
-    running = await serve({"svc": [up.url]})
-    answer = await ask(running, get(b"/api/svc/x"))
-    assert [(each.status, each.get(b"link")) for each in answer.interim] == [(103, b"</a.css>")]
-    running = await serve({"svc": [upstream(plays(hints + reply())).url]})
+    for method in (b"GET", b"HEAD"):
+        running = await serve({"svc": [upstream(plays(interim + reply())).url]})
+        client = await running.client()
+        answer = await client.ask(get(b"/api/svc/x", method=method), method)
+        assert [(each.start, each.fields) for each in answer.interim] == [
+            (b"HTTP/1.1 103 Early Hints", [(b"Link", b"</a.css>")]),
+            (b"HTTP/1.1 102 Processing", []),
+            (
+                b"HTTP/1.1 104 Upload Resumption Supported",
+                [(b"Location", b"/u/1"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")],
+            ),
+            (b"HTTP/1.1 199 Unknown", []),
+        ]
+        assert answer.status == 200
+    running = await serve({"svc": [upstream(plays(interim + reply())).url]})
     old = await ask(running, b"GET /api/svc/x HTTP/1.0\r\n\r\n")
     assert (old.status, old.interim) == (200, [])
+
+
+@pytest.mark.gen_test
+async def test_a_service_that_reports_progress_is_waited_for(serve: Serve, upstream: Start) -> None:
+    up = upstream(plays(*[b"HTTP/1.1 102 Processing\r\n\r\n"] * 40, reply()))
+    answer = await ask(await serve({"svc": [up.url]}), get(b"/api/svc/x"))
+    assert ([each.status for each in answer.interim], answer.status, answer.body) == ([102] * 40, 200, b"ok")
+
+
+@pytest.mark.gen_test
+async def test_interim_responses_without_end_are_no_answer(serve: Serve, upstream: Start) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        while True:
+            await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+
+    running = await serve({"svc": [upstream(script).url]})
+    answer = await ask(running, get(b"/api/svc/x"))
+    assert answer.status == 502
+    assert 1000 < len(answer.interim) < 5000
+
+
+@pytest.mark.gen_test
+async def test_an_interim_response_that_passed_stops_no_retry(serve: Serve, upstream: Start) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    seen = []
+    for turn in (1, -1):
+        dies, answers = upstream(plays(hints, then="close")), upstream(plays(hints + reply()))
+        running = await serve({"svc": {"endpoints": [dies.url, answers.url][::turn], "balancer": "round_robin"}})
+        answer = await ask(running, get(b"/api/svc/x"))
+        seen.append((answer.status, len(answer.interim), len(dies.requests)))
+    assert sorted(seen) == [(200, 1, 0), (200, 2, 1)]
 
 
 @pytest.mark.gen_test

@@ -89,7 +89,15 @@ def test_what_a_lost_connection_means(is_repeatable: bool, reused: bool, body_se
 
 @pytest.mark.parametrize("reused", [True, False])
 def test_what_broke_within_its_answer_was_no_connection_closed_too_early(reused: bool) -> None:
-    assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True) is Again.NOWHERE
+    assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True, answered=True) is Again.NOWHERE
+
+
+@pytest.mark.parametrize("reused", [True, False])
+@pytest.mark.parametrize(("is_repeatable", "expected"), [(True, Again.OTHER_ENDPOINT), (False, Again.NOWHERE)])
+def test_an_interim_response_stops_no_retry_but_shows_that_the_connection_was_not_stale(
+    reused: bool, is_repeatable: bool, expected: Again
+) -> None:
+    assert where(UpstreamReset(), is_repeatable=is_repeatable, reused=reused, heard=True, body_sent=False) is expected
 
 
 # A client that waits for events has had none, whatever has come of a response.

@@ -22,7 +22,7 @@ from tests.support.exchanges import (
 )
 from tests.support.sockets import Peer, chunked, eventually, get, reply
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamInvalid, UpstreamReset
-from tornado_gateway.wire.client_connection import MAX_INTERIM
+from tornado_gateway.wire.client_connection import INTERIM_TIMEOUTS, MAX_INTERIM_BYTES
 
 # ---- framing of responses
 
@@ -148,6 +148,7 @@ async def test_row_17_a_reset_in_a_close_delimited_body_is_a_failure(upstream):
             await recorder.ended()
 
 
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
 INVALID = {
     "HTTP/2": b"\0\0\x12\x04\0\0\0\0\0\0\0",
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -164,7 +165,7 @@ INVALID = {
     "a head without end": b"HTTP/1.1 200 OK\r\nA: " + b"a" * 200_000,
     "10,000 fields": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 10_000 + b"\r\n",
     "row 13: 101 without being asked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
-    "row 13: too many interim responses": b"HTTP/1.1 103 Early Hints\r\n\r\n" * (MAX_INTERIM + 1) + reply(),
+    "row 13: too many interim responses": HINTS * (MAX_INTERIM_BYTES // len(HINTS) + 1) + reply(),
 }
 
 
@@ -180,11 +181,11 @@ async def test_what_is_not_http_is_a_failure_and_ends_the_connection(upstream, a
 
 @pytest.mark.gen_test
 async def test_row_13_interim_responses_are_told_apart_from_the_final_one(upstream):
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
-    up = upstream(saying(b"HTTP/1.1 100 Continue\r\n\r\n" + hints * (MAX_INTERIM - 1), reply()))
+    count = MAX_INTERIM_BYTES // len(HINTS) - 1
+    up = upstream(saying(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS * count, reply()))
     async with wire_client() as client:
         response = await exchange(client, origin_of(up))
-        assert [each.status for each in response.interim] == [100] + [103] * (MAX_INTERIM - 1)
+        assert [each.status for each in response.interim] == [100] + [103] * count
         assert response.interim[1].block == b"Link: </a>; rel=preload\r\n\r\n"
         assert (response.head.status, response.body) == (200, b"ok")
         assert len(client.pool(origin_of(up))) == 1
@@ -192,15 +193,17 @@ async def test_row_13_interim_responses_are_told_apart_from_the_final_one(upstre
 
 @pytest.mark.gen_test
 async def test_row_13_interim_responses_are_counted_per_request(upstream):
+    count = MAX_INTERIM_BYTES // len(HINTS)
+
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 8 + reply())
+            await peer.send(HINTS * count + reply())
 
     up = upstream(script)
     async with wire_client() as client:
         for _ in range(3):
-            assert len((await exchange(client, origin_of(up))).interim) == 8
+            assert len((await exchange(client, origin_of(up))).interim) == count
     assert up.accepted == 1
 
 
@@ -315,6 +318,44 @@ async def test_row_23_each_piece_and_each_interim_response_gives_the_upstream_it
             client.sweep(client.loop.time() + 29)
         steps.put_nowait(b"")
         assert (await recorder.ended()).body == b"ab"
+
+
+@pytest.mark.gen_test
+async def test_interim_responses_do_not_put_off_the_timeout_for_ever(upstream):
+    up = upstream(saying(b"HTTP/1.1 102 Processing\r\n\r\n"))
+    async with wire_client(timeout=30) as client:
+        _, recorder = begin(client, origin_of(up))
+        await eventually(lambda: recorder.interim)
+        connection, beginning = next(iter(client.active)), client.loop.time()
+        for _ in range(50):
+            connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
+            assert connection.deadline <= beginning + 31
+        connection._interim_until = beginning + 20  # as if INTERIM_TIMEOUTS - 1 timeouts and a bit had passed
+        connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
+        assert connection.deadline == beginning + 20
+        client.sweep(beginning + 20)
+        with pytest.raises(HeadTimeout):
+            await recorder.ended()
+        assert INTERIM_TIMEOUTS > 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard", "is_answered"),
+    [
+        (b"HTTP/1.1 102 Processing\r\n\r\n", True, False),
+        (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 2", True, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", True, True),
+        (b"", False, False),
+    ],
+)
+@pytest.mark.gen_test
+async def test_an_interim_response_is_no_beginning_of_the_final_one(upstream, sent, heard, is_answered):
+    up = upstream(saying(sent, then="close"))
+    async with wire_client() as client:
+        sending, recorder = begin(client, origin_of(up))
+        with pytest.raises(UpstreamReset):
+            await recorder.ended()
+    assert (sending.heard, sending.is_answered) == (heard, is_answered)
 
 
 @pytest.mark.gen_test

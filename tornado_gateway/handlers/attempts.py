@@ -307,6 +307,7 @@ class Attempts:
             body_sent=upstream.sent > 0 or upstream.is_sent,
             replayable=self._is_replayable,
             heard=upstream.heard,
+            answered=upstream.is_answered,
             awaits_stream=call.awaits_stream,
             has_time=self._is_short,
         )

@@ -42,6 +42,7 @@ from tornado_gateway.policy.headers import (
     Field,
     accepts_trailers,
     client_fields,
+    interim_fields,
     originate,
     request_id,
     trailer_lines,
@@ -225,9 +226,9 @@ class ProxiedRequest(RequestHandler):
     # ---- the response
 
     def on_interim(self, head: ResponseHead) -> None:
-        if head.status == 103:
-            self._client.write_interim(head.status, head.passing)
-        elif head.status == 100 and self.upload:
+        if head.status != 100:  # RFC 9110 §15.2: a proxy passes on what the service says on its own account
+            self._client.write_interim(head.status, interim_fields(head.passing, head.named), safe_reason(head.reason))
+        elif self.upload:
             self.upload.upstream_continues()
 
     def on_head(self, head: ResponseHead) -> None:

@@ -318,6 +318,17 @@ def upstream_fields(
     return passing + own
 
 
+def interim_fields(passing: bytes, named: Named) -> bytes:
+    """The lines of a 1xx response to the client.
+
+    A 1xx response has no content, so Content-Length has no place in it (RFC 9110 §8.6).
+
+    >>> interim_fields(b"Link: </a>\\r\\nX-Hop: 1\\r\\nContent-Length: 0\\r\\n", {b"connection": [b"X-Hop"]})
+    b'Link: </a>\\r\\n'
+    """
+    return without(passing, options(named) | {b"content-length"})
+
+
 def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, via: bytes) -> bytes:
     """The lines of a response to the client, but for Transfer-Encoding, Connection and Date."""
     if b"connection" in named:

@@ -6,7 +6,8 @@ no connection was made              to another endpoint: nothing was sent
 a kept connection ended silently    once, over a new connection to the same endpoint, if the
                                     method is idempotent or nothing of the body was sent: the
                                     server closed it while the request was on its way
-any other connection ended          to another endpoint, if the method is idempotent
+any other connection ended          to another endpoint, if the method is idempotent: whether or not 1xx responses came
+                                    before, which the client may have seen and which promise nothing (RFC 9110 §15.2)
 too slow, or not HTTP               not at all: a second try would double the wait
 too slow, with a time for each try  to another endpoint, if the method is idempotent and its time is not over
 a status of RETRY_ON                to another endpoint, if the method is idempotent
@@ -90,7 +91,8 @@ class Try:
         reused: whether it went out on a kept connection.
         body_sent: whether anything of its body went out.
         replayable: whether its body, as far as it has come, is still at hand.
-        heard: whether anything of a response has come.
+        heard: whether anything of a response has come, a 1xx response among it.
+        answered: whether anything of the final response has come.
         awaits_stream: whether the client waits for an event stream.
         has_time: whether only this try was too slow: the request has time left.
     """
@@ -100,6 +102,7 @@ class Try:
     body_sent: bool
     replayable: bool
     heard: bool = False
+    answered: bool = False
     awaits_stream: bool = False
     has_time: bool = False
 
@@ -119,7 +122,7 @@ def again(error: UpstreamError, failed: Try, on: Collection[str] = frozenset((CO
         return Again.OTHER_ENDPOINT
     if failed.awaits_stream and not isinstance(error, UpstreamTimeout):
         is_repeatable = True
-    elif failed.heard or not isinstance(error, UpstreamReset):
+    elif failed.answered or not isinstance(error, UpstreamReset):
         return Again.NOWHERE
     if failed.reused and not failed.heard and (is_repeatable or not failed.body_sent):
         return Again.SAME_ENDPOINT

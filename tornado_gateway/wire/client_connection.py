@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from tornado_gateway.wire.client_exchange import ClientExchange
 
 READ_SIZE = 256 * 1024  # bytes; what the loops read at once
-MAX_INTERIM = 10  # 1xx responses before a final one; Tornado's client has the same limit
+# Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
+# breaks services that report progress: 64 KiB are 2600 of "102 Processing".
+MAX_INTERIM_BYTES = 64 * 1024
+
+# A 1xx response shows that the service is at work, and starts the timeout again: for so many timeouts in all.
+INTERIM_TIMEOUTS = 10
 
 
 class ClientConnection(asyncio.Protocol):
@@ -38,7 +43,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_last_head", "_loop", "_origin",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_head", "_loop", "_origin",
         "_pool", "_unsent", "deadline", "heard_at", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
@@ -51,7 +56,8 @@ class ClientConnection(asyncio.Protocol):
         self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
-        self._interim = 0
+        self._interim = 0  # bytes of the 1xx heads that came before the response
+        self._interim_until = math.inf  # instant up to which they may put off the deadline
         self._last_head: ResponseHead | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
@@ -168,31 +174,39 @@ class ClientConnection(asyncio.Protocol):
                     raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
                 if data and not b"HTTP/1.".startswith(data[:7]):
                     raise UpstreamInvalid("the service does not speak HTTP/1.1")
-                self._buffer = data
+                self._buffer, exchange.is_answered = data, bool(data)
                 return
             head = parse_response(data[: end + 4], exchange.method, self._last_head)
             self._last_head = head if end < MAX_REMEMBERED_HEAD else None
             data = data[end + 4 :]
             if head.status >= 200 or (head.status == 101 and exchange.upgrades):
                 break
-            self._count_interim(head)
+            self._count_interim(exchange, head, end + 4)
             exchange.receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
-            self.wait_for_upstream()  # it has said that it is at work (RFC 9110 §15.2)
+            self._wait_on()
         self._buffer = data if head.status == 101 else b""
-        exchange.head = head
+        exchange.head, exchange.is_answered = head, True
         self.wait_for_upstream()
         exchange.receiver.on_head(head)
         if self._exchange is exchange:
             self._read_body(exchange, head, data)
 
-    def _count_interim(self, head: ResponseHead) -> None:
-        self._interim += 1
-        if self._interim > MAX_INTERIM:
-            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM} interim responses")
+    def _count_interim(self, exchange: "ClientExchange", head: ResponseHead, size: int) -> None:
         if head.status == 101:
             raise UpstreamInvalid("the service switched protocols without being asked to")
+        if not self._interim:
+            self._interim_until = self._loop.time() + INTERIM_TIMEOUTS * exchange.timeout
+        self._interim += size
+        if self._interim > MAX_INTERIM_BYTES:
+            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM_BYTES} bytes of interim responses")
+
+    def _wait_on(self) -> None:
+        """A 1xx response came: the upstream is at work and has its time again (RFC 9110 §15.2), but not for ever."""
+        self.wait_for_upstream()
+        if self.deadline < math.inf:
+            self.deadline = min(self.deadline, self._interim_until)
 
     def _read_body(self, exchange: "ClientExchange", head: ResponseHead, data: bytes) -> None:
         body = head.body

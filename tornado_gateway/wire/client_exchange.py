@@ -44,7 +44,8 @@ class ClientExchange:
         head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
         fresh: whether to use a new connection even if one is kept.
-        heard: whether any byte of a response has come.
+        heard: whether any byte of a response has come, a 1xx response's among them.
+        is_answered: whether any byte of the final response has come.
         sent: bytes of the request's body handed to the connection.
         is_sent: whether the request is complete.
         upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
@@ -54,7 +55,7 @@ class ClientExchange:
 
     __slots__ = (
         "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
-        "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
+        "is_answered", "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +68,7 @@ class ClientExchange:
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
         self.head: ResponseHead | None = None
-        self.fresh = self.heard = self.reused = self.is_sent = self.upgrades = False
+        self.fresh = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None

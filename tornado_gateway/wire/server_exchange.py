@@ -66,11 +66,16 @@ class ServerExchange(HTTPConnection):
 
     # ---- the response as bytes
 
-    def write_interim(self, status: int, block: bytes) -> None:
-        """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2)."""
+    def write_interim(self, status: int, block: bytes, reason: bytes = b"") -> None:
+        """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2).
+
+        Args:
+            block: field lines, each with its CRLF, without those of a body's framing (RFC 9110 §8.6, RFC 9112 §6.1).
+            reason: b"" for the standard phrase.
+        """
         transport = self.connection.transport
         if self.head.minor and not self.started and not transport.is_closing():
-            transport.write(_status_line(status, b"") + block + b"\r\n")
+            transport.write(_status_line(status, reason) + block + b"\r\n")
 
     def start_response(
         self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
