@@ -4,10 +4,11 @@ Row names such as W3 are those of the project's feature list.
 """
 
 import asyncio
+import re
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor, accepting, bridged, text
@@ -197,6 +198,43 @@ async def test_the_services_choices_come_back(serve: Serve, upstream: Start) -> 
         b"x-own": [b"1"], b"x-request-id": [b"mine"], b"via": [b"1.1 gw"], b"sec-websocket-extensions": [],
     }  # fmt: skip
     assert (head.status, {name: head.all(name) for name in expected}) == (101, expected)
+
+
+STICKY = re.compile(rb"gw_svc=[A-Za-z0-9_=-]{16,}; Path=/; HttpOnly; SameSite=Lax")
+
+
+async def sticky_cookie(running: Running, target: bytes, *lines: bytes) -> list[bytes]:
+    """The gateway's own cookies of an answer to a handshake."""
+    client = await running.client()
+    await client.send(shake(target, *lines))
+    return [value for value in (await client.head()).all(b"set-cookie") if value.startswith(b"gw_svc=")]
+
+
+@pytest.mark.gen_test
+async def test_a_websocket_binds_its_client_to_the_endpoint(serve: Serve, upstream: Start) -> None:
+    ups = [upstream(Acceptor(b"Set-Cookie: own=1")) for _ in range(2)]
+    running = await serve({"svc": [up.url for up in ups]}, STICKY="redistribute", BALANCER="round_robin")
+    (cookie,) = await sticky_cookie(running, b"/ws/svc")
+    assert STICKY.fullmatch(cookie)
+    bound = next(up for up in ups if up.requests)
+    for _ in range(3):
+        assert await sticky_cookie(running, b"/ws/svc", b"Cookie: " + cookie.partition(b";")[0]) == []
+    assert len(bound.requests) == 4
+
+
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"503 Busy"])
+@pytest.mark.gen_test
+async def test_a_refused_websocket_binds_its_client_too(serve: Serve, upstream: Start, status: bytes) -> None:
+    running = await serve({"svc": [upstream(plays(reply(status))).url]}, STICKY="redistribute")
+    (cookie,) = await sticky_cookie(running, b"/ws/svc")
+    assert STICKY.fullmatch(cookie)
+
+
+@pytest.mark.gen_test
+async def test_the_cookie_of_a_websocket_of_a_secure_site_is_sent_to_that_alone(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(Acceptor()).url]}, STICKY="redistribute", TRUSTED_PROXIES="127.0.0.1")
+    (cookie,) = await sticky_cookie(running, b"/ws/svc", b"X-Forwarded-Proto: https")
+    assert cookie.endswith(b"; Secure")
 
 
 @pytest.mark.gen_test

@@ -37,6 +37,7 @@ from tornado_gateway.handlers.base import answer
 from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.handlers.upload import Upload
+from tornado_gateway.policy.affinity import Affinity
 from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
 from tornado_gateway.policy.headers import (
     Field,
@@ -246,20 +247,26 @@ class ProxiedRequest(RequestHandler):
         Args:
             more: lines to add to it.
         """
-        named, passing, attempts, service = head.named, head.passing, self._attempts, self._service
+        named, passing, service = head.named, head.passing, self._service
         if self.upload:
             self.upload.forget()
         if head.status == 204 and b"content-length" in named:
             passing = without(passing, (b"content-length",))  # RFC 9110 §8.6
         block = client_fields(passing, named, self._id, head.minor, self._gateway.forwarding.pseudonym) + more
-        if service and service.affinity and attempts and attempts.lease and attempts.lease.endpoint is not self.pinned:
-            secure = self._origination.proto == b"https"
-            block += service.affinity.cookie_line(attempts.lease.endpoint, secure=secure)
+        if service and service.affinity:
+            block += self._sticky_line(service.affinity)
         if head.status >= 500:
             block += b"Proxy-Status: %b; received-status=%d\r\n" % (self._gateway.forwarding.pseudonym, head.status)
         self._client.start_response(
             head.status, safe_reason(head.reason), block, length=head.length, dated=b"date" in named
         )
+
+    def _sticky_line(self, affinity: Affinity) -> bytes:
+        """The Set-Cookie line that binds the client to its endpoint; b"" if the client's cookie does that already."""
+        lease = self._attempts.lease if self._attempts else None
+        if lease is None or lease.endpoint is self.pinned:
+            return b""
+        return affinity.cookie_line(lease.endpoint, secure=self._origination.proto == b"https")
 
     def _await_stream(self, head: ResponseHead) -> None:
         """Begin an event stream, perhaps after a look at its first event."""

@@ -105,19 +105,19 @@ class WsBridgeHandler(ProxiedRequest):
             self._attempts.lease.becomes(Kind.WS, now)
         if self._service:
             self._service.websocket_totals.opened += 1
-        block = b"%b%bSec-WebSocket-Accept: %b\r\n" % (
-            client_fields(
-                without(head.passing, (b"sec-websocket-accept", b"content-length")), head.named, self._id, head.minor,
-                gateway.forwarding.pseudonym,
-            ),
-            _UPGRADE,
-            accept_value(self._offer.key),
-        )  # fmt: skip
         relay = self._relay = Relay(gateway.websockets.relay, rsv, client.connection, upstream.connection, self._end)
         transport, from_upstream = upstream.upgrade(relay.upstream)
-        from_client = client.upgrade(block, relay.client)
+        from_client = client.upgrade(self._accepting(head), relay.client)
         self._keep(relay)
         relay.start(client.connection.transport, from_client, transport, from_upstream)
+
+    def _accepting(self, head: ResponseHead) -> bytes:
+        """The field lines of the 101 for the client: the endpoint's own, and what every answer of the gateway has."""
+        passing = without(head.passing, (b"sec-websocket-accept", b"content-length"))
+        lines = client_fields(passing, head.named, self._id, head.minor, self._gateway.forwarding.pseudonym)
+        if self._service and self._service.affinity:
+            lines += self._sticky_line(self._service.affinity)
+        return b"%b%bSec-WebSocket-Accept: %b\r\n" % (lines, _UPGRADE, accept_value(self._offer.key))
 
     def _await_stream(self, head: ResponseHead) -> None:
         self._begin_response(head)  # a refusal is no stream, whatever its type
