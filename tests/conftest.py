@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
 from tornado.ioloop import IOLoop
 
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
 from tornado_gateway.settings import Settings, load_settings
+
+# No deadline: the time of one example says more about the machine than about the code. Not derandomized, not in CI
+# either: each run tries new examples, and a failure prints the line that tries its example again.
+settings.register_profile("gateway", deadline=None, print_blob=True)
+settings.load_profile("gateway")
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
