@@ -421,6 +421,107 @@ async def test_a_side_that_ends_instead_of_answering_a_close_has_it_answered_for
     assert bridge.totals.close_codes == {4000: 1}
 
 
+# A FIN behind a Close is the orderly end of what one side says; what the other one says still arrives.
+
+
+@pytest.mark.parametrize("half_close", ["abort", "ignore"])
+@pytest.mark.parametrize("size", [1, MEGABYTE])
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_half_closes_behind_its_close_still_gets_the_rest_and_the_close(
+    serve: Serve, upstream: Start, who: str, size: int, half_close: str
+) -> None:
+    bridge = await bridged(serve, upstream, HALF_CLOSE=half_close)
+    lines = capture(bridge.running)
+    first, second = bridge.side(who)
+    await first.send(text("last"), close(1000, b"bye"))
+    first.connection.half_close()
+    await second.hears(text("last"), close(1000, b"bye"))
+    await eventually(lambda: bridge.leg(who).has_shut)
+    rest = [binary(bytes(size)), Frame(PING, b"p"), close(1000, b"bye")]
+    sending = asyncio.ensure_future(second.send(*rest))
+    await first.hears(*rest)
+    await sending
+    assert await first.ended()
+    end(second, "FIN")
+    await bridge.over()
+    assert bridge.totals.close_codes == {1000: 1}
+    await eventually(lines)
+    assert [line["reason"] for line in lines()] == [""]
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_both_sides_may_half_close_behind_their_closes(serve: Serve, upstream: Start, who: str) -> None:
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    await first.send(close(4001))
+    first.connection.half_close()
+    await second.hears(close(4001))
+    await second.send(close(4002))
+    second.connection.half_close()
+    await first.hears(close(4002))
+    assert await first.ended()
+    assert await second.ended()
+    await bridge.over()
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_half_closed_side_whose_other_is_lost_has_its_close_answered(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    await first.send(close(4000, b"now"))
+    first.connection.half_close()
+    await second.hears(close(4000, b"now"))
+    await eventually(lambda: bridge.leg(who).has_shut)
+    end(second, "RST")
+    await first.hears(close(4000, b"now"))
+    assert await first.ended()
+    await bridge.over()
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_half_closed_side_is_not_waited_for_without_bound(serve: Serve, upstream: Start, who: str) -> None:
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    await first.send(close(4000, b"now"))
+    first.connection.half_close()
+    await second.hears(close(4000, b"now"))
+    bridge.let_pass(CLOSE_TIMEOUT * 0.9)
+    await first.is_quiet()
+    await second.is_quiet()
+    bridge.let_pass(CLOSE_TIMEOUT * 0.2)
+    await bridge.all_ends()
+
+
+@pytest.mark.parametrize(
+    ("early", "told"),
+    [(close(4000, b"now").wire(masked=True), (4000, b"now")), (b"", (1001, b"client gone"))],
+    ids=["behind a Close", "alone"],
+)
+@pytest.mark.gen_test
+async def test_a_fin_before_the_handshake_is_answered_counts_as_it_does_behind_that(
+    serve: Serve, upstream: Start, early: bytes, told: tuple[int, bytes]
+) -> None:
+    acceptor = Acceptor()
+    running = await serve({"svc": [upstream(acceptor).url]}, HALF_CLOSE="ignore")
+    client = Side(await running.client(), masks=True)
+    await client.connection.send(get(b"/ws/svc", *HANDSHAKE) + early)
+    client.connection.half_close()
+    assert (await client.connection.head()).status == 101
+    await eventually(lambda: acceptor.sides)
+    await answer_close(acceptor.sides[0], heard=told)
+    if early:
+        await client.hears(close(*told))
+    assert await client.ended()
+    end(acceptor.sides[0], "FIN")
+    await eventually(lambda: not running.app.gateway.streams.open)
+
+
 # ---------------------------------------------------------------- a side is lost
 
 BEGINNINGS: dict[str, Callable[[Side], bytes]] = {

@@ -109,7 +109,10 @@ class WsBridgeHandler(ProxiedRequest):
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(self._accepting(head), relay.client)
         self._keep(relay)
-        relay.start(client.connection.transport, from_client, transport, from_upstream)
+        connection = client.connection
+        relay.start(
+            connection.transport, from_client, transport, from_upstream, client_has_shut=connection.has_shut
+        )  # fmt: skip
 
     def _accepting(self, head: ResponseHead) -> bytes:
         """The field lines of the 101 for the client: the endpoint's own, and what every answer of the gateway has."""

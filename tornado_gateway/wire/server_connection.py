@@ -81,6 +81,7 @@ class ServerConnection(asyncio.Protocol):
     Attributes:
         deadline: instant (loop time) at which the client has been too slow; infinite while
             it is not the client that is waited for.
+        has_shut: whether the client has shut down its sending side, and waits for the answer.
         is_paused: whether the transport is not read for now.
         is_refused: whether there was no room for it.
         drained: done unless the client does not take what is written.
@@ -88,8 +89,8 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_head", "_phase",
-        "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "is_paused", "is_refused",
-        "protocol", "remote_ip", "remote_port", "server", "transport",
+        "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "is_refused", "protocol", "remote_ip", "remote_port", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -112,7 +113,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
         self._unsent: float = math.inf  # bytes the client had not taken when its time began
         self._written = 0  # bytes of the response's body then
-        self.is_paused = self.is_refused = False
+        self.has_shut = self.is_paused = self.is_refused = False
         self._advancing = False
 
     # ---- asyncio.Protocol
@@ -153,6 +154,7 @@ class ServerConnection(asyncio.Protocol):
             return False
         if self._phase is _RESPONSE and not self.server.config.half_close_aborts:
             exchange.keep_alive = exchange.persistent = False
+            self.has_shut = True
             return True
         self.reset()
         return False

@@ -109,15 +109,16 @@ class Leg(asyncio.Protocol):
         scanner: judges what comes from this side.
         is_client: whether it is the client's side.
         is_told: whether a Close has been sent to it.
-        is_gone: whether nothing more comes from it.
+        is_gone: whether nothing more comes from it, and nothing more is sent to it.
+        has_shut: whether a FIN came behind its Close: nothing more comes from it, but what it has to hear is sent.
         is_lost: whether its transport is no more.
         is_blocked: whether it does not take what is written.
         pong_by: instant at which it must have been heard; infinite while no ping is out.
     """
 
     __slots__ = (
-        "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "is_blocked", "is_client", "is_gone",
-        "is_lost", "is_told", "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
+        "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "has_shut", "is_blocked", "is_client",
+        "is_gone", "is_lost", "is_told", "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
     )  # fmt: skip
 
     other: "Leg"
@@ -130,7 +131,7 @@ class Leg(asyncio.Protocol):
         self._heard = 0  # bytes when the last ping was sent
         self._unsent = self._written = 0  # bytes that waited for it, and had been written to it, at the last look
         self._is_over = False
-        self.is_told = self.is_gone = self.is_lost = self.is_blocked = False
+        self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
         self.pong_by = self.stalled_at = math.inf
 
     # ---- asyncio.Protocol
@@ -143,8 +144,22 @@ class Leg(asyncio.Protocol):
         if scanner.is_over:
             self.over()
 
-    def eof_received(self) -> None:
-        self.gone()
+    def eof_received(self) -> bool:
+        """This side has shut down its sending half, or has closed its connection: a FIN does not tell which.
+
+        Behind a Close nothing more is to come (RFC 6455 §5.5.1), so the FIN ends nothing early, and this side is still
+        sent what the other one says, up to the Close that answers (§7.1.1). Over TLS no half can be closed here:
+        asyncio ends a TLS connection at the peer's closure alert.
+
+        Returns:
+            Whether the transport stays open for writing.
+        """
+        self.has_shut = self.scanner.close is not None and self.transport.can_write_eof() and not self.is_gone
+        if self.has_shut:
+            self.relay.finish_if_done(self)
+        else:
+            self.gone()
+        return self.has_shut
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_lost = True
@@ -379,15 +394,27 @@ class Relay:
         self.due = self._when_due(now)
 
     def start(
-        self, client: asyncio.Transport, from_client: bytes, upstream: asyncio.Transport, from_upstream: bytes
+        self,
+        client: asyncio.Transport,
+        from_client: bytes,
+        upstream: asyncio.Transport,
+        from_upstream: bytes,
+        *,
+        client_has_shut: bool = False,
     ) -> None:
-        """Begin to relay, with what came behind the handshakes."""
+        """Begin to relay, with what came behind the handshakes.
+
+        Args:
+            client_has_shut: whether the client's FIN came before the handshake was answered.
+        """
         limit = high_water(self.config.max_buffered, cuts_slow=self.config.cuts_slow)
         self.client.transport, self.upstream.transport = client, upstream
         for leg, early in ((self.client, from_client), (self.upstream, from_upstream)):
             leg.transport.set_write_buffer_limits(high=limit)
             if early:
                 leg.data_received(early)
+        if client_has_shut and not self.client.eof_received():
+            self.client.finish()
 
     def mask(self) -> bytes:
         """A masking key (RFC 6455 §5.3)."""
@@ -505,7 +532,7 @@ class Relay:
             self._begin_to_close(close)
         for each in (leg, leg.other):
             each.let_answer()
-            self._finish_if_done(each)
+            self.finish_if_done(each)
 
     def broken(self, leg: Leg, violation: Close) -> None:
         """A side has broken a rule of RFC 6455."""
@@ -529,16 +556,17 @@ class Relay:
         elif self.close is None:
             self._lost(leg)
         other.let_answer()
-        self._finish_if_done(other)
+        self.finish_if_done(other)
 
-    def _finish_if_done(self, leg: Leg) -> None:
-        """End the client's connection; the upstream is left to end its own (RFC 6455 §7.1.1), for a moment.
+    def finish_if_done(self, leg: Leg) -> None:
+        """End the connection of the client, or of an upstream that has ended its half of it.
 
-        A client that broke a rule may be sending on: it has been told by `shut()`, and ends it when it has read that.
+        Any other upstream is left to end its connection (RFC 6455 §7.1.1), for a moment. A client that broke a rule
+        may be sending on: `shut()` has told the client, which ends the connection when it has read that.
         """
         if not leg.is_done:
             return
-        if leg.is_client and not leg.scanner.violation:
+        if leg.has_shut or (leg.is_client and not leg.scanner.violation):
             leg.finish()
         elif self.client.is_gone:
             self._close_by = self.due = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
