@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks.balancing_servers import Clock, Phase, Server
-from tornado_gateway.errors import ConnectFailed, GatewayError, UpstreamError
+from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.retry import Again, Try, again, wait_before
+from tornado_gateway.policy.retry import Again, Try, again, is_free, wait_before
 from tornado_gateway.policy.service import Service, ServiceConfig
 
 RATE = 200.0  # requests per second, on average
@@ -193,7 +193,8 @@ class Request:
             self._end(failed=True)
 
     def _may_afford(self, error: UpstreamError) -> bool:
-        return isinstance(error, ConnectFailed) or self._simulation.service.budget.take(self._simulation.clock.now)
+        retries, now = len(self._tried) - 1, self._simulation.clock.now
+        return is_free(error, retries) or self._simulation.service.budget.take(now)
 
     @property
     def _has_untried(self) -> bool:

@@ -5,21 +5,25 @@ The time between checks is a test's own; only how long an answer may take is rea
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.conftest import Running, Serve
-from tests.support.exchanges import wire_client
+from tests.support.exchanges import exchange, wire_client
 from tests.support.journeys import Start, ask, flowing, plays, silent
 from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
+from tests.support.tls import ca_file, tls_upstream
 from tornado_gateway.errors import UpstreamReset
-from tornado_gateway.health_checks import IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
+from tornado_gateway.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.endpoint import FAILURE, FIRST_SHARE, Ask, Endpoint
@@ -53,6 +57,7 @@ class Checking:
 
     def __init__(self, client: PooledHTTPClient, *services: Service) -> None:
         self.clock = Clock()
+        self.client = client
         self.checks = HealthChecks(services, client, random.Random(1), self.clock)
 
     def sweep(self, seconds: float = 0.0) -> None:
@@ -77,9 +82,9 @@ async def settled() -> None:
 
 
 @asynccontextmanager
-async def checking(*services: Service) -> AsyncIterator[Checking]:
+async def checking(*services: Service, **connect: Any) -> AsyncIterator[Checking]:
     """Look after services; each check is due a LONG time after that."""
-    async with wire_client() as client:
+    async with wire_client(**connect) as client:
         each = Checking(client, *services)
         each.sweep()
         try:
@@ -217,7 +222,7 @@ async def test_a_path_below_the_endpoints_own_is_asked_for(
     assert (request.method, request.target, request.body) == (b"GET", target, b"")
     assert request.get(b"host") == b"127.0.0.1:%d" % up.port
     assert request.get(b"user-agent") == b"tornado-gateway-health-check"
-    assert request.all(b"upgrade") + request.all(b"connection") == []
+    assert (request.all(b"upgrade"), request.all(b"connection")) == ([], [b"close"])
 
 
 @pytest.mark.parametrize(
@@ -280,20 +285,102 @@ async def test_whoever_does_not_answer_fails(upstream: Start, script: Script | N
         await eventually(lambda: not up or not up.open)
 
 
+KINDS = pytest.mark.parametrize("kind", HealthKind)
+
+
+async def speaks(peer: Peer) -> None:
+    """Answers to each kind of check, and to users, as often as it is asked."""
+    while True:
+        request = await peer.request()
+        await peer.send(UPGRADED if request.get(b"upgrade") else reply(body=b"a" * MOST_OF_BODY))
+
+
+@KINDS
 @pytest.mark.gen_test
-async def test_a_connection_is_kept_for_the_next_check(upstream: Start) -> None:
-    up = upstream(plays_twice)
-    async with checking(service_of(up.url)) as each:
-        for _ in range(2):
+async def test_each_check_has_a_connection_of_its_own_and_leaves_none(upstream: Start, kind: HealthKind) -> None:
+    up = upstream(speaks)
+    service = service_of(up.url, health=HealthConfig(kind=kind))
+    (endpoint,) = service.endpoints
+    async with checking(service) as each:
+        await exchange(each.client, endpoint.origin)
+        for number in range(3):
             await each.passes(LONG)
-    assert (len(up.requests), up.accepted) == (2, 1)
+            await eventually(lambda number=number: (up.accepted, up.open) == (number + 2, 1))
+        await exchange(each.client, endpoint.origin)
+        assert (up.accepted, endpoint.is_healthy) == (4, True)
 
 
-async def plays_twice(peer: Peer) -> None:
-    for _ in range(2):
+@KINDS
+@pytest.mark.gen_test
+async def test_each_check_has_a_tls_handshake_of_its_own(tmp_path: Path, kind: HealthKind) -> None:
+    authority = trustme.CA()
+
+    async def speaks_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UPGRADED if b"Upgrade" in up.heads[-1] else reply())
+
+    trusted = ca_file(authority, tmp_path)
+    async with tls_upstream(authority, speaks_tls) as up:
+        service = service_of(up.url, health=HealthConfig(kind=kind))
+        (endpoint,) = service.endpoints
+        async with checking(service, tls_ca_file=trusted) as each:
+            await exchange(each.client, endpoint.origin)
+            for number in range(3):
+                await each.passes(LONG)
+                await eventually(lambda number=number: (len(up.names), up.open) == (number + 2, 1))
+            await exchange(each.client, endpoint.origin)
+            assert (len(up.names), endpoint.is_healthy) == (4, True)
+
+
+@KINDS
+@pytest.mark.gen_test
+async def test_a_kept_connection_does_not_hide_that_none_can_be_made(upstream: Start, kind: HealthKind) -> None:
+    up = upstream(speaks)
+    service = service_of(up.url, health=HealthConfig(kind=kind, fall=1))
+    async with checking(service) as each:
+        await exchange(each.client, service.endpoints[0].origin)
+        await up.stop_listening()
+        await each.passes(LONG)
+        assert seen(service.endpoints[0]) == ("connect_failed", False)
+        assert up.open == 1, "the connection of users has ended, so that nothing is shown"
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_keeps_no_connection_and_does_not_say_so_passes(upstream: Start) -> None:
+    async def answers_once(peer: Peer) -> None:
         await peer.request()
-        await peer.send(reply(body=b"a" * MOST_OF_BODY))
-    await peer.ended()
+        await peer.send(reply())
+        with contextlib.suppress(Ended):
+            await peer.request()
+
+    up = upstream(answers_once)
+    service = service_of(up.url, health=HealthConfig(rise=1, fall=1))
+    async with checking(service) as each:
+        for _ in range(6):
+            await exchange(each.client, service.endpoints[0].origin, fresh=True)  # and leave it in the pool
+            await each.passes(LONG)
+            assert seen(service.endpoints[0]) == ("200", True)
+
+
+@pytest.mark.gen_test
+async def test_so_many_checks_of_a_service_are_under_way_at_once_and_each_has_its_turn(upstream: Start) -> None:
+    gate = asyncio.Event()
+
+    async def answers_later(peer: Peer) -> None:
+        await peer.request()
+        await gate.wait()
+        await peer.send(reply())
+
+    slow, quick = upstream(answers_later), upstream(echo)
+    many = service_of(*[f"{slow.url}/{number}" for number in range(2 * AT_ONCE + 10)])
+    async with checking(many, service_of(quick.url, name="other")) as each:
+        for turns in (1, 2):  # of the other service, which waits for nobody
+            each.sweep(LONG)
+            await eventually(lambda turns=turns: (len(slow.requests), len(quick.requests)) == (AT_ONCE, turns))
+        gate.set()
+        await settled()
+        for expected in (2 * AT_ONCE, 2 * AT_ONCE + 10):
+            await each.passes(0.0)
+            assert len({request.target for request in slow.requests}) == len(slow.requests) == expected
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 1000000000\r\n", b"", b"Transfer-Encoding: chunked\r\n"])

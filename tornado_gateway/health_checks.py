@@ -1,11 +1,16 @@
-"""Asks endpoints how they are: those of services that have health checks, and those whose breaker is open.
+"""Health checks: of endpoints whose services have them, and of endpoints whose breaker is open.
 
-What an answer means is decided in policy/health.py and policy/breaker.py. An endpoint whose breaker is
-open comes back by requests of users too; but where there are few, nobody would notice
-that it works again, so it is asked once its time is over. A service that has no health check says not what to
-ask: then it is seen whether a connection can be made, if that was what failed; of anything else it shows nothing.
+policy/health.py and policy/breaker.py decide what an answer means. Requests of users close a breaker too; but without
+requests nobody would notice that an endpoint works again, so the gateway probes the endpoint once its opening is over.
+A service without a health check does not say what to ask for. Then the probe makes a connection, if that was what had
+failed; a connection shows nothing about an endpoint that failed in another way.
 
-Started by the heartbeat, each in a task of its own: checks are few.
+Each check makes a connection of its own and closes the connection afterwards. A kept connection of users proves nothing
+about new connections: the endpoint may accept none any more. And a kept connection may just have been closed by the
+endpoint, which is no failure.
+
+The heartbeat starts the checks, each in a task of its own. A service has no more than AT_ONCE checks under way; the
+check that is due longest is the first to begin. Services do not wait for each other's checks.
 """
 
 import asyncio
@@ -13,6 +18,7 @@ import base64
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.endpoint import Endpoint
@@ -24,7 +30,8 @@ from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
-MOST_OF_BODY = 64 * 1024  # bytes that are read so that the connection can be kept
+MOST_OF_BODY = 64 * 1024  # bytes of an answer that must come whole; what is longer is not waited for
+AT_ONCE = 64  # checks of a service under way: bounds descriptors, and TLS handshakes at the same moment
 IDLE_FOR = 1.0  # seconds that an endpoint whose opening is over waits for a user's request
 CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
 
@@ -76,13 +83,19 @@ class HealthChecks:
             task.cancel()
 
     def _begin_checks(self, service: Service, config: HealthConfig, now: float) -> None:
+        due, under_way = [], 0
         for endpoint in service.endpoints:
             checked = self._checked.get(endpoint)
             if checked is None:
                 health = Health(config)
                 self._checked[endpoint] = _Checked(health, now + health.first_pause(self._rng))
-            elif now >= checked.due and checked.task is None:
-                checked.task = self._client.loop.create_task(self._check(service, config, endpoint, checked))
+            elif checked.task:
+                under_way += 1
+            elif now >= checked.due:
+                due.append((checked.due, endpoint, checked))
+        due.sort(key=itemgetter(0))
+        for _, endpoint, checked in due[: AT_ONCE - under_way]:
+            checked.task = self._client.loop.create_task(self._check(service, config, endpoint, checked))
 
     async def _check(self, service: Service, config: HealthConfig, endpoint: Endpoint, checked: _Checked) -> None:
         try:
@@ -135,8 +148,8 @@ class HealthChecks:
 
     async def _status(self, endpoint: Endpoint, config: HealthConfig) -> int:
         answer = _Answer(self._client.loop)
-        exchange = answer.exchange = self._client.open(endpoint.origin, b"GET", answer)
-        lines = b""
+        exchange = answer.exchange = self._client.open(endpoint.origin, b"GET", answer, alone=True)
+        lines = b"Connection: close\r\n"  # RFC 9112 §9.6
         if config.kind is HealthKind.WEBSOCKET:
             exchange.upgrades = True
             key = base64.b64encode(self._rng.randbytes(16))
@@ -153,7 +166,7 @@ class HealthChecks:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that is made to see whether it can be."""
+    """A connection that is made to see whether one can be made."""
 
     transport: asyncio.Transport
 

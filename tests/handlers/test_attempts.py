@@ -487,14 +487,63 @@ async def test_retries_end_with_the_budget(serve: Serve, upstream: Start) -> Non
     assert (await view_of(running))["retryBudget"] < 1
 
 
+NO_BUDGET = {"RETRY_BUDGET_PERCENT": "0", "RETRY_BUDGET_FLOOR": "0"}
+
+
 @pytest.mark.gen_test
-async def test_where_nothing_was_sent_another_try_costs_nothing(serve: Serve, upstream: Start) -> None:
-    running = await serve(
-        {"svc": [REFUSING, upstream(echo).url]},
-        RETRY_BUDGET_PERCENT="0", RETRY_BUDGET_FLOOR="0", BALANCER="round_robin",
-    )  # fmt: skip
+async def test_one_try_elsewhere_is_free_where_no_connection_was_made(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [REFUSING, upstream(echo).url]}, **NO_BUDGET, BALANCER="round_robin")
     assert [(await ask(running, get(PATH, method=b"POST", body=b"a"))).status for _ in range(6)] == [200] * 6
     assert [(each.errors_total, each.retries_total) for each in endpoints_of(running)] == [(3, 0), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "attempts"),
+    [
+        (NO_BUDGET, [2, 2, 2]),
+        ({"RETRY_BUDGET_PERCENT": "0", "RETRY_BUDGET_FLOOR": "2"}, [3, 3, 2]),
+        ({**NO_BUDGET, "RETRY_ATTEMPTS": "1"}, [1, 1, 1]),
+        ({"RETRY_ATTEMPTS": "1"}, [1, 1, 1]),
+        ({**NO_BUDGET, "RETRY_ON": "reset"}, [1, 1, 1]),
+    ],
+)
+@pytest.mark.gen_test
+async def test_connections_that_cannot_be_made_draw_from_the_budget_but_for_the_first_try_elsewhere(
+    serve: Serve, variables: dict[str, str], attempts: list[int]
+) -> None:
+    dead = [REFUSING, REFUSING.replace("127.0.0.1", "127.0.0.2"), REFUSING.replace("127.0.0.1", "127.0.0.3")]
+    running = await serve({"svc": dead}, **variables, BALANCER="round_robin", BREAKER_FAILURES="0")
+    lines = capture(running)
+    for _ in attempts:
+        problem(await ask(running, get(PATH)), 502, "upstream_unavailable")
+    await eventually(lambda: len(lines()) == len(attempts))
+    assert [line["attempts"] for line in lines()] == attempts
+
+
+@pytest.mark.gen_test
+async def test_a_second_failure_of_any_cause_is_never_free(serve: Serve, upstream: Start) -> None:
+    """A connection that cannot be made is followed by a reset; the third endpoint would do."""
+    good = upstream(echo)
+    running = await serve(
+        {"svc": [REFUSING, upstream(plays(then="reset")).url, good.url]}, **NO_BUDGET, BALANCER="round_robin"
+    )
+    problem(await ask(running, get(PATH)), 502, "upstream_unavailable")
+    assert good.accepted == 0
+
+
+@pytest.mark.gen_test
+async def test_a_new_connection_in_place_of_a_kept_one_that_was_closed_draws_nothing(
+    serve: Serve, upstream: Start
+) -> None:
+    async def one_answer_per_connection(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply())
+        await peer.request()
+
+    up = upstream(one_answer_per_connection)
+    running = await serve({"svc": [up.url]}, **NO_BUDGET, RETRY_ATTEMPTS="1")
+    assert [(await ask(running, get(PATH))).status for _ in range(4)] == [200] * 4
+    assert up.accepted > 1
 
 
 @pytest.mark.parametrize("retry_on", ["off", "reset,503"])

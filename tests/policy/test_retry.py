@@ -32,6 +32,7 @@ from tornado_gateway.policy.retry import (
     RetryConfig,
     Try,
     again,
+    is_free,
     replaces,
     retry_after,
     wait_before,
@@ -362,6 +363,21 @@ def test_what_is_not_used_fades_to_the_floor() -> None:
     assert budget.balance(START + 10) > 350
     assert budget.balance(START + 12) == pytest.approx(3 + (budget.balance(START + 10) - 3) / math.e)
     assert budget.balance(START + 200) == pytest.approx(3, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("error", "retries", "expected"),
+    [
+        (ConnectFailed(), 0, True),
+        (ConnectTimeout(), 0, True),
+        (ConnectFailed(), 1, False),
+        (ConnectTimeout(), 2, False),
+        (UpstreamReset(), 0, False),
+        (HeadTimeout(), 0, False),
+    ],
+)
+def test_the_first_retry_is_free_if_no_connection_was_made(error: UpstreamError, retries: int, expected: bool) -> None:
+    assert is_free(error, retries) is expected
 
 
 def test_with_neither_share_nor_floor_there_are_no_retries() -> None:

@@ -117,7 +117,7 @@ def begin(
 ) -> tuple[ClientExchange, Recorder]:
     """Send a request's head."""
     recorder = recorder or Recorder()
-    opening = {name: options.pop(name) for name in ("fresh", "tls") if name in options}
+    opening = {name: options.pop(name) for name in ("fresh", "alone", "tls") if name in options}
     exchange = client.open(origin, request.partition(b" ")[0], recorder, **opening)
     exchange.send(request, **options)
     return exchange, recorder

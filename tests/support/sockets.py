@@ -242,7 +242,14 @@ class Upstream:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._tasks = {asyncio.get_running_loop().create_task(self._accept())}
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._tasks = {self._accepting}
+
+    async def stop_listening(self) -> None:
+        """Refuse new connections; those that are open stay so."""
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
+        self._listener.close()
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

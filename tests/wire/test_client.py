@@ -248,3 +248,13 @@ async def test_errors_are_those_of_the_service_not_of_the_gateway(upstream):
         with pytest.raises(UpstreamError) as raised:
             await exchange(client, origin_of(up))
     assert raised.value.status == 502
+
+
+@pytest.mark.gen_test
+async def test_an_exchange_may_have_a_connection_that_serves_no_other(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        for alone, accepted in [(False, 1), (True, 2), (True, 3), (False, 3)]:
+            await exchange(client, origin_of(up), alone=alone)
+            assert up.accepted == accepted
+        await eventually(lambda: up.open == 1)

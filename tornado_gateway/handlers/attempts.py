@@ -22,7 +22,7 @@ from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.retry import Again, Try, again, replaces, retry_after, wait_before
+from tornado_gateway.policy.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
 from tornado_gateway.policy.service import Service
 from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
@@ -404,8 +404,8 @@ class Attempts:
         return len(tried) < self._service.config.retry.attempts and self._service.has_other(tried, self._call.pinned)
 
     def _may_afford(self, error: UpstreamError) -> bool:
-        """Whether the service's budget has a retry; where no connection was made, none is used: nothing was done."""
-        return isinstance(error, NOT_CONNECTED) or self._service.budget.take(self._gateway.now())
+        """Whether the request may be sent again as far as the service's budget goes."""
+        return is_free(error, self._retries) or self._service.budget.take(self._gateway.now())
 
     # ---- the end
 

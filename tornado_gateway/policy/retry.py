@@ -17,8 +17,12 @@ an event stream, not too slow       to another endpoint, whatever failed, if the
 and only while the body can be sent again from its beginning. Any other request that may have
 been carried out is never repeated (RFC 9110 §9.2.2).
 
-Retries that help when one endpoint is broken make it worse when all are. So a service has a Budget:
-what goes beyond it fails at once.
+Retries that help when one endpoint is broken make it worse when all are. So a service has one Budget for retries of
+every cause, hedges included. A retry beyond the budget is not made. Two repetitions draw nothing from the budget:
+
+    the first retry of a request     if no connection was made: no endpoint has done any work yet
+    the same request once more, over a new connection to the same endpoint: no retry, for the endpoint has not
+    seen the request before
 """
 
 import math
@@ -138,6 +142,16 @@ def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_st
     True
     """
     return (is_repeatable and status in config.statuses) or (awaits_stream and status >= 500)
+
+
+def is_free(error: UpstreamError, retries: int) -> bool:
+    """Whether sending a request again draws nothing from the budget.
+
+    Args:
+        error: of the try that failed.
+        retries: of the request so far.
+    """
+    return retries == 0 and isinstance(error, ConnectFailed | ConnectTimeout)
 
 
 def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:

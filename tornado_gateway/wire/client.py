@@ -93,16 +93,19 @@ class PooledHTTPClient(AsyncHTTPClient):
         receiver: Receiver,
         *,
         fresh: bool = False,
+        alone: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> "ClientExchange":
         """Prepare an exchange; nothing is sent before its `send()`.
 
         Args:
             fresh: whether to use a new connection even if one is kept.
-            tls: a context other than the client's; its connection serves this exchange only.
+            alone: whether to use a new connection that serves no other exchange.
+            tls: a context other than the client's; implies `alone`.
         """
         exchange = ClientExchange(self, origin, method, receiver, tls)
-        exchange.fresh = fresh or tls is not None
+        exchange.is_alone = alone or tls is not None
+        exchange.fresh = fresh or exchange.is_alone
         return exchange
 
     def pool(self, origin: Origin) -> Pool["ClientConnection"]:

@@ -240,7 +240,7 @@ class ClientConnection(asyncio.Protocol):
         clean = (
             exchange.is_sent and not rest and not self._drained and not self.is_held and not self.transport.is_closing()
         )
-        if clean and head.keep_alive and exchange.is_poolable:
+        if clean and head.keep_alive and not exchange.is_alone:
             self._pool.put(self, self._loop.time(), head.idle_hint)
         else:
             self.transport.abort()

@@ -44,6 +44,7 @@ class ClientExchange:
         head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
         fresh: whether to use a new connection even if one is kept.
+        is_alone: whether its connection is a new one, and serves no other exchange.
         heard: whether any byte of a response has come, a 1xx response's among them.
         is_answered: whether any byte of the final response has come.
         sent: bytes of the request's body handed to the connection.
@@ -55,7 +56,7 @@ class ClientExchange:
 
     __slots__ = (
         "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
-        "is_answered", "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
+        "is_alone", "is_answered", "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +69,7 @@ class ClientExchange:
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
         self.head: ResponseHead | None = None
-        self.fresh = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
+        self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None
@@ -187,11 +188,6 @@ class ClientExchange:
     def is_held(self) -> bool:
         """Whether the upstream is not read, because the receiver is busy."""
         return self.connection is not None and self.connection.is_held
-
-    @property
-    def is_poolable(self) -> bool:
-        """Whether the connection may serve others: not if it was made with this exchange's own TLS context."""
-        return self._tls is None
 
     def release(self) -> None:
         """Let go of a writer that waits for the connection."""
