@@ -145,6 +145,7 @@ class App:
 
     async def close(self) -> None:
         """End everything at once; what is cut off still gets its line in the access log."""
+        self.gateway.lifecycle.stopped = True
         self.heartbeat.stop()
         self.health_checks.close()
         self.rebalancer.close()

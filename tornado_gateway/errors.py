@@ -25,6 +25,7 @@ GatewayError
 │   ├── CircuitOpen           503
 │   └── Draining              503
 ├── ClientGone                499  never sent; the client has left
+│   └── ClientClosed          499  behind the head of its response: the log has the status of that
 └── UpstreamError             502  the endpoint is at fault
     ├── ConnectFailed         502  no connection: nothing was sent
     │   ├── NameNotResolved   502
@@ -250,6 +251,12 @@ class ClientGone(GatewayError):
     """The client left before the answer was complete. Logged, never sent."""
 
     status, ws_close, code, reason, proxy = 499, 1001, "client_gone", "client_gone", None
+
+
+class ClientClosed(ClientGone):
+    """The client left in the middle of its response. Logged with that response's status, never sent."""
+
+    reason = "client_closed"
 
 
 class UpstreamError(GatewayError):

@@ -24,10 +24,12 @@ class Lifecycle:
     Attributes:
         began: seconds on the gateway's clock.
         draining: whether it has been told to stop: nothing new should be sent here.
+        stopped: whether it ends everything at once: what ends from now on is ended by the gateway.
     """
 
     began: float = 0.0
     draining: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

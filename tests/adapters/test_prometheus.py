@@ -84,7 +84,11 @@ def test_before_the_first_request_all_but_durations_is_there() -> None:
     seen = scrape(service("http://a"))
     assert seen.families[DURATION].samples == []
     assert seen.value("gateway_websocket_connections") == 0
-    assert seen.value("gateway_upstream_requests_total", service="svc", endpoint="http://a") == 0
+    outcomes = {
+        labels["outcome"]: seen.value("gateway_upstream_requests_total", **labels)
+        for labels in seen.all("gateway_upstream_requests_total")
+    }
+    assert outcomes == {each.value: 0 for each in Outcome}
 
 
 def test_without_services_there_is_something_to_read() -> None:
@@ -154,7 +158,7 @@ def test_an_endpoints_counters_are_read_by_service_and_endpoint() -> None:
     outcomes = (
         [(pair, 0, Outcome.SUCCESS)] * 4
         + [(pair, 0, Outcome.FAILURE)] * 2
-        + [(pair, 1, Outcome.IGNORED)] * 3
+        + [(pair, 1, Outcome.CLIENT_GONE)] * 3
         + [(single, 0, Outcome.FAILURE)]
     )
     for of, number, outcome in outcomes:
@@ -164,14 +168,26 @@ def test_an_endpoints_counters_are_read_by_service_and_endpoint() -> None:
     found = {
         (of, url): tuple(
             seen.value(f"gateway_upstream_{name}_total", service=of, endpoint=url)
-            for name in ("requests", "errors", "unanswered", "retries")
+            for name in ("errors", "unanswered", "retries")
         )
         for of, url in (("pair", "http://a"), ("pair", "http://b"), ("single", "http://a"))
     }
     assert found == {
-        ("pair", "http://a"): (6, 2, 2, 0),
-        ("pair", "http://b"): (1, 0, 0, 1),
-        ("single", "http://a"): (1, 1, 1, 0),
+        ("pair", "http://a"): (2, 2, 0),
+        ("pair", "http://b"): (0, 0, 1),
+        ("single", "http://a"): (1, 1, 0),
+    }
+    ended = {
+        (labels["service"], labels["endpoint"], labels["outcome"]): count
+        for labels in seen.all("gateway_upstream_requests_total")
+        if (count := seen.value("gateway_upstream_requests_total", **labels))
+    }
+    assert ended == {
+        ("pair", "http://a", "success"): 4,
+        ("pair", "http://a", "failure"): 2,
+        ("pair", "http://b", "client_gone"): 3,
+        ("pair", "http://b", "success"): 1,
+        ("single", "http://a", "failure"): 1,
     }
     counters = ("requests", "errors", "unanswered", "retries")
     assert {seen.families[f"gateway_upstream_{name}"].type for name in counters} == {"counter"}
@@ -264,6 +280,7 @@ def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
     requests = {
         labels["endpoint"]: seen.value("gateway_upstream_requests_total", **labels)
         for labels in seen.all("gateway_upstream_requests_total")
+        if labels["outcome"] == "success"
     }
     assert requests == {"http://b": 1, "http://c": 0}
 
@@ -277,7 +294,7 @@ def test_label_values_are_escaped(hostile: str, accept: str) -> None:
     durations = counted((b"GET", hostile, 200, 0.1))
     text, _ = Metrics([service("http://a", name=hostile)], durations, lambda: 0.0).text([accept.encode("latin-1")])
     seen = Scrape((open_metrics if accept else text_format)(text.decode()))
-    assert seen.value("gateway_upstream_requests_total", service=hostile, endpoint="http://a") == 0
+    assert seen.value("gateway_upstream_errors_total", service=hostile, endpoint="http://a") == 0
     assert seen.value(f"{DURATION}_count", method="GET", route=hostile, status_code="200") == 1
 
 
@@ -359,7 +376,8 @@ def test_gateways_in_one_process_do_not_disturb_each_other() -> None:
             durations.add(b"GET", ROUTE, 200, 0.1)
     for count, metrics in enumerate(every):
         seen = Scrape(text_format(metrics.text([])[0].decode()))
-        assert seen.value("gateway_upstream_requests_total", service="svc", endpoint="http://a") == count
+        labels = {"service": "svc", "endpoint": "http://a", "outcome": "success"}
+        assert seen.value("gateway_upstream_requests_total", **labels) == count
         assert sum(seen.value(f"{DURATION}_count", **labels) for labels in seen.all(f"{DURATION}_count")) == count
 
 

@@ -17,6 +17,7 @@ from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask, capture, problem
 from tests.support.sockets import Client, Peer, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor
+from tornado_gateway.policy.endpoint import Outcome
 
 NOWHERE = "http://127.0.0.1:1"
 STATS = get(b"/admin/stats")
@@ -43,6 +44,11 @@ KEPT: dict[str, type | tuple[type, ...]] = {
     "services.{name}.upstreamDetails[].inflight.sse": int,
     "services.{name}.upstreamDetails[].inflight.ws": int,
     "services.{name}.upstreamDetails[].requestsTotal": int,
+    "services.{name}.upstreamDetails[].outcomes.success": int,
+    "services.{name}.upstreamDetails[].outcomes.failure": int,
+    "services.{name}.upstreamDetails[].outcomes.clientGone": int,
+    "services.{name}.upstreamDetails[].outcomes.superseded": int,
+    "services.{name}.upstreamDetails[].outcomes.ignored": int,
     "services.{name}.upstreamDetails[].errorsTotal": int,
     "services.{name}.upstreamDetails[].rps": NUMBER,
     "services.{name}.upstreamDetails[].latency": dict,
@@ -349,7 +355,7 @@ async def test_totals_equal_what_a_load_generator_counted(serve: Serve, upstream
     assert retries > 0
 
     wanted = {
-        ("plain", plain): (190, 20, 0),
+        ("plain", plain): (197, 20, 0),
         ("gone", NOWHERE): (15, 15, 0),
         ("pair", live): (60, 0, retries),
         ("pair", NOWHERE): (retries, retries, 0),
@@ -376,8 +382,16 @@ async def test_totals_equal_what_a_load_generator_counted(serve: Serve, upstream
 
     read = await metrics(running)
     for (name, url), totals in wanted.items():
-        names = (f"gateway_upstream_{what}_total" for what in ("requests", "errors", "retries"))
-        assert tuple(read[series(each, service=name, endpoint=url)] for each in names) == totals
+        names = (f"gateway_upstream_{what}_total" for what in ("errors", "retries"))
+        assert tuple(read[series(each, service=name, endpoint=url)] for each in names) == totals[1:]
+        ended = {
+            outcome.value: read[
+                series("gateway_upstream_requests_total", service=name, endpoint=url, outcome=outcome.value)
+            ]
+            for outcome in Outcome
+        }
+        assert (sum(ended.values()), ended["failure"]) == totals[:2]
+        assert ended["client_gone"] == (7 if name == "plain" else 0)
     by_status = {200: 180, 404: 40, 500: 20, 501: 10, 502: 15, 499: 7}
     counted = {
         int(dict(labels)["status_code"]): value
@@ -458,7 +472,8 @@ async def test_two_gateways_in_one_process_count_for_themselves(serve: Serve, up
     for running in (busy, idle):
         (shown,) = at(await stats(running), "services.{name}.upstreamDetails[].requestsTotal")
         read = await metrics(running)
-        assert read[series("gateway_upstream_requests_total", service="svc", endpoint=url)] == shown
+        labels = {"service": "svc", "endpoint": url, "outcome": "success"}
+        assert read[series("gateway_upstream_requests_total", **labels)] == shown
         proxied = [labels for name, labels in read if ("route", "/api/<service>/*") in labels]
         totals.append((shown, bool(proxied)))
     assert totals == [(3, True), (0, False)]

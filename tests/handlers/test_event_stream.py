@@ -785,7 +785,7 @@ async def test_a_client_that_leaves_a_silent_stream_ends_it(  # S5, S6
     listener.client.reset() if abrupt else listener.client.close()
     await (await source.peer()).ended()
     assert time.monotonic() - left < 0.2
-    assert await line_of(lines) == (499, "client_gone")
+    assert await line_of(lines) == (200, "client_closed")
     assert (running.inflight, running.errors, running.app.gateway.streams.open) == (0, 0, set())
 
 
@@ -807,7 +807,7 @@ async def test_a_client_that_leaves_a_flood_ends_it(serve: Serve, upstream: Star
     listener.client.close()
     await eventually(lambda: up.open == 0)
     assert time.monotonic() - left < 0.2
-    assert await line_of(lines) == (499, "client_gone")
+    assert await line_of(lines) == (200, "client_closed")
     assert running.inflight == 0
 
 
@@ -894,7 +894,7 @@ async def test_a_reader_that_takes_nothing_at_all_is_cut_off(serve: Serve, upstr
         while True:
             await source.say(FLOOD)
     assert (await listener.all()).end == "reset"
-    assert await line_of(lines) == (499, "client_stalled")
+    assert await line_of(lines) == (200, "client_stalled")
     assert (running.errors, running.inflight) == (0, 0)
 
 
@@ -1033,7 +1033,7 @@ async def test_a_reader_that_takes_nothing_of_a_little_is_cut_off_too(serve: Ser
     while connection.transport.get_write_buffer_size() < 1000:
         await source.say(b": " + b"x" * 1000 + b"\n\n")
         await asyncio.sleep(0)
-    assert await line_of(lines) == (499, "client_stalled")
+    assert await line_of(lines) == (200, "client_stalled")
     assert (await listener.all()).end == "reset"
 
 

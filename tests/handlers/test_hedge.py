@@ -23,7 +23,7 @@ from tests.support.journeys import Start, ask, capture, only_line, plays, proble
 from tests.support.services import lease_on
 from tests.support.sockets import Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
-from tornado_gateway.policy.endpoint import SUCCESS
+from tornado_gateway.policy.endpoint import CLIENT_GONE, SUCCESS, SUPERSEDED
 from tornado_gateway.policy.lease import HANGS
 
 PATH = b"/api/svc/x"
@@ -311,7 +311,8 @@ async def test_who_answers_first_answers_and_the_other_one_is_left(
     assert (response.body, response.complete) == (b"mine", True)
     await eventually(lambda: ups[1 - winner].open == 0)
     assert (won.requests_total, won.errors_total, won.load) == (6, 0, 0)
-    assert (lost.requests_total, lost.errors_total, lost.load) == (5, 0, 0)
+    assert (lost.requests_total, lost.errors_total, lost.load) == (6, 0, 0)
+    assert lost.outcomes[SUPERSEDED] == 1
     assert lost.latency.last >= 1.9 * USUAL
     assert lost.latency.average > before
     assert won.latency.last >= 1.9 * USUAL
@@ -453,7 +454,7 @@ async def test_a_kept_connection_that_ends_under_a_second_request_is_nobodys_fai
     await eventually(lambda: len(second.requests) == 2 and running.inflight == 1)
     await gate.open()
     assert (await client.response()).body == b"first"
-    assert [(each.requests_total, each.errors_total) for each in endpoints_of(running)] == [(7, 0), (6, 0)]
+    assert [(each.requests_total, each.errors_total) for each in endpoints_of(running)] == [(7, 0), (7, 0)]
 
 
 @pytest.mark.gen_test
@@ -577,7 +578,8 @@ async def test_a_client_that_leaves_ends_both_exchanges(serve: Serve, upstream: 
     line = await only_line(lines)
     assert (line["status"], line["reason"], line["attempts"]) == (499, "client_gone", 2)
     assert (running.inflight, running.errors) == (0, 0)
-    assert [each.requests_total for each in endpoints_of(running)] == [5, 5]
+    assert [each.requests_total for each in endpoints_of(running)] == [6, 6]
+    assert [each.outcomes[CLIENT_GONE] for each in endpoints_of(running)] == [1, 1]
 
 
 @pytest.mark.gen_test

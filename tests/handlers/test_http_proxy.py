@@ -569,15 +569,15 @@ async def test_a_stream_outlives_the_timeout_as_long_as_it_moves(serve: Serve, u
 
 @pytest.mark.parametrize("abrupt", [True, False])
 @pytest.mark.parametrize(
-    ("script", "request_"),
+    ("script", "request_", "heard"),
     [
-        (silent, get(b"/api/svc/x")),
-        (silent, get(b"/api/svc/x", method=b"POST", body=b"hello")),
-        (silent, get(b"/api/svc/x", b"Content-Length: 5000", method=b"POST") + b"hello"),
-        (silent, get(b"/api/svc/x", CHUNKED, method=b"POST") + b"5\r\nhello\r\n"),
-        (plays(TRUNCATED["chunks"]), get(b"/api/svc/x")),
-        (plays(TRUNCATED["length"]), get(b"/api/svc/x")),
-        (flowing, get(b"/api/svc/x")),
+        (silent, get(b"/api/svc/x"), b""),
+        (silent, get(b"/api/svc/x", method=b"POST", body=b"hello"), b""),
+        (silent, get(b"/api/svc/x", b"Content-Length: 5000", method=b"POST") + b"hello", b""),
+        (silent, get(b"/api/svc/x", CHUNKED, method=b"POST") + b"5\r\nhello\r\n", b""),
+        (plays(TRUNCATED["chunks"]), get(b"/api/svc/x"), b"half"),
+        (plays(TRUNCATED["length"]), get(b"/api/svc/x"), b"half"),
+        (flowing, get(b"/api/svc/x"), b"hello"),
     ],
     ids=[
         "before the head",
@@ -591,7 +591,7 @@ async def test_a_stream_outlives_the_timeout_as_long_as_it_moves(serve: Serve, u
 )
 @pytest.mark.gen_test
 async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
-    serve: Serve, upstream: Start, script: Script, request_: bytes, abrupt: bool
+    serve: Serve, upstream: Start, script: Script, request_: bytes, heard: bytes, abrupt: bool
 ) -> None:
     up = upstream(script)
     running = await serve({"svc": [up.url]})
@@ -599,9 +599,11 @@ async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
     client = await running.client()
     await client.send(request_)
     await eventually(lambda: up.requests)
+    await client.until(heard)
     await leave(client, up, abrupt=abrupt)
     line = await only_line(lines)
-    assert (line["status"], line["reason"], running.errors, running.inflight) == (499, "client_gone", 0, 0)
+    said = (200, "client_closed") if heard else (499, "client_gone")
+    assert (line["status"], line["reason"], running.errors, running.inflight) == (*said, 0, 0)
 
 
 @pytest.mark.parametrize(("half_close", "answered"), [("abort", False), ("ignore", True)])

@@ -17,6 +17,7 @@ from tests.support.journeys import Start, ask, capture, plays, problem, silent
 from tests.support.sockets import Message, Peer, Script, echo, eventually, get, reply
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import State
+from tornado_gateway.policy.endpoint import Outcome
 
 PATH = b"/api/svc/x"
 
@@ -138,7 +139,7 @@ async def test_a_hundred_clients_that_leave_say_nothing_about_an_endpoint(serve:
     await eventually(lambda: not running.inflight)
     (endpoint,) = endpoints_of(running)
     assert endpoint.breaker.state(running.app.gateway.now()) is State.CLOSED
-    assert (endpoint.errors_total, endpoint.requests_total) == (0, 0)
+    assert (endpoint.errors_total, endpoint.requests_total, endpoint.outcomes[Outcome.CLIENT_GONE]) == (0, 100, 100)
     assert (await ask(running, get(PATH))).status == 200
 
 

@@ -22,8 +22,9 @@ from tests.support.event_streams import (
     opened,
     stream_head,
 )
-from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, problem, silent
+from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, echo, eventually, get
+from tornado_gateway.policy.endpoint import CLIENT_GONE, IGNORED
 
 PATH = b"/api/svc/chat"
 
@@ -192,7 +193,55 @@ async def test_a_client_that_leaves_a_stream_that_came_before_its_body_was_whole
     await listener.client.send(b"5\r\nworld\r\n")
     await leave(listener.client, up, abrupt=abrupt)
     line = await only_line(lines)
-    assert (line["status"], running.inflight, counted(running)) == (499, 0, 0)
+    assert (line["status"], line["reason"]) == (200, "client_closed")
+    assert (running.inflight, counted(running)) == (0, 0)
+
+
+# ---------------------------------------------------------------- a gateway that waits no longer
+
+
+CUT = {
+    "no head": (silent, b"", 503),
+    "a stream": (plays(STREAM_HEAD + chunk(EVENT)), EVENT, 200),
+    "half a body": (plays(b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\nhalf"), b"half", 201),
+}
+
+
+@pytest.mark.parametrize("case", CUT)
+@pytest.mark.gen_test
+async def test_what_the_gateway_cuts_off_at_its_end_is_not_laid_to_the_client(
+    serve: Serve, upstream: Start, case: str
+) -> None:
+    script, heard, status = CUT[case]
+    up = upstream(script)
+    running = await serve({"svc": [up.url]})
+    lines = capture(running)
+    client = await running.client()
+    await client.send(get(PATH))
+    await client.until(heard)
+    await eventually(lambda: up.requests)
+    await running.app.close()
+    line = await only_line(lines)
+    assert (line["status"], line["reason"]) == (status, "draining")
+    ((endpoint,),) = (service.endpoints for service in running.app.gateway.services.values())
+    assert endpoint.outcomes[IGNORED] == 1
+
+
+@pytest.mark.gen_test
+async def test_streams_that_their_clients_leave_are_counted_and_dilute_the_rate_of_errors(
+    serve: Serve, upstream: Start
+) -> None:
+    running = await serve({"svc": [upstream(plays(STREAM_HEAD + chunk(EVENT))).url]})
+    for _ in range(5):
+        client = await running.client()
+        await client.send(get(PATH, EVENTS))
+        await client.until(EVENT)
+        client.close()
+    await eventually(lambda: not running.inflight)
+    ((endpoint,),) = (service.endpoints for service in running.app.gateway.services.values())
+    assert (endpoint.requests_total, endpoint.outcomes[CLIENT_GONE]) == (5, 5)
+    statuses = {key[2] for key, _ in running.app.gateway.durations}
+    assert statuses == {200}
 
 
 # ---------------------------------------------------------------- what a stream is to the rest of the gateway

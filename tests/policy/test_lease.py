@@ -2,27 +2,41 @@
 overtaken is known to be slow."""
 
 import random
+from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, lease_on, service
 from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Kind, Outcome
-from tornado_gateway.policy.lease import HANGS
+from tornado_gateway.policy.endpoint import (
+    CLIENT_GONE,
+    FAILURE,
+    IGNORED,
+    SUCCESS,
+    SUPERSEDED,
+    Ask,
+    Endpoint,
+    Kind,
+    Outcome,
+)
+from tornado_gateway.policy.lease import HANGS, Lease
 
 
-@pytest.mark.parametrize(("outcome", "requests", "errors"), [(SUCCESS, 1, 0), (FAILURE, 1, 1), (IGNORED, 0, 0)])
-def test_an_outcome_counts_once(outcome: Outcome, requests: int, errors: int) -> None:
+@pytest.mark.parametrize(("outcome", "errors"), [(each, each is FAILURE) for each in Outcome])
+def test_an_outcome_counts_once(outcome: Outcome, errors: int) -> None:
     single = service(1)
     (one,) = single.endpoints
     lease = single.lease(Ask(0.0))
     assert lease.endpoint is one
     assert (one.load, single.inflight[Kind.HTTP]) == (1, 1)
-    for again in (outcome, SUCCESS, FAILURE, IGNORED):
+    for again in (outcome, *Outcome):
         lease.settle(again, 1.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
-    assert (one.requests_total, one.errors_total) == (requests, errors)
+    assert (one.requests_total, one.errors_total) == (1, errors)
+    assert one.outcomes == {each: int(each is outcome) for each in Outcome}
     assert one.window.error_rate(1.0) == errors
 
 
@@ -86,7 +100,7 @@ def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "answered", "penalty"),
-    [(FAILURE, False, 5.0), (FAILURE, True, 0.0), (SUCCESS, False, 0.0), (IGNORED, False, 0.0)],
+    [(FAILURE, False, 5.0), (FAILURE, True, 0.0), *((each, False, 0.0) for each in Outcome if each is not FAILURE)],
 )
 def test_a_failure_without_an_answer_counts_as_a_slow_one(outcome: Outcome, answered: bool, penalty: float) -> None:
     single = service(1)
@@ -106,12 +120,12 @@ def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: b
         lease = several.lease(Ask(number / 1000))
         if answered:
             lease.answered(number / 1000 + 0.5, 200)
-        lease.settle(IGNORED, number / 1000 + 0.6)
+        lease.settle(CLIENT_GONE, number / 1000 + 0.6)
     for one in several.endpoints:
         assert one.breaker.state(2.0) is State.CLOSED
         assert (one.latency.average, one.latency.penalty(2.0)) == (0.5, 0.0)
-        assert (one.requests_total, one.errors_total, one.load) == (0, 0, 0)
-        assert one.window.rate(2.0) == 0.0
+        assert (one.requests_total, one.outcomes[CLIENT_GONE], one.errors_total, one.load) == (500, 500, 0, 0)
+        assert (one.window.rate(2.0), one.window.error_rate(2.0)) == (250.0, 0.0)
 
 
 def test_clients_that_leave_do_not_hide_failures() -> None:
@@ -122,6 +136,86 @@ def test_clients_that_leave_do_not_hide_failures() -> None:
             lease_on(several, one).settle(IGNORED, 0.0)
         lease_on(several, one).settle(FAILURE, 0.0)
     assert one.breaker.is_open
+
+
+# ---- each lease is counted, whatever became of it
+
+LIVES = st.lists(
+    st.tuples(st.sampled_from(Outcome), st.sampled_from([0, 101, 200, 429, 503]), st.booleans(), st.integers(0, 2)),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(LIVES, st.integers(0, 10))
+def test_the_outcomes_of_an_endpoint_are_all_leases_that_ended(
+    lives: list[tuple[Outcome, int, bool, int]], held: int
+) -> None:
+    several = service(1, 2, 3, hedges=True)
+    taken = Counter[Endpoint]()
+    for outcome, status, is_stream, ends_by_hedge in lives:
+        lease = lease_on(several, several.endpoints[status % 3], 0.0)
+        taken[lease.endpoint] += 1
+        if status:
+            lease.answered(0.1, status)
+        if is_stream:
+            lease.becomes(Kind.SSE, 0.1)
+        if ends_by_hedge:
+            lease.outrun(0.2) if ends_by_hedge == 1 else lease.overtaken(0.2)
+        lease.settle(outcome, 0.3)
+    for number in range(held):
+        lease_on(several, several.endpoints[number % 3], 0.4)
+    for one in several.endpoints:
+        assert sum(one.outcomes.values()) == one.requests_total == taken[one]
+        assert min(one.outcomes.values()) >= 0
+        assert one.outcomes[FAILURE] == one.errors_total
+
+
+def test_an_error_rate_has_the_requests_that_clients_ended_below_the_line() -> None:
+    single = service(1)
+    (one,) = single.endpoints
+    for number in range(100):
+        lease = lease_on(single, one)
+        if number < 88:
+            lease.answered(0.1, 200)
+        lease.settle(FAILURE if number >= 88 else CLIENT_GONE if number < 80 else SUCCESS, 0.2)
+    assert one.window.error_rate(0.2) == 0.12
+    assert one.outcomes == {SUCCESS: 8, FAILURE: 12, CLIENT_GONE: 80, SUPERSEDED: 0, IGNORED: 0}
+
+
+def test_a_hedge_that_lost_is_superseded() -> None:
+    several = service(1, 1, hedges=True)
+    for end in (Lease.outrun, Lease.overtaken):
+        lease = several.lease(Ask(0.0))
+        end(lease, 0.1)
+        assert lease.endpoint.outcomes[SUPERSEDED] == 1
+
+
+@pytest.mark.parametrize(("answered", "opens"), [(200, False), (503, True), (None, True)])
+def test_answers_that_clients_did_not_wait_for_are_among_those_that_a_breaker_takes_its_share_of(
+    answered: int | None, opens: bool
+) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    for _ in range(FAILURES):
+        for _ in range(100):
+            lease = lease_on(several, one)
+            if answered:
+                lease.answered(0.0, answered)
+            lease.settle(CLIENT_GONE, 0.0)
+        lease_on(several, one).settle(FAILURE, 0.0)
+    assert one.breaker.is_open is opens  # 5 of 505 are less than the least share that opens it
+
+
+def test_a_probe_whose_client_left_decides_nothing_although_it_was_answered() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = lease_on(several, one, OPEN_FOR)
+    probe.answered(OPEN_FOR, 200)
+    probe.settle(CLIENT_GONE, OPEN_FOR)
+    assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
+    assert one.breaker.passes(OPEN_FOR)
 
 
 # ---- streams
@@ -266,8 +360,8 @@ def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
     for _ in range(HANGS - 1):
         single.lease(Ask(0.0)).overtaken(30.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
-    assert (one.requests_total, one.errors_total, one.latency.penalty(30.0)) == (0, 0, 0.0)
-    assert (one.breaker.is_open, one.window.rate(30.0)) == (False, 0.0)
+    assert (one.outcomes[SUPERSEDED], one.errors_total, one.latency.penalty(30.0)) == (HANGS - 1, 0, 0.0)
+    assert (one.breaker.is_open, one.window.error_rate(30.0)) == (False, 0.0)
     assert one.window.quantiles(30.0, [0.5]) == [pytest.approx(30.0, rel=0.01)]
 
 
@@ -276,7 +370,7 @@ def test_an_endpoint_that_is_overtaken_every_time_hangs_and_is_left_alone() -> N
     (one,) = single.endpoints
     for _ in range(HANGS + FAILURES - 1):
         single.lease(Ask(0.0)).overtaken(1.0)
-    assert (one.requests_total, one.errors_total, one.load) == (FAILURES, FAILURES, 0)
+    assert (one.outcomes[SUPERSEDED], one.errors_total, one.load) == (HANGS - 1, FAILURES, 0)
     assert one.breaker.is_open
 
 
@@ -295,7 +389,7 @@ def test_who_was_asked_second_and_is_not_waited_for_hangs_not() -> None:
     (one,) = single.endpoints
     for _ in range(3 * HANGS):
         single.lease(Ask(0.0)).outrun(1.0)
-    assert (one.requests_total, one.errors_total, one.load, one.latency.last) == (0, 0, 0, 1.0)
+    assert (one.outcomes[SUPERSEDED], one.errors_total, one.load, one.latency.last) == (3 * HANGS, 0, 0, 1.0)
 
 
 def test_one_that_has_answered_is_overtaken_by_nobody() -> None:
@@ -325,7 +419,7 @@ def test_a_lease_is_overtaken_once() -> None:
     lease.overtaken(0.5)
     lease.overtaken(30.0)
     lease.settle(FAILURE, 30.0)
-    assert (one.latency.last, one.requests_total, one.load) == (0.5, 0, 0)
+    assert (one.latency.last, one.requests_total, one.errors_total, one.load) == (0.5, 1, 0, 0)
 
 
 def test_a_probe_that_was_overtaken_is_given_back() -> None:

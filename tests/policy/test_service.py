@@ -1296,7 +1296,7 @@ def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
             lease.settle(outcome, 11.0)
     lease_on(several, several.endpoints[0], 11.0).settle(IGNORED, 11.0)
     window = several.window(11.0)
-    assert window.error_rate(11.0) == 0.5
+    assert window.error_rate(11.0) == 3 / 7
     assert window.quantiles(11.0, [0.0, 1.0]) == pytest.approx([0.1, 0.9], rel=0.01)
     assert several.window(120.0).error_rate(120.0) == 0.0
 

@@ -19,7 +19,7 @@ from tornado_gateway.policy.snapshot import QUANTILES, endpoint_view, is_availab
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
-SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED, IGNORED = Outcome
 NO_QUANTILES = dict.fromkeys(QUANTILES)
 
 
@@ -68,6 +68,7 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
                     {
                         "url": "http://host0:80", "healthy": True, "circuitOpenUntilMs": 0,
                         "inflight": {"http": 0, "sse": 0, "ws": 0}, "requestsTotal": 0, "errorsTotal": 0, "rps": 0.0,
+                        "outcomes": {"success": 0, "failure": 0, "clientGone": 0, "superseded": 0, "ignored": 0},
                         "latency": {"ewmaMs": 0.0, "lastMs": 0.0, "peakMs": 0.0, **NO_QUANTILES},
                         "errorRate": 0.0, "unansweredTotal": 0, "retriesTotal": 0,
                         "weight": 1, "share": 1.0, "usable": True,
@@ -150,11 +151,12 @@ def test_what_is_in_flight_at_an_endpoint_that_has_left_is_still_in_flight() -> 
         ([SUCCESS] * 3, 3, 0, 0.0),
         ([FAILURE], 1, 1, 1.0),
         ([SUCCESS, SUCCESS, FAILURE], 3, 1, 0.333),
-        ([IGNORED] * 5, 0, 0, 0.0),
-        ([SUCCESS, FAILURE, IGNORED, IGNORED], 2, 1, 0.5),
+        ([IGNORED] * 5, 5, 0, 0.0),
+        ([CLIENT_GONE] * 7 + [FAILURE], 8, 1, 0.125),
+        ([SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED], 4, 1, 0.25),
     ],
 )
-def test_totals_and_error_rate_are_of_what_ended_well_or_badly(
+def test_totals_and_error_rate_are_of_all_that_ended(
     outcomes: list[Outcome], requests: int, errors: int, rate: float
 ) -> None:
     single = service(1)

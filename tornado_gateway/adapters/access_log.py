@@ -32,7 +32,7 @@ class AccessRecord:
 
     Attributes:
         target: of which the query is not shown: it may hold secrets.
-        status: sent to the client; 499 if it had left before an answer began.
+        status: sent to the client, also if it left, or was cut off, behind the head; 499 if it left before.
         reason: why the gateway failed the request, in the words of errors.py; "" if it did not.
         attempts: exchanges with upstreams that were begun.
         bytes_in, bytes_out: of the bodies.

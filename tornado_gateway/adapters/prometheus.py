@@ -100,15 +100,15 @@ class _GatewayCollector(Collector):
 
     def _of_endpoints(self) -> Iterator[Metric]:
         counters = {
-            "requests_total": CounterMetricFamily(
-                "gateway_upstream_requests", "Requests that ended.", labels=_OF_ENDPOINT
-            ),
             "errors_total": CounterMetricFamily("gateway_upstream_errors", "Those that failed.", labels=_OF_ENDPOINT),
             "unanswered_total": CounterMetricFamily(
                 "gateway_upstream_unanswered", "Failures without an answer.", labels=_OF_ENDPOINT
             ),
             "retries_total": CounterMetricFamily("gateway_upstream_retries", "Retries begun.", labels=_OF_ENDPOINT),
         }
+        requests = CounterMetricFamily(
+            "gateway_upstream_requests", "Requests that ended, each once.", labels=(*_OF_ENDPOINT, "outcome")
+        )
         ejections = CounterMetricFamily("gateway_breaker_openings", "Times a breaker opened.", labels=_OF_ENDPOINT)
         state = GaugeMetricFamily("gateway_breaker_state", "0 closed, 1 half open, 2 open.", labels=_OF_ENDPOINT)
         up = GaugeMetricFamily("gateway_upstream_up", "1 unless checks or a breaker say no.", labels=_OF_ENDPOINT)
@@ -117,6 +117,8 @@ class _GatewayCollector(Collector):
             labels = (service.name, endpoint.url)
             for attribute, family in counters.items():
                 family.add_metric(labels, getattr(endpoint, attribute))
+            for outcome, ended in endpoint.outcomes.items():
+                requests.add_metric((*labels, outcome.value), ended)
             ejections.add_metric(labels, endpoint.breaker.opened)
             state.add_metric(labels, _STATES[endpoint.breaker.state(self._now())])
             up.add_metric(labels, float(is_available(endpoint)))
@@ -124,7 +126,7 @@ class _GatewayCollector(Collector):
             for endpoint in (*service.endpoints, *service.departing):
                 for kind, count in endpoint.inflight.items():
                     inflight.add_metric((service.name, endpoint.url, kind.value), count)
-        yield from (*counters.values(), ejections, state, up, inflight)
+        yield from (requests, *counters.values(), ejections, state, up, inflight)
 
     def _all(self) -> Iterator[tuple[Service, Endpoint]]:
         return ((service, endpoint) for service in self._services for endpoint in service.endpoints)

@@ -19,7 +19,7 @@ from tornado_gateway.errors import ConnectFailed, ConnectTimeout, EndpointsBusy,
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.hedge import Hedge
 from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.endpoint import FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
@@ -422,7 +422,7 @@ class Attempts:
             self._service.queue.leave(self._go)
         if self._hedge:
             self._hedge.upstream.abort()
-            self._settle_hedge(self._hedge, IGNORED)
+            self._settle_hedge(self._hedge, outcome if outcome is CLIENT_GONE else IGNORED)
         if self.lease:
             self.lease.settle(outcome, now)
 

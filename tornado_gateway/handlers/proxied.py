@@ -24,6 +24,7 @@ from tornado.web import Application, RequestHandler
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.errors import (
+    ClientClosed,
     ClientGone,
     Draining,
     GatewayError,
@@ -38,7 +39,7 @@ from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.affinity import Affinity
-from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
+from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
 from tornado_gateway.policy.headers import (
     Field,
     accepts_trailers,
@@ -356,10 +357,23 @@ class ProxiedRequest(RequestHandler):
         error = self._client.error
         if self._attempts:
             self._attempts.abort()
-        if error is None or self._client.started:
-            self._close(IGNORED, ClientGone.status, (error or ClientGone()).reason)
+        if error is None:
+            self._close_cut()
+        elif self._client.started:
+            self._close(IGNORED, self._status, error.reason)
         else:
             self.on_failure(error)
+
+    def _close_cut(self) -> None:
+        """The client's connection has ended, by the client or by a gateway that waits no longer. What has been sent has
+        its status in the log; 499 is for a client that left before."""
+        is_begun = self._client.started
+        if self._gateway.lifecycle.stopped:
+            self._close(IGNORED, self._status if is_begun else Draining.status, Draining.reason)
+        elif is_begun:
+            self._close(CLIENT_GONE, self._status, ClientClosed.reason)
+        else:
+            self._close(CLIENT_GONE, ClientGone.status, ClientGone.reason)
 
     def on_failure(self, error: GatewayError) -> None:
         """End the journey with an error: as an answer if none has begun, else as a broken one."""

@@ -154,7 +154,7 @@ class WsBridgeHandler(ProxiedRequest):
         if relay.at_fault == "upstream":
             outcome = Outcome.FAILURE
         else:
-            outcome = Outcome.IGNORED if relay.reason == ClientGone.reason else Outcome.SUCCESS
+            outcome = Outcome.CLIENT_GONE if relay.reason == ClientGone.reason else Outcome.SUCCESS
         if self._service:
             self._service.websocket_totals.add(
                 messages=(relay.client.scanner.messages, relay.upstream.scanner.messages),

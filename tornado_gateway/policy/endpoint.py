@@ -30,16 +30,27 @@ class Kind(Enum):
 
 
 class Outcome(Enum):
-    """How a lease ended."""
+    """How a lease ended. Only the first two say how the endpoint did.
+
+    Attributes:
+        SUCCESS: the endpoint did its work.
+        FAILURE: it did not.
+        CLIENT_GONE: the client left first.
+        SUPERSEDED: another endpoint, asked by a hedge, answered first.
+        IGNORED: the gateway ended the request: by a limit, by its own stop, or because the request is malformed; or a
+            hedge's kept connection had just ended.
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"
+    CLIENT_GONE = "client_gone"
+    SUPERSEDED = "superseded"
     IGNORED = "ignored"
 
 
 # Looked up in their class, members cost five times as much (3.11), some twenty times per request.
 HTTP, SSE, WS = Kind
-SUCCESS, FAILURE, IGNORED = Outcome
+SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED, IGNORED = Outcome
 
 
 class InFlight:
@@ -95,16 +106,17 @@ class Endpoint(InFlight):
         is_ejected: whether its breaker has taken it out, which not every open one does.
         is_unreachable: whether its newest failure was that no connection could be made.
         joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
-        requests_total, errors_total: leases ended with a success or failure, and with a failure.
+        requests_total: leases that ended, each once; `outcomes` tells them apart.
+        errors_total, client_gone_total, superseded_total, ignored_total: those of them that ended so.
         unanswered_total: failures of those that had no answer: what Envoy calls local-origin failures.
         overtaken: requests without an answer since the last one, because another endpoint was quicker.
         retries_total: leases that repeated what had failed elsewhere.
     """
 
     __slots__ = (
-        "authority", "base_path", "breaker", "errors_total", "is_ejected", "is_healthy", "is_unreachable", "is_usable",
-        "joined_at", "last_check", "latency", "origin", "overtaken", "requests_total", "retries_total",
-        "unanswered_total", "url", "weight", "window",
+        "authority", "base_path", "breaker", "client_gone_total", "errors_total", "ignored_total", "is_ejected",
+        "is_healthy", "is_unreachable", "is_usable", "joined_at", "last_check", "latency", "origin", "overtaken",
+        "requests_total", "retries_total", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
     def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
@@ -122,9 +134,24 @@ class Endpoint(InFlight):
         self.joined_at = -math.inf
         self.overtaken = 0
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
+        self.client_gone_total = self.superseded_total = self.ignored_total = 0
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, inflight={self.load})"
+
+    @property
+    def outcomes(self) -> dict[Outcome, int]:
+        """The leases that ended, by outcome; all together are `requests_total`.
+
+        Successes are what is left of the total, so that the most frequent outcome needs no counter of its own.
+        """
+        others = {
+            FAILURE: self.errors_total,
+            CLIENT_GONE: self.client_gone_total,
+            SUPERSEDED: self.superseded_total,
+            IGNORED: self.ignored_total,
+        }
+        return {SUCCESS: self.requests_total - sum(others.values()), **others}
 
     def share(self, now: float, slow_start: float) -> float:
         """How much of its normal traffic it should get: it grows with the time since it joined.

@@ -2,9 +2,13 @@
 
 A lease ends exactly once, with an outcome:
 
-    SUCCESS   the endpoint did its work
-    FAILURE   it did not: no connection, no answer, a status that counts as failure, a broken body
-    IGNORED   the client left, or the gateway refused: that says nothing about the endpoint
+    SUCCESS       the endpoint did its work
+    FAILURE       it did not: no connection, no answer, a status that counts as failure, a broken body
+    CLIENT_GONE   the client left first: the endpoint is not to blame, and has the credit of an answer that had begun
+    SUPERSEDED    a hedge's other endpoint answered first
+    IGNORED       the gateway ended the request by itself
+
+Each lease counts once in its endpoint's totals, whatever the outcome: a rate of errors has all requests below the line.
 
 All that is known about an endpoint is learnt here.
 """
@@ -12,7 +16,17 @@ All that is known about an endpoint is learnt here.
 import math
 from typing import TYPE_CHECKING
 
-from tornado_gateway.policy.endpoint import FAILURE, HTTP, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.endpoint import (
+    CLIENT_GONE,
+    FAILURE,
+    HTTP,
+    SUCCESS,
+    SUPERSEDED,
+    Ask,
+    Endpoint,
+    Kind,
+    Outcome,
+)
 
 if TYPE_CHECKING:
     from tornado_gateway.policy.service import Service
@@ -94,7 +108,7 @@ class Lease:
         seconds, latency = now - self._since, self.endpoint.latency
         if not self._is_answered and not self._is_settled and seconds > latency.average:
             latency.add(now, seconds)
-        self.settle(IGNORED, now)
+        self.settle(SUPERSEDED, now)
 
     def overtaken(self, now: float) -> None:
         """One that was asked later has answered before. An endpoint to whose every request that happens hangs."""
@@ -124,6 +138,7 @@ class Lease:
         if self._is_settled:
             return
         self._is_settled = True
+        self.endpoint.requests_total += 1
         if self.kind is HTTP:
             self.endpoint.requests -= 1
             self._service.requests -= 1
@@ -134,13 +149,12 @@ class Lease:
         elif outcome is FAILURE:
             self._fail(now)
         else:
-            self._tell_breaker(now, failed=None)
+            self._end_undecided(outcome, now)
         if self._service.queue.waiting:
             self._service.make_room()
 
     def _succeed(self, now: float) -> None:
         service, endpoint, breaker = self._service, self.endpoint, self.endpoint.breaker
-        endpoint.requests_total += 1
         endpoint.window.add(now, self._seconds)
         if breaker.is_open or breaker.watches_shares:
             self._tell_breaker(now, failed=False)
@@ -151,7 +165,6 @@ class Lease:
 
     def _fail(self, now: float) -> None:
         endpoint = self.endpoint
-        endpoint.requests_total += 1
         endpoint.errors_total += 1
         endpoint.window.add(now, self._seconds, failed=True)
         endpoint.is_unreachable = self._is_unconnected
@@ -159,6 +172,20 @@ class Lease:
             endpoint.unanswered_total += 1
             self._service.doubt(endpoint, now)
         self._tell_breaker(now, failed=True)
+
+    def _end_undecided(self, outcome: Outcome, now: float) -> None:
+        """Neither well nor badly. A probe decides nothing then; another request whose good answer had begun is one of
+        the many that did not fail, of which a breaker's shares are taken."""
+        endpoint = self.endpoint
+        if outcome is CLIENT_GONE:
+            endpoint.client_gone_total += 1
+        elif outcome is SUPERSEDED:
+            endpoint.superseded_total += 1
+        else:
+            endpoint.ignored_total += 1
+        endpoint.window.add(now, self._seconds)
+        is_good = outcome is CLIENT_GONE and self._is_answered and not self._is_declined and self._permit <= 0
+        self._tell_breaker(now, failed=False if is_good else None)
 
     def _tell_breaker(self, now: float, *, failed: bool | None) -> None:
         seconds = self._seconds

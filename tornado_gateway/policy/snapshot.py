@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from tornado_gateway.policy.breaker import State
-from tornado_gateway.policy.endpoint import Endpoint, Kind
+from tornado_gateway.policy.endpoint import CLIENT_GONE, Endpoint, Kind, Outcome
 from tornado_gateway.policy.service import Service
 
+_OUTCOME_KEYS = {outcome: "clientGone" if outcome is CLIENT_GONE else outcome.value for outcome in Outcome}
 QUANTILES = {"p50Ms": 0.5, "p95Ms": 0.95, "p99Ms": 0.99}
 
 
@@ -70,6 +71,7 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
         "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind},
         "requestsTotal": endpoint.requests_total,
         "errorsTotal": endpoint.errors_total,
+        "outcomes": {_OUTCOME_KEYS[outcome]: count for outcome, count in endpoint.outcomes.items()},
         "rps": _rounded(window.rate(now)),
         "latency": {
             "ewmaMs": _rounded(latency.average * 1000),
