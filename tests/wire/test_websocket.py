@@ -8,11 +8,13 @@ import contextlib
 import itertools
 import re
 import socket
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import trustme
 from hypothesis import given, settings
@@ -1618,6 +1620,105 @@ async def test_a_stop_comes_to_its_end(serve: Serve, upstream: Start) -> None:
     assert await bridge.client.ended()
     end(bridge.upstream, "FIN")
     assert await drained
+
+
+# ---------------------------------------------------------------- the client's token
+
+
+SECRET = "k" * 32
+
+
+async def authorized(serve: Serve, upstream: Start, seconds: float | None, **variables: str) -> Bridge:
+    """A bridge of a client whose token expires in so many seconds, or never."""
+    claims = {} if seconds is None else {"exp": time.time() + seconds}
+    bearer = b"Authorization: Bearer " + jwt.encode(claims, SECRET).encode()
+    return await bridged(serve, upstream, None, bearer, AUTH_REQUIRED="true", JWT_SECRET=SECRET, **variables)
+
+
+EXPIRED = {"client": (4401, b"token expired"), "upstream": (1001, b"token expired")}
+
+
+@pytest.mark.gen_test
+async def test_a_websocket_ends_when_its_token_does(serve: Serve, upstream: Start) -> None:  # W17
+    bridge = await authorized(serve, upstream, 20, WS_PING_INTERVAL_MS="0")
+    lines = capture(bridge.running)
+    bridge.let_pass(15)
+    for side in bridge.sides:
+        await side.is_quiet()
+    bridge.let_pass(10)
+    await answer_close(bridge.client, heard=EXPIRED["client"])
+    await answer_close(bridge.upstream, heard=EXPIRED["upstream"])
+    assert await bridge.client.ended()
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    assert bridge.totals.close_codes == {4401: 1}
+    await eventually(lines)
+    assert [(line["reason"], line["closeCode"]) for line in lines()] == [("token_expired", 4401)]
+    assert bridge.running.errors == 0
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_expires_during_the_handshake_ends_the_websocket_at_once(
+    serve: Serve, upstream: Start
+) -> None:
+    bridge = await authorized(serve, upstream, 1)
+    assert await bridge.client.told() == EXPIRED["client"]
+    assert await bridge.upstream.told() == EXPIRED["upstream"]
+
+
+@pytest.mark.gen_test
+async def test_a_machine_that_was_suspended_ends_what_has_expired_meanwhile(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monotonic clock has stood still, the wall clock has not."""
+    bridge = await authorized(serve, upstream, 3600)
+    woken = time.time() + 7200
+    monkeypatch.setattr(time, "time", lambda: woken)
+    bridge.let_pass(PING_INTERVAL)
+    assert await bridge.client.told() == EXPIRED["client"]
+
+
+@pytest.mark.parametrize("seconds", [None, 1e9, 1e17])
+@pytest.mark.gen_test
+async def test_a_websocket_whose_token_has_no_end_in_sight_goes_on(
+    serve: Serve, upstream: Start, seconds: float | None
+) -> None:
+    bridge = await authorized(serve, upstream, seconds, WS_PING_INTERVAL_MS="0")
+    bridge.let_pass(1e6)
+    await bridge.client.send(text("still here"))
+    await bridge.upstream.hears(text("still here"))
+
+
+@pytest.mark.parametrize("first", ["token", "drain"])
+@pytest.mark.gen_test
+async def test_of_a_token_and_a_stop_at_once_each_side_hears_one_close(
+    serve: Serve, upstream: Start, first: str
+) -> None:
+    bridge = await authorized(serve, upstream, 3, WS_PING_INTERVAL_MS="0")
+    if first == "drain":
+        bridge.relay.drain()
+    bridge.let_pass(4)
+    bridge.relay.drain()
+    stopped = (1001, b"the gateway stops")
+    assert await bridge.client.told() == (EXPIRED["client"] if first == "token" else stopped)
+    assert await bridge.upstream.told() == (EXPIRED["upstream"] if first == "token" else stopped)
+    for side in bridge.sides:
+        await side.is_quiet()
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_expires_in_a_large_frame_ends_the_websocket_behind_it_or_in_bounded_time(
+    serve: Serve, upstream: Start
+) -> None:
+    bridge = await authorized(serve, upstream, 20, WS_PING_INTERVAL_MS="0")
+    half = bridge.client.wire(binary(b"x" * 100_000))[:50_000]
+    await bridge.client.send(half)
+    assert await bridge.upstream.connection.exactly(len(half)) == half
+    bridge.let_pass(21)
+    assert await bridge.client.told() == EXPIRED["client"]
+    await bridge.upstream.is_quiet()
+    bridge.let_pass(CLOSE_TIMEOUT + 1)
+    await bridge.all_ends()
 
 
 # ---------------------------------------------------------------- what is counted

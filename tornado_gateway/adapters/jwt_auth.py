@@ -4,7 +4,6 @@ What a token says beyond its times (audience, subject, scopes) is the services' 
 """
 
 import math
-import time
 
 import jwt
 
@@ -38,7 +37,7 @@ class JwtAuthenticator:
         """Check the values of a request's Authorization fields.
 
         Returns:
-            Seconds that the token is still valid; math.inf if it does not expire.
+            The token's expiry in seconds since 1970; math.inf if there is none.
 
         Raises:
             Unauthorized: there is no token, more than one, or one that is not valid now.
@@ -57,6 +56,6 @@ class JwtAuthenticator:
             # Which check failed is for nobody to learn from us.
             raise Unauthorized("the token is not valid", invalid=True) from None
         try:
-            return float(claims["exp"]) - time.time() if "exp" in claims else math.inf
+            return float(claims["exp"]) if "exp" in claims else math.inf
         except OverflowError:  # a time that is no float any more
             return math.inf

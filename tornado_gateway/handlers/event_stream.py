@@ -14,10 +14,12 @@ that nobody takes a part of it for the whole. So is one that has to end and whos
 import asyncio
 import math
 import random
+import time
 from collections.abc import Callable
 
 from tornado_gateway.errors import SlowConsumer, UpstreamError
 from tornado_gateway.policy.endpoint import Outcome
+from tornado_gateway.policy.expiry import NEVER, Expiry
 from tornado_gateway.policy.headers import Field, accepts_trailers, trailer_lines
 from tornado_gateway.policy.sse import (
     HEARTBEAT,
@@ -45,7 +47,7 @@ class EventStream:
     Args:
         on_end: called once, with how the upstream did and the access log's reason; nothing is sent behind it
             but what is left of the response.
-        expires: instant (loop time) at which the client's token does; math.inf for never.
+        expiry: of the client's token.
         is_opaque: whether nothing can be put in.
 
     Attributes:
@@ -53,7 +55,7 @@ class EventStream:
     """
 
     __slots__ = (
-        "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expires", "_heartbeat",
+        "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heartbeat",
         "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_upstream", "_wants_trailers", "due",
     )  # fmt: skip
 
@@ -65,7 +67,7 @@ class EventStream:
         upstream: ClientExchange,
         on_end: Callable[[Outcome, str], None],
         *,
-        expires: float = math.inf,
+        expiry: Expiry = NEVER,
         is_opaque: bool = False,
     ) -> None:
         self._config, self._rng, self._on_end = config, rng, on_end
@@ -78,7 +80,7 @@ class EventStream:
         self._heartbeat = math.inf if is_opaque else config.heartbeat
         now = self._began_or_beat = self._loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
-        self._expires = expires
+        self._expiry = expiry
         self.due = self._when_due()
         upstream.receiver = self
         upstream.allow(config.idle_timeout)
@@ -126,7 +128,7 @@ class EventStream:
         elif self._ending:
             self._cut_at = min(self._cut_at, now + BOUNDARY_GRACE)
             self._end(self._ending)
-        elif now >= self._expires:
+        elif self._expiry.has_passed(now, time.time()):
             self._end(TOKEN_EXPIRED)
         elif now >= self._ends_at:
             self._end("max_age")
@@ -148,7 +150,7 @@ class EventStream:
         if self._ending:
             return -math.inf
         patience = self._client.connection.server.config.client_idle_timeout
-        return min(self._expires, self._ends_at, self._sent_at + min(self._heartbeat, patience))
+        return min(self._expiry.at, self._ends_at, self._sent_at + min(self._heartbeat, patience))
 
     def drain(self) -> None:
         self._end("draining")

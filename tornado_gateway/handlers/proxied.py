@@ -14,7 +14,7 @@ the log line, in `_close()`, once.
 
 import asyncio
 import functools
-import math
+import time
 from functools import partial
 from typing import ClassVar
 
@@ -40,6 +40,7 @@ from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.affinity import Affinity
 from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
+from tornado_gateway.policy.expiry import NEVER, Expiry
 from tornado_gateway.policy.headers import (
     Field,
     accepts_trailers,
@@ -132,7 +133,7 @@ class ProxiedRequest(RequestHandler):
             raise MethodNotAllowed
         if self.METHODS and head.method not in self.METHODS:
             raise MethodNotAllowed([method.decode("ascii") for method in self.METHODS])
-        self._expires = self._authenticate(gateway.authenticator) if gateway.authenticator else math.inf
+        self._expiry = self._authenticate(gateway.authenticator) if gateway.authenticator else NEVER
         name, rest = split_route(head.target, self.PREFIX)
         service = self._service = gateway.services.get(name)
         if service is None:
@@ -152,10 +153,10 @@ class ProxiedRequest(RequestHandler):
         )
         return service
 
-    def _authenticate(self, authenticator: JwtAuthenticator) -> float:
-        """Instant (loop time) at which the client's token expires; math.inf for never."""
+    def _authenticate(self, authenticator: JwtAuthenticator) -> Expiry:
+        """When the client's token expires."""
         given = [value for name, value in fields(self._client.head.block) if name.lower() == b"authorization"]
-        return self._gateway.client.loop.time() + authenticator.check(given)
+        return Expiry.of(authenticator.check(given), self._gateway.client.loop.time(), time.time())
 
     def _asks_for_events(self, accepted: list[bytes]) -> bool:
         return self.method in AWAITING_METHODS and accepts_only(accepted, EVENT_STREAM)
@@ -309,7 +310,7 @@ class ProxiedRequest(RequestHandler):
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
             gateway.event_streams, gateway.rng, self._client, upstream, self._end_stream,
-            expires=self._expires, is_opaque=is_opaque,
+            expiry=self._expiry, is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)
         head.forget_fields()

@@ -105,7 +105,9 @@ class WsBridgeHandler(ProxiedRequest):
             self._attempts.lease.becomes(Kind.WS, now)
         if self._service:
             self._service.websocket_totals.opened += 1
-        relay = self._relay = Relay(gateway.websockets.relay, rsv, client.connection, upstream.connection, self._end)
+        relay = self._relay = Relay(
+            gateway.websockets.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._expiry
+        )  # fmt: skip
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(self._accepting(head), relay.client)
         self._keep(relay)

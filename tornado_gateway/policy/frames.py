@@ -24,6 +24,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GOING_AWAY, PROTOCOL_ERROR, NOT_UTF8, POLICY, TOO_BIG, INTERNAL = 1001, 1002, 1007, 1008, 1009, 1011
 NO_STATUS, ABNORMAL = 1005, 1006  # of a Close without a code, and of none; never sent
 SERVICE_RESTART, TRY_AGAIN_LATER = 1012, 1013
+TOKEN_EXPIRED = 4401  # the private range's (RFC 6455 §7.4.2) counterpart of HTTP's 401, as other gateways use it
 
 COMPRESSED, ANY_RSV = 0x40, 0x70  # RSV1 as permessage-deflate sets it (RFC 7692 §6), and all three
 _FIN, _MASKED = 0x80, 0x80

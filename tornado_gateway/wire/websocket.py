@@ -18,6 +18,7 @@ one side broke a rule                 1002, 1007 or 1009        the same
 no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
 another endpoint shall have it        1001 or 1012 rebalanced   the same
+the client's token expired            4401 token expired        1001 token expired
 the gateway stops                     1001 or 1012              the same
 
 A Close cannot be put into the middle of a frame: if one side is lost in the middle of
@@ -33,10 +34,12 @@ import asyncio
 import contextlib
 import math
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 
+from tornado_gateway.policy.expiry import NEVER, Expiry
 from tornado_gateway.policy.frames import (
     ABNORMAL,
     CLOSE,
@@ -44,6 +47,7 @@ from tornado_gateway.policy.frames import (
     INTERNAL,
     PING,
     POLICY,
+    TOKEN_EXPIRED,
     TOO_BIG,
     TRY_AGAIN_LATER,
     Close,
@@ -353,6 +357,7 @@ class Relay:
         rsv: reserved bits that the negotiated extensions may set.
         client, upstream: the protocols that have the transports until now.
         on_end: called once, when both connections have ended.
+        expiry: of the client's token.
 
     Attributes:
         due: instant (loop time) at which to `look()`.
@@ -362,7 +367,7 @@ class Relay:
     """
 
     __slots__ = (
-        "_active_at", "_activity", "_close_by", "_next_ping", "_on_end", "_unsent", "at_fault", "client",
+        "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "_unsent", "at_fault", "client",
         "close", "config", "due", "loop", "reason", "upstream",
     )  # fmt: skip
 
@@ -373,8 +378,10 @@ class Relay:
         client: asyncio.Protocol,
         upstream: asyncio.Protocol,
         on_end: Callable[["Relay"], None],
+        *,
+        expiry: Expiry = NEVER,
     ) -> None:
-        self.config, self._on_end = config, on_end
+        self.config, self._on_end, self._expiry = config, on_end, expiry
         self.loop = asyncio.get_running_loop()
         own = config.ping_payload
         from_client = FrameScanner(
@@ -439,6 +446,8 @@ class Relay:
             self._look_at_legs(now)
         if self.close is None:
             self._look_at_activity(now)
+        if self.close is None and self._expiry.has_passed(now, time.time()):
+            self._expire()
         self.due = self._when_due(now)
 
     def _makes_progress(self, now: float) -> bool:
@@ -478,22 +487,41 @@ class Relay:
         if self.close:
             return self._close_by
         return min(
-            *(self._next_ping, client.pong_by, upstream.pong_by, client.stalled_at, upstream.stalled_at),
+            *(
+                self._expiry.at,
+                self._next_ping,
+                client.pong_by,
+                upstream.pong_by,
+                client.stalled_at,
+                upstream.stalled_at,
+            ),
             now + min(self.config.idle_timeout / 8, self.config.stall_timeout),
         )
 
     # ---- ends
 
-    def end(self, close: Close, reason: str) -> None:
-        """End both sides with a Close."""
+    def end(self, close: Close, reason: str, *, for_upstream: Close | None = None) -> None:
+        """End both sides with a Close.
+
+        Args:
+            for_upstream: the Close for the upstream, if it is another one.
+        """
         if self.close:
             return
         self.reason = self.reason or reason
         self._begin_to_close(close)
-        for leg in (self.client, self.upstream):
-            leg.tell(close)
+        self.client.tell(close)
+        self.upstream.tell(for_upstream or close)
         for leg in (self.client, self.upstream):
             leg.let_answer()
+
+    def _expire(self) -> None:
+        """End both sides because the client's token has expired.
+
+        To the upstream that is a client that goes away: 4401 in the private range could mean something else there.
+        """
+        reason = b"token expired"
+        self.end(Close(TOKEN_EXPIRED, reason), "token_expired", for_upstream=Close(GOING_AWAY, reason))
 
     def drain(self) -> None:
         """End both sides because the gateway stops."""
