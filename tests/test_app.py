@@ -108,13 +108,24 @@ async def test_draining_finishes_what_is_in_flight(serve: Serve, upstream: Upstr
     await busy.send(get(b"/api/svc/x"))
     await eventually(lambda: running.inflight)
     draining = asyncio.ensure_future(running.app.drain())
-    assert await idle.ended()
+    await eventually(lambda: running.app.server.draining)
     with pytest.raises(ConnectionRefusedError):
         await Client.connect(running.port)
     released.set()
     answer = await busy.response()
     assert (answer.body, answer.get(b"connection")) == (b"late", b"close")
+    assert await idle.ended()  # after its grace
+    idle.close()
     assert await draining is True
+
+
+@pytest.mark.gen_test
+async def test_idle_connections_make_no_stop_unclean(serve: Serve) -> None:
+    running = await serve(SERVICES, SHUTDOWN_TIMEOUT_MS="50")
+    assert (await (await running.client()).ask(get(b"/readyz"))).status == 200
+    assert await running.app.drain() is True
+    assert len(running.app.server.connections) == 1
+    await running.app.close()
 
 
 @pytest.mark.gen_test
@@ -140,8 +151,28 @@ async def test_readiness_ends_before_accepting_does(serve: Serve) -> None:
     draining = asyncio.ensure_future(running.app.drain())
     await eventually(lambda: running.app.gateway.lifecycle.draining)
     assert (await client.ask(get(b"/readyz"))).status == 503
-    assert (await client.ask(get(b"/healthz"))).status == 200
     assert (await (await running.client()).ask(get(b"/healthz"))).status == 200
+    draining.cancel()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.gen_test
+async def test_every_answer_from_the_signal_on_says_close(serve: Serve, upstream: Upstream, version: bytes) -> None:
+    def asked(target: bytes, *lines: bytes) -> bytes:
+        return get(target, b"Connection: keep-alive", *lines).replace(b"HTTP/1.1", b"HTTP/" + version)
+
+    running = await serve({"svc": [upstream(echo).url]}, SHUTDOWN_DELAY_MS="60000")  # type: ignore[operator]
+    targets = (b"/api/svc/x", b"/api/nobody/x", b"/readyz", b"/healthz", b"/nothing", b"/sse/svc/x", b"/ws/svc")
+    before = []
+    for target in targets:
+        client = await running.client()
+        assert (await client.ask(asked(b"/healthz"))).get(b"connection") in (None, b"keep-alive")
+        before.append((client, target))
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.gateway.lifecycle.draining)
+    for client, target in before:
+        assert b"close" in (await client.ask(asked(target))).all(b"connection"), target
+        assert await client.ended()
     draining.cancel()
 
 

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -783,18 +784,26 @@ async def test_where_all_fail_all_are_used_unless_that_is_not_wanted(
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_that_is_about_to_stop_checks_no_more(serve: Serve, upstream: Start) -> None:
+async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upstream: Start) -> None:
     switch = Switch()
     running = await serve({"svc": {"endpoints": [upstream(switch).url], **QUICK}}, SHUTDOWN_DELAY_MS="60000")
     await eventually(lambda: switch.checks)
     draining = asyncio.ensure_future(running.app.drain())
     await eventually(lambda: running.app.gateway.lifecycle.draining)
+    before = switch.checks
+    await eventually(lambda: switch.checks > before + 2)
+    draining.cancel()
+    clients = [await running.client() for _ in range(5)]
+    await eventually(lambda: len(running.app.server.connections) == len(clients))
+    running.app.settings = replace(running.app.settings, shutdown_delay=0.0)
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.server.draining)
     await settled()
     before = switch.checks
     service = running.app.gateway.services[b"svc"]
-    for _ in range(5):
+    for client in clients:
         service.endpoints[0].last_check = "none"
         running.app.heartbeat.sweep()
-        assert (await ask(running, get(b"/api/svc/x"))).status == 200
+        assert (await client.ask(get(b"/api/svc/x"))).status == 200
     assert (switch.checks, under_way(), service.endpoints[0].last_check) == (before, 0, "none")
     draining.cancel()

@@ -218,7 +218,7 @@ async def stop(app: App, signals: Signals) -> int:
     for task in (draining, interrupted):
         task.cancel()
     if not clean:
-        log.warning("stopped with %d connections cut off", len(app.server.connections))
+        log.warning("stopped with %d connections cut off", app.server.busy)
     return STOPPED if clean else CRASHED
 
 

@@ -127,11 +127,19 @@ class App:
         return addresses
 
     async def drain(self) -> bool:
-        """Refuse new work and finish what is in flight; whether all of it finished in SHUTDOWN_TIMEOUT_MS."""
+        """Stop well: be asked no more, then accept no more, then finish what is in flight.
+
+        For SHUTDOWN_DELAY_MS only /readyz, and the `Connection: close` of each answer, tell of the end: load balancers
+        need the time to look elsewhere. All else works, health checks and new streams too.
+
+        Returns:
+            Whether all that was in flight has finished within SHUTDOWN_TIMEOUT_MS.
+        """
         self.gateway.lifecycle.draining = True
+        self.server.announce_close()
+        await asyncio.sleep(self.settings.shutdown_delay)
         self.health_checks.close()
         self.rebalancer.close()
-        await asyncio.sleep(self.settings.shutdown_delay)
         self.server.drain()
         spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
         self.heartbeat.hasten()
@@ -140,7 +148,7 @@ class App:
             async with asyncio.timeout(self.settings.shutdown_timeout):
                 await self.server.closed()
         except TimeoutError:
-            return False
+            return not self.server.busy
         return True
 
     async def close(self) -> None:

@@ -97,9 +97,10 @@ async def test_while_draining_readiness_is_refused_and_work_goes_on(serve: Serve
     refused = await probe.ask(get(b"/readyz"))
     assert (refused.status, json.loads(refused.body)) == (503, {"status": "draining"})
     assert refused.get(b"x-request-id")
-    assert (await probe.ask(get(b"/readyz", method=b"HEAD"), b"HEAD")).status == 503
-    assert (await probe.ask(get(b"/healthz"))).status == 200
-    assert (await probe.ask(get(b"/api/quick/x"))).status == 200  # the load balancer may not know it yet
+    assert await probe.ended()
+    assert (await (await running.client()).ask(get(b"/readyz", method=b"HEAD"), b"HEAD")).status == 503
+    assert (await ask(running, get(b"/healthz"))).status == 200
+    assert (await ask(running, get(b"/api/quick/x"))).status == 200  # the load balancer may not know it yet
     released.set()
     assert await busy.until(b"0\r\n\r\n") == b"4\r\nlast\r\n0\r\n\r\n"
     draining.cancel()

@@ -27,6 +27,7 @@ EVENT = b"data: hello\n\n"
 COUNT = 24
 PACE = 6  # streams per second
 EVEN = (13, 11)  # one above its share is less than is worth a move
+ENDLESS = {"DRAIN_SPREAD_MS": "80000000", "SHUTDOWN_TIMEOUT_MS": "86400000"}  # of a stop
 A_WHILE = 3 * LOOK_EVERY  # seconds in which streams would be moved if any were to be
 
 
@@ -201,12 +202,12 @@ async def test_nothing_is_moved_to_an_endpoint_that_is_just_starting(serve: Serv
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_nothing_is_moved_once_the_gateway_is_to_stop(serve: Serve, upstream: Start) -> None:
-    running, stayed, away = await serving(serve, upstream, REBALANCE_STREAMS="1000", SHUTDOWN_DELAY_MS="60000")
+async def test_nothing_is_moved_once_the_gateway_stops(serve: Serve, upstream: Start) -> None:
+    running, stayed, away = await serving(serve, upstream, REBALANCE_STREAMS="1000", **ENDLESS)
     come_back = by_health(running, away)
     async with Clients(running).open() as clients:
         draining = asyncio.ensure_future(running.app.drain())
-        await eventually(lambda: running.app.gateway.lifecycle.draining)
+        await eventually(lambda: running.app.server.draining)
         come_back()
         await asyncio.sleep(A_WHILE)
         assert clients.ends == [0] * COUNT

@@ -338,22 +338,37 @@ async def test_a_place_is_given_back_by_who_never_got_a_stream(serve: Serve, req
 
 
 @pytest.mark.gen_test
-async def test_a_gateway_that_will_stop_takes_no_new_streams(serve: Serve, upstream: Start) -> None:  # S12
-    source = Source()
-    up = upstream(source)
-    running = await serve({"svc": [up.url]}, SHUTDOWN_DELAY_MS="60000")
+async def test_a_gateway_that_will_stop_takes_streams_until_it_stops_and_ends_them_well(  # S12
+    serve: Serve, upstream: Start
+) -> None:
+    first, second = Source(), Source()
+    sources = [first, second]
+
+    async def script(peer: Peer) -> None:
+        await sources.pop(0)(peer)
+
+    up = upstream(script)
+    running = await serve({"svc": [up.url]}, SHUTDOWN_DELAY_MS="60000", DRAIN_SPREAD_MS="0")
     lines = capture(running)
-    listener = await Listener.ask(running, ASK)
+    old = await Listener.ask(running, ASK)
     draining = asyncio.ensure_future(running.app.drain())
     await eventually(lambda: running.app.gateway.lifecycle.draining)
     assert (await ask(running, get(b"/readyz"))).status == 503
-    assert await refused(running, ASK, 503, "overloaded") >= 1
-    assert (up.accepted, counted(running)) == (1, 1)
-    await source.say(EVENT)
-    await listener.hear(EVENT)
-    await eventually(lambda: len(lines()) == 2)
-    assert [line["reason"] for line in lines()] == ["", "draining"]
+    new = await Listener.ask(running, ASK)
+    assert (new.head.status, new.head.get(b"connection")) == (200, b"close")
+    assert (up.accepted, counted(running)) == (2, 2)
+    for source, listener in ((first, old), (second, new)):
+        await source.say(EVENT)
+        await listener.hear(EVENT)
     draining.cancel()
+    running.app.server.drain()
+    running.app.gateway.streams.drain(running.app.server.loop.time(), 0.0)
+    running.app.heartbeat.sweep()
+    for listener in (old, new):
+        assert (await listener.all()).chunks[-1].startswith(b"retry: ")
+        assert listener.end == "complete"
+    await eventually(lambda: len(lines()) == 3)
+    assert [line["reason"] for line in lines()] == ["", "draining", "draining"]
 
 
 @pytest.mark.parametrize("abrupt", [True, False])

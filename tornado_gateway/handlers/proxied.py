@@ -165,8 +165,6 @@ class ProxiedRequest(RequestHandler):
         """The client waits for a stream: to it, an endpoint that fails before the first event is as good as one that
         refuses."""
         self.awaits_stream = True
-        if self._gateway.lifecycle.draining:
-            raise Draining("the gateway is about to stop and takes no new streams")
         self._count_stream(service)
 
     def _count_stream(self, service: Service) -> None:

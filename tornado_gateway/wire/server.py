@@ -27,7 +27,7 @@ from typing import Protocol
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_gateway.errors import GatewayError
-from tornado_gateway.wire.server_connection import ServerConnection
+from tornado_gateway.wire.server_connection import IDLE_GRACE, ServerConnection
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
@@ -75,6 +75,11 @@ class HTTPServer:
         delegate: a tornado.web.Application, or any other HTTPServerConnectionDelegate.
         config: limits and timeouts.
         refuse: answers what is not handed to the delegate (malformed, too large, too slow, too many).
+
+    Attributes:
+        announces_close: whether each response that begins now says "Connection: close".
+        draining: whether the server accepts no more connections.
+        keepalive_timeout: seconds a connection may idle between requests.
     """
 
     def __init__(
@@ -88,7 +93,8 @@ class HTTPServer:
         self.refuse = refuse
         self.connections: set[ServerConnection] = set()
         self.refused = 0  # of the connections: had no room, and only read their refusal
-        self.draining = False
+        self.draining = self.announces_close = False
+        self.keepalive_timeout = self.config.keepalive_timeout
         self.loop = asyncio.get_running_loop()
         self.flowing: asyncio.Future[None] = self.loop.create_future()
         self.flowing.set_result(None)
@@ -109,13 +115,28 @@ class HTTPServer:
                 same.listen(BACKLOG)
         return [sock.getsockname()[:2] for sock in listener.sockets]
 
+    def announce_close(self) -> None:
+        """Say `Connection: close` in each response from now on, so that clients go elsewhere (RFC 9112 §9.6)."""
+        self.announces_close = True
+
     def drain(self) -> None:
-        """Stop accepting, end idle connections, and let each other one end with its current response."""
+        """Stop accepting, and let each connection end with its current response, or after IDLE_GRACE without one.
+
+        A request may be on its way to an idle connection, or to one whose response was begun before
+        `announce_close()`: in that time the request is answered.
+        """
+        self.announce_close()
         self.draining = True
+        self.keepalive_timeout = min(self.keepalive_timeout, IDLE_GRACE)
         for listener in self._listeners:
             listener.close()
         for connection in list(self.connections):
             connection.close_if_idle()
+
+    @property
+    def busy(self) -> int:
+        """Connections with a request that was not answered whole, and WebSockets."""
+        return sum(connection.is_busy for connection in self.connections)
 
     async def closed(self) -> None:
         """Wait until every connection has ended."""

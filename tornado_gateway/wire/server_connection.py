@@ -33,7 +33,7 @@ from tornado_gateway.wire.http1 import (
     parse_request,
 )
 from tornado_gateway.wire.messages import RawHeaders
-from tornado_gateway.wire.peer import has_ended
+from tornado_gateway.wire.peer import has_ended, unread
 from tornado_gateway.wire.server_exchange import ServerExchange, fail_closed, start_line
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport i
 LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
 MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
 REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
-FRESH_GRACE = 1.0  # seconds a connection without a request yet is given when the server begins to drain
+IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
@@ -304,6 +304,11 @@ class ServerConnection(asyncio.Protocol):
             self.delegate.finish()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request was not answered whole, or another protocol goes on."""
+        return self._exchange is not None
+
+    @property
     def is_reading_body(self) -> bool:
         """Whether the current request has not come whole."""
         return self._phase is _BODY
@@ -343,7 +348,7 @@ class ServerConnection(asyncio.Protocol):
         elif phase is _BODY:
             self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
         elif phase is _HEAD and self._served:
-            self.deadline = self.server.loop.time() + self.server.config.keepalive_timeout
+            self.deadline = self.server.loop.time() + self.server.keepalive_timeout
         elif phase is _LINGER:
             self.deadline = self.server.loop.time() + LINGER
 
@@ -354,7 +359,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = self.delegate = None
-        stays = exchange.persistent and not self.server.draining
+        stays = exchange.persistent
         if self._phase is _BODY or (not stays and self._buffer):
             self._linger()
         elif not stays:
@@ -417,8 +422,11 @@ class ServerConnection(asyncio.Protocol):
             if self._exchange:
                 self._exchange.error = ClientStalled()
             self.reset()
-        elif self._phase is _LINGER or (self._phase is _HEAD and (self._served or not self._buffer)):
+        elif self._phase is _LINGER:
             self.transport.abort()
+        elif self._phase is _HEAD and (self._served or not self._buffer):
+            if not unread(self.transport):  # else a request has come in time, and is read next
+                self._linger()
         elif not self.transport.is_closing():
             self.deadline = math.inf
             self._refuse(RequestTimeout())
@@ -443,12 +451,8 @@ class ServerConnection(asyncio.Protocol):
         return rest
 
     def close_if_idle(self) -> None:
-        if self._phase is not _HEAD or self._buffer:
-            return
-        if self._served:
-            self.transport.close()
-        else:
-            self.deadline = min(self.deadline, self.server.loop.time() + FRESH_GRACE)
+        if self._phase is _HEAD and not self._buffer:
+            self.deadline = min(self.deadline, self.server.loop.time() + IDLE_GRACE)
 
     def reset(self) -> None:
         """End the connection so that the client cannot take it for a complete response."""

@@ -96,7 +96,7 @@ class ServerExchange(HTTPConnection):
         self._chunked = length is None and not bodiless and head.minor == 1
         framed = self._chunked or bodiless or length is not None
         request_read = not connection.is_reading_body
-        self.persistent = self.keep_alive and framed and request_read and not connection.server.draining
+        self.persistent = self.keep_alive and framed and request_read and not connection.server.announces_close
         framing = _CHUNKED if self._chunked else b""
         if not self.persistent:
             framing += _CLOSE
