@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "settings": ("errors", "policy", "values", "upstreams", "variables"),
     "rendering": ("values", "variables", "settings"),
     "misspellings": ("variables",),
+    "env_file": ("values",),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
     "streams": ("errors", "policy"),
@@ -43,7 +44,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
         *("health_checks", "discovery", "rebalancer"),
     ),
-    "__main__": ("errors", "values", "settings", "rendering", "misspellings", "wire", "adapters", "app", "demo"),
+    "__main__": (
+        *("errors", "values", "settings", "rendering", "misspellings", "env_file", "wire", "adapters", "app", "demo"),
+    ),
 }  # fmt: skip
 
 SHARED_BY_JOURNEYS = tuple(
@@ -59,7 +62,7 @@ IMPURE_MODULES = {
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Outside libraries that one place translates for all others.
-ONLY_IN = {"decouple": "__main__", "jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters"}
+ONLY_IN = {"jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters"}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tornado_gateway import __version__
-from tornado_gateway.__main__ import local_url, read_environment
+from tornado_gateway.__main__ import local_url, merge
+from tornado_gateway.env_file import EnvFile
 
 ROOT = Path(__file__).resolve().parents[1]
 UPSTREAMS = '{"svc": ["http://127.0.0.1:1"]}'
@@ -148,12 +150,59 @@ def test_another_env_file_can_be_named(tmp_path: Path) -> None:
 
 
 def test_empty_values_do_not_hide_those_below() -> None:
-    class Asked:
-        env_file = None
-        host, port = "", None
+    asked = Namespace(host="", port=None)
+    merged = merge(asked, {"PORT": "1", "HOST": "", "LOG_LEVEL": ""}, EnvFile({"LOG_LEVEL": "warn", "HOST": ""}, {}))
+    assert merged == {"PORT": "1", "LOG_LEVEL": "warn"}
 
-    merged = read_environment(Asked(), {"PORT": "1", "HOST": ""})  # type: ignore[arg-type]
-    assert (merged["PORT"], "HOST" in merged) == ("1", False)
+
+@pytest.mark.parametrize(
+    "content", ["\ufeffAUTH_REQUIRED=true", "export AUTH_REQUIRED='true' # on", "AUTH_REQUIRED=on\r"]
+)
+def test_what_protects_is_on_however_its_line_is_written(tmp_path: Path, content: str) -> None:
+    key = f"JWT_SECRET={'k' * 40}"
+    (tmp_path / ".env").write_bytes(f"{content}\n{key}\nUPSTREAMS={UPSTREAMS}\n".encode())
+    done = run("--print-config", cwd=tmp_path)
+    assert "AUTH_REQUIRED=true" in done.stdout.splitlines()
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "line", ["AUTH_REQUIRED", "AUTH_REQUIRED=true#", "AUTH_REQUIRED='true", "\u200bAUTH_REQUIRED=true"]
+)
+def test_a_line_that_is_wrong_stops_the_start(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"UPSTREAMS={UPSTREAMS}\n{line}\n", encoding="utf-8")
+    done = run(cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (78, "", 1)
+    assert done.stderr.startswith(".env:2: ")
+
+
+def test_a_line_without_effect_is_never_silent(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PORT=1\nAUTH=true\nPORT=2\nUPSTREAMS={UPSTREAMS}\n")
+    done = run("--print-config", cwd=tmp_path)
+    assert "PORT=2" in done.stdout.splitlines()
+    assert done.stderr.splitlines() == [
+        "warning: PORT is set twice: the value at .env:3 counts, not the one at .env:1",
+        "warning: .env:2: AUTH is not a variable of this gateway",
+    ]
+
+
+def test_a_copy_of_the_example_starts_without_a_warning(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    (tmp_path / ".env").write_text(example.replace("\nUPSTREAMS=\n", f"\nUPSTREAMS={UPSTREAMS}\n"))
+    done = run("--check", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "configuration ok\n", "")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("missing")])
+def test_a_dot_env_that_is_no_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".env")
+    done = run("--check", cwd=tmp_path, UPSTREAMS=UPSTREAMS)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (78, "", 1)
+
+
+def test_an_empty_name_of_a_file_is_not_the_default(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1\n")
+    assert run("--check", "--env-file", "", cwd=tmp_path, UPSTREAMS=UPSTREAMS).returncode == 78
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from decouple import RepositoryEnv
 
+from tornado_gateway.env_file import parse_env
 from tornado_gateway.rendering import effective, environment_help, example_env, markdown_table
 from tornado_gateway.settings import load_settings
 from tornado_gateway.values import MASK
@@ -44,8 +44,13 @@ def test_env_example_is_what_the_table_says() -> None:
     assert EXAMPLE.read_text(encoding="utf-8") == example_env()
 
 
-def test_env_example_needs_only_upstreams() -> None:
-    env = RepositoryEnv(str(EXAMPLE)).data
+def test_env_example_sets_upstreams_only() -> None:
+    assert parse_env(EXAMPLE.read_bytes(), ".env").values == {"UPSTREAMS": ""}
+
+
+def test_env_example_without_its_comment_marks_sets_the_defaults() -> None:
+    text = re.sub(r"(?m)^#(?=[A-Z])", "", example_env())
+    env = dict(parse_env(text.encode(), ".env").values)
     assert list(env) == NAMES
     assert load_settings(env | {"UPSTREAMS": UPSTREAMS}) == load_settings({"UPSTREAMS": UPSTREAMS})
 

@@ -18,15 +18,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 
-from decouple import RepositoryEnv
 from tornado.httpclient import AsyncHTTPClient
 
 from tornado_gateway import __version__
 from tornado_gateway.adapters import logs
 from tornado_gateway.app import App, is_text
 from tornado_gateway.demo import Demo, banner
+from tornado_gateway.env_file import EnvFile, read_env_file
 from tornado_gateway.misspellings import hints
 from tornado_gateway.rendering import effective, environment_help
 from tornado_gateway.settings import Settings, load_settings
@@ -43,14 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the gateway, or do what else the command line asks for; the exit code."""
     asked = parse(arguments)
     try:
-        return run(asked, read_environment(asked, os.environ))
+        file = read_file(asked.env_file)
+        return run(asked, merge(asked, os.environ, file), file)
     except ConfigurationError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return BAD_CONFIGURATION
 
 
-def run(asked: argparse.Namespace, environment: dict[str, str]) -> int:
+def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -> int:
     """
     Raises:
         ConfigurationError: the environment is wrong.
@@ -65,9 +65,10 @@ def run(asked: argparse.Namespace, environment: dict[str, str]) -> int:
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
+        warnings = [*file.warnings, *hints(environment, file.places)]
         if asked.check or asked.print_config:
-            return show(settings, environment, print_config=asked.print_config)
-        return runner.run(serve(settings, environment, demo))
+            return show(settings, warnings, print_config=asked.print_config)
+        return runner.run(serve(settings, warnings, demo))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -88,25 +89,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def read_environment(asked: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
-    """Command line over environment over .env file; empty values count as absent in each.
+def read_file(named: str | None) -> EnvFile:
+    """The file that --env-file names, else ./.env if there is one. A .env that is a folder, as Docker makes one for a
+    volume whose file is missing, or a link to nothing, is an error: the protection it should turn on would be off.
 
     Raises:
-        ConfigurationError: the file cannot be read.
+        ConfigurationError: the file cannot be read, or lines of it are wrong.
     """
-    file = asked.env_file or (".env" if Path(".env").is_file() else None)
-    try:
-        from_file = RepositoryEnv(file).data if file else {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8'})"
-        raise ConfigurationError((Problem("--env-file", shown(file), reason, "a file of NAME=value lines"),)) from None
-    layers: list[Mapping[str, str]] = [from_file, environ, {"HOST": asked.host or "", "PORT": asked.port or ""}]
+    if named is None and not os.path.lexists(".env"):
+        return EnvFile({}, {})
+    return read_env_file(".env" if named is None else named)
+
+
+def merge(asked: argparse.Namespace, environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
+    """Command line over environment over .env file; empty values count as absent in each."""
+    layers: list[Mapping[str, str]] = [file.values, environ, {"HOST": asked.host or "", "PORT": asked.port or ""}]
     return {name: value for layer in layers for name, value in layer.items() if value != ""}
 
 
-def show(settings: Settings, environment: Mapping[str, str], *, print_config: bool) -> int:
-    for hint in hints(environment):
-        print(f"warning: {hint}", file=sys.stderr)
+def show(settings: Settings, warnings: list[str], *, print_config: bool) -> int:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if print_config:
         for name, value in effective(settings):
             print(f"{name}={value}")
@@ -160,11 +163,11 @@ def raise_descriptor_limit() -> None:
                 return
 
 
-async def serve(settings: Settings, environment: Mapping[str, str], demo: Demo | None) -> int:
+async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> int:
     """Listen until a signal, then drain."""
     logs.configure(settings.log_level, text=is_text(settings))
-    for hint in hints(environment):
-        log.warning(hint)
+    for warning in warnings:
+        log.warning(warning)
     AsyncHTTPClient.configure(PooledHTTPClient)
     app = App(settings)
     signals = Signals(asyncio.get_running_loop())

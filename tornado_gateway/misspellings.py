@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from tornado_gateway.variables import VARIABLES
 
@@ -14,18 +15,28 @@ _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
 
 
-def hints(env: Mapping[str, str]) -> list[str]:
-    """A warning for each variable that looks like a misspelling of one of VARIABLES.
+def hints(env: Mapping[str, str], places: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A warning for each variable that looks like a misspelling of one of VARIABLES, or is in .env and sets nothing.
+
+    Args:
+        places: where a variable stands in .env, as "file:line".
 
     >>> hints({"UPSTREAM": "{}", "PORT": "80", "PATH": "/bin"})
     ['UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?']
+    >>> hints({}, {"X": ".env:3"})
+    ['.env:3: X is not a variable of this gateway']
     """
-    meant = {
-        name: _meant(name.upper()) for name in sorted(env) if name not in _NAMES and not _is_service_link(env[name])
-    }
-    return [
-        f"{name} is not a variable of this gateway; did you mean {other}?" for name, other in meant.items() if other
-    ]
+    unknown = {name: env.get(name, "") for name in sorted({*env, *places}) if name not in _NAMES}
+    return [hint for name, text in unknown.items() if (hint := _hint(name, text, places.get(name)))]
+
+
+def _hint(name: str, text: str, place: str | None) -> str | None:
+    other = None if _is_service_link(text) else _meant(name.upper())
+    if not other and not place:
+        return None
+    said = name.encode("ascii", "backslashreplace").decode("ascii")  # what cannot be seen would look like another name
+    at = f"{place}: " if place else ""
+    return f"{at}{said} is not a variable of this gateway{f'; did you mean {other}?' if other else ''}"
 
 
 def _meant(name: str) -> str | None:

@@ -20,12 +20,21 @@ def environment_help() -> str:
 
 
 def example_env() -> str:
-    """What .env.example holds."""
-    blocks = ["# Copy to .env and set UPSTREAMS. An empty value means: not set."]
+    """What .env.example holds: UPSTREAMS to be filled in, every other variable as a comment with its default."""
+    blocks = [_ABOUT_ENV]
     for group, variables in groupby(VARIABLES, lambda variable: variable.group):
         blocks.append(f"# --- {group} ---")
-        blocks += [f"# {each.line}\n{each.name}={each.default}" for each in variables]
+        blocks += [f"# {each.line}\n{_mark(each)}{each.name}={each.default}" for each in variables]
     return "\n\n".join(blocks) + "\n"
+
+
+_ABOUT_ENV = """\
+# Copy to .env and set UPSTREAMS. The default of every other variable stands behind its =; remove the # to set it.
+# An empty value means: not set. Put single quotes around a value that holds a #."""
+
+
+def _mark(variable: Variable) -> str:
+    return "" if variable.name == "UPSTREAMS" else "#"
 
 
 def markdown_table() -> str:
