@@ -4,6 +4,7 @@ GatewayError
 ├── BadRequest                400  the request's own bytes are wrong
 │   ├── ContentTooLarge       413
 │   ├── TargetTooLong         414
+│   ├── MethodTooLong         501
 │   ├── HeadTooLarge          431
 │   ├── ExpectationFailed     417
 │   ├── RequestTimeout        408  the client was too slow
@@ -89,6 +90,12 @@ class TargetTooLong(BadRequest):
     """The request target is longer than this gateway accepts."""
 
     status, code, reason = 414, "target_too_long", "target_too_long"
+
+
+class MethodTooLong(BadRequest):
+    """The request method is longer than this gateway accepts."""
+
+    status, code, reason = 501, "method_too_long", "method_too_long"
 
 
 class HeadTooLarge(BadRequest):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,12 +14,14 @@ from tornado_gateway.errors import (
     ExpectationFailed,
     GatewayError,
     HeadTooLarge,
+    MethodTooLong,
     TargetTooLong,
     UpstreamInvalid,
     VersionNotSupported,
 )
 from tornado_gateway.wire.http1 import (
     MAX_CHUNK_LINE,
+    MAX_METHOD,
     MAX_REQUEST_FIELDS,
     MAX_REQUEST_HEAD,
     MAX_RESPONSE_FIELDS,
@@ -27,7 +30,9 @@ from tornado_gateway.wire.http1 import (
     Body,
     ChunkedBody,
     LengthBody,
+    RequestFields,
     RequestHead,
+    ResponseFields,
     ResponseHead,
     UntilCloseBody,
     check_partial_request,
@@ -80,7 +85,9 @@ def test_who_wants_the_connection_to_stay(line: bytes, minor: int, connection: b
         (b"GET / HTTP/1.1 x", BadRequest), (b"GET /", BadRequest), (b" GET / HTTP/1.1", BadRequest),
         (b"G\x00T / HTTP/1.1", BadRequest), (b"GE(T / HTTP/1.1", BadRequest), (b"GET /a\x01 HTTP/1.1", BadRequest),
         (b"GET /a\x7f HTTP/1.1", BadRequest), (b"GET /a#b HTTP/1.1", BadRequest), (b"GET a HTTP/1.1", BadRequest),
-        (b"GET * HTTP/1.1", BadRequest), (b"G" * 65 + b" / HTTP/1.1", BadRequest), (b"", BadRequest),
+        (b"GET * HTTP/1.1", BadRequest), (b"G" * 65 + b" / HTTP/1.1", MethodTooLong), (b"", BadRequest),
+        (b"G" * 100_000 + b" / HTTP/1.1", MethodTooLong), (b"G" * 65, MethodTooLong), (b"G(" * 65 + b" /", BadRequest),
+        (b"GET / HTTP/1.1" + b"1" * MAX_TARGET, BadRequest),
         (b"GET / HTTP/2.0", VersionNotSupported), (b"GET / HTTP/0.9", VersionNotSupported),
         (b"GET / HTTP/1.10", BadRequest), (b"GET /" + b"a" * MAX_TARGET + b" HTTP/1.1", TargetTooLong),
     ],
@@ -100,6 +107,9 @@ def test_a_request_line_that_is_none(line: bytes, error: type[GatewayError]) -> 
         (b"Content-Length: 3, 3",), (b"Content-Length: +3",), (b"Content-Length: -1",), (b"Content-Length: 0x3",),
         (b"Content-Length: 3_0",), (b"Content-Length:",), (b"Content-Length: 3 4",),
         (b"Content-Length: \xd9\xa3",), (b"Content-Length: " + b"9" * 5000,), (b"Content-Length : 3",),
+        (b"Content-Length: %d" % 2**63,), (b"Content-Length: %d" % (2**64 - 1),), (b"Content-Length: %d" % 2**64,),
+        (b"Content-Length: 0%d" % 2**63,), (b"Content-Length: 3,",), (b"Content-Length: ,3",),
+        (b"Transfer-Encoding: ,",), (b"Transfer-Encoding: chunked, chunked",), (b"Transfer-Encoding: chunked;",),
         (b"Transfer-Encoding: xchunked",), (b"Transfer-Encoding: chunked, identity",), (b"Transfer-Encoding: gzip",),
         (b"Transfer-Encoding: gzip, chunked",), (b"Transfer-Encoding: chunked",) * 2, (b"Transfer-Encoding:",),
         (b"Transfer-Encoding: \x0bchunked",), (b"Transfer-Encoding : chunked",), (b'Transfer-Encoding: "chunked"',),
@@ -148,7 +158,9 @@ def test_there_is_exactly_one_host() -> None:
     ("line", "target"),
     [
         (b"GET http://a/x?y HTTP/1.1", b"/x?y"), (b"GET HTTPS://A/x HTTP/1.1", b"/x"), (b"GET http://a HTTP/1.1", b"/"),
-        (b"GET http://a?x HTTP/1.1", b"/?x"), (b"OPTIONS * HTTP/1.1", b"*"), (b"CONNECT b:443 HTTP/1.1", b"b:443"),
+        (b"GET http://a?x HTTP/1.1", b"/?x"), (b"OPTIONS * HTTP/1.1", b"*"),
+        (b"OPTIONS http://a HTTP/1.1", b"*"), (b"OPTIONS http://a/ HTTP/1.1", b"/"),
+        (b"CONNECT b:443 HTTP/1.1", b"b:443"),
     ],
 )  # fmt: skip
 def test_other_forms_of_the_target(line: bytes, target: bytes) -> None:
@@ -170,7 +182,10 @@ def test_an_absolute_target_is_that_of_a_host(line: bytes) -> None:
 def test_100_continue_is_the_only_expectation() -> None:
     assert parse_request(request(b"Expect: 100-Continue", b"Content-Length: 1")).expects_continue
     assert not parse_request(request(b"Expect: x", b"Content-Length: 1", line=b"POST / HTTP/1.0")).expects_continue
-    for value in (b"y", b"y 100-continue", b"100-continue, y", b""):
+    assert not parse_request(request(b"Expect: ,")).expects_continue  # a list of nothing
+    for value in (b"100-continue,", b",100-continue", b" , 100-Continue\t,, 100-continue"):
+        assert parse_request(request(b"Expect: " + value)).expects_continue
+    for value in (b"y", b"y 100-continue", b"100-continue, y", b'"100-continue"'):
         with pytest.raises(ExpectationFailed):
             parse_request(request(b"Expect: " + value))
 
@@ -179,11 +194,43 @@ def test_100_continue_is_the_only_expectation() -> None:
     ("lines", "body"),
     [
         ((), type(None)), ((b"Content-Length: 0",), type(None)), ((b"Content-Length: 007 ",), LengthBody),
-        ((b"transfer-ENCODING:  Chunked ",), ChunkedBody),
+        ((b"Content-Length: " + b"0" * 5000 + b"7",), LengthBody), ((b"Content-Length: " + b"0" * 5000,), type(None)),
+        ((b"transfer-ENCODING:  Chunked ",), ChunkedBody), ((b"Transfer-Encoding: , chunked,",), ChunkedBody),
+        ((b"Transfer-Encoding: ,", b"Transfer-Encoding: chunked"), ChunkedBody),
     ],
 )  # fmt: skip
 def test_how_a_requests_body_is_framed(lines: tuple[bytes, ...], body: type) -> None:
     assert type(parse_request(request(*lines, line=b"DELETE / HTTP/1.1")).body) is body
+
+
+def test_a_length_is_below_2_to_the_63rd_in_both_directions() -> None:
+    length = b"Content-Length: %d" % (2**63 - 1)
+    assert parse_request(request(length, line=b"POST / HTTP/1.1")).body.left == 2**63 - 1
+    assert parse_response(response(length), b"GET").body.left == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [b"007", b"0" * 5000 + b"7"])
+def test_a_length_passes_in_its_shortest_form(value: bytes) -> None:
+    lines = (b"Content-Length: " + value, b"X: 1")
+    assert parse_request(request(*lines, line=b"POST / HTTP/1.1")).passing == b"X: 1\r\nContent-Length: 7\r\n"
+    assert parse_response(response(*lines), b"GET").passing == b"X: 1\r\nContent-Length: 7\r\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "lines", "upgrades"),
+    [
+        (b"GET / HTTP/1.1", (b"Upgrade: h2c",), True),
+        (b"GET / HTTP/1.1", (), False),
+        (b"GET / HTTP/1.0", (b"Upgrade: h2c",), False),  # RFC 9110 §7.8: ignored
+    ],
+)
+def test_who_asks_for_another_protocol(line: bytes, lines: tuple[bytes, ...], upgrades: bool) -> None:
+    assert parse_request(request(*lines, line=line)).upgrades is upgrades
+
+
+def test_a_connection_does_not_outlive_connect() -> None:  # RFC 9110 §9.3.6
+    assert not parse_request(request(line=b"CONNECT a:443 HTTP/1.1")).keep_alive
+    assert not parse_request(request(line=b"CONNECT /a HTTP/1.1")).keep_alive
 
 
 def test_fields_are_counted() -> None:
@@ -198,6 +245,11 @@ def test_fields_are_counted() -> None:
     [
         (b"GET / HTTP/1.1\r\nX: " + b"a" * MAX_REQUEST_HEAD, HeadTooLarge),
         (b"GET /" + b"a" * (MAX_TARGET + 200), TargetTooLong),
+        (b"GET /" + b"a" * (MAX_TARGET + 200) + b" HTTP/1.1\r\n", TargetTooLong),
+        (b"G" * (MAX_METHOD + 1), MethodTooLong),
+        (b"G" * (MAX_TARGET + 200), MethodTooLong),
+        (b"GET / HTTP/1." + b"1" * (MAX_TARGET + 200), BadRequest),
+        (b"(" * (MAX_TARGET + 200), BadRequest),
         (b"GET / HTTP/1.1\nHost: a\n\n", BadRequest),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\n", BadRequest),
     ],
@@ -209,7 +261,8 @@ def test_a_beginning_that_cannot_end_well_is_refused_early(data: bytes, error: t
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"G", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"a" * 10000]
+    "data",
+    [b"", b"G", b"G" * MAX_METHOD, b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"a" * 10000],
 )
 def test_a_beginning_that_may_end_well_is_waited_for(data: bytes) -> None:
     check_partial_request(data)
@@ -236,6 +289,8 @@ def test_a_reason_may_be_missing_or_odd(line: bytes) -> None:
         b"SSH-2.0-x\r\n\r\n", response(line=b"HTTP/1.1 20 OK"), response(line=b"HTTP/1.1 2000 OK"),
         response(line=b"HTTP/2.0 200 OK"), response(line=b"HTTP/1.1 099 X"), response(b"Content-Length: a"),
         response(b"Content-Length: 2", b"Content-Length: 3"), response(b"Content-Length: +2"), response(b": x"),
+        response(b"Content-Length: 2, 2"), response(b"Content-Length: %d" % 2**63),
+        response(b"Content-Length: %d" % (2**64 - 1)), response(b"Content-Length: " + b"9" * 5000),
         response(b"X: a\x00b"), response(b"X: a\rb"), response(b"X: a\r\n b"), response(b"X : a"),
         response(b"Content-Length: 3", b"Transfer-Encoding: chunked"), response(b"Transfer-Encoding: gzip, chunked"),
         response(b"Transfer-Encoding: identity"),
@@ -278,7 +333,14 @@ def test_http_1_0_stays_only_when_it_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [(b"timeout=5", 5.0), (b"max=3, timeout=20", 20.0), (b"max=3", None), (b"timeout=" + b"9" * 99, 999999.0)],
+    [
+        (b"timeout=5", 5.0),
+        (b"max=3, timeout=20", 20.0),
+        (b",, Timeout = 7", 7.0),
+        (b"xtimeout=5", None),
+        (b"max=3", None),
+        (b"timeout=" + b"9" * 99, 999999.0),
+    ],
 )
 def test_how_long_the_server_keeps_the_connection(value: bytes, hint: float | None) -> None:
     head = parse_response(response(b"Content-Length: 0", b"Keep-Alive: " + value), b"GET")
@@ -297,7 +359,11 @@ LINES = st.lists(
 )  # fmt: skip
 
 STATUS_LINES = st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.1 304 N"])
-REQUEST_LINES = st.sampled_from([b"GET / HTTP/1.1", b"POST /a HTTP/1.0", b"GET http://a/ HTTP/1.1"])
+REQUEST_LINES = st.sampled_from(
+    [b"GET / HTTP/1.1", b"POST /a HTTP/1.0", b"GET http://a/ HTTP/1.1", b"GET http://evil.test/a HTTP/1.1",
+     b"GET http://evil.test/a HTTP/1.0", b"OPTIONS * HTTP/1.1", b"OPTIONS http://b HTTP/1.1", b"CONNECT c:1 HTTP/1.1",
+     b"CONNECT / HTTP/1.1"]
+)  # fmt: skip
 
 
 def outcome(parse: Callable[..., RequestHead | ResponseHead], *arguments: object) -> object:
@@ -316,12 +382,12 @@ def outcome(parse: Callable[..., RequestHead | ResponseHead], *arguments: object
     )
 )
 def test_remembering_the_head_before_never_changes_a_request(heads: list[tuple[list[bytes], bytes]]) -> None:
-    before: RequestHead | None = None
+    before: RequestFields | None = None
     for lines, line in heads + heads:
         data = request(*lines, line=line)
         assert outcome(parse_request, data, before) == outcome(parse_request, data)
         try:
-            before = parse_request(data, before)
+            before = parse_request(data, before).fields
         except GatewayError:
             before = None
 
@@ -333,12 +399,12 @@ def test_remembering_the_head_before_never_changes_a_request(heads: list[tuple[l
     )
 )  # fmt: skip
 def test_remembering_the_head_before_never_changes_a_response(heads: list[tuple[list[bytes], bytes, bytes]]) -> None:
-    before: ResponseHead | None = None
+    before: ResponseFields | None = None
     for lines, line, method in heads + heads:
         data = response(*lines, line=line)
         assert outcome(parse_response, data, method, before) == outcome(parse_response, data, method)
         try:
-            before = parse_response(data, method, before)
+            before = parse_response(data, method, before).fields
         except GatewayError:
             before = None
 
@@ -379,8 +445,11 @@ def read(body: Body, *pieces: bytes) -> tuple[bytes, bytes | None]:
         (b"3\r\nabc\r\n0\r\n\r\n", b"abc", b""),
         (b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nNEXT", b"abcde", b"NEXT"),
         (b"0003\r\nabc\r\n000\r\n\r\n", b"abc", b""),
-        (b'A;a=b;c="d" \r\n0123456789\r\n0;x\r\n\r\n', b"0123456789", b""),
-        (b"3 \t\r\nabc\r\n0\r\nX: 1\r\nY: 2\r\n\r\nN", b"abc", b"N"),
+        (b'A;a=b;c="d"\r\n0123456789\r\n0;x\r\n\r\n', b"0123456789", b""),
+        (b'3 \t; a\t=  b ;c\r\nabc\r\n0 ;e="\\";\\\\=\xff"\r\n\r\nN', b"abc", b"N"),  # with "bad" white space
+        (b'3;a=""\r\nabc\r\n0\r\n\r\n', b"abc", b""),
+        (b"0" * 40 + b"3\r\nabc\r\n" + b"0" * 40 + b"\r\n\r\n", b"abc", b""),
+        (b"3\r\nabc\r\n0\r\nX: 1\r\nY: 2\r\n\r\nN", b"abc", b"N"),
         (b"3\r\nabc\r\n", b"abc", None),
         (b"", b"", None),
     ],
@@ -389,12 +458,61 @@ def test_chunks(data: bytes, payload: bytes, rest: bytes | None) -> None:
     assert read(ChunkedBody(BadRequest), data) == (payload, rest)
 
 
+@pytest.mark.parametrize("size", [2**63 - 1, 2**60, 5])
+@pytest.mark.parametrize("form", [b"%x", b"%X", b"0000%x"])
+def test_a_chunk_is_shorter_than_2_to_the_63rd(size: int, form: bytes) -> None:
+    body = ChunkedBody(BadRequest)
+    assert body.feed(form % size + b"\r\nabc") == (b"abc", None)
+
+
+CHUNK_LINES = [
+    b"3;", b"3; ", b"3 ;", b"3;bad[=x", b"3;;a", b"3;a;", b"3;=b", b"3;a=", b"3;a= ;b", b"3;a=b c", b"3;a b", b'3;a="b',
+    b'3;a="b"c', b'3;a=b"c"', b'3;"a"=b', b'3;a="\\"', b'3;a="\x01"', b"3;a=\xff", b"3;\xff", b"3;a,b", b"3,a", b"3a b",
+    b"3;a\x0b", b"3 3", b"3\x0b", b"3;a=b;c=@", b" 3", b"\t3", b"3_0", b"0x3", b"%x" % 2**63, b"%x" % (2**64 + 3),
+    b"f" * 17, b"1" + b"0" * 5000, b"3;a ", b"3;a=b\t", b'3;a="b" ',
+]  # fmt: skip
+PADDED = [b"3 ", b"3\t \t", b"3   ", b"0003 ", b"3;a ", b"3;a=b\t", b'3;a="b" ']
+
+
+@pytest.mark.parametrize("line", [*CHUNK_LINES, *PADDED])
+def test_a_request_with_a_loose_chunk_line_is_refused(line: bytes) -> None:  # RFC 9112 §7.1.1
+    for end in (line + b"\r\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n" + line + b"\r\nabc\r\n0\r\n\r\n"):
+        for pieces in ([end], [end[at : at + 1] for at in range(len(end))]):
+            with pytest.raises(BadRequest, match="chunk"):
+                read(ChunkedBody(BadRequest), *pieces)
+
+
+@pytest.mark.parametrize("line", [line for line in CHUNK_LINES if line not in PADDED])
+def test_a_response_with_a_loose_chunk_line_is_refused(line: bytes) -> None:
+    with pytest.raises(UpstreamInvalid):
+        read(ChunkedBody(UpstreamInvalid), line + b"\r\nabc\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("line", PADDED)
+def test_a_response_may_pad_its_chunk_lines(line: bytes) -> None:
+    data = line + b"\r\nabc\r\n0   \r\n\r\nN"
+    assert read(ChunkedBody(UpstreamInvalid), data) == (b"abc", b"N")
+    assert read(ChunkedBody(UpstreamInvalid), *[data[at : at + 1] for at in range(len(data))]) == (b"abc", b"N")
+
+
+@pytest.mark.parametrize(
+    "line", [b"3" + b";a" * 2000, b"3;a" + b" " * 4000 + b"x", b'3;a="' + b"\\a" * 2000, b"0" * 4000]
+)
+def test_a_chunk_line_is_read_in_one_pass(line: bytes) -> None:
+    began = time.process_time()
+    for _ in range(20):
+        with pytest.raises(BadRequest):
+            read(ChunkedBody(BadRequest), line + b"@\r\n")
+    assert time.process_time() - began < 1.0
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b"-3\r\nabc\r\n", b"g\r\nabc\r\n", b"\r\nabc\r\n", b"1" * 16 + b"\r\n",
+        b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b"-3\r\nabc\r\n", b"g\r\nabc\r\n", b"\r\nabc\r\n", b"8" * 16 + b"\r\n",
         b"3\r\nabcd\r\n0\r\n\r\n", b"3\r\nabc0\r\n\r\n", b"3\nabc\r\n", b"3;\nabc\r\n", b"3\r\nabc\n0\r\n\r\n",
-        b"3;" + b"a" * MAX_CHUNK_LINE + b"a", b"0\r\nX\r\n\r\n", b"0\r\nX: 1\n\r\n", b"0\r\n" + b"X: 1\r\n" * 2000,
+        b"3;" + b"a" * MAX_CHUNK_LINE + b"a", b"0\r\nX: 1\n\r\n", b"0\r\nX: 1\rY: 2\r\n\r\n",
+        b"0\r\nX: 1\x00\r\n\r\n", b"0\r\nX: 1\r\r\n\r\n", b"0\r\n" + b"X: 1\r\n" * 2000,
         b"0\r\n" + b"X: 1\r\n" * 2000 + b"\r\n", b"0\r\n\n", b"3;\x00\r\nabc\r\n", b"0\r\nX: " + b"a" * MAX_TRAILERS,
     ],
 )  # fmt: skip
@@ -410,6 +528,40 @@ def test_trailers_are_kept_apart() -> None:
     body = ChunkedBody(BadRequest)
     assert read(body, b"1\r\na\r\n0\r\nX-Sum: 7 \r\nx-b:\r\n\r\n") == (b"a", b"")
     assert body.trailers == [(b"X-Sum", b"7"), (b"x-b", b"")]
+
+
+MALFORMED_TRAILERS = [
+    b"X", b": v", b"X : v", b" X: v", b"X: 1\r\n 2", b"X y: v", b"X: \x01", b"\x80: v", b"X: 1\r\nContent-Length : 3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", MALFORMED_TRAILERS)
+def test_a_requests_malformed_trailers_are_refused(lines: bytes) -> None:
+    with pytest.raises(BadRequest, match="trailer"):
+        read(ChunkedBody(BadRequest), b"1\r\na\r\n0\r\n" + lines + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("lines", MALFORMED_TRAILERS)
+def test_a_responses_malformed_trailers_are_dropped(lines: bytes) -> None:
+    body = ChunkedBody(UpstreamInvalid)
+    assert read(body, b"1\r\na\r\n0\r\nX-Sum: 7\r\n" + lines + b"\r\n\r\nN") == (b"a", b"N")
+    assert body.trailers == []
+
+
+@pytest.mark.parametrize("error", [BadRequest, UpstreamInvalid])
+def test_framing_means_nothing_in_a_trailer(error: type[GatewayError]) -> None:
+    body = ChunkedBody(error)
+    lines = [b"Content-Length: x", b"Content-Length: 3", b"Transfer-Encoding: gzip", b"Connection: a b", b"Upgrade: "]
+    assert read(body, b"1\r\na\r\n0\r\n" + b"\r\n".join(lines) + b"\r\n\r\nN") == (b"a", b"N")
+    assert len(body.trailers) == len(lines)
+
+
+def test_trailers_that_connection_names_are_dropped() -> None:  # RFC 9110 §7.6.1
+    lines = (b"Transfer-Encoding: chunked", b"Connection: X-Hop")
+    trailers = b"1\r\na\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n"
+    for head in (parse_request(request(*lines, line=b"POST / HTTP/1.1")), parse_response(response(*lines), b"GET")):
+        read(head.body, trailers)
+        assert head.body.trailers == [(b"X-Sum", b"7")]
 
 
 CUTS = st.lists(st.integers(0, 400), max_size=20)

@@ -154,6 +154,7 @@ async def test_draining_ends_idle_connections_after_a_grace_and_others_after_the
     response = await fresh.ask(get(b"/"))  # it was accepted before: what it has sent on the way is answered
     assert (response.status, response.get(b"connection")) == (200, b"close")
     assert await fresh.ended()
+    fresh.close()
     assert not closed.done()
     serving.sweep_after(IDLE_GRACE + 0.1)
     assert await idle.ended()
@@ -162,6 +163,7 @@ async def test_draining_ends_idle_connections_after_a_grace_and_others_after_the
     delegate.requests[1].answer()
     assert (await busy.response()).get(b"connection") == b"close"
     assert await busy.ended()
+    busy.close()
     await closed
     assert serving.server.busy == 0
 

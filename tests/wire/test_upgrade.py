@@ -206,6 +206,7 @@ async def test_what_was_written_before_a_cut_arrives_and_the_end_does_not(listen
     assert (answer.status, len(answer.body), answer.complete) == (200, size, False)
     assert await client.ended()  # by FIN: an RST would throw away what the client has not read
     assert not delegate.requests[0].is_left
+    client.close()
     await eventually(lambda: not serving.server.connections)
 
 

@@ -44,6 +44,11 @@ class WsBridgeHandler(ProxiedRequest):
 
     # ---- the handshake
 
+    def begin(self) -> None:
+        if self._client.head.upgrades:  # if it is refused: frames may follow, which are no request (RFC 9931)
+            self._client.keep_alive = False
+        super().begin()
+
     def _ask_for(self, rest: bytes) -> bytes:
         head = self._client.head
         if head.body:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tornado_gateway.errors import BadRequest, OriginNotAllowed, UpgradeRequired, UpstreamInvalid
 from tornado_gateway.policy.frames import ANY_RSV, COMPRESSED
 from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.lists import members, quoted_members, tokens
 
 ANY_ORIGIN, SAME_ORIGIN = "*", "same-origin"
 VERSION = b"13"
@@ -79,7 +80,7 @@ def read_offer(fields: Sequence[Field], minor: int) -> Offer:
     if len(said.get(b"origin", ())) > 1:
         raise BadRequest("the request has more than one Origin field")
     origin = said.get(b"origin", [None])[0]
-    return Offer(keys[0], tuple(_list(said, b"sec-websocket-protocol")), _extensions(said), origin)
+    return Offer(keys[0], tuple(members(said.get(b"sec-websocket-protocol", ()))), _extensions(said), origin)
 
 
 def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
@@ -143,16 +144,11 @@ def _is_key(value: bytes) -> bool:
         return False
 
 
-def _list(said: Named, name: bytes) -> list[bytes]:
-    """The members of a field that is a list."""
-    members = [each.strip() for value in said.get(name, ()) for each in value.split(b",")]
-    return [each for each in members if each]
-
-
-def _tokens(said: Named, name: bytes) -> set[bytes]:
-    return {each.lower() for each in _list(said, name)}
+def _tokens(said: Named, name: bytes) -> list[bytes]:
+    return tokens(said.get(name, ()))
 
 
 def _extensions(said: Named) -> frozenset[bytes]:
-    names = (each.partition(b";")[0].strip().lower() for each in _list(said, b"sec-websocket-extensions"))
+    offered = quoted_members(said.get(b"sec-websocket-extensions", ()))  # a parameter may be quoted (RFC 6455 §9.1)
+    names = (each.partition(b";")[0].strip().lower() for each in offered)
     return frozenset(filter(None, names))

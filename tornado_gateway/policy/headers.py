@@ -19,13 +19,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tornado_gateway.errors import LoopDetected
+from tornado_gateway.policy.lists import members, tokens
 
 Field = tuple[bytes, bytes]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Named = Mapping[bytes, Sequence[bytes]]
 
+MAX_LENGTH = 2**63  # bytes of a body from which on a Content-Length is refused; many peers count in 63 bits
+
+_ZERO = ord("0")
+
 # Connection options that say something about the connection and name no field to drop.
-_CONNECTION_WORDS = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
+_CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
 _UNDERSCORE_IN_NAME = re.compile(rb"\n[^:\n_]*_")
 
@@ -136,7 +141,7 @@ def options(named: Named) -> frozenset[bytes]:
 
 @functools.lru_cache(maxsize=256)
 def _split_options(value: bytes) -> frozenset[bytes]:
-    return frozenset(option.strip() for option in value.lower().split(b","))
+    return frozenset(tokens([value]))
 
 
 def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
@@ -145,13 +150,36 @@ def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
     >>> without_nominated(b"X-Hop: 1\\r\\nContent-Length: 2\\r\\n", {b"x-hop", b"content-length"})
     b'Content-Length: 2\\r\\n'
     """
-    nominated = _nominated(frozenset(connection))
-    return without(passing, nominated) if nominated else passing
+    names = nominated(frozenset(connection))
+    return without(passing, names) if names else passing
 
 
 @functools.lru_cache(maxsize=256)
-def _nominated(connection: frozenset[bytes]) -> frozenset[bytes]:
+def nominated(connection: frozenset[bytes]) -> frozenset[bytes]:
+    """The names of fields and trailers that belong to one hop, of a Connection field's options."""
     return connection - _CONNECTION_WORDS - {b"content-length"}
+
+
+def content_length(value: bytes) -> int | None:
+    """What a Content-Length of digits alone says (RFC 9110 §8.6); None from MAX_LENGTH on.
+
+    >>> content_length(b"007"), content_length(b"9223372036854775808")
+    (7, None)
+    """
+    digits = value.lstrip(b"0")  # int() refuses more than 4300 digits, also if most are zeros
+    length = int(digits or b"0") if len(digits) < 20 else MAX_LENGTH
+    return length if length < MAX_LENGTH else None
+
+
+def plain_length(passing: bytes, value: bytes, length: int) -> bytes:
+    """The lines with Content-Length in its shortest form: some parsers would take a leading zero for octal.
+
+    >>> plain_length(b"A: 1\\r\\nContent-Length: 010\\r\\n", b"010", 10)
+    b'A: 1\\r\\nContent-Length: 10\\r\\n'
+    """
+    if len(value) == 1 or value[0] != _ZERO:
+        return passing
+    return without(passing, (b"content-length",)) + b"Content-Length: %d\r\n" % length
 
 
 def without(passing: bytes, names: Collection[bytes]) -> bytes:
@@ -189,9 +217,7 @@ def trailer_lines(trailers: Sequence[Field]) -> bytes:
 
 def accepts_trailers(named: Named) -> bool:
     """Whether the sender of a request asked for trailers (RFC 9110 §10.1.4)."""
-    if b"te" not in named:
-        return False
-    return any(part.strip().lower() == b"trailers" for value in named[b"te"] for part in value.split(b","))
+    return b"te" in named and b"trailers" in tokens(named[b"te"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +271,7 @@ def originate(named: Named, peer: str, proto: bytes, host: bytes, trusted: Seque
     """
     if not trusted or not _is_trusted(peer.encode("ascii"), trusted):
         return _direct(peer, proto, host)
-    claimed = [hop.strip() for value in named.get(b"x-forwarded-for", ()) for hop in value.split(b",")]
+    claimed = members(named.get(b"x-forwarded-for", ()))
     chain = [peer.encode("ascii")]  # from the nearest hop to the farthest that is an address
     for hop in reversed(claimed):
         if _address(hop) is None:
@@ -306,10 +332,10 @@ def upstream_fields(
     """
     received_by = b""
     if b"via" in named:
-        hops = b", ".join(named[b"via"])
-        if any(hop.split()[1:2] == [via] for hop in hops.split(b",")):
+        hops = members(named[b"via"])
+        if any(hop.split()[1:2] == [via] for hop in hops):
             raise LoopDetected
-        received_by = hops + b", "
+        received_by = b"".join([b"%b, " % hop for hop in hops])
     if b"connection" in named:
         passing = without_nominated(passing, options(named))
     own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (origination.lines, request_id, received_by, minor, via)
@@ -333,5 +359,5 @@ def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, v
     """The lines of a response to the client, but for Transfer-Encoding, Connection and Date."""
     if b"connection" in named:
         passing = without_nominated(passing, options(named))
-    received_by = b"".join([b"%b, " % value for value in named[b"via"]]) if b"via" in named else b""
+    received_by = b"".join([b"%b, " % hop for hop in members(named[b"via"])]) if b"via" in named else b""
     return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (passing, request_id, received_by, minor, via)

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# Commas and semicolons inside a quoted string separate nothing (RFC 9110 §5.6.4).
+from tornado_gateway.policy.lists import quoted_members
+
+# Semicolons inside a quoted string separate nothing (RFC 9110 §5.6.4).
 _QUOTED = rb'"(?:[^"\\]|\\.)*"?'
-_MEMBER = re.compile(rb'(?:[^",]|%b)+' % _QUOTED, re.DOTALL)
 _PART = re.compile(rb'(?:[^";]|%b)+' % _QUOTED, re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -116,7 +117,7 @@ def _rank(offer: bytes, ranges: Sequence[MediaRange]) -> tuple[float, int, int]:
 
 def _media_ranges(accept: bytes) -> list[MediaRange]:
     """The members that can be read; those that are empty (RFC 9110 §5.6.1.2) or malformed say nothing."""
-    return [found for member in _MEMBER.findall(accept) if (found := _media_range(member))]
+    return [found for member in quoted_members([accept]) if (found := _media_range(member))]
 
 
 def _media_range(member: bytes) -> MediaRange | None:

@@ -13,6 +13,7 @@ from tornado_gateway.wire.http1 import (
     MAX_REMEMBERED_HEAD,
     MAX_RESPONSE_HEAD,
     ChunkedBody,
+    ResponseFields,
     ResponseHead,
     parse_response,
 )
@@ -43,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_head", "_loop", "_origin",
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
         "_pool", "_unsent", "deadline", "heard_at", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._interim = 0  # bytes of the 1xx heads that came before the response
         self._interim_until = math.inf  # instant up to which they may put off the deadline
-        self._last_head: ResponseHead | None = None
+        self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
         self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
@@ -91,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
         """Leave the transport, with what was read ahead, to another protocol."""
-        self._exchange, self._last_head, self.deadline = None, None, math.inf
+        self._exchange, self._last_fields, self.deadline = None, None, math.inf
         self._client.active.discard(self)
         self.transport.set_protocol(successor)
         rest, self._buffer = self._buffer, b""
@@ -176,8 +177,8 @@ class ClientConnection(asyncio.Protocol):
                     raise UpstreamInvalid("the service does not speak HTTP/1.1")
                 self._buffer, exchange.is_answered = data, bool(data)
                 return
-            head = parse_response(data[: end + 4], exchange.method, self._last_head)
-            self._last_head = head if end < MAX_REMEMBERED_HEAD else None
+            head = parse_response(data[: end + 4], exchange.method, self._last_fields)
+            self._last_fields = head.fields if end < MAX_REMEMBERED_HEAD else None
             data = data[end + 4 :]
             if head.status >= 200 or (head.status == 101 and exchange.upgrades):
                 break

@@ -17,6 +17,7 @@ Sources: RFC 9112 §2 to §7; RFC 9110 §5, §7.2, §10.1.1.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,33 +28,59 @@ from tornado_gateway.errors import (
     ExpectationFailed,
     GatewayError,
     HeadTooLarge,
+    MethodTooLong,
     TargetTooLong,
+    UpstreamError,
     UpstreamInvalid,
     VersionNotSupported,
 )
-from tornado_gateway.policy.headers import REQUEST_FIELDS, RESPONSE_FIELDS, Field, options, pairs
+from tornado_gateway.policy.headers import (
+    REQUEST_FIELDS,
+    RESPONSE_FIELDS,
+    Field,
+    content_length,
+    nominated,
+    options,
+    pairs,
+    plain_length,
+)
+from tornado_gateway.policy.lists import tokens
 
 END_OF_HEAD = b"\r\n\r\n"
 
 # Apache and Node allow 8 to 16 KiB, Tornado 64 KiB. Single sign-on cookies need the room.
 MAX_REQUEST_HEAD = 64 * 1024
 MAX_REQUEST_FIELDS = 200  # Apache: 100; with 200 a CDN's and a mesh's own fields still fit
+MAX_METHOD = 64  # the longest registered method, UPDATEREDIRECTREF, has 17 bytes
 MAX_TARGET = 16 * 1024  # RFC 9112 §3 asks for at least 8000 octets
 MAX_RESPONSE_HEAD = 128 * 1024
 MAX_RESPONSE_FIELDS = 1000
-MAX_REMEMBERED_HEAD = 4096  # bytes of a head that an idle connection may hold on to, to compare the next one with
+MAX_REMEMBERED_HEAD = 4096  # bytes of a head whose fields an idle connection may hold on to, to compare the next ones
 MAX_CHUNK_LINE = 4096  # a chunk's size with its extensions (RFC 9112 §7.1.1 asks for a limit)
 MAX_TRAILERS = 8 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb'{1,64}) ([!"$-~\x80-\xff]+) HTTP/1\.([0-9])\r\n')
+_TARGET = rb'[!"$-~\x80-\xff]'
+_REQUEST_LINE = re.compile(rb"(%b{1,%d}) (%b+) HTTP/1\.([0-9])\r\n" % (_TOKEN, MAX_METHOD, _TARGET))
 _OTHER_VERSION = re.compile(_TOKEN + rb"+ [!-~\x80-\xff]+ HTTP/(?!1\.)[0-9]\.[0-9]\r\n")
+_LONG_METHOD = re.compile(rb"%b{%d}" % (_TOKEN, MAX_METHOD + 1))
+_LONG_TARGET = re.compile(rb"%b+ [!-~\x80-\xff]{%d}" % (_TOKEN, MAX_TARGET + 1))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?\r\n")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::[0-9]{0,5})?")
-_CHUNK_LINE = rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n"
-_FIRST_CHUNK = re.compile(_CHUNK_LINE)
-_NEXT_CHUNK = re.compile(rb"\r\n" + _CHUNK_LINE)
+
+# RFC 9112 §7.1 and §7.1.1. A size is below 2^63. Possessive quantifiers: a line that fails does so in one pass.
+_CHUNK_SIZE = rb"([0-9A-Fa-f]{1,15}|0*[0-7][0-9A-Fa-f]{15})"
+_QUOTED_STRING = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
+_CHUNK_EXTENSIONS = rb"(?:[ \t]*+;[ \t]*+%b++(?:[ \t]*+=[ \t]*+(?:%b++|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED_STRING)
+_CHUNK_LINE = _CHUNK_SIZE + _CHUNK_EXTENSIONS + rb"\r\n"
+_PADDED_CHUNK_LINE = _CHUNK_SIZE + _CHUNK_EXTENSIONS + rb"[ \t]*\r\n"
+
+# Neither ends a line of a trailer section, nor may it stand in one; some parsers would take it for an end.
+_STRAY = re.compile(rb"\x00|\r(?!\n|\Z)|(?<!\r)\n")
+_TRAILER_LINE = re.compile(rb"%b+:[\t -~\x80-\xff]*" % _TOKEN)
+
+_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 
 # A response without a body leaves llhttp with nothing but field lines to read.
 _BEFORE_FIELDS = b"HTTP/1.1 204 N\r\n"
@@ -71,16 +98,46 @@ class Body(Protocol):
 
 
 @dataclass(slots=True)
+class RequestFields:
+    """What a request's field lines say, whatever its method and target: the one thing remembered between requests.
+
+    Never changed once it is made (a frozen dataclass takes twice as long to make).
+
+    Attributes:
+        block: all field lines as they stood, behind them the empty one.
+        minor: of the version, 0 or 1; a higher one counts as 1 (RFC 9110 §2.5). Together with `block` it decides
+            about everything below.
+        named: the values of the fields that the gateway reads, by lower-case name.
+        passing: the lines that the gateway passes on.
+        host: the Host field's value; b"" when an HTTP/1.0 client sent none.
+        keep_alive: whether the client wants the connection to stay.
+        expects_continue: whether the client waits for 100 before it sends its body.
+        upgrades: whether the client asks for another protocol on the connection (RFC 9110 §7.8).
+        length: of the body; 0 for none, None for a chunked one.
+    """
+
+    block: bytes
+    minor: int
+    named: Named
+    passing: bytes
+    host: bytes
+    keep_alive: bool
+    expects_continue: bool
+    upgrades: bool
+    length: int | None
+
+
+@dataclass(slots=True)
 class RequestHead:
     """A request as it stood on the wire.
 
     Attributes:
         target: in origin-form (an absolute-form target has lost its authority), "*", or CONNECT's.
-        minor: of the version, 0 or 1; a higher one counts as 1 (RFC 9110 §2.5).
-        block: all field lines as they stood; `named` the values of those the gateway reads, `passing` the
-            lines it passes on.
         host: the authority the client asked for; b"" when an HTTP/1.0 client named none.
+        keep_alive: whether the connection may stay behind the response.
         body: None if the request has none.
+        minor, block, named, passing, expects_continue, upgrades: see RequestFields.
+        fields: all that the field lines said, to compare the next request's with.
     """
 
     method: bytes
@@ -92,11 +149,38 @@ class RequestHead:
     host: bytes
     keep_alive: bool
     expects_continue: bool
+    upgrades: bool
     body: Body | None
+    fields: RequestFields | None = None
 
     def forget_fields(self) -> None:
         """Let go of the fields, when the exchange lasts and nobody will look at them again."""
-        self.block, self.named, self.passing = b"", {}, b""
+        self.block, self.named, self.passing, self.fields = b"", {}, b"", None
+
+
+@dataclass(slots=True)
+class ResponseFields:
+    """What a response's field lines say, whatever its status and the method it answers. Never changed.
+
+    Attributes:
+        block: all field lines as they stood, behind them the empty one.
+        minor: of the version, 0 or 1. Together with `block` it decides about everything below.
+        named: the values of the fields that the gateway reads, by lower-case name.
+        passing: the lines that the gateway passes on.
+        length: what Content-Length says, or None.
+        is_chunked: whether Transfer-Encoding says so.
+        keep_alive: whether the service wants the connection to stay.
+        idle_hint: seconds the server says it keeps the connection ("Keep-Alive: timeout=5"), or None.
+    """
+
+    block: bytes
+    minor: int
+    named: Named
+    passing: bytes
+    length: int | None
+    is_chunked: bool
+    keep_alive: bool
+    idle_hint: float | None
 
 
 @dataclass(slots=True)
@@ -104,12 +188,10 @@ class ResponseHead:
     """A response as it stood on the wire.
 
     Attributes:
-        block: all field lines as they stood; `named` the values of those the gateway reads, `passing` the
-            lines it passes on.
-        length: what Content-Length says, or None.
         body: None if the response has none.
         keep_alive: whether the connection may be used again.
-        idle_hint: seconds the server says it keeps the connection ("Keep-Alive: timeout=5"), or None.
+        minor, block, named, passing, length, idle_hint: see ResponseFields.
+        fields: all that the field lines said, to compare the next response's with.
     """
 
     status: int
@@ -122,10 +204,11 @@ class ResponseHead:
     body: Body | None
     keep_alive: bool
     idle_hint: float | None
+    fields: ResponseFields | None = None
 
     def forget_fields(self) -> None:
         """Let go of the fields, when the exchange lasts and nobody will look at them again."""
-        self.block, self.named, self.passing = b"", {}, b""
+        self.block, self.named, self.passing, self.fields = b"", {}, b"", None
 
 
 class _FieldLines:
@@ -157,12 +240,13 @@ def fields(block: bytes) -> list[Field]:
 # ---------------------------------------------------------------- requests
 
 
-def parse_request(head: bytes, like: RequestHead | None = None) -> RequestHead:
+def parse_request(head: bytes, like: RequestFields | None = None) -> RequestHead:
     """Read a whole request head, its empty line included.
 
     Args:
-        like: the head before this one on its connection. Clients that keep a connection mostly repeat
-            their fields to the byte; then they need not be read again (measured: 5 µs of 6).
+        like: what the fields of the request before this one on its connection said. Clients that keep a
+            connection mostly repeat their fields to the byte; then they need not be read again (measured: 5 µs
+            of 6). It holds nothing that came of a start line, so that no request decides about a later one.
 
     Raises:
         BadRequest: or a subclass that says which limit or rule the head breaks.
@@ -172,36 +256,60 @@ def parse_request(head: bytes, like: RequestHead | None = None) -> RequestHead:
         raise _bad_request_line(head)
     method, target, minor = line[1], line[2], min(int(line[3]), 1)
     if len(target) > MAX_TARGET:
-        raise TargetTooLong(f"the request target is longer than {MAX_TARGET} bytes")
+        raise _target_too_long()
     block = head[line.end() :]
-    if like and like.block == block and like.minor == minor and like.body is None and target.startswith(b"/"):
-        return RequestHead(
-            method,
-            target,
-            minor,
-            block,
-            like.named,
-            like.passing,
-            like.host,
-            like.keep_alive,
-            like.expects_continue,
-            None,
-        )
+    if like and like.block == block and like.minor == minor:
+        said = like
+    else:
+        said = _request_fields(block, head[line.end() - 1 : -2], minor)
+    host, keep_alive = said.host, said.keep_alive
+    if not target.startswith(b"/"):
+        target, host = _origin_form(method, target, host)
+    if method == b"CONNECT":  # refused, and what follows may be a tunnel's (RFC 9110 §9.3.6, RFC 9931)
+        keep_alive = False
+    return RequestHead(
+        method,
+        target,
+        minor,
+        block,
+        said.named,
+        said.passing,
+        host,
+        keep_alive,
+        said.expects_continue,
+        said.upgrades,
+        None if said.length == 0 else _request_body(said),
+        said,
+    )
+
+
+def _request_fields(block: bytes, lines: bytes, minor: int) -> RequestFields:
+    """
+    Args:
+        lines: the block behind the LF of the start line, and without its empty line.
+    """
     try:
         check_fields(block)
     except ValueError as error:
         raise BadRequest(f"the header section is malformed: {error}") from None
     if block.count(b"\n") > MAX_REQUEST_FIELDS + 1:
         raise HeadTooLarge(f"the header section has more than {MAX_REQUEST_FIELDS} fields")
-    named, passing = REQUEST_FIELDS.interpret(head[line.end() - 1 : -2])
-    target, host = _origin_form(method, target, _host(named, minor))
-    keep_alive, body = minor == 1, None
-    if b"connection" in named:
-        keep_alive = b"close" not in options(named) if minor else b"keep-alive" in options(named)
-    if b"content-length" in named or b"transfer-encoding" in named:
-        body = _request_body(named, minor)
+    named, passing = REQUEST_FIELDS.interpret(lines)
+    host = _host(named, minor)
+    length: int | None = 0
+    if b"transfer-encoding" in named or b"content-length" in named:
+        length, passing = _request_length(named, passing, minor)
     expects_continue = b"expect" in named and _expects_continue(named[b"expect"], minor)
-    return RequestHead(method, target, minor, block, named, passing, host, keep_alive, expects_continue, body)
+    upgrades = minor == 1 and b"upgrade" in named  # RFC 9110 §7.8: ignored in HTTP/1.0
+    keep_alive = _keeps_alive(named, minor)
+    return RequestFields(block, minor, named, passing, host, keep_alive, expects_continue, upgrades, length)
+
+
+def _keeps_alive(named: Named, minor: int) -> bool:
+    """RFC 9112 §9.3: by the Connection field, else by the version."""
+    if b"connection" not in named:
+        return minor == 1
+    return b"close" not in options(named) if minor else b"keep-alive" in options(named)
 
 
 def check_partial_request(data: bytes) -> None:
@@ -213,13 +321,24 @@ def check_partial_request(data: bytes) -> None:
     if data.count(b"\n") != data.count(b"\r\n"):
         raise BadRequest("a line of the head ends without a carriage return")
     line_end = data.find(b"\r\n")
+    if line_end < 0 and len(data) > MAX_METHOD and _LONG_METHOD.match(data):
+        raise MethodTooLong(f"the request method is longer than {MAX_METHOD} bytes")
     if (line_end if line_end >= 0 else len(data)) > MAX_TARGET + 128:
-        raise TargetTooLong(f"the request target is longer than {MAX_TARGET} bytes")
+        raise _bad_request_line(data)
     if len(data) > MAX_REQUEST_HEAD:
         raise HeadTooLarge(f"the header section is longer than {MAX_REQUEST_HEAD} bytes")
 
 
+def _target_too_long() -> GatewayError:
+    return TargetTooLong(f"the request target is longer than {MAX_TARGET} bytes")
+
+
 def _bad_request_line(head: bytes) -> GatewayError:
+    """What is wrong with a request line, or with the beginning of one that is too long."""
+    if _LONG_METHOD.match(head):  # RFC 9112 §3: 501 for a method longer than any that is implemented
+        return MethodTooLong(f"the request method is longer than {MAX_METHOD} bytes")
+    if _LONG_TARGET.match(head):
+        return _target_too_long()
     if _OTHER_VERSION.match(head):
         return VersionNotSupported()
     return BadRequest("the request line is malformed")
@@ -238,50 +357,70 @@ def _host(named: Named, minor: int) -> bytes:
 
 
 def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
-    """RFC 9112 §3.2: the path and query to route by, and the authority that was asked for."""
-    if target[0] == 0x2F or method == b"CONNECT" or (target == b"*" and method == b"OPTIONS"):
+    """RFC 9112 §3.2: the path and query to route by, and the authority that was asked for.
+
+    Args:
+        target: not in origin-form.
+    """
+    if method == b"CONNECT" or (target == b"*" and method == b"OPTIONS"):
         return target, host
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:
         raise BadRequest("the request target is neither a path nor an absolute URL")
     if not _HOST.fullmatch(absolute[1]):
         raise BadRequest("the request target names a malformed host")
-    path = absolute[2] or b"/"
+    if not absolute[2]:  # RFC 9112 §3.2.4: OPTIONS without a path asks about the server
+        return b"*" if method == b"OPTIONS" else b"/", absolute[1]
+    path = absolute[2]
     return path if path.startswith(b"/") else b"/" + path, absolute[1]  # RFC 9112 §3.2.2: not the Host field's
 
 
-def _expects_continue(expectations: list[bytes], minor: int) -> bool:
+def _expects_continue(values: list[bytes], minor: int) -> bool:
     """RFC 9110 §10.1.1: 417 for what is not understood; ignored in HTTP/1.0."""
     if minor == 0:
         return False
-    if any(value.lower() != b"100-continue" for value in expectations):
+    expectations = tokens(values)
+    if any(each != b"100-continue" for each in expectations):
         raise ExpectationFailed
-    return True
+    return bool(expectations)
 
 
-def _request_body(named: Named, minor: int) -> Body | None:
-    """RFC 9112 §6.3; llhttp has refused repeated and malformed Content-Length, and both fields together."""
+def _request_length(named: Named, passing: bytes, minor: int) -> tuple[int | None, bytes]:
+    """RFC 9112 §6.3; llhttp has refused repeated and malformed Content-Length, and both fields together.
+
+    Returns:
+        The body's length, None for a chunked one; and the lines that pass.
+    """
     codings = named.get(b"transfer-encoding")
     if codings:
         if minor == 0:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
-        if len(codings) != 1 or codings[0].lower() != b"chunked":
+        if tokens(codings) != [b"chunked"]:
             raise BadRequest("the only Transfer-Encoding understood is chunked")
-        return ChunkedBody(BadRequest)
-    length = int(named[b"content-length"][0]) if b"content-length" in named else 0
-    return LengthBody(length) if length else None
+        return None, passing
+    length = content_length(named[b"content-length"][0])
+    if length is None:
+        raise BadRequest("the Content-Length is 2^63 or more")
+    return length, plain_length(passing, named[b"content-length"][0], length)
+
+
+def _request_body(said: RequestFields) -> Body:
+    if said.length is None:
+        return ChunkedBody(BadRequest, nominated(options(said.named)))
+    return LengthBody(said.length)
 
 
 # ---------------------------------------------------------------- responses
 
 
-def parse_response(head: bytes, method: bytes, like: ResponseHead | None = None) -> ResponseHead:
+def parse_response(head: bytes, method: bytes, like: ResponseFields | None = None) -> ResponseHead:
     """Read a whole response head, its empty line included.
 
     Args:
         method: of the request that is answered; HEAD's answers have no body.
-        like: the head before this one on its connection. Under load an endpoint's heads repeat to the
-            byte until Date's next second; then they need not be read again (measured: 5 µs of 6).
+        like: what the fields of the response before this one on its connection said. Under load an endpoint's
+            heads repeat to the byte until Date's next second; then they need not be read again (measured: 5 µs
+            of 6). It holds nothing that came of a status line or of a request.
 
     Raises:
         UpstreamInvalid: the head is not one that can be believed.
@@ -291,54 +430,65 @@ def parse_response(head: bytes, method: bytes, like: ResponseHead | None = None)
         raise UpstreamInvalid("the service's status line is malformed")
     minor, status = min(int(line[1]), 1), int(line[2])
     block = head[line.end() :]
-    if like and like.block == block and like.minor == minor and not (like.body and like.body.ends_by_close):
-        body = _response_body(like.named.get(b"transfer-encoding"), like.length, status, method)
-        keep_alive = like.keep_alive and not (body and body.ends_by_close)
-        return ResponseHead(
-            status,
-            line[3] or b"",
-            minor,
-            block,
-            like.named,
-            like.passing,
-            like.length,
-            body,
-            keep_alive,
-            like.idle_hint,
-        )
+    if like and like.block == block and like.minor == minor:
+        said = like
+    else:
+        said = _response_fields(block, head[line.end() - 1 : -2], minor)
+    body = _response_body(said, status, method)
+    return ResponseHead(
+        status,
+        line[3] or b"",
+        minor,
+        block,
+        said.named,
+        said.passing,
+        said.length,
+        body,
+        said.keep_alive and not (body and body.ends_by_close),
+        said.idle_hint,
+        said,
+    )
+
+
+def _response_fields(block: bytes, lines: bytes, minor: int) -> ResponseFields:
+    """
+    Args:
+        lines: the block behind the LF of the status line, and without its empty line.
+    """
     try:
         check_fields(block)
     except ValueError:
         raise UpstreamInvalid("the service's header section is malformed") from None
     if block.count(b"\n") > MAX_RESPONSE_FIELDS + 1:
         raise UpstreamInvalid(f"the service's header section has more than {MAX_RESPONSE_FIELDS} fields")
-    named, passing = RESPONSE_FIELDS.interpret(head[line.end() - 1 : -2])
-    length = int(named[b"content-length"][0]) if b"content-length" in named else None
-    body = _response_body(named.get(b"transfer-encoding"), length, status, method)
-    keep_alive = minor == 1
-    if b"connection" in named:
-        keep_alive = b"close" not in options(named) if minor else b"keep-alive" in options(named)
-    if body and body.ends_by_close:
-        keep_alive = False
-    idle_hint = _idle_hint(named[b"keep-alive"]) if b"keep-alive" in named else None
-    return ResponseHead(status, line[3] or b"", minor, block, named, passing, length, body, keep_alive, idle_hint)
-
-
-def _response_body(codings: list[bytes] | None, length: int | None, status: int, method: bytes) -> Body | None:
-    """RFC 9112 §6.3, rules 1 to 8."""
-    if codings and (len(codings) != 1 or codings[0].lower() != b"chunked"):
+    named, passing = RESPONSE_FIELDS.interpret(lines)
+    length = None
+    if b"content-length" in named:
+        value = named[b"content-length"][0]
+        length = content_length(value)
+        if length is None:
+            raise UpstreamInvalid("the service's Content-Length is 2^63 or more")
+        passing = plain_length(passing, value, length)
+    codings = named.get(b"transfer-encoding")
+    if codings and tokens(codings) != [b"chunked"]:
         raise UpstreamInvalid("the service used a Transfer-Encoding other than chunked")
+    idle_hint = _idle_hint(named[b"keep-alive"]) if b"keep-alive" in named else None
+    return ResponseFields(block, minor, named, passing, length, bool(codings), _keeps_alive(named, minor), idle_hint)
+
+
+def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | None:
+    """RFC 9112 §6.3, rules 1 to 8."""
     if method == b"HEAD" or status < 200 or status in (204, 304):
         return None
-    if codings:
-        return ChunkedBody(UpstreamInvalid)
-    if length is None:
+    if said.is_chunked:
+        return ChunkedBody(UpstreamInvalid, nominated(options(said.named)))
+    if said.length is None:
         return UntilCloseBody()
-    return LengthBody(length) if length else None
+    return LengthBody(said.length) if said.length else None
 
 
 def _idle_hint(values: list[bytes]) -> float | None:
-    hint = re.search(rb"timeout=([0-9]{1,6})", values[0])
+    hint = _TIMEOUT.search(b",".join(values))
     return float(hint[1]) if hint else None
 
 
@@ -374,6 +524,19 @@ class UntilCloseBody:
         return data, None
 
 
+class _ChunkLines:
+    """Size lines of one direction: the first of a body, and those behind the CRLF that ends a chunk."""
+
+    __slots__ = ("first", "next")
+
+    def __init__(self, line: bytes) -> None:
+        self.first, self.next = re.compile(line), re.compile(b"\r\n" + line)
+
+
+_OF_REQUESTS = _ChunkLines(_CHUNK_LINE)
+_OF_RESPONSES = _ChunkLines(_PADDED_CHUNK_LINE)  # old servers (Apache 1.3, embedded ones) pad sizes with blanks
+
+
 class ChunkedBody:
     """A chunked body (RFC 9112 §7.1).
 
@@ -381,18 +544,27 @@ class ChunkedBody:
     one-byte chunks costs one join, not a million writes. Extensions are dropped;
     trailers are kept apart, in `trailers`, and never merged into the header section.
 
+    A request's malformed trailer section is an error. A response's is dropped as a whole (RFC 9110 §6.5.1 lets a
+    recipient ignore trailers): its body is complete, and must not be lost for that.
+
     Args:
-        error: the exception to raise for bytes that are not chunked framing.
+        error: the exception to raise for bytes that are not chunked framing; UpstreamError for a response's.
+        nominated: names, in lower case, of trailers that the Connection field of the same message names: they are
+            for one hop, and dropped (RFC 9110 §7.6.1).
     """
 
-    __slots__ = ("_error", "_in_trailers", "_left", "_line", "_pending", "_usual", "_usual_line", "trailers")
+    __slots__ = (
+        "_at_beginning", "_error", "_in_trailers", "_left", "_lines", "_nominated", "_pending", "_usual",
+        "_usual_line", "trailers",
+    )  # fmt: skip
     ends_by_close = False
 
-    def __init__(self, error: type[GatewayError]) -> None:
-        self._error = error
+    def __init__(self, error: type[GatewayError], nominated: Collection[bytes] = ()) -> None:
+        self._error, self._nominated = error, nominated
+        self._lines = _OF_RESPONSES if issubclass(error, UpstreamError) else _OF_REQUESTS
         self._usual, self._usual_line = 0, b""  # the last chunk that came by itself: many streams' are as long as that
         self._left = 0  # bytes of the current chunk still to come
-        self._line = _FIRST_CHUNK
+        self._at_beginning = True  # of a chunk, behind the CRLF of the one before
         self._pending = b""  # the beginning of a size line, or of the trailer section
         self._in_trailers = False
         self.trailers: list[Field] = []
@@ -402,10 +574,10 @@ class ChunkedBody:
         if self._pending:
             data = self._pending + data
             self._pending = b""
-        if self._line is _FIRST_CHUNK:  # at a chunk's beginning; most streams write, and are read, a chunk at a time
+        if self._at_beginning:  # most streams write, and are read, a chunk at a time
             if len(data) == self._usual and data.startswith(self._usual_line) and data.endswith(b"\r\n"):
                 return data[len(self._usual_line) : -2], None
-            line = _FIRST_CHUNK.match(data)
+            line = self._lines.first.match(data)
             if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
                 self._usual, self._usual_line = len(data), line[0]
                 return data[line.end() : -2], None
@@ -417,22 +589,24 @@ class ChunkedBody:
                 self._left -= len(part)
                 if self._left:
                     return b"".join(parts), None
-            line = self._line.match(data, at)
+            line = (self._lines.first if self._at_beginning else self._lines.next).match(data, at)
             if line is None or line.end() - at > MAX_CHUNK_LINE:
                 self._pending = self._unfinished_line(data[at:])
                 return b"".join(parts), None
             at = line.end()
-            self._line = _NEXT_CHUNK
+            self._at_beginning = False
             self._left = int(line[1], 16)
             self._in_trailers = self._left == 0
         return b"".join(parts), self._end(data[at:])
 
     def _unfinished_line(self, rest: bytes) -> bytes:
-        start = 0 if self._line is _FIRST_CHUNK else 2
+        start = 0 if self._at_beginning else 2
         if start and rest == b"\r\n":
-            self._line = _FIRST_CHUNK
+            self._at_beginning = True
             return b""
-        if not b"\r\n".startswith(rest[:start]) or b"\n" in rest[start:] or len(rest) > MAX_CHUNK_LINE:
+        if len(rest) > MAX_CHUNK_LINE:
+            raise self._error(f"a chunk's size line is longer than {MAX_CHUNK_LINE} bytes")
+        if not b"\r\n".startswith(rest[:start]) or b"\n" in rest[start:]:
             raise self._error("the chunked body is malformed")
         return rest
 
@@ -443,14 +617,17 @@ class ChunkedBody:
         end = rest.find(END_OF_HEAD)
         if (end if end >= 0 else len(rest)) > MAX_TRAILERS:
             raise self._error(f"the trailer section is longer than {MAX_TRAILERS} bytes")
+        if _STRAY.search(rest, 0, end + 4 if end >= 0 else len(rest)):
+            raise self._error("a line of the trailer section does not end with CRLF")
         if end < 0:
-            if rest.count(b"\n") != rest.count(b"\r\n"):
-                raise self._error("a line of the trailer section ends without a carriage return")
             self._pending = rest
             return None
-        try:
-            check_fields(rest[: end + 4])
-        except ValueError as error:
-            raise self._error(f"the trailer section is malformed: {error}") from None
-        self.trailers = fields(rest[: end + 4])
+        self._read_trailers(rest[: end + 2])
         return rest[end + 4 :]
+
+    def _read_trailers(self, lines: bytes) -> None:
+        """RFC 9112 §7.1.2. By a grammar of its own: to llhttp a Content-Length means something wherever it stands."""
+        if all(_TRAILER_LINE.fullmatch(line) for line in lines.split(b"\r\n")[:-1]):
+            self.trailers = [field for field in pairs(lines) if field[0].lower() not in self._nominated]
+        elif self._lines is _OF_REQUESTS:
+            raise self._error("the trailer section is malformed")

@@ -28,6 +28,7 @@ from tornado_gateway.wire.http1 import (
     Body,
     ChunkedBody,
     LengthBody,
+    RequestFields,
     RequestHead,
     check_partial_request,
     parse_request,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from tornado_gateway.wire.server import HTTPServer
 
 PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
-LINGER = 2.0  # seconds of reading on after an early answer, so that the client sees it (nginx: 5 s between reads)
+LINGER = 2.0  # seconds of reading on behind a last answer, so that the client sees it (nginx: 5 s between reads)
+LINGER_BYTES = 64 * 1024 * 1024  # that are read in this time; a client may go on with an upload before it looks
 MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
 REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
 IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
@@ -48,7 +50,9 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # Stands for a head that could not be read.
-_UNREAD = RequestHead(b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, body=None)
+_UNREAD = RequestHead(
+    b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, upgrades=False, body=None
+)
 
 
 class HeadDelegate(HTTPMessageDelegate):
@@ -88,7 +92,7 @@ class ServerConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_head", "_phase",
+        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_phase",
         "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "has_shut", "is_paused",
         "is_refused", "protocol", "remote_ip", "remote_port", "server", "transport",
     )  # fmt: skip
@@ -104,11 +108,11 @@ class ServerConnection(asyncio.Protocol):
         self._buffer = b""
         self._phase = _HEAD
         self._body: Body | None = None
-        self._received = 0  # bytes of the current request's body
+        self._received = 0  # bytes of the current request's body; of what is dropped, behind the last one
         self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
         self.delegate: HTTPMessageDelegate | None = None
         self._exchange: ServerExchange | None = None
-        self._last_head: RequestHead | None = None
+        self._last_fields: RequestFields | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
         self._unsent: float = math.inf  # bytes the client had not taken when its time began
@@ -138,6 +142,7 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _LINGER:
+            self._drop(len(data))
             return
         self._buffer = self._buffer + data if self._buffer else data
         if not self._advancing:
@@ -244,8 +249,8 @@ class ServerConnection(asyncio.Protocol):
                 self._served = False
                 self.deadline = self.server.loop.time() + self.server.config.header_timeout
             return False
-        head = parse_request(buffer[: end + 4], self._last_head)
-        self._last_head = head if end < MAX_REMEMBERED_HEAD else None
+        head = parse_request(buffer[: end + 4], self._last_fields)
+        self._last_fields = head.fields if end < MAX_REMEMBERED_HEAD else None
         self._buffer = buffer[end + 4 :]
         self._begin(head)
         return True
@@ -309,6 +314,11 @@ class ServerConnection(asyncio.Protocol):
         return self._exchange is not None
 
     @property
+    def has_read_ahead(self) -> bool:
+        """Whether bytes have come behind the current request."""
+        return bool(self._buffer) and self._phase is not _BODY
+
+    @property
     def is_reading_body(self) -> bool:
         """Whether the current request has not come whole."""
         return self._phase is _BODY
@@ -360,11 +370,10 @@ class ServerConnection(asyncio.Protocol):
             return
         self._exchange = self.delegate = None
         stays = exchange.persistent
-        if self._phase is _BODY or (not stays and self._buffer):
+        if exchange.head.upgrades and self._buffer:  # it may be in the protocol that was refused (RFC 9931)
+            stays = False
+        if self._phase is _BODY or not stays:
             self._linger()
-        elif not stays:
-            self._wait_for_reader()
-            self.transport.close()
         else:
             self._served = True
             self._wait_for_client(_HEAD)
@@ -372,15 +381,26 @@ class ServerConnection(asyncio.Protocol):
                 self._advance()
 
     def _linger(self) -> None:
-        """Say that this was all, and read on for a moment: a socket closed on unread bytes
-        resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
+        """Say that this was all, and read on for a moment: a socket that is closed before its client's last bytes
+        have come resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
+        if self.has_shut:
+            self._wait_for_reader()
+            self.transport.close()
+            return
         self._wait_for_client(_LINGER)
+        self._received = 0
         self._buffer = b""
         self._awaited = self._body = None
         self._regulate()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
                 self.transport.write_eof()
+
+    def _drop(self, size: int) -> None:
+        """Count what comes behind the last answer."""
+        self._received += size
+        if self._received > LINGER_BYTES:
+            self.transport.abort()
 
     def _end_with(self, error: BaseException) -> None:
         """End the connection for what went wrong with a request."""
@@ -442,7 +462,7 @@ class ServerConnection(asyncio.Protocol):
             What the client has sent behind its request.
         """
         rest, self._buffer = self._buffer, b""
-        self.delegate = self._last_head = None
+        self.delegate = self._last_fields = None
         self._phase, self.deadline = _UPGRADED, math.inf
         if self.is_paused:
             self.is_paused = False

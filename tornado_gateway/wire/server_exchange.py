@@ -97,6 +97,8 @@ class ServerExchange(HTTPConnection):
         framed = self._chunked or bodiless or length is not None
         request_read = not connection.is_reading_body
         self.persistent = self.keep_alive and framed and request_read and not connection.server.announces_close
+        if head.upgrades and connection.has_read_ahead:
+            self.persistent = False  # what follows may be in the protocol that was refused (RFC 9931)
         framing = _CHUNKED if self._chunked else b""
         if not self.persistent:
             framing += _CLOSE
