@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.endpoints import always
 from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor, accepting, bridged, text
@@ -261,7 +262,7 @@ REFUSAL_FIELDS: list[Field] = [(b"WWW-Authenticate", b'Bearer realm="x"'), (b"Co
 
 @pytest.mark.parametrize("status", [b"301 Moved Permanently", b"401 Unauthorized", b"404 Not Found", b"503 Busy"])
 @pytest.mark.gen_test
-async def test_a_refusal_is_the_clients_answer_and_its_connection_goes_on(  # W3
+async def test_a_refusal_is_the_clients_answer_and_its_connection_ends(  # W3
     serve: Serve, upstream: Start, status: bytes
 ) -> None:
     lines = tuple(b": ".join(field) for field in REFUSAL_FIELDS)
@@ -272,11 +273,13 @@ async def test_a_refusal_is_the_clients_answer_and_its_connection_goes_on(  # W3
             await peer.send(reply(status, lines, b"their reason"))
 
     running = await serve({"svc": [upstream(refuse).url]})
-    client = await running.client()
     for _ in range(2):
+        client = await running.client()
         answer = await client.ask(shake())
         assert (answer.status, answer.body) == (int(status[:3]), b"their reason")
         assert [answer.get(name) for name, _ in REFUSAL_FIELDS] == [value for _, value in REFUSAL_FIELDS]
+        assert answer.get(b"connection") == b"close"  # RFC 9931: frames may be under way, which are no request
+        assert await client.ended()
     assert running.inflight == 0
     assert running.errors == (2 if status.startswith(b"5") else 0)
 
@@ -295,7 +298,23 @@ async def test_a_long_refusal_is_cut(serve: Serve, upstream: Start, framing: str
     client = await running.client()
     answer = await client.ask(shake())
     assert (answer.status, answer.body, answer.complete) == (403, body[:MAX_REFUSAL], True)
-    assert (await client.ask(get(b"/healthz"))).status == 200
+    assert await client.ended()
+    assert (await ask(running, get(b"/healthz"))).status == 200
+
+
+@pytest.mark.parametrize("line", [b"GET /ws/svc HTTP/1.1", b"POST /ws/svc HTTP/1.1", b"GET /ws/nobody HTTP/1.1"])
+@pytest.mark.gen_test
+async def test_what_follows_a_refused_handshake_is_no_request(serve: Serve, upstream: Start, line: bytes) -> None:
+    """RFC 9931: the client may have sent frames already; here they look like a request."""
+    up = upstream(always(reply(b"403 Forbidden")))
+    running = await serve({"svc": [up.url]})
+    client = await running.client()
+    handshake = shake(b"/ws/svc").replace(b"GET /ws/svc HTTP/1.1", line)
+    answer = await client.ask(handshake + get(b"/api/svc/smuggled"))
+    assert answer.status in (403, 404, 405)
+    assert answer.get(b"connection") == b"close"
+    assert await client.ended()
+    assert not [each for each in up.requests if b"smuggled" in each.target]
 
 
 @pytest.mark.gen_test

@@ -24,7 +24,7 @@ from tests.support.serving import (
 )
 from tests.support.sockets import Client, Ended, chunked, eventually, get
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
-from tornado_gateway.wire.server_connection import LINGER, HeadDelegate
+from tornado_gateway.wire.server_connection import LINGER, LINGER_BYTES, HeadDelegate
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 # ---------------------------------------------------------------- connections that stay
@@ -485,6 +485,107 @@ async def test_an_early_answer_to_a_large_upload_is_seen(listen: Listen) -> None
     assert delegate.requests[0].chunks == []
     serving.sweep_after(LINGER + 0.1)
     await eventually(lambda: not serving.server.connections)
+
+
+# Requests behind whose answers the server ends the connection.
+LAST_ONES = {
+    "close": (get(b"/", b"Connection: close"), 200),
+    "1.0": (b"GET / HTTP/1.0\r\n\r\n", 200),
+    "malformed": (b"NOT HTTP\r\n\r\n", 400),
+    "too large": (get(b"/", b"Content-Length: 9", method=b"POST"), 413),
+    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 200),
+}
+
+
+@pytest.mark.parametrize("case", LAST_ONES)
+@pytest.mark.gen_test
+async def test_late_bytes_do_not_cost_a_client_its_last_answer(listen: Listen, case: str) -> None:
+    """RFC 9112 §9.6: without the wait, bytes that come when the socket is closed make a reset."""
+    request_, status = LAST_ONES[case]
+    delegate = Delegate()
+    serving = await listen(delegate, max_body_bytes=8)
+    client = await serving.client()
+    await client.send(request_)
+    await eventually(lambda: serving.server.connections and serving.connection._phase.value == "linger")
+    served = len(delegate.requests)
+    await client.send(b"\r\n" + get(b"/late"))
+    response = await client.response()
+    assert (response.status, response.get(b"connection")) == (status, b"close")
+    assert await client.ended()  # by FIN
+    client.close()
+    await eventually(lambda: not serving.server.connections)
+    assert len(delegate.requests) == served  # what came late was not read as a request
+
+
+@pytest.mark.gen_test
+async def test_lingering_ends_with_the_client_after_a_time_or_after_too_many_bytes(listen: Listen) -> None:
+    serving = await listen(Delegate())
+
+    async def lingering() -> Client:
+        client = await serving.client()
+        assert (await client.ask(get(b"/", b"Connection: close"))).status == 200
+        assert await client.ended()
+        return client
+
+    (await lingering()).close()
+    await eventually(lambda: not serving.server.connections)
+    await lingering()
+    serving.sweep_after(LINGER - 0.5)
+    assert serving.server.connections
+    serving.sweep_after(LINGER + 0.1)
+    await eventually(lambda: not serving.server.connections)
+    client = await lingering()
+    with pytest.raises(ConnectionError):
+        for _ in range(LINGER_BYTES // MEGABYTE + 64):  # the kernel's buffers hold a part
+            await client.send(bytes(MEGABYTE))
+    assert not serving.server.connections
+
+
+@pytest.mark.gen_test
+async def test_nobody_lingers_for_a_client_that_has_ended_its_side(listen: Listen) -> None:
+    delegate = Delegate(nothing)
+    serving = await listen(delegate, half_close_aborts=False)
+    client = await serving.client()
+    await client.send(get(b"/"))
+    await eventually(lambda: delegate.requests)
+    client.half_close()
+    await eventually(lambda: serving.connection._is_half_closed)
+    delegate.requests[0].answer()
+    assert (await client.response()).body == b"ok"
+    await eventually(lambda: not serving.server.connections)
+
+
+UPGRADE = get(b"/1", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.gen_test
+async def test_what_follows_a_refused_upgrade_is_no_request(listen: Listen, together: bool) -> None:  # RFC 9931
+    delegate = Delegate(nothing)
+    serving = await listen(delegate)
+    client = await serving.client()
+    await client.send(UPGRADE + get(b"/smuggled") if together else UPGRADE)
+    await eventually(lambda: delegate.requests)
+    if not together:  # it comes when the answer has begun, and it is too late to say Connection: close
+        delegate.requests[0].begin(2)
+        await client.send(get(b"/smuggled"))
+        await eventually(lambda: serving.connection._buffer)
+        delegate.requests[0].exchange.write(b"ok")
+        delegate.requests[0].exchange.finish()
+    else:
+        delegate.requests[0].answer()
+    response = await client.response()
+    assert (response.body, response.get(b"connection")) == (b"ok", b"close" if together else None)
+    assert await client.ended()
+    assert len(delegate.requests) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_connection_outlives_a_refused_upgrade_that_nothing_follows(listen: Listen) -> None:
+    """Java's HttpClient asks every server for h2c once, and waits for the answer."""
+    client = await (await listen(Delegate())).client()
+    assert (await client.ask(UPGRADE)).get(b"connection") is None
+    assert (await client.ask(get(b"/2"))).body == b"ok"
 
 
 @pytest.mark.gen_test
