@@ -1,7 +1,7 @@
 """The token bucket: how much may be taken when, and how long more takes to come."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornado_gateway.policy.pacing import TokenBucket
@@ -66,3 +66,36 @@ def test_whoever_waits_is_never_given_more_than_the_rate_and_one_burst(
         bucket.take(min(wanted, rate))
         taken += min(wanted, rate)
         assert taken <= rate + (now - START) * rate + 1e-6 * (1 + taken)
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "later", "part"),
+    [(0, 7, 0, 7), (0, 12, 0, 10), (10, 5, 0, 0), (10, 5, 0.29, 2), (15, 5, 0.1, 0)],
+)
+def test_a_part_is_as_many_whole_tokens_as_there_are(taken: int, wanted: int, later: float, part: int) -> None:
+    bucket = TokenBucket(10, START)
+    bucket.take(taken)
+    assert bucket.take_part(wanted, START + later) == part
+    assert bucket.available(START + later) == pytest.approx(10 - taken + later * 10 - part)
+
+
+@given(
+    st.integers(1, 10**6),
+    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 10**6)), min_size=1, max_size=40),
+    st.floats(0.01, 0.2),
+)
+@settings(deadline=None)
+def test_parts_never_exceed_the_rate_and_starve_nobody(rate: int, bursts: list[tuple[float, int]], tick: float) -> None:
+    """Whatever comes in bursts leaves in parts: in no stretch of time more than a second's worth and the rate."""
+    bucket, now, waiting, passed = TokenBucket(rate, START), START, 0, [(START, 0)]
+    for pause, size in bursts:
+        waiting += size
+        for _ in range(max(1, int(pause / tick))):
+            now += tick
+            part = bucket.take_part(waiting, now)
+            waiting -= part
+            passed.append((now, passed[-1][1] + part))
+            assert part or waiting == 0 or bucket.available(now) < 1
+    for index, (since, before) in enumerate(passed):
+        for at, total in passed[index + 1 :: 7]:
+            assert total - before <= rate + (at - since) * rate + 1

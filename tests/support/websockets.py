@@ -24,7 +24,8 @@ import pytest
 from tests.conftest import Running, Serve
 from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
 from tornado_gateway.policy.service import WebSocketTotals
-from tornado_gateway.wire.websocket import Leg, Relay
+from tornado_gateway.wire.leg import Leg
+from tornado_gateway.wire.websocket import Relay
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "real"

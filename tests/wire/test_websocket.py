@@ -7,10 +7,9 @@ import asyncio
 import contextlib
 import itertools
 import re
-import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import LOOPS, Running, Serve, make_settings
+from tests.support.bridges import (
+    COMPRESSED,
+    DEFLATE,
+    KILOBYTES,
+    MEGABYTE,
+    ONE_READ,
+    OTHER,
+    PING_INTERVAL,
+    SMALL_BUFFER,
+    answer_close,
+    blocked,
+    by_fin_or_rst,
+    either_side,
+    end,
+    lost,
+    messages,
+    narrow,
+    narrowed,
+    settled,
+    unsent,
+)
 from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import Ended, Message, Upstream, eventually, get
 from tests.support.tls import ca_file, tls_upstream
@@ -48,61 +68,6 @@ from tornado_gateway.policy.frames import ABNORMAL
 from tornado_gateway.policy.stream_limits import PAUSE_ABOVE
 from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket import CLOSE_TIMEOUT, FIN_TIMEOUT, Leg
-
-MEGABYTE = 1024 * 1024
-KILOBYTES = binary(b"k" * 16_000)  # is kept back until it is whole
-COMPRESSED = 0x40
-DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate"
-SMALL_BUFFER = 64 * 1024  # bytes of the kernel's; much less makes TCP wait for its timers
-ONE_READ = 256 * 1024  # bytes that a transport may read at once, and so be above its bound
-PING_INTERVAL, PONG_TIMEOUT = 30.0, 10.0  # seconds, as they are without being asked for
-
-OTHER = {"client": "upstream", "upstream": "client"}
-either_side = pytest.mark.parametrize("who", ["client", "upstream"])
-by_fin_or_rst = pytest.mark.parametrize("how", ["FIN", "RST"])
-
-
-def end(side: Side, how: str) -> None:
-    side.connection.reset() if how == "RST" else side.connection.close()
-
-
-def lost(who: str) -> tuple[int, bytes]:
-    """What the other side is told when a side is lost."""
-    return (1001, b"client gone") if who == "client" else (1011, b"upstream lost")
-
-
-async def answer_close(side: Side, *, heard: tuple[int, bytes]) -> None:
-    """Answer the Close that must come, as an endpoint does."""
-    assert await side.told() == heard
-    await side.send(close(*heard) if heard[0] else close())
-
-
-def narrow(leg: Leg, size: int = SMALL_BUFFER) -> None:
-    """Let the kernel take little of what is written, so that little has to be written until it takes no more."""
-    leg.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-
-
-async def unsent(leg: Leg) -> int:
-    """Bytes that wait for a side once the kernel takes no more."""
-    await eventually(lambda: leg.is_blocked)
-    return await settled(leg)
-
-
-def messages(bridge: Bridge) -> tuple[int, int]:
-    """How many the client and the upstream have sent."""
-    return bridge.relay.client.scanner.messages, bridge.relay.upstream.scanner.messages
-
-
-async def settled(leg: Leg) -> int:
-    """Bytes that wait for a side, as soon as that does not change any more."""
-    size, same = -1, 0
-    while same < 10:
-        await asyncio.sleep(0.001)
-        now = leg.transport.get_write_buffer_size()
-        same = same + 1 if now == size else 0
-        size = now
-    return size
-
 
 # ---------------------------------------------------------------- what passes
 
@@ -423,107 +388,6 @@ async def test_a_side_that_ends_instead_of_answering_a_close_has_it_answered_for
     assert bridge.totals.close_codes == {4000: 1}
 
 
-# A FIN behind a Close is the orderly end of what one side says; what the other one says still arrives.
-
-
-@pytest.mark.parametrize("half_close", ["abort", "ignore"])
-@pytest.mark.parametrize("size", [1, MEGABYTE])
-@either_side
-@pytest.mark.gen_test
-async def test_a_side_that_half_closes_behind_its_close_still_gets_the_rest_and_the_close(
-    serve: Serve, upstream: Start, who: str, size: int, half_close: str
-) -> None:
-    bridge = await bridged(serve, upstream, HALF_CLOSE=half_close)
-    lines = capture(bridge.running)
-    first, second = bridge.side(who)
-    await first.send(text("last"), close(1000, b"bye"))
-    first.connection.half_close()
-    await second.hears(text("last"), close(1000, b"bye"))
-    await eventually(lambda: bridge.leg(who).has_shut)
-    rest = [binary(bytes(size)), Frame(PING, b"p"), close(1000, b"bye")]
-    sending = asyncio.ensure_future(second.send(*rest))
-    await first.hears(*rest)
-    await sending
-    assert await first.ended()
-    end(second, "FIN")
-    await bridge.over()
-    assert bridge.totals.close_codes == {1000: 1}
-    await eventually(lines)
-    assert [line["reason"] for line in lines()] == [""]
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_both_sides_may_half_close_behind_their_closes(serve: Serve, upstream: Start, who: str) -> None:
-    bridge = await bridged(serve, upstream)
-    first, second = bridge.side(who)
-    await first.send(close(4001))
-    first.connection.half_close()
-    await second.hears(close(4001))
-    await second.send(close(4002))
-    second.connection.half_close()
-    await first.hears(close(4002))
-    assert await first.ended()
-    assert await second.ended()
-    await bridge.over()
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_half_closed_side_whose_other_is_lost_has_its_close_answered(
-    serve: Serve, upstream: Start, who: str
-) -> None:
-    bridge = await bridged(serve, upstream)
-    first, second = bridge.side(who)
-    await first.send(close(4000, b"now"))
-    first.connection.half_close()
-    await second.hears(close(4000, b"now"))
-    await eventually(lambda: bridge.leg(who).has_shut)
-    end(second, "RST")
-    await first.hears(close(4000, b"now"))
-    assert await first.ended()
-    await bridge.over()
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_half_closed_side_is_not_waited_for_without_bound(serve: Serve, upstream: Start, who: str) -> None:
-    bridge = await bridged(serve, upstream)
-    first, second = bridge.side(who)
-    await first.send(close(4000, b"now"))
-    first.connection.half_close()
-    await second.hears(close(4000, b"now"))
-    bridge.let_pass(CLOSE_TIMEOUT * 0.9)
-    await first.is_quiet()
-    await second.is_quiet()
-    bridge.let_pass(CLOSE_TIMEOUT * 0.2)
-    await bridge.all_ends()
-
-
-@pytest.mark.parametrize(
-    ("early", "told"),
-    [(close(4000, b"now").wire(masked=True), (4000, b"now")), (b"", (1001, b"client gone"))],
-    ids=["behind a Close", "alone"],
-)
-@pytest.mark.gen_test
-async def test_a_fin_before_the_handshake_is_answered_counts_as_it_does_behind_that(
-    serve: Serve, upstream: Start, early: bytes, told: tuple[int, bytes]
-) -> None:
-    acceptor = Acceptor()
-    running = await serve({"svc": [upstream(acceptor).url]}, HALF_CLOSE="ignore")
-    client = Side(await running.client(), masks=True)
-    await client.connection.send(get(b"/ws/svc", *HANDSHAKE) + early)
-    client.connection.half_close()
-    assert (await client.connection.head()).status == 101
-    await eventually(lambda: acceptor.sides)
-    await answer_close(acceptor.sides[0], heard=told)
-    if early:
-        await client.hears(close(*told))
-    assert await client.ended()
-    end(acceptor.sides[0], "FIN")
-    await eventually(lambda: not running.app.gateway.streams.open)
-
-
 # ---------------------------------------------------------------- a side is lost
 
 BEGINNINGS: dict[str, Callable[[Side], bytes]] = {
@@ -767,200 +631,6 @@ async def test_a_violation_in_the_middle_of_the_other_sides_large_frame_is_told_
     assert (await first.told())[0] == 1002
 
 
-# ---------------------------------------------------------------- pings
-
-
-def own_ping(bridge: Bridge) -> Frame:
-    return Frame(PING, bridge.relay.config.ping_payload)
-
-
-def own_pong(bridge: Bridge) -> Frame:
-    return Frame(PONG, bridge.relay.config.ping_payload)
-
-
-@pytest.mark.gen_test
-async def test_both_sides_are_pinged_and_their_pongs_go_no_further(serve: Serve, upstream: Start) -> None:  # W7
-    bridge = await bridged(serve, upstream)
-    for _ in range(3):
-        bridge.let_pass(PING_INTERVAL)
-        for side in bridge.sides:
-            await side.hears(own_ping(bridge))
-            await side.send(own_pong(bridge))
-        for side in bridge.sides:
-            await side.is_quiet()
-    assert bridge.relay.close is None
-
-
-@pytest.mark.gen_test
-async def test_no_ping_comes_before_its_time(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream)
-    bridge.let_pass(PING_INTERVAL * 0.9)
-    for side in bridge.sides:
-        await side.is_quiet()
-    bridge.let_pass(PING_INTERVAL * 0.1)
-    for side in bridge.sides:
-        assert await side.frame() == own_ping(bridge)
-
-
-@pytest.mark.gen_test
-async def test_no_pings_are_sent_if_there_are_to_be_none(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_PING_INTERVAL_MS="0")
-    bridge.let_pass(1e6)
-    for side in bridge.sides:
-        await side.is_quiet()
-    assert bridge.relay.close is None
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_ping_never_stands_inside_a_frame(serve: Serve, upstream: Start, who: str) -> None:
-    """In the middle of a large frame there is none; in the middle of a small one it comes before that."""
-    bridge = await bridged(serve, upstream)
-    sender, receiver = bridge.side(who)
-    large, small = binary(b"x" * MEGABYTE), binary(b"y" * 1000)
-    wire = sender.wire(large)
-    sending = asyncio.ensure_future(sender.send(wire[:500_000]))
-    assert await receiver.connection.exactly(500_000) == wire[:500_000]
-    await sending
-    bridge.let_pass(PING_INTERVAL)
-    await receiver.is_quiet()
-    await sender.hears(own_ping(bridge))
-    wire = wire[500_000:] + sender.wire(small)
-    await sender.send(wire[:-500])
-    assert await receiver.connection.exactly(MEGABYTE + 14 * (who == "client") + 10 * (who == "upstream") - 500_000)
-    bridge.let_pass(PING_INTERVAL)
-    await receiver.hears(own_ping(bridge))
-    await sender.send(wire[-500:])
-    await receiver.hears(small)
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_pings_come_between_the_fragments_of_a_message(serve: Serve, upstream: Start, who: str) -> None:
-    bridge = await bridged(serve, upstream)
-    sender, receiver = bridge.side(who)
-    first, last = Frame(TEXT, b"a", fin=False), Frame(CONTINUATION, b"b")
-    await sender.send(first)
-    await receiver.hears(first)
-    bridge.let_pass(PING_INTERVAL)
-    await receiver.hears(own_ping(bridge))
-    await sender.send(last)
-    await receiver.hears(last)
-    assert sum(messages(bridge)) == 1
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_side_that_does_not_answer_pings_ends_both(serve: Serve, upstream: Start, who: str) -> None:  # W7
-    bridge = await bridged(serve, upstream)
-    lines = capture(bridge.running)
-    silent, other = bridge.side(who)
-    bridge.let_pass(PING_INTERVAL)
-    for side in bridge.sides:
-        await side.hears(own_ping(bridge))
-    await other.send(own_pong(bridge))
-    await eventually(lambda: bridge.leg(who).other.scanner.bytes)
-    bridge.let_pass(PONG_TIMEOUT * 0.9)
-    await silent.is_quiet()
-    await other.is_quiet()
-    bridge.let_pass(PONG_TIMEOUT * 0.2)
-    assert await silent.told() == (1011, b"pong timeout")
-    await answer_close(other, heard=(1011, b"pong timeout"))
-    bridge.let_pass(CLOSE_TIMEOUT + 1)
-    await bridge.all_ends()
-    assert bridge.totals.close_codes == {1011: 1}
-    await eventually(lines)
-    assert [line["reason"] for line in lines()] == ["pong_timeout"]
-    assert bridge.running.errors == (who == "upstream")
-
-
-@pytest.mark.parametrize(
-    "sign", [text("a"), Frame(PING, b"a"), Frame(PONG, b"unasked"), Frame(BINARY, b"a", fin=False)], ids=str
-)
-@either_side
-@pytest.mark.gen_test
-async def test_any_frame_is_a_sign_of_life(serve: Serve, upstream: Start, who: str, sign: Frame) -> None:
-    bridge = await bridged(serve, upstream)
-    first, second = bridge.side(who)
-    bridge.let_pass(PING_INTERVAL)
-    await first.send(sign)
-    await second.hears(own_ping(bridge), sign)
-    await second.send(own_pong(bridge))
-    await eventually(lambda: bridge.leg(who).other.scanner.bytes)
-    bridge.let_pass(PONG_TIMEOUT)
-    await second.is_quiet()
-    assert bridge.relay.close is None
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_so_is_a_part_of_a_frame(serve: Serve, upstream: Start, who: str) -> None:
-    bridge = await bridged(serve, upstream)
-    first, second = bridge.side(who)
-    bridge.let_pass(PING_INTERVAL)
-    await first.send(b"\x82")
-    await second.send(own_pong(bridge))
-    await eventually(lambda: bridge.relay.client.scanner.bytes and bridge.relay.upstream.scanner.bytes)
-    bridge.let_pass(PONG_TIMEOUT)
-    assert bridge.relay.close is None
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_the_time_for_a_pong_is_not_prolonged_by_the_next_ping(serve: Serve, upstream: Start, who: str) -> None:
-    bridge = await bridged(serve, upstream, WS_PING_INTERVAL_MS="4000", WS_PONG_TIMEOUT_MS="10000")
-    silent, other = bridge.side(who)
-    for _ in range(3):
-        bridge.let_pass(4)
-        await other.hears(own_ping(bridge))
-        await silent.hears(own_ping(bridge))
-        heard = bridge.leg(who).other.scanner.bytes
-        await other.send(own_pong(bridge))
-        await eventually(lambda heard=heard: bridge.leg(who).other.scanner.bytes > heard)
-    bridge.let_pass(2.5)  # 10.5 s behind the first
-    assert await silent.told() == (1011, b"pong timeout")
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_ping_is_answered_past_a_stalled_direction(serve: Serve, upstream: Start, who: str) -> None:  # W7, W11
-    """While one side does not read, what it says itself still arrives."""
-    async with blocked(serve, upstream, who) as bridge:
-        slow, fast = bridge.side(who)
-        await slow.send(Frame(PING, b"there?"), text("and this"))
-        await fast.hears(Frame(PING, b"there?"), text("and this"))
-        assert bridge.relay.close is None
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_side_that_is_not_read_cannot_miss_a_pong(serve: Serve, upstream: Start, who: str) -> None:
-    """The fast one's pong waits behind the messages that the slow one does not take."""
-    async with blocked(serve, upstream, who, CLIENT_IDLE_TIMEOUT_MS="1000000") as bridge:
-        slow, _ = bridge.side(who)
-        for _ in range(5):
-            bridge.let_pass(PING_INTERVAL)
-            heard = bridge.leg(who).scanner.bytes
-            await slow.send(Frame(PONG))
-            await eventually(lambda heard=heard: bridge.leg(who).scanner.bytes > heard)
-            bridge.let_pass(PONG_TIMEOUT + 1)
-        assert bridge.relay.close is None
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_a_side_that_has_much_to_read_is_not_pinged(serve: Serve, upstream: Start, who: str) -> None:
-    """The ping would lie behind all that, and its time would be over before it is read."""
-    async with blocked(serve, upstream, who, CLIENT_IDLE_TIMEOUT_MS="1000000") as bridge:
-        for _ in range(3):
-            bridge.let_pass(PING_INTERVAL)
-            bridge.let_pass(PONG_TIMEOUT + 1)
-        assert bridge.relay.close is None
-        slow, _ = bridge.side(who)
-        for _ in range(40):
-            await slow.hears(KILOBYTES)
-
-
 # ---------------------------------------------------------------- idleness
 
 
@@ -1030,36 +700,6 @@ async def test_a_large_frame_that_takes_its_time_is_not_idle(serve: Serve, upstr
 
 
 # ---------------------------------------------------------------- a side that does not keep up
-
-
-async def narrowed(serve: Serve, upstream: Start, slow: str, **variables: str) -> Bridge:
-    """A bridge of which one side takes little before it is read."""
-    acceptor = Acceptor(receive_buffer=SMALL_BUFFER)
-    bridge = await bridged(serve, upstream, acceptor, receive_buffer=SMALL_BUFFER, **variables)
-    narrow(bridge.leg(slow))
-    return bridge
-
-
-@contextlib.asynccontextmanager
-async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) -> AsyncIterator[Bridge]:
-    """A bridge of which one side does not read, and the other has sent until it was paused, and sends on."""
-    bridge = await narrowed(serve, upstream, slow, **variables)
-    _, fast = bridge.side(slow)
-
-    async def send() -> None:
-        with contextlib.suppress(Ended, OSError, TimeoutError):
-            while True:
-                await fast.send(KILOBYTES)
-                await asyncio.sleep(0)
-
-    sending = asyncio.ensure_future(send())
-    try:
-        await eventually(lambda: bridge.leg(slow).other.is_held or bridge.relay.close)
-        yield bridge
-    finally:
-        sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sending
 
 
 @either_side
@@ -1196,17 +836,6 @@ async def test_a_side_that_takes_nothing_of_a_little_is_cut_too(serve: Serve, up
     assert await fast.told() == lost(who)
     bridge.let_pass(CLOSE_TIMEOUT + 1)
     await bridge.all_ends()
-
-
-@pytest.mark.gen_test
-async def test_a_client_that_was_too_fast_and_has_left_is_not_waited_for(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_BYTES="1000")
-    said = binary(bytes(50_000))
-    await bridge.client.send(said)
-    await bridge.upstream.hears(said)
-    assert bridge.leg("client").is_held
-    end(bridge.client, "FIN")
-    assert await bridge.upstream.told() == lost("client")
 
 
 @either_side
@@ -1387,182 +1016,6 @@ async def test_memory_stays_bounded_when_the_gateway_ends_it_in_the_middle_of_a_
     await sending
     assert (await slow.told())[0] == 1001
     assert (await fast.told())[0] == 1001
-
-
-# ---------------------------------------------------------------- how fast a client may be
-
-
-def counted_texts(count: int) -> list[Frame]:
-    return [text(str(number)) for number in range(count)]
-
-
-@pytest.mark.gen_test(timeout=10)
-async def test_messages_above_the_rate_arrive_later_and_in_order(serve: Serve, upstream: Start) -> None:  # W15
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10")
-    loop = asyncio.get_running_loop()
-    said, began = counted_texts(20), loop.time()
-    await bridge.client.send(*said)
-    await bridge.upstream.hears(*said[:10])
-    assert loop.time() - began < 0.5
-    await bridge.upstream.hears(*said[10:])
-    assert 0.8 < loop.time() - began < 3
-    assert bridge.relay.close is None
-
-
-@pytest.mark.gen_test(timeout=10)
-async def test_what_comes_behind_delayed_messages_waits_with_them(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="20")
-    said = counted_texts(25)
-    await bridge.client.send(*said, Frame(PING, b"p"), close(4000, b"done"))
-    await bridge.upstream.hears(*said, Frame(PING, b"p"), close(4000, b"done"))
-    await bridge.upstream.send(close(4000, b"done"))
-    await bridge.client.hears(close(4000, b"done"))
-    end(bridge.upstream, "FIN")
-    await bridge.over()
-    assert bridge.totals.close_codes == {4000: 1}
-
-
-@pytest.mark.gen_test(timeout=10)
-async def test_delayed_messages_of_a_client_that_has_left_arrive_too(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="20")
-    said = counted_texts(25)
-    await bridge.client.send(*said[:21])
-    await eventually(lambda: bridge.relay.client.is_held)
-    await bridge.client.send(*said[21:])
-    end(bridge.client, "FIN")
-    bridge.let_pass(0.01)
-    await bridge.upstream.hears(*said)
-    assert await bridge.upstream.told() == (1001, b"client gone")
-
-
-@pytest.mark.gen_test
-async def test_a_client_within_the_rate_is_not_held(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_BYTES="10000")
-    said = counted_texts(10)
-    await bridge.client.send(*said)
-    await bridge.upstream.hears(*said)
-    assert not bridge.relay.client.is_held
-
-
-@pytest.mark.gen_test
-async def test_a_message_in_many_fragments_is_one_message(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_POLICY="close")
-    fragment = b"1" * 1000
-    said = [
-        Frame(TEXT, b"0", fin=False),
-        *[Frame(CONTINUATION, fragment, fin=False)] * 50,
-        Frame(CONTINUATION, fragment),
-    ]
-    await bridge.client.send(*said)
-    await bridge.upstream.hears(*said)
-    assert bridge.relay.close is None
-
-
-@pytest.mark.parametrize(
-    "flood",
-    [[Frame(PING, b"a")] * 50, [Frame(TEXT, b"0", fin=False), *[Frame(CONTINUATION, b"", fin=False)] * 50]],
-    ids=["pings", "empty fragments"],
-)
-@pytest.mark.gen_test
-async def test_a_flood_of_what_is_hardly_a_message_counts_too(
-    serve: Serve, upstream: Start, flood: list[Frame]
-) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_POLICY="close")
-    await bridge.client.send(*flood)
-    assert (await bridge.client.told())[0] == 1008
-
-
-@pytest.mark.gen_test
-async def test_a_close_in_two_pieces_is_not_too_fast(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="1", WS_RATE_LIMIT_POLICY="close")
-    bye = bridge.client.wire(Frame(CLOSE, b"\x03\xe8"))
-    await bridge.client.send(*counted_texts(1))
-    await bridge.client.connection.send(bye[:3])
-    await bridge.upstream.hears(*counted_texts(1))
-    await bridge.client.connection.send(bye[3:])
-    assert await bridge.upstream.told() == (1000, b"")
-
-
-@pytest.mark.gen_test
-async def test_the_upstream_may_be_as_fast_as_it_likes(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(
-        serve, upstream, WS_RATE_LIMIT_MESSAGES="1", WS_RATE_LIMIT_BYTES="1", WS_RATE_LIMIT_POLICY="close"
-    )
-    said = counted_texts(100)
-    await bridge.upstream.send(*said)
-    await bridge.client.hears(*said)
-    assert not bridge.relay.upstream.is_held
-    assert bridge.relay.close is None
-
-
-@pytest.mark.parametrize(
-    ("variables", "said", "passed"),
-    [
-        ({"WS_RATE_LIMIT_MESSAGES": "10"}, counted_texts(11), 10),
-        ({"WS_RATE_LIMIT_BYTES": "1000"}, [binary(bytes(500))] * 3, 3),
-        ({"WS_RATE_LIMIT_BYTES": "1000", "WS_RATE_LIMIT_MESSAGES": "10"}, counted_texts(11), 10),
-    ],
-    ids=["messages", "bytes", "both"],
-)
-@pytest.mark.gen_test
-async def test_a_client_above_the_rate_can_be_closed_instead(  # W15
-    serve: Serve, upstream: Start, variables: dict[str, str], said: list[Frame], passed: int
-) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_POLICY="close", **variables)
-    lines = capture(bridge.running)
-    await bridge.client.send(*said)
-    await bridge.upstream.hears(*said[:passed])
-    for side in bridge.sides:
-        await answer_close(side, heard=(1008, b"rate limited"))
-    end(bridge.upstream, "FIN")
-    await bridge.all_ends()
-    await eventually(lines)
-    assert [(line["reason"], line["closeCode"]) for line in lines()] == [("rate_limited", 1008)]
-    assert bridge.running.errors == 0
-
-
-@pytest.mark.gen_test(timeout=10)
-async def test_bytes_above_the_rate_arrive_later(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_BYTES="100000")
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await bridge.client.send(binary(bytes(150_000)))
-    await bridge.upstream.hears(binary(bytes(150_000)))
-    await eventually(lambda: bridge.relay.client.is_held)
-    await bridge.client.send(text("later"))
-    await bridge.upstream.hears(text("later"))
-    assert 0.4 < loop.time() - began < 3
-
-
-@pytest.mark.gen_test(timeout=10)
-async def test_a_delayed_client_is_still_delayed_behind_its_upstreams_close(serve: Serve, upstream: Start) -> None:
-    """What it sends meanwhile is not read, so that it takes no memory; its own Close arrives in its turn."""
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="20")
-    said = counted_texts(25)
-    await bridge.client.send(*said)
-    await eventually(lambda: bridge.relay.client.is_held)
-    await bridge.upstream.send(close(1000))
-    await bridge.client.hears(close(1000))
-    assert bridge.relay.client.is_held
-    await bridge.client.send(close(1000))
-    await bridge.upstream.hears(*said, close(1000))
-    assert await bridge.client.ended()
-
-
-@pytest.mark.parametrize("policy", ["delay", "close"])
-@pytest.mark.gen_test(timeout=10)
-async def test_a_flood_behind_its_upstreams_close_takes_no_memory(serve: Serve, upstream: Start, policy: str) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="1", WS_RATE_LIMIT_POLICY=policy)
-    await bridge.upstream.send(close(1000))
-    await bridge.client.hears(close(1000))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            while True:
-                await bridge.client.send(*[KILOBYTES] * 16)
-                await asyncio.sleep(0)
-    assert len(bridge.relay.client.scanner._held) <= 2 * ONE_READ
-    bridge.let_pass(CLOSE_TIMEOUT + 1)
-    await bridge.all_ends()
 
 
 # ---------------------------------------------------------------- the gateway stops

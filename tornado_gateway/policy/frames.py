@@ -61,6 +61,7 @@ class FrameScanner:
         rsv: reserved bits that negotiated extensions may set: 0, COMPRESSED or ANY_RSV.
         own_pong: payload of the gateway's pings, whose pongs do not pass.
         paced: whether `quota` counts.
+        atomic: bytes of the largest frame that is kept back until it is whole.
 
     Attributes:
         bytes: taken so far.
@@ -77,16 +78,24 @@ class FrameScanner:
     """
 
     __slots__ = (
-        "_head", "_held", "_insertion", "_is_last", "_left", "_masked", "_max_message", "_message",
+        "_atomic", "_head", "_held", "_insertion", "_is_last", "_left", "_masked", "_max_message", "_message",
         "_open", "_own_pong", "_paced", "_plain", "_rsv", "_swallowed", "_whole", "_wide", "bytes", "close", "counted",
         "fragments", "is_over", "is_silent", "is_starved", "messages", "quota", "violation",
     )  # fmt: skip
 
     def __init__(
-        self, *, masked: bool, max_message: int, rsv: int = 0, own_pong: bytes | None = None, paced: bool = False
+        self,
+        *,
+        masked: bool,
+        max_message: int,
+        rsv: int = 0,
+        own_pong: bytes | None = None,
+        paced: bool = False,
+        atomic: int = ATOMIC,
     ) -> None:
         self._masked = _MASKED if masked else 0
         self._max_message, self._rsv, self._own_pong, self._paced = max_message, rsv, own_pong, paced
+        self._atomic = atomic
         self._held = b""  # the beginning of a frame, or what goes beyond the quota
         self._left = 0  # bytes of a large frame that are still to pass
         self._open = False  # whether a fragmented message has begun
@@ -234,7 +243,7 @@ class FrameScanner:
                 return head + length, head
         elif self._message + length > self._max_message:
             self._refuse(TOO_BIG, b"a message is too big")
-        elif not there < head + length <= ATOMIC and ((self._open and length > MAX_CONTROL) or self._has_quota()):
+        elif not there < head + length <= self._atomic and ((self._open and length > MAX_CONTROL) or self._has_quota()):
             self._count(first, length)
             return head + length, head
         return 0, 0

@@ -25,6 +25,12 @@ class TokenBucket:
         """Take tokens, also such as are not there yet."""
         self._tokens -= tokens
 
+    def take_part(self, wanted: int, now: float) -> int:
+        """Take as many whole tokens as there are, up to so many; how many that were."""
+        part = min(wanted, max(0, int(self.available(now))))
+        self._tokens -= part
+        return part
+
     def wait(self, tokens: float, now: float) -> float:
         """Seconds until as many are there; 0 if they are."""
         return max(0.0, (tokens - self.available(now)) / self.rate)

@@ -1,0 +1,218 @@
+"""One of a WebSocket's two connections, as the frame relay (wire/websocket.py) holds it.
+
+A Leg hands what its side sends to a FrameScanner, and what passes to the other Leg's transport. It knows whether its
+side is heard, takes what is written, and has had its Close; what follows from that is the Relay's to decide.
+"""
+
+import asyncio
+import contextlib
+import math
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from tornado_gateway.policy.frames import CLOSE, PING, Close, FrameScanner, frame
+from tornado_gateway.wire.peer import unread
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.websocket import Relay
+
+
+class Hold(IntFlag):
+    """Why a leg is not read."""
+
+    NONE = 0
+    OTHER_IS_SLOW = 1
+    TOO_FAST = 2
+
+
+class Leg(asyncio.Protocol):
+    """One side's connection.
+
+    Attributes:
+        scanner: judges what comes from this side.
+        is_client: whether it is the client's side.
+        is_told: whether a Close has been sent to it.
+        is_gone: whether nothing more comes from it, and nothing more is sent to it.
+        has_shut: whether a FIN came behind its Close: nothing more comes from it, but what it has to hear is sent.
+        is_lost: whether its transport is no more.
+        is_blocked: whether it does not take what is written.
+        pong_by: instant at which it must have been heard; infinite while no ping is out.
+    """
+
+    __slots__ = (
+        "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "has_shut", "is_blocked", "is_client",
+        "is_gone", "is_lost", "is_told", "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
+    )  # fmt: skip
+
+    other: "Leg"
+    transport: asyncio.Transport
+
+    def __init__(self, relay: "Relay", scanner: FrameScanner, before: asyncio.Protocol, *, is_client: bool) -> None:
+        self.relay, self.scanner, self.is_client = relay, scanner, is_client
+        self._before = before  # the protocol that had the transport, and has to learn of its end
+        self._held = Hold.NONE
+        self._heard = 0  # bytes when the last ping was sent
+        self._unsent = self._written = 0  # bytes that waited for it, and had been written to it, at the last look
+        self._is_over = False
+        self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
+        self.pong_by = self.stalled_at = math.inf
+
+    # ---- asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        scanner = self.scanner
+        passing = scanner.feed(data)
+        if passing:
+            self.other.transport.write(passing)
+        if scanner.is_over:
+            self.over()
+
+    def eof_received(self) -> bool:
+        """This side has shut down its sending half, or has closed its connection: a FIN does not tell which.
+
+        Behind a Close nothing more is to come (RFC 6455 §5.5.1), so the FIN ends nothing early, and this side is still
+        sent what the other one says, up to the Close that answers (§7.1.1). Over TLS no half can be closed here:
+        asyncio ends a TLS connection at the peer's closure alert.
+
+        Returns:
+            Whether the transport stays open for writing.
+        """
+        self.has_shut = self.scanner.close is not None and self.transport.can_write_eof() and not self.is_gone
+        if self.has_shut:
+            self.relay.finish_if_done(self)
+        else:
+            self.gone()
+        return self.has_shut
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost = True
+        self.gone()
+        self._before.connection_lost(error)
+        self.relay.leg_lost()
+
+    def pause_writing(self) -> None:
+        self.is_blocked = True
+        self.relay.leg_blocked(self)
+
+    def resume_writing(self) -> None:
+        self.is_blocked = False
+        self.stalled_at = math.inf
+        self.other.release(Hold.OTHER_IS_SLOW)
+
+    # ---- for the relay
+
+    @property
+    def name(self) -> str:
+        return "client" if self.is_client else "upstream"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a Close has gone both ways, or nothing more can."""
+        return self.is_gone or (self.is_told and self._is_over)
+
+    @property
+    def passes(self) -> bool:
+        """Whether something of what comes may still go to the other side."""
+        return not (self.scanner.is_silent or self.scanner.is_over)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether all that has come from it has gone on, in whole frames, and it is read."""
+        return self.scanner.at_boundary and not self.scanner.is_holding and not self._held
+
+    def over(self) -> None:
+        """This side has sent its Close, or broken a rule."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self.scanner.violation:
+            self.relay.broken(self, self.scanner.violation)
+        elif self.scanner.close:
+            self.relay.closed(self, self.scanner.close)
+
+    def gone(self) -> None:
+        """Nothing more comes from this side."""
+        if not self.is_gone:
+            self.is_gone = True
+            self.other.scanner.mute()
+            self.relay.leg_gone(self)
+
+    def tell(self, close: Close) -> None:
+        """Send this side a Close behind the current frame, and nothing behind it."""
+        if self.is_told or self.is_gone:
+            return
+        self.is_told = True
+        now = self.other.scanner.insert(self._frame(CLOSE, close.payload()), last=True)
+        if now:
+            self.transport.write(now)
+
+    def ping(self, now: float) -> None:
+        """Ask this side for a sign of life, unless it is in the middle of a frame, or something else waits for it."""
+        if self.is_gone or not self.other.scanner.at_boundary or self.transport.get_write_buffer_size():
+            return
+        if self.pong_by == math.inf or self.scanner.bytes != self._heard:
+            self._heard = self.scanner.bytes
+            self.pong_by = now + self.relay.config.pong_timeout
+        self.transport.write(self._frame(PING, self.relay.config.ping_payload))
+
+    def is_silent(self, now: float) -> bool:
+        """Whether it has not answered a ping in time; while it is not read nobody can know."""
+        if now < self.pong_by:
+            return False
+        self.pong_by = math.inf
+        return self.scanner.bytes == self._heard and not self._held
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether it has taken nothing of what waits for it in time."""
+        if self.stalled_at == math.inf:
+            self.expect_progress(now)
+        if now < self.stalled_at:
+            return False
+        all_of_it = self._unsent + self.other.scanner.passed - self._written
+        self.expect_progress(now)
+        return self._unsent >= all_of_it
+
+    def expect_progress(self, now: float) -> None:
+        """Watch it, if anything waits for it."""
+        self._unsent, self._written = self.transport.get_write_buffer_size(), self.other.scanner.passed
+        self.stalled_at = now + self.relay.config.stall_timeout if self._unsent else math.inf
+
+    def hold(self, why: Hold) -> None:
+        """Read no further until all holds are released."""
+        if not self._held and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._held |= why
+        self.relay.due = -math.inf  # to see whether it ends meanwhile
+
+    def let_answer(self) -> None:
+        """Read on if nothing more of it passes: only its Close, or its end, is waited for."""
+        if not self.passes:
+            self.release(Hold.OTHER_IS_SLOW | Hold.TOO_FAST)
+
+    def release(self, why: Hold) -> None:
+        was, self._held = self._held, self._held & ~why
+        if was and not self._held and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    @property
+    def is_held(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether nothing that came from it waits to be read or to pass."""
+        return not self.scanner.is_holding and not unread(self.transport)
+
+    def finish(self) -> None:
+        """End the connection once everything is sent."""
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def shut(self) -> None:
+        """Say that nothing more will be sent; what comes is read and dropped, so that the Close is not lost."""
+        if not self.transport.is_closing() and self.transport.can_write_eof() and self.other.scanner.at_boundary:
+            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+                self.transport.write_eof()
+
+    def _frame(self, opcode: int, payload: bytes) -> bytes:
+        return frame(opcode, payload, None if self.is_client else self.relay.mask())
