@@ -435,7 +435,9 @@ def test_host_bits_are_a_problem(item: str) -> None:
     assert line.startswith(f'TRUSTED_PROXIES[0]="{item}": has host bits set; allowed: ')
 
 
-@pytest.mark.parametrize("item", ["10.0.0.0/33", "10.0.0", "10", "::/129", "localhost", "10.0.0.0/8 ::1", "*", "/8"])
+@pytest.mark.parametrize(
+    "item", ["10.0.0.0/33", "10.0.0", "10", "::/129", "localhost", "10.0.0.0/8 ::1", "*", "/8", "fe80::1%eth0"]
+)
 def test_anything_else_is_no_network(item: str) -> None:
     (line,) = lines(TRUSTED_PROXIES=item)
     assert line.startswith(f'TRUSTED_PROXIES[0]="{item}": is not an address or a network; allowed: ')

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tornado_gateway.errors import StreamLimitReached
+from tornado_gateway.policy.address import of_peer
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.stream_limits import StreamLimits
@@ -71,9 +72,9 @@ def test_a_stream_is_open_from_its_beginning_to_its_end() -> None:
 
 def test_limits_are_kept() -> None:
     counts = Streams(StreamLimits(total=1)).counts
-    counts.take("svc", "192.0.2.1")
+    counts.take("svc", of_peer("192.0.2.1"))
     with pytest.raises(StreamLimitReached):
-        counts.take("svc", "192.0.2.1")
+        counts.take("svc", of_peer("192.0.2.1"))
 
 
 # ---------------------------------------------------------------- the sweep

@@ -1,6 +1,7 @@
 """Each parser by itself: what it takes, and the reason it gives for what it does not."""
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -27,8 +28,15 @@ from tornado_gateway.values import LONGEST_SHOWN, MASK, ConfigurationError, Inva
         (
             values.origins,
             "https://App.example.com, http://localhost:3000,http://[::1]:80",
-            ("https://app.example.com", "http://localhost:3000", "http://[::1]:80"),
+            ("https://app.example.com", "http://localhost:3000", "http://[::1]"),
         ),
+        (
+            values.origins,
+            "https://app.example.com:443,http://[::0:1]:8080",
+            ("https://app.example.com", "http://[::1]:8080"),
+        ),
+        (values.networks, "::ffff:10.0.0.0/104,::FFFF:10.1.2.3", (ip_network("10.0.0.0/8"), ip_network("10.1.2.3/32"))),
+        (values.networks, "2001:DB8:0::/32", (ip_network("2001:db8::/32"),)),
         (values.origins, "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
     ],
 )
@@ -69,6 +77,9 @@ def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: st
         "https://a b",
         "https://*.a.com",
         "https://a:x",
+        "https://a:65536",
+        "http://[:::]",
+        "+://a",
         "null",
     ],
 )

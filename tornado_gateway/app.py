@@ -34,7 +34,7 @@ from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.durations import Durations
 from tornado_gateway.policy.endpoint import Endpoint
-from tornado_gateway.policy.headers import ForwardingConfig
+from tornado_gateway.policy.forwarding import ForwardingConfig
 from tornado_gateway.policy.health import HealthConfig, HealthKind
 from tornado_gateway.policy.resolution import Family
 from tornado_gateway.policy.retry import RetryConfig

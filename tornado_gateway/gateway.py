@@ -8,8 +8,8 @@ from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.durations import Durations
+from tornado_gateway.policy.forwarding import ForwardingConfig
 from tornado_gateway.policy.handshake import ANY_ORIGIN
-from tornado_gateway.policy.headers import ForwardingConfig
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.streams import Streams

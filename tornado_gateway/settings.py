@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tornado_gateway.policy.address import Network
 from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
-from tornado_gateway.policy.headers import Network
 from tornado_gateway.upstreams import MAP_OF_SERVICES
 from tornado_gateway.values import ConfigurationError, Invalid, Problem, ServiceSettings, shown
 from tornado_gateway.variables import VARIABLES

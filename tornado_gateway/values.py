@@ -15,9 +15,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tornado_gateway.policy.address import Network, network
 from tornado_gateway.policy.affinity import HashKey
+from tornado_gateway.policy.authority import parse_origin
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
-from tornado_gateway.policy.headers import Network
 from tornado_gateway.policy.retry import CONNECT, RESET
 
 MASK = "********"
@@ -190,7 +191,7 @@ def networks(text: str) -> tuple[Network, ...]:
         given = item.strip()
         try:
             if given:
-                found.append(ipaddress.ip_network(given))
+                found.append(network(given))
         except ValueError as error:
             reason = "has host bits set" if "host bits" in str(error) else "is not an address or a network"
             allowed = "addresses and networks such as 10.0.0.0/8 or ::1, separated by commas"
@@ -200,22 +201,19 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
-
-
 def origins(text: str) -> tuple[str, ...]:
-    """Origins as browsers write them (RFC 6454 §6.2), in lower case; "*" and "same-origin"."""
-    found = [item.strip().lower() for item in text.split(",") if item.strip()]
+    """Origins as browsers write them (RFC 6454 §6.2), however they are given; "*" and "same-origin"."""
+    given = [item.strip().lower() for item in text.split(",") if item.strip()]
+    found = [item if item in (ANY_ORIGIN, SAME_ORIGIN) else parse_origin(item) for item in given]
+    allowed = "*, same-origin and origins such as https://app.example.com"
     problems = [
-        Problem(
-            f"[{index}]", shown(item), "is not an origin", "*, same-origin and origins such as https://app.example.com"
-        )
-        for index, item in enumerate(found)
-        if item not in (ANY_ORIGIN, SAME_ORIGIN) and not _ORIGIN.fullmatch(item)
+        Problem(f"[{index}]", shown(item), "is not an origin", allowed)
+        for index, (item, origin) in enumerate(zip(given, found, strict=True))
+        if origin is None
     ]
     if problems:
         raise ConfigurationError(tuple(problems))
-    return tuple(found)
+    return tuple(origin for origin in found if origin)
 
 
 _PATH = re.compile(r"/[!-\"$-~]*")

@@ -7,10 +7,13 @@ import threading
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.sockets import eventually
 from tornado_gateway.adapters import access_log
 from tornado_gateway.adapters.access_log import AccessLog, AccessRecord, json_line, text_line
+from tornado_gateway.policy.address import NO_ADDRESS, Address, of_peer, parse
 
 AT = "2026-01-02T03:04:05.678Z"
 
@@ -19,7 +22,7 @@ def record(**changes: Any) -> AccessRecord:
     values: dict[str, Any] = {
         "request_id": b"abc", "method": b"GET", "target": b"/api/svc/x?secret", "service": "svc", "endpoint": "http://10.0.0.1",
         "status": 200, "reason": "", "attempts": 1, "bytes_in": 3, "bytes_out": 5, "head_seconds": 0.0012,
-        "seconds": 0.0034, "client": "127.0.0.1",
+        "seconds": 0.0034, "client": of_peer("127.0.0.1"),
     }  # fmt: skip
     return AccessRecord(**(values | changes))
 
@@ -46,6 +49,42 @@ def test_nothing_in_a_request_breaks_out_of_its_line(field: str, hostile: str) -
     assert line.count("\n") == 1
     assert text in json.loads(line).values()
     assert text_line(its, AT).count("\n") == 1
+
+
+OF_CLIENT = st.binary(max_size=40)
+ANY_TEXT = st.text(st.characters(), max_size=20)
+
+
+@settings(deadline=None)
+@given(
+    of_client=st.fixed_dictionaries(dict.fromkeys(("request_id", "method", "target"), OF_CLIENT)),
+    ours=st.fixed_dictionaries(dict.fromkeys(("service", "endpoint", "reason"), ANY_TEXT)),
+    node=st.one_of(OF_CLIENT, st.ip_addresses().map(lambda address: str(address).encode())),
+    close_code=st.none() | st.integers(1000, 4999),
+)
+def test_any_record_is_one_line_that_says_what_the_record_does(
+    of_client: dict[str, bytes], ours: dict[str, str], node: bytes, close_code: int | None
+) -> None:
+    its = record(**of_client, **ours, client=parse(node) or NO_ADDRESS, close_code=close_code)
+    line = json_line(its, AT)
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    said = json.loads(line)
+    assert (said["requestId"], said["method"]) == (its.request_id.decode("latin-1"), its.method.decode("latin-1"))
+    assert said["path"] == its.target.partition(b"?")[0].decode("latin-1")
+    assert {name: said[name] for name in ours} == ours
+    assert said["client"] == its.client.text
+    text = text_line(its, AT)
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+    assert text.isascii()
+
+
+def test_an_address_that_was_not_parsed_is_quoted_too() -> None:
+    forged = 'fe80::1%x"}\n{"level":"error'
+    line = json_line(record(client=Address(forged, forged, None)), AT)
+    assert line.count("\n") == 1
+    assert json.loads(line)["client"] == forged
 
 
 def test_a_text_line_shows_what_a_person_looks_for() -> None:

@@ -5,6 +5,8 @@ import logging
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tornado_gateway.adapters.logs import LEVELS, TRACE, JsonFormatter, TextFormatter, configure
 
@@ -41,6 +43,33 @@ def test_a_traceback_stays_inside_its_line() -> None:
 
 def test_text_lines_are_for_people() -> None:
     assert TextFormatter().format(make(logging.INFO, "hello")).endswith("INFO hello")
+
+
+@settings(deadline=None)
+@given(st.text(st.characters()))
+def test_a_record_is_one_line_without_control_characters(text: str) -> None:
+    """Surrogates are among the characters: so Python decodes what is no UTF-8."""
+    line = TextFormatter().format(make(logging.WARNING, text))
+    assert line.isprintable()
+    said = JsonFormatter().format(make(logging.WARNING, text))
+    assert said.isprintable()
+    assert said.isascii()
+    assert json.loads(said)["message"] == text
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a\n12:00:00 INFO forged", "\x1b[2J", "a\rb", "\x9b31m", "\u202e", "a\u2028b", "\x00"]
+)
+def test_an_error_that_quotes_what_was_sent_forges_no_line(hostile: str) -> None:
+    record = make(logging.ERROR, "broken")
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    first, *others = TextFormatter().format(record).split("\n")
+    assert first.endswith(" ERROR broken")
+    assert all(line.startswith("    ") and line.isprintable() for line in others)
+    assert others[0] == "    Traceback (most recent call last):"
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tornado_gateway.policy.address import NO_ADDRESS, of_peer, parse
 from tornado_gateway.policy.affinity import COOKIE_PREFIX, TAG_BYTES, Affinity, HashKey, Sticky, cookie
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.headers import Field
 
-CLIENT = "192.0.2.7"
+CLIENT = of_peer("192.0.2.7")
 PATH = b"/orders/7?page=2"
 NAME = b"gw_orders"
 SECRET = b"a secret that all gateways have"
@@ -62,6 +63,16 @@ def test_the_key_of_a_request(text: str, fields: list[Field], key: bytes) -> Non
 @pytest.mark.parametrize("path", [b"", b"?a=1"])
 def test_a_request_without_a_path_has_no_key_of_it(path: bytes) -> None:
     assert HashKey.parse("path").of([], CLIENT, path) == b""
+
+
+def test_a_client_has_one_key_however_its_address_is_spelled() -> None:
+    key = HashKey.parse("client")
+    for spellings, text in (
+        (("203.0.113.7", "203.0.113.7:50000", "[::ffff:203.0.113.7]:443", "::ffff:cb00:7107"), b"203.0.113.7"),
+        (("2001:DB8::1", "[2001:db8:0::1]:1", "2001:db8::1%a"), b"2001:db8::1"),
+    ):
+        assert {key.of([], parse(each.encode()) or NO_ADDRESS, PATH) for each in spellings} == {text}
+    assert key.of([], NO_ADDRESS, PATH) == b""
 
 
 @pytest.mark.parametrize(

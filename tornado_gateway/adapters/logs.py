@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 TRACE = 5
 OFF = logging.CRITICAL + 1
@@ -36,10 +37,29 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record for a person."""
+    """A record for a person: one line, and the lines of a traceback, indented, below it.
+
+    What is not printable is escaped: an error may quote what somebody sent, and a terminal obeys control characters.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # the name is logging's
+        return _printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"    {_printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _printable(text: str) -> str:
+    """
+    >>> _printable("a\\nb\\x1b[31m é")
+    'a\\\\nb\\\\x1b[31m é'
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def configure(level: str, *, text: bool) -> None:

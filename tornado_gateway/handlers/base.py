@@ -10,7 +10,7 @@ Admission goes in this order, each step above what costs more:
 
 import json
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
@@ -18,6 +18,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.policy.forwarding import client_address
 from tornado_gateway.policy.headers import Field, request_id
 from tornado_gateway.wire.server_exchange import ServerExchange
 
@@ -85,7 +86,7 @@ class Refuser:
                     bytes_out=exchange.body_bytes,
                     head_seconds=None,
                     seconds=0.0,
-                    client=exchange.connection.remote_ip,
+                    client=client_address(head.named, exchange.connection.peer, gateway.forwarding.trusted),
                 )
             )
 
@@ -157,8 +158,8 @@ def log_request(handler: RequestHandler) -> None:
     """Tornado's log_function: a line for a request that a Tornado handler has answered."""
     if not isinstance(handler, GatewayHandler):
         return
-    request = handler.request
-    head = request.connection.head  # type: ignore[union-attr]
+    request, exchange = handler.request, cast(ServerExchange, handler.request.connection)
+    head, connection = exchange.head, exchange.connection
     route = request.path if handler.IS_ROUTED else "other"
     handler.gateway.durations.add(head.method, route, handler.get_status(), request.request_time())
     if handler.gateway.access_log is None:
@@ -174,9 +175,9 @@ def log_request(handler: RequestHandler) -> None:
             reason=handler.reason,
             attempts=0,
             bytes_in=len(request.body),
-            bytes_out=request.connection.body_bytes,  # type: ignore[union-attr]
+            bytes_out=exchange.body_bytes,
             head_seconds=None,
             seconds=request.request_time(),
-            client=request.remote_ip or "",
+            client=client_address(head.named, connection.peer, handler.gateway.forwarding.trusted),
         )
     )

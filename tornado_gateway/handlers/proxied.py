@@ -41,12 +41,12 @@ from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.affinity import Affinity
 from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
 from tornado_gateway.policy.expiry import NEVER, Expiry
+from tornado_gateway.policy.forwarding import originate
 from tornado_gateway.policy.headers import (
     Field,
     accepts_trailers,
     client_fields,
     interim_fields,
-    originate,
     request_id,
     trailer_lines,
     upstream_fields,
@@ -93,7 +93,7 @@ class ProxiedRequest(RequestHandler):
         self.application = application
         self._gateway, self._client = gateway, client
         self._id = request_id(head.named, gateway.new_request_id)
-        self._address = client.connection.remote_ip
+        self._address = client.connection.peer
         self.began = gateway.now()
         self.method = head.method
         self.is_repeatable = head.method in IDEMPOTENT
@@ -129,6 +129,10 @@ class ProxiedRequest(RequestHandler):
     def _route(self) -> Service:
         """Find the service, and see whether the client may have it."""
         head, gateway = self._client.head, self._gateway
+        origination = self._origination = originate(
+            head.named, self._address, b"http", head.host, gateway.forwarding.trusted
+        )
+        self._address = origination.client  # first of all, so that the log names the client of what is refused
         if head.method in REFUSED_METHODS:
             raise MethodNotAllowed
         if self.METHODS and head.method not in self.METHODS:
@@ -139,17 +143,13 @@ class ProxiedRequest(RequestHandler):
         if service is None:
             raise UnknownService
         self._rest = self._ask_for(rest)
-        origination = self._origination = originate(
-            head.named, self._address, b"http", head.host, gateway.forwarding.trusted
-        )
-        self._address = origination.client
         self._admit()
         if self.IS_STREAM or (b"accept" in head.named and self._asks_for_events(head.named[b"accept"])):
             self._admit_stream(service)
         if service.affinity:
             self.key, self.pinned = service.affinity.of(fields(head.block), self._address, rest)
         self._fields = upstream_fields(
-            self._pass(head.passing), head.named, origination, self._id, head.minor, gateway.forwarding.pseudonym
+            self._pass(head.passing), head.named, origination.lines, self._id, head.minor, gateway.forwarding.pseudonym
         )
         return service
 

@@ -4,7 +4,7 @@ A key is what a consistent_hash balancer puts on its ring:
 
     header:<name>   the field's value
     cookie:<name>   the cookie's value
-    client          the client's address
+    client          the client's address, in its canonical form
     path            the path behind the service's name
 
 A sticky cookie names the endpoint itself. Its value is a keyed hash of the endpoint's URL: it tells a client nothing
@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tornado_gateway.policy.address import Address
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.headers import Field
 
@@ -53,7 +54,7 @@ class HashKey:
     def __str__(self) -> str:
         return f"{self.source}:{self.name}" if self.name else self.source
 
-    def of(self, fields: Iterable[Field], client: str, path: bytes) -> bytes:
+    def of(self, fields: Iterable[Field], client: Address, path: bytes) -> bytes:
         """A request's key; b"" if it has none.
 
         Args:
@@ -62,7 +63,7 @@ class HashKey:
             path: behind the service's name.
         """
         if self.source == "client":
-            return client.encode()
+            return client.text.encode("ascii")
         if self.source == "path":
             return path.partition(b"?")[0]
         if self.source == "cookie":
@@ -131,7 +132,7 @@ class Affinity:
         self._key = key
         self.sticky = sticky
 
-    def of(self, fields: list[Field], client: str, path: bytes) -> tuple[bytes, Endpoint | None]:
+    def of(self, fields: list[Field], client: Address, path: bytes) -> tuple[bytes, Endpoint | None]:
         """A request's key, and the endpoint that its client belongs to.
 
         Args:

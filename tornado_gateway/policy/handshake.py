@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tornado_gateway.errors import BadRequest, OriginNotAllowed, UpgradeRequired, UpstreamInvalid
+from tornado_gateway.policy.authority import is_of_authority, parse_origin
 from tornado_gateway.policy.frames import ANY_RSV, COMPRESSED
 from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.lists import members, quoted_members, tokens
@@ -20,7 +21,6 @@ ANY_ORIGIN, SAME_ORIGIN = "*", "same-origin"
 VERSION = b"13"
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Named = Mapping[bytes, Sequence[bytes]]
 
@@ -116,7 +116,7 @@ def check_origin(origin: bytes | None, allowed: Collection[str], host: bytes) ->
 
     Args:
         origin: None for clients that are not browsers; they may.
-        allowed: origins, or ANY_ORIGIN, or SAME_ORIGIN: the one whose authority the request asks for.
+        allowed: origins in canonical form, or ANY_ORIGIN, or SAME_ORIGIN: the one whose authority the request asks for.
         host: that authority.
 
     Raises:
@@ -124,17 +124,10 @@ def check_origin(origin: bytes | None, allowed: Collection[str], host: bytes) ->
     """
     if origin is None or ANY_ORIGIN in allowed:
         return
-    text = origin.decode("latin-1").lower()
-    if text in allowed or (SAME_ORIGIN in allowed and _is_of_host(text, host.decode("latin-1").lower())):
+    text = origin.decode("latin-1")
+    if parse_origin(text) in allowed or (SAME_ORIGIN in allowed and is_of_authority(text, host.decode("latin-1"))):
         return
     raise OriginNotAllowed
-
-
-def _is_of_host(origin: str, host: str) -> bool:
-    """Whether an origin's authority is a request's; default ports may be left out."""
-    scheme, _, authority = origin.partition("://")
-    port = _DEFAULT_PORTS.get(scheme)
-    return port is not None and authority.removesuffix(port) == host.removesuffix(port)
 
 
 def _is_key(value: bytes) -> bool:

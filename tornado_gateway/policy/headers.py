@@ -5,24 +5,19 @@ and what passes untouched; order, case and
 repeats of what passes are kept. The rest of the module writes the lines that are
 the gateway's own.
 
-Who may be believed: what a client claims in X-Forwarded-*, Forwarded and their like counts
-only when the peer is one of the trusted proxies. From anybody else it is removed before
-ours is added (Traefik CVE-2024-45410, Fastify CVE-2026-3635).
+What proxies in front claim of a request is taken out here, and judged in forwarding.py.
 
-Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1, RFC 7239 §8.
+Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1.
 """
 
 import functools
-import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tornado_gateway.errors import LoopDetected
 from tornado_gateway.policy.lists import members, tokens
 
 Field = tuple[bytes, bytes]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Named = Mapping[bytes, Sequence[bytes]]
 
 MAX_LENGTH = 2**63  # bytes of a body from which on a Content-Length is refused; many peers count in 63 bits
@@ -35,10 +30,6 @@ _CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 _UNDERSCORE_IN_NAME = re.compile(rb"\n[^:\n_]*_")
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_ADDRESS_AND_PORT = re.compile(rb"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
-_FORWARDED_PROTO = re.compile(rb"https?", re.IGNORECASE)
-_FORWARDED_HOST = re.compile(rb"[A-Za-z0-9\-._~:\[\]]{1,255}")
-_FORWARDED_PORT = re.compile(rb"[0-9]{1,5}")
 
 
 class FieldTable:
@@ -100,7 +91,7 @@ class FieldTable:
 
 
 # What proxies say of a request beside X-Forwarded-For, -Proto, -Host and -Port: passed on from trusted ones.
-_CLAIMS = (
+FORWARDING_CLAIMS = (
     b"forwarded", b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",
     b"x-forwarded-uri", b"x-forwarded-user", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
 )  # fmt: skip
@@ -110,7 +101,8 @@ REQUEST_FIELDS = FieldTable(
     taken=(
         b"connection", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
         b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via",
-        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-request-id", *_CLAIMS,
+        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-request-id",
+        *FORWARDING_CLAIMS,
     ),
     protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
 )  # fmt: skip
@@ -220,110 +212,11 @@ def accepts_trailers(named: Named) -> bool:
     return b"te" in named and b"trailers" in tokens(named[b"te"])
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardingConfig:
-    """
-    Attributes:
-        pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that carries it already is a loop.
-        preserve_host: whether upstreams see the client's Host instead of their own.
-        trusted: networks of the proxies in front of the gateway whose claims are believed.
-    """
-
-    pseudonym: bytes
-    preserve_host: bool = False
-    trusted: tuple[Network, ...] = ()
-
-
-@dataclass(frozen=True)
-class Origination:
-    """Where a request comes from, as far as it can be believed.
-
-    Attributes:
-        client: address of the first hop that is not a trusted proxy.
-        forwarded_for: the X-Forwarded-For value to send.
-        claims: lines of other fields in which trusted proxies told of the request.
-    """
-
-    client: str
-    forwarded_for: bytes
-    proto: bytes
-    host: bytes
-    port: bytes
-    claims: bytes = b""
-
-    @functools.cached_property
-    def lines(self) -> bytes:
-        """The X-Forwarded-* fields that tell an upstream."""
-        return (
-            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
-            % (self.forwarded_for, self.proto, self.host, self.port)
-        ) + self.claims
-
-
-def originate(named: Named, peer: str, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
-    """Decide who the client is, and how it reached us.
-
-    Args:
-        peer: address of the socket's other end; "" on a unix socket.
-        proto: b"http" or b"https", of the connection itself.
-        host: the request's authority.
-        trusted: see ForwardingConfig.
-    """
-    if not trusted or not _is_trusted(peer.encode("ascii"), trusted):
-        return _direct(peer, proto, host)
-    claimed = members(named.get(b"x-forwarded-for", ()))
-    chain = [peer.encode("ascii")]  # from the nearest hop to the farthest that is an address
-    for hop in reversed(claimed):
-        if _address(hop) is None:
-            break
-        chain.append(hop)
-    client = next((hop for hop in chain if not _is_trusted(hop, trusted)), chain[-1])
-    proto = _claim(named, b"x-forwarded-proto", _FORWARDED_PROTO) or proto
-    host = _claim(named, b"x-forwarded-host", _FORWARDED_HOST) or host
-    port = _claim(named, b"x-forwarded-port", _FORWARDED_PORT) or _port(host, proto)
-    claims = serialize([(name, value) for name in _CLAIMS for value in named.get(name, ())])
-    return Origination(client.decode("ascii"), b", ".join(reversed(chain)), proto, host, port, claims)
-
-
-@functools.lru_cache(maxsize=1024)
-def _direct(peer: str, proto: bytes, host: bytes) -> Origination:
-    """The usual case, the same for every request of a connection (measured: 3 µs less per request)."""
-    return Origination(peer, peer.encode("ascii"), proto, host, _port(host, proto))
-
-
-def _claim(named: Named, name: bytes, pattern: re.Pattern[bytes]) -> bytes | None:
-    values = named.get(name, ())
-    return values[0] if len(values) == 1 and pattern.fullmatch(values[0]) else None
-
-
-def _port(host: bytes, proto: bytes) -> bytes:
-    """The port of an authority, or its scheme's."""
-    port = host.rpartition(b":")[2] if not host.endswith(b"]") and b":" in host else b""
-    return port or (b"443" if proto == b"https" else b"80")
-
-
-def _is_trusted(address: bytes, trusted: Sequence[Network]) -> bool:
-    known = _address(address)
-    return known is not None and any(known in network for network in trusted)
-
-
-@functools.lru_cache(maxsize=1024)  # parsing costs 3 µs, and proxies' addresses come back (measured)
-def _address(text: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address as it stands in X-Forwarded-For: some proxies add the port (Azure: 10.0.0.1:1234, [::1]:1234)."""
-    with_port = _ADDRESS_AND_PORT.fullmatch(text)
-    try:
-        address = ipaddress.ip_address((with_port[1] or with_port[2] if with_port else text).decode("ascii"))
-    except ValueError:
-        return None
-    return (address.version == 6 and address.ipv4_mapped) or address
-
-
-def upstream_fields(
-    passing: bytes, named: Named, origination: Origination, request_id: bytes, minor: int, via: bytes
-) -> bytes:
+def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: bytes, minor: int, via: bytes) -> bytes:
     """The lines of a request to an upstream, but for Host, Expect and Transfer-Encoding.
 
     Args:
+        forwarded: the X-Forwarded-* lines, from forwarding.Origination.
         minor: of the version the request came in.
         via: this gateway's pseudonym.
 
@@ -338,7 +231,7 @@ def upstream_fields(
         received_by = b"".join([b"%b, " % hop for hop in hops])
     if b"connection" in named:
         passing = without_nominated(passing, options(named))
-    own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (origination.lines, request_id, received_by, minor, via)
+    own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
     if accepts_trailers(named):
         own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE goes with a Connection option
     return passing + own

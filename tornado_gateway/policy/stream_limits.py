@@ -1,18 +1,12 @@
 """How many streams may be open: in all, to one service, and by one client. Event streams and WebSockets count alike."""
 
-import functools
-import ipaddress
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 from tornado_gateway.errors import StreamLimitReached, TooManyStreams
+from tornado_gateway.policy.address import Address
 
-IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: whoever has one address there has them all
 PAUSE_ABOVE = 64 * 1024  # bytes that wait for a reader before its sender is paused; asyncio's own limit
-
-# Some proxies add the client's port in X-Forwarded-For, another one for each of its connections.
-_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +16,7 @@ class StreamLimits:
     Attributes:
         total: of the gateway.
         per_service: to one service.
-        per_client: by one client address, of IPv6 by one network of 64 bits.
+        per_client: by one client, as Address.client counts them.
     """
 
     total: int = 0
@@ -39,14 +33,14 @@ class StreamCounts:
         self.services: Counter[str] = Counter()
         self.clients: Counter[str] = Counter()
 
-    def take(self, service: str, address: str) -> None:
+    def take(self, service: str, address: Address) -> None:
         """Count a stream in; each must be given back once.
 
         Raises:
             StreamLimitReached: the gateway or the service has as many as it may.
             TooManyStreams: the client has.
         """
-        limits, client = self.limits, client_of(address)
+        limits, client = self.limits, address.client
         if limits.total and self.total >= limits.total:
             raise StreamLimitReached("the gateway has as many streams as it may")
         if limits.per_service and self.services[service] >= limits.per_service:
@@ -57,10 +51,10 @@ class StreamCounts:
         self.services[service] += 1
         self.clients[client] += 1
 
-    def give_back(self, service: str, address: str) -> None:
+    def give_back(self, service: str, address: Address) -> None:
         """Count a stream out."""
         self.total -= 1
-        for counter, key in ((self.services, service), (self.clients, client_of(address))):
+        for counter, key in ((self.services, service), (self.clients, address.client)):
             counter[key] -= 1
             if counter[key] == 0:
                 del counter[key]
@@ -75,22 +69,3 @@ def high_water(bound: int, *, cuts_slow: bool) -> int:
             not make a reader any faster.
     """
     return bound if cuts_slow else min(PAUSE_ABOVE, bound)
-
-
-@functools.lru_cache(maxsize=4096)
-def client_of(address: str) -> str:
-    """What an address counts as, with or without a port.
-
-    >>> client_of("2001:db8:1:2::7"), client_of("::ffff:1.2.3.4"), client_of("1.2.3.4:5678"), client_of("")
-    ('2001:db8:1:2::', '1.2.3.4', '1.2.3.4', '')
-    """
-    with_port = _WITH_PORT.fullmatch(address)
-    try:
-        parsed = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else address)
-    except ValueError:  # of a unix socket there is none
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((int(parsed), IPV6_CLIENT), strict=False).network_address)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate
 
 from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
+from tornado_gateway.policy.address import NO_ADDRESS, of_peer
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REMEMBERED_HEAD,
@@ -88,13 +89,14 @@ class ServerConnection(asyncio.Protocol):
         has_shut: whether the client has shut down its sending side, and waits for the answer.
         is_paused: whether the transport is not read for now.
         is_refused: whether there was no room for it.
+        peer: the address of the other end.
         drained: done unless the client does not take what is written.
     """
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_phase",
         "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "has_shut", "is_paused",
-        "is_refused", "protocol", "remote_ip", "remote_port", "server", "transport",
+        "is_refused", "peer", "protocol", "remote_port", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -104,7 +106,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = server.loop.time() + server.config.header_timeout
         self.drained = server.flowing
         self.protocol = "http"
-        self.remote_ip, self.remote_port = "", 0
+        self.peer, self.remote_port = NO_ADDRESS, 0
         self._buffer = b""
         self._phase = _HEAD
         self._body: Body | None = None
@@ -120,13 +122,18 @@ class ServerConnection(asyncio.Protocol):
         self.has_shut = self.is_paused = self.is_refused = False
         self._advancing = False
 
+    @property
+    def remote_ip(self) -> str:
+        """What Tornado asks its context for."""
+        return self.peer.text
+
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.remote_ip, self.remote_port = peer[0], peer[1]
+            self.peer, self.remote_port = of_peer(peer[0]), peer[1]
         server = self.server
         crowded = len(server.connections) - server.refused >= server.config.max_connections
         server.connections.add(self)

@@ -1,0 +1,112 @@
+"""The address of a client or of a proxy: one type, parsed once, for trust, limits, hashing, logs and upstreams.
+
+    203.0.113.7    203.0.113.7:50000    ::ffff:203.0.113.7    [::ffff:cb00:7107]:443    "203.0.113.7"
+
+are one client. The canonical text of an address holds digits, `a` to `f`, dots and colons, and nothing else.
+
+Sources: RFC 5952 (canonical text), RFC 4291 §2.5.5.2 (IPv4-mapped addresses), RFC 4007 §11 (zones),
+RFC 7239 §6 (how proxies write nodes).
+"""
+
+import functools
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Value = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: who has one address there has them all
+LONGEST = 100  # characters of an address with brackets, zone, port and quotes, rounded up
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+# A zone has a meaning only on the host that wrote it, so it is dropped. With other characters than these, which RFC
+# 6874 allows in URLs, it is no zone: somebody tries what an address may hold.
+_ZONE = r"(?:%[A-Za-z0-9._~-]+)?"
+_PORT = r"(?::([0-9]{1,5}))?"
+_V6 = r"([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"
+_NODE = re.compile(rf"([0-9.]+){_PORT}|\[{_V6}{_ZONE}\]{_PORT}|{_V6}{_ZONE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IPv4 or IPv6 address, or none: the peer of a unix socket has no address.
+
+    Attributes:
+        text: canonical (RFC 5952); "" for no address. Two addresses are equal if their texts are.
+        client: what limits count as one client: the IPv4 address, or the IPv6 network of 64 bits.
+    """
+
+    text: str
+    client: str = field(compare=False)
+    _value: _Value | None = field(compare=False, repr=False)
+
+    def is_in(self, networks: Sequence[Network]) -> bool:
+        return self._value is not None and any(self._value in network for network in networks)
+
+
+NO_ADDRESS = Address("", "", None)
+
+
+def parse(node: bytes) -> Address | None:
+    """An address as it stands in X-Forwarded-For; None if it is none.
+
+    Accepted beside a plain address: a port (Azure writes `203.0.113.7:50000`), brackets, quotes (RFC 7239 §6), a zone.
+    Not accepted: names, `unknown` and `_obfuscated` (RFC 7239 §6.2 and §6.3); numbers that C libraries read as
+    addresses (`010.0.0.1`, `0x7f.1`, `2130706433`), because two readers may disagree about them.
+
+    >>> parse(b"[2001:DB8::1]:443").text, parse(b"::ffff:203.0.113.7").text, parse(b"unknown")
+    ('2001:db8::1', '203.0.113.7', None)
+    """
+    return _parse(node) if len(node) <= LONGEST else None
+
+
+@functools.lru_cache(maxsize=4096)  # the parser costs 3 µs, and the addresses of proxies and clients come back
+def _parse(node: bytes) -> Address | None:
+    text = node.decode("latin-1")
+    if text.startswith('"') and text.endswith('"'):
+        text = text[1:-1]
+    found = _NODE.fullmatch(text)
+    if not found or int(found[2] or found[4] or 0) > 65535:
+        return None
+    return _address(found[1] or found[3] or found[5])
+
+
+def of_peer(host: str) -> Address:
+    """The address of a socket's other end, as the socket says it; NO_ADDRESS if that is no IP address."""
+    return parse(host.encode("ascii", "replace")) or NO_ADDRESS
+
+
+def _address(text: str) -> Address | None:
+    try:
+        value = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(value, ipaddress.IPv6Address):
+        mapped = value.ipv4_mapped  # RFC 4291 §2.5.5.2: a socket on "::" says so of its IPv4 peers
+        if not mapped:
+            network = ipaddress.IPv6Network((int(value), IPV6_CLIENT), strict=False)
+            return Address(str(value), str(network.network_address), value)
+        value = mapped
+    return Address(str(value), str(value), value)
+
+
+def network(text: str) -> Network:
+    """A network, or an address as the network of it alone; a network of IPv4-mapped addresses as the IPv4 network.
+
+    Raises:
+        ValueError: it is neither, or has host bits set, or a zone: `fe80::1` of one zone is not that of another, and
+            the addresses that it would be compared with have lost theirs.
+
+    >>> network("::ffff:10.0.0.0/104"), network("::1")
+    (IPv4Network('10.0.0.0/8'), IPv6Network('::1/128'))
+    """
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone")
+    found = ipaddress.ip_network(text)
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+        first = int(found.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((first, found.prefixlen - _MAPPED.prefixlen))
+    return found
