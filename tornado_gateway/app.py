@@ -385,7 +385,7 @@ def websocket_config(settings: Settings) -> WebSocketConfig:
         bytes_per_second=settings.ws_rate_limit_bytes,
         cuts_fast=settings.ws_rate_limit_policy == "close",
         drain_code=int(settings.ws_drain_code),
-        ping_payload=secrets.token_hex(8).encode("ascii"),
+        ping_token=secrets.token_hex(8).encode("ascii"),
     )
     return WebSocketConfig(
         allowed_origins=frozenset(settings.ws_allowed_origins),

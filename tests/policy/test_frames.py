@@ -29,10 +29,11 @@ from tornado_gateway.policy.frames import (
     frame,
     may_be_sent,
 )
+from tornado_gateway.policy.pings import Pings
 
 CONTINUATION, NORMAL = 0, 1000
 KEY = b"\x37\xfa\x21\x3d"  # of the examples in RFC 6455 §5.7
-OWN = b"gateway"
+OWN = b"gateway-1"
 MEGABYTE = 1024 * 1024
 LENGTHS = (0, 1, 125, 126, 127, 1000, ATOMIC - 14, ATOMIC - 4, ATOMIC, 65535, 65536, 70_000)
 
@@ -77,6 +78,14 @@ def frames_of(stream: bytes) -> list[bytes]:
 
 def scan(*, masked: bool = True, max_message: int = MEGABYTE, **options: Any) -> FrameScanner:
     return FrameScanner(masked=masked, max_message=max_message, **options)
+
+
+def asked(count: int = 1) -> Pings:
+    """Of a sender to which the gateway has sent so many pings."""
+    pings = Pings(b"gateway")
+    for _ in range(count):
+        pings.own()
+    return pings
 
 
 def single(stream: bytes) -> Iterator[bytes]:
@@ -150,18 +159,38 @@ def test_fragments_pass_as_fragments_with_control_frames_between(masked: bool) -
 @both_directions
 def test_pongs_for_the_gateways_own_pings_do_not_pass(masked: bool) -> None:
     """Wherever they stand within a read, and only they: peers' pings and pongs are the peers' business."""
-    own = wire(PONG, OWN, masked=masked)
+    own = [wire(PONG, b"gateway-%d" % number, masked=masked) for number in (1, 2, 3)]
     others = [
         wire(PONG, b"", masked=masked),
-        wire(PONG, OWN + b"!", masked=masked),
+        wire(PONG, b"gateway", masked=masked),
         wire(PING, OWN, masked=masked),
         wire(TEXT, OWN, masked=masked),
         wire(BINARY, bytes(ATOMIC), masked=masked),
     ]
-    for stream in (own.join([b"", *others, b""]), own + own.join(others), own, own + others[0][:1]):
-        scanner = scan(masked=masked, own_pong=OWN)
-        assert fed(scanner, [stream]) + scanner._held == stream.replace(own, b"")
-    assert scan(masked=masked).feed(own) == own
+    streams = (
+        [own[0], *others, own[1]], [*own, *others], [others[0], own[0], others[1], own[2], others[2]], [own[2]],
+        [own[0], others[0][:1]],
+    )  # fmt: skip
+    for stream in streams:
+        scanner = scan(masked=masked, asked=asked(3))
+        passing = b"".join(each for each in stream if each not in own)
+        assert fed(scanner, [b"".join(stream)]) + scanner._held == passing
+        assert scanner.passed == len(passing) - len(scanner._held)
+    assert scan(masked=masked).feed(own[0]) == own[0]
+
+
+@both_directions
+def test_a_pong_for_the_gateway_passes_as_one_for_the_ping_of_the_other_side_before_it(masked: bool) -> None:
+    """RFC 6455 §5.5.3: its sender may have answered the most recent ping alone."""
+    before, behind = wire(TEXT, b"before", masked=masked), wire(TEXT, b"behind", masked=masked)
+    for theirs in (b"", b"app", b"a" * MAX_CONTROL):
+        pings = Pings(b"gateway")
+        other = scan(masked=not masked, asks=pings)
+        assert other.feed(wire(PING, theirs, masked=not masked)) == wire(PING, theirs, masked=not masked)
+        scanner = scan(masked=masked, asked=pings)
+        passed = before + wire(PONG, theirs, masked=masked) + behind
+        assert scanner.feed(before + wire(PONG, pings.own(), masked=masked) + behind) == passed
+        assert scanner.passed == len(passed)
 
 
 # ---------------------------------------------------------------- any bytes, cut anywhere
@@ -215,11 +244,10 @@ def test_a_stream_cut_anywhere_is_judged_as_one_piece(data: st.DataObject, maske
     options = {
         "masked": masked,
         "rsv": rsv,
-        "own_pong": OWN,
         "max_message": data.draw(st.sampled_from((3, 300, 2**17))),
     }
     quota = data.draw(st.none() | st.integers(0, 4))
-    scanners = [scan(**options, paced=quota is not None) for _ in range(3)]
+    scanners = [scan(**options, paced=quota is not None, asked=asked(), asks=Pings(b"")) for _ in range(3)]
     for scanner in scanners:
         scanner.quota = quota or 0
     whole, pieces, bytes_ = scanners
@@ -244,9 +272,11 @@ def test_whatever_a_side_may_send_passes_but_for_the_gateways_pongs(
     data: st.DataObject, masked: bool, rsv: int, cuts: list[int]
 ) -> None:
     sent = data.draw(conversations(masked=masked, rsv=rsv))
-    scanner = scan(masked=masked, rsv=rsv, own_pong=OWN)
+    scanner = scan(masked=masked, rsv=rsv, asked=asked())
     passed = fed(scanner, cut(b"".join(sent), cuts))
-    assert passed == b"".join(each for each in sent if each != wire(PONG, OWN, masked=masked))
+    own = wire(PONG, OWN, masked=masked)
+    first = sent.index(own) if own in sent else len(sent)  # a second one answers nothing
+    assert passed == b"".join(sent[:first] + sent[first + 1 :])
     data_frames = [each for each in sent if each[0] & 0x0F < CLOSE]
     assert scanner.messages == sum(each[0] >= 0x80 for each in data_frames)
     assert scanner.fragments == sum(each[0] < 0x80 for each in data_frames)
@@ -616,10 +646,11 @@ def test_a_frame_is_put_in_within_a_message_but_not_within_its_fragments(masked:
 @both_directions
 def test_a_frame_put_in_within_a_large_one_comes_out_right_behind_it(masked: bool) -> None:
     large, small = wire(BINARY, bytes(40_000), masked=masked), wire(TEXT, b"abc", masked=masked)
-    mine, own = wire(PING, b"mine", masked=masked), wire(PONG, OWN, masked=masked)
+    mine = wire(PING, b"mine", masked=masked)
+    first, own = (wire(PONG, b"gateway-%d" % number, masked=masked) for number in (1, 2))
     for rest in (b"", small, small[:3], small + small, own + small, small + own + small, small + large[:10]):
-        scanner = scan(masked=masked, own_pong=OWN)
-        assert scanner.feed(own + small + large[:20_000]) == small + large[:20_000]
+        scanner = scan(masked=masked, asked=asked(9))
+        assert scanner.feed(first + small + large[:20_000]) == small + large[:20_000]
         assert scanner.insert(mine) == b""
         assert scanner.feed(large[20_000:30_000]) == large[20_000:30_000]
         assert scanner.insert(mine + mine) == b""
@@ -839,8 +870,8 @@ def test_a_control_frame_is_written_as_the_rfc_says(opcode: int, payload: bytes,
         assert written == bytes((0x80 | opcode, 0x80 | len(payload))) + key + payload
     else:
         assert written == wire(opcode, payload, masked=key is not None)
-    scanner = scan(masked=key is not None, own_pong=payload)
-    passes = opcode == PING or (opcode == CLOSE and payload == b"")
+    scanner = scan(masked=key is not None, asked=asked())
+    passes = opcode != CLOSE or payload == b""
     assert (scanner.feed(written) == written) is passes
 
 

@@ -98,9 +98,11 @@ async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) ->
             await sending
 
 
-def own_ping(bridge: Bridge) -> Frame:
-    return Frame(PING, bridge.relay.config.ping_payload)
+def own_ping(bridge: Bridge, number: int = 1) -> Frame:
+    """The gateway's ping to a side, the first one or another."""
+    return Frame(PING, b"%b-%d" % (bridge.relay.config.ping_token, number))
 
 
-def own_pong(bridge: Bridge) -> Frame:
-    return Frame(PONG, bridge.relay.config.ping_payload)
+def own_pong(bridge: Bridge, number: int = 1) -> Frame:
+    """The answer to that."""
+    return Frame(PONG, own_ping(bridge, number).payload)

@@ -144,11 +144,11 @@ async def test_a_fin_before_the_handshake_is_answered_counts_as_it_does_behind_t
 @pytest.mark.gen_test
 async def test_both_sides_are_pinged_and_their_pongs_go_no_further(serve: Serve, upstream: Start) -> None:  # W7
     bridge = await bridged(serve, upstream)
-    for _ in range(3):
+    for number in (1, 2, 3):
         bridge.let_pass(PING_INTERVAL)
         for side in bridge.sides:
-            await side.hears(own_ping(bridge))
-            await side.send(own_pong(bridge))
+            await side.hears(own_ping(bridge, number))
+            await side.send(own_pong(bridge, number))
         for side in bridge.sides:
             await side.is_quiet()
     assert bridge.relay.close is None
@@ -273,12 +273,12 @@ async def test_so_is_a_part_of_a_frame(serve: Serve, upstream: Start, who: str) 
 async def test_the_time_for_a_pong_is_not_prolonged_by_the_next_ping(serve: Serve, upstream: Start, who: str) -> None:
     bridge = await bridged(serve, upstream, WS_PING_INTERVAL_MS="4000", WS_PONG_TIMEOUT_MS="10000")
     silent, other = bridge.side(who)
-    for _ in range(3):
+    for number in (1, 2, 3):
         bridge.let_pass(4)
-        await other.hears(own_ping(bridge))
-        await silent.hears(own_ping(bridge))
+        await other.hears(own_ping(bridge, number))
+        await silent.hears(own_ping(bridge, number))
         heard = bridge.leg(who).other.scanner.bytes
-        await other.send(own_pong(bridge))
+        await other.send(own_pong(bridge, number))
         await eventually(lambda heard=heard: bridge.leg(who).other.scanner.bytes > heard)
     bridge.let_pass(2.5)  # 10.5 s behind the first
     assert await silent.told() == (1011, b"pong timeout")
@@ -322,3 +322,69 @@ async def test_a_side_that_has_much_to_read_is_not_pinged(serve: Serve, upstream
         slow, _ = bridge.side(who)
         for _ in range(40):
             await slow.hears(KILOBYTES)
+
+
+# A side that has two pings before it may answer the later one alone (RFC 6455 §5.5.3).
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_pong_for_the_gateways_ping_alone_also_answers_the_other_sides_before_it(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await bridged(serve, upstream)
+    busy, other = bridge.side(who)
+    await other.send(Frame(PING, b"app"))
+    await busy.hears(Frame(PING, b"app"))
+    bridge.let_pass(PING_INTERVAL)
+    await busy.hears(own_ping(bridge))
+    await busy.send(own_pong(bridge), text("and this"))
+    await other.hears(own_ping(bridge), Frame(PONG, b"app"), text("and this"))
+    await busy.is_quiet()
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_pong_for_the_other_sides_ping_alone_is_a_sign_of_life(serve: Serve, upstream: Start, who: str) -> None:
+    bridge = await bridged(serve, upstream)
+    busy, other = bridge.side(who)
+    bridge.let_pass(PING_INTERVAL)
+    await other.hears(own_ping(bridge))
+    await other.send(own_pong(bridge), Frame(PING, b"app"))
+    await busy.hears(own_ping(bridge), Frame(PING, b"app"))
+    await busy.send(Frame(PONG, b"app"))
+    await other.hears(Frame(PONG, b"app"))
+    bridge.let_pass(PONG_TIMEOUT + 1)
+    assert bridge.relay.close is None
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_answers_each_ping_is_heard_once_for_each(serve: Serve, upstream: Start, who: str) -> None:
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    await second.send(Frame(PING, b"app"))
+    await first.hears(Frame(PING, b"app"))
+    bridge.let_pass(PING_INTERVAL)
+    await first.hears(own_ping(bridge))
+    await second.hears(own_ping(bridge))
+    await first.send(Frame(PONG, b"app"), own_pong(bridge))
+    await second.hears(Frame(PONG, b"app"))
+    await second.is_quiet()
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_may_ping_with_what_the_gateways_pings_say(serve: Serve, upstream: Start, who: str) -> None:
+    """It has seen them; the answer is for that side all the same."""
+    bridge = await bridged(serve, upstream)
+    first, second = bridge.side(who)
+    bridge.let_pass(PING_INTERVAL)
+    for side in (first, second):
+        await side.hears(own_ping(bridge))
+    await first.send(own_ping(bridge))
+    await second.hears(own_ping(bridge))
+    await second.send(own_pong(bridge))
+    await first.hears(own_pong(bridge))
+    await second.send(own_pong(bridge))
+    await first.is_quiet()

@@ -830,7 +830,7 @@ async def test_a_side_that_takes_nothing_of_a_little_is_cut_too(serve: Serve, up
     assert not leg.transport.is_closing()
     while bridge.relay.close is None:  # the kernel may take a little more, late
         heard = leg.other.scanner.bytes
-        await fast.send(Frame(PONG, bridge.relay.config.ping_payload))  # which is not sent on
+        await fast.send(Frame(PONG, leg.other.pings.own()))  # which is not sent on
         await eventually(lambda heard=heard: leg.other.scanner.bytes > heard)  # type: ignore[misc]
         bridge.let_pass(61)
     assert await fast.told() == lost(who)

@@ -3,7 +3,7 @@
 A FrameScanner follows one direction of a connection. Bytes go in as they come, and those
 that may go on come out, the very same ones. It keeps back what cannot be judged yet
 (half a header), control frames and small frames until they are whole, and pongs that
-answer the gateway's own pings. So what has gone on is nearly always whole frames, and the
+answer the gateway's own pings (policy/pings.py). So what has gone on is nearly always whole frames, and the
 gateway can put a ping or a Close behind it.
 
             ┌ FIN, RSV1-3, opcode     ┌ masked?, length       ┌ 0, 2 or 8 bytes    ┌ 0 or 4 bytes
@@ -14,6 +14,8 @@ bytes mean, is the endpoints' business. Sizes are those on the wire.
 """
 
 from dataclasses import dataclass
+
+from tornado_gateway.policy.pings import Pings
 
 ATOMIC = 16 * 1024  # bytes of the largest frame that is kept back until it is whole; larger ones pass as they come
 MAX_CONTROL = 125  # bytes of a control frame's payload (RFC 6455 §5.5)
@@ -59,7 +61,8 @@ class FrameScanner:
         masked: whether the sender masks its frames: clients do, servers do not (RFC 6455 §5.1).
         max_message: bytes a message's payload may have, summed over its fragments.
         rsv: reserved bits that negotiated extensions may set: 0, COMPRESSED or ANY_RSV.
-        own_pong: payload of the gateway's pings, whose pongs do not pass.
+        asked: the pings that the sender has been sent; a pong for the gateway's alone does not pass.
+        asks: the pings that the receiver is sent.
         paced: whether `quota` counts.
         atomic: bytes of the largest frame that is kept back until it is whole.
 
@@ -78,8 +81,8 @@ class FrameScanner:
     """
 
     __slots__ = (
-        "_atomic", "_head", "_held", "_insertion", "_is_last", "_left", "_masked", "_max_message", "_message",
-        "_open", "_own_pong", "_paced", "_plain", "_rsv", "_swallowed", "_whole", "_wide", "bytes", "close", "counted",
+        "_asked", "_asks", "_atomic", "_head", "_held", "_insertion", "_is_last", "_left", "_masked", "_max_message",
+        "_message", "_open", "_paced", "_plain", "_rsv", "_swallowed", "_whole", "_wide", "bytes", "close", "counted",
         "fragments", "is_over", "is_silent", "is_starved", "messages", "quota", "violation",
     )  # fmt: skip
 
@@ -89,19 +92,20 @@ class FrameScanner:
         masked: bool,
         max_message: int,
         rsv: int = 0,
-        own_pong: bytes | None = None,
+        asked: Pings | None = None,
+        asks: Pings | None = None,
         paced: bool = False,
         atomic: int = ATOMIC,
     ) -> None:
         self._masked = _MASKED if masked else 0
-        self._max_message, self._rsv, self._own_pong, self._paced = max_message, rsv, own_pong, paced
-        self._atomic = atomic
+        self._max_message, self._rsv, self._paced = max_message, rsv, paced
+        self._asked, self._asks, self._atomic = asked, asks, atomic
         self._held = b""  # the beginning of a frame, or what goes beyond the quota
         self._left = 0  # bytes of a large frame that are still to pass
         self._open = False  # whether a fragmented message has begun
         self._message = 0  # bytes of its payload so far
         self._insertion, self._is_last = b"", False
-        self._swallowed = 0  # bytes of the gateway's own pongs
+        self._swallowed = 0  # bytes of pongs for the gateway, without those of the pongs that passed in their place
         self.bytes = self.messages = self.fragments = self.quota = self.counted = 0
         self.close: Close | None = None
         self.violation: Close | None = None
@@ -196,10 +200,10 @@ class FrameScanner:
             size, head = self._judge(data, at)
             if size == 0:
                 break
-            if data[at] & 0x0F >= CLOSE and not self._passes(data[at] & 0x0F, _payload(data, at, head, size)):
-                passing.append(data[start:at])
+            if data[at] & 0x0F >= CLOSE and (other := self._instead(data, at, head, size)) is not None:
+                passing += (data[start:at], other)
                 start = at + size
-                self._swallowed += size
+                self._swallowed += size - len(other)
             at += size
         self._left += max(0, at - end)
         self._held = b"" if self.is_over else data[at:]
@@ -281,10 +285,21 @@ class FrameScanner:
             return b"a message within a message" if opcode else b"a continuation of nothing"
         return b""
 
-    def _passes(self, opcode: int, payload: bytes) -> bool:
-        """Whether a control frame goes on; a Close ends what its sender says (RFC 6455 §5.5.1, §7.4)."""
-        if opcode != CLOSE:
-            return opcode != PONG or payload != self._own_pong
+    def _instead(self, data: bytes, at: int, head: int, size: int) -> bytes | None:
+        """What goes on instead of the control frame that begins here; None if the frame itself does."""
+        opcode, payload = data[at] & 0x0F, _payload(data, at, head, size)
+        if opcode == CLOSE:
+            return None if self._closes(payload) else b""
+        if opcode == PING and self._asks:
+            self._asks.passes(payload)
+        if opcode == PING or self._asked is None or (heard := self._asked.answered(payload)) == payload:
+            return None
+        if heard is None:
+            return b""
+        return frame(PONG, heard, data[at + 2 : at + 6] if self._masked else None)
+
+    def _closes(self, payload: bytes) -> bool:
+        """Whether a Close may go on; it ends what its sender says (RFC 6455 §5.5.1, §7.4)."""
         code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
         if payload and (len(payload) < 2 or not may_be_sent(code)):
             self._refuse(PROTOCOL_ERROR, b"a close code that must not be sent")

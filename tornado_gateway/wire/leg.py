@@ -11,6 +11,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING
 
 from tornado_gateway.policy.frames import CLOSE, PING, Close, FrameScanner, frame
+from tornado_gateway.policy.pings import Pings
 from tornado_gateway.wire.peer import unread
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Leg(asyncio.Protocol):
 
     Attributes:
         scanner: judges what comes from this side.
+        pings: those that this side has been sent.
         is_client: whether it is the client's side.
         is_told: whether a Close has been sent to it.
         is_gone: whether nothing more comes from it, and nothing more is sent to it.
@@ -41,14 +43,16 @@ class Leg(asyncio.Protocol):
 
     __slots__ = (
         "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "has_shut", "is_blocked", "is_client",
-        "is_gone", "is_lost", "is_told", "other", "pong_by", "relay", "scanner", "stalled_at", "transport",
+        "is_gone", "is_lost", "is_told", "other", "pings", "pong_by", "relay", "scanner", "stalled_at", "transport",
     )  # fmt: skip
 
     other: "Leg"
     transport: asyncio.Transport
 
-    def __init__(self, relay: "Relay", scanner: FrameScanner, before: asyncio.Protocol, *, is_client: bool) -> None:
-        self.relay, self.scanner, self.is_client = relay, scanner, is_client
+    def __init__(
+        self, relay: "Relay", scanner: FrameScanner, pings: Pings, before: asyncio.Protocol, *, is_client: bool
+    ) -> None:
+        self.relay, self.scanner, self.pings, self.is_client = relay, scanner, pings, is_client
         self._before = before  # the protocol that had the transport, and has to learn of its end
         self._held = Hold.NONE
         self._heard = 0  # bytes when the last ping was sent
@@ -153,7 +157,7 @@ class Leg(asyncio.Protocol):
         if self.pong_by == math.inf or self.scanner.bytes != self._heard:
             self._heard = self.scanner.bytes
             self.pong_by = now + self.relay.config.pong_timeout
-        self.transport.write(self._frame(PING, self.relay.config.ping_payload))
+        self.transport.write(self._frame(PING, self.pings.own()))
 
     def is_silent(self, now: float) -> bool:
         """Whether it has not answered a ping in time; while it is not read nobody can know."""

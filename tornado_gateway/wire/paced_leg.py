@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tornado_gateway.policy.frames import POLICY, Close, FrameScanner
 from tornado_gateway.policy.pacing import TokenBucket
+from tornado_gateway.policy.pings import Pings
 from tornado_gateway.wire.leg import Hold, Leg
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ class PacedLeg(Leg):
 
     __slots__ = ("_backlog", "_bytes", "_messages", "_timer")
 
-    def __init__(self, relay: "Relay", scanner: FrameScanner, before: asyncio.Protocol, *, is_client: bool) -> None:
-        super().__init__(relay, scanner, before, is_client=is_client)
+    def __init__(
+        self, relay: "Relay", scanner: FrameScanner, pings: Pings, before: asyncio.Protocol, *, is_client: bool
+    ) -> None:
+        super().__init__(relay, scanner, pings, before, is_client=is_client)
         config, now = relay.config, relay.loop.time()
         self._messages = TokenBucket(config.messages_per_second, now) if config.messages_per_second else None
         self._bytes = TokenBucket(config.bytes_per_second, now) if config.bytes_per_second else None

@@ -49,6 +49,7 @@ from tornado_gateway.policy.frames import (
     Close,
     FrameScanner,
 )
+from tornado_gateway.policy.pings import Pings
 from tornado_gateway.policy.stream_limits import high_water
 from tornado_gateway.wire.leg import Hold, Leg
 from tornado_gateway.wire.paced_leg import PacedLeg
@@ -73,7 +74,7 @@ class RelayConfig:
         messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
         cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
         drain_code: of the Close when the gateway stops, or has the client come back.
-        ping_payload: what the gateway's own pings carry; up to 125 bytes that nobody else's do.
+        ping_token: what the gateway's own pings begin with; up to 100 bytes that nobody can guess.
     """
 
     ping_interval: float = 30.0
@@ -87,7 +88,7 @@ class RelayConfig:
     bytes_per_second: int = 0
     cuts_fast: bool = False
     drain_code: int = GOING_AWAY
-    ping_payload: bytes = b"gateway"
+    ping_token: bytes = b"gateway"
 
     @property
     def is_paced(self) -> bool:
@@ -127,18 +128,21 @@ class Relay:
     ) -> None:
         self.config, self._on_end, self._expiry = config, on_end, expiry
         self.loop = asyncio.get_running_loop()
-        own = config.ping_payload
+        pings, upstream_pings = Pings(config.ping_token), Pings(config.ping_token)
         from_client = FrameScanner(
             masked=True,
             max_message=config.max_message,
             rsv=rsv,
-            own_pong=own,
+            asked=pings,
+            asks=upstream_pings,
             paced=bool(config.messages_per_second),
             atomic=min(ATOMIC, config.bytes_per_second or ATOMIC),  # what takes longer than a second passes as it comes
         )
-        from_upstream = FrameScanner(masked=False, max_message=config.max_message, rsv=rsv, own_pong=own)
-        self.client = (PacedLeg if config.is_paced else Leg)(self, from_client, client, is_client=True)
-        self.upstream = Leg(self, from_upstream, upstream, is_client=False)
+        from_upstream = FrameScanner(
+            masked=False, max_message=config.max_message, rsv=rsv, asked=upstream_pings, asks=pings
+        )
+        self.client = (PacedLeg if config.is_paced else Leg)(self, from_client, pings, client, is_client=True)
+        self.upstream = Leg(self, from_upstream, upstream_pings, upstream, is_client=False)
         self.client.other, self.upstream.other = self.upstream, self.client
         self.close: Close | None = None
         self.reason = self.at_fault = ""
