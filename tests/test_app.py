@@ -1,6 +1,8 @@
 """The composition root: what settings become, and the life of a gateway from listening to closed."""
 
 import asyncio
+import math
+import random
 import resource
 import time
 
@@ -16,7 +18,9 @@ from tornado_gateway.app import (
     client_config,
     connections_by_descriptors,
     is_text,
+    make_service,
     server_config,
+    service_config,
     shortest_timeout,
 )
 from tornado_gateway.policy.balancing import LeastLoad, RoundRobin
@@ -58,6 +62,44 @@ def test_settings_reach_the_client() -> None:
 
 def test_the_heartbeat_follows_the_shortest_timeout() -> None:
     assert shortest_timeout(make_settings(SERVICES, HEADER_TIMEOUT_MS="70")) == 0.07
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "httpProxyTimeoutMs", "upstreamBodyIdleTimeoutMs", "retryTryTimeoutMs", "sseHeartbeatMs", "sseIdleTimeoutMs",
+        "sseMaxAgeMs", "wsPingIntervalMs", "wsPongTimeoutMs", "wsIdleTimeoutMs",
+    ],
+)  # fmt: skip
+def test_the_heartbeat_knows_the_timeouts_of_each_service(key: str) -> None:
+    services = {**SERVICES, "hasty": {"endpoints": ["http://127.0.0.1:1"], key: 60}}
+    assert shortest_timeout(make_settings(services)) == 0.06
+
+
+def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> None:
+    services = {
+        "plain": ["http://127.0.0.1:1"],
+        "patient": {"endpoints": ["http://127.0.0.1:1"], "httpProxyTimeoutMs": 90000, "upstreamConnectTimeoutMs": 100},
+        "flowing": {"endpoints": ["http://127.0.0.1:1"], "upstreamBodyIdleTimeoutMs": 500, "sseIdleTimeoutMs": 700},
+        "silent": {"endpoints": ["http://127.0.0.1:1"], "upstreamBodyIdleTimeoutMs": 0, "sseIdleTimeoutMs": 0},
+    }
+    settings = make_settings(services, HTTP_PROXY_TIMEOUT_MS="20000")
+    configs = {each.name: service_config(settings.of(each)) for each in settings.services}
+    assert {
+        name: (each.connect_timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
+        for name, each in configs.items()
+    } == {
+        "plain": (5.0, 20.0, 20.0, 300.0),
+        "patient": (0.1, 90.0, 90.0, 300.0),
+        "flowing": (5.0, 20.0, 0.5, 0.7),
+        "silent": (5.0, 20.0, math.inf, math.inf),
+    }
+
+
+def test_where_answers_are_late_on_purpose_nothing_goes_by_latency() -> None:
+    settings = make_settings({"svc": ["http://127.0.0.1:1"]}, LONG_POLL="true", HEDGE="true", ADAPTIVE_CONCURRENCY="1")
+    service = make_service(settings.services[0], settings, random.Random(1))
+    assert (service.config.is_long_poll, service.config.hedges, service.limit) == (True, False, None)
 
 
 def test_without_a_limit_there_is_one_connection_to_an_upstream_for_each_client() -> None:

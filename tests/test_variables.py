@@ -34,6 +34,10 @@ def test_a_default_is_a_value_the_variable_may_have(variable: Variable) -> None:
 def test_a_service_may_have_the_variables_of_services_under_their_names_in_camel_case() -> None:
     keys = {variable.name: variable.key for variable in PER_SERVICE}
     assert keys["HEDGE"] == "hedge"
+    assert keys["HTTP_PROXY_TIMEOUT_MS"] == "httpProxyTimeoutMs"
+    assert keys["LONG_POLL"] == "longPoll"
+    assert {name for name, key in keys.items() if not key} == set()
+    assert {each for each in VARIABLES if each.key} == set(PER_SERVICE)
     assert keys["REBALANCE_STREAMS"] == "rebalanceStreams"
     assert keys["BREAKER_OPEN_MS"] == "breakerOpenMs"
     assert len(set(keys.values())) == len(keys)

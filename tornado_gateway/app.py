@@ -182,8 +182,7 @@ def make_gateway(settings: Settings) -> Gateway:
         authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
         access_log=make_access_log(settings),
         streams=Streams(stream_limits(settings)),
-        event_streams=event_stream_config(settings),
-        websockets=websocket_config(settings),
+        websockets=websocket_configs(settings),
         rng=rng,
         new_request_id=partial(make_request_id, rng),
         metrics=Metrics(services.values(), durations, now),
@@ -217,9 +216,15 @@ def make_service(service: ServiceSettings, settings: Settings, rng: random.Rando
         [make(each.url, each.weight) for each in service.endpoints],
         BALANCERS[settings.balancer](rng),
         service_config(settings),
-        limit=AdaptiveLimit(AdaptiveConfig(), rng) if settings.adaptive_concurrency else None,
+        limit=make_limit(settings, rng),
         affinity=make_affinity(service.name, settings),
     )
+
+
+def make_limit(settings: Settings, rng: random.Random) -> AdaptiveLimit | None:
+    """What finds out a limit by latency; where no time is a latency, there is nothing to find it out by."""
+    is_adaptive = settings.adaptive_concurrency and not settings.long_poll
+    return AdaptiveLimit(AdaptiveConfig(), rng) if is_adaptive else None
 
 
 def endpoint_maker(settings: Settings, rng: random.Random) -> Callable[[str, int], Endpoint]:
@@ -271,9 +276,19 @@ def service_config(settings: Settings) -> ServiceConfig:
         max_waiting=settings.queue_size,
         queue_timeout=settings.queue_timeout,
         retry=retry_config(settings),
-        hedges=settings.hedge,
+        hedges=settings.hedge and not settings.long_poll,  # a long poll that waits is not slow
         health=health_config(settings),
+        connect_timeout=settings.upstream_connect_timeout,
+        head_timeout=settings.http_proxy_timeout,
+        body_timeout=body_timeout(settings),
+        is_long_poll=settings.long_poll,
+        event_streams=event_stream_config(settings),
     )
+
+
+def body_timeout(settings: Settings) -> float:
+    given = settings.upstream_body_idle_timeout
+    return settings.http_proxy_timeout if given is None else given or math.inf
 
 
 def health_config(settings: Settings) -> HealthConfig | None:
@@ -372,7 +387,12 @@ def event_stream_config(settings: Settings) -> EventStreamConfig:
     )
 
 
-def websocket_config(settings: Settings) -> WebSocketConfig:
+def websocket_configs(settings: Settings) -> dict[str, WebSocketConfig]:
+    ping_token = secrets.token_hex(8).encode("ascii")
+    return {each.name: websocket_config(settings.of(each), ping_token) for each in settings.services}
+
+
+def websocket_config(settings: Settings, ping_token: bytes) -> WebSocketConfig:
     relay = RelayConfig(
         ping_interval=settings.ws_ping_interval or math.inf,
         pong_timeout=settings.ws_pong_timeout,
@@ -385,7 +405,7 @@ def websocket_config(settings: Settings) -> WebSocketConfig:
         bytes_per_second=settings.ws_rate_limit_bytes,
         cuts_fast=settings.ws_rate_limit_policy == "close",
         drain_code=int(settings.ws_drain_code),
-        ping_token=secrets.token_hex(8).encode("ascii"),
+        ping_token=ping_token,
     )
     return WebSocketConfig(
         allowed_origins=frozenset(settings.ws_allowed_origins),
@@ -397,7 +417,7 @@ def websocket_config(settings: Settings) -> WebSocketConfig:
 def shortest_timeout(settings: Settings) -> float:
     of_services = [settings.of(service) for service in settings.services]
     durations = (
-        *[each.retry_try_timeout for each in of_services],
+        *[duration for each in of_services for duration in durations_of_service(each)],
         *[each.health_interval for each in of_services if each.health_check != "off"],
         *[each.health_down_interval for each in of_services if each.health_check != "off"],
         settings.header_timeout,
@@ -405,6 +425,16 @@ def shortest_timeout(settings: Settings) -> float:
         settings.client_idle_timeout,
         settings.http_proxy_timeout,
         settings.upstream_idle_timeout,
+    )
+    return min(filter(None, durations))
+
+
+def durations_of_service(settings: Settings) -> tuple[float | None, ...]:
+    """Durations that a sweep notices the end of, as they are for one service; 0 and None for those there are not."""
+    return (
+        settings.retry_try_timeout,
+        settings.http_proxy_timeout,
+        settings.upstream_body_idle_timeout,
         settings.sse_heartbeat,
         settings.sse_idle_timeout,
         settings.sse_max_age,
@@ -412,7 +442,6 @@ def shortest_timeout(settings: Settings) -> float:
         settings.ws_pong_timeout,
         settings.ws_idle_timeout,
     )
-    return min(filter(None, durations))
 
 
 def connections_by_descriptors() -> int:

@@ -11,7 +11,6 @@ from tornado_gateway.policy.durations import Durations
 from tornado_gateway.policy.forwarding import ForwardingConfig
 from tornado_gateway.policy.handshake import ANY_ORIGIN
 from tornado_gateway.policy.service import Service
-from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.streams import Streams
 from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.websocket import RelayConfig
@@ -56,7 +55,7 @@ class Gateway:
         authenticator: checks tokens, or None when anybody may ask.
         access_log: one line per request, or None.
         streams: those that are open.
-        event_streams, websockets: what they may do.
+        websockets: what they may do, by service.
         metrics: what Prometheus reads.
         durations: of all requests.
         required: names of services without any of whose endpoints the gateway is not ready.
@@ -72,8 +71,7 @@ class Gateway:
     authenticator: JwtAuthenticator | None
     access_log: AccessLog | None
     streams: Streams
-    event_streams: EventStreamConfig
-    websockets: WebSocketConfig
+    websockets: Mapping[str, WebSocketConfig]
     metrics: Metrics
     durations: Durations
     required: frozenset[str]

@@ -43,7 +43,9 @@ class Settings:
     services: tuple[ServiceSettings, ...]
     upstreams_file: str | None = None
     http_proxy_timeout: float
+    upstream_body_idle_timeout: float | None = None
     upstream_connect_timeout: float
+    long_poll: bool
     upstream_max_idle: int
     upstream_idle_timeout: float
     upstream_tls_verify: bool

@@ -11,6 +11,7 @@ import socket
 import pytest
 
 from tests.conftest import Serve
+from tests.support.event_streams import let_pass
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, leave, only_line, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
@@ -546,6 +547,57 @@ async def test_a_body_that_falls_silent_is_cut_off(serve: Serve, upstream: Start
     assert (answer.status, answer.complete) == (200, False)
     await eventually(lines)
     assert (lines()[0]["reason"], lines()[0]["status"]) == ("upstream_idle_timeout", 200)
+
+
+@pytest.mark.parametrize(
+    ("options", "survives", "then"),
+    [
+        ({"upstreamBodyIdleTimeoutMs": 90_000}, 80, 100),
+        ({"upstreamBodyIdleTimeoutMs": 5_000}, 4, 6),
+        ({"httpProxyTimeoutMs": 90_000}, 80, 100),
+        ({}, 20, 40),
+    ],
+    ids=["longer", "shorter", "as the head's", "as for all"],
+)
+@pytest.mark.gen_test
+async def test_a_service_has_its_own_time_between_two_pieces(
+    serve: Serve, upstream: Start, options: dict[str, int], survives: float, then: float
+) -> None:
+    up = upstream(plays(TRUNCATED["chunks"]))
+    running = await serve({"svc": {"endpoints": [up.url], **options}})
+    lines = capture(running)
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await client.until(b"half\r\n")
+    let_pass(running, survives)
+    assert running.inflight == 1
+    let_pass(running, then)
+    line = await only_line(lines)
+    assert (line["status"], line["reason"]) == (200, "upstream_idle_timeout")
+
+
+@pytest.mark.gen_test
+async def test_a_body_may_pause_for_any_time_where_the_service_says_so(serve: Serve, upstream: Start) -> None:
+    up = upstream(plays(TRUNCATED["chunks"]))
+    running = await serve({"svc": [up.url]}, UPSTREAM_BODY_IDLE_TIMEOUT_MS="0")
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await client.until(b"half\r\n")
+    let_pass(running, 1e6)
+    assert running.inflight == 1
+
+
+@pytest.mark.gen_test
+async def test_a_service_has_its_own_time_to_connect(serve: Serve) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # they fill the backlog: after them, the kernel answers no SYN
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running = await serve({"svc": {"endpoints": [url], "upstreamConnectTimeoutMs": 100}})
+        problem(await ask(running, get(b"/api/svc/x")), 504, "upstream_timeout")
 
 
 @pytest.mark.gen_test

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.event_streams import let_pass
 from tests.support.journeys import Start, ask, capture
 from tests.support.sockets import Peer, Script, eventually, get
 from tornado_gateway.handlers.peek import MAX_PEEK
@@ -139,3 +140,19 @@ async def test_a_client_that_leaves_while_its_stream_is_looked_at_ends_it(serve:
     client.close()
     await eventually(lambda: running.inflight == 0)
     assert running.errors == 0
+
+
+@pytest.mark.parametrize(("later", "errors"), [(250, 0), (350, 1)])
+@pytest.mark.gen_test
+async def test_a_stream_that_is_looked_at_has_the_time_of_a_stream(
+    serve: Serve, upstream: Start, later: float, errors: int
+) -> None:
+    running = await pair(serve, upstream, says(HEAD), SSE_PEEK_MS="600000")
+    client = await running.client()
+    await client.send(get(b"/sse/svc/events"))
+    await eventually(lambda: [each for each in running.app.gateway.client.active if each._exchange.head])  # type: ignore[union-attr]
+    let_pass(running, later)  # the head's time, 30 s, is over; between two events there are 300 s
+    assert running.errors == errors
+    assert not errors or await client.until(GOOD)  # the other endpoint's
+    client.close()
+    await eventually(lambda: running.inflight == 0)

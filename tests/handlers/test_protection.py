@@ -93,6 +93,19 @@ async def test_failures_open_a_breaker(serve: Serve, upstream: Start, script: Sc
 
 
 @pytest.mark.gen_test
+async def test_long_polls_that_are_not_answered_in_time_are_504s_and_open_no_breaker(
+    serve: Serve, upstream: Start
+) -> None:
+    services = {"svc": {"endpoints": [upstream(silent).url], "longPoll": True, "httpProxyTimeoutMs": 50}}
+    running = await serve(services, **ALL_OUT)
+    for _ in range(7):
+        problem(await ask(running, get(PATH)), 504, "upstream_timeout")
+    (endpoint,) = endpoints_of(running)
+    assert (endpoint.breaker.is_open, endpoint.latency.penalty(running.app.gateway.now())) == (False, 0.0)
+    assert (endpoint.outcomes[Outcome.FAILURE], endpoint.requests_total) == (7, 7)
+
+
+@pytest.mark.gen_test
 async def test_refused_connections_open_a_breaker(serve: Serve, upstream: Start) -> None:
     running = await serve({"svc": [REFUSING]}, **ALL_OUT)
     for _ in range(5):

@@ -158,6 +158,32 @@ async def test_the_head_has_to_come_in_time(serve: Serve, upstream: Start, scrip
     assert sum(up.accepted for up in ups) == 1  # to ask another one would double the wait
 
 
+@pytest.mark.gen_test
+async def test_a_service_may_take_its_own_time_to_a_head_and_between_events(serve: Serve, upstream: Start) -> None:
+    async def late(peer: Peer) -> None:
+        await peer.request()
+        await may.wait()
+        await peer.send(STREAM_HEAD)
+        await peer.ended()
+
+    may, prompt = asyncio.Event(), upstream(late)
+    patient = {"endpoints": [prompt.url], "httpProxyTimeoutMs": 60_000, "sseIdleTimeoutMs": 100_000}
+    running = await serve({"svc": patient, "other": [prompt.url]}, SSE_HEARTBEAT_MS="0")
+    client, other = await running.client(), await running.client()
+    await client.send(ASK)
+    await other.send(get(b"/sse/other/events"))
+    await eventually(lambda: len(prompt.requests) == 2)
+    let_pass(running, 40)  # longer than HTTP_PROXY_TIMEOUT_MS, shorter than the service's own
+    problem(await other.response(), 504, "upstream_timeout")
+    may.set()
+    listener = Listener(client, await client.head())
+    assert listener.head.status == 200
+    let_pass(running, 90)  # longer than the time to a head, shorter than the service's own between two events
+    await listener.is_quiet()
+    let_pass(running, 110)
+    assert (await listener.all()).end == "cut"
+
+
 # ---------------------------------------------------------------- another endpoint
 
 

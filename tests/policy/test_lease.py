@@ -138,6 +138,61 @@ def test_clients_that_leave_do_not_hide_failures() -> None:
     assert one.breaker.is_open
 
 
+# ---- a service that answers late on purpose
+
+
+SLOW_RULE = BreakerConfig(jitter=0.0, slow_after=1.0, slow_share=0.5, minimum=1)
+
+
+@pytest.mark.parametrize("uploads", [False, True])
+@pytest.mark.parametrize("is_long_poll", [False, True])
+def test_how_long_a_long_poll_waits_is_no_latency(is_long_poll: bool, uploads: bool) -> None:
+    several = service(1, 1, breaker=SLOW_RULE, is_long_poll=is_long_poll)
+    one = several.endpoints[0]
+    lease = lease_on(several, one)
+    if uploads:
+        lease.upload_begins()
+        lease.upload_ends(0.0)
+    lease.answered(35.0, 200)
+    lease.settle(SUCCESS, 35.0)
+    assert (one.latency.average, one.latency.last) == ((0.0, 0.0) if is_long_poll else (35.0, 35.0))
+    assert one.window.samples(35.0) == (0 if is_long_poll else 1)
+    assert one.breaker.is_open is not is_long_poll
+    assert (one.requests_total, one.window.error_rate(35.0)) == (1, 0.0)
+
+
+@pytest.mark.parametrize("is_long_poll", [False, True])
+def test_a_long_poll_that_is_not_answered_in_time_has_failed_without_blame(is_long_poll: bool) -> None:
+    several = service(1, 1, breaker=SLOW_RULE, is_long_poll=is_long_poll)
+    one = several.endpoints[0]
+    for _ in range(FAILURES):
+        lease = lease_on(several, one)
+        lease.timed_out()
+        lease.settle(FAILURE, 30.0)
+    assert one.breaker.is_open is not is_long_poll
+    assert (one.latency.penalty(30.0) == 0.0) is is_long_poll
+    assert several.has_doubts is not is_long_poll
+    assert (one.errors_total, one.unanswered_total, one.load) == (FAILURES, FAILURES, 0)
+
+
+def test_other_failures_of_a_long_poll_count_as_ever() -> None:
+    several = service(1, 1, is_long_poll=True)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert one.latency.penalty(0.0) > 0.0
+
+
+def test_a_probe_that_is_a_long_poll_and_is_not_answered_decides_nothing() -> None:
+    several = service(1, 1, is_long_poll=True)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = lease_on(several, one, OPEN_FOR)
+    probe.timed_out()
+    probe.settle(FAILURE, OPEN_FOR + 30.0)
+    assert one.breaker.state(OPEN_FOR + 30.0) is State.HALF_OPEN
+    assert one.breaker.passes(OPEN_FOR + 30.0)
+
+
 # ---- each lease is counted, whatever became of it
 
 LIVES = st.lists(

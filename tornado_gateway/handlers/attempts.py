@@ -15,7 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, EndpointsBusy, GatewayError, Overloaded, UpstreamError
+from tornado_gateway.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    EndpointsBusy,
+    GatewayError,
+    HeadTimeout,
+    Overloaded,
+    UpstreamError,
+)
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.hedge import Hedge
 from tornado_gateway.handlers.upload import Upload
@@ -154,10 +162,11 @@ class Attempts:
         self.begun += 1
         upstream = self.upstream = client.open(endpoint.origin, call.method, self, fresh=fresh)
         upstream.upgrades = call.upgrades
-        connect_timeout = None
-        if self.begun > 1 or self._service.config.retry.try_timeout < math.inf:
+        config = self._service.config
+        upstream.timeout, connect_timeout = config.head_timeout, config.connect_timeout
+        if self.begun > 1 or config.retry.try_timeout < math.inf:
             upstream.timeout, self._is_short = self._time_for_try()
-            connect_timeout = min(upstream.timeout, client.config.connect.timeout)
+            connect_timeout = min(upstream.timeout, connect_timeout)
         head, upload = call.head_for(endpoint), call.upload
         if upload is None:
             upstream.send(head, connect_timeout=connect_timeout)
@@ -168,7 +177,7 @@ class Attempts:
     def _time_for_try(self) -> tuple[float, bool]:
         """Seconds that a try has to its head: what the earlier ones have left, unless each has its own; and whether
         the request has more."""
-        whole, limit = self._gateway.client.config.timeout, self._service.config.retry.try_timeout
+        whole, limit = self._service.config.head_timeout, self._service.config.retry.try_timeout
         spent = self._gateway.now() - self._call.began if self.begun > 1 else 0.0
         left = max(whole - spent, min(whole, LEAST_TRY))
         is_short = limit < left and self._call.is_repeatable and self.may_ask_another
@@ -190,7 +199,7 @@ class Attempts:
         """The body can no longer be sent again: this try has all the time there is."""
         if self._is_short and self.upstream:
             self._is_short = False
-            self.upstream.allow(self._gateway.client.config.timeout)
+            self.upstream.allow(self._service.config.head_timeout)
 
     # ---- asking another one as well
 
@@ -218,7 +227,8 @@ class Attempts:
         upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
         upstream.timeout, is_short = self._time_for_try()
         self._hedge = Hedge(self, lease, upstream, is_short=is_short)
-        upstream.send(call.head_for(lease.endpoint))
+        connect_timeout = min(upstream.timeout, service.config.connect_timeout)
+        upstream.send(call.head_for(lease.endpoint), connect_timeout=connect_timeout)
 
     def hedge_answered(self, head: ResponseHead) -> None:
         hedge, now = self._hedge, self._gateway.now()
@@ -283,9 +293,9 @@ class Attempts:
             lease.answered(now, head.status)
         self._cancel_later()
         self._stop_hedge(now)
-        whole = self._gateway.client.config.timeout
-        if upstream.timeout != whole:
-            upstream.allow(whole)
+        between_pieces = self._service.config.body_timeout
+        if upstream.timeout != between_pieces:
+            upstream.allow(between_pieces)
         upstream.receiver = call
         call.on_head(head)
 
@@ -301,6 +311,8 @@ class Attempts:
             return
         if self.lease and isinstance(error, NOT_CONNECTED):
             self.lease.not_connected()
+        elif self.lease and isinstance(error, HeadTimeout):
+            self.lease.timed_out()
         failed = Try(
             is_repeatable=call.is_repeatable,
             reused=upstream.reused,
@@ -373,7 +385,7 @@ class Attempts:
             return False
         is_urgent = call.awaits_stream and status >= 500
         wait = 0.0 if is_urgent else max(wish, wait_before(self._retries + 1, config, rng))
-        if now + wait - call.began > self._gateway.client.config.timeout:
+        if now + wait - call.began > self._service.config.head_timeout:
             return False  # the client would wait longer than it may for what may be no better
         if not self._service.budget.take(now):
             return False

@@ -270,13 +270,15 @@ class ProxiedRequest(RequestHandler):
 
     def _await_stream(self, head: ResponseHead) -> None:
         """Begin an event stream, perhaps after a look at its first event."""
-        upstream, seconds = self._upstream, self._gateway.event_streams.peek
-        if upstream is None:
+        upstream, service = self._upstream, self._service
+        if upstream is None or service is None:
             return
+        config = service.config.event_streams
         if head.body is None:
             self._begin_response(head, stream_fields(fields(head.block)))  # to HEAD as to GET (RFC 9110 §9.3.2)
-        elif seconds and self._may_ask_another:
-            self._peek = Peek(upstream, seconds, partial(self._begin_stream, head, upstream))
+        elif config.peek and self._may_ask_another:
+            upstream.allow(config.idle_timeout)  # what is awaited is an event, and no longer a head
+            self._peek = Peek(upstream, config.peek, partial(self._begin_stream, head, upstream))
         else:
             self._begin_stream(head, upstream, False)
 
@@ -307,7 +309,7 @@ class ProxiedRequest(RequestHandler):
         self._begin_response(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
-            gateway.event_streams, gateway.rng, self._client, upstream, self._end_stream,
+            service.config.event_streams, gateway.rng, self._client, upstream, self._end_stream,
             expiry=self._expiry, is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)

@@ -24,12 +24,13 @@ class SseProxyHandler(ProxiedRequest):
     def _pass(self, passing: bytes) -> bytes:
         # Into a compressed stream nothing can be put, and most of them are collected before they are sent.
         passing = without(passing, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
-        id_ = last_event_id(self._rest) if self._gateway.event_streams.reads_last_event_id else None
+        config = self._service.config.event_streams if self._service else None
+        id_ = last_event_id(self._rest) if config and config.reads_last_event_id else None
         if id_ is None or any(name.lower() == b"last-event-id" for name, _ in fields(self._client.head.block)):
             return passing
         return passing + serialize([(b"Last-Event-ID", id_)])
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
-        if self._upstream:
-            self._upstream.allow(self._gateway.event_streams.idle_timeout)
+        if self._upstream and self._service:
+            self._upstream.allow(self._service.config.event_streams.idle_timeout)
         super()._begin_response(head, more)

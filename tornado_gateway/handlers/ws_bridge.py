@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
+from tornado_gateway.gateway import WebSocketConfig
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.policy.frames import ABNORMAL
@@ -42,6 +43,17 @@ class WsBridgeHandler(ProxiedRequest):
     _key: bytes  # of the handshake with the endpoint
     _relay: Relay | None = None
 
+    @property
+    def _config(self) -> WebSocketConfig:
+        """Of the service that was asked for.
+
+        Raises:
+            RuntimeError: it has not been found yet.
+        """
+        if self._service is None:
+            raise RuntimeError("a WebSocket has no configuration before its service is found")
+        return self._gateway.websockets[self._service.name]
+
     # ---- the handshake
 
     def begin(self) -> None:
@@ -57,19 +69,18 @@ class WsBridgeHandler(ProxiedRequest):
         return websocket_target(rest)
 
     def _admit(self) -> None:
-        check_origin(self._offer.origin, self._gateway.websockets.allowed_origins, self._origination.host)
+        check_origin(self._offer.origin, self._config.allowed_origins, self._origination.host)
 
     def _pass(self, passing: bytes) -> bytes:
         hidden = {b"sec-websocket-key"}
-        if self._gateway.websockets.rewrites_origin:
+        if self._config.rewrites_origin:
             hidden.add(b"origin")
         return without(passing, hidden)
 
     def _framing(self, endpoint: Endpoint) -> bytes:
-        gateway = self._gateway
         self._key = base64.b64encode(secrets.token_bytes(16))
         lines = b"%bSec-WebSocket-Key: %b\r\n" % (_UPGRADE, self._key)
-        if self._offer.origin is not None and gateway.websockets.rewrites_origin:
+        if self._offer.origin is not None and self._config.rewrites_origin:
             lines += b"Origin: %b://%b\r\n" % (endpoint.origin.scheme.encode("ascii"), endpoint.authority)
         return lines
 
@@ -111,7 +122,7 @@ class WsBridgeHandler(ProxiedRequest):
         if self._service:
             self._service.websocket_totals.opened += 1
         relay = self._relay = Relay(
-            gateway.websockets.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._expiry
+            self._config.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._expiry
         )  # fmt: skip
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(self._accepting(head), relay.client)

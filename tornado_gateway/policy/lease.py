@@ -44,17 +44,18 @@ class Lease:
     """
 
     __slots__ = (
-        "_is_answered", "_is_declined", "_is_settled", "_is_unconnected", "_permit", "_seconds", "_sent_at", "_service",
-        "_since", "endpoint", "kind",
+        "_is_answered", "_is_declined", "_is_excused", "_is_settled", "_is_unconnected", "_permit", "_seconds",
+        "_sent_at", "_service", "_since", "endpoint", "kind",
     )  # fmt: skip
 
     def __init__(self, service: "Service", endpoint: Endpoint, ask: Ask, *, is_retry: bool) -> None:
         self.endpoint, self.kind = endpoint, ask.kind
         self._service, self._since = service, ask.now
-        self._sent_at = ask.now
+        self._sent_at = math.inf if service.config.is_long_poll else ask.now  # see upload_begins()
         self._seconds: float | None = None  # from there to the head of its answer, if that came after
         self._is_answered = self._is_settled = self._is_unconnected = False
         self._is_declined = False  # the endpoint has said that it cannot do it now
+        self._is_excused = False  # that it has not answered says nothing about the endpoint
         breaker = endpoint.breaker
         self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
         if self.kind is HTTP:
@@ -75,7 +76,8 @@ class Lease:
 
     def upload_ends(self, now: float) -> None:
         """All of the body is on its way."""
-        self._sent_at = now
+        if not self._service.config.is_long_poll:
+            self._sent_at = now
 
     def answered(self, now: float, status: int, retry_after: float = 0.0) -> None:
         """The head of the response has come.
@@ -102,6 +104,10 @@ class Lease:
     def not_connected(self) -> None:
         """No connection to the endpoint could be made."""
         self._is_unconnected = True
+
+    def timed_out(self) -> None:
+        """The endpoint has not begun its answer in time. To a long poll that may be as it should be."""
+        self._is_excused = self._service.config.is_long_poll
 
     def outrun(self, now: float) -> None:
         """Another endpoint has answered: this one takes at least as long as it has taken until now."""
@@ -170,6 +176,10 @@ class Lease:
         endpoint.is_unreachable = self._is_unconnected
         if not self._is_answered:
             endpoint.unanswered_total += 1
+        if self._is_excused:
+            self._tell_breaker(now, failed=None)
+            return
+        if not self._is_answered:
             self._service.doubt(endpoint, now)
         self._tell_breaker(now, failed=True)
 

@@ -23,6 +23,7 @@ from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.probation import Probation
 from tornado_gateway.policy.queue import Queue
 from tornado_gateway.policy.retry import Budget, RetryConfig
+from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.statistics import Window
 from tornado_gateway.policy.websocket_totals import WebSocketTotals
 
@@ -45,6 +46,12 @@ class ServiceConfig:
         retry: what is sent again.
         hedges: whether a second endpoint is asked when the first one is slow.
         health: how endpoints are checked; None if they are not.
+        connect_timeout: seconds for an endpoint's name, connection and TLS together; > 0.
+        head_timeout: seconds to a response's head, of all tries of a request together; > 0.
+        body_timeout: seconds between two pieces of a response's body; > 0, math.inf for any time.
+        is_long_poll: whether endpoints answer late on purpose: the time to a head is no latency then, and a head that
+            has not come in time is no endpoint's failure to its breaker.
+        event_streams: what the service's event streams may do.
     """
 
     failure_statuses: Collection[int] = FAILURE_STATUSES
@@ -57,6 +64,11 @@ class ServiceConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     hedges: bool = False
     health: HealthConfig | None = None
+    connect_timeout: float = 5.0
+    head_timeout: float = 30.0
+    body_timeout: float = 30.0
+    is_long_poll: bool = False
+    event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
 
 
 class Service(InFlight):
