@@ -116,7 +116,7 @@ def _rank(offer: bytes, ranges: Sequence[MediaRange]) -> tuple[float, int, int]:
 
 
 def _media_ranges(accept: bytes) -> list[MediaRange]:
-    """The members that can be read; those that are empty (RFC 9110 §5.6.1.2) or malformed say nothing."""
+    """The members that can be read; those that are malformed say nothing."""
     return [found for member in quoted_members([accept]) if (found := _media_range(member))]
 
 
