@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "settings": ("errors", "policy", "values", "upstreams", "variables"),
     "rendering": ("values", "variables", "settings"),
     "misspellings": ("variables",),
+    "ineffective": ("variables", "settings"),
     "env_file": ("values",),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
@@ -45,7 +46,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("health_checks", "discovery", "rebalancer"),
     ),
     "__main__": (
-        *("errors", "values", "settings", "rendering", "misspellings", "env_file", "wire", "adapters", "app", "demo"),
+        *("errors", "values", "settings", "rendering", "misspellings", "ineffective", "env_file", "wire", "adapters"),
+        *("app", "demo"),
     ),
 }  # fmt: skip
 

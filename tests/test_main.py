@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tornado_gateway import __version__
-from tornado_gateway.__main__ import local_url, merge
+from tornado_gateway.__main__ import local_authority, merge
 from tornado_gateway.env_file import EnvFile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,23 +29,29 @@ def run(*arguments: str, cwd: Path | None = None, **variables: str) -> subproces
     return subprocess.run(command, env=env, cwd=cwd or ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
+def wait_for(port: int, popen: "subprocess.Popen[str]", host: str = "127.0.0.1") -> None:
+    """Until a gateway listens."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and popen.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, port), 1).close()
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the gateway does not listen: {popen.poll()}")
+
+
 class Process:
     """A gateway that runs."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self.port = free_port()
         env = CLEAN | {"HOST": "127.0.0.1", "PORT": str(self.port), "UPSTREAMS": UPSTREAMS} | variables
+        host = "::1" if env["HOST"] in ("::1", "::") else "127.0.0.1"
         command = [sys.executable, "-m", "tornado_gateway", *arguments]
         self.popen = subprocess.Popen(
             command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and self.popen.poll() is None:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"the gateway does not listen: {self.popen.communicate()}")
+        wait_for(self.port, self.popen, host)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), 5)
@@ -257,12 +263,142 @@ def test_the_demo_needs_no_configuration_and_says_what_to_try(processes: list[Pr
 
 
 @pytest.mark.parametrize(
-    ("bound", "url"),
+    ("bound", "address"),
     [
-        (("0.0.0.0", 80), "http://127.0.0.1:80"),
-        (("::", 80), "http://[::1]:80"),
-        (("10.0.0.1", 8080), "http://10.0.0.1:8080"),
+        (("0.0.0.0", 80), "127.0.0.1:80"),
+        (("*", 80), "127.0.0.1:80"),
+        (("::", 80), "[::1]:80"),
+        (("10.0.0.1", 8080), "10.0.0.1:8080"),
     ],
 )
-def test_the_url_of_what_was_bound_can_be_used_from_here(bound: tuple[str, int], url: str) -> None:
-    assert local_url(*bound) == url
+def test_what_was_bound_can_be_reached_from_here(bound: tuple[str, int], address: str) -> None:
+    assert local_authority(*bound) == address
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("host", ["*", "127.0.0.1,::1", "::1"])
+def test_every_address_is_listened_on_and_named(processes: list[Process], host: str, loop: str) -> None:
+    families = [socket.AF_INET6] if host == "::1" else [socket.AF_INET, socket.AF_INET6]
+    process = Process(HOST=host, EVENT_LOOP=loop)
+    processes.append(process)
+    for family in families:
+        address = "::1" if family is socket.AF_INET6 else "127.0.0.1"
+        with socket.create_connection((address, process.port), 5) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert run("healthcheck", HOST=host, PORT=str(process.port)).stdout == "healthy\n"
+    code, _, err = process.end(signal.SIGTERM)
+    assert code == 0
+    bound = {"*": ["0.0.0.0", "[::]"], "127.0.0.1,::1": ["127.0.0.1", "[::1]"], "::1": ["[::1]"]}[host]
+    assert f"listening on {', '.join(f'{each}:{process.port}' for each in bound)} for" in err
+
+
+@pytest.mark.parametrize("host", ["*", "127.0.0.1,::1"])
+def test_the_address_that_is_taken_is_named(host: str) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        done = run(UPSTREAMS=UPSTREAMS, HOST=host, PORT=str(port))
+    address = "[::]" if host == "*" else "[::1]"
+    assert (done.returncode, done.stderr) == (3, f"cannot listen on {address}:{port}: Address already in use\n")
+
+
+def test_a_name_that_is_not_found_is_named() -> None:
+    done = run(UPSTREAMS=UPSTREAMS, HOST="127.0.0.1,no-such-host.invalid", PORT="0")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("cannot listen on no-such-host.invalid:")
+
+
+# ---------------------------------------------------------------- signals and streams of the process
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_that_means_reload_elsewhere_ends_nothing(processes: list[Process], loop: str) -> None:
+    process = Process(EVENT_LOOP=loop)
+    processes.append(process)
+    numbers = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    with process.connect() as client:
+        for number in numbers:
+            process.popen.send_signal(number)
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    code, _, err = process.end(signal.SIGHUP, signal.SIGTERM)
+    assert code == 0
+    assert [err.count(f"{number.name} is ignored") for number in numbers] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("gone", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_clean_stop_is_one_without_readers_too(processes: list[Process], gone: tuple[str, ...]) -> None:
+    process = Process()
+    processes.append(process)
+    for name in gone:
+        getattr(process.popen, name).close()
+        setattr(process.popen, name, None)
+    with process.connect() as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        process.popen.send_signal(signal.SIGHUP)
+    assert process.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_reader_that_stalls_does_not_hold_up_a_stop(processes: list[Process]) -> None:
+    process = Process()
+    processes.append(process)
+    with process.connect() as client:
+        for _ in range(30):  # some 150 kB of log; a pipe holds 64 kB
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+            answered = 0
+            while answered < 20:
+                answered += client.recv(65536).count(b"HTTP/1.1 200 ")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(20) == 0
+    process.popen.communicate()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_from_the_start_are_as_good_as_none(closed: str) -> None:
+    port = free_port()
+    env = CLEAN | {"UPSTREAMS": UPSTREAMS, "HOST": "127.0.0.1", "PORT": str(port)}
+    command = f'exec "{sys.executable}" -m tornado_gateway {closed}'
+    popen = subprocess.Popen(command, shell=True, env=env, cwd=ROOT, text=True)
+    try:
+        wait_for(port, popen)
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    finally:
+        popen.send_signal(signal.SIGTERM)
+        assert popen.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("--help", 0), ("--version", 0), ("--check", 0), ("--print-config", 0), ("--port x", 78)]
+)
+def test_a_reader_that_leaves_changes_no_exit_code(arguments: str, code: int) -> None:
+    script = f'("{sys.executable}" -m tornado_gateway {arguments}; echo "exit $?" >&9) 2>&1 | true'
+    done = subprocess.run(
+        ["bash", "-c", f"exec 9>&1; {script}"],
+        env=CLEAN | {"UPSTREAMS": UPSTREAMS}, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.stdout == f"exit {code}\n"
+    assert done.stderr == ""
+
+
+def test_what_an_encoding_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "\udcff.json"
+    path.write_text(UPSTREAMS)
+    done = run("--print-config", UPSTREAMS_FILE=str(path), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\udcff.json" in done.stdout
+
+
+# ---------------------------------------------------------------- warnings
+
+
+def test_what_is_set_and_does_nothing_is_told_at_start_and_by_check(processes: list[Process]) -> None:
+    told = "RATE_LIMIT_MAX is set but has no effect in this version"
+    assert run("--check", UPSTREAMS=UPSTREAMS, RATE_LIMIT_MAX="3").stderr == f"warning: {told}\n"
+    process = Process(RATE_LIMIT_MAX="3", JWT_SECRET="k" * 40)
+    processes.append(process)
+    _, _, err = process.end(signal.SIGTERM)
+    assert told in err
+    assert "JWT_SECRET is set but has no effect: AUTH_REQUIRED is false" in err

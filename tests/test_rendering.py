@@ -25,7 +25,7 @@ def test_each_variable_is_explained_once(render: Callable[[], str]) -> None:
 
 def test_help_names_variables_with_their_defaults_under_their_groups() -> None:
     text = environment_help()
-    assert text.startswith("Server:\n  HOST=0.0.0.0\n      address or host name")
+    assert text.startswith("Server:\n  HOST=0.0.0.0\n      addresses, host names or *")
     assert "\n\nLogs:\n  LOG_LEVEL=info\n" in text
     assert re.findall(r"^  ([A-Z_]+)=", text, re.MULTILINE) == NAMES
 
@@ -83,6 +83,14 @@ def test_what_is_in_effect_can_be_loaded_again() -> None:
     settings = load_settings({"UPSTREAMS": UPSTREAMS, **env})
     again = load_settings(dict(effective(settings)))
     assert again == dataclasses.replace(settings, shutdown_delay=0.0)  # nanoseconds are shown, less is not
+
+
+def test_the_query_of_a_path_is_not_shown() -> None:
+    document = {"a": {"endpoints": ["http://a"], "healthPath": "/h?key=hunter2"}}
+    env = {"UPSTREAMS": json.dumps(document), "HEALTH_PATH": "/up?token=hunter2"}
+    shown_values = dict(effective(load_settings(env)))
+    assert "hunter2" not in str(shown_values)
+    assert shown_values["HEALTH_PATH"] == f"/up?{MASK}"
 
 
 def test_services_from_a_file_are_in_effect_too(tmp_path: Path) -> None:

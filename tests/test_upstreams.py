@@ -239,7 +239,7 @@ def test_anything_else_is_no_service_name(name: str) -> None:
 )
 def test_a_url_is_what_an_endpoint_may_have(url: str, reason: str) -> None:
     assert upstreams_lines({"billing": [url]}) == [
-        f"UPSTREAMS.billing[0]={json.dumps(url)}: {reason}; allowed: "
+        f"UPSTREAMS.billing[0]={shown(url)}: {reason}; allowed: "
         "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
     ]
 

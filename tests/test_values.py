@@ -21,7 +21,11 @@ from tornado_gateway.values import LONGEST_SHOWN, MASK, ConfigurationError, Inva
         (values.flag, "Yes", True),
         (values.flag, "off", False),
         (values.one_of("a", "b"), "b", "b"),
-        (values.host, "::1", "::1"),
+        (values.hosts, "::1", ("::1",)),
+        (values.hosts, "*", ("*",)),
+        (values.hosts, " 127.0.0.1 ,localhost,", ("127.0.0.1", "localhost")),
+        (values.retry_on, "off", ("off",)),
+        (values.retry_on, "reset, 503", ("reset", "503")),
         (values.token, "gw-1", "gw-1"),
         (values.origins, "*", ("*",)),
         (values.origins, " Same-Origin ,,", ("same-origin",)),
@@ -55,7 +59,16 @@ def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: obje
         (values.milliseconds(1), "0"),
         (values.flag, "maybe"),
         (values.one_of("a", "b"), "c"),
-        (values.host, "a b"),
+        (values.hosts, "a b"),
+        (values.hosts, ","),
+        (values.hosts, "*,::1"),
+        (values.hosts, "::1,::1"),
+        (values.hosts, "*:80"),
+        (values.retry_on, "off,503"),
+        (values.retry_on, "connect,off"),
+        (values.retry_on, "503 504"),
+        (values.origins, "*,https://a.example.com"),
+        (values.origins, "same-origin,*"),
         (values.token, "a,b"),
         (values.readable_file, "/no/such/file"),
     ],
@@ -87,7 +100,7 @@ def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         values.origins(f"https://ok.example.com,{text}")
     (problem,) = refused.value.problems
-    assert (problem.variable, problem.given) == ("[1]", f'"{text}"')
+    assert (problem.variable, problem.given) == ("[1]", shown(text))
     assert "https://" in problem.allowed
 
 
@@ -101,6 +114,14 @@ def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
         ("me:pass\n@host", f'"{MASK}@host"'),
         ('{"a": ["http://me:pass@host"]}', rf'"{MASK}@host\"]}}"'),
         ("http://" + "x" * 100 + "@host", f'"http://{MASK}@host"'),
+        ("http://host/a?key=1", f'"http://host/a?{MASK}"'),
+        ("http://host#key", f'"http://host#{MASK}"'),
+        ("http://host;key=1", f'"http://host;key={MASK}"'),
+        ("http://me:pass", f'"http://me:{MASK}"'),
+        ("http:/me:pass/x", f'"http:/me:{MASK}/x"'),
+        ("http://[::1]:8o", f'"http://[::1]:{MASK}"'),
+        ("http://host:99999/x", '"http://host:99999/x"'),
+        ("http://host?", '"http://host?"'),
     ],
 )
 def test_what_is_shown_of_a_value(value: object, text: str) -> None:

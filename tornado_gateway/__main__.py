@@ -22,14 +22,16 @@ from http import HTTPStatus
 from tornado.httpclient import AsyncHTTPClient
 
 from tornado_gateway import __version__
-from tornado_gateway.adapters import logs
-from tornado_gateway.app import App, is_text
+from tornado_gateway.adapters import logs, stdio
+from tornado_gateway.adapters.stdio import say
+from tornado_gateway.app import App, CannotListen, authority, is_text
 from tornado_gateway.demo import Demo, banner
 from tornado_gateway.env_file import EnvFile, read_env_file
+from tornado_gateway.ineffective import ineffective
 from tornado_gateway.misspellings import hints
 from tornado_gateway.rendering import effective, environment_help
 from tornado_gateway.settings import Settings, load_settings
-from tornado_gateway.values import ConfigurationError, Problem, shown
+from tornado_gateway.values import EVERY_ADDRESS, ConfigurationError, Problem, hosts, shown
 from tornado_gateway.wire.client import PooledHTTPClient
 
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
@@ -40,13 +42,21 @@ log = logging.getLogger("tornado_gateway")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the gateway, or do what else the command line asks for; the exit code."""
+    stdio.secure()
+    try:
+        return obey(arguments)
+    finally:
+        stdio.settle()
+
+
+def obey(arguments: list[str] | None) -> int:
     asked = parse(arguments)
     try:
         file = read_file(asked.env_file)
         return run(asked, merge(asked, os.environ, file), file)
     except ConfigurationError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            say(str(problem), sys.stderr)
         return BAD_CONFIGURATION
 
 
@@ -65,7 +75,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
-        warnings = [*file.warnings, *hints(environment, file.places)]
+        warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
         return runner.run(serve(settings, warnings, demo))
@@ -109,29 +119,40 @@ def merge(asked: argparse.Namespace, environ: Mapping[str, str], file: EnvFile) 
 
 def show(settings: Settings, warnings: list[str], *, print_config: bool) -> int:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", sys.stderr)
     if print_config:
         for name, value in effective(settings):
-            print(f"{name}={value}")
+            say(f"{name}={value}")
     else:
-        print("configuration ok")
+        say("configuration ok")
     return STOPPED
 
 
 def healthcheck(environment: Mapping[str, str]) -> int:
-    """Ask the gateway on this machine whether it lives; for Docker's HEALTHCHECK. A busy one does: it says 503."""
+    """Ask the gateway on this machine whether it lives, at the first address of HOST; for Docker's HEALTHCHECK. A busy
+    gateway does: it says 503."""
     try:
-        url = local_url(environment.get("HOST", "0.0.0.0"), int(environment.get("PORT", "8080")))  # noqa: S104
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2)
-        connection.request("GET", "/healthz")
-        status = connection.getresponse().status
-        connection.close()
+        first, *_ = hosts(environment.get("HOST", EVERY_ADDRESS))
+        status = ask_health(local_authority(first, int(environment.get("PORT", "8080"))))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        print(f"not healthy: {error}", file=sys.stderr)
+        say(f"not healthy: {error}", sys.stderr)
         return CRASHED
     alive = status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
-    print("healthy" if alive else f"not healthy: status {status}")
+    say("healthy" if alive else f"not healthy: status {status}")
     return STOPPED if alive else CRASHED
+
+
+def ask_health(address: str) -> int:
+    """The status of /healthz at an address.
+
+    Raises:
+        OSError: nobody answers within 2 s.
+        HTTPException: the answer is not HTTP.
+    """
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=2)) as connection:
+        # RFC 9110 §7.2: a Host field holds no zone, which an address such as fe80::1%eth0 has.
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        return connection.getresponse().status
 
 
 def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -174,13 +195,13 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> i
     try:
         try:
             addresses = await app.start()
-        except OSError as error:
-            print(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}", file=sys.stderr)
+        except CannotListen as error:
+            say(str(error), sys.stderr)
             return CANNOT_START
         announce(settings, addresses)
         if demo:
-            url = local_url(*addresses[0])
-            print(banner(url), flush=True)
+            url = f"http://{local_authority(*addresses[0])}"
+            say(banner(url))
             demo.start_traffic(url)
         # What is made until now stays; the garbage collector need not look at it again (measured:
         # full collections of 0.1 ms instead of 15 ms).
@@ -194,19 +215,27 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> i
         await app.close()
 
 
-def local_url(host: str, port: int) -> str:
+def local_authority(host: str, port: int) -> str:
     """Where somebody on this machine reaches what is bound to host and port."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # what was bound, not what to bind
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    loopback = {EVERY_ADDRESS: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # bound, not to bind
+    return authority(loopback.get(host, host), port)
 
 
 class Signals:
-    """SIGTERM and SIGINT: the first asks for a drain, the second ends it."""
+    """SIGTERM and SIGINT: the first asks for a drain, the second ends it.
+
+    SIGHUP, SIGUSR1 and SIGUSR2, which ask other servers to load their configuration or open their logs again, would
+    kill the process, and all that is in flight: they are ignored with a line in the log.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(
+                number, log.warning, "%s is ignored; to change the configuration, restart", number.name
+            )
 
     def _received(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
@@ -234,7 +263,7 @@ def announce(settings: Settings, addresses: list[tuple[str, int]]) -> None:
         platform.python_version(),
         loop,
         os.getpid(),
-        ", ".join(f"{host}:{port}" for host, port in addresses),
+        ", ".join(authority(*address) for address in addresses),
         services,
     )
 

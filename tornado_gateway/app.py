@@ -1,7 +1,9 @@
 """The composition root: from settings to a gateway that can listen."""
 
 import asyncio
+import errno
 import math
+import os
 import random
 import resource
 import secrets
@@ -42,9 +44,9 @@ from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.stream_limits import StreamLimits
 from tornado_gateway.rebalancer import Rebalancer
-from tornado_gateway.settings import Settings
+from tornado_gateway.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
 from tornado_gateway.streams import Streams
-from tornado_gateway.values import ServiceSettings
+from tornado_gateway.values import EVERY_ADDRESS, ServiceSettings
 from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.connect import ConnectConfig
 from tornado_gateway.wire.pool import PoolConfig
@@ -54,13 +56,31 @@ from tornado_gateway.wire.websocket import RelayConfig
 # File descriptors kept for listeners, logs, name look-ups and the interpreter.
 RESERVED_DESCRIPTORS = 128
 
-# Share of SHUTDOWN_TIMEOUT_MS within which the last stream is told to end; the rest is for it to do so.
-STREAMS_END_WITHIN = 0.8
-
 LONGEST_BACKOFF = 10  # times RETRY_BACKOFF_MS; Envoy's ratio
 
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-_LEVELS_WITH_ACCESS = ("info", "debug", "trace")
+
+
+# What the kernel says to "::" where IPv6 is switched off, or not built in.
+_WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+class CannotListen(Exception):
+    """An address of HOST cannot be bound; the text says which one, and why."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        # asyncio puts a sentence of its own in the place of the system's; a name that is not found has no errno of it.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+        super().__init__(f"cannot listen on {authority(host, port)}: {reason}")
+
+
+def authority(host: str, port: int) -> str:
+    """
+    >>> authority("127.0.0.1", 80), authority("::1", 80)
+    ('127.0.0.1:80', '[::1]:80')
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +136,32 @@ class App:
         )
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; the addresses that were bound.
+        """Listen; the addresses that were bound, all with one port.
 
         Raises:
-            OSError: HOST and PORT cannot be bound.
+            CannotListen: an address of HOST cannot be bound with PORT.
         """
-        addresses = await self.server.listen(self.settings.host, self.settings.port)
+        addresses: list[tuple[str, int]] = []
+        for host in self.settings.host:
+            port = self.settings.port or (addresses[0][1] if addresses else 0)
+            addresses += await self._listen(host, port)
         self.heartbeat.start()
         self.heartbeat.sweep()
         return addresses
+
+    async def _listen(self, host: str, port: int) -> list[tuple[str, int]]:
+        try:
+            if host != EVERY_ADDRESS:
+                return await self.server.listen(host, port)
+            bound = await self.server.listen("0.0.0.0", port)  # noqa: S104  # that is what * means
+        except OSError as error:
+            raise CannotListen(host, port, error) from error
+        try:
+            return bound + await self.server.listen("::", bound[0][1])
+        except OSError as error:
+            if error.errno in _WITHOUT_IPV6:
+                return bound
+            raise CannotListen("::", port, error) from error
 
     async def drain(self) -> bool:
         """Stop well: be asked no more, then accept no more, then finish what is in flight.
@@ -334,9 +371,10 @@ def make_application(gateway: Gateway) -> Application:
 
 
 def make_access_log(settings: Settings) -> AccessLog | None:
-    if not settings.access_log or settings.log_level not in _LEVELS_WITH_ACCESS:
+    if not settings.access_log or settings.log_level not in LEVELS_WITH_ACCESS:
         return None
-    return AccessLog(sys.stdout.buffer, text_line if is_text(settings) else json_line)
+    unbuffered = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
+    return AccessLog(unbuffered, text_line if is_text(settings) else json_line)
 
 
 def is_text(settings: Settings) -> bool:

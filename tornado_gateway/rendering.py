@@ -1,6 +1,7 @@
 """What is shown of the variables: `--help`, `--print-config`, `.env.example` and the README's table."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from tornado_gateway.settings import Settings
 from tornado_gateway.values import MASK, ServiceSettings
 from tornado_gateway.variables import VARIABLES, Variable
+
+_PATH, _PATH_KEY = "health_path", "healthPath"  # the only URL, or part of one, that may have a query
 
 
 def environment_help() -> str:
@@ -48,6 +51,15 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
     return [(variable.name, _as_text(variable, getattr(settings, variable.attribute))) for variable in VARIABLES]
 
 
+def _without_query(path: str) -> str:
+    """A path with its query masked, which may hold a key.
+
+    >>> _without_query("/health?key=1"), _without_query("/health")
+    ('/health?********', '/health')
+    """
+    return re.sub(r"(?<=\?).+", MASK, path)
+
+
 def _as_text(variable: Variable, value: Any) -> str:
     if variable.secret:
         return MASK if value else ""
@@ -64,6 +76,8 @@ def _as_text(variable: Variable, value: Any) -> str:
             text = ",".join(map(str, value))
         case None:
             text = ""
+        case str() if variable.attribute == _PATH:
+            text = _without_query(value)
         case _:
             text = str(value)
     return text
@@ -83,4 +97,5 @@ def _as_json(service: ServiceSettings) -> dict[str, object]:
     endpoints = [
         {"url": each.url, "weight": each.weight} if each.weight != 1 else each.url for each in service.endpoints
     ]
-    return {"endpoints": endpoints, **service.given}
+    given = {key: value if key != _PATH_KEY else _without_query(str(value)) for key, value in service.given.items()}
+    return {"endpoints": endpoints, **given}

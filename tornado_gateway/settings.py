@@ -15,6 +15,11 @@ from tornado_gateway.upstreams import MAP_OF_SERVICES
 from tornado_gateway.values import ConfigurationError, Invalid, Problem, ServiceSettings, shown
 from tornado_gateway.variables import VARIABLES
 
+LEVELS_WITH_ACCESS = ("info", "debug", "trace")  # of LOG_LEVEL: those with an access log
+
+# Share of SHUTDOWN_TIMEOUT_MS within which the last stream is told to end; the rest is for it to do so.
+STREAMS_END_WITHIN = 0.8
+
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
 
@@ -25,7 +30,7 @@ class Settings:
     Durations are seconds, sizes bytes. None and () stand for variables that are not set.
     """
 
-    host: str
+    host: tuple[str, ...]
     port: int
     gateway_env: str
     event_loop: str
@@ -96,7 +101,7 @@ class Settings:
     via_name: str | None = None
     auth_required: bool
     jwt_secret: str | None = field(default=None, repr=False)
-    rate_limit_max: int
+    rate_limit_max: int | None = None
     rate_limit_window: float
     cache_enabled: bool
     cache_default_ttl: float

@@ -162,7 +162,8 @@ class _ServicesReader:
         for key in (key for key in members if key not in known):
             meant = difflib.get_close_matches(key, known, n=1) if shown_as else []
             hint = f" (did you mean {meant[0]}?)" if meant else ""
-            self._report(path + _member(key), shown(members[key]), f"is unknown{hint}", shown_as or ", ".join(known))
+            given = shown(members[key], secret=isinstance(members[key], str))  # of unknown meaning: it may be a secret
+            self._report(path + _member(key), given, f"is unknown{hint}", shown_as or ", ".join(known))
 
     def _check_repeated(self, path: str, members: _Members) -> None:
         for key in members.repeated:

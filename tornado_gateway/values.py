@@ -26,12 +26,17 @@ LONGEST_SHOWN = 80  # characters of a wrong value
 DAY = 86_400_000  # milliseconds
 PEBIBYTE = 2**50
 MILLION = 1_000_000
+EVERY_ADDRESS = "*"  # of IPv4 and of IPv6, to listen on
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+# Where a URL, well written or not, may hold a secret: up to the last @; in the place of a port; and from the first ?, #
+# or = on to the end of the text.
 _UP_TO_AT_SIGN = re.compile(r'^("?(?:[A-Za-z+]+://)?).*@', re.DOTALL)
+_NO_PORT = re.compile(r'([A-Za-z]{3,}:/*(?:\[[^\]]*\]|[^/:"\\]*):)(?![0-9]*(?:["\\/?#]|$))[^/"\\]+')
+_BEHIND_MARK = re.compile(r'([?#=])[^"].*(?<!")')
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -101,10 +106,12 @@ class Invalid(ValueError):
 
 
 def shown(value: object, *, secret: bool = False) -> str:
-    """A wrong value on one line, fit for any terminal.
+    """A wrong value on one line, fit for any terminal, without what may be a secret in a URL.
 
-    >>> shown("80x"), shown(True), shown([1]), shown("http://me:pass@host"), shown("key", secret=True)
-    ('"80x"', 'true', '[...]', '"http://********@host"', '********')
+    >>> shown("80x"), shown(True), shown([1]), shown("key", secret=True)
+    ('"80x"', 'true', '[...]', '********')
+    >>> shown("http://me:pass@host"), shown("http://host/?key=1"), shown("http://me:pass")
+    ('"http://********@host"', '"http://host/?********"', '"http://me:********"')
     """
     if secret:
         return MASK
@@ -112,6 +119,7 @@ def shown(value: object, *, secret: bool = False) -> str:
         left, right = "[]" if isinstance(value, list) else "{}"
         return f"{left}{'...' if value else ''}{right}"
     text = _UP_TO_AT_SIGN.sub(rf"\1{MASK}@", json.dumps(value))
+    text = _BEHIND_MARK.sub(rf"\1{MASK}", _NO_PORT.sub(rf"\1{MASK}", text))
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
@@ -168,14 +176,27 @@ def one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
-def host(text: str) -> str:
+def hosts(text: str) -> tuple[str, ...]:
+    """Where to listen: addresses and host names, each once, or EVERY_ADDRESS alone.
+
+    >>> hosts("127.0.0.1, ::1"), hosts("*")
+    (('127.0.0.1', '::1'), ('*',))
+    """
+    found = tuple(filter(None, map(str.strip, text.split(","))))
+    allowed = "addresses such as 0.0.0.0 or ::1 and host names, separated by commas; or * for every address"
+    if not found or not all(each == EVERY_ADDRESS or _is_host(each) for each in found):
+        raise Invalid("is neither an address nor a host name", allowed)
+    if len(set(found)) < len(found) or (EVERY_ADDRESS in found and len(found) > 1):
+        raise Invalid("names an address twice", allowed)
+    return found
+
+
+def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        if not _HOST_NAME.fullmatch(text):
-            allowed = "an address such as 0.0.0.0 or ::1, or a host name"
-            raise Invalid("is neither an address nor a host name", allowed) from None
-    return text
+        return _HOST_NAME.fullmatch(text) is not None
+    return True
 
 
 def token(text: str) -> str:
@@ -213,7 +234,10 @@ def origins(text: str) -> tuple[str, ...]:
     ]
     if problems:
         raise ConfigurationError(tuple(problems))
-    return tuple(origin for origin in found if origin)
+    parsed = tuple(origin for origin in found if origin)
+    if ANY_ORIGIN in parsed and len(parsed) > 1:
+        raise Invalid(f"has {ANY_ORIGIN} beside others, which it makes void", f"{ANY_ORIGIN} alone, or the others")
+    return parsed
 
 
 _PATH = re.compile(r"/[!-\"$-~]*")
@@ -235,11 +259,16 @@ def statuses(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+_RETRY_ON = f"{CONNECT}, {RESET} and statuses such as 503; or off alone"
+
+
 def retry_on(text: str) -> tuple[str, ...]:
     found = tuple(item.strip() for item in text.split(",") if item.strip())
     for item in found:
         if item not in (CONNECT, RESET, "off") and not re.fullmatch("[45][0-9]{2}", item):
-            raise Invalid(f"has {shown(item)} in it", f"{CONNECT}, {RESET} and statuses such as 503; or off")
+            raise Invalid(f"has {shown(item)} in it", _RETRY_ON)
+    if "off" in found and len(found) > 1:
+        raise Invalid("has off beside what is not off", _RETRY_ON)
     return found
 
 

@@ -15,7 +15,7 @@ from tornado_gateway.values import (
     certificates,
     flag,
     hash_key,
-    host,
+    hosts,
     milliseconds,
     names,
     networks,
@@ -198,8 +198,8 @@ PER_SERVICE = (*_WAITING, *_CHOOSING, *_EVENT_STREAMS, *_WEBSOCKETS)
 _OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("HOST", host, "0.0.0.0",  # noqa: S104  # a gateway is there to be reached
-             "address or host name to listen on; 0.0.0.0: every IPv4 address, :: every IPv6 one", "Server"),
+    Variable("HOST", hosts, "0.0.0.0",  # noqa: S104  # a gateway is there to be reached
+             "addresses, host names or * to listen on; 0.0.0.0: all of IPv4, ::: all of IPv6, *: both", "Server"),
     Variable("PORT", whole(0, 65535), "8080", "TCP port to listen on, 0 to 65535; 0: any free one", "Server"),
     Variable("GATEWAY_ENV", one_of("development", "test", "production"), "development",
              "development, test or production", "Server", aliases=("NODE_ENV",)),
@@ -260,8 +260,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("AUTH_REQUIRED", flag, "", "true or false; unset: true in production, else false", "Authentication"),
     Variable("JWT_SECRET", str, "",
              "key that tokens are signed with, 32 characters or more if AUTH_REQUIRED", "Authentication", secret=True),
-    Variable("RATE_LIMIT_MAX", whole(0, 2**53), "200",
-             "requests per window and client, 0 to 9007199254740992; 0: no limit", "Rate limit", reserved=True),
+    Variable("RATE_LIMIT_MAX", whole(0, 2**53), "",
+             "requests per window and client, 0 to 9007199254740992; unset, 0: no limit", "Rate limit", reserved=True),
     Variable("RATE_LIMIT_WINDOW_MS", milliseconds(1), "60000",
              "ms of a window, 1 to 86400000", "Rate limit", reserved=True),
     Variable("CACHE_ENABLED", flag, "false", "true or false: whether responses are cached", "Cache", reserved=True),

@@ -1,5 +1,6 @@
 """The access log: what a line says, and that neither a slow nor a dead reader of it matters to the event loop."""
 
+import errno
 import io
 import json
 import os
@@ -172,6 +173,47 @@ async def test_a_reader_that_has_gone_stops_the_log_only() -> None:
         assert not log._writer.is_alive()
         log.add(record())
         log._flush()
+
+
+class Full(io.BytesIO):
+    """A disk without room for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = threading.Event()
+
+    def write(self, data: Any) -> int:
+        if not self.refused.is_set():
+            self.refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.gen_test
+async def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "FLUSH_INTERVAL", 0.001)
+    stream = Full()
+    log = AccessLog(stream, json_line)
+    log.add(record(request_id=b"lost"))
+    await eventually(lambda: log._lost == 1)
+    log.add(record(request_id=b"kept"))
+    log.close()
+    kept, told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (kept["requestId"], told["message"]) == ("kept", "1 access log lines were dropped")
+
+
+@pytest.mark.gen_test
+async def test_a_pipe_that_does_not_block_gets_every_line() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with os.fdopen(read, "rb") as reader, os.fdopen(write, "wb", buffering=0) as stream:
+        log = AccessLog(stream, json_line)
+        for number in range(1000):  # some 300 kB, of which the pipe holds 64 kB
+            log.add(record(bytes_in=number))
+        log._flush()
+        lines = [json.loads(reader.readline()) for _ in range(1000)]
+        log.close()
+    assert [line["bytesIn"] for line in lines] == list(range(1000))
 
 
 @pytest.mark.gen_test

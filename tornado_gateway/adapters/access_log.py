@@ -8,13 +8,14 @@ number of lost ones is written as soon as there is room.
 
 import asyncio
 import json
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import Protocol
 
 from tornado_gateway.policy.address import Address
 
@@ -105,15 +106,24 @@ def text_line(record: AccessRecord, at: str) -> str:
     return _quote(line)[1:-1] + "\n"  # no control character of a client's reaches the terminal
 
 
+class Sink(Protocol):
+    """A raw stream of bytes: io.FileIO, or one like it."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def fileno(self) -> int: ...
+
+
 class AccessLog:
     """Takes records on the event loop, writes lines elsewhere.
 
     Args:
-        stream: where lines go; written to by one thread only.
+        stream: where lines go, written to by one thread only. It has no buffer: the lock of a buffer would be held
+            while a reader stalls, and Python waits for that lock at its exit.
         line: json_line or text_line.
     """
 
-    def __init__(self, stream: BinaryIO, line: Format) -> None:
+    def __init__(self, stream: Sink, line: Format) -> None:
         self._stream = stream
         self._line = line
         self._records: list[tuple[float, AccessRecord]] = []  # and when they were added
@@ -185,10 +195,21 @@ class AccessLog:
                 if not self._batches:
                     return
                 batch = self._batches.popleft()
+            lost = 0
             try:
-                self._stream.write(batch)
-                self._stream.flush()
-            except OSError:
+                self._write_whole(batch)
+            except BrokenPipeError:
                 return  # nobody reads any more
+            except OSError:  # a disk that is full now may have room later
+                lost = batch.count(b"\n")
             with self._lock:
                 self._waiting -= len(batch)
+                self._lost += lost
+
+    def _write_whole(self, batch: bytes) -> None:
+        rest = memoryview(batch)
+        while rest:
+            written = self._stream.write(rest)
+            if written is None:  # whoever opened the stream has made it non-blocking, and it is full
+                select.select([], [self._stream], [])
+            rest = rest[written or 0 :]
