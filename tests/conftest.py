@@ -11,6 +11,7 @@ import uvloop
 from hypothesis import settings
 from tornado.ioloop import IOLoop
 
+from tests.support.name_servers import NameServer, Zone
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
 from tornado_gateway.settings import Settings, load_settings
@@ -63,6 +64,21 @@ def upstream(io_loop: IOLoop) -> Iterator[Callable[..., Upstream]]:
 
     def start(script: Script = echo, **options: Any) -> Upstream:
         started.append(Upstream(script, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        io_loop.asyncio_loop.run_until_complete(each.close())
+
+
+@pytest.fixture
+def name_server(io_loop: IOLoop) -> Iterator[Callable[..., Awaitable[NameServer]]]:
+    """Start scripted name servers: `await name_server({"service.test": ["127.0.0.1"]})`."""
+    started: list[NameServer] = []
+
+    async def start(zone: Zone, address: str = "127.0.0.1") -> NameServer:
+        started.append(NameServer(zone, address))
+        await started[-1].start()
         return started[-1]
 
     yield start

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -18,13 +19,25 @@ from tornado.ioloop import IOLoop
 from tests.conftest import Running, Serve
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import ask
+from tests.support.name_servers import (
+    AAAA,
+    NXDOMAIN,
+    REFUSED,
+    SERVFAIL,
+    A,
+    NameServer,
+    Zone,
+    resolver_config,
+)
 from tests.support.sockets import Peer, Script, Upstream, eventually, get, reply
 from tests.support.tls import TLSUpstream, ca_file, tls_upstream
-from tornado_gateway.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig, look_up
+from tornado_gateway.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig
+from tornado_gateway.errors import NameNotResolved, NameTimeout
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.resolution import KEPT, Family
 from tornado_gateway.policy.service import Service
+from tornado_gateway.wire.resolver import ResolverConfig
 
 NAME = "billing.test"
 ONE, TWO, THREE = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -57,7 +70,7 @@ class Names:
             await self.gate.wait()
         finally:
             self._running -= 1
-        found = self.addresses.get(name, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+        found = self.addresses.get(name, NameNotResolved("Domain name not found."))
         if isinstance(found, Exception):
             raise found
         return found
@@ -314,10 +327,9 @@ async def test_who_has_left_is_forgotten_in_the_end(find, instances) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), id="no name server"),
-        pytest.param(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), id="no such name"),
-        pytest.param(TimeoutError("timed out"), id="a timeout"),
-        pytest.param(UnicodeError("label too long"), id="no name at all"),
+        pytest.param(NameNotResolved("Could not contact DNS servers."), id="no name server"),
+        pytest.param(NameNotResolved("Domain name not found."), id="no such name"),
+        pytest.param(NameTimeout(), id="a timeout"),
         pytest.param((), id="an empty answer"),
         pytest.param(("fe80::1",), id="nothing usable"),
     ],
@@ -383,32 +395,122 @@ async def test_the_families_of_a_dual_stack_name(find, upstream, family, used) -
     assert found.addresses == used
 
 
-@pytest.mark.gen_test(timeout=20)
-async def test_the_systems_resolver_gives_addresses() -> None:
-    assert "127.0.0.1" in await look_up("localhost")
-    assert await look_up("127.0.0.7") == ["127.0.0.7"]
-    assert await look_up("localhost", Family.IPV4) == ["127.0.0.1"]
-    assert await look_up("fd00::7", Family.IPV6) == ["fd00::7"]
-    for name, family in (("no-such-host.invalid", Family.ALL), ("127.0.0.7", Family.IPV6)):
-        with pytest.raises(socket.gaierror):
-            await look_up(name, family)
-    with pytest.raises(UnicodeError):
-        await look_up("x" * 64 + ".test")
+@pytest.mark.parametrize(
+    ("family", "asked"), [("ipv4", {A}), ("ipv6", {AAAA}), ("auto", {A, AAAA}), ("all", {A, AAAA})]
+)
+@pytest.mark.gen_test
+async def test_the_families_that_name_servers_are_asked_for(
+    serve, instances, name_server, tmp_path, family, asked
+) -> None:
+    server = await name_server({NAME: [ONE]})
+    variables = paths(resolver_config(tmp_path, server, conf="search .\n"))
+    await serve({"svc": [f"http://{NAME}:1"]}, DNS_FAMILY=family, **variables)
+    await eventually(lambda: {query.type for query in server.asked} == asked)
+
+
+# ---- with a name server
+
+
+def paths(config: ResolverConfig) -> dict[str, str]:
+    return {"DNS_RESOLV_CONF": config.resolv_conf, "DNS_HOSTS": config.hosts}
+
+
+@pytest.fixture
+def named(serve, name_server, tmp_path):
+    """Start a name server, and a gateway that asks it: `server, running = await named({NAME: [ONE]}, services)`."""
+
+    async def start(
+        zone: Zone, services: dict[str, Any], hosts: str = "", **variables: str
+    ) -> tuple[NameServer, Running]:
+        server = await name_server(zone)
+        config = resolver_config(tmp_path, server, conf="search .\noptions timeout:1 attempts:1\n", hosts=hosts)
+        return server, await serve(services, SLOW_START_MS="0", **paths(config), **variables)
+
+    return start
+
+
+def addresses_of(running: Running) -> list[str | None]:
+    (service,) = running.app.gateway.services.values()
+    return [endpoint.origin.address for endpoint in service.endpoints]
+
+
+@pytest.mark.parametrize("host", [NAME, NAME.upper(), f"{NAME}."])
+@pytest.mark.gen_test
+async def test_a_names_addresses_are_found_by_its_name_server(named, instances, host) -> None:
+    (up,) = instances(ONE)
+    server, running = await named({NAME: [ONE]}, {"svc": [f"http://{host}:{up.port}"]})
+    await eventually(lambda: addresses_of(running) == [ONE])
+    assert (await ask(running, GET)).body == ONE.encode()
+    assert up.requests[0].get(b"Host") == b"%b:%d" % (NAME.encode(), up.port)  # without the dot, in small letters
+    assert len(server.names()) == 1
 
 
 @pytest.mark.gen_test
-async def test_without_a_resolver_the_systems_is_asked(serve, instances) -> None:
+async def test_a_request_before_the_first_answer_waits_for_the_same_look_up(named, instances) -> None:
     (up,) = instances(ONE)
-    running = await serve({"svc": [f"http://127.2:{up.port}"]}, DISCOVERY="false")
-    gateway = running.app.gateway
-    (service,) = gateway.services.values()
-    config = DiscoveryConfig(family=Family.IPV4)
-    discovery = Discovery({service: make_endpoint}, gateway.client, config, gateway.rng, gateway.now)
-    discovery.sweep(0.0)
-    await eventually(lambda: service.endpoints[0].origin.address)
-    assert service.endpoints[0].origin.address == ONE  # what the C library makes of 127.2
+    server, running = await named({NAME: [ONE]}, {"svc": [f"http://{NAME}:{up.port}"]})
+    server.gate.clear()
+    asking = asyncio.create_task(ask(running, GET))
+    await eventually(lambda: len(running.app.gateway.client.connecting) == 1)
+    server.gate.set()
+    assert (await asking).body == ONE.encode()
+    assert len(server.names()) == 1
+
+
+@pytest.mark.gen_test
+async def test_the_ttl_of_an_answer_does_not_count(named, instances) -> None:
+    (up,) = instances(ONE, TWO)[:1]
+    server, running = await named({NAME: [ONE]}, {"svc": [f"http://{NAME}:{up.port}"]}, DNS_TTL_MS="1000")
+    await eventually(lambda: addresses_of(running) == [ONE])
+    server.zone[NAME] = [TWO]  # though the answer may be kept for an hour
+    await eventually(lambda: addresses_of(running) == [TWO])
+    assert (await ask(running, GET)).body == TWO.encode()
+
+
+@pytest.mark.parametrize("failure", [NXDOMAIN, SERVFAIL, REFUSED, [], None], ids=str)
+@pytest.mark.gen_test(timeout=20)
+async def test_endpoints_outlive_a_name_server(named, instances, failure) -> None:
+    (up,) = instances(ONE)
+    server, running = await named({NAME: [ONE]}, {"svc": [f"http://{NAME}:{up.port}"]}, DNS_TTL_MS="0")
+    await eventually(lambda: addresses_of(running) == [ONE])
+    server.zone[NAME], before = failure, len(server.names())
+    await eventually(lambda: len(server.names()) >= before + 2)
+    assert addresses_of(running) == [ONE]
     assert (await ask(running, GET)).body == ONE.encode()
-    discovery.close()
+
+
+@pytest.mark.parametrize(
+    ("zone", "status", "error"),
+    [
+        ({}, 502, b"dns_error"),
+        ({NAME: SERVFAIL}, 502, b"dns_error"),
+        ({NAME: []}, 502, b"dns_error"),
+        ({NAME: None}, 504, b"dns_timeout"),
+    ],
+    ids=["NXDOMAIN", "SERVFAIL", "empty", "silent"],
+)
+@pytest.mark.gen_test(timeout=20)
+async def test_what_a_client_is_told_of_a_name(named, zone, status, error) -> None:  # RFC 9209 §2.3.2
+    _, running = await named(zone, {"svc": [f"http://{NAME}:1"]})
+    answer = await ask(running, GET)
+    assert answer.status == status
+    assert b"error=" + error in answer.get(b"Proxy-Status")
+
+
+@pytest.mark.parametrize("discovery", ["true", "false"])
+@pytest.mark.gen_test(timeout=20)
+async def test_a_hundred_names_that_hang_hold_up_nothing_else(named, instances, discovery) -> None:
+    (up,) = instances(ONE)
+    services = {f"svc{number}": [f"http://name{number}.test"] for number in range(100)}
+    services |= {"named": [f"http://{NAME}:{up.port}"], "svc": [f"http://{ONE}:{up.port}"]}
+    server, running = await named({"*": None, NAME: [ONE]}, services, DISCOVERY=discovery)
+    clients = [await running.client() for _ in range(100)]
+    for number, client in enumerate(clients):
+        await client.send(get(b"/api/svc%d/x" % number))
+    await eventually(lambda: len({*server.names()} - {NAME}) == 100)
+    for target in (b"/api/svc/x", b"/api/named/x"):
+        assert (await ask(running, get(target))).body == ONE.encode()
+    assert len(running.app.gateway.client.connecting) == 100
 
 
 # ---- when

@@ -50,6 +50,7 @@ from tornado_gateway.values import EVERY_ADDRESS, ServiceSettings
 from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.connect import ConnectConfig
 from tornado_gateway.wire.pool import PoolConfig
+from tornado_gateway.wire.resolver import HOSTS, RESOLV_CONF, ResolverConfig
 from tornado_gateway.wire.server import HTTPServer, ServerConfig
 from tornado_gateway.wire.websocket import RelayConfig
 
@@ -398,12 +399,20 @@ def client_config(settings: Settings) -> ClientConfig:
         timeout=settings.http_proxy_timeout,
         connect=ConnectConfig(
             timeout=settings.upstream_connect_timeout,
-            dns_ttl=settings.dns_ttl,
-            dns_family=_FAMILIES.get(settings.dns_family, socket.AF_UNSPEC),
             tls_verify=settings.upstream_tls_verify,
             tls_ca_file=settings.upstream_tls_ca_file,
+            names=resolver_config(settings),
         ),
         pool=PoolConfig(max_idle=settings.upstream_max_idle, idle_timeout=settings.upstream_idle_timeout),
+    )
+
+
+def resolver_config(settings: Settings) -> ResolverConfig:
+    return ResolverConfig(
+        ttl=settings.dns_ttl,
+        family=_FAMILIES.get(settings.dns_family, socket.AF_UNSPEC),
+        resolv_conf=settings.dns_resolv_conf or RESOLV_CONF,
+        hosts=settings.dns_hosts or HOSTS,
     )
 
 

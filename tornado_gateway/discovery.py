@@ -1,7 +1,8 @@
 """Looks up the names of upstreams, again and again, so that endpoints come and go as their addresses do.
 
 What an answer means is decided in policy/resolution.py. A look-up that fails, or finds nothing, changes nothing: a name
-server that is down says nothing about a service.
+server that is down says nothing about a service. Connections to a name whose addresses are not known yet wait for the
+same look-up (wire/resolver.py).
 
 A name is looked up when its time to live is over; and soon when a connection to one of its addresses
 has failed, because an address that does not answer may be one that has moved.
@@ -13,10 +14,10 @@ import asyncio
 import logging
 import math
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout
 from tornado_gateway.policy.resolution import Family, MakeEndpoint, Resolution, usable
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.target import Origin
@@ -27,8 +28,6 @@ DOUBTFUL = 5.0  # seconds until a look-up that failed, or an address that did, h
 JITTER = 0.1  # share by which a time to live is longer at random, so that gateways do not ask in step
 
 Resolver = Callable[[str], Awaitable[Iterable[str]]]
-
-_FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 
 log = logging.getLogger("tornado_gateway")
 
@@ -43,19 +42,6 @@ class DiscoveryConfig:
 
     ttl: float = 30.0
     family: Family = Family.AUTO
-
-
-async def look_up(name: str, family: Family = Family.ALL) -> list[str]:
-    """A name's addresses, as the system's resolver finds them.
-
-    Raises:
-        OSError: there are none, or no name server answers.
-        UnicodeError: the name cannot be one.
-    """
-    loop = asyncio.get_running_loop()
-    wanted = _FAMILIES.get(family, socket.AF_UNSPEC)
-    found = await loop.getaddrinfo(name, None, family=wanted, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 @dataclass(slots=True)
@@ -82,7 +68,8 @@ class Discovery:
         services: as they are configured, each with what makes endpoints for it.
         client: that connects to them; its idle connections to those that have left are closed.
         now: seconds on the monotonic clock that services go by.
-        resolver: finds a name's addresses; raises OSError or UnicodeError if it does not. None for the system's.
+        resolver: finds a name's addresses; raises ConnectFailed or ConnectTimeout if it does not. None for the
+            client's own.
     """
 
     def __init__(
@@ -95,7 +82,7 @@ class Discovery:
         resolver: Resolver | None = None,
     ) -> None:
         self._client, self._config, self._rng, self._now = client, config, rng, now
-        self._resolver = resolver or (lambda name: look_up(name, config.family))
+        self._resolver = resolver or client.connector.resolver.look_up
         self._services = tuple(services)
         self._resolutions = [Resolution(service, make) for service, make in services.items()]
         self._names: dict[str, _Name] = {}
@@ -128,8 +115,8 @@ class Discovery:
         problem = "no address that can be used"
         try:
             found = await self._resolver(host)
-        except (OSError, UnicodeError) as error:
-            problem = str(error)
+        except (ConnectFailed, ConnectTimeout) as error:
+            problem = error.message
         finally:
             name.task = None
         addresses = usable(found, self._config.family)

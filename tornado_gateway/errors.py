@@ -35,6 +35,7 @@ GatewayError
     ├── UpstreamInvalid       502  what came is not HTTP
     └── UpstreamTimeout       504
         ├── ConnectTimeout    504  no connection: nothing was sent
+        │   └── NameTimeout   504
         ├── HeadTimeout       504
         └── IdleTimeout       504  the head came, then nothing more
 
@@ -313,6 +314,12 @@ class ConnectTimeout(UpstreamTimeout):
     """No connection to the service was made in time."""
 
     reason = "connect_timeout"
+
+
+class NameTimeout(ConnectTimeout):
+    """No name server answered in time."""
+
+    reason, proxy = "name_timeout", "dns_timeout"
 
 
 class HeadTimeout(UpstreamTimeout):

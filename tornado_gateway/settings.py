@@ -57,6 +57,8 @@ class Settings:
     upstream_tls_ca_file: str | None = None
     dns_ttl: float
     dns_family: str
+    dns_resolv_conf: str | None = None
+    dns_hosts: str | None = None
     discovery: bool
     balancer: str
     hash_key: HashKey

@@ -10,6 +10,7 @@ from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.target import (
     Origin,
     climbs,
+    is_address,
     parse_base_url,
     split_route,
     upstream_target,
@@ -57,6 +58,14 @@ def test_what_a_base_url_means(url: str, origin: Origin, base_path: bytes) -> No
         ("http://a:x", "port"),
         ("http://a_b!", "valid host"),
         ("http://-a", "valid host"),
+        ("http://a..b", "valid host"),
+        ("http://a..", "valid host"),
+        ("http://.", "valid host"),
+        ("http://" + "x" * 64, "valid host"),
+        ("http://" + "x." * 130 + "x", "valid host"),
+        ("http://b\u00fccher.test", "xn--"),
+        ("http://[fe80::1%25a b]", "spaces"),
+        ("http://[fe80::1%25;]", "zone"),
         ("http://a/\u00e9", "percent-encode"),
         ("http://a/../b", "climb"),
         ("http://a/%2e%2e/b", "climb"),
@@ -67,6 +76,61 @@ def test_what_a_base_url_means(url: str, origin: Origin, base_path: bytes) -> No
 def test_what_is_no_base_url_and_why(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_base_url(url)
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("BILLING.Internal", "billing.internal"),
+        ("billing.internal.", "billing.internal."),  # the dot belongs to the look-up
+        ("a_b.internal", "a_b.internal"),
+        ("xn--bcher-kva.test", "xn--bcher-kva.test"),
+        ("x" * 63, "x" * 63),
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("127.2", "127.0.0.2"),
+        ("0x7f.1", "127.0.0.1"),
+        ("0X7F.1", "127.0.0.1"),
+        ("0177.0.0.01", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("10.1.258", "10.1.1.2"),
+        ("0", "0.0.0.0"),
+        ("10.0.0.256", "10.0.0.256"),  # no address, but what a name server may know
+        ("1.2.3.4.5", "1.2.3.4.5"),
+        ("08.0.0.1", "08.0.0.1"),
+        ("4294967296", "4294967296"),
+        ("[::0:1]", "::1"),
+        ("[FD00:0::7]", "fd00::7"),
+        ("[::ffff:10.0.0.7]", "::ffff:10.0.0.7"),
+        ("[fe80::1%25eth0]", "fe80::1%eth0"),
+        ("[fe80::1%eth0]", "fe80::1%eth0"),
+        ("[fe80::1%25]", "fe80::1%25"),
+    ],
+)
+def test_a_host_is_written_in_one_way(given: str, host: str) -> None:
+    assert parse_base_url(f"http://{given}:8080")[0].host.replace("::ffff:a00:7", "::ffff:10.0.0.7") == host
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "authority"),
+    [
+        ("svc.test.", "svc.test", b"svc.test:8443"),
+        ("svc.test", "svc.test", b"svc.test:8443"),
+        ("fe80::1%eth0", "fe80::1", b"[fe80::1]:8443"),
+        ("10.0.0.7", "10.0.0.7", b"10.0.0.7:8443"),
+    ],
+)
+def test_a_host_as_certificates_and_the_host_field_know_it(host: str, name: str, authority: bytes) -> None:
+    origin = Origin("https", host, 8443)
+    assert (origin.host, origin.name, origin.authority) == (host, name, authority)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_one"),
+    [("10.0.0.7", True), ("::1", True), ("fe80::1%eth0", True), ("a", False), ("10.0.0", False), ("[::1]", False)],
+)
+def test_what_is_an_address(host: str, is_one: bool) -> None:
+    assert is_address(host) is is_one
 
 
 @pytest.mark.parametrize(

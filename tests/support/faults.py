@@ -109,14 +109,14 @@ class Upstream:
 
 
 class Names:
-    """What the gateway's host names stand for: a file of lines as in /etc/hosts, see tests/real/named_gateway.py."""
+    """What the gateway's host names stand for: its DNS_HOSTS."""
 
     def __init__(self, file: Path, **addresses: Sequence[str]) -> None:
         self.file = file
         self.lead_to(**addresses)
 
     def lead_to(self, **addresses: Sequence[str]) -> None:
-        """From now on, name.test has these addresses, and there is no other name."""
+        """From now on, name.test has these addresses."""
         lines = [f"{address} {name}.test\n" for name, several in addresses.items() for address in several]
         written = self.file.with_suffix(".new")
         written.write_text("".join(lines))
@@ -185,14 +185,14 @@ async def staged(
 async def _gateway(
     stage: Stage, services: dict[str, Any], names: Names | None, variables: dict[str, str]
 ) -> AsyncIterator[None]:
-    program = [str(PROGRAMS / "named_gateway.py"), str(names.file)] if names else ["-m", "tornado_gateway"]
     settings = {
         "HOST": "127.0.0.1", "PORT": str(stage.port), "LOG_FORMAT": "json", "UPSTREAMS": json.dumps(services),
         "RATE_LIMIT_MAX": "0", "SHUTDOWN_TIMEOUT_MS": "1000", "DRAIN_SPREAD_MS": "0",
+        "DNS_HOSTS": str(names.file) if names else "",
     }  # fmt: skip
     with stage.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *program, env=ENVIRONMENT | settings | variables, stdout=log, stderr=log
+            sys.executable, "-m", "tornado_gateway", env=ENVIRONMENT | settings | variables, stdout=log, stderr=log
         )
     try:
         await until(lambda: process.returncode is not None or _listens(stage.port), "the gateway listens")

@@ -35,12 +35,17 @@ class TLSUpstream:
 
 @asynccontextmanager
 async def tls_upstream(
-    authority: trustme.CA, script: Script | None = None, *hosts: str, clients: trustme.CA | None = None
+    authority: trustme.CA,
+    script: Script | None = None,
+    *hosts: str,
+    clients: trustme.CA | None = None,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[TLSUpstream]:
     """Listen on loopback with a certificate for some hosts (localhost); `script` replaces "200, ok" for each request.
 
     Args:
         clients: authority that must have signed the clients' certificates.
+        address: to listen on.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*(hosts or ("localhost", "127.0.0.1"))).configure_cert(context)
@@ -69,7 +74,7 @@ async def tls_upstream(
             upstream.open -= 1
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, address, 0, ssl=context)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream

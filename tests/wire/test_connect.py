@@ -1,79 +1,32 @@
-"""Names, addresses, TLS and unix sockets; what fails, and what is remembered.
-
-The resolver of these tests is the loop's own `getaddrinfo`, replaced.
-"""
+"""Names, addresses, TLS and unix sockets; what fails, and what is remembered. Names are those of scripted servers."""
 
 import asyncio
 import socket
 import ssl
 import zlib
+from typing import Any
 
 import pytest
 import trustme
 
 from tests.support.exchanges import begin, exchange, origin_of, wire_client
+from tests.support.name_servers import NXDOMAIN, SERVFAIL, NameServer, resolver_config
 from tests.support.sockets import Peer, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
 from tornado_gateway.errors import (
     ConnectFailed,
     ConnectTimeout,
     NameNotResolved,
+    NameTimeout,
     TLSFailed,
     UpstreamError,
     UpstreamReset,
 )
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.connect import ConnectConfig, Connector
+from tornado_gateway.wire.resolver import ResolverConfig
 
 MEGABYTE = bytes(range(256)) * 4096
-
-
-class Resolver:
-    """Stands in for the loop's getaddrinfo().
-
-    Attributes:
-        asked: hosts, in order.
-        families: that were asked for, in order.
-        addresses: what to answer; empty: "name or service not known".
-        gate: to be set before an answer comes.
-    """
-
-    def __init__(self, *addresses: str) -> None:
-        self.asked: list[str] = []
-        self.families: list[int] = []
-        self.addresses = addresses
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self, host, port, *, family=0, type=0):
-        self.asked.append(host)
-        self.families.append(family)
-        await self.gate.wait()
-        if not self.addresses:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [
-            (socket.AF_INET6, type, 6, "", (address, port, 0, 0))
-            if ":" in address
-            else (socket.AF_INET, type, 6, "", (address, port))
-            for address in self.addresses
-        ]
-
-
-class Resolving:
-    """A loop with another resolver; loops of compiled code cannot be patched."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.getaddrinfo = resolver
-
-    def __getattr__(self, name):
-        return getattr(self._loop, name)
-
-
-def resolve_with(client, *addresses: str) -> Resolver:
-    resolver = Resolver(*addresses)
-    client.connector._loop = Resolving(resolver)
-    return resolver
 
 
 def named(upstream, host: str = "service.test") -> Origin:
@@ -170,88 +123,102 @@ async def test_row_27_a_unix_socket_that_is_not_there(tmp_path, path):
 
 # ---- names
 
+QUICK = "search .\noptions timeout:1 attempts:1\n"
 
+
+@pytest.fixture
+def names(name_server, tmp_path):
+    """A name server, and how a client asks it: `server, config = await names("127.0.0.1", ttl=0)`."""
+
+    async def start(*addresses: str, **config: Any) -> tuple[NameServer, ResolverConfig]:
+        server = await name_server({"service.test": list(addresses)})
+        return server, resolver_config(tmp_path, server, **{"conf": QUICK, **config})
+
+    return start
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "app.localhost"])
 @pytest.mark.gen_test
-async def test_a_name_is_resolved_by_the_system(upstream):
+async def test_names_of_this_host(upstream, host):
     up = upstream()
     async with wire_client() as client:
-        assert (await exchange(client, named(up, "localhost"))).body == b"ok"
+        assert (await exchange(client, named(up, host))).body == b"ok"
 
 
 @pytest.mark.parametrize(
     "host",
     [
-        pytest.param("no-such-host.invalid", id="unknown (RFC 6761)"),
+        pytest.param("no-such-host.test", id="unknown"),
         pytest.param("two..dots.test", id="an empty label"),
         pytest.param("x" * 64 + ".test", id="a label of 64 bytes"),
     ],
 )
 @pytest.mark.gen_test(timeout=20)
-async def test_a_name_without_an_address(host):
-    async with wire_client() as client:
+async def test_a_name_without_an_address(names, host):
+    _, config = await names("127.0.0.1")
+    async with wire_client(names=config) as client:
         with pytest.raises(NameNotResolved):
             await exchange(client, Origin("http", host, 80))
 
 
 @pytest.mark.gen_test
-async def test_addresses_are_not_looked_up(upstream):
+async def test_addresses_are_not_looked_up(upstream, names):
     up = upstream()
-    async with wire_client() as client:
-        resolver = resolve_with(client)
+    server, config = await names()
+    async with wire_client(names=config) as client:
         assert (await exchange(client, origin_of(up))).body == b"ok"
-    assert resolver.asked == []
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(("ttl", "asked"), [(30.0, 1), (0.0, 3)])
 @pytest.mark.gen_test
-async def test_row_26_a_names_addresses_are_kept_for_a_while(upstream, ttl, asked):
+async def test_row_26_a_names_addresses_are_kept_for_a_while(upstream, names, ttl, asked):
     up = upstream()
-    async with wire_client(dns_ttl=ttl) as client:
-        resolver = resolve_with(client, "127.0.0.1")
+    server, config = await names("127.0.0.1", ttl=ttl)
+    async with wire_client(names=config) as client:
         for _ in range(3):
             await exchange(client, named(up), fresh=True)
-    assert len(resolver.asked) == asked
+    assert len(server.names()) == asked
 
 
 @pytest.mark.gen_test
-async def test_row_26_addresses_are_asked_for_again_after_their_time(upstream):
+async def test_row_26_addresses_are_asked_for_again_after_their_time(upstream, names):
     up = upstream()
-    async with wire_client(dns_ttl=0.05) as client:
-        resolver = resolve_with(client, "127.0.0.1")
+    server, config = await names("127.0.0.1", ttl=0.05)
+    async with wire_client(names=config) as client:
         await exchange(client, named(up))
-        await exchange(client, named(up), fresh=True)
-        assert len(resolver.asked) == 1
         await asyncio.sleep(0.06)
         await exchange(client, named(up), fresh=True)
-        assert len(resolver.asked) == 2
+        assert len(server.names()) == 2
 
 
-@pytest.mark.gen_test
-async def test_row_26_old_addresses_serve_while_the_resolver_fails(upstream):
+@pytest.mark.parametrize("failure", [NXDOMAIN, SERVFAIL, (), None], ids=["NXDOMAIN", "SERVFAIL", "empty", "silent"])
+@pytest.mark.gen_test(timeout=20)
+async def test_row_26_old_addresses_serve_while_the_name_server_fails(upstream, names, failure):
     up = upstream()
-    async with wire_client(dns_ttl=0) as client:
-        resolver = resolve_with(client, "127.0.0.1")
+    server, config = await names("127.0.0.1", ttl=0)
+    async with wire_client(names=config) as client:
         await exchange(client, named(up))
-        resolver.addresses = ()
-        assert (await exchange(client, named(up), fresh=True)).body == b"ok"
-    assert len(resolver.asked) == 2
+        server.zone["service.test"] = failure
+        assert (await exchange(client, named(up), fresh=True, connect_timeout=3.0)).body == b"ok"
+    assert len(server.names()) == 2
 
 
 @pytest.mark.gen_test
-async def test_row_26_a_failed_connection_asks_again_and_does_not_lose_the_old_addresses(upstream):
+async def test_row_26_a_failed_connection_asks_again_and_does_not_lose_the_old_addresses(upstream, names):
     up = upstream()
-    async with wire_client() as client:
-        resolver = resolve_with(client, "127.0.0.2")  # nobody listens there
+    server, config = await names("127.0.0.2")  # nobody listens there
+    async with wire_client(names=config) as client:
         with pytest.raises(ConnectFailed):
             await exchange(client, named(up))
-        resolver.addresses = ("127.0.0.1",)
+        server.zone["service.test"] = ("127.0.0.1",)
         await exchange(client, named(up))
-        resolver.addresses = ()
+        server.zone["service.test"] = NXDOMAIN
         await exchange(client, named(up), fresh=True)
-        assert len(resolver.asked) == 2
-        client.connector._forget("service.test", up.port)
+        assert len(server.names()) == 2
+        client.connector.resolver.forget("service.test")
         await exchange(client, named(up), fresh=True)
-        assert len(resolver.asked) == 3
+        assert len(server.names()) == 3
 
 
 @pytest.mark.gen_test
@@ -266,72 +233,77 @@ async def test_an_upstream_that_accepts_only_to_close_fails_at_once():
 
 
 @pytest.mark.gen_test
-async def test_row_26_one_look_up_serves_all_who_wait_for_it(upstream):
+async def test_row_26_one_look_up_serves_all_who_wait_for_it(upstream, names):
     up = upstream()
-    async with wire_client() as client:
-        resolver = resolve_with(client, "127.0.0.1")
-        resolver.gate.clear()
+    server, config = await names("127.0.0.1")
+    server.gate.clear()
+    async with wire_client(names=config) as client:
+        leaving, left = begin(client, named(up))
         recorders = [begin(client, named(up))[1] for _ in range(10)]
-        await eventually(lambda: resolver.asked)
-        resolver.gate.set()
+        await eventually(lambda: server.asked)
+        leaving.abort()
+        server.gate.set()
         for recorder in recorders:
             await recorder.ended()
-    assert (len(resolver.asked), up.accepted) == (1, 10)
-
-
-@pytest.mark.gen_test
-async def test_row_26_one_who_leaves_does_not_end_the_look_up_of_the_others(upstream):
-    up = upstream()
-    async with wire_client() as client:
-        resolver = resolve_with(client, "127.0.0.1")
-        resolver.gate.clear()
-        leaving, left = begin(client, named(up))
-        _, staying = begin(client, named(up))
-        await eventually(lambda: resolver.asked)
-        leaving.abort()
-        resolver.gate.set()
-        await staying.ended()
     assert left.calls == []
-    assert len(resolver.asked) == 1
+    assert (len(server.names()), up.accepted) == (1, 10)
 
 
 @pytest.mark.gen_test
-async def test_row_26_a_look_up_that_fails_when_all_have_left_is_nobodys_error(upstream):
-    async with wire_client() as client:
-        resolver = resolve_with(client)
-        resolver.gate.clear()
+async def test_row_26_a_look_up_that_fails_when_all_have_left_is_nobodys_error(names):
+    server, config = await names()
+    server.gate.clear()
+    async with wire_client(names=config) as client:
         leaving, recorder = begin(client, Origin("http", "service.test", 80))
-        await eventually(lambda: resolver.asked)
+        await eventually(lambda: server.asked)
         leaving.abort()
         await asyncio.sleep(0)
-        resolver.gate.set()
-        await eventually(lambda: not client.connector._lookups)
+        server.gate.set()
+        await eventually(lambda: not client.connector.resolver._under_way)
     assert recorder.calls == []  # and io_loop checks that no exception was left unseen
 
 
 @pytest.mark.gen_test
-async def test_a_look_up_that_takes_too_long_is_a_connect_timeout():
-    async with wire_client() as client:
-        resolver = resolve_with(client, "127.0.0.1")
-        resolver.gate.clear()
-        with pytest.raises(ConnectTimeout):
+async def test_a_look_up_that_takes_too_long_is_no_timeout_of_the_service(names, full_backlog):
+    server, config = await names()
+    server.zone["service.test"] = None
+    async with wire_client(names=config) as client:
+        with pytest.raises(NameTimeout):
             await exchange(client, Origin("http", "service.test", 80), connect_timeout=0.05)
+        with pytest.raises(ConnectTimeout) as raised:
+            await exchange(client, Origin("http", "127.0.0.1", full_backlog), connect_timeout=0.05)
+    assert type(raised.value) is ConnectTimeout
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_hundred_names_that_hang_hold_up_neither_addresses_nor_other_names(upstream, names):
+    up = upstream()
+    server, config = await names("127.0.0.1", conf="search .\n")
+    server.zone["*"] = None
+    async with wire_client(names=config, connect_timeout=15.0) as client:
+        hanging = [begin(client, Origin("http", f"name{number}.test", 80)) for number in range(100)]
+        await eventually(lambda: len(server.names()) == 100)
+        for host in ("127.0.0.1", "localhost", "service.test"):
+            assert (await exchange(client, named(up, host))).body == b"ok"
+        assert not any(recorder.calls for _, recorder in hanging)
+        for leaving, _ in hanging:
+            leaving.abort()
 
 
 @pytest.mark.parametrize("addresses", [("::1", "127.0.0.1"), ("127.0.0.2", "127.0.0.1")])
 @pytest.mark.gen_test
-async def test_happy_eyeballs_a_dead_address_does_not_hide_a_live_one(upstream, addresses):
+async def test_happy_eyeballs_a_dead_address_does_not_hide_a_live_one(upstream, names, addresses):
     up = upstream()  # listens on 127.0.0.1 only
-    async with wire_client() as client:
-        resolve_with(client, *addresses)
+    _, config = await names(*addresses)
+    async with wire_client(names=config) as client:
         assert (await exchange(client, named(up))).body == b"ok"
 
 
 @pytest.mark.gen_test
-async def test_happy_eyeballs_a_silent_address_does_not_hide_a_live_one(full_backlog):
+async def test_happy_eyeballs_a_silent_address_does_not_hide_a_live_one(full_backlog, names):
     live = Upstreamed(full_backlog)
-    async with wire_client(timeout=30) as client, live:
-        resolve_with(client, "127.0.0.1", "127.0.0.2")
+    _, config = await names("127.0.0.1", "127.0.0.2")
+    async with wire_client(timeout=30, names=config) as client, live:
         assert (await exchange(client, Origin("http", "service.test", full_backlog))).body == b"ok"
 
 
@@ -366,14 +338,14 @@ def pinned(upstream, address: str, scheme: str = "http") -> Origin:
 
 
 @pytest.mark.gen_test
-async def test_an_origin_with_an_address_leads_there_and_nothing_is_looked_up(upstream):
+async def test_an_origin_with_an_address_leads_there_and_nothing_is_looked_up(upstream, names):
     up = upstream()
-    async with wire_client() as client:
-        resolver = resolve_with(client, "127.0.0.1")
+    server, config = await names("127.0.0.1")
+    async with wire_client(names=config) as client:
         assert (await exchange(client, pinned(up, "127.0.0.1"))).body == b"ok"
         with pytest.raises(ConnectFailed):  # though the name has another address, where somebody listens
             await exchange(client, pinned(up, "127.0.0.2"))
-    assert resolver.asked == []
+    assert server.asked == []
 
 
 @pytest.mark.gen_test
@@ -398,7 +370,7 @@ async def test_row_29_the_certificate_of_an_address_must_show_its_name(authority
 
 @pytest.mark.parametrize("failure", ["refused", "silent", "TLS", "name", "socket"])
 @pytest.mark.gen_test
-async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog, tmp_path, failure):
+async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog, tmp_path, names, failure):
     async def plain(peer: Peer) -> None:
         await peer.more()
         await peer.send(reply())
@@ -411,8 +383,8 @@ async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog,
         "socket": Origin("http", "localhost", 0, str(tmp_path / "missing.sock")),
     }[failure]
     failed = []
-    async with wire_client() as client:
-        resolve_with(client)
+    _, config = await names()
+    async with wire_client(names=config) as client:
         client.connector.on_failure = failed.append
         with pytest.raises(UpstreamError):
             await exchange(client, origin, connect_timeout=0.1 if failure == "silent" else 5.0)
@@ -430,16 +402,6 @@ async def test_it_is_not_told_of_connections_that_came_about_or_were_given_up(up
         leaving.abort()
         await asyncio.sleep(0)
     assert failed == []
-
-
-@pytest.mark.parametrize("family", [socket.AF_UNSPEC, socket.AF_INET, socket.AF_INET6])
-@pytest.mark.gen_test
-async def test_names_may_be_looked_up_in_one_family_only(upstream, family):
-    up = upstream()
-    async with wire_client(dns_family=family) as client:
-        resolver = resolve_with(client, "127.0.0.1")
-        await exchange(client, named(up))
-    assert resolver.families == [family]
 
 
 # ---- TLS (row 29)
@@ -490,6 +452,32 @@ async def test_row_29_an_authority_from_a_file_is_trusted_and_the_name_sent(auth
         assert (await exchange(client, https(up, "127.0.0.1"))).body == b"ok"
         assert up.names == ["localhost", None]  # an address is not a name (RFC 6066 §3)
         assert up.accepted == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "sent"),
+    [
+        ("service.test.", "service.test"),  # the dot is the look-up's alone (RFC 6066 §3)
+        ("service_1.a.test", "service_1.a.test"),
+        ("xn--bcher-kva.test", "xn--bcher-kva.test"),
+        ("127.0.0.1", None),  # an address is not a name (RFC 6066 §3)
+        ("::1", None),
+        ("::1%lo", None),
+    ],
+)
+@pytest.mark.gen_test
+async def test_row_29_the_name_that_is_sent_and_that_the_certificate_must_show(names, authority, tmp_path, host, sent):
+    server, config = await names()
+    server.zone = {"*": ("127.0.0.1",)}
+    trusted = ca_file(authority, tmp_path)
+    shown = "*.a.test" if "_" in host else sent or host.partition("%")[0]  # no certificate may hold "_"
+    address = shown if ":" in shown else "127.0.0.1"
+    async with tls_upstream(authority, None, shown, address=address) as up:
+        async with wire_client(tls_ca_file=trusted, names=config) as client:
+            origin = Origin("https", host, up.port)
+            assert (await exchange(client, origin)).body == b"ok"
+        assert up.names == [sent]
+    assert {query.name for query in server.asked} == ({host.removesuffix(".")} if sent else set())
 
 
 @pytest.mark.gen_test

@@ -27,8 +27,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 
 from tornado_gateway.policy.endpoint import Endpoint
+from tornado_gateway.policy.hosts import is_localhost
 from tornado_gateway.policy.service import Service
-from tornado_gateway.policy.target import Origin
+from tornado_gateway.policy.target import Origin, is_address
 
 KEPT = 60.0  # seconds that an endpoint with nothing in flight is remembered after it has left
 
@@ -64,18 +65,7 @@ def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
 
 def is_resolvable(origin: Origin) -> bool:
     """Whether an origin has a name that stands for addresses which may change."""
-    host = origin.host.rstrip(".")
-    if origin.socket or origin.address or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 §6.3
-        return False
-    return not _is_address(host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return not (origin.socket or origin.address or is_localhost(origin.host) or is_address(origin.host))
 
 
 class Resolution:
@@ -157,7 +147,7 @@ class Resolution:
         if origin.host in self._addresses and is_resolvable(origin):
             for address in self._addresses[origin.host]:
                 yield (origin.scheme, address, origin.port, endpoint.base_path), f"{endpoint.url}#{address}"
-        elif _is_address(origin.host) and not origin.address:
+        elif is_address(origin.host) and not origin.address:
             yield (origin.scheme, origin.host, origin.port, endpoint.base_path), endpoint.url
         else:
             yield (endpoint.url,), endpoint.url

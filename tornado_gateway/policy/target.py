@@ -37,6 +37,8 @@ _ONE_SLASH = re.compile(rb"/(?![/\\])")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]+")
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{0,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}")
 _BASE_PATH = re.compile(r"[!-~]*")
 
 
@@ -46,7 +48,8 @@ class Origin:
 
     Attributes:
         scheme: "http" or "https".
-        host: name or address, without brackets; sent as SNI when scheme is "https".
+        host: to look up, or an address, without brackets. A dot at its end makes a name absolute; an IPv6 address may
+            have a zone.
         port: 1 to 65535; 0 for a unix socket.
         socket: path of a unix socket, or None for TCP.
         address: the only one of the host's addresses to connect to, in its shortest form; None for any of them.
@@ -59,9 +62,17 @@ class Origin:
     address: str | None = None
 
     @property
+    def name(self) -> str:
+        """The host as certificates, SNI and the Host field know it.
+
+        The final dot belongs to the look-up alone (RFC 6066 §3), and a zone to this host alone (RFC 6874 §1).
+        """
+        return self.host.partition("%")[0].removesuffix(".")
+
+    @property
     def authority(self) -> bytes:
         """The Host field's value for requests to this origin (RFC 9110 §7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.name}]" if ":" in self.name else self.name
         if self.socket or self.port == DEFAULT_PORTS[self.scheme]:
             return host.encode("ascii")
         return f"{host}:{self.port}".encode("ascii")
@@ -118,15 +129,56 @@ def _unix_origin(url: str) -> Origin:
     return Origin("http", "localhost", 0, path)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an address, of IPv6 without brackets, and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _host(host: str | None) -> str:
+    """A host in the one way in which it is written here: `0x7f.1` is 127.0.0.1, `::0:1` is ::1."""
     if not host:
         raise ValueError("must name a host")
+    if ":" in host:
+        return _ipv6(host)
+    labels = host.removesuffix(".").split(".")
+    if address := _ipv4(labels):
+        return address
+    # RFC 1035 §2.3.4: labels of up to 63 bytes, 255 in all with the lengths of the labels
+    if not _HOST_NAME.fullmatch(host) or not all(0 < len(each) <= 63 for each in labels) or len(host) > 254:
+        raise ValueError("must name a valid host: an address, or a name in ASCII (of another alphabet: xn--...)")
+    return host
+
+
+def _ipv6(host: str) -> str:
+    """An IPv6 address in its shortest form, with its zone: `fe80::1%25eth0` (RFC 6874 §2), or plain `%eth0`."""
+    address, mark, zone = host.partition("%")
+    zone = zone[2:] if zone.startswith("25") and len(zone) > 2 else zone
+    if mark and not _ZONE.fullmatch(zone):
+        raise ValueError("must have a valid zone in its address")
     try:
-        return str(ipaddress.ip_address(host))
+        return f"{ipaddress.IPv6Address(address)}{mark}{zone}"
     except ValueError:
-        if not _HOST_NAME.fullmatch(host):
-            raise ValueError("must name a valid host") from None
-        return host
+        raise ValueError("must name a valid host") from None
+
+
+def _ipv4(parts: list[str]) -> str | None:
+    """An IPv4 address as inet_aton() and browsers read it: up to four numbers, octal and hexadecimal too."""
+    if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
+        return None
+    *most, last = (_number(each) for each in parts)
+    if any(each > 255 for each in most) or last >= 256 ** (5 - len(parts)):
+        return None
+    return str(ipaddress.IPv4Address(last + sum(each << 24 - 8 * place for place, each in enumerate(most))))
+
+
+def _number(text: str) -> int:
+    if text[:2] in ("0x", "0X"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
 
 
 def _port(parts: object) -> int:

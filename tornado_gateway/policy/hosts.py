@@ -1,0 +1,41 @@
+"""What /etc/hosts says about a name, and the names that need no name server.
+
+Sources: hosts(5), RFC 6761 §6.3 (localhost), RFC 6724 §2.1 (IPv6 before IPv4, `::1` first of all).
+"""
+
+import ipaddress
+from collections.abc import Iterator
+
+LOOPBACK = ("::1", "127.0.0.1")
+
+
+def hosts_addresses(text: str, name: str) -> tuple[str, ...]:
+    """The addresses of a name in the text of a hosts file: every line counts, IPv6 comes first.
+
+    >>> hosts_addresses("10.0.0.7 billing # old\\nfd00::7 mail Billing\\n", "billing.")
+    ('fd00::7', '10.0.0.7')
+    """
+    wanted = name.removesuffix(".").lower()
+    if wanted not in text.lower():  # spares the lines of a file of 100,000
+        return ()
+    found = dict.fromkeys(_addresses_of(text, wanted))
+    return tuple(sorted(found, key=lambda each: ":" not in each))
+
+
+def _addresses_of(text: str, wanted: str) -> Iterator[str]:
+    for line in text.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if wanted in (name.removesuffix(".").lower() for name in names):
+            try:
+                yield str(ipaddress.ip_address(address))
+            except ValueError:
+                continue
+
+
+def is_localhost(name: str) -> bool:
+    """Whether a name is this host by definition, and must not be asked for on the wire (RFC 6761 §6.3).
+
+    >>> [is_localhost(each) for each in ("localhost", "app.localhost.", "localhost.test")]
+    [True, True, False]
+    """
+    return f".{name.removesuffix('.').lower()}".endswith(".localhost")
