@@ -4,7 +4,9 @@ import asyncio
 import math
 import random
 import resource
+import socket
 import time
+from pathlib import Path
 
 import jwt
 import pytest
@@ -24,6 +26,7 @@ from tornado_gateway.app import (
     shortest_timeout,
 )
 from tornado_gateway.policy.balancing import LeastLoad, RoundRobin
+from tornado_gateway.wire.resolver import ResolverConfig
 
 SERVICES = {"svc": ["http://127.0.0.1:1"]}
 
@@ -44,20 +47,30 @@ def test_settings_reach_the_server() -> None:
     assert (config.max_body_bytes, config.max_connections, config.half_close_aborts) == (17, 5, False)
 
 
-def test_settings_reach_the_client() -> None:
+def test_settings_reach_the_client(tmp_path: Path) -> None:
+    file = tmp_path / "empty"
+    file.touch()
     config = client_config(
         make_settings(
             SERVICES,
             HTTP_PROXY_TIMEOUT_MS="1000",
             UPSTREAM_CONNECT_TIMEOUT_MS="200",
             DNS_TTL_MS="300",
+            DNS_FAMILY="ipv6",
+            DNS_RESOLV_CONF=str(file),
+            DNS_HOSTS=str(file),
             UPSTREAM_TLS_VERIFY="false",
             UPSTREAM_MAX_IDLE="4",
             UPSTREAM_IDLE_TIMEOUT_MS="5000",
         )
     )
-    assert (config.timeout, config.connect.timeout, config.connect.dns_ttl) == (1.0, 0.2, 0.3)
+    assert (config.timeout, config.connect.timeout) == (1.0, 0.2)
+    assert config.connect.names == ResolverConfig(0.3, socket.AF_INET6, str(file), str(file))
     assert (config.connect.tls_verify, config.pool.max_idle, config.pool.idle_timeout) == (False, 4, 5.0)
+
+
+def test_names_are_looked_up_as_the_system_does_unless_told_otherwise() -> None:
+    assert client_config(make_settings(SERVICES)).connect.names == ResolverConfig()
 
 
 def test_the_heartbeat_follows_the_shortest_timeout() -> None:
@@ -104,8 +117,14 @@ def test_where_answers_are_late_on_purpose_nothing_goes_by_latency() -> None:
 
 def test_without_a_limit_there_is_one_connection_to_an_upstream_for_each_client() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections_by_descriptors() == max(1, (limit - RESERVED_DESCRIPTORS) // 2)
-    assert server_config(make_settings(SERVICES)).max_connections == connections_by_descriptors()
+    assert connections_by_descriptors(0) == max(1, (limit - RESERVED_DESCRIPTORS) // 2)
+    assert server_config(make_settings(SERVICES)).max_connections == connections_by_descriptors(0)
+
+
+def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
+    named = {"a": ["http://a", "http://a:81"], "b": ["http://b", "http://localhost", "unix:/b.sock", "http://10.0.0.7"]}
+    assert server_config(make_settings(named)).max_connections == connections_by_descriptors(2)
+    assert connections_by_descriptors(2) == connections_by_descriptors(0) - 2
 
 
 @pytest.mark.parametrize(("log_format", "text"), [("text", True), ("json", False), ("auto", False)])

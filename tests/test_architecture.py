@@ -64,17 +64,7 @@ IMPURE_MODULES = {
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Outside libraries that one place translates for all others.
-<<<<<<< HEAD
-ONLY_IN = {"jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters"}
-=======
-ONLY_IN = {
-    "decouple": "__main__",
-    "jwt": "adapters",
-    "prometheus_client": "adapters",
-    "redis": "adapters",
-    "pycares": "wire",
-}
->>>>>>> e581a28 (A look-up that hangs holds up nothing else: names are looked up without threads, addresses not at all; a host's final dot stays with its look-up)
+ONLY_IN = {"jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters", "pycares": "wire"}
 
 
 @dataclass(frozen=True)

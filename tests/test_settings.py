@@ -188,6 +188,8 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         upstream_tls_verify=True,
         upstream_tls_ca_file=None,
         dns_ttl=30.0,
+        dns_resolv_conf=None,
+        dns_hosts=None,
         trusted_proxies=(),
         preserve_host=False,
         via_name=None,
@@ -396,7 +398,7 @@ def test_a_ca_file_holds_certificates(tmp_path: Path) -> None:
         load(UPSTREAM_TLS_CA_FILE=str(path))
 
 
-@pytest.mark.parametrize("name", ["UPSTREAM_TLS_CA_FILE", "UPSTREAMS_FILE"])
+@pytest.mark.parametrize("name", ["UPSTREAM_TLS_CA_FILE", "UPSTREAMS_FILE", "DNS_RESOLV_CONF", "DNS_HOSTS"])
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

@@ -38,11 +38,12 @@ from tornado_gateway.policy.durations import Durations
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.forwarding import ForwardingConfig
 from tornado_gateway.policy.health import HealthConfig, HealthKind
-from tornado_gateway.policy.resolution import Family
+from tornado_gateway.policy.resolution import Family, is_resolvable
 from tornado_gateway.policy.retry import RetryConfig
 from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.stream_limits import StreamLimits
+from tornado_gateway.policy.target import parse_base_url
 from tornado_gateway.rebalancer import Rebalancer
 from tornado_gateway.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
 from tornado_gateway.streams import Streams
@@ -54,7 +55,7 @@ from tornado_gateway.wire.resolver import HOSTS, RESOLV_CONF, ResolverConfig
 from tornado_gateway.wire.server import HTTPServer, ServerConfig
 from tornado_gateway.wire.websocket import RelayConfig
 
-# File descriptors kept for listeners, logs, name look-ups and the interpreter.
+# File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
 
 LONGEST_BACKOFF = 10  # times RETRY_BACKOFF_MS; Envoy's ratio
@@ -389,7 +390,7 @@ def server_config(settings: Settings) -> ServerConfig:
         keepalive_timeout=settings.keepalive_timeout,
         client_idle_timeout=settings.client_idle_timeout,
         max_body_bytes=settings.max_body_bytes,
-        max_connections=settings.max_connections or connections_by_descriptors(),
+        max_connections=settings.max_connections or connections_by_descriptors(len(names_of(settings))),
         half_close_aborts=settings.half_close == "abort",
     )
 
@@ -491,7 +492,17 @@ def durations_of_service(settings: Settings) -> tuple[float | None, ...]:
     )
 
 
-def connections_by_descriptors() -> int:
-    """How many clients can each have an upstream connection with the descriptors this process may open."""
+def names_of(settings: Settings) -> set[str]:
+    """The names that are looked up."""
+    origins = (parse_base_url(endpoint.url)[0] for service in settings.services for endpoint in service.endpoints)
+    return {origin.host for origin in origins if is_resolvable(origin)}
+
+
+def connections_by_descriptors(names: int) -> int:
+    """How many clients can each have an upstream connection with the descriptors this process may open.
+
+    Args:
+        names: that may be looked up at once, each with a socket for UDP and one for TCP.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, (limit - RESERVED_DESCRIPTORS) // 2)
+    return max(1, (limit - RESERVED_DESCRIPTORS - 2 * names) // 2)
