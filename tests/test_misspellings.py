@@ -2,7 +2,7 @@
 
 import pytest
 
-from tornado_gateway.misspellings import hints
+from tornado_gateway.misspellings import _ELSEWHERE, hints
 from tornado_gateway.variables import VARIABLES
 
 
@@ -11,7 +11,7 @@ from tornado_gateway.variables import VARIABLES
     [
         ("UPSTREAM", "UPSTREAMS"),
         ("UPSTREAM_FILE", "UPSTREAMS_FILE"),
-        ("UPSTREAM_TIMEOUT_MS", "UPSTREAM_IDLE_TIMEOUT_MS"),
+        ("UPSTREAM_TIMEOUT_MS", "HTTP_PROXY_TIMEOUT_MS"),
         ("GATEWAY_ENVIRONMENT", "GATEWAY_ENV"),
         ("GATEWAY_PORT", "PORT"),
         ("GATEWAY_LOG_LEVEL", "LOG_LEVEL"),
@@ -25,7 +25,26 @@ from tornado_gateway.variables import VARIABLES
         ("LOGLEVEL", "LOG_LEVEL"),
         ("port", "PORT"),
         ("NODE_ENVS", "NODE_ENV"),
-        ("SSE_PING_INTERVAL_MS", "WS_PING_INTERVAL_MS"),
+        ("SSE_PING_INTERVAL_MS", "SSE_HEARTBEAT_MS"),
+        ("GATEWAY_UPSTREAM", "UPSTREAMS"),
+        ("GATEWAY_UPSTREAMS_JSON", "UPSTREAMS"),
+        ("GATEWAY_JWT_KEY", "JWT_SECRET"),
+        ("GATEWAY_BREAKER_OPEN", "BREAKER_OPEN_MS"),
+        ("MAX_BODY_SIZE", "MAX_BODY_BYTES"),
+        ("MAX_BODY_SIZE_BYTES", "MAX_BODY_BYTES"),
+        ("CLIENT_MAX_BODY_SIZE", "MAX_BODY_BYTES"),
+        ("BODY_LIMIT", "MAX_BODY_BYTES"),
+        ("MAX_BODY_MB", "MAX_BODY_BYTES"),
+        ("WS_MAX_PAYLOAD", "WS_MAX_MESSAGE_BYTES"),
+        ("WS_MAX_PAYLOAD_BYTES", "WS_MAX_MESSAGE_BYTES"),
+        ("PROXY_READ_TIMEOUT", "HTTP_PROXY_TIMEOUT_MS"),
+        ("CONNECT_TIMEOUT_SECONDS", "UPSTREAM_CONNECT_TIMEOUT_MS"),
+        ("KEEP_ALIVE_TIMEOUT", "KEEPALIVE_TIMEOUT_MS"),
+        ("NUM_RETRIES", "RETRY_ATTEMPTS"),
+        ("LB_POLICY", "BALANCER"),
+        ("TRUST_PROXY", "TRUSTED_PROXIES"),
+        ("AUTH_ENABLED", "AUTH_REQUIRED"),
+        ("MAX_EJECTION_PERCENT", "MAX_EJECTED_PERCENT"),
     ],
 )
 def test_a_likely_misspelling_is_hinted_at(name: str, meant: str) -> None:
@@ -37,7 +56,9 @@ def test_a_likely_misspelling_is_hinted_at(name: str, meant: str) -> None:
     [
         *("PATH", "HOME", "HOSTNAME", "USER", "PWD", "SHLVL", "TERM", "LANG", "LOGNAME", "HOSTTYPE", "PYTHONPATH", "_"),
         *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "no_proxy", "NODE_PATH", "WEB_CONCURRENCY", "VIRTUAL_ENV"),
-        *("GATEWAY_BASE_URL", "CACHE_DIR", "WS_URL"),
+        *("GATEWAY_BASE_URL", "CACHE_DIR", "WS_URL", "HTTP_PORT", "SERVER_PORT"),
+        *("DATABASE_URL", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CORS_ORIGIN", "SECRET_KEY", "DEBUG", "VERSION", "TZ"),
+        *("MAIL_HOST", "DB_PORT", "REDIS_URL", "SERVICE_NAME", "COLUMNS", "LINES", "DNS", "RETRY_AFTER_X"),
     ],
 )
 def test_what_others_use_is_not(name: str) -> None:
@@ -67,6 +88,12 @@ def test_what_stands_in_a_file_sets_something_or_is_named_with_its_place() -> No
         ".env:2: UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?",
         ".env:4: X is not a variable of this gateway",
     ]
+
+
+def test_words_of_other_gateways_are_for_variables_there_are() -> None:
+    names = {each.name for each in VARIABLES}
+    assert set(_ELSEWHERE.values()) <= names
+    assert not names & _ELSEWHERE.keys()
 
 
 def test_what_cannot_be_seen_in_a_name_is_shown() -> None:
