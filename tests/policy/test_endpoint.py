@@ -118,20 +118,41 @@ def test_a_failure_alone_is_no_wish_to_be_left_alone() -> None:
     assert Ask(0.0, heeds_wishes=True).admits(one)
 
 
-@pytest.mark.parametrize(("kind", "held"), [(Kind.HTTP, 2 + 3e-9), (Kind.SSE, 5.0), (Kind.WS, 5.0)])
-def test_to_a_request_streams_are_next_to_nothing(kind: Kind, held: float) -> None:
+@pytest.mark.parametrize(("kind", "held"), [(Kind.HTTP, 2), (Kind.SSE, 5), (Kind.WS, 5)])
+def test_to_a_request_streams_are_nothing(kind: Kind, held: int) -> None:
     one = endpoint(weight=2)
     one.requests, one.event_streams, one.websockets = 2, 1, 2
     ask = Ask(0.0, kind)
-    assert ask.held(one) == pytest.approx(held, abs=1e-12)
-    assert ask.crowd(one) == pytest.approx(held / 2, abs=1e-12)
+    assert (ask.held(one), ask.crowd(one), ask.burden(one), ask.stride(one)) == (held, held / 2, held / 2, 0.5)
+
+
+def test_a_second_of_penalty_is_a_burden_of_one_for_each_unit_of_weight() -> None:
+    one = endpoint(weight=2)
+    one.requests = 3
+    one.latency.penalise(0.0)
+    assert (Ask(0.0).crowd(one), Ask(0.0).burden(one)) == (1.5, 6.5)
 
 
 def test_one_that_joins_is_crowded_sooner() -> None:
     one = endpoint(weight=2)
     one.joined_at, one.requests = 10.0, 3
-    assert Ask(15.0, slow_start=10.0).crowd(one) == 3.0
-    assert (Ask(15.0, slow_start=10.0).share(one), Ask(15.0).share(one)) == (0.5, 1.0)
+    ask = Ask(15.0, slow_start=10.0)
+    assert (ask.crowd(one), ask.burden(one), ask.stride(one)) == (3.0, 3.0, 1.0)
+    assert (ask.share(one), Ask(15.0).share(one)) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "is_free"),
+    [
+        (Ask(0.0), True),
+        (Ask(0.0, slow_start=10.0), True),
+        (Ask(0.0, most=5), False),
+        (Ask(0.0, heeds_wishes=True), False),
+        (Ask(0.0, tried=[endpoint()]), False),
+    ],
+)
+def test_an_ask_is_free_if_it_admits_whatever_is_usable(ask: Ask, is_free: bool) -> None:
+    assert ask.is_free is is_free
 
 
 def test_an_ask_that_says_nothing_is_a_first_request_that_may_go_anywhere() -> None:

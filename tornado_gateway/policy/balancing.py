@@ -1,14 +1,20 @@
 """Which of several endpoints gets the next request.
 
-least_load        the smallest score of in-flight and latency; endpoints of equal score take turns
-round_robin       each in turn, as often as its weight says, spread evenly
-two_choices       of two at random, the one with fewer in flight
-peak_ewma         of two at random, the one that is likely to answer sooner
-consistent_hash   the same one for the same key, unless it has far more than its share
+                  the endpoint that is chosen                                       what holds of shares
+least_load        whose turn it is by weight, of those with the least in flight     the weights, within a tenth
+round_robin       whose turn it is by weight, spread evenly                         the weights, within a tenth
+two_choices       of two drawn by weight, one with less in flight                   the weights, more or less: drawn
+peak_ewma         of two drawn by weight, one that is likely to answer sooner       no more than twice a weight's
+consistent_hash   the same one for the same key, unless it has far more than its    keys are spread by weight,
+                  share                                                             within some 40 %
 
-A choice costs about as much among ten endpoints as among a thousand: none of them looks at all. Only where
+What is said of shares holds of endpoints that are alike: that have the same state and answer within about twice the
+same time, however many requests there are at once. A slow endpoint gets less, but for round_robin; so does one that
+has failed or that joins.
+
+A choice costs about as much among ten endpoints as among a thousand: only a few are looked at. Only where
 nearly all of many have as much in flight as they may, it takes longer to find one that has not.
-None knows of breakers or health; an `Ask` says who may be chosen. What a balancer
+No balancer knows of breakers or health; an `Ask` says who may be chosen. What a balancer
 remembers is whose turn it is, nothing else.
 
 Sources: M. Mitzenmacher, The Power of Two Choices (2001); Finagle's P2CPeakEwma; V. Mirrokni et al.,
@@ -29,9 +35,10 @@ from typing import Protocol
 
 from tornado_gateway.policy.endpoint import HTTP, Ask, Endpoint
 
-# A request in flight weighs as much as a second of latency: with it, idle but slow endpoints
-# still get work before fast but busy ones pile it up.
-INFLIGHT_SCORE = 1000.0
+SLOWER = 2.0  # times the quickest: with answers that differ by half either way, averages of equals differ by less
+HARDLY = 0.005  # seconds: to send an equal endpoint less for so little would cost more evenness than it gains time
+LOOK = 0.0003  # seconds for each endpoint, until it is found out anew who is slow: that takes a thousandth of them
+CREDIT = 4  # turns that an endpoint may catch up on: that it had more in flight just then was chance
 
 ALL_UP_TO = 16  # endpoints that least_load looks at
 COMPARED = 4  # that it looks at if there are more, each time at others: two would nearly do (Mitzenmacher)
@@ -110,65 +117,133 @@ class _Lots:
         return self._endpoints[bisect.bisect(sums, rng.random() * sums[-1])]
 
 
-class LeastLoad:
-    """The smallest of in-flight by weight x 1000 + latency in ms; what is less than a millisecond decides nothing.
+class _Tempo:
+    """Which endpoints are slow, found out every now and then.
 
-    Otherwise, of three that answer within one, the quickest by a hair would get nearly all. Those of equal score take
-    turns, as often as they weigh.
+    An endpoint is slow if it takes more than SLOWER times as long as the quickest, and HARDLY longer. Of five or more
+    the quickest quarter sets the pace: the least of many is chance.
+    """
+
+    def __init__(self) -> None:
+        self._endpoints: Sequence[Endpoint] = ()
+        self._look_at = -math.inf
+        self._slow: dict[Endpoint, float] = {}
+
+    def use(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints, self._look_at = endpoints, -math.inf
+
+    def slow(self, now: float) -> dict[Endpoint, float]:
+        """By how many times as many turns as its weight says a slow endpoint waits: the square of how slow it is."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK * len(self._endpoints)
+            self._slow = self._find_out(now)
+        return self._slow
+
+    def _find_out(self, now: float) -> dict[Endpoint, float]:
+        expected = [(endpoint.latency.expected(now), endpoint) for endpoint in self._endpoints]
+        known = sorted(seconds for seconds, _ in expected if seconds)
+        if not known:
+            return {}
+        quickest = known[(len(known) - 1) // 4]
+        enough = max(SLOWER * quickest, quickest + HARDLY)
+        return {endpoint: (seconds / enough) ** 2 for seconds, endpoint in expected if seconds > enough}
+
+
+class LeastLoad:
+    """Turns by weight, among the endpoints that have the least in flight for their weight.
+
+    An endpoint is left out while another one would have no more for its weight even with the request; a second of
+    penalty counts as a request in flight for each unit of weight. The turns of a slow endpoint come more seldom.
+    Nothing else decides: if each millisecond of latency did, the quickest of three equal endpoints would get nearly all
+    requests that come one at a time.
+
+    Of more than ALL_UP_TO endpoints, each is compared with a few whose turn is next.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._endpoints: Sequence[Endpoint] = ()
-        self._lots = _Lots(())
-        self._next = 0
-        self._turns: dict[Endpoint, float] = {}  # when each that weighs more or less than others has its next one
+        self._tempo = _Tempo()
+        self._few: list[Endpoint] = []
+        self._served: list[float] = []  # of the few: when each had its newest turn
+        self._many: list[tuple[float, int, Endpoint, float]] = []  # a heap: whose turn is next; and each one's newest
+        self._numbers = itertools.count()
         self._time = 0.0  # of the turn that was last
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
-        self._endpoints, self._lots, self._next = usable, _Lots(usable), 0
-        weighs_alike = len({endpoint.weight for endpoint in usable}) <= 1
-        known = self._turns
-        self._turns = {} if weighs_alike else {each: known.get(each, self._time + 0.5 / each.weight) for each in usable}
+        known = dict(zip(self._few, self._served, strict=True))
+        known.update({endpoint: served for _, _, endpoint, served in self._many})
+        self._tempo.use(usable)
+        self._few, self._many = [*usable], []
+        self._served = [known.get(endpoint, self._time - 0.5 / endpoint.weight) for endpoint in usable]
+        if len(usable) > ALL_UP_TO:
+            for served, endpoint in zip(self._served, usable, strict=True):
+                self._many.append((served + 1 / endpoint.weight, next(self._numbers), endpoint, served))
+            heapq.heapify(self._many)
+            self._few, self._served = [], []
 
     def choose(self, ask: Ask) -> Endpoint | None:
-        if ask.slow_start and (one := self._of_those_that_join(ask)):
-            return one
-        endpoints, count, now, turns = self._endpoints, len(self._endpoints), ask.now, self._turns
-        best, best_score, best_at, best_turn = None, 0.0, self._next, 0.0
-        left = count if count <= ALL_UP_TO else COMPARED
-        for at in range(self._next, self._next + count):
-            endpoint = endpoints[at % count]
-            if not ask.admits(endpoint) or (ask.slow_start and ask.share(endpoint) < 1.0):
-                if at - self._next >= LOOKS:
-                    break
-                continue
-            its_score = ask.crowd(endpoint) * INFLIGHT_SCORE + round(endpoint.latency.expected(now) * 1000)
-            its_turn = max(turns[endpoint], self._time) if turns else 0.0
-            if best is None or its_score < best_score or (its_score == best_score and its_turn < best_turn):
-                best, best_score, best_at, best_turn = endpoint, its_score, at, its_turn
-            left -= 1
-            if not left:
-                break
-        if best is None:
-            self._next += LOOKS
-            return from_anywhere(endpoints, ask, self._rng)
-        self._next = (best_at + 1) % count
-        if turns:
-            self._time, turns[best] = best_turn, best_turn + 1 / best.weight
-        return best
+        return self._of_many(ask) if self._many else self._of_few(ask)
 
-    def _of_those_that_join(self, ask: Ask) -> Endpoint | None:
-        """One of them, as often as their shares say. By their scores, idle as they are, they would get all there is."""
-        rng, lots = self._rng, self._lots
-        for _ in range(DRAWS if self._endpoints else 0):
-            endpoint = lots.draw(rng)
-            share = ask.share(endpoint)
-            if share == 1.0:
-                break
-            if rng.random() < share:
-                return endpoint if ask.admits(endpoint) and bears_more(endpoint, ask) else None
-        return None
+    def _of_few(self, ask: Ask) -> Endpoint | None:
+        slow, served, is_free = self._tempo.slow(ask.now), self._served, ask.is_free
+        seen = []
+        for at, endpoint in enumerate(self._few):
+            if is_free or ask.admits(endpoint):
+                stride = ask.stride(endpoint) if ask.slow_start else 1 / endpoint.weight
+                load = ask.held(endpoint) * stride
+                if endpoint.latency.blame:
+                    load += endpoint.latency.penalty(ask.now)
+                seen.append((at, endpoint, load, stride))
+        if not seen:
+            return None
+        limit = min([load + stride for _, _, load, stride in seen])
+        chosen, turn, its_stride = 0, math.inf, 0.0
+        for at, endpoint, load, stride in seen:
+            if load < limit:
+                its_turn = served[at] + (stride * slow.get(endpoint, 1.0) if slow else stride)
+                if its_turn < turn:
+                    chosen, turn, its_stride = at, its_turn, stride
+        served[chosen] = self._has_turn(turn, its_stride)
+        return self._few[chosen]
+
+    def _has_turn(self, turn: float, stride: float) -> float:
+        """The instant that a turn counts for: the one at which it was due, if that is not long ago."""
+        self._time = max(turn, self._time)
+        return max(turn, self._time - CREDIT * stride)
+
+    def _of_many(self, ask: Ask) -> Endpoint | None:
+        many, slow, best, least = self._many, self._tempo.slow(ask.now), None, math.inf
+        for _ in range(DRAWS):
+            _, _, endpoint, served = many[0]
+            stride = ask.stride(endpoint)
+            if not ask.admits(endpoint):
+                self._put_off(stride, served)
+                continue
+            load = ask.burden(endpoint)
+            if slow and self._rng.random() * slow.get(endpoint, 1.0) > 1.0:
+                self._put_off(stride, self._time)
+            elif load and self._is_outdone(load, ask):
+                self._put_off(stride / 2, served)
+            else:
+                at = self._has_turn(served + stride, stride)
+                heapq.heapreplace(many, (at + stride, next(self._numbers), endpoint, at))
+                return endpoint
+            if load < least:
+                best, least = endpoint, load
+        return best or from_anywhere([endpoint for _, _, endpoint, _ in many], ask, self._rng)
+
+    def _is_outdone(self, load: float, ask: Ask) -> bool:
+        """Whether one of the next would have no more for its weight even with the request."""
+        for _, _, rival, _ in self._many[1:COMPARED]:
+            if ask.admits(rival) and ask.burden(rival) + ask.stride(rival) <= load:
+                return True
+        return False
+
+    def _put_off(self, by: float, served: float) -> None:
+        """The first of many is passed over for now."""
+        when, _, endpoint, _ = self._many[0]
+        self._time = max(when, self._time)
+        heapq.heapreplace(self._many, (self._time + by, next(self._numbers), endpoint, served))
 
 
 class RoundRobin:
@@ -253,24 +328,30 @@ class _TwoOfAll:
 
 
 class TwoChoices(_TwoOfAll):
-    """Of two, the one with fewer in flight for its weight; a second of penalty counts as one more."""
+    """Of two, the second one only if it would have no more for its weight even with the request.
+
+    Endpoints of which neither has too much are so chosen as often as they weigh.
+    """
 
     def is_better(self, other: Endpoint, one: Endpoint, ask: Ask) -> bool:
-        now = ask.now
-        return ask.crowd(other) + other.latency.penalty(now) < ask.crowd(one) + one.latency.penalty(now)
+        return ask.burden(other) + ask.stride(other) <= ask.burden(one)
 
 
 class PeakEwma(_TwoOfAll):
-    """Of two, the one where the time to expect, times those that wait there already, is less.
+    """Of two, the one where the time to expect, times the requests that wait there already, is less.
 
-    Of two that are alike, the one with fewer in flight for its weight.
+    Of two that are alike, the second one only if it would have no more for its weight even with the request. A lighter
+    endpoint takes over from a heavier one only as often as it weighs beside it: however quick, it gets no more
+    than about twice its share. That does not hold for a heavier one that has failed.
     """
 
     def is_better(self, other: Endpoint, one: Endpoint, ask: Ask) -> bool:
         its_cost, cost = self.cost(other, ask), self.cost(one, ask)
         if ask.kind is HTTP and its_cost < cost * ALIKE and cost < its_cost * ALIKE:
-            return ask.crowd(other) < ask.crowd(one)
-        return its_cost < cost
+            return ask.crowd(other) + ask.stride(other) <= ask.crowd(one)
+        if its_cost >= cost:
+            return False
+        return one.latency.blame > 0 or self._rng.random() * one.weight < other.weight
 
     def cost(self, endpoint: Endpoint, ask: Ask) -> float:
         """What a request would meet; smaller is better."""

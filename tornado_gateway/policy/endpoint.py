@@ -15,7 +15,6 @@ from tornado_gateway.policy.latency import Latency
 from tornado_gateway.policy.statistics import Window
 from tornado_gateway.policy.target import parse_base_url
 
-STREAM = 1e-9  # of a request, that a stream counts for when a request is to be placed: enough to decide a tie
 FIRST_SHARE = 0.1  # of its normal traffic that an endpoint gets when it joins; Envoy's min_weight_percent
 
 
@@ -204,20 +203,32 @@ class Ask:
             and not (self.heeds_wishes and self.now < endpoint.latency.rests_until)
         )
 
+    @property
+    def is_free(self) -> bool:
+        """Whether every endpoint that can be used may be chosen."""
+        return not self.tried and not self.heeds_wishes and self.most == math.inf
+
     def share(self, endpoint: Endpoint) -> float:
         """How much of its normal traffic an endpoint should get; see its `share()`."""
         return endpoint.share(self.now, self.slow_start) if self.slow_start else 1.0
 
-    def held(self, endpoint: Endpoint) -> float:
+    def held(self, endpoint: Endpoint) -> int:
         """How much an endpoint has in flight, seen by who wants something of it.
 
-        To a stream, requests and streams are the same. To a request, streams only break ties: a hundred that are
+        To a stream, requests and streams are the same. To a request, streams are nothing: a hundred that are
         silent are no queue of a hundred.
         """
-        streams = endpoint.event_streams + endpoint.websockets
-        return endpoint.requests + streams * STREAM if self.kind is HTTP else endpoint.requests + streams
+        return endpoint.requests if self.kind is HTTP else endpoint.load
+
+    def stride(self, endpoint: Endpoint) -> float:
+        """What one request is to an endpoint: its part of the weight that the endpoint has now."""
+        return 1 / (endpoint.weight * endpoint.share(self.now, self.slow_start) if self.slow_start else endpoint.weight)
+
+    def burden(self, endpoint: Endpoint) -> float:
+        """What an endpoint has in flight for each unit of weight; a second of penalty counts as one more."""
+        held = self.held(endpoint) * self.stride(endpoint)
+        return held + endpoint.latency.penalty(self.now) if endpoint.latency.blame else held
 
     def crowd(self, endpoint: Endpoint) -> float:
-        """The same, for each unit of the weight that the endpoint has now."""
-        weight = endpoint.weight * self.share(endpoint) if self.slow_start else endpoint.weight
-        return self.held(endpoint) / weight
+        """What an endpoint has in flight for each unit of weight."""
+        return self.held(endpoint) * self.stride(endpoint)

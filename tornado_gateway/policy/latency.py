@@ -2,13 +2,12 @@
 
 Two estimates of the time to a response's head:
 
-    average   moves a fifth of the way with each sample: what is shown, and what the score of least_load expects
+    average   moves a fifth of the way with each sample: what is shown
     peak      goes up at once and comes down with time alone: Finagle's peak EWMA, which fades each time it is read,
               read all the time; here, reading changes nothing
 
-What is expected fades while nothing is asked, or an endpoint that was slow once would never be asked again. Where
-little is in flight, a millisecond more would keep it out for long all the same. So what an average says also ends:
-when it is STALE times as old as it is long, or OLDEST.
+The peak fades while nothing is asked, or an endpoint that was slow once would never be asked again. For the same reason
+what an average says ends: when it is STALE times as old as it is long, or OLDEST.
 
 A failure that comes fast must not look like a fast answer: it is taken for one that took
 PENALTY, or as long as the endpoint asked to be left alone. (Linkerd does so since 2026; others send most
@@ -33,15 +32,16 @@ class Latency:
     Attributes:
         average: seconds, as it was at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
+        blame: seconds that failures were taken for, before any of them faded; 0 if there is none to be seen.
         ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
         rests_until: instant until which it has asked to be left alone; -math.inf if it has not.
         penalised_at: instant of its newest failure; -math.inf if it had none.
     """
 
-    __slots__ = ("_peak", "_penalty", "_seen_at", "ask_at", "average", "last", "penalised_at", "rests_until")
+    __slots__ = ("_lately", "_peak", "_seen_at", "ask_at", "average", "blame", "last", "penalised_at", "rests_until")
 
     def __init__(self) -> None:
-        self.average = self.last = self._peak = self._penalty = 0.0
+        self.average = self.last = self._lately = self._peak = self._lately = self.blame = 0.0
         self._seen_at = self.rests_until = self.penalised_at = self.ask_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
@@ -53,6 +53,7 @@ class Latency:
             weight = 1.0 if age >= STALE * self.average or age >= OLDEST else max(weight, 1 - kept)
             self._seen_at = now
         self.average = (1 - weight) * self.average + weight * seconds
+        self._lately = min(seconds, self.last) if self._lately else seconds
         self.last = seconds
         self._peak = max(self._peak, seconds)
 
@@ -63,7 +64,7 @@ class Latency:
             retry_after: seconds for which the endpoint asked to be left alone: so long it fades not at all.
         """
         wanted = min(retry_after, LONGEST_PENALTY)
-        self._penalty = max(wanted, PENALTY, self.penalty(now))
+        self.blame = max(wanted, PENALTY, self.penalty(now))
         self.rests_until = max(now + wanted, self.rests_until)
         self.penalised_at = now
         self.ask_at = max(now + max(wanted, DOUBT), self.ask_at)
@@ -77,20 +78,21 @@ class Latency:
         0.368
         """
         peak = self._peak and self._peak * _kept(self._seen_at, now)
-        return max(peak, self.penalty(now)) if self._penalty else peak
+        return max(peak, self.penalty(now)) if self.blame else peak
 
     def expected(self, now: float) -> float:
-        """Seconds to expect, going by the average; 0 if it is too old to say anything."""
+        """Seconds to expect: the least of the average and the two newest answers; 0 if they are too old.
+
+        The least, so that a single slow answer decides nothing: an endpoint that gets fewer requests for one
+        would show late that it was the only one.
+        """
         average, age = self.average, now - self._seen_at
-        if age >= STALE * average or age >= OLDEST:
-            average = 0.0
-        elif age >= FLEETING:
-            average *= math.exp(-age / DECAY)
-        return max(average, self.penalty(now)) if self._penalty else average
+        seconds = 0.0 if age >= STALE * average or age >= OLDEST else min(average, self._lately)
+        return max(seconds, self.penalty(now)) if self.blame else seconds
 
     def penalty(self, now: float) -> float:
         """Seconds that are left of what failures were taken for."""
-        left = self._penalty and self._penalty * _kept(self.rests_until, now)
+        left = self.blame and self.blame * _kept(self.rests_until, now)
         return left if left >= NEGLIGIBLE else 0.0
 
     def absolve(self, since: float) -> bool:
@@ -101,14 +103,14 @@ class Latency:
         Args:
             since: when it was sent; if that was before the last failure, it shows nothing.
         """
-        if not self._penalty or since < self.penalised_at:
+        if not self.blame or since < self.penalised_at:
             return False
         self.forget()
         return True
 
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
-        self._peak = self._penalty = 0.0
+        self._peak = self._lately = self.blame = 0.0
         self._seen_at = self.rests_until = self.ask_at = -math.inf
 
 
