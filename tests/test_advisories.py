@@ -79,6 +79,8 @@ MALFORMED = {
     "a TAB": (line(b"GET\t/api/svc/x HTTP/1.1"), 400),
     "a space before": (line(b" GET /api/svc/x HTTP/1.1"), 400),
     "CVE-2023-49082 CTL in the method": (line(b"GE\x00T /api/svc/x HTTP/1.1"), 400),
+    "a method of 100 KB": (b"A" * 100_000 + b" /api/svc/x HTTP/1.1\r\n\r\n", 501),
+    **{f"length {value}": (head(b"Content-Length: %d" % value), 400) for value in (2**63, 2**64 - 1, 2**64)},
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     # expectations
     "unknown expectation": (head(b"Expect: y", b"Content-Length: 3"), 417),
@@ -92,7 +94,9 @@ MALFORMED = {
 NOT_SERVED = {
     "CONNECT": (line(b"CONNECT evil:443 HTTP/1.1"), 405),
     "CONNECT by path": (line(b"CONNECT /api/svc/x HTTP/1.1"), 405),
-    "OPTIONS *": (line(b"OPTIONS * HTTP/1.1"), 404),
+    **{f"target {target!r}": (line(b"GET /api/svc/" + target + b" HTTP/1.1"), 400)
+       for target in (b"caf\xc3\xa9", b'"', b"<", b">", b"\\", b'?"', b"?<", b"?\xff")},
+    "target in absolute form": (line(b'GET http://a/api/svc/" HTTP/1.1'), 400),
     "CVE-2023-45539 #": (line(b"GET /api/svc/a#b HTTP/1.1"), 400),
     "CVE-2021-21322 traversal": (line(b"GET /api/svc/../other HTTP/1.1"), 400),
     "CVE-2021-21322 encoded": (line(b"GET /api/svc/%2e%2e/%2e%2e/x HTTP/1.1"), 400),
@@ -329,7 +333,9 @@ INVALID_ANSWERS = {
     "no status": b"HTTP/1.1 OK\r\n\r\n",
     "status 99": b"HTTP/1.1 099 Early\r\n\r\n",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
-    "11 x 103": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 11 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "64 KiB of 103": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3000 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "a length of 2^63": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**63,
+    "a length of 5000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
 }
 
 

@@ -20,6 +20,7 @@ from tests.support.sockets import Client, Field, Message, Peer, Upstream
 REQUEST_DROPPED = [
     (b"Keep-Alive", b"timeout=5"), (b"Proxy-Connection", b"keep-alive"), (b"Proxy-Authorization", b"Basic x"),
     (b"Trailer", b"X-Sum"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"AAM"), (b"TE", b"gzip;q=0.5"),
+    (b"Proxy", b"http://evil"), (b"Alt-Used", b"evil"), (b"X-Client-IP", b"1.2.3.4"), (b"X-Forwarded-New", b"1"),
     (b"Forwarded", b"for=1.2.3.4"), (b"X-Forwarded-For", b"1.2.3.4"), (b"x-forwarded-PROTO", b"https"),
     (b"X-Forwarded-Host", b"evil"), (b"X-Forwarded-Port", b"1"), (b"X-Forwarded-Prefix", b"/x"),
     (b"X-Real-IP", b"1.2.3.4"), (b"X-Original-URL", b"/admin"), (b"X_Forwarded_For", b"1.2.3.4"),
@@ -27,7 +28,8 @@ REQUEST_DROPPED = [
 ]  # fmt: skip
 RESPONSE_DROPPED = [
     (b"Keep-Alive", b"timeout=5"), (b"Proxy-Connection", b"close"), (b"Proxy-Authenticate", b"Basic"),
-    (b"Trailer", b"X-Sum"), (b"Upgrade", b"h2c"), (b"X-Request-Id", b"theirs"), (b"Connection", b"keep-alive"),
+    (b"Trailer", b"X-Sum"), (b"Upgrade", b"h2c"), (b"X-Request-Id", b"theirs"), (b"TE", b"x"),
+    (b"Alt-Svc", b"clear"), (b"Connection", b"keep-alive"),
 ]  # fmt: skip
 SPECIAL = {name.lower() for name, _ in REQUEST_DROPPED + RESPONSE_DROPPED} | {
     b"host", b"content-length", b"transfer-encoding", b"expect", b"via", b"date", b"connection", b"te",
@@ -150,7 +152,12 @@ def ends_by_close(answer: Sent) -> bool:
 
 
 def is_trailer(name: bytes) -> bool:
-    protected = (b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"x-user-id")
+    """RFC 9110 §6.5.1: of the names above; random ones mean nothing."""
+    protected = (
+        *(b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"x-user-id", b"accept"),
+        *(b"if-none-match", b"range", b"origin", b"sec-websocket-key", b"accept-encoding", b"location"),
+        b"cache-control",
+    )
     return name.lower() not in protected
 
 
@@ -182,7 +189,7 @@ class Stage:
 def stage(io_loop: IOLoop, serve: Serve, upstream: Start, script: Callable[[Peer], object]) -> Stage:
     async def start() -> Stage:
         up = upstream(script)
-        return Stage(await serve({"svc": [up.url + "/base"]}, VIA_NAME="edge"), up)
+        return Stage(await serve({"svc": [up.url + "/base"]}, VIA_NAME="edge", TARGET_BYTES="forward"), up)
 
     return io_loop.asyncio_loop.run_until_complete(start())
 

@@ -80,6 +80,8 @@ CHOICES = {
     "BALANCER": list(BALANCERS),
     "DNS_FAMILY": ["auto", "ipv4", "ipv6", "all"],
     "STICKY": ["off", "redistribute", "refuse"],
+    "TARGET_BYTES": ["browser", "strict", "forward"],
+    "ALT_SVC": ["drop", "pass"],
     "HEALTH_CHECK": ["off", "http", "tcp", "websocket"],
 }
 FLAGS = [
@@ -192,6 +194,8 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         dns_hosts=None,
         trusted_proxies=(),
         preserve_host=False,
+        target_bytes="browser",
+        alt_svc="drop",
         via_name=None,
         auth_required=False,
         jwt_secret=None,

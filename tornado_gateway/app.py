@@ -43,7 +43,7 @@ from tornado_gateway.policy.retry import RetryConfig
 from tornado_gateway.policy.service import Service, ServiceConfig
 from tornado_gateway.policy.sse import EventStreamConfig
 from tornado_gateway.policy.stream_limits import StreamLimits
-from tornado_gateway.policy.target import parse_base_url
+from tornado_gateway.policy.target import TargetRule, parse_base_url
 from tornado_gateway.rebalancer import Rebalancer
 from tornado_gateway.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
 from tornado_gateway.streams import Streams
@@ -99,10 +99,10 @@ ROUTES = (
     Route("GET, HEAD", "/sse/<service>/*", SseProxyHandler),
     Route("GET", "/ws/<service>", WsBridgeHandler),
     Route("GET", "/ws/<service>/*", WsBridgeHandler),
-    Route("GET", "/healthz", HealthHandler),
-    Route("GET", "/readyz", ReadyHandler),
-    Route("GET", "/metrics", MetricsHandler),
-    Route("GET", "/admin/stats", StatsHandler),
+    Route("GET, HEAD, OPTIONS", "/healthz", HealthHandler),
+    Route("GET, HEAD, OPTIONS", "/readyz", ReadyHandler),
+    Route("GET, HEAD, OPTIONS", "/metrics", MetricsHandler),
+    Route("GET, HEAD, OPTIONS", "/admin/stats", StatsHandler),
 )
 
 
@@ -211,13 +211,12 @@ class App:
 def make_gateway(settings: Settings) -> Gateway:
     now = time.monotonic  # uvloop's own time() stands still within a turn and counts whole milliseconds
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
-    pseudonym = settings.via_name or f"gateway-{secrets.token_hex(4)}"
     services = {each.name.encode("ascii"): make_service(each, settings.of(each), rng) for each in settings.services}
     durations = Durations()
     return Gateway(
         services=services,
         client=PooledHTTPClient(force_instance=True, config=client_config(settings)),
-        forwarding=ForwardingConfig(pseudonym.encode("ascii"), settings.preserve_host, settings.trusted_proxies),
+        forwarding=forwarding_config(settings),
         authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
         access_log=make_access_log(settings),
         streams=Streams(stream_limits(settings)),
@@ -230,6 +229,15 @@ def make_gateway(settings: Settings) -> Gateway:
         environment=settings.gateway_env,
         now=now,
         lifecycle=Lifecycle(now()),
+    )
+
+
+def forwarding_config(settings: Settings) -> ForwardingConfig:
+    return ForwardingConfig(
+        pseudonym=(settings.via_name or f"gateway-{secrets.token_hex(4)}").encode("ascii"),
+        preserve_host=settings.preserve_host,
+        trusted=settings.trusted_proxies,
+        target=TargetRule(settings.target_bytes),
     )
 
 
@@ -322,6 +330,7 @@ def service_config(settings: Settings) -> ServiceConfig:
         body_timeout=body_timeout(settings),
         is_long_poll=settings.long_poll,
         event_streams=event_stream_config(settings),
+        passes_alt_svc=settings.alt_svc == "pass",
     )
 
 

@@ -164,6 +164,10 @@ class UnknownService(NotFound):
     code, reason = "unknown_service", "unknown_service"
 
 
+# Methods that are named to whoever asks; others are forwarded, too, but for TRACE and CONNECT.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 class MethodNotAllowed(GatewayError):
     """This method is not served here.
 
@@ -174,7 +178,7 @@ class MethodNotAllowed(GatewayError):
     status, ws_close, code, reason = 405, 1008, "method_not_allowed", "method_not_allowed"
     proxy = "http_request_denied"
 
-    def __init__(self, allowed: Iterable[str] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")) -> None:
+    def __init__(self, allowed: Iterable[str] = METHODS) -> None:
         super().__init__(fields=((b"Allow", ", ".join(allowed).encode("ascii")),))
 
 

@@ -100,6 +100,8 @@ class Settings:
     ready_requires: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     preserve_host: bool
+    target_bytes: str
+    alt_svc: str
     via_name: str | None = None
     auth_required: bool
     jwt_secret: str | None = field(default=None, repr=False)

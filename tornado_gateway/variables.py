@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.target import BROWSER, FORWARD, STRICT
 from tornado_gateway.upstreams import Option, services, services_file
 from tornado_gateway.values import (
     MILLION,
@@ -194,6 +195,9 @@ _CHOOSING: tuple[Variable, ...] = (
     _of_services("HEDGE", flag, "false",
                  "true or false: whether idempotent requests slower than 95 % of the last minute's go elsewhere too",
                  "Retries"),
+    _of_services("ALT_SVC", one_of("drop", "pass"), "drop",
+                 "drop or pass: whether clients are told where else the service says it can be reached (Alt-Svc)",
+                 "Forwarding"),
 )
 PER_SERVICE = (*_WAITING, *_CHOOSING, *_EVENT_STREAMS, *_WEBSOCKETS)
 _OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
@@ -260,6 +264,9 @@ VARIABLES: tuple[Variable, ...] = (
              "addresses and networks whose forwarding headers are believed, separated by commas", "Forwarding"),
     Variable("PRESERVE_HOST", flag, "false",
              "true or false: whether upstreams see the client's Host instead of their own", "Forwarding"),
+    Variable("TARGET_BYTES", one_of(BROWSER, STRICT, FORWARD), BROWSER,
+             "browser, strict or forward: bytes a target may hold: what browsers send, RFC 3986's, or nearly all",
+             "Forwarding"),
     Variable("VIA_NAME", token, "",
              "this gateway's pseudonym in Via, an RFC 9110 token; unset: random per process", "Forwarding"),
     Variable("AUTH_REQUIRED", flag, "", "true or false; unset: true in production, else false", "Authentication"),

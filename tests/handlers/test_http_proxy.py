@@ -11,6 +11,7 @@ import socket
 import pytest
 
 from tests.conftest import Serve
+from tests.support.endpoints import always
 from tests.support.event_streams import let_pass
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, leave, only_line, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
@@ -29,9 +30,10 @@ MANY = b"/?" + b"&".join(b"k%d=v" % n for n in range(1001))  # Tornado would ref
     [
         ("", b"", b"/"), ("", b"?", b"/?"), ("", b"/", b"/"), ("", b"/?a=1&a=2&b=", b"/?a=1&a=2&b="),
         ("/base/", b"/a%2Fb;v=1//c?x=%20&y", b"/base/a%2Fb;v=1//c?x=%20&y"), ("/base", b"//evil/x", b"/base//evil/x"),
-        ("", b"//evil.example:9/x", b"//evil.example:9/x"), ("", b"/\\evil", b"/\\evil"),
+        ("", b"//evil.example:9/x", b"//evil.example:9/x"), ("", b"/x?\\evil", b"/x?\\evil"),
         ("", b"/%5Cevil", b"/%5Cevil"), ("", b"/%2F%2Fevil/x", b"/%2F%2Fevil/x"), ("", b"/%61dmin;x", b"/%61dmin;x"),
-        ("", b"/a/../b/./c", b"/a/../b/./c"), ("", b"/%zz%00\xc3\xa9", b"/%zz%00\xc3\xa9"),
+        ("", b"/a/../b/./c", b"/a/../b/./c"), ("", b"/%zz%00%C3%a9", b"/%zz%00%C3%a9"),
+        ("", b"/^|`{}[]?^|`{}[]", b"/^|`{}[]?^|`{}[]"),
         ("", b"/x?next=http://evil//y?z", b"/x?next=http://evil//y?z"), ("", b"/@evil/x", b"/@evil/x"),
         ("", MANY, MANY),
     ],
@@ -50,7 +52,7 @@ async def test_the_target_is_the_clients_bytes_behind_the_base_path(
 @pytest.mark.parametrize(
     "suffix",
     [b"/..", b"/../x", b"/%2e%2e/x", b"/.%2E/x", b"/a/../../x", b"/..%2f..", b"/\\..", b"/a b", b"/a#b", b"/a\tb",
-     b"/a\x00b", b"/a\x7fb", b"/a\rb"],
+     b"/a\x00b", b"/a\x7fb", b"/a\rb", b"/caf\xc3\xa9", b'/"', b"/a\\b", b"/<", b"/>", b"?\xe9", b'?"'],
 )  # fmt: skip
 @pytest.mark.gen_test
 async def test_a_target_that_climbs_or_holds_what_none_may_is_refused(
@@ -151,6 +153,56 @@ async def test_a_loop_is_cut(serve: Serve, upstream: Start) -> None:  # H4
     assert up.requests[0].get(b"via") == b"1.0 first, 1.1 edge"
     answer = await ask(running, get(b"/api/svc/x", b"Via: 1.0 first, 1.1 edge"))
     assert (answer.status, len(up.requests)) == (508, 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "suffix", "passes"),
+    [
+        ("forward", b'/caf\xc3\xa9"<>\\?\xff', True),
+        ("forward", b"/a b", False),
+        ("browser", b"/a^|?{}[]`\\'", True),
+        ("browser", b'/"', False),
+        ("strict", b"/a%20b?c=d/e?f", True),
+        ("strict", b"/a^", False),
+        ("strict", b"/a%zz", False),
+    ],
+)
+@pytest.mark.gen_test
+async def test_target_bytes_says_what_a_target_may_hold(
+    serve: Serve, upstream: Start, rule: str, suffix: bytes, passes: bool
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, TARGET_BYTES=rule)
+    for target in (b"/api/svc" + suffix, b"http://public.example/api/svc" + suffix):
+        answer = await ask(running, get(target))
+        if passes:
+            assert (answer.status, up.requests.pop().target) == (200, suffix)
+        else:
+            problem(answer, 400, "bad_request")
+            assert up.requests == []
+
+
+@pytest.mark.parametrize(("at_large", "of_service", "passes"), [("drop", {}, False), ("pass", {}, True),
+                         ("drop", {"altSvc": "pass"}, True), ("pass", {"altSvc": "drop"}, False)])  # fmt: skip
+@pytest.mark.gen_test
+async def test_alternative_services_are_named_only_if_they_may(
+    serve: Serve, upstream: Start, at_large: str, of_service: dict[str, str], passes: bool
+) -> None:
+    values = [b'h3=":8443"; ma=86400', b"clear"]
+    up = upstream(always(reply(b"200 OK", tuple(b"Alt-Svc: " + value for value in values))))
+    running = await serve({"svc": {"endpoints": [up.url], **of_service}}, ALT_SVC=at_large)
+    assert (await ask(running, get(b"/api/svc/x"))).all(b"alt-svc") == (values if passes else [])
+
+
+@pytest.mark.gen_test
+async def test_what_would_send_requests_elsewhere_stays_here(serve: Serve, upstream: Start) -> None:
+    up = upstream(always(reply(b"200 OK", (b"TE: trailers", b"HTTP2-Settings: a", b"X-Kept: 1"))))
+    running = await serve({"svc": [up.url]})
+    dropped = (b"Proxy: http://evil.test/", b"pROXY: b", b"Alt-Used: evil.test", b"X-Sendfile-Type: X-Accel-Redirect")
+    answer = await ask(running, get(b"/api/svc/x", *dropped, b"X-Kept: 1"))
+    assert {b"proxy", b"alt-used", b"x-sendfile-type"}.isdisjoint(name.lower() for name, _ in up.requests[0].fields)
+    assert up.requests[0].get(b"x-kept") == answer.get(b"x-kept") == b"1"
+    assert answer.all(b"te") == answer.all(b"http2-settings") == []
 
 
 @pytest.mark.parametrize(("preserve", "host"), [("true", b"public.example"), ("false", None)])
@@ -388,7 +440,7 @@ async def test_an_early_answer_reaches_the_client_and_ends_the_upload(  # H10
         (plays(b"SSH-2.0-x\r\n\r\n"), "upstream_invalid"),
         (plays(b"HTTP/1.1 200 OK\r\nContent-Length: a\r\n\r\n"), "upstream_invalid"),
         (plays(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"), "upstream_invalid"),
-        (plays(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000 + reply()), "upstream_invalid"),
+        (plays(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3000 + reply()), "upstream_invalid"),
         (plays(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"), "upstream_invalid"),
         (plays(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000), "upstream_invalid"),
     ],

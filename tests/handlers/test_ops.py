@@ -32,12 +32,34 @@ async def test_a_gateway_says_that_it_is_well(serve: Serve, target: bytes, said:
 
 
 @pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics"])
-@pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PROPFIND", b"BREW", b"get"])
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"PROPFIND", b"BREW", b"get"])
 @pytest.mark.gen_test
 async def test_other_methods_are_told_what_is_allowed(serve: Serve, target: bytes, method: bytes) -> None:
     answer = await ask(await serve(NOWHERE), get(target, method=method))
     problem(answer, 405, "method_not_allowed")
-    assert answer.get(b"allow") == b"GET, HEAD"
+    assert answer.get(b"allow") == b"GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("auth", ["true", "false"])
+@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/admin/stats"])
+@pytest.mark.gen_test
+async def test_each_page_tells_its_methods(serve: Serve, target: bytes, auth: str) -> None:  # RFC 9110 §9.3.7
+    """Without a token: a browser asks without one before it asks across origins."""
+    running = await serve(NOWHERE, AUTH_REQUIRED=auth, JWT_SECRET="k" * 32)
+    client = await running.client()
+    for _ in range(2):
+        answer = await client.ask(get(target, method=b"OPTIONS"))
+        assert (answer.status, answer.get(b"allow")) == (204, b"GET, HEAD, OPTIONS")
+        assert (answer.all(b"content-length"), answer.all(b"content-type"), client.buffer) == ([], [], b"")
+
+
+@pytest.mark.parametrize("target", [b"*", b"http://gateway.example"])
+@pytest.mark.gen_test
+async def test_the_server_tells_its_methods(serve: Serve, target: bytes) -> None:  # RFC 9112 §3.2.4
+    client = await (await serve(NOWHERE)).client()
+    for _ in range(2):
+        answer = await client.ask(get(target, method=b"OPTIONS"))
+        assert (answer.status, answer.get(b"allow")) == (204, b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +93,7 @@ async def test_trace_and_connect_are_refused(serve: Serve, request_: bytes) -> N
     answer = await ask(await serve(NOWHERE), request_)
     problem(answer, 405, "method_not_allowed")
     assert answer.get(b"allow")
+    assert answer.get(b"connection") == (b"close" if request_.startswith(b"CONNECT") else None)
 
 
 @pytest.mark.gen_test

@@ -1,5 +1,6 @@
 """The request target: the client's own bytes, on the endpoint's host, never above its base path."""
 
+import string
 from urllib.parse import quote_from_bytes
 
 import pytest
@@ -8,12 +9,15 @@ from hypothesis import strategies as st
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.target import (
+    BROWSER,
+    FORWARD,
+    STRICT,
     Origin,
+    TargetRule,
     climbs,
     is_address,
     parse_base_url,
     split_route,
-    upstream_target,
     websocket_target,
 )
 
@@ -165,27 +169,70 @@ def test_a_route_is_split_at_the_first_slash_or_question_mark(target: bytes, ser
 
 # FEATURES H15 to H17; Next.js CVE-2026-44578, reply-from CVE-2021-21321
 @pytest.mark.parametrize(
-    ("base", "rest", "target"),
+    ("rest", "target"),
     [
-        (b"/base", b"/a%2Fb;v=1//c?x=%20&y", b"/base/a%2Fb;v=1//c?x=%20&y"),
-        (b"", b"", b"/"),
-        (b"", b"?", b"/?"),
-        (b"/base", b"?a", b"/base/?a"),
-        (b"", b"//evil.example/x", b"//evil.example/x"),
-        (b"", b"/\\evil.example", b"/\\evil.example"),
-        (b"", b"/%00%zz\xc3\xa9", b"/%00%zz\xc3\xa9"),
-        (b"", b"/a/../b", b"/a/../b"),
-        (b"", b"/x?next=/../../y", b"/x?next=/../../y"),
+        (b"/a%2Fb;v=1//c?x=%20&y", b"/a%2Fb;v=1//c?x=%20&y"),
+        (b"", b"/"),
+        (b"?", b"/?"),
+        (b"?a", b"/?a"),
+        (b"//evil.example/x", b"//evil.example/x"),
+        (b"/%00%zz", b"/%00%zz"),
+        (b"/a/../b", b"/a/../b"),
+        (b"/x?next=/../../y", b"/x?next=/../../y"),
     ],
 )
-def test_the_clients_bytes_stand_behind_the_base_path(base: bytes, rest: bytes, target: bytes) -> None:
-    assert upstream_target(base, rest) == target
+def test_the_clients_bytes_pass_as_they_are(rest: bytes, target: bytes) -> None:
+    assert TargetRule().admit(rest) == TargetRule(FORWARD).admit(rest) == target
 
 
+@pytest.mark.parametrize("name", [BROWSER, STRICT, FORWARD])
 @pytest.mark.parametrize("byte", [*range(0x21), 0x23, 0x7F])
-def test_a_byte_no_target_may_hold_is_refused(byte: int) -> None:
-    with pytest.raises(BadRequest):
-        upstream_target(b"", b"/a" + bytes([byte]) + b"b")
+def test_a_byte_no_target_may_hold_is_refused(byte: int, name: str) -> None:
+    for rest in (b"/a%bb" % bytes([byte]), b"/?a%bb" % bytes([byte])):
+        with pytest.raises(BadRequest):
+            TargetRule(name).admit(rest)
+
+
+BY_RULE = {  # bytes that may stand in a path, and in a query, beside those of every URI
+    BROWSER: (b"^|`{}[]", b"^|`{}[]\\?"),
+    STRICT: (b"", b"?"),
+    FORWARD: (b'^|`{}[]"<>\\' + bytes(range(0x80, 0x100)), b'^|`{}[]"<>\\?' + bytes(range(0x80, 0x100))),
+}
+OF_URIS = string.ascii_letters.encode() + string.digits.encode() + b"-._~!$&'()*+,;=:@/"  # RFC 3986 §3.3
+
+
+@pytest.mark.parametrize("name", BY_RULE)
+def test_each_rule_admits_its_bytes_and_no_others(name: str) -> None:
+    rule = TargetRule(name)
+    for start, more in zip((b"/a", b"/?a"), BY_RULE[name], strict=True):
+        admitted = {*OF_URIS, *more}
+        for byte in admitted:
+            assert rule.admit(start + bytes([byte])) == start + bytes([byte])
+        for byte in {*range(0x100)} - admitted - {*b"%?"}:
+            with pytest.raises(BadRequest):
+                rule.admit(start + bytes([byte]))
+
+
+def test_strict_wants_whole_escapes() -> None:
+    for text in (b"/%2fA%C3%a9", b"/?%00"):
+        assert TargetRule(STRICT).admit(text) == text
+    for text in (b"/%", b"/%2", b"/%zz", b"/?%2", b"/a?%0g"):
+        assert TargetRule().admit(text) == text
+        with pytest.raises(BadRequest, match="'%' without two hexadecimal digits"):
+            TargetRule(STRICT).admit(text)
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (b"/caf\xc3\xa9", "the path of the request target below its service holds the byte 0xC3 at offset 4; .* %C3"),
+        (b'/a?b="', "the query of .* holds the byte 0x22 at offset 2; it must be sent as %22"),
+        (b"/a\\b", "the path of .* holds the byte 0x5C at offset 2"),
+    ],
+)
+def test_an_error_names_the_byte_and_its_place(rest: bytes, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        TargetRule().admit(rest)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +244,9 @@ def test_a_byte_no_target_may_hold_is_refused(byte: int) -> None:
 )  # fmt: skip
 def test_a_path_that_climbs_is_refused_however_it_is_written(path: bytes) -> None:
     assert climbs(path)
-    with pytest.raises(BadRequest):
-        upstream_target(b"/base", path)
+    for name in (BROWSER, STRICT, FORWARD):
+        with pytest.raises(BadRequest):
+            TargetRule(name).admit(path)
 
 
 @pytest.mark.parametrize(
@@ -208,15 +256,15 @@ def test_a_path_that_stays_is_no_climb(path: bytes) -> None:
     assert not climbs(path)
 
 
-@given(st.binary(max_size=30), st.sampled_from([b"", b"/base", b"/a/b"]))
-def test_any_bytes_are_refused_or_stand_unchanged_below_the_base_path(rest: bytes, base: bytes) -> None:
+@given(st.binary(max_size=30), st.sampled_from([BROWSER, STRICT, FORWARD]))
+def test_any_bytes_are_refused_or_pass_unchanged(rest: bytes, name: str) -> None:
     try:
-        target = upstream_target(base, rest)
+        target = TargetRule(name).admit(rest)
     except BadRequest:
         return
-    assert target in (base + rest, base + b"/" + rest)
-    assert target.startswith(base + b"/")
-    assert not climbs(target.partition(b"?")[0][len(base) :])
+    assert target in (rest, b"/" + rest)
+    assert target.startswith(b"/")
+    assert not climbs(target.partition(b"?")[0])
 
 
 # ---------------------------------------------------------------- a WebSocket's path
@@ -240,7 +288,7 @@ def test_any_bytes_are_refused_or_stand_unchanged_below_the_base_path(rest: byte
         (b"?path=/room&", b"/room"),
         (b"?path=/a%252Fb", b"/a%2Fb"),  # decoded once
         (b"?path=/a+b", b"/a+b"),
-        (b"?path=/caf%C3%A9/\xc3\xa9", b"/caf%C3%A9/%C3%A9"),
+        (b"?path=/caf%C3%A9/%a9", b"/caf%C3%A9/%A9"),
         (b"?Path=/room&xpath=/x", b"/?Path=/room&xpath=/x"),
         (b"?path=/a//b/..", b"/a//b/.."),
         (b"/", b"/"),
@@ -250,8 +298,7 @@ def test_any_bytes_are_refused_or_stand_unchanged_below_the_base_path(rest: byte
     ],
 )
 def test_a_websockets_path_stands_in_the_query_or_in_the_route(rest: bytes, target: bytes) -> None:
-    assert websocket_target(rest) == target
-    assert upstream_target(b"/base", target) == b"/base" + target
+    assert websocket_target(rest, TargetRule()) == TargetRule().admit(target) == target
 
 
 # FEATURES H17; Next.js CVE-2026-44578
@@ -266,27 +313,40 @@ def test_a_websockets_path_stands_in_the_query_or_in_the_route(rest: bytes, targ
 def test_a_path_that_would_leave_the_endpoint_or_break_its_line_is_refused(path: bytes) -> None:
     for rest in (b"?path=" + path, b"?a=1&path=%b&b=2" % path):
         with pytest.raises(BadRequest):
-            websocket_target(rest)
+            websocket_target(rest, TargetRule(FORWARD))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"?path=/a%22b", b"?path=/%3Ca%3E", b"?path=/a%5Cb", b'?path=/a"b', b"?path=/\xc3\xa9", b"?a=\xc3&path=/a",
+        b"?path=/a&b=<", b'/a"', b"/\xc3\xa9", b"/a?\xc3", b"?path=/a%3Fb%3D%22",
+    ],
+)  # fmt: skip
+def test_what_no_browser_sends_is_refused_also_once_path_is_decoded(rest: bytes) -> None:
+    with pytest.raises(BadRequest, match="holds the byte"):
+        websocket_target(rest, TargetRule())
+    assert websocket_target(rest, TargetRule(FORWARD)).startswith(b"/")
 
 
 @pytest.mark.parametrize(
     "path", [b"/..", b"/../x", b"/%2e%2e/x", b"/%252e%252e/x", b"/a/%2E./..", b"/a/..%252f..", b"/x/..%5c..%5c"]
 )
 def test_a_path_that_climbs_once_it_is_decoded_is_refused(path: bytes) -> None:
-    with pytest.raises(BadRequest):
-        upstream_target(b"/base", websocket_target(b"?path=" + path))
+    with pytest.raises(BadRequest, match="climbs"):
+        websocket_target(b"?path=" + path, TargetRule(FORWARD))
 
 
 def test_a_path_may_not_be_given_twice() -> None:
     with pytest.raises(BadRequest, match="more than once"):
-        websocket_target(b"?path=/a&b&path=/a")
+        websocket_target(b"?path=/a&b&path=/a", TargetRule())
 
 
 @given(st.binary(max_size=30), st.binary(max_size=10).map(lambda others: others.replace(b"path=", b"")))
 def test_any_path_is_refused_or_one_below_the_endpoints_root(path: bytes, others: bytes) -> None:
     rest = b"?path=" + quote_from_bytes(path, safe="").encode() + b"&" + quote_from_bytes(others, safe="&=").encode()
     try:
-        target = websocket_target(rest)
+        target = websocket_target(rest, TargetRule())
     except BadRequest:
         return
     assert target[:1] == b"/"
@@ -296,12 +356,16 @@ def test_any_path_is_refused_or_one_below_the_endpoints_root(path: bytes, others
         assert target.startswith(path)
 
 
-@given(st.binary(max_size=40), st.sampled_from([b"", b"/", b"?", b"?path=", b"?path=/", b"?path=%2f", b"?path=/%"]))
-def test_any_route_of_a_websocket_is_refused_or_stays_below_the_base_path(rest: bytes, start: bytes) -> None:
+ROUTES = st.sampled_from([b"", b"/", b"?", b"?path=", b"?path=/", b"?path=%2f", b"?path=/%"])
+
+
+@given(st.binary(max_size=40), ROUTES, st.sampled_from([BROWSER, STRICT, FORWARD]))
+def test_any_route_of_a_websocket_is_refused_or_kept_to_the_rule(rest: bytes, start: bytes, name: str) -> None:
+    rule = TargetRule(name)
     try:
-        target = upstream_target(b"/base", websocket_target(start + rest))
+        target = websocket_target(start + rest, rule)
     except BadRequest:
         return
-    assert target.startswith(b"/base/")
+    assert rule.admit(target) == target
     assert not any(byte <= 0x20 or byte in (0x23, 0x7F) for byte in target)
-    assert not climbs(target.partition(b"?")[0][len(b"/base") :])
+    assert not climbs(target.partition(b"?")[0])

@@ -7,7 +7,7 @@ import math
 
 import jwt
 
-from tornado_gateway.errors import Unauthorized
+from tornado_gateway.errors import BadRequest, Unauthorized
 
 MAX_TOKEN = 8 * 1024  # bytes; a larger one is refused before it is decoded
 
@@ -40,9 +40,12 @@ class JwtAuthenticator:
             The token's expiry in seconds since 1970; math.inf if there is none.
 
         Raises:
-            Unauthorized: there is no token, more than one, or one that is not valid now.
+            BadRequest: the field stands more than once: the service might go by another one than the gateway.
+            Unauthorized: there is no token, or one that is not valid now.
         """
-        if len(authorization) != 1:
+        if len(authorization) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
+            raise BadRequest("the request has more than one Authorization field")
+        if not authorization:
             raise Unauthorized("one Authorization field with a bearer token is needed")
         scheme, _, token = authorization[0].partition(b" ")
         token = token.strip(b" ")

@@ -5,17 +5,16 @@ GET /admin/stats   services and endpoints as JSON; with a token, if AUTH_REQUIRE
 
 import time
 
-from tornado_gateway.handlers.base import GatewayHandler
+from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.policy.snapshot import snapshot
 
 
-class StatsHandler(GatewayHandler):
+class StatsHandler(PageHandler):
     """One moment of all services."""
 
-    SUPPORTED_METHODS = ("GET", "HEAD")
-
     def prepare(self) -> None:
-        self.authenticate()
+        if self.request.method != "OPTIONS":
+            self.authenticate()
 
     def get(self) -> None:
         gateway, epoch = self.gateway, time.time()

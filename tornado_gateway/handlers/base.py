@@ -9,6 +9,7 @@ Admission goes in this order, each step above what costs more:
 """
 
 import json
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
@@ -125,6 +126,12 @@ class GatewayHandler(RequestHandler):
     def compute_etag(self) -> None:
         return None
 
+    def send_methods(self, methods: Iterable[str]) -> None:
+        """Answer OPTIONS (RFC 9110 §9.3.7)."""
+        self.set_status(204)
+        self.set_header("Allow", ", ".join(methods))
+        self.finish()
+
     def send_json(self, said: object, status: int = 200) -> None:
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
@@ -143,6 +150,18 @@ class GatewayHandler(RequestHandler):
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, GatewayError | HTTPError):
             super().log_exception(typ, value, tb)
+
+
+class PageHandler(GatewayHandler):
+    """A page of the gateway's own, to be read only.
+
+    OPTIONS needs no token: it tells the methods alone, and a browser asks without one before it asks across origins.
+    """
+
+    SUPPORTED_METHODS = ("GET", "HEAD", "OPTIONS")
+
+    def options(self) -> None:
+        self.send_methods(self.SUPPORTED_METHODS)
 
 
 def _error_for(status: int, handler: RequestHandler) -> GatewayError:

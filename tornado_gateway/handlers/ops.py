@@ -8,15 +8,13 @@ GET /metrics   what Prometheus scrapes
 
 from collections.abc import Iterator
 
-from tornado_gateway.errors import MethodNotAllowed, NotFound
-from tornado_gateway.handlers.base import GatewayHandler
+from tornado_gateway.errors import METHODS, MethodNotAllowed, NotFound
+from tornado_gateway.handlers.base import GatewayHandler, PageHandler
 from tornado_gateway.policy.snapshot import is_out
 
 
-class HealthHandler(GatewayHandler):
+class HealthHandler(PageHandler):
     """Liveness: restart the process if this does not answer."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD")
 
     def get(self) -> None:
         self.send_json({"status": "ok"})
@@ -24,10 +22,8 @@ class HealthHandler(GatewayHandler):
     head = get
 
 
-class ReadyHandler(GatewayHandler):
+class ReadyHandler(PageHandler):
     """Readiness: send no new requests while this is 503."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD")
 
     def get(self) -> None:
         if self.gateway.lifecycle.draining:
@@ -46,10 +42,8 @@ class ReadyHandler(GatewayHandler):
                 yield service.name
 
 
-class MetricsHandler(GatewayHandler):
+class MetricsHandler(PageHandler):
     """Prometheus's exposition, or OpenMetrics' if that is asked for."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD")
 
     def get(self) -> None:
         text, media_type = self.gateway.metrics.text(self.request.connection.head.named.get(b"accept", ()))  # type: ignore[union-attr]
@@ -67,7 +61,7 @@ class _Everything:
 
 
 class NotFoundHandler(GatewayHandler):
-    """Any other path, by any method."""
+    """Any other path, by any method; and the server as a whole, which OPTIONS asks about by `*`."""
 
     IS_ROUTED = False
     SUPPORTED_METHODS = _Everything()  # type: ignore[assignment]  # Tornado only asks what is in it
@@ -75,4 +69,6 @@ class NotFoundHandler(GatewayHandler):
     def prepare(self) -> None:
         if self.request.method in ("TRACE", "CONNECT"):
             raise MethodNotAllowed
-        raise NotFound
+        if self.request.path != "*":
+            raise NotFound
+        self.send_methods(METHODS)

@@ -48,6 +48,7 @@ from tornado_gateway.policy.headers import (
     client_fields,
     interim_fields,
     request_id,
+    serialize,
     trailer_lines,
     upstream_fields,
     without,
@@ -56,7 +57,7 @@ from tornado_gateway.policy.negotiation import accepts_only
 from tornado_gateway.policy.retry import IDEMPOTENT
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
-from tornado_gateway.policy.target import split_route, upstream_target
+from tornado_gateway.policy.target import split_route
 from tornado_gateway.streams import Stream
 from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead, fields
@@ -178,8 +179,8 @@ class ProxiedRequest(RequestHandler):
             self._gateway.streams.counts.give_back(self._service.name, self._address)
 
     def _ask_for(self, rest: bytes) -> bytes:
-        """What stood behind the service's name, as the upstream is to be asked for it."""
-        return rest
+        """What stood behind the service's name, as it may stand behind an endpoint's base path."""
+        return self._gateway.forwarding.target.admit(rest)
 
     def _admit(self) -> None:
         """Refuse what the route does not allow."""
@@ -192,7 +193,7 @@ class ProxiedRequest(RequestHandler):
         asked, keeps_host = self._client.head.host, self._gateway.forwarding.preserve_host
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
             self.method,
-            upstream_target(endpoint.base_path, self._rest),
+            endpoint.base_path + self._rest,
             asked if keeps_host and asked else endpoint.authority,
             self._fields,
             self._framing(endpoint),
@@ -234,7 +235,8 @@ class ProxiedRequest(RequestHandler):
 
     def on_head(self, head: ResponseHead) -> None:
         self._head_seconds, self._status = self._gateway.now() - self.began, head.status
-        if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][0]):
+        # Of several Content-Type fields browsers take the last one that they understand (RFC 9110 §8.3).
+        if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][-1]):
             self._await_stream(head)
             return
         if not self.IS_STREAM:
@@ -255,6 +257,8 @@ class ProxiedRequest(RequestHandler):
         block = client_fields(passing, named, self._id, head.minor, self._gateway.forwarding.pseudonym) + more
         if service and service.affinity:
             block += self._sticky_line(service.affinity)
+        if b"alt-svc" in named and service and service.config.passes_alt_svc:
+            block += serialize([(b"Alt-Svc", value) for value in named[b"alt-svc"]])
         if head.status >= 500:
             block += b"Proxy-Status: %b; received-status=%d\r\n" % (self._gateway.forwarding.pseudonym, head.status)
         self._client.start_response(

@@ -66,7 +66,7 @@ class WsBridgeHandler(ProxiedRequest):
         if head.body:
             raise BadRequest("a WebSocket handshake has no body")
         self._offer = read_offer(pairs(head.block[:-2]), head.minor)
-        return websocket_target(rest)
+        return websocket_target(rest, self._gateway.forwarding.target)
 
     def _admit(self) -> None:
         check_origin(self._offer.origin, self._config.allowed_origins, self._origination.host)

@@ -14,11 +14,12 @@ Sources: RFC 7239 §5.2 and §8, RFC 9110 §5.6.1.2 (empty list members).
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tornado_gateway.policy.address import Address, Network, of_peer, parse
 from tornado_gateway.policy.authority import parse_authority
-from tornado_gateway.policy.headers import FORWARDING_CLAIMS, Named, serialize
+from tornado_gateway.policy.headers import Named, claim_lines
+from tornado_gateway.policy.target import TargetRule
 
 MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right: no chain of proxies is as long
 
@@ -32,11 +33,13 @@ class ForwardingConfig:
         pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that carries it already is a loop.
         preserve_host: whether upstreams see the client's Host instead of their own.
         trusted: networks of the proxies in front of the gateway whose claims are believed.
+        target: which bytes a request target may hold.
     """
 
     pseudonym: bytes
     preserve_host: bool = False
     trusted: tuple[Network, ...] = ()
+    target: TargetRule = field(default_factory=TargetRule)
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,8 @@ def originate(named: Named, peer: Address, proto: bytes, host: bytes, trusted: S
     proto = _proto(named) or proto
     host = _host(named) or host
     port = _claimed_port(named) or _port(host, proto)
-    claims = serialize([(name, value) for name in FORWARDING_CLAIMS for value in named.get(name, ())])
     forwarded_for = ", ".join([hop.text for hop in reversed(chain)]).encode("ascii")
-    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, claims)
+    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, claim_lines(named))
 
 
 def client_address(named: Named, peer: Address, trusted: Sequence[Network]) -> Address:

@@ -72,13 +72,14 @@ def read_offer(fields: Sequence[Field], minor: int) -> Offer:
     said = named(fields)
     if not minor or b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
         raise UpgradeRequired
+    for name in (b"Sec-WebSocket-Version", b"Sec-WebSocket-Key", b"Origin"):
+        if len(said.get(name.lower(), ())) > 1:  # RFC 6455 §11.3.1, §11.3.5; RFC 6454 §7.1
+            raise BadRequest(f"the request has more than one {name.decode('ascii')} field")
     if said.get(b"sec-websocket-version") != [VERSION]:
         raise UpgradeRequired("the only version of WebSocket spoken here is 13")
     keys = said.get(b"sec-websocket-key", [])
-    if len(keys) != 1 or not _is_key(keys[0]):
-        raise BadRequest("Sec-WebSocket-Key must stand once, with 16 bytes in base64")
-    if len(said.get(b"origin", ())) > 1:
-        raise BadRequest("the request has more than one Origin field")
+    if not keys or not _is_key(keys[0]):
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64")
     origin = said.get(b"origin", [None])[0]
     return Offer(keys[0], tuple(members(said.get(b"sec-websocket-protocol", ()))), _extensions(said), origin)
 

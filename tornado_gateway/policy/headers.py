@@ -40,14 +40,31 @@ class FieldTable:
         taken: names of fields that are read and not passed on: they belong to one hop, or the
             gateway writes its own.
         protected: names of fields that just pass, but must not be imitated.
+        prefixes: beginnings of names that are taken, too.
     """
 
-    def __init__(self, *, read: Collection[bytes], taken: Collection[bytes], protected: Collection[bytes] = ()) -> None:
-        self._taken = frozenset(taken)
-        self.names = self._taken.union(read, protected)
-        sought = b"|".join(map(re.escape, sorted(self._taken.union(read))))
+    def __init__(
+        self,
+        *,
+        read: Collection[bytes],
+        taken: Collection[bytes],
+        protected: Collection[bytes] = (),
+        prefixes: tuple[bytes, ...] = (),
+    ) -> None:
+        self._read = frozenset(read)
+        self._names = self._read.union(taken, protected)
+        self._prefixes = prefixes
+        exact = [name for name in sorted(self._read.union(taken)) if not name.startswith(prefixes)]
         # "\n" first: the search then leaps from line to line instead of trying every byte.
-        self._line = re.compile(rb"\n(%b):([^\n]*)\r(?=\n)" % sought)
+        self._line = re.compile(rb"\n(%b):([^\n]*)\r(?=\n)" % _any_of(exact, prefixes))
+
+    def knows(self, name: bytes) -> bool:
+        """Whether a name in lower case, or one that a CGI server cannot tell from it, means something here.
+
+        Such a server makes X_Request_Id and X-Request-Id the same variable (Traefik GHSA-5m6w-wvh7-57vm).
+        """
+        name = name.replace(b"_", b"-")
+        return name in self._names or name.startswith(self._prefixes)
 
     def interpret(self, block: bytes) -> tuple[dict[bytes, list[bytes]], bytes]:
         """Sort field lines into those the gateway reads, by lower-case name, and those that pass.
@@ -75,7 +92,7 @@ class FieldTable:
                 named[name].append(value)
             else:
                 named[name] = [value]
-            if name in self._taken:
+            if name not in self._read:
                 parts.append(block[at : line.start() + 1])
                 at = end + 2
         parts.append(block[at:])
@@ -85,39 +102,71 @@ class FieldTable:
         return named, passing
 
     def _is_no_alias(self, name: bytes) -> bool:
-        """Whether a CGI server can tell a name from those in the table: it makes X_Request_Id and
-        X-Request-Id the same variable (Traefik GHSA-5m6w-wvh7-57vm)."""
-        return b"_" not in name or name.replace(b"_", b"-") not in self.names
+        return b"_" not in name or not self.knows(name)
 
 
-# What proxies say of a request beside X-Forwarded-For, -Proto, -Host and -Port: passed on from trusted ones.
-FORWARDING_CLAIMS = (
-    b"forwarded", b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",
-    b"x-forwarded-uri", b"x-forwarded-user", b"x-original-url", b"x-real-ip", b"x-rewrite-url",
+def _any_of(names: Sequence[bytes], prefixes: Sequence[bytes]) -> bytes:
+    """A pattern for names and prefixes, sorted by their first letters: a line is compared with few of them."""
+    alternatives = [re.escape(name) for name in names] + [re.escape(prefix) + rb"[^:\n]*" for prefix in prefixes]
+    firsts = sorted({each[:1] for each in alternatives})
+    groups = [b"|".join([each[1:] for each in alternatives if each[:1] == first]) for first in firsts]
+    return b"|".join([b"%b(?:%b)" % group for group in zip(firsts, groups, strict=True)])
+
+
+# What proxies say of a request beside X-Forwarded-For, -Proto, -Host and -Port: passed on from trusted ones. Some
+# servers take a client's address, the path or the file to send from them (Rack::Sendfile CVE-2025-61780).
+_CLAIMS = (
+    b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"forwarded", b"front-end-https", b"true-client-ip",
+    b"x-accel-mapping", b"x-accel-redirect", b"x-client-ip", b"x-cluster-client-ip", b"x-real-ip", b"x-rewrite-url",
+    b"x-scheme", b"x-sendfile", b"x-sendfile-type", b"x-url-scheme",
+)  # fmt: skip
+_CLAIM_PREFIXES = (b"x-forwarded-", b"x-original-")
+_JUDGED_CLAIMS = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"))
+
+# Of one hop: RFC 9110 §7.6.1 and §11.7, RFC 7540 §3.2.1, and two that became common without a standard.
+_OF_ONE_HOP = (
+    b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info",
+    b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 )  # fmt: skip
 
 REQUEST_FIELDS = FieldTable(
     read=(b"accept", b"content-length"),
     taken=(
-        b"connection", b"expect", b"host", b"http2-settings", b"keep-alive", b"proxy-authenticate",
-        b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"via",
-        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-request-id",
-        *FORWARDING_CLAIMS,
+        *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",
+        b"proxy",  # CGI servers make HTTP_PROXY of it, by which they then send requests (httpoxy, CVE-2016-5385)
+        b"alt-used",  # the alternative of this gateway's origin that the client uses (RFC 7838 §5)
     ),
     protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
+    prefixes=_CLAIM_PREFIXES,
 )  # fmt: skip
 
 RESPONSE_FIELDS = FieldTable(
     read=(b"content-length", b"content-type", b"date", b"retry-after"),
     taken=(
-        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"trailer", b"transfer-encoding",
-        b"upgrade", b"via", b"x-request-id",
+        *_OF_ONE_HOP, b"via", b"x-request-id",
+        b"alt-svc",  # of the service's own origin: browsers would take it for this gateway's (RFC 7838 §2.1)
     ),
 )  # fmt: skip
 
 
-# Trailers that would change framing, routing or trust if anybody merged them (RFC 9110 §6.5.1).
-_NOT_IN_TRAILERS = (REQUEST_FIELDS.names | RESPONSE_FIELDS.names | {b"set-cookie", b"content-encoding"}) - {b"accept"}
+# Trailers that would change framing, routing, trust, or what the message means, if anybody merged them into the
+# header section (RFC 9110 §6.5.1); beside those that mean something to the gateway, in either direction.
+_NOT_IN_TRAILERS = frozenset((
+    b"age", b"authentication-info", b"cache-control", b"content-disposition", b"content-encoding",
+    b"content-location", b"content-range", b"expires", b"if-match", b"if-modified-since", b"if-none-match",
+    b"if-range", b"if-unmodified-since", b"location", b"max-forwards", b"origin", b"pragma", b"range", b"set-cookie",
+    b"vary", b"warning", b"www-authenticate",
+))  # fmt: skip
+_NO_TRAILER_PREFIXES = (b"accept-", b"access-control-", b"sec-")
+
+
+def claim_lines(named: Named) -> bytes:
+    """What proxies claim of a request beside what forwarding.py judges, as they said it."""
+    return serialize([(name, value) for name, values in named.items() if _is_claim(name) for value in values])
+
+
+def _is_claim(name: bytes) -> bool:
+    return name in _CLAIMS or (name.startswith(_CLAIM_PREFIXES) and name not in _JUDGED_CLAIMS)
 
 
 def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
@@ -203,8 +252,18 @@ def request_id(named: Named, generate: Callable[[], bytes]) -> bytes:
 
 
 def trailer_lines(trailers: Sequence[Field]) -> bytes:
-    """The trailers that may be passed on, as lines."""
-    return serialize([field for field in trailers if field[0].lower() not in _NOT_IN_TRAILERS])
+    """The trailers that may be passed on, as lines; by one rule for both directions.
+
+    >>> trailer_lines([(b"X-Sum", b"7"), (b"Content_Length", b"9"), (b"X-Forwarded-For", b"6.6.6.6")])
+    b'X-Sum: 7\\r\\n'
+    """
+    return serialize([each for each in trailers if _is_trailer(each[0].lower())])
+
+
+def _is_trailer(name: bytes) -> bool:
+    plain = name.replace(b"_", b"-")
+    means_something = plain in _NOT_IN_TRAILERS or plain.startswith(_NO_TRAILER_PREFIXES)
+    return not means_something and not REQUEST_FIELDS.knows(plain) and not RESPONSE_FIELDS.knows(plain)
 
 
 def accepts_trailers(named: Named) -> bool:

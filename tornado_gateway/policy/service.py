@@ -52,6 +52,7 @@ class ServiceConfig:
         is_long_poll: whether endpoints answer late on purpose: the time to a head is no latency then, and a head that
             has not come in time is no endpoint's failure to its breaker.
         event_streams: what the service's event streams may do.
+        passes_alt_svc: whether clients are told of the alternatives that its responses name (RFC 7838).
     """
 
     failure_statuses: Collection[int] = FAILURE_STATUSES
@@ -69,6 +70,7 @@ class ServiceConfig:
     body_timeout: float = 30.0
     is_long_poll: bool = False
     event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
+    passes_alt_svc: bool = False
 
 
 class Service(InFlight):

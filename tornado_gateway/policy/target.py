@@ -26,13 +26,23 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 # "#", which no client sends but which a URL parser behind us would cut at (HAProxy CVE-2023-45539).
 _FORBIDDEN = re.compile(rb"[\x00-\x20#\x7f]")
 
-# A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
-_SUSPECT = re.compile(rb"[\x00-\x20#\x7f]|(?:\.|%2[eE]){2}")
+# What may stand neither in a path nor in a query, by the name of the rule. A path is looked at without its query, so
+# "?" need not be told apart.
+BROWSER, STRICT, FORWARD = "browser", "strict", "forward"
+_REFUSED = {
+    # What browsers send: they encode all others but these (WHATWG URL, "path" and "query percent-encode set"), and
+    # write "/" for a backslash in a path.
+    BROWSER: (rb'[\x00-\x20"#<>\\\x7f-\xff]', rb'[\x00-\x20"#<>\x7f-\xff]'),
+    # What a URI may hold (RFC 3986 §3.3 and §3.4): unreserved, sub-delims, ":", "@", "/", "?" and whole escapes.
+    STRICT: (rb"[^!$%-;=?@A-Z_a-z~]|%(?![0-9A-Fa-f]{2})",) * 2,
+    FORWARD: (_FORBIDDEN.pattern,) * 2,
+}
 
 # A separator as any server behind us may read it: IIS and Java servers also split at
 # a backslash and at encoded slashes.
 _SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
 
+_PERCENT = ord("%")
 _ONE_SLASH = re.compile(rb"/(?![/\\])")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -209,55 +219,82 @@ def split_route(target: bytes, prefix: bytes) -> tuple[bytes, bytes]:
     return target[start:end], target[end:]
 
 
-def upstream_target(base_path: bytes, rest: bytes) -> bytes:
-    """The request target to send to an endpoint.
+class TargetRule:
+    """Which bytes a target may hold on its way to an upstream.
 
     Args:
-        base_path: from parse_base_url().
-        rest: what followed the service's name, from split_route().
-
-    Raises:
-        BadRequest: rest holds a byte no target may hold, or would climb above base_path.
-
-    >>> upstream_target(b"/base", b"/a%2Fb;v=1//c?x=%20&y")
-    b'/base/a%2Fb;v=1//c?x=%20&y'
-    >>> upstream_target(b"", b"")
-    b'/'
+        name: BROWSER, STRICT or FORWARD.
     """
-    if not rest.startswith(b"/"):
-        rest = b"/" + rest
-    if _SUSPECT.search(rest):
-        if _FORBIDDEN.search(rest):
-            raise BadRequest("the request target holds a space, a control character or '#'")
-        if climbs(rest.partition(b"?")[0]):
-            raise BadRequest("the request target climbs above its service with '..'")
-    return base_path + rest
+
+    def __init__(self, name: str = BROWSER) -> None:
+        path, query = _REFUSED[name]
+        self._path, self._query = re.compile(path), re.compile(query)
+        # A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
+        self._suspect = re.compile(rb"%b|(?:\.|%%2[eE]){2}" % path)
+
+    def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
+        """What may stand behind an endpoint's base path; it begins with a slash.
+
+        Args:
+            rest: what followed the service's name, from split_route().
+            of: what is looked at, for the error.
+
+        Raises:
+            BadRequest: rest holds a byte that it may not, or would climb above the base path.
+
+        >>> TargetRule().admit(b"?a"), TargetRule().admit(b"/a%2Fb;v=1//c|^?x={%20}")
+        (b'/?a', b'/a%2Fb;v=1//c|^?x={%20}')
+        """
+        if not rest.startswith(b"/"):
+            rest = b"/" + rest
+        if self._suspect.search(rest):
+            path, _, query = rest.partition(b"?")
+            _refuse(self._path.search(path), f"the path of {of}")
+            _refuse(self._query.search(query), f"the query of {of}")
+            if climbs(path):
+                raise BadRequest("the request target climbs above its service with '..'")
+        return rest
 
 
-def websocket_target(rest: bytes) -> bytes:
-    """The path and query that a WebSocket route asks for, as upstream_target() takes them.
+def _refuse(found: re.Match[bytes] | None, place: str) -> None:
+    """Refuse a byte that was found, and say which and where: whoever wrote the client can't see it otherwise."""
+    if found is None:
+        return
+    byte = found[0][0]
+    what = "a '%' without two hexadecimal digits" if byte == _PERCENT else f"the byte 0x{byte:02X}"
+    raise BadRequest(f"{place} holds {what} at offset {found.start()}; it must be sent as %{byte:02X}")
+
+
+def websocket_target(rest: bytes, rule: TargetRule) -> bytes:
+    """The path and query that a WebSocket route asks for, as they may stand behind an endpoint's base path.
 
     A browser's WebSocket names the upstream's path in the query, /ws/<service>?path=/room%3Fa=1&b=2, decoded once;
     what else is in the query is appended. Or it stands in the route, /ws/<service>/room?a=1, and passes as sent.
 
-    Raises:
-        BadRequest: path= stands twice, or does not begin with one slash, or holds a control character or a space.
+    Args:
+        rest: what followed the service's name, from split_route().
+        rule: for what was sent, and for path= decoded.
 
-    >>> websocket_target(b"?path=/room%3Fa%3D1&b=%20"), websocket_target(b"/room?path=x"), websocket_target(b"?b=2")
-    (b'/room?a=1&b=%20', b'/room?path=x', b'/?b=2')
+    Raises:
+        BadRequest: path= stands twice, or does not begin with one slash; or the rule refuses a byte.
+
+    >>> rule = TargetRule()
+    >>> websocket_target(b"?path=/room%3Fa%3D1&b=%20", rule), websocket_target(b"/room?path=x", rule)
+    (b'/room?a=1&b=%20', b'/room?path=x')
     """
+    sent = rule.admit(rest)
     route, _, query = rest.partition(b"?")
     if route:
-        return rest
+        return sent
     parameters = query.split(b"&") if query else []
     paths = [each[5:] for each in parameters if each.startswith(b"path=")]
     others = [each for each in parameters if not each.startswith(b"path=")]
     if len(paths) > 1:
         raise BadRequest("the query parameter path stands more than once")
     target = unquote_to_bytes(paths[0]) if paths and paths[0] else b"/"
-    if not _ONE_SLASH.match(target) or _FORBIDDEN.search(target):
-        raise BadRequest("the query parameter path must begin with one slash, without spaces or control characters")
-    target = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target)
+    if not _ONE_SLASH.match(target):
+        raise BadRequest("the query parameter path must begin with one slash")
+    target = rule.admit(_NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target), "the query parameter path")
     appended = b"&".join(others)
     return target + (b"&" if b"?" in target else b"?") + appended if appended else target
 
