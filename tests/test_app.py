@@ -60,12 +60,14 @@ def test_settings_reach_the_client(tmp_path: Path) -> None:
             DNS_RESOLV_CONF=str(file),
             DNS_HOSTS=str(file),
             UPSTREAM_TLS_VERIFY="false",
+            UPSTREAM_TLS_CLOSURE="false",
             UPSTREAM_MAX_IDLE="4",
             UPSTREAM_IDLE_TIMEOUT_MS="5000",
         )
     )
     assert (config.timeout, config.connect.timeout) == (1.0, 0.2)
     assert config.connect.names == ResolverConfig(0.3, socket.AF_INET6, str(file), str(file))
+    assert config.connect.tls_closure is False
     assert (config.connect.tls_verify, config.pool.max_idle, config.pool.idle_timeout) == (False, 4, 5.0)
 
 

@@ -189,6 +189,7 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         upstream_idle_timeout=60.0,
         upstream_tls_verify=True,
         upstream_tls_ca_file=None,
+        upstream_tls_closure=True,
         dns_ttl=30.0,
         dns_resolv_conf=None,
         dns_hosts=None,

@@ -411,6 +411,7 @@ def client_config(settings: Settings) -> ClientConfig:
             timeout=settings.upstream_connect_timeout,
             tls_verify=settings.upstream_tls_verify,
             tls_ca_file=settings.upstream_tls_ca_file,
+            tls_closure=settings.upstream_tls_closure,
             names=resolver_config(settings),
         ),
         pool=PoolConfig(max_idle=settings.upstream_max_idle, idle_timeout=settings.upstream_idle_timeout),

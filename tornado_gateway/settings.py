@@ -55,6 +55,7 @@ class Settings:
     upstream_idle_timeout: float
     upstream_tls_verify: bool
     upstream_tls_ca_file: str | None = None
+    upstream_tls_closure: bool
     dns_ttl: float
     dns_family: str
     dns_resolv_conf: str | None = None

@@ -243,6 +243,8 @@ VARIABLES: tuple[Variable, ...] = (
              "true or false: whether https upstreams must show a valid certificate", "Upstreams"),
     Variable("UPSTREAM_TLS_CA_FILE", certificates, "",
              "path of a PEM file of authorities to trust; unset: the system's", "Upstreams"),
+    Variable("UPSTREAM_TLS_CLOSURE", flag, "true",
+             "true or false: whether a body that ends with its TLS connection needs TLS's closure alert", "Upstreams"),
     Variable("DNS_TTL_MS", milliseconds(0), "30000",
              "ms a name's addresses are kept, 0 to 86400000; 0: not at all; with DISCOVERY 1 s or longer", "Upstreams"),
     Variable("DNS_FAMILY", one_of("auto", "ipv4", "ipv6", "all"), "auto",

@@ -1,6 +1,8 @@
-"""Certificates and TLS upstreams."""
+"""Certificates, TLS upstreams, and a server's side of TLS whose every byte a test holds in its hands."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trustme
+
+from tests.support.sockets import Peer
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -83,6 +87,72 @@ async def tls_upstream(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks)
+
+
+class Records:
+    """A server's side of TLS over a Peer: what it says is sealed first, and sent by the test, or not, or in part."""
+
+    def __init__(self, peer: Peer, context: ssl.SSLContext) -> None:
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peer = peer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._more()
+            else:
+                await self._flush()
+                return
+
+    async def head(self) -> bytes:
+        """Read a request's head."""
+        heard = b""
+        while not heard.endswith(b"\r\n\r\n"):
+            heard += await self.read()
+        return heard
+
+    async def read(self) -> bytes:
+        """Some of what the client says; b"" for its closure alert."""
+        while True:
+            try:
+                return self._ssl.read(65536)
+            except ssl.SSLWantReadError:
+                await self._more()
+
+    def seal(self, *pieces: bytes) -> bytes:
+        """The records that hold these pieces, one each."""
+        for piece in pieces:
+            self._ssl.write(piece)
+        return self._outgoing.read()
+
+    def closure(self) -> bytes:
+        """The record that holds the closure alert."""
+        with contextlib.suppress(ssl.SSLError):  # the client's own alert is not there, and data perhaps is
+            self._ssl.unwrap()
+        return self._outgoing.read()
+
+    async def _more(self) -> None:
+        await self._peer.more()
+        self._incoming.write(self._peer.buffer)
+        self._peer.buffer = b""
+
+    async def _flush(self) -> None:
+        await self._peer.send(self._outgoing.read())
+
+
+def server_context(
+    authority: trustme.CA, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, *hosts: str
+) -> ssl.SSLContext:
+    """A server's context with a certificate for some hosts (localhost), for one version of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    authority.issue_cert(*(hosts or ("localhost",))).configure_cert(context)
+    return context
 
 
 def ca_file(authority: trustme.CA, directory: Path) -> str:

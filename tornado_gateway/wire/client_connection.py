@@ -1,9 +1,7 @@
 """A connection to an upstream: requests onto the wire, responses off it, one at a time."""
 
 import asyncio
-import contextlib
 import math
-import os
 from typing import TYPE_CHECKING, cast
 
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
@@ -17,13 +15,13 @@ from tornado_gateway.wire.http1 import (
     ResponseHead,
     parse_response,
 )
+from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.pool import Pool
 
 if TYPE_CHECKING:
     from tornado_gateway.wire.client import PooledHTTPClient
     from tornado_gateway.wire.client_exchange import ClientExchange
 
-READ_SIZE = 256 * 1024  # bytes; what the loops read at once
 # Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
 # breaks services that report progress: 64 KiB are 2600 of "102 Processing".
 MAX_INTERIM_BYTES = 64 * 1024
@@ -261,16 +259,11 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _read_what_had_arrived(self) -> None:
-        """Take what the kernel still holds of a connection that broke.
-
-        A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
-        reset first makes the transport drop the answer unread. Over TLS it is lost: what is left is not plain.
-        """
+        """Take an answer that came before the connection broke; over TLS its transport has done that."""
         if self._origin.scheme == "https":
             return
-        descriptor = self.transport.get_extra_info("socket").fileno()
-        with contextlib.suppress(OSError):
-            while self._exchange and (data := os.read(descriptor, READ_SIZE)):
+        for data in arrived(self.transport):
+            if self._exchange:
                 self.data_received(data)
 
     def _fail(self, error: UpstreamError) -> None:

@@ -16,6 +16,7 @@ from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, T
 from tornado_gateway.policy.target import Origin, is_address
 from tornado_gateway.wire.race import connect_first
 from tornado_gateway.wire.resolver import Resolver, ResolverConfig
+from tornado_gateway.wire.tls import connect_tls
 
 # Share of the time for a connection that a look-up may take before known addresses are used; RFC 8767 §5: 1.8 s.
 PATIENCE = 1 / 3
@@ -30,12 +31,14 @@ class ConnectConfig:
         timeout: seconds for name, connection and TLS handshake together; > 0.
         tls_verify: whether an https upstream must show a certificate for its host.
         tls_ca_file: PEM file of the authorities to trust instead of the system's, or None.
+        tls_closure: whether a TLS connection that ends without its closure alert was cut (RFC 9112 §9.8).
         names: how names are looked up.
     """
 
     timeout: float = 5.0
     tls_verify: bool = True
     tls_ca_file: str | None = None
+    tls_closure: bool = True
     names: ResolverConfig = field(default_factory=ResolverConfig)
 
 
@@ -115,7 +118,7 @@ class Connector:
             if origin.scheme == "http":
                 return (await self._loop.create_connection(factory, sock=sock))[1]
             context = tls or self._tls
-            return (await self._loop.create_connection(factory, sock=sock, ssl=context, server_hostname=origin.name))[1]
+            return await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
         except BaseException:
             sock.close()
             raise

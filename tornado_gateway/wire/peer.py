@@ -1,10 +1,15 @@
-"""What the kernel knows about the other end of a connection that is not being read."""
+"""What the kernel knows about the other end of a connection, and has from it, when the transport does not tell."""
 
 import array
 import asyncio
+import contextlib
 import fcntl
+import os
 import socket
 import termios
+from collections.abc import Iterator
+
+READ_SIZE = 256 * 1024  # bytes; what the loops read at once
 
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
 
@@ -37,3 +42,27 @@ def unread(transport: asyncio.Transport) -> int:
     count = array.array("i", [0])
     fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
     return count[0]
+
+
+def arrived(transport: asyncio.Transport) -> Iterator[bytes]:
+    """What the kernel still holds of a connection that broke; of TLS, as it came. For connection_lost().
+
+    A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
+    reset first makes the transport drop the answer unread.
+    """
+    descriptor = transport.get_extra_info("socket").fileno()
+    with contextlib.suppress(OSError):
+        while data := os.read(descriptor, READ_SIZE):
+            yield data
+
+
+def acknowledge_at_once(transport: asyncio.Transport) -> None:
+    """Acknowledge what comes next without delay; until something is written, and on Linux only.
+
+    A server that has not set TCP_NODELAY holds back a small write until the one before it is acknowledged (Nagle's
+    algorithm). A server that then closes the connection on unread bytes drops what it has held back.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing() and hasattr(socket, "TCP_QUICKACK"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
