@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.conftest import Serve
-from tests.support.endpoints import EVENT, EVENTS
+from tests.support.endpoints import EVENT, EVENTS, SOON
 from tests.support.event_streams import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -121,7 +121,7 @@ async def test_a_place_is_free_as_soon_as_an_answer_has_ended(
         else:
             await source.fail()
         await eventually(lambda: counted(running) == 0)
-        assert time.monotonic() - begun < 0.1
+        assert time.monotonic() - begun < SOON
     assert running.app.gateway.streams.counts.clients == {}
 
 

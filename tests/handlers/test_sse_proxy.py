@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.endpoints import SOON
 from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, Listener, Source, chunk, counted, let_pass, opened
 from tests.support.journeys import Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get, reply
@@ -338,7 +339,7 @@ async def test_a_place_is_free_as_soon_as_a_stream_has_ended(serve: Serve, upstr
     else:
         running.app.gateway.streams.sweep(running.app.server.loop.time() + 1001)
     await eventually(lambda: counted(running) == 0)
-    assert time.monotonic() - ended < 0.1
+    assert time.monotonic() - ended < SOON
     assert (await Listener.ask(running, ASK)).head.status == 200
     assert running.app.gateway.streams.counts.clients == {"127.0.0.1": 1}
 
