@@ -391,6 +391,20 @@ async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog,
         assert failed == [origin]
 
 
+@pytest.mark.parametrize("turns", range(12))
+@pytest.mark.gen_test
+async def test_a_connection_that_is_given_up_as_it_comes_about_is_counted_out(upstream, turns):
+    up = upstream()
+    async with wire_client() as client:
+        for _ in range(5):
+            leaving, _ = begin(client, origin_of(up), body=True)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            leaving.abort()
+        await eventually(lambda: client.pool(origin_of(up)).open == 0)
+        await eventually(lambda: not up.open)
+
+
 @pytest.mark.gen_test
 async def test_it_is_not_told_of_connections_that_came_about_or_were_given_up(upstream, full_backlog):
     failed = []

@@ -7,6 +7,7 @@ An address is never looked up, and a name waits for its own look-up alone.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -116,9 +117,22 @@ class Connector:
         sock = await connect_first(addresses, origin.port)
         try:
             if origin.scheme == "http":
-                return (await self._loop.create_connection(factory, sock=sock))[1]
+                return await self._adopt(factory, sock)
             context = tls or self._tls
             return await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
         except BaseException:
             sock.close()
+            raise
+
+    async def _adopt(self, factory: Callable[[], P], sock: socket.socket) -> P:
+        """Make a plain connection of a connected socket.
+
+        That waits for nobody, and is not cancelled: neither loop tells a protocol that a connection has ended whose
+        opening was cancelled as it came about, and so the pool would count the connection for ever.
+        """
+        opening = self._loop.create_task(self._loop.create_connection(factory, sock=sock))
+        try:
+            return (await asyncio.shield(opening))[1]
+        except asyncio.CancelledError:
+            (await opening)[0].abort()
             raise
