@@ -12,6 +12,7 @@ from tests.support.journeys import Start
 from tests.support.sockets import Ended, eventually
 from tests.support.websockets import PING, PONG, Acceptor, Bridge, Frame, Side, binary, bridged, close
 from tornado_gateway.wire.leg import Leg
+from tornado_gateway.wire.peer import send_queue
 
 MEGABYTE = 1024 * 1024
 KILOBYTES = binary(b"k" * 16_000)  # is kept back until it is whole
@@ -55,6 +56,11 @@ async def unsent(leg: Leg) -> int:
 def messages(bridge: Bridge) -> tuple[int, int]:
     """How many the client and the upstream have sent."""
     return bridge.relay.client.scanner.messages, bridge.relay.upstream.scanner.messages
+
+
+def waiting(leg: Leg) -> int:
+    """Bytes that wait for a side, in the gateway and in its kernel."""
+    return leg.transport.get_write_buffer_size() + send_queue(leg.transport)[0]
 
 
 async def settled(leg: Leg) -> int:

@@ -20,9 +20,13 @@ from tests.support.exchanges import (
     upload,
     wire_client,
 )
-from tests.support.sockets import Peer, chunked, eventually, get, reply
+from tests.support.journeys import Start
+from tests.support.sockets import Peer, Upstream, chunked, eventually, get, reply
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamInvalid, UpstreamReset
+from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.client_connection import INTERIM_TIMEOUTS, MAX_INTERIM_BYTES
+from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.wire.peer import send_queue
 
 # ---- framing of responses
 
@@ -461,3 +465,93 @@ async def test_row_23_an_upstream_that_takes_the_upload_slowly_is_not_too_slow(u
             client.sweep(client.loop.time() + 31)
             assert not recorder.calls
         sending.abort()
+
+
+# ---------------------------------------------------------------- an upstream that takes an upload slowly
+
+UPLOAD = 1024 * 1024  # bytes; more than the upstream's kernel takes, less than ours
+RECEIVE_BUFFER = 16 * 1024
+
+
+async def uploading(client: PooledHTTPClient, up: Upstream) -> tuple[ClientExchange, Recorder, asyncio.Transport]:
+    """An upload that our kernel has taken whole, and the upstream hardly at all."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % UPLOAD
+    exchange, recorder = begin(client, origin_of(up), head, body=True)
+    exchange.write(bytes(UPLOAD))
+    exchange.finish()
+    await eventually(lambda: exchange.connection)
+    transport = exchange.connection.transport
+    await eventually(lambda: not transport.get_write_buffer_size() and send_queue(transport)[0])
+    return exchange, recorder, transport
+
+
+class SlowReader:
+    """A script: read what the test allows, answer when all has come."""
+
+    def __init__(self) -> None:
+        self.peer: Peer | None = None
+        self.read = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        self.peer = peer
+        await peer.head()
+        await asyncio.get_running_loop().create_future()
+
+    async def reads_some(self, transport: asyncio.Transport) -> None:
+        """Read until that can be seen at the other end."""
+        before = send_queue(transport)[1]
+        while send_queue(transport)[1] == before:
+            await self.peer.exactly(4096)
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.gen_test
+async def test_the_time_for_an_answer_does_not_run_while_the_upload_is_being_taken(upstream: Start) -> None:
+    script = SlowReader()
+    up = upstream(script)
+    async with wire_client(timeout=30) as client:
+        exchange, recorder, transport = await uploading(client, up)
+        later = 0.0
+        while send_queue(transport)[0]:
+            await script.reads_some(transport)
+            for _ in range(8):  # it is looked at ten times in its time
+                later += 3.1
+                client.sweep(client.loop.time() + later)
+            assert recorder.error is None
+        assert later > 60
+        await script.peer.send(reply())
+        await eventually(lambda: recorder.body == b"ok")
+        exchange.abort()
+
+
+@pytest.mark.gen_test
+async def test_an_upstream_that_stops_taking_an_upload_times_out(upstream: Start) -> None:
+    script = SlowReader()
+    up = upstream(script)
+    async with wire_client(timeout=30) as client:
+        _, recorder, transport = await uploading(client, up)
+        now = client.loop.time()
+        await script.reads_some(transport)
+        for tenth in range(1, 22):
+            client.sweep(now + 3 * tenth + 0.1)
+            assert (recorder.error is None) or tenth >= 10
+        await eventually(lambda: recorder.error)
+        assert isinstance(recorder.error, HeadTimeout)
+
+
+@pytest.mark.gen_test
+async def test_the_time_for_an_answer_begins_at_once_if_the_upload_was_taken_at_once(upstream: Start) -> None:
+    async with wire_client(timeout=30) as client:
+        up = upstream(silent)
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+        exchange, recorder = begin(client, origin_of(up), head, body=True)
+        await eventually(lambda: exchange.connection)
+        exchange.write(b"abc")
+        exchange.finish()
+        now = client.loop.time()
+        for seconds in (3.5, 15, 29.5):
+            client.sweep(now + seconds)
+            assert recorder.error is None
+        client.sweep(now + 30.1)
+        assert isinstance(recorder.error, HeadTimeout)

@@ -10,13 +10,16 @@ from tests.support.bridges import (
     MEGABYTE,
     PING_INTERVAL,
     PONG_TIMEOUT,
+    SMALL_BUFFER,
     answer_close,
     blocked,
     either_side,
     end,
+    lost,
     messages,
     own_ping,
     own_pong,
+    settled,
 )
 from tests.support.journeys import Start, capture
 from tests.support.sockets import eventually, get
@@ -28,6 +31,7 @@ from tests.support.websockets import (
     PONG,
     TEXT,
     Acceptor,
+    Bridge,
     Frame,
     Side,
     binary,
@@ -35,6 +39,8 @@ from tests.support.websockets import (
     close,
     text,
 )
+from tornado_gateway.wire.leg import Leg
+from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.websocket import CLOSE_TIMEOUT
 
 # A FIN behind a Close is the orderly end of what one side says; what the other one says still arrives.
@@ -388,3 +394,123 @@ async def test_a_side_may_ping_with_what_the_gateways_pings_say(serve: Serve, up
     await first.hears(own_pong(bridge))
     await second.send(own_pong(bridge))
     await first.is_quiet()
+
+
+# Who reads slowly is not dead: what lies before a ping, a Close or a message in the kernels comes first.
+
+SLOWLY = {"CLIENT_IDLE_TIMEOUT_MS": "60000"}
+
+
+async def laden(serve: Serve, upstream: Start, slow: str, **variables: str) -> Bridge:
+    """A bridge of which one side has a megabyte to read, all of it in the kernels."""
+    acceptor = Acceptor(receive_buffer=SMALL_BUFFER)
+    bridge = await bridged(serve, upstream, acceptor, receive_buffer=SMALL_BUFFER, **(SLOWLY | variables))
+    leg = bridge.leg(slow)
+    await bridge.side(slow)[1].send(LOAD)
+    await eventually(lambda: leg.other.scanner.messages and not leg.transport.get_write_buffer_size())
+    await settled(leg)
+    assert send_queue(leg.transport)[0] > MEGABYTE // 2
+    return bridge
+
+
+LOAD = binary(bytes(MEGABYTE))
+
+
+async def read_some(side: Side, leg: Leg) -> int:
+    """Read until that can be seen from the gateway; how many bytes that were."""
+    before, read = send_queue(leg.transport)[1], 0
+    while send_queue(leg.transport)[1] == before:
+        read += len(await side.connection.exactly(4096))
+        await asyncio.sleep(0.001)
+    return read
+
+
+@pytest.mark.parametrize("is_ping_first", [True, False], ids=["behind a ping", "before a ping"])
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_dead(
+    serve: Serve, upstream: Start, who: str, is_ping_first: bool
+) -> None:
+    bridge = await bridged(
+        serve, upstream, Acceptor(receive_buffer=SMALL_BUFFER), receive_buffer=SMALL_BUFFER, **SLOWLY
+    )
+    (slow, fast), leg = bridge.side(who), bridge.leg(who)
+    if is_ping_first:
+        bridge.let_pass(PING_INTERVAL)
+    await fast.send(Frame(PONG), LOAD)
+    await eventually(lambda: leg.other.scanner.messages and not leg.transport.get_write_buffer_size())
+    await settled(leg)
+    if not is_ping_first:
+        bridge.let_pass(PING_INTERVAL)
+    wire = fast.wire(Frame(PONG), LOAD)
+    read = 0
+    while send_queue(leg.transport)[0]:
+        read += await read_some(slow, leg)
+        heard = leg.other.scanner.bytes
+        await fast.send(Frame(PONG))  # it is alive
+        await eventually(lambda heard=heard: leg.other.scanner.bytes > heard)
+        bridge.let_pass(PONG_TIMEOUT + 1)
+        assert bridge.relay.close is None
+    assert read > len(wire) // 4
+    reading = asyncio.ensure_future(slow.connection.ended())
+    await eventually(lambda: (bridge.let_pass(PONG_TIMEOUT + 1), bridge.relay.close)[1])  # now it owes an answer
+    bridge.relay.abort()
+    await reading
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_reads_nothing_of_what_the_kernels_hold_is_cut_as_stalled(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await laden(serve, upstream, who, WS_PING_INTERVAL_MS="0")
+    lines = capture(bridge.running)
+    bridge.let_pass(61)  # it is seen that something waits
+    bridge.let_pass(50)
+    assert bridge.relay.close is None
+    bridge.let_pass(15)
+    assert await bridge.side(who)[1].told() == lost(who)
+    bridge.let_pass(CLOSE_TIMEOUT + 1)
+    await bridge.all_ends()
+    await eventually(lines)
+    assert [line["reason"] for line in lines()] == [f"{who}_stalled"]
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_reads_on_up_to_its_close_through_the_kernels_is_not_cut(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await laden(serve, upstream, who)
+    (slow, fast), leg = bridge.side(who), bridge.leg(who)
+    await fast.send(close(1000, b"done"))
+    await eventually(lambda: bridge.relay.close)
+    read = b""
+    while send_queue(leg.transport)[0]:
+        before = send_queue(leg.transport)[1]
+        while send_queue(leg.transport)[1] == before:
+            read += await slow.connection.exactly(4096)
+            await asyncio.sleep(0.001)
+        bridge.let_pass(CLOSE_TIMEOUT + 0.1)
+        assert not leg.is_lost
+    await slow.send(close(1000, b"done"))
+    expected = fast.wire(LOAD, close(1000, b"done"))
+    assert read + await slow.connection.exactly(len(expected) - len(read)) == expected
+    await fast.hears(close(1000, b"done"))
+    if who == "client":
+        end(fast, "FIN")
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_side_that_does_not_read_up_to_its_close_is_cut_in_bounded_time(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await laden(serve, upstream, who)
+    await bridge.side(who)[1].send(close(1000))
+    await eventually(lambda: bridge.relay.close)
+    bridge.let_pass(CLOSE_TIMEOUT + 0.1)
+    bridge.let_pass(CLOSE_TIMEOUT + 0.1)
+    await bridge.over()

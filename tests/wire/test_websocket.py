@@ -40,6 +40,7 @@ from tests.support.bridges import (
     narrowed,
     settled,
     unsent,
+    waiting,
 )
 from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import Ended, Message, Upstream, eventually, get
@@ -867,7 +868,7 @@ async def test_a_side_that_has_caught_up_is_not_cut_later(serve: Serve, upstream
     async with blocked(serve, upstream, who, CLIENT_IDLE_TIMEOUT_MS="60000", WS_PING_INTERVAL_MS="0") as bridge:
         slow, leg = bridge.side(who)[0], bridge.leg(who)
     reading = asyncio.ensure_future(slow.connection.ended())  # reads whatever comes
-    await eventually(lambda: not leg.is_blocked and not leg.transport.get_write_buffer_size())
+    await eventually(lambda: not leg.is_blocked and not waiting(leg))
     for _ in range(4):
         bridge.let_pass(61)
         assert not leg.transport.is_closing()

@@ -118,7 +118,7 @@ class PooledHTTPClient(AsyncHTTPClient):
     def sweep(self, now: float) -> None:
         """End what has waited too long. Called several times per shortest timeout."""
         for connection in [each for each in self.active if each.deadline <= now]:
-            connection.expire()
+            connection.expire(now)
         for origin, pool in list(self._pools.items()):
             pool.expire(now)
             if not pool.open:

@@ -17,11 +17,13 @@ from tornado_gateway.wire.http1 import (
 )
 from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.pool import Pool
+from tornado_gateway.wire.stall_watch import StallWatch
 
 if TYPE_CHECKING:
     from tornado_gateway.wire.client import PooledHTTPClient
     from tornado_gateway.wire.client_exchange import ClientExchange
 
+LOOK_AFTER = 0.1  # of its time an upstream may have, until it is seen whether it is still taking the upload
 # Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
 # breaks services that report progress: 64 KiB are 2600 of "102 Processing".
 MAX_INTERIM_BYTES = 64 * 1024
@@ -43,7 +45,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
-        "_pool", "_unsent", "deadline", "heard_at", "idle_until", "is_held", "transport",
+        "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -60,7 +62,8 @@ class ClientConnection(asyncio.Protocol):
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
-        self._unsent = 0  # bytes in the transport when it was last asked whether the upstream takes any
+        self._watch = StallWatch()
+        self._too_late_at = math.inf  # instant at which the upstream of an upload has been too slow
         self.heard_at = -math.inf
         self.deadline = self.idle_until = math.inf
 
@@ -102,17 +105,23 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None or self.is_held:
             self.deadline = math.inf
         elif exchange.is_sent or self._drained:
-            self.deadline = self._loop.time() + exchange.timeout
+            now = self._loop.time()
+            self.deadline = self._too_late_at = now + exchange.timeout
+            if exchange.sent:  # a part of the body may be on its way for long: the time begins when it has been taken
+                self.deadline = now + exchange.timeout * LOOK_AFTER
         else:
             self.deadline = math.inf
 
-    def expire(self) -> None:
-        """The upstream has been too slow, unless all the time it was taking a large upload."""
+    def expire(self, now: float) -> None:
+        """The upstream has been too slow, unless it was taking an upload all the time."""
         exchange = self._exchange
-        if self._drained and (unsent := self.transport.get_write_buffer_size()) < self._unsent:
-            self._unsent = unsent
-            self.wait_for_upstream()
-            return
+        if exchange and exchange.sent:
+            if self._watch.look(self.transport, now, exchange.sent):
+                self._too_late_at = now + exchange.timeout + self._watch.reading_time(now)
+            if now < self._too_late_at:
+                looks_again = now + exchange.timeout * LOOK_AFTER if self._watch.waits else math.inf
+                self.deadline = min(self._too_late_at, looks_again)
+                return
         self.deadline = math.inf
         self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
 
@@ -125,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
-        self._unsent = self.transport.get_write_buffer_size()
+        self._watch.look(self.transport, self._loop.time(), self._exchange.sent if self._exchange else 0)
         self.wait_for_upstream()
 
     def resume_writing(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tornado_gateway.policy.frames import CLOSE, PING, Close, FrameScanner, frame
 from tornado_gateway.policy.pings import Pings
 from tornado_gateway.wire.peer import unread
+from tornado_gateway.wire.stall_watch import StallWatch
 
 if TYPE_CHECKING:
     from tornado_gateway.wire.websocket import Relay
@@ -42,8 +43,8 @@ class Leg(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_before", "_heard", "_held", "_is_over", "_unsent", "_written", "has_shut", "is_blocked", "is_client",
-        "is_gone", "is_lost", "is_told", "other", "pings", "pong_by", "relay", "scanner", "stalled_at", "transport",
+        "_before", "_heard", "_held", "_is_over", "_pinged_at", "_watch", "has_shut", "is_blocked", "is_client",
+        "is_gone", "is_lost", "is_told", "other", "pings", "pong_by", "relay", "scanner", "transport",
     )  # fmt: skip
 
     other: "Leg"
@@ -56,10 +57,11 @@ class Leg(asyncio.Protocol):
         self._before = before  # the protocol that had the transport, and has to learn of its end
         self._held = Hold.NONE
         self._heard = 0  # bytes when the last ping was sent
-        self._unsent = self._written = 0  # bytes that waited for it, and had been written to it, at the last look
+        self._pinged_at = -math.inf  # instant from which on the pong is waited for
+        self._watch = StallWatch()
         self._is_over = False
         self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
-        self.pong_by = self.stalled_at = math.inf
+        self.pong_by = math.inf
 
     # ---- asyncio.Protocol
 
@@ -100,7 +102,6 @@ class Leg(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_blocked = False
-        self.stalled_at = math.inf
         self.other.release(Hold.OTHER_IS_SLOW)
 
     # ---- for the relay
@@ -152,34 +153,45 @@ class Leg(asyncio.Protocol):
 
     def ping(self, now: float) -> None:
         """Ask this side for a sign of life, unless it is in the middle of a frame, or something else waits for it."""
-        if self.is_gone or not self.other.scanner.at_boundary or self.transport.get_write_buffer_size():
+        if self.is_gone or not self.other.scanner.at_boundary or self._watch.waits:
             return
         if self.pong_by == math.inf or self.scanner.bytes != self._heard:
             self._heard = self.scanner.bytes
-            self.pong_by = now + self.relay.config.pong_timeout
+            self._expect_pong(now)
         self.transport.write(self._frame(PING, self.pings.own()))
 
+    def _expect_pong(self, now: float) -> None:
+        """The ping may lie behind what the peer's kernel holds; a slow program has the time to come to it."""
+        config = self.relay.config
+        self._pinged_at = now
+        self.pong_by = now + config.pong_timeout + min(self._watch.reading_time(now), config.stall_timeout)
+
+    def watch(self, now: float) -> bool:
+        """See whether this side takes what waits for it; whether it has taken any of it since the last look."""
+        if self.is_lost:
+            return False
+        passing = self.other.scanner
+        return self._watch.look(self.transport, now, 0 if passing.is_silent else passing.passed)
+
     def is_silent(self, now: float) -> bool:
-        """Whether it has not answered a ping in time; while it is not read nobody can know."""
+        """Whether it has not answered a ping in time.
+
+        Nobody can know that while it is not read, or while something waits for it: then `is_stalled()` judges.
+        """
         if now < self.pong_by:
             return False
         self.pong_by = math.inf
-        return self.scanner.bytes == self._heard and not self._held
-
-    def is_stalled(self, now: float) -> bool:
-        """Whether it has taken nothing of what waits for it in time."""
-        if self.stalled_at == math.inf:
-            self.expect_progress(now)
-        if now < self.stalled_at:
+        if self.scanner.bytes != self._heard or self._held:
             return False
-        all_of_it = self._unsent + self.other.scanner.passed - self._written
-        self.expect_progress(now)
-        return self._unsent >= all_of_it
+        if self._watch.waits or self._watch.since > self._pinged_at:
+            self._expect_pong(now)
+            return False
+        return True
 
-    def expect_progress(self, now: float) -> None:
-        """Watch it, if anything waits for it."""
-        self._unsent, self._written = self.transport.get_write_buffer_size(), self.other.scanner.passed
-        self.stalled_at = now + self.relay.config.stall_timeout if self._unsent else math.inf
+    @property
+    def stalled_at(self) -> float:
+        """Instant at which it has taken nothing of what waits for it for too long; infinite while nothing waits."""
+        return self._watch.since + self.relay.config.stall_timeout if self._watch.waits else math.inf
 
     def hold(self, why: Hold) -> None:
         """Read no further until all holds are released."""

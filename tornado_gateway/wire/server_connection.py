@@ -37,6 +37,7 @@ from tornado_gateway.wire.http1 import (
 from tornado_gateway.wire.messages import RawHeaders
 from tornado_gateway.wire.peer import has_ended, unread
 from tornado_gateway.wire.server_exchange import ServerExchange, fail_closed, start_line
+from tornado_gateway.wire.stall_watch import StallWatch
 
 if TYPE_CHECKING:
     from tornado_gateway.wire.server import HTTPServer
@@ -95,7 +96,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_phase",
-        "_received", "_served", "_unsent", "_written", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
         "is_refused", "peer", "protocol", "remote_port", "server", "transport",
     )  # fmt: skip
 
@@ -117,8 +118,7 @@ class ServerConnection(asyncio.Protocol):
         self._last_fields: RequestFields | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
         self._is_complete_due = False  # the request is whole, but the delegate is still busy
-        self._unsent: float = math.inf  # bytes the client had not taken when its time began
-        self._written = 0  # bytes of the response's body then
+        self._watch = StallWatch()
         self.has_shut = self.is_paused = self.is_refused = False
         self._advancing = False
 
@@ -187,20 +187,26 @@ class ServerConnection(asyncio.Protocol):
         self._wait_for_reader()
 
     def _wait_for_reader(self) -> None:
-        self._unsent = self.transport.get_write_buffer_size()
-        self._written = self._exchange.body_bytes if self._exchange else 0
+        self._look_at_reader()
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    def _look_at_reader(self) -> bool:
+        """Whether the client has taken something of what waited for it since the last look."""
+        written = self._exchange.body_bytes if self._exchange else 0
+        return self._watch.look(self.transport, self.server.loop.time(), written)
 
     def watch_reader(self) -> None:
         """Cut the client off also if it takes nothing of a response that is too slow to fill the transport's buffer."""
-        if self._phase is _RESPONSE and self.deadline == math.inf and self.transport.get_write_buffer_size():
+        if self._phase is _RESPONSE and self.deadline == math.inf:
             self._wait_for_reader()
+            if not self._watch.waits:
+                self.deadline = math.inf
 
     def resume_writing(self) -> None:
         drained, self.drained = self.drained, self.server.flowing
         if not drained.done():
             drained.set_result(None)
-        self._unsent = math.inf
+        self._watch.forget()
         self._wait_for_client(self._phase)
         self._go_on()
 
@@ -395,6 +401,7 @@ class ServerConnection(asyncio.Protocol):
             self.transport.close()
             return
         self._wait_for_client(_LINGER)
+        self._look_at_reader()
         self._received = 0
         self._buffer = b""
         self._awaited = self._body = None
@@ -439,13 +446,12 @@ class ServerConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The client has been too slow."""
-        unsent = self.transport.get_write_buffer_size()
-        added = max(0, self._exchange.body_bytes - self._written) if self._exchange else 0
-        if 0 < unsent < self._unsent + added:  # slow, but it takes what is written
+        has_moved = self._look_at_reader()
+        if has_moved and (self._watch.waits or self._phase is _LINGER):  # slow, but it takes what is written
             self._wait_for_reader()
-        elif self._phase is _RESPONSE and not unsent:
+        elif self._phase is _RESPONSE and not self._watch.waits:
             self.deadline = math.inf
-        elif unsent:
+        elif self._phase is _RESPONSE or self.transport.get_write_buffer_size():
             if self._exchange:
                 self._exchange.error = ClientStalled()
             self.reset()

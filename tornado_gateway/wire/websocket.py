@@ -112,7 +112,7 @@ class Relay:
     """
 
     __slots__ = (
-        "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "_unsent", "at_fault", "client",
+        "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
         "close", "config", "due", "loop", "reason", "upstream",
     )  # fmt: skip
 
@@ -148,7 +148,6 @@ class Relay:
         self.reason = self.at_fault = ""
         now = self.loop.time()
         self._close_by = math.inf
-        self._unsent = 0  # bytes that waited for the two sides when they were told to close
         self._activity, self._active_at = 0, now
         self._next_ping = now + config.ping_interval
         self.due = self._when_due(now)
@@ -205,13 +204,13 @@ class Relay:
 
     def _makes_progress(self, now: float) -> bool:
         """Whether a side that has much to read before its Close is reading it."""
-        before, self._unsent = self._unsent, self.buffered
         self._close_by = now + CLOSE_TIMEOUT
-        return self._unsent < before
+        return any([leg.watch(now) for leg in (self.client, self.upstream)])
 
     def _look_at_legs(self, now: float) -> None:
         for leg in (self.client, self.upstream):
-            if leg.is_stalled(now):
+            leg.watch(now)
+            if now >= leg.stalled_at:
                 self._fail(leg, "client_stalled" if leg.is_client else "upstream_stalled")
                 leg.transport.abort()
             elif leg.is_silent(now):
@@ -301,8 +300,10 @@ class Relay:
 
     def _begin_to_close(self, close: Close) -> None:
         self.close = close
-        self._unsent = self.buffered
-        self._close_by = self.loop.time() + CLOSE_TIMEOUT
+        now = self.loop.time()
+        for leg in (self.client, self.upstream):
+            leg.watch(now)
+        self._close_by = now + CLOSE_TIMEOUT
         self.due = min(self.due, self._close_by)
 
     def closed(self, leg: Leg, close: Close) -> None:
@@ -367,7 +368,7 @@ class Relay:
             self.end(Close(TRY_AGAIN_LATER, b"slow consumer"), "slow_consumer")
         if leg.other.passes:
             leg.other.hold(Hold.OTHER_IS_SLOW)
-            leg.expect_progress(self.loop.time())
+            leg.watch(self.loop.time())
 
     def leg_lost(self) -> None:
         if self.client.is_lost and self.upstream.is_lost:

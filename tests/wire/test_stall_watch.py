@@ -1,0 +1,209 @@
+"""Whether a peer takes what waits for it. On real sockets, with a clock of the test's own."""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.sockets import Client
+from tornado_gateway.wire import peer
+from tornado_gateway.wire.peer import send_queue
+from tornado_gateway.wire.stall_watch import LONGEST_READING, StallWatch
+
+MUCH = 1024 * 1024  # bytes; more than a small receive buffer, less than our kernel's send buffer
+PIECE = 16 * 1024
+
+
+class Sending:
+    """A transport, and its peer, which reads when the test says so."""
+
+    def __init__(self, client: Client, transport: asyncio.Transport) -> None:
+        self.client, self.transport = client, transport
+        self.written = 0
+
+    def write(self, size: int) -> None:
+        self.written += size
+        self.transport.write(bytes(size))
+
+    async def settles(self) -> None:
+        """Wait until the kernels exchange nothing more."""
+        seen, same = None, 0
+        while same < 30:
+            await asyncio.sleep(0.001)
+            now = (self.transport.get_write_buffer_size(), *send_queue(self.transport))
+            same = same + 1 if now == seen else 0
+            seen = now
+
+    async def reads_some(self) -> None:
+        """Have the peer read until that can be seen here."""
+        before = send_queue(self.transport)[1]
+        while send_queue(self.transport)[1] == before:
+            await self.client.exactly(PIECE)
+            await asyncio.sleep(0.001)
+
+    async def reads_all(self) -> None:
+        async with asyncio.timeout(5):
+            while send_queue(self.transport)[0] or self.transport.get_write_buffer_size():
+                await self.client.more()
+                self.client.buffer = b""
+
+
+@contextlib.asynccontextmanager
+async def sending(size: int = MUCH) -> AsyncIterator[Sending]:
+    """A peer that reads nothing of so many bytes."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        client = await Client.connect(listener.getsockname()[1], receive_buffer=PIECE)
+        accepted, _ = await loop.sock_accept(listener)
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, accepted)
+    each = Sending(client, transport)
+    each.write(size)
+    await each.settles()
+    try:
+        yield each
+    finally:
+        transport.abort()
+        client.close()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.gen_test
+async def test_what_only_the_kernel_holds_waits_too() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        assert not watch.look(each.transport, 10.0)
+        assert (each.transport.get_write_buffer_size(), watch.waits, watch.since) == (0, True, 10.0)
+
+
+@pytest.mark.gen_test
+async def test_nothing_waits_for_a_peer_that_has_taken_all() -> None:
+    async with sending(100) as each:
+        watch = StallWatch()
+        assert not watch.look(each.transport, 10.0)
+        assert (watch.waits, watch.since) == (False, -math.inf)
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_reads_is_seen_to_move_and_one_that_does_not_is_not() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 10.0)
+        assert not watch.look(each.transport, 20.0)
+        assert watch.since == 10.0
+        await each.reads_some()
+        assert watch.look(each.transport, 30.0)
+        assert watch.since == 30.0
+        await each.settles()
+        watch.look(each.transport, 31.0)
+        assert not watch.look(each.transport, 40.0)
+        assert watch.since <= 31.0
+
+
+@pytest.mark.gen_test
+async def test_what_is_written_meanwhile_hides_no_progress() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 10.0, each.written)
+        await each.reads_some()
+        each.write(MUCH)
+        assert watch.look(each.transport, 20.0, each.written)
+
+
+@pytest.mark.gen_test
+async def test_what_is_written_meanwhile_is_no_progress() -> None:
+    async with sending() as each:
+        each.write(16 * MUCH)  # the transport keeps the most of it
+        await each.settles()
+        watch = StallWatch()
+        watch.look(each.transport, 10.0, each.written)
+        each.write(MUCH)
+        await each.settles()
+        assert not watch.look(each.transport, 20.0, each.written)
+
+
+@pytest.mark.gen_test
+async def test_the_look_at_which_all_has_been_taken_is_progress_and_those_behind_it_are_not() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 10.0)
+        await each.reads_all()
+        assert watch.look(each.transport, 20.0)
+        assert (watch.waits, watch.since) == (False, 20.0)
+        each.write(10)
+        await each.settles()
+        assert not watch.look(each.transport, 30.0)
+        assert watch.since == 20.0
+
+
+@pytest.mark.gen_test
+async def test_what_was_forgotten_is_no_progress() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 10.0)
+        await each.reads_all()
+        watch.forget()
+        assert not watch.look(each.transport, 20.0)
+
+
+@pytest.mark.gen_test
+async def test_without_word_from_the_kernel_the_transport_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, or with a unix socket."""
+    async with sending(16 * MUCH) as each:
+        monkeypatch.setattr(peer, "_TCP_INFO", None)
+        assert send_queue(each.transport) == (0, 0)
+        watch = StallWatch()
+        for now in (10.0, 20.0):
+            assert not watch.look(each.transport, now, each.written)
+        assert (watch.waits, watch.since) == (True, 10.0)
+        before = each.transport.get_write_buffer_size()
+        while each.transport.get_write_buffer_size() == before:
+            await each.client.more()
+            each.client.buffer = b""
+        each.write(MUCH)
+        assert watch.look(each.transport, 30.0, each.written)
+        assert watch.reading_time(30.0) == 0.0
+
+
+@pytest.mark.gen_test
+async def test_a_kernel_that_tells_less_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sending() as each:
+        monkeypatch.setattr(peer, "_SENT", peer.struct.Struct("=900xQ16xI"))
+        assert send_queue(each.transport) == (0, 0)
+
+
+@pytest.mark.gen_test
+async def test_the_time_a_peer_needs_for_what_its_kernel_holds_goes_by_its_pace() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        assert watch.reading_time(10.0) == 0.0
+        watch.look(each.transport, 10.0)
+        assert watch.reading_time(10.0) == 0.0
+        await each.reads_all()
+        watch.look(each.transport, 14.0)  # nearly a megabyte in four seconds
+        assert 0.5 < watch.reading_time(14.0) < 2
+        assert watch.reading_time(14.5) == pytest.approx(watch.reading_time(14.0) - 0.5)
+        assert watch.reading_time(100.0) == 0.0
+
+
+@pytest.mark.gen_test
+async def test_nobody_is_given_for_ever_to_read_what_its_kernel_holds() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 0.0)
+        await each.reads_some()
+        watch.look(each.transport, 1e6)
+        assert watch.reading_time(1e6) == LONGEST_READING
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_is_about_to_close_is_still_looked_at() -> None:
+    async with sending() as each:
+        watch = StallWatch()
+        watch.look(each.transport, 10.0)
+        await each.reads_some()
+        each.transport.close()
+        assert watch.look(each.transport, 20.0)
