@@ -180,6 +180,8 @@ def test_anything_else_is_no_weight(weight: object) -> None:
         ("http://a", "http://A/"),
         ("http://a", "http://a:80"),
         ("https://a/b", "https://a:443/b/"),
+        ("http://10.0.0.7", "http://[::ffff:10.0.0.7]:80"),
+        ("http://[2001:db8::1]", "http://[2001:DB8:0::1]/"),
         ("unix:/a", {"url": "unix:/a", "weight": 2}),
     ],
 )

@@ -215,10 +215,11 @@ def test_the_cookie_says_nothing_about_the_endpoint_and_breaks_no_field(secret: 
 
 
 def test_equal_gateways_give_equal_cookies_and_another_secret_gives_others() -> None:
-    several = endpoints("http://a", "http://b")
+    several, respelled = endpoints("http://a", "http://b"), endpoints("HTTP://A:80/")
     here, there, elsewhere = sticky_of(several), sticky_of(endpoints("http://a")), sticky_of(several, b"another secret")
     tag = tag_of(here, several[0])
     assert tag == tag_of(there, several[0])
+    assert tag == tag_of(sticky_of(respelled), respelled[0])
     assert tag not in {tag_of(here, several[1]), tag_of(elsewhere, several[0])}
     assert elsewhere.find([(b"Cookie", b"gw_orders=" + tag)]) is None
 

@@ -843,6 +843,16 @@ def test_the_same_key_has_the_same_endpoint_whoever_asks_and_in_whatever_order_t
     assert homes(balancer("consistent_hash", shuffled, seed=2), shuffled) == there
 
 
+def test_a_key_has_the_same_endpoint_however_the_urls_are_spelled() -> None:
+    rng = random.Random(1)
+    places = []
+    for spelling in ("http://host{}", "HTTP://Host{}:80/"):
+        several = [Endpoint(spelling.format(number), Breaker(BreakerConfig(), rng)) for number in range(10)]
+        chooser = balancer("consistent_hash", several)
+        places.append([taken(chooser.choose(ask_of(several, key))).identity for key in KEYS[:200]])
+    assert places[0] == places[1]
+
+
 @pytest.mark.parametrize("weights", [(1,) * 10, (1, 2, 3, 4)])
 def test_keys_are_spread_by_weight(weights: tuple[int, ...]) -> None:
     several = endpoints(*weights)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_Value = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: who has one address there has them all
 LONGEST = 100  # characters of an address with brackets, zone, port and quotes, rounded up
@@ -41,7 +41,7 @@ class Address:
 
     text: str
     client: str = field(compare=False)
-    _value: _Value | None = field(compare=False, repr=False)
+    _value: IPAddress | None = field(compare=False, repr=False)
 
     def is_in(self, networks: Sequence[Network]) -> bool:
         return self._value is not None and any(self._value in network for network in networks)
@@ -84,13 +84,16 @@ def _address(text: str) -> Address | None:
         value = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(value, ipaddress.IPv6Address):
-        mapped = value.ipv4_mapped  # RFC 4291 §2.5.5.2: a socket on "::" says so of its IPv4 peers
-        if not mapped:
-            network = ipaddress.IPv6Network((int(value), IPV6_CLIENT), strict=False)
-            return Address(str(value), str(network.network_address), value)
-        value = mapped
-    return Address(str(value), str(value), value)
+    value = unmapped(value)
+    if isinstance(value, ipaddress.IPv4Address):
+        return Address(str(value), str(value), value)
+    network = ipaddress.IPv6Network((int(value), IPV6_CLIENT), strict=False)
+    return Address(str(value), str(network.network_address), value)
+
+
+def unmapped(value: IPAddress) -> IPAddress:
+    """The IPv4 address of an IPv4-mapped one (RFC 4291 §2.5.5.2): a socket on `::` names its IPv4 peers so."""
+    return (value.ipv4_mapped if isinstance(value, ipaddress.IPv6Address) else None) or value
 
 
 def network(text: str) -> Network:

@@ -7,8 +7,8 @@ A key is what a consistent_hash balancer puts on its ring:
     client          the client's address, in its canonical form
     path            the path behind the service's name
 
-A sticky cookie names the endpoint itself. Its value is a keyed hash of the endpoint's URL: it tells a client nothing
-about the network behind the gateway, and cannot be made up to aim at an endpoint.
+A sticky cookie names the endpoint itself. Its value is a keyed hash of the endpoint's canonical URL: it tells a client
+nothing about the network behind the gateway, and cannot be made up to aim at an endpoint.
 """
 
 import base64
@@ -116,7 +116,7 @@ class Sticky:
         )  # fmt: skip
 
     def _tag(self, endpoint: Endpoint) -> bytes:
-        digest = hmac.digest(self._secret, endpoint.url.encode(), hashlib.sha256)[:TAG_BYTES]
+        digest = hmac.digest(self._secret, endpoint.identity.encode(), hashlib.sha256)[:TAG_BYTES]
         return base64.urlsafe_b64encode(digest)
 
 

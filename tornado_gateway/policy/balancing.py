@@ -381,13 +381,13 @@ class ConsistentHash:
         weights = {endpoint: endpoint.weight for endpoint in members}
         if weights != self._weights:
             self._weights = weights
-            self._salts = {endpoint: place(endpoint.url.encode()) for endpoint in members}
+            self._salts = {endpoint: place(endpoint.identity.encode()) for endpoint in members}
             self._make_ring()
 
     def _make_ring(self) -> None:
         points = min(POINTS, MOST_POINTS / max(1, sum(self._weights.values())))
         ring = [
-            (place(f"{endpoint.url} {number}".encode()), endpoint)
+            (place(f"{endpoint.identity} {number}".encode()), endpoint)
             for endpoint, weight in self._weights.items()
             for number in range(math.ceil(points * weight))
         ]

@@ -13,7 +13,7 @@ from enum import Enum
 from tornado_gateway.policy.breaker import Breaker
 from tornado_gateway.policy.latency import Latency
 from tornado_gateway.policy.statistics import Window
-from tornado_gateway.policy.target import parse_base_url
+from tornado_gateway.policy.target import canonical_url, parse_base_url
 
 FIRST_SHARE = 0.1  # of its normal traffic that an endpoint gets when it joins; Envoy's min_weight_percent
 
@@ -95,6 +95,7 @@ class Endpoint(InFlight):
     Attributes:
         url: as configured, or with the address that a name resolved to.
         origin: where its connections lead.
+        identity: the canonical form of `url`: what sessions and hashes know the endpoint by in all gateways.
         authority: the Host field of requests to it.
         base_path: kept in front of every target.
         weight: its share of the load relative to others; 0 for none that is new.
@@ -113,7 +114,8 @@ class Endpoint(InFlight):
     """
 
     __slots__ = (
-        "authority", "base_path", "breaker", "client_gone_total", "errors_total", "ignored_total", "is_ejected",
+        "authority", "base_path", "breaker", "client_gone_total", "errors_total", "identity", "ignored_total",
+        "is_ejected",
         "is_healthy", "is_unreachable", "is_usable", "joined_at", "last_check", "latency", "origin", "overtaken",
         "requests_total", "retries_total", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
@@ -122,6 +124,7 @@ class Endpoint(InFlight):
         super().__init__()
         self.url = url
         self.origin, self.base_path = parse_base_url(url)
+        self.identity = canonical_url(self.origin, self.base_path)
         self.authority = self.origin.authority
         self.weight = weight
         self.breaker = breaker

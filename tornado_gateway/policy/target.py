@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
+from tornado_gateway.policy.address import unmapped
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -125,9 +126,23 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
     return Origin(parts.scheme, _host(parts.hostname), _port(parts), address=address), base_path
 
 
+def canonical_url(origin: Origin, base_path: bytes) -> str:
+    """One text for all spellings of an endpoint's base URL (RFC 3986 §6.2).
+
+    >>> canonical_url(*parse_base_url("HTTP://Billing.internal:80/a/#10.0.0.7"))
+    'http://billing.internal/a#10.0.0.7'
+    """
+    if origin.socket:
+        return f"unix:{origin.socket}"
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host  # with its zone, and its dot: they lead elsewhere
+    port = "" if origin.port == DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
+    address = f"#{origin.address}" if origin.address else ""
+    return f"{origin.scheme}://{host}{port}{base_path.decode('ascii')}{address}"
+
+
 def _pinned(fragment: str) -> str:
     try:
-        return str(ipaddress.ip_address(fragment.replace("%", "#")))  # no zone: it could be any text
+        return str(unmapped(ipaddress.ip_address(fragment.replace("%", "#"))))  # no zone: it could be any text
     except ValueError:
         raise ValueError("must not contain a fragment, unless it is an address of its host") from None
 
@@ -149,7 +164,7 @@ def is_address(host: str) -> bool:
 
 
 def _host(host: str | None) -> str:
-    """A host in the one way in which it is written here: `0x7f.1` is 127.0.0.1, `::0:1` is ::1."""
+    """A host in the one way in which it is written here: `0x7f.1` and `::ffff:127.0.0.1` are 127.0.0.1."""
     if not host:
         raise ValueError("must name a host")
     if ":" in host:
@@ -170,9 +185,10 @@ def _ipv6(host: str) -> str:
     if mark and not _ZONE.fullmatch(zone):
         raise ValueError("must have a valid zone in its address")
     try:
-        return f"{ipaddress.IPv6Address(address)}{mark}{zone}"
+        value = ipaddress.IPv6Address(address)
     except ValueError:
         raise ValueError("must name a valid host") from None
+    return f"{value}%{zone}" if mark else str(unmapped(value))
 
 
 def _ipv4(parts: list[str]) -> str | None:
