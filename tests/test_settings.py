@@ -219,6 +219,7 @@ def test_everything_but_the_upstreams_has_a_default() -> None:
         sse_max_age=0.0,
         sse_max_bytes=0,
         sse_error_event="off",
+        sse_unavailable=None,
         sse_last_event_id_query=False,
         sse_peek=0.0,
         ws_allowed_origins=("*",),

@@ -438,6 +438,7 @@ def event_stream_config(settings: Settings) -> EventStreamConfig:
         max_age=settings.sse_max_age or math.inf,
         max_bytes=settings.sse_max_bytes or math.inf,
         error_event=settings.sse_error_event,
+        unavailable=settings.sse_unavailable or "",
         max_buffered=settings.stream_buffer_bytes,
         cuts_slow=settings.slow_consumer == "disconnect",
         peek=settings.sse_peek,

@@ -61,6 +61,9 @@ class GatewayError(Exception):
     Args:
         message: one clause in plain words.
         fields: header fields that belong to the answer.
+
+    Attributes:
+        retry_after: seconds until another try makes sense; 0 if nothing is known about that.
     """
 
     status: ClassVar[int] = 500
@@ -68,6 +71,7 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     reason: ClassVar[str] = "internal_error"
     proxy: ClassVar[str | None] = "proxy_internal_error"
+    retry_after = 0.0
 
     def __init__(self, message: str = "", fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
@@ -223,6 +227,7 @@ class Overloaded(GatewayError):
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
         super().__init__(message, (_retry_after(retry_after),))
+        self.retry_after = retry_after
 
 
 class StreamLimitReached(Overloaded):

@@ -125,6 +125,7 @@ class Settings:
     sse_max_age: float
     sse_max_bytes: int
     sse_error_event: str
+    sse_unavailable: str | None = None
     sse_last_event_id_query: bool
     sse_peek: float
     ws_allowed_origins: tuple[str, ...]

@@ -10,6 +10,7 @@ from typing import Any
 
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.target import BROWSER, FORWARD, STRICT
+from tornado_gateway.policy.unavailable import RETRY, STATUS
 from tornado_gateway.upstreams import Option, services, services_file
 from tornado_gateway.values import (
     MILLION,
@@ -104,6 +105,9 @@ _EVENT_STREAMS: tuple[Variable, ...] = (
                  "bytes until an event stream is ended, 0 to 1125899906842624; 0: never", "Event streams"),
     _of_services("SSE_ERROR_EVENT", one_of("off", "generic", "openai", "anthropic"), "off",
                  "off, generic, openai or anthropic: the event that tells that a stream has failed", "Event streams"),
+    _of_services("SSE_UNAVAILABLE", one_of(RETRY, STATUS), "",
+                 "retry or status: how an EventSource hears of a 502, 503, 504; unset: retry under /sse, else status",
+                 "Event streams"),
     _of_services("SSE_LAST_EVENT_ID_QUERY", flag, "false",
                  "true or false: whether ?last_event_id= is sent on as Last-Event-ID", "Event streams"),
     _of_services("SSE_PEEK_MS", milliseconds(0), "0",

@@ -11,10 +11,22 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.endpoints import SOON
-from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, Listener, Source, chunk, counted, let_pass, opened
+from tests.support.event_streams import (
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Listener,
+    Source,
+    chunk,
+    counted,
+    dispatched,
+    let_pass,
+    opened,
+)
 from tests.support.journeys import Start, ask, capture, leave, only_line, plays, problem, silent
-from tests.support.sockets import Peer, Script, echo, eventually, get, reply
+from tests.support.sockets import Message, Peer, Script, echo, eventually, get, reply
+from tests.support.websockets import HANDSHAKE
 from tornado_gateway.policy.sse import HEARTBEAT
+from tornado_gateway.policy.unavailable import SHORTEST
 
 ASK = get(b"/sse/svc/events")
 EVENT = b"data: good\n\n"
@@ -463,3 +475,185 @@ async def test_the_service_is_asked_for_a_stream_without_compression(serve: Serv
     running = await serve({"svc": [up.url]})
     await Listener.ask(running, get(b"/sse/svc/x", b"Accept-Encoding: gzip, br"))
     assert up.requests[0].all(b"accept-encoding") == [b"identity"]
+
+
+# ---------------------------------------------------------------- an EventSource whose service is away
+
+EVENT_SOURCE = (b"Accept: text/event-stream", b"Cache-Control: no-store")  # as browsers ask
+NOWHERE = "http://127.0.0.1:1"
+
+
+def comes_back(answer: Message) -> float:
+    """Assert that an answer has an EventSource come back; the seconds until then."""
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.all(b"content-type") == [b"text/event-stream"]
+    assert answer.all(b"cache-control") == [b"no-store"]
+    assert answer.all(b"content-length") == [b"%d" % len(answer.body)]
+    assert len(answer.all(b"x-request-id")) == len(answer.all(b"date")) == 1
+    ((kind, milliseconds, _),) = dispatched(answer.body)
+    assert kind == "(retry)"
+    return int(milliseconds) / 1000
+
+
+AWAY: dict[str, tuple[Callable[[Start], str], dict[str, str], str, int]] = {
+    # the endpoint, variables, the reason in the log, and the status that the request counts with
+    "refuses": (lambda _: NOWHERE, {}, "connect_failed", 502),
+    "resets": (lambda upstream: upstream(plays(then="reset")).url, {}, "upstream_reset", 502),
+    "closes": (lambda upstream: upstream(plays(then="close")).url, {}, "upstream_reset", 502),
+    "talks nonsense": (lambda upstream: upstream(plays(b"220 smtp.example\r\n\r\n")).url, {}, "upstream_invalid", 502),
+    "is silent": (
+        lambda upstream: upstream(silent).url,
+        {"HTTP_PROXY_TIMEOUT_MS": "100"},
+        "response_header_timeout",
+        504,
+    ),
+    "has no name": (lambda _: "http://no-such-name.invalid", {}, "name_not_resolved", 502),
+}
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("case", AWAY)
+@pytest.mark.gen_test
+async def test_an_event_source_whose_service_is_away_is_told_to_come_back(
+    serve: Serve, upstream: Start, case: str, method: bytes
+) -> None:
+    endpoint, variables, reason, status = AWAY[case]
+    running = await serve({"svc": [endpoint(upstream)]}, DISCOVERY="false", **variables)
+    lines = capture(running)
+    client = await running.client()
+    answer = await client.ask(get(b"/sse/svc/events", *EVENT_SOURCE, method=method), method)
+    if method == b"GET":
+        assert SHORTEST <= comes_back(answer) <= 5
+    else:
+        assert (answer.status, answer.body, answer.get(b"content-type")) == (200, b"", b"text/event-stream")
+    assert answer.get(b"proxy-status") and b"error=" in answer.get(b"proxy-status")
+    assert answer.get(b"retry-after") is None
+    line = await only_line(lines)
+    assert (await client.ask(get(b"/healthz"))).status == 200  # a clean end: the connection goes on
+    assert (line["status"], line["reason"]) == (200, reason)
+    assert (running.errors, running.inflight, counted(running)) == (1, 0, 0)
+    assert {key[1:] for key, _ in running.app.gateway.durations if "sse" in key[1]} == {("/sse/<service>/*", status)}
+
+
+@pytest.mark.gen_test
+async def test_each_client_is_told_another_time(serve: Serve) -> None:
+    running = await serve({"svc": [NOWHERE]}, BREAKER_FAILURES="0")
+    client = await running.client()
+    assert len({comes_back(await client.ask(get(b"/sse/svc/events", *EVENT_SOURCE))) for _ in range(20)}) > 10
+
+
+@pytest.mark.gen_test
+async def test_while_a_breaker_is_open_clients_are_told_to_come_back_after_it(serve: Serve) -> None:
+    variables = {"MAX_EJECTED_PERCENT": "100", "PANIC_PERCENT": "0", "BREAKER_OPEN_MS": "20000"}
+    running = await serve({"svc": [NOWHERE]}, **variables)
+    client = await running.client()
+    for _ in range(5):
+        comes_back(await client.ask(get(b"/sse/svc/events", *EVENT_SOURCE)))
+    assert 15 < comes_back(await client.ask(get(b"/sse/svc/events", *EVENT_SOURCE))) < 35
+    problem(await client.ask(ASK), 503, "circuit_open")
+
+
+@pytest.mark.parametrize("variable", ["MAX_STREAMS", "MAX_STREAMS_PER_SERVICE"])
+@pytest.mark.gen_test
+async def test_an_event_source_for_which_there_is_no_room_is_told_to_come_back(
+    serve: Serve, upstream: Start, variable: str
+) -> None:
+    up = upstream(Source())
+    running = await serve({"svc": [up.url]}, **{variable: "1"})
+    lines = capture(running)
+    await Listener.ask(running, ASK)
+    comes_back(await ask(running, get(b"/sse/svc/events", *EVENT_SOURCE)))
+    line = await only_line(lines)
+    assert (line["status"], line["reason"], up.accepted, counted(running)) == (200, "stream_limit", 1, 1)
+
+
+REFUSED = {
+    "a client's limit": ({"MAX_STREAMS_PER_CLIENT": "1"}, b"/sse/svc/events", (), b"GET", 429),
+    "no token": ({"AUTH_REQUIRED": "true", "JWT_SECRET": "k" * 32}, b"/sse/svc/events", (), b"GET", 401),
+    "no service": ({}, b"/sse/other/events", (), b"GET", 404),
+    "no such method": ({}, b"/sse/svc/events", (), b"POST", 405),
+    "a path that climbs": ({}, b"/sse/svc/../x", (), b"GET", 400),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.gen_test
+async def test_what_a_client_would_repeat_in_vain_stays_an_error(serve: Serve, upstream: Start, case: str) -> None:
+    variables, target, fields, method, status = REFUSED[case]
+    running = await serve({"svc": [upstream(Source()).url]}, **variables)
+    held = await running.client()
+    await held.send(ASK)
+    await eventually(lambda: running.inflight or "JWT_SECRET" in variables)
+    answer = await ask(running, get(target, *EVENT_SOURCE, *fields, method=method))
+    assert (answer.status, answer.get(b"content-type")) == (status, b"application/problem+json")
+
+
+OWN_STATUSES = (
+    b"401 Unauthorized", b"403 Forbidden", b"404 Not Found", b"429 Too Many Requests", b"500 Oh", b"502 Bad Gateway",
+    b"503 Service Unavailable", b"504 Gateway Timeout",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [reply(status, (b"Retry-After: 7",), b"later") for status in OWN_STATUSES])
+@pytest.mark.parametrize("endpoints", [1, 2])
+@pytest.mark.gen_test
+async def test_a_status_of_the_services_own_passes_to_an_event_source(
+    serve: Serve, upstream: Start, sent: bytes, endpoints: int
+) -> None:
+    running = await serve({"svc": [upstream(plays(sent)).url for _ in range(endpoints)]})
+    answer = await ask(running, get(b"/sse/svc/events", *EVENT_SOURCE))
+    assert answer.start == sent.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "route", "method", "accept", "told"),
+    [
+        ("", b"/sse", b"GET", b"text/event-stream", True),
+        ("", b"/sse", b"GET", b"text/event-stream, */*", False),
+        ("", b"/sse", b"GET", b"*/*", False),
+        ("", b"/api", b"GET", b"text/event-stream", False),
+        ("retry", b"/sse", b"GET", b"text/event-stream", True),
+        ("retry", b"/sse", b"GET", b"text/html", False),
+        ("retry", b"/api", b"GET", b"text/event-stream", True),
+        ("retry", b"/api", b"POST", b"text/event-stream", False),
+        ("retry", b"/api", b"GET", b"application/json", False),
+        ("status", b"/sse", b"GET", b"text/event-stream", False),
+        ("status", b"/api", b"GET", b"text/event-stream", False),
+    ],
+)
+@pytest.mark.parametrize("is_own", [False, True])
+@pytest.mark.gen_test
+async def test_who_is_told_can_be_said_for_all_and_for_a_service(
+    serve: Serve, mode: str, route: bytes, method: bytes, accept: bytes, told: bool, is_own: bool
+) -> None:
+    service = {"endpoints": [NOWHERE], **({"sseUnavailable": mode} if mode and is_own else {})}
+    running = await serve({"svc": service}, SSE_UNAVAILABLE="" if is_own else mode)
+    answer = await ask(running, get(route + b"/svc/events", b"Accept: " + accept, method=method))
+    if told:
+        comes_back(answer)
+    else:
+        problem(answer, 502, "upstream_unavailable")
+
+
+@pytest.mark.gen_test
+async def test_a_websocket_handshake_is_never_answered_with_an_event_stream(serve: Serve) -> None:
+    running = await serve({"svc": [NOWHERE]}, SSE_UNAVAILABLE="retry")
+    problem(await ask(running, get(b"/ws/svc", *HANDSHAKE, *EVENT_SOURCE)), 502, "upstream_unavailable")
+
+
+@pytest.mark.gen_test
+async def test_a_page_of_another_origin_may_read_when_to_come_back(serve: Serve) -> None:  # Fetch, CORS check
+    running = await serve({"svc": [NOWHERE]})
+    answer = await ask(running, get(b"/sse/svc/events", *EVENT_SOURCE, b"Origin: https://app.example"))
+    comes_back(answer)
+    assert answer.get(b"access-control-allow-origin") == b"https://app.example"
+    assert (answer.get(b"access-control-allow-credentials"), answer.get(b"vary")) == (b"true", b"Origin")
+    same = await ask(running, get(b"/sse/svc/events", *EVENT_SOURCE))
+    assert same.all(b"access-control-allow-origin") + same.all(b"vary") == []
+
+
+@pytest.mark.gen_test
+async def test_an_http_1_0_client_is_told_as_well(serve: Serve) -> None:
+    running = await serve({"svc": [NOWHERE]})
+    request = get(b"/sse/svc/events", *EVENT_SOURCE).replace(b"HTTP/1.1", b"HTTP/1.0")
+    comes_back(await ask(running, request))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.negotiation import accepts_only, preferred
+from tornado_gateway.policy.negotiation import accepts_nothing_else, accepts_only, preferred
 
 EVENTS = b"text/event-stream"
 PLAIN = b"text/plain; version=0.0.4; charset=utf-8"
@@ -67,6 +67,45 @@ def test_a_client_that_accepts_nothing_else_waits_for_event_streams(accept: list
 )
 def test_a_client_that_accepts_something_else_as_well_does_not(accept: list[bytes]) -> None:
     assert not accepts_only(accept, EVENTS)
+
+
+# ---- accepts_nothing_else
+
+
+@pytest.mark.parametrize(
+    ("accept", "nothing_else"),
+    [
+        ([b"text/event-stream"], True),
+        ([b"Text/Event-Stream;charset=utf-8 ; q=0.2"], True),
+        ([b", text/event-stream,, ,"], True),
+        ([b"text/event-stream", b"application/json;q=0, */*;q=0.000"], True),
+        ([b"text/event-stream;q=1, text/event-stream;q=0.5"], True),
+        ([b'text/event-stream;note="a, application/json;q=1"'], True),
+        ([], False),
+        ([b""], False),
+        ([b" , "], False),
+        ([b"*/*"], False),
+        ([b"text/*"], False),
+        ([b"text/event-stream, */*;q=0.1"], False),
+        ([b"text/event-stream, text/*;q=0.1"], False),
+        ([b"text/event-stream", b"application/json"], False),
+        ([b"application/json, text/event-stream"], False),
+        ([b"text/event-stream;q=0"], False),
+        ([b"text/event-stream;q=0.0, */*;q=0"], False),
+        ([b"text/event-streams"], False),
+    ],
+)
+def test_whether_a_client_accepts_nothing_but_event_streams(accept: list[bytes], nothing_else: bool) -> None:
+    assert accepts_nothing_else(accept, EVENTS) is nothing_else
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([EVENTS, b"*/*", b"text/*", b"text/html", b"", b"x"]).map(lambda each: each + b";q=0.5"))
+)
+def test_who_accepts_nothing_else_accepts_only_that(members: list[bytes]) -> None:
+    accept = [b", ".join(members)]
+    assert accepts_only(accept, EVENTS) or not accepts_nothing_else(accept, EVENTS)
 
 
 # ---- preferred

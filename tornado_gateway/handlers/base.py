@@ -21,6 +21,8 @@ from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.forwarding import client_address
 from tornado_gateway.policy.headers import Field, request_id
+from tornado_gateway.policy.unavailable import retry_line
+from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
@@ -56,6 +58,30 @@ def answer(exchange: ServerExchange, error: GatewayError, request_id: bytes, pse
     ]
     lines += [b"%b: %b\r\n" % field for field in proxy_fields(error, pseudonym)]
     exchange.start_response(error.status, b"", b"".join(lines), length=len(body), dated=False)
+    if exchange.head.method != b"HEAD":
+        exchange.write(body)
+    exchange.finish()
+
+
+def tell_to_come_back(
+    exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes, seconds: float
+) -> None:
+    """Send a whole event stream that tells an EventSource when to ask again, instead of an error."""
+    body = retry_line(seconds)
+    lines = [
+        b"Content-Type: text/event-stream\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n"
+        % (len(body), request_id)
+    ]
+    lines += [
+        # A page of another origin must be able to read the answer, or its EventSource gives up for good (Fetch §4.10,
+        # CORS check). The service is not there to say which origins may; the answer says no more than when to ask.
+        b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n" % value
+        for name, value in fields(exchange.head.block)
+        if name.lower() == b"origin"
+    ][:1]
+    if error.proxy:
+        lines.append(b"Proxy-Status: %b; error=%b\r\n" % (pseudonym, error.proxy.encode("ascii")))
+    exchange.start_response(200, b"", b"".join(lines), length=len(body), dated=False)
     if exchange.head.method != b"HEAD":
         exchange.write(body)
     exchange.finish()

@@ -34,7 +34,7 @@ from tornado_gateway.errors import (
 )
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.attempts import Attempts
-from tornado_gateway.handlers.base import answer
+from tornado_gateway.handlers.base import answer, tell_to_come_back
 from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.handlers.upload import Upload
@@ -58,6 +58,7 @@ from tornado_gateway.policy.retry import IDEMPOTENT
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.target import split_route
+from tornado_gateway.policy.unavailable import STATUS, comes_back, pause
 from tornado_gateway.streams import Stream
 from tornado_gateway.wire.client_exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead, fields
@@ -77,12 +78,14 @@ class ProxiedRequest(RequestHandler):
         METHODS: that the route serves; none for all but REFUSED_METHODS.
         IS_STREAM: whether the client asks for a stream by asking here: it is counted as one at once, and an
             endpoint that answers 5xx is replaced by another.
+        UNAVAILABLE: what SSE_UNAVAILABLE means here where it is not set.
     """
 
     ROUTE: ClassVar[str]
     PREFIX: ClassVar[bytes]
     METHODS: ClassVar[tuple[bytes, ...]] = ()
     IS_STREAM: ClassVar[bool] = False
+    UNAVAILABLE: ClassVar[str] = STATUS
 
     upgrades = False
     kind = Kind.HTTP
@@ -391,12 +394,35 @@ class ProxiedRequest(RequestHandler):
             client.abort()
             return
         client.set_close_callback(None)
+        sent = error.status
         try:
-            answer(client, error, self._id, self._gateway.forwarding.pseudonym)
+            sent = self._answer(error)
         finally:
-            self._close(outcome, error.status, error.reason)
+            self._close(outcome, error.status, error.reason, sent=sent)
 
-    def _close(self, outcome: Outcome, status: int, reason: str) -> None:
+    def _answer(self, error: GatewayError) -> int:
+        """Answer with an error; or with a word to an EventSource that would not come back after one.
+
+        Returns:
+            The status that was sent.
+        """
+        client, gateway, service = self._client, self._gateway, self._service
+        mode = (service and service.config.event_streams.unavailable) or self.UNAVAILABLE
+        accept = client.head.named.get(b"accept", ())
+        if self.upgrades or not comes_back(error, mode=mode, method=self.method, accept=accept):
+            answer(client, error, self._id, gateway.forwarding.pseudonym)
+            return error.status
+        seconds = pause(error.retry_after, gateway.rng)
+        tell_to_come_back(client, error, self._id, gateway.forwarding.pseudonym, seconds)
+        return 200
+
+    def _close(self, outcome: Outcome, status: int, reason: str, *, sent: int = 0) -> None:
+        """End the journey, once.
+
+        Args:
+            status: that the request counts with among the durations.
+            sent: the status in the log, if another one was sent.
+        """
         if self._closed:
             return
         self._closed = True
@@ -416,7 +442,7 @@ class ProxiedRequest(RequestHandler):
             shown = self._head_seconds or 0.0
         gateway.durations.add(self.method, self.ROUTE, status, shown)
         if gateway.access_log:
-            gateway.access_log.add(self._record(status, reason, seconds))
+            gateway.access_log.add(self._record(sent or status, reason, seconds))
         self._stream = self._attempts = None  # they point back here; without cycles all are freed at once
 
     def _record(self, status: int, reason: str, seconds: float) -> AccessRecord:

@@ -9,6 +9,7 @@ from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.endpoint import Kind
 from tornado_gateway.policy.headers import serialize, without
 from tornado_gateway.policy.sse import last_event_id
+from tornado_gateway.policy.unavailable import RETRY
 from tornado_gateway.wire.http1 import ResponseHead, fields
 
 
@@ -19,6 +20,7 @@ class SseProxyHandler(ProxiedRequest):
     PREFIX = b"/sse/"
     METHODS = (b"GET", b"HEAD")
     IS_STREAM = True
+    UNAVAILABLE = RETRY
     kind = Kind.SSE
 
     def _pass(self, passing: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """What a client accepts: the one reader of the Accept field.
 
-    accepts_only   whether a client waits for one media type and takes no other
-    preferred      which of several representations a client wants most
+    accepts_only           whether a client waits for one media type and takes no other
+    accepts_nothing_else   the same, where a range for everything is something else
+    preferred              which of several representations a client wants most
 
 Sources: RFC 9110 §12.5.1 (Accept), §12.4.2 (quality values), §8.3.1 (media types), §5.6.1.2 (empty list members).
 """
@@ -72,6 +73,23 @@ def accepts_only(accept: Sequence[bytes], media_type: bytes) -> bool:
     False
     """
     return bool(accept) and _accepts_only(b",".join(accept), media_type)
+
+
+def accepts_nothing_else(accept: Sequence[bytes], media_type: bytes) -> bool:
+    """Whether a client accepts this media type, and no range that it accepts holds another.
+
+    Args:
+        accept: the values of the request's Accept fields.
+        media_type: in lower case, without parameters.
+
+    >>> accepts_nothing_else([b"text/event-stream, , text/html;q=0"], b"text/event-stream")
+    True
+    >>> accepts_nothing_else([b"text/event-stream, */*;q=0.1"], b"text/event-stream")
+    False
+    """
+    offer = _media_range(media_type)
+    accepted = [each for each in _media_ranges(b",".join(accept)) if each.weight > 0]
+    return bool(accepted and offer) and all(each.fit(offer) > 2 for each in accepted if offer)
 
 
 @functools.lru_cache(maxsize=256)  # asked for every request (measured: 0.8 µs less, when it looked at less)

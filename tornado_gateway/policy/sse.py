@@ -44,6 +44,7 @@ class EventStreamConfig:
         max_age: until a stream is ended.
         max_bytes: until it is, math.inf for any number.
         error_event: the style of error_event().
+        unavailable: see policy/unavailable.py; "" for what the route does.
         max_buffered: bytes that may wait for a client.
         peek: that the head may wait for a first event that may be an error; 0 for none.
         reads_last_event_id: whether ?last_event_id= stands for the field of that name.
@@ -55,6 +56,7 @@ class EventStreamConfig:
     max_age: float = math.inf
     max_bytes: float = math.inf
     error_event: str = "off"
+    unavailable: str = ""
     max_buffered: int = 256 * 1024
     cuts_slow: bool = False
     peek: float = 0.0
