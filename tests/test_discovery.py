@@ -446,6 +446,15 @@ async def test_a_names_addresses_are_found_by_its_name_server(named, instances, 
 
 
 @pytest.mark.gen_test
+async def test_a_host_that_is_written_in_two_ways_is_one_endpoint(named, instances) -> None:
+    (up,) = instances(ONE)
+    urls = [f"http://{NAME}:{up.port}", f"http://{NAME}.:{up.port}"]
+    server, running = await named({NAME: [ONE]}, {"svc": urls})
+    await eventually(lambda: addresses_of(running) == [ONE])
+    assert len(server.names()) == 2
+
+
+@pytest.mark.gen_test
 async def test_a_request_before_the_first_answer_waits_for_the_same_look_up(named, instances) -> None:
     (up,) = instances(ONE)
     server, running = await named({NAME: [ONE]}, {"svc": [f"http://{NAME}:{up.port}"]})

@@ -183,6 +183,8 @@ def test_anything_else_is_no_weight(weight: object) -> None:
         ("http://10.0.0.7", "http://[::ffff:10.0.0.7]:80"),
         ("http://[2001:db8::1]", "http://[2001:DB8:0::1]/"),
         ("unix:/a", {"url": "unix:/a", "weight": 2}),
+        ("http://127.0.0.1", "http://127.1"),
+        ("http://[::1]", "http://[0::0:1]"),
     ],
 )
 def test_an_endpoint_is_named_once_however_it_is_written(first: object, second: object) -> None:

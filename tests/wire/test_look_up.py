@@ -1,6 +1,7 @@
 """Look-ups against name servers that answer, fail, are silent and lie; what is left behind: nothing."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from tests.support.name_servers import AAAA, CNAME, REFUSED, SERVFAIL, A, NameSe
 from tests.support.sockets import eventually
 from tornado_gateway.errors import ConnectFailed, NameNotResolved, NameTimeout
 from tornado_gateway.policy.resolv_conf import ResolvConf, parse_resolv_conf
+from tornado_gateway.policy.target import is_address
 from tornado_gateway.wire.look_up import Answer, LookUp
 
 QUICK = "options timeout:1 attempts:1\n"
@@ -284,6 +286,31 @@ async def test_a_lie_is_no_answer(name_server, lie) -> None:
 async def test_a_forged_answer_does_not_keep_the_true_one_out(name_server, lie) -> None:  # RFC 5452 §9.1
     server = await name_server({NAME: lambda query: [lie(query), query.reply(*query.addresses("127.0.0.1"))]})
     assert await look_up(NAME, conf_of(server, conf=QUICK), seconds=10.0) == ("127.0.0.1",)
+
+
+@pytest.mark.gen_test(timeout=50)
+async def test_whatever_a_name_server_sends_a_look_up_ends(name_server) -> None:
+    """400 answers with bytes that are changed, missing, added or repeated: each look-up ends in one of three ways."""
+    rng = random.Random(9)
+
+    def mutated(query: Query) -> list[bytes]:
+        aliases = [record(query.name, CNAME, wire_name("alias.test"))]
+        answer = bytearray(query.reply(*aliases, *query.addresses(*THOUSAND[:5], "::1", of="alias.test")))
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(2, len(answer))
+            change = [rng.randbytes(rng.randint(0, 3)), b"\xc0\x0c", b"\xff\xff", bytes(answer[place:])]
+            answer[place : place + rng.randint(0, 3)] = rng.choice(change)
+        return [bytes(answer)]
+
+    server = await name_server({"*": mutated})
+    conf = conf_of(server, conf=QUICK)
+    async with nothing_left_behind():
+        for start in range(0, 400, 50):
+            lookups = [begin(f"name{start + number}.test", conf, seconds=0.5) for number in range(50)]
+            await asyncio.wait([lookup.answer for lookup in lookups])
+            for lookup in lookups:
+                error = lookup.answer.exception()
+                assert isinstance(error, NameNotResolved | NameTimeout) or all(map(is_address, lookup.answer.result()))
 
 
 @pytest.mark.gen_test

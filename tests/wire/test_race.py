@@ -97,6 +97,20 @@ async def test_of_several_errors_the_first_counts() -> None:
 
 
 @pytest.mark.gen_test
+async def test_of_a_thousand_addresses_the_first_are_tried() -> None:
+    thousand = [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(1000)]
+    with listen("127.0.0.1") as listener:
+        for place, is_reached in ((race.MOST_ATTEMPTS - 1, True), (race.MOST_ATTEMPTS, False)):
+            addresses = [*thousand[:place], "127.0.0.1", *thousand[place:]]
+            try:
+                (await connect_first(addresses, port_of(listener))).close()
+            except ConnectionRefusedError:
+                assert not is_reached
+            else:
+                assert is_reached
+
+
+@pytest.mark.gen_test
 async def test_who_gives_up_leaves_no_attempt_behind(silent) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):  # by then the second is being tried, too

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.support.name_servers import SERVFAIL, resolver_config
+from tests.support.name_servers import NXDOMAIN, SERVFAIL, Query, resolver_config
 from tests.support.sockets import eventually
 from tornado_gateway.errors import NameNotResolved, NameTimeout
 from tornado_gateway.wire import resolver as module
@@ -175,6 +175,75 @@ async def test_a_name_that_was_never_known(name_server, resolve, zone, error) ->
     server = await name_server(zone)
     with pytest.raises(error):
         await resolve(server).addresses(NAME, 0.05)
+
+
+# ---- a single name server is asked once more
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(module, "RESEND", 0.05)
+
+
+def lost(count: int, then: list[str]):
+    """The first queries are lost."""
+    seen = []
+
+    def answer(query: Query) -> list[bytes]:
+        seen.append(query)
+        return [] if len(seen) <= count else [query.reply(*query.addresses(*then), rcode=0 if then else NXDOMAIN)]
+
+    return answer
+
+
+@pytest.mark.gen_test
+async def test_a_datagram_that_is_lost_costs_no_long_wait(name_server, resolve, soon) -> None:
+    server = await name_server({NAME: lost(2, list(ONE))})
+    assert await resolve(server, conf="search .\n").look_up(NAME) == ONE
+    assert server.names() == [NAME, NAME]
+
+
+@pytest.mark.gen_test
+async def test_a_name_that_is_found_not_to_exist_only_then(name_server, resolve, soon) -> None:
+    server = await name_server({NAME: lost(2, [])})
+    with pytest.raises(NameNotResolved):
+        await resolve(server, conf="search .\n").look_up(NAME)
+
+
+@pytest.mark.gen_test
+async def test_a_slow_answer_counts_when_it_comes(name_server, resolve, soon) -> None:
+    late = asyncio.Event()
+    server = await name_server({NAME: list(ONE)})
+    answers = server._answers
+
+    async def slow(query: Query) -> list[bytes]:
+        is_first = query.type not in {each.type for each in server.asked}
+        found = await answers(query)
+        await late.wait()
+        return found if is_first else []
+
+    server._answers = slow
+    asking = asyncio.create_task(resolve(server, conf="search .\n").look_up(NAME))
+    await eventually(lambda: len(server.asked) == 4)  # asked again, for A and AAAA
+    late.set()
+    assert await asking == ONE
+
+
+@pytest.mark.gen_test
+async def test_a_second_look_up_that_nobody_answers_ends_with_the_first(name_server, resolve, soon) -> None:
+    server = await name_server({NAME: None})
+    with pytest.raises(NameTimeout):
+        await resolve(server, conf="search .\n", timeout=0.3).look_up(NAME)
+    assert len(server.names()) == 2
+
+
+@pytest.mark.parametrize("conf", ["options timeout:1 attempts:1\n", None], ids=["its own timeout", "several"])
+@pytest.mark.gen_test
+async def test_others_are_asked_by_turns_alone(name_server, resolve, soon, conf) -> None:
+    servers = [await name_server({NAME: None}) for _ in range(1 if conf else 2)]
+    with pytest.raises(NameTimeout):
+        await resolve(*servers, conf=f"search .\n{conf or ''}", timeout=0.3).look_up(NAME)
+    assert [name for server in servers for name in server.names()] == [NAME]
 
 
 # ---- at once

@@ -21,6 +21,10 @@ from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolve
 from tornado_gateway.policy.resolv_conf import ResolvConf
 
 NO_DESCRIPTOR: int = pycares.ARES_SOCKET_BAD
+
+# Seconds that a name server is waited for at first, if resolv.conf does not say: until the next one is asked; of a
+# single one as long as the C library waits, because c-ares takes no answer that comes later.
+PATIENCE_WITH_SEVERAL, PATIENCE_WITH_ONE = 2, 5
 SHORTEST_TIMER = 0.001  # seconds; c-ares says 0 when one of its timers is due
 
 Answer = tuple[str, ...]
@@ -41,7 +45,7 @@ def make_channel(conf: ResolvConf, watch: Callable[[int, bool, bool], None]) -> 
         servers=conf.servers,
         domains=domains,
         ndots=conf.ndots,
-        timeout=conf.timeout,
+        timeout=conf.timeout or (PATIENCE_WITH_SEVERAL if len(conf.servers) > 1 else PATIENCE_WITH_ONE),
         tries=conf.attempts,
         rotate=conf.rotates,
     )
@@ -91,6 +95,16 @@ class LookUp:
         if channel:
             channel.cancel()  # closes what it has open, each told to _watch() first
             channel.close()
+
+    def take(self, other: "asyncio.Future[Answer]") -> None:
+        """Have what another look-up of the same name came to as the answer, unless nobody answered that either."""
+        error = other.exception()
+        if self.answer.done() or isinstance(error, NameTimeout):
+            return
+        if isinstance(error, NameNotResolved):
+            self._fail(error)
+        else:
+            self.answer.set_result(other.result())
 
     def _ask(self, channel: pycares.Channel, name: str, family: int) -> None:
         wanted = socket.AddressFamily(family)

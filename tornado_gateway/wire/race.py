@@ -17,6 +17,10 @@ from itertools import zip_longest
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305 §5)
 
+# Addresses that one connection tries: as many as silence leaves time for in 5 s. Of a name with 1,000 addresses that
+# all refuse, every request would otherwise try each.
+MOST_ATTEMPTS = 20
+
 
 def interleaved(addresses: Sequence[str]) -> list[str]:
     """IPv6 and IPv4 in turn, beginning with the family of the first (RFC 8305 §4).
@@ -30,14 +34,14 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 
 
 async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
-    """A socket that is connected to one of the addresses, at least one.
+    """A socket that is connected to one of the addresses, of which there must be one; the first 20 are tried.
 
     Raises:
         OSError: none could be connected to; of several errors the first.
     """
     if len(addresses) == 1:
         return await connect(addresses[0], port)
-    waiting = interleaved(addresses)
+    waiting = interleaved(addresses)[:MOST_ATTEMPTS]
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[BaseException] = []
     try:

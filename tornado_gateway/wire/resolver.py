@@ -22,6 +22,7 @@ from tornado_gateway.wire.look_up import Answer, LookUp
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
+RESEND = 2.0  # seconds until a single name server is asked once more, as several would be in turn
 RECHECK = 5.0  # seconds until a name is asked for again whose look-up failed and whose addresses are known
 
 
@@ -55,7 +56,8 @@ class _Known:
 class Resolver:
     """Looks names up, each once at a time. Made inside a running event loop.
 
-    There are never more look-ups under way than there are names in the configuration. Each has two descriptors at most.
+    There are never more look-ups under way than there are names in the configuration. Each has two
+    descriptors, or four when TCP is needed.
     """
 
     def __init__(self, config: ResolverConfig) -> None:
@@ -129,11 +131,23 @@ class Resolver:
     def _ask(self, name: str) -> LookUp:
         lookup = self._under_way.get(name)
         if lookup is None:
-            config = self._config
-            lookup = LookUp(self._loop, name, config.family, self._servers(), config.timeout)
+            conf = self._servers()
+            lookup = self._begin(name, conf)
+            if len(conf.servers) < 2 and not conf.timeout:
+                again = self._loop.call_later(RESEND, self._ask_again, name, conf, lookup)
+                lookup.answer.add_done_callback(lambda _: again.cancel())
             self._under_way[name] = lookup
             lookup.answer.add_done_callback(lambda answer: self._answered(name, answer))
         return lookup
+
+    def _begin(self, name: str, conf: ResolvConf) -> LookUp:
+        return LookUp(self._loop, name, self._config.family, conf, self._config.timeout)
+
+    def _ask_again(self, name: str, conf: ResolvConf, first: LookUp) -> None:
+        """Ask beside a look-up: its datagrams may be lost; or its server may be slow, and it is not given up."""
+        second = self._begin(name, conf)
+        second.answer.add_done_callback(first.take)
+        first.answer.add_done_callback(lambda _: second.close())
 
     def _answered(self, name: str, answer: "asyncio.Future[Answer]") -> None:
         del self._under_way[name]
