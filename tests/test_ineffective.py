@@ -58,6 +58,8 @@ def test_what_is_reserved_is_told(variable: Variable) -> None:
         ("HEALTH_RISE", {"HEALTH_RISE": "1"}, {"HEALTH_CHECK": "tcp"}, "HEALTH_CHECK is off"),
         ("RETRY_ON", {"RETRY_ON": "503", "RETRY_ATTEMPTS": "1"}, {"RETRY_ATTEMPTS": "2"}, "RETRY_ATTEMPTS is 1"),
         ("RETRY_ATTEMPTS", {"RETRY_ON": "off", "RETRY_ATTEMPTS": "3"}, {"RETRY_ON": "reset"}, "RETRY_ON is off"),
+        ("RETRY_TRY_TIMEOUT_MS", {"RETRY_TRY_TIMEOUT_MS": "900", "HTTP_PROXY_TIMEOUT_MS": "900"},
+         {"HTTP_PROXY_TIMEOUT_MS": "901"}, "HTTP_PROXY_TIMEOUT_MS is not longer"),
         ("RETRY_BACKOFF_MS", {"RETRY_BACKOFF_MS": "3"}, {"RETRY_ON": "503"},
          "no status is sent again (RETRY_ON, RETRY_ATTEMPTS)"),
         ("RETRY_BUDGET_FLOOR", {"RETRY_BUDGET_FLOOR": "3", "RETRY_ON": "off"}, {"HEDGE": "true"},

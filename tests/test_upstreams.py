@@ -283,3 +283,22 @@ def test_any_json_loads_or_is_a_configuration_error(document: object) -> None:
         assert error.problems
         for problem in error.problems:
             assert str(problem).isascii() and str(problem).isprintable()
+
+
+secret_places = st.sampled_from(
+    ["?{}", "?key={}", "#{}", ";key={}", "&key={}", "{}@", "me:{}@host", "//me:{}@", "?a@b={}"]
+)
+junk = st.lists(st.sampled_from([*"/:@?#[]\\% .;=&1a\u2100", "http:", "//", "host", ":80"]), max_size=8).map("".join)
+
+
+@given(
+    st.sampled_from(["", "http:", "http://", "https://host", "http://host:80/", "unix:/"]), junk, secret_places, junk
+)
+def test_a_secret_in_a_url_is_in_no_problem(scheme: str, before: str, place: str, after: str) -> None:
+    url = scheme + before + place.format("hunter2") + after
+    shapes = [[url], url, [{"url": url}], {"endpoints": [url]}, {"endpoints": ["http://x"], "apiKey": url}]
+    for text in (*(json.dumps({"a": shape}) for shape in shapes), json.dumps({url: 1}), f'{{"a": ["{url}"', url):
+        try:
+            load(text)
+        except values.ConfigurationError as error:
+            assert "hunter2" not in str(error)

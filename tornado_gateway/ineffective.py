@@ -82,6 +82,8 @@ RULES = (
     Rule(("RETRY_ON",), lambda s: s.retry_attempts > 1 or "off" in s.retry_on, "RETRY_ATTEMPTS is 1"),
     Rule(("RETRY_ATTEMPTS",), lambda s: _tries_again(s) or s.retry_attempts == 1, "RETRY_ON is off"),
     Rule(("RETRY_TRY_TIMEOUT_MS",), lambda s: s.retry_attempts > 1, "RETRY_ATTEMPTS is 1"),
+    Rule(("RETRY_TRY_TIMEOUT_MS",), lambda s: s.retry_try_timeout < s.http_proxy_timeout,
+         "HTTP_PROXY_TIMEOUT_MS is not longer"),
     Rule(("RETRY_BACKOFF_MS",), _repeats_statuses, "no status is sent again (RETRY_ON, RETRY_ATTEMPTS)"),
     Rule(("RETRY_BUDGET_PERCENT", "RETRY_BUDGET_FLOOR"), lambda s: _tries_again(s) or s.hedge,
          "nothing is sent again (RETRY_ON, RETRY_ATTEMPTS, HEDGE)"),

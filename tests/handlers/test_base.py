@@ -178,10 +178,11 @@ async def test_a_page_that_fails_is_a_500_that_tells_nothing(
     running = await serve(NOWHERE)
     lines = capture(running)
     client = await running.client()
-    answer = await client.ask(get(b"/healthz?token=secret"))
+    answer = await client.ask(get(b"/healthz?token=hunter2", b"Cookie: hunter2"))
     problem(answer, 500, "internal_error")
     assert b"secret" not in answer.body
-    assert "RuntimeError: secret" in caplog.text
+    assert "GET /healthz failed" in caplog.text and "RuntimeError: secret" in caplog.text
+    assert "hunter2" not in caplog.text
     await eventually(lines)
     assert (lines()[0]["status"], lines()[0]["reason"], lines()[0]["path"]) == (500, "internal_error", "/healthz")
     assert (await client.ask(get(b"/readyz"))).status == 200

@@ -9,6 +9,7 @@ Admission goes in this order, each step above what costs more:
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -26,6 +27,8 @@ from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server_exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
+
+log = logging.getLogger("tornado_gateway")
 
 
 def problem(error: GatewayError, request_id: bytes) -> bytes:
@@ -174,8 +177,9 @@ class GatewayHandler(RequestHandler):
         self.finish(problem(error, self.request_id))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what went wrong; not, as Tornado does, the target's query and the fields, which may hold secrets."""
         if not isinstance(value, GatewayError | HTTPError):
-            super().log_exception(typ, value, tb)
+            log.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
 
 
 class PageHandler(GatewayHandler):
