@@ -826,6 +826,9 @@ async def test_a_client_that_reads_its_last_answer_slowly_is_lingered_for(listen
     request.exchange.keep_alive = request.exchange.persistent = False
     request.exchange.write(bytes(MEGABYTE))
     request.exchange.finish()
+    for _ in range(3):
+        serving.sweep_after(LINGER + 0.1)  # between two looks it may take nothing
+        assert serving.server.connections
     read = len(client.buffer)
     while send_queue(transport)[0] or transport.get_write_buffer_size():
         before = send_queue(transport)[1]

@@ -153,7 +153,7 @@ class HTTPServer:
         """End what has waited too long. Called several times per shortest timeout."""
         for connection in [each for each in self.connections if each.deadline <= now or each.is_paused]:
             if connection.deadline <= now:
-                connection.expire()
+                connection.expire(now)
             elif connection.client_has_left():
                 connection.transport.abort()
 

@@ -444,10 +444,12 @@ class ServerConnection(asyncio.Protocol):
             self.server.refuse(exchange, error)
         self._linger()
 
-    def expire(self) -> None:
+    def expire(self, now: float) -> None:
         """The client has been too slow."""
         has_moved = self._look_at_reader()
-        if has_moved and (self._watch.waits or self._phase is _LINGER):  # slow, but it takes what is written
+        if self._phase is _LINGER:
+            self._expire_lingering(now, has_moved)
+        elif has_moved and self._watch.waits:  # slow, but it takes what is written
             self._wait_for_reader()
         elif self._phase is _RESPONSE and not self._watch.waits:
             self.deadline = math.inf
@@ -455,14 +457,22 @@ class ServerConnection(asyncio.Protocol):
             if self._exchange:
                 self._exchange.error = ClientStalled()
             self.reset()
-        elif self._phase is _LINGER:
-            self.transport.abort()
         elif self._phase is _HEAD and (self._served or not self._buffer):
             if not unread(self.transport):  # else a request has come in time, and is read next
                 self._linger()
         elif not self.transport.is_closing():
             self.deadline = math.inf
             self._refuse(RequestTimeout())
+
+    def _expire_lingering(self, now: float, has_moved: bool) -> None:
+        """The client has had its moment; while it is still reading its last answer, it has another one."""
+        watch = self._watch
+        if has_moved or (watch.waits and now - watch.since < self.server.config.client_idle_timeout):
+            self.deadline = self.server.loop.time() + LINGER
+        elif watch.waits:
+            self.reset()
+        else:
+            self.transport.abort()
 
     def client_has_left(self) -> bool:
         """Whether the client of a paused connection has ended it."""
