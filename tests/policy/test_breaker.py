@@ -487,3 +487,21 @@ def test_jitter_makes_no_opening_longer_than_the_longest(seed: int) -> None:
     before = breaker.open_until
     send(breaker, before, failed=True)
     assert 0.9 * 300.0 <= breaker.open_until - before <= 300.0
+
+
+def test_a_breaker_that_is_closed_from_outside_forgets_failures_and_opens_for_longer_the_next_time() -> None:
+    breaker = Breaker(BreakerConfig(failures=2, jitter=0.0), random.Random(1))
+    for now in (0.0, 0.0, 3.0, 3.0):
+        if now == 3.0 and breaker.is_open:
+            breaker.close(2.0)
+        breaker.end(breaker.ordinary, now, failed=True)
+    assert (breaker.is_open, breaker.opened, breaker.tripped_at) == (True, 2, 3.0)
+    assert breaker.open_until == 3.0 + 30.0
+
+
+def test_a_probe_that_fails_is_the_newest_opening() -> None:
+    breaker = Breaker(BreakerConfig(failures=1, jitter=0.0), random.Random(1))
+    assert breaker.tripped_at == -math.inf
+    breaker.end(breaker.ordinary, 0.0, failed=True)
+    breaker.end(breaker.begin(20.0), 21.0, failed=True)
+    assert (breaker.opened_at, breaker.tripped_at) == (0.0, 21.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, lease_on, service
+from tests.support.services import FAILURES, OPEN_FOR, eject, lease_on, service
 from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.endpoint import (
@@ -67,35 +67,52 @@ def test_a_retry_is_counted_where_it_goes() -> None:
         (404, 60.0, 0.0),
         (501, 60.0, 0.0),
         (505, 60.0, 0.0),
-        (429, 0.0, 5.0),
-        (429, 60.0, 60.0),
-        (429, 1.0, 5.0),
-        (429, 1e9, 300.0),
+        (429, 0.0, 0.0),
+        (429, 60.0, 0.0),
+        (429, 1e9, 0.0),
         (500, 0.0, 5.0),
         (500, 60.0, 5.0),
         (502, 60.0, 5.0),
         (503, 0.0, 5.0),
+        (503, 1.0, 5.0),
         (503, 60.0, 60.0),
+        (503, 1e9, 300.0),
         (504, 0.0, 5.0),
         (599, 0.0, 5.0),
     ],
 )
 def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, penalty: float) -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
-    lease.answered(0.001, status, wait)
+    several = service(1, 1)
+    one = several.endpoints[0]
+    lease_on(several, one).answered(0.001, status, wait)
     assert one.latency.penalty(0.001) == penalty
-    assert one.latency.last == 0.001
+    assert one.latency.last == (0.0 if status == 429 else 0.001)
 
 
 def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
-    single = service(1, failure_statuses=(418,))
-    (one,) = single.endpoints
-    single.lease(Ask(0.0)).answered(0.001, 503, 60.0)
+    several = service(1, 1, failure_statuses=(418,))
+    one = several.endpoints[0]
+    lease_on(several, one).answered(0.001, 503, 60.0)
     assert one.latency.penalty(0.001) == 0.0
-    single.lease(Ask(0.0)).answered(0.001, 418, 60.0)
+    lease_on(several, one).answered(0.001, 418, 60.0)
     assert one.latency.penalty(0.001) == 5.0
+
+
+def test_a_429_is_an_endpoints_failure_where_that_is_said() -> None:
+    several = service(1, 1, failure_statuses=(429, 503))
+    one = several.endpoints[0]
+    lease_on(several, one).answered(0.001, 429, 60.0)
+    assert one.latency.penalty(0.001) == 60.0
+
+
+def test_a_429_does_not_absolve_an_endpoint_that_has_failed() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    lease_on(several, one).settle(FAILURE, 0.0)
+    lease_on(several, one, 1.0).answered(1.001, 429)
+    assert several.has_doubts
+    lease_on(several, one, 2.0).answered(2.001, 404)
+    assert not several.has_doubts
 
 
 @pytest.mark.parametrize(
@@ -103,12 +120,12 @@ def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
     [(FAILURE, False, 5.0), (FAILURE, True, 0.0), *((each, False, 0.0) for each in Outcome if each is not FAILURE)],
 )
 def test_a_failure_without_an_answer_counts_as_a_slow_one(outcome: Outcome, answered: bool, penalty: float) -> None:
-    single = service(1)
-    lease = single.lease(Ask(0.0))
+    several = service(1, 1)
+    lease = lease_on(several, several.endpoints[0])
     if answered:
         lease.answered(0.001, 200)
     lease.settle(outcome, 0.002)
-    assert single.endpoints[0].latency.penalty(0.002) == penalty
+    assert several.endpoints[0].latency.penalty(0.002) == penalty
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -562,7 +579,7 @@ def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, 
 # ---- what a probe shows
 
 
-def test_a_probe_that_is_asked_to_come_back_later_shows_that_the_endpoint_lives_and_is_to_be_left_alone() -> None:
+def test_a_probe_whose_user_has_sent_too_much_shows_that_the_endpoint_lives() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -571,21 +588,34 @@ def test_a_probe_that_is_asked_to_come_back_later_shows_that_the_endpoint_lives_
     probe.answered(OPEN_FOR + 0.001, 429, 60.0)
     probe.settle(SUCCESS, OPEN_FOR + 0.001)
     assert one.breaker.state(OPEN_FOR + 1) is State.CLOSED
-    assert one.latency.penalty(OPEN_FOR + 1) == 60.0
-    assert chosen(several, OPEN_FOR + 59, times=50) == {"host1": 50}
-    assert chosen(several, OPEN_FOR + 61, times=1) == {"host0": 1}  # it is asked again when it wished
+    assert one.latency.penalty(OPEN_FOR + 1) == 0.0
 
 
-def test_among_those_that_are_used_although_they_are_broken_one_probe_decides_as_well() -> None:
-    single = service(1)
-    (one,) = single.endpoints
-    eject(single, one)
-    first, *others = [single.lease(Ask(OPEN_FOR)) for _ in range(20)]
+def test_of_those_that_are_used_although_they_are_broken_one_probe_decides_while_others_pass() -> None:
+    several = service(1, 1, max_ejected=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    first, *others = [lease_on(several, one, OPEN_FOR) for _ in range(20)]
     for lease in others:
         lease.settle(SUCCESS, OPEN_FOR + 1)
     assert one.breaker.state(OPEN_FOR + 1) is State.HALF_OPEN
     first.settle(FAILURE, OPEN_FOR + 2)
     assert one.breaker.state(OPEN_FOR + 2) is State.OPEN
+
+
+@pytest.mark.parametrize(("sent_at", "state"), [(-1.0, State.OPEN), (0.0, State.OPEN), (1.0, State.CLOSED)])
+def test_where_no_endpoint_passes_a_good_answer_decides_if_it_was_sent_since_the_opening(
+    sent_at: float, state: State
+) -> None:
+    several = service(1, 1)
+    for one in several.endpoints:
+        eject(several, one)
+    one = several.endpoints[0]
+    lease = lease_on(several, one, sent_at)
+    lease.answered(2.0, 200)
+    lease.settle(SUCCESS, 2.0)
+    assert one.breaker.state(2.0) is state
+    assert one.breaker.passes(2.0) is (state is State.CLOSED)
 
 
 @pytest.mark.parametrize("connected", [True, False])

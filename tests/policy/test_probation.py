@@ -103,12 +103,29 @@ def test_one_that_asks_to_be_left_alone_gets_nothing_until_then(balancer: str) -
         now = number / 10
         lease = several.lease(Ask(now, key=b"%d" % number))
         is_first = lease.endpoint is several.endpoints[0]
-        lease.answered(now + 0.01, 429 if is_first else 200, 300.0)
+        lease.answered(now + 0.01, 503 if is_first else 200, 300.0)
         lease.settle(SUCCESS, now + 0.01)
     assert several.endpoints[0].requests_total <= 3
     for one in several.endpoints:
         several.doubt(one, 60.0, 100.0)
     assert sum(chosen(several, 61.0, times=100).values()) == 100  # where all do, all are used
+
+
+@pytest.mark.parametrize("by", ["health checks", "breaker"])
+def test_users_do_not_find_out_about_one_that_is_out_in_panic_before_its_time(by: str) -> None:
+    several = service(1, 1, 1, panic_below=1.0)
+    broken, *_ = several.endpoints
+    if by == "breaker":
+        eject(several, broken)
+    else:
+        lease_on(several, broken).settle(FAILURE, 0.0)
+        broken.is_healthy = False
+        several.health_changed(broken, 0.0)
+    assert several.is_panicking
+    assert "host0" not in chosen(several, 1.0, times=20)
+    assert "host0" not in chosen(several, OPEN_FOR - 0.1, times=20)
+    assert ("host0" in chosen(several, OPEN_FOR + 1.0, times=20)) is (by == "breaker")
+    assert broken.passes is (by == "breaker")
 
 
 def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else() -> None:

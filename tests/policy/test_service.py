@@ -20,7 +20,9 @@ from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import BreakerConfig, State
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.latency import PENALTY
 from tornado_gateway.policy.lease import Lease
+from tornado_gateway.policy.probation import PATIENCE
 from tornado_gateway.policy.service import Service, ServiceConfig
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
@@ -183,7 +185,218 @@ def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
     eject(several, several.endpoints[2])
     assert several.is_panicking
     assert several.ejected == []
-    assert chosen(several, times=40) == {f"host{number}": 10 for number in range(4)}
+    assert [one.is_usable for one in several.endpoints] == [True] * 4 + [False]
+    eject(several, several.endpoints[3])
+    assert chosen(several, times=40, is_repeatable=False) == {f"host{number}": 10 for number in range(4)}
+
+
+@every_balancer
+def test_in_panic_those_that_pass_come_first(balancer: str) -> None:
+    several = service(1, 1, 2, 1, balancer=balancer)
+    fall_out(several, 0, 1, 3)
+    assert several.is_panicking
+    for number in range(50):
+        assert set(chosen(several, times=4, key=b"%d" % number)) == {"host2"}
+
+
+@every_balancer
+def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    fall_out(several, 0, 1)
+    tried: list[Endpoint] = []
+    while len(tried) < 3:
+        assert several.has_other(tried, None)
+        tried.append(several.lease(Ask(0.0, tried=tried, key=b"key")).endpoint)
+    assert tried[0] is several.endpoints[2]
+    assert {*tried} == {*several.endpoints}
+
+
+@every_balancer
+def test_in_panic_others_are_used_when_those_that_pass_are_full(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer, max_in_flight=5)
+    fall_out(several, 0, 1)
+    leases = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(15)]
+    assert {lease.endpoint for lease in leases[:5]} == {several.endpoints[2]}
+    assert [one.requests for one in several.endpoints] == [5, 5, 5]
+
+
+@every_balancer
+def test_in_panic_others_are_used_when_those_that_pass_cannot_bear_the_load(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    fall_out(several, 0, 1)
+    good = several.endpoints[2]
+    for _ in range(2):
+        good.latency.add(0.0, PENALTY)
+    first = several.lease(Ask(0.0))
+    assert first.endpoint is good, "it has nothing to do"
+    others = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(30)]
+    assert {lease.endpoint for lease in others} >= {*several.endpoints[:2]}
+    for lease in (first, *others):
+        lease.answered(0.1, 200)
+        lease.settle(SUCCESS, 0.1)
+    assert good.latency.expected(0.1) < PENALTY
+    assert set(chosen(several, 0.1, times=10)) == {"host2"}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refuses: bool) -> None:
+    affinity = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
+    several = service(1, 1, 1, affinity=affinity)
+    fall_out(several, 0, 1)
+    pinned, _, good = several.endpoints
+    assert several.lease(Ask(0.0, pinned=pinned)).endpoint is (pinned if refuses else good)
+    assert several.lease(Ask(0.0, pinned=good)).endpoint is good
+
+
+def fall_out(of: Service, *numbers: int) -> None:
+    """Have the health checks of some endpoints fail."""
+    for number in numbers:
+        of.endpoints[number].is_healthy = False
+        of.health_changed(of.endpoints[number], 0.0)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (4, 1.0), (4, 0.0)])
+def test_where_no_endpoint_passes_all_are_used(count: int, share: float) -> None:
+    several = service(*[1] * count, max_ejected=share)
+    for one in several.endpoints:
+        eject(several, one)
+    assert (several.is_panicking, several.ejected) == (True, [])
+    lease = lease_on(several, several.endpoints[0], 1.0)
+    lease.answered(1.1, 200)
+    lease.settle(SUCCESS, 1.1)
+    assert several.endpoints[0].passes, "its first good answer is enough"
+    if share > 0.5:
+        assert chosen(several, 1.1, times=20) == {"host0": 20}
+
+
+# ---- after an outage of all
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything_and_keeps_it(
+    balancer: str, count: int
+) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for one in several.endpoints:
+        eject(several, one)
+    fall_out(several, *range(count))
+    back = several.endpoints[-1]
+    back.is_healthy = True
+    several.health_changed(back, 3.0)
+    assert not back.breaker.is_open
+    only = {back.url.removeprefix("http://"): 20}
+    for now in (3.0, 4.0, OPEN_FOR, OPEN_FOR + PATIENCE, 60.0):
+        assert chosen(several, now, times=20, key=b"%d" % now) == only
+
+
+def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
+    several = service(1, 1, 1, max_ejected=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert one.is_usable
+    permit = one.breaker.begin(OPEN_FOR)
+    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
+    assert one.joined_at == -math.inf
+    assert chosen(several, OPEN_FOR, times=30) == {f"host{number}": 10 for number in range(3)}
+
+
+@every_balancer
+def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    a, b, _ = several.endpoints
+    for now, one in enumerate(several.endpoints[1:]):
+        eject(several, one, float(now))
+    assert several.ejected == [b]
+    fall_out(several, 0)  # all that is used now is broken
+    a.is_healthy = True
+    several.health_changed(a, 5.0)
+    counts = in_closed_loop(several, 5.0, 300, 10)
+    assert counts["host0"] > 140
+
+
+def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too() -> None:
+    several = service(*[1] * 5)
+    fall_out(several, *range(1, 5))
+    assert several.is_panicking
+    several.endpoints[1].is_healthy = True
+    several.health_changed(several.endpoints[1], 5.0)
+    assert several.is_panicking
+    counts = chosen(several, 5.0, times=1000)
+    assert counts["host1"] == pytest.approx(1000 / 11, rel=0.3)
+    assert counts["host0"] + counts["host1"] == 1000
+
+
+# ---- what the answers to one user may decide
+
+
+def answer_all(of: Service, status: int, wait: float = 0.0, now: float = 0.0) -> None:
+    """Each endpoint answers so, once."""
+    for one in of.endpoints:
+        lease = lease_on(of, one, now)
+        lease.answered(now + 0.001, status, wait)
+        lease.settle(of.judge(status), now + 0.001)
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("wait", [0.0, 300.0, 1e9])
+def test_what_tells_one_user_to_slow_down_costs_others_no_endpoint(balancer: str, count: int, wait: float) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for number in range(20):
+        answer_all(several, 429, wait, number / 10)
+    assert not several.has_doubts
+    assert len(in_closed_loop(several, 2.0, 400, 8)) == count
+
+
+@every_balancer
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize(("count", "share", "out"), [(1, 0.5, 0), (2, 0.5, 1), (3, 0.5, 1), (4, 0.5, 2), (4, 0.25, 1)])
+def test_no_more_endpoints_are_avoided_or_left_alone_for_their_answers_than_may_be(
+    balancer: str, status: int, count: int, share: float, out: int
+) -> None:
+    several = service(*[1] * count, balancer=balancer, max_ejected=share, panic_below=0.0)
+    for one in several.endpoints:
+        one.latency.add(0.0, 0.02)
+    answer_all(several, status, 300.0)
+    avoided = [one for one in several.endpoints if one.latency.penalty(0.01)]
+    resting = [one for one in several.endpoints if one.latency.rests_until > 0.01]
+    assert (len(avoided), len(resting)) == (out, out if status == 503 else 0)
+    assert len(in_closed_loop(several, 0.01, 400, 8)) >= count - out
+
+
+def test_an_endpoint_beyond_the_bound_is_avoided_once_its_breaker_is_open() -> None:
+    several = service(1, 1, 1)
+    a, b, _ = several.endpoints
+    for one in (a, b):
+        lease_on(several, one).settle(FAILURE, 0.0)
+    assert [one.latency.penalty(0.0) for one in (a, b)] == [5.0, 0.0]
+    eject(several, b)
+    assert [one.latency.penalty(0.0) for one in (a, b)] == [5.0, 5.0]
+
+
+def test_what_is_ejected_leaves_less_room_for_what_wants_to_be_left_alone() -> None:
+    several = service(1, 1, 1, 1)
+    a, b, c, d = several.endpoints
+    for wait, one in ((100.0, a), (200.0, b)):
+        several.doubt(one, 0.0, wait)
+    eject(several, c, 1.0)
+    assert several.ejected == [c]
+    assert [one.latency.rests_until > 1.0 for one in (a, b)] == [True, False], "the one that would rest longest"
+    several.doubt(b, 2.0, 50.0)
+    assert b.latency.rests_until <= 2.0
+    eject(several, d, 2.0)
+    assert several.ejected == [c, d]
+    assert a.latency.rests_until <= 2.0
+    assert a.latency.penalty(2.0) > 0
+
+
+def test_an_endpoint_that_has_left_is_not_blamed() -> None:
+    several = service(1, 1)
+    gone = several.endpoints[0]
+    several.replace_endpoints(several.endpoints[1:], 0.0)
+    several.doubt(gone, 1.0, 10.0)
+    assert not several.has_doubts
 
 
 def test_unhealthy_and_ejected_endpoints_together_make_panic() -> None:

@@ -31,7 +31,7 @@ import math
 import operator
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from tornado_gateway.policy.endpoint import HTTP, Ask, Endpoint
 
@@ -71,6 +71,9 @@ class Balancer(Protocol):
 
     def choose(self, ask: Ask) -> Endpoint | None:
         """An endpoint that the ask admits; None if it admits none."""
+
+    def another(self) -> "Balancer":
+        """One of the same kind, for other endpoints."""
 
 
 def admits(ask: Ask, endpoint: Endpoint, rng: random.Random) -> bool:
@@ -149,7 +152,22 @@ class _Tempo:
         return {endpoint: (seconds / enough) ** 2 for seconds, endpoint in expected if seconds > enough}
 
 
-class LeastLoad:
+class _Drawing:
+    """What all balancers have: an rng.
+
+    Args:
+        rng: for what is drawn.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def another(self) -> Self:
+        """One of the same kind, for other endpoints."""
+        return type(self)(self._rng)
+
+
+class LeastLoad(_Drawing):
     """Turns by weight, among the endpoints that have the least in flight for their weight.
 
     An endpoint is left out while another one would have no more for its weight even with the request; a second of
@@ -161,7 +179,7 @@ class LeastLoad:
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+        super().__init__(rng)
         self._tempo = _Tempo()
         self._few: list[Endpoint] = []
         self._served: list[float] = []  # of the few: when each had its newest turn
@@ -246,7 +264,7 @@ class LeastLoad:
         heapq.heapreplace(self._many, (self._time + by, next(self._numbers), endpoint, served))
 
 
-class RoundRobin:
+class RoundRobin(_Drawing):
     """Each in turn. Whoever had a turn waits for the next one as much longer as it weighs less.
 
     With weights 5, 1, 1 the order is a a b c a a a, or another one as even. An endpoint that may not be chosen loses
@@ -255,7 +273,7 @@ class RoundRobin:
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+        super().__init__(rng)
         self._waiting: list[tuple[float, int, Endpoint]] = []  # a heap: whose turn is when; a number if it is equal
         self._numbers = itertools.count()
         self._time = 0.0  # of the turn that was last
@@ -274,7 +292,7 @@ class RoundRobin:
         if not ask.tried:
             return self._whose_turn_it_is(ask)
         if self._retries is None:
-            self._retries = RoundRobin(self._rng)
+            self._retries = self.another()
             self._retries.use(self._endpoints, self._endpoints)
         return self._retries._whose_turn_it_is(ask)
 
@@ -296,11 +314,11 @@ class RoundRobin:
         return found
 
 
-class _TwoOfAll:
+class _TwoOfAll(_Drawing):
     """Draws two endpoints at random, each as often as its weight says, and takes the better one."""
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+        super().__init__(rng)
         self._endpoints: Sequence[Endpoint] = ()
         self._lots = _Lots(())
 
@@ -363,14 +381,16 @@ class PeakEwma(_TwoOfAll):
         return max(seconds, NEGLIGIBLE) * (ask.crowd(endpoint) + 1)
 
 
-class ConsistentHash:
+class ConsistentHash(_Drawing):
     """The endpoint behind the key's place on a ring, or behind that, if it has far more than its share.
 
     Of an endpoint that joins, some keys come at first and more and more later, always the same ones.
     """
 
     def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
         self._without_key = TwoChoices(rng)
+        self._out: set[Endpoint] = set()  # of the ring, but not to be chosen
         self._weights: dict[Endpoint, int] = {}  # of those on the ring
         self._salts: dict[Endpoint, int] = {}  # by which each has its own keys come first
         self._ring: list[Endpoint] = []
@@ -378,6 +398,7 @@ class ConsistentHash:
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
         self._without_key.use(usable, members)
+        self._out = {*members} - {*usable}
         weights = {endpoint: endpoint.weight for endpoint in members}
         if weights != self._weights:
             self._weights = weights
@@ -402,7 +423,7 @@ class ConsistentHash:
         start = bisect.bisect(self._places, its_place)
         for at in range(start, start + count):
             endpoint = ring[at % count]
-            if not ask.admits(endpoint):
+            if endpoint in self._out or not ask.admits(endpoint):
                 continue
             if ask.slow_start and (its_place ^ self._salts[endpoint]) % TURNS >= ask.share(endpoint) * TURNS:
                 continue

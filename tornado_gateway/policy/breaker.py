@@ -8,6 +8,9 @@
        │                                    as long, up to a limit          │
        └────────────────────── a probe succeeds ────────────────────────────┘
 
+A service closes a breaker as well when the endpoint's health checks, which had failed, pass again; and, where no
+endpoint passes and so all are used, at the first good answer to a request that was sent since the opening.
+
 While HALF_OPEN only as many requests pass at once as there are probes, and only they decide: the late
 success of a request that was sent before says nothing about the endpoint now. A request whose client
 leaves decides nothing either; it gives its probe back.
@@ -90,12 +93,13 @@ class Breaker:
         requests: that ended. While it is CLOSED and watches no shares, a success may just be added here.
         opened: how often it has.
         opened_at: instant at which it did last, counted from CLOSED; -math.inf if it never did.
+        tripped_at: instant of its newest opening, that after a failed probe among them; -math.inf if it never opened.
         open_until: instant at which it is (or was) HALF_OPEN; -math.inf if it never opened.
     """
 
     __slots__ = (
         "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_rng", "is_open",
-        "open_until", "opened", "opened_at", "ordinary", "requests", "watches_shares",
+        "open_until", "opened", "opened_at", "ordinary", "requests", "tripped_at", "watches_shares",
     )  # fmt: skip
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
@@ -111,7 +115,7 @@ class Breaker:
         self.is_open = False
         self.ordinary = -1
         self.opened = 0
-        self.opened_at = self.open_until = -math.inf
+        self.opened_at = self.tripped_at = self.open_until = -math.inf
 
     def state(self, now: float) -> State:
         if not self.is_open:
@@ -152,7 +156,7 @@ class Breaker:
         elif is_probe and failed:
             self._open(now)
         elif is_probe:
-            self._close(now)
+            self.close(now)
 
     def _count(self, now: float, failed: bool, seconds: float) -> None:
         self.requests += 1
@@ -191,6 +195,7 @@ class Breaker:
             self.opened_at = now
         seconds = min(config.open_for * 2.0**self._level, config.longest)
         self._level += seconds < config.longest
+        self.tripped_at = now
         self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), config.longest)
         self.is_open = True
         self.ordinary = 0
@@ -203,7 +208,8 @@ class Breaker:
         if self._level:
             self._level = max(0, self._level - int((now - self._closed_at) / self._config.open_for))
 
-    def _close(self, now: float) -> None:
+    def close(self, now: float) -> None:
+        """The endpoint works again. What its next opening takes does not change by that."""
         self.is_open = False
         self.ordinary = -1 - self._period
         self._closed_at = now

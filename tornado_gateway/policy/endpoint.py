@@ -138,6 +138,11 @@ class Endpoint(InFlight):
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
         self.client_gone_total = self.superseded_total = self.ignored_total = 0
 
+    @property
+    def passes(self) -> bool:
+        """Whether nothing speaks against it: its health checks pass, if there are any, and its breaker is closed."""
+        return self.is_healthy and not self.breaker.is_open
+
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, inflight={self.load})"
 

@@ -10,7 +10,9 @@ A lease ends exactly once, with an outcome:
 
 Each lease counts once in its endpoint's totals, whatever the outcome: a rate of errors has all requests below the line.
 
-All that is known about an endpoint is learnt here.
+All that is known about an endpoint is learnt here. A 429 teaches nothing: it says that its user has sent too much
+(RFC 6585 §4), which is no reason to keep the requests of others away. An endpoint that has too much to do says 503 (RFC
+9110 §15.6.4). Only where BREAKER_STATUSES names 429 is a 429 an endpoint's failure.
 """
 
 import math
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 HANGS = 5  # requests in a row in which others were quicker; with every twentieth hedged, that is no chance any more
 TOO_MANY_REQUESTS = 429
-SERVICE_UNAVAILABLE = 503
+ASK_TO_WAIT = (TOO_MANY_REQUESTS, 503)  # whose Retry-After says how long the endpoint wants to be left alone
 
 
 class Lease:
@@ -87,18 +89,19 @@ class Lease:
         """
         service, latency = self._service, self.endpoint.latency
         self._is_answered = True
+        failed = status in service.config.failure_statuses
+        self._is_declined = failed or status == TOO_MANY_REQUESTS
         if now >= self._sent_at:
             self._seconds = now - self._sent_at
-            latency.add(now, self._seconds)
-            if service.config.hedges:
-                service.hedging.observe(now, self._seconds)
+            if status != TOO_MANY_REQUESTS:
+                latency.add(now, self._seconds)
+                if service.config.hedges:
+                    service.hedging.observe(now, self._seconds)
         if self.endpoint.overtaken:
             self.endpoint.overtaken = 0
-        if status == TOO_MANY_REQUESTS or status in service.config.failure_statuses:
-            wish = retry_after if status in (TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE) else 0.0
-            self._is_declined = True
-            service.doubt(self.endpoint, now, wish)
-        elif service.has_doubts and latency.absolve(self._since):
+        if failed:
+            service.doubt(self.endpoint, now, retry_after if status in ASK_TO_WAIT else 0.0)
+        elif service.has_doubts and status != TOO_MANY_REQUESTS and latency.absolve(self._since):
             service.trust(self.endpoint)
 
     def not_connected(self) -> None:

@@ -1,7 +1,8 @@
 """Who has failed, and when a request is to find out whether it works again.
 
     ejected    its breaker has taken it out: asked again when the opening is over, by as many as may probe at once
-    doubted    it has failed, and who chooses by load avoids it for that: asked again once a second
+    doubted    it has failed, and who chooses by load avoids it for that: asked again once a second, unless its health
+               checks fail, which find out themselves, or its breaker is open, whose opening is waited for
 
 One request is risked for that, so it had better be one that can be sent again.
 """
@@ -50,11 +51,12 @@ class Probation:
         if endpoint in self.doubted:
             self._agenda.put(endpoint, endpoint.latency.ask_at)
 
-    def due(self, ask: Ask, *, alone: bool) -> Endpoint | None:
+    def due(self, ask: Ask, *, alone: bool, none_passes: bool = False) -> Endpoint | None:
         """An endpoint that a request is to be sent to, to find out whether it works.
 
         Args:
             alone: whether no other one can be used: then any request will do.
+            none_passes: whether there is no endpoint that a request had better be sent to.
         """
         until = ask.now if alone or ask.is_repeatable else ask.now - PATIENCE
         found, untouched = None, []
@@ -66,7 +68,7 @@ class Probation:
                     self.await_end(each)
                 elif each.breaker.passes(ask.now):  # else a probe is under way, and its end decides
                     found = each
-            elif each.is_usable and each in self.doubted and self._is_due(each, ask):
+            elif each.is_usable and each in self.doubted and self._is_due(each, ask, none_passes=none_passes):
                 found = each
         if found and found.is_ejected:  # there may be room for more probes
             untouched.append(found)
@@ -74,11 +76,12 @@ class Probation:
             self._agenda.put(each, ask.now)
         return found
 
-    def _is_due(self, endpoint: Endpoint, ask: Ask) -> bool:
+    def _is_due(self, endpoint: Endpoint, ask: Ask, *, none_passes: bool) -> bool:
         """Whether a doubted endpoint is to be asked now, by a request that can be sent again; one at a time."""
         latency = endpoint.latency
         is_over = ask.now >= latency.ask_at
         if is_over:
             latency.ask_at = ask.now + DOUBT
         self._agenda.put(endpoint, latency.ask_at)
-        return is_over and ask.is_repeatable and ask.admits(endpoint)
+        may = none_passes or (endpoint.is_healthy and endpoint.breaker.passes(ask.now))
+        return is_over and may and ask.is_repeatable and ask.admits(endpoint)

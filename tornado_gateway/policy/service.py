@@ -1,9 +1,15 @@
 """A service: its endpoints, who of them may be chosen, and the leases that requests take on them.
 
-An endpoint is not chosen while its health checks fail, while its breaker has it ejected, and when its
-weight is 0. But no more than a share of a service's endpoints is ejected at once; and when
-too few are left to bear the load, all are used (panic): half of them overrun is worse
-than a part of the requests failing.
+An endpoint passes while its health checks pass, if there are any, and its breaker is closed. An endpoint is not chosen
+while its health checks fail, while its breaker has it ejected, and when its weight is 0. But breakers take out no more
+than a share of a service's endpoints at once. And when too few are left to bear the load, or none passes, any endpoint
+is used (panic): half of the endpoints overrun is worse than a part of the requests failing.
+
+Panic is for load that the endpoints that pass cannot bear. So they come first: another endpoint is chosen only if none
+of them has room, or the one that would be chosen takes as long to answer as a failure is taken for.
+
+Whatever users' requests make an endpoint answer, no more than the same share of the endpoints is avoided for failures
+that opened no breaker, or left alone for their Retry-After.
 
 What changes all that is rare, and is worked out when it does. A choice reads the result.
 """
@@ -19,6 +25,7 @@ from tornado_gateway.policy.concurrency import AdaptiveLimit
 from tornado_gateway.policy.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
 from tornado_gateway.policy.health import HealthConfig
 from tornado_gateway.policy.hedging import Hedging
+from tornado_gateway.policy.latency import PENALTY
 from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.probation import Probation
 from tornado_gateway.policy.queue import Queue
@@ -37,8 +44,9 @@ class ServiceConfig:
     """
     Attributes:
         failure_statuses: that count as an endpoint's failure.
-        max_ejected: share of the endpoints that breakers may take out at once, 0 to 1; rounded down.
-        panic_below: share of the endpoints below which all are used; 0 for never.
+        max_ejected: share of the endpoints that breakers may take out at once, 0 to 1; rounded down. As many may be
+            avoided or left alone for their answers.
+        panic_below: share of the endpoints below which any is used; 0 for never.
         slow_start: seconds in which an endpoint that joins, or comes back, gets its full share; 0 for at once.
         max_in_flight: requests that an endpoint may have, without streams; math.inf for any number.
         max_waiting: requests that may wait until an endpoint has room; 0 for none.
@@ -78,7 +86,7 @@ class Service(InFlight):
 
     Attributes:
         ejected: endpoints that breakers have taken out, the one that is out longest first.
-        is_panicking: whether endpoints that should not be chosen are.
+        is_panicking: whether endpoints that should not be chosen may be.
         budget: for sending again what has failed.
         limit: of the requests in flight that the service bears, found out by watching; None for none.
         affinity: what binds requests to endpoints; None if nothing does.
@@ -88,9 +96,9 @@ class Service(InFlight):
     """
 
     __slots__ = (
-        "_balancer", "_departing", "_fair_weight", "_is_bounded", "_joining", "_present", "_probation", "_settled",
-        "_usable", "affinity", "budget", "config", "ejected", "endpoints", "hedging", "is_panicking", "limit", "name",
-        "queue", "websocket_totals",
+        "_balancer", "_departing", "_fair_weight", "_has_reserve", "_is_bounded", "_joining", "_most_out",
+        "_present", "_probation", "_reserve", "_serving", "_settled", "_sound", "_usable", "affinity", "budget",
+        "config", "ejected", "endpoints", "hedging", "is_panicking", "limit", "name", "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -112,7 +120,12 @@ class Service(InFlight):
         self.websocket_totals = WebSocketTotals()
         self.hedging = Hedging()
         self.limit, self.affinity = limit, affinity
-        self._balancer = balancer
+        self._balancer = balancer  # among those that come first
+        self._reserve = balancer.another()  # among all that can be used, if that is more
+        self._has_reserve = False
+        self._sound: set[Endpoint] = set()  # that pass
+        self._serving: set[Endpoint] = set()  # that come first
+        self._most_out = 0  # how many may be ejected, avoided or left alone
         self.queue = Queue(self.config.max_waiting)
         self._present: set[Endpoint] = set()  # the endpoints
         self._usable: list[Endpoint] = []
@@ -154,19 +167,33 @@ class Service(InFlight):
         members = [endpoint for endpoint in self.endpoints if endpoint.weight]
         healthy = [endpoint for endpoint in members if endpoint.is_healthy]
         broken = sorted((each for each in healthy if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
-        self.ejected = broken[: int(len(members) * self.config.max_ejected + ROUNDING)]
+        sound = [endpoint for endpoint in members if endpoint.passes]
+        self._most_out = int(len(members) * self.config.max_ejected + ROUNDING)
+        self.ejected = broken[: self._most_out]
         out = set(self.ejected)
         usable = [endpoint for endpoint in healthy if endpoint not in out]
-        self.is_panicking = len(usable) < self.config.panic_below * len(members) - ROUNDING
+        self.is_panicking = self._panics(len(members), len(usable), len(sound))
         if self.is_panicking:
             self.ejected, out, usable = [], set(), members
         self._usable, may = usable, set(usable)
         for endpoint in self.endpoints:
             self._admit(endpoint, is_usable=endpoint in may, is_ejected=endpoint in out)
-        self._settled = sum(endpoint not in self._joining for endpoint in usable)
-        self._fair_weight = sum(endpoint.weight for endpoint in usable) or 1
-        self._balancer.use(usable, self.endpoints)
+        self._serve(sound if self.is_panicking and sound else usable, sound)
         self.make_room()
+
+    def _panics(self, members: int, usable: int, sound: int) -> bool:
+        below = self.config.panic_below
+        return members > 0 and below > 0 and (not sound or usable < below * members - ROUNDING)
+
+    def _serve(self, first: list[Endpoint], sound: list[Endpoint]) -> None:
+        """Choose from these first, and from all that are usable if they cannot bear the load."""
+        self._serving, self._sound = set(first), set(sound)
+        self._settled = sum(endpoint not in self._joining for endpoint in sound)
+        self._fair_weight = sum(endpoint.weight for endpoint in first) or 1
+        self._balancer.use(first, self.endpoints)
+        self._has_reserve = len(first) < len(self._usable)
+        if self._has_reserve:
+            self._reserve.use(self._usable, self.endpoints)
 
     def _admit(self, endpoint: Endpoint, *, is_usable: bool, is_ejected: bool) -> None:
         if is_ejected and not endpoint.is_ejected:
@@ -182,14 +209,28 @@ class Service(InFlight):
         self._joining[endpoint] = None
 
     def doubt(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
-        """An endpoint has failed: whoever avoids it for that must find out that it works again.
+        """An endpoint has failed. It is avoided until it turns out to work again, if not too many are.
 
         Args:
             retry_after: seconds that it asks to be left alone.
         """
-        endpoint.latency.penalise(now, retry_after)
-        if endpoint in self._present:  # it may have left meanwhile
+        if endpoint not in self._present:  # it has left meanwhile
+            return
+        doubted = self._probation.doubted
+        if endpoint.breaker.is_open or endpoint in doubted or len({*doubted, *self.ejected}) < self._most_out:
+            may_rest = retry_after > 0 and len(self._out(now) - {endpoint}) < self._most_out
+            endpoint.latency.penalise(now, retry_after if may_rest else 0.0)
             self._probation.doubt(endpoint)
+
+    def _out(self, now: float) -> set[Endpoint]:
+        """Endpoints that are ejected or left alone."""
+        return {*self.ejected, *(each for each in self._probation.doubted if now < each.latency.rests_until)}
+
+    def _end_rests(self, now: float) -> None:
+        """More are ejected: of those that are left alone, some can be no longer."""
+        resting = sorted(self._out(now) - {*self.ejected}, key=lambda each: each.latency.rests_until)
+        for endpoint in resting[max(0, self._most_out - len(self.ejected)) :]:
+            endpoint.latency.rests_until = now
 
     # ---- leases
 
@@ -229,6 +270,8 @@ class Service(InFlight):
         if pinned in ask.tried:
             return None
         refuses = self._keeps_sessions
+        if self._has_reserve and pinned not in self._serving and not refuses:
+            return None
         is_due = pinned.is_ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
         if ask.admits(pinned) or is_due:
             return pinned
@@ -242,30 +285,36 @@ class Service(InFlight):
         """An endpoint that the request is to find out about; while others can be used, no second try is risked."""
         if self._usable and (ask.tried or self.budget.balance(ask.now) < 1.0):
             return None
-        return self._probation.due(ask, alone=not self._usable)
+        return self._probation.due(ask, alone=not self._usable, none_passes=not self._sound)
 
     def _choose(self, ask: Ask) -> Endpoint | None:
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
             return only if ask.admits(only) else None
         ask.fair_load = ((self.requests if ask.kind is HTTP else self.load) + 1) / self._fair_weight
-        if not self._joining and not self._probation.doubted:
+        if not self._joining and not self._probation.doubted and not self._has_reserve:
             return self._balancer.choose(ask)
-        if self._joining and self._someone_is_settled(ask.now):
-            ask.slow_start = self.config.slow_start
+        chosen = self._choose_from(self._balancer, ask)
+        if self._has_reserve and (chosen is None or _is_overrun(chosen, ask)):
+            return self._choose_from(self._reserve, ask) or chosen
+        return chosen
+
+    def _choose_from(self, balancer: Balancer, ask: Ask) -> Endpoint | None:
+        """By a balancer, with regard to who joins and who wants to be left alone; without, if there is nobody else."""
+        ask.slow_start = self.config.slow_start if self._joining and self._someone_is_settled(ask.now) else 0.0
         ask.heeds_wishes = bool(self._probation.doubted)
-        chosen = self._balancer.choose(ask)
+        chosen = balancer.choose(ask)
         if chosen is None and (ask.slow_start or ask.heeds_wishes):
             ask.slow_start, ask.heeds_wishes = 0.0, False
-            chosen = self._balancer.choose(ask)
+            chosen = balancer.choose(ask)
         return chosen
 
     def _someone_is_settled(self, now: float) -> bool:
-        """Whether those that join do so beside others; where all do, nobody can be spared anything."""
+        """Whether others pass beside those that join; where there are none, those that join can be spared nothing."""
         joining, slow_start = self._joining, self.config.slow_start
         while joining and (first := next(iter(joining))).share(now, slow_start) == 1.0:
             del joining[first]
-            self._settled += first.is_usable
+            self._settled += first in self._sound
         return bool(joining) and self._settled > 0
 
     def has_other(self, tried: Collection[Endpoint], pinned: Endpoint | None) -> bool:
@@ -365,17 +414,26 @@ class Service(InFlight):
         breaker = endpoint.breaker
         was_open = breaker.is_open
         breaker.end(permit, now, failed=failed, seconds=seconds)
+        if failed is False and breaker.is_open and not self._sound and since > breaker.tripped_at:
+            breaker.close(now)
         if breaker.is_open and endpoint.is_ejected:
             self._probation.await_end(endpoint)
-        if breaker.is_open == was_open:
-            return
-        if was_open:
+        if breaker.is_open != was_open:
+            self._breaker_changed(endpoint, now, since, failed=bool(failed))
+
+    def _breaker_changed(self, endpoint: Endpoint, now: float, since: float, *, failed: bool) -> None:
+        if not endpoint.breaker.is_open:
             self._welcome(endpoint, now, since)
+        elif failed and endpoint not in self._probation.doubted:
+            self.doubt(endpoint, now)
         self.refresh()
+        self._end_rests(now)
 
     def health_changed(self, endpoint: Endpoint, now: float) -> None:
         """An endpoint's health checks have taken it out, or brought it back."""
         if endpoint.is_healthy:
+            if endpoint.breaker.is_open:
+                endpoint.breaker.close(now)
             self._welcome(endpoint, now)
         self.refresh()
 
@@ -384,5 +442,10 @@ class Service(InFlight):
         if endpoint.latency.penalised_at < since:
             endpoint.latency.forget()
             self._probation.trust(endpoint)
-        if endpoint in self._present:  # it may have left meanwhile
+        if endpoint in self._present and endpoint not in self._serving:  # else it has its share already, or has left
             self._join(endpoint, now)
+
+
+def _is_overrun(endpoint: Endpoint, ask: Ask) -> bool:
+    """Whether an endpoint has more to do than it can bear: its answers take as long as a failure is taken for."""
+    return endpoint.requests > 0 and endpoint.latency.expected(ask.now) >= PENALTY
