@@ -50,11 +50,18 @@ class HealthChecks:
     Args:
         services: to look after; those without a HealthConfig only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.
+        at_once: checks of one service that may be under way; ≥ 1.
     """
 
     def __init__(
-        self, services: Iterable[Service], client: PooledHTTPClient, rng: random.Random, now: Callable[[], float]
+        self,
+        services: Iterable[Service],
+        client: PooledHTTPClient,
+        rng: random.Random,
+        now: Callable[[], float],
+        at_once: int = AT_ONCE,
     ) -> None:
+        self._at_once = at_once
         self._services = tuple(services)
         self._client, self._rng, self._now = client, rng, now
         self._checked: dict[Endpoint, _Checked] = {}
@@ -94,7 +101,7 @@ class HealthChecks:
             elif now >= checked.due:
                 due.append((checked.due, endpoint, checked))
         due.sort(key=itemgetter(0))
-        for _, endpoint, checked in due[: AT_ONCE - under_way]:
+        for _, endpoint, checked in due[: self._at_once - under_way]:
             checked.task = self._client.loop.create_task(self._check(service, config, endpoint, checked))
 
     async def _check(self, service: Service, config: HealthConfig, endpoint: Endpoint, checked: _Checked) -> None:
