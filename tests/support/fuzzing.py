@@ -1,0 +1,18 @@
+"""How long fuzzers try: some seconds by default, FUZZ times as long if that is set."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+TIMES = int(os.environ.get("FUZZ", "1"))
+
+
+def fuzzing(examples: int) -> settings:
+    """Settings for a property that is tried so many times, or FUZZ times as often."""
+    return settings(
+        max_examples=examples * TIMES,
+        deadline=None,
+        database=None,
+        derandomize=TIMES == 1,  # the same examples each time, unless a search for new ones is meant
+        suppress_health_check=list(HealthCheck),
+    )
