@@ -87,13 +87,19 @@ def gateway(upstream: Upstream) -> Iterator[str]:
         process.wait(15)
 
 
+def shows(page: Tab, origin: str) -> bool:
+    with contextlib.suppress(AssertionError):  # between two pages there is nothing that could be asked
+        return bool(page.value(f"location.origin === '{origin}' && document.readyState") == "complete")
+    return False
+
+
 def test_whatever_chromium_sends_is_forwarded(upstream: Upstream, gateway: str, tmp_path: Path) -> None:
     in_path = [f"/api/svc/a{each}b" for each in CHARACTERS]
     in_query = [f"/api/svc/a?b{each}c" for each in CHARACTERS]
     paths = [*in_path, *in_query, "/api/svc/?a[0]={b}&c=d|e^f`g\\h'i", "/api/svc/x;y=z/@,()*!$&+=:~"]
     with chromium(tmp_path) as devtools, tab(devtools, f"{gateway}/healthz") as connection:
         page = Tab(connection)
-        until(lambda: page.value("document.readyState") == "complete", "the page is there")
+        until(lambda: shows(page, gateway), "the gateway's page is there")
         statuses = page.value(FETCH % json.dumps(paths))
     refused = [(path, status) for path, status in zip(paths, statuses, strict=True) if status != 200]
     # A backslash in a path is sent as a slash, and dots that lead upwards are resolved: they are forwarded, too.
