@@ -357,6 +357,7 @@ def health_config(settings: Settings) -> HealthConfig | None:
 def retry_config(settings: Settings) -> RetryConfig:
     on = settings.retry_on
     return RetryConfig(
+        repeatable=settings.repeatable,
         on=frozenset(on),
         statuses=frozenset(int(each) for each in on if each.isdecimal()),
         attempts=settings.retry_attempts,

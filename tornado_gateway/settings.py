@@ -92,6 +92,7 @@ class Settings:
     health_rise: int
     health_fall: int
     retry_on: tuple[str, ...]
+    repeatable: tuple[str, ...] = ()
     retry_attempts: int
     retry_try_timeout: float
     retry_backoff: float

@@ -41,10 +41,12 @@ class Option:
     Attributes:
         attribute: of Settings.
         parse: from the text of its value.
+        is_list: whether the text is a list with commas, for which an array stands as well.
     """
 
     attribute: str
     parse: Callable[[str], Any]
+    is_list: bool = False
 
 
 Options = Mapping[str, Option]
@@ -110,7 +112,7 @@ class _ServicesReader:
 
     def _option(self, path: str, key: str, value: Any) -> Any:
         """A value as of a variable's text: 5, "5", true and "true" are as good as each other."""
-        text = json.dumps(value) if isinstance(value, bool | int | float) else value
+        text = _as_text(value, is_list=self._options[key].is_list)
         try:
             if not isinstance(text, str):
                 raise Invalid("is neither text, a number, true nor false", "what the variable of that name takes")
@@ -171,6 +173,15 @@ class _ServicesReader:
 
     def _report(self, path: str, given: str, reason: str, allowed: str) -> None:
         self.problems.append(Problem(path, given, reason, allowed))
+
+
+def _as_text(value: Any, *, is_list: bool) -> Any:
+    """A value as the text of a variable, if it has one; else as it stands."""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if is_list and isinstance(value, list) and all(type(each) in (str, int) and "," not in str(each) for each in value):
+        return ",".join(map(str, value))
+    return value
 
 
 def _member(key: str) -> str:

@@ -19,7 +19,7 @@ from tornado_gateway.policy.address import Network, network
 from tornado_gateway.policy.affinity import HashKey
 from tornado_gateway.policy.authority import parse_origin
 from tornado_gateway.policy.handshake import ANY_ORIGIN, SAME_ORIGIN
-from tornado_gateway.policy.retry import CONNECT, RESET
+from tornado_gateway.policy.retry import ALL, CONNECT, RESET
 
 MASK = "********"
 LONGEST_SHOWN = 80  # characters of a wrong value
@@ -269,6 +269,18 @@ def retry_on(text: str) -> tuple[str, ...]:
             raise Invalid(f"has {shown(item)} in it", _RETRY_ON)
     if "off" in found and len(found) > 1:
         raise Invalid("has off beside what is not off", _RETRY_ON)
+    return found
+
+
+def repeatable(text: str) -> tuple[str, ...]:
+    """Methods, or "all". They are case-sensitive (RFC 9110 §9.1): one in small letters would never be asked for."""
+    found = tuple(item.strip() for item in text.split(",") if item.strip())
+    allowed = f"methods in capitals such as POST,PATCH; or {ALL}"
+    for item in found:
+        if item != ALL and (not _TOKEN.fullmatch(item) or item != item.upper()):
+            raise Invalid(f"has {shown(item)} in it", allowed)
+    if ALL in found and len(found) > 1:
+        raise Invalid(f"has methods beside {ALL}", allowed)
     return found
 
 

@@ -25,6 +25,7 @@ from tornado_gateway.values import (
     origins,
     path,
     readable_file,
+    repeatable,
     retry_on,
     size,
     statuses,
@@ -185,6 +186,9 @@ _CHOOSING: tuple[Variable, ...] = (
                  "checks in a row that must fail until an endpoint is down, 1 to 1000000", "Health checks"),
     _of_services("RETRY_ON", retry_on, "connect,reset",
                  "connect, reset and statuses such as 503, or off: what is sent again, to another endpoint", "Retries"),
+    _of_services("REPEATABLE", repeatable, "",
+                 "methods such as POST that may be carried out twice, beside idempotent ones; or all; unset: none",
+                 "Retries"),
     _of_services("RETRY_ATTEMPTS", whole(1, 100), "3",
                  "tries of one request, with the first, 1 to 100", "Retries"),
     _of_services("RETRY_TRY_TIMEOUT_MS", milliseconds(0), "0",
@@ -204,7 +208,8 @@ _CHOOSING: tuple[Variable, ...] = (
                  "Forwarding"),
 )
 PER_SERVICE = (*_WAITING, *_CHOOSING, *_EVENT_STREAMS, *_WEBSOCKETS)
-_OPTIONS = {each.key: Option(each.attribute, each.parse) for each in PER_SERVICE}
+_LISTS = (statuses, retry_on, repeatable)  # parsers of several values: an array in JSON is as good
+_OPTIONS = {each.key: Option(each.attribute, each.parse, each.parse in _LISTS) for each in PER_SERVICE}
 
 VARIABLES: tuple[Variable, ...] = (
     Variable("HOST", hosts, "0.0.0.0",  # noqa: S104  # a gateway is there to be reached

@@ -156,3 +156,53 @@ async def test_a_stream_that_is_looked_at_has_the_time_of_a_stream(
     assert not errors or await client.until(GOOD)  # the other endpoint's
     client.close()
     await eventually(lambda: running.inflight == 0)
+
+
+# ---------------------------------------------------------------- answers to what may be repeated
+
+MODEL = (b"Accept: application/json", b"Content-Type: application/json")  # as model clients ask for streams, too
+
+
+async def of_models(serve: Serve, upstream: Start, first: Script, **options: object) -> Running:
+    """A gateway whose first endpoint plays a script and whose second is good."""
+    urls = [upstream(first).url, upstream(says(HEAD, chunk(GOOD), END)).url]
+    return await serve({"svc": {"endpoints": urls, "balancer": "round_robin", "ssePeekMs": 2000, **options}})
+
+
+@pytest.mark.parametrize("declared", [["POST"], "POST,PATCH", "all"])
+@pytest.mark.parametrize("first", FAILING.values(), ids=FAILING)
+@pytest.mark.gen_test
+async def test_a_stream_in_answer_to_a_post_that_may_be_repeated_is_replaced(
+    serve: Serve, upstream: Start, first: Script, declared: object
+) -> None:
+    running = await of_models(serve, upstream, first, repeatable=declared)
+    answer = await ask(running, get(b"/api/svc/chat", *MODEL, method=b"POST", body=b'{"stream": true}'))
+    assert (answer.status, answer.body, answer.complete) == (200, GOOD, True)
+    assert running.errors == 1
+
+
+@pytest.mark.parametrize(("options", "body"), [({}, b"{}"), ({"repeatable": ["PATCH"]}, b"{}"),
+                                               ({"repeatable": "all"}, b"x" * 500_000)])  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_post_that_may_not_be_repeated_or_is_too_long_to_be_keeps_its_error(
+    serve: Serve, upstream: Start, options: dict[str, object], body: bytes
+) -> None:
+    running = await of_models(serve, upstream, says(HEAD, chunk(ERROR), END), **options)
+    answer = await ask(running, get(b"/api/svc/chat", *MODEL, method=b"POST", body=body))
+    assert (answer.status, answer.body) == (200, ERROR)
+
+
+@pytest.mark.parametrize("declared", ["", "POST"])
+@pytest.mark.gen_test
+async def test_a_post_that_may_be_repeated_is_sent_again_when_its_connection_breaks(
+    serve: Serve, upstream: Start, declared: str
+) -> None:
+    running = await of_models(serve, upstream, says(then="reset"), repeatable=declared)
+    answer = await ask(running, get(b"/api/svc/chat", *MODEL, method=b"POST", body=b"{}"))
+    assert answer.status == (200 if declared else 502)
+
+
+@pytest.mark.gen_test
+async def test_a_get_may_be_repeated_whatever_it_accepts(serve: Serve, upstream: Start) -> None:
+    running = await of_models(serve, upstream, says(HEAD, chunk(ERROR)))
+    assert (await ask(running, get(b"/api/svc/chat", b"Accept: */*"))).body == GOOD

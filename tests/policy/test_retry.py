@@ -23,6 +23,7 @@ from tornado_gateway.errors import (
     UpstreamInvalid,
     UpstreamReset,
 )
+from tornado_gateway.policy import retry
 from tornado_gateway.policy.retry import (
     CONNECT,
     IDEMPOTENT,
@@ -465,3 +466,30 @@ def test_which_answers_another_endpoint_may_replace(
 ) -> None:
     config = RetryConfig(statuses=statuses)
     assert replaces(status, config, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is expected
+
+
+# ---- what a service may say of its methods
+
+
+@pytest.mark.parametrize(
+    ("declared", "method", "repeats"),
+    [
+        ((), b"GET", True),
+        ((), b"PUT", True),
+        ((), b"POST", False),
+        ((), b"PATCH", False),
+        (("POST",), b"POST", True),
+        (("POST",), b"PATCH", False),
+        (("POST", "PATCH"), b"PATCH", True),
+        (("POST",), b"post", False),  # methods are case-sensitive (RFC 9110 §9.1)
+        (("POST",), b"GET", True),
+        (("all",), b"POST", True),
+        (("all",), b"BREW", True),
+        (("POST",), b"all", False),
+        (("POST",), b"\xff", False),
+    ],
+)
+def test_a_service_says_which_methods_may_be_carried_out_twice(
+    declared: tuple[str, ...], method: bytes, repeats: bool
+) -> None:
+    assert retry.is_repeatable(method, RetryConfig(repeatable=declared)) is repeats

@@ -47,7 +47,7 @@ class Call(Protocol):
         kind: what a lease is taken for.
         upgrades: whether the upstream is asked for another protocol.
         began: instant at which the request came.
-        is_repeatable: whether carrying it out twice does no harm: its method is idempotent.
+        is_repeatable: whether carrying the request out twice does no harm; see policy/retry.py.
         awaits_stream: whether the client waits for an event stream or a WebSocket.
         key: what it has in common with requests that belong to the same endpoint; b"" for nothing.
         pinned: the endpoint that its client belongs to; None for any.

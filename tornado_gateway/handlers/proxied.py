@@ -54,7 +54,7 @@ from tornado_gateway.policy.headers import (
     without,
 )
 from tornado_gateway.policy.negotiation import accepts_only
-from tornado_gateway.policy.retry import IDEMPOTENT
+from tornado_gateway.policy.retry import is_repeatable
 from tornado_gateway.policy.service import Service
 from tornado_gateway.policy.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.target import split_route
@@ -100,7 +100,7 @@ class ProxiedRequest(RequestHandler):
         self._address = client.connection.peer
         self.began = gateway.now()
         self.method = head.method
-        self.is_repeatable = head.method in IDEMPOTENT
+        self.is_repeatable = False  # until its service is known
         self.awaits_stream = self.IS_STREAM
         self.key = b""
         self.pinned: Endpoint | None = None
@@ -146,6 +146,7 @@ class ProxiedRequest(RequestHandler):
         service = self._service = gateway.services.get(name)
         if service is None:
             raise UnknownService
+        self.is_repeatable = is_repeatable(self.method, service.config.retry)
         self._rest = self._ask_for(rest)
         self._admit()
         if self.IS_STREAM or (b"accept" in head.named and self._asks_for_events(head.named[b"accept"])):
@@ -291,8 +292,10 @@ class ProxiedRequest(RequestHandler):
 
     @property
     def _may_ask_another(self) -> bool:
-        """Whether another endpoint may be asked if the stream turns out to have failed."""
-        return self.awaits_stream and self._attempts is not None and self._attempts.may_ask_another
+        """Whether another endpoint may be asked if the stream turns out to have failed: the client waits for a stream
+        and nothing else, or the request may be carried out twice."""
+        may = self.awaits_stream or self.is_repeatable
+        return may and self._attempts is not None and self._attempts.may_ask_another
 
     def _begin_stream(self, head: ResponseHead, upstream: ClientExchange, failed: bool) -> EventStream | None:
         """Hand an event stream's body to an EventStream, or ask another endpoint if it has failed."""

@@ -48,6 +48,9 @@ IDEMPOTENT = frozenset(
      b"REPORT", b"SEARCH")
 )  # fmt: skip
 
+# Every method there is; for services whose team says that carrying out any request twice does no harm.
+ALL = "all"
+
 REPLAY_BYTES = 64 * 1024  # of a body that are kept for a second try; Linkerd keeps as much
 
 CONNECT, RESET = "connect", "reset"
@@ -57,6 +60,7 @@ CONNECT, RESET = "connect", "reset"
 class RetryConfig:
     """
     Attributes:
+        repeatable: methods whose requests may be carried out twice, beside the idempotent ones; or (ALL,).
         on: CONNECT for connections that could not be made, RESET for those that ended before a head.
         statuses: of answers that are not passed on while there is another endpoint to ask.
         attempts: of one request at most, with the first one; ≥ 1.
@@ -68,6 +72,7 @@ class RetryConfig:
         budget_floor: retries in any case, within as long.
     """
 
+    repeatable: Collection[str] = ()
     on: Collection[str] = frozenset((CONNECT, RESET))
     statuses: Collection[int] = frozenset()
     attempts: int = 3
@@ -76,6 +81,20 @@ class RetryConfig:
     longest_backoff: float = 0.25
     budget_share: float = 0.2
     budget_floor: float = 3.0
+
+
+def is_repeatable(method: bytes, config: RetryConfig) -> bool:
+    """Whether a request may be carried out twice: by its method (RFC 9110 §9.2.2), or by its service's word.
+
+    >>> is_repeatable(b"GET", RetryConfig()), is_repeatable(b"POST", RetryConfig())
+    (True, False)
+    >>> is_repeatable(b"POST", RetryConfig(repeatable=("POST",)))
+    True
+    """
+    if method in IDEMPOTENT:
+        return True
+    declared = config.repeatable
+    return bool(declared) and (ALL in declared or method.decode("latin-1") in declared)
 
 
 class Again(Enum):
@@ -91,7 +110,7 @@ class Try:
     """A try that failed, and of whose response the client has seen nothing.
 
     Attributes:
-        is_repeatable: whether carrying the request out twice does no harm: its method is idempotent.
+        is_repeatable: see is_repeatable().
         reused: whether it went out on a kept connection.
         body_sent: whether anything of its body went out.
         replayable: whether its body, as far as it has come, is still at hand.
