@@ -184,10 +184,7 @@ def _ipv6(host: str) -> str:
     zone = zone[2:] if zone.startswith("25") and len(zone) > 2 else zone
     if mark and not _ZONE.fullmatch(zone):
         raise ValueError("must have a valid zone in its address")
-    try:
-        value = ipaddress.IPv6Address(address)
-    except ValueError:
-        raise ValueError("must name a valid host") from None
+    value = ipaddress.IPv6Address(address)
     return f"{value}%{zone}" if mark else str(unmapped(value))
 
 
