@@ -328,6 +328,9 @@ def service_config(settings: Settings) -> ServiceConfig:
         connect_timeout=settings.upstream_connect_timeout,
         head_timeout=settings.http_proxy_timeout,
         body_timeout=body_timeout(settings),
+        request_timeout=settings.request_timeout or math.inf,
+        min_upload_rate=settings.min_upload_rate,
+        min_response_rate=settings.min_response_rate,
         is_long_poll=settings.long_poll,
         event_streams=event_stream_config(settings),
         passes_alt_svc=settings.alt_svc == "pass",
@@ -401,6 +404,7 @@ def server_config(settings: Settings) -> ServerConfig:
         client_idle_timeout=settings.client_idle_timeout,
         max_body_bytes=settings.max_body_bytes,
         max_connections=settings.max_connections or connections_by_descriptors(len(names_of(settings))),
+        min_upload_rate=settings.min_upload_rate,
         half_close_aborts=settings.half_close == "abort",
     )
 

@@ -36,6 +36,8 @@ GatewayError
     └── UpstreamTimeout       504
         ├── ConnectTimeout    504  no connection: nothing was sent
         │   └── NameTimeout   504
+        ├── RequestOutOfTime  504  in all
+        ├── ResponseTooSlow   504
         ├── HeadTimeout       504
         └── IdleTimeout       504  the head came, then nothing more
 
@@ -329,6 +331,18 @@ class NameTimeout(ConnectTimeout):
     """No name server answered in time."""
 
     reason, proxy = "name_timeout", "dns_timeout"
+
+
+class RequestOutOfTime(UpstreamTimeout):
+    """The request took longer in all than it may."""
+
+    reason, proxy = "request_out_of_time", "http_response_timeout"
+
+
+class ResponseTooSlow(UpstreamTimeout):
+    """The service sent its response more slowly than it may."""
+
+    reason, proxy = "upstream_too_slow", "http_response_timeout"
 
 
 class HeadTimeout(UpstreamTimeout):

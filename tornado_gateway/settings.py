@@ -48,6 +48,9 @@ class Settings:
     services: tuple[ServiceSettings, ...]
     upstreams_file: str | None = None
     http_proxy_timeout: float
+    request_timeout: float
+    min_upload_rate: int
+    min_response_rate: int
     upstream_body_idle_timeout: float | None = None
     upstream_connect_timeout: float
     long_poll: bool

@@ -5,7 +5,10 @@ S18 are those of the project's feature list.
 """
 
 import asyncio
+import contextlib
+import math
 import time
+from typing import Any
 
 import pytest
 
@@ -23,8 +26,9 @@ from tests.support.event_streams import (
     stream_head,
 )
 from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
-from tests.support.sockets import Peer, echo, eventually, get
+from tests.support.sockets import Peer, Script, echo, eventually, get
 from tornado_gateway.policy.endpoint import CLIENT_GONE, IGNORED
+from tornado_gateway.policy.pace import LOOK_EVERY, WINDOW
 
 PATH = b"/api/svc/chat"
 
@@ -300,3 +304,140 @@ async def test_an_upstreams_fields_pass_with_a_stream(serve: Serve, upstream: St
     assert [line for line in seen if line in lines] == list(lines)
     assert listener.head.all(b"x-hop") + listener.head.all(b"keep-alive") == []
     assert listener.head.get(b"x-request-id") == b"mine"
+
+
+# ---------------------------------------------------------------- REQUEST_TIMEOUT_MS
+
+
+def dripping(head: bytes) -> Script:
+    """A script: a head, then a byte every now and then, for ever."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(head)
+        while True:
+            await peer.send(b"x")
+            await asyncio.sleep(0.02)
+
+    return script
+
+
+def limited(up: Any, seconds: float = 0.3, **more: Any) -> dict[str, Any]:
+    return {"svc": {"endpoints": [up.url], "requestTimeoutMs": int(seconds * 1000), **more}}
+
+
+@pytest.mark.gen_test
+async def test_a_request_without_an_answer_is_a_504_when_its_time_is_over(serve: Serve, upstream: Start) -> None:
+    running = await serve(limited(upstream(silent)))
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x"))
+    problem(answer, 504, "upstream_timeout")
+    assert ((await only_line(lines))["reason"], running.errors, running.inflight) == ("request_out_of_time", 1, 0)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.gen_test
+async def test_an_answer_that_goes_on_for_ever_is_cut_visibly(serve: Serve, upstream: Start, head: bytes) -> None:
+    running = await serve(limited(upstream(dripping(head))))
+    lines = capture(running)
+    answer = await (await running.client()).ask(get(b"/api/svc/x"))
+    assert (answer.status, answer.complete, running.errors) == (200, False, 1)
+    assert (await only_line(lines))["reason"] == "request_out_of_time"
+
+
+@pytest.mark.gen_test
+async def test_a_slow_upload_is_its_clients_fault(serve: Serve, upstream: Start) -> None:
+    async def reads(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.ended()
+
+    up = upstream(reads)
+    running = await serve(limited(up))
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Content-Length: 9", method=b"POST") + b"x")
+    problem(await client.response(), 408, "request_timeout")
+    assert (len(up.requests), running.errors, running.inflight) == (1, 0, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_slow_reader_is_no_endpoints_fault(serve: Serve, upstream: Start) -> None:
+    size = 50_000_000
+
+    async def floods(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        with contextlib.suppress(TimeoutError):
+            await peer.send(bytes(size))
+
+    running = await serve(limited(upstream(floods)))
+    lines = capture(running)
+    client = await running.client(receive_buffer=4096)
+    await client.send(get(b"/api/svc/x"))
+    line = await only_line(lines)
+    assert (line["reason"], running.errors, running.inflight) == ("client_stalled", 0, 0)
+    assert not await client.ended()
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_waits_for_room_has_no_more_time_than_others(serve: Serve, upstream: Start) -> None:
+    up = upstream(silent)
+    running = await serve(limited(up, maxInFlight=1, queueTimeoutMs=60000))
+    first, second = await running.client(), await running.client()
+    for client in (first, second):
+        await client.send(get(b"/api/svc/x"))
+    for client in (first, second):
+        assert (await client.response()).status == 504
+    assert running.inflight == 0
+
+
+@pytest.mark.gen_test
+async def test_streams_have_all_the_time_there_is(serve: Serve, upstream: Start) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM_HEAD)
+        await asyncio.wait_for(late.wait(), 5)
+        await peer.send(chunk(b"data: late\n\n"))
+        await peer.ended()
+
+    late = asyncio.Event()
+    running = await serve(limited(upstream(script), 0.1))
+    asked = [await running.client(), await running.client()]
+    await asked[0].send(get(b"/sse/svc/x"))
+    await asked[1].send(get(b"/api/svc/x"))  # nobody knew beforehand
+    for client in asked:
+        assert (await client.head()).status == 200
+    began = running.app.gateway.now()
+    await eventually(lambda: running.app.gateway.now() > began + 0.2)
+    late.set()
+    for client in asked:
+        await client.until(b"data: late\n\n")
+
+
+@pytest.mark.gen_test
+async def test_what_is_answered_in_time_leaves_no_timer_behind(serve: Serve, upstream: Start) -> None:
+    running = await serve(limited(upstream(echo), 60))
+    assert (await ask(running, get(b"/api/svc/x"))).status == 200
+
+
+@pytest.mark.parametrize(("rate", "slow"), [(100, True), (0, False)])
+@pytest.mark.gen_test
+async def test_each_service_has_least_rates_of_its_own(serve: Serve, upstream: Start, rate: int, slow: bool) -> None:
+    async def half(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+        await peer.ended()
+
+    services = {"svc": {"endpoints": [upstream(half).url], "minResponseRate": rate, "minUploadRate": rate}}
+    running = await serve(services, MIN_UPLOAD_RATE="7")
+    client = await running.client()
+    await client.send(get(b"/api/svc/x", b"Content-Length: 9", method=b"POST"))
+    await client.until(b"\r\n\r\nx")
+    (connection,) = running.app.server.connections
+    (upper,) = running.app.gateway.client.active
+    assert connection._exchange.min_upload_rate == rate
+    now = running.app.server.loop.time()
+    for seconds in (2 * LOOK_EVERY, WINDOW + 4 * LOOK_EVERY):  # the heartbeat has looked once
+        upper.deadline = math.inf
+        running.app.gateway.client.sweep(now + seconds)
+    assert (upper.transport.is_closing(), running.errors) == (slow, int(slow))
+    client.close()

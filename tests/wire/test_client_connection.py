@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import math
 import socket
 import zlib
 
@@ -22,7 +23,8 @@ from tests.support.exchanges import (
 )
 from tests.support.journeys import Start
 from tests.support.sockets import Peer, Upstream, chunked, eventually, get, reply
-from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamInvalid, UpstreamReset
+from tornado_gateway.errors import HeadTimeout, IdleTimeout, ResponseTooSlow, UpstreamInvalid, UpstreamReset
+from tornado_gateway.policy.pace import LOOK_EVERY, WINDOW
 from tornado_gateway.wire.client import PooledHTTPClient
 from tornado_gateway.wire.client_connection import INTERIM_TIMEOUTS, MAX_INTERIM_BYTES
 from tornado_gateway.wire.client_exchange import ClientExchange
@@ -555,3 +557,57 @@ async def test_the_time_for_an_answer_begins_at_once_if_the_upload_was_taken_at_
             assert recorder.error is None
         client.sweep(now + 30.1)
         assert isinstance(recorder.error, HeadTimeout)
+
+
+# ---------------------------------------------------------------- a least rate
+
+
+@pytest.mark.parametrize(
+    ("head", "rate", "is_ended"),
+    [
+        (b"Content-Length: 9", 100.0, True),
+        (b"Content-Length: 9", 0.0, False),
+        (b"Transfer-Encoding: chunked", 100.0, False),  # may be a live stream
+        (b"A: b", 100.0, False),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_response_of_known_length_that_comes_too_slowly_is_ended(upstream, head, rate, is_ended):
+    up = upstream(saying(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n1\r\na\r\n"))
+    async with wire_client() as client:
+        sending, recorder = begin(client, origin_of(up))
+        sending.min_rate = rate
+        await eventually(lambda: recorder.body)
+        for seconds in (0, WINDOW - 1, WINDOW + LOOK_EVERY):
+            sending.connection.deadline = math.inf
+            client.sweep(client.loop.time() + seconds)
+            assert (recorder.error is not None) == (is_ended and seconds > WINDOW)
+        if is_ended:
+            assert isinstance(recorder.error, ResponseTooSlow)
+        sending.abort()
+
+
+@pytest.mark.gen_test
+async def test_a_response_that_its_reader_holds_up_is_not_too_slow(upstream):
+    may_go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        await may_go_on.wait()
+        await peer.send(b"bc")
+        await peer.ended()
+
+    up = upstream(script)
+    async with wire_client() as client:
+        sending, recorder = begin(client, origin_of(up), recorder=Recorder(hold=True))
+        sending.min_rate = 100.0
+        await eventually(lambda: recorder.held)
+        client.sweep(client.loop.time())
+        client.sweep(client.loop.time() + WINDOW + 1)
+        recorder.take()
+        await eventually(lambda: not sending.is_held)
+        sending.connection.deadline = math.inf
+        client.sweep(client.loop.time() + 2 * (WINDOW + 1))
+        may_go_on.set()
+        assert (await recorder.ended()).body == b"abc"

@@ -1,6 +1,8 @@
 """What a connection reads, on real sockets: requests one at a time, what is refused, what is too slow, how it ends."""
 
 import asyncio
+import math
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.support.serving import (
     watch,
 )
 from tests.support.sockets import Client, Ended, chunked, eventually, get
+from tornado_gateway.policy.pace import LOOK_EVERY, WINDOW
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
 from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.server_connection import LINGER, LINGER_BYTES, HeadDelegate
@@ -840,3 +843,78 @@ async def test_a_client_that_reads_its_last_answer_slowly_is_lingered_for(listen
         assert serving.server.connections
     assert read > MEGABYTE // 2
     await eventually(lambda: (serving.sweep_after(61), not serving.server.connections)[1])
+
+
+# ---------------------------------------------------------------- a least rate
+
+
+def pass_time(serving: Serving, seconds: float) -> None:
+    """Let a server believe that so much time has passed, of which the client was idle for none."""
+    for connection in serving.server.connections:
+        connection.deadline = math.inf
+    serving.sweep_after(seconds)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("rate", "answered"), [(100.0, 408), (0.01, 0), (0.0, 0)])
+@pytest.mark.gen_test
+async def test_a_body_that_comes_too_slowly_is_refused(
+    listen: Listen, framing: bytes, rate: float, answered: int
+) -> None:
+    delegate = Delegate(nothing)
+    serving = await listen(delegate, min_upload_rate=rate)
+    client = await serving.client()
+    await client.send(get(b"/", framing, method=b"POST") + b"1\r\na\r\n")
+    await eventually(lambda: delegate.requests and delegate.requests[0].body)
+    pass_time(serving, 0)
+    pass_time(serving, WINDOW - 1)
+    assert await is_open(client)
+    await client.send(b"1\r\nb\r\n")
+    await eventually(lambda: delegate.requests[0].body.endswith((b"b", b"b\r\n")))
+    pass_time(serving, WINDOW + LOOK_EVERY)
+    if answered:
+        assert (await client.response()).status == answered
+        assert await client.ended()
+    else:
+        assert await is_open(client)
+        client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_body_that_keeps_its_rate_is_read_for_ever(listen: Listen) -> None:
+    delegate = Delegate()
+    serving = await listen(delegate, min_upload_rate=100.0)
+    client = await serving.client()
+    await client.send(get(b"/", b"Content-Length: 21000", method=b"POST"))
+    await eventually(lambda: serving.server.connections and delegate.requests)
+    pass_time(serving, 0)
+    for window in range(1, 4):
+        await client.send(bytes(7000))
+        await eventually(lambda window=window: len(delegate.requests[0].body) == 7000 * window)  # type: ignore[misc]
+        pass_time(serving, window * (WINDOW + 1))
+    assert (await client.response()).status == 200
+
+
+@pytest.mark.gen_test
+async def test_time_in_which_others_were_waited_for_is_not_the_clients(listen: Listen) -> None:
+    busy: list[asyncio.Future[None]] = []
+
+    def hold(request: Request) -> Awaitable[None]:
+        busy.append(asyncio.get_running_loop().create_future())
+        return busy[-1]
+
+    serving = await listen(Delegate(on_chunk=hold), min_upload_rate=100.0)
+    client = await serving.client()
+    await client.send(get(b"/", b"Content-Length: 3", method=b"POST") + b"a")
+    await eventually(lambda: len(busy) == 1)
+    pass_time(serving, 0)
+    pass_time(serving, WINDOW + 1)
+    busy[0].set_result(None)
+    await client.send(b"b")
+    await eventually(lambda: len(busy) == 2)
+    pass_time(serving, 2 * (WINDOW + 1))
+    busy[1].set_result(None)
+    await client.send(b"c")
+    await eventually(lambda: len(busy) == 3)
+    busy[2].set_result(None)
+    assert (await client.response()).status == 200

@@ -163,6 +163,7 @@ class Attempts:
         upstream = self.upstream = client.open(endpoint.origin, call.method, self, fresh=fresh)
         upstream.upgrades = call.upgrades
         config = self._service.config
+        upstream.min_rate = config.min_response_rate
         upstream.timeout, connect_timeout = config.head_timeout, config.connect_timeout
         if self.begun > 1 or config.retry.try_timeout < math.inf:
             upstream.timeout, self._is_short = self._time_for_try()
@@ -226,6 +227,7 @@ class Attempts:
         self.tried, self.begun = (*self.tried, lease.endpoint), self.begun + 1
         upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
         upstream.timeout, is_short = self._time_for_try()
+        upstream.min_rate = service.config.min_response_rate
         self._hedge = Hedge(self, lease, upstream, is_short=is_short)
         connect_timeout = min(upstream.timeout, service.config.connect_timeout)
         upstream.send(call.head_for(lease.endpoint), connect_timeout=connect_timeout)

@@ -14,6 +14,7 @@ the log line, in `_close()`, once.
 
 import asyncio
 import functools
+import math
 import time
 from functools import partial
 from typing import ClassVar
@@ -26,9 +27,12 @@ from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.errors import (
     ClientClosed,
     ClientGone,
+    ClientStalled,
     Draining,
     GatewayError,
     MethodNotAllowed,
+    RequestOutOfTime,
+    RequestTimeout,
     UnknownService,
     UpstreamError,
 )
@@ -89,6 +93,7 @@ class ProxiedRequest(RequestHandler):
 
     upgrades = False
     kind = Kind.HTTP
+    _time_limit: asyncio.TimerHandle | None = None  # of the request in all, unless it is a stream
 
     def __init__(self, gateway: Gateway, application: Application, client: ServerExchange) -> None:
         # RequestHandler's own __init__ makes default headers and template helpers that no proxied
@@ -126,6 +131,10 @@ class ProxiedRequest(RequestHandler):
         try:
             service = self._route()
             self._attempts = Attempts(self._gateway, service, self)
+            if service.config.request_timeout < math.inf and not self.awaits_stream:
+                self._time_limit = self._gateway.client.loop.call_later(
+                    service.config.request_timeout, self._out_of_time
+                )
             self._attempts.begin()
         except GatewayError as error:
             self.on_failure(error)
@@ -149,6 +158,8 @@ class ProxiedRequest(RequestHandler):
         self.is_repeatable = is_repeatable(self.method, service.config.retry)
         self._rest = self._ask_for(rest)
         self._admit()
+        if self.upload:
+            self._client.min_upload_rate = service.config.min_upload_rate
         if self.IS_STREAM or (b"accept" in head.named and self._asks_for_events(head.named[b"accept"])):
             self._admit_stream(service)
         if service.affinity:
@@ -315,7 +326,7 @@ class ProxiedRequest(RequestHandler):
             return None
         if attempts.lease:
             attempts.lease.becomes(Kind.SSE, gateway.now())
-        lines = fields(head.block)
+        lines, upstream.min_rate = fields(head.block), 0.0
         self._begin_response(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
@@ -332,6 +343,8 @@ class ProxiedRequest(RequestHandler):
         Measured: 3 KiB less per stream with a browser's fields.
         """
         self._stream = stream
+        if self._time_limit:
+            self._time_limit.cancel()
         lease = self._attempts.lease if self._attempts else None
         self._gateway.streams.add(stream, lease.endpoint if lease else None)
         self._client.head.forget_fields()
@@ -386,6 +399,18 @@ class ProxiedRequest(RequestHandler):
         else:
             self._close(CLIENT_GONE, ClientGone.status, ClientGone.reason)
 
+    def _out_of_time(self) -> None:
+        """REQUEST_TIMEOUT_MS is over: break off, and blame who was waited for."""
+        upstream, upload = self._upstream, self.upload
+        error: GatewayError = RequestOutOfTime()
+        if upstream and upload and not upload.is_whole and not upstream.is_blocked:
+            error = RequestTimeout("the request's body did not come whole in time")  # RFC 9110 §15.5.9
+        elif upstream and upstream.is_held:
+            error = ClientStalled()
+        if self._attempts:
+            self._attempts.abort()
+        self.on_failure(error)
+
     def on_failure(self, error: GatewayError) -> None:
         """End the journey with an error: as an answer if none has begun, else as a broken one."""
         if self._closed:
@@ -432,6 +457,8 @@ class ProxiedRequest(RequestHandler):
         gateway, attempts, now = self._gateway, self._attempts, self._gateway.now()
         if self._peek:
             self._peek.stop()
+        if self._time_limit:
+            self._time_limit.cancel()
         if attempts:
             attempts.close(outcome, now)
         if self.upload:

@@ -57,6 +57,8 @@ class ServiceConfig:
         connect_timeout: seconds for an endpoint's name, connection and TLS together; > 0.
         head_timeout: seconds to a response's head, of all tries of a request together; > 0.
         body_timeout: seconds between two pieces of a response's body; > 0, math.inf for any time.
+        request_timeout: seconds from a request's head to its response's last byte, streams apart; math.inf for any.
+        min_upload_rate, min_response_rate: bytes per second, see policy/pace.py; 0 for any.
         is_long_poll: whether endpoints answer late on purpose: the time to a head is no latency then, and a head that
             has not come in time is no endpoint's failure to its breaker.
         event_streams: what the service's event streams may do.
@@ -76,6 +78,9 @@ class ServiceConfig:
     connect_timeout: float = 5.0
     head_timeout: float = 30.0
     body_timeout: float = 30.0
+    request_timeout: float = math.inf
+    min_upload_rate: float = 0.0
+    min_response_rate: float = 0.0
     is_long_poll: bool = False
     event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
     passes_alt_svc: bool = False

@@ -26,6 +26,7 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
+from tornado_gateway.policy.pace import LOOK_EVERY
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.client_connection import ClientConnection
 from tornado_gateway.wire.client_exchange import ClientExchange, Receiver
@@ -60,6 +61,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.connector = Connector(self.config.connect)
         self.active: set[ClientConnection] = set()
         self.connecting: set[ClientExchange] = set()
+        self._look_at = 0.0  # instant at which responses' bodies are looked at
         self._pools: dict[Origin, Pool[ClientConnection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()
         self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
@@ -119,6 +121,10 @@ class PooledHTTPClient(AsyncHTTPClient):
         """End what has waited too long. Called several times per shortest timeout."""
         for connection in [each for each in self.active if each.deadline <= now]:
             connection.expire(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            for connection in list(self.active):
+                connection.judge_pace(now)
         for origin, pool in list(self._pools.items()):
             pool.expire(now)
             if not pool.open:

@@ -4,13 +4,22 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, cast
 
-from tornado_gateway.errors import HeadTimeout, IdleTimeout, UpstreamError, UpstreamInvalid, UpstreamReset
+from tornado_gateway.errors import (
+    HeadTimeout,
+    IdleTimeout,
+    ResponseTooSlow,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamReset,
+)
+from tornado_gateway.policy.pace import Pace
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REMEMBERED_HEAD,
     MAX_RESPONSE_HEAD,
     ChunkedBody,
+    LengthBody,
     ResponseFields,
     ResponseHead,
     parse_response,
@@ -45,7 +54,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
-        "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held", "transport",
+        "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -62,6 +71,7 @@ class ClientConnection(asyncio.Protocol):
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
+        self._pace: Pace | None = None  # of the response's body, while the upstream alone is waited for
         self._watch = StallWatch()
         self._too_late_at = math.inf  # instant at which the upstream of an upload has been too slow
         self.heard_at = -math.inf
@@ -71,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, exchange: "ClientExchange", data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
-        self._interim, self.is_held = 0, False
+        self._interim, self._pace, self.is_held = 0, None, False
         self._client.active.add(self)
         self.transport.write(data)
         self.wait_for_upstream()
@@ -124,6 +134,24 @@ class ClientConnection(asyncio.Protocol):
                 return
         self.deadline = math.inf
         self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._drained is not None
+
+    def judge_pace(self, now: float) -> None:
+        """End a response whose body comes too slowly, unless its receiver was waited for meanwhile.
+
+        Only where the length is known: a body without one may be a live stream (a log, a watch).
+        """
+        exchange = self._exchange
+        body = exchange.head.body if exchange and exchange.head else None
+        if exchange is None or not isinstance(body, LengthBody) or self.is_held:
+            return
+        if self._pace is None:
+            self._pace = Pace(now, -body.left)
+        elif self._pace.is_too_slow(now, -body.left, exchange.min_rate):
+            self._fail(ResponseTooSlow())
 
     # ---- asyncio.Protocol
 
@@ -231,7 +259,7 @@ class ClientConnection(asyncio.Protocol):
         busy = exchange.receiver.on_chunk(payload)
         if busy is not None and not busy.done() and self._exchange is exchange:
             self.transport.pause_reading()
-            self.is_held, self.deadline = True, math.inf
+            self.is_held, self.deadline, self._pace = True, math.inf, None
             busy.add_done_callback(lambda _: self._read_on(exchange))
 
     def _read_on(self, exchange: "ClientExchange") -> None:

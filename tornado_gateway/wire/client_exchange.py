@@ -51,12 +51,14 @@ class ClientExchange:
         is_sent: whether the request is complete.
         upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
             waits for its `upgrade()`.
+        min_rate: bytes per second that a response's body of known length must come with; 0 for any.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
     """
 
     __slots__ = (
         "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
-        "is_alone", "is_answered", "is_sent", "method", "origin", "receiver", "reused", "sent", "timeout", "upgrades",
+        "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
+        "upgrades",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class ClientExchange:
         self.head: ResponseHead | None = None
         self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
+        self.min_rate = 0.0
         self.timeout = client.config.timeout
         self.connection: ClientConnection | None = None
         self._client = client
@@ -183,6 +186,11 @@ class ClientExchange:
         if connection is None:
             raise RuntimeError("the exchange has no connection to give")
         return connection.upgrade(successor)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the upstream does not take what is written, or there is no connection to it yet."""
+        return self.connection is None or self.connection.is_blocked
 
     @property
     def is_held(self) -> bool:

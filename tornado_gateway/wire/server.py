@@ -27,6 +27,7 @@ from typing import Protocol
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_gateway.errors import GatewayError
+from tornado_gateway.policy.pace import LOOK_EVERY
 from tornado_gateway.wire.server_connection import IDLE_GRACE, ServerConnection
 from tornado_gateway.wire.server_exchange import ServerExchange
 
@@ -42,6 +43,7 @@ class ServerConfig:
         keepalive_timeout: seconds a connection may idle between requests; > 0. Above the 90 s
             that Heroku's router and the 60 s that AWS' load balancers keep theirs.
         client_idle_timeout: seconds without progress by a client that sends a body or takes a response; > 0.
+        min_upload_rate: bytes per second that a request's body must come with, see policy/pace.py; 0 for any.
         max_body_bytes: of a request, or None for no limit.
         max_connections: at once; ≥ 1.
         half_close_aborts: whether a client's FIN before its response is complete means that it has left.
@@ -50,6 +52,7 @@ class ServerConfig:
     header_timeout: float = 10.0
     keepalive_timeout: float = 95.0
     client_idle_timeout: float = 60.0
+    min_upload_rate: float = 0.0
     max_body_bytes: int | None = None
     max_connections: int = 10_000
     half_close_aborts: bool = True
@@ -98,6 +101,7 @@ class HTTPServer:
         self.loop = asyncio.get_running_loop()
         self.flowing: asyncio.Future[None] = self.loop.create_future()
         self.flowing.set_result(None)
+        self._look_at = 0.0  # instant at which uploads are looked at
         self._listeners: list[asyncio.Server] = []
         self._all_closed: asyncio.Future[None] | None = None
         self._dated, self._date = 0, b""
@@ -156,6 +160,10 @@ class HTTPServer:
                 connection.expire(now)
             elif connection.client_has_left():
                 connection.transport.abort()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            for connection in [each for each in self.connections if each.is_reading_body]:
+                connection.judge_pace(now)
 
     def date(self) -> bytes:
         """The Date field, made once per second."""

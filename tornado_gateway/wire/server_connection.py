@@ -22,6 +22,7 @@ from tornado.httputil import HTTPInputError, HTTPMessageDelegate
 
 from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
 from tornado_gateway.policy.address import NO_ADDRESS, of_peer
+from tornado_gateway.policy.pace import Pace
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REMEMBERED_HEAD,
@@ -95,8 +96,8 @@ class ServerConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_phase",
-        "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_pace",
+        "_phase", "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
         "is_refused", "peer", "protocol", "remote_port", "server", "transport",
     )  # fmt: skip
 
@@ -111,6 +112,7 @@ class ServerConnection(asyncio.Protocol):
         self._buffer = b""
         self._phase = _HEAD
         self._body: Body | None = None
+        self._pace: Pace | None = None  # of the current request's body, while the client alone is waited for
         self._received = 0  # bytes of the current request's body; of what is dropped, behind the last one
         self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
         self.delegate: HTTPMessageDelegate | None = None
@@ -270,6 +272,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         self._body, self._received, self._is_complete_due = head.body, 0, False
+        self._pace = None
         exchange = self._exchange = ServerExchange(self, head)
         self._wait_for_client(_BODY if head.body else _RESPONSE)
         delegate = self.server.delegate.start_request(self, exchange)
@@ -343,7 +346,7 @@ class ServerConnection(asyncio.Protocol):
         future = asyncio.ensure_future(cast("asyncio.Future[None]", busy))
         if future.done() and not future.cancelled() and future.exception() is None:
             return
-        self._awaited = future
+        self._awaited, self._pace = future, None
         if self.drained.done():
             self.deadline = math.inf
         future.add_done_callback(self._on_dealt_with)
@@ -473,6 +476,13 @@ class ServerConnection(asyncio.Protocol):
             self.reset()
         else:
             self.transport.abort()
+
+    def judge_pace(self, now: float) -> None:
+        """End a request whose body comes too slowly, unless others were waited for meanwhile."""
+        if self._pace is None or self._awaited or self._exchange is None:
+            self._pace = Pace(now, self._received)
+        elif self._pace.is_too_slow(now, self._received, self._exchange.min_upload_rate):
+            self._refuse(RequestTimeout("the request's body came too slowly"))
 
     def client_has_left(self) -> bool:
         """Whether the client of a paused connection has ended it."""

@@ -33,12 +33,13 @@ class ServerExchange(HTTPConnection):
         started: whether a final response has been begun.
         finished: whether it is complete.
         body_bytes: of the response's body so far.
+        min_upload_rate: bytes per second that the request's body must come with; 0 for any.
         max_body_size: bytes the request's body may have; None for any number.
     """
 
     __slots__ = (
         "_chunked", "_high_water", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
-        "head", "keep_alive", "max_body_size", "persistent", "started", "trailers",
+        "head", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started", "trailers",
     )  # fmt: skip
 
     def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
@@ -50,6 +51,7 @@ class ServerExchange(HTTPConnection):
         self.persistent = self.started = self.finished = False
         self.body_bytes = 0
         self.max_body_size = connection.server.config.max_body_bytes
+        self.min_upload_rate = connection.server.config.min_upload_rate
         self._chunked = False
         self._high_water: int | None = None  # unsent bytes; None for asyncio's own mark
         self._left: int | None = None  # bytes of the body that Content-Length still promises
