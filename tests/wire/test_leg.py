@@ -416,18 +416,20 @@ async def laden(serve: Serve, upstream: Start, slow: str, **variables: str) -> B
 LOAD = binary(bytes(MEGABYTE))
 
 
-async def read_some(side: Side, leg: Leg) -> int:
-    """Read until that can be seen from the gateway; how many bytes that were."""
-    before, read = send_queue(leg.transport)[1], 0
-    while send_queue(leg.transport)[1] == before:
-        read += len(await side.connection.exactly(4096))
+async def read_some(side: Side, leg: Leg) -> bytes:
+    """Read until that can be seen from the gateway, or nothing waits there any more; what was read."""
+    before, read = send_queue(leg.transport), b""
+    while send_queue(leg.transport)[1] == before[1] and send_queue(leg.transport)[0]:
+        await side.connection.more()
+        taken, side.connection.buffer = side.connection.buffer, b""
+        read += taken
         await asyncio.sleep(0.001)
     return read
 
 
 @pytest.mark.parametrize("is_ping_first", [True, False], ids=["behind a ping", "before a ping"])
 @either_side
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=30)
 async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_dead(
     serve: Serve, upstream: Start, who: str, is_ping_first: bool
 ) -> None:
@@ -445,7 +447,7 @@ async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_d
     wire = fast.wire(Frame(PONG), LOAD)
     read = 0
     while send_queue(leg.transport)[0]:
-        read += await read_some(slow, leg)
+        read += len(await read_some(slow, leg))
         heard = leg.other.scanner.bytes
         await fast.send(Frame(PONG))  # it is alive
         await eventually(lambda heard=heard: leg.other.scanner.bytes > heard)
@@ -459,7 +461,7 @@ async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_d
 
 
 @either_side
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=30)
 async def test_a_side_that_reads_nothing_of_what_the_kernels_hold_is_cut_as_stalled(
     serve: Serve, upstream: Start, who: str
 ) -> None:
@@ -477,7 +479,7 @@ async def test_a_side_that_reads_nothing_of_what_the_kernels_hold_is_cut_as_stal
 
 
 @either_side
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=30)
 async def test_a_side_that_reads_on_up_to_its_close_through_the_kernels_is_not_cut(
     serve: Serve, upstream: Start, who: str
 ) -> None:
@@ -487,10 +489,7 @@ async def test_a_side_that_reads_on_up_to_its_close_through_the_kernels_is_not_c
     await eventually(lambda: bridge.relay.close)
     read = b""
     while send_queue(leg.transport)[0]:
-        before = send_queue(leg.transport)[1]
-        while send_queue(leg.transport)[1] == before:
-            read += await slow.connection.exactly(4096)
-            await asyncio.sleep(0.001)
+        read += await read_some(slow, leg)
         bridge.let_pass(CLOSE_TIMEOUT + 0.1)
         assert not leg.is_lost
     await slow.send(close(1000, b"done"))
@@ -504,7 +503,7 @@ async def test_a_side_that_reads_on_up_to_its_close_through_the_kernels_is_not_c
 
 
 @either_side
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=30)
 async def test_a_side_that_does_not_read_up_to_its_close_is_cut_in_bounded_time(
     serve: Serve, upstream: Start, who: str
 ) -> None:

@@ -41,7 +41,8 @@ class Sending:
         """Have the peer read until that can be seen here."""
         before = send_queue(self.transport)[1]
         while send_queue(self.transport)[1] == before:
-            await self.client.exactly(PIECE)
+            await self.client.more()
+            self.client.buffer = b""
             await asyncio.sleep(0.001)
 
     async def reads_all(self) -> None:
