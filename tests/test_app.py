@@ -183,6 +183,31 @@ async def test_draining_finishes_what_is_in_flight(serve: Serve, upstream: Upstr
 
 
 @pytest.mark.gen_test
+async def test_a_client_that_stays_behind_its_last_answer_holds_up_no_stop(serve: Serve, upstream: Upstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.wait_for(released.wait(), 5)
+        await peer.send(reply(body=b"late"))
+        await peer.ended()
+
+    released = asyncio.Event()
+    running = await serve({"svc": [upstream(script).url]})  # type: ignore[operator]
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await eventually(lambda: running.inflight)
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.server.draining)
+    released.set()
+    assert await draining is True
+    assert (
+        len(running.app.server.connections) == 1
+    )  # it was not waited for until the client ended it, or LINGER was over
+    await running.app.close()
+    assert (await client.response()).body == b"late"
+    assert await client.ended()  # by FIN
+
+
+@pytest.mark.gen_test
 async def test_idle_connections_make_no_stop_unclean(serve: Serve) -> None:
     running = await serve(SERVICES, SHUTDOWN_TIMEOUT_MS="50")
     assert (await (await running.client()).ask(get(b"/readyz"))).status == 200

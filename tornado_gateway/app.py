@@ -185,7 +185,7 @@ class App:
         self.gateway.streams.drain(self.server.loop.time(), spread)
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout):
-                await self.server.closed()
+                await self.server.answered()
         except TimeoutError:
             return not self.server.busy
         return True

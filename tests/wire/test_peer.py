@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.sockets import Client, eventually
 from tornado_gateway.wire import peer
-from tornado_gateway.wire.peer import has_ended
+from tornado_gateway.wire.peer import has_ended, unacknowledged
 
 
 @contextlib.asynccontextmanager
@@ -97,3 +97,17 @@ async def test_what_has_come_and_was_not_read_is_counted() -> None:
         await eventually(lambda: peer.unread(transport) == 5)
         transport.abort()
         assert peer.unread(transport) == 0
+
+
+@pytest.mark.gen_test
+async def test_what_a_peer_has_not_acknowledged_is_counted_also_while_the_transport_holds_it() -> None:
+    async with unread() as (client, transport):
+        assert unacknowledged(transport) == 0
+        transport.write(bytes(16 * 1024 * 1024))
+        assert unacknowledged(transport) > 0
+        await client.exactly(16 * 1024 * 1024)
+        await eventually(lambda: unacknowledged(transport) == 0)
+        transport.write_eof()
+        await eventually(lambda: unacknowledged(transport) == 0)
+        transport.abort()
+        assert unacknowledged(transport) == 0

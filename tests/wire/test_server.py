@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,7 +16,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler, stream_request_body
 from tornado.websocket import WebSocketHandler
 
-from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, watch
+from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
 from tornado_gateway.wire.server_connection import IDLE_GRACE, LINGER
 
@@ -255,6 +256,74 @@ async def test_draining_lets_a_half_read_head_come_whole(listen: Listen) -> None
     response = await client.ask(get(b"/2")[10:])
     assert (response.status, response.get(b"connection")) == (200, b"close")
     assert await client.ended()
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_comes_about_while_the_server_stops_accepting_has_its_request_answered(
+    listen: Listen,
+) -> None:
+    serving = await listen(Delegate())
+    client = await serving.client()
+    await client.send(get(b"/"))
+    serving.server.drain()  # within the same turn of the loop: the server has not heard of the connection
+    await eventually(lambda: serving.server.connections)
+    response = await client.response()
+    assert (response.status, response.get(b"connection")) == (200, b"close")
+    assert await client.ended()
+
+
+@pytest.mark.gen_test
+async def test_all_is_answered_when_each_client_has_its_last_answer_though_it_stays(listen: Listen) -> None:
+    """RFC 9112 §9.6: the client's acknowledgement of the last answer is enough."""
+    delegate = Delegate(nothing)
+    serving = await listen(delegate)
+    first, second = await serving.client(), await serving.client()
+    await first.send(get(b"/"))
+    await second.send(get(b"/"))
+    await eventually(lambda: len(delegate.requests) == 2)
+    serving.server.drain()
+    answered = asyncio.ensure_future(serving.server.answered())
+    await asyncio.sleep(0)
+    delegate.requests[0].answer()
+    assert (await first.response()).body == b"ok"
+    assert await first.ended()
+    serving.sweep_after(0)
+    assert not answered.done()  # the second one is not
+    delegate.requests[1].answer()
+    assert (await second.response()).body == b"ok"
+    assert await second.ended()
+    await eventually(lambda: (serving.sweep_after(0), answered.done())[1])
+    assert len(serving.server.connections) == 2
+    serving.server.abort()
+    await serving.server.closed()
+    for client in (first, second):  # ended by the FIN that it has had, and by no reset
+        assert client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_has_not_taken_its_last_answer_is_waited_for(listen: Listen) -> None:
+    body = bytes(16 * MEGABYTE)
+    delegate = Delegate(lambda request: request.answer(body))
+    serving = await listen(delegate)
+    client = await serving.client()
+    await client.send(get(b"/", b"Connection: close"))
+    await eventually(lambda: delegate.requests)
+    answered = asyncio.ensure_future(serving.server.answered())
+    await asyncio.sleep(0)
+    serving.sweep_after(0)
+    await asyncio.sleep(0)
+    assert not answered.done()
+    assert (await client.response()).body == body
+    await eventually(lambda: (serving.sweep_after(0), answered.done())[1])
+
+
+@pytest.mark.gen_test
+async def test_all_is_answered_when_there_is_no_connection(listen: Listen) -> None:
+    serving = await listen(Delegate())
+    answered = asyncio.ensure_future(serving.server.answered())
+    await asyncio.sleep(0)
+    serving.sweep_after(0)
+    await answered
 
 
 @pytest.mark.gen_test

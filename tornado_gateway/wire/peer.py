@@ -57,11 +57,20 @@ def send_queue(transport: asyncio.Transport) -> tuple[int, int]:
 
 def unread(transport: asyncio.Transport) -> int:
     """Bytes that have come and were not read; of TLS, as they came."""
+    return _count(transport, termios.FIONREAD)
+
+
+def unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes, and a FIN, that were written and that the peer's kernel has not acknowledged; of TLS, as they leave."""
+    return transport.get_write_buffer_size() + _count(transport, termios.TIOCOUTQ)
+
+
+def _count(transport: asyncio.Transport, queue: int) -> int:
     sock = transport.get_extra_info("socket")
     if transport.is_closing() or sock is None:
         return 0
     count = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
+    fcntl.ioctl(sock.fileno(), queue, count)
     return count[0]
 
 

@@ -104,6 +104,7 @@ class HTTPServer:
         self._look_at = 0.0  # instant at which uploads are looked at
         self._listeners: list[asyncio.Server] = []
         self._all_closed: asyncio.Future[None] | None = None
+        self._all_answered: asyncio.Future[None] | None = None
         self._dated, self._date = 0, b""
 
     async def listen(self, host: str, port: int) -> list[tuple[str, int]]:
@@ -148,10 +149,18 @@ class HTTPServer:
             self._all_closed = self.loop.create_future()
             await self._all_closed
 
+    async def answered(self) -> None:
+        """Wait until every connection has ended, or its client has the last answer whole (RFC 9112 §9.6).
+
+        The sweep looks, because no event tells of a client's acknowledgement.
+        """
+        self._all_answered = self.loop.create_future()
+        await self._all_answered
+
     def abort(self) -> None:
-        """End every connection at once."""
+        """End every connection at once; an answer that a client has whole is not lost."""
         for connection in list(self.connections):
-            connection.reset()
+            connection.transport.abort() if connection.is_answered() else connection.reset()
 
     def sweep(self, now: float) -> None:
         """End what has waited too long. Called several times per shortest timeout."""
@@ -164,6 +173,9 @@ class HTTPServer:
             self._look_at = now + LOOK_EVERY
             for connection in [each for each in self.connections if each.is_reading_body]:
                 connection.judge_pace(now)
+        answered = self._all_answered
+        if answered and not answered.done() and all(each.is_answered() for each in self.connections):
+            answered.set_result(None)
 
     def date(self) -> bytes:
         """The Date field, made once per second."""

@@ -36,7 +36,7 @@ from tornado_gateway.wire.http1 import (
     parse_request,
 )
 from tornado_gateway.wire.messages import RawHeaders
-from tornado_gateway.wire.peer import has_ended, unread
+from tornado_gateway.wire.peer import has_ended, unacknowledged, unread
 from tornado_gateway.wire.server_exchange import ServerExchange, fail_closed, start_line
 from tornado_gateway.wire.stall_watch import StallWatch
 
@@ -146,8 +146,8 @@ class ServerConnection(asyncio.Protocol):
                 self.transport.abort()
                 return
             self._refuse(Overloaded("the gateway has as many connections as it may"))
-        elif server.draining:
-            self.transport.close()
+        elif server.draining:  # the kernel had it before the listener was closed; a request may be under way
+            self.close_if_idle()
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _LINGER:
@@ -502,6 +502,10 @@ class ServerConnection(asyncio.Protocol):
             self.transport.resume_reading()
         self.transport.set_protocol(successor)
         return rest
+
+    def is_answered(self) -> bool:
+        """Whether nothing is expected any more: the client has acknowledged the end of its last answer."""
+        return self._phase is _LINGER and not unacknowledged(self.transport)
 
     def close_if_idle(self) -> None:
         if self._phase is _HEAD and not self._buffer:
