@@ -140,7 +140,6 @@ def _gateway(place: Place) -> Child:
         "LOG_LEVEL": "info" if place.access_log else "error",
         "ACCESS_LOG": "true" if place.access_log else "false",
         "AUTH_REQUIRED": "false",
-        "RATE_LIMIT_MAX": "1000000000",
         "HTTP_PROXY_TIMEOUT_MS": "600000",
         "WEB_CONCURRENCY": "1",
         "UPSTREAMS_FILE": "",

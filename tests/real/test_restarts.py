@@ -61,7 +61,7 @@ def service(port: int, generation: str) -> Iterator[None]:
 
 def gateway(port: int, upstream: int) -> contextlib.AbstractContextManager[None]:
     variables = {
-        "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error", "RATE_LIMIT_MAX": "0", "DRAIN_SPREAD_MS": "0",
+        "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error", "DRAIN_SPREAD_MS": "0",
         "UPSTREAMS": json.dumps({"svc": [f"http://127.0.0.1:{upstream}"]}),
     }  # fmt: skip
     return running([sys.executable, "-m", "tornado_gateway"], port, **variables)

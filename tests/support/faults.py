@@ -187,7 +187,7 @@ async def _gateway(
 ) -> AsyncIterator[None]:
     settings = {
         "HOST": "127.0.0.1", "PORT": str(stage.port), "LOG_FORMAT": "json", "UPSTREAMS": json.dumps(services),
-        "RATE_LIMIT_MAX": "0", "SHUTDOWN_TIMEOUT_MS": "1000", "DRAIN_SPREAD_MS": "0",
+        "SHUTDOWN_TIMEOUT_MS": "1000", "DRAIN_SPREAD_MS": "0",
         "DNS_HOSTS": str(names.file) if names else "",
     }  # fmt: skip
     with stage.log.open("wb") as log:

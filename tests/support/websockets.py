@@ -310,7 +310,7 @@ def gateway(services: dict[str, str], **variables: str) -> Iterator[int]:
     """The gateway as a process, without limits on how often a client may come; its port."""
     port = free_port()
     settings = {
-        "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error", "RATE_LIMIT_MAX": "0", "DRAIN_SPREAD_MS": "0",
+        "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error", "DRAIN_SPREAD_MS": "0",
         "UPSTREAMS": json.dumps({name: [url] for name, url in services.items()}),
     }  # fmt: skip
     with running([sys.executable, "-m", "tornado_gateway"], port, **(settings | variables)):
