@@ -25,7 +25,7 @@ SCENARIOS = {
     "equal": Scenario("four equal endpoints"),
     "bursts": Scenario("the same, and all requests come in bursts of ten times the average rate", arrivals=bursts),
     "slow": Scenario("one of four becomes ten times as slow", _SLOW),
-    "slow-bursts": Scenario("the same, with bursts", _SLOW, bursts),
+    "slow-bursts": Scenario("the same, with bursts", _SLOW, arrivals=bursts),
     "failing": Scenario("one of four begins to answer 503 within a millisecond", (Phase(TROUBLE, fails=True),)),
     "stalling": Scenario("one of four stops for five seconds", (Phase(TROUBLE, speed=0.0), Phase(TROUBLE + 5.0))),
     "restarting": Scenario(
@@ -36,6 +36,11 @@ SCENARIOS = {
             Phase(TROUBLE + 15.0, speed=0.3),
             Phase(TROUBLE + 20.0),
         ),
+    ),
+    "outage": Scenario(
+        "all four answer 503; the first one is back after five seconds, the others after twenty",
+        (Phase(TROUBLE, fails=True), Phase(TROUBLE + 5.0)),
+        (Phase(TROUBLE, fails=True), Phase(TROUBLE + 20.0)),
     ),
     "streams": Scenario(
         "six streams of an hour begin per second, and one of four has a hundred", streams=6.0, held=100

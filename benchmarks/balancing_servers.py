@@ -85,8 +85,18 @@ class Server:
             if phase.refuses:
                 clock.at(phase.begin, self._drop_all)
 
+    @property
+    def phase(self) -> Phase:
+        """How it behaves now."""
+        return next(phase for phase, end in zip(self._phases, self._ends, strict=True) if self._clock.now < end)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it answers a health check well."""
+        return self.phase.speed > 0 and not self.phase.fails and not self.phase.refuses
+
     def take(self, request: Asker) -> None:
-        phase = next(phase for phase, end in zip(self._phases, self._ends, strict=True) if self._clock.now < end)
+        phase = self.phase
         if phase.refuses:
             self._clock.after(INSTANT, partial(request.on_failure, ConnectFailed()))
         elif phase.fails:

@@ -22,6 +22,7 @@ from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.health import Health
 from tornado_gateway.policy.lease import Lease
 from tornado_gateway.policy.retry import Again, Try, again, is_free, wait_before
 from tornado_gateway.policy.service import Service, ServiceConfig
@@ -61,6 +62,7 @@ class Scenario:
     Attributes:
         about: for the table's reader.
         odd: what the first endpoint goes through after a good beginning; it must not end in a stall.
+        others: the same of all others.
         arrivals: of requests.
         endpoints: how many; ≥ 1.
         streams: that begin per second.
@@ -70,6 +72,7 @@ class Scenario:
 
     about: str
     odd: tuple[Phase, ...] = ()
+    others: tuple[Phase, ...] = ()
     arrivals: Arrivals = poisson
     endpoints: int = 4
     streams: float = 0.0
@@ -86,6 +89,7 @@ class Figures:
         asked: requests that came.
         latencies: seconds of each request that was answered well.
         errors: requests that their clients saw fail.
+        failed: instants at which they did.
         sent: instants at which each endpoint was sent a request, also one that had failed elsewhere.
         streams: that each endpoint held when the time for requests was over.
     """
@@ -94,6 +98,7 @@ class Figures:
     asked: int = 0
     latencies: list[float] = field(default_factory=list)
     errors: int = 0
+    failed: list[float] = field(default_factory=list)
     sent: list[list[float]] = field(default_factory=list)
     streams: tuple[int, ...] = ()
 
@@ -211,6 +216,7 @@ class Request:
             return
         if failed:
             figures.errors += 1
+            figures.failed.append(self._simulation.clock.now)
         else:
             figures.latencies.append(self._simulation.clock.now - self._began)
 
@@ -238,7 +244,8 @@ class Simulation:
         rng = random.Random(f"{seed} breakers")
         endpoints = [Endpoint(f"http://host{at}", Breaker(breaker, rng)) for at in range(scenario.endpoints)]
         self._numbers = {endpoint: number for number, endpoint in enumerate(endpoints)}
-        self._servers = [Server(self.clock, () if number else scenario.odd) for number in range(scenario.endpoints)]
+        phases = [scenario.odd, *[scenario.others] * (scenario.endpoints - 1)]
+        self._servers = [Server(self.clock, each) for each in phases]
         self.service = Service("svc", endpoints, BALANCERS[balancer](random.Random(f"{seed} choices")), config)
         self.figures = Figures(self.service, sent=[[] for _ in endpoints])
 
@@ -251,12 +258,26 @@ class Simulation:
     def run(self) -> Figures:
         """Until the last request and the last stream have ended."""
         self._hold_streams()
+        if health := self.service.config.health:
+            rng = random.Random(f"{self._seed} checks")
+            for endpoint, number in self._numbers.items():
+                state = Health(health)
+                self.clock.after(state.first_pause(rng), partial(self._check, endpoint, number, state, rng))
         self._plan("requests", Kind.HTTP, self._scenario.arrivals)
         if self._scenario.streams:
             self._plan("streams", Kind.SSE, partial(poisson, rate=self._scenario.streams))
         self.clock.at(self._seconds, self._count_streams)
         self.clock.run()
         return self.figures
+
+    def _check(self, endpoint: Endpoint, number: int, health: Health, rng: random.Random) -> None:
+        """An endpoint's health check, and the plan for the next one."""
+        now = self.clock.now
+        if health.record(passed=self._servers[number].is_well):
+            endpoint.is_healthy = health.is_up
+            self.service.health_changed(endpoint, now)
+        if now < self._seconds:
+            self.clock.after(health.pause(rng), partial(self._check, endpoint, number, health, rng))
 
     def _hold_streams(self) -> None:
         for _ in range(self._scenario.held):

@@ -30,6 +30,8 @@ from tornado_gateway.errors import ConnectFailed, UpstreamError, UpstreamReset
 from tornado_gateway.policy.balancing import BALANCERS
 from tornado_gateway.policy.breaker import BreakerConfig
 from tornado_gateway.policy.endpoint import Kind
+from tornado_gateway.policy.health import HealthConfig
+from tornado_gateway.policy.latency import PENALTY
 from tornado_gateway.policy.retry import CONNECT, RESET, RetryConfig
 from tornado_gateway.policy.service import ServiceConfig
 
@@ -120,6 +122,34 @@ class TestClaims:
         assert p99(simulated(SCENARIOS["stalling"], "round_robin", seconds=40)) > 1.0
 
     @every_balancer
+    @pytest.mark.parametrize("checked", [True, False])
+    def test_after_an_outage_of_all_traffic_goes_at_once_to_what_has_recovered(
+        self, balancer: str, checked: bool
+    ) -> None:
+        """From two seconds after the first endpoint is back until the others are."""
+        checks = HealthConfig(interval=1.0, interval_down=0.5, rise=2) if checked else None
+        figures = simulate(SCENARIOS["outage"], balancer, seconds=45, config=ServiceConfig(health=checks))
+        back, others_back = TROUBLE + 5.0, TROUBLE + 20.0
+        late = sum(back + 2.0 <= instant < others_back for instant in figures.failed) / (13 * RATE)
+        if checked:
+            assert figures.share(0, since=back + 2.0, until=others_back - 0.1) == 1.0
+            assert late == 0.0
+            assert figures.share(0, since=42.0) < 1.5 * FAIR, "the others have their share again"
+        elif balancer in ("least_load", "peak_ewma"):  # breakers leave half of the endpoints in use, broken or not
+            assert figures.share(0, since=back + 2.0, until=others_back) > 0.96
+            assert late < 0.04
+
+    def test_what_recovers_first_is_not_overrun_by_what_four_bore(self) -> None:
+        """The one that is back bears a third of the load: the others are asked as well, and it answers in time."""
+        weak = (Phase(TROUBLE, fails=True), Phase(TROUBLE + 5.0, speed=0.1))
+        others = (Phase(TROUBLE, fails=True),)
+        checks = ServiceConfig(health=HealthConfig(interval=1.0, interval_down=0.5))
+        figures = simulate(Scenario("", weak, others), "least_load", seconds=60, config=checks)
+        assert max(figures.latencies) < 3 * PENALTY
+        well = len(figures.latencies) - TROUBLE * RATE
+        assert well > 0.8 * 45 * WORKERS / (10 * 0.0113), "as many as it can"
+
+    @every_balancer
     @pytest.mark.parametrize(("scenario", "config"), [("restarting", ServiceConfig()), ("failing", RETRY_503)])
     def test_clients_of_idempotent_requests_see_no_error(
         self, scenario: str, config: ServiceConfig, balancer: str
@@ -171,7 +201,9 @@ class TestSimulation:
 
     def test_figures_are_what_they_say(self) -> None:
         service = simulate(SCENARIOS["equal"], "round_robin", seconds=1).service
-        figures = Figures(service, 100, [*range(99, 0, -1)], 1, [[1.0, 2.0, 3.0], [1.5], [], [2.0, 3.0]], (0, 6, 0, 0))
+        figures = Figures(
+            service, 100, [*range(99, 0, -1)], 1, [4.0], [[1.0, 2.0, 3.0], [1.5], [], [2.0, 3.0]], (0, 6, 0, 0)
+        )
         assert figures.latency(0.5) == 50
         assert figures.latency(0.99) == 99
         assert figures.error_share == 0.01

@@ -6,6 +6,7 @@ Each test prints a line of that; `pytest -s` shows it.
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -381,6 +382,33 @@ async def test_a_service_that_is_down_is_told_at_once_and_one_endpoint_brings_it
     assert load.longest < LATE
     assert back is not None
     assert well < 5.0
+
+
+@within_uvloop
+async def test_after_errors_of_all_the_traffic_goes_to_the_endpoint_that_has_recovered_and_stays(
+    tmp_path: Path,
+) -> None:
+    checks = {
+        "HEALTH_CHECK": "http",
+        "HEALTH_INTERVAL_MS": "1000",
+        "HEALTH_TIMEOUT_MS": "1000",
+        "HEALTH_DOWN_INTERVAL_MS": "200",
+    }
+    async with staged(tmp_path, **checks) as stage, Load(stage) as load:
+        await load.until_answered(300)
+        await asyncio.gather(*(upstream.tell(status=503) for upstream in stage.upstreams.values()))
+        mended = await load.runs(2.0)
+        await stage.upstreams["b"].tell()
+        await until(
+            lambda: any(each.by == "b" and each.status == 200 for each in load.between(mended, math.inf)), "back"
+        )
+        back = time.monotonic() - mended
+        recovered = await load.runs(LATE)
+        end = await load.runs(2.0)
+    behind = load.between(recovered, end)
+    load.report("503s of all three, with checks", after("one back", back), f"{len(behind)} requests from 3 s on")
+    assert len(behind) > 100
+    assert {(each.by, each.status) for each in behind} == {("b", 200)}
 
 
 @within_uvloop
