@@ -339,6 +339,7 @@ def shares(weights: Sequence[int], requests: int = 1000) -> list[float]:
 
 LOADS = pytest.mark.parametrize("at_once", [1, 4, 64])
 WEIGHTS = [
+    (7, 7, 8, 28, 76, 76),
     (1, 1, 1),
     (1, 1),
     (1, 99),

@@ -315,6 +315,18 @@ def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer
     assert counts["host0"] > 140
 
 
+def test_a_failure_since_a_probe_was_sent_outlives_the_probes_success() -> None:
+    several = service(1, 1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    several.doubt(one, OPEN_FOR + 1.0)
+    probe.answered(OPEN_FOR + 2.0, 200)
+    probe.settle(SUCCESS, OPEN_FOR + 2.0)
+    assert not one.breaker.is_open
+    assert one.latency.penalty(OPEN_FOR + 2.0) > 0
+
+
 def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too() -> None:
     several = service(*[1] * 5)
     fall_out(several, *range(1, 5))

@@ -186,8 +186,10 @@ class LeastLoad(_Drawing):
         self._many: list[tuple[float, int, Endpoint, float]] = []  # a heap: whose turn is next; and each one's newest
         self._numbers = itertools.count()
         self._time = 0.0  # of the turn that was last
+        self._longest = 0.0  # between two turns of one: so far may the time leap when a light one has its turn early
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
+        self._longest = 1 / min((endpoint.weight for endpoint in usable), default=1)
         known = dict(zip(self._few, self._served, strict=True))
         known.update({endpoint: served for _, _, endpoint, served in self._many})
         self._tempo.use(usable)
@@ -227,7 +229,7 @@ class LeastLoad(_Drawing):
     def _has_turn(self, turn: float, stride: float) -> float:
         """The instant that a turn counts for: the one at which it was due, if that is not long ago."""
         self._time = max(turn, self._time)
-        return max(turn, self._time - CREDIT * stride)
+        return max(turn, self._time - max(CREDIT * stride, self._longest))
 
     def _of_many(self, ask: Ask) -> Endpoint | None:
         many, slow, best, least = self._many, self._tempo.slow(ask.now), None, math.inf
