@@ -36,6 +36,7 @@ from tests.support.sockets import PATIENCE, Client, Ended, Peer, Upstream, event
 from tornado_gateway.app import App
 from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, WithoutMark
 from tornado_gateway.policy.sse import HEARTBEAT
+from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.server_connection import IDLE_GRACE
 
 ASK = get(b"/sse/svc/x")
@@ -1036,6 +1037,22 @@ async def test_a_reader_that_takes_nothing_of_a_little_is_cut_off_too(serve: Ser
     while connection.transport.get_write_buffer_size() < 1000:
         await source.say(b": " + b"x" * 1000 + b"\n\n")
         await asyncio.sleep(0)
+    assert await line_of(lines) == (200, "client_stalled")
+    assert (await listener.all()).end == "reset"
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_heartbeats_into_the_kernels_room_are_no_sign_of_life_of_a_reader(  # S13
+    serve: Serve, upstream: Start
+) -> None:
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]}, CLIENT_IDLE_TIMEOUT_MS="500", SSE_HEARTBEAT_MS="50")
+    lines = capture(running)
+    listener = await Listener.ask(running, ASK, receive_buffer=4096)
+    (connection,) = running.app.server.connections
+    while not send_queue(connection.transport)[0]:
+        await source.say(EVENT * 1000)
+        await asyncio.sleep(0.001)
     assert await line_of(lines) == (200, "client_stalled")
     assert (await listener.all()).end == "reset"
 

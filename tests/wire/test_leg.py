@@ -460,15 +460,21 @@ async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_d
     await reading
 
 
+@pytest.mark.parametrize("more", [0, 3], ids=["and then nothing", "and then small messages"])
 @either_side
 @pytest.mark.gen_test(timeout=30)
 async def test_a_side_that_reads_nothing_of_what_the_kernels_hold_is_cut_as_stalled(
-    serve: Serve, upstream: Start, who: str
+    serve: Serve, upstream: Start, who: str, more: int
 ) -> None:
+    """That our kernel takes further messages is no sign of life of the side that they are for."""
     bridge = await laden(serve, upstream, who, WS_PING_INTERVAL_MS="0")
-    lines = capture(bridge.running)
+    lines, leg = capture(bridge.running), bridge.leg(who)
     bridge.let_pass(61)  # it is seen that something waits
-    bridge.let_pass(50)
+    for number in range(more):
+        await bridge.side(who)[1].send(text("more"))
+        await eventually(lambda number=number: leg.other.scanner.messages > number + 1)
+        bridge.let_pass(5)
+    bridge.let_pass(50 - 5 * more)
     assert bridge.relay.close is None
     bridge.let_pass(15)
     assert await bridge.side(who)[1].told() == lost(who)

@@ -33,24 +33,23 @@ def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
     return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and by_fin))
 
 
-def send_queue(transport: asyncio.Transport) -> tuple[int, int]:
+def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
     """What the kernel still has to send, and what the peer has acknowledged.
-
-    Only Linux tells; elsewhere both are always 0.
 
     Args:
         transport: of a connection that has not been lost.
 
     Returns:
         Bytes that wait because the peer's window, or the network, does not let them go; and bytes that the peer's
-        kernel has acknowledged since the connection was made.
+        kernel has acknowledged since the connection was made. (0, None) where the kernel does not tell: only Linux
+        does, and only of TCP.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in _INET or _TCP_INFO is None:
-        return 0, 0
+        return 0, None
     info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _SENT.size)
     if len(info) < _SENT.size:
-        return 0, 0
+        return 0, None
     acknowledged, not_sent = _SENT.unpack(info)
     return not_sent, acknowledged
 

@@ -7,6 +7,8 @@ Silence proves nothing while something waits here: a pong, an answer or a Close 
 to read. A peer that acknowledges is alive; a peer that takes nothing of what waits for long enough is not.
 
 Linux tells how much the peer has acknowledged, and how much its window, or the network, keeps in the send queue.
+There only an acknowledgement is progress. What our kernel takes is none: while its send buffer has room, a heartbeat or
+an event of 100 bytes goes in whether or not the peer reads.
 Elsewhere (macOS, unix sockets) only what the transport hands to the kernel is seen: a peer that reads very slowly may
 show no progress there for as long as it takes to empty about a third of the send buffer.
 """
@@ -29,12 +31,12 @@ class StallWatch:
             began to wait; -math.inf before any.
     """
 
-    __slots__ = ("_acknowledged", "_began_at", "_began_with", "_handed", "since", "waits")
+    __slots__ = ("_began_at", "_began_with", "_taken", "since", "waits")
 
     def __init__(self) -> None:
         self.waits = False
         self.since = -math.inf
-        self._handed = self._acknowledged = 0  # bytes at the last look
+        self._taken = 0  # bytes at the last look
         self._began_with, self._began_at = 0, 0.0  # when something began to wait
 
     def look(self, transport: asyncio.Transport, now: float, written: int = 0) -> bool:
@@ -42,21 +44,21 @@ class StallWatch:
 
         Args:
             transport: of a connection that has not been lost.
-            written: bytes that were written to the transport so far; or always 0, if that is not counted.
+            written: bytes that were written to the transport so far; looked at only where the kernel does not tell.
 
         Returns:
             Whether the peer has taken something of what waited since the last look.
         """
         unsent = transport.get_write_buffer_size()
         queued, acknowledged = send_queue(transport)
-        handed, waited = written - unsent, self.waits
-        self.waits = unsent + queued > 0
-        has_moved = waited and (acknowledged > self._acknowledged or handed > self._handed)
+        taken = written - unsent if acknowledged is None else acknowledged
+        waited, self.waits = self.waits, unsent + queued > 0
+        has_moved = waited and taken > self._taken
         if has_moved or (self.waits and not waited):
             self.since = now
         if self.waits and not waited:
-            self._began_with, self._began_at = acknowledged, now
-        self._handed, self._acknowledged = handed, acknowledged
+            self._began_with, self._began_at = taken, now
+        self._taken = taken
         return has_moved
 
     def forget(self) -> None:
@@ -68,7 +70,7 @@ class StallWatch:
 
         Up to LONGEST_READING; 0 if nothing has waited.
         """
-        taken = self._acknowledged - self._began_with
+        taken = self._taken - self._began_with
         if taken <= 0:
             return 0.0
         seconds = PEER_BUFFER * (self.since - self._began_at) / taken
