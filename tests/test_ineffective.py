@@ -51,6 +51,8 @@ def test_what_is_reserved_is_told(variable: Variable) -> None:
         ("BREAKER_MIN_REQUESTS", {"BREAKER_MIN_REQUESTS": "2"}, {"BREAKER_FAILURE_PERCENT": "5"},
          "BREAKER_FAILURE_PERCENT and BREAKER_SLOW_MS are 0"),
         ("BREAKER_SLOW_PERCENT", {"BREAKER_SLOW_PERCENT": "5"}, {"BREAKER_SLOW_MS": "5"}, "BREAKER_SLOW_MS is 0"),
+        ("HEDGE", {"HEDGE": "true", "LONG_POLL": "true"}, {"LONG_POLL": "false"}, "LONG_POLL is true"),
+        ("BREAKER_SLOW_MS", {"BREAKER_SLOW_MS": "9", "LONG_POLL": "true"}, {"LONG_POLL": "false"}, "LONG_POLL is true"),
         ("HEALTH_PATH", {"HEALTH_PATH": "/up"}, {"HEALTH_CHECK": "websocket"}, "HEALTH_CHECK is off or tcp"),
         ("HEALTH_PATH", {"HEALTH_PATH": "/", "HEALTH_CHECK": "tcp"}, {"HEALTH_CHECK": "http"},
          "HEALTH_CHECK is off or tcp"),

@@ -222,6 +222,7 @@ def test_a_signal_ends_an_idle_gateway_cleanly(processes: list[Process], number:
         code, out, err = process.end(number)
     assert code == 0
     assert loop in err
+    assert json.loads(err.splitlines()[-1])["message"] == "stopped"
     assert json.loads(out.splitlines()[0])["path"] == "/healthz"
     assert "Traceback" not in err
 
@@ -247,6 +248,7 @@ def test_healthcheck_tells_a_running_gateway_from_none(processes: list[Process])
     process.end(signal.SIGTERM)
     dead = run("healthcheck", HOST="127.0.0.1", PORT=str(process.port))
     assert (dead.returncode, dead.stdout) == (1, "")
+    assert dead.stderr.startswith("not healthy: /healthz of HOST and PORT: ")
     assert "Traceback" not in dead.stderr
 
 

@@ -388,6 +388,12 @@ def test_anything_else_is_no_host(text: str) -> None:
     assert line.startswith(f"HOST={json.dumps(text)}: is neither an address nor a host name; allowed: ")
 
 
+@pytest.mark.parametrize("text", ["::1,::1", "*,127.0.0.1"])
+def test_addresses_to_listen_on_stand_once(text: str) -> None:
+    reason = "names an address twice, or another one beside *"
+    assert lines(HOST=text) == [f'HOST="{text}": {reason}; allowed: each address once; or * alone']
+
+
 @pytest.mark.parametrize("text", ["gateway", "edge-1.eu", "!#$%&'*+-.^_`|~09azAZ"])
 def test_the_name_in_via_is_a_token(text: str) -> None:
     assert load(VIA_NAME=text).via_name == text
@@ -580,7 +586,7 @@ def test_a_service_may_differ_from_the_variables(key: str, value: object, attrib
             "breakerOpen",
             5,
             "is unknown (did you mean breakerOpenMs?)",
-            "endpoints, and keys for variables such as balancer for BALANCER",
+            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
         ),
     ],
 )

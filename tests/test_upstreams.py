@@ -144,9 +144,14 @@ def test_json_that_python_refuses_to_read(text: str) -> None:
             f'UPSTREAMS.a.balancer="": is unknown; allowed: {", ".join(BALANCERS)}',
         ),
         (
+            {"a": {"endpoints": [URL], "wsMaxMessageBytes": 9}},  # like "sseMaxBytes", and not meant for it
+            "UPSTREAMS.a.wsMaxMessageBytes=9: is unknown; allowed: "
+            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
+        ),
+        (
             {"a": {"endpoints": [URL], "weights": {}}},
             "UPSTREAMS.a.weights={}: is unknown; allowed: "
-            "endpoints, and keys for variables such as balancer for BALANCER",
+            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
         ),
         ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
         ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),

@@ -29,7 +29,7 @@ from tornado_gateway.demo import Demo, banner
 from tornado_gateway.env_file import EnvFile, read_env_file
 from tornado_gateway.ineffective import ineffective
 from tornado_gateway.misspellings import hints
-from tornado_gateway.rendering import effective, environment_help
+from tornado_gateway.rendering import MARKS, effective, environment_help
 from tornado_gateway.settings import Settings, load_settings
 from tornado_gateway.values import EVERY_ADDRESS, ConfigurationError, Problem, hosts, shown
 from tornado_gateway.wire.client import PooledHTTPClient
@@ -85,16 +85,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tornado_gateway",
         description="A real-time API gateway: one entrance in front of a team's services.",
-        epilog=f"Variables of the environment, or of .env:\n\n{environment_help()}",
+        epilog=f"Variables of the environment, or of .env:\n{MARKS}\n\n{environment_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=["run", "healthcheck"], default="run", help="default: run")
-    parser.add_argument("--host", help="instead of HOST")
-    parser.add_argument("--port", help="instead of PORT")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["run", "healthcheck"],
+        default="run",
+        help="run (the default) or healthcheck: ask the gateway on this machine for /healthz; exit code 0 if it lives",
+    )
+    parser.add_argument("--host", help="HOST: addresses to listen on")
+    parser.add_argument("--port", help="PORT: the TCP port to listen on")
     parser.add_argument("--env-file", metavar="FILE", help="read variables from FILE instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--print-config", action="store_true", help="print the effective configuration and exit")
-    parser.add_argument("--demo", action="store_true", help="serve embedded upstreams with gentle traffic")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the value of every variable, secrets masked, and exit"
+    )
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="run with small services of its own and a little traffic; UPSTREAMS is ignored",
+    )
     parser.add_argument("--version", action="version", version=f"tornado_gateway {__version__}")
     return parser.parse_args(arguments)
 
@@ -135,7 +147,7 @@ def healthcheck(environment: Mapping[str, str]) -> int:
         first, *_ = hosts(environment.get("HOST", EVERY_ADDRESS))
         status = ask_health(local_authority(first, int(environment.get("PORT", "8080"))))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        say(f"not healthy: {error}", sys.stderr)
+        say(f"not healthy: /healthz of HOST and PORT: {error}", sys.stderr)
         return CRASHED
     alive = status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
     say("healthy" if alive else f"not healthy: status {status}")
@@ -243,14 +255,16 @@ class Signals:
 
 async def stop(app: App, signals: Signals) -> int:
     """Drain, unless a second signal or the timeout comes first."""
-    log.info("stopping: %d connections are open", len(app.server.connections))
+    log.info("stopping: open connections: %d", len(app.server.connections))
     draining, interrupted = asyncio.ensure_future(app.drain()), asyncio.ensure_future(signals.second.wait())
     await asyncio.wait([draining, interrupted], return_when=asyncio.FIRST_COMPLETED)
     clean = draining.done() and draining.result()
     for task in (draining, interrupted):
         task.cancel()
-    if not clean:
-        log.warning("stopped with %d connections cut off", app.server.busy)
+    if clean:
+        log.info("stopped")
+    else:
+        log.warning("stopped: connections that were cut off: %d", app.server.busy)
     return STOPPED if clean else CRASHED
 
 

@@ -553,7 +553,7 @@ The gateway is at {url}, with services to try and a little traffic of its own:
 
   open {url}/api/chat/ in a browser           event streams and a chat, live; open it twice
   curl -N {url}/sse/clock/events              an event stream: an event every second
-  python -m websockets '{ws_url}/ws/chat?path=/echo'    or with any other WebSocket client
+  python -m websockets '{ws_url}/ws/chat?path=/echo'    after pip install websockets; or any other client
   curl {url}/api/api/                         what this service can be asked; two equal instances
   curl {url}/api/api/items
   curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request

@@ -87,6 +87,7 @@ RULES = (
     Rule(("RETRY_BACKOFF_MS",), _repeats_statuses, "no status is sent again (RETRY_ON, RETRY_ATTEMPTS)"),
     Rule(("RETRY_BUDGET_PERCENT", "RETRY_BUDGET_FLOOR"), lambda s: _tries_again(s) or s.hedge,
          "nothing is sent again (RETRY_ON, RETRY_ATTEMPTS, HEDGE)"),
+    Rule(("HEDGE", "ADAPTIVE_CONCURRENCY", "BREAKER_SLOW_MS"), lambda s: not s.long_poll, "LONG_POLL is true"),
     Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.upstream_tls_verify, "UPSTREAM_TLS_VERIFY is false"),
     Rule(("UPSTREAM_TLS_CA_FILE",), _has_https, "no endpoint is https"),
     Rule(("ACCESS_LOG",), lambda s: not s.access_log or s.log_level in LEVELS_WITH_ACCESS, "LOG_LEVEL is above info"),

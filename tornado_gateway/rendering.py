@@ -13,6 +13,11 @@ from tornado_gateway.variables import VARIABLES, Variable
 _PATH, _PATH_KEY = "health_path", "healthPath"  # the only URL, or part of one, that may have a query
 
 
+MARKS = """\
+*: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH.
+(reserved): checked now, without effect in this version."""
+
+
 def environment_help() -> str:
     """All variables for --help."""
     lines = [
@@ -33,7 +38,10 @@ def example_env() -> str:
 
 _ABOUT_ENV = """\
 # Copy to .env and set UPSTREAMS. The default of every other variable stands behind its =; remove the # to set it.
-# An empty value means: not set. Put single quotes around a value that holds a #."""
+# An empty value means: not set. Put single quotes around a value that holds a #.
+#
+# *: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH.
+# (reserved): checked now, without effect in this version."""
 
 
 def _mark(variable: Variable) -> str:

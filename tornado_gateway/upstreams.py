@@ -24,9 +24,10 @@ from tornado_gateway.values import (
 )
 
 GREATEST_WEIGHT = 1000
+_CLOSE = 0.8  # ratio of difflib: "wsMaxMessageBytes" (a variable of no service) is not meant for "sseMaxBytes"
 
 MAP_OF_SERVICES = "a JSON map of service to array of base URLs"
-_SERVICE_KEYS = "endpoints, and keys for variables such as balancer for BALANCER"
+_SERVICE_KEYS = "endpoints, and variables of one service in camel case, such as balancer for BALANCER"
 _SERVICE = "an array of base URLs, or an object with endpoints"
 _BASE_URL = "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
 
@@ -162,7 +163,7 @@ class _ServicesReader:
     def _check_keys(self, path: str, members: _Members, *known: str, shown_as: str = "") -> None:
         self._check_repeated(path, members)
         for key in (key for key in members if key not in known):
-            meant = difflib.get_close_matches(key, known, n=1) if shown_as else []
+            meant = difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE) if shown_as else []
             hint = f" (did you mean {meant[0]}?)" if meant else ""
             given = shown(members[key], secret=isinstance(members[key], str))  # of unknown meaning: it may be a secret
             self._report(path + _member(key), given, f"is unknown{hint}", shown_as or ", ".join(known))

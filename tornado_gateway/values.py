@@ -187,7 +187,7 @@ def hosts(text: str) -> tuple[str, ...]:
     if not found or not all(each == EVERY_ADDRESS or _is_host(each) for each in found):
         raise Invalid("is neither an address nor a host name", allowed)
     if len(set(found)) < len(found) or (EVERY_ADDRESS in found and len(found) > 1):
-        raise Invalid("names an address twice", allowed)
+        raise Invalid("names an address twice, or another one beside *", "each address once; or * alone")
     return found
 
 
