@@ -15,7 +15,7 @@ from tornado_gateway.policy.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.service import Lease, Service, ServiceConfig
-from tornado_gateway.policy.snapshot import QUANTILES, endpoint_view, is_available, is_out, service_view, snapshot
+from tornado_gateway.policy.snapshot import QUANTILES, endpoint_view, is_out, service_view, snapshot
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
@@ -270,9 +270,9 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     if is_open:
         open_breaker(several)
     one.is_healthy, one.last_check = passes, "200" if passes else "timeout"
-    several.health_changed(one, 0.0)
+    several.refresh()
     seen = view(several)
-    assert is_available(one) == seen["upstreamDetails"][0]["healthy"] == available
+    assert one.passes == seen["upstreamDetails"][0]["healthy"] == available
     assert (seen["healthy"], seen["upstreams"]) == (2 + available, 3)
     assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
 

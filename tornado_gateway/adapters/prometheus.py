@@ -17,7 +17,6 @@ from tornado_gateway.policy.durations import BOUNDS, Durations
 from tornado_gateway.policy.endpoint import Endpoint
 from tornado_gateway.policy.negotiation import preferred
 from tornado_gateway.policy.service import Service
-from tornado_gateway.policy.snapshot import is_available
 
 _FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_LATEST.encode("ascii"))
 _STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -121,7 +120,7 @@ class _GatewayCollector(Collector):
                 requests.add_metric((*labels, outcome.value), ended)
             ejections.add_metric(labels, endpoint.breaker.opened)
             state.add_metric(labels, _STATES[endpoint.breaker.state(self._now())])
-            up.add_metric(labels, float(is_available(endpoint)))
+            up.add_metric(labels, float(endpoint.passes))
         for service in self._services:
             for endpoint in (*service.endpoints, *service.departing):
                 for kind, count in endpoint.inflight.items():

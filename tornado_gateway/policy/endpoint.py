@@ -140,7 +140,10 @@ class Endpoint(InFlight):
 
     @property
     def passes(self) -> bool:
-        """Whether nothing speaks against it: its health checks pass, if there are any, and its breaker is closed."""
+        """Whether nothing speaks against it: its health checks pass, if there are any, and its breaker is closed.
+
+        In a panic the endpoint may be used all the same.
+        """
         return self.is_healthy and not self.breaker.is_open
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
     averages = [endpoint.latency.average * 1000 for endpoint in answered]
     return {
         "upstreams": len(endpoints),
-        "healthy": sum(is_available(endpoint) for endpoint in endpoints),
+        "healthy": sum(endpoint.passes for endpoint in endpoints),
         "avgLatencyMs": _rounded(sum(averages) / len(averages)) if averages else 0,
         "rps": _rounded(sum(endpoint.window.rate(now) for endpoint in endpoints)),
         "errorRate": _rounded(window.error_rate(now)),
@@ -66,7 +66,7 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
     open_for = max(0.0, breaker.open_until - now) if breaker.is_open else 0.0
     return {
         "url": endpoint.url,
-        "healthy": is_available(endpoint),
+        "healthy": endpoint.passes,
         "circuitOpenUntilMs": round((epoch + open_for) * 1000) if open_for else 0,
         "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind},
         "requestsTotal": endpoint.requests_total,
@@ -93,11 +93,6 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
         },
         "checks": {"passing": endpoint.is_healthy, "last": endpoint.last_check},
     }
-
-
-def is_available(endpoint: Endpoint) -> bool:
-    """Whether nothing speaks against an endpoint; in a panic it may be used all the same."""
-    return endpoint.is_healthy and not endpoint.breaker.is_open
 
 
 def is_out(endpoint: Endpoint, now: float) -> bool:
