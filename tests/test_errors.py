@@ -1,6 +1,7 @@
 """The error tree: every class says all that the rest of the gateway asks of it."""
 
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,12 @@ def test_each_has_a_status_a_close_code_and_words(error: type[GatewayError]) -> 
         assert word == word.lower()
         assert word.replace("_", "").isalpha()
     assert error().message
+
+
+def test_the_readme_names_what_clients_and_logs_are_told() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    told = {error.code for error in every()} | {error.reason for error in every() if not error.__subclasses__()}
+    assert {word for word in told if f"`{word}`" not in readme} == set()
 
 
 def test_reasons_tell_classes_apart() -> None:
