@@ -7,16 +7,11 @@ import asyncio
 
 import pytest
 
-from tests.support.exchanges import (
-    begin,
-    exchange,
-    origin_of,
-    saying,
-    silent,
-    wire_client,
-)
+from tests.support.exchanges import Recorder, begin, exchange, origin_of, saying, silent, upload, wire_client
 from tests.support.sockets import Peer, eventually, get, reply
+from tests.support.websockets import until
 from tornado_gateway.errors import UpstreamError, UpstreamReset
+from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.pool import PoolConfig
 
 # ---- reuse
@@ -188,6 +183,34 @@ async def test_row_2_a_kept_connection_that_dies_before_a_byte_fails_as_reused(u
             await recorder.ended()
     assert stale.reused
     assert recorder.calls == ["failure"]
+
+
+@pytest.mark.gen_test
+async def test_a_body_goes_out_on_no_kept_connection_whose_end_only_the_kernel_has_heard_of(upstream):
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(reply())
+
+    up = upstream(script)
+    async with wire_client() as client:
+        origin = origin_of(up)
+        first, second = Recorder(), Recorder()
+        begin(client, origin, recorder=first)
+        begin(client, origin, recorder=second)
+        await first.ended()
+        await second.ended()
+        assert len(client.pool(origin)) == 2
+        kept = [each.transport for each in client.pool(origin)._idle]
+        for peer in up.peers:
+            peer.half_close()
+        # Without a turn of the loop: the client is not told.
+        until(lambda: all(has_ended(each, by_fin=True) for each in kept), "both ends have come")
+        sent, recorder = begin(client, origin, upload(b"/", b"Content-Length: 2"), body=True)
+        sent.write(b"hi")
+        sent.finish()
+        await recorder.ended()
+    assert (recorder.body, sent.reused, up.accepted) == (b"ok", False, 3)
 
 
 @pytest.mark.gen_test

@@ -331,6 +331,12 @@ def test_http_1_0_stays_only_when_it_says_so() -> None:
     assert parse_response(response(b"Content-Length: 1", b"Connection: Keep-Alive", line=line), b"GET").keep_alive
 
 
+def test_no_connection_stays_behind_a_chunked_response_of_http_1_0() -> None:  # RFC 9112 §6.1
+    lines = (b"Transfer-Encoding: chunked", b"Connection: keep-alive")
+    head = parse_response(response(*lines, line=b"HTTP/1.0 200 OK"), b"GET")
+    assert (type(head.body), head.keep_alive) == (ChunkedBody, False)
+
+
 @pytest.mark.parametrize(
     ("value", "hint"),
     [

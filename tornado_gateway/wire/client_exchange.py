@@ -9,6 +9,7 @@ from tornado_gateway.policy.headers import Field
 from tornado_gateway.policy.target import Origin
 from tornado_gateway.wire.client_connection import ClientConnection
 from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.peer import has_ended
 
 if TYPE_CHECKING:
     from tornado_gateway.wire.client import PooledHTTPClient
@@ -95,7 +96,13 @@ class ClientExchange:
         """
         self._chunked = chunked
         self.is_sent = not body
-        connection = None if self.fresh else self._client.pool(self.origin).take()
+        pool = self._client.pool(self.origin)
+        connection = None if self.fresh else pool.take()
+        # A body is mostly sent once only (RFC 9110 §9.2.2), so the kernel is asked about an end that the loop has not
+        # told yet.
+        while connection and body and has_ended(connection.transport, by_fin=True):
+            connection.close()
+            connection = pool.take()
         if connection:
             self.reused = True
             connection.begin(self, head)

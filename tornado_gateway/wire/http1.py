@@ -473,7 +473,9 @@ def _response_fields(block: bytes, lines: bytes, minor: int) -> ResponseFields:
     if codings and tokens(codings) != [b"chunked"]:
         raise UpstreamInvalid("the service used a Transfer-Encoding other than chunked")
     idle_hint = _idle_hint(named[b"keep-alive"]) if b"keep-alive" in named else None
-    return ResponseFields(block, minor, named, passing, length, bool(codings), _keeps_alive(named, minor), idle_hint)
+    # RFC 9112 §6.1: HTTP/1.0 has no Transfer-Encoding, so the connection is not used behind such a response.
+    keep_alive = _keeps_alive(named, minor) and not (codings and minor == 0)
+    return ResponseFields(block, minor, named, passing, length, bool(codings), keep_alive, idle_hint)
 
 
 def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | None:
