@@ -290,6 +290,59 @@ def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything
         assert chosen(several, now, times=20, key=b"%d" % now) == only
 
 
+def answers_well(of: Service, endpoint: Endpoint, now: float) -> None:
+    lease = lease_on(of, endpoint, now)
+    lease.answered(now, 200)
+    lease.settle(SUCCESS, now)
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_after_an_outage_of_all_the_first_that_answers_well_gets_everything_without_checks_too(
+    balancer: str, count: int
+) -> None:
+    """More are broken than breakers may take out; those must not share the traffic with the one that works."""
+    several = service(*[1] * count, balancer=balancer)
+    for one in several.endpoints:
+        eject(several, one)
+    back = several.endpoints[-1]
+    answers_well(several, back, 1.0)
+    only = {back.url.removeprefix("http://"): 1}
+    for number in range(40):
+        assert chosen(several, 2.0 + number / 10, times=1, key=b"%d" % number) == only
+
+
+def test_a_panic_lasts_until_enough_endpoints_pass() -> None:
+    several = service(1, 1, 1, 1)
+    a, b, c, d = several.endpoints
+    for number, one in enumerate(several.endpoints):
+        eject(several, one, float(number))
+    answers_well(several, d, 5.0)
+    assert (several.is_panicking, several.ejected) == (True, [])
+    answers_well(several, c, 5.0)
+    assert several.is_panicking, "an answer closes a breaker only where no endpoint passes"
+    c.breaker.close(6.0)
+    several.refresh()
+    assert (several.is_panicking, several.ejected) == (False, [a, b])
+
+
+def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_an_endpoint_works() -> None:
+    several = service(1, 1, 1)
+    for one in several.endpoints:
+        eject(several, one)
+    back = several.endpoints[-1]
+    answers_well(several, back, 1.0)
+    assert several.is_panicking
+    probed = []
+    for now in (2.0, OPEN_FOR - 1, OPEN_FOR + PATIENCE + 2):
+        lease = several.lease(Ask(now, is_repeatable=False))
+        lease.answered(now, 200)
+        lease.settle(SUCCESS, now)
+        probed.append(lease.endpoint is not back)
+    assert probed == [False, False, True]
+    assert not several.is_panicking
+
+
 def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
     several = service(1, 1, 1, max_ejected=0.0)
     one = several.endpoints[0]

@@ -4,15 +4,16 @@
     doubted    it has failed, and who chooses by load avoids it for that: asked again once a second, unless its health
                checks fail, which find out themselves, or its breaker is open, whose opening is waited for
 
-One request is risked for that, so it had better be one that can be sent again.
+One request is risked for that, so it had better be one that can be sent again. Where no such request comes, any request
+has to find out about an endpoint whose opening is over.
 """
 
 from tornado_gateway.policy.agenda import Agenda
 from tornado_gateway.policy.endpoint import Ask, Endpoint
 from tornado_gateway.policy.latency import DOUBT
 
-# Seconds that an ejected endpoint whose time is over waits for a request that may be sent again should it still be
-# broken. Where none comes, any other one has to find out.
+# Seconds that an endpoint whose time is over waits for a request that may be sent again should the endpoint still be
+# broken. Where no such request comes, any other one has to find out.
 PATIENCE = 2.0
 
 
@@ -77,11 +78,12 @@ class Probation:
         return found
 
     def _is_due(self, endpoint: Endpoint, ask: Ask, *, none_passes: bool) -> bool:
-        """Whether a doubted endpoint is to be asked now, by a request that can be sent again; one at a time."""
+        """Whether a request is to ask a doubted endpoint now; one at a time."""
         latency = endpoint.latency
         is_over = ask.now >= latency.ask_at
         if is_over:
             latency.ask_at = ask.now + DOUBT
         self._agenda.put(endpoint, latency.ask_at)
-        may = none_passes or (endpoint.is_healthy and endpoint.breaker.passes(ask.now))
-        return is_over and may and ask.is_repeatable and ask.admits(endpoint)
+        breaker = endpoint.breaker
+        may = none_passes or (endpoint.is_healthy and breaker.passes(ask.now))
+        return is_over and may and (ask.is_repeatable or breaker.is_open) and ask.admits(endpoint)

@@ -187,8 +187,14 @@ class Service(InFlight):
         self.make_room()
 
     def _panics(self, members: int, usable: int, sound: int) -> bool:
-        below = self.config.panic_below
-        return members > 0 and below > 0 and (not sound or usable < below * members - ROUNDING)
+        """Whether any endpoint may be used.
+
+        A panic lasts until enough endpoints pass: after an outage of all, one that has recovered must not share the
+        traffic with those that breakers could no longer take out.
+        """
+        enough = self.config.panic_below * members - ROUNDING
+        count = sound if self.is_panicking else usable
+        return members > 0 and enough > 0 and (not sound or count < enough)
 
     def _serve(self, first: list[Endpoint], sound: list[Endpoint]) -> None:
         """Choose from these first, and from all that are usable if they cannot bear the load."""
