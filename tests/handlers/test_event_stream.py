@@ -37,7 +37,7 @@ from tornado_gateway.app import App
 from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, WithoutMark
 from tornado_gateway.policy.sse import HEARTBEAT
 from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.server_connection import IDLE_GRACE
+from tornado_gateway.wire.server_connection import IDLE_GRACE, QUIET
 
 ASK = get(b"/sse/svc/x")
 ROUTES = {  # S20: nothing but the answer's type makes a stream of it
@@ -931,7 +931,7 @@ async def test_streams_end_evenly_over_a_while_when_the_gateway_stops(  # S12
         assert window * number / 4 - 0.01 <= seconds < window * number / 4 + SOON
     assert await draining is True
     # These answers were begun without "Connection: close": each connection has IDLE_GRACE for one more request.
-    assert time.monotonic() - begun < min(window + IDLE_GRACE, int(patience) / 1000) + SOON
+    assert time.monotonic() - begun < min(window + IDLE_GRACE + QUIET, int(patience) / 1000) + SOON
     assert {listener.end for listener in listeners} == {"complete"}
     assert all(wait_of(listener.body) for listener in listeners)
     for listener in listeners:

@@ -18,7 +18,7 @@ from tornado.websocket import WebSocketHandler
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
-from tornado_gateway.wire.server_connection import IDLE_GRACE, LINGER
+from tornado_gateway.wire.server_connection import IDLE_GRACE, LINGER, QUIET
 
 PIECE = bytes(64 * 1024)
 
@@ -292,7 +292,7 @@ async def test_all_is_answered_when_each_client_has_its_last_answer_though_it_st
     delegate.requests[1].answer()
     assert (await second.response()).body == b"ok"
     assert await second.ended()
-    await eventually(lambda: (serving.sweep_after(0), answered.done())[1])
+    await eventually(lambda: (serving.sweep_after(QUIET + 0.1), answered.done())[1])
     assert len(serving.server.connections) == 2
     serving.server.abort()
     await serving.server.closed()
@@ -314,7 +314,27 @@ async def test_a_client_that_has_not_taken_its_last_answer_is_waited_for(listen:
     await asyncio.sleep(0)
     assert not answered.done()
     assert (await client.response()).body == body
-    await eventually(lambda: (serving.sweep_after(0), answered.done())[1])
+    await eventually(lambda: (serving.sweep_after(QUIET + 0.1), answered.done())[1])
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_still_sends_behind_its_last_answer_is_waited_for(listen: Listen) -> None:
+    serving = await listen(Delegate(on_head=lambda request: request.answer(b"early")))
+    client = await serving.client()
+    await client.send(get(b"/", b"Content-Length: 999", method=b"PUT"))
+    assert (await client.response()).body == b"early"
+    answered = asyncio.ensure_future(serving.server.answered())
+    connection = serving.connection
+    await eventually(lambda: connection.is_answered)
+    ended_at = connection._dropped_at = connection._dropped_at - 1.0  # as if a second had passed since
+    await client.send(b"more")
+    await eventually(lambda: connection._received)
+    serving.server.sweep(ended_at + QUIET + 0.1)
+    await asyncio.sleep(0)
+    assert not answered.done()
+    serving.server.sweep(connection._dropped_at + QUIET + 0.1)
+    await answered
+    assert await client.ended()
 
 
 @pytest.mark.gen_test

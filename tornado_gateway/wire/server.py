@@ -150,7 +150,7 @@ class HTTPServer:
             await self._all_closed
 
     async def answered(self) -> None:
-        """Wait until every connection has ended, or its client has the last answer whole (RFC 9112 §9.6).
+        """Wait until every connection has ended, or its client has the last answer whole and sends nothing more.
 
         The sweep looks, because no event tells of a client's acknowledgement.
         """
@@ -160,7 +160,7 @@ class HTTPServer:
     def abort(self) -> None:
         """End every connection at once; an answer that a client has whole is not lost."""
         for connection in list(self.connections):
-            connection.transport.abort() if connection.is_answered() else connection.reset()
+            connection.transport.abort() if connection.is_answered else connection.reset()
 
     def sweep(self, now: float) -> None:
         """End what has waited too long. Called several times per shortest timeout."""
@@ -174,7 +174,7 @@ class HTTPServer:
             for connection in [each for each in self.connections if each.is_reading_body]:
                 connection.judge_pace(now)
         answered = self._all_answered
-        if answered and not answered.done() and all(each.is_answered() for each in self.connections):
+        if answered and not answered.done() and all(each.is_over(now) for each in self.connections):
             answered.set_result(None)
 
     def date(self) -> bytes:

@@ -48,6 +48,7 @@ LINGER = 2.0  # seconds of reading on behind a last answer, so that the client s
 LINGER_BYTES = 64 * 1024 * 1024  # that are read in this time; a client may go on with an upload before it looks
 MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
 REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
+QUIET = 0.2  # seconds without a byte behind a last answer, after which a server that stops waits for no more
 IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
@@ -96,8 +97,8 @@ class ServerConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_pace",
-        "_phase", "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "_advancing", "_awaited", "_body", "_buffer", "_dropped_at", "_exchange", "_is_complete_due", "_last_fields",
+        "_pace", "_phase", "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
         "is_refused", "peer", "protocol", "remote_port", "server", "transport",
     )  # fmt: skip
 
@@ -114,6 +115,7 @@ class ServerConnection(asyncio.Protocol):
         self._body: Body | None = None
         self._pace: Pace | None = None  # of the current request's body, while the client alone is waited for
         self._received = 0  # bytes of the current request's body; of what is dropped, behind the last one
+        self._dropped_at = 0.0  # instant of the last answer's end, or at which something came behind it
         self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
         self.delegate: HTTPMessageDelegate | None = None
         self._exchange: ServerExchange | None = None
@@ -405,7 +407,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self._wait_for_client(_LINGER)
         self._look_at_reader()
-        self._received = 0
+        self._received, self._dropped_at = 0, self.server.loop.time()
         self._buffer = b""
         self._awaited = self._body = None
         self._regulate()
@@ -415,7 +417,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _drop(self, size: int) -> None:
         """Count what comes behind the last answer."""
-        self._received += size
+        self._received, self._dropped_at = self._received + size, self.server.loop.time()
         if self._received > LINGER_BYTES:
             self.transport.abort()
 
@@ -503,9 +505,17 @@ class ServerConnection(asyncio.Protocol):
         self.transport.set_protocol(successor)
         return rest
 
+    @property
     def is_answered(self) -> bool:
-        """Whether nothing is expected any more: the client has acknowledged the end of its last answer."""
+        """Whether the client has acknowledged the end of its last answer (RFC 9112 §9.6)."""
         return self._phase is _LINGER and not unacknowledged(self.transport)
+
+    def is_over(self, now: float) -> bool:
+        """Whether the client is answered, and sends nothing more that a closed connection would answer with a reset.
+
+        A client in the middle of an upload may meet the reset before it looks for the answer.
+        """
+        return self.is_answered and now - self._dropped_at >= QUIET
 
     def close_if_idle(self) -> None:
         if self._phase is _HEAD and not self._buffer:
