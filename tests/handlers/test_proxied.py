@@ -27,6 +27,7 @@ from tests.support.event_streams import (
 )
 from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get
+from tests.support.websockets import HANDSHAKE
 from tornado_gateway.policy.endpoint import CLIENT_GONE, IGNORED
 from tornado_gateway.policy.pace import LOOK_EVERY, WINDOW
 
@@ -411,6 +412,27 @@ async def test_streams_have_all_the_time_there_is(serve: Serve, upstream: Start)
     late.set()
     for client in asked:
         await client.until(b"data: late\n\n")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get(b"/api/svc/x", b"Accept: text/event-stream"),
+        get(b"/sse/svc/x", b"Accept: text/event-stream"),
+        get(b"/ws/svc", *HANDSHAKE),
+    ],
+    ids=["accepts nothing else", "sse", "ws"],
+)
+@pytest.mark.gen_test
+async def test_who_asks_for_a_stream_and_gets_none_has_no_more_time_than_others(
+    serve: Serve, upstream: Start, request_: bytes
+) -> None:
+    running = await serve(limited(upstream(dripping(b"HTTP/1.1 404 X\r\nContent-Length: 9999\r\n\r\n"))))
+    lines = capture(running)
+    answer = await (await running.client()).ask(request_)
+    assert (answer.status, answer.complete) == (404, False)
+    assert (await only_line(lines))["reason"] == "request_out_of_time"
+    assert running.inflight == 0
 
 
 @pytest.mark.gen_test

@@ -131,13 +131,16 @@ class ProxiedRequest(RequestHandler):
         try:
             service = self._route()
             self._attempts = Attempts(self._gateway, service, self)
-            if service.config.request_timeout < math.inf and not self.awaits_stream:
-                self._time_limit = self._gateway.client.loop.call_later(
-                    service.config.request_timeout, self._out_of_time
-                )
+            if not self.awaits_stream:
+                self._limit_time(service)
             self._attempts.begin()
         except GatewayError as error:
             self.on_failure(error)
+
+    def _limit_time(self, service: Service) -> None:
+        if service.config.request_timeout < math.inf:
+            loop = self._gateway.client.loop
+            self._time_limit = loop.call_later(service.config.request_timeout, self._out_of_time)
 
     def _route(self) -> Service:
         """Find the service, and see whether the client may have it."""
@@ -256,6 +259,8 @@ class ProxiedRequest(RequestHandler):
             return
         if not self.IS_STREAM:
             self._uncount_stream()
+        if self.awaits_stream and self._service:  # what has come is none
+            self._limit_time(self._service)
         self._begin_response(head)
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
