@@ -317,7 +317,7 @@ async def test_a_requests_trailers_pass_behind_its_body(serve: Serve, upstream: 
 
 
 @pytest.mark.gen_test
-async def test_interim_responses_pass_but_for_100_and_never_to_old_clients(serve: Serve, upstream: Start) -> None:  # H7
+async def test_interim_responses_pass_and_never_to_old_clients(serve: Serve, upstream: Start) -> None:  # H7
     interim = (
         b"HTTP/1.1 100 Continue\r\n\r\n"
         b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Hop: 1\r\nConnection: X-Hop\r\n\r\n"
@@ -330,6 +330,7 @@ async def test_interim_responses_pass_but_for_100_and_never_to_old_clients(serve
         client = await running.client()
         answer = await client.ask(get(b"/api/svc/x", method=method), method)
         assert [(each.start, each.fields) for each in answer.interim] == [
+            (b"HTTP/1.1 100 Continue", []),
             (b"HTTP/1.1 103 Early Hints", [(b"Link", b"</a.css>")]),
             (b"HTTP/1.1 102 Processing", []),
             (

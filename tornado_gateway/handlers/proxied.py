@@ -246,7 +246,8 @@ class ProxiedRequest(RequestHandler):
     # ---- the response
 
     def on_interim(self, head: ResponseHead) -> None:
-        if head.status != 100:  # RFC 9110 §15.2: a proxy passes on what the service says on its own account
+        # RFC 9110 §15.2: a proxy passes every 1xx response on. Of a 100 that a client asked for, Upload decides.
+        if head.status != 100 or not self._client.head.expects_continue:
             self._client.write_interim(head.status, interim_fields(head.passing, head.named), safe_reason(head.reason))
         elif self.upload:
             self.upload.upstream_continues()
