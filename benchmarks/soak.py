@@ -237,6 +237,7 @@ async def start_gateway(ports: dict[str, int], stream_limit: int, directory: str
         "ACCESS_LOG": "false",
         "UPSTREAM_IDLE_TIMEOUT_MS": str(int(UPSTREAM_IDLE * 1000)),
         "MAX_STREAMS": str(stream_limit),
+        "SSE_UNAVAILABLE": "status",  # a stream that is refused shows as 503
     }
     return await asyncio.create_subprocess_exec(
         *our_own("tornado_gateway"),

@@ -378,6 +378,7 @@ async def test_so_many_checks_of_a_service_are_under_way_at_once_and_each_has_it
         for turns in (1, 2):  # of the other service, which waits for nobody
             each.sweep(LONG)
             await eventually(lambda turns=turns: (len(slow.requests), len(quick.requests)) == (FEW, turns))
+            await eventually(lambda: under_way() == FEW)  # the quick one has its answer, too
         gate.set()
         await settled()
         for expected in (2 * FEW, 2 * FEW + 1):
