@@ -5,6 +5,7 @@ later clock.
 """
 
 import asyncio
+import gc
 import itertools
 import re
 import time
@@ -36,6 +37,7 @@ from tests.support.sockets import PATIENCE, Client, Ended, Peer, Upstream, event
 from tornado_gateway.app import App
 from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, WithoutMark
 from tornado_gateway.policy.sse import HEARTBEAT
+from tornado_gateway.wire.http1 import RequestFields, ResponseFields
 from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.server_connection import IDLE_GRACE, QUIET
 
@@ -245,6 +247,19 @@ async def test_a_request_behind_a_stream_waits_for_its_end(serve: Serve, upstrea
     await source.end()
     assert (await listener.all()).body == EVENT
     assert (await listener.client.response()).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_stream_keeps_no_fields(serve: Serve, upstream: Start) -> None:
+    mark = b"kept-by-nobody"
+    source = Source(stream_head(b"X-Mark: " + mark))
+    running, listener = await stream(serve, upstream, source, get(b"/sse/svc/x", b"Cookie: " + mark))
+    await opened(running)
+    await source.say(EVENT)
+    await listener.hear(EVENT)
+    gc.collect()
+    kept = [each for each in gc.get_objects() if isinstance(each, RequestFields | ResponseFields)]
+    assert not [each for each in kept if mark in each.block]
 
 
 # ---------------------------------------------------------------- silence

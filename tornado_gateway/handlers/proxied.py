@@ -340,7 +340,7 @@ class ProxiedRequest(RequestHandler):
             expiry=self._expiry, is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)
-        head.forget_fields()
+        upstream.forget_fields()
         return stream
 
     def _keep(self, stream: Stream) -> None:
@@ -353,7 +353,7 @@ class ProxiedRequest(RequestHandler):
             self._time_limit.cancel()
         lease = self._attempts.lease if self._attempts else None
         self._gateway.streams.add(stream, lease.endpoint if lease else None)
-        self._client.head.forget_fields()
+        self._client.forget_fields()
         self._fields = b""
 
     def _end_stream(self, outcome: Outcome, reason: str) -> None:

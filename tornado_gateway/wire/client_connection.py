@@ -229,6 +229,10 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is exchange:
             self._read_body(exchange, head, data)
 
+    def forget_fields(self) -> None:
+        """Compare the next response's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
+        self._last_fields = None
+
     def _count_interim(self, exchange: "ClientExchange", head: ResponseHead, size: int) -> None:
         if head.status == 101:
             raise UpstreamInvalid("the service switched protocols without being asked to")

@@ -204,6 +204,13 @@ class ClientExchange:
         """Whether the upstream is not read, because the receiver is busy."""
         return self.connection is not None and self.connection.is_held
 
+    def forget_fields(self) -> None:
+        """Let go of the response's fields, when the exchange lasts and nobody will look at them again."""
+        if self.head:
+            self.head.forget_fields()
+        if self.connection:
+            self.connection.forget_fields()
+
     def release(self) -> None:
         """Let go of a writer that waits for the connection."""
         if self._connected and not self._connected.done():

@@ -517,6 +517,10 @@ class ServerConnection(asyncio.Protocol):
         """
         return self.is_answered and now - self._dropped_at >= QUIET
 
+    def forget_fields(self) -> None:
+        """Compare the next request's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
+        self._last_fields = None
+
     def close_if_idle(self) -> None:
         if self._phase is _HEAD and not self._buffer:
             self.deadline = min(self.deadline, self.server.loop.time() + IDLE_GRACE)

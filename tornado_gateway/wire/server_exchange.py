@@ -180,6 +180,11 @@ class ServerExchange(HTTPConnection):
         self.connection.transport.set_write_buffer_limits(high=size)
         self._high_water = size
 
+    def forget_fields(self) -> None:
+        """Let go of the request's fields, when the exchange lasts and nobody will look at them again."""
+        self.head.forget_fields()
+        self.connection.forget_fields()
+
     def watch_reader(self) -> None:
         """Have the client cut off if it takes nothing of what waits for it; to be said again every now and then."""
         self.connection.watch_reader()
