@@ -5,6 +5,7 @@ later clock.
 """
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import re
@@ -1049,9 +1050,10 @@ async def test_a_reader_that_takes_nothing_of_a_little_is_cut_off_too(serve: Ser
     lines = capture(running)
     listener = await Listener.ask(running, ASK, receive_buffer=4096)
     (connection,) = running.app.server.connections
-    while connection.transport.get_write_buffer_size() < 1000:
-        await source.say(b": " + b"x" * 1000 + b"\n\n")
-        await asyncio.sleep(0)
+    with contextlib.suppress(ConnectionError):  # on a busy machine the kernel's room lasts until the reader is cut off
+        while connection in running.app.server.connections and connection.transport.get_write_buffer_size() < 1000:
+            await source.say(b": " + b"x" * 1000 + b"\n\n")
+            await asyncio.sleep(0)
     assert await line_of(lines) == (200, "client_stalled")
     assert (await listener.all()).end == "reset"
 
@@ -1065,9 +1067,10 @@ async def test_heartbeats_into_the_kernels_room_are_no_sign_of_life_of_a_reader(
     lines = capture(running)
     listener = await Listener.ask(running, ASK, receive_buffer=4096)
     (connection,) = running.app.server.connections
-    while not send_queue(connection.transport)[0]:
-        await source.say(EVENT * 1000)
-        await asyncio.sleep(0.001)
+    with contextlib.suppress(ConnectionError):
+        while connection in running.app.server.connections and not send_queue(connection.transport)[0]:
+            await source.say(EVENT * 1000)
+            await asyncio.sleep(0.001)
     assert await line_of(lines) == (200, "client_stalled")
     assert (await listener.all()).end == "reset"
 
