@@ -134,6 +134,7 @@ async def _come_to_rest(running: Running) -> None:
     for client in running.clients:
         client.close()
     app = running.app
+    app.health_checks.close()  # on a busy machine, checks each 10 ms would leave no moment without one
     for _ in range(4000):  # longer than the 2 s that a connection may linger behind an early answer
         if not app.server.connections and not app.gateway.client.active and not running.inflight:
             break
