@@ -227,6 +227,7 @@ texts = st.lists(st.one_of(lines, lines.map("A=".__add__), lines.map("# ".__add_
 @settings(max_examples=1000)
 @given(texts.map(str.encode) | st.binary(max_size=30))
 @example(b"A=1\nA=2\n\xef\xbb\xbfA=3\n")
+@example(b"Aexport A=1")
 def test_any_file_means_what_a_straightforward_reader_reads_or_is_refused_line_by_line(content: bytes) -> None:
     lines_there = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     try:

@@ -23,7 +23,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BLANKS = " \t"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EXPORT = re.compile(r"export[ \t]+(?=[^ \t])")
+_EXPORT = re.compile(r"^export[ \t]+(?=[^ \t])")
 # Control characters but the tab, and what other programs take for the end of a line.
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _COMMENT = re.compile(r"[ \t]#")
