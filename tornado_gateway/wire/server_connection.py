@@ -470,7 +470,7 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(RequestTimeout())
 
     def _expire_lingering(self, now: float, has_moved: bool) -> None:
-        """The client has had its moment; while it is still reading its last answer, it has another one."""
+        """Linger on while the client still takes its last answer; otherwise end the connection."""
         watch = self._watch
         if has_moved or (watch.waits and now - watch.since < self.server.config.client_idle_timeout):
             self.deadline = self.server.loop.time() + LINGER
