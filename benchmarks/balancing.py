@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import balancing_plot, report
 from benchmarks.balancing_servers import Phase
 from benchmarks.balancing_simulation import Figures, Scenario, bursts, simulate
-from tornado_gateway.policy.balancing import BALANCERS
+from tornado_gateway.policy.upstream.balancing import BALANCERS
 
 TROUBLE = 10.0  # instant at which the odd endpoint becomes so
 SETTLED = TROUBLE + 1.0  # instant from which on its share is counted

@@ -19,13 +19,13 @@ from functools import partial
 
 from benchmarks.balancing_servers import Clock, Phase, Server
 from tornado_gateway.errors import GatewayError, UpstreamError
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
-from tornado_gateway.policy.health import Health
-from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.retry import Again, Try, again, is_free, wait_before
-from tornado_gateway.policy.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.health import Health
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, wait_before
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
 RATE = 200.0  # requests per second, on average
 CLIENTS = 1000  # equally busy; their number is the key that consistent_hash goes by

@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint
-from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
 CHOICES = 2000  # in a run
 RUNS = 5  # of which the quickest counts: whatever else the machine does makes none quicker

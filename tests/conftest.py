@@ -14,7 +14,7 @@ from tornado.ioloop import IOLoop
 from tests.support.name_servers import NameServer, Zone
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
-from tornado_gateway.settings import Settings, load_settings
+from tornado_gateway.config.settings import Settings, load_settings
 
 # No deadline: the time of one example says more about the machine than about the code. Not derandomized, not in CI
 # either: each run tries new examples, and a failure prints the line that tries its example again.

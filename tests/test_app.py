@@ -25,8 +25,8 @@ from tornado_gateway.app import (
     service_config,
     shortest_timeout,
 )
-from tornado_gateway.policy.balancing import LeastLoad, RoundRobin
-from tornado_gateway.wire.resolver import ResolverConfig
+from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
+from tornado_gateway.wire.client.resolver import ResolverConfig
 
 SERVICES = {"svc": ["http://127.0.0.1:1"]}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tornado_gateway import rendering
 from tornado_gateway.app import ROUTES
+from tornado_gateway.config import help as help_texts
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "tornado_gateway"
@@ -22,34 +22,17 @@ PACKAGE = "tornado_gateway"
 # What each module, or floor, may import of this package. Floors go down in this order.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
-    "demo": ("policy",),
     "policy": ("errors", "policy"),
-    "values": ("errors", "policy"),
-    "upstreams": ("errors", "policy", "values"),
-    "variables": ("errors", "policy", "values", "upstreams"),
-    "settings": ("errors", "policy", "values", "upstreams", "variables"),
-    "rendering": ("values", "variables", "settings"),
-    "misspellings": ("variables",),
-    "ineffective": ("variables", "settings"),
-    "env_file": ("values",),
+    "demo": ("policy",),
+    "config": ("errors", "policy", "config"),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
-    "streams": ("errors", "policy"),
-    "gateway": ("errors", "policy", "wire", "adapters", "streams"),
-    "heartbeat": (),
-    "health_checks": ("errors", "policy", "wire"),
-    "discovery": ("errors", "policy", "wire"),
-    "rebalancer": ("errors", "policy", "streams"),
-    "handlers": ("errors", "policy", "wire", "adapters", "streams", "gateway", "handlers"),
-    "app": (
-        *("errors", "policy", "values", "settings", "wire", "adapters", "streams", "gateway", "heartbeat", "handlers"),
-        *("health_checks", "discovery", "rebalancer"),
-    ),
-    "__main__": (
-        *("errors", "values", "settings", "rendering", "misspellings", "ineffective", "env_file", "wire", "adapters"),
-        *("app", "demo"),
-    ),
-}  # fmt: skip
+    "upkeep": ("errors", "policy", "wire", "upkeep"),
+    "gateway": ("errors", "policy", "wire", "adapters", "upkeep"),
+    "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
+    "app": ("errors", "policy", "config", "wire", "adapters", "upkeep", "gateway", "handlers"),
+    "__main__": ("errors", "config", "wire", "adapters", "app", "demo"),
+}
 
 SHARED_BY_JOURNEYS = tuple(
     f"handlers.{each}" for each in ("base", "event_stream", "peek", "hedge", "upload", "attempts", "proxied")
@@ -246,12 +229,12 @@ def test_every_module_has_its_own_tests() -> None:
 
 def test_the_example_environment_names_the_variables_of_the_settings() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    keep(lines_that_differ(".env.example", 1, example, rendering.example_env()))
+    keep(lines_that_differ(".env.example", 1, example, help_texts.example_env()))
 
 
 def test_the_readme_names_the_variables_of_the_settings() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    keep(variables_that_differ(readme, rendering.markdown_table()))
+    keep(variables_that_differ(readme, help_texts.markdown_table()))
 
 
 def test_the_readme_names_the_routes() -> None:
@@ -268,8 +251,8 @@ def source(module: str, *lines: str) -> Source:
 
 def test_the_package_is_read_whole() -> None:
     found = {source.module: source for source in package_sources()}
-    assert {"__main__", "app", "wire.server", "policy.target", "handlers.http_proxy"} <= set(found)
-    assert found["wire.server"].file == "tornado_gateway/wire/server.py"
+    assert {"__main__", "app", "wire.server.server", "policy.http.target", "handlers.http_proxy"} <= set(found)
+    assert found["wire.server.server"].file == "tornado_gateway/wire/server/server.py"
 
 
 def test_violations_fail_a_test() -> None:
@@ -282,18 +265,18 @@ def test_violations_fail_a_test() -> None:
     ("module", "line"),
     [
         ("policy.target", "from tornado_gateway.wire.server import HTTPServer"),
-        ("policy.target", "import tornado_gateway.settings"),
+        ("policy.target", "import tornado_gateway.config.settings"),
         ("policy.target", "from .. import gateway"),
         ("policy.target", "from ..adapters import logs"),
         ("wire.server", "from tornado_gateway.adapters.logs import configure"),
         ("wire.server", "from tornado_gateway import gateway"),
         ("wire.server", "from tornado_gateway.handlers import base"),
         ("adapters.logs", "from tornado_gateway.wire.http1 import fields"),
-        ("handlers.ops", "from tornado_gateway.settings import Settings"),
+        ("handlers.ops", "from tornado_gateway.config.settings import Settings"),
         ("handlers.ops", "def later():\n    from tornado_gateway.app import App"),
         ("gateway", "from tornado_gateway.handlers.base import problem"),
-        ("settings", "from tornado_gateway.wire.server import ServerConfig"),
-        ("heartbeat", "from tornado_gateway.app import App"),
+        ("config.settings", "from tornado_gateway.wire.server.server import HTTPServer"),
+        ("upkeep.heartbeat", "from tornado_gateway.app import App"),
         ("errors", "from tornado_gateway.policy.target import Origin"),
         ("app", "from tornado_gateway.__main__ import main"),
         ("demo", "from tornado_gateway.app import App"),

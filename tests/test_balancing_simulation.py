@@ -27,13 +27,13 @@ from benchmarks.balancing import (
 from benchmarks.balancing_servers import INSTANT, WORKERS, Clock, Phase, Server
 from benchmarks.balancing_simulation import RATE, Figures, Scenario, bursts, poisson, simulate
 from tornado_gateway.errors import ConnectFailed, UpstreamError, UpstreamReset
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import BreakerConfig
-from tornado_gateway.policy.endpoint import Kind
-from tornado_gateway.policy.health import HealthConfig
-from tornado_gateway.policy.latency import PENALTY
-from tornado_gateway.policy.retry import CONNECT, RESET, RetryConfig
-from tornado_gateway.policy.service import ServiceConfig
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import BreakerConfig
+from tornado_gateway.policy.upstream.endpoint import Kind
+from tornado_gateway.policy.upstream.health import HealthConfig
+from tornado_gateway.policy.upstream.latency import PENALTY
+from tornado_gateway.policy.upstream.retry import CONNECT, RESET, RetryConfig
+from tornado_gateway.policy.upstream.service import ServiceConfig
 
 NO_BREAKER = BreakerConfig(failures=0)
 RETRY_503 = ServiceConfig(retry=RetryConfig(on={CONNECT, RESET}, statuses={503}))

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import choosing
 from benchmarks.choosing import ROOM, STATES, endpoint, markdown_table
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.endpoint import Ask, Endpoint
-from tornado_gateway.policy.service import Service
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint
+from tornado_gateway.policy.upstream.service import Service
 
 IS_SO: dict[str, Callable[[Endpoint], bool]] = {
     "half failed": lambda each: each.latency.penalty(0.0) > 0,

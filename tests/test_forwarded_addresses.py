@@ -18,7 +18,7 @@ from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, only_line, plays
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, echo, eventually, get, reply
 from tornado_gateway.adapters.access_log import AccessLog, Format, json_line, text_line
-from tornado_gateway.wire.server_connection import ServerConnection
+from tornado_gateway.wire.server.connection import ServerConnection
 
 fuzzing = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -16,7 +16,7 @@ import pytest
 
 from tornado_gateway import __version__
 from tornado_gateway.__main__ import local_authority, merge
-from tornado_gateway.env_file import EnvFile
+from tornado_gateway.config.env_file import EnvFile
 
 ROOT = Path(__file__).resolve().parents[1]
 UPSTREAMS = '{"svc": ["http://127.0.0.1:1"]}'

@@ -25,7 +25,7 @@ from tornado.ioloop import IOLoop
 from tests.conftest import Running, Serve
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, chunked, echo, eventually, get, reply
-from tornado_gateway.policy.endpoint import Outcome
+from tornado_gateway.policy.upstream.endpoint import Outcome
 
 GIB = 1024 * 1024 * 1024
 MIB = 1024 * 1024

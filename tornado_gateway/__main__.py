@@ -25,14 +25,14 @@ from tornado_gateway import __version__
 from tornado_gateway.adapters import logs, stdio
 from tornado_gateway.adapters.stdio import say
 from tornado_gateway.app import App, CannotListen, authority, is_text
+from tornado_gateway.config.env_file import EnvFile, read_env_file
+from tornado_gateway.config.help import MARKS, effective, environment_help
+from tornado_gateway.config.hints import hints
+from tornado_gateway.config.ineffective import ineffective
+from tornado_gateway.config.parsers import EVERY_ADDRESS, ConfigurationError, Problem, hosts, shown
+from tornado_gateway.config.settings import Settings, load_settings
 from tornado_gateway.demo import Demo, banner
-from tornado_gateway.env_file import EnvFile, read_env_file
-from tornado_gateway.ineffective import ineffective
-from tornado_gateway.misspellings import hints
-from tornado_gateway.rendering import MARKS, effective, environment_help
-from tornado_gateway.settings import Settings, load_settings
-from tornado_gateway.values import EVERY_ADDRESS, ConfigurationError, Problem, hosts, shown
-from tornado_gateway.wire.client import PooledHTTPClient
+from tornado_gateway.wire.client.client import PooledHTTPClient
 
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
 STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78

@@ -19,7 +19,8 @@ from tornado.web import Application, RequestHandler
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.prometheus import Metrics
-from tornado_gateway.discovery import Discovery, DiscoveryConfig
+from tornado_gateway.config.parsers import EVERY_ADDRESS, ServiceSettings
+from tornado_gateway.config.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
 from tornado_gateway.gateway import Gateway, Lifecycle, WebSocketConfig
 from tornado_gateway.handlers.admin import StatsHandler
 from tornado_gateway.handlers.base import Refuser, log_request
@@ -28,32 +29,31 @@ from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFound
 from tornado_gateway.handlers.router import Router
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.health_checks import HealthChecks
-from tornado_gateway.heartbeat import Heartbeat
-from tornado_gateway.policy.affinity import COOKIE_PREFIX, Affinity, Sticky
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.durations import Durations
-from tornado_gateway.policy.endpoint import Endpoint
-from tornado_gateway.policy.forwarding import ForwardingConfig
-from tornado_gateway.policy.health import HealthConfig, HealthKind
-from tornado_gateway.policy.resolution import Family, is_resolvable
-from tornado_gateway.policy.retry import RetryConfig
-from tornado_gateway.policy.service import Service, ServiceConfig
-from tornado_gateway.policy.sse import EventStreamConfig
-from tornado_gateway.policy.stream_limits import StreamLimits
-from tornado_gateway.policy.target import TargetRule, parse_base_url
-from tornado_gateway.rebalancer import Rebalancer
-from tornado_gateway.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
-from tornado_gateway.streams import Streams
-from tornado_gateway.values import EVERY_ADDRESS, ServiceSettings
-from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
-from tornado_gateway.wire.connect import ConnectConfig
-from tornado_gateway.wire.pool import PoolConfig
-from tornado_gateway.wire.resolver import HOSTS, RESOLV_CONF, ResolverConfig
-from tornado_gateway.wire.server import HTTPServer, ServerConfig
-from tornado_gateway.wire.websocket import RelayConfig
+from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.http.sse import EventStreamConfig
+from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.http.target import TargetRule, parse_base_url
+from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, Affinity, Sticky
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
+from tornado_gateway.policy.upstream.resolution import Family, is_resolvable
+from tornado_gateway.policy.upstream.retry import RetryConfig
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.upkeep.discovery import Discovery, DiscoveryConfig
+from tornado_gateway.upkeep.health_checks import HealthChecks
+from tornado_gateway.upkeep.heartbeat import Heartbeat
+from tornado_gateway.upkeep.rebalancer import Rebalancer
+from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
+from tornado_gateway.wire.client.connect import ConnectConfig
+from tornado_gateway.wire.client.pool import PoolConfig
+from tornado_gateway.wire.client.resolver import HOSTS, RESOLV_CONF, ResolverConfig
+from tornado_gateway.wire.server.server import HTTPServer, ServerConfig
+from tornado_gateway.wire.websocket.relay import RelayConfig
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128

@@ -38,7 +38,7 @@ from tornado.websocket import (
     websocket_connect,
 )
 
-from tornado_gateway.policy.negotiation import preferred
+from tornado_gateway.policy.http.negotiation import preferred
 
 LOOPBACK = "127.0.0.1"
 JSON, HTML = b"application/json", b"text/html; charset=utf-8"

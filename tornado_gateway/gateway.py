@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.prometheus import Metrics
-from tornado_gateway.policy.durations import Durations
-from tornado_gateway.policy.forwarding import ForwardingConfig
-from tornado_gateway.policy.handshake import ANY_ORIGIN
-from tornado_gateway.policy.service import Service
-from tornado_gateway.streams import Streams
-from tornado_gateway.wire.client import PooledHTTPClient
-from tornado_gateway.wire.websocket import RelayConfig
+from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.http.handshake import ANY_ORIGIN
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.wire.client.client import PooledHTTPClient
+from tornado_gateway.wire.websocket.relay import RelayConfig
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Lifecycle:
 class WebSocketConfig:
     """
     Attributes:
-        allowed_origins: see policy/handshake.py's check_origin().
+        allowed_origins: see policy/http/handshake.py's check_origin().
         rewrites_origin: whether services see their own origin instead of the client's.
         relay: once the handshake is done.
     """

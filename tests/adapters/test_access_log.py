@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.sockets import eventually
 from tornado_gateway.adapters import access_log
 from tornado_gateway.adapters.access_log import AccessLog, AccessRecord, json_line, text_line
-from tornado_gateway.policy.address import NO_ADDRESS, Address, of_peer, parse
+from tornado_gateway.policy.http.address import NO_ADDRESS, Address, of_peer, parse
 
 AT = "2026-01-02T03:04:05.678Z"
 

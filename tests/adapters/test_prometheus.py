@@ -11,11 +11,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
 from tornado_gateway.adapters.prometheus import Metrics
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.durations import BOUNDS, METHODS, OTHER, Durations
-from tornado_gateway.policy.endpoint import Ask, Endpoint, Kind, Outcome
-from tornado_gateway.policy.service import Lease, Service, ServiceConfig
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
+from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
 
 ROUTE = "/api/<service>/*"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"

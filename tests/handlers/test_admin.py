@@ -17,7 +17,7 @@ from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask, capture, problem
 from tests.support.sockets import Client, Peer, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor
-from tornado_gateway.policy.endpoint import Outcome
+from tornado_gateway.policy.upstream.endpoint import Outcome
 
 NOWHERE = "http://127.0.0.1:1"
 STATS = get(b"/admin/stats")

@@ -29,7 +29,7 @@ from tests.support.endpoints import (
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get, reply
-from tornado_gateway.policy.retry import REPLAY_BYTES
+from tornado_gateway.policy.upstream.retry import REPLAY_BYTES
 
 PATH = b"/api/svc/x"
 

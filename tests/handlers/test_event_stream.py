@@ -37,10 +37,10 @@ from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import PATIENCE, Client, Ended, Peer, Upstream, eventually, get
 from tornado_gateway.app import App
 from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, WithoutMark
-from tornado_gateway.policy.sse import HEARTBEAT
+from tornado_gateway.policy.http.sse import HEARTBEAT
 from tornado_gateway.wire.http1 import RequestFields, ResponseFields
 from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.server_connection import IDLE_GRACE, QUIET
+from tornado_gateway.wire.server.connection import IDLE_GRACE, QUIET
 
 ASK = get(b"/sse/svc/x")
 ROUTES = {  # S20: nothing but the answer's type makes a stream of it

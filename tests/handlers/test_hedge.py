@@ -23,8 +23,8 @@ from tests.support.journeys import Start, ask, capture, only_line, plays, proble
 from tests.support.services import lease_on
 from tests.support.sockets import Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
-from tornado_gateway.policy.endpoint import CLIENT_GONE, SUCCESS, SUPERSEDED
-from tornado_gateway.policy.lease import HANGS
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, SUCCESS, SUPERSEDED
+from tornado_gateway.policy.upstream.lease import HANGS
 
 PATH = b"/api/svc/x"
 HEDGED = {"HEDGE": "true", "BALANCER": "round_robin"}  # the first endpoint is the first one to be asked

@@ -12,8 +12,8 @@ from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, plays, problem
 from tests.support.sockets import Client, Peer, echo, eventually, get, reply
 from tornado_gateway.app import ROUTES
-from tornado_gateway.policy.breaker import State
-from tornado_gateway.policy.durations import METHODS, OTHER
+from tornado_gateway.policy.upstream.breaker import State
+from tornado_gateway.policy.views.durations import METHODS, OTHER
 
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
 

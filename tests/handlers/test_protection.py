@@ -15,9 +15,9 @@ from tests.support.endpoints import BUSY, REFUSING, Answers, Gate, always, endpo
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, ask, capture, plays, problem, silent
 from tests.support.sockets import Message, Peer, Script, echo, eventually, get, reply
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import State
-from tornado_gateway.policy.endpoint import Outcome
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import State
+from tornado_gateway.policy.upstream.endpoint import Outcome
 
 PATH = b"/api/svc/x"
 

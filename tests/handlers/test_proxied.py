@@ -28,8 +28,8 @@ from tests.support.event_streams import (
 from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get
 from tests.support.websockets import HANDSHAKE
-from tornado_gateway.policy.endpoint import CLIENT_GONE, IGNORED
-from tornado_gateway.policy.pace import LOOK_EVERY, WINDOW
+from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, IGNORED
 
 PATH = b"/api/svc/chat"
 

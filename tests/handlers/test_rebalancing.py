@@ -19,9 +19,9 @@ from tests.support.event_streams import STREAM_HEAD, chunk
 from tests.support.journeys import Start, capture
 from tests.support.sockets import Peer, eventually
 from tests.support.websockets import CLOSE, Side, accepting
-from tornado_gateway.policy.endpoint import Endpoint
-from tornado_gateway.policy.service import Service
-from tornado_gateway.rebalancer import LOOK_EVERY
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.upkeep.rebalancer import LOOK_EVERY
 
 EVENT = b"data: hello\n\n"
 COUNT = 24

@@ -25,8 +25,8 @@ from tests.support.event_streams import (
 from tests.support.journeys import Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Message, Peer, Script, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
-from tornado_gateway.policy.sse import HEARTBEAT
-from tornado_gateway.policy.unavailable import SHORTEST
+from tornado_gateway.policy.http.sse import HEARTBEAT
+from tornado_gateway.policy.http.unavailable import SHORTEST
 
 ASK = get(b"/sse/svc/events")
 EVENT = b"data: good\n\n"

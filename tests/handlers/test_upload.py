@@ -10,7 +10,7 @@ from tests.support.endpoints import BUSY, EVENT, EVENTS, REFUSING, Gate, always,
 from tests.support.journeys import CHUNKED, Start, ask, capture, plays, problem, silent
 from tests.support.sockets import Peer, chunked, echo, eventually, get, reply
 from tornado_gateway.handlers import upload
-from tornado_gateway.policy.retry import REPLAY_BYTES
+from tornado_gateway.policy.upstream.retry import REPLAY_BYTES
 
 PATH = b"/api/svc/x"
 

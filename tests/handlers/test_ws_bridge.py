@@ -14,7 +14,7 @@ from tests.support.journeys import Start, ask, capture, only_line, plays, proble
 from tests.support.sockets import Peer, Script, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor, accepting, bridged, text
 from tornado_gateway.handlers.ws_bridge import MAX_REFUSAL
-from tornado_gateway.policy.headers import Field
+from tornado_gateway.policy.http.headers import Field
 
 KEY_OF_CLIENT = b"dGhlIHNhbXBsZSBub25jZQ=="
 

@@ -11,8 +11,8 @@ from tests.conftest import Serve
 from tests.support.journeys import Start
 from tests.support.sockets import Ended, eventually
 from tests.support.websockets import PING, PONG, Acceptor, Bridge, Frame, Side, binary, bridged, close
-from tornado_gateway.wire.leg import Leg
 from tornado_gateway.wire.peer import send_queue
+from tornado_gateway.wire.websocket.leg import Leg
 
 MEGABYTE = 1024 * 1024
 KILOBYTES = binary(b"k" * 16_000)  # is kept back until it is whole

@@ -8,8 +8,8 @@ from tests.conftest import Running
 from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, chunk
 from tests.support.journeys import ask
 from tests.support.sockets import Client, Peer, Script, eventually, get, reply
-from tornado_gateway.policy.endpoint import Endpoint
-from tornado_gateway.policy.service import Service
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
 
 REFUSING = "http://127.0.0.1:1"
 BUSY = reply(b"503 Service Unavailable", (b"X-From: upstream",), b"busy")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Running
 from tests.support.sockets import Client, Ended, Message, Peer, eventually
-from tornado_gateway.streams import Stream
+from tornado_gateway.upkeep.streams import Stream
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"

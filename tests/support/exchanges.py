@@ -7,12 +7,12 @@ from typing import Any
 
 from tests.support.sockets import PATIENCE, Field, Peer, Script, Upstream, eventually, get
 from tornado_gateway.errors import UpstreamError
-from tornado_gateway.policy.target import Origin
-from tornado_gateway.wire.client import ClientConfig, PooledHTTPClient
-from tornado_gateway.wire.client_exchange import ClientExchange
-from tornado_gateway.wire.connect import ConnectConfig
+from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
+from tornado_gateway.wire.client.connect import ConnectConfig
+from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.pool import PoolConfig
 from tornado_gateway.wire.http1 import ResponseHead
-from tornado_gateway.wire.pool import PoolConfig
 
 MEGABYTE = bytes(1024 * 1024)
 

@@ -3,13 +3,13 @@
 import random
 from collections import Counter
 
-from tornado_gateway.policy.affinity import Affinity
-from tornado_gateway.policy.balancing import BALANCERS
-from tornado_gateway.policy.breaker import Breaker, BreakerConfig, State
-from tornado_gateway.policy.concurrency import AdaptiveLimit
-from tornado_gateway.policy.endpoint import FAILURE, SUCCESS, Ask, Endpoint, Kind
-from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.affinity import Affinity
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
+from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Ask, Endpoint, Kind
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
 BREAKER = BreakerConfig(jitter=0.0)
 FAILURES = BREAKER.failures

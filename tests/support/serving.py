@@ -9,8 +9,8 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnect
 from tornado.ioloop import IOLoop
 
 from tests.support.sockets import Client, eventually, get
-from tornado_gateway.wire.server import HTTPServer, ServerConfig
-from tornado_gateway.wire.server_exchange import ServerExchange
+from tornado_gateway.wire.server.exchange import ServerExchange
+from tornado_gateway.wire.server.server import HTTPServer, ServerConfig
 
 MEGABYTE = 1024 * 1024
 

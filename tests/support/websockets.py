@@ -23,9 +23,9 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
-from tornado_gateway.policy.service import WebSocketTotals
-from tornado_gateway.wire.leg import Leg
-from tornado_gateway.wire.websocket import Relay
+from tornado_gateway.policy.upstream.service import WebSocketTotals
+from tornado_gateway.wire.websocket.leg import Leg
+from tornado_gateway.wire.websocket.relay import Relay
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "real"

@@ -7,7 +7,7 @@ from tornado.iostream import StreamClosedError
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, Serving, is_open, nothing
 from tests.support.sockets import Client, Ended, eventually, get
-from tornado_gateway.wire.server_connection import PIPELINE_BYTES
+from tornado_gateway.wire.server.connection import PIPELINE_BYTES
 
 ASK = get(b"/", b"Upgrade: websocket", b"Connection: Upgrade")
 ANSWER = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\n"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from tornado_gateway.policy.address import Address
+from tornado_gateway.policy.http.address import Address
 
 # Records that lines are made of at once. One after the other a line costs 1.2 µs; each by itself, between other work
 # that has used up the caches, 8 µs: a tenth of what a small request costs in all.

@@ -12,11 +12,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from tornado_gateway.policy.breaker import State
-from tornado_gateway.policy.durations import BOUNDS, Durations
-from tornado_gateway.policy.endpoint import Endpoint
-from tornado_gateway.policy.negotiation import preferred
-from tornado_gateway.policy.service import Service
+from tornado_gateway.policy.http.negotiation import preferred
+from tornado_gateway.policy.upstream.breaker import State
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.durations import BOUNDS, Durations
 
 _FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_LATEST.encode("ascii"))
 _STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}

@@ -6,7 +6,7 @@ GET /admin/stats   services and endpoints as JSON; with a token, if AUTH_REQUIRE
 import time
 
 from tornado_gateway.handlers.base import PageHandler
-from tornado_gateway.policy.snapshot import snapshot
+from tornado_gateway.policy.views.snapshot import snapshot
 
 
 class StatsHandler(PageHandler):

@@ -1,7 +1,7 @@
 """One request, sent to the endpoints of a service until one of them answers.
 
     begin ──► lease ──► send ──► on_head      the answer goes on to the call
-      ▲         │         │       on_failure   again, if policy/retry.py says so
+      ▲         │         │       on_failure   again, if policy/upstream/retry.py says so
       │         │         └─ slow: to another endpoint as well (hedge.py)
       └─────────┴─ no room: waits for its turn
 
@@ -27,12 +27,12 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.hedge import Hedge
 from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
-from tornado_gateway.policy.headers import Field
-from tornado_gateway.policy.lease import Lease
-from tornado_gateway.policy.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
-from tornado_gateway.policy.service import Service
-from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
 NOT_CONNECTED = (ConnectFailed, ConnectTimeout)  # nothing of the request was sent
@@ -47,7 +47,7 @@ class Call(Protocol):
         kind: what a lease is taken for.
         upgrades: whether the upstream is asked for another protocol.
         began: instant at which the request came.
-        is_repeatable: whether carrying the request out twice does no harm; see policy/retry.py.
+        is_repeatable: whether carrying the request out twice does no harm; see policy/upstream/retry.py.
         awaits_stream: whether the client waits for an event stream or a WebSocket.
         key: what it has in common with requests that belong to the same endpoint; b"" for nothing.
         pinned: the endpoint that its client belongs to; None for any.
@@ -78,7 +78,7 @@ class Call(Protocol):
         """The answer's head; what follows it comes the same way."""
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """See wire/client.py's Receiver."""
+        """See wire/client/client.py's Receiver."""
 
     def on_end(self, trailers: list[Field]) -> None:
         """The answer is complete."""

@@ -20,11 +20,11 @@ from tornado.web import Application, HTTPError, RequestHandler
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.policy.forwarding import client_address
-from tornado_gateway.policy.headers import Field, request_id
-from tornado_gateway.policy.unavailable import retry_line
+from tornado_gateway.policy.http.forwarding import client_address
+from tornado_gateway.policy.http.headers import Field, request_id
+from tornado_gateway.policy.http.unavailable import retry_line
 from tornado_gateway.wire.http1 import fields
-from tornado_gateway.wire.server_exchange import ServerExchange
+from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
 

@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable
 
 from tornado_gateway.errors import SlowConsumer, UpstreamError
-from tornado_gateway.policy.endpoint import Outcome
-from tornado_gateway.policy.expiry import NEVER, Expiry
-from tornado_gateway.policy.headers import Field, accepts_trailers, trailer_lines
-from tornado_gateway.policy.sse import (
+from tornado_gateway.policy.http.expiry import NEVER, Expiry
+from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines
+from tornado_gateway.policy.http.sse import (
     HEARTBEAT,
     MARK,
     BoundaryScanner,
@@ -31,10 +30,11 @@ from tornado_gateway.policy.sse import (
     lifetime,
     retry_hint,
 )
-from tornado_gateway.policy.stream_limits import high_water
-from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.policy.http.stream_limits import high_water
+from tornado_gateway.policy.upstream.endpoint import Outcome
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
-from tornado_gateway.wire.server_exchange import ServerExchange
+from tornado_gateway.wire.server.exchange import ServerExchange
 
 BOUNDARY_GRACE = 5.0  # seconds that an event may stay open in a stream that has to end
 

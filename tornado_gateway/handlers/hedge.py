@@ -9,9 +9,9 @@ import asyncio
 from typing import Protocol
 
 from tornado_gateway.errors import UpstreamError
-from tornado_gateway.policy.headers import Field
-from tornado_gateway.policy.lease import Lease
-from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tornado_gateway.errors import METHODS, MethodNotAllowed, NotFound
 from tornado_gateway.handlers.base import GatewayHandler, PageHandler
-from tornado_gateway.policy.snapshot import is_out
+from tornado_gateway.policy.views.snapshot import is_out
 
 
 class HealthHandler(PageHandler):

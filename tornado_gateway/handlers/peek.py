@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 
 from tornado_gateway.errors import UpstreamError
-from tornado_gateway.policy.headers import Field
-from tornado_gateway.policy.sse import begins_with_error
-from tornado_gateway.wire.client_exchange import ClientExchange, Receiver
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.sse import begins_with_error
+from tornado_gateway.wire.client.exchange import ClientExchange, Receiver
 from tornado_gateway.wire.http1 import ResponseHead
 
 MAX_PEEK = 64 * 1024  # bytes of a first event that are waited for

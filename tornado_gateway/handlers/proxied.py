@@ -42,11 +42,9 @@ from tornado_gateway.handlers.base import answer, tell_to_come_back
 from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.affinity import Affinity
-from tornado_gateway.policy.endpoint import CLIENT_GONE, FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
-from tornado_gateway.policy.expiry import NEVER, Expiry
-from tornado_gateway.policy.forwarding import originate
-from tornado_gateway.policy.headers import (
+from tornado_gateway.policy.http.expiry import NEVER, Expiry
+from tornado_gateway.policy.http.forwarding import originate
+from tornado_gateway.policy.http.headers import (
     Field,
     accepts_trailers,
     client_fields,
@@ -57,17 +55,19 @@ from tornado_gateway.policy.headers import (
     upstream_fields,
     without,
 )
-from tornado_gateway.policy.negotiation import accepts_only
-from tornado_gateway.policy.retry import is_repeatable
-from tornado_gateway.policy.service import Service
-from tornado_gateway.policy.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
-from tornado_gateway.policy.target import split_route
-from tornado_gateway.policy.unavailable import STATUS, comes_back, pause
-from tornado_gateway.streams import Stream
-from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.policy.http.negotiation import accepts_only
+from tornado_gateway.policy.http.sse import EVENT_STREAM, is_encoded, is_event_stream, stream_fields
+from tornado_gateway.policy.http.target import split_route
+from tornado_gateway.policy.http.unavailable import STATUS, comes_back, pause
+from tornado_gateway.policy.upstream.affinity import Affinity
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.retry import is_repeatable
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.upkeep.streams import Stream
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.http1 import ResponseHead, fields
-from tornado_gateway.wire.messages import RawHeaders, RawRequest
-from tornado_gateway.wire.server_exchange import ServerExchange, start_line
+from tornado_gateway.wire.server.exchange import ServerExchange, start_line
+from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
 
 REFUSED_METHODS = (b"TRACE", b"CONNECT")  # RFC 9110 §9.3.6 and §9.3.8: tunnels and echoes are not for a gateway
 AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # that clients ask for event streams with

@@ -15,8 +15,8 @@ from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.wire.server_connection import HeadDelegate
-from tornado_gateway.wire.server_exchange import ServerExchange
+from tornado_gateway.wire.server.connection import HeadDelegate
+from tornado_gateway.wire.server.exchange import ServerExchange
 
 MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
 

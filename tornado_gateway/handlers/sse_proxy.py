@@ -6,10 +6,10 @@ replaced, and whatever is answered has SSE_IDLE_TIMEOUT_MS between two pieces.
 """
 
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.policy.endpoint import Kind
-from tornado_gateway.policy.headers import serialize, without
-from tornado_gateway.policy.sse import last_event_id
-from tornado_gateway.policy.unavailable import RETRY
+from tornado_gateway.policy.http.headers import serialize, without
+from tornado_gateway.policy.http.sse import last_event_id
+from tornado_gateway.policy.http.unavailable import RETRY
+from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.wire.http1 import ResponseHead, fields
 
 

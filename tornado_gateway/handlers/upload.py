@@ -2,11 +2,11 @@
 
 import asyncio
 
-from tornado_gateway.policy.headers import trailer_lines
-from tornado_gateway.policy.retry import REPLAY_BYTES
-from tornado_gateway.wire.client_exchange import ClientExchange
+from tornado_gateway.policy.http.headers import trailer_lines
+from tornado_gateway.policy.upstream.retry import REPLAY_BYTES
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.http1 import ChunkedBody
-from tornado_gateway.wire.server_exchange import ServerExchange
+from tornado_gateway.wire.server.exchange import ServerExchange
 
 CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-continue; Go and curl wait as long
 

@@ -1,7 +1,7 @@
 """GET /ws/<service>?path=/… and /ws/<service>/<path>: a WebSocket to one of the service's endpoints.
 
     client ──handshake──► judged ──► endpoint's handshake
-    client ◄──101────────────────── 101, judged     then a Relay (wire/websocket.py) carries frames
+    client ◄──101────────────────── 101, judged     then a Relay (wire/websocket/relay.py) carries frames
     client ◄──its refusal────────── anything else
 
 The endpoint is asked first. So its refusal is a real answer (401, 404, 503), its choice of subprotocol and
@@ -17,13 +17,13 @@ from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
 from tornado_gateway.gateway import WebSocketConfig
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.policy.endpoint import Endpoint, Kind, Outcome
-from tornado_gateway.policy.frames import ABNORMAL
-from tornado_gateway.policy.handshake import Offer, accept_value, check_answer, check_origin, read_offer
-from tornado_gateway.policy.headers import client_fields, pairs, without
-from tornado_gateway.policy.target import websocket_target
+from tornado_gateway.policy.http.frames import ABNORMAL
+from tornado_gateway.policy.http.handshake import Offer, accept_value, check_answer, check_origin, read_offer
+from tornado_gateway.policy.http.headers import client_fields, pairs, without
+from tornado_gateway.policy.http.target import websocket_target
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.wire.http1 import ResponseHead
-from tornado_gateway.wire.websocket import Relay
+from tornado_gateway.wire.websocket.relay import Relay
 
 MAX_REFUSAL = 64 * 1024  # bytes of an endpoint's refusal that are passed on
 

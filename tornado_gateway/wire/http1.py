@@ -34,7 +34,7 @@ from tornado_gateway.errors import (
     UpstreamInvalid,
     VersionNotSupported,
 )
-from tornado_gateway.policy.headers import (
+from tornado_gateway.policy.http.headers import (
     REQUEST_FIELDS,
     RESPONSE_FIELDS,
     Field,
@@ -44,7 +44,7 @@ from tornado_gateway.policy.headers import (
     pairs,
     plain_length,
 )
-from tornado_gateway.policy.lists import tokens
+from tornado_gateway.policy.http.lists import tokens
 
 END_OF_HEAD = b"\r\n\r\n"
 

@@ -1,0 +1,143 @@
+"""Which variables that are set are named because they do nothing, and that no other is."""
+
+import json
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tornado_gateway.config.ineffective import CONFLICTS, RULES, ineffective
+from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.variables import VARIABLES, Variable
+
+URL = "http://10.0.0.7"
+KEY = "k" * 32
+
+
+def told(services: object = None, **env: str) -> list[str]:
+    env["UPSTREAMS"] = json.dumps(services or {"a": [URL]})
+    return ineffective(load_settings(env), env)
+
+
+def test_rules_are_about_variables() -> None:
+    names = {each.name for each in VARIABLES}
+    assert {name for rule in (*RULES, *CONFLICTS) for name in rule.names} <= names
+
+
+def test_nothing_is_told_of_what_nobody_set() -> None:
+    assert told() == []
+    assert told(**{each.name: "" for each in VARIABLES}) == []
+
+
+@pytest.mark.parametrize("variable", [each for each in VARIABLES if each.reserved], ids=lambda each: each.name)
+def test_what_is_reserved_is_told(variable: Variable) -> None:
+    told_of = told(**{variable.name: variable.default or "3"})
+    assert told_of == [f"{variable.name} is set but has no effect in this version"]
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "mended", "why"),
+    [
+        ("JWT_SECRET", {"JWT_SECRET": KEY}, {"AUTH_REQUIRED": "true"}, "AUTH_REQUIRED is false"),
+        ("JWT_SECRET", {"JWT_SECRET": KEY}, {"GATEWAY_ENV": "production"}, "AUTH_REQUIRED is false"),
+        ("HASH_KEY", {"HASH_KEY": "path"}, {"BALANCER": "consistent_hash"}, "BALANCER is not consistent_hash"),
+        ("STICKY_SECRET", {"STICKY_SECRET": KEY}, {"STICKY": "refuse"}, "STICKY is off"),
+        ("QUEUE_SIZE", {"QUEUE_SIZE": "5"}, {"MAX_IN_FLIGHT": "9"},
+         "MAX_IN_FLIGHT is 0 and ADAPTIVE_CONCURRENCY is false"),
+        ("QUEUE_TIMEOUT_MS", {"QUEUE_TIMEOUT_MS": "5", "MAX_IN_FLIGHT": "9", "QUEUE_SIZE": "0"}, {"QUEUE_SIZE": "1"},
+         "QUEUE_SIZE is 0"),
+        ("BREAKER_PROBES", {"BREAKER_PROBES": "2", "BREAKER_FAILURES": "0"}, {"BREAKER_SLOW_MS": "5"},
+         "BREAKER_FAILURES, BREAKER_FAILURE_PERCENT and BREAKER_SLOW_MS are 0"),
+        ("BREAKER_MIN_REQUESTS", {"BREAKER_MIN_REQUESTS": "2"}, {"BREAKER_FAILURE_PERCENT": "5"},
+         "BREAKER_FAILURE_PERCENT and BREAKER_SLOW_MS are 0"),
+        ("BREAKER_SLOW_PERCENT", {"BREAKER_SLOW_PERCENT": "5"}, {"BREAKER_SLOW_MS": "5"}, "BREAKER_SLOW_MS is 0"),
+        ("HEDGE", {"HEDGE": "true", "LONG_POLL": "true"}, {"LONG_POLL": "false"}, "LONG_POLL is true"),
+        ("BREAKER_SLOW_MS", {"BREAKER_SLOW_MS": "9", "LONG_POLL": "true"}, {"LONG_POLL": "false"}, "LONG_POLL is true"),
+        ("HEALTH_PATH", {"HEALTH_PATH": "/up"}, {"HEALTH_CHECK": "websocket"}, "HEALTH_CHECK is off or tcp"),
+        ("HEALTH_PATH", {"HEALTH_PATH": "/", "HEALTH_CHECK": "tcp"}, {"HEALTH_CHECK": "http"},
+         "HEALTH_CHECK is off or tcp"),
+        ("HEALTH_STATUSES", {"HEALTH_STATUSES": "200"}, {"HEALTH_CHECK": "http"}, "HEALTH_CHECK is not http"),
+        ("HEALTH_RISE", {"HEALTH_RISE": "1"}, {"HEALTH_CHECK": "tcp"}, "HEALTH_CHECK is off"),
+        ("RETRY_ON", {"RETRY_ON": "503", "RETRY_ATTEMPTS": "1"}, {"RETRY_ATTEMPTS": "2"}, "RETRY_ATTEMPTS is 1"),
+        ("RETRY_ATTEMPTS", {"RETRY_ON": "off", "RETRY_ATTEMPTS": "3"}, {"RETRY_ON": "reset"}, "RETRY_ON is off"),
+        ("RETRY_TRY_TIMEOUT_MS", {"RETRY_TRY_TIMEOUT_MS": "900", "HTTP_PROXY_TIMEOUT_MS": "900"},
+         {"HTTP_PROXY_TIMEOUT_MS": "901"}, "HTTP_PROXY_TIMEOUT_MS is not longer"),
+        ("RETRY_BACKOFF_MS", {"RETRY_BACKOFF_MS": "3"}, {"RETRY_ON": "503"},
+         "no status is sent again (RETRY_ON, RETRY_ATTEMPTS)"),
+        ("RETRY_BUDGET_FLOOR", {"RETRY_BUDGET_FLOOR": "3", "RETRY_ON": "off"}, {"HEDGE": "true"},
+         "nothing is sent again (RETRY_ON, RETRY_ATTEMPTS, HEDGE)"),
+        ("ACCESS_LOG", {"ACCESS_LOG": "true", "LOG_LEVEL": "warn"}, {"ACCESS_LOG": "false"}, "LOG_LEVEL is above info"),
+        ("MAX_STREAMS_PER_CLIENT", {"MAX_STREAMS_PER_CLIENT": "9", "MAX_STREAMS": "8"}, {"MAX_STREAMS": "9"},
+         "MAX_STREAMS is less"),
+        ("MAX_STREAMS_PER_SERVICE", {"MAX_STREAMS_PER_SERVICE": "9", "MAX_STREAMS": "8"}, {"MAX_STREAMS": "0"},
+         "MAX_STREAMS is less"),
+        ("WS_PONG_TIMEOUT_MS", {"WS_PONG_TIMEOUT_MS": "9", "WS_PING_INTERVAL_MS": "0"}, {"WS_PING_INTERVAL_MS": "5"},
+         "WS_PING_INTERVAL_MS is 0"),
+        ("WS_RATE_LIMIT_POLICY", {"WS_RATE_LIMIT_POLICY": "close"}, {"WS_RATE_LIMIT_BYTES": "5"},
+         "WS_RATE_LIMIT_MESSAGES and WS_RATE_LIMIT_BYTES are 0"),
+    ],
+)  # fmt: skip
+def test_what_another_variable_makes_void_is_told_with_the_cause(
+    name: str, env: dict[str, str], mended: dict[str, str], why: str
+) -> None:
+    assert told(**env) == [f"{name} is set but has no effect: {why}"]
+    assert told(**(env | {"JWT_SECRET": KEY, "AUTH_REQUIRED": "true"} | mended)) == []
+
+
+def test_authorities_are_for_https_that_is_verified(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(authority)
+    env = {"UPSTREAM_TLS_CA_FILE": str(authority)}
+    https = {"a": [URL, "https://10.0.0.8"]}
+    assert told(**env) == ["UPSTREAM_TLS_CA_FILE is set but has no effect: no endpoint is https"]
+    assert told(https, **env) == []
+    assert told(https, UPSTREAM_TLS_VERIFY="false", **env) == [
+        "UPSTREAM_TLS_CA_FILE is set but has no effect: UPSTREAM_TLS_VERIFY is false"
+    ]
+
+
+def test_a_variable_has_an_effect_if_it_has_one_for_any_service() -> None:
+    hashed = {"endpoints": [URL], "balancer": "consistent_hash"}
+    assert told({"a": [URL], "b": hashed}, HASH_KEY="path") == []
+    assert told({"a": [URL], "b": hashed | {"hashKey": "path"}}, HASH_KEY="path") == [
+        "HASH_KEY is set but has no effect: BALANCER is not consistent_hash"
+    ]
+
+
+def test_a_key_of_a_service_is_told_with_its_place() -> None:
+    services = {
+        "a": {"endpoints": [URL], "healthPath": "/up"},
+        "b": {"endpoints": [URL], "healthCheck": "http", "healthPath": "/"},
+    }
+    assert told(services) == ["UPSTREAMS.a.healthPath is set but has no effect: HEALTH_CHECK is off or tcp"]
+    assert told(services, HEALTH_CHECK="http") == []
+
+
+def test_an_alias_is_told_if_it_says_something_else() -> None:
+    assert told(GATEWAY_ENV="test", NODE_ENV="production") == [
+        "NODE_ENV is set but has no effect: GATEWAY_ENV is set, too"
+    ]
+    assert told(GATEWAY_ENV="test", NODE_ENV="test") == told(NODE_ENV="test") == told(GATEWAY_ENV="test") == []
+
+
+@pytest.mark.parametrize(
+    ("env", "begins"),
+    [
+        ({"BREAKER_OPEN_MS": "600000"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
+        ({"BREAKER_MAX_OPEN_MS": "1"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
+        ({"HEALTH_CHECK": "tcp", "HEALTH_INTERVAL_MS": "100"}, "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: "),
+        ({"DRAIN_SPREAD_MS": "90000"}, "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: "),
+    ],
+)
+def test_what_contradicts_another_variable_is_told_once(env: dict[str, str], begins: str) -> None:
+    (line,) = told({"a": [URL], "b": [URL]}, **env)
+    assert line.startswith(begins)
+
+
+def test_a_contradiction_within_a_service_is_told_with_its_place() -> None:
+    (line,) = told({"a": [URL], "b": {"endpoints": [URL], "breakerOpenMs": 600000}})
+    assert line.startswith("UPSTREAMS.b: BREAKER_OPEN_MS is longer than ")
+
+
+def test_defaults_contradict_nothing() -> None:
+    assert told(SHUTDOWN_TIMEOUT_MS="100") == []

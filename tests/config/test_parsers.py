@@ -1,0 +1,137 @@
+"""Each parser by itself: what it takes, and the reason it gives for what it does not."""
+
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from tornado_gateway.config import parsers
+from tornado_gateway.config.parsers import LONGEST_SHOWN, MASK, ConfigurationError, Invalid, shown
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (parsers.whole(1, 9), "1", 1),
+        (parsers.whole(1, 9), "9", 9),
+        (parsers.size(0), "0", 0),
+        (parsers.milliseconds(1), "1500", 1.5),
+        (parsers.milliseconds(1), "500.5", 0.5005),
+        (parsers.flag, "Yes", True),
+        (parsers.flag, "off", False),
+        (parsers.one_of("a", "b"), "b", "b"),
+        (parsers.hosts, "::1", ("::1",)),
+        (parsers.hosts, "*", ("*",)),
+        (parsers.hosts, " 127.0.0.1 ,localhost,", ("127.0.0.1", "localhost")),
+        (parsers.retry_on, "off", ("off",)),
+        (parsers.retry_on, "reset, 503", ("reset", "503")),
+        (parsers.repeatable, "all", ("all",)),
+        (parsers.repeatable, "POST, PATCH,,X-Y", ("POST", "PATCH", "X-Y")),
+        (parsers.token, "gw-1", "gw-1"),
+        (parsers.origins, "*", ("*",)),
+        (parsers.origins, " Same-Origin ,,", ("same-origin",)),
+        (
+            parsers.origins,
+            "https://App.example.com, http://localhost:3000,http://[::1]:80",
+            ("https://app.example.com", "http://localhost:3000", "http://[::1]"),
+        ),
+        (
+            parsers.origins,
+            "https://app.example.com:443,http://[::0:1]:8080",
+            ("https://app.example.com", "http://[::1]:8080"),
+        ),
+        (
+            parsers.networks,
+            "::ffff:10.0.0.0/104,::FFFF:10.1.2.3",
+            (ip_network("10.0.0.0/8"), ip_network("10.1.2.3/32")),
+        ),
+        (parsers.networks, "2001:DB8:0::/32", (ip_network("2001:db8::/32"),)),
+        (parsers.origins, "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
+    ],
+)
+def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: object) -> None:
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parsers.whole(1, 9), "0"),
+        (parsers.whole(1, 9), "10"),
+        (parsers.whole(1, 9), "0x"),
+        (parsers.size(0), "1k"),
+        (parsers.milliseconds(1), "nan"),
+        (parsers.milliseconds(1), "0"),
+        (parsers.flag, "maybe"),
+        (parsers.one_of("a", "b"), "c"),
+        (parsers.hosts, "a b"),
+        (parsers.hosts, ","),
+        (parsers.hosts, "*,::1"),
+        (parsers.hosts, "::1,::1"),
+        (parsers.hosts, "*:80"),
+        (parsers.retry_on, "off,503"),
+        (parsers.retry_on, "connect,off"),
+        (parsers.retry_on, "503 504"),
+        (parsers.repeatable, "post"),
+        (parsers.repeatable, "ALL,all"),
+        (parsers.repeatable, "POST;PUT"),
+        (parsers.origins, "*,https://a.example.com"),
+        (parsers.origins, "same-origin,*"),
+        (parsers.token, "a,b"),
+        (parsers.readable_file, "/no/such/file"),
+    ],
+)
+def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse(text)
+    assert refused.value.reason
+    assert refused.value.allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app.example.com",
+        "https://",
+        "https://a/",
+        "https://a/path",
+        "https://a b",
+        "https://*.a.com",
+        "https://a:x",
+        "https://a:65536",
+        "http://[:::]",
+        "+://a",
+        "null",
+    ],
+)
+def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parsers.origins(f"https://ok.example.com,{text}")
+    (problem,) = refused.value.problems
+    assert (problem.variable, problem.given) == ("[1]", shown(text))
+    assert "https://" in problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\nb\x1b\u2028é\udcff", r'"a\nb\u001b\u2028\u00e9\udcff"'),
+        ("x" * (LONGEST_SHOWN - 2), f'"{"x" * (LONGEST_SHOWN - 2)}"'),
+        ("x" * (LONGEST_SHOWN - 1), f'"{"x" * (LONGEST_SHOWN - 4)}...'),
+        ("http://me:pa/ss@w@host/", f'"http://{MASK}@host/"'),
+        ("me:pass\n@host", f'"{MASK}@host"'),
+        ('{"a": ["http://me:pass@host"]}', rf'"{MASK}@host\"]}}"'),
+        ("http://" + "x" * 100 + "@host", f'"http://{MASK}@host"'),
+        ("http://host/a?key=1", f'"http://host/a?{MASK}"'),
+        ("http://host#key", f'"http://host#{MASK}"'),
+        ("http://host;key=1", f'"http://host;key={MASK}"'),
+        ("http://me:pass", f'"http://me:{MASK}"'),
+        ("http:/me:pass/x", f'"http:/me:{MASK}/x"'),
+        ("http://[::1]:8o", f'"http://[::1]:{MASK}"'),
+        ("http://host:99999/x", '"http://host:99999/x"'),
+        ("http://host?", '"http://host?"'),
+    ],
+)
+def test_what_is_shown_of_a_value(value: object, text: str) -> None:
+    assert shown(value) == text

@@ -1,0 +1,33 @@
+"""A least rate: averaged over a window, judged at its end."""
+
+import pytest
+
+from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW, Pace
+
+
+@pytest.mark.parametrize(
+    ("now", "total", "too_slow"),
+    [
+        (100 + WINDOW - 0.1, 0, False),
+        (100 + WINDOW, 50 + 100 * WINDOW, False),
+        (100 + WINDOW, 50 + 100 * WINDOW - 1, True),
+        (100 + 2 * WINDOW, 50 + 200 * WINDOW - 1, True),
+        (100 + 2 * WINDOW, 50 + 200 * WINDOW, False),
+    ],
+)
+def test_a_window_is_judged_when_it_is_over_by_all_its_time(now: float, total: int, too_slow: bool) -> None:
+    assert Pace(100.0, 50).is_too_slow(now, total, 100) is too_slow
+
+
+def test_each_window_stands_for_itself() -> None:
+    pace = Pace(0.0, 0)
+    assert not pace.is_too_slow(WINDOW, 1_000_000_000, 100)
+    assert pace.is_too_slow(2 * WINDOW, 1_000_000_001, 100)
+
+
+def test_a_rate_of_nothing_is_always_kept() -> None:
+    assert not Pace(0.0, 0).is_too_slow(WINDOW, 0, 0)
+
+
+def test_a_body_is_looked_at_several_times_per_window() -> None:
+    assert 0 < LOOK_EVERY <= WINDOW / 2

@@ -1,0 +1,84 @@
+"""Who is told to come back instead of being told that a service is away, and when."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.event_streams import dispatched
+from tornado_gateway import errors
+from tornado_gateway.errors import GatewayError
+from tornado_gateway.policy.http.unavailable import (
+    LONGEST,
+    METHODS,
+    PASSING,
+    RETRY,
+    SHORTEST,
+    STATUS,
+    comes_back,
+    pause,
+    retry_line,
+)
+
+EVENTS = (b"text/event-stream",)
+ERRORS = sorted(
+    (each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, GatewayError)),
+    key=lambda each: each.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda each: each.__name__)
+def test_only_what_passes_by_itself_is_worth_coming_back_for(kind: type[GatewayError]) -> None:
+    passes = issubclass(kind, errors.UpstreamError | errors.Overloaded)
+    assert comes_back(kind(), mode=RETRY, method=b"GET", accept=EVENTS) is passes
+    assert (kind.status in PASSING) is passes
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"get", b""])
+@pytest.mark.parametrize("mode", [RETRY, STATUS])
+def test_only_who_asks_as_an_event_source_does_is_told(mode: str, method: bytes) -> None:
+    error = errors.UpstreamReset()
+    assert comes_back(error, mode=mode, method=method, accept=EVENTS) is (mode == RETRY and method in METHODS)
+
+
+@pytest.mark.parametrize(
+    ("accept", "told"),
+    [
+        ([b"text/event-stream"], True),
+        ([b"text/event-stream;q=0.9", b""], True),
+        ([b"text/event-stream, */*"], False),
+        ([b"application/json, text/event-stream"], False),
+        ([b"*/*"], False),
+        ([], False),
+    ],
+)
+def test_only_who_accepts_nothing_but_event_streams_is_told(accept: list[bytes], told: bool) -> None:
+    assert comes_back(errors.UpstreamReset(), mode=RETRY, method=b"GET", accept=accept) is told
+
+
+WISHES = st.floats(0.0, 1e9)
+
+
+@settings(deadline=None)
+@given(WISHES, st.integers())
+def test_a_pause_is_bounded_on_both_sides_and_no_shorter_than_a_short_wish(wish: float, seed: int) -> None:
+    seconds = pause(wish, random.Random(seed))
+    assert SHORTEST <= seconds <= LONGEST
+    assert seconds >= min(wish, LONGEST / 1.5)
+
+
+@pytest.mark.parametrize("wish", [0.0, 1.0, 15.0, 300.0])
+def test_clients_come_back_one_after_the_other(wish: float) -> None:
+    rng = random.Random(1)
+    pauses = sorted(pause(wish, rng) for _ in range(1000))
+    assert pauses[-1] - pauses[0] > max(3.5, pauses[0] * 0.4)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(pauses)]
+    assert max(gaps) < 0.05 * (pauses[-1] - pauses[0])
+
+
+@given(st.floats(SHORTEST, LONGEST))
+def test_the_line_is_a_stream_that_changes_nothing_but_the_time(seconds: float) -> None:
+    ((kind, milliseconds, _),) = dispatched(retry_line(seconds))
+    assert (kind, int(milliseconds)) == ("(retry)", round(seconds * 1000))

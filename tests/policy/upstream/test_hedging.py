@@ -1,0 +1,82 @@
+"""When a second endpoint is asked: what is known of how long answers take, and for how long."""
+
+import pytest
+
+from tests.support.services import lease_on, service
+from tornado_gateway.policy.upstream.endpoint import FAILURE, Outcome
+from tornado_gateway.policy.upstream.hedging import Hedging
+from tornado_gateway.policy.upstream.service import Service
+
+
+def hedging(*durations: float) -> Hedging:
+    """What is known behind these, at instant 10."""
+    known = Hedging()
+    for seconds in durations:
+        known.observe(10.0, seconds)
+    return known
+
+
+@pytest.mark.parametrize(
+    ("durations", "seconds"),
+    [
+        ([], None),
+        ([0.1] * 9, None),
+        ([0.1] * 10, 0.1),
+        ([0.1] * 19 + [9.0], 0.1),
+        ([0.1] * 18 + [9.0] * 2, 9.0),
+        ([number / 1000 for number in range(1, 1001)], 0.95),
+    ],
+)
+def test_who_is_slower_than_nearly_all_is_known_after_ten_answers(
+    durations: list[float], seconds: float | None
+) -> None:
+    assert hedging(*durations).after(10.0) == (None if seconds is None else pytest.approx(seconds, rel=0.011))
+
+
+@pytest.mark.parametrize(("now", "known"), [(10.0, True), (69.9, True), (70.0, False), (3600.0, False)])
+def test_how_slow_others_are_is_forgotten_after_a_minute(now: float, known: bool) -> None:
+    assert (hedging(*[0.1] * 10).after(now) is not None) is known
+
+
+def test_how_slow_others_are_is_worked_out_once_a_second() -> None:
+    known = hedging(*[0.1] * 9)
+    assert known.after(10.0) is None
+    known.observe(10.0, 0.1)
+    assert known.after(10.75) is None
+    assert known.after(11.0) == pytest.approx(0.1, rel=0.01)
+    for _ in range(90):
+        known.observe(11.0, 5.0)
+    assert known.after(11.75) == pytest.approx(0.1, rel=0.01)
+    assert known.after(12.0) == pytest.approx(5.0, rel=0.01)
+
+
+def answer(of: Service, times: int, outcome: Outcome) -> None:
+    """Have the endpoints answer within a tenth of a second, in turn."""
+    for number in range(times):
+        lease = lease_on(of, of.endpoints[number % len(of.endpoints)], 9.9)
+        lease.answered(10.0, 200)
+        lease.settle(outcome, 10.0)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_answer_tells_how_slow_others_are_whoever_gives_it_and_however_its_request_ends(
+    outcome: Outcome, count: int
+) -> None:
+    several = service(*[1] * count, hedges=True)
+    answer(several, 10, outcome)
+    assert several.hedging.after(10.0) == pytest.approx(0.1, rel=0.011)
+
+
+def test_where_nobody_hedges_nobody_takes_note() -> None:
+    single = service(1)
+    answer(single, 10, Outcome.SUCCESS)
+    assert single.hedging.after(10.0) is None
+
+
+def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None:
+    single = service(1, hedges=True)
+    answer(single, 9, Outcome.SUCCESS)
+    for _ in range(20):
+        lease_on(single, single.endpoints[0], 9.0).settle(FAILURE, 10.0)
+    assert single.hedging.after(10.0) is None

@@ -1,0 +1,1623 @@
+"""Who of a service may be chosen: who is ejected, in panic, probed, eased in, full, bound to; and any order of that."""
+
+import contextlib
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, endpoint, lease_on, service
+from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
+from tornado_gateway.policy.upstream.affinity import Affinity, Sticky
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import BreakerConfig, State
+from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.latency import PENALTY
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.probing import PATIENCE
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+
+every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
+
+
+def retry_after(error: Overloaded) -> bytes:
+    return dict(error.fields)[b"Retry-After"]
+
+
+# ---- who is ejected
+
+
+def test_an_endpoint_that_fails_is_left_alone() -> None:
+    several = service(1, 1, 1)
+    eject(several, several.endpoints[1])
+    assert several.ejected == [several.endpoints[1]]
+    assert chosen(several, times=30) == {"host0": 15, "host2": 15}
+    assert not several.is_panicking
+
+
+def test_the_only_endpoint_is_never_ejected() -> None:
+    single = service(1)
+    eject(single, single.endpoints[0])
+    assert single.ejected == []
+    assert chosen(single, times=3) == {"host0": 3}
+
+
+def test_the_sixth_of_ten_is_not_ejected() -> None:
+    several = service(*[1] * 10)
+    for number, one in enumerate(several.endpoints[:6]):
+        eject(several, one, number / 10)
+    assert several.ejected == list(several.endpoints[:5])
+    assert chosen(several, 1.0, times=50) == {f"host{number}": 10 for number in range(5, 10)}
+    assert not several.is_panicking
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "ejected"),
+    [
+        (1, 0.5, 0),
+        (2, 0.5, 1),
+        (3, 0.5, 1),
+        (4, 0.5, 2),
+        (10, 0.1, 1),
+        (10, 0.0, 0),
+        (10, 0.3, 3),
+        (10, 0.7, 7),
+        (10, 1.0, 10),
+        (3, 1.0, 3),
+        (100, 0.29, 29),
+        (50, 0.58, 29),
+    ],
+)
+def test_no_more_than_a_share_of_the_endpoints_is_ejected(count: int, share: float, ejected: int) -> None:
+    several = service(*[1] * count, max_ejected=share, panic_below=0.0)
+    for one in several.endpoints:
+        eject(several, one)
+    assert len(several.ejected) == ejected
+    assert sum(one.is_usable for one in several.endpoints) == count - ejected
+
+
+def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next() -> None:
+    several = service(*[1] * 4)
+    a, _, c, d = several.endpoints
+    for number, one in enumerate((c, a, d)):
+        eject(several, one, float(number))
+    assert several.ejected == [c, a]
+    assert d.is_usable
+    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    assert several.ejected == [a, d]
+    assert c.is_usable
+
+
+def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> None:
+    several = service(1, 1, 1)
+    a, b, _ = several.endpoints
+    eject(several, a, 0.0)
+    eject(several, b, 10.0)
+    several.lease(Ask(OPEN_FOR)).settle(FAILURE, OPEN_FOR)
+    several.refresh()
+    assert a.breaker.open_until > b.breaker.open_until
+    assert several.ejected == [a]
+
+
+def test_endpoints_of_weight_0_and_unhealthy_ones_get_nothing_and_take_nobodys_place() -> None:
+    several = service(1, 0, 1, 1, panic_below=0.0)
+    several.endpoints[2].is_healthy = False
+    several.refresh()
+    assert chosen(several, times=10) == {"host0": 5, "host3": 5}
+    eject(several, several.endpoints[0])
+    assert several.ejected == [several.endpoints[0]]  # one of three: half of them, rounded down
+    assert chosen(several, times=10) == {"host3": 10}
+
+
+@every_balancer
+def test_other_weights_take_effect_on_the_next_choice(balancer: str) -> None:
+    several = service(1, 0, 1, balancer=balancer)
+    a, b, c = several.endpoints
+    assert chosen(several, times=20)["host1"] == 0
+    a.weight, b.weight, c.weight = 0, 1, 0
+    several.replace_endpoints(several.endpoints)
+    assert chosen(several, times=20) == {"host1": 20}
+    a.weight, b.weight, c.weight = 1, 8, 1
+    several.replace_endpoints(several.endpoints)
+    held = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(100)]
+    assert [one.load for one in several.endpoints] == pytest.approx([10, 80, 10], abs=12)
+    for lease in held:
+        lease.settle(SUCCESS, 0.0)
+
+
+@every_balancer
+@pytest.mark.parametrize("weights", [(0,), (0, 0), (0, 0, 0)])
+def test_where_all_weigh_nothing_requests_are_refused(balancer: str, weights: tuple[int, ...]) -> None:
+    drained = service(*weights, balancer=balancer)
+    with pytest.raises(CircuitOpen) as refused:
+        drained.lease(Ask(100.0))
+    assert retry_after(refused.value) == b"1"
+
+
+# ---- panic
+
+
+@pytest.mark.parametrize(
+    ("count", "unhealthy", "below", "panics"),
+    [
+        (4, 0, 0.5, False),
+        (4, 2, 0.5, False),
+        (4, 3, 0.5, True),
+        (4, 4, 0.5, True),
+        (1, 1, 0.5, True),
+        (3, 1, 0.5, False),
+        (3, 2, 0.5, True),
+        (4, 3, 0.25, False),
+        (4, 4, 0.25, True),
+        (4, 1, 1.0, True),
+        (4, 4, 0.0, False),
+        (20, 9, 0.55, False),
+        (20, 10, 0.55, True),
+    ],
+)
+def test_when_too_few_are_left_all_are_used(count: int, unhealthy: int, below: float, panics: bool) -> None:
+    several = service(*[1] * count, panic_below=below)
+    for one in several.endpoints[:unhealthy]:
+        one.is_healthy = False
+    several.refresh()
+    assert several.is_panicking is panics
+    assert sum(one.is_usable for one in several.endpoints) == (count if panics else count - unhealthy)
+    for one in several.endpoints:
+        one.is_healthy = True
+    several.refresh()
+    assert not several.is_panicking
+
+
+def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
+    several = service(1, 1, 1, 1, 0, max_ejected=1.0)
+    for one in several.endpoints[:2]:
+        eject(several, one)
+    assert len(several.ejected) == 2
+    assert not several.is_panicking
+    eject(several, several.endpoints[2])
+    assert several.is_panicking
+    assert several.ejected == []
+    assert [one.is_usable for one in several.endpoints] == [True] * 4 + [False]
+    eject(several, several.endpoints[3])
+    assert chosen(several, times=40, is_repeatable=False) == {f"host{number}": 10 for number in range(4)}
+
+
+@every_balancer
+def test_in_panic_those_that_pass_come_first(balancer: str) -> None:
+    several = service(1, 1, 2, 1, balancer=balancer)
+    fall_out(several, 0, 1, 3)
+    assert several.is_panicking
+    for number in range(50):
+        assert set(chosen(several, times=4, key=b"%d" % number)) == {"host2"}
+
+
+@every_balancer
+def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    fall_out(several, 0, 1)
+    tried: list[Endpoint] = []
+    while len(tried) < 3:
+        assert several.has_other(tried, None)
+        tried.append(several.lease(Ask(0.0, tried=tried, key=b"key")).endpoint)
+    assert tried[0] is several.endpoints[2]
+    assert {*tried} == {*several.endpoints}
+
+
+@every_balancer
+def test_in_panic_others_are_used_when_those_that_pass_are_full(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer, max_in_flight=5)
+    fall_out(several, 0, 1)
+    leases = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(15)]
+    assert {lease.endpoint for lease in leases[:5]} == {several.endpoints[2]}
+    assert [one.requests for one in several.endpoints] == [5, 5, 5]
+
+
+@every_balancer
+def test_in_panic_others_are_used_when_those_that_pass_cannot_bear_the_load(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    fall_out(several, 0, 1)
+    good = several.endpoints[2]
+    for _ in range(2):
+        good.latency.add(0.0, PENALTY)
+    first = several.lease(Ask(0.0))
+    assert first.endpoint is good, "it has nothing to do"
+    others = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(30)]
+    assert {lease.endpoint for lease in others} >= {*several.endpoints[:2]}
+    for lease in (first, *others):
+        lease.answered(0.1, 200)
+        lease.settle(SUCCESS, 0.1)
+    assert good.latency.expected(0.1) < PENALTY
+    assert set(chosen(several, 0.1, times=10)) == {"host2"}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refuses: bool) -> None:
+    affinity = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
+    several = service(1, 1, 1, affinity=affinity)
+    fall_out(several, 0, 1)
+    pinned, _, good = several.endpoints
+    assert several.lease(Ask(0.0, pinned=pinned)).endpoint is (pinned if refuses else good)
+    assert several.lease(Ask(0.0, pinned=good)).endpoint is good
+
+
+def fall_out(of: Service, *numbers: int) -> None:
+    """Have the health checks of some endpoints fail."""
+    for number in numbers:
+        of.endpoints[number].is_healthy = False
+        of.health_changed(of.endpoints[number], 0.0)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (4, 1.0), (4, 0.0)])
+def test_where_no_endpoint_passes_all_are_used(count: int, share: float) -> None:
+    several = service(*[1] * count, max_ejected=share)
+    for one in several.endpoints:
+        eject(several, one)
+    assert (several.is_panicking, several.ejected) == (True, [])
+    lease = lease_on(several, several.endpoints[0], 1.0)
+    lease.answered(1.1, 200)
+    lease.settle(SUCCESS, 1.1)
+    assert several.endpoints[0].passes, "its first good answer is enough"
+    if share > 0.5:
+        assert chosen(several, 1.1, times=20) == {"host0": 20}
+
+
+# ---- after an outage of all
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything_and_keeps_it(
+    balancer: str, count: int
+) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for one in several.endpoints:
+        eject(several, one)
+    fall_out(several, *range(count))
+    back = several.endpoints[-1]
+    back.is_healthy = True
+    several.health_changed(back, 3.0)
+    assert not back.breaker.is_open
+    only = {back.url.removeprefix("http://"): 20}
+    for now in (3.0, 4.0, OPEN_FOR, OPEN_FOR + PATIENCE, 60.0):
+        assert chosen(several, now, times=20, key=b"%d" % now) == only
+
+
+def answers_well(of: Service, endpoint: Endpoint, now: float) -> None:
+    lease = lease_on(of, endpoint, now)
+    lease.answered(now, 200)
+    lease.settle(SUCCESS, now)
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_after_an_outage_of_all_the_first_that_answers_well_gets_everything_without_checks_too(
+    balancer: str, count: int
+) -> None:
+    """More are broken than breakers may take out; those must not share the traffic with the one that works."""
+    several = service(*[1] * count, balancer=balancer)
+    for one in several.endpoints:
+        eject(several, one)
+    back = several.endpoints[-1]
+    answers_well(several, back, 1.0)
+    only = {back.url.removeprefix("http://"): 1}
+    for number in range(40):
+        assert chosen(several, 2.0 + number / 10, times=1, key=b"%d" % number) == only
+
+
+def test_a_panic_lasts_until_enough_endpoints_pass() -> None:
+    several = service(1, 1, 1, 1)
+    a, b, c, d = several.endpoints
+    for number, one in enumerate(several.endpoints):
+        eject(several, one, float(number))
+    answers_well(several, d, 5.0)
+    assert (several.is_panicking, several.ejected) == (True, [])
+    answers_well(several, c, 5.0)
+    assert several.is_panicking, "an answer closes a breaker only where no endpoint passes"
+    c.breaker.close(6.0)
+    several.refresh()
+    assert (several.is_panicking, several.ejected) == (False, [a, b])
+
+
+def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_an_endpoint_works() -> None:
+    several = service(1, 1, 1)
+    for one in several.endpoints:
+        eject(several, one)
+    back = several.endpoints[-1]
+    answers_well(several, back, 1.0)
+    assert several.is_panicking
+    probed = []
+    for now in (2.0, OPEN_FOR - 1, OPEN_FOR + PATIENCE + 2):
+        lease = several.lease(Ask(now, is_repeatable=False))
+        lease.answered(now, 200)
+        lease.settle(SUCCESS, now)
+        probed.append(lease.endpoint is not back)
+    assert probed == [False, False, True]
+    assert not several.is_panicking
+
+
+def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
+    several = service(1, 1, 1, max_ejected=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert one.is_usable
+    permit = one.breaker.begin(OPEN_FOR)
+    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
+    assert one.joined_at == -math.inf
+    assert chosen(several, OPEN_FOR, times=30) == {f"host{number}": 10 for number in range(3)}
+
+
+@every_balancer
+def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    a, b, _ = several.endpoints
+    for now, one in enumerate(several.endpoints[1:]):
+        eject(several, one, float(now))
+    assert several.ejected == [b]
+    fall_out(several, 0)  # all that is used now is broken
+    a.is_healthy = True
+    several.health_changed(a, 5.0)
+    counts = in_closed_loop(several, 5.0, 300, 10)
+    assert counts["host0"] > 140
+
+
+def test_a_failure_since_a_probe_was_sent_outlives_the_probes_success() -> None:
+    several = service(1, 1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    probe = several.lease(Ask(OPEN_FOR))
+    several.doubt(one, OPEN_FOR + 1.0)
+    probe.answered(OPEN_FOR + 2.0, 200)
+    probe.settle(SUCCESS, OPEN_FOR + 2.0)
+    assert not one.breaker.is_open
+    assert one.latency.penalty(OPEN_FOR + 2.0) > 0
+
+
+def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too() -> None:
+    several = service(*[1] * 5)
+    fall_out(several, *range(1, 5))
+    assert several.is_panicking
+    several.endpoints[1].is_healthy = True
+    several.health_changed(several.endpoints[1], 5.0)
+    assert several.is_panicking
+    counts = chosen(several, 5.0, times=1000)
+    assert counts["host1"] == pytest.approx(1000 / 11, rel=0.3)
+    assert counts["host0"] + counts["host1"] == 1000
+
+
+# ---- what the answers to one user may decide
+
+
+def answer_all(of: Service, status: int, wait: float = 0.0, now: float = 0.0) -> None:
+    """Each endpoint answers so, once."""
+    for one in of.endpoints:
+        lease = lease_on(of, one, now)
+        lease.answered(now + 0.001, status, wait)
+        lease.settle(of.judge(status), now + 0.001)
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("wait", [0.0, 300.0, 1e9])
+def test_what_tells_one_user_to_slow_down_costs_others_no_endpoint(balancer: str, count: int, wait: float) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for number in range(20):
+        answer_all(several, 429, wait, number / 10)
+    assert not several.has_doubts
+    assert len(in_closed_loop(several, 2.0, 400, 8)) == count
+
+
+@every_balancer
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize(("count", "share", "out"), [(1, 0.5, 0), (2, 0.5, 1), (3, 0.5, 1), (4, 0.5, 2), (4, 0.25, 1)])
+def test_no_more_endpoints_are_avoided_or_left_alone_for_their_answers_than_may_be(
+    balancer: str, status: int, count: int, share: float, out: int
+) -> None:
+    several = service(*[1] * count, balancer=balancer, max_ejected=share, panic_below=0.0)
+    for one in several.endpoints:
+        one.latency.add(0.0, 0.02)
+    answer_all(several, status, 300.0)
+    avoided = [one for one in several.endpoints if one.latency.penalty(0.01)]
+    resting = [one for one in several.endpoints if one.latency.rests_until > 0.01]
+    assert (len(avoided), len(resting)) == (out, out if status == 503 else 0)
+    assert len(in_closed_loop(several, 0.01, 400, 8)) >= count - out
+
+
+def test_an_endpoint_beyond_the_bound_is_avoided_once_its_breaker_is_open() -> None:
+    several = service(1, 1, 1)
+    a, b, _ = several.endpoints
+    for one in (a, b):
+        lease_on(several, one).settle(FAILURE, 0.0)
+    assert [one.latency.penalty(0.0) for one in (a, b)] == [5.0, 0.0]
+    eject(several, b)
+    assert [one.latency.penalty(0.0) for one in (a, b)] == [5.0, 5.0]
+
+
+def test_what_is_ejected_leaves_less_room_for_what_wants_to_be_left_alone() -> None:
+    several = service(1, 1, 1, 1)
+    a, b, c, d = several.endpoints
+    for wait, one in ((100.0, a), (200.0, b)):
+        several.doubt(one, 0.0, wait)
+    eject(several, c, 1.0)
+    assert several.ejected == [c]
+    assert [one.latency.rests_until > 1.0 for one in (a, b)] == [True, False], "the one that would rest longest"
+    several.doubt(b, 2.0, 50.0)
+    assert b.latency.rests_until <= 2.0
+    eject(several, d, 2.0)
+    assert several.ejected == [c, d]
+    assert a.latency.rests_until <= 2.0
+    assert a.latency.penalty(2.0) > 0
+
+
+def test_an_endpoint_that_has_left_is_not_blamed() -> None:
+    several = service(1, 1)
+    gone = several.endpoints[0]
+    several.replace_endpoints(several.endpoints[1:], 0.0)
+    several.doubt(gone, 1.0, 10.0)
+    assert not several.has_doubts
+
+
+def test_unhealthy_and_ejected_endpoints_together_make_panic() -> None:
+    several = service(1, 1, 1, 1)
+    several.endpoints[0].is_healthy = False
+    several.refresh()
+    eject(several, several.endpoints[1])
+    assert not several.is_panicking
+    eject(several, several.endpoints[2])
+    assert several.is_panicking
+
+
+def test_in_panic_endpoints_recover_by_the_requests_they_get() -> None:
+    several = service(1, 1, max_ejected=1.0)
+    for one in several.endpoints:
+        eject(several, one)
+    assert several.is_panicking
+    chosen(several, OPEN_FOR, times=4)
+    assert not several.is_panicking
+    assert all(one.breaker.state(OPEN_FOR) is State.CLOSED for one in several.endpoints)
+
+
+# ---- when nobody can be chosen
+
+
+@pytest.mark.parametrize(("now", "seconds"), [(4.0, b"11"), (7.5, b"8"), (14.0, b"1"), (14.2, b"1"), (14.999, b"1")])
+def test_a_refusal_tells_when_the_next_probe_is_due(now: float, seconds: bytes) -> None:
+    several = service(1, 1, max_ejected=1.0, panic_below=0.0)
+    eject(several, several.endpoints[1], 0.0)
+    eject(several, several.endpoints[0], 4.0)
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(now))
+    assert retry_after(refused.value) == seconds
+    assert refused.value.status == 503
+
+
+def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> None:
+    single = service(1, max_ejected=1.0, panic_below=0.0)
+    eject(single, single.endpoints[0])
+    single.lease(Ask(OPEN_FOR + 5.0))
+    with pytest.raises(CircuitOpen) as refused:
+        single.lease(Ask(OPEN_FOR + 6.0))
+    assert retry_after(refused.value) == b"1"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(count: int) -> None:
+    several = service(*[1] * count, panic_below=0.0)
+    for one in several.endpoints:
+        one.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(100.0))
+    assert retry_after(refused.value) == b"1"
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_what_is_out_for_another_reason_than_its_breaker_tells_nothing_about_probes(weight: int) -> None:
+    several = service(1, weight, max_ejected=1.0, panic_below=0.0)
+    several.endpoints[1].is_healthy = False
+    several.refresh()
+    eject(several, several.endpoints[0])
+    with pytest.raises(CircuitOpen) as refused:
+        several.lease(Ask(5.0))
+    assert retry_after(refused.value) == b"10"
+
+
+def test_a_request_that_was_everywhere_is_refused() -> None:
+    several = service(1, 1)
+    with pytest.raises(Overloaded) as refused:
+        several.lease(Ask(0.0, tried=several.endpoints))
+    assert type(refused.value) is Overloaded
+
+
+def test_a_retry_that_only_ejected_endpoints_are_left_for_is_refused() -> None:
+    several = service(1, 1)
+    eject(several, several.endpoints[0])
+    with pytest.raises(Overloaded) as refused:
+        several.lease(Ask(0.0, tried=[several.endpoints[1]]))
+    assert type(refused.value) is Overloaded
+
+
+# ---- health
+
+
+def test_health_takes_an_endpoint_out_and_brings_it_back_gently() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    one.latency.add(0.0, 20.0)
+    one.is_healthy = False
+    several.health_changed(one, 1.0)
+    assert chosen(several, 1.0, times=4) == {"host1": 4}
+    assert several.ejected == []
+    one.is_healthy = True
+    several.health_changed(one, 5.0)
+    assert (one.is_usable, one.joined_at, one.latency.peak(5.0)) == (True, 5.0, 0.0)
+    assert chosen(several, 5.0, times=1000)["host0"] == pytest.approx(1000 / 11, rel=0.2)
+    assert chosen(several, 15.0, times=400) == {"host0": 200, "host1": 200}
+
+
+def test_a_probe_of_the_gateways_own_brings_an_endpoint_back() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    permit = one.breaker.begin(OPEN_FOR)
+    assert chosen(several, OPEN_FOR, times=4) == {"host1": 4}
+    several.tell_breaker(one, permit, OPEN_FOR, failed=None)
+    assert several.ejected == [one]
+    permit = one.breaker.begin(OPEN_FOR)
+    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
+    assert (several.ejected, one.is_usable, one.joined_at) == ([], True, OPEN_FOR)
+
+
+# ---- slow start
+
+
+def test_endpoints_that_are_there_from_the_start_get_their_share_at_once() -> None:
+    assert chosen(service(1, 1, 1, 1), times=400) == {f"host{number}": 100 for number in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("since", "share"), [(0.0, 0.1), (0.5, 0.1), (2.5, 0.25), (5.0, 0.5), (7.5, 0.75), (10.0, 1.0), (100.0, 1.0)]
+)
+def test_what_one_that_came_back_weighs_grows_from_a_tenth_to_all(since: float, share: float) -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    counts = chosen(several, OPEN_FOR + since, times=4000)
+    assert counts["host0"] == pytest.approx(4000 * share / (1 + share), rel=0.15)
+
+
+def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Counter[str]:
+    """Who is chosen how often if so many requests are always in flight and the oldest is the next to end."""
+    held: deque[Lease] = deque()
+    counts = Counter[str]()
+    for number in range(choices):
+        lease = of.lease(Ask(now, key=b"%d" % number))
+        counts[lease.endpoint.url.removeprefix("http://")] += 1
+        held.append(lease)
+        if len(held) > in_flight:
+            oldest = held.popleft()
+            oldest.endpoint.latency.add(now, 0.1)
+            oldest.settle(SUCCESS, now)
+    for lease in held:
+        lease.settle(SUCCESS, now)
+    return counts
+
+
+@every_balancer
+@pytest.mark.parametrize("count", [2, 10])
+def test_however_it_is_chosen_one_that_joins_gets_little_at_first(balancer: str, count: int) -> None:
+    several = service(*[1] * count, balancer=balancer)
+    for each in several.endpoints:
+        each.latency.add(0.0, 0.1)
+    several.replace_endpoints([*several.endpoints[1:], endpoint("new")], 0.0)
+    for now, share in ((0.0, 0.1), (2.5, 0.25), (5.0, 0.5), (9.9, 0.99), (10.0, 1.0)):
+        wanted = 3000 * share / (count - 1 + share)
+        assert in_closed_loop(several, now, 3000, 50)["new"] == pytest.approx(wanted, rel=0.5)
+
+
+def test_one_that_joins_gets_everything_if_there_is_nobody_else() -> None:
+    single, several = service(1), service(1)
+    single.replace_endpoints([endpoint("new")], 0.0)
+    assert chosen(single, times=50) == {"new": 50}
+    several.replace_endpoints([*several.endpoints, endpoint("new")], 0.0)
+    assert chosen(several, times=50, tried=[several.endpoints[0]]) == {"new": 50}
+
+
+def open_loop(of: Service, start: float, seconds: float, rate: int, took: float) -> Counter[str]:
+    """Who is chosen how often if requests come at a steady rate and each takes as long."""
+    held: deque[tuple[float, Lease]] = deque()
+    counts = Counter[str]()
+    for number in range(int(seconds * rate)):
+        now = start + number / rate
+        while held and held[0][0] <= now:
+            end, lease = held.popleft()
+            lease.answered(end, 200)
+            lease.settle(SUCCESS, end)
+        lease = of.lease(Ask(now, key=b"%d" % (number * 7919)))
+        counts[lease.endpoint.url.removeprefix("http://")] += 1
+        held.append((now + took, lease))
+    for end, lease in held:
+        lease.settle(SUCCESS, end)
+    return counts
+
+
+@every_balancer
+@pytest.mark.parametrize("took", [0.0001, 0.01, 0.1], ids=["idle", "busy", "crowded"])
+def test_what_one_that_joins_gets_grows_to_the_end_and_does_not_leap(balancer: str, took: float) -> None:
+    several = service(*[1] * 4, balancer=balancer)
+    open_loop(several, 0.0, 1.0, 1000, took)
+    several.replace_endpoints([*several.endpoints, endpoint("new")], 10.0)
+    for second in range(10):
+        share = max(0.1, second / 10 + 0.05)
+        counts = open_loop(several, 10.0 + second, 1.0, 1000, took)
+        assert counts["new"] == pytest.approx(1000 * share / (4 + share), rel=0.35, abs=35)
+
+
+def test_those_that_join_get_as_much_as_each_weighs() -> None:
+    several = service(1, 1)
+    several.replace_endpoints([*several.endpoints, *(endpoint(name) for name in "abcdefgh")], 0.0)
+    counts = chosen(several, times=2800)  # eight that weigh a tenth beside two
+    assert counts["host0"] == pytest.approx(1000, rel=0.1)
+    assert [counts[name] for name in "abcdefgh"] == pytest.approx([100] * 8, rel=0.35)
+
+
+def test_endpoints_that_all_join_at_once_share_everything() -> None:
+    several = service(1)
+    several.replace_endpoints([endpoint(name) for name in "abcd"], 0.0)
+    assert chosen(several, times=400) == pytest.approx(dict.fromkeys("abcd", 100), abs=2)
+
+
+@every_balancer
+def test_those_that_join_get_the_more_the_more_they_weigh(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer)
+    open_loop(several, 0.0, 1.0, 1000, 0.01)
+    several.replace_endpoints([*several.endpoints, endpoint("light", 1), endpoint("heavy", 4)], 10.0)
+    counts = open_loop(several, 14.5, 1.0, 3000, 0.01)  # half of each weight beside two
+    assert counts["light"] == pytest.approx(3000 * 0.5 / 4.5, rel=0.3)
+    assert counts["heavy"] == pytest.approx(3000 * 2.0 / 4.5, rel=0.3)
+
+
+def test_who_joined_first_is_the_first_to_get_its_share() -> None:
+    several = service(1)
+    for now, name in ((0.0, "a"), (4.0, "b"), (8.0, "c")):
+        several.replace_endpoints([*several.endpoints, endpoint(name)], now)
+    counts = chosen(several, 10.0, times=2800)  # a all of it, b six tenths, c two
+    assert [counts[name] for name in ("host0", "a", "b", "c")] == pytest.approx([1000, 1000, 600, 200], rel=0.15)
+    assert chosen(several, 18.0, times=400) == pytest.approx(dict.fromkeys(("host0", "a", "b", "c"), 100), abs=2)
+
+
+def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
+    several = service(1)
+    (other,) = several.endpoints
+    several.replace_endpoints([other, new := endpoint("new")], 0.0)
+    several.replace_endpoints([other, endpoint("newer")], 5.0)
+    assert set(chosen(several, 6.0, times=100)) == {"host0", "newer"}
+    assert (new.load, new.is_usable) == (0, False)
+
+
+@pytest.mark.parametrize("by", ["health checks", "breaker"])
+def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
+    several = service(1, 1)
+    gone, other = several.endpoints
+    eject(several, gone)
+    gone.is_healthy = False
+    several.replace_endpoints([other], 0.0)
+    if by == "breaker":
+        several.tell_breaker(gone, gone.breaker.begin(OPEN_FOR), OPEN_FOR, failed=False)
+        assert not gone.breaker.is_open
+    else:
+        gone.is_healthy = True
+        several.health_changed(gone, OPEN_FOR)
+    assert (gone.joined_at, gone.is_usable) == (-math.inf, False)
+    assert chosen(several, OPEN_FOR, times=10) == {"host1": 10}
+
+
+def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None:
+    several = service(1, 1, slow_start=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    assert chosen(several, OPEN_FOR, times=20) == {"host0": 10, "host1": 10}
+
+
+# ---- room
+
+
+@every_balancer
+def test_no_endpoint_has_more_requests_in_flight_than_it_may(balancer: str) -> None:
+    several = service(1, 1, balancer=balancer, max_in_flight=2)
+    held = [several.lease(Ask(0.0, key=b"key")) for _ in range(4)]
+    assert [one.requests for one in several.endpoints] == [2, 2]
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, key=b"key"))
+    held[1].settle(SUCCESS, 0.0)
+    assert several.lease(Ask(0.0, key=b"key")).endpoint is held[1].endpoint
+
+
+def test_streams_take_nobodys_room() -> None:
+    single = service(1, max_in_flight=2)
+    for _ in range(100):
+        single.lease(Ask(0.0)).becomes(Kind.SSE, 0.0)
+        single.lease(Ask(0.0, Kind.WS))
+    held = [single.lease(Ask(0.0)) for _ in range(2)]
+    with pytest.raises(EndpointsBusy):
+        single.lease(Ask(0.0))
+    held[0].becomes(Kind.SSE, 0.0)
+    assert single.lease(Ask(0.0)).endpoint is single.endpoints[0]
+
+
+def test_a_retry_has_no_room_where_all_that_are_left_are_full() -> None:
+    several = service(1, 1, max_in_flight=1)
+    several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+
+
+def full(max_waiting: int = 10, endpoints: int = 1, **config: float) -> tuple[Service, list[Lease]]:
+    """A service whose endpoints have one request each, and have room for no other."""
+    busy = service(*[1] * endpoints, max_in_flight=1, max_waiting=max_waiting, **config)
+    return busy, [busy.lease(Ask(0.0)) for _ in range(endpoints)]
+
+
+class Waiter:
+    """A request that waits; as soon as it is called it takes what it has waited for."""
+
+    def __init__(self, of: Service, called: "list[Waiter]") -> None:
+        self._service, self._called = of, called
+        self.lease: Lease | None = None
+        self.was_refused = False
+        of.queue.join(self.go)
+
+    def go(self) -> None:
+        self._called.append(self)
+        try:
+            self.lease = self._service.lease(Ask(0.0, has_waited=True))
+        except EndpointsBusy:
+            self.was_refused = True
+
+
+def test_those_that_wait_have_their_turn_in_order() -> None:
+    busy, (lease,) = full()
+    called: list[Waiter] = []
+    waiters = [Waiter(busy, called) for _ in range(4)]
+    assert called == []
+    for number, waiter in enumerate(waiters, 1):
+        lease.settle(SUCCESS, 0.0)
+        assert called == waiters[:number]
+        assert waiter.lease
+        lease = waiter.lease
+    lease.settle(SUCCESS, 0.0)
+    assert called == waiters
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_however_a_request_ends_there_is_room_for_one_that_waits(outcome: Outcome) -> None:
+    busy, (lease,) = full()
+    waiter = Waiter(busy, [])
+    lease.settle(outcome, 0.0)
+    lease.settle(outcome, 0.0)
+    assert waiter.lease
+    assert busy.inflight[Kind.HTTP] == 1
+
+
+def test_a_request_that_becomes_a_stream_makes_room_for_one_that_waits() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(2)]
+    lease.becomes(Kind.SSE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False]
+    lease.settle(SUCCESS, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False]
+
+
+def test_no_more_wait_than_may() -> None:
+    busy, _ = full(max_waiting=2)
+    for _ in range(2):
+        Waiter(busy, [])
+    with pytest.raises(Overflow) as refused:
+        Waiter(busy, [])
+    assert refused.value.reason == "overflow"
+
+
+def test_one_can_see_how_many_wait() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(3)]
+    assert busy.waiting == 3
+    busy.queue.leave(waiters[1].go)
+    assert busy.waiting == 2
+    lease.settle(SUCCESS, 0.0)
+    assert busy.waiting == 1
+
+
+def test_by_default_nobody_waits() -> None:
+    with pytest.raises(Overflow):
+        service(1).queue.join(lambda: None)
+
+
+def test_one_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
+    busy, (lease,) = full(max_waiting=2)
+    called: list[Waiter] = []
+    leaving, staying = Waiter(busy, called), Waiter(busy, called)
+    busy.queue.leave(leaving.go)
+    busy.queue.leave(leaving.go)
+    third = Waiter(busy, called)
+    lease.settle(SUCCESS, 0.0)
+    assert called == [staying]
+    assert staying.lease
+    staying.lease.settle(SUCCESS, 0.0)
+    assert called == [staying, third]
+
+
+def test_who_comes_last_does_not_go_first() -> None:
+    busy, (lease,) = full()
+    newcomers: list[str] = []
+
+    def go() -> None:  # there is room now, and another one waits for it
+        try:
+            busy.lease(Ask(0.0))
+        except EndpointsBusy:
+            newcomers.append("refused")
+        newcomers.append(busy.lease(Ask(0.0, Kind.WS)).kind.value)
+
+    busy.queue.join(go)
+    second = Waiter(busy, [])
+    lease.settle(SUCCESS, 0.0)
+    assert newcomers == ["refused", "ws"]
+    busy.queue.leave(second.go)
+
+
+def test_a_request_finds_room_again_when_nobody_waits_any_more() -> None:
+    busy, (lease,) = full()
+    waiter = Waiter(busy, [])
+    busy.queue.leave(waiter.go)
+    lease.settle(SUCCESS, 0.0)
+    busy.lease(Ask(0.0)).settle(SUCCESS, 0.0)
+    assert waiter.lease is None
+
+
+def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
+    busy, (lease,) = full()
+    waiters = [Waiter(busy, []) for _ in range(3)]
+    busy.replace_endpoints([*busy.endpoints, endpoint("new")], 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False, False]
+    assert [one.requests for one in busy.endpoints] == [1, 1]
+    lease.settle(SUCCESS, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, True, False]
+
+
+def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
+    busy, _ = full()
+    busy.replace_endpoints([*busy.endpoints, new := endpoint("new")], 0.0)
+    new.is_healthy = False
+    busy.refresh()
+    waiter = Waiter(busy, [])
+    new.is_healthy = True
+    busy.refresh()
+    assert waiter.lease
+    assert waiter.lease.endpoint is new
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
+    limit = AdaptiveLimit(AdaptiveConfig(least=1), random.Random(1))
+    sticky = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
+    several = service(1, 1, limit=limit, affinity=sticky, max_waiting=10, panic_below=0.0, max_in_flight=10)
+    a, b = several.endpoints
+    several.lease(Ask(0.0, pinned=b))
+    a.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen if refuses else EndpointsBusy):
+        several.lease(Ask(0.0, pinned=a))
+    b.is_healthy = False
+    several.refresh()
+    with pytest.raises(CircuitOpen):
+        several.lease(Ask(0.0))
+
+
+def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() -> None:
+    busy, (lease,) = full(panic_below=0.0)
+    refused: list[CircuitOpen] = []
+
+    class Refused:
+        def __call__(self) -> None:
+            with pytest.raises(CircuitOpen) as told:
+                busy.lease(Ask(0.0, has_waited=True))
+            refused.append(told.value)
+
+    for _ in range(3):
+        busy.queue.join(Refused())
+    busy.endpoints[0].is_healthy = False
+    busy.health_changed(busy.endpoints[0], 0.0)
+    assert (len(refused), busy.waiting, busy.inflight[Kind.HTTP]) == (3, 0, 1)
+    lease.settle(SUCCESS, 0.0)
+
+
+def test_a_retry_is_no_newcomer() -> None:
+    busy, (lease,) = full()
+    other = endpoint("other")
+    leases: list[Lease] = []
+
+    def go() -> None:  # another one waits still, and there is room
+        leases.append(busy.lease(Ask(0.0, tried=[other])))
+
+    busy.queue.join(go)
+    waiter = Waiter(busy, [])
+    lease.settle(FAILURE, 0.0)
+    assert [each.endpoint for each in leases] == list(busy.endpoints)
+    assert waiter.lease is None
+
+
+def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
+    busy, (lease,) = full(max_waiting=2000)
+    order: list[int] = []
+
+    class Failing:
+        def __init__(self, number: int) -> None:
+            self._number = number
+
+        def __call__(self) -> None:
+            order.append(self._number)
+            busy.lease(Ask(0.0, has_waited=True)).settle(IGNORED, 0.0)
+
+    for number in range(2000):
+        busy.queue.join(Failing(number))
+    lease.settle(SUCCESS, 0.0)
+    assert order == list(range(2000))
+    assert busy.inflight[Kind.HTTP] == 0
+
+
+def test_a_pinned_request_finds_no_more_room_than_any_other() -> None:
+    several = service(1, 1, max_in_flight=1)
+    one = several.endpoints[0]
+    assert several.lease(Ask(0.0, pinned=one)).endpoint is one
+    with contextlib.suppress(EndpointsBusy):  # whether it waits or goes elsewhere
+        several.lease(Ask(0.0, pinned=one))
+    assert one.requests == 1
+
+
+# ---- the adaptive limit
+
+
+def limited(*weights: int, limit: int = 3, max_waiting: int = 0, **config: float) -> tuple[Service, AdaptiveLimit]:
+    adaptive = AdaptiveLimit(AdaptiveConfig(least=limit, samples=1, window=0.0), random.Random(1))
+    return service(*weights, limit=adaptive, max_waiting=max_waiting, **config), adaptive
+
+
+def test_a_service_takes_no_more_requests_than_it_bears() -> None:
+    several, _ = limited(1, 1)
+    held = [several.lease(Ask(0.0)) for _ in range(3)]
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0))
+    for _ in range(10):
+        several.lease(Ask(0.0, Kind.WS))
+    held[0].settle(SUCCESS, 0.0)
+    several.lease(Ask(0.0))
+    held[1].becomes(Kind.SSE, 0.0)
+    several.lease(Ask(0.0))
+    with pytest.raises(EndpointsBusy):
+        several.lease(Ask(0.0, has_waited=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes", "answered", "outcome", "is_sample"),
+    [
+        (Kind.HTTP, None, True, SUCCESS, True),
+        (Kind.HTTP, None, False, SUCCESS, False),
+        (Kind.HTTP, None, True, FAILURE, False),
+        (Kind.HTTP, None, True, IGNORED, False),
+        (Kind.HTTP, None, False, FAILURE, False),
+        (Kind.HTTP, Kind.SSE, True, SUCCESS, False),
+        (Kind.WS, Kind.WS, True, SUCCESS, False),
+    ],
+)
+def test_only_requests_that_were_answered_well_show_what_a_service_bears(
+    kind: Kind, becomes: Kind | None, answered: bool, outcome: Outcome, is_sample: bool
+) -> None:
+    several, adaptive = limited(1)
+    lease = several.lease(Ask(0.0, kind))
+    if answered:
+        lease.answered(0.1, 200)
+    if becomes:
+        lease.becomes(becomes, 0.1)
+    lease.settle(outcome, 0.2)
+    assert adaptive.is_measuring is is_sample  # what the first sample begins
+
+
+def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
+    several, adaptive = limited(1, limit=1, max_waiting=10)
+    lease = several.lease(Ask(0.0))
+    waiters = [Waiter(several, []) for _ in range(10)]
+    adaptive.limit = 5
+    lease.settle(FAILURE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True] * 5 + [False] * 5
+    assert several.inflight[Kind.HTTP] == 5
+
+
+def test_nobody_is_called_while_the_limit_is_below_what_is_in_flight() -> None:
+    several, adaptive = limited(1, limit=4, max_waiting=10)
+    held = [several.lease(Ask(0.0)) for _ in range(4)]
+    waiters = [Waiter(several, []) for _ in range(3)]
+    adaptive.limit = 2
+    for lease in held[:2]:
+        lease.settle(FAILURE, 0.0)
+    assert not any(waiter.was_refused or waiter.lease for waiter in waiters)
+    held[2].settle(FAILURE, 0.0)
+    assert [waiter.lease is not None for waiter in waiters] == [True, False, False]
+    assert several.inflight[Kind.HTTP] == 2
+
+
+def test_in_a_closed_loop_the_requests_in_flight_follow_the_limit() -> None:
+    adaptive = AdaptiveLimit(AdaptiveConfig(window=0.0, measure_every=1e9), random.Random(1))
+    several = service(1, 1, limit=adaptive, max_waiting=100)
+    held: deque[tuple[float, Lease]] = deque()
+    now = 0.0
+
+    def begin() -> None:
+        try:
+            held.append((now, several.lease(Ask(now))))
+        except EndpointsBusy:
+            several.queue.join(Go())
+
+    class Go:
+        def __call__(self) -> None:
+            held.append((now, several.lease(Ask(now, has_waited=True))))
+
+    for _ in range(100):
+        begin()
+    for _ in range(2000):
+        since, lease = held.popleft()
+        now = max(now, since + 0.1)
+        lease.answered(since + 0.1, 200)  # as fast whatever is in flight
+        lease.settle(SUCCESS, now)
+        begin()
+    assert adaptive.limit > 20
+    assert len(held) == min(adaptive.limit, 100)
+
+
+# ---- affinity
+
+
+def sticky_service(count: int = 2, *, refuses: bool = False, **config: float) -> Service:
+    sticky = Sticky(b"gw_svc", b"secret", refuses=refuses)
+    return service(*[1] * count, affinity=Affinity(None, sticky), **config)
+
+
+def test_a_pinned_request_goes_to_its_endpoint() -> None:
+    several = sticky_service(5)
+    assert chosen(several, times=20, pinned=several.endpoints[3]) == {"host3": 20}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_session_whose_endpoint_is_out_moves_or_is_refused(refuses: bool) -> None:
+    several = sticky_service(3, refuses=refuses)
+    eject(several, several.endpoints[0])
+    ask = Ask(0.0, pinned=several.endpoints[0])
+    if refuses:
+        with pytest.raises(CircuitOpen):
+            several.lease(ask)
+    else:
+        assert several.lease(ask).endpoint in several.endpoints[1:]
+    assert chosen(several, times=10) == {"host1": 5, "host2": 5}
+
+
+@pytest.mark.parametrize(
+    ("refuses", "max_waiting", "waits"), [(True, 0, True), (True, 10, True), (False, 10, True), (False, 0, False)]
+)
+def test_a_session_waits_for_its_endpoint_if_it_can(refuses: bool, max_waiting: int, waits: bool) -> None:
+    several = sticky_service(2, refuses=refuses, max_in_flight=1, max_waiting=max_waiting)
+    one, other = several.endpoints
+    ask = Ask(0.0, pinned=one)
+    assert several.lease(ask).endpoint is one
+    if waits:
+        with pytest.raises(EndpointsBusy):
+            several.lease(ask)
+    else:
+        assert several.lease(ask).endpoint is other
+
+
+@pytest.mark.parametrize(
+    ("tried", "unhealthy", "pinned", "refuses", "expected"),
+    [
+        ([], [], None, False, True),
+        ([0], [], None, False, True),
+        ([0, 1], [], None, False, False),
+        ([0], [1], None, False, False),
+        ([], [0], None, False, True),
+        ([0], [], 0, False, True),
+        ([0], [], None, True, True),
+        ([0], [], 0, True, False),
+        ([], [], 0, True, False),
+    ],
+)
+def test_who_else_can_be_asked(
+    tried: list[int], unhealthy: list[int], pinned: int | None, refuses: bool, expected: bool
+) -> None:
+    several = sticky_service(2, refuses=refuses, panic_below=0.0)
+    for number in unhealthy:
+        several.endpoints[number].is_healthy = False
+    several.refresh()
+    session = None if pinned is None else several.endpoints[pinned]
+    assert several.has_other([several.endpoints[number] for number in tried], session) is expected
+
+
+def test_a_session_that_has_begun_to_move_is_not_refused() -> None:
+    several = sticky_service(2, refuses=True)
+    a, b = several.endpoints
+    assert several.lease(Ask(0.0, pinned=a, tried=[a])).endpoint is b
+
+
+def test_a_session_that_may_move_does_not_probe_with_what_cannot_be_sent_again() -> None:
+    several = sticky_service(2)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert chosen(several, OPEN_FOR, times=5, pinned=one, is_repeatable=False) == {"host1": 5}
+
+
+def test_a_session_that_may_not_move_probes_with_whatever_it_has() -> None:
+    several = sticky_service(2, refuses=True)
+    one = several.endpoints[0]
+    eject(several, one)
+    assert chosen(several, OPEN_FOR, pinned=one, is_repeatable=False) == {"host0": 1}
+    assert several.ejected == []
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_session_may_probe_its_own_endpoint(refuses: bool) -> None:
+    several = sticky_service(2, refuses=refuses)
+    one = several.endpoints[0]
+    eject(several, one)
+    lease = several.lease(Ask(OPEN_FOR, pinned=one))
+    assert lease.endpoint is one
+    lease.settle(SUCCESS, OPEN_FOR)
+    assert several.ejected == []
+
+
+def test_sticky_cookies_are_for_the_endpoints_that_there_are() -> None:
+    several = sticky_service(2)
+    sticky = several.affinity and several.affinity.sticky
+    assert sticky
+    a, b = several.endpoints
+    field = sticky.line(a, secure=False).partition(b": ")[2].partition(b";")[0]
+    assert sticky.find([(b"Cookie", field)]) is a
+    several.replace_endpoints([b])
+    assert sticky.find([(b"Cookie", field)]) is None
+
+
+def test_a_service_without_sticky_sessions_pins_nobody_for_good() -> None:
+    several = service(1, 1, affinity=Affinity(None, None))
+    eject(several, several.endpoints[0])
+    assert chosen(several, times=5, pinned=several.endpoints[0]) == {"host1": 5}
+
+
+def test_the_same_key_has_the_same_endpoint_and_few_keys_move_when_one_is_gone() -> None:
+    several = service(*[1] * 10, balancer="consistent_hash")
+
+    def homes() -> dict[int, str]:
+        found = {}
+        for number in range(1000):
+            (found[number],) = chosen(several, key=b"%d" % number)
+        return found
+
+    before = homes()
+    assert homes() == before
+    several.replace_endpoints(several.endpoints[1:], 0.0)
+    after = homes()
+    moved = [number for number in before if before[number] != after[number]]
+    assert {before[number] for number in moved} == {"host0"}
+    assert len(moved) / 1000 == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_load_on_others_decides_what_is_too_much_for_a_key(kind: Kind) -> None:
+    several = service(1, 2, 1, balancer="consistent_hash")
+    home = several.lease(Ask(0.0, kind, key=b"the same")).endpoint
+    for _ in range(399):
+        several.lease(Ask(0.0, kind, key=b"the same"))
+    assert home.load == math.ceil(1.25 * 100 * home.weight)
+    most = [math.ceil(1.25 * 100 * one.weight) for one in several.endpoints]
+    assert all(one.load <= bound for one, bound in zip(several.endpoints, most, strict=True))
+
+
+# ---- other endpoints
+
+
+def test_endpoints_that_stay_keep_what_is_known_about_them() -> None:
+    several = service(1, 1, 1)
+    a, b, c = several.endpoints
+    eject(several, a)
+    stream = lease_on(several, b, kind=Kind.WS)
+    b.latency.add(0.0, 0.7)
+    several.replace_endpoints([new := endpoint("new"), b, a])
+    assert several.endpoints == (new, b, a)
+    assert several.ejected == [a]
+    assert (a.errors_total, b.streams, b.latency.average) == (FAILURES, 1, 0.7)
+    assert set(chosen(several, times=20)) == {"new", "host1"}
+    stream.settle(SUCCESS, 1.0)
+    assert b.load == 0
+    assert c.load == 0
+
+
+@every_balancer
+def test_endpoints_that_are_gone_get_nothing_new(balancer: str) -> None:
+    several = service(1, 1, 1, balancer=balancer)
+    gone = several.endpoints[0]
+    several.replace_endpoints(several.endpoints[1:])
+    assert "host0" not in chosen(several, times=50)
+    assert several.lease(Ask(0.0, pinned=gone)).endpoint is not gone
+
+
+def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
+    several = service(1, 1, 1)
+    a, b, c = several.endpoints
+    stream, request = lease_on(several, a, kind=Kind.WS), lease_on(several, c)
+    several.replace_endpoints([b], 1.0)
+    assert set(several.departing) == {a, c}
+    request.settle(SUCCESS, 2.0)
+    assert several.departing == [a]
+    several.replace_endpoints([b, c], 3.0)
+    assert several.departing == [a]
+    several.replace_endpoints([a, b], 4.0)  # it is there again, with its stream
+    assert several.departing == []
+    stream.settle(SUCCESS, 5.0)
+    several.replace_endpoints([b], 6.0)
+    assert several.departing == []
+
+
+def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None:
+    several = service(1, 1)
+    gone, left = several.endpoints
+    leases = [lease_on(several, gone, kind=kind) for kind in Kind for _ in range(FAILURES)]
+    several.replace_endpoints([left])
+    assert sum(several.inflight.values()) == gone.load == 3 * FAILURES
+    for lease in leases:
+        lease.settle(FAILURE, 1.0)
+    assert sum(several.inflight.values()) == gone.load == 0
+    assert gone.breaker.is_open
+    assert several.ejected == []
+    assert left.is_usable
+    assert chosen(several, 1.0, times=5) == {"host1": 5}
+
+
+def test_an_ejected_endpoint_that_is_gone_is_probed_by_nobody() -> None:
+    several = service(1, 1, 1)
+    gone = several.endpoints[0]
+    eject(several, gone)
+    several.replace_endpoints(several.endpoints[1:])
+    assert "host0" not in chosen(several, OPEN_FOR, times=10)
+    assert several.ejected == []
+
+
+# ---- a thousand endpoints
+
+
+class CountingAsk(Ask):
+    """Counts how many endpoints are looked at."""
+
+    looks: ClassVar[int] = 0
+
+    def admits(self, endpoint: Endpoint) -> bool:
+        type(self).looks += 1
+        return super().admits(endpoint)
+
+
+def fail_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        several.doubt(one, 0.0)
+
+
+def eject_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        for _ in range(FAILURES):
+            one.breaker.end(one.breaker.ordinary, 0.0, failed=True)
+    several.refresh()
+
+
+def join_all(several: Service) -> None:
+    several.replace_endpoints([endpoint(f"new{number}") for number in range(1000)], 0.0)
+
+
+def join_many(several: Service) -> None:
+    several.replace_endpoints([*several.endpoints[:500], *(endpoint(f"new{number}") for number in range(500))], 0.0)
+
+
+def fall_ill(several: Service) -> None:
+    for one in several.endpoints[:490]:
+        one.is_healthy = False
+    several.refresh()
+
+
+def rest_many(several: Service) -> None:
+    for one in several.endpoints[:500]:
+        several.doubt(one, 0.0, 300.0)
+
+
+@every_balancer
+@pytest.mark.parametrize("happens", [fail_many, eject_many, join_all, join_many, fall_ill, rest_many])
+@pytest.mark.parametrize("key", [b"", b"key %d"])
+def test_whatever_happens_to_half_of_a_thousand_a_choice_looks_at_a_few(
+    balancer: str, happens: Callable[[Service], None], key: bytes
+) -> None:
+    several = service(*[1] * 1000, balancer=balancer)
+    happens(several)
+    CountingAsk.looks = 0
+    for number in range(300):
+        several.lease(CountingAsk(0.5 + number / 1000, key=key and key % number))
+    assert CountingAsk.looks <= 300 * 20
+    if not several.ejected:
+        return
+    CountingAsk.looks = 0
+    leases = [several.lease(CountingAsk(OPEN_FOR, key=key and key % number)) for number in range(500)]
+    assert {lease.endpoint for lease in leases} == set(several.endpoints[:500])  # each is probed, by one
+    assert CountingAsk.looks <= 500
+
+
+# ---- any order of events
+
+
+@settings(max_examples=60, stateful_step_count=40, deadline=None)
+class Leases(RuleBasedStateMachine):
+    """Requests begin, become streams, end in any order and more than once, while endpoints fail, come and go."""
+
+    @initialize(
+        balancer=st.sampled_from(sorted(BALANCERS)),
+        count=st.integers(1, 4),
+        most=st.sampled_from([1, 2, math.inf]),
+        max_ejected=st.sampled_from([0.0, 0.5, 1.0]),
+        panic_below=st.sampled_from([0.0, 0.5]),
+        limit=st.sampled_from([None, 4]),
+        refuses=st.booleans(),
+    )
+    def begin(
+        self,
+        balancer: str,
+        count: int,
+        most: float,
+        max_ejected: float,
+        panic_below: float,
+        limit: int | None,
+        refuses: bool,
+    ) -> None:
+        self.now = 0.0
+        self.most, self.refuses = most, refuses
+        self.held: list[Lease] = []
+        self.ended: list[Lease] = []
+        self.queue: dict[Callable[[], None], Endpoint | None] = {}
+        self.numbers = iter(range(1000))
+        adaptive = AdaptiveLimit(AdaptiveConfig(least=limit), random.Random(1)) if limit else None
+        self.service = service(
+            *[1] * count, balancer=balancer, breaker=BreakerConfig(failures=2, jitter=0.0), limit=adaptive,
+            max_in_flight=most, max_waiting=3, max_ejected=max_ejected, panic_below=panic_below,
+            affinity=Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses)),
+        )  # fmt: skip
+        self.all = list(self.service.endpoints)
+
+    def _begin(self, ask: Ask, *, is_retry: bool = False) -> None:
+        try:
+            lease = self.service.lease(ask, is_retry=is_retry)
+        except EndpointsBusy:
+            assert any(one.is_usable and one not in ask.tried for one in self.service.endpoints)
+            if not ask.has_waited and not ask.tried and ask.kind is Kind.HTTP:
+                self._wait(ask)
+        except CircuitOpen as refused:
+            assert int(retry_after(refused)) >= 1
+        except Overloaded:
+            assert ask.tried
+        else:
+            assert lease.endpoint in self.service.endpoints
+            assert lease.endpoint not in ask.tried
+            assert lease.endpoint.weight
+            self.held.append(lease)
+
+    def _wait(self, ask: Ask) -> None:
+        def go() -> None:
+            del self.queue[go]
+            self._begin(replace(ask, now=self.now, has_waited=True))
+
+        try:
+            self.service.queue.join(go, ask.pinned)
+        except Overflow:
+            assert len(self.queue) == 3
+        else:
+            self.queue[go] = ask.pinned
+
+    @rule(
+        kind=st.sampled_from(Kind), repeatable=st.booleans(), key=st.sampled_from([b"", b"a", b"b"]),
+        pinned=st.sampled_from([None, None, 0, 1]),
+    )  # fmt: skip
+    def ask(self, kind: Kind, repeatable: bool, key: bytes, pinned: int | None) -> None:
+        session = None if pinned is None else self.service.endpoints[pinned % len(self.service.endpoints)]
+        self._begin(Ask(self.now, kind, key=key, pinned=session, is_repeatable=repeatable))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def ask_another(self, data: st.DataObject) -> None:
+        lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ended.append(lease)
+        lease.settle(FAILURE, self.now)
+        self._begin(Ask(self.now, lease.kind, (lease.endpoint,)), is_retry=True)
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def leave_the_queue(self, data: st.DataObject) -> None:
+        go = data.draw(st.sampled_from(list(self.queue)))
+        del self.queue[go]
+        self.service.queue.leave(go)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), ends=st.booleans())
+    def upload(self, data: st.DataObject, ends: bool) -> None:
+        lease = data.draw(st.sampled_from(self.held))
+        lease.upload_begins()
+        if ends:
+            lease.upload_ends(self.now)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), status=st.sampled_from([200, 404, 429, 503]), wait=st.sampled_from([0.0, 30.0]))
+    def answer(self, data: st.DataObject, status: int, wait: float) -> None:
+        data.draw(st.sampled_from(self.held)).answered(self.now, status, wait)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), kind=st.sampled_from([Kind.SSE, Kind.WS]))
+    def become(self, data: st.DataObject, kind: Kind) -> None:
+        data.draw(st.sampled_from(self.held)).becomes(kind, self.now)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    def end(self, data: st.DataObject, outcome: Outcome) -> None:
+        lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ended.append(lease)
+        lease.settle(outcome, self.now)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), was_first=st.booleans())
+    def lose(self, data: st.DataObject, was_first: bool) -> None:
+        lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ended.append(lease)
+        (lease.overtaken if was_first else lease.outrun)(self.now)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome), kind=st.sampled_from(Kind))
+    def end_again(self, data: st.DataObject, outcome: Outcome, kind: Kind) -> None:
+        lease = data.draw(st.sampled_from(self.ended))
+        before = [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
+        lease.becomes(kind, self.now)
+        lease.settle(outcome, self.now)
+        lease.overtaken(self.now)
+        assert before == [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 20.0, 100.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(data=st.data())
+    def replace_endpoints(self, data: st.DataObject) -> None:
+        staying = data.draw(st.lists(st.sampled_from(self.service.endpoints), unique=True, max_size=4))
+        if not staying or data.draw(st.booleans()):
+            new = endpoint(f"new{next(self.numbers)}", breaker=BreakerConfig(failures=2, jitter=0.0))
+            self.all.append(new)
+            staying = [*staying, new]
+        self.service.replace_endpoints(staying, self.now)
+
+    @rule(data=st.data(), healthy=st.booleans())
+    def check_health(self, data: st.DataObject, healthy: bool) -> None:
+        one = data.draw(st.sampled_from(self.service.endpoints))
+        if one.is_healthy is not healthy:
+            one.is_healthy = healthy
+            self.service.health_changed(one, self.now)
+
+    @rule(data=st.data(), weight=st.integers(0, 3))
+    def weigh(self, data: st.DataObject, weight: int) -> None:
+        data.draw(st.sampled_from(self.service.endpoints)).weight = weight
+        self.service.replace_endpoints(self.service.endpoints, self.now)
+
+    @invariant()
+    def what_is_in_flight_is_what_is_held(self) -> None:
+        held = Counter((lease.endpoint.url, lease.kind) for lease in self.held)
+        assert held == Counter(
+            {(one.url, kind): count for one in self.all for kind, count in one.inflight.items() if count}
+        )
+        kinds = Counter(lease.kind for lease in self.held)
+        assert self.service.inflight == {kind: kinds[kind] for kind in Kind}
+        assert all(count >= 0 for one in self.all for count in one.inflight.values())
+
+    @invariant()
+    def who_may_be_chosen_is_as_the_rules_say(self) -> None:
+        members = [one for one in self.service.endpoints if one.weight]
+        for one in self.service.endpoints:
+            may = one in members and one not in self.service.ejected and (one.is_healthy or self.service.is_panicking)
+            assert one.is_usable is may
+        assert len(self.service.ejected) <= self.service.config.max_ejected * len(members)
+        assert all(one.breaker.is_open for one in self.service.ejected)
+
+    @invariant()
+    def nobody_waits_for_what_there_is_or_what_will_not_come(self) -> None:
+        limit, usable = self.service.limit, [one for one in self.service.endpoints if one.is_usable]
+        is_limited = limit is not None and self.service.requests >= limit.limit
+        for pinned in self.queue.values():
+            wanted = [pinned] if pinned and (self.refuses or pinned.is_usable) else usable
+            assert any(one.is_usable for one in wanted)
+            assert is_limited or all(one.requests >= self.most for one in wanted)
+
+    @invariant()
+    def errors_are_some_of_all(self) -> None:
+        assert all(0 <= one.errors_total <= one.requests_total for one in self.all)
+
+    def teardown(self) -> None:
+        for go in self.queue:
+            self.service.queue.leave(go)
+        for lease in self.held:
+            lease.settle(IGNORED, self.now)
+        assert sum(self.service.inflight.values()) == sum(one.load for one in self.all) == 0
+        for one in self.all:  # no probe was lost, or nobody could ever show that the endpoint is back
+            assert one.breaker.passes(max(self.now, one.breaker.open_until))
+
+
+TestLeases = Leases.TestCase
+
+
+# ---- totals
+
+
+def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
+    several = service(1, 1)
+    for one, seconds, outcome in zip(several.endpoints, (0.1, 0.9), (SUCCESS, FAILURE), strict=True):
+        for _ in range(3):
+            lease = lease_on(several, one, 10.0)
+            lease.answered(10.0 + seconds, 200)
+            lease.settle(outcome, 11.0)
+    lease_on(several, several.endpoints[0], 11.0).settle(IGNORED, 11.0)
+    window = several.window(11.0)
+    assert window.error_rate(11.0) == 3 / 7
+    assert window.quantiles(11.0, [0.0, 1.0]) == pytest.approx([0.1, 0.9], rel=0.01)
+    assert several.window(120.0).error_rate(120.0) == 0.0
+
+
+# ---- statuses
+
+
+@pytest.mark.parametrize(("status", "fails"), [(200, False), (400, False), (404, False), (429, False), (499, False),
+                                               (500, True), (501, False), (502, True), (503, True), (504, True),
+                                               (505, False), (507, True), (599, True), (600, False)])  # fmt: skip
+def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
+    assert service(1).judge(status) is (FAILURE if fails else SUCCESS)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(404, True), (418, True), (200, False), (500, False)])
+def test_other_statuses_can_be_what_counts_as_a_failure(status: int, fails: bool) -> None:
+    assert service(1, failure_statuses=(404, 418)).judge(status) is (FAILURE if fails else SUCCESS)
+
+
+# ---- defaults
+
+
+def test_a_service_that_is_told_nothing_has_the_defaults() -> None:
+    plain = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)))
+    assert plain.config == ServiceConfig()
+    assert (plain.limit, plain.affinity, plain.ejected, plain.is_panicking) == (None, None, [], False)
+    assert plain.budget.balance(0.0) == plain.config.retry.budget_floor
+
+
+def test_who_gets_no_lease_pays_nothing_into_the_budget() -> None:
+    busy, _ = full()
+    before = busy.budget.balance(0.0)
+    for _ in range(100):
+        with pytest.raises(EndpointsBusy):
+            busy.lease(Ask(0.0))
+    assert busy.budget.balance(0.0) == before
+
+
+def test_who_has_waited_pays_once() -> None:
+    busy, (lease,) = full()
+    before = busy.budget.balance(0.0)
+    with pytest.raises(EndpointsBusy):
+        busy.lease(Ask(0.0))
+    lease.settle(SUCCESS, 0.0)
+    busy.lease(Ask(0.0, has_waited=True))
+    assert busy.budget.balance(0.0) == pytest.approx(before + busy.config.retry.budget_share)

@@ -1,0 +1,106 @@
+"""How long requests took: every duration lands in one bucket, and no client can make more series than there are."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations, Histogram
+
+ROUTE = "/api/<service>/*"
+
+
+def histogram(*durations: float) -> Histogram:
+    """Of GETs that were answered 200."""
+    found = Durations()
+    for seconds in durations:
+        found.add(b"GET", ROUTE, 200, seconds)
+    ((_, counted),) = found
+    return counted
+
+
+def test_bounds_ascend() -> None:
+    assert all(low < high for low, high in itertools.pairwise(BOUNDS))
+    assert BOUNDS[0] > 0
+    assert math.isfinite(BOUNDS[-1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [
+        (0.0, 0),
+        (0.0009, 0),
+        *((bound, number) for number, bound in enumerate(BOUNDS)),  # Prometheus's "le": less than or equal
+        *((math.nextafter(bound, math.inf), number + 1) for number, bound in enumerate(BOUNDS)),
+        (86400.0, len(BOUNDS)),
+    ],
+)
+def test_a_duration_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed(seconds: float, bucket: int) -> None:
+    counted = histogram(seconds)
+    assert counted.counts == [int(number == bucket) for number in range(len(BOUNDS) + 1)]
+    assert counted.total == seconds
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_buckets_count_every_duration_once(durations: list[float]) -> None:
+    counted = histogram(*durations)
+    below = list(itertools.accumulate(counted.counts))
+    assert below == [*(sum(each <= bound for each in durations) for bound in BOUNDS), len(durations)]
+    assert counted.total == pytest.approx(sum(durations))
+
+
+def test_without_requests_there_is_nothing() -> None:
+    assert list(Durations()) == []
+
+
+def test_method_route_and_status_are_told_apart() -> None:
+    several = [*itertools.product((b"GET", b"POST"), (ROUTE, "other"), (200, 404))]
+    found = Durations()
+    for number, (method, route, status) in enumerate(several, 1):
+        for _ in range(number):
+            found.add(method, route, status, 0.5)
+    assert [sum(each.counts) for _, each in found] == list(range(1, len(several) + 1))
+    assert [key for key, _ in found] == [(method.decode(), route, status) for method, route, status in several]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_usual_method_has_its_name(method: bytes) -> None:
+    found = Durations()
+    found.add(method, ROUTE, 200, 0.1)
+    assert [key for key, _ in found] == [(method.decode(), ROUTE, 200)]
+
+
+@pytest.mark.parametrize("method", [b"BREW", b"PROPFIND", b"get", b"Get", b"TRACE", b"CONNECT", b"GET ", b"", OTHER])
+def test_any_other_method_counts_as_other(method: bytes) -> None:  # methods are case-sensitive: RFC 9110 §9.1
+    found = Durations()
+    found.add(method, ROUTE, 200, 0.1)
+    assert [key for key, _ in found] == [("OTHER", ROUTE, 200)]
+
+
+@given(st.lists(st.binary(), max_size=50))
+def test_methods_make_no_more_series_than_there_are_methods(methods: list[bytes]) -> None:
+    found = Durations()
+    for method in methods:
+        found.add(method, ROUTE, 200, 0.1)
+    assert {method.encode() for (method, _, _), _ in found} <= METHODS | {OTHER}
+    assert sum(sum(each.counts) for _, each in found) == len(methods)
+
+
+def test_requests_may_be_counted_while_they_are_read() -> None:
+    found = Durations()
+    for method in (b"GET", b"POST"):
+        found.add(method, ROUTE, 200, 0.1)
+    seen = []
+    for key, _ in found:
+        seen.append(key)
+        found.add(b"PUT", ROUTE, 200 + len(seen), 0.1)
+    assert len(seen) == 2
+    assert len(list(found)) == 4
+
+
+def test_each_has_durations_of_its_own() -> None:
+    one, other = Durations(), Durations()
+    one.add(b"GET", ROUTE, 200, 0.1)
+    assert list(other) == []

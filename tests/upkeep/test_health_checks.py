@@ -1,0 +1,811 @@
+"""Health checks: what endpoints are asked, when, and what their answers change.
+
+The time between checks is a test's own; only how long an answer may take is real.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.conftest import Running, Serve
+from tests.support.exchanges import exchange, wire_client
+from tests.support.journeys import Start, ask, flowing, plays, silent
+from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
+from tests.support.tls import ca_file, tls_upstream
+from tornado_gateway.errors import UpstreamReset
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
+from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Ask, Endpoint
+from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
+from tornado_gateway.wire.client.client import PooledHTTPClient
+from tornado_gateway.wire.http1 import parse_response
+
+REFUSING = "http://127.0.0.1:1"
+INTERVAL, INTERVAL_DOWN = 10.0, 2.0
+FEW = 3  # checks at once, where a test needs all of them
+LONG = 1.2 * INTERVAL  # seconds after which any check is due
+OPEN_FOR = 15.0
+CONFIG = HealthConfig(interval=INTERVAL, interval_down=INTERVAL_DOWN, timeout=5.0)
+HASTY = HealthConfig(timeout=0.05)
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Checking:
+    """Services that are looked after."""
+
+    def __init__(self, client: PooledHTTPClient, *services: Service, at_once: int = AT_ONCE) -> None:
+        self.clock = Clock()
+        self.client = client
+        self.checks = HealthChecks(services, client, random.Random(1), self.clock, at_once)
+
+    def sweep(self, seconds: float = 0.0) -> None:
+        """Let time pass and begin what is due."""
+        self.clock.now += seconds
+        self.checks.sweep(0.0)
+
+    async def passes(self, seconds: float) -> None:
+        """Let time pass, begin what is due and wait for it."""
+        self.sweep(seconds)
+        await settled()
+
+
+def under_way() -> int:
+    """Checks and probes that have not ended."""
+    return sum("HealthChecks" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def settled() -> None:
+    await eventually(lambda: not under_way())
+    await asyncio.sleep(0)  # for what is called back when they end
+
+
+@asynccontextmanager
+async def checking(*services: Service, at_once: int = AT_ONCE, **connect: Any) -> AsyncIterator[Checking]:
+    """Look after services; each check is due a LONG time after that."""
+    async with wire_client(**connect) as client:
+        each = Checking(client, *services, at_once=at_once)
+        each.sweep()
+        try:
+            yield each
+        finally:
+            each.checks.close()
+        await settled()
+
+
+def service_of(
+    *urls: str, health: HealthConfig | None = CONFIG, probes: int = 1, name: str = "svc", **config: float
+) -> Service:
+    rng = random.Random(1)
+    breaker = BreakerConfig(open_for=OPEN_FOR, jitter=0.0, probes=probes)
+    endpoints = [Endpoint(url, Breaker(breaker, rng)) for url in urls]
+    return Service(name, endpoints, BALANCERS["round_robin"](rng), ServiceConfig(health=health, **config))
+
+
+def break_(service: Service, endpoint: Endpoint, now: float, *, connected: bool = False) -> None:
+    """Have an endpoint fail until its breaker opens."""
+    while not endpoint.breaker.is_open:
+        lease = Lease(service, endpoint, Ask(now), is_retry=False)
+        if not connected:
+            lease.not_connected()
+        lease.settle(FAILURE, now)
+
+
+def seen(endpoint: Endpoint) -> tuple[str, bool]:
+    """What the newest check has shown, and what is believed."""
+    return endpoint.last_check, endpoint.is_healthy
+
+
+class Answers:
+    """A script: "p" stands for an answer of 200, "f" for one of 503, one for each request."""
+
+    def __init__(self, results: str) -> None:
+        self.left = list(results)
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(reply() if self.left.pop(0) == "p" else reply(b"503 No"))
+
+
+# ---------------------------------------------------------------- when
+
+
+@pytest.mark.gen_test
+async def test_first_checks_are_spread_over_an_interval(upstream: Start) -> None:
+    up = upstream(echo)
+    service = service_of(*[f"{up.url}/{number}" for number in range(40)])
+    counts = []
+    async with checking(service) as each:
+        for _ in range(10):
+            before = len(up.requests)
+            await each.passes(INTERVAL / 10)
+            counts.append(len(up.requests) - before)
+    assert len({request.target for request in up.requests}) == 40
+    assert 0 < min(counts) <= max(counts) < 12
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_asked_before_the_first_sweep_finds_it_due(upstream: Start) -> None:
+    up = upstream(echo)
+    async with checking(service_of(up.url)) as each:
+        await each.passes(0.0)
+        assert (up.accepted, each.clock.now) == (0, 1000.0)
+        await each.passes(LONG)
+        assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize(("url_is_good", "interval"), [(True, INTERVAL), (False, INTERVAL_DOWN)], ids=["up", "down"])
+@pytest.mark.gen_test
+async def test_checks_come_an_interval_apart_give_or_take_a_tenth(
+    upstream: Start, url_is_good: bool, interval: float
+) -> None:
+    up = upstream(echo if url_is_good else Answers("f" * 100))
+    service = service_of(up.url)
+    async with checking(service) as each:
+        await each.passes(LONG)
+        asked = [each.clock.now]
+        while len(asked) < 15:
+            before = len(up.requests)
+            await each.passes(interval / 50)
+            if len(up.requests) > before:
+                asked.append(each.clock.now)
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert 0.9 * interval <= min(pauses) < 0.98 * interval
+    assert 1.02 * interval < max(pauses) <= 1.13 * interval
+    assert service.endpoints[0].is_healthy is url_is_good
+
+
+@pytest.mark.gen_test
+async def test_a_check_that_fails_is_soon_followed_by_another(upstream: Start) -> None:
+    up = upstream(Answers("fpp"))
+    async with checking(service_of(up.url)) as each:
+        for seconds, asked in [(LONG, 1), (1.1 * INTERVAL_DOWN, 2), (1.1 * INTERVAL_DOWN, 2), (LONG, 3)]:
+            await each.passes(seconds)
+            assert len(up.requests) == asked
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_is_asked_once_at_a_time(upstream: Start) -> None:
+    up = upstream(silent)
+    async with checking(service_of(up.url)) as each:
+        for _ in range(3):
+            each.sweep(LONG)
+            await eventually(lambda: up.requests)
+        assert (up.accepted, under_way()) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_service_without_checks_is_left_alone(upstream: Start) -> None:
+    plain, checked = upstream(echo), upstream(echo)
+    async with checking(service_of(plain.url, health=None), service_of(checked.url, name="other")) as each:
+        await each.passes(LONG)
+        assert (plain.accepted, checked.accepted) == (0, 1)
+
+
+# ---------------------------------------------------------------- what
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "target"),
+    [("", "/", b"/"), ("", "/healthz?deep=1", b"/healthz?deep=1"), ("/base/", "/healthz", b"/base/healthz")],
+)
+@pytest.mark.gen_test
+async def test_a_path_below_the_endpoints_own_is_asked_for(
+    upstream: Start, base: str, path: str, target: bytes
+) -> None:
+    up = upstream(echo)
+    async with checking(service_of(up.url + base, health=HealthConfig(path=path))) as each:
+        await each.passes(LONG)
+    (request,) = up.requests
+    assert (request.method, request.target, request.body) == (b"GET", target, b"")
+    assert request.get(b"host") == b"127.0.0.1:%d" % up.port
+    assert request.get(b"user-agent") == b"tornado-gateway-health-check"
+    assert (request.all(b"upgrade"), request.all(b"connection")) == ([], [b"close"])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "passes"),
+    [
+        (range(200, 400), b"200 OK", True), (range(200, 400), b"204 No Content", True),
+        (range(200, 400), b"302 Found", True), (range(200, 400), b"404 Not Found", False),
+        (range(200, 400), b"503 No", False), ((404,), b"404 Not Found", True), ((404,), b"200 OK", False),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_status_that_is_expected_passes(upstream: Start, statuses: range, status: bytes, passes: bool) -> None:
+    up = upstream(plays(reply(status, body=b"")))
+    service = service_of(up.url, health=HealthConfig(statuses=statuses, fall=1))
+    async with checking(service) as each:
+        await each.passes(LONG)
+    assert seen(service.endpoints[0]) == (status[:3].decode(), passes)
+
+
+@pytest.mark.gen_test
+async def test_redirects_are_not_followed(upstream: Start) -> None:
+    other = upstream(echo)
+    up = upstream(plays(reply(b"307 Temporary Redirect", (b"Location: " + other.url.encode(),))))
+    service = service_of(up.url, health=HealthConfig(statuses=(200,), fall=1))
+    async with checking(service) as each:
+        await each.passes(LONG)
+    assert (seen(service.endpoints[0]), other.accepted) == (("307", False), 0)
+
+
+@pytest.mark.gen_test
+async def test_an_interim_response_is_no_answer(upstream: Start) -> None:
+    up = upstream(plays(b"HTTP/1.1 103 Early Hints\r\n\r\n" + reply(b"503 No")))
+    service = service_of(up.url)
+    async with checking(service) as each:
+        await each.passes(LONG)
+    assert service.endpoints[0].last_check == "503"
+
+
+FAILING = {
+    "refuses": (None, "connect_failed"),
+    "resets": (plays(then="reset"), "upstream_reset"),
+    "closes": (plays(then="close"), "upstream_reset"),
+    "resets in its body": (plays(reply(body=b"a" * 10)[:-5], then="reset"), "upstream_reset"),
+    "talks nonsense": (plays(b"220 smtp.example ESMTP\r\n\r\n"), "upstream_invalid"),
+    "says nothing": (silent, "timeout"),
+    "falls silent in its body": (plays(reply(body=b"a" * 10)[:-5]), "timeout"),
+    "upgrades unasked": (plays(UPGRADED), "upstream_invalid"),
+}
+
+
+@pytest.mark.parametrize(("script", "shown"), FAILING.values(), ids=FAILING)
+@pytest.mark.gen_test
+async def test_whoever_does_not_answer_fails(upstream: Start, script: Script | None, shown: str) -> None:
+    up = upstream(script) if script else None
+    timeout = 0.05 if shown == "timeout" else 5.0
+    service = service_of(up.url if up else REFUSING, health=HealthConfig(timeout=timeout, fall=1))
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert seen(service.endpoints[0]) == (shown, False)
+        await eventually(lambda: not up or not up.open)
+
+
+KINDS = pytest.mark.parametrize("kind", HealthKind)
+
+
+async def speaks(peer: Peer) -> None:
+    """Answers to each kind of check, and to users, as often as it is asked."""
+    while True:
+        request = await peer.request()
+        await peer.send(UPGRADED if request.get(b"upgrade") else reply(body=b"a" * MOST_OF_BODY))
+
+
+@KINDS
+@pytest.mark.gen_test
+async def test_each_check_has_a_connection_of_its_own_and_leaves_none(upstream: Start, kind: HealthKind) -> None:
+    up = upstream(speaks)
+    service = service_of(up.url, health=HealthConfig(kind=kind))
+    (endpoint,) = service.endpoints
+    async with checking(service) as each:
+        await exchange(each.client, endpoint.origin)
+        for number in range(3):
+            await each.passes(LONG)
+            await eventually(lambda number=number: (up.accepted, up.open) == (number + 2, 1))
+        await exchange(each.client, endpoint.origin)
+        assert (up.accepted, endpoint.is_healthy) == (4, True)
+
+
+@KINDS
+@pytest.mark.gen_test
+async def test_each_check_has_a_tls_handshake_of_its_own(tmp_path: Path, kind: HealthKind) -> None:
+    authority = trustme.CA()
+
+    async def speaks_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UPGRADED if b"Upgrade" in up.heads[-1] else reply())
+
+    trusted = ca_file(authority, tmp_path)
+    async with tls_upstream(authority, speaks_tls) as up:
+        service = service_of(up.url, health=HealthConfig(kind=kind))
+        (endpoint,) = service.endpoints
+        async with checking(service, tls_ca_file=trusted) as each:
+            await exchange(each.client, endpoint.origin)
+            for number in range(3):
+                await each.passes(LONG)
+                await eventually(lambda number=number: (len(up.names), up.open) == (number + 2, 1))
+            await exchange(each.client, endpoint.origin)
+            assert (len(up.names), endpoint.is_healthy) == (4, True)
+
+
+@KINDS
+@pytest.mark.gen_test
+async def test_a_kept_connection_does_not_hide_that_none_can_be_made(upstream: Start, kind: HealthKind) -> None:
+    up = upstream(speaks)
+    service = service_of(up.url, health=HealthConfig(kind=kind, fall=1))
+    async with checking(service) as each:
+        await exchange(each.client, service.endpoints[0].origin)
+        await up.stop_listening()
+        await each.passes(LONG)
+        assert seen(service.endpoints[0]) == ("connect_failed", False)
+        assert up.open == 1, "the connection of users has ended, so that nothing is shown"
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_keeps_no_connection_and_does_not_say_so_passes(upstream: Start) -> None:
+    async def answers_once(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply())
+        with contextlib.suppress(Ended):
+            await peer.request()
+
+    up = upstream(answers_once)
+    service = service_of(up.url, health=HealthConfig(rise=1, fall=1))
+    async with checking(service) as each:
+        for _ in range(6):
+            await exchange(each.client, service.endpoints[0].origin, fresh=True)  # and leave it in the pool
+            await each.passes(LONG)
+            assert seen(service.endpoints[0]) == ("200", True)
+
+
+@pytest.mark.gen_test
+async def test_so_many_checks_of_a_service_are_under_way_at_once_and_each_has_its_turn(upstream: Start) -> None:
+    gate = asyncio.Event()
+
+    async def answers_later(peer: Peer) -> None:
+        await peer.request()
+        await gate.wait()
+        await peer.send(reply())
+
+    slow, quick = upstream(answers_later), upstream(echo)
+    many = service_of(*[f"{slow.url}/{number}" for number in range(2 * FEW + 1)])
+    async with checking(many, service_of(quick.url, name="other"), at_once=FEW) as each:
+        for turns in (1, 2):  # of the other service, which waits for nobody
+            each.sweep(LONG)
+            await eventually(lambda turns=turns: (len(slow.requests), len(quick.requests)) == (FEW, turns))
+            await eventually(lambda: under_way() == FEW)  # the quick one has its answer, too
+        gate.set()
+        await settled()
+        for expected in (2 * FEW, 2 * FEW + 1):
+            await each.passes(0.0)
+            assert len({request.target for request in slow.requests}) == len(slow.requests) == expected
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 1000000000\r\n", b"", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.gen_test
+async def test_no_more_of_a_body_is_read_than_must_be(upstream: Start, length: bytes) -> None:
+    async def endless(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n%b\r\n" % length)
+        while True:
+            await peer.send(b"4000\r\n" + b"a" * 0x4000 + b"\r\n")
+
+    up = upstream(endless)
+    service = service_of(up.url)
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert seen(service.endpoints[0]) == ("200", True)
+        await eventually(lambda: not up.open)
+
+
+@pytest.mark.gen_test
+async def test_a_body_that_drips_is_not_waited_for_longer_than_a_check_may_take(upstream: Start) -> None:
+    up = upstream(flowing)
+    service = service_of(up.url, health=HASTY)
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert service.endpoints[0].last_check == "timeout"
+        await eventually(lambda: not up.open)
+
+
+@pytest.mark.gen_test
+async def test_a_connection_is_all_that_tcp_wants(upstream: Start) -> None:
+    async def ends(peer: Peer) -> None:
+        with pytest.raises(Ended):
+            await peer.more()
+
+    up = upstream(ends)
+    service = service_of(up.url, REFUSING, health=HealthConfig(kind=HealthKind.TCP, fall=1))
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert [seen(endpoint) for endpoint in service.endpoints] == [("connected", True), ("connect_failed", False)]
+        await eventually(lambda: up.accepted and not up.open)
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown", "passes"), [(UPGRADED, "101", True), (reply(), "200", False), (reply(b"426 No"), "426", False)]
+)
+@pytest.mark.gen_test
+async def test_a_websocket_is_asked_for(upstream: Start, answer: bytes, shown: str, passes: bool) -> None:
+    up = upstream(plays(answer))
+    service = service_of(up.url + "/base", health=HealthConfig(kind=HealthKind.WEBSOCKET, path="/live", fall=1))
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert seen(service.endpoints[0]) == (shown, passes)
+        (request,) = up.requests
+        assert (request.target, request.get(b"upgrade"), request.get(b"connection")) == (
+            b"/base/live", b"websocket", b"Upgrade",
+        )  # fmt: skip
+        assert request.get(b"sec-websocket-version") == b"13"
+        assert len(base64.b64decode(request.get(b"sec-websocket-key") or b"", validate=True)) == 16
+        await eventually(lambda: not passes or not up.open, patience=1)  # what was upgraded serves nobody else
+
+
+@pytest.mark.gen_test
+async def test_what_comes_behind_a_result_changes_nothing() -> None:
+    answer = _Answer(asyncio.get_running_loop())
+    answer.on_head(parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET"))
+    for size, is_done in [(MOST_OF_BODY, False), (1, True), (1, True)]:
+        answer.on_chunk(b"a" * size)
+        assert answer.status.done() is is_done
+    answer.on_failure(UpstreamReset())
+    answer.on_end([])
+    assert await answer.status == 200
+
+
+# ---------------------------------------------------------------- what follows from it
+
+
+@pytest.mark.parametrize(
+    ("results", "is_healthy"),
+    [("p", True), ("ff", True), ("fff", False), ("ffpff", True), ("ffpfff", False), ("fffp", False),
+     ("fffpfp", False), ("fffpp", True), ("fffppff", True), ("fffppfff", False)],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_three_in_a_row_take_an_endpoint_out_and_two_bring_it_back(
+    upstream: Start, results: str, is_healthy: bool
+) -> None:
+    up = upstream(Answers(results))
+    service = service_of(up.url, REFUSING, health=HealthConfig(rise=2, fall=3))
+    async with checking(service) as each:
+        for _ in results:
+            await each.passes(LONG)
+    endpoint = service.endpoints[0]
+    assert (endpoint.is_healthy, endpoint.last_check) == (is_healthy, "200" if results[-1] == "p" else "503")
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_that_is_out_gets_nothing_and_comes_back_slowly(upstream: Start) -> None:
+    service = service_of(
+        upstream(echo).url, upstream(Answers("fp")).url, health=HealthConfig(rise=1, fall=1), slow_start=60.0
+    )
+    good, bad = service.endpoints
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert {service.lease(Ask(each.clock.now)).endpoint for _ in range(9)} == {good}
+        await each.passes(LONG)
+        chosen = [service.lease(Ask(each.clock.now)).endpoint for _ in range(40)]
+        assert bad.share(each.clock.now, 60.0) == FIRST_SHARE
+        assert 0 < chosen.count(bad) <= 4
+        assert bad.share(each.clock.now + 60.0, 60.0) == 1.0
+
+
+@pytest.mark.gen_test
+async def test_checks_go_on_beside_what_they_must_wait_for(upstream: Start) -> None:
+    slow, quick = upstream(silent), upstream(echo)
+    async with checking(service_of(slow.url, quick.url)) as each:
+        for asked in (1, 2, 3):
+            each.sweep(LONG)
+            await eventually(lambda asked=asked: len(quick.requests) == asked and under_way() == 1)
+    assert slow.accepted == 1
+
+
+# ---------------------------------------------------------------- endpoints come and go
+
+
+@pytest.mark.gen_test
+async def test_who_has_departed_is_asked_no_more_and_who_is_new_is(upstream: Start) -> None:
+    old, new = upstream(echo), upstream(echo)
+    service = service_of(old.url)
+    async with checking(service) as each:
+        await each.passes(LONG)
+        service.replace_endpoints(service_of(new.url).endpoints, each.clock.now)
+        for _ in range(3):
+            await each.passes(LONG)
+        assert (len(old.requests), len(new.requests)) == (1, 2)
+        assert list(each.checks._checked) == list(service.endpoints)
+
+
+@pytest.mark.gen_test
+async def test_who_has_departed_is_forgotten_however_many_others_there_are(upstream: Start) -> None:
+    url = upstream(echo).url
+    service = service_of(url + "/0")
+    others = service_of(*[f"{url}/{number}" for number in range(10)], health=None, name="other")
+    async with checking(service, others) as each:
+        for number in range(5):
+            service.replace_endpoints(service_of(f"{url}/new{number}").endpoints, each.clock.now)
+            await each.passes(LONG)
+        assert list(each.checks._checked) == list(service.endpoints)
+
+
+@pytest.mark.gen_test
+async def test_a_check_of_who_departs_meanwhile_changes_nothing(upstream: Start) -> None:
+    up = upstream(silent)
+    service = service_of(up.url, health=HealthConfig(timeout=0.05, fall=1))
+    (departed,) = service.endpoints
+    async with checking(service) as each:
+        each.sweep(LONG)
+        service.replace_endpoints(service_of(upstream(echo).url).endpoints, each.clock.now)
+        await settled()
+        assert (departed.last_check, departed.is_usable) == ("timeout", False)
+        assert service.lease(Ask(each.clock.now)).endpoint is not departed
+
+
+@pytest.mark.parametrize("departs", [True, False])
+@pytest.mark.gen_test
+async def test_nothing_goes_on_after_the_end(upstream: Start, departs: bool) -> None:
+    up = upstream(silent)
+    service = service_of(up.url)
+    async with checking(service) as each:
+        each.sweep(LONG)
+        await eventually(lambda: up.requests)
+        if departs:
+            service.replace_endpoints(service_of(upstream(echo).url).endpoints, each.clock.now)
+            each.sweep()
+        each.checks.close()
+        await settled()
+        await eventually(lambda: not up.open)
+        each.sweep(LONG)
+        assert (under_way(), up.accepted) == (0, 1)
+
+
+# ---------------------------------------------------------------- probes of what breakers have taken out
+
+
+@pytest.mark.parametrize("health", [None, HealthConfig(path="/live", interval=1e6)], ids=["unchecked", "checked"])
+@pytest.mark.gen_test
+async def test_an_ejected_endpoint_that_nobody_asks_is_probed_and_comes_back(
+    upstream: Start, health: HealthConfig | None
+) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, upstream(echo).url, health=health)
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now)
+        assert service.ejected == [endpoint]
+        await each.passes(OPEN_FOR + IDLE_FOR - 0.1)
+        assert (endpoint.last_check, up.accepted) == ("", 0)
+        await each.passes(0.2)
+        await eventually(lambda: up.accepted == 1)
+        assert [request.target for request in up.requests] == ([b"/live"] if health else [])
+        assert (endpoint.breaker.state(each.clock.now), service.ejected) == (State.CLOSED, [])
+        assert endpoint.last_check == ("200" if health else "connected")
+        assert endpoint.share(each.clock.now, 10.0) == FIRST_SHARE
+        await each.passes(OPEN_FOR)
+        assert up.accepted == 1
+
+
+@pytest.mark.gen_test
+async def test_an_ejected_endpoint_that_fails_its_probe_stays_out_for_twice_as_long(upstream: Start) -> None:
+    service = service_of(REFUSING, upstream(echo).url, health=None)
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now)
+        await each.passes(OPEN_FOR + IDLE_FOR)
+        assert (endpoint.breaker.opened, endpoint.last_check) == (2, "connect_failed")
+        assert endpoint.breaker.open_until == each.clock.now + 2 * OPEN_FOR
+        await each.passes(2 * OPEN_FOR)
+        assert endpoint.breaker.opened == 2
+        await each.passes(IDLE_FOR)
+        assert endpoint.breaker.opened == 3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.gen_test
+async def test_a_broken_endpoint_that_is_used_for_want_of_others_is_probed_too(upstream: Start, count: int) -> None:
+    ups = [upstream(echo) for _ in range(count)]
+    service = service_of(*[up.url for up in ups], health=None)
+    async with checking(service) as each:
+        for endpoint in service.endpoints:
+            break_(service, endpoint, each.clock.now)
+        assert len(service.ejected) < count
+        await each.passes(OPEN_FOR + IDLE_FOR)
+        assert [endpoint.breaker.is_open for endpoint in service.endpoints] == [False] * count
+
+
+@pytest.mark.parametrize("health", [None, HealthConfig(interval=1e6)])
+@pytest.mark.gen_test
+async def test_that_there_is_a_connection_shows_nothing_about_who_failed_with_one(
+    upstream: Start, health: HealthConfig | None
+) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, upstream(echo).url, health=health)
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now, connected=True)
+        await each.passes(OPEN_FOR + IDLE_FOR)
+        assert up.accepted == (1 if health else 0)
+        assert endpoint.breaker.state(each.clock.now) is (State.CLOSED if health else State.HALF_OPEN)
+
+
+@pytest.mark.gen_test
+async def test_a_probe_is_left_to_a_user_who_comes_first(upstream: Start) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, upstream(echo).url, health=None)
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now)
+        each.clock.now += OPEN_FOR
+        assert service.lease(Ask(each.clock.now)).endpoint is endpoint
+        await each.passes(IDLE_FOR)
+        assert (endpoint.last_check, up.accepted) == ("", 0)
+
+
+@pytest.mark.gen_test
+async def test_a_user_who_comes_as_a_probe_begins_is_no_second_one(upstream: Start) -> None:
+    service = service_of(upstream(silent).url, upstream(echo).url, health=None)
+    broken, good = service.endpoints
+    async with checking(service) as each:
+        break_(service, broken, each.clock.now)
+        each.sweep(OPEN_FOR + IDLE_FOR)
+        assert service.lease(Ask(each.clock.now)).endpoint is good
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_is_probed_once_at_a_time(upstream: Start) -> None:
+    up = upstream(silent)
+    service = service_of(up.url, upstream(echo).url, health=HealthConfig(interval=1e6), probes=3)
+    async with checking(service) as each:
+        break_(service, service.endpoints[0], each.clock.now)
+        each.sweep(OPEN_FOR + IDLE_FOR)
+        await eventually(lambda: up.requests)
+        for _ in range(3):
+            each.sweep(IDLE_FOR)
+        await asyncio.sleep(0)
+        assert (under_way(), up.accepted) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_probe_that_is_given_up_is_given_back(upstream: Start) -> None:
+    up = upstream(silent)
+    service = service_of(up.url, upstream(echo).url, health=HealthConfig(interval=1e6))
+    endpoint = service.endpoints[0]
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock.now)
+        each.sweep(OPEN_FOR + IDLE_FOR)
+        await eventually(lambda: up.requests)
+        assert not endpoint.breaker.passes(each.clock.now)
+        each.checks.close()
+        await settled()
+        assert endpoint.breaker.passes(each.clock.now)
+        assert (endpoint.breaker.state(each.clock.now), endpoint.breaker.opened) == (State.HALF_OPEN, 1)
+        await eventually(lambda: not up.open)
+
+
+# ---------------------------------------------------------------- in a whole gateway
+
+
+async def stats(running: Running) -> list[dict[str, Any]]:
+    """What there is to see of the endpoints of "svc"."""
+    answer = await ask(running, get(b"/admin/stats"))
+    details: list[dict[str, Any]] = json.loads(answer.body)["services"]["svc"]["upstreamDetails"]
+    return details
+
+
+class Switch:
+    """A script: all requests are answered well or ill, as a test wants it; it counts those that are no checks."""
+
+    def __init__(self) -> None:
+        self.is_well = True
+        self.checks = self.others = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            self.checks += request.target == b"/live"
+            self.others += request.target != b"/live"
+            await peer.send(reply() if self.is_well else reply(b"500 Oh"))
+
+
+QUICK = {
+    "healthCheck": "http", "healthPath": "/live", "healthIntervalMs": 30, "healthDownIntervalMs": 20, "healthFall": 2,
+    "slowStartMs": 0,
+}  # fmt: skip
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_takes_an_endpoint_out_and_brings_it_back(serve: Serve, upstream: Start) -> None:
+    first, second = Switch(), Switch()
+    running = await serve(
+        {"svc": {"endpoints": [upstream(first).url, upstream(second).url], **QUICK}}, BALANCER="round_robin"
+    )
+    bad, good = running.app.gateway.services[b"svc"].endpoints
+    await eventually(lambda: bad.last_check == good.last_check == "200")
+    first.is_well = False
+    await eventually(lambda: not bad.is_healthy)
+    before = first.others
+    assert [(await ask(running, get(b"/api/svc/x"))).status for _ in range(6)] == [200] * 6
+    assert (first.others, second.others) == (before, 6)
+    shown = await stats(running)
+    assert [each["checks"] for each in shown] == [{"passing": False, "last": "500"}, {"passing": True, "last": "200"}]
+    assert [(each["healthy"], each["usable"]) for each in shown] == [(False, False), (True, True)]
+    first.is_well = True
+    await eventually(lambda: bad.is_healthy)
+    for _ in range(6):
+        await ask(running, get(b"/api/svc/x"))
+    assert (first.others, second.others) == (before + 3, 9)
+    shown = await stats(running)
+    assert [each["checks"] for each in shown] == [{"passing": True, "last": "200"}] * 2
+    assert running.errors == 0  # checks are nobody's requests
+    assert [each["requestsTotal"] for each in shown] == [3, 9]
+
+
+@pytest.mark.parametrize(
+    ("variables", "script", "last"),
+    [
+        ({"HEALTH_CHECK": "tcp"}, silent, "connected"),
+        ({"HEALTH_CHECK": "websocket"}, plays(UPGRADED), "101"),
+        ({"HEALTH_CHECK": "http", "HEALTH_STATUSES": "418"}, plays(reply(b"418 Teapot")), "418"),
+        ({"HEALTH_CHECK": "http", "HEALTH_TIMEOUT_MS": "20", "HEALTH_FALL": "1"}, silent, "timeout"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_variables_say_how_endpoints_are_checked(
+    serve: Serve, upstream: Start, variables: dict[str, str], script: Script, last: str
+) -> None:
+    running = await serve({"svc": [upstream(script).url]}, HEALTH_INTERVAL_MS="20", **variables)
+    (endpoint,) = running.app.gateway.services[b"svc"].endpoints
+    await eventually(lambda: endpoint.last_check)
+    assert (await stats(running))[0]["checks"] == {"passing": last != "timeout", "last": last}
+
+
+@pytest.mark.parametrize("kind", ["off", "http"])
+@pytest.mark.gen_test
+async def test_an_endpoint_passes_before_its_first_check(serve: Serve, upstream: Start, kind: str) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, HEALTH_CHECK=kind, HEALTH_INTERVAL_MS="86400000")
+    assert (await stats(running))[0]["checks"] == {"passing": True, "last": ""}
+
+
+@pytest.mark.parametrize(("panic", "status"), [("50", 500), ("0", 503)])
+@pytest.mark.gen_test
+async def test_where_all_fail_all_are_used_unless_that_is_not_wanted(
+    serve: Serve, upstream: Start, panic: str, status: int
+) -> None:
+    switch = Switch()
+    switch.is_well = False
+    running = await serve({"svc": {"endpoints": [upstream(switch).url], **QUICK}}, PANIC_PERCENT=panic)
+    (endpoint,) = running.app.gateway.services[b"svc"].endpoints
+    await eventually(lambda: not endpoint.is_healthy)
+    assert (await ask(running, get(b"/api/svc/x"))).status == status
+    assert switch.others == (status == 500)
+
+
+@pytest.mark.gen_test
+async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upstream: Start) -> None:
+    switch = Switch()
+    running = await serve({"svc": {"endpoints": [upstream(switch).url], **QUICK}}, SHUTDOWN_DELAY_MS="60000")
+    await eventually(lambda: switch.checks)
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.gateway.lifecycle.draining)
+    before = switch.checks
+    await eventually(lambda: switch.checks > before + 2)
+    draining.cancel()
+    clients = [await running.client() for _ in range(5)]
+    await eventually(lambda: len(running.app.server.connections) == len(clients))
+    running.app.settings = replace(running.app.settings, shutdown_delay=0.0)
+    draining = asyncio.ensure_future(running.app.drain())
+    await eventually(lambda: running.app.server.draining)
+    await settled()
+    before = switch.checks
+    service = running.app.gateway.services[b"svc"]
+    for client in clients:
+        service.endpoints[0].last_check = "none"
+        running.app.heartbeat.sweep()
+        assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    assert (switch.checks, under_way(), service.endpoints[0].last_check) == (before, 0, "none")
+    draining.cancel()

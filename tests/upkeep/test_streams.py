@@ -1,0 +1,298 @@
+"""The streams that are open: looked after when they are due, moved, ended evenly, and waited for."""
+
+import asyncio
+import math
+import random
+from itertools import pairwise
+
+import pytest
+
+from tornado_gateway.errors import StreamLimitReached
+from tornado_gateway.policy.http.address import of_peer
+from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.upkeep.streams import Streams
+
+NOW = 1000.0  # loop time
+
+
+class Recorded:
+    """A stream that remembers when it was asked what.
+
+    Args:
+        due: see Stream.
+        ends: the streams it leaves as soon as it is told to end.
+        again: seconds from a look until the next one is due.
+    """
+
+    def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
+        self.due = due
+        self.looked: list[float] = []
+        self.drained = self.moved = self.aborted = 0
+        self.is_movable = True
+        self._ends, self._again = ends, again
+
+    def look(self, now: float) -> None:
+        self.looked.append(now)
+        self.due = now + self._again
+
+    def drain(self) -> None:
+        self.drained += 1
+        if self._ends:
+            self._ends.discard(self)
+
+    def move(self) -> None:
+        self.moved += 1
+        if self._ends:
+            self._ends.discard(self)
+
+    def abort(self) -> None:
+        self.aborted += 1
+        if self._ends:
+            self._ends.discard(self)
+
+
+def opened(count: int, *, ending: bool = True) -> tuple[Streams, list[Recorded]]:
+    """So many streams, which end when they are told to, or not."""
+    streams = Streams(StreamLimits())
+    recorded = [Recorded(ends=streams if ending else None) for _ in range(count)]
+    for each in recorded:
+        streams.add(each)
+    return streams, recorded
+
+
+def test_a_stream_is_open_from_its_beginning_to_its_end() -> None:
+    streams, (first, second) = opened(2)
+    assert streams.open == {first, second}
+    streams.discard(first)
+    streams.discard(first)
+    assert streams.open == {second}
+
+
+def test_limits_are_kept() -> None:
+    counts = Streams(StreamLimits(total=1)).counts
+    counts.take("svc", of_peer("192.0.2.1"))
+    with pytest.raises(StreamLimitReached):
+        counts.take("svc", of_peer("192.0.2.1"))
+
+
+# ---------------------------------------------------------------- the sweep
+
+
+def test_who_is_due_is_looked_at_and_nobody_else() -> None:
+    streams = Streams(StreamLimits())
+    due, again, later, never = Recorded(NOW), Recorded(NOW - 5, again=1.0), Recorded(NOW + 0.1), Recorded()
+    for each in (due, again, later, never):
+        streams.add(each)
+    for now in (NOW, NOW + 0.5, NOW + 1.0):
+        streams.sweep(now)
+    assert [each.looked for each in (due, again, later, never)] == [[NOW], [NOW, NOW + 1.0], [NOW + 0.5], []]
+
+
+def test_a_stream_that_ends_when_it_is_looked_at_is_forgotten() -> None:
+    class Ending(Recorded):
+        def look(self, now: float) -> None:
+            super().look(now)
+            streams.discard(self)
+
+    streams = Streams(StreamLimits())
+    ending = [Ending(NOW) for _ in range(3)]
+    for each in ending:
+        streams.add(each)
+    streams.sweep(NOW)
+    streams.sweep(NOW)
+    assert [each.looked for each in ending] == [[NOW]] * 3
+    assert not streams.open
+
+
+# ---------------------------------------------------------------- away from an endpoint
+
+
+def endpoint() -> Endpoint:
+    return Endpoint("http://host", Breaker(BreakerConfig(), random.Random(1)))
+
+
+def placed(*at: Endpoint | None, ending: bool = True) -> tuple[Streams, list[Recorded]]:
+    """A stream at each of the endpoints, which ends at once when it is told to move, or not."""
+    streams = Streams(StreamLimits())
+    recorded = [Recorded(ends=streams if ending else None) for _ in at]
+    for each, its in zip(recorded, at, strict=True):
+        streams.add(each, its)
+    return streams, recorded
+
+
+both_kinds_of_ends = pytest.mark.parametrize("ending", [True, False], ids=["at once", "later"])
+
+
+@both_kinds_of_ends
+def test_so_many_of_an_endpoint_are_moved_and_the_oldest_first(ending: bool) -> None:
+    one, other, third = endpoint(), endpoint(), endpoint()
+    streams, recorded = placed(one, other, one, third, one, other, other, ending=ending)
+    streams.move({one: 2, other: 1})
+    assert [each.moved for each in recorded] == [1, 1, 1, 0, 0, 0, 0]
+    assert [each.drained for each in recorded] == [0] * 7
+
+
+def test_when_an_endpoint_has_fewer_than_are_to_be_moved_all_of_them_are() -> None:
+    one, other, third = endpoint(), endpoint(), endpoint()
+    streams, recorded = placed(one, other)
+    streams.move({one: 5, third: 5})
+    assert [each.moved for each in recorded] == [1, 0]
+
+
+@both_kinds_of_ends
+def test_who_cannot_be_moved_lets_others_go_first(ending: bool) -> None:
+    one = endpoint()
+    streams, recorded = placed(one, one, one, ending=ending)
+    recorded[0].is_movable = False
+    streams.move({one: 1})
+    assert [each.moved for each in recorded] == [0, 1, 0]
+    recorded[0].is_movable = True
+    streams.move({one: 1})
+    assert [each.moved for each in recorded] == [1, 1, 0]
+
+
+def test_whose_endpoint_is_unknown_stays() -> None:
+    one = endpoint()
+    streams, recorded = placed(None, one)
+    streams.move({one: 2})
+    assert [each.moved for each in recorded] == [0, 1]
+
+
+def test_who_takes_its_time_is_moved_once_and_known_to_be_leaving() -> None:
+    one, other = endpoint(), endpoint()
+    streams, recorded = placed(one, one, other, one, ending=False)
+    streams.move({one: 2})
+    assert streams.leaving == {one: 2}
+    streams.move({one: 9, other: 1})
+    assert [each.moved for each in recorded] == [1] * 4
+    assert streams.leaving == {one: 3, other: 1}
+    for each in recorded[1:]:
+        streams.discard(each)
+    assert streams.leaving == {one: 1}
+    assert streams.open == {recorded[0]}
+    streams.discard(recorded[0])
+    assert (streams.leaving, streams.open) == ({}, set())
+
+
+def test_who_ends_at_once_is_not_leaving() -> None:
+    one = endpoint()
+    streams, recorded = placed(one, one)
+    streams.move({one: 1})
+    assert (streams.leaving, streams.open) == ({}, {recorded[1]})
+
+
+def test_a_stream_that_is_leaving_is_looked_at_and_can_be_ended_like_any() -> None:
+    one = endpoint()
+    streams, (leaving,) = placed(one, ending=False)
+    streams.move({one: 1})
+    leaving.due = NOW
+    streams.sweep(NOW)
+    streams.drain(NOW, 0.0)
+    streams.sweep(NOW)
+    streams.abort()
+    assert (leaving.looked, leaving.drained > 0, leaving.aborted) == ([NOW], True, 1)
+
+
+# ---------------------------------------------------------------- the end of all
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 5.0), (4, 5.0), (100, 5.0), (1000, 1.0)])
+def test_streams_are_ended_one_after_the_other_evenly(count: int, spread: float) -> None:
+    streams, recorded = opened(count)
+    streams.drain(NOW, spread)
+    steps = 200
+    ended = []
+    for step in range(steps + 1):
+        streams.sweep(NOW + spread * step / steps)
+        ended.append(count - len(streams.open))
+    assert (ended[0], ended[-1]) == (0, count)
+    assert all(abs(done - count * step / steps) <= 1 for step, done in enumerate(ended))
+    assert max(after - before for before, after in pairwise(ended)) <= math.ceil(count / steps) + 1
+    assert [each.drained for each in recorded] == [1] * count
+
+
+def test_without_a_spread_all_are_ended_at_the_next_sweep() -> None:
+    streams, recorded = opened(3)
+    streams.drain(NOW, 0.0)
+    assert len(streams.open) == 3
+    streams.sweep(NOW)
+    assert [each.drained for each in recorded] == [1] * 3
+
+
+def test_nobody_is_ended_before_a_drain() -> None:
+    streams, recorded = opened(3)
+    streams.sweep(NOW + 1e9)
+    assert [each.drained for each in recorded] == [0] * 3
+
+
+def test_who_has_ended_by_itself_is_not_told() -> None:
+    streams, (first, second) = opened(2)
+    streams.drain(NOW, 1.0)
+    streams.discard(first)
+    streams.sweep(NOW + 1.0)
+    assert (first.drained, second.drained) == (0, 1)
+
+
+def test_a_stream_that_begins_during_a_drain_is_ended_with_the_last() -> None:
+    streams, recorded = opened(2)
+    streams.drain(NOW, 1.0)
+    late = Recorded(ends=streams)
+    streams.add(late)
+    streams.sweep(NOW + 0.9)
+    assert late.drained == 0
+    streams.sweep(NOW + 1.0)
+    later = Recorded(ends=streams)
+    streams.add(later)
+    streams.sweep(NOW + 1.1)
+    assert [each.drained for each in (*recorded, late, later)] == [1] * 4
+    assert not streams.open
+
+
+def test_a_drain_of_nothing_ends_what_comes() -> None:
+    streams = Streams(StreamLimits())
+    streams.drain(NOW, 1.0)
+    late = Recorded(ends=streams)
+    streams.add(late)
+    streams.sweep(NOW + 1.0)
+    assert late.drained == 1
+
+
+def test_who_takes_its_time_is_told_again() -> None:
+    streams, (slow,) = opened(1, ending=False)
+    streams.drain(NOW, 1.0)
+    for now in (NOW + 1.0, NOW + 2.0):
+        streams.sweep(now)
+    assert slow.drained > 1
+    assert streams.open == {slow}
+
+
+def test_all_can_be_ended_at_once() -> None:
+    streams, recorded = opened(3)
+    streams.abort()
+    assert [(each.aborted, each.drained) for each in recorded] == [(1, 0)] * 3
+    assert not streams.open
+
+
+# ---------------------------------------------------------------- waiting for it
+
+
+@pytest.mark.gen_test
+async def test_when_nothing_is_open_nobody_waits() -> None:
+    streams, (only,) = opened(1)
+    streams.discard(only)
+    await asyncio.wait_for(streams.closed(), 1)
+    await asyncio.wait_for(Streams(StreamLimits()).closed(), 1)
+
+
+@pytest.mark.gen_test
+async def test_the_last_stream_is_waited_for() -> None:
+    streams, recorded = opened(3)
+    waiting = [asyncio.ensure_future(streams.closed()) for _ in range(2)]
+    for each in recorded:
+        await asyncio.sleep(0)
+        assert not any(future.done() for future in waiting)
+        streams.discard(each)
+    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    streams.discard(recorded[0])

@@ -1,0 +1,120 @@
+"""Which variables that are set look like misspellings of the gateway's own, or are another gateway's words for them."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tornado_gateway.config.variables import VARIABLES
+
+# What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
+_FAMILIES = (
+    *("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "MAX_STREAMS", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_"),
+    *("BREAKER_", "HEALTH_", "RETRY_", "HTTP_PROXY_T"),
+)
+_DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
+_NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
+_UNIT = re.compile(r"_(?:MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|BYTES|KB|MB)$")
+
+# The words of nginx, HAProxy, Envoy, Traefik and gateways on Node for a variable, without a unit at the end. No name is
+# here that other programs read: the environment belongs to all of them.
+_ELSEWHERE = {
+    foreign: name
+    for name, words in {
+        "HOST": "BIND BIND_ADDRESS BIND_HOST LISTEN LISTEN_ADDRESS LISTEN_ADDR LISTEN_HOST",
+        "PORT": "BIND_PORT LISTEN_PORT",
+        "UPSTREAMS": "UPSTREAM_URL UPSTREAM_URLS UPSTREAM_HOST UPSTREAM_HOSTS UPSTREAM_SERVERS BACKENDS PROXY_PASS",
+        "MAX_CONNECTIONS": "MAXCONN WORKER_CONNECTIONS MAX_CLIENTS",
+        "MAX_BODY_BYTES": "BODY_LIMIT BODY_SIZE_LIMIT CLIENT_MAX_BODY_SIZE MAX_BODY MAX_BODY_SIZE MAX_BODY_LENGTH "
+        "MAX_REQUEST_BODY MAX_REQUEST_BODY_SIZE MAX_REQUEST_SIZE MAX_CONTENT_LENGTH",
+        "HEADER_TIMEOUT_MS": "CLIENT_HEADER_TIMEOUT HEADERS_TIMEOUT REQUEST_HEADERS_TIMEOUT READ_HEADER_TIMEOUT",
+        "KEEPALIVE_TIMEOUT_MS": "KEEPALIVE KEEP_ALIVE KEEP_ALIVE_TIMEOUT",
+        "CLIENT_IDLE_TIMEOUT_MS": "CLIENT_BODY_TIMEOUT CLIENT_TIMEOUT TIMEOUT_CLIENT STREAM_IDLE_TIMEOUT",
+        "SHUTDOWN_TIMEOUT_MS": "DRAIN_TIME DRAIN_TIMEOUT GRACE_TIMEOUT GRACEFUL_TIMEOUT GRACEFUL_SHUTDOWN_TIMEOUT",
+        "HTTP_PROXY_TIMEOUT_MS": "PROXY_TIMEOUT PROXY_READ_TIMEOUT PROXY_SEND_TIMEOUT TIMEOUT_SERVER UPSTREAM_TIMEOUT "
+        "UPSTREAM_READ_TIMEOUT BACKEND_TIMEOUT RESPONSE_HEADER_TIMEOUT",
+        "UPSTREAM_CONNECT_TIMEOUT_MS": "CONNECT_TIMEOUT CONNECTION_TIMEOUT PROXY_CONNECT_TIMEOUT TIMEOUT_CONNECT "
+        "DIAL_TIMEOUT",
+        "UPSTREAM_MAX_IDLE": "MAX_IDLE_CONNS_PER_HOST UPSTREAM_KEEPALIVE MAX_FREE_SOCKETS",
+        "UPSTREAM_TLS_VERIFY": "INSECURE_SKIP_VERIFY PROXY_SSL_VERIFY SSL_VERIFY TLS_VERIFY",
+        "UPSTREAM_TLS_CA_FILE": "PROXY_SSL_TRUSTED_CERTIFICATE UPSTREAM_CA_FILE",
+        "DNS_TTL_MS": "DNS_REFRESH_RATE",
+        "BALANCER": "LB_POLICY LB_STRATEGY LB_ALGORITHM LOAD_BALANCER LOAD_BALANCING BALANCING",
+        "STICKY": "STICKY_SESSION STICKY_SESSIONS SESSION_AFFINITY",
+        "MAX_IN_FLIGHT": "IN_FLIGHT_REQ MAX_CONCURRENT_REQUESTS MAX_PENDING_REQUESTS CONCURRENCY_LIMIT",
+        "SLOW_START_MS": "SLOWSTART SLOW_START_WINDOW",
+        "BREAKER_FAILURES": "CIRCUIT_BREAKER CIRCUIT_BREAKER_THRESHOLD CIRCUIT_BREAKER_FAILURES MAX_FAILS "
+        "CONSECUTIVE_5XX",
+        "BREAKER_OPEN_MS": "CIRCUIT_BREAKER_TIMEOUT CIRCUIT_BREAKER_RESET_TIMEOUT FAIL_TIMEOUT BASE_EJECTION_TIME",
+        "MAX_EJECTED_PERCENT": "MAX_EJECTION_PERCENT",
+        "PANIC_PERCENT": "PANIC_THRESHOLD HEALTHY_PANIC_THRESHOLD",
+        "HEALTH_CHECK": "HEALTHCHECK HEALTH_CHECKS",
+        "HEALTH_PATH": "HEALTH_CHECK_PATH HEALTHCHECK_PATH HEALTH_CHECK_URL HEALTHCHECK_URL",
+        "HEALTH_INTERVAL_MS": "HEALTH_CHECK_INTERVAL HEALTHCHECK_INTERVAL",
+        "HEALTH_TIMEOUT_MS": "HEALTH_CHECK_TIMEOUT HEALTHCHECK_TIMEOUT",
+        "RETRY_ATTEMPTS": "MAX_RETRIES NUM_RETRIES RETRIES RETRY RETRY_COUNT PROXY_NEXT_UPSTREAM_TRIES",
+        "RETRY_ON": "PROXY_NEXT_UPSTREAM RETRY_STATUS_CODES RETRIABLE_STATUS_CODES",
+        "RETRY_TRY_TIMEOUT_MS": "PER_TRY_TIMEOUT TRY_TIMEOUT",
+        "TRUSTED_PROXIES": "TRUST_PROXY TRUSTED_IPS TRUSTED_IP SET_REAL_IP_FROM XFF_NUM_TRUSTED_HOPS REAL_IP_FROM "
+        "FORWARDED_ALLOW_IPS",
+        "PRESERVE_HOST": "PASS_HOST_HEADER PRESERVE_HOST_HEADER CHANGE_ORIGIN PROXY_PRESERVE_HOST",
+        "AUTH_REQUIRED": "AUTH_ENABLED ENABLE_AUTH REQUIRE_AUTH JWT_REQUIRED JWT_ENABLED AUTHENTICATION_REQUIRED",
+        "JWT_SECRET": "JWT_KEY JWT_SIGNING_KEY JWT_SECRET_KEY AUTH_SECRET",
+        "RATE_LIMIT_MAX": "RATE_LIMIT RATE_LIMIT_REQUESTS RATELIMIT_MAX LIMIT_REQ",
+        "MAX_STREAMS": "MAX_WEBSOCKETS MAX_SSE_CONNECTIONS MAX_SESSIONS",
+        "SSE_HEARTBEAT_MS": "SSE_KEEPALIVE SSE_KEEPALIVE_INTERVAL SSE_PING SSE_PING_INTERVAL SSE_HEARTBEAT_INTERVAL",
+        "WS_ALLOWED_ORIGINS": "ALLOWED_ORIGINS WS_ORIGINS",
+        "WS_MAX_MESSAGE_BYTES": "MAX_PAYLOAD WS_MAX_PAYLOAD WS_MAX_MESSAGE WS_MAX_MESSAGE_SIZE WS_MAX_FRAME_SIZE "
+        "MAX_MESSAGE_SIZE MAX_PAYLOAD_LENGTH MAX_HTTP_BUFFER_SIZE",
+        "WS_PING_INTERVAL_MS": "WS_HEARTBEAT WS_HEARTBEAT_INTERVAL WS_KEEPALIVE WEBSOCKET_PING_INTERVAL",
+        "WS_PONG_TIMEOUT_MS": "WS_PING_TIMEOUT WEBSOCKET_PING_TIMEOUT",
+        "WS_IDLE_TIMEOUT_MS": "WEBSOCKET_TIMEOUT WEBSOCKET_IDLE_TIMEOUT WS_TIMEOUT TIMEOUT_TUNNEL",
+    }.items()
+    for foreign in words.split()
+}
+
+
+def hints(env: Mapping[str, str], places: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A warning for each variable that looks like a misspelling of one of VARIABLES, or is in .env and sets nothing.
+
+    Args:
+        places: where a variable stands in .env, as "file:line".
+
+    >>> hints({"UPSTREAM": "{}", "PORT": "80", "PATH": "/bin"})
+    ['UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?']
+    >>> hints({}, {"X": ".env:3"})
+    ['.env:3: X is not a variable of this gateway']
+    """
+    unknown = {name: env.get(name, "") for name in sorted({*env, *places}) if name not in _NAMES}
+    return [hint for name, text in unknown.items() if (hint := _hint(name, text, places.get(name)))]
+
+
+def _hint(name: str, text: str, place: str | None) -> str | None:
+    other = None if _is_service_link(text) else _meant(name.upper())
+    if not other and not place:
+        return None
+    said = name.encode("ascii", "backslashreplace").decode("ascii")  # what cannot be seen would look like another name
+    at = f"{place}: " if place else ""
+    return f"{at}{said} is not a variable of this gateway{f'; did you mean {other}?' if other else ''}"
+
+
+def _meant(name: str) -> str | None:
+    bare = name.removeprefix("GATEWAY_")
+    if bare in _NAMES:
+        return bare
+    if elsewhere := _ELSEWHERE.get(_UNIT.sub("", bare)):
+        return elsewhere
+    return _alike(name) or (_alike(bare) if bare != name else None)
+
+
+def _alike(name: str) -> str | None:
+    family = next(filter(name.startswith, _FAMILIES), None)
+    relatives = [each for each in _NAMES if family and each.startswith(family)]
+    likely = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_CLOSE)
+    likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
+    return next(iter(likely), None)
+
+
+def _is_service_link(text: str) -> bool:
+    """Whether Kubernetes may have set it: a service called "gateway" puts GATEWAY_PORT into every pod."""
+    return text.startswith(("tcp://", "udp://"))

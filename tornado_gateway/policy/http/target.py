@@ -1,0 +1,330 @@
+"""Which bytes go into the upstream's request line, and which host they go to.
+
+The path and query that a client sent are forwarded byte for byte: nothing is
+decoded, normalised or re-encoded, because each of those has led some proxy to
+forward another path than the one it had checked. The authority never comes
+from the client: it is always the endpoint's.
+
+            GET /api/billing/a%2Fb?x HTTP/1.1        http://10.0.0.7/base
+                    ───┬─── ───┬───                       ───┬─── ──┬─
+                    service    rest                       origin   base path
+                               └────────────► GET /base/a%2Fb?x ◄──┘
+
+Sources: RFC 9112 §3.2 (request target), RFC 3986 §3.3 and §5.2.4 (dot segments).
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from tornado_gateway.errors import BadRequest
+from tornado_gateway.policy.http.address import unmapped
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What a request target must not contain: control characters, space, DEL (RFC 9112 §3.2) and
+# "#", which no client sends but which a URL parser behind us would cut at (HAProxy CVE-2023-45539).
+_FORBIDDEN = re.compile(rb"[\x00-\x20#\x7f]")
+
+# What may stand neither in a path nor in a query, by the name of the rule. A path is looked at without its query, so
+# "?" need not be told apart.
+BROWSER, STRICT, FORWARD = "browser", "strict", "forward"
+_REFUSED = {
+    # What browsers send: they encode all others but these (WHATWG URL, "path" and "query percent-encode set"), and
+    # write "/" for a backslash in a path.
+    BROWSER: (rb'[\x00-\x20"#<>\\\x7f-\xff]', rb'[\x00-\x20"#<>\x7f-\xff]'),
+    # What a URI may hold (RFC 3986 §3.3 and §3.4): unreserved, sub-delims, ":", "@", "/", "?" and whole escapes.
+    STRICT: (rb"[^!$%-;=?@A-Z_a-z~]|%(?![0-9A-Fa-f]{2})",) * 2,
+    FORWARD: (_FORBIDDEN.pattern,) * 2,
+}
+
+# A separator as any server behind us may read it: IIS and Java servers also split at
+# a backslash and at encoded slashes.
+_SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
+
+_PERCENT = ord("%")
+_ONE_SLASH = re.compile(rb"/(?![/\\])")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]+")
+_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{0,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}")
+_BASE_PATH = re.compile(r"[!-~]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections to an endpoint lead; the key of a keep-alive pool.
+
+    Attributes:
+        scheme: "http" or "https".
+        host: to look up, or an address, without brackets. A dot at its end makes a name absolute; an IPv6 address may
+            have a zone.
+        port: 1 to 65535; 0 for a unix socket.
+        socket: path of a unix socket, or None for TCP.
+        address: the only one of the host's addresses to connect to, in its shortest form; None for any of them.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    socket: str | None = None
+    address: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The host as certificates, SNI and the Host field know it.
+
+        The final dot belongs to the look-up alone (RFC 6066 §3), and a zone to this host alone (RFC 6874 §1).
+        """
+        return self.host.partition("%")[0].removesuffix(".")
+
+    @property
+    def authority(self) -> bytes:
+        """The Host field's value for requests to this origin (RFC 9110 §7.2)."""
+        host = f"[{self.name}]" if ":" in self.name else self.name
+        if self.socket or self.port == DEFAULT_PORTS[self.scheme]:
+            return host.encode("ascii")
+        return f"{host}:{self.port}".encode("ascii")
+
+
+def parse_base_url(url: str) -> tuple[Origin, bytes]:
+    """Split an endpoint's base URL into its origin and its base path.
+
+    The base path is b"" or starts with a slash, and never ends with one. A fragment says which one of its
+    host's addresses is meant.
+
+    Raises:
+        ValueError: the URL is not one that an endpoint may have; the text says why.
+
+    >>> parse_base_url("http://10.0.0.7:8080/base/")
+    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None, address=None), b'/base')
+    >>> parse_base_url("http://billing.internal#10.0.0.7")[0].address
+    '10.0.0.7'
+    >>> parse_base_url("unix:/run/app.sock")[0].socket
+    '/run/app.sock'
+    """
+    if url.startswith("unix:"):
+        return _unix_origin(url), b""
+    url, mark, fragment = url.partition("#")
+    address = _pinned(fragment) if mark else None
+    if _FORBIDDEN.search(url.encode("utf-8")):
+        raise ValueError("must not contain spaces, control characters or a fragment")
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("must start with http://, https:// or unix:/")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain user information")
+    if "?" in url:
+        raise ValueError("must not contain a query")
+    if not _BASE_PATH.fullmatch(parts.path):
+        raise ValueError("must percent-encode non-ASCII characters in its path")
+    base_path = parts.path.rstrip("/").encode("ascii")
+    if climbs(base_path):
+        raise ValueError("must not climb above its root with '..'")
+    return Origin(parts.scheme, _host(parts.hostname), _port(parts), address=address), base_path
+
+
+def canonical_url(origin: Origin, base_path: bytes) -> str:
+    """One text for all spellings of an endpoint's base URL (RFC 3986 §6.2).
+
+    >>> canonical_url(*parse_base_url("HTTP://Billing.internal:80/a/#10.0.0.7"))
+    'http://billing.internal/a#10.0.0.7'
+    """
+    if origin.socket:
+        return f"unix:{origin.socket}"
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host  # with its zone, and its dot: they lead elsewhere
+    port = "" if origin.port == DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
+    address = f"#{origin.address}" if origin.address else ""
+    return f"{origin.scheme}://{host}{port}{base_path.decode('ascii')}{address}"
+
+
+def _pinned(fragment: str) -> str:
+    try:
+        return str(unmapped(ipaddress.ip_address(fragment.replace("%", "#"))))  # no zone: it could be any text
+    except ValueError:
+        raise ValueError("must not contain a fragment, unless it is an address of its host") from None
+
+
+def _unix_origin(url: str) -> Origin:
+    path = url.removeprefix("unix:")
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError("must name an absolute path after unix:, for example unix:/run/app.sock")
+    return Origin("http", "localhost", 0, path)
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an address, of IPv6 without brackets, and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _host(host: str | None) -> str:
+    """A host in the one way in which it is written here: `0x7f.1` and `::ffff:127.0.0.1` are 127.0.0.1."""
+    if not host:
+        raise ValueError("must name a host")
+    if ":" in host:
+        return _ipv6(host)
+    labels = host.removesuffix(".").split(".")
+    if address := _ipv4(labels):
+        return address
+    # RFC 1035 §2.3.4: labels of up to 63 bytes, 255 in all with the lengths of the labels
+    if not _HOST_NAME.fullmatch(host) or not all(0 < len(each) <= 63 for each in labels) or len(host) > 254:
+        raise ValueError("must name a valid host: an address, or a name in ASCII (of another alphabet: xn--...)")
+    return host
+
+
+def _ipv6(host: str) -> str:
+    """An IPv6 address in its shortest form, with its zone: `fe80::1%25eth0` (RFC 6874 §2), or plain `%eth0`."""
+    address, mark, zone = host.partition("%")
+    zone = zone[2:] if zone.startswith("25") and len(zone) > 2 else zone
+    if mark and not _ZONE.fullmatch(zone):
+        raise ValueError("must have a valid zone in its address")
+    value = ipaddress.IPv6Address(address)
+    return f"{value}%{zone}" if mark else str(unmapped(value))
+
+
+def _ipv4(parts: list[str]) -> str | None:
+    """An IPv4 address as inet_aton() and browsers read it: up to four numbers, octal and hexadecimal too."""
+    if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
+        return None
+    *most, last = (_number(each) for each in parts)
+    if any(each > 255 for each in most) or last >= 256 ** (5 - len(parts)):
+        return None
+    return str(ipaddress.IPv4Address(last + sum(each << 24 - 8 * place for place, each in enumerate(most))))
+
+
+def _number(text: str) -> int:
+    if text[:2] in ("0x", "0X"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
+
+
+def _port(parts: object) -> int:
+    try:
+        port: int | None = parts.port  # type: ignore[attr-defined]
+    except ValueError:
+        raise ValueError("must have a port from 1 to 65535") from None
+    scheme: str = parts.scheme  # type: ignore[attr-defined]
+    if port == 0:
+        raise ValueError("must have a port from 1 to 65535")
+    return port or DEFAULT_PORTS[scheme]
+
+
+def split_route(target: bytes, prefix: bytes) -> tuple[bytes, bytes]:
+    """Split the target of a proxied route into the service's name and the rest.
+
+    The rest is "" or starts with "/" or "?"; it is the client's own bytes.
+
+    >>> split_route(b"/api/billing/a//b?c", b"/api/")
+    (b'billing', b'/a//b?c')
+    >>> split_route(b"/api/billing?c", b"/api/")
+    (b'billing', b'?c')
+    """
+    start = len(prefix)
+    query = target.find(b"?", start)
+    slash = target.find(b"/", start, query if query >= 0 else len(target))
+    end = slash if slash >= 0 else query if query >= 0 else len(target)
+    return target[start:end], target[end:]
+
+
+class TargetRule:
+    """Which bytes a target may hold on its way to an upstream.
+
+    Args:
+        name: BROWSER, STRICT or FORWARD.
+    """
+
+    def __init__(self, name: str = BROWSER) -> None:
+        path, query = _REFUSED[name]
+        self._path, self._query = re.compile(path), re.compile(query)
+        # A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
+        self._suspect = re.compile(rb"%b|(?:\.|%%2[eE]){2}" % path)
+
+    def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
+        """What may stand behind an endpoint's base path; it begins with a slash.
+
+        Args:
+            rest: what followed the service's name, from split_route().
+            of: what is looked at, for the error.
+
+        Raises:
+            BadRequest: rest holds a byte that it may not, or would climb above the base path.
+
+        >>> TargetRule().admit(b"?a"), TargetRule().admit(b"/a%2Fb;v=1//c|^?x={%20}")
+        (b'/?a', b'/a%2Fb;v=1//c|^?x={%20}')
+        """
+        if not rest.startswith(b"/"):
+            rest = b"/" + rest
+        if self._suspect.search(rest):
+            path, _, query = rest.partition(b"?")
+            _refuse(self._path.search(path), f"the path of {of}")
+            _refuse(self._query.search(query), f"the query of {of}")
+            if climbs(path):
+                raise BadRequest("the request target climbs above its service with '..'")
+        return rest
+
+
+def _refuse(found: re.Match[bytes] | None, place: str) -> None:
+    """Refuse a byte that was found, and say which and where: whoever wrote the client can't see it otherwise."""
+    if found is None:
+        return
+    byte = found[0][0]
+    what = "a '%' without two hexadecimal digits" if byte == _PERCENT else f"the byte 0x{byte:02X}"
+    raise BadRequest(f"{place} holds {what} at offset {found.start()}; it must be sent as %{byte:02X}")
+
+
+def websocket_target(rest: bytes, rule: TargetRule) -> bytes:
+    """The path and query that a WebSocket route asks for, as they may stand behind an endpoint's base path.
+
+    A browser's WebSocket names the upstream's path in the query, /ws/<service>?path=/room%3Fa=1&b=2, decoded once;
+    what else is in the query is appended. Or it stands in the route, /ws/<service>/room?a=1, and passes as sent.
+
+    Args:
+        rest: what followed the service's name, from split_route().
+        rule: for what was sent, and for path= decoded.
+
+    Raises:
+        BadRequest: path= stands twice, or does not begin with one slash; or the rule refuses a byte.
+
+    >>> rule = TargetRule()
+    >>> websocket_target(b"?path=/room%3Fa%3D1&b=%20", rule), websocket_target(b"/room?path=x", rule)
+    (b'/room?a=1&b=%20', b'/room?path=x')
+    """
+    sent = rule.admit(rest)
+    route, _, query = rest.partition(b"?")
+    if route:
+        return sent
+    parameters = query.split(b"&") if query else []
+    paths = [each[5:] for each in parameters if each.startswith(b"path=")]
+    others = [each for each in parameters if not each.startswith(b"path=")]
+    if len(paths) > 1:
+        raise BadRequest("the query parameter path stands more than once")
+    target = unquote_to_bytes(paths[0]) if paths and paths[0] else b"/"
+    if not _ONE_SLASH.match(target):
+        raise BadRequest("the query parameter path must begin with one slash")
+    target = rule.admit(_NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target), "the query parameter path")
+    appended = b"&".join(others)
+    return target + (b"&" if b"?" in target else b"?") + appended if appended else target
+
+
+def climbs(path: bytes) -> bool:
+    """Whether dot segments lead above the start of the path, however they are encoded.
+
+    >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/%2e%2E/b"), climbs(rb"/a/..%2f..%5cb")
+    (False, True, True, True)
+    """
+    depth = 0
+    for segment in _SEPARATOR.split(path)[1:]:
+        plain = segment.partition(b";")[0].lower().replace(b"%2e", b".")
+        if plain == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif plain not in (b"", b"."):
+            depth += 1
+    return False

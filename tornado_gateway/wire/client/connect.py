@@ -1,0 +1,138 @@
+"""Opens connections to upstreams: names, addresses, TLS, unix sockets, one bounded time for all of it.
+
+    origin ─► name? ─► resolver.py ─► addresses ─► race.py ─► socket ─► TLS ─► protocol
+                address, or an address of its own ──┘
+
+An address is never looked up, and a name waits for its own look-up alone.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
+from tornado_gateway.policy.http.target import Origin, is_address
+from tornado_gateway.wire.client.race import connect_first
+from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
+from tornado_gateway.wire.client.tls import connect_tls
+
+# Share of the time for a connection that a look-up may take before known addresses are used; RFC 8767 §5: 1.8 s.
+PATIENCE = 1 / 3
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectConfig:
+    """
+    Attributes:
+        timeout: seconds for name, connection and TLS handshake together; > 0.
+        tls_verify: whether an https upstream must show a certificate for its host.
+        tls_ca_file: PEM file of the authorities to trust instead of the system's, or None.
+        tls_closure: whether a TLS connection that ends without its closure alert was cut (RFC 9112 §9.8).
+        names: how names are looked up.
+    """
+
+    timeout: float = 5.0
+    tls_verify: bool = True
+    tls_ca_file: str | None = None
+    tls_closure: bool = True
+    names: ResolverConfig = field(default_factory=ResolverConfig)
+
+
+class Connector:
+    """Opens connections.
+
+    Attributes:
+        on_failure: called whenever no connection to an origin came about.
+        resolver: of the origins' names.
+
+    Raises:
+        OSError, ssl.SSLError: the CA file cannot be read.
+    """
+
+    def __init__(self, config: ConnectConfig) -> None:
+        self.on_failure: Callable[[Origin], object] = lambda _: None
+        self.resolver = Resolver(config.names)
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._tls = ssl.create_default_context(cafile=config.tls_ca_file)
+        if not config.tls_verify:
+            self._tls.check_hostname = False
+            self._tls.verify_mode = ssl.CERT_NONE
+
+    async def connect(
+        self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
+    ) -> P:
+        """Open a connection and give its protocol.
+
+        Args:
+            seconds: to take at most, instead of the configured ones.
+            tls: context instead of the configured one, for an https origin.
+
+        Raises:
+            ConnectTimeout: nothing came of it in time.
+            ConnectFailed: or a subclass that says what failed.
+        """
+        try:
+            return await self._connect(origin, factory, seconds or self._config.timeout, tls)
+        except UpstreamError:
+            self.on_failure(origin)
+            raise
+
+    def close(self) -> None:
+        """Give up look-ups that are under way."""
+        self.resolver.close()
+
+    async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:
+        late: type[ConnectTimeout] = NameTimeout
+        try:
+            async with asyncio.timeout(seconds):
+                addresses = await self._addresses(origin, seconds * PATIENCE)
+                late = ConnectTimeout
+                return await self._open(origin, addresses, factory, tls)
+        except TimeoutError:
+            raise late from None
+        except ssl.SSLError as error:
+            raise TLSFailed from error
+        except (OSError, RuntimeError) as error:  # uvloop has a RuntimeError for some failures of connect()
+            self.resolver.forget(origin.host)
+            raise ConnectFailed from error
+
+    async def _addresses(self, origin: Origin, patience: float) -> Sequence[str]:
+        if origin.socket:
+            return ()
+        if origin.address or is_address(origin.host):
+            return (origin.address or origin.host,)
+        return await self.resolver.addresses(origin.host, patience)
+
+    async def _open(
+        self, origin: Origin, addresses: Sequence[str], factory: Callable[[], P], tls: ssl.SSLContext | None
+    ) -> P:
+        if origin.socket:
+            return (await self._loop.create_unix_connection(factory, origin.socket))[1]
+        sock = await connect_first(addresses, origin.port)
+        try:
+            if origin.scheme == "http":
+                return await self._adopt(factory, sock)
+            context = tls or self._tls
+            return await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _adopt(self, factory: Callable[[], P], sock: socket.socket) -> P:
+        """Make a plain connection of a connected socket.
+
+        That waits for nobody, and is not cancelled: neither loop tells a protocol that a connection has ended whose
+        opening was cancelled as it came about, and so the pool would count the connection for ever.
+        """
+        opening = self._loop.create_task(self._loop.create_connection(factory, sock=sock))
+        try:
+            return (await asyncio.shield(opening))[1]
+        except asyncio.CancelledError:
+            (await opening)[0].abort()
+            raise

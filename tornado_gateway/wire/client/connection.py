@@ -1,0 +1,315 @@
+"""A connection to an upstream: requests onto the wire, responses off it, one at a time."""
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, cast
+
+from tornado_gateway.errors import (
+    HeadTimeout,
+    IdleTimeout,
+    ResponseTooSlow,
+    UpstreamError,
+    UpstreamInvalid,
+    UpstreamReset,
+)
+from tornado_gateway.policy.http.pace import Pace
+from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.wire.client.pool import Pool
+from tornado_gateway.wire.http1 import (
+    END_OF_HEAD,
+    MAX_REMEMBERED_HEAD,
+    MAX_RESPONSE_HEAD,
+    ChunkedBody,
+    LengthBody,
+    ResponseFields,
+    ResponseHead,
+    parse_response,
+)
+from tornado_gateway.wire.peer import arrived
+from tornado_gateway.wire.stall_watch import StallWatch
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.client.client import PooledHTTPClient
+    from tornado_gateway.wire.client.exchange import ClientExchange
+
+LOOK_AFTER = 0.1  # of its time an upstream may have, until it is seen whether it is still taking the upload
+# Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
+# breaks services that report progress: 64 KiB are 2600 of "102 Processing".
+MAX_INTERIM_BYTES = 64 * 1024
+
+# A 1xx response shows that the service is at work, and starts the timeout again: for so many timeouts in all.
+INTERIM_TIMEOUTS = 10
+
+
+class ClientConnection(asyncio.Protocol):
+    """A connection to an upstream: one exchange at a time, idle in its pool in between.
+
+    Attributes:
+        deadline: instant (loop time) at which the upstream has been too slow; infinite while
+            it is not the upstream that is waited for.
+        heard_at: instant at which bytes came last; -math.inf before any.
+        idle_until: instant at which the pool closes it.
+        is_held: whether it is not read from, because the receiver is busy.
+    """
+
+    __slots__ = (
+        "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
+        "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+    _pool: Pool["ClientConnection"]
+
+    def __init__(self, client: "PooledHTTPClient", origin: Origin) -> None:
+        self._client = client
+        self._loop = client.loop
+        self._origin = origin
+        self._exchange: ClientExchange | None = None
+        self._buffer = b""
+        self._interim = 0  # bytes of the 1xx heads that came before the response
+        self._interim_until = math.inf  # instant up to which they may put off the deadline
+        self._last_fields: ResponseFields | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.is_held = False
+        self._pace: Pace | None = None  # of the response's body, while the upstream alone is waited for
+        self._watch = StallWatch()
+        self._too_late_at = math.inf  # instant at which the upstream of an upload has been too slow
+        self.heard_at = -math.inf
+        self.deadline = self.idle_until = math.inf
+
+    # ---- for the exchange
+
+    def begin(self, exchange: "ClientExchange", data: bytes) -> None:
+        self._exchange, exchange.connection = exchange, self
+        self._interim, self._pace, self.is_held = 0, None, False
+        self._client.active.add(self)
+        self.transport.write(data)
+        self.wait_for_upstream()
+
+    def write(self, data: bytes) -> "asyncio.Future[None] | None":
+        self.transport.write(data)
+        return self._drained
+
+    def finish(self, end: bytes) -> None:
+        if end:
+            self.transport.write(end)
+        self.wait_for_upstream()
+
+    def close(self) -> None:
+        """End the connection without a word to anybody."""
+        self._exchange = None
+        self._client.active.discard(self)
+        self.transport.abort()
+
+    def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
+        """Leave the transport, with what was read ahead, to another protocol."""
+        self._exchange, self._last_fields, self.deadline = None, None, math.inf
+        self._client.active.discard(self)
+        self.transport.set_protocol(successor)
+        rest, self._buffer = self._buffer, b""
+        return self.transport, rest
+
+    def wait_for_upstream(self) -> None:
+        """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
+        exchange = self._exchange
+        if exchange is None or self.is_held:
+            self.deadline = math.inf
+        elif exchange.is_sent or self._drained:
+            now = self._loop.time()
+            self.deadline = self._too_late_at = now + exchange.timeout
+            if exchange.sent:  # a part of the body may be on its way for long: the time begins when it has been taken
+                self.deadline = now + exchange.timeout * LOOK_AFTER
+        else:
+            self.deadline = math.inf
+
+    def expire(self, now: float) -> None:
+        """The upstream has been too slow, unless it was taking an upload all the time."""
+        exchange = self._exchange
+        if exchange and exchange.sent:
+            if self._watch.look(self.transport, now, exchange.sent):
+                self._too_late_at = now + exchange.timeout + self._watch.reading_time(now)
+            if now < self._too_late_at:
+                looks_again = now + exchange.timeout * LOOK_AFTER if self._watch.waits else math.inf
+                self.deadline = min(self._too_late_at, looks_again)
+                return
+        self.deadline = math.inf
+        self._fail(HeadTimeout() if exchange is None or exchange.head is None else IdleTimeout())
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._drained is not None
+
+    def judge_pace(self, now: float) -> None:
+        """End a response whose body comes too slowly, unless its receiver was waited for meanwhile.
+
+        Only where the length is known: a body without one may be a live stream (a log, a watch).
+        """
+        exchange = self._exchange
+        body = exchange.head.body if exchange and exchange.head else None
+        if exchange is None or not isinstance(body, LengthBody) or self.is_held:
+            return
+        if self._pace is None:
+            self._pace = Pace(now, -body.left)
+        elif self._pace.is_too_slow(now, -body.left, exchange.min_rate):
+            self._fail(ResponseTooSlow())
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._pool = self._client.pool(self._origin)  # only now: sweep() drops pools without open connections
+        self._pool.open += 1
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+        self._watch.look(self.transport, self._loop.time(), self._exchange.sent if self._exchange else 0)
+        self.wait_for_upstream()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained and not drained.done():
+            drained.set_result(None)
+        self.wait_for_upstream()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pool.open -= 1
+        if error and self._exchange:
+            self._read_what_had_arrived()
+        self._ended(error)
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nothing was asked: whatever this is, the next request must not get it
+            self._pool.discard(self)
+            self.close()
+            return
+        exchange.heard = True
+        now = self.heard_at = self._loop.time()
+        try:
+            if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
+                self._read_head(exchange, data)
+            else:
+                if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
+                    self.deadline = now + exchange.timeout
+                self._read_body(exchange, exchange.head, data)
+        except UpstreamError as error:
+            self._fail(error)
+
+    # ---- reading
+
+    def _read_head(self, exchange: "ClientExchange", data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(END_OF_HEAD, 0, MAX_RESPONSE_HEAD)
+            if end < 0:
+                if len(data) >= MAX_RESPONSE_HEAD:
+                    raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
+                if data and not b"HTTP/1.".startswith(data[:7]):
+                    raise UpstreamInvalid("the service does not speak HTTP/1.1")
+                self._buffer, exchange.is_answered = data, bool(data)
+                return
+            head = parse_response(data[: end + 4], exchange.method, self._last_fields)
+            self._last_fields = head.fields if end < MAX_REMEMBERED_HEAD else None
+            data = data[end + 4 :]
+            if head.status >= 200 or (head.status == 101 and exchange.upgrades):
+                break
+            self._count_interim(exchange, head, end + 4)
+            exchange.receiver.on_interim(head)
+            if self._exchange is not exchange:
+                return
+            self._wait_on()
+        self._buffer = data if head.status == 101 else b""
+        exchange.head, exchange.is_answered = head, True
+        self.wait_for_upstream()
+        exchange.receiver.on_head(head)
+        if self._exchange is exchange:
+            self._read_body(exchange, head, data)
+
+    def forget_fields(self) -> None:
+        """Compare the next response's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
+        self._last_fields = None
+
+    def _count_interim(self, exchange: "ClientExchange", head: ResponseHead, size: int) -> None:
+        if head.status == 101:
+            raise UpstreamInvalid("the service switched protocols without being asked to")
+        if not self._interim:
+            self._interim_until = self._loop.time() + INTERIM_TIMEOUTS * exchange.timeout
+        self._interim += size
+        if self._interim > MAX_INTERIM_BYTES:
+            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM_BYTES} bytes of interim responses")
+
+    def _wait_on(self) -> None:
+        """A 1xx response came: the upstream is at work and has its time again (RFC 9110 §15.2), but not for ever."""
+        self.wait_for_upstream()
+        if self.deadline < math.inf:
+            self.deadline = min(self.deadline, self._interim_until)
+
+    def _read_body(self, exchange: "ClientExchange", head: ResponseHead, data: bytes) -> None:
+        body = head.body
+        if body is None:
+            self._complete(exchange, head, data)
+            return
+        payload, rest = body.feed(data)
+        if rest is not None:
+            if payload:
+                exchange.receiver.on_chunk(payload)
+            if self._exchange is exchange:
+                self._complete(exchange, head, rest)
+            return
+        busy = exchange.receiver.on_chunk(payload)
+        if busy is not None and not busy.done() and self._exchange is exchange:
+            self.transport.pause_reading()
+            self.is_held, self.deadline, self._pace = True, math.inf, None
+            busy.add_done_callback(lambda _: self._read_on(exchange))
+
+    def _read_on(self, exchange: "ClientExchange") -> None:
+        if self._exchange is exchange and not self.transport.is_closing():
+            self.is_held = False
+            self.transport.resume_reading()
+            self.wait_for_upstream()
+
+    def _complete(self, exchange: "ClientExchange", head: ResponseHead, rest: bytes) -> None:
+        """The response is whole; the connection is used again only if both sides of it are clean."""
+        self._exchange = exchange.connection = None
+        self._client.active.discard(self)
+        self.deadline = math.inf
+        clean = (
+            exchange.is_sent and not rest and not self._drained and not self.is_held and not self.transport.is_closing()
+        )
+        if clean and head.keep_alive and not exchange.is_alone:
+            self._pool.put(self, self._loop.time(), head.idle_hint)
+        else:
+            self.transport.abort()
+        exchange.receiver.on_end(head.body.trailers if isinstance(head.body, ChunkedBody) else [])
+
+    # ---- ending
+
+    def _ended(self, error: Exception | None) -> None:
+        """The upstream has ended the connection, cleanly if there is no error."""
+        exchange = self._exchange
+        if exchange is None:
+            self._pool.discard(self)
+        elif exchange.head and exchange.head.body and exchange.head.body.ends_by_close and error is None:
+            self._complete(exchange, exchange.head, b"")
+        else:
+            self._fail(UpstreamReset())
+        self.transport.abort()
+
+    def _read_what_had_arrived(self) -> None:
+        """Take an answer that came before the connection broke; over TLS its transport has done that."""
+        if self._origin.scheme == "https":
+            return
+        for data in arrived(self.transport):
+            if self._exchange:
+                self.data_received(data)
+
+    def _fail(self, error: UpstreamError) -> None:
+        exchange = self._exchange
+        self.close()
+        if exchange:
+            exchange.connection = None
+            exchange.receiver.on_failure(error)

@@ -1,0 +1,217 @@
+"""One request to an upstream and its response: what a caller holds, and who takes what comes."""
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Protocol
+
+from tornado_gateway.errors import ConnectFailed, UpstreamError
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.wire.client.connection import ClientConnection
+from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.peer import has_ended
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.client.client import PooledHTTPClient
+
+
+class Receiver(Protocol):
+    """Takes a response as it comes."""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx response; a final one will follow."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """The final response's head."""
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        """A piece of the body; an empty one says that the head came without any of it.
+
+        Returns:
+            A future, to be read no further until it is done; or None.
+        """
+
+    def on_end(self, trailers: list[Field]) -> None:
+        """The response is complete."""
+
+    def on_failure(self, error: UpstreamError) -> None:
+        """The response will never be complete."""
+
+
+class ClientExchange:
+    """One request to an upstream and its response.
+
+    Attributes:
+        head: of the response, once it has come.
+        reused: whether the request went out on a kept connection.
+        fresh: whether to use a new connection even if one is kept.
+        is_alone: whether its connection is a new one, and serves no other exchange.
+        heard: whether any byte of a response has come, a 1xx response's among them.
+        is_answered: whether any byte of the final response has come.
+        sent: bytes of the request's body handed to the connection.
+        is_sent: whether the request is complete.
+        upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
+            waits for its `upgrade()`.
+        min_rate: bytes per second that a response's body of known length must come with; 0 for any.
+        timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
+    """
+
+    __slots__ = (
+        "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
+        "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
+        "upgrades",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        client: "PooledHTTPClient",
+        origin: Origin,
+        method: bytes,
+        receiver: Receiver,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.origin, self.method, self.receiver = origin, method, receiver
+        self.head: ResponseHead | None = None
+        self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
+        self.sent = 0
+        self.min_rate = 0.0
+        self.timeout = client.config.timeout
+        self.connection: ClientConnection | None = None
+        self._client = client
+        self._tls = tls
+        self._chunked = False
+        self._early: list[bytes] = []  # written before there was a connection
+        self._connecting: asyncio.Task[None] | None = None
+        self._connected: asyncio.Future[None] | None = None
+
+    def send(
+        self, head: bytes, *, body: bool = False, chunked: bool = False, connect_timeout: float | None = None
+    ) -> None:
+        """Send the request's head, at once or as soon as there is a connection.
+
+        Args:
+            body: whether `write()` and `finish()` will follow; otherwise the request is complete.
+            chunked: whether to frame the body in chunks; otherwise the head has its Content-Length.
+            connect_timeout: seconds, instead of the client's own.
+        """
+        self._chunked = chunked
+        self.is_sent = not body
+        pool = self._client.pool(self.origin)
+        connection = None if self.fresh else pool.take()
+        # A body is mostly sent once only (RFC 9110 §9.2.2), so the kernel is asked about an end that the loop has not
+        # told yet.
+        while connection and body and has_ended(connection.transport, by_fin=True):
+            connection.close()
+            connection = pool.take()
+        if connection:
+            self.reused = True
+            connection.begin(self, head)
+        else:
+            self._early.append(head)
+            self._connected = self._client.loop.create_future()
+            self._connecting = self._client.loop.create_task(self._connect(connect_timeout))
+            self._client.connecting.add(self)
+
+    async def _connect(self, seconds: float | None) -> None:
+        client = self._client
+        try:
+            connection = await client.connector.connect(
+                self.origin, lambda: ClientConnection(client, self.origin), seconds, self._tls
+            )
+            if connection.transport.is_closing():  # the upstream took it only to end it
+                raise ConnectFailed
+        except UpstreamError as error:
+            self._has_connected()
+            self.release()
+            self.receiver.on_failure(error)
+            return
+        self._has_connected()
+        early, self._early = b"".join(self._early), []
+        connection.begin(self, early)
+        self.release()
+
+    def _has_connected(self) -> None:
+        self._connecting = None
+        self._client.connecting.discard(self)
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        """Send a piece of the request's body.
+
+        Returns:
+            A future that is done when the upstream can take more, or None if it can now.
+        """
+        if not chunk:  # in chunks, an empty one would be the body's end
+            return None
+        self.sent += len(chunk)
+        data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
+        if self.connection:
+            return self.connection.write(data)
+        if self._connected and not self._connected.done():
+            self._early.append(data)
+            return self._connected
+        return None
+
+    def finish(self, trailers: bytes = b"") -> None:
+        """The request is complete.
+
+        Args:
+            trailers: field lines behind a chunked body, each with its CRLF.
+        """
+        self.is_sent = True
+        end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
+        if self.connection:
+            self.connection.finish(end)
+        elif self._connected and not self._connected.done():
+            self._early.append(end)
+
+    def abort(self) -> None:
+        """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
+        if self._connecting:
+            self._connecting.cancel()
+            self._has_connected()
+        connection, self.connection = self.connection, None
+        if connection:
+            connection.close()
+        self.release()
+
+    def allow(self, seconds: float) -> None:
+        """Give the upstream another `timeout`, from now on."""
+        self.timeout = seconds
+        if self.connection:
+            self.connection.wait_for_upstream()
+
+    def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
+        """Give the connection to another protocol, within on_head() of a 101.
+
+        Args:
+            successor: must pass on connection_lost() to the exchange's connection.
+
+        Returns:
+            Its transport, and what the upstream has sent behind the 101.
+        """
+        connection, self.connection = self.connection, None
+        if connection is None:
+            raise RuntimeError("the exchange has no connection to give")
+        return connection.upgrade(successor)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the upstream does not take what is written, or there is no connection to it yet."""
+        return self.connection is None or self.connection.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the upstream is not read, because the receiver is busy."""
+        return self.connection is not None and self.connection.is_held
+
+    def forget_fields(self) -> None:
+        """Let go of the response's fields, when the exchange lasts and nobody will look at them again."""
+        if self.head:
+            self.head.forget_fields()
+        if self.connection:
+            self.connection.forget_fields()
+
+    def release(self) -> None:
+        """Let go of a writer that waits for the connection."""
+        if self._connected and not self._connected.done():
+            self._connected.set_result(None)

@@ -1,0 +1,169 @@
+"""The addresses of names: from the hosts file, from name servers, and from memory.
+
+    look_up(name)    asks, or joins those who have asked     discovery.py, on its own schedule
+    addresses(name)  what is known, for `ttl`; else asks     connect.py, for a connection
+
+A look-up that fails changes nothing that is known: a name server that is down says nothing about a service. What
+is known is also used while a look-up takes long (RFC 8767 §5).
+"""
+
+import asyncio
+import math
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout
+from tornado_gateway.policy.upstream.hosts import LOOPBACK, hosts_addresses, is_localhost
+from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
+from tornado_gateway.wire.client.look_up import Answer, LookUp
+
+HOSTS = "/etc/hosts"
+RESOLV_CONF = "/etc/resolv.conf"
+RESEND = 2.0  # seconds until a single name server is asked once more, as several would be in turn
+RECHECK = 5.0  # seconds until a name is asked for again whose look-up failed and whose addresses are known
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverConfig:
+    """
+    Attributes:
+        ttl: seconds a name's addresses are kept, whatever the TTL of the answer; 0 asks each time.
+        family: socket.AF_INET or AF_INET6 for addresses of that family only; AF_UNSPEC for both.
+        resolv_conf: path of resolv.conf, whose `nameserver` lines may have a port; read anew for each look-up.
+        hosts: path of the hosts file; read anew for each look-up.
+        timeout: seconds a look-up may take, over all name servers and names of the search list; > 0. The C
+            library's resolver takes as long for one silent server.
+    """
+
+    ttl: float = 30.0
+    family: int = socket.AF_UNSPEC
+    resolv_conf: str = RESOLV_CONF
+    hosts: str = HOSTS
+    timeout: float = 10.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a name resolved to, and the instant from which on it is asked for again."""
+
+    addresses: Answer
+    expires: float
+
+
+class Resolver:
+    """Looks names up, each once at a time. Made inside a running event loop.
+
+    There are never more look-ups under way than there are names in the configuration. Each has two
+    descriptors, or four when TCP is needed.
+    """
+
+    def __init__(self, config: ResolverConfig) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[str, _Known] = {}
+        self._under_way: dict[str, LookUp] = {}
+
+    async def look_up(self, name: str) -> Answer:
+        """Ask for a name's addresses, at least one.
+
+        Raises:
+            NameNotResolved: there are none, or the name servers failed.
+            NameTimeout: no name server answered in time.
+        """
+        if found := self._found_here(name):
+            return self._remember(name, found)
+        lookup = self._ask(name)
+        await asyncio.wait([lookup.answer])
+        return lookup.answer.result()
+
+    async def addresses(self, name: str, patience: float) -> Sequence[str]:
+        """A name's addresses as they are known, or else asked for.
+
+        Args:
+            patience: seconds from the beginning of a look-up after which known addresses are used without its answer.
+
+        Raises:
+            NameNotResolved, NameTimeout: as look_up() does, if no addresses are known.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return await self.look_up(name)
+        if self._loop.time() < known.expires:
+            return known.addresses
+        try:
+            async with asyncio.timeout_at(self._began(name) + patience):
+                return await self.look_up(name)
+        except (ConnectFailed, ConnectTimeout, TimeoutError):
+            return known.addresses
+
+    def forget(self, name: str) -> None:
+        """Ask for a name before its next connection, because the last one failed; what is known is kept for need."""
+        if name in self._known:
+            self._known[name].expires = -math.inf
+
+    def close(self) -> None:
+        """Give up look-ups that are under way."""
+        for lookup in self._under_way.values():
+            lookup.close()
+
+    def _began(self, name: str) -> float:
+        lookup = self._under_way.get(name)
+        return lookup.began if lookup else self._loop.time()
+
+    def _found_here(self, name: str) -> Answer:
+        """The addresses that no name server need be asked for."""
+        listed = self._of_family(hosts_addresses(_text(self._config.hosts), name))
+        return listed or (self._of_family(LOOPBACK) if is_localhost(name) else ())
+
+    def _servers(self) -> ResolvConf:
+        environ = os.environ  # resolv.conf(5): both override the file
+        search = f"search {environ['LOCALDOMAIN']}" if "LOCALDOMAIN" in environ else ""
+        options = f"options {environ.get('RES_OPTIONS', '')}"
+        return parse_resolv_conf("\n".join((_text(self._config.resolv_conf), search, options)))
+
+    def _of_family(self, addresses: Answer) -> Answer:
+        unwanted = {socket.AF_INET: True, socket.AF_INET6: False}.get(socket.AddressFamily(self._config.family))
+        return tuple(each for each in addresses if (":" in each) is not unwanted)
+
+    def _ask(self, name: str) -> LookUp:
+        lookup = self._under_way.get(name)
+        if lookup is None:
+            conf = self._servers()
+            lookup = self._begin(name, conf)
+            if len(conf.servers) < 2 and not conf.timeout:
+                again = self._loop.call_later(RESEND, self._ask_again, name, conf, lookup)
+                lookup.answer.add_done_callback(lambda _: again.cancel())
+            self._under_way[name] = lookup
+            lookup.answer.add_done_callback(lambda answer: self._answered(name, answer))
+        return lookup
+
+    def _begin(self, name: str, conf: ResolvConf) -> LookUp:
+        return LookUp(self._loop, name, self._config.family, conf, self._config.timeout)
+
+    def _ask_again(self, name: str, conf: ResolvConf, first: LookUp) -> None:
+        """Ask beside a look-up: its datagrams may be lost; or its server may be slow, and it is not given up."""
+        second = self._begin(name, conf)
+        second.answer.add_done_callback(first.take)
+        first.answer.add_done_callback(lambda _: second.close())
+
+    def _answered(self, name: str, answer: "asyncio.Future[Answer]") -> None:
+        del self._under_way[name]
+        if not answer.exception():
+            self._remember(name, answer.result())
+        elif name in self._known:
+            self._known[name].expires = self._loop.time() + RECHECK  # RFC 8767 §5: the failure recheck timer
+
+    def _remember(self, name: str, addresses: Answer) -> Answer:
+        self._known[name] = _Known(addresses, self._loop.time() + self._config.ttl)
+        return addresses
+
+
+def _text(path: str) -> str:
+    """What a file says; nothing if it is not there, as the C library takes it."""
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,276 @@
+"""One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it."""
+
+import asyncio
+import functools
+import http
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
+from tornado.iostream import StreamClosedError
+
+from tornado_gateway.errors import GatewayError
+from tornado_gateway.wire.http1 import RequestHead
+
+if TYPE_CHECKING:
+    from tornado_gateway.wire.server.connection import ServerConnection
+
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
+
+
+class ServerExchange(HTTPConnection):
+    """One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it.
+
+    Attributes:
+        head: the request.
+        trailers: of the request, once its body is complete.
+        error: what ended the request early, when it was the client's error; None if the client just left.
+        keep_alive: whether client and gateway both want the connection to stay open.
+        persistent: whether it does stay open behind this response; known once it has begun.
+        started: whether a final response has been begun.
+        finished: whether it is complete.
+        body_bytes: of the response's body so far.
+        min_upload_rate: bytes per second that the request's body must come with; 0 for any.
+        max_body_size: bytes the request's body may have; None for any number.
+    """
+
+    __slots__ = (
+        "_chunked", "_high_water", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
+        "head", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started", "trailers",
+    )  # fmt: skip
+
+    def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
+        self.connection = connection
+        self.head = head
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self.error: GatewayError | None = None
+        self.keep_alive = head.keep_alive
+        self.persistent = self.started = self.finished = False
+        self.body_bytes = 0
+        self.max_body_size = connection.server.config.max_body_bytes
+        self.min_upload_rate = connection.server.config.min_upload_rate
+        self._chunked = False
+        self._high_water: int | None = None  # unsent bytes; None for asyncio's own mark
+        self._left: int | None = None  # bytes of the body that Content-Length still promises
+        self._pending = b""  # a head that waits for the first bytes of its body
+        self._on_close: Callable[[], None] | None = None
+
+    @property
+    def context(self) -> "ServerConnection":
+        """The peer: remote_ip and protocol."""
+        return self.connection
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        self._on_close = callback
+
+    # ---- the response as bytes
+
+    def write_interim(self, status: int, block: bytes, reason: bytes = b"") -> None:
+        """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2).
+
+        Args:
+            block: field lines, each with its CRLF, without those of a body's framing (RFC 9110 §8.6, RFC 9112 §6.1).
+            reason: b"" for the standard phrase.
+        """
+        transport = self.connection.transport
+        if self.head.minor and not self.started and not transport.is_closing():
+            transport.write(_status_line(status, reason) + block + b"\r\n")
+
+    def start_response(
+        self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
+    ) -> None:
+        """Begin the final response. The head leaves with the first write, or by finish().
+
+        Args:
+            reason: b"" for the standard phrase.
+            block: field lines, each with its CRLF, Content-Length among them if it is known;
+                without Transfer-Encoding and Connection, which are this connection's affair.
+            length: what Content-Length says, or None.
+            dated: whether block has a Date; otherwise one is added (RFC 9110 §6.6.1).
+        """
+        connection, head = self.connection, self.head
+        self.started = True
+        bodiless = status in (204, 304) or head.method == b"HEAD"
+        self._left = 0 if bodiless else length
+        self._chunked = length is None and not bodiless and head.minor == 1
+        framed = self._chunked or bodiless or length is not None
+        request_read = not connection.is_reading_body
+        self.persistent = self.keep_alive and framed and request_read and not connection.server.announces_close
+        if head.upgrades and connection.has_read_ahead:
+            self.persistent = False  # what follows may be in the protocol that was refused (RFC 9931)
+        framing = _CHUNKED if self._chunked else b""
+        if not self.persistent:
+            framing += _CLOSE
+        elif head.minor == 0:
+            framing += _KEEP_ALIVE
+        date = b"" if dated else connection.server.date()
+        self._pending = b"".join((_status_line(status, reason), block, date, framing, b"\r\n"))
+
+    def write(self, chunk: bytes) -> "asyncio.Future[None]":
+        """Send a piece of the body.
+
+        Returns:
+            A future: done unless the client does not keep up, failed with StreamClosedError if it has gone.
+        """
+        transport = self.connection.transport
+        if self.finished or transport.is_closing():
+            return fail_closed(self.connection.server.loop.create_future())
+        if self._left is not None:
+            chunk = chunk[: self._left]
+            self._left -= len(chunk)
+        size = len(chunk)
+        self.body_bytes += size
+        lead, tail = self._pending, b""
+        if self._chunked and not lead and 0 < size < _COPIED_BELOW:
+            transport.write(b"%x\r\n%b\r\n" % (size, chunk))
+            return self.connection.drained
+        if self._chunked and chunk:
+            lead, tail = lead + b"%x\r\n" % size, b"\r\n"
+        self._pending = b""
+        if size < _COPIED_BELOW or not lead:
+            transport.write(lead + chunk + tail)
+        else:
+            # Without an empty last piece: asyncio's transport would wait for ever until that is sent (3.12, 3.13).
+            transport.writelines((lead, chunk, tail) if tail else (lead, chunk))
+            # This looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13).
+            transport.set_write_buffer_limits(self._high_water)
+        return self.connection.drained
+
+    def finish(self, trailers: bytes = b"") -> None:
+        """End the response.
+
+        Args:
+            trailers: field lines behind a chunked body, each with its CRLF (RFC 9112 §7.1.2).
+        """
+        transport = self.connection.transport
+        if self.finished or transport.is_closing():
+            return
+        if self._left:
+            self.abort()  # the body is shorter than promised: that must not look complete
+            return
+        end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
+        if self._pending or end:
+            transport.write(self._pending + end)
+            self._pending = b""
+        self.finished = True
+        self._on_close = None
+        if self._high_water is not None:
+            transport.set_write_buffer_limits()
+        self.connection.exchange_finished(self)
+
+    def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
+        """Answer 101 and give the transport to another protocol. The close callback is called when it has ended.
+
+        Args:
+            block: field lines, each with its CRLF, Upgrade and Connection among them.
+            successor: must pass on connection_lost() to this exchange's connection.
+
+        Returns:
+            What the client has sent behind its request.
+        """
+        self.started = self.finished = True
+        self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
+        return self.connection.upgrade(successor)
+
+    def limit_buffer(self, size: int) -> None:
+        """Say of how many unsent bytes on `write()` returns a future that is not done; for this response."""
+        self.connection.transport.set_write_buffer_limits(high=size)
+        self._high_water = size
+
+    def forget_fields(self) -> None:
+        """Let go of the request's fields, when the exchange lasts and nobody will look at them again."""
+        self.head.forget_fields()
+        self.connection.forget_fields()
+
+    def watch_reader(self) -> None:
+        """Have the client cut off if it takes nothing of what waits for it; to be said again every now and then."""
+        self.connection.watch_reader()
+
+    def abort(self) -> None:
+        """End the connection so that a response already begun does not look complete.
+
+        What the client has not been sent yet is lost.
+        """
+        self.connection.reset()
+
+    def cut(self) -> None:
+        """End the response where it is: all that was written arrives, and the end that was promised does not.
+
+        Only chunks promise an end; without them the connection has to be reset.
+        """
+        if not self._chunked or self._pending:
+            self.abort()
+        elif not self.connection.transport.is_closing():
+            self.finished, self.persistent, self._on_close = True, False, None
+            self.connection.exchange_finished(self)
+
+    # ---- Tornado's HTTPConnection
+
+    def set_max_body_size(self, size: int) -> None:
+        """Limit the request's body to as many bytes; for a delegate's start_request() or prepare()."""
+        self.max_body_size = size
+
+    def write_headers(
+        self, start_line: object, headers: HTTPHeaders, chunk: bytes | None = None
+    ) -> "asyncio.Future[None]":
+        if not isinstance(start_line, ResponseStartLine):
+            raise TypeError("a server writes a ResponseStartLine")
+        if start_line.code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise NotImplementedError("a transport cannot be detached into an IOStream; see wire/server/server.py")
+        block, length = [], None
+        for name, value in headers.get_all():
+            lower = name.lower()
+            if lower in ("connection", "transfer-encoding"):
+                self.keep_alive = self.keep_alive and "close" not in value.lower()
+                continue
+            if lower == "content-length":
+                length = int(value)
+            line = f"{name}: {value}"
+            if "\r" in line or "\n" in line:
+                raise ValueError(f"a line break in the response field {name!r}")
+            block.append(line.encode("latin-1") + b"\r\n")
+        reason = (start_line.reason or "").encode("latin-1", "replace")
+        self.start_response(start_line.code, reason, b"".join(block), length=length)
+        return self.write(chunk or b"")
+
+    # ---- from the connection
+
+    def lost(self) -> None:
+        """The client has gone before the response was complete."""
+        delegate, callback = self.connection.delegate, self._on_close
+        self.connection.delegate = self._on_close = None
+        if delegate and self.connection.is_reading_body:
+            delegate.on_connection_close()
+        if callback:
+            callback()
+
+    def broken_by(self, error: GatewayError) -> None:
+        """The rest of the request is wrong, too large or too late; whoever answers it may answer with that."""
+        self.error = error
+        self.lost()
+
+
+def fail_closed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
+    """Fail a write's future because the client has gone."""
+    future.set_exception(StreamClosedError())
+    future.exception()  # whoever does not look at it has its own close callback
+    return future
+
+
+def start_line(head: RequestHead) -> RequestStartLine:
+    """The start line as Tornado knows it."""
+    version = "HTTP/1.1" if head.minor else "HTTP/1.0"
+    return RequestStartLine(head.method.decode("ascii"), head.target.decode("latin-1"), version)
+
+
+@functools.lru_cache(maxsize=1024)
+def _status_line(status: int, reason: bytes) -> bytes:
+    if not reason:
+        try:
+            reason = http.HTTPStatus(status).phrase.encode("ascii")
+        except ValueError:
+            reason = b"Unknown"
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
