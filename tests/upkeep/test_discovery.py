@@ -512,7 +512,8 @@ async def test_a_hundred_names_that_hang_hold_up_nothing_else(named, instances, 
     (up,) = instances(ONE)
     services = {f"svc{number}": [f"http://name{number}.test"] for number in range(100)}
     services |= {"named": [f"http://{NAME}:{up.port}"], "svc": [f"http://{ONE}:{up.port}"]}
-    server, running = await named({"*": None, NAME: [ONE]}, services, DISCOVERY=discovery)
+    options = {"DISCOVERY": discovery, "UPSTREAM_CONNECT_TIMEOUT_MS": "60000"}  # longer than a busy machine takes
+    server, running = await named({"*": None, NAME: [ONE]}, services, **options)
     clients = [await running.client() for _ in range(100)]
     for number, client in enumerate(clients):
         await client.send(get(b"/api/svc%d/x" % number))
