@@ -41,13 +41,12 @@ GatewayError
         ├── HeadTimeout       504
         └── IdleTimeout       504  the head came, then nothing more
 
-Each class carries what the rest of the gateway needs to know about it:
+Each class carries:
 
-status    the HTTP status of the answer.
-ws_close  the WebSocket close code (RFC 6455 §7.4) once a connection is upgraded.
-code      the stable "error" member of the JSON body; for programs.
-reason    the access log's word for the cause; finer than code, also stable.
-proxy     the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
+status  the HTTP status of the response.
+code    the stable "error" member of the JSON body, for programs.
+reason  the access log's word for the cause: finer than code, also stable.
+proxy   the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
 """
 
 import math
@@ -58,18 +57,18 @@ from typing import ClassVar
 class GatewayError(Exception):
     """Something failed inside the gateway.
 
-    The class's first line, or the message, is shown to the client: no addresses, no secrets.
+    The client is shown the message, or else the first line of the class's docstring: neither may hold an address or a
+    secret.
 
     Args:
         message: one clause in plain words.
-        fields: header fields that belong to the answer.
+        fields: header fields of the response.
 
     Attributes:
-        retry_after: seconds until another try makes sense; 0 if nothing is known about that.
+        retry_after: seconds until another try makes sense; 0 if unknown.
     """
 
     status: ClassVar[int] = 500
-    ws_close: ClassVar[int] = 1011
     code: ClassVar[str] = "internal_error"
     reason: ClassVar[str] = "internal_error"
     proxy: ClassVar[str | None] = "proxy_internal_error"
@@ -84,13 +83,13 @@ class GatewayError(Exception):
 class BadRequest(GatewayError):
     """The request is malformed."""
 
-    status, ws_close, code, reason, proxy = 400, 1002, "bad_request", "bad_request", "http_request_error"
+    status, code, reason, proxy = 400, "bad_request", "bad_request", "http_request_error"
 
 
 class ContentTooLarge(BadRequest):
     """The request's body is larger than this gateway accepts."""
 
-    status, ws_close, code, reason = 413, 1009, "content_too_large", "content_too_large"
+    status, code, reason = 413, "content_too_large", "content_too_large"
 
 
 class TargetTooLong(BadRequest):
@@ -120,7 +119,7 @@ class ExpectationFailed(BadRequest):
 class RequestTimeout(BadRequest):
     """The request did not arrive in time."""
 
-    status, ws_close, code, reason = 408, 1008, "request_timeout", "request_timeout"
+    status, code, reason = 408, "request_timeout", "request_timeout"
 
 
 class ClientStalled(RequestTimeout):
@@ -132,7 +131,7 @@ class ClientStalled(RequestTimeout):
 class SlowConsumer(ClientStalled):
     """The client took its stream too slowly. Logged, never sent."""
 
-    ws_close, reason = 1013, "slow_consumer"
+    reason = "slow_consumer"
 
 
 class UpgradeRequired(BadRequest):
@@ -155,13 +154,13 @@ class VersionNotSupported(BadRequest):
 class LoopDetected(GatewayError):
     """The request has already passed through this gateway."""
 
-    status, ws_close, code, reason, proxy = 508, 1011, "loop_detected", "loop_detected", "proxy_loop_detected"
+    status, code, reason, proxy = 508, "loop_detected", "loop_detected", "proxy_loop_detected"
 
 
 class NotFound(GatewayError):
     """Nothing is served at this path."""
 
-    status, ws_close, code, reason, proxy = 404, 1008, "not_found", "not_found", "destination_not_found"
+    status, code, reason, proxy = 404, "not_found", "not_found", "destination_not_found"
 
 
 class UnknownService(NotFound):
@@ -170,7 +169,7 @@ class UnknownService(NotFound):
     code, reason = "unknown_service", "unknown_service"
 
 
-# Methods that are named to whoever asks; others are forwarded, too, but for TRACE and CONNECT.
+# Methods that an Allow field names. The gateway forwards other methods too, except TRACE and CONNECT.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -178,10 +177,10 @@ class MethodNotAllowed(GatewayError):
     """This method is not served here.
 
     Args:
-        allowed: the methods that are (RFC 9110 §15.5.6 wants them told).
+        allowed: methods to name in the Allow field (RFC 9110 §15.5.6).
     """
 
-    status, ws_close, code, reason = 405, 1008, "method_not_allowed", "method_not_allowed"
+    status, code, reason = 405, "method_not_allowed", "method_not_allowed"
     proxy = "http_request_denied"
 
     def __init__(self, allowed: Iterable[str] = METHODS) -> None:
@@ -192,10 +191,10 @@ class Unauthorized(GatewayError):
     """A valid token is needed.
 
     Args:
-        invalid: whether there was a token; RFC 6750 §3.1 has a word for that.
+        invalid: whether the request had a token; then the challenge says invalid_token (RFC 6750 §3.1).
     """
 
-    status, ws_close, code, reason, proxy = 401, 1008, "unauthorized", "unauthorized", "http_request_denied"
+    status, code, reason, proxy = 401, "unauthorized", "unauthorized", "http_request_denied"
 
     def __init__(self, message: str = "", *, invalid: bool = False) -> None:
         challenge = b'Bearer realm="gateway"' + (b', error="invalid_token"' if invalid else b"")
@@ -205,13 +204,13 @@ class Unauthorized(GatewayError):
 class OriginNotAllowed(GatewayError):
     """Pages of this origin may not open WebSockets here."""
 
-    status, ws_close, code, reason, proxy = 403, 1008, "forbidden", "origin_not_allowed", "http_request_denied"
+    status, code, reason, proxy = 403, "forbidden", "origin_not_allowed", "http_request_denied"
 
 
 class TooManyStreams(GatewayError):
     """This client has as many streams as it may."""
 
-    status, ws_close, code, reason, proxy = 429, 1013, "rate_limited", "client_stream_limit", "http_request_denied"
+    status, code, reason, proxy = 429, "rate_limited", "client_stream_limit", "http_request_denied"
 
     def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
         super().__init__(message, (_retry_after(retry_after),))
@@ -225,7 +224,7 @@ class Overloaded(GatewayError):
             Retry-After carries whole seconds (RFC 9110 §10.2.3).
     """
 
-    status, ws_close, code, reason, proxy = 503, 1013, "overloaded", "overloaded", "connection_limit_reached"
+    status, code, reason, proxy = 503, "overloaded", "overloaded", "connection_limit_reached"
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
         super().__init__(message, (_retry_after(retry_after),))
@@ -269,7 +268,7 @@ def _retry_after(seconds: float) -> tuple[bytes, bytes]:
 class ClientGone(GatewayError):
     """The client left before the answer was complete. Logged, never sent."""
 
-    status, ws_close, code, reason, proxy = 499, 1001, "client_gone", "client_gone", None
+    status, code, reason, proxy = 499, "client_gone", "client_gone", None
 
 
 class ClientClosed(ClientGone):
@@ -281,7 +280,7 @@ class ClientClosed(ClientGone):
 class UpstreamError(GatewayError):
     """The service could not answer."""
 
-    status, ws_close, code, reason = 502, 1014, "upstream_unavailable", "upstream_error"
+    status, code, reason = 502, "upstream_unavailable", "upstream_error"
     proxy = "destination_unavailable"
 
 
