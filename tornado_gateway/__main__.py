@@ -29,7 +29,8 @@ from tornado_gateway.config.env_file import EnvFile, read_env_file
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
 from tornado_gateway.config.ineffective import ineffective
-from tornado_gateway.config.parsers import EVERY_ADDRESS, ConfigurationError, Problem, hosts, shown
+from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
+from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings, load_settings
 from tornado_gateway.demo import Demo, banner
 from tornado_gateway.wire.client.client import PooledHTTPClient

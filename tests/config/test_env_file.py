@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tornado_gateway.config.env_file import parse_env, read_env_file
-from tornado_gateway.config.parsers import ConfigurationError
+from tornado_gateway.config.problems import ConfigurationError
 
 KEY = "correct-horse-battery-staple-1234"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tornado_gateway.config.env_file import parse_env
 from tornado_gateway.config.help import effective, environment_help, example_env, markdown_table
-from tornado_gateway.config.parsers import MASK
+from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.settings import load_settings
 from tornado_gateway.config.variables import VARIABLES
 

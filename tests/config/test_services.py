@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.config import parsers, services
-from tornado_gateway.config.parsers import (
-    ConfigurationError,
-    EndpointSettings,
-    Invalid,
-    Problem,
-    ServiceSettings,
-    shown,
-)
+from tornado_gateway.config.parsers import EndpointSettings, ServiceSettings
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.config.settings import load_settings
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 
@@ -312,5 +306,5 @@ def test_a_secret_in_a_url_is_in_no_problem(scheme: str, before: str, place: str
     for text in (*(json.dumps({"a": shape}) for shape in shapes), json.dumps({url: 1}), f'{{"a": ["{url}"', url):
         try:
             load(text)
-        except parsers.ConfigurationError as error:
+        except ConfigurationError as error:
             assert "hunter2" not in str(error)

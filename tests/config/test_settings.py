@@ -14,14 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_gateway.config.help import effective
-from tornado_gateway.config.parsers import (
-    LONGEST_SHOWN,
-    ConfigurationError,
-    EndpointSettings,
-    Problem,
-    ServiceSettings,
-    shown,
-)
+from tornado_gateway.config.parsers import EndpointSettings, ServiceSettings
+from tornado_gateway.config.problems import LONGEST_SHOWN, ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings, load_settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.upstream.affinity import HashKey

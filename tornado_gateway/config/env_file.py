@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tornado_gateway.config.parsers import ConfigurationError, Invalid, Problem, shown
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

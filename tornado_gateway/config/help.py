@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from tornado_gateway.config.parsers import MASK, ServiceSettings
+from tornado_gateway.config.parsers import ServiceSettings
+from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 

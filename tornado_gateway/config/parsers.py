@@ -6,7 +6,6 @@ allowed. Secrets are never shown, nor is a password that stands in a URL by mist
 """
 
 import ipaddress
-import json
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,14 +14,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.upstream.affinity import HashKey
 from tornado_gateway.policy.upstream.retry import ALL, CONNECT, RESET
 
-MASK = "********"
-LONGEST_SHOWN = 80  # characters of a wrong value
 DAY = 86_400_000  # milliseconds
 PEBIBYTE = 2**50
 MILLION = 1_000_000
@@ -32,11 +30,6 @@ _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-# Where a URL, well written or not, may hold a secret: up to the last @; in the place of a port; and from the first ?, #
-# or = on to the end of the text.
-_UP_TO_AT_SIGN = re.compile(r'^("?(?:[A-Za-z+]+://)?).*@', re.DOTALL)
-_NO_PORT = re.compile(r'([A-Za-z]{3,}:/*(?:\[[^\]]*\]|[^/:"\\]*):)(?![0-9]*(?:["\\/?#]|$))[^/"\\]+')
-_BEHIND_MARK = re.compile(r'([?#=])[^"].*(?<!")')
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -65,62 +58,6 @@ class ServiceSettings:
     endpoints: tuple[EndpointSettings, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """
-    Attributes:
-        variable: its name; for a part of UPSTREAMS with the JSON path, as in UPSTREAMS.billing[0].
-        given: the value as it may be shown: quoted, shortened, secrets masked; "" if there is none.
-    """
-
-    variable: str
-    given: str
-    reason: str
-    allowed: str
-
-    def __str__(self) -> str:
-        """
-        >>> str(Problem("PORT", '"80x"', "is not a whole number", "0 to 65535"))
-        'PORT="80x": is not a whole number; allowed: 0 to 65535'
-        """
-        given = f"={self.given}" if self.given else ""
-        return f"{self.variable}{given}: {self.reason}; allowed: {self.allowed}"
-
-
-class ConfigurationError(Exception):
-    """The gateway cannot run with these variables; `problems` is all that is wrong with them."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
-class Invalid(ValueError):
-    """A variable's value as a whole is wrong."""
-
-    def __init__(self, reason: str, allowed: str) -> None:
-        super().__init__(reason)
-        self.reason, self.allowed = reason, allowed
-
-
-def shown(value: object, *, secret: bool = False) -> str:
-    """A wrong value on one line, fit for any terminal, without what may be a secret in a URL.
-
-    >>> shown("80x"), shown(True), shown([1]), shown("key", secret=True)
-    ('"80x"', 'true', '[...]', '********')
-    >>> shown("http://me:pass@host"), shown("http://host/?key=1"), shown("http://me:pass")
-    ('"http://********@host"', '"http://host/?********"', '"http://me:********"')
-    """
-    if secret:
-        return MASK
-    if isinstance(value, list | dict):
-        left, right = "[]" if isinstance(value, list) else "{}"
-        return f"{left}{'...' if value else ''}{right}"
-    text = _UP_TO_AT_SIGN.sub(rf"\1{MASK}@", json.dumps(value))
-    text = _BEHIND_MARK.sub(rf"\1{MASK}", _NO_PORT.sub(rf"\1{MASK}", text))
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 # Parsers: from a variable's text, never "", to its value. They raise Invalid, or a

@@ -12,15 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tornado_gateway.config.parsers import (
-    ConfigurationError,
-    EndpointSettings,
-    Invalid,
-    Problem,
-    ServiceSettings,
-    read_file,
-    shown,
-)
+from tornado_gateway.config.parsers import EndpointSettings, ServiceSettings, read_file
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.target import parse_base_url
 
 GREATEST_WEIGHT = 1000

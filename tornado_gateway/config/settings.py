@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tornado_gateway.config.parsers import ConfigurationError, Invalid, Problem, ServiceSettings, shown
+from tornado_gateway.config.parsers import ServiceSettings
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.config.services import MAP_OF_SERVICES
 from tornado_gateway.config.variables import VARIABLES
 from tornado_gateway.policy.http.address import Network
