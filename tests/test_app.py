@@ -171,7 +171,7 @@ async def test_draining_finishes_what_is_in_flight(serve: Serve, upstream: Upstr
     await busy.send(get(b"/api/svc/x"))
     await eventually(lambda: running.inflight)
     draining = asyncio.ensure_future(running.app.drain())
-    await eventually(lambda: running.app.server.draining)
+    await eventually(lambda: running.app.server.context.draining)
     with pytest.raises(ConnectionRefusedError):
         await Client.connect(running.port)
     released.set()
@@ -196,7 +196,7 @@ async def test_a_client_that_stays_behind_its_last_answer_holds_up_no_stop(serve
     await client.send(get(b"/api/svc/x"))
     await eventually(lambda: running.inflight)
     draining = asyncio.ensure_future(running.app.drain())
-    await eventually(lambda: running.app.server.draining)
+    await eventually(lambda: running.app.server.context.draining)
     released.set()
     assert await draining is True
     assert (

@@ -89,7 +89,9 @@ async def test_a_socket_for_both_families_knows_its_proxies(serve: Serve, upstre
     both = socket.socket(socket.AF_INET6)
     both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     both.bind(("::", 0))
-    listener = await asyncio.get_running_loop().create_server(lambda: ServerConnection(running.app.server), sock=both)
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: ServerConnection(running.app.server, "http"), sock=both
+    )
     try:
         client = await Client.connect(both.getsockname()[1])
         await client.ask(get(b"/api/svc/x", b"X-Forwarded-For: 203.0.113.7:50000"))

@@ -52,8 +52,9 @@ from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.client.connect import ConnectConfig
 from tornado_gateway.wire.client.pool import PoolConfig
 from tornado_gateway.wire.client.resolver import HOSTS, RESOLV_CONF, ResolverConfig
-from tornado_gateway.wire.server.server import HTTPServer, ServerConfig
-from tornado_gateway.wire.websocket.relay import RelayConfig
+from tornado_gateway.wire.server.context import ServerConfig
+from tornado_gateway.wire.server.server import HTTPServer, Listener
+from tornado_gateway.wire.websocket.config import RelayConfig
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
@@ -154,12 +155,12 @@ class App:
     async def _listen(self, host: str, port: int) -> list[tuple[str, int]]:
         try:
             if host != EVERY_ADDRESS:
-                return await self.server.listen(host, port)
-            bound = await self.server.listen("0.0.0.0", port)  # noqa: S104  # that is what * means
+                return await self.server.listen(Listener(host=host, port=port))
+            bound = await self.server.listen(Listener(host="0.0.0.0", port=port))  # noqa: S104  # that is what * means
         except OSError as error:
             raise CannotListen(host, port, error) from error
         try:
-            return bound + await self.server.listen("::", bound[0][1])
+            return bound + await self.server.listen(Listener(host="::", port=bound[0][1]))
         except OSError as error:
             if error.errno in _WITHOUT_IPV6:
                 return bound
@@ -182,7 +183,7 @@ class App:
         self.server.drain()
         spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
         self.heartbeat.hasten()
-        self.gateway.streams.drain(self.server.loop.time(), spread)
+        self.gateway.streams.drain(self.server.context.loop.time(), spread)
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout):
                 await self.server.answered()

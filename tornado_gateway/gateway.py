@@ -13,7 +13,7 @@ from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.websocket.relay import RelayConfig
+from tornado_gateway.wire.websocket.config import RelayConfig
 
 
 @dataclass(slots=True)

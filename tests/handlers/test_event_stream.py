@@ -40,7 +40,8 @@ from tornado_gateway.handlers.event_stream import BOUNDARY_GRACE, EventStream, W
 from tornado_gateway.policy.http.sse import HEARTBEAT
 from tornado_gateway.wire.http1 import RequestFields, ResponseFields
 from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.server.connection import IDLE_GRACE, QUIET
+from tornado_gateway.wire.server.connection import IDLE_GRACE
+from tornado_gateway.wire.server.lingering import QUIET
 
 ASK = get(b"/sse/svc/x")
 ROUTES = {  # S20: nothing but the answer's type makes a stream of it
@@ -304,12 +305,12 @@ async def test_a_service_may_be_silent_for_so_long_only(serve: Serve, upstream: 
 async def test_a_service_is_waited_for_again_behind_each_piece(serve: Serve, upstream: Start) -> None:  # S9
     source = Source()
     running, listener = await stream(serve, upstream, source, SSE_IDLE_TIMEOUT_MS="300000", SSE_HEARTBEAT_MS="0")
-    heard = running.app.server.loop.time()
+    heard = running.app.server.context.loop.time()
     for _ in range(3):
         said = await instant_after(running, heard)
         await source.say(EVENT)
         await listener.hear(EVENT)
-        heard = running.app.server.loop.time()
+        heard = running.app.server.context.loop.time()
         look(running, said + 299.99)  # 300 s since the piece before, not since this one
         await listener.is_quiet()
     look(running, heard + 300)
@@ -390,7 +391,7 @@ async def test_a_listener_that_hears_something_needs_no_comment(serve: Serve, up
     source = Source()
     running, listener = await stream(serve, upstream, source)
     (open_,) = await opened(running)
-    said = await instant_after(running, running.app.server.loop.time())
+    said = await instant_after(running, running.app.server.context.loop.time())
     await source.say(EVENT)
     await listener.hear(EVENT)
     look(running, said + 14.99)  # 15 s since the head, not since the event
@@ -963,7 +964,7 @@ async def test_a_stopping_gateway_waits_for_the_end_of_an_event(serve: Serve, up
     await source.say(b"data: par")
     await listener.hear(b"data: par")
     draining = asyncio.ensure_future(running.app.drain())
-    await eventually(lambda: running.app.server.draining)
+    await eventually(lambda: running.app.server.context.draining)
     let_pass(running, 0.01)
     await listener.is_quiet()
     await source.say(b"tial\n\ndata: never")
@@ -1010,12 +1011,12 @@ async def through(whole: bytes, places: list[int]) -> bytes:
         assert isinstance(stream, EventStream)
         marks = sorted({0, len(whole), *(place % (len(whole) + 1) for place in places)})
         for number, (start, end) in enumerate(zip(marks, marks[1:] or marks, strict=False)):
-            app.gateway.streams.sweep(app.server.loop.time() + 1000 * (number + 1))
+            app.gateway.streams.sweep(app.server.context.loop.time() + 1000 * (number + 1))
             before = stream._client.body_bytes
             if end > start:
                 await source.say(whole[start:end])
             await passed(stream, before + end - start)
-        app.gateway.streams.sweep(app.server.loop.time() + 1e6)
+        app.gateway.streams.sweep(app.server.context.loop.time() + 1e6)
         await source.end()
         assert (await listener.all()).end == "complete"
         return listener.body

@@ -133,7 +133,7 @@ async def test_while_draining_readiness_is_refused_and_work_goes_on(serve: Serve
 async def test_a_stream_in_flight_ends_well_and_then_the_gateway_is_gone(serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:
         message = await peer.request_head()
-        await eventually(lambda: running.app.server.draining)
+        await eventually(lambda: running.app.server.context.draining)
         await peer.body(message)
         await peer.send(reply(body=message.body))
         await peer.ended()
@@ -144,7 +144,7 @@ async def test_a_stream_in_flight_ends_well_and_then_the_gateway_is_gone(serve: 
     await uploading.send(get(b"/api/svc/x", b"Content-Length: 6", method=b"POST") + b"abc")
     await eventually(lambda: up.requests)
     draining = asyncio.ensure_future(running.app.drain())
-    await eventually(lambda: running.app.server.draining)
+    await eventually(lambda: running.app.server.context.draining)
     with pytest.raises(ConnectionRefusedError):
         await Client.connect(running.port)
     await uploading.send(b"def")

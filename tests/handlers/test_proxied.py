@@ -457,7 +457,7 @@ async def test_each_service_has_least_rates_of_its_own(serve: Serve, upstream: S
     (connection,) = running.app.server.connections
     (upper,) = running.app.gateway.client.active
     assert connection._exchange.min_upload_rate == rate
-    now = running.app.server.loop.time()
+    now = running.app.server.context.loop.time()
     for seconds in (2 * LOOK_EVERY, WINDOW + 4 * LOOK_EVERY):  # the heartbeat has looked once
         upper.deadline = math.inf
         running.app.gateway.client.sweep(now + seconds)

@@ -207,7 +207,7 @@ async def test_nothing_is_moved_once_the_gateway_stops(serve: Serve, upstream: S
     come_back = by_health(running, away)
     async with Clients(running).open() as clients:
         draining = asyncio.ensure_future(running.app.drain())
-        await eventually(lambda: running.app.server.draining)
+        await eventually(lambda: running.app.server.context.draining)
         come_back()
         await asyncio.sleep(A_WHILE)
         assert clients.ends == [0] * COUNT

@@ -349,7 +349,7 @@ async def test_a_place_is_free_as_soon_as_a_stream_has_ended(serve: Serve, upstr
     elif ending == "sees it break":
         await source.fail()
     else:
-        running.app.gateway.streams.sweep(running.app.server.loop.time() + 1001)
+        running.app.gateway.streams.sweep(running.app.server.context.loop.time() + 1001)
     await eventually(lambda: counted(running) == 0)
     assert time.monotonic() - ended < SOON
     assert (await Listener.ask(running, ASK)).head.status == 200
@@ -401,7 +401,7 @@ async def test_a_gateway_that_will_stop_takes_streams_until_it_stops_and_ends_th
         await listener.hear(EVENT)
     draining.cancel()
     running.app.server.drain()
-    running.app.gateway.streams.drain(running.app.server.loop.time(), 0.0)
+    running.app.gateway.streams.drain(running.app.server.context.loop.time(), 0.0)
     running.app.heartbeat.sweep()
     for listener in (old, new):
         assert (await listener.all()).chunks[-1].startswith(b"retry: ")

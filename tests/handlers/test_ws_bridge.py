@@ -478,7 +478,7 @@ async def test_a_gateway_about_to_stop_takes_websockets_until_it_stops(serve: Se
     await eventually(lambda: running.app.gateway.streams.open)
     draining.cancel()
     running.app.server.drain()
-    running.app.gateway.streams.drain(running.app.server.loop.time(), 0.0)
+    running.app.gateway.streams.drain(running.app.server.context.loop.time(), 0.0)
     running.app.heartbeat.sweep()
     assert (await client.exactly(4))[2:] == (1001).to_bytes(2, "big")
     client.close()

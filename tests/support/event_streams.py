@@ -153,7 +153,7 @@ class Listener:
 
 def let_pass(running: Running, seconds: float) -> None:
     """Have upstreams and streams looked after as if it were so much later."""
-    look(running, running.app.server.loop.time() + seconds)
+    look(running, running.app.server.context.loop.time() + seconds)
 
 
 def look(running: Running, instant: float) -> None:
@@ -165,7 +165,7 @@ def look(running: Running, instant: float) -> None:
 
 async def instant_after(running: Running, instant: float) -> float:
     """An instant (loop time) that is later than another one by more than any clock's tick."""
-    loop = running.app.server.loop
+    loop = running.app.server.context.loop
     while (now := loop.time()) < instant + 0.02:
         await asyncio.sleep(0.005)
     return now

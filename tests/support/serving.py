@@ -9,8 +9,9 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnect
 from tornado.ioloop import IOLoop
 
 from tests.support.sockets import Client, eventually, get
+from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.exchange import ServerExchange
-from tornado_gateway.wire.server.server import HTTPServer, ServerConfig
+from tornado_gateway.wire.server.server import HTTPServer, Listener
 
 MEGABYTE = 1024 * 1024
 
@@ -104,7 +105,7 @@ class Serving:
     @classmethod
     async def start(cls, delegate: HTTPServerConnectionDelegate, **config: Any) -> "Serving":
         server = HTTPServer(delegate, ServerConfig(**config))
-        ((_, port),) = await server.listen("127.0.0.1", 0)
+        ((_, port),) = await server.listen(Listener(host="127.0.0.1", port=0))
         return cls(server, port)
 
     async def client(self, **options: Any) -> Client:
@@ -113,7 +114,7 @@ class Serving:
 
     def sweep_after(self, seconds: float) -> None:
         """Let the server believe that so much time has passed."""
-        self.server.sweep(self.server.loop.time() + seconds)
+        self.server.sweep(self.server.context.loop.time() + seconds)
 
     @property
     def connection(self) -> Any:

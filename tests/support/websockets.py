@@ -206,7 +206,7 @@ class Bridge:
         """Have the WebSocket looked after as if it were so much later, each time from the last."""
         self._later += seconds
         app = self.running.app
-        app.gateway.streams.sweep(app.server.loop.time() + self._later)
+        app.gateway.streams.sweep(app.server.context.loop.time() + self._later)
 
     @property
     def is_over(self) -> bool:

@@ -799,7 +799,7 @@ async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upst
     await eventually(lambda: len(running.app.server.connections) == len(clients))
     running.app.settings = replace(running.app.settings, shutdown_delay=0.0)
     draining = asyncio.ensure_future(running.app.drain())
-    await eventually(lambda: running.app.server.draining)
+    await eventually(lambda: running.app.server.context.draining)
     await settled()
     before = switch.checks
     service = running.app.gateway.services[b"svc"]

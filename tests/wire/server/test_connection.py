@@ -29,8 +29,9 @@ from tests.support.sockets import Client, Ended, chunked, eventually, get
 from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
 from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.server.connection import LINGER, LINGER_BYTES, HeadDelegate
+from tornado_gateway.wire.server.connection import HeadDelegate, Phase
 from tornado_gateway.wire.server.exchange import ServerExchange
+from tornado_gateway.wire.server.lingering import LINGER, LINGER_BYTES
 
 # ---------------------------------------------------------------- connections that stay
 
@@ -511,7 +512,7 @@ async def test_late_bytes_do_not_cost_a_client_its_last_answer(listen: Listen, c
     serving = await listen(delegate, max_body_bytes=8)
     client = await serving.client()
     await client.send(request_)
-    await eventually(lambda: serving.server.connections and serving.connection._phase.value == "linger")
+    await eventually(lambda: serving.server.connections and serving.connection._phase is Phase.LINGER)
     served = len(delegate.requests)
     await client.send(b"\r\n" + get(b"/late"))
     response = await client.response()

@@ -18,7 +18,9 @@ from tornado.websocket import WebSocketHandler
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
-from tornado_gateway.wire.server.connection import IDLE_GRACE, LINGER, QUIET
+from tornado_gateway.wire.server.connection import IDLE_GRACE
+from tornado_gateway.wire.server.lingering import LINGER, QUIET
+from tornado_gateway.wire.server.server import Listener
 
 PIECE = bytes(64 * 1024)
 
@@ -68,7 +70,7 @@ def answer(request):
 async def main():
     serving = await Serving.start(Delegate(answer))
     print(serving.port, flush=True)
-    await serving.server.loop.create_future()
+    await serving.server.context.loop.create_future()
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
@@ -184,7 +186,7 @@ async def test_a_request_on_its_way_to_an_idle_connection_is_answered_and_told_t
         response = await client.ask(request)
         assert (response.status, response.get(b"connection")) == (200, b"close")
         assert await client.ended()
-    assert serving.server.draining is drains
+    assert serving.server.context.draining is drains
 
 
 @pytest.mark.gen_test
@@ -326,13 +328,14 @@ async def test_a_client_that_still_sends_behind_its_last_answer_is_waited_for(li
     answered = asyncio.ensure_future(serving.server.answered())
     connection = serving.connection
     await eventually(lambda: connection.is_answered)
-    ended_at = connection._dropped_at = connection._dropped_at - 1.0  # as if a second had passed since
+    lingering = connection._lingering
+    ended_at = lingering._dropped_at = lingering._dropped_at - 1.0  # as if a second had passed since
     await client.send(b"more")
-    await eventually(lambda: connection._received)
+    await eventually(lambda: lingering._dropped)
     serving.server.sweep(ended_at + QUIET + 0.1)
     await asyncio.sleep(0)
     assert not answered.done()
-    serving.server.sweep(connection._dropped_at + QUIET + 0.1)
+    serving.server.sweep(lingering._dropped_at + QUIET + 0.1)
     await answered
     assert await client.ended()
 
@@ -365,7 +368,7 @@ async def test_aborting_resets_every_connection(listen: Listen) -> None:
 async def test_an_address_in_use_is_an_error(listen: Listen) -> None:
     serving = await listen(Delegate())
     with pytest.raises(OSError):
-        await serving.server.listen("127.0.0.1", serving.port)
+        await serving.server.listen(Listener(host="127.0.0.1", port=serving.port))
 
 
 # ---------------------------------------------------------------- Tornado's own Applications, unchanged

@@ -1031,7 +1031,7 @@ async def test_a_stop_ends_both_sides_of_each_websocket_one_after_the_other(  # 
     first = await bridged(serve, upstream, acceptor, WS_DRAIN_CODE=str(code))
     bridges = [first, *[await another(first.running, acceptor) for _ in range(4)]]
     lines = capture(first.running)
-    streams, now = first.running.app.gateway.streams, first.running.app.server.loop.time()
+    streams, now = first.running.app.gateway.streams, first.running.app.server.context.loop.time()
     streams.drain(now, 4)
     assert not any(bridge.relay.close for bridge in bridges)
     for count in range(1, 6):

@@ -1,12 +1,15 @@
-"""One client's connection: requests off the wire, one at a time.
+"""The server's side of one connection: requests off the wire, one at a time.
 
 A ServerConnection takes one request off its buffer, makes a ServerExchange for the
-answer, and looks at the next request only when both are done: pipelined requests are
-answered in order because they are not read before their turn.
+response, and reads the next request only when both are complete: pipelined requests are
+answered in order because each is read in its turn.
 
 Flow control is the transport's. While the client does not take what was written,
 `drained` is a future that is not done; while a delegate has not dealt with a piece
-of a body, the transport is not read. Nothing is queued here but one read's bytes.
+of a body, the transport is not read. A connection queues no more than one read's bytes.
+
+The table below is executed: a connection changes its phase by `_move(event)` alone, and
+an event that the phase does not have is a KeyError.
 """
 
 import asyncio
@@ -15,40 +18,32 @@ import math
 import re
 import socket
 import struct
-from enum import Enum
-from typing import TYPE_CHECKING, cast
+from enum import IntEnum
+from typing import Protocol, cast
 
-from tornado.httputil import HTTPInputError, HTTPMessageDelegate
+from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
-from tornado_gateway.errors import BadRequest, ClientStalled, ContentTooLarge, GatewayError, Overloaded, RequestTimeout
+from tornado_gateway.errors import BadRequest, ClientStalled, GatewayError, RequestTimeout
 from tornado_gateway.policy.http.address import NO_ADDRESS, of_peer
-from tornado_gateway.policy.http.pace import Pace
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REMEMBERED_HEAD,
     MAX_REQUEST_HEAD,
-    Body,
-    ChunkedBody,
-    LengthBody,
     RequestFields,
     RequestHead,
     check_partial_request,
     parse_request,
 )
 from tornado_gateway.wire.peer import has_ended, unacknowledged, unread
+from tornado_gateway.wire.server.context import ServerContext
 from tornado_gateway.wire.server.exchange import ServerExchange, fail_closed, start_line
+from tornado_gateway.wire.server.lingering import LINGER, Lingering
 from tornado_gateway.wire.server.messages import RawHeaders
+from tornado_gateway.wire.server.request_body import RequestBody
 from tornado_gateway.wire.stall_watch import StallWatch
 
-if TYPE_CHECKING:
-    from tornado_gateway.wire.server.server import HTTPServer
-
-PIPELINE_BYTES = 64 * 1024  # of later requests held back before the transport is paused
-LINGER = 2.0  # seconds of reading on behind a last answer, so that the client sees it (nginx: 5 s between reads)
-LINGER_BYTES = 64 * 1024 * 1024  # that are read in this time; a client may go on with an upload before it looks
-MAX_REFUSED = 64  # connections above the limit that are told so; more of a flood are just closed
-REQUESTS_PER_TURN = 32  # of one connection's pipelined requests that may be answered within one turn of the loop
-QUIET = 0.2  # seconds without a byte behind a last answer, after which a server that stops waits for no more
+PIPELINE_BYTES = 64 * 1024  # of later requests that are buffered before the transport is paused
+REQUESTS_PER_TURN = 32  # pipelined requests of one connection that may be answered within one turn of the loop
 IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
@@ -59,77 +54,133 @@ _UNREAD = RequestHead(
 )
 
 
+class Phase(IntEnum):  # its members hash as integers do: an Enum's hash is a call in Python
+    """What a connection waits for."""
+
+    HEAD = 0  # a request; the connection is idle, or a part of a head has come
+    BODY = 1  # the rest of a request's body
+    RESPONSE = 2  # the delegate's response
+    LINGER = 3  # the client's end of the connection, behind the last response
+    UPGRADED = 4  # nothing: another protocol has the transport
+    CLOSED = 5
+
+
+# A member that is looked up in its class costs five times as much as a global (3.11), some fifteen times per request.
+HEAD, BODY, RESPONSE, LINGERS, UPGRADED, CLOSED = Phase
+
+Event = dict[Phase, Phase]  # the phase before → the phase after
+
+REQUEST: Event = {HEAD: RESPONSE}  # a request without a body has come
+REQUEST_HEAD: Event = {HEAD: BODY}  # the head of a request with a body has come
+BODY_PIECE: Event = {BODY: BODY}
+BODY_END: Event = {BODY: RESPONSE}
+RESPONSE_END: Event = {RESPONSE: HEAD}  # the response is complete, and the connection persists
+LAST_RESPONSE_END: Event = {
+    HEAD: LINGERS,  # idle for too long, or answered with an error before a request was read
+    BODY: LINGERS,  # answered before the request was complete
+    RESPONSE: LINGERS,
+    LINGERS: LINGERS,
+    UPGRADED: LINGERS,
+    CLOSED: CLOSED,
+}
+UPGRADE: Event = {RESPONSE: UPGRADED}
+CLIENT_TURN: Event = {phase: phase for phase in Phase}  # the wait for somebody else is over; the client's time restarts
+CONNECTION_LOST: Event = dict.fromkeys(Phase, CLOSED)
+
+
 class HeadDelegate(HTTPMessageDelegate):
     """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders.
 
-    Its finish() is called only behind a body.
+    The connection calls finish() only behind a body.
     """
 
     def head_received(self) -> None:
         raise NotImplementedError
 
 
-class _Phase(Enum):
-    """What a connection waits for."""
+class ConnectionOwner(Protocol):
+    """What a connection asks of the server that accepted it."""
 
-    HEAD = "head"
-    BODY = "body"
-    RESPONSE = "response"
-    LINGER = "linger"
-    UPGRADED = "upgraded"
+    context: ServerContext
+    delegate: HTTPServerConnectionDelegate
 
+    def refuse(self, exchange: ServerExchange, error: GatewayError, /) -> None:
+        """Answer a request that no delegate sees."""
 
-# Looked up in their class, members cost five times as much (3.11), some fifteen times per request.
-_HEAD, _BODY, _RESPONSE, _LINGER, _UPGRADED = _Phase
+    def opened(self, connection: "ServerConnection", /) -> None:
+        """The connection is established; `refuse()` it if there is no room."""
+
+    def lost(self, connection: "ServerConnection", /) -> None:
+        """The connection is lost."""
 
 
 class ServerConnection(asyncio.Protocol):
-    """One client's connection: requests off the wire, one at a time.
+    """The server's side of one connection.
+
+    Args:
+        owner: the server.
+        protocol: "http", or "https" if a TLS transport will carry the connection.
 
     Attributes:
         deadline: instant (loop time) at which the client has been too slow; infinite while
-            it is not the client that is waited for.
-        has_shut: whether the client has shut down its sending side, and waits for the answer.
+            the connection waits for somebody else.
+        has_shut: whether the client has shut down its sending side, and waits for the response.
         is_paused: whether the transport is not read for now.
-        is_refused: whether there was no room for it.
-        peer: the address of the other end.
+        is_refused: whether there was no room for the connection.
+        peer, remote_port: the address of the other end.
+        protocol: "http" or "https"; Tornado's name for the scheme.
         drained: done unless the client does not take what is written.
+        server: what all connections of the server share.
     """
 
     __slots__ = (
-        "_advancing", "_awaited", "_body", "_buffer", "_dropped_at", "_exchange", "_is_complete_due", "_last_fields",
-        "_pace", "_phase", "_received", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_lingering",
+        "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
         "is_refused", "peer", "protocol", "remote_port", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
-    def __init__(self, server: "HTTPServer") -> None:
-        self.server = server
+    def __init__(self, owner: ConnectionOwner, protocol: str) -> None:
+        self._owner = owner
+        self.server = server = owner.context
+        self.protocol = protocol
         self.deadline = server.loop.time() + server.config.header_timeout
         self.drained = server.flowing
-        self.protocol = "http"
         self.peer, self.remote_port = NO_ADDRESS, 0
         self._buffer = b""
-        self._phase = _HEAD
-        self._body: Body | None = None
-        self._pace: Pace | None = None  # of the current request's body, while the client alone is waited for
-        self._received = 0  # bytes of the current request's body; of what is dropped, behind the last one
-        self._dropped_at = 0.0  # instant of the last answer's end, or at which something came behind it
-        self._served = False  # whether a request came before: an idle keep-alive connection ends without 408
+        self._phase = HEAD
+        self._body: RequestBody | None = None  # of the current request, until the body is complete
+        self._served = False  # whether a request came before: an idle persistent connection ends without 408
         self.delegate: HTTPMessageDelegate | None = None
         self._exchange: ServerExchange | None = None
         self._last_fields: RequestFields | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
-        self._is_complete_due = False  # the request is whole, but the delegate is still busy
+        self._is_complete_due = False  # the request is complete, but the delegate is still busy
+        self._lingering: Lingering | None = None
         self._watch = StallWatch()
         self.has_shut = self.is_paused = self.is_refused = False
         self._advancing = False
 
     @property
     def remote_ip(self) -> str:
-        """What Tornado asks its context for."""
+        """The client's address, by the name that Tornado has for it."""
         return self.peer.text
+
+    def _move(self, event: Event) -> None:
+        """Change the phase; the client has its time to do what the new phase asks of the client."""
+        phase = self._phase = event[self._phase]
+        if not self.drained.done():
+            return  # the client has its time already: to take what was written
+        if phase is HEAD:
+            if self._served:
+                self.deadline = self.server.loop.time() + self.server.keepalive_timeout
+        elif phase is BODY:
+            self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+        elif phase is LINGERS:
+            self.deadline = self.server.loop.time() + LINGER
+        else:
+            self.deadline = math.inf
 
     # ---- asyncio.Protocol
 
@@ -138,37 +189,27 @@ class ServerConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.peer, self.remote_port = of_peer(peer[0]), peer[1]
-        server = self.server
-        crowded = len(server.connections) - server.refused >= server.config.max_connections
-        server.connections.add(self)
-        if crowded:
-            self.is_refused = True
-            server.refused += 1
-            if server.refused > MAX_REFUSED:
-                self.transport.abort()
-                return
-            self._refuse(Overloaded("the gateway has as many connections as it may"))
-        elif server.draining:  # the kernel had it before the listener was closed; a request may be under way
-            self.close_if_idle()
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is _LINGER:
-            self._drop(len(data))
+        if self._lingering:
+            if self._lingering.drop(len(data), self.server.loop.time()):
+                self.transport.abort()
             return
         self._buffer = self._buffer + data if self._buffer else data
         if not self._advancing:
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what it means.
+        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what that means.
 
-        Mostly it has left (as nginx and Tornado also take it). HALF_CLOSE=ignore is for clients like `nc -N`
-        that wait for the answer.
+        Mostly the client has left (nginx and Tornado also read a FIN so). HALF_CLOSE=ignore is for clients like
+        `nc -N` that wait for the response.
         """
         exchange = self._exchange
         if exchange is None:  # the transport is closed once all that was written is sent
             return False
-        if self._phase is _RESPONSE and not self.server.config.half_close_aborts:
+        if self._phase is RESPONSE and not self.server.config.half_close_aborts and self.transport.can_write_eof():
             exchange.keep_alive = exchange.persistent = False
             self.has_shut = True
             return True
@@ -176,10 +217,10 @@ class ServerConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.server.forget(self)
-        self._buffer = b""
-        self.deadline = math.inf
+        self._owner.lost(self)
         drained, self.drained = self.drained, self.server.flowing
+        self._move(CONNECTION_LOST)
+        self._buffer = b""
         if not drained.done():
             fail_closed(drained)
         exchange, self._exchange = self._exchange, None
@@ -190,45 +231,48 @@ class ServerConnection(asyncio.Protocol):
         self.drained = self.server.loop.create_future()
         self._wait_for_reader()
 
-    def _wait_for_reader(self) -> None:
-        self._look_at_reader()
-        self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
-
-    def _look_at_reader(self) -> bool:
-        """Whether the client has taken something of what waited for it since the last look."""
-        written = self._exchange.body_bytes if self._exchange else 0
-        return self._watch.look(self.transport, self.server.loop.time(), written)
-
-    def watch_reader(self) -> None:
-        """Cut the client off also if it takes nothing of a response that is too slow to fill the transport's buffer."""
-        if self._phase is _RESPONSE and self.deadline == math.inf:
-            self._wait_for_reader()
-            if not self._watch.waits:
-                self.deadline = math.inf
-
     def resume_writing(self) -> None:
         drained, self.drained = self.drained, self.server.flowing
         if not drained.done():
             drained.set_result(None)
         self._watch.forget()
-        self._wait_for_client(self._phase)
+        self._move(CLIENT_TURN)
         self._go_on()
+
+    # ---- the client as reader
+
+    def _wait_for_reader(self) -> None:
+        self._look_at_reader()
+        self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
+
+    def _look_at_reader(self) -> bool:
+        """Whether the client has taken something of what waited for the client since the last look."""
+        written = self._exchange.body_bytes if self._exchange else 0
+        return self._watch.look(self.transport, self.server.loop.time(), written)
+
+    def watch_reader(self) -> None:
+        """Watch a client whose response is too slow to fill the transport's buffer: a client that takes nothing of
+        what waits is cut off as well."""
+        if self._phase is RESPONSE and self.deadline == math.inf:
+            self._wait_for_reader()
+            if not self._watch.waits:
+                self.deadline = math.inf
 
     # ---- reading
 
     def _advance(self) -> None:
-        """Hand on what is buffered, until it runs out or somebody has to be waited for."""
+        """Hand on what is buffered, until nothing is left or somebody has to be waited for."""
         self._advancing = True
         try:
             if self._is_complete_due and self._exchange:
                 self._complete(self._exchange)
             turn = REQUESTS_PER_TURN
             while self._buffer and not self._awaited:
-                if self._phase is _BODY:
+                if self._phase is BODY:
                     self._read_body()
-                elif self._phase is not _HEAD or not self.drained.done():
+                elif self._phase is not HEAD or not self.drained.done():
                     break
-                elif turn == 0:  # others have their turn before more of a flood of pipelined requests
+                elif turn == 0:  # other connections have their turn before more of a flood of pipelined requests
                     self.server.loop.call_soon(self._go_on)
                     break
                 elif not self._read_head():
@@ -239,22 +283,23 @@ class ServerConnection(asyncio.Protocol):
             self._end_with(error)
         finally:
             self._advancing = False
-        self._regulate()
+        if self._buffer or self._awaited or self.is_paused:
+            self._regulate()
 
     def _go_on(self) -> None:
         if not self._advancing and not self.transport.is_closing():
             self._advance()
 
     def _regulate(self) -> None:
-        """Read from the transport, unless what it brings could not be dealt with."""
-        waits = self._phase is _RESPONSE or (self._phase is _HEAD and not self.drained.done())
+        """Read from the transport, unless what was read could not be handed on."""
+        waits = self._phase is RESPONSE or (self._phase is HEAD and not self.drained.done())
         pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
             self.is_paused = pause
             self.transport.pause_reading() if pause else self.transport.resume_reading()
 
     def _read_head(self) -> bool:
-        """Start an exchange if a whole head is there."""
+        """Begin an exchange if a complete head is buffered."""
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
             buffer = _EMPTY_LINES.sub(b"", buffer, 1)
@@ -273,13 +318,13 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     def _begin(self, head: RequestHead) -> None:
-        self._body, self._received, self._is_complete_due = head.body, 0, False
-        self._pace = None
+        body = self._body = RequestBody(head.body) if head.body else None
+        self._is_complete_due = False
         exchange = self._exchange = ServerExchange(self, head)
-        self._wait_for_client(_BODY if head.body else _RESPONSE)
-        delegate = self.server.delegate.start_request(self, exchange)
-        if isinstance(head.body, LengthBody):
-            self._check_size(head.body.left)
+        self._move(REQUEST_HEAD if body else REQUEST)
+        delegate = self._owner.delegate.start_request(self, exchange)
+        if body:
+            body.check_announced_size(exchange.max_body_size)
         if isinstance(delegate, HeadDelegate):
             self.delegate = delegate
             delegate.head_received()
@@ -287,12 +332,12 @@ class ServerConnection(asyncio.Protocol):
         busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
         self.delegate = delegate if self._exchange else None
         self._wait_for(busy)
-        if head.expects_continue and head.body:
+        if head.expects_continue and body:
             self._let_client_continue(exchange)
-        if head.body is None:
+        if body is None:
             self._complete(exchange)
 
-    def _let_client_continue(self, exchange: "ServerExchange") -> None:
+    def _let_client_continue(self, exchange: ServerExchange) -> None:
         """Ask for the body once the delegate has admitted the head (RFC 9110 §10.1.1)."""
         if self._awaited:
             self._awaited.add_done_callback(lambda _: exchange.write_interim(100, b""))
@@ -305,50 +350,47 @@ class ServerConnection(asyncio.Protocol):
             return
         payload, rest = body.feed(self._buffer)
         self._buffer = rest or b""
-        self._wait_for_client(_BODY if rest is None else _RESPONSE)
+        exchange.is_read = rest is not None
+        self._move(BODY_END if exchange.is_read else BODY_PIECE)
         if payload:
-            self._received += len(payload)
-            self._check_size(self._received)
+            body.check_size(exchange.max_body_size)
             self._wait_for(delegate.data_received(payload))
-        if rest is not None:
-            exchange.trailers = body.trailers if isinstance(body, ChunkedBody) else []
+        if exchange.is_read:
+            exchange.trailers = body.trailers
             self._body = None
             self._complete(exchange)
 
-    def _check_size(self, size: int) -> None:
-        limit = self._exchange.max_body_size if self._exchange else None
-        if limit is not None and size > limit:
-            raise ContentTooLarge(f"the request's body is larger than {limit} bytes")
-
-    def _complete(self, exchange: "ServerExchange") -> None:
-        """The request has been read whole; say so once the delegate has dealt with all of it."""
+    def _complete(self, exchange: ServerExchange) -> None:
+        """Tell the delegate that the request is complete, once the delegate has dealt with all pieces."""
         self._is_complete_due = self._awaited is not None
         if self._awaited is None and self._exchange is exchange and self.delegate:
             self.delegate.finish()
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request was not answered whole, or another protocol goes on."""
+        """Whether a response is not complete, or another protocol has the transport."""
         return self._exchange is not None
 
     @property
     def has_read_ahead(self) -> bool:
         """Whether bytes have come behind the current request."""
-        return bool(self._buffer) and self._phase is not _BODY
+        return bool(self._buffer) and self._phase is not BODY
 
     @property
     def is_reading_body(self) -> bool:
-        """Whether the current request has not come whole."""
-        return self._phase is _BODY
+        """Whether the current request is not complete."""
+        return self._phase is BODY
 
     def _wait_for(self, busy: object) -> None:
-        """Read no further until the delegate has dealt with what it was given."""
+        """Read no further until the delegate has dealt with what the delegate was given."""
         if busy is None:
             return
         future = asyncio.ensure_future(cast("asyncio.Future[None]", busy))
         if future.done() and not future.cancelled() and future.exception() is None:
             return
-        self._awaited, self._pace = future, None
+        self._awaited = future
+        if self._body:
+            self._body.restart_pace()
         if self.drained.done():
             self.deadline = math.inf
         future.add_done_callback(self._on_dealt_with)
@@ -363,78 +405,70 @@ class ServerConnection(asyncio.Protocol):
         elif error:
             self._end_with(error)
         elif not self.transport.is_closing():
-            self._wait_for_client(self._phase)
+            self._move(CLIENT_TURN)
             self._advance()
-
-    def _wait_for_client(self, phase: _Phase) -> None:
-        """Enter a phase; the client has its time to do what the phase needs of it."""
-        self._phase = phase
-        if not self.drained.done():
-            return  # the client has its time already: to take what was written
-        if phase is _RESPONSE:
-            self.deadline = math.inf
-        elif phase is _BODY:
-            self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
-        elif phase is _HEAD and self._served:
-            self.deadline = self.server.loop.time() + self.server.keepalive_timeout
-        elif phase is _LINGER:
-            self.deadline = self.server.loop.time() + LINGER
 
     # ---- ending
 
-    def exchange_finished(self, exchange: "ServerExchange") -> None:
+    def exchange_finished(self, exchange: ServerExchange) -> None:
         """The response has been written whole."""
         if exchange is not self._exchange:
             return
         self._exchange = self.delegate = None
-        stays = exchange.persistent
-        if exchange.head.upgrades and self._buffer:  # it may be in the protocol that was refused (RFC 9931)
-            stays = False
-        if self._phase is _BODY or not stays:
+        persists = exchange.persistent and self._phase is RESPONSE
+        if exchange.head.upgrades and self._buffer:  # the bytes may be in the protocol that was refused (RFC 9931)
+            persists = False
+        if not persists:
             self._linger()
-        else:
-            self._served = True
-            self._wait_for_client(_HEAD)
-            if self._buffer and not self._advancing:
-                self._advance()
+            return
+        self._served = True
+        self._move(RESPONSE_END)
+        if self._buffer and not self._advancing:
+            self._advance()
 
     def _linger(self) -> None:
-        """Say that this was all, and read on for a moment: a socket that is closed before its client's last bytes
-        have come resets the connection, and the client may never see the answer (RFC 9112 §9.6)."""
+        """Send a FIN behind the last response, and read on for a moment, see lingering.py."""
         if self.has_shut:
             self._wait_for_reader()
             self.transport.close()
             return
-        self._wait_for_client(_LINGER)
-        self._look_at_reader()
-        self._received, self._dropped_at = 0, self.server.loop.time()
+        is_read = self._phase is not BODY
+        self._move(LAST_RESPONSE_END)
+        now = self.server.loop.time()
+        self._lingering = Lingering(now, self._watch.since if self._watch.waits else now)
         self._buffer = b""
         self._awaited = self._body = None
-        self._regulate()
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if self.is_paused:
+            self._regulate()
+        self._half_close(is_read=is_read)
+
+    def _half_close(self, *, is_read: bool) -> None:
+        """Tell the client that this was the last response.
+
+        TLS has no half-close: a closure alert ends the connection, so an upload is read to its end first.
+        """
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
             with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
                 self.transport.write_eof()
-
-    def _drop(self, size: int) -> None:
-        """Count what comes behind the last answer."""
-        self._received, self._dropped_at = self._received + size, self.server.loop.time()
-        if self._received > LINGER_BYTES:
-            self.transport.abort()
+        elif is_read:
+            self.transport.close()
 
     def _end_with(self, error: BaseException) -> None:
-        """End the connection for what went wrong with a request."""
+        """End the connection because a request failed."""
         if isinstance(error, GatewayError):
-            self._refuse(error)
-        elif isinstance(error, HTTPInputError):  # Tornado's own word for what it finds malformed in arguments
-            self._refuse(BadRequest(str(error)))
-        elif not self.transport.is_closing():  # the delegate's own fault: said as asyncio says it of a protocol's
+            self.refuse(error)
+        elif isinstance(error, HTTPInputError):  # Tornado's own error for malformed arguments
+            self.refuse(BadRequest(str(error)))
+        elif not self.transport.is_closing():  # the delegate's own fault: reported as asyncio reports a protocol's
             self.server.loop.call_exception_handler(
                 {"message": "a request's delegate failed", "exception": error, "protocol": self}
             )
             self.reset()
 
-    def _refuse(self, error: GatewayError) -> None:
-        """Answer an error of the client's, and end the connection."""
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with an error, and end the connection."""
         exchange, self._exchange = self._exchange, None
         if exchange:
             exchange.keep_alive = False
@@ -446,59 +480,64 @@ class ServerConnection(asyncio.Protocol):
             exchange = ServerExchange(self, _UNREAD)
         exchange.keep_alive = False
         if not exchange.started:
-            self.server.refuse(exchange, error)
+            self._owner.refuse(exchange, error)
         self._linger()
 
     def expire(self, now: float) -> None:
-        """The client has been too slow."""
+        """The deadline has passed."""
         has_moved = self._look_at_reader()
-        if self._phase is _LINGER:
-            self._expire_lingering(now, has_moved)
-        elif has_moved and self._watch.waits:  # slow, but it takes what is written
+        if self._lingering:
+            self._expire_lingering(self._lingering, now, has_moved)
+        elif has_moved and self._watch.waits:  # slow, but the client takes what is written
             self._wait_for_reader()
-        elif self._phase is _RESPONSE and not self._watch.waits:
+        elif self._phase is RESPONSE and not self._watch.waits:
             self.deadline = math.inf
-        elif self._phase is _RESPONSE or self.transport.get_write_buffer_size():
+        elif self._phase is RESPONSE or self.transport.get_write_buffer_size():
             if self._exchange:
                 self._exchange.error = ClientStalled()
             self.reset()
-        elif self._phase is _HEAD and (self._served or not self._buffer):
+        elif self._phase is HEAD and (self._served or not self._buffer):
             if not unread(self.transport):  # else a request has come in time, and is read next
                 self._linger()
         elif not self.transport.is_closing():
             self.deadline = math.inf
-            self._refuse(RequestTimeout())
+            self.refuse(RequestTimeout())
 
-    def _expire_lingering(self, now: float, has_moved: bool) -> None:
-        """Linger on while the client still takes its last answer; otherwise end the connection."""
-        watch = self._watch
-        if has_moved or (watch.waits and now - watch.since < self.server.config.client_idle_timeout):
+    def _expire_lingering(self, lingering: Lingering, now: float, has_moved: bool) -> None:
+        """Linger on while the client still takes the last response; otherwise end the connection."""
+        if has_moved:
+            lingering.taken_at = now
+        if has_moved or (self._watch.waits and now - lingering.taken_at < self.server.config.client_idle_timeout):
             self.deadline = self.server.loop.time() + LINGER
-        elif watch.waits:
+        elif self._watch.waits:
             self.reset()
         else:
             self.transport.abort()
 
     def judge_pace(self, now: float) -> None:
         """End a request whose body comes too slowly, unless others were waited for meanwhile."""
-        if self._pace is None or self._awaited or self._exchange is None:
-            self._pace = Pace(now, self._received)
-        elif self._pace.is_too_slow(now, self._received, self._exchange.min_upload_rate):
-            self._refuse(RequestTimeout("the request's body came too slowly"))
+        body, exchange = self._body, self._exchange
+        if body is None or exchange is None:
+            return
+        if self._awaited:
+            body.restart_pace()
+        if body.is_too_slow(now, exchange.min_upload_rate):
+            self.refuse(RequestTimeout("the request's body came too slowly"))
 
     def client_has_left(self) -> bool:
-        """Whether the client of a paused connection has ended it."""
+        """Whether the client of a paused connection has ended the connection."""
         return has_ended(self.transport, by_fin=self.server.config.half_close_aborts)
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> bytes:
         """Give the transport to another protocol, which must pass on connection_lost().
 
         Returns:
-            What the client has sent behind its request.
+            The bytes that the client has sent behind the request.
         """
         rest, self._buffer = self._buffer, b""
         self.delegate = self._last_fields = None
-        self._phase, self.deadline = _UPGRADED, math.inf
+        self._move(UPGRADE)
+        self.deadline = math.inf
         if self.is_paused:
             self.is_paused = False
             self.transport.resume_reading()
@@ -507,27 +546,30 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the client has acknowledged the end of its last answer (RFC 9112 §9.6)."""
-        return self._phase is _LINGER and not unacknowledged(self.transport)
+        """Whether the client has acknowledged the end of its last response (RFC 9112 §9.6)."""
+        return self._phase is LINGERS and not unacknowledged(self.transport)
 
     def is_over(self, now: float) -> bool:
-        """Whether the client is answered, and sends nothing more that a closed connection would answer with a reset.
+        """Whether the client has the last response, and sends nothing more that a closed connection would answer with
+        a reset.
 
-        A client in the middle of an upload may meet the reset before it looks for the answer.
+        A client in the middle of an upload may meet the reset before the client reads the response.
         """
-        return self.is_answered and now - self._dropped_at >= QUIET
+        return self._lingering is not None and self._lingering.is_quiet(now) and self.is_answered
 
     def forget_fields(self) -> None:
-        """Compare the next request's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
+        """Drop the fields that the next request would be compared with: a long stream would keep 1 KiB of them."""
         self._last_fields = None
 
     def close_if_idle(self) -> None:
-        if self._phase is _HEAD and not self._buffer:
+        """End the connection after IDLE_GRACE seconds, unless a request comes."""
+        if self._phase is HEAD and not self._buffer:
             self.deadline = min(self.deadline, self.server.loop.time() + IDLE_GRACE)
 
     def reset(self) -> None:
-        """End the connection so that the client cannot take it for a complete response."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None and self in self.server.connections:  # else its descriptor may be another's by now
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        """End the connection so that the client cannot take the response for a complete one."""
+        if self._phase is not CLOSED:  # else the socket's descriptor may be another connection's by now
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()

@@ -4,16 +4,15 @@ import asyncio
 import functools
 import http
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
 from tornado_gateway.errors import GatewayError
+from tornado_gateway.policy.http.address import Address
 from tornado_gateway.wire.http1 import RequestHead
-
-if TYPE_CHECKING:
-    from tornado_gateway.wire.server.connection import ServerConnection
+from tornado_gateway.wire.server.context import ServerContext
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
@@ -21,11 +20,42 @@ _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
 
 
+class Connection(Protocol):
+    """What an exchange, and the handler of an exchange, ask of the connection; see ServerConnection."""
+
+    server: ServerContext
+    transport: asyncio.Transport
+    delegate: HTTPMessageDelegate | None
+    drained: "asyncio.Future[None]"
+    has_shut: bool
+    peer: Address
+    protocol: str
+
+    @property
+    def remote_ip(self) -> str: ...
+
+    @property
+    def has_read_ahead(self) -> bool: ...
+
+    def exchange_finished(self, exchange: "ServerExchange", /) -> None: ...
+
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+    def forget_fields(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def upgrade(self, successor: asyncio.BaseProtocol, /) -> bytes: ...
+
+    def watch_reader(self) -> None: ...
+
+
 class ServerExchange(HTTPConnection):
     """One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it.
 
     Attributes:
         head: the request.
+        is_read: whether the request has been read whole.
         trailers: of the request, once its body is complete.
         error: what ended the request early, when it was the client's error; None if the client just left.
         keep_alive: whether client and gateway both want the connection to stay open.
@@ -39,12 +69,13 @@ class ServerExchange(HTTPConnection):
 
     __slots__ = (
         "_chunked", "_high_water", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
-        "head", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started", "trailers",
+        "head", "is_read", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started", "trailers",
     )  # fmt: skip
 
-    def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
         self.connection = connection
         self.head = head
+        self.is_read = head.body is None
         self.trailers: list[tuple[bytes, bytes]] = []
         self.error: GatewayError | None = None
         self.keep_alive = head.keep_alive
@@ -59,8 +90,8 @@ class ServerExchange(HTTPConnection):
         self._on_close: Callable[[], None] | None = None
 
     @property
-    def context(self) -> "ServerConnection":
-        """The peer: remote_ip and protocol."""
+    def context(self) -> Connection:
+        """The connection, by the name that Tornado has for the home of remote_ip and protocol."""
         return self.connection
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
@@ -97,8 +128,7 @@ class ServerExchange(HTTPConnection):
         self._left = 0 if bodiless else length
         self._chunked = length is None and not bodiless and head.minor == 1
         framed = self._chunked or bodiless or length is not None
-        request_read = not connection.is_reading_body
-        self.persistent = self.keep_alive and framed and request_read and not connection.server.announces_close
+        self.persistent = self.keep_alive and framed and self.is_read and not connection.server.announces_close
         if head.upgrades and connection.has_read_ahead:
             self.persistent = False  # what follows may be in the protocol that was refused (RFC 9931)
         framing = _CHUNKED if self._chunked else b""
@@ -242,7 +272,7 @@ class ServerExchange(HTTPConnection):
         """The client has gone before the response was complete."""
         delegate, callback = self.connection.delegate, self._on_close
         self.connection.delegate = self._on_close = None
-        if delegate and self.connection.is_reading_body:
+        if delegate and not self.is_read:
             delegate.on_connection_close()
         if callback:
             callback()

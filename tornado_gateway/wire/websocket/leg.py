@@ -7,16 +7,15 @@ side is heard, takes what is written, and has had its Close; what follows from t
 import asyncio
 import contextlib
 import math
+import secrets
 from enum import IntFlag
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tornado_gateway.policy.http.frames import CLOSE, PING, Close, FrameScanner, frame
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.wire.peer import unread
 from tornado_gateway.wire.stall_watch import StallWatch
-
-if TYPE_CHECKING:
-    from tornado_gateway.wire.websocket.relay import Relay
+from tornado_gateway.wire.websocket.config import RelayConfig
 
 
 class Hold(IntFlag):
@@ -25,6 +24,35 @@ class Hold(IntFlag):
     NONE = 0
     OTHER_IS_SLOW = 1
     TOO_FAST = 2
+
+
+class Predecessor(Protocol):
+    """The protocol that had a leg's transport before the upgrade, and has to learn of its end."""
+
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+
+class LegOwner(Protocol):
+    """What a leg asks of the relay that holds both legs; see Relay."""
+
+    config: RelayConfig
+    loop: asyncio.AbstractEventLoop
+    close: Close | None
+    due: float
+
+    def end(self, close: Close, reason: str, /) -> None: ...
+
+    def closed(self, leg: "Leg", close: Close, /) -> None: ...
+
+    def broken(self, leg: "Leg", violation: Close, /) -> None: ...
+
+    def finish_if_done(self, leg: "Leg", /) -> None: ...
+
+    def leg_blocked(self, leg: "Leg", /) -> None: ...
+
+    def leg_gone(self, leg: "Leg", /) -> None: ...
+
+    def leg_lost(self) -> None: ...
 
 
 class Leg(asyncio.Protocol):
@@ -51,10 +79,10 @@ class Leg(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(
-        self, relay: "Relay", scanner: FrameScanner, pings: Pings, before: asyncio.Protocol, *, is_client: bool
+        self, relay: LegOwner, scanner: FrameScanner, pings: Pings, before: Predecessor, *, is_client: bool
     ) -> None:
         self.relay, self.scanner, self.pings, self.is_client = relay, scanner, pings, is_client
-        self._before = before  # the protocol that had the transport, and has to learn of its end
+        self._before = before
         self._held = Hold.NONE
         self._heard = 0  # bytes when the last ping was sent
         self._pinged_at = -math.inf  # instant from which on the pong is waited for
@@ -231,4 +259,4 @@ class Leg(asyncio.Protocol):
                 self.transport.write_eof()
 
     def _frame(self, opcode: int, payload: bytes) -> bytes:
-        return frame(opcode, payload, None if self.is_client else self.relay.mask())
+        return frame(opcode, payload, None if self.is_client else secrets.token_bytes(4))

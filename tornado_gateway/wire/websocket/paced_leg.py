@@ -5,15 +5,11 @@ no more than one read (256 KiB) waits. What waits passes in small parts, TICK ap
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from tornado_gateway.policy.http.frames import POLICY, Close, FrameScanner
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.token_bucket import TokenBucket
-from tornado_gateway.wire.websocket.leg import Hold, Leg
-
-if TYPE_CHECKING:
-    from tornado_gateway.wire.websocket.relay import Relay
+from tornado_gateway.wire.websocket.leg import Hold, Leg, LegOwner, Predecessor
 
 TICK = 0.05  # seconds between two parts of what waits: twenty a second are smooth to a person, and cost little
 
@@ -26,7 +22,7 @@ class PacedLeg(Leg):
     __slots__ = ("_backlog", "_bytes", "_messages", "_timer")
 
     def __init__(
-        self, relay: "Relay", scanner: FrameScanner, pings: Pings, before: asyncio.Protocol, *, is_client: bool
+        self, relay: LegOwner, scanner: FrameScanner, pings: Pings, before: Predecessor, *, is_client: bool
     ) -> None:
         super().__init__(relay, scanner, pings, before, is_client=is_client)
         config, now = relay.config, relay.loop.time()

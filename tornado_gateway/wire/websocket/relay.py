@@ -32,10 +32,8 @@ something still passes.
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.frames import (
@@ -52,47 +50,12 @@ from tornado_gateway.policy.http.frames import (
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.wire.peer import has_ended
-from tornado_gateway.wire.websocket.leg import Hold, Leg
+from tornado_gateway.wire.websocket.config import RelayConfig
+from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
 
 CLOSE_TIMEOUT = 5.0  # seconds for both sides to answer a Close and end; then their connections are cut
 FIN_TIMEOUT = 1.0  # seconds for an upstream to end its connection once both sides have said Close
-
-
-@dataclass(frozen=True, slots=True)
-class RelayConfig:
-    """Durations are seconds, math.inf for none; rates are per second, 0 for any.
-
-    Attributes:
-        ping_interval: between pings to either side.
-        pong_timeout: for a pong, or any byte, after a ping.
-        idle_timeout: without a message in either direction.
-        stall_timeout: without progress by a side that does not take what waits for it.
-        max_message: bytes.
-        max_buffered: bytes that may wait for one side.
-        cuts_slow: whether a side for which more is waiting is closed (1013), instead of the other being paused.
-        messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
-        cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
-        drain_code: of the Close when the gateway stops, or has the client come back.
-        ping_token: what the gateway's own pings begin with; up to 100 bytes that nobody can guess.
-    """
-
-    ping_interval: float = 30.0
-    pong_timeout: float = 10.0
-    idle_timeout: float = math.inf
-    stall_timeout: float = 60.0
-    max_message: int = 16 * 1024 * 1024
-    max_buffered: int = 2_000_000
-    cuts_slow: bool = False
-    messages_per_second: int = 0
-    bytes_per_second: int = 0
-    cuts_fast: bool = False
-    drain_code: int = GOING_AWAY
-    ping_token: bytes = b"gateway"
-
-    @property
-    def is_paced(self) -> bool:
-        return bool(self.messages_per_second or self.bytes_per_second)
 
 
 class Relay:
@@ -120,8 +83,8 @@ class Relay:
         self,
         config: RelayConfig,
         rsv: int,
-        client: asyncio.Protocol,
-        upstream: asyncio.Protocol,
+        client: Predecessor,
+        upstream: Predecessor,
         on_end: Callable[["Relay"], None],
         *,
         expiry: Expiry = NEVER,
@@ -174,10 +137,6 @@ class Relay:
                 leg.data_received(early)
         if client_has_shut and not self.client.eof_received():
             self.client.finish()
-
-    def mask(self) -> bytes:
-        """A masking key (RFC 6455 §5.3)."""
-        return secrets.token_bytes(4)
 
     @property
     def buffered(self) -> int:
