@@ -114,6 +114,26 @@ def imports_that_go_up(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{source.file}:{line}: {source.floor} may not import {name}"
 
 
+def imported_modules(source: Source, modules: Iterable[str]) -> set[str]:
+    """The modules of the package that a module imports, for its types too (TYPE_CHECKING)."""
+    names = [name for _, name in source.own_imports()]
+    return {module for module in modules for name in names if name == module or name.rpartition(".")[0] == module}
+
+
+def circles(sources: Iterable[Source], allowed: Iterable[frozenset[str]] = ()) -> Iterator[str]:
+    """Every set of modules of which each one, over others perhaps, imports itself."""
+    by_module = {source.module: source for source in sources}
+    imports = {module: imported_modules(source, by_module) for module, source in by_module.items()}
+    reached = {module: set(direct) for module, direct in imports.items()}
+    for via in imports:
+        for module in imports:
+            if via in reached[module]:
+                reached[module] |= reached[via]
+    found = {frozenset(other for other in reached[module] if module in reached[other]) for module in imports}
+    for circle in sorted(map(sorted, found - {frozenset()} - set(allowed))):
+        yield f"{by_module[circle[0]].file}:1: these modules import each other: {', '.join(circle)}"
+
+
 def _below(shared: str) -> tuple[str, ...]:
     return SHARED_BY_JOURNEYS[: SHARED_BY_JOURNEYS.index(shared)]
 
@@ -210,6 +230,14 @@ def test_imports_only_go_down() -> None:
     keep(imports_that_go_up(package_sources()))
 
 
+# To be opened.
+ALLOWED_CIRCLES = [frozenset({"policy.upstream.lease", "policy.upstream.service"})]
+
+
+def test_no_modules_import_each_other() -> None:
+    keep(circles(package_sources(), ALLOWED_CIRCLES))
+
+
 def test_no_journey_imports_another() -> None:
     keep(journeys_that_know_each_other(package_sources()))
 
@@ -286,6 +314,48 @@ def test_an_import_that_goes_up_is_found(module: str, line: str) -> None:
     number = 1 + 1 + line.count("\n")
     (violation,) = imports_that_go_up([source(module, "import math", line)])
     assert violation.startswith(f"{module.replace('.', '/')}.py:{number}: {module.partition('.')[0]} may not import ")
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ([], []),
+        ([source("wire.a", "from tornado_gateway.wire.b import B"), source("wire.b")], []),
+        (
+            [
+                source("wire.b", "from tornado_gateway.wire import a"),
+                source("wire.a", "if TYPE_CHECKING:\n    from tornado_gateway.wire.b import B"),
+            ],
+            ["wire/a.py:1: these modules import each other: wire.a, wire.b"],
+        ),
+        (
+            [
+                source("wire.a", "from .b import B"),
+                source("wire.b", "def later():\n    import tornado_gateway.wire.c"),
+                source("wire.c", "from tornado_gateway.wire.d import D", "from tornado_gateway.wire.a import A"),
+                source("wire.d", "from tornado_gateway.errors import E"),
+                source("errors"),
+            ],
+            ["wire/a.py:1: these modules import each other: wire.a, wire.b, wire.c"],
+        ),
+        (
+            [source("wire.a", "from tornado_gateway.wire.a import A")],
+            ["wire/a.py:1: these modules import each other: wire.a"],
+        ),
+        (
+            [
+                source("a", "import tornado_gateway.b"),
+                source("b", "import tornado_gateway.a"),
+                source("c", "import tornado_gateway.a", "import tornado_gateway.d"),
+                source("d", "import tornado_gateway.c"),
+            ],
+            ["a.py:1: these modules import each other: a, b", "c.py:1: these modules import each other: c, d"],
+        ),
+    ],
+)
+def test_modules_that_import_each_other_are_found(sources: list[Source], found: list[str]) -> None:
+    assert list(circles(sources)) == found
+    assert not list(circles(sources, [frozenset(each.partition("other: ")[2].split(", ")) for each in found]))
 
 
 def test_a_module_without_a_floor_is_found() -> None:

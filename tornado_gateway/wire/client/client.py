@@ -26,11 +26,12 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
+from tornado_gateway.errors import ConnectFailed, UpstreamError
 from tornado_gateway.policy.http.pace import LOOK_EVERY
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
-from tornado_gateway.wire.client.exchange import ClientExchange, Receiver
+from tornado_gateway.wire.client.exchange import ClientExchange, Connection, Receiver
 from tornado_gateway.wire.client.fetch import respond
 from tornado_gateway.wire.client.pool import Pool, PoolConfig
 
@@ -62,7 +63,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.active: set[ClientConnection] = set()
         self.connecting: set[ClientExchange] = set()
         self._look_at = 0.0  # instant at which responses' bodies are looked at
-        self._pools: dict[Origin, Pool[ClientConnection]] = {}
+        self._pools: dict[Origin, Pool[Connection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()
         self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
 
@@ -84,7 +85,7 @@ class PooledHTTPClient(AsyncHTTPClient):
             elif self._closed:
                 callback(HTTPResponse(request, 599, error=HTTPStreamClosedError("the client was closed")))
 
-        task = self._fetching = self.loop.create_task(respond(self, request))
+        task = self._fetching = self.loop.create_task(respond(self.open, request))
         self._fetches.add(task)
         task.add_done_callback(answer)
 
@@ -97,7 +98,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         fresh: bool = False,
         alone: bool = False,
         tls: ssl.SSLContext | None = None,
-    ) -> "ClientExchange":
+    ) -> ClientExchange:
         """Prepare an exchange; nothing is sent before its `send()`.
 
         Args:
@@ -105,13 +106,36 @@ class PooledHTTPClient(AsyncHTTPClient):
             alone: whether to use a new connection that serves no other exchange.
             tls: a context other than the client's; implies `alone`.
         """
-        exchange = ClientExchange(self, origin, method, receiver, tls)
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self.pool(origin)
+        exchange = ClientExchange(self, pool, origin, method, receiver, timeout=self.config.timeout, tls=tls)
         exchange.is_alone = alone or tls is not None
         exchange.fresh = fresh or exchange.is_alone
         return exchange
 
-    def pool(self, origin: Origin) -> Pool["ClientConnection"]:
-        """The kept connections to an origin."""
+    def dial(self, exchange: ClientExchange, seconds: float | None, /) -> asyncio.Task[None]:
+        """Open a connection for an exchange."""
+        self.connecting.add(exchange)
+        task = self.loop.create_task(self._connect(exchange, seconds))
+        task.add_done_callback(lambda _: self.connecting.discard(exchange))
+        return task
+
+    async def _connect(self, exchange: ClientExchange, seconds: float | None) -> None:
+        origin = exchange.origin
+        try:
+            connection = await self.connector.connect(
+                origin, lambda: ClientConnection(self, origin), seconds, exchange.tls
+            )
+            if connection.transport.is_closing():  # the upstream accepted the connection only to end it
+                raise ConnectFailed
+        except UpstreamError as error:
+            exchange.not_connected(error)
+        else:
+            exchange.connected(connection)
+
+    def pool(self, origin: Origin) -> Pool[Connection]:
+        """The connections to an origin that are kept."""
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self.config.pool)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from tornado_gateway.errors import (
     HeadTimeout,
@@ -14,6 +14,7 @@ from tornado_gateway.errors import (
 )
 from tornado_gateway.policy.http.pace import Pace
 from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.wire.client.exchange import ClientExchange, Connection
 from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
@@ -28,10 +29,6 @@ from tornado_gateway.wire.http1 import (
 from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.stall_watch import StallWatch
 
-if TYPE_CHECKING:
-    from tornado_gateway.wire.client.client import PooledHTTPClient
-    from tornado_gateway.wire.client.exchange import ClientExchange
-
 LOOK_AFTER = 0.1  # of its time an upstream may have, until it is seen whether it is still taking the upload
 # Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
 # breaks services that report progress: 64 KiB are 2600 of "102 Processing".
@@ -39,6 +36,20 @@ MAX_INTERIM_BYTES = 64 * 1024
 
 # A 1xx response shows that the service is at work, and starts the timeout again: for so many timeouts in all.
 INTERIM_TIMEOUTS = 10
+
+
+class ConnectionOwner(Protocol):
+    """What a connection asks of the client that opened it.
+
+    Attributes:
+        active: connections that carry an exchange.
+    """
+
+    active: "set[ClientConnection]"
+    loop: asyncio.AbstractEventLoop
+
+    def pool(self, origin: Origin, /) -> Pool[Connection]:
+        """The connections to an origin that are kept."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -53,16 +64,17 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_client", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
-        "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held", "transport",
+        "_buffer", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
+        "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held",
+        "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
-    _pool: Pool["ClientConnection"]
+    _pool: Pool[Connection]
 
-    def __init__(self, client: "PooledHTTPClient", origin: Origin) -> None:
-        self._client = client
-        self._loop = client.loop
+    def __init__(self, owner: ConnectionOwner, origin: Origin) -> None:
+        self._owner = owner
+        self._loop = owner.loop
         self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
@@ -79,10 +91,10 @@ class ClientConnection(asyncio.Protocol):
 
     # ---- for the exchange
 
-    def begin(self, exchange: "ClientExchange", data: bytes) -> None:
+    def begin(self, exchange: ClientExchange, data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
         self._interim, self._pace, self.is_held = 0, None, False
-        self._client.active.add(self)
+        self._owner.active.add(self)
         self.transport.write(data)
         self.wait_for_upstream()
 
@@ -98,13 +110,13 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection without a word to anybody."""
         self._exchange = None
-        self._client.active.discard(self)
+        self._owner.active.discard(self)
         self.transport.abort()
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
         """Leave the transport, with what was read ahead, to another protocol."""
         self._exchange, self._last_fields, self.deadline = None, None, math.inf
-        self._client.active.discard(self)
+        self._owner.active.discard(self)
         self.transport.set_protocol(successor)
         rest, self._buffer = self._buffer, b""
         return self.transport, rest
@@ -157,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._pool = self._client.pool(self._origin)  # only now: sweep() drops pools without open connections
+        self._pool = self._owner.pool(self._origin)  # only now: sweep() drops pools without open connections
         self._pool.open += 1
 
     def pause_writing(self) -> None:
@@ -201,7 +213,7 @@ class ClientConnection(asyncio.Protocol):
 
     # ---- reading
 
-    def _read_head(self, exchange: "ClientExchange", data: bytes) -> None:
+    def _read_head(self, exchange: ClientExchange, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
         while True:
             end = data.find(END_OF_HEAD, 0, MAX_RESPONSE_HEAD)
@@ -233,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
         """Compare the next response's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
         self._last_fields = None
 
-    def _count_interim(self, exchange: "ClientExchange", head: ResponseHead, size: int) -> None:
+    def _count_interim(self, exchange: ClientExchange, head: ResponseHead, size: int) -> None:
         if head.status == 101:
             raise UpstreamInvalid("the service switched protocols without being asked to")
         if not self._interim:
@@ -248,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
         if self.deadline < math.inf:
             self.deadline = min(self.deadline, self._interim_until)
 
-    def _read_body(self, exchange: "ClientExchange", head: ResponseHead, data: bytes) -> None:
+    def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
         body = head.body
         if body is None:
             self._complete(exchange, head, data)
@@ -266,16 +278,16 @@ class ClientConnection(asyncio.Protocol):
             self.is_held, self.deadline, self._pace = True, math.inf, None
             busy.add_done_callback(lambda _: self._read_on(exchange))
 
-    def _read_on(self, exchange: "ClientExchange") -> None:
+    def _read_on(self, exchange: ClientExchange) -> None:
         if self._exchange is exchange and not self.transport.is_closing():
             self.is_held = False
             self.transport.resume_reading()
             self.wait_for_upstream()
 
-    def _complete(self, exchange: "ClientExchange", head: ResponseHead, rest: bytes) -> None:
+    def _complete(self, exchange: ClientExchange, head: ResponseHead, rest: bytes) -> None:
         """The response is whole; the connection is used again only if both sides of it are clean."""
         self._exchange = exchange.connection = None
-        self._client.active.discard(self)
+        self._owner.active.discard(self)
         self.deadline = math.inf
         clean = (
             exchange.is_sent and not rest and not self._drained and not self.is_held and not self.transport.is_closing()

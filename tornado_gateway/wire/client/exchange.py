@@ -2,17 +2,14 @@
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from tornado_gateway.errors import ConnectFailed, UpstreamError
+from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.wire.client.connection import ClientConnection
+from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.peer import has_ended
-
-if TYPE_CHECKING:
-    from tornado_gateway.wire.client.client import PooledHTTPClient
 
 
 class Receiver(Protocol):
@@ -38,8 +35,51 @@ class Receiver(Protocol):
         """The response will never be complete."""
 
 
+class Connection(Protocol):
+    """What an exchange asks of the connection that carries the exchange; see ClientConnection."""
+
+    transport: asyncio.Transport
+    heard_at: float
+    idle_until: float
+    is_held: bool
+
+    @property
+    def is_blocked(self) -> bool: ...
+
+    def begin(self, exchange: "ClientExchange", data: bytes, /) -> None: ...
+
+    def write(self, data: bytes, /) -> "asyncio.Future[None] | None": ...
+
+    def finish(self, end: bytes, /) -> None: ...
+
+    def close(self) -> None: ...
+
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+    def forget_fields(self) -> None: ...
+
+    def upgrade(self, successor: asyncio.BaseProtocol, /) -> tuple[asyncio.Transport, bytes]: ...
+
+    def wait_for_upstream(self) -> None: ...
+
+
+class Dialer(Protocol):
+    """Opens a connection for an exchange."""
+
+    def dial(self, exchange: "ClientExchange", seconds: float | None, /) -> "asyncio.Task[None]":
+        """Begin to connect; the exchange's `connected()` or `not_connected()` is called, unless the task is cancelled.
+
+        Args:
+            seconds: to take at most, instead of the configured ones.
+        """
+
+
 class ClientExchange:
     """One request to an upstream and its response.
+
+    Args:
+        dialer: opens a connection if the pool has none.
+        pool: connections to the origin that are kept.
 
     Attributes:
         head: of the response, once it has come.
@@ -54,20 +94,24 @@ class ClientExchange:
             waits for its `upgrade()`.
         min_rate: bytes per second that a response's body of known length must come with; 0 for any.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
+        tls: context of a connection of the exchange's own, or None for the client's.
     """
 
     __slots__ = (
-        "_chunked", "_client", "_connected", "_connecting", "_early", "_tls", "connection", "fresh", "head", "heard",
+        "_chunked", "_connected", "_connecting", "_dialer", "_early", "_pool", "connection", "fresh", "head", "heard",
         "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
-        "upgrades",
+        "tls", "upgrades",
     )  # fmt: skip
 
     def __init__(
         self,
-        client: "PooledHTTPClient",
+        dialer: Dialer,
+        pool: Pool[Connection],
         origin: Origin,
         method: bytes,
         receiver: Receiver,
+        *,
+        timeout: float,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.origin, self.method, self.receiver = origin, method, receiver
@@ -75,10 +119,10 @@ class ClientExchange:
         self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
         self.min_rate = 0.0
-        self.timeout = client.config.timeout
-        self.connection: ClientConnection | None = None
-        self._client = client
-        self._tls = tls
+        self.timeout = timeout
+        self.tls = tls
+        self.connection: Connection | None = None
+        self._dialer, self._pool = dialer, pool
         self._chunked = False
         self._early: list[bytes] = []  # written before there was a connection
         self._connecting: asyncio.Task[None] | None = None
@@ -96,43 +140,32 @@ class ClientExchange:
         """
         self._chunked = chunked
         self.is_sent = not body
-        pool = self._client.pool(self.origin)
-        connection = None if self.fresh else pool.take()
+        connection = None if self.fresh else self._pool.take()
         # A body is mostly sent once only (RFC 9110 §9.2.2), so the kernel is asked about an end that the loop has not
         # told yet.
         while connection and body and has_ended(connection.transport, by_fin=True):
             connection.close()
-            connection = pool.take()
+            connection = self._pool.take()
         if connection:
             self.reused = True
             connection.begin(self, head)
         else:
             self._early.append(head)
-            self._connected = self._client.loop.create_future()
-            self._connecting = self._client.loop.create_task(self._connect(connect_timeout))
-            self._client.connecting.add(self)
+            self._connected = asyncio.get_running_loop().create_future()
+            self._connecting = self._dialer.dial(self, connect_timeout)
 
-    async def _connect(self, seconds: float | None) -> None:
-        client = self._client
-        try:
-            connection = await client.connector.connect(
-                self.origin, lambda: ClientConnection(client, self.origin), seconds, self._tls
-            )
-            if connection.transport.is_closing():  # the upstream took it only to end it
-                raise ConnectFailed
-        except UpstreamError as error:
-            self._has_connected()
-            self.release()
-            self.receiver.on_failure(error)
-            return
-        self._has_connected()
+    def connected(self, connection: Connection) -> None:
+        """The dialer has a connection: send what was written until now."""
+        self._connecting = None
         early, self._early = b"".join(self._early), []
         connection.begin(self, early)
         self.release()
 
-    def _has_connected(self) -> None:
+    def not_connected(self, error: UpstreamError) -> None:
+        """The dialer has failed."""
         self._connecting = None
-        self._client.connecting.discard(self)
+        self.release()
+        self.receiver.on_failure(error)
 
     def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
         """Send a piece of the request's body.
@@ -168,7 +201,7 @@ class ClientExchange:
         """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
         if self._connecting:
             self._connecting.cancel()
-            self._has_connected()
+            self._connecting = None
         connection, self.connection = self.connection, None
         if connection:
             connection.close()

@@ -26,7 +26,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
 from tornado.httpclient import HTTPError, HTTPRequest, HTTPResponse, _RequestProxy
@@ -38,11 +38,8 @@ from tornado_gateway.errors import UpstreamError, UpstreamReset, UpstreamTimeout
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.target import DEFAULT_PORTS, Origin, parse_base_url
 from tornado_gateway.policy.upstream.retry import IDEMPOTENT
+from tornado_gateway.wire.client.exchange import ClientExchange, Receiver
 from tornado_gateway.wire.http1 import ResponseHead, check_fields, fields
-
-if TYPE_CHECKING:
-    from tornado_gateway.wire.client.client import PooledHTTPClient
-    from tornado_gateway.wire.client.exchange import ClientExchange
 
 MAX_BUFFERED_BODY = 100 * 1024 * 1024  # bytes; Tornado's own default
 GUNZIP_PIECE = 64 * 1024  # bytes unpacked at a time; Tornado's own default
@@ -58,12 +55,26 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
-async def respond(client: "PooledHTTPClient", request: HTTPRequest) -> HTTPResponse:
+class OpenExchange(Protocol):
+    """Prepares an exchange; see PooledHTTPClient.open()."""
+
+    def __call__(
+        self,
+        origin: Origin,
+        method: bytes,
+        receiver: Receiver,
+        *,
+        fresh: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> ClientExchange: ...
+
+
+async def respond(open_: OpenExchange, request: HTTPRequest) -> HTTPResponse:
     """Carry out a request; give its response, or one that holds the error."""
     started, began = time.time(), time.monotonic()
     try:
         async with asyncio.timeout(request.request_timeout or None):
-            response = await _follow(client, request)
+            response = await _follow(open_, request)
     except Exception as cause:
         error = _tornado_error(cause)
         response = HTTPResponse(request, error.code if isinstance(error, HTTPError) else 599, error=error)
@@ -92,12 +103,12 @@ def _tornado_error(error: Exception) -> Exception:
 # ---------------------------------------------------------------- redirects
 
 
-async def _follow(client: "PooledHTTPClient", request: HTTPRequest) -> HTTPResponse:
+async def _follow(open_: OpenExchange, request: HTTPRequest) -> HTTPResponse:
     """Fetch, and fetch again where a redirect leads, as often as the request allows."""
     original = cast(_RequestProxy, request).request
     left = request.max_redirects or 0 if request.follow_redirects else 0
     while True:
-        response = await _fetch_once(client, request, follows=left > 0)
+        response = await _fetch_once(open_, request, follows=left > 0)
         if left <= 0 or not _leads_on(response.code, response.headers):
             break
         left -= 1
@@ -139,7 +150,7 @@ def _redirected(request: HTTPRequest, response: HTTPResponse) -> HTTPRequest:
 # ---------------------------------------------------------------- one request
 
 
-async def _fetch_once(client: "PooledHTTPClient", request: HTTPRequest, *, follows: bool) -> HTTPResponse:
+async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: bool) -> HTTPResponse:
     """Send a request, once more if a kept connection turns out to have been closed by its server.
 
     Args:
@@ -152,9 +163,9 @@ async def _fetch_once(client: "PooledHTTPClient", request: HTTPRequest, *, follo
     fresh = False
     while True:
         incoming = _Incoming()
-        exchange = client.open(origin, method, incoming, fresh=fresh, tls=tls)
+        exchange = open_(origin, method, incoming, fresh=fresh, tls=tls)
         exchange.timeout = math.inf  # request_timeout bounds it all
-        sending = _send(client, exchange, request, head, incoming)
+        sending = _send(exchange, request, head, incoming)
         try:
             return await _collect(request, incoming, follows)
         except UpstreamReset:
@@ -169,7 +180,7 @@ async def _fetch_once(client: "PooledHTTPClient", request: HTTPRequest, *, follo
 
 
 def _send(
-    client: "PooledHTTPClient", exchange: "ClientExchange", request: HTTPRequest, head: bytes, incoming: "_Incoming"
+    exchange: ClientExchange, request: HTTPRequest, head: bytes, incoming: "_Incoming"
 ) -> asyncio.Task[None] | None:
     has_body = bool(request.body) or request.body_producer is not None
     exchange.send(
@@ -178,10 +189,10 @@ def _send(
         chunked=request.body_producer is not None and "Content-Length" not in request.headers,
         connect_timeout=request.connect_timeout or math.inf,
     )
-    return client.loop.create_task(_send_body(exchange, request, incoming)) if has_body else None
+    return asyncio.create_task(_send_body(exchange, request, incoming)) if has_body else None
 
 
-async def _send_body(exchange: "ClientExchange", request: HTTPRequest, incoming: "_Incoming") -> None:
+async def _send_body(exchange: ClientExchange, request: HTTPRequest, incoming: "_Incoming") -> None:
     """Send the body while the response may already be coming; whoever reads that is told what goes wrong here."""
     length = _content_length(request)
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
