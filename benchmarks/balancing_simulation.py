@@ -175,7 +175,7 @@ class Request:
         lease.answered(now, status)
         failed = status in service.config.failure_statuses
         retry = service.config.retry
-        if status in retry.statuses and self._is_repeatable and self._has_untried and service.budget.take(now):
+        if status in retry.on and self._is_repeatable and self._has_untried and service.budget.take(now):
             lease.settle(Outcome.FAILURE, now)
             simulation.clock.after(wait_before(len(self._tried), retry, simulation.rng), self._attempt)
         elif self._kind is Kind.HTTP or failed:
@@ -258,7 +258,7 @@ class Simulation:
     def run(self) -> Figures:
         """Until the last request and the last stream have ended."""
         self._hold_streams()
-        if health := self.service.config.health:
+        if health := self.service.config.checks:
             rng = random.Random(f"{self._seed} checks")
             for endpoint, number in self._numbers.items():
                 state = Health(health)

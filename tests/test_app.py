@@ -4,7 +4,6 @@ import asyncio
 import math
 import random
 import resource
-import socket
 import time
 from pathlib import Path
 
@@ -19,13 +18,14 @@ from tornado_gateway.app import (
     App,
     client_config,
     connections_by_descriptors,
-    is_text,
+    log_config,
     make_service,
     server_config,
     service_config,
     shortest_timeout,
 )
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
+from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.wire.client.resolver import ResolverConfig
 
 SERVICES = {"svc": ["http://127.0.0.1:1"]}
@@ -66,7 +66,7 @@ def test_settings_reach_the_client(tmp_path: Path) -> None:
         )
     )
     assert (config.timeout, config.connect.timeout) == (1.0, 0.2)
-    assert config.connect.names == ResolverConfig(0.3, socket.AF_INET6, str(file), str(file))
+    assert config.connect.names == ResolverConfig(0.3, Family.IPV6, str(file), str(file))
     assert config.connect.tls_closure is False
     assert (config.connect.tls_verify, config.pool.max_idle, config.pool.idle_timeout) == (False, 4, 5.0)
 
@@ -131,7 +131,7 @@ def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
 
 @pytest.mark.parametrize(("log_format", "text"), [("text", True), ("json", False), ("auto", False)])
 def test_logs_are_text_when_asked_for(log_format: str, text: bool) -> None:
-    assert is_text(make_settings(SERVICES, LOG_FORMAT=log_format)) is text
+    assert log_config(make_settings(SERVICES, LOG_FORMAT=log_format)).is_text() is text
 
 
 @pytest.mark.gen_test

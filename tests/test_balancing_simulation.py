@@ -30,13 +30,13 @@ from tornado_gateway.errors import ConnectFailed, UpstreamError, UpstreamReset
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Kind
-from tornado_gateway.policy.upstream.health import HealthConfig
+from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.retry import CONNECT, RESET, RetryConfig
 from tornado_gateway.policy.upstream.service import ServiceConfig
 
 NO_BREAKER = BreakerConfig(failures=0)
-RETRY_503 = ServiceConfig(retry=RetryConfig(on={CONNECT, RESET}, statuses={503}))
+RETRY_503 = ServiceConfig(retry=RetryConfig(on={CONNECT, RESET, 503}))
 FAIR = 1 / 4  # of four endpoints
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
 
@@ -127,7 +127,8 @@ class TestClaims:
         self, balancer: str, checked: bool
     ) -> None:
         """From two seconds after the first endpoint is back until the others are."""
-        checks = HealthConfig(interval=1.0, interval_down=0.5, rise=2) if checked else None
+        kind = HealthKind.HTTP if checked else HealthKind.OFF
+        checks = HealthConfig(kind=kind, interval=1.0, interval_down=0.5, rise=2)
         figures = simulate(SCENARIOS["outage"], balancer, seconds=45, config=ServiceConfig(health=checks))
         back, others_back = TROUBLE + 5.0, TROUBLE + 20.0
         late = sum(back + 2.0 <= instant < others_back for instant in figures.failed) / (13 * RATE)
@@ -143,7 +144,7 @@ class TestClaims:
         """The one that is back bears a third of the load: the others are asked as well, and it answers in time."""
         weak = (Phase(TROUBLE, fails=True), Phase(TROUBLE + 5.0, speed=0.1))
         others = (Phase(TROUBLE, fails=True),)
-        checks = ServiceConfig(health=HealthConfig(interval=1.0, interval_down=0.5))
+        checks = ServiceConfig(health=HealthConfig(kind=HealthKind.HTTP, interval=1.0, interval_down=0.5))
         figures = simulate(Scenario("", weak, others), "least_load", seconds=60, config=checks)
         assert max(figures.latencies) < 3 * PENALTY
         well = len(figures.latencies) - TROUBLE * RATE

@@ -24,7 +24,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado_gateway import __version__
 from tornado_gateway.adapters import logs, stdio
 from tornado_gateway.adapters.stdio import say
-from tornado_gateway.app import App, CannotListen, authority, is_text
+from tornado_gateway.app import App, CannotListen, authority, log_config
 from tornado_gateway.config.env_file import EnvFile, read_env_file
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
@@ -199,7 +199,7 @@ def raise_descriptor_limit() -> None:
 
 async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> int:
     """Listen until a signal, then drain."""
-    logs.configure(settings.log_level, text=is_text(settings))
+    logs.configure(log_config(settings))
     for warning in warnings:
         log.warning(warning)
     AsyncHTTPClient.configure(PooledHTTPClient)

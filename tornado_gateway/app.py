@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from tornado.web import Application, RequestHandler
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
+from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.config.parsers import EVERY_ADDRESS, ServiceSettings
 from tornado_gateway.config.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
@@ -39,7 +39,8 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
-from tornado_gateway.policy.upstream.resolution import Family, is_resolvable
+from tornado_gateway.policy.upstream.hosts import Family
+from tornado_gateway.policy.upstream.resolution import is_resolvable
 from tornado_gateway.policy.upstream.retry import RetryConfig
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
@@ -51,18 +52,13 @@ from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.client.connect import ConnectConfig
 from tornado_gateway.wire.client.pool import PoolConfig
-from tornado_gateway.wire.client.resolver import HOSTS, RESOLV_CONF, ResolverConfig
+from tornado_gateway.wire.client.resolver import ResolverConfig
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.server import HTTPServer, Listener
 from tornado_gateway.wire.websocket.config import RelayConfig
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
-
-LONGEST_BACKOFF = 10  # times RETRY_BACKOFF_MS; Envoy's ratio
-
-_FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -287,7 +283,7 @@ def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
         gateway.services[each.name.encode("ascii")]: endpoint_maker(settings.of(each), gateway.rng)
         for each in settings.services
     }
-    config = DiscoveryConfig(settings.dns_ttl, Family(settings.dns_family))
+    config = DiscoveryConfig(ttl=settings.dns_ttl, family=Family(settings.dns_family))
     return Discovery(makers, gateway.client, config, gateway.rng, gateway.now)
 
 
@@ -305,11 +301,11 @@ def breaker_config(settings: Settings) -> BreakerConfig:
         failures=settings.breaker_failures,
         window=settings.breaker_window,
         open_for=settings.breaker_open,
-        longest=max(settings.breaker_open, settings.breaker_max_open),
+        longest=settings.breaker_max_open,
         probes=settings.breaker_probes,
         failure_share=settings.breaker_failure_percent / 100,
         slow_after=settings.breaker_slow or math.inf,
-        slow_share=settings.breaker_slow_percent / 100 if settings.breaker_slow else 0.0,
+        slow_share=settings.breaker_slow_percent / 100,
         minimum=settings.breaker_min_requests,
     )
 
@@ -324,11 +320,13 @@ def service_config(settings: Settings) -> ServiceConfig:
         max_waiting=settings.queue_size,
         queue_timeout=settings.queue_timeout,
         retry=retry_config(settings),
-        hedges=settings.hedge and not settings.long_poll,  # a long poll that waits is not slow
+        hedge=settings.hedge,
         health=health_config(settings),
         connect_timeout=settings.upstream_connect_timeout,
         head_timeout=settings.http_proxy_timeout,
-        body_timeout=body_timeout(settings),
+        body_idle=None
+        if settings.upstream_body_idle_timeout is None
+        else settings.upstream_body_idle_timeout or math.inf,
         request_timeout=settings.request_timeout or math.inf,
         min_upload_rate=settings.min_upload_rate,
         min_response_rate=settings.min_response_rate,
@@ -338,14 +336,7 @@ def service_config(settings: Settings) -> ServiceConfig:
     )
 
 
-def body_timeout(settings: Settings) -> float:
-    given = settings.upstream_body_idle_timeout
-    return settings.http_proxy_timeout if given is None else given or math.inf
-
-
-def health_config(settings: Settings) -> HealthConfig | None:
-    if settings.health_check == "off":
-        return None
+def health_config(settings: Settings) -> HealthConfig:
     return HealthConfig(
         kind=HealthKind(settings.health_check),
         path=settings.health_path,
@@ -362,12 +353,10 @@ def retry_config(settings: Settings) -> RetryConfig:
     on = settings.retry_on
     return RetryConfig(
         repeatable=settings.repeatable,
-        on=frozenset(on),
-        statuses=frozenset(int(each) for each in on if each.isdecimal()),
+        on=tuple(int(each) if each.isdecimal() else each for each in on if each != "off"),
         attempts=settings.retry_attempts,
         try_timeout=settings.retry_try_timeout or math.inf,
         backoff=settings.retry_backoff,
-        longest_backoff=settings.retry_backoff * LONGEST_BACKOFF,
         budget_share=settings.retry_budget_percent / 100,
         budget_floor=settings.retry_budget_floor,
     )
@@ -390,12 +379,11 @@ def make_access_log(settings: Settings) -> AccessLog | None:
     if not settings.access_log or settings.log_level not in LEVELS_WITH_ACCESS:
         return None
     unbuffered = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
-    return AccessLog(unbuffered, text_line if is_text(settings) else json_line)
+    return AccessLog(unbuffered, text_line if log_config(settings).is_text() else json_line)
 
 
-def is_text(settings: Settings) -> bool:
-    """Whether logs are for a person: LOG_FORMAT, or whether stdout is a terminal."""
-    return settings.log_format == "text" or (settings.log_format == "auto" and sys.stdout.isatty())
+def log_config(settings: Settings) -> LogConfig:
+    return LogConfig(settings.log_level, settings.log_format, settings.access_log)
 
 
 def server_config(settings: Settings) -> ServerConfig:
@@ -427,9 +415,9 @@ def client_config(settings: Settings) -> ClientConfig:
 def resolver_config(settings: Settings) -> ResolverConfig:
     return ResolverConfig(
         ttl=settings.dns_ttl,
-        family=_FAMILIES.get(settings.dns_family, socket.AF_UNSPEC),
-        resolv_conf=settings.dns_resolv_conf or RESOLV_CONF,
-        hosts=settings.dns_hosts or HOSTS,
+        family=Family(settings.dns_family),
+        resolv_conf=settings.dns_resolv_conf,
+        hosts=settings.dns_hosts,
     )
 
 
@@ -473,7 +461,7 @@ def websocket_config(settings: Settings, ping_token: bytes) -> WebSocketConfig:
         ping_token=ping_token,
     )
     return WebSocketConfig(
-        allowed_origins=frozenset(settings.ws_allowed_origins),
+        allowed_origins=settings.ws_allowed_origins,
         rewrites_origin=settings.ws_origin == "rewrite",
         relay=relay,
     )

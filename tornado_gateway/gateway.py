@@ -1,7 +1,7 @@
 """Everything a handler may touch, in one typed record. No behaviour."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
@@ -40,7 +40,7 @@ class WebSocketConfig:
         relay: once the handshake is done.
     """
 
-    allowed_origins: frozenset[str] = frozenset((ANY_ORIGIN,))
+    allowed_origins: Collection[str] = (ANY_ORIGIN,)
     rewrites_origin: bool = False
     relay: RelayConfig = field(default_factory=RelayConfig)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tornado_gateway.adapters.logs import LEVELS, TRACE, JsonFormatter, TextFormatter, configure
+from tornado_gateway.adapters.logs import LEVELS, TRACE, JsonFormatter, LogConfig, TextFormatter, configure
 
 
 def make(level: int, message: str, *, failed: bool = False) -> logging.LogRecord:
@@ -77,7 +77,7 @@ def test_an_error_that_quotes_what_was_sent_forges_no_line(hostile: str) -> None
 def test_what_is_below_the_level_is_not_written(level: str, text: bool, capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
-        configure(level, text=text)
+        configure(LogConfig(level, "text" if text else "json"))
         for name, number in LEVELS.items():
             if name != "silent":
                 logging.getLogger("tornado_gateway").log(number, "at-%s", name)

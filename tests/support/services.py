@@ -28,10 +28,10 @@ def service(
     affinity: Affinity | None = None,
     **config: object,
 ) -> Service:
-    """A service whose endpoints are host0, host1 and so on; `config` is for its ServiceConfig."""
+    """A service whose endpoints are host0, host1 and so on; `config` is for its ServiceConfig, which has no queue."""
     several = [endpoint(f"host{number}", weight, breaker) for number, weight in enumerate(weights)]
     chooser = BALANCERS[balancer](random.Random(1))
-    return Service("svc", several, chooser, ServiceConfig(**config), limit, affinity)  # type: ignore[arg-type]
+    return Service("svc", several, chooser, ServiceConfig(**({"max_waiting": 0} | config)), limit, affinity)  # type: ignore[arg-type]
 
 
 def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:

@@ -34,7 +34,8 @@ from tests.support.tls import TLSUpstream, ca_file, tls_upstream
 from tornado_gateway.errors import NameNotResolved, NameTimeout
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.resolution import KEPT, Family
+from tornado_gateway.policy.upstream.hosts import Family
+from tornado_gateway.policy.upstream.resolution import KEPT
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig
 from tornado_gateway.wire.client.resolver import ResolverConfig

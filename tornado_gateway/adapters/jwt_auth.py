@@ -4,6 +4,7 @@ What a token says beyond its times (audience, subject, scopes) is the services' 
 """
 
 import math
+from dataclasses import dataclass, field
 
 import jwt
 
@@ -15,6 +16,18 @@ MAX_TOKEN = 8 * 1024  # bytes; a larger one is refused before it is decoded
 _KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 _OPTIONS: jwt.types.Options = {"verify_aud": False, "verify_sub": False, "verify_iat": False, "verify_jti": False}
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """
+    Attributes:
+        is_required: whether requests need a bearer token.
+        secret: key of the tokens' HMAC signatures; at least 32 bytes in UTF-8 if tokens are required.
+    """
+
+    is_required: bool = False
+    secret: str = field(default="", repr=False)
 
 
 class JwtAuthenticator:

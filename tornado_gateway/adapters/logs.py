@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,29 @@ LEVELS = {
     "trace": TRACE,
     "silent": OFF,
 }
+WITH_ACCESS = ("info", "debug", "trace")  # levels at which requests are logged
 _NAMES = {value: name for name, value in LEVELS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """
+    Attributes:
+        level: key of LEVELS.
+        format: "json", "text" (for a person), or "auto": text if stdout is a terminal.
+        access: whether requests are logged, at a level of WITH_ACCESS.
+    """
+
+    level: str = "info"
+    format: str = "auto"
+    access: bool = True
+
+    @property
+    def has_access_log(self) -> bool:
+        return self.access and self.level in WITH_ACCESS
+
+    def is_text(self) -> bool:
+        return self.format == "text" or (self.format == "auto" and sys.stdout.isatty())
 
 
 class JsonFormatter(logging.Formatter):
@@ -62,9 +85,9 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
-def configure(level: str, *, text: bool) -> None:
-    """Send all logging to stderr at a level from LEVELS."""
+def configure(config: LogConfig) -> None:
+    """Send all logging to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
     logging.addLevelName(TRACE, "TRACE")
-    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    logging.basicConfig(level=LEVELS[config.level], handlers=[handler], force=True)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.resolution import Family, MakeEndpoint, Resolution, usable
+from tornado_gateway.policy.upstream.hosts import Family
+from tornado_gateway.policy.upstream.resolution import MakeEndpoint, Resolution, usable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -36,10 +37,12 @@ log = logging.getLogger("tornado_gateway")
 class DiscoveryConfig:
     """
     Attributes:
+        is_on: whether each address of a name is an endpoint.
         ttl: seconds that a name's addresses are used before it is looked up again; 0 for as few as may be.
         family: of the addresses that are used.
     """
 
+    is_on: bool = True
     ttl: float = 30.0
     family: Family = Family.AUTO
 

@@ -49,7 +49,7 @@ class _Checked:
 class HealthChecks:
     """
     Args:
-        services: to look after; those without a HealthConfig only where a breaker is open.
+        services: to look after; those without health checks only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.
         at_once: checks of one service that may be under way; ≥ 1.
     """
@@ -75,13 +75,13 @@ class HealthChecks:
             return
         now = self._now()
         for service in self._services:
-            if service.config.health:
-                self._begin_checks(service, service.config.health, now)
+            if service.config.checks:
+                self._begin_checks(service, service.config.checks, now)
             for endpoint in [each for each in service.endpoints if each.breaker.is_open]:
-                shows = service.config.health or endpoint.is_unreachable
+                shows = service.config.checks or endpoint.is_unreachable
                 if shows and now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
                     self._begin_probe(service, endpoint)
-        if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.health):
+        if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.checks):
             self._forget_departed()
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class HealthChecks:
     async def _probe(self, service: Service, endpoint: Endpoint, permit: int) -> None:
         passed: bool | None = None
         try:
-            passed, endpoint.last_check = await self._ask(endpoint, service.config.health or CONNECT_ONLY)
+            passed, endpoint.last_check = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
         finally:
             failed = None if passed is None else not passed
             service.tell_breaker(endpoint, permit, self._now(), failed=failed)

@@ -325,15 +325,15 @@ def test_a_share_of_failures_or_slow_answers_opens_from_its_minimum_of_requests_
 
 
 def test_without_the_rules_of_shares_neither_failures_nor_slow_answers_open() -> None:
-    breaker = make(failures=0, slow_after=1.0)
+    breaker = make(failures=0, slow_share=0.5)
     send(breaker, START, failed=True, times=100, seconds=2.0)
     assert not breaker.is_open
 
 
 @pytest.mark.parametrize("kind", ["failed", "slow"])
 def test_each_share_counts_its_own_kind_alone(kind: str) -> None:
-    shares = {"slow_share": 0.5} if kind == "failed" else {"failure_share": 0.5}
-    breaker = make(failures=0, slow_after=1.0, **shares)
+    share = {"slow_after": 1.0, "slow_share": 0.5} if kind == "failed" else {"failure_share": 0.5}
+    breaker = make(failures=0, **share)
     send(breaker, START, failed=kind == "failed", times=100, seconds=0.0 if kind == "failed" else 2.0)
     assert not breaker.is_open
 

@@ -63,7 +63,7 @@ def answer(of: Service, times: int, outcome: Outcome) -> None:
 def test_an_answer_tells_how_slow_others_are_whoever_gives_it_and_however_its_request_ends(
     outcome: Outcome, count: int
 ) -> None:
-    several = service(*[1] * count, hedges=True)
+    several = service(*[1] * count, hedge=True)
     answer(several, 10, outcome)
     assert several.hedging.after(10.0) == pytest.approx(0.1, rel=0.011)
 
@@ -75,7 +75,7 @@ def test_where_nobody_hedges_nobody_takes_note() -> None:
 
 
 def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None:
-    single = service(1, hedges=True)
+    single = service(1, hedge=True)
     answer(single, 9, Outcome.SUCCESS)
     for _ in range(20):
         lease_on(single, single.endpoints[0], 9.0).settle(FAILURE, 10.0)

@@ -223,7 +223,7 @@ LIVES = st.lists(
 def test_the_outcomes_of_an_endpoint_are_all_leases_that_ended(
     lives: list[tuple[Outcome, int, bool, int]], held: int
 ) -> None:
-    several = service(1, 2, 3, hedges=True)
+    several = service(1, 2, 3, hedge=True)
     taken = Counter[Endpoint]()
     for outcome, status, is_stream, ends_by_hedge in lives:
         lease = lease_on(several, several.endpoints[status % 3], 0.0)
@@ -256,7 +256,7 @@ def test_an_error_rate_has_the_requests_that_clients_ended_below_the_line() -> N
 
 
 def test_a_hedge_that_lost_is_superseded() -> None:
-    several = service(1, 1, hedges=True)
+    several = service(1, 1, hedge=True)
     for end in (Lease.outrun, Lease.overtaken):
         lease = several.lease(Ask(0.0))
         end(lease, 0.1)

@@ -836,7 +836,7 @@ def test_one_can_see_how_many_wait() -> None:
     assert busy.waiting == 1
 
 
-def test_by_default_nobody_waits() -> None:
+def test_without_a_queue_nobody_waits() -> None:
     with pytest.raises(Overflow):
         service(1).queue.join(lambda: None)
 

@@ -1,13 +1,13 @@
 """What names resolve to: from the hosts file, from name servers, from memory; what a failure changes: nothing."""
 
 import asyncio
-import socket
 
 import pytest
 
 from tests.support.name_servers import NXDOMAIN, SERVFAIL, Query, resolver_config
 from tests.support.sockets import eventually
 from tornado_gateway.errors import NameNotResolved, NameTimeout
+from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.wire.client import resolver as module
 from tornado_gateway.wire.client.resolver import Resolver
 
@@ -37,9 +37,9 @@ def resolve(io_loop, tmp_path):
 @pytest.mark.parametrize(
     ("family", "found"),
     [
-        (socket.AF_UNSPEC, ("::1", "127.0.0.1")),
-        (socket.AF_INET, ("127.0.0.1",)),
-        (socket.AF_INET6, ("::1",)),
+        (Family.AUTO, ("::1", "127.0.0.1")),
+        (Family.IPV4, ("127.0.0.1",)),
+        (Family.IPV6, ("::1",)),
     ],
 )
 @pytest.mark.gen_test
@@ -62,7 +62,7 @@ async def test_the_hosts_file_comes_first(name_server, resolve, name) -> None:
 @pytest.mark.gen_test
 async def test_a_hosts_file_without_the_family_that_is_wanted(name_server, resolve) -> None:
     server = await name_server({NAME: ["::1"]})
-    assert await resolve(server, hosts=f"127.0.0.1 {NAME}\n", family=socket.AF_INET6).look_up(NAME) == ("::1",)
+    assert await resolve(server, hosts=f"127.0.0.1 {NAME}\n", family=Family.IPV6).look_up(NAME) == ("::1",)
 
 
 @pytest.mark.gen_test

@@ -30,13 +30,13 @@ _PORT = re.compile(rb"0*([0-9]{1,5})")
 class ForwardingConfig:
     """
     Attributes:
-        pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that carries it already is a loop.
+        pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that already carries the name is a loop.
         preserve_host: whether upstreams see the client's Host instead of their own.
         trusted: networks of the proxies in front of the gateway whose claims are believed.
         target: which bytes a request target may hold.
     """
 
-    pseudonym: bytes
+    pseudonym: bytes = b""
     preserve_host: bool = False
     trusted: tuple[Network, ...] = ()
     target: TargetRule = field(default_factory=TargetRule)

@@ -240,10 +240,17 @@ class TargetRule:
     """
 
     def __init__(self, name: str = BROWSER) -> None:
+        self.name = name
         path, query = _REFUSED[name]
         self._path, self._query = re.compile(path), re.compile(query)
         # A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
         self._suspect = re.compile(rb"%b|(?:\.|%%2[eE]){2}" % path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TargetRule) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
         """What may stand behind an endpoint's base path; it begins with a slash.

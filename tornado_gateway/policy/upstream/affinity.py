@@ -16,7 +16,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.headers import Field
@@ -70,6 +71,28 @@ class HashKey:
             return cookie(fields, self.name.encode("ascii"))
         wanted = self.name.encode("ascii")
         return next((value for name, value in fields if name.lower() == wanted), b"")
+
+
+class Sessions(Enum):
+    """Whether a client's requests go to one endpoint by a sticky cookie, and what happens when the endpoint is out."""
+
+    OFF = "off"
+    REDISTRIBUTE = "redistribute"  # the session moves to another endpoint
+    REFUSE = "refuse"  # the request is refused
+
+
+@dataclass(frozen=True, slots=True)
+class AffinityConfig:
+    """
+    Attributes:
+        key: the part of a request that a consistent_hash balancer hashes.
+        sessions: whether and how sticky cookies are used.
+        secret: key of the cookies' values. All gateways must have the same secret and keep it, or sessions move.
+    """
+
+    key: HashKey = HashKey("client")  # frozen
+    sessions: Sessions = Sessions.OFF
+    secret: bytes = field(default=b"", repr=False)
 
 
 def cookie(fields: Iterable[Field], wanted: bytes) -> bytes:

@@ -51,12 +51,12 @@ class BreakerConfig:
             being open, are what this gateway's family has always had.
         window: > 0; also of the shares below.
         open_for: the first time; > 0.
-        longest: however often it has failed; ≥ open_for. Envoy's longest is as long.
+        longest: an opening takes at most this long, or open_for if that is longer. Envoy's default.
         jitter: share by which an opening is longer or shorter at random, so that endpoints do not come back together.
         probes: requests that pass at once while HALF_OPEN; ≥ 1.
         failure_share: of all requests in the window that opens it; 0 for no such rule.
-        slow_after: seconds until an answer's head from which on it counts as slow.
-        slow_share: of all requests in the window that opens it; 0 for no such rule.
+        slow_after: seconds to a response's head; a request that takes longer is slow. math.inf: this rule is off.
+        slow_share: share of slow requests in the window that opens the breaker; > 0.
         minimum: requests in the window below which no share is taken for one.
     """
 
@@ -68,7 +68,7 @@ class BreakerConfig:
     probes: int = 1
     failure_share: float = 0.0
     slow_after: float = math.inf
-    slow_share: float = 0.0
+    slow_share: float = 1.0
     minimum: int = 10
 
 
@@ -104,7 +104,7 @@ class Breaker:
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
         self._config, self._rng = config, rng
-        self.watches_shares = bool(config.failure_share or config.slow_share)
+        self.watches_shares = bool(config.failure_share or config.slow_after < math.inf)
         self.requests = 0
         self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # when, and how many requests before
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
@@ -185,7 +185,7 @@ class Breaker:
         requests = sum(bucket.requests for bucket in recent)
         return requests >= config.minimum and (
             0 < config.failure_share * requests <= sum(bucket.failures for bucket in recent)
-            or 0 < config.slow_share * requests <= sum(bucket.slow for bucket in recent)
+            or config.slow_share * requests <= sum(bucket.slow for bucket in recent)
         )
 
     def _open(self, now: float) -> None:
@@ -193,10 +193,11 @@ class Breaker:
         if not self.is_open:
             self._forgive(now)
             self.opened_at = now
-        seconds = min(config.open_for * 2.0**self._level, config.longest)
-        self._level += seconds < config.longest
+        longest = max(config.open_for, config.longest)
+        seconds = min(config.open_for * 2.0**self._level, longest)
+        self._level += seconds < longest
         self.tripped_at = now
-        self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), config.longest)
+        self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), longest)
         self.is_open = True
         self.ordinary = 0
         self._period += 1

@@ -14,6 +14,7 @@ from enum import Enum
 class HealthKind(Enum):
     """How an endpoint is checked."""
 
+    OFF = "off"
     HTTP = "http"
     TCP = "tcp"
     WEBSOCKET = "websocket"
@@ -23,7 +24,7 @@ class HealthKind(Enum):
 class HealthConfig:
     """
     Attributes:
-        kind: HTTP asks for the path, WEBSOCKET for a WebSocket there; TCP is content with a connection.
+        kind: OFF checks nothing; TCP makes a connection; HTTP requests the path; WEBSOCKET makes a handshake there.
         path: below the endpoint's base path.
         statuses: that mean healthy, of HTTP; of WEBSOCKET, 101 alone does.
         interval: seconds between two checks; > 0.
@@ -33,9 +34,9 @@ class HealthConfig:
         rise, fall: checks in a row that change an endpoint's health; ≥ 1.
     """
 
-    kind: HealthKind = HealthKind.HTTP
+    kind: HealthKind = HealthKind.OFF
     path: str = "/"
-    statuses: Collection[int] = range(200, 400)
+    statuses: Collection[int] = frozenset(range(200, 400))
     interval: float = 10.0
     interval_down: float = 2.0
     jitter: float = 0.1

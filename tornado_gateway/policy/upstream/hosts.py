@@ -1,12 +1,22 @@
-"""What /etc/hosts says about a name, and the names that need no name server.
+"""The addresses of a name in /etc/hosts, the names that need no name server, and the families of addresses.
 
 Sources: hosts(5), RFC 6761 §6.3 (localhost), RFC 6724 §2.1 (IPv6 before IPv4, `::1` first of all).
 """
 
 import ipaddress
 from collections.abc import Iterator
+from enum import Enum
 
 LOOPBACK = ("::1", "127.0.0.1")
+
+
+class Family(Enum):
+    """Which of a name's addresses are used."""
+
+    AUTO = "auto"  # IPv4 if the name has any, else IPv6: a dual-stack name lists the same hosts twice
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    ALL = "all"
 
 
 def hosts_addresses(text: str, name: str) -> tuple[str, ...]:

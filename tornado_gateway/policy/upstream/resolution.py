@@ -24,26 +24,16 @@ bears, and it bears no more for being named twice.
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import Enum
 
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.hosts import is_localhost
+from tornado_gateway.policy.upstream.hosts import Family, is_localhost
 from tornado_gateway.policy.upstream.service import Service
 
 KEPT = 60.0  # seconds that an endpoint with nothing in flight is remembered after it has left
 
 MakeEndpoint = Callable[[str, int], Endpoint]  # from its URL and weight
 _Place = tuple[object, ...]
-
-
-class Family(Enum):
-    """Which of a name's addresses are used."""
-
-    AUTO = "auto"  # IPv4, or IPv6 if there is no other: a dual-stack name lists the same hosts twice
-    IPV4 = "ipv4"
-    IPV6 = "ipv6"
-    ALL = "all"
 
 
 def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:

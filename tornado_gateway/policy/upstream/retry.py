@@ -55,32 +55,31 @@ REPLAY_BYTES = 64 * 1024  # of a body that are kept for a second try; Linkerd ke
 
 CONNECT, RESET = "connect", "reset"
 
+LONGEST_BACKOFF = 10  # times RetryConfig.backoff; Envoy's ratio
+
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
     """
     Attributes:
         repeatable: methods whose requests may be carried out twice, beside the idempotent ones; or (ALL,).
-        on: CONNECT for connections that could not be made, RESET for those that ended before a head.
-        statuses: of answers that are not passed on while there is another endpoint to ask.
+        on: failures after which another endpoint is asked: CONNECT (no connection was made), RESET (the connection
+            ended before a head), and statuses of responses that are not passed on.
         attempts: of one request at most, with the first one; ≥ 1.
         try_timeout: seconds until the head for each but the last; math.inf for what a request has in all.
         backoff: seconds; the wait before the n-th retry of a status is drawn from 0 to backoff x 2^(n-1) ("full
-            jitter": M. Brooker, Exponential Backoff and Jitter, 2015).
-        longest_backoff: seconds.
+            jitter": M. Brooker, Exponential Backoff and Jitter, 2015), at most from 0 to backoff x LONGEST_BACKOFF.
         budget_share: of a service's requests of late that may be sent again; Envoy and Linkerd allow as many.
         budget_floor: retries in any case, within as long.
     """
 
     repeatable: Collection[str] = ()
-    on: Collection[str] = frozenset((CONNECT, RESET))
-    statuses: Collection[int] = frozenset()
+    on: Collection[str | int] = (CONNECT, RESET)
     attempts: int = 3
     try_timeout: float = math.inf
     backoff: float = 0.025
-    longest_backoff: float = 0.25
     budget_share: float = 0.2
-    budget_floor: float = 3.0
+    budget_floor: float = 3
 
 
 def is_repeatable(method: bytes, config: RetryConfig) -> bool:
@@ -130,7 +129,7 @@ class Try:
     has_time: bool = False
 
 
-def again(error: UpstreamError, failed: Try, on: Collection[str] = frozenset((CONNECT, RESET))) -> Again:
+def again(error: UpstreamError, failed: Try, on: Collection[str | int] = (CONNECT, RESET)) -> Again:
     """Decide.
 
     Args:
@@ -157,10 +156,10 @@ def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_st
 
     >>> replaces(503, RetryConfig(), is_repeatable=True, awaits_stream=False)
     False
-    >>> replaces(503, RetryConfig(statuses={503}), is_repeatable=True, awaits_stream=False)
+    >>> replaces(503, RetryConfig(on={503}), is_repeatable=True, awaits_stream=False)
     True
     """
-    return (is_repeatable and status in config.statuses) or (awaits_stream and status >= 500)
+    return (is_repeatable and status in config.on) or (awaits_stream and status >= 500)
 
 
 def is_free(error: UpstreamError, retries: int) -> bool:
@@ -179,7 +178,7 @@ def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
     Args:
         retry: its number, from 1 on.
     """
-    return rng.uniform(0.0, min(config.longest_backoff, config.backoff * 2.0 ** (retry - 1)))
+    return rng.uniform(0.0, config.backoff * min(LONGEST_BACKOFF, 2.0 ** (retry - 1)))
 
 
 def retry_after(named: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[], float]) -> float:

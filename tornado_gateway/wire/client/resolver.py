@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout
-from tornado_gateway.policy.upstream.hosts import LOOPBACK, hosts_addresses, is_localhost
+from tornado_gateway.policy.upstream.hosts import LOOPBACK, Family, hosts_addresses, is_localhost
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
 from tornado_gateway.wire.client.look_up import Answer, LookUp
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
 RESEND = 2.0  # seconds until a single name server is asked once more, as several would be in turn
+_FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 RECHECK = 5.0  # seconds until a name is asked for again whose look-up failed and whose addresses are known
 
 
@@ -31,17 +32,18 @@ class ResolverConfig:
     """
     Attributes:
         ttl: seconds a name's addresses are kept, whatever the TTL of the answer; 0 asks each time.
-        family: socket.AF_INET or AF_INET6 for addresses of that family only; AF_UNSPEC for both.
-        resolv_conf: path of resolv.conf, whose `nameserver` lines may have a port; read anew for each look-up.
-        hosts: path of the hosts file; read anew for each look-up.
+        family: of the addresses that are looked up.
+        resolv_conf: path of a file as resolv.conf(5), whose `nameserver` lines may have a port; None: the system's.
+            Read for each look-up.
+        hosts: path of a file as hosts(5); None: the system's. Read for each look-up.
         timeout: seconds a look-up may take, over all name servers and names of the search list; > 0. The C
             library's resolver takes as long for one silent server.
     """
 
     ttl: float = 30.0
-    family: int = socket.AF_UNSPEC
-    resolv_conf: str = RESOLV_CONF
-    hosts: str = HOSTS
+    family: Family = Family.AUTO
+    resolv_conf: str | None = None
+    hosts: str | None = None
     timeout: float = 10.0
 
 
@@ -62,6 +64,7 @@ class Resolver:
 
     def __init__(self, config: ResolverConfig) -> None:
         self._config = config
+        self._family = _FAMILIES.get(config.family, socket.AF_UNSPEC)
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, _Known] = {}
         self._under_way: dict[str, LookUp] = {}
@@ -115,17 +118,17 @@ class Resolver:
 
     def _found_here(self, name: str) -> Answer:
         """The addresses that no name server need be asked for."""
-        listed = self._of_family(hosts_addresses(_text(self._config.hosts), name))
+        listed = self._of_family(hosts_addresses(_text(self._config.hosts or HOSTS), name))
         return listed or (self._of_family(LOOPBACK) if is_localhost(name) else ())
 
     def _servers(self) -> ResolvConf:
         environ = os.environ  # resolv.conf(5): both override the file
         search = f"search {environ['LOCALDOMAIN']}" if "LOCALDOMAIN" in environ else ""
         options = f"options {environ.get('RES_OPTIONS', '')}"
-        return parse_resolv_conf("\n".join((_text(self._config.resolv_conf), search, options)))
+        return parse_resolv_conf("\n".join((_text(self._config.resolv_conf or RESOLV_CONF), search, options)))
 
     def _of_family(self, addresses: Answer) -> Answer:
-        unwanted = {socket.AF_INET: True, socket.AF_INET6: False}.get(socket.AddressFamily(self._config.family))
+        unwanted = {socket.AF_INET: True, socket.AF_INET6: False}.get(self._family)
         return tuple(each for each in addresses if (":" in each) is not unwanted)
 
     def _ask(self, name: str) -> LookUp:
@@ -141,7 +144,7 @@ class Resolver:
         return lookup
 
     def _begin(self, name: str, conf: ResolvConf) -> LookUp:
-        return LookUp(self._loop, name, self._config.family, conf, self._config.timeout)
+        return LookUp(self._loop, name, self._family, conf, self._config.timeout)
 
     def _ask_again(self, name: str, conf: ResolvConf, first: LookUp) -> None:
         """Ask beside a look-up: its datagrams may be lost; or its server may be slow, and it is not given up."""

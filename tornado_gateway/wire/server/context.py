@@ -1,6 +1,7 @@
 """What all connections of one server share: limits, the event loop, and how far the server is on its way to its end."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -16,16 +17,16 @@ class ServerConfig:
         client_idle_timeout: seconds without progress by a client that sends a body or takes a response; > 0.
         min_upload_rate: bytes per second that a request's body must come with, see policy/http/pace.py; 0 for any.
         max_body_bytes: of a request, or None for no limit.
-        max_connections: at once; ≥ 1.
+        max_connections: client connections at once; ≥ 1; math.inf for any number.
         half_close_aborts: whether a client's FIN before its response is complete means that it has left.
     """
 
     header_timeout: float = 10.0
     keepalive_timeout: float = 95.0
     client_idle_timeout: float = 60.0
-    min_upload_rate: float = 0.0
+    min_upload_rate: float = 100
     max_body_bytes: int | None = None
-    max_connections: int = 10_000
+    max_connections: float = math.inf
     half_close_aborts: bool = True
 
 
