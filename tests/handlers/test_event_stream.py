@@ -351,7 +351,7 @@ async def test_comments_come_by_themselves_and_stop_behind_the_end(serve: Serve,
 
 async def looked_at(stream: EventStream, first: WithoutMark, said: bytes) -> None:
     """Wait until all that was said has been looked at for a mark, or none is looked for any more."""
-    await eventually(lambda: first._data == said or stream._upstream.receiver is stream)
+    await eventually(lambda: first._data == said or stream._source.receiver is stream)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ async def test_a_byte_order_mark_behind_a_comment_is_left_out(  # S7, WHATWG HTM
     assert isinstance(open_, EventStream)
     let_pass(running, 15.1)
     await listener.hear(HEARTBEAT)
-    first = open_._upstream.receiver
+    first = open_._source.receiver
     assert isinstance(first, WithoutMark)
     for piece, said in zip(pieces, itertools.accumulate(pieces), strict=True):
         await source.say(piece)

@@ -1,4 +1,4 @@
-"""The client's side of the wire under test: a client that must leave nothing behind, and a Receiver that remembers."""
+"""The client's side of the wire under test: a client that must leave nothing behind, and receivers that remember."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,6 +12,7 @@ from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.client.connect import ConnectConfig
 from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.client.pool import PoolConfig
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
 MEGABYTE = bytes(1024 * 1024)
@@ -35,7 +36,7 @@ async def wire_client(
 
 
 class Recorder:
-    """A Receiver that keeps what it is told.
+    """Both receivers of a response, which keep what they are told.
 
     Attributes:
         calls: names of the methods that were called, in order.
@@ -61,9 +62,10 @@ class Recorder:
         self.calls.append("interim")
         self.interim.append(head)
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
         self.calls.append("head")
         self.head = head
+        return self
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         self.calls.append("chunk")

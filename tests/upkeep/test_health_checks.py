@@ -24,6 +24,7 @@ from tests.support.journeys import Start, ask, flowing, plays, silent
 from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
 from tornado_gateway.errors import UpstreamReset
+from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Ask, Endpoint
@@ -451,7 +452,9 @@ async def test_a_websocket_is_asked_for(upstream: Start, answer: bytes, shown: s
 @pytest.mark.gen_test
 async def test_what_comes_behind_a_result_changes_nothing() -> None:
     answer = _Answer(asyncio.get_running_loop())
-    answer.on_head(parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET"))
+    head = parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET")
+    async with wire_client() as client:
+        answer.on_head(head, client.open(Origin("http", "a", 80), b"GET", answer))
     for size, is_done in [(MOST_OF_BODY, False), (1, True), (1, True)]:
         answer.on_chunk(b"a" * size)
         assert answer.status.done() is is_done

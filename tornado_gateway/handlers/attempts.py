@@ -27,12 +27,12 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.hedge import Hedge
 from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
 NOT_CONNECTED = (ConnectFailed, ConnectTimeout)  # nothing of the request was sent
@@ -74,17 +74,11 @@ class Call(Protocol):
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx response; a final one may follow."""
 
-    def on_head(self, head: ResponseHead) -> None:
-        """The answer's head; what follows it comes the same way."""
-
-    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """See wire/client/client.py's Receiver."""
-
-    def on_end(self, trailers: list[Field]) -> None:
-        """The answer is complete."""
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        """The answer's head; see HeadReceiver.on_head()."""
 
     def on_failure(self, error: GatewayError) -> None:
-        """There is no answer, or no rest of it."""
+        """There is no answer."""
 
 
 class Attempts:
@@ -232,23 +226,23 @@ class Attempts:
         connect_timeout = min(upstream.timeout, service.config.connect_timeout)
         upstream.send(call.head_for(lease.endpoint), connect_timeout=connect_timeout)
 
-    def hedge_answered(self, head: ResponseHead) -> None:
+    def hedge_answered(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         hedge, now = self._hedge, self._gateway.now()
         if hedge is None:
-            return
+            return None
         outcome = self._service.judge(head.status)
         if outcome is FAILURE or self._is_replaceable(head.status):  # the first endpoint may do better
             hedge.lease.answered(now, head.status, retry_after(head.named, time.time))
             hedge.upstream.abort()
             self._settle_hedge(hedge, outcome)
-            return
+            return None
         self._service.hedging.won += 1
         if self.upstream:
             self.upstream.abort()
         if self.lease:
             self.lease.overtaken(now)
         self._take_hedge()
-        self.on_head(head)
+        return self.on_head(head, source)
 
     def hedge_failed(self, error: UpstreamError) -> None:
         if self._hedge:
@@ -273,24 +267,24 @@ class Attempts:
         if hedge is None:
             return False
         self.lease, self.upstream, self._is_short = hedge.lease, hedge.upstream, hedge.is_short
-        self.upstream.receiver = self
+        self.upstream.head_receiver = self
         return True
 
-    # ---- Receiver, until an answer is taken
+    # ---- HeadReceiver
 
     def on_interim(self, head: ResponseHead) -> None:
         self._call.on_interim(head)
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         lease, upstream, call = self.lease, self.upstream, self._call
         if lease is None or upstream is None:
-            return
+            return None
         now = self._gateway.now()
         if head.status >= 400:
             wish = retry_after(head.named, time.time)
             lease.answered(now, head.status, wish)
             if self._asks_instead(head.status, wish, now):
-                return
+                return None
         elif not call.upgrades:  # what stands in for an upgrade has yet to be judged
             lease.answered(now, head.status)
         self._cancel_later()
@@ -298,14 +292,7 @@ class Attempts:
         between_pieces = self._service.config.body_timeout
         if upstream.timeout != between_pieces:
             upstream.allow(between_pieces)
-        upstream.receiver = call
-        call.on_head(head)
-
-    def on_chunk(self, chunk: bytes) -> None:
-        """Not called: a head comes first, and either the call goes on with its exchange or nobody does."""
-
-    def on_end(self, trailers: list[Field]) -> None:
-        """Not called, as on_chunk() is not."""
+        return call.on_head(head, source)
 
     def on_failure(self, error: UpstreamError) -> None:
         upstream, call, config = self.upstream, self._call, self._service.config.retry

@@ -32,8 +32,7 @@ from tornado_gateway.policy.http.sse import (
 )
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.upstream.endpoint import Outcome
-from tornado_gateway.wire.client.exchange import ClientExchange
-from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.client.receivers import BodySource
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 BOUNDARY_GRACE = 5.0  # seconds that an event may stay open in a stream that has to end
@@ -42,7 +41,7 @@ TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
 
 
 class EventStream:
-    """The Receiver of an event stream's body.
+    """The BodyReceiver of an event stream.
 
     Args:
         on_end: called once, with how the upstream did and the access log's reason; nothing is sent behind it
@@ -56,7 +55,7 @@ class EventStream:
 
     __slots__ = (
         "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heartbeat",
-        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_upstream", "_wants_trailers", "due",
+        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "due",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +63,7 @@ class EventStream:
         config: EventStreamConfig,
         rng: random.Random,
         client: ServerExchange,
-        upstream: ClientExchange,
+        source: BodySource,
         on_end: Callable[[Outcome, str], None],
         *,
         expiry: Expiry = NEVER,
@@ -72,7 +71,7 @@ class EventStream:
     ) -> None:
         self._config, self._rng, self._on_end = config, rng, on_end
         self._is_opaque, self._wants_trailers = is_opaque, accepts_trailers(client.head.named)
-        self._client, self._upstream = client, upstream
+        self._client, self._source = client, source
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()
         self._ending = ""  # why the stream ends at the next boundary
@@ -82,17 +81,10 @@ class EventStream:
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expiry = expiry
         self.due = self._when_due()
-        upstream.receiver = self
-        upstream.allow(config.idle_timeout)
+        source.allow(config.idle_timeout)
         client.limit_buffer(high_water(config.max_buffered, cuts_slow=config.cuts_slow))
 
-    # ---- Receiver
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """Not called: the final response has begun."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """Not called: this has been read."""
+    # ---- BodyReceiver
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if self._ending and (end := self._scanner.end_of_last_event(chunk)) >= 0:
@@ -132,9 +124,9 @@ class EventStream:
             self._end(TOKEN_EXPIRED)
         elif now >= self._ends_at:
             self._end("max_age")
-        elif now - self._sent_at >= self._heartbeat and self._scanner.at_boundary and not self._upstream.is_held:
+        elif now - self._sent_at >= self._heartbeat and self._scanner.at_boundary and not self._source.is_held:
             if self._client.body_bytes == 0:
-                self._upstream.receiver = WithoutMark(self, self._upstream)
+                self._source.hand_to(WithoutMark(self, self._source))
             self._client.write(HEARTBEAT)
             self._began_or_beat = now
         self.due = self._when_due()
@@ -142,8 +134,7 @@ class EventStream:
     @property
     def _sent_at(self) -> float:
         """Instant at which something was sent last: what comes from the upstream is sent at once."""
-        connection = self._upstream.connection
-        return max(self._began_or_beat, connection.heard_at) if connection else self._began_or_beat
+        return max(self._began_or_beat, self._source.heard_at)
 
     def _when_due(self) -> float:
         """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
@@ -160,7 +151,7 @@ class EventStream:
         """What was asked for by POST is an answer, of which a part would look like the whole: who comes back for more,
         as EventSource does, asks by GET."""
         is_answer = self._client.head.method != b"GET"
-        is_between = self._scanner.at_boundary and not self._upstream.is_held
+        is_between = self._scanner.at_boundary and not self._source.is_held
         return is_between and not (is_answer or self._is_opaque or self._ending)
 
     def move(self) -> None:
@@ -178,7 +169,7 @@ class EventStream:
             self._finish(is_whole=not self._is_opaque)
 
     def _finish(self, *, is_whole: bool) -> None:
-        self._upstream.abort()
+        self._source.abort()
         if is_whole:
             says_why = self._ending == TOKEN_EXPIRED
             self._client.write(closing_event(self._ending) if says_why else retry_hint(self._rng))
@@ -186,27 +177,21 @@ class EventStream:
         self._client.finish() if is_whole else self._client.cut()
 
     def _cut_client(self) -> None:
-        self._upstream.abort()
+        self._source.abort()
         self._on_end(Outcome.IGNORED, SlowConsumer.reason)
         self._client.abort()
 
 
 class WithoutMark:
-    """The Receiver of a stream's first bytes, when the client has had a heartbeat before them.
+    """The BodyReceiver of a stream's first bytes, when the client has had a heartbeat before them.
 
     A byte order mark is one only at the very beginning (WHATWG HTML §9.2.6): behind a heartbeat the client would take
     it for a part of the first field's name, and lose that event. So it is left out.
     """
 
-    def __init__(self, stream: EventStream, upstream: ClientExchange) -> None:
-        self._stream, self._upstream = stream, upstream
+    def __init__(self, stream: EventStream, source: BodySource) -> None:
+        self._stream, self._source = stream, source
         self._data = b""
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """Not called: the final response has begun."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """Not called: this has been read."""
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         self._data += chunk
@@ -225,5 +210,5 @@ class WithoutMark:
         stream.on_failure(error)
 
     def _go_on(self) -> EventStream:
-        self._upstream.receiver = self._stream
+        self._source.hand_to(self._stream)
         return self._stream

@@ -5,13 +5,12 @@ others of late; who answers first, answers. That cuts off the tail that single s
 of a few requests: J. Dean, L. Barroso, The Tail at Scale (2013).
 """
 
-import asyncio
 from typing import Protocol
 
 from tornado_gateway.errors import UpstreamError
-from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
 
@@ -21,15 +20,15 @@ class Hedger(Protocol):
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx response of either."""
 
-    def hedge_answered(self, head: ResponseHead) -> None:
-        """The second endpoint was the first to answer."""
+    def hedge_answered(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        """The second endpoint was the first to answer; see HeadReceiver.on_head()."""
 
     def hedge_failed(self, error: UpstreamError) -> None:
         """The second endpoint will not answer."""
 
 
 class Hedge:
-    """The second endpoint's exchange, and its Receiver until one of the two has answered.
+    """The second endpoint's exchange, and its HeadReceiver.
 
     Attributes:
         lease: on that endpoint; whoever takes the exchange over takes it too.
@@ -40,21 +39,15 @@ class Hedge:
 
     def __init__(self, hedger: Hedger, lease: Lease, upstream: ClientExchange, *, is_short: bool) -> None:
         self._hedger, self.lease, self.upstream, self.is_short = hedger, lease, upstream, is_short
-        upstream.receiver = self
+        upstream.head_receiver = self
 
-    # ---- Receiver
+    # ---- HeadReceiver
 
     def on_interim(self, head: ResponseHead) -> None:
         self._hedger.on_interim(head)
 
-    def on_head(self, head: ResponseHead) -> None:
-        self._hedger.hedge_answered(head)
-
-    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """Not called: with the head the exchange is taken over, or ended."""
-
-    def on_end(self, trailers: list[Field]) -> None:
-        """Not called, as on_chunk() is not."""
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        return self._hedger.hedge_answered(head, source)
 
     def on_failure(self, error: UpstreamError) -> None:
         self._hedger.hedge_failed(error)

@@ -12,35 +12,29 @@ from collections.abc import Callable
 from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.sse import begins_with_error
-from tornado_gateway.wire.client.exchange import ClientExchange, Receiver
-from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 
 MAX_PEEK = 64 * 1024  # bytes of a first event that are waited for
 
 
 class Peek:
-    """The Receiver of a stream's beginning.
+    """The BodyReceiver of a stream's beginning.
 
     Args:
-        go_on: called once, with whether the stream has failed: gives the Receiver that goes on with it, or None if
-            another endpoint has been asked.
+        source: of the stream.
+        seconds: to wait for the first event.
+        go_on: called once, with whether the stream has failed. Returns the receiver of the stream; None if another
+            endpoint has been asked.
     """
 
-    def __init__(self, upstream: ClientExchange, seconds: float, go_on: Callable[[bool], Receiver | None]) -> None:
+    def __init__(self, source: BodySource, seconds: float, go_on: Callable[[bool], BodyReceiver | None]) -> None:
         self._data = b""
-        self._go_on = go_on
+        self._source, self._go_on = source, go_on
         self._timer = asyncio.get_running_loop().call_later(seconds, self._decide, False)
-        upstream.receiver = self
 
     def stop(self) -> None:
         """Decide nothing any more."""
         self._timer.cancel()
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """Not called: the final response has begun."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """Not called: this has been read."""
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         self._data += chunk
@@ -59,7 +53,10 @@ class Peek:
         if receiver:
             receiver.on_failure(error)
 
-    def _decide(self, failed: bool) -> "tuple[Receiver | None, asyncio.Future[None] | None]":
+    def _decide(self, failed: bool) -> "tuple[BodyReceiver | None, asyncio.Future[None] | None]":
         self._timer.cancel()
         receiver = self._go_on(failed)
-        return receiver, receiver.on_chunk(self._data) if receiver else None
+        if receiver is None:
+            return None, None
+        self._source.hand_to(receiver)
+        return receiver, receiver.on_chunk(self._data)

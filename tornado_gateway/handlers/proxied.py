@@ -65,6 +65,7 @@ from tornado_gateway.policy.upstream.retry import is_repeatable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.streams import Stream
 from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead, fields
 from tornado_gateway.wire.server.exchange import ServerExchange, start_line
 from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
@@ -252,17 +253,17 @@ class ProxiedRequest(RequestHandler):
         elif self.upload:
             self.upload.upstream_continues()
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._head_seconds, self._status = self._gateway.now() - self.began, head.status
         # Of several Content-Type fields browsers take the last one that they understand (RFC 9110 §8.3).
         if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][-1]):
-            self._await_stream(head)
-            return
+            return self._await_stream(head, source)
         if not self.IS_STREAM:
             self._uncount_stream()
         if self.awaits_stream and self._service:  # what has come is none
             self._limit_time(self._service)
         self._begin_response(head)
+        return self
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
         """Send the response's head on.
@@ -293,19 +294,20 @@ class ProxiedRequest(RequestHandler):
             return b""
         return affinity.cookie_line(lease.endpoint, secure=self._origination.proto == b"https")
 
-    def _await_stream(self, head: ResponseHead) -> None:
+    def _await_stream(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         """Begin an event stream, perhaps after a look at its first event."""
-        upstream, service = self._upstream, self._service
-        if upstream is None or service is None:
-            return
+        service = self._service
+        if service is None:
+            return None
         config = service.config.event_streams
         if head.body is None:
             self._begin_response(head, stream_fields(fields(head.block)))  # to HEAD as to GET (RFC 9110 §9.3.2)
-        elif config.peek and self._may_ask_another:
-            upstream.allow(config.idle_timeout)  # what is awaited is an event, and no longer a head
-            self._peek = Peek(upstream, config.peek, partial(self._begin_stream, head, upstream))
-        else:
-            self._begin_stream(head, upstream, False)
+            return self
+        if config.peek and self._may_ask_another:
+            source.allow(config.idle_timeout)  # what is awaited is an event, and no longer a head
+            self._peek = Peek(source, config.peek, partial(self._begin_stream, head, source))
+            return self._peek
+        return self._begin_stream(head, source, False)
 
     @property
     def _may_ask_another(self) -> bool:
@@ -314,7 +316,7 @@ class ProxiedRequest(RequestHandler):
         may = self.awaits_stream or self.is_repeatable
         return may and self._attempts is not None and self._attempts.may_ask_another
 
-    def _begin_stream(self, head: ResponseHead, upstream: ClientExchange, failed: bool) -> EventStream | None:
+    def _begin_stream(self, head: ResponseHead, source: BodySource, failed: bool) -> EventStream | None:
         """Hand an event stream's body to an EventStream, or ask another endpoint if it has failed."""
         gateway, attempts, service = self._gateway, self._attempts, self._service
         self._peek = None
@@ -327,20 +329,20 @@ class ProxiedRequest(RequestHandler):
             if not self._is_counted:
                 self._count_stream(service)
         except GatewayError as error:
-            upstream.abort()
+            source.abort()
             self.on_failure(error)
             return None
         if attempts.lease:
             attempts.lease.becomes(Kind.SSE, gateway.now())
-        lines, upstream.min_rate = fields(head.block), 0.0
+        lines, source.min_rate = fields(head.block), 0.0
         self._begin_response(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
-            service.config.event_streams, gateway.rng, self._client, upstream, self._end_stream,
+            service.config.event_streams, gateway.rng, self._client, source, self._end_stream,
             expiry=self._expiry, is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)
-        upstream.forget_fields()
+        source.forget_fields()
         return stream
 
     def _keep(self, stream: Stream) -> None:

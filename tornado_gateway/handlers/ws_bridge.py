@@ -22,6 +22,7 @@ from tornado_gateway.policy.http.handshake import Offer, accept_value, check_ans
 from tornado_gateway.policy.http.headers import client_fields, pairs, without
 from tornado_gateway.policy.http.target import websocket_target
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.websocket.relay import Relay
 
@@ -86,14 +87,15 @@ class WsBridgeHandler(ProxiedRequest):
 
     # ---- the endpoint's answer
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         if head.status == 101:
             self._accept(head)
         elif head.status < 300:
             self._refuse(UpstreamInvalid("the service answered a WebSocket handshake with no upgrade"))
         else:
             self._count_answer(head.status)
-            super().on_head(head)
+            return super().on_head(head, source)
+        return None
 
     def _count_answer(self, status: int) -> None:
         if self._attempts and self._attempts.lease and status < 400:
@@ -140,8 +142,9 @@ class WsBridgeHandler(ProxiedRequest):
             lines += self._sticky_line(self._service.affinity)
         return b"%b%bSec-WebSocket-Accept: %b\r\n" % (lines, _UPGRADE, accept_value(self._offer.key))
 
-    def _await_stream(self, head: ResponseHead) -> None:
+    def _await_stream(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._begin_response(head)  # a refusal is no stream, whatever its type
+        return self
 
     def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
         if head.length is not None and head.length > MAX_REFUSAL:

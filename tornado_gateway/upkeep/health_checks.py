@@ -28,7 +28,7 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
 MOST_OF_BODY = 64 * 1024  # bytes of an answer that must come whole; what is longer is not waited for
@@ -156,7 +156,7 @@ class HealthChecks:
 
     async def _status(self, endpoint: Endpoint, config: HealthConfig) -> int:
         answer = _Answer(self._client.loop)
-        exchange = answer.exchange = self._client.open(endpoint.origin, b"GET", answer, alone=True)
+        exchange = self._client.open(endpoint.origin, b"GET", answer, alone=True)
         lines = b"Connection: close\r\n"  # RFC 9112 §9.6
         if config.kind is HealthKind.WEBSOCKET:
             exchange.upgrades = True
@@ -183,13 +183,11 @@ class _Connection(asyncio.Protocol):
 
 
 class _Answer:
-    """The Receiver of a check's answer.
+    """Both receivers of a check's answer.
 
     Attributes:
         status: of the response, once it has come, with as much of its body as is read.
     """
-
-    exchange: ClientExchange
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.status: asyncio.Future[int] = loop.create_future()
@@ -199,11 +197,12 @@ class _Answer:
     def on_interim(self, head: ResponseHead) -> None:
         """A final response follows."""
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
         self._seen = head.status
         if head.status == 101:
-            self.exchange.abort()  # what follows is no HTTP: nobody must be given this connection
+            source.abort()  # what follows is no HTTP: nobody must be given this connection
             self._finish()
+        return self
 
     def on_chunk(self, chunk: bytes) -> None:
         self._bytes += len(chunk)

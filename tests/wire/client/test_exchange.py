@@ -122,9 +122,10 @@ class Leaver(Recorder):
         super().on_interim(head)
         self._leave("interim")
 
-    def on_head(self, head):
-        super().on_head(head)
+    def on_head(self, head, source):
+        receiver = super().on_head(head, source)
         self._leave("head")
+        return receiver
 
     def on_chunk(self, chunk):
         super().on_chunk(chunk)
@@ -374,5 +375,5 @@ async def test_an_exchange_may_have_its_own_timeout(upstream, count):
             each.send(get(b"/"))
         await eventually(lambda: len(up.requests) == count)
         client.sweep(client.loop.time() + 2.5)
-        assert [type(each.receiver.error) for each in started] == [HeadTimeout, HeadTimeout, type(None)]
+        assert [type(each.head_receiver.error) for each in started] == [HeadTimeout, HeadTimeout, type(None)]
         started[-1].abort()

@@ -2,7 +2,7 @@
 
     ClientExchange ──head, body──► ClientConnection ──bytes──► transport
          ▲                              │
-    Receiver ◄── head, chunks, end ─────┘
+   receivers ◄── head, chunks, end ─────┘
 
 An exchange is one request and its response; a connection carries one at a time and
 goes back to its pool when both were complete and nothing else came. Request and
@@ -10,7 +10,7 @@ response flow at the same time, so an answer that comes before the request has
 been sent (413, 401) is delivered at once, and that connection is not used again.
 
 Flow control is the transport's: `write()` returns a future that is not done while the
-upstream does not keep up, and a Receiver that returns such a future from `on_chunk()`
+upstream does not keep up, and a BodyReceiver that returns such a future from `on_chunk()`
 stops the upstream from being read.
 
 What a caller has to know about failures: exactly one of `on_end()` and `on_failure()`
@@ -31,9 +31,10 @@ from tornado_gateway.policy.http.pace import LOOK_EVERY
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
-from tornado_gateway.wire.client.exchange import ClientExchange, Connection, Receiver
+from tornado_gateway.wire.client.exchange import ClientExchange, Connection
 from tornado_gateway.wire.client.fetch import respond
 from tornado_gateway.wire.client.pool import Pool, PoolConfig
+from tornado_gateway.wire.client.receivers import HeadReceiver
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         self,
         origin: Origin,
         method: bytes,
-        receiver: Receiver,
+        receiver: HeadReceiver,
         *,
         fresh: bool = False,
         alone: bool = False,

@@ -16,6 +16,7 @@ from tornado_gateway.policy.http.pace import Pace
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
 from tornado_gateway.wire.client.pool import Pool
+from tornado_gateway.wire.client.receivers import NOBODY
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
     MAX_REMEMBERED_HEAD,
@@ -230,14 +231,15 @@ class ClientConnection(asyncio.Protocol):
             if head.status >= 200 or (head.status == 101 and exchange.upgrades):
                 break
             self._count_interim(exchange, head, end + 4)
-            exchange.receiver.on_interim(head)
+            exchange.head_receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
             self._wait_on()
         self._buffer = data if head.status == 101 else b""
         exchange.head, exchange.is_answered = head, True
         self.wait_for_upstream()
-        exchange.receiver.on_head(head)
+        exchange.receiver = exchange.head_receiver.on_head(head, exchange) or NOBODY
+        exchange.head_receiver = NOBODY  # which may hold the exchange: a cycle would outlive both
         if self._exchange is exchange:
             self._read_body(exchange, head, data)
 
@@ -324,4 +326,4 @@ class ClientConnection(asyncio.Protocol):
         self.close()
         if exchange:
             exchange.connection = None
-            exchange.receiver.on_failure(error)
+            exchange.fail(error)

@@ -1,38 +1,16 @@
-"""One request to an upstream and its response: what a caller holds, and who takes what comes."""
+"""One request to an upstream and its response: what a caller holds."""
 
 import asyncio
+import math
 import ssl
 from typing import Protocol
 
 from tornado_gateway.errors import UpstreamError
-from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.pool import Pool
+from tornado_gateway.wire.client.receivers import NOBODY, BodyReceiver, HeadReceiver
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.peer import has_ended
-
-
-class Receiver(Protocol):
-    """Takes a response as it comes."""
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx response; a final one will follow."""
-
-    def on_head(self, head: ResponseHead) -> None:
-        """The final response's head."""
-
-    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of the body; an empty one says that the head came without any of it.
-
-        Returns:
-            A future, to be read no further until it is done; or None.
-        """
-
-    def on_end(self, trailers: list[Field]) -> None:
-        """The response is complete."""
-
-    def on_failure(self, error: UpstreamError) -> None:
-        """The response will never be complete."""
 
 
 class Connection(Protocol):
@@ -82,6 +60,8 @@ class ClientExchange:
         pool: connections to the origin that are kept.
 
     Attributes:
+        head_receiver: takes what comes before the body; NOBODY once the head has come.
+        receiver: takes the body; NOBODY before the head has come.
         head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
         fresh: whether to use a new connection even if one is kept.
@@ -98,7 +78,8 @@ class ClientExchange:
     """
 
     __slots__ = (
-        "_chunked", "_connected", "_connecting", "_dialer", "_early", "_pool", "connection", "fresh", "head", "heard",
+        "_chunked", "_connected", "_connecting", "_dialer", "_early", "_pool", "connection", "fresh", "head",
+        "head_receiver", "heard",
         "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
         "tls", "upgrades",
     )  # fmt: skip
@@ -109,12 +90,14 @@ class ClientExchange:
         pool: Pool[Connection],
         origin: Origin,
         method: bytes,
-        receiver: Receiver,
+        head_receiver: HeadReceiver,
         *,
         timeout: float,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self.origin, self.method, self.receiver = origin, method, receiver
+        self.origin, self.method = origin, method
+        self.head_receiver = head_receiver
+        self.receiver: BodyReceiver = NOBODY
         self.head: ResponseHead | None = None
         self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
         self.sent = 0
@@ -165,7 +148,7 @@ class ClientExchange:
         """The dialer has failed."""
         self._connecting = None
         self.release()
-        self.receiver.on_failure(error)
+        self.fail(error)
 
     def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
         """Send a piece of the request's body.
@@ -207,6 +190,15 @@ class ClientExchange:
             connection.close()
         self.release()
 
+    def hand_to(self, receiver: BodyReceiver) -> None:
+        """Give the rest of the response's body to another receiver."""
+        self.receiver = receiver
+
+    def fail(self, error: UpstreamError) -> None:
+        """Tell the receiver that the response will never be complete."""
+        receiver = self.head_receiver if self.receiver is NOBODY else self.receiver
+        receiver.on_failure(error)
+
     def allow(self, seconds: float) -> None:
         """Give the upstream another `timeout`, from now on."""
         self.timeout = seconds
@@ -236,6 +228,11 @@ class ClientExchange:
     def is_held(self) -> bool:
         """Whether the upstream is not read, because the receiver is busy."""
         return self.connection is not None and self.connection.is_held
+
+    @property
+    def heard_at(self) -> float:
+        """Instant (loop time) at which bytes came last; -math.inf before any, and once there is no connection."""
+        return self.connection.heard_at if self.connection else -math.inf
 
     def forget_fields(self) -> None:
         """Let go of the response's fields, when the exchange lasts and nobody will look at them again."""

@@ -38,7 +38,8 @@ from tornado_gateway.errors import UpstreamError, UpstreamReset, UpstreamTimeout
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.target import DEFAULT_PORTS, Origin, parse_base_url
 from tornado_gateway.policy.upstream.retry import IDEMPOTENT
-from tornado_gateway.wire.client.exchange import ClientExchange, Receiver
+from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource, HeadReceiver
 from tornado_gateway.wire.http1 import ResponseHead, check_fields, fields
 
 MAX_BUFFERED_BODY = 100 * 1024 * 1024  # bytes; Tornado's own default
@@ -62,7 +63,7 @@ class OpenExchange(Protocol):
         self,
         origin: Origin,
         method: bytes,
-        receiver: Receiver,
+        receiver: HeadReceiver,
         *,
         fresh: bool = False,
         tls: ssl.SSLContext | None = None,
@@ -413,7 +414,7 @@ def _tls_context(request: HTTPRequest, origin: Origin) -> ssl.SSLContext | None:
 
 
 class _Incoming:
-    """A Receiver that one coroutine reads from, at its own pace."""
+    """Both receivers of a response that one coroutine reads from, at its own pace."""
 
     def __init__(self) -> None:
         self._head: ResponseHead | None = None
@@ -462,16 +463,17 @@ class _Incoming:
             pass
         return self._head is None
 
-    # ---- Receiver
+    # ---- HeadReceiver, BodyReceiver
 
     def on_interim(self, head: ResponseHead) -> None:
         if head.status == 100:
             self._continue.set()
 
-    def on_head(self, head: ResponseHead) -> None:
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
         self._head = head
         self._continue.set()
         self._news.set()
+        return self
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if not chunk:
