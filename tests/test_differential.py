@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
@@ -212,6 +213,7 @@ requests = messages(
 )
 
 
+@pytest.mark.no_cover
 def test_an_upstream_sees_what_was_sent(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:
         while True:
@@ -275,6 +277,7 @@ responses = messages(
 )
 
 
+@pytest.mark.no_cover
 def test_a_client_sees_what_was_answered(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     planned: list[Sent] = []
 

@@ -146,7 +146,7 @@ def test_another_env_file_can_be_named(tmp_path: Path) -> None:
     file = tmp_path / "other.env"
     file.write_text(f"UPSTREAMS={UPSTREAMS}\nPORT=1001\n")
     assert "PORT=1001" in run("--print-config", "--env-file", str(file)).stdout
-    missing = run("--env-file", str(tmp_path / "missing.env"))
+    missing = run("--env-file", "missing.env")
     assert missing.returncode == 78
     assert "missing.env" in missing.stderr
     assert "Traceback" not in missing.stderr

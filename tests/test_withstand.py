@@ -554,6 +554,7 @@ requests = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
+@pytest.mark.no_cover
 def test_an_upstream_gets_no_request_that_is_not_answered_by_it(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     """Each request that an upstream got whole is one that its client sees answered: none came from a refused one."""
     whole = 0

@@ -224,6 +224,7 @@ lines = st.lists(alphabet, max_size=12).map("".join)
 texts = st.lists(st.one_of(lines, lines.map("A=".__add__), lines.map("# ".__add__)), max_size=6).map("\n".join)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=1000)
 @given(texts.map(str.encode) | st.binary(max_size=30))
 @example(b"A=1\nA=2\n\xef\xbb\xbfA=3\n")
@@ -255,6 +256,7 @@ def double_quoted(value: str) -> str:
     return '"' + "".join(escapes.get(character, character) for character in value) + '"'
 
 
+@pytest.mark.no_cover
 @given(st.data())
 def test_what_is_quoted_comes_back(data: st.DataObject) -> None:
     wanted = data.draw(st.dictionaries(names, plain | plain.map("\n\r\t$".join), max_size=4))

@@ -363,6 +363,7 @@ def test_shares_of_a_thousand_requests_are_within_a_tenth_of_the_weights(
     assert counts == pytest.approx(shares(weights), rel=0.1, abs=2)
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(300)  # 5,500 requests for each example, among up to 50 endpoints
 @pytest.mark.parametrize("name", ["least_load", "round_robin"])
 @settings(deadline=None)

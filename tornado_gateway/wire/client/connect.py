@@ -7,7 +7,6 @@ An address is never looked up, and a name waits for its own look-up alone.
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
+from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
 from tornado_gateway.wire.client.tls import connect_tls
@@ -117,22 +117,9 @@ class Connector:
         sock = await connect_first(addresses, origin.port)
         try:
             if origin.scheme == "http":
-                return await self._adopt(factory, sock)
+                return await adopt(factory, sock)
             context = tls or self._tls
             return await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
         except BaseException:
             sock.close()
-            raise
-
-    async def _adopt(self, factory: Callable[[], P], sock: socket.socket) -> P:
-        """Make a plain connection of a connected socket.
-
-        That waits for nobody, and is not cancelled: neither loop tells a protocol that a connection has ended whose
-        opening was cancelled as it came about, and so the pool would count the connection for ever.
-        """
-        opening = self._loop.create_task(self._loop.create_connection(factory, sock=sock))
-        try:
-            return (await asyncio.shield(opening))[1]
-        except asyncio.CancelledError:
-            (await opening)[0].abort()
             raise

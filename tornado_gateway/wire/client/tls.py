@@ -25,6 +25,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
+from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.peer import acknowledge_at_once, arrived
 
 RECORD = 16 * 1024  # bytes of plain text that a record holds at most (RFC 8446 §5.1); SSLObject.read() gives one
@@ -48,7 +49,11 @@ async def connect_tls(
     loop = asyncio.get_running_loop()
     protocol = factory()
     transport = TLSTransport(protocol, context, host, loop.create_future(), needs_closure=needs_closure)
-    await loop.create_connection(lambda: transport, sock=sock)
+    try:
+        await adopt(lambda: transport, sock)
+    except BaseException:
+        transport.established.cancel()
+        raise
     try:
         await transport.established
     except BaseException:
