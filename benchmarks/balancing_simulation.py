@@ -21,7 +21,7 @@ from benchmarks.balancing_servers import Clock, Phase, Server
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.health import Health
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, wait_before
@@ -159,7 +159,7 @@ class Request:
 
     def _attempt(self) -> None:
         simulation = self._simulation
-        ask = Ask(simulation.clock.now, self._kind, self._tried, self._key, is_repeatable=self._is_repeatable)
+        ask = LeaseRequest(simulation.clock.now, self._kind, self._tried, self._key, is_repeatable=self._is_repeatable)
         try:
             self._lease = simulation.service.lease(ask, is_retry=bool(self._tried))
         except GatewayError:
@@ -274,14 +274,14 @@ class Simulation:
         """An endpoint's health check, and the plan for the next one."""
         now = self.clock.now
         if health.record(passed=self._servers[number].is_well):
-            endpoint.is_healthy = health.is_up
+            endpoint.checks_pass = health.is_up
             self.service.health_changed(endpoint, now)
         if now < self._seconds:
             self.clock.after(health.pause(rng), partial(self._check, endpoint, number, health, rng))
 
     def _hold_streams(self) -> None:
         for _ in range(self._scenario.held):
-            lease = Lease(self.service, self.service.endpoints[0], Ask(0.0, Kind.SSE), is_retry=False)
+            lease = Lease(self.service, self.service.endpoints[0], LeaseRequest(0.0, Kind.SSE), is_retry=False)
             self.clock.at(STREAM, partial(lease.settle, Outcome.SUCCESS, STREAM))
 
     def _plan(self, what: str, kind: Kind, arrivals: Arrivals) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, LeaseRequest
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
@@ -37,27 +37,27 @@ def nothing(service: Service) -> None:
 def fail(service: Service) -> None:
     """Each of half of them has failed once."""
     for each in half(service):
-        service.doubt(each, 0.0)
+        service.penalise(each, 0.0)
 
 
 def eject(service: Service) -> None:
     """The breakers of half of them are open."""
     for each in half(service):
         while not each.breaker.is_open:
-            Lease(service, each, Ask(0.0), is_retry=False).settle(FAILURE, 0.0)
+            Lease(service, each, LeaseRequest(0.0), is_retry=False).settle(FAILURE, 0.0)
 
 
 def fall_ill(service: Service) -> None:
     """The health checks of all but half of them fail."""
     for each in half(service):
-        each.is_healthy = False
+        each.checks_pass = False
     service.refresh()
 
 
 def rest(service: Service) -> None:
     """Half of them have asked to be left alone for a minute."""
     for each in half(service):
-        service.doubt(each, 0.0, 60.0)
+        service.penalise(each, 0.0, 60.0)
 
 
 def fill(service: Service) -> None:
@@ -96,7 +96,7 @@ def microseconds(balancer: str, happens: Callable[[Service], None], count: int) 
     config = ServiceConfig(max_in_flight=ROOM if happens is fill else float("inf"))
     service = Service("svc", [*map(endpoint, range(count))], BALANCERS[balancer](random.Random(1)), config)
     for number in range(2 * count):
-        lease = service.lease(Ask(-1.0, key=b"%d" % number))
+        lease = service.lease(LeaseRequest(-1.0, key=b"%d" % number))
         lease.answered(-0.99, 200)
         lease.settle(SUCCESS, -0.99)
     happens(service)
@@ -105,7 +105,7 @@ def microseconds(balancer: str, happens: Callable[[Service], None], count: int) 
 
 def _run(service: Service, begin: float) -> float:
     """Seconds that a choice takes, on average of many."""
-    asks = [Ask(begin + number * APART, key=b"key %d" % number) for number in range(CHOICES)]
+    asks = [LeaseRequest(begin + number * APART, key=b"key %d" % number) for number in range(CHOICES)]
     leases = []
     started = time.perf_counter()
     for ask in asks:

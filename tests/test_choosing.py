@@ -8,13 +8,13 @@ import pytest
 from benchmarks import choosing
 from benchmarks.choosing import ROOM, STATES, endpoint, markdown_table
 from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint
+from tornado_gateway.policy.upstream.endpoint import Endpoint, LeaseRequest, PickContext
 from tornado_gateway.policy.upstream.service import Service
 
 IS_SO: dict[str, Callable[[Endpoint], bool]] = {
     "half failed": lambda each: each.latency.penalty(0.0) > 0,
     "half ejected": lambda each: each.is_ejected,
-    "half unhealthy": lambda each: not each.is_usable,
+    "half unhealthy": lambda each: not each.is_admitted,
     "half resting": lambda each: each.latency.rests_until == 60.0,
     "half full": lambda each: each.requests >= ROOM,
     "half joining": lambda each: each.share(0.0, 10.0) < 1.0,
@@ -27,7 +27,7 @@ def test_as_many_are_in_a_state_as_it_says(state: str) -> None:
     service = Service("svc", [*map(endpoint, range(16))], BALANCERS["least_load"](random.Random(1)))
     STATES[state](service)
     count = {"all": 16, "half": 8}[state.partition(" ")[0]]
-    is_so = IS_SO.get(state, lambda each: each.is_usable and Ask(0.0).admits(each))
+    is_so = IS_SO.get(state, lambda each: each.available(LeaseRequest(0.0), PickContext()))
     assert (sum(map(is_so, service.endpoints)), len(service.endpoints)) == (count, 16)
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
 from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
 
@@ -38,7 +38,7 @@ def service(*urls: str, name: str = "svc", **config: float) -> Service:
 
 
 def take(of: Service, number: int = 0, kind: Kind = Kind.HTTP, *, is_retry: bool = False) -> Lease:
-    return Lease(of, of.endpoints[number], Ask(0.0, kind), is_retry=is_retry)
+    return Lease(of, of.endpoints[number], LeaseRequest(0.0, kind), is_retry=is_retry)
 
 
 class Scrape:
@@ -240,7 +240,7 @@ def test_a_breaker_is_closed_half_open_or_open(failures: int, now: float, state:
 
 def test_an_endpoint_whose_checks_fail_is_not_up() -> None:
     pair = service("http://a", "http://b")
-    pair.endpoints[0].is_healthy = False
+    pair.endpoints[0].checks_pass = False
     seen = scrape(pair)
     assert [seen.value("gateway_upstream_up", service="svc", endpoint=f"http://{name}") for name in "ab"] == [0, 1]
 
@@ -248,7 +248,7 @@ def test_an_endpoint_whose_checks_fail_is_not_up() -> None:
 def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
     panicking = service("http://a", "http://b", name="panicking", max_waiting=9)
     for endpoint in panicking.endpoints:
-        endpoint.is_healthy = False
+        endpoint.checks_pass = False
         panicking.health_changed(endpoint, 0.0)
     for number in range(2):
         panicking.queue.join(lambda number=number: number)  # type: ignore[misc]

@@ -283,7 +283,7 @@ async def test_an_answer_is_not_thrown_away_when_nobody_else_can_be_asked(
     up = upstream(always(BUSY))
     running = await serve({"svc": [up.url, other or REFUSING]}, RETRY_ON="503", RETRY_BACKOFF_MS="0")
     if not other:
-        endpoints_of(running)[1].is_healthy = False
+        endpoints_of(running)[1].checks_pass = False
         service_of(running).refresh()
     answer = await ask(running, get(PATH))
     assert (answer.status, answer.body, answer.get(b"x-from"), len(up.requests)) == (503, b"busy", b"upstream", 1)

@@ -215,7 +215,7 @@ async def test_where_no_other_endpoint_can_be_used_none_is_asked(serve: Serve, u
     others = {"there is none": [], "weighs nothing": [{"url": other.url, "weight": 0}], "is out": [other]}
     running = await hedging(serve, [late, *others[why]])
     if why == "is out":
-        endpoints_of(running)[1].is_healthy = False
+        endpoints_of(running)[1].checks_pass = False
         service_of(running).refresh()
     assert (await ask(running, get(PATH))).body == b"late"
     assert (len(late.requests), other.accepted) == (1, 0)
@@ -253,7 +253,7 @@ async def test_a_session_that_has_to_move_moves_to_whoever_answers_first(serve: 
     running = await hedging(serve, ups, STICKY="redistribute")
     answer = await ask(running, get(PATH))
     cookie = (answer.get(b"set-cookie") or b"").partition(b";")[0]
-    endpoints_of(running)[0].is_healthy = False
+    endpoints_of(running)[0].checks_pass = False
     service_of(running).refresh()
     answer = await ask(running, get(PATH, b"Cookie: " + cookie))
     assert (answer.body, len(ups[1].requests), len(answer.all(b"set-cookie"))) == (b"other", 1, 1)
@@ -474,11 +474,11 @@ async def test_a_kept_connection_that_ends_after_the_second_endpoint_is_replaced
     first, failing = upstream(ends_at_the_second), upstream(plays(BUSY))
     running = await hedging(serve, [first, failing], RETRY_ON="connect,reset,503")
     assert (await ask(running, get(PATH))).body == b"first"
-    endpoints_of(running)[1].is_usable = False
+    endpoints_of(running)[1].is_admitted = False
     client = await running.client()
     await client.send(get(PATH))
     await eventually(lambda: len(first.requests) == 2)
-    endpoints_of(running)[1].is_usable = True
+    endpoints_of(running)[1].is_admitted = True
     await eventually(lambda: running.errors)
     may_end.set()
     answer = await client.response()

@@ -161,7 +161,7 @@ def take_out(running: Running, *urls: str) -> None:
     """Have the health checks of endpoints fail, wherever these urls stand."""
     for service in running.app.gateway.services.values():
         for endpoint in service.endpoints:
-            endpoint.is_healthy = endpoint.url not in urls
+            endpoint.checks_pass = endpoint.url not in urls
             service.health_changed(endpoint, running.app.gateway.now())
 
 
@@ -286,10 +286,10 @@ async def test_health_checks_that_fail_make_the_gateway_unready_and_those_that_p
         HEALTH_DOWN_INTERVAL_MS="10", HEALTH_RISE="1", HEALTH_FALL="1",
     )  # fmt: skip
     (endpoint,) = running.app.gateway.services[b"svc"].endpoints
-    await eventually(lambda: not endpoint.is_healthy)
+    await eventually(lambda: not endpoint.checks_pass)
     assert await readiness(running) == (503, {"status": "unavailable", "services": ["svc"]})
     is_ill = False
-    await eventually(lambda: endpoint.is_healthy)
+    await eventually(lambda: endpoint.checks_pass)
     assert await readiness(running) == (200, {"status": "ready"})
 
 

@@ -109,7 +109,7 @@ def by_health(running: Running, away: Endpoint) -> Callable[[], None]:
     service = service_of(running)
 
     def change(*, is_healthy: bool) -> None:
-        away.is_healthy = is_healthy
+        away.checks_pass = is_healthy
         service.health_changed(away, running.app.gateway.now())
 
     change(is_healthy=False)

@@ -272,7 +272,7 @@ async def test_behind_the_head_nobody_is_replaced(serve: Serve, upstream: Start)
 
 
 async def refused(running: Running, request: bytes, status: int, code: str) -> int:
-    """Ask, and be refused for a while; Retry-After."""
+    """LeaseRequest, and be refused for a while; Retry-After."""
     answer = await ask(running, request)
     problem(answer, status, code)
     return int(answer.get(b"retry-after") or b"")

@@ -81,7 +81,7 @@ class Stage:
         return f"ws://127.0.0.1:{self.port}/ws/{upstream}?path={quote(path, safe='')}"
 
     def upstream(self, upstream: str, path: str, body: str | bytes | None = None) -> bytes:
-        """Ask or tell the upstream something, past the gateway."""
+        """LeaseRequest or tell the upstream something, past the gateway."""
         url = f"http://127.0.0.1:{self.plain[upstream]}{path}"
         method = "GET" if body is None else "POST"
         return httpx.request(method, url, content=body or b"", timeout=PATIENCE, trust_env=False).content

@@ -7,7 +7,7 @@ from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Ask, Endpoint, Kind
+from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Endpoint, Kind, LeaseRequest
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
@@ -36,7 +36,7 @@ def service(
 
 def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
     """A lease on an endpoint, whoever would be chosen."""
-    return Lease(of, one, Ask(now, kind), is_retry=False)
+    return Lease(of, one, LeaseRequest(now, kind), is_retry=False)
 
 
 def eject(of: Service, one: Endpoint, now: float = 0.0) -> None:
@@ -50,7 +50,7 @@ def chosen(of: Service, now: float = 0.0, times: int = 1, **ask: object) -> Coun
     """Who gets so many requests, each of which is answered before the next."""
     counts = Counter[str]()
     for _ in range(times):
-        lease = of.lease(Ask(now, **ask))  # type: ignore[arg-type]
+        lease = of.lease(LeaseRequest(now, **ask))  # type: ignore[arg-type]
         counts[lease.endpoint.url.removeprefix("http://")] += 1
         lease.settle(SUCCESS, now)
     return counts

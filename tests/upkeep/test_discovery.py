@@ -244,7 +244,7 @@ async def test_an_event_stream_goes_on_at_an_address_that_has_left(find, instanc
     await found.sweep(KEPT)
     await source.say(b"data: 2\n\n")
     await listener.hear(b"data: 2\n\n")
-    assert (endpoint.streams, endpoint.is_usable) == (1, False)
+    assert (endpoint.streams, endpoint.is_admitted) == (1, False)
     await source.end()
     await listener.all()
     assert listener.end == "complete"

@@ -27,7 +27,7 @@ from tornado_gateway.errors import UpstreamReset
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
-from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Ask, Endpoint
+from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Endpoint, LeaseRequest
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
@@ -111,7 +111,7 @@ def service_of(
 def break_(service: Service, endpoint: Endpoint, now: float, *, connected: bool = False) -> None:
     """Have an endpoint fail until its breaker opens."""
     while not endpoint.breaker.is_open:
-        lease = Lease(service, endpoint, Ask(now), is_retry=False)
+        lease = Lease(service, endpoint, LeaseRequest(now), is_retry=False)
         if not connected:
             lease.not_connected()
         lease.settle(FAILURE, now)
@@ -119,7 +119,7 @@ def break_(service: Service, endpoint: Endpoint, now: float, *, connected: bool 
 
 def seen(endpoint: Endpoint) -> tuple[str, bool]:
     """What the newest check has shown, and what is believed."""
-    return endpoint.last_check, endpoint.is_healthy
+    return endpoint.last_check, endpoint.checks_pass
 
 
 class Answers:
@@ -179,7 +179,7 @@ async def test_checks_come_an_interval_apart_give_or_take_a_tenth(
     pauses = [after - before for before, after in itertools.pairwise(asked)]
     assert 0.9 * interval <= min(pauses) < 0.98 * interval
     assert 1.02 * interval < max(pauses) <= 1.13 * interval
-    assert service.endpoints[0].is_healthy is url_is_good
+    assert service.endpoints[0].checks_pass is url_is_good
 
 
 @pytest.mark.gen_test
@@ -312,7 +312,7 @@ async def test_each_check_has_a_connection_of_its_own_and_leaves_none(upstream: 
             await each.passes(LONG)
             await eventually(lambda number=number: (up.accepted, up.open) == (number + 2, 1))
         await exchange(each.client, endpoint.origin)
-        assert (up.accepted, endpoint.is_healthy) == (4, True)
+        assert (up.accepted, endpoint.checks_pass) == (4, True)
 
 
 @KINDS
@@ -333,7 +333,7 @@ async def test_each_check_has_a_tls_handshake_of_its_own(tmp_path: Path, kind: H
                 await each.passes(LONG)
                 await eventually(lambda number=number: (len(up.names), up.open) == (number + 2, 1))
             await exchange(each.client, endpoint.origin)
-            assert (len(up.names), endpoint.is_healthy) == (4, True)
+            assert (len(up.names), endpoint.checks_pass) == (4, True)
 
 
 @KINDS
@@ -481,7 +481,7 @@ async def test_three_in_a_row_take_an_endpoint_out_and_two_bring_it_back(
         for _ in results:
             await each.passes(LONG)
     endpoint = service.endpoints[0]
-    assert (endpoint.is_healthy, endpoint.last_check) == (is_healthy, "200" if results[-1] == "p" else "503")
+    assert (endpoint.checks_pass, endpoint.last_check) == (is_healthy, "200" if results[-1] == "p" else "503")
 
 
 @pytest.mark.gen_test
@@ -495,9 +495,9 @@ async def test_an_endpoint_that_is_out_gets_nothing_and_comes_back_slowly(upstre
     good, bad = service.endpoints
     async with checking(service) as each:
         await each.passes(LONG)
-        assert {service.lease(Ask(each.clock.now)).endpoint for _ in range(9)} == {good}
+        assert {service.lease(LeaseRequest(each.clock.now)).endpoint for _ in range(9)} == {good}
         await each.passes(LONG)
-        chosen = [service.lease(Ask(each.clock.now)).endpoint for _ in range(40)]
+        chosen = [service.lease(LeaseRequest(each.clock.now)).endpoint for _ in range(40)]
         assert bad.share(each.clock.now, 60.0) == FIRST_SHARE
         assert 0 < chosen.count(bad) <= 4
         assert bad.share(each.clock.now + 60.0, 60.0) == 1.0
@@ -550,8 +550,8 @@ async def test_a_check_of_who_departs_meanwhile_changes_nothing(upstream: Start)
         each.sweep(LONG)
         service.replace_endpoints(service_of(upstream(echo).url).endpoints, each.clock.now)
         await settled()
-        assert (departed.last_check, departed.is_usable) == ("timeout", False)
-        assert service.lease(Ask(each.clock.now)).endpoint is not departed
+        assert (departed.last_check, departed.is_admitted) == ("timeout", False)
+        assert service.lease(LeaseRequest(each.clock.now)).endpoint is not departed
 
 
 @pytest.mark.parametrize("departs", [True, False])
@@ -651,7 +651,7 @@ async def test_a_probe_is_left_to_a_user_who_comes_first(upstream: Start) -> Non
     async with checking(service) as each:
         break_(service, endpoint, each.clock.now)
         each.clock.now += OPEN_FOR
-        assert service.lease(Ask(each.clock.now)).endpoint is endpoint
+        assert service.lease(LeaseRequest(each.clock.now)).endpoint is endpoint
         await each.passes(IDLE_FOR)
         assert (endpoint.last_check, up.accepted) == ("", 0)
 
@@ -663,7 +663,7 @@ async def test_a_user_who_comes_as_a_probe_begins_is_no_second_one(upstream: Sta
     async with checking(service) as each:
         break_(service, broken, each.clock.now)
         each.sweep(OPEN_FOR + IDLE_FOR)
-        assert service.lease(Ask(each.clock.now)).endpoint is good
+        assert service.lease(LeaseRequest(each.clock.now)).endpoint is good
 
 
 @pytest.mark.gen_test
@@ -737,7 +737,7 @@ async def test_a_gateway_takes_an_endpoint_out_and_brings_it_back(serve: Serve, 
     bad, good = running.app.gateway.services[b"svc"].endpoints
     await eventually(lambda: bad.last_check == good.last_check == "200")
     first.is_well = False
-    await eventually(lambda: not bad.is_healthy)
+    await eventually(lambda: not bad.checks_pass)
     before = first.others
     assert [(await ask(running, get(b"/api/svc/x"))).status for _ in range(6)] == [200] * 6
     assert (first.others, second.others) == (before, 6)
@@ -745,7 +745,7 @@ async def test_a_gateway_takes_an_endpoint_out_and_brings_it_back(serve: Serve, 
     assert [each["checks"] for each in shown] == [{"passing": False, "last": "500"}, {"passing": True, "last": "200"}]
     assert [(each["healthy"], each["usable"]) for each in shown] == [(False, False), (True, True)]
     first.is_well = True
-    await eventually(lambda: bad.is_healthy)
+    await eventually(lambda: bad.checks_pass)
     for _ in range(6):
         await ask(running, get(b"/api/svc/x"))
     assert (first.others, second.others) == (before + 3, 9)
@@ -790,7 +790,7 @@ async def test_where_all_fail_all_are_used_unless_that_is_not_wanted(
     switch.is_well = False
     running = await serve({"svc": {"endpoints": [upstream(switch).url], **QUICK}}, PANIC_PERCENT=panic)
     (endpoint,) = running.app.gateway.services[b"svc"].endpoints
-    await eventually(lambda: not endpoint.is_healthy)
+    await eventually(lambda: not endpoint.checks_pass)
     assert (await ask(running, get(b"/api/svc/x"))).status == status
     assert switch.others == (status == 500)
 

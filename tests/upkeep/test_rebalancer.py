@@ -8,7 +8,7 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.upstream.affinity import Affinity, HashKey, Sticky
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 from tornado_gateway.upkeep.rebalancer import LOOK_EVERY, Rebalancer
@@ -60,7 +60,9 @@ class Staged:
 
     def hold(self, service: Service, count: int, *, at: int = 0, ends: bool = True) -> list[Held]:
         """So many streams at one endpoint."""
-        leases = [Lease(service, service.endpoints[at], Ask(self.now, Kind.WS), is_retry=False) for _ in range(count)]
+        leases = [
+            Lease(service, service.endpoints[at], LeaseRequest(self.now, Kind.WS), is_retry=False) for _ in range(count)
+        ]
         held = [Held(self, lease, ends=ends) for lease in leases]
         for each in held:
             self.streams.add(each, each.lease.endpoint)

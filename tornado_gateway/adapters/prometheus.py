@@ -120,7 +120,7 @@ class _GatewayCollector(Collector):
                 requests.add_metric((*labels, outcome.value), ended)
             ejections.add_metric(labels, endpoint.breaker.opened)
             state.add_metric(labels, _STATES[endpoint.breaker.state(self._now())])
-            up.add_metric(labels, float(endpoint.passes))
+            up.add_metric(labels, float(endpoint.healthy))
         for service in self._services:
             for endpoint in (*service.endpoints, *service.departing):
                 for kind, count in endpoint.inflight.items():

@@ -27,7 +27,16 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.hedge import Hedge
 from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, HTTP, IGNORED, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import (
+    CLIENT_GONE,
+    FAILURE,
+    HTTP,
+    IGNORED,
+    Endpoint,
+    Kind,
+    LeaseRequest,
+    Outcome,
+)
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
 from tornado_gateway.policy.upstream.service import Service
@@ -115,7 +124,7 @@ class Attempts:
             GatewayError: it cannot be sent.
         """
         call, service = self._call, self._service
-        ask = Ask(
+        ask = LeaseRequest(
             self._gateway.now(), call.kind, self.tried, call.key, call.pinned, call.is_repeatable, self._has_waited
         )
         try:
@@ -207,13 +216,13 @@ class Attempts:
                 self._call_later(after, self._hedge_now)
 
     def _hedge_now(self) -> None:
-        """Ask a second endpoint, if the service can bear it."""
+        """LeaseRequest a second endpoint, if the service can bear it."""
         self._later = None
         call, now, service = self._call, self._gateway.now(), self._service
         if not self._has_untried or service.budget.balance(now) < 1.0:
             return
         try:
-            lease = service.lease(Ask(now, HTTP, self.tried, call.key), is_retry=True)
+            lease = service.lease(LeaseRequest(now, HTTP, self.tried, call.key), is_retry=True)
         except GatewayError:
             return
         service.budget.take(now)
@@ -346,7 +355,7 @@ class Attempts:
             self.begin()
 
     def _leave(self, outcome: Outcome) -> bool:
-        """Ask nothing more of the endpoint; whether a second one was asked already."""
+        """LeaseRequest nothing more of the endpoint; whether a second one was asked already."""
         self._retries += 1
         self._cancel_later()
         upstream, self.upstream = self.upstream, None

@@ -112,7 +112,7 @@ class HealthChecks:
             checked.task = None
         endpoint.last_check = shown
         if checked.health.record(passed=passed):
-            endpoint.is_healthy = checked.health.is_up
+            endpoint.checks_pass = checked.health.is_up
             service.health_changed(endpoint, self._now())
         checked.due = self._now() + checked.health.pause(self._rng)
 

@@ -17,13 +17,13 @@ def test_a_pong_for_the_gateway_goes_no_further() -> None:
 
 def test_a_pong_for_the_other_side_passes() -> None:
     pings = Pings(TOKEN)
-    pings.passes(b"app")
+    pings.note_ping(b"app")
     assert pings.answered(b"app") == b"app"
 
 
 def test_a_pong_for_the_gateway_alone_answers_the_other_sides_ping_before_it() -> None:
     pings = Pings(TOKEN)
-    pings.passes(b"app")
+    pings.note_ping(b"app")
     assert pings.answered(pings.own()) == b"app"
     assert pings.answered(pings.own()) is None  # it is answered now
 
@@ -31,7 +31,7 @@ def test_a_pong_for_the_gateway_alone_answers_the_other_sides_ping_before_it() -
 def test_a_pong_for_the_gateway_does_not_answer_a_ping_behind_it() -> None:
     pings = Pings(TOKEN)
     own = pings.own()
-    pings.passes(b"app")
+    pings.note_ping(b"app")
     assert pings.answered(own) is None
     assert pings.answered(b"app") == b"app"
 
@@ -39,14 +39,14 @@ def test_a_pong_for_the_gateway_does_not_answer_a_ping_behind_it() -> None:
 def test_of_several_pings_before_it_the_last_one_is_answered() -> None:
     pings = Pings(TOKEN)
     for payload in (b"a", b"b", b"c"):
-        pings.passes(payload)
+        pings.note_ping(payload)
     assert pings.answered(pings.own()) == b"c"
 
 
 def test_a_ping_between_two_of_the_gateways_is_answered_by_the_second() -> None:
     pings = Pings(TOKEN)
     first = pings.own()
-    pings.passes(b"app")
+    pings.note_ping(b"app")
     second = pings.own()
     assert pings.answered(first) is None
     assert pings.answered(second) == b"app"
@@ -54,15 +54,15 @@ def test_a_ping_between_two_of_the_gateways_is_answered_by_the_second() -> None:
 
 def test_a_side_that_answers_every_ping_is_heard_once_for_each() -> None:
     pings = Pings(TOKEN)
-    pings.passes(b"app")
+    pings.note_ping(b"app")
     own = pings.own()
     assert [pings.answered(b"app"), pings.answered(own)] == [b"app", None]
 
 
 def test_a_pong_for_an_earlier_ping_of_the_other_side_passes() -> None:
     pings = Pings(TOKEN)
-    pings.passes(b"a")
-    pings.passes(b"b")
+    pings.note_ping(b"a")
+    pings.note_ping(b"b")
     assert [pings.answered(b"a"), pings.answered(b"b")] == [b"a", b"b"]
 
 
@@ -86,7 +86,7 @@ def test_a_pong_for_the_gateway_that_comes_again_is_the_sides_own() -> None:
 
 def test_an_empty_ping_of_the_other_side_counts() -> None:
     pings = Pings(TOKEN)
-    pings.passes(b"")
+    pings.note_ping(b"")
     assert pings.answered(pings.own()) == b""
 
 
@@ -94,7 +94,7 @@ def test_a_ping_of_the_other_side_may_look_like_the_gateways() -> None:
     """A client knows what the gateway's pings look like, and may send the same to the service."""
     pings = Pings(TOKEN)
     own = pings.own()
-    pings.passes(own)
+    pings.note_ping(own)
     assert pings.answered(own) == own
     assert pings.answered(own) is None
 
@@ -110,7 +110,7 @@ def test_whoever_answers_only_the_last_ping_answers_the_other_side_too(steps: li
         elif step == "theirs":
             count += 1
             unread.append(("theirs", b"%d" % count))
-            pings.passes(b"%d" % count)
+            pings.note_ping(b"%d" % count)
         elif unread:
             heard = pings.answered(unread[-1][1])
             theirs = [payload for whose, payload in unread if whose == "theirs"]

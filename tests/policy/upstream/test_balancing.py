@@ -6,17 +6,17 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.policy.upstream.conftest import Looks
 from tornado_gateway.policy.upstream.balancing import (
     ALL_UP_TO,
     BALANCERS,
     CREDIT,
-    OVERLOAD,
+    LOAD_BOUND,
     Balancer,
     ConsistentHash,
     LeastLoad,
@@ -25,7 +25,7 @@ from tornado_gateway.policy.upstream.balancing import (
     TwoChoices,
 )
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import SUCCESS, Ask, Endpoint, Kind
+from tornado_gateway.policy.upstream.endpoint import SUCCESS, Endpoint, InFlight, Kind, LeaseRequest, PickContext
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 
@@ -48,7 +48,7 @@ def balancer(name: str, several: Sequence[Endpoint], seed: int = 1) -> Balancer:
 
 def use(chooser: Balancer, several: Sequence[Endpoint]) -> None:
     """As a service does."""
-    chooser.use([endpoint for endpoint in several if endpoint.weight and endpoint.is_usable], tuple(several))
+    chooser.use([endpoint for endpoint in several if endpoint.weight and endpoint.is_admitted], tuple(several))
 
 
 def hold(endpoint: Endpoint, kind: Kind = Kind.HTTP, times: int = 1) -> None:
@@ -60,10 +60,22 @@ def answer(several: Iterable[Endpoint], seconds: float, now: float = 0.0) -> Non
         endpoint.latency.add(now, seconds)
 
 
-def ask_of(several: Sequence[Endpoint], key: bytes = b"", kind: Kind = Kind.HTTP) -> Ask:
-    """As a service asks."""
-    weight = sum(endpoint.weight for endpoint in several if endpoint.is_usable)
-    return Ask(0.0, kind, key=key, fair_load=(sum(endpoint.load for endpoint in several) + 1) / weight)
+def context_of(several: Sequence[Endpoint]) -> PickContext:
+    """As a service's is."""
+    weight = sum(endpoint.weight for endpoint in several if endpoint.is_admitted)
+    return with_load(sum(endpoint.load for endpoint in several), weight)
+
+
+def with_load(load: int, weight: int) -> PickContext:
+    """The context of a service of this weight that has so many requests in flight."""
+    in_flight = InFlight()
+    in_flight.requests = load
+    return PickContext(in_flight=in_flight, weight=weight)
+
+
+def ask(chooser: Balancer, several: Sequence[Endpoint], key: bytes = b"", kind: Kind = Kind.HTTP) -> Endpoint:
+    """The endpoint that a service would get."""
+    return taken(chooser.choose(LeaseRequest(0.0, kind, key=key), context_of(several)))
 
 
 def taken(chosen: Endpoint | None) -> Endpoint:
@@ -78,7 +90,7 @@ def in_closed_loop(
     held: deque[Endpoint] = deque()
     counts = Counter[str]()
     for key in itertools.islice(itertools.chain(keys, itertools.repeat(b"")), choices):
-        chosen = taken(chooser.choose(ask_of(several, key)))
+        chosen = ask(chooser, several, key)
         counts[chosen.url] += 1
         hold(chosen)
         held.append(chosen)
@@ -90,7 +102,9 @@ def in_closed_loop(
 
 
 def order_of(chooser: Balancer, several: Sequence[Endpoint], choices: int) -> str:
-    return "".join("abcdefgh"[several.index(taken(chooser.choose(Ask(0.0))))] for _ in range(choices))
+    return "".join(
+        "abcdefgh"[several.index(taken(chooser.choose(LeaseRequest(0.0), PickContext())))] for _ in range(choices)
+    )
 
 
 # ---- what is true of all
@@ -114,7 +128,7 @@ def test_with_nothing_in_flight_shares_are_as_the_weights(name: str, weights: tu
     chooser = balancer(name, several)
     counts = Counter[str]()
     for number in range(4000):
-        chosen = taken(chooser.choose(Ask(number / 100, fair_load=1 / sum(weights))))
+        chosen = taken(chooser.choose(LeaseRequest(number / 100), with_load(0, sum(weights))))
         counts[chosen.url] += 1
         answer([chosen], 0.010, number / 100 + 0.010)
     expected = [4000 * weight / sum(weights) for weight in weights]
@@ -124,7 +138,7 @@ def test_with_nothing_in_flight_shares_are_as_the_weights(name: str, weights: tu
 @every_balancer
 def test_an_endpoint_of_weight_0_gets_nothing(name: str) -> None:
     several = endpoints(1, 0, 1)
-    several[1].is_usable = False  # as its service decides
+    several[1].is_admitted = False  # as its service decides
     counts = in_closed_loop(balancer(name, several), several, 200, 5, (b"%d" % number for number in range(100)))
     assert counts[1] == 0
     assert min(counts[0], counts[2]) > 0
@@ -135,8 +149,8 @@ def test_an_endpoint_of_weight_0_gets_nothing(name: str) -> None:
 def test_where_nobody_has_any_weight_nobody_is_chosen(name: str, key: bytes) -> None:
     several = endpoints(0, 0)
     for endpoint in several:
-        endpoint.is_usable = False
-    assert balancer(name, several).choose(Ask(0.0, key=key)) is None
+        endpoint.is_admitted = False
+    assert balancer(name, several).choose(LeaseRequest(0.0, key=key), PickContext()) is None
 
 
 @every_balancer
@@ -150,18 +164,19 @@ def test_where_nobody_has_any_weight_nobody_is_chosen(name: str, key: bytes) -> 
     kind=st.sampled_from(Kind),
     seed=st.integers(0, 9),
 )  # fmt: skip
-def test_the_choice_is_one_that_the_ask_admits_and_none_if_it_admits_none(
+def test_the_choice_is_one_that_is_available_and_none_if_none_is(
     name: str, rows: list[tuple[int, bool, int, int, bool]], most: float, key: bytes, kind: Kind, seed: int
 ) -> None:
     several = endpoints(*(weight for weight, *_ in rows))
     for endpoint, (weight, usable, requests, streams, _) in zip(several, rows, strict=True):
-        endpoint.is_usable = usable and weight > 0
+        endpoint.is_admitted = usable and weight > 0
         endpoint.inflight.update({Kind.HTTP: requests, Kind.SSE: streams})
     tried = [endpoint for endpoint, row in zip(several, rows, strict=True) if row[4]]
-    chooser, ask = balancer(name, several, seed), Ask(0.0, kind, tried, key, most=most)
-    admitted = [endpoint for endpoint in several if ask.admits(endpoint)]
+    chooser = balancer(name, several, seed)
+    request, context = LeaseRequest(0.0, kind, tried, key), PickContext(max_requests=most)
+    admitted = [endpoint for endpoint in several if endpoint.available(request, context)]
     for _ in range(4):
-        chosen = chooser.choose(ask)
+        chosen = chooser.choose(request, context)
         assert (chosen in admitted) if admitted else chosen is None
 
 
@@ -169,12 +184,12 @@ def test_the_choice_is_one_that_the_ask_admits_and_none_if_it_admits_none(
 def test_the_one_that_is_left_of_many_is_found(name: str) -> None:
     several = endpoints(*[1] * 200)
     for endpoint in several:
-        endpoint.is_usable = False
-    several[137].is_usable = True
+        endpoint.is_admitted = False
+    several[137].is_admitted = True
     chooser = balancer(name, several)
     for key in (b"", b"one", b"two"):
-        assert chooser.choose(Ask(0.0, key=key)) is several[137]
-        assert chooser.choose(Ask(0.0, key=key, tried=[several[137]])) is None
+        assert chooser.choose(LeaseRequest(0.0, key=key), PickContext()) is several[137]
+        assert chooser.choose(LeaseRequest(0.0, key=key, tried=[several[137]]), PickContext()) is None
 
 
 @every_balancer
@@ -182,7 +197,7 @@ def test_a_retry_goes_elsewhere_until_all_were_tried(name: str) -> None:
     several = endpoints(1, 2, 3, 4)
     chooser = balancer(name, several)
     tried: list[Endpoint] = []
-    while chosen := chooser.choose(Ask(0.0, tried=tried, key=b"key")):
+    while chosen := chooser.choose(LeaseRequest(0.0, tried=tried, key=b"key"), PickContext()):
         tried.append(chosen)
     assert sorted(endpoint.url for endpoint in tried) == [endpoint.url for endpoint in several]
 
@@ -191,34 +206,24 @@ def test_a_retry_goes_elsewhere_until_all_were_tried(name: str) -> None:
 def test_other_endpoints_are_chosen_from_as_soon_as_they_are_there(name: str) -> None:
     before, after = endpoints(1, 1), endpoints(1, 1, 1)
     chooser = balancer(name, before)
-    assert chooser.choose(Ask(0.0)) in before
+    assert chooser.choose(LeaseRequest(0.0), PickContext()) in before
     use(chooser, after)
     assert all(in_closed_loop(chooser, after, 300, 6))
-
-
-class CountingAsk(Ask):
-    """Counts how many endpoints are looked at."""
-
-    looks: ClassVar[int] = 0
-
-    def admits(self, endpoint: Endpoint) -> bool:
-        type(self).looks += 1
-        return super().admits(endpoint)
 
 
 @every_balancer
 @pytest.mark.parametrize("key", [b"", b"key"])
 @pytest.mark.parametrize("out", [0, 250], ids=["all usable", "a quarter out"])
-def test_a_choice_among_a_thousand_looks_at_a_few(name: str, key: bytes, out: int) -> None:
+def test_a_choice_among_a_thousand_looks_at_a_few(name: str, key: bytes, out: int, looks: Looks) -> None:
     several = endpoints(*[1] * 1000)
     answer(several, 0.1)
     for endpoint in random.Random(2).sample(several, out):
-        endpoint.is_usable = False
+        endpoint.is_admitted = False
     chooser = balancer(name, several)
     for number in range(500):
-        CountingAsk.looks = 0
-        hold(taken(chooser.choose(CountingAsk(0.0, key=key and b"%d" % number, fair_load=(number + 1) / 1000))))
-        assert CountingAsk.looks <= 40
+        looks.count = 0
+        hold(taken(chooser.choose(LeaseRequest(0.0, key=key and b"%d" % number), with_load(number, 1000))))
+        assert looks.count <= 40
 
 
 # ---- streams
@@ -233,7 +238,7 @@ def test_sessions_go_where_there_are_fewer(name: str, kind: Kind, known: str) ->
     hold(several[0], Kind.WS, 100)
     chooser = balancer(name, several)
     for _ in range(50):
-        chosen = taken(chooser.choose(ask_of(several, kind=kind)))
+        chosen = ask(chooser, several, kind=kind)
         assert chosen is several[1]
         hold(chosen, kind)
 
@@ -245,9 +250,9 @@ def test_to_a_session_a_request_is_as_much_as_another_session(name: str) -> None
     hold(several[0], times=5)
     hold(several[1], Kind.WS, times=4)
     chooser = balancer(name, several)
-    assert chooser.choose(ask_of(several, kind=Kind.WS)) is several[1]
+    assert ask(chooser, several, kind=Kind.WS) is several[1]
     hold(several[1], Kind.SSE, times=2)
-    assert chooser.choose(ask_of(several, kind=Kind.WS)) is several[0]
+    assert ask(chooser, several, kind=Kind.WS) is several[0]
 
 
 @pytest.mark.parametrize("name", BALANCERS)
@@ -255,7 +260,7 @@ def test_sessions_are_spread_evenly(name: str) -> None:
     several = endpoints(1, 1, 1, 1)
     chooser = balancer(name, several)
     for _ in range(400):
-        hold(taken(chooser.choose(ask_of(several, kind=Kind.WS))), Kind.WS)
+        hold(ask(chooser, several, kind=Kind.WS), Kind.WS)
     assert [endpoint.streams for endpoint in several] == pytest.approx([100] * 4, abs=15)
 
 
@@ -276,7 +281,7 @@ def test_to_a_request_any_number_of_sessions_is_less_than_one_request_more(name:
     hold(several[0], Kind.WS, streams)
     hold(several[1], Kind.HTTP)
     chooser = balancer(name, several)
-    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[0]] * 10
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(10)] == [several[0]] * 10
 
 
 @pytest.mark.parametrize("name", ["least_load", "peak_ewma"])
@@ -285,7 +290,7 @@ def test_a_hundred_idle_sessions_do_not_make_an_endpoint_look_slower_than_one_th
     hold(several[0], Kind.WS, 100)
     answer(several[:1], 0.010)
     answer(several[1:], 0.050)
-    assert balancer(name, several).choose(Ask(0.0)) is several[0]
+    assert balancer(name, several).choose(LeaseRequest(0.0), PickContext()) is several[0]
 
 
 @pytest.mark.parametrize("name", BY_LOAD)
@@ -321,7 +326,7 @@ class Traffic:
         for _ in range(requests):
             if len(self._held) == self._at_once:
                 self._end_one()
-            lease = self.service.lease(Ask(self.now, key=b"%d" % self._rng.randrange(10_000)))
+            lease = self.service.lease(LeaseRequest(self.now, key=b"%d" % self._rng.randrange(10_000)))
             counts[lease.endpoint.url] += 1
             seconds = self.took[lease.endpoint] * self._rng.uniform(1 - self._spread, 1 + self._spread)
             heapq.heappush(self._held, (self.now + seconds, next(self._numbers), lease))
@@ -404,8 +409,8 @@ def test_shares_are_as_the_weights_again_after_a_failure(name: str, at_once: int
     traffic = Traffic(name, (1, 2, 2), at_once)
     traffic.send(100)
     for endpoint in traffic.several[:2]:
-        traffic.service.doubt(endpoint, traffic.now, 5.0)
-    while traffic.service.has_doubts:
+        traffic.service.penalise(endpoint, traffic.now, 5.0)
+    while traffic.service.has_penalised:
         traffic.send(1)
     traffic.send(300)  # as many as it takes to catch up
     assert traffic.send(1000) == pytest.approx([200, 400, 400], rel=0.1)
@@ -462,7 +467,7 @@ def test_an_endpoint_is_left_out_while_another_one_has_no_more_for_its_weight_ev
             if milliseconds:
                 answer([endpoint], milliseconds / 1000)
         chooser = balancer("least_load", several)
-        seen = {several.index(taken(chooser.choose(Ask(0.0)))) for _ in range(400)}
+        seen = {several.index(taken(chooser.choose(LeaseRequest(0.0), PickContext()))) for _ in range(400)}
         names = ("other", "one") if swapped else ("one", "other")
         assert seen == {at for at, name in enumerate(names) if chosen in (name, "either")}
 
@@ -472,11 +477,12 @@ def test_whoever_is_chosen_nobody_would_have_less_for_its_weight_with_the_reques
     several = endpoints(*(weight for *_, weight in rows))
     for endpoint, (requests, _) in zip(several, rows, strict=True):
         hold(endpoint, times=requests)
-    chooser, ask = balancer("least_load", several), Ask(0.0)
+    chooser, request, context = balancer("least_load", several), LeaseRequest(0.0), PickContext()
     for _ in range(3):
-        chosen = taken(chooser.choose(ask))
+        chosen = taken(chooser.choose(request, context))
         if len(several) <= ALL_UP_TO:
-            assert all(ask.crowd(chosen) < ask.crowd(each) + ask.stride(each) for each in several)
+            load = context.load_per_weight(chosen, request)
+            assert all(load < context.load_per_weight(each, request) + context.stride(each, 0.0) for each in several)
         hold(chosen)
 
 
@@ -484,7 +490,7 @@ def test_whoever_is_chosen_nobody_would_have_less_for_its_weight_with_the_reques
 def test_equal_endpoints_take_turns(count: int) -> None:
     several = endpoints(*[1] * count)
     chooser = balancer("least_load", several)
-    assert [chooser.choose(Ask(0.0)) for _ in range(3 * count)] == several * 3
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(3 * count)] == several * 3
 
 
 def test_an_endpoint_that_had_too_much_for_a_moment_catches_up() -> None:
@@ -509,9 +515,9 @@ def test_an_endpoint_that_had_too_much_for_long_catches_up_on_a_few_turns_only()
 def test_turns_are_kept_when_others_come_and_go(count: int) -> None:
     several = endpoints(*[1] * (ALL_UP_TO + 5))
     chooser = balancer("least_load", several)
-    before = [chooser.choose(Ask(0.0)) for _ in range(3)]
+    before = [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(3)]
     use(chooser, several[:count])
-    assert chooser.choose(Ask(0.0)) is (several[3] if count > 3 else several[0])
+    assert chooser.choose(LeaseRequest(0.0), PickContext()) is (several[3] if count > 3 else several[0])
     assert before == several[:3]
 
 
@@ -521,7 +527,7 @@ def test_a_slow_endpoint_has_fewer_turns(count: int) -> None:
     answer(several[1:], 0.02)
     answer(several[:1], 0.2)
     chooser = balancer("least_load", several)
-    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(100 * count))
+    counts = Counter(taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(100 * count))
     assert counts[several[0].url] == pytest.approx(100 / 25, abs=5)  # a turn in (0.2 / (2 x 0.02))²
 
 
@@ -539,8 +545,10 @@ def test_a_slow_endpoint_that_is_not_asked_is_tried_again_after_a_while() -> Non
     chooser = balancer("least_load", several)
     for now, expected in ((1.0, 1), (60.0, 0)):
         answer(several[1:], 0.1, now=now)
-        assert [chooser.choose(Ask(now)) for _ in range(5)].count(several[0]) >= 1 - expected
-    assert several[0] not in [balancer("least_load", several).choose(Ask(1.0)) for _ in range(5)]
+        assert [chooser.choose(LeaseRequest(now), PickContext()) for _ in range(5)].count(several[0]) >= 1 - expected
+    assert several[0] not in [
+        balancer("least_load", several).choose(LeaseRequest(1.0), PickContext()) for _ in range(5)
+    ]
 
 
 # ---- round_robin
@@ -570,7 +578,7 @@ def test_round_robin_is_never_far_from_the_shares(weights: list[int], choices: i
 
 def test_round_robin_is_fair_among_those_that_are_left() -> None:
     several = endpoints(1, 2, 4, 1)
-    several[2].is_usable = False
+    several[2].is_admitted = False
     assert Counter(order_of(balancer("round_robin", several), several, 40)) == {"a": 10, "b": 20, "d": 10}
 
 
@@ -580,9 +588,9 @@ def test_an_endpoint_that_returns_does_not_catch_up(weights: tuple[int, ...], ou
     several = endpoints(*weights)
     chooser = balancer("round_robin", several)
     order_of(chooser, several, 10)
-    several[0].is_usable = False
+    several[0].is_admitted = False
     order_of(chooser, several, out_for)
-    several[0].is_usable = True
+    several[0].is_admitted = True
     assert order_of(chooser, several, 3 * sum(weights)).count("a") == pytest.approx(3 * weights[0], abs=1)
 
 
@@ -592,7 +600,7 @@ def test_when_nobody_could_be_chosen_nobody_lost_a_turn(weights: tuple[int, ...]
     several = endpoints(*weights)
     chooser = balancer("round_robin", several)
     for _ in range(refused):
-        assert chooser.choose(Ask(0.0, most=0)) is None
+        assert chooser.choose(LeaseRequest(0.0), PickContext(max_requests=0)) is None
     counts = Counter(order_of(chooser, several, 10 * sum(weights)))
     for letter, weight in zip("abc", weights, strict=False):
         assert counts[letter] == pytest.approx(10 * weight, abs=2)
@@ -604,7 +612,7 @@ def test_an_endpoint_that_joins_is_not_asked_for_what_it_missed(refused: int) ->
     chooser = balancer("round_robin", several[:2])
     order_of(chooser, several, 100)
     for _ in range(refused):
-        chooser.choose(Ask(0.0, most=0))
+        chooser.choose(LeaseRequest(0.0), PickContext(max_requests=0))
     use(chooser, several)
     assert Counter(order_of(chooser, several, 12)) == {"a": 4, "b": 4, "c": 4}
 
@@ -624,10 +632,10 @@ def test_retries_are_spread_as_well_and_the_broken_one_gets_no_more_for_them(wei
     firsts, all_of_them = Counter[str](), Counter[str]()
     rounds = 100 * sum(weights)
     for _ in range(rounds):
-        chosen = taken(chooser.choose(Ask(0.0)))
+        chosen = taken(chooser.choose(LeaseRequest(0.0), PickContext()))
         firsts[chosen.url] += 1
         if chosen is several[0]:
-            chosen = taken(chooser.choose(Ask(0.0, tried=[chosen])))
+            chosen = taken(chooser.choose(LeaseRequest(0.0, tried=[chosen]), PickContext()))
         all_of_them[chosen.url] += 1
     assert firsts == {each.url: 100 * each.weight for each in several}
     left = sum(weights[1:])
@@ -643,30 +651,30 @@ def test_of_two_the_one_with_fewer_in_flight_is_chosen() -> None:
     hold(several[0], times=2)
     hold(several[1], times=1)
     chooser = balancer("two_choices", several)
-    assert [chooser.choose(Ask(0.0)) for _ in range(20)] == [several[1]] * 20
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(20)] == [several[1]] * 20
 
 
 def test_in_flight_counts_by_weight() -> None:
     several = endpoints(1, 4)
     hold(several[0], times=2)
     hold(several[1], times=7)
-    assert balancer("two_choices", several).choose(Ask(0.0)) is several[1]
+    assert balancer("two_choices", several).choose(LeaseRequest(0.0), PickContext()) is several[1]
     hold(several[1], times=5)
-    assert balancer("two_choices", several).choose(Ask(0.0)) is several[0]
+    assert balancer("two_choices", several).choose(LeaseRequest(0.0), PickContext()) is several[0]
 
 
 def test_the_one_with_most_in_flight_is_never_chosen_of_many() -> None:
     several = endpoints(*[1] * 10)
     hold(several[3], times=1)
     chooser = balancer("two_choices", several)
-    chosen = {taken(chooser.choose(Ask(0.0))).url for _ in range(500)}
+    chosen = {taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(500)}
     assert chosen == {endpoint.url for endpoint in several} - {several[3].url}
 
 
 def test_idle_endpoints_are_drawn_as_often_as_they_weigh() -> None:
     several = endpoints(1, 2, 5)
     chooser = balancer("two_choices", several)
-    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(8000))
+    counts = Counter(taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(8000))
     assert [counts[endpoint.url] for endpoint in several] == pytest.approx([1000, 2000, 5000], rel=0.1)
 
 
@@ -675,14 +683,14 @@ def test_a_second_of_penalty_is_as_one_more_in_flight(in_flight: int, chosen: in
     several = endpoints(1, 1)
     several[0].latency.penalise(0.0)  # 5 s
     hold(several[1], times=in_flight)
-    assert balancer("two_choices", several).choose(Ask(0.0)) is several[chosen]
+    assert balancer("two_choices", several).choose(LeaseRequest(0.0), PickContext()) is several[chosen]
 
 
 def test_two_choices_keep_the_longest_queue_short() -> None:
     several = endpoints(*[1] * 100)
     chooser, rng = balancer("two_choices", several), random.Random(3)
     for _ in range(1000):
-        hold(taken(chooser.choose(Ask(0.0))))
+        hold(taken(chooser.choose(LeaseRequest(0.0), PickContext())))
     at_random = Counter(rng.randrange(100) for _ in range(1000))
     assert max(endpoint.load for endpoint in several) <= 14 < max(at_random.values())
 
@@ -690,7 +698,7 @@ def test_two_choices_keep_the_longest_queue_short() -> None:
 def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
     (endpoint,) = endpoints(1)
     with pytest.raises(NotImplementedError):
-        super(TwoChoices, TwoChoices(random.Random(1))).is_better(endpoint, endpoint, Ask(0.0))
+        super(TwoChoices, TwoChoices(random.Random(1))).is_better(endpoint, endpoint, LeaseRequest(0.0), PickContext())
 
 
 # ---- peak_ewma
@@ -718,7 +726,7 @@ def test_the_cost_is_the_time_to_expect_times_those_that_wait_by_weight(
         if milliseconds:
             answer([endpoint], milliseconds / 1000)
     chooser = balancer("peak_ewma", several)
-    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[chosen]] * 10
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(10)] == [several[chosen]] * 10
 
 
 def test_a_lighter_endpoint_takes_over_from_a_heavier_one_only_as_often_as_it_weighs_beside_it() -> None:
@@ -726,10 +734,10 @@ def test_a_lighter_endpoint_takes_over_from_a_heavier_one_only_as_often_as_it_we
     answer(several[:1], 0.100)
     answer(several[1:], 0.010)
     chooser = balancer("peak_ewma", several)
-    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(4000))
+    counts = Counter(taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(4000))
     assert counts[several[1].url] == pytest.approx(4000 * (0.1 + 0.9 / 9), rel=0.15)
     several[0].latency.penalise(0.0)
-    assert [chooser.choose(Ask(0.0)) for _ in range(20)] == [several[1]] * 20
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(20)] == [several[1]] * 20
 
 
 @pytest.mark.parametrize("milliseconds", [9.2, 10.0, 10.9])
@@ -738,7 +746,7 @@ def test_what_differs_by_less_than_a_tenth_is_drawn_by_weight(milliseconds: floa
     answer(several[:1], 0.010)
     answer(several[1:], milliseconds / 1000)
     chooser = balancer("peak_ewma", several)
-    counts = Counter(taken(chooser.choose(Ask(0.0))).url for _ in range(4000))
+    counts = Counter(taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(4000))
     assert counts[several[0].url] == pytest.approx(3000, rel=0.1)
 
 
@@ -747,18 +755,18 @@ def test_an_unknown_endpoint_gets_one_request_until_that_is_answered() -> None:
     answer(several[:1], 0.1)
     chooser = balancer("peak_ewma", several)
     for number in range(100):
-        chosen = taken(chooser.choose(Ask(0.0)))
+        chosen = taken(chooser.choose(LeaseRequest(0.0), PickContext()))
         assert chosen is several[1 if number == 0 else 0]
         hold(chosen)
     answer(several[1:], 0.1)
-    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[1]] * 10
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(10)] == [several[1]] * 10
 
 
 def test_among_unknown_endpoints_each_gets_its_request_before_any_gets_two() -> None:
     several = endpoints(1, 1)
     chooser = balancer("peak_ewma", several)
     for _ in range(2):
-        hold(taken(chooser.choose(Ask(0.0))))
+        hold(taken(chooser.choose(LeaseRequest(0.0), PickContext())))
     assert [endpoint.load for endpoint in several] == [1, 1]
 
 
@@ -766,7 +774,7 @@ def test_before_anything_is_answered_requests_are_spread_by_weight() -> None:
     several = endpoints(1, 1, 2, 8)
     chooser = balancer("peak_ewma", several)
     for _ in range(1200):
-        hold(taken(chooser.choose(Ask(0.0))))
+        hold(taken(chooser.choose(LeaseRequest(0.0), PickContext())))
     assert [endpoint.load for endpoint in several] == pytest.approx([100, 100, 200, 800], rel=0.2)
 
 
@@ -777,10 +785,10 @@ def test_an_endpoint_of_which_only_sessions_are_left_gets_a_request_to_show_itse
     hold(several[0], Kind.WS, streams)
     answer(several[1:], 0.010, now=300.0)  # the other has answered nothing for five minutes
     chooser = balancer("peak_ewma", several)
-    chosen = taken(chooser.choose(Ask(300.0)))
+    chosen = taken(chooser.choose(LeaseRequest(300.0), PickContext()))
     assert chosen is several[0]
     hold(chosen)
-    assert chooser.choose(Ask(300.0)) is several[1]
+    assert chooser.choose(LeaseRequest(300.0), PickContext()) is several[1]
 
 
 @pytest.mark.parametrize("pause", [1.0, 30.0, 60.0, 120.0])
@@ -789,7 +797,7 @@ def test_sessions_that_come_seldom_do_not_all_go_where_the_last_one_went(pause: 
     chooser = balancer("peak_ewma", several)
     for number in range(60):
         now = pause * number
-        chosen = taken(chooser.choose(Ask(now, Kind.WS)))
+        chosen = taken(chooser.choose(LeaseRequest(now, Kind.WS), PickContext()))
         hold(chosen, Kind.WS)
         answer([chosen], 0.010, now)
     assert min(endpoint.streams for endpoint in several) >= 20
@@ -809,9 +817,9 @@ def test_one_slow_answer_is_enough_to_be_avoided_and_time_enough_to_be_asked_aga
     answer(several, 0.010)
     answer(several[:1], 2.0)
     chooser = balancer("peak_ewma", several)
-    assert [chooser.choose(Ask(0.0)) for _ in range(10)] == [several[1]] * 10
+    assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(10)] == [several[1]] * 10
     answer(several[1:], 0.010, now=60.0)
-    assert chooser.choose(Ask(60.0)) is several[0]
+    assert chooser.choose(LeaseRequest(60.0), PickContext()) is several[0]
 
 
 @pytest.mark.parametrize("name", ["least_load", "two_choices", "peak_ewma"])
@@ -821,7 +829,7 @@ def test_an_endpoint_that_fails_fast_does_not_look_fast(name: str) -> None:
     counts = Counter[str]()
     for number in range(1000):
         now = number / 1000
-        chosen = taken(chooser.choose(Ask(now)))
+        chosen = taken(chooser.choose(LeaseRequest(now), PickContext()))
         counts[chosen.url] += 1
         answer([chosen], 0.001 if chosen is several[0] else 0.020, now)
         if chosen is several[0]:
@@ -836,7 +844,7 @@ KEYS = [b"key %d" % number for number in range(2000)]
 
 def homes(chooser: Balancer, several: Sequence[Endpoint], keys: Sequence[bytes] = KEYS) -> dict[bytes, str]:
     """Which endpoint has which key while nothing is in flight."""
-    return {key: taken(chooser.choose(ask_of(several, key))).url for key in keys}
+    return {key: ask(chooser, several, key).url for key in keys}
 
 
 def test_the_same_key_has_the_same_endpoint_whoever_asks_and_in_whatever_order_they_are() -> None:
@@ -852,7 +860,7 @@ def test_a_key_has_the_same_endpoint_however_the_urls_are_spelled() -> None:
     for spelling in ("http://host{}", "HTTP://Host{}:80/"):
         several = [Endpoint(spelling.format(number), Breaker(BreakerConfig(), rng)) for number in range(10)]
         chooser = balancer("consistent_hash", several)
-        places.append([taken(chooser.choose(ask_of(several, key))).identity for key in KEYS[:200]])
+        places.append([ask(chooser, several, key).identity for key in KEYS[:200]])
     assert places[0] == places[1]
 
 
@@ -882,9 +890,9 @@ def test_keys_of_an_endpoint_that_is_out_for_a_while_come_back() -> None:
     several = endpoints(*[1] * 5)
     chooser = balancer("consistent_hash", several)
     before = homes(chooser, several)
-    several[0].is_usable = False
+    several[0].is_admitted = False
     during = homes(chooser, several)
-    several[0].is_usable = True
+    several[0].is_admitted = True
     assert homes(chooser, several) == before
     assert all(during[key] == before[key] for key in KEYS if before[key] != several[0].url)
     assert several[0].url not in during.values()
@@ -908,7 +916,7 @@ def test_a_key_leaves_its_endpoint_while_that_has_a_quarter_more_than_its_share(
 
     def chosen_with(more: int) -> Endpoint:
         hold(home, times=more)
-        chosen = taken(chooser.choose(ask_of(several, b"key")))
+        chosen = ask(chooser, several, b"key")
         hold(home, times=-more)
         return chosen
 
@@ -925,29 +933,29 @@ def test_however_hot_a_key_nobody_has_far_more_than_its_share(weights: list[int]
     several = endpoints(*weights)
     chooser = balancer("consistent_hash", several)
     for number in range(requests):
-        hold(taken(chooser.choose(ask_of(several, b"%d" % (number % keys)))))
+        hold(ask(chooser, several, b"%d" % (number % keys)))
     for endpoint in several:
         share = requests / sum(weights) * endpoint.weight
-        assert endpoint.load < OVERLOAD * share + 1 + 1e-9  # what is rounded may be rounded up
+        assert endpoint.load < LOAD_BOUND * share + 1 + 1e-9  # what is rounded may be rounded up
 
 
 def test_streams_count_for_the_share() -> None:
     several = endpoints(1, 1)
     chooser = balancer("consistent_hash", several)
     for _ in range(100):
-        hold(taken(chooser.choose(ask_of(several, b"key", Kind.WS))), Kind.WS)
-    assert max(endpoint.load for endpoint in several) <= math.ceil(OVERLOAD * 100 / 2)
+        hold(ask(chooser, several, b"key", Kind.WS), Kind.WS)
+    assert max(endpoint.load for endpoint in several) <= math.ceil(LOAD_BOUND * 100 / 2)
 
 
 def test_where_all_that_may_be_chosen_have_too_much_the_first_one_is_chosen() -> None:
     several = endpoints(*[1] * 5)
     chooser = balancer("consistent_hash", several)
-    first = taken(chooser.choose(ask_of(several, b"key")))
-    second = taken(chooser.choose(Ask(0.0, key=b"key", tried=[first])))
+    first = ask(chooser, several, b"key")
+    second = taken(chooser.choose(LeaseRequest(0.0, key=b"key", tried=[first]), PickContext()))
     for endpoint in several[:]:
         hold(endpoint, times=50)
-    assert chooser.choose(Ask(0.0, key=b"key", fair_load=1.0)) is first
-    assert chooser.choose(Ask(0.0, key=b"key", fair_load=1.0, tried=[first])) is second
+    assert chooser.choose(LeaseRequest(0.0, key=b"key"), with_load(0, 1)) is first
+    assert chooser.choose(LeaseRequest(0.0, key=b"key", tried=[first]), with_load(0, 1)) is second
 
 
 def test_a_request_without_a_key_goes_where_there_is_less_to_do() -> None:

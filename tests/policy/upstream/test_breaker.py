@@ -494,7 +494,7 @@ def test_a_breaker_that_is_closed_from_outside_forgets_failures_and_opens_for_lo
     for now in (0.0, 0.0, 3.0, 3.0):
         if now == 3.0 and breaker.is_open:
             breaker.close(2.0)
-        breaker.end(breaker.ordinary, now, failed=True)
+        breaker.end(breaker.closed_permit, now, failed=True)
     assert (breaker.is_open, breaker.opened, breaker.tripped_at) == (True, 2, 3.0)
     assert breaker.open_until == 3.0 + 30.0
 
@@ -502,6 +502,6 @@ def test_a_breaker_that_is_closed_from_outside_forgets_failures_and_opens_for_lo
 def test_a_probe_that_fails_is_the_newest_opening() -> None:
     breaker = Breaker(BreakerConfig(failures=1, jitter=0.0), random.Random(1))
     assert breaker.tripped_at == -math.inf
-    breaker.end(breaker.ordinary, 0.0, failed=True)
+    breaker.end(breaker.closed_permit, 0.0, failed=True)
     breaker.end(breaker.begin(20.0), 21.0, failed=True)
     assert (breaker.opened_at, breaker.tripped_at) == (0.0, 21.0)

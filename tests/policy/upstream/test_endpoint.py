@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
-from tornado_gateway.policy.upstream.endpoint import FIRST_SHARE, Ask, Endpoint, Kind
+from tornado_gateway.policy.upstream.endpoint import FIRST_SHARE, Endpoint, InFlight, Kind, LeaseRequest, PickContext
 
 
 def endpoint(url: str = "http://a", weight: int = 1, now: float = 0.0) -> Endpoint:
@@ -24,8 +24,8 @@ def test_an_endpoint_knows_where_it_is() -> None:
 
 def test_a_new_endpoint_is_believed_to_be_well_and_gets_all_of_its_traffic() -> None:
     one = endpoint(now=1000.0)
-    assert one.is_healthy
-    assert one.is_usable
+    assert one.checks_pass
+    assert one.is_admitted
     assert one.breaker.state(1000.0) is State.CLOSED
     assert one.share(1000.0, slow_start=10.0) == 1.0
     assert (one.requests_total, one.errors_total, one.retries_total) == (0, 0, 0)
@@ -96,69 +96,90 @@ def test_the_share_never_falls_and_stays_within_its_bounds(instants: list[float]
         (False, 0, 0, math.inf, True, False),
     ],
 )
-def test_an_ask_admits_what_is_usable_and_untried_and_has_room_for_a_request(
+def test_an_endpoint_is_available_that_is_admitted_and_untried_and_has_room_for_a_request(
     usable: bool, requests: int, streams: int, most: float, tried: bool, admitted: bool
 ) -> None:
     one, other = endpoint(), endpoint()
-    one.is_usable = usable
+    one.is_admitted = usable
     one.requests, one.websockets = requests, streams
-    assert Ask(0.0, tried=[other, one] if tried else [other], most=most).admits(one) is admitted
+    request = LeaseRequest(0.0, tried=[other, one] if tried else [other])
+    assert one.available(request, PickContext(max_requests=most)) is admitted
+    assert one.full(most) is (requests >= most)
 
 
 @pytest.mark.parametrize(("now", "heeds", "admitted"), [(0.0, False, True), (9.9, True, False), (10.0, True, True)])
 def test_who_has_asked_to_be_left_alone_is_where_that_is_heeded(now: float, heeds: bool, admitted: bool) -> None:
     one = endpoint()
     one.latency.penalise(0.0, retry_after=10.0)
-    assert Ask(now, heeds_wishes=heeds).admits(one) is admitted
+    assert one.available(LeaseRequest(now), PickContext(honours_retry_after=heeds)) is admitted
 
 
 def test_a_failure_alone_is_no_wish_to_be_left_alone() -> None:
     one = endpoint()
     one.latency.penalise(0.0)
-    assert Ask(0.0, heeds_wishes=True).admits(one)
+    assert one.available(LeaseRequest(0.0), PickContext(honours_retry_after=True))
 
 
 @pytest.mark.parametrize(("kind", "held"), [(Kind.HTTP, 2), (Kind.SSE, 5), (Kind.WS, 5)])
 def test_to_a_request_streams_are_nothing(kind: Kind, held: int) -> None:
     one = endpoint(weight=2)
     one.requests, one.event_streams, one.websockets = 2, 1, 2
-    ask = Ask(0.0, kind)
-    assert (ask.held(one), ask.crowd(one), ask.burden(one), ask.stride(one)) == (held, held / 2, held / 2, 0.5)
+    request, context = LeaseRequest(0.0, kind), PickContext()
+    assert (one.load_for(kind), context.stride(one, 0.0)) == (held, 0.5)
+    assert (context.load_per_weight(one, request), context.burden(one, request)) == (held / 2, held / 2)
 
 
 def test_a_second_of_penalty_is_a_burden_of_one_for_each_unit_of_weight() -> None:
     one = endpoint(weight=2)
     one.requests = 3
     one.latency.penalise(0.0)
-    assert (Ask(0.0).crowd(one), Ask(0.0).burden(one)) == (1.5, 6.5)
+    request, context = LeaseRequest(0.0), PickContext()
+    assert (context.load_per_weight(one, request), context.burden(one, request)) == (1.5, 6.5)
 
 
-def test_one_that_joins_is_crowded_sooner() -> None:
+def test_one_that_joins_has_more_load_for_its_weight() -> None:
     one = endpoint(weight=2)
     one.joined_at, one.requests = 10.0, 3
-    ask = Ask(15.0, slow_start=10.0)
-    assert (ask.crowd(one), ask.burden(one), ask.stride(one)) == (3.0, 3.0, 1.0)
-    assert (ask.share(one), Ask(15.0).share(one)) == (0.5, 1.0)
+    request, context = LeaseRequest(15.0), PickContext(slow_start=10.0)
+    assert (context.load_per_weight(one, request), context.burden(one, request)) == (3.0, 3.0)
+    assert (context.stride(one, 15.0), context.share(one, 15.0), PickContext().share(one, 15.0)) == (1.0, 0.5, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("ask", "is_free"),
+    ("tried", "context", "spares_nobody"),
     [
-        (Ask(0.0), True),
-        (Ask(0.0, slow_start=10.0), True),
-        (Ask(0.0, most=5), False),
-        (Ask(0.0, heeds_wishes=True), False),
-        (Ask(0.0, tried=[endpoint()]), False),
+        ((), PickContext(), True),
+        ((), PickContext(slow_start=10.0), True),
+        ((), PickContext(max_requests=5), False),
+        ((), PickContext(honours_retry_after=True), False),
+        ((endpoint(),), PickContext(), False),
     ],
 )
-def test_an_ask_is_free_if_it_admits_whatever_is_usable(ask: Ask, is_free: bool) -> None:
-    assert ask.is_free is is_free
+def test_nobody_is_spared_where_whatever_is_admitted_is_available(
+    tried: tuple[Endpoint, ...], context: PickContext, spares_nobody: bool
+) -> None:
+    assert context.spares_nobody(LeaseRequest(0.0, tried=tried)) is spares_nobody
 
 
-def test_an_ask_that_says_nothing_is_a_first_request_that_may_go_anywhere() -> None:
-    ask = Ask(5.0)
-    assert (ask.kind, ask.key, ask.pinned, ask.most) == (Kind.HTTP, b"", None, math.inf)
-    assert (ask.tried, ask.slow_start, ask.heeds_wishes) == ((), 0.0, False)
-    assert ask.is_repeatable
-    assert not ask.has_waited
-    assert ask.admits(endpoint())
+def test_a_request_that_says_nothing_is_a_first_one_that_may_go_anywhere() -> None:
+    request, context = LeaseRequest(5.0), PickContext()
+    assert (request.kind, request.key, request.pinned, request.tried) == (Kind.HTTP, b"", None, ())
+    assert (context.max_requests, context.slow_start, context.honours_retry_after) == (math.inf, 0.0, False)
+    assert request.is_repeatable
+    assert not request.has_waited
+    assert endpoint().available(request, context)
+
+
+@pytest.mark.parametrize(("kind", "fair"), [(Kind.HTTP, 1.0), (Kind.SSE, 2.0), (Kind.WS, 2.0)])
+def test_a_fair_load_is_all_that_is_in_flight_with_one_more_by_weight(kind: Kind, fair: float) -> None:
+    in_flight = InFlight()
+    in_flight.requests, in_flight.event_streams, in_flight.websockets = 3, 1, 3
+    assert PickContext(in_flight=in_flight, weight=4).fair_load(kind) == fair
+
+
+def test_nobody_writes_to_a_question_or_to_the_rules_of_the_moment() -> None:
+    request, context = LeaseRequest(0.0), PickContext()
+    with pytest.raises(AttributeError):
+        request.now = 1.0  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        context.slow_start = 1.0  # type: ignore[misc]

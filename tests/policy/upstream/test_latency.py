@@ -243,15 +243,15 @@ def test_a_good_answer_after_a_failure_takes_away_the_penalty_and_shows_nothing_
     latency = seen((0, 0.001))
     latency.penalise(START, 60)
     latency.add(START + 61, 2.0)  # the endpoint hung for most of it
-    assert latency.absolve(START + 59)
+    assert latency.clear_penalty(START + 59)
     assert (latency.expected(START + 61), latency.peak(START + 61), latency.penalty(START + 61)) == (0, 0, 0)
-    assert not latency.absolve(START + 61)
+    assert not latency.clear_penalty(START + 61)
 
 
 def test_what_was_sent_before_a_failure_takes_nothing_away() -> None:
     latency = Latency()
     latency.penalise(START)
-    assert not latency.absolve(START - 1)
+    assert not latency.clear_penalty(START - 1)
     assert latency.penalty(START) == 5
 
 

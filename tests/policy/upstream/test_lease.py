@@ -17,9 +17,9 @@ from tornado_gateway.policy.upstream.endpoint import (
     IGNORED,
     SUCCESS,
     SUPERSEDED,
-    Ask,
     Endpoint,
     Kind,
+    LeaseRequest,
     Outcome,
 )
 from tornado_gateway.policy.upstream.lease import HANGS, Lease
@@ -29,7 +29,7 @@ from tornado_gateway.policy.upstream.lease import HANGS, Lease
 def test_an_outcome_counts_once(outcome: Outcome, errors: int) -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     assert lease.endpoint is one
     assert (one.load, single.inflight[Kind.HTTP]) == (1, 1)
     for again in (outcome, *Outcome):
@@ -43,7 +43,7 @@ def test_an_outcome_counts_once(outcome: Outcome, errors: int) -> None:
 def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(10.0))
+    lease = single.lease(LeaseRequest(10.0))
     lease.answered(10.25, 200)
     lease.settle(SUCCESS, 3610.0)
     assert (one.latency.average, one.latency.last) == (0.25, 0.25)
@@ -52,8 +52,8 @@ def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
 
 def test_a_retry_is_counted_where_it_goes() -> None:
     several = service(1, 1)
-    several.lease(Ask(0.0)).settle(FAILURE, 0.0)
-    several.lease(Ask(0.0, tried=[several.endpoints[0]]), is_retry=True).settle(SUCCESS, 0.0)
+    several.lease(LeaseRequest(0.0)).settle(FAILURE, 0.0)
+    several.lease(LeaseRequest(0.0, tried=[several.endpoints[0]]), is_retry=True).settle(SUCCESS, 0.0)
     assert [one.retries_total for one in several.endpoints] == [0, 1]
 
 
@@ -110,9 +110,9 @@ def test_a_429_does_not_absolve_an_endpoint_that_has_failed() -> None:
     one = several.endpoints[0]
     lease_on(several, one).settle(FAILURE, 0.0)
     lease_on(several, one, 1.0).answered(1.001, 429)
-    assert several.has_doubts
+    assert several.has_penalised
     lease_on(several, one, 2.0).answered(2.001, 404)
-    assert not several.has_doubts
+    assert not several.has_penalised
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: b
     for one in several.endpoints:
         one.latency.add(0.0, 0.5)
     for number in range(1000):
-        lease = several.lease(Ask(number / 1000))
+        lease = several.lease(LeaseRequest(number / 1000))
         if answered:
             lease.answered(number / 1000 + 0.5, 200)
         lease.settle(CLIENT_GONE, number / 1000 + 0.6)
@@ -188,7 +188,7 @@ def test_a_long_poll_that_is_not_answered_in_time_has_failed_without_blame(is_lo
         lease.settle(FAILURE, 30.0)
     assert one.breaker.is_open is not is_long_poll
     assert (one.latency.penalty(30.0) == 0.0) is is_long_poll
-    assert several.has_doubts is not is_long_poll
+    assert several.has_penalised is not is_long_poll
     assert (one.errors_total, one.unanswered_total, one.load) == (FAILURES, FAILURES, 0)
 
 
@@ -258,7 +258,7 @@ def test_an_error_rate_has_the_requests_that_clients_ended_below_the_line() -> N
 def test_a_hedge_that_lost_is_superseded() -> None:
     several = service(1, 1, hedge=True)
     for end in (Lease.outrun, Lease.overtaken):
-        lease = several.lease(Ask(0.0))
+        lease = several.lease(LeaseRequest(0.0))
         end(lease, 0.1)
         assert lease.endpoint.outcomes[SUPERSEDED] == 1
 
@@ -301,7 +301,7 @@ def test_failures_without_an_answer_are_counted_apart_as_well(  # C1
     status: int | None, outcome: Outcome, unanswered: int
 ) -> None:
     single = service(1)
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     if status:
         lease.answered(0.1, status)
     lease.settle(outcome, 0.2)
@@ -312,7 +312,7 @@ def test_failures_without_an_answer_are_counted_apart_as_well(  # C1
 def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     for _ in range(2):
         lease.becomes(kind, 0.1)
         assert lease.kind is kind
@@ -324,7 +324,7 @@ def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
 
 def test_a_lease_that_has_ended_becomes_nothing() -> None:
     single = service(1)
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.settle(IGNORED, 0.1)
     lease.becomes(Kind.SSE, 0.2)
     assert set(single.inflight.values()) | set(single.endpoints[0].inflight.values()) == {0}
@@ -333,7 +333,7 @@ def test_a_lease_that_has_ended_becomes_nothing() -> None:
 def test_how_long_a_stream_lasts_is_no_latency() -> None:
     single = service(1, breaker=BreakerConfig(slow_after=1.0, slow_share=0.1, minimum=1))
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0, Kind.WS))
+    lease = single.lease(LeaseRequest(0.0, Kind.WS))
     lease.answered(0.5, 101)
     lease.becomes(Kind.WS, 0.5)
     lease.settle(SUCCESS, 3600.0)
@@ -346,7 +346,7 @@ def test_slow_heads_open_a_breaker_that_looks_for_them() -> None:
     (one,) = single.endpoints
     for seconds in (0.5, 2.0, 0.5, 2.0):
         assert not one.breaker.is_open
-        lease = single.lease(Ask(0.0))
+        lease = single.lease(LeaseRequest(0.0))
         lease.answered(seconds, 200)
         lease.settle(SUCCESS, 3.0)
     assert one.breaker.is_open
@@ -357,13 +357,13 @@ def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR, asked_as))
+    probe = several.lease(LeaseRequest(OPEN_FOR, asked_as))
     assert probe.endpoint is one
     probe.answered(OPEN_FOR + 0.1, 101)
     assert one.breaker.is_open
     probe.becomes(Kind.WS, OPEN_FOR + 0.1)
     assert not one.breaker.is_open
-    assert one.is_usable
+    assert one.is_admitted
     assert one.joined_at == OPEN_FOR + 0.1
     probe.settle(SUCCESS, 3600.0)
     assert one.joined_at == OPEN_FOR + 0.1
@@ -373,7 +373,7 @@ def test_streams_that_die_count_as_failures_however_well_they_began() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     probe.becomes(Kind.SSE, OPEN_FOR)
     streams = [probe, *(lease_on(several, one, OPEN_FOR, Kind.SSE) for _ in range(FAILURES - 1))]
     for stream in streams:
@@ -388,7 +388,7 @@ def test_a_probe_that_has_ended_decides_nothing_afterwards(outcome: Outcome) -> 
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     probe.settle(outcome, OPEN_FOR + 1.0)
     state, opened = one.breaker.state(OPEN_FOR + 1.0), one.breaker.opened
     probe.becomes(Kind.SSE, OPEN_FOR + 2.0)
@@ -400,10 +400,10 @@ def test_a_probe_whose_client_leaves_is_given_back_once() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     probe.settle(IGNORED, OPEN_FOR)
     probe.settle(IGNORED, OPEN_FOR)
-    assert several.lease(Ask(OPEN_FOR)).endpoint is one
+    assert several.lease(LeaseRequest(OPEN_FOR)).endpoint is one
     assert not one.breaker.passes(OPEN_FOR)
     assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
 
@@ -421,7 +421,7 @@ def test_one_that_was_overtaken_takes_at_least_as_long_as_it_has_taken(
     single = service(1)
     (one,) = single.endpoints
     one.latency.add(0.0, average)
-    single.lease(Ask(0.0)).overtaken(seconds)
+    single.lease(LeaseRequest(0.0)).overtaken(seconds)
     assert one.latency.last == (seconds if is_sample else average)
     assert (one.latency.average > average) is is_sample
 
@@ -430,7 +430,7 @@ def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
     single = service(1)
     (one,) = single.endpoints
     for _ in range(HANGS - 1):
-        single.lease(Ask(0.0)).overtaken(30.0)
+        single.lease(LeaseRequest(0.0)).overtaken(30.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.latency.penalty(30.0)) == (HANGS - 1, 0, 0.0)
     assert (one.breaker.is_open, one.window.error_rate(30.0)) == (False, 0.0)
@@ -441,7 +441,7 @@ def test_an_endpoint_that_is_overtaken_every_time_hangs_and_is_left_alone() -> N
     single = service(1)
     (one,) = single.endpoints
     for _ in range(HANGS + FAILURES - 1):
-        single.lease(Ask(0.0)).overtaken(1.0)
+        single.lease(LeaseRequest(0.0)).overtaken(1.0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.load) == (HANGS - 1, FAILURES, 0)
     assert one.breaker.is_open
 
@@ -451,8 +451,8 @@ def test_one_answer_shows_that_an_endpoint_does_not_hang() -> None:
     (one,) = single.endpoints
     for _ in range(3 * HANGS):
         for _ in range(HANGS - 1):
-            single.lease(Ask(0.0)).overtaken(1.0)
-        single.lease(Ask(0.0)).answered(1.0, 200)
+            single.lease(LeaseRequest(0.0)).overtaken(1.0)
+        single.lease(LeaseRequest(0.0)).answered(1.0, 200)
     assert one.errors_total == 0
 
 
@@ -460,14 +460,14 @@ def test_who_was_asked_second_and_is_not_waited_for_hangs_not() -> None:
     single = service(1)
     (one,) = single.endpoints
     for _ in range(3 * HANGS):
-        single.lease(Ask(0.0)).outrun(1.0)
+        single.lease(LeaseRequest(0.0)).outrun(1.0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.load, one.latency.last) == (3 * HANGS, 0, 0, 1.0)
 
 
 def test_one_that_has_answered_is_overtaken_by_nobody() -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.answered(0.25, 200)
     lease.overtaken(30.0)
     assert (one.latency.average, one.latency.last, one.load) == (0.25, 0.25, 0)
@@ -477,7 +477,7 @@ def test_one_that_has_answered_is_overtaken_by_nobody() -> None:
 def test_a_lease_that_has_ended_is_overtaken_by_nobody(outcome: Outcome) -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.settle(outcome, 0.5)
     before = (one.latency.last, one.requests_total, one.errors_total, one.load)
     lease.overtaken(30.0)
@@ -487,7 +487,7 @@ def test_a_lease_that_has_ended_is_overtaken_by_nobody(outcome: Outcome) -> None
 def test_a_lease_is_overtaken_once() -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.overtaken(0.5)
     lease.overtaken(30.0)
     lease.settle(FAILURE, 30.0)
@@ -498,11 +498,11 @@ def test_a_probe_that_was_overtaken_is_given_back() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     assert probe.endpoint is one
     probe.overtaken(OPEN_FOR + 1.0)
     assert one.breaker.is_open
-    assert several.lease(Ask(OPEN_FOR + 1.0)).endpoint is one
+    assert several.lease(LeaseRequest(OPEN_FOR + 1.0)).endpoint is one
 
 
 @pytest.mark.parametrize("took", [0.5, 15.0])
@@ -510,7 +510,7 @@ def test_to_the_slow_call_rule_no_answer_is_slower_than_any(took: float) -> None
     single = service(1, breaker=BreakerConfig(failures=0, slow_after=1.0, slow_share=0.5, minimum=10))
     (one,) = single.endpoints
     for number in range(10):
-        single.lease(Ask(float(number))).settle(FAILURE, number + took)
+        single.lease(LeaseRequest(float(number))).settle(FAILURE, number + took)
     assert one.breaker.is_open is (took > 1.0)
 
 
@@ -521,7 +521,7 @@ def test_to_the_slow_call_rule_no_answer_is_slower_than_any(took: float) -> None
 def test_how_long_a_client_takes_to_send_a_body_is_not_its_endpoints_latency(ended: float) -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.upload_begins()
     lease.upload_ends(ended)
     lease.answered(ended + 0.25, 200)
@@ -533,7 +533,7 @@ def test_how_long_a_client_takes_to_send_a_body_is_not_its_endpoints_latency(end
 def test_an_answer_that_comes_before_the_body_has_ended_says_nothing_about_time() -> None:
     single = service(1)
     (one,) = single.endpoints
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.upload_begins()
     lease.answered(3.0, 413)
     lease.upload_ends(4.0)
@@ -544,7 +544,7 @@ def test_an_answer_that_comes_before_the_body_has_ended_says_nothing_about_time(
 @pytest.mark.parametrize(("answered", "unanswered"), [(True, 0), (False, 1)])
 def test_an_early_answer_is_an_answer(answered: bool, unanswered: int) -> None:
     single = service(1)
-    lease = single.lease(Ask(0.0))
+    lease = single.lease(LeaseRequest(0.0))
     lease.upload_begins()
     if answered:
         lease.answered(1.0, 200)
@@ -557,7 +557,7 @@ def test_slow_uploads_open_no_breaker_that_looks_for_slow_answers(body_took: flo
     single = service(1, breaker=BreakerConfig(failures=0, slow_after=1.0, slow_share=0.5))
     (one,) = single.endpoints
     for _ in range(10):
-        lease = single.lease(Ask(0.0))
+        lease = single.lease(LeaseRequest(0.0))
         lease.upload_begins()
         lease.upload_ends(body_took)
         lease.answered(5.1, 200)
@@ -570,7 +570,7 @@ def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, 
     limit = AdaptiveLimit(AdaptiveConfig(), random.Random(1))
     single = service(1, limit=limit)
     for number in range(50):
-        lease = single.lease(Ask(number / 100))
+        lease = single.lease(LeaseRequest(number / 100))
         lease.answered(number / 100 + 0.001, status)
         lease.settle(single.judge(status), number / 100 + 0.001)
     assert limit.least_latency == pytest.approx(least)
@@ -583,7 +583,7 @@ def test_a_probe_whose_user_has_sent_too_much_shows_that_the_endpoint_lives() ->
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     assert probe.endpoint is one
     probe.answered(OPEN_FOR + 0.001, 429, 60.0)
     probe.settle(SUCCESS, OPEN_FOR + 0.001)
@@ -623,7 +623,7 @@ def test_an_endpoint_is_unreachable_if_its_newest_failure_was_the_connection(con
     single = service(1)
     (one,) = single.endpoints
     for unconnected in (connected, not connected):
-        lease = single.lease(Ask(0.0))
+        lease = single.lease(LeaseRequest(0.0))
         if unconnected:
             lease.not_connected()
         lease.settle(FAILURE, 0.0)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from tests.support.services import endpoint
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.probe_schedule import Agenda
+from tornado_gateway.policy.upstream.probe_schedule import ProbeSchedule
 
 A, B, C = (endpoint(name) for name in "abc")
 
 
-def all_until(agenda: Agenda, until: float) -> list[Endpoint]:
+def all_until(agenda: ProbeSchedule, until: float) -> list[Endpoint]:
     found = []
     while one := agenda.take(until):
         found.append(one)
@@ -21,7 +21,7 @@ def all_until(agenda: Agenda, until: float) -> list[Endpoint]:
 
 
 def test_nobody_is_due_before_the_date() -> None:
-    agenda = Agenda()
+    agenda = ProbeSchedule()
     agenda.put(A, 5.0)
     assert agenda.take(4.999) is None
     assert agenda.take(5.0) is A
@@ -29,7 +29,7 @@ def test_nobody_is_due_before_the_date() -> None:
 
 
 def test_who_is_longest_overdue_comes_first() -> None:
-    agenda = Agenda()
+    agenda = ProbeSchedule()
     for one, at in ((B, 2.0), (C, 3.0), (A, 1.0)):
         agenda.put(one, at)
     assert all_until(agenda, 2.5) == [A, B]
@@ -38,7 +38,7 @@ def test_who_is_longest_overdue_comes_first() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(5.0, 3.0), (3.0, 5.0), (3.0, 3.0)])
 def test_of_two_dates_the_earlier_one_holds(first: float, second: float) -> None:
-    agenda = Agenda()
+    agenda = ProbeSchedule()
     agenda.put(A, first)
     agenda.put(A, second)
     assert agenda.take(2.999) is None
@@ -46,7 +46,7 @@ def test_of_two_dates_the_earlier_one_holds(first: float, second: float) -> None
 
 
 def test_after_its_turn_an_endpoint_can_be_given_any_date() -> None:
-    agenda = Agenda()
+    agenda = ProbeSchedule()
     agenda.put(A, 5.0)
     agenda.put(A, 1.0)
     assert agenda.take(1.0) is A
@@ -56,7 +56,7 @@ def test_after_its_turn_an_endpoint_can_be_given_any_date() -> None:
 
 
 def test_who_is_forgotten_has_no_turn_until_it_is_given_another_one() -> None:
-    agenda = Agenda()
+    agenda = ProbeSchedule()
     agenda.put(A, 1.0)
     agenda.put(B, 1.0)
     agenda.forget(A)
@@ -76,7 +76,7 @@ def test_who_is_forgotten_has_no_turn_until_it_is_given_another_one() -> None:
     )
 )
 def test_it_behaves_as_a_table_of_dates(steps: list[tuple[str, Endpoint, int]]) -> None:
-    agenda, table = Agenda(), dict[Endpoint, float]()
+    agenda, table = ProbeSchedule(), dict[Endpoint, float]()
     for what, one, at in steps:
         if what == "put":
             agenda.put(one, at)

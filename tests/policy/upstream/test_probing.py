@@ -5,7 +5,7 @@ import pytest
 from tests.support.services import OPEN_FOR, chosen, eject, lease_on, service
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig, State
-from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Ask
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, LeaseRequest
 from tornado_gateway.policy.upstream.probing import PATIENCE
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
@@ -16,7 +16,7 @@ def test_requests_that_can_be_sent_again_probe_as_soon_as_the_time_is_over() -> 
     one = several.endpoints[0]
     eject(several, one)
     assert "host0" not in chosen(several, OPEN_FOR - 0.001, times=20)
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     assert probe.endpoint is one
     assert "host0" not in chosen(several, OPEN_FOR, times=20)
     probe.settle(SUCCESS, OPEN_FOR + 0.1)
@@ -29,7 +29,7 @@ def test_a_request_that_cannot_be_sent_again_probes_nothing_while_others_can_be_
     several = service(1, 1, balancer=balancer)
     eject(several, several.endpoints[0])
     assert chosen(several, OPEN_FOR, times=20, is_repeatable=False) == {"host1": 20}
-    assert several.lease(Ask(OPEN_FOR)).endpoint is several.endpoints[0]
+    assert several.lease(LeaseRequest(OPEN_FOR)).endpoint is several.endpoints[0]
 
 
 @every_balancer
@@ -38,7 +38,7 @@ def test_an_ejected_endpoint_that_nobody_could_ask_for_a_while_gets_any_request(
     one = several.endpoints[0]
     eject(several, one)
     assert "host0" not in chosen(several, OPEN_FOR + PATIENCE - 0.001, times=10, is_repeatable=False)
-    probe = several.lease(Ask(OPEN_FOR + PATIENCE, is_repeatable=False))
+    probe = several.lease(LeaseRequest(OPEN_FOR + PATIENCE, is_repeatable=False))
     assert probe.endpoint is one
     assert "host0" not in chosen(several, OPEN_FOR + PATIENCE, times=10, is_repeatable=False)
     probe.settle(SUCCESS, OPEN_FOR + PATIENCE)
@@ -69,21 +69,21 @@ def test_where_nothing_can_be_used_second_tries_probe_as_well() -> None:
     eject(several, a)
     eject(several, b)
     assert chosen(several, OPEN_FOR, times=1, tried=[a]) == {"host1": 1}
-    assert several.lease(Ask(OPEN_FOR)).endpoint is a
+    assert several.lease(LeaseRequest(OPEN_FOR)).endpoint is a
 
 
 def test_one_that_failed_is_asked_again_when_it_can_be_used_again() -> None:
     several = service(1, 1, 1)
     a, _, _ = several.endpoints
     lease_on(several, a, 0.0).settle(FAILURE, 0.0)
-    a.is_healthy = False
+    a.checks_pass = False
     several.refresh()
     assert "host0" not in chosen(several, 2.0, times=10)
     for one in several.endpoints:
-        one.is_healthy = False
+        one.checks_pass = False
     several.refresh()
     assert several.is_panicking
-    assert several.lease(Ask(3.0)).endpoint is a
+    assert several.lease(LeaseRequest(3.0)).endpoint is a
 
 
 def test_one_that_failed_and_is_full_is_asked_a_second_later() -> None:
@@ -93,7 +93,7 @@ def test_one_that_failed_and_is_full_is_asked_a_second_later() -> None:
     held = lease_on(several, one, 0.5)
     assert chosen(several, 1.0, times=3) == {"host1": 3}
     held.settle(IGNORED, 1.5)
-    assert several.lease(Ask(2.0)).endpoint is one
+    assert several.lease(LeaseRequest(2.0)).endpoint is one
 
 
 @every_balancer
@@ -101,13 +101,13 @@ def test_one_that_asks_to_be_left_alone_gets_nothing_until_then(balancer: str) -
     several = service(1, 1, 1, 1, balancer=balancer)
     for number in range(600):
         now = number / 10
-        lease = several.lease(Ask(now, key=b"%d" % number))
+        lease = several.lease(LeaseRequest(now, key=b"%d" % number))
         is_first = lease.endpoint is several.endpoints[0]
         lease.answered(now + 0.01, 503 if is_first else 200, 300.0)
         lease.settle(SUCCESS, now + 0.01)
     assert several.endpoints[0].requests_total <= 3
     for one in several.endpoints:
-        several.doubt(one, 60.0, 100.0)
+        several.penalise(one, 60.0, 100.0)
     assert sum(chosen(several, 61.0, times=100).values()) == 100  # where all do, all are used
 
 
@@ -119,13 +119,13 @@ def test_users_do_not_find_out_about_one_that_is_out_in_panic_before_its_time(by
         eject(several, broken)
     else:
         lease_on(several, broken).settle(FAILURE, 0.0)
-        broken.is_healthy = False
+        broken.checks_pass = False
         several.health_changed(broken, 0.0)
     assert several.is_panicking
     assert "host0" not in chosen(several, 1.0, times=20)
     assert "host0" not in chosen(several, OPEN_FOR - 0.1, times=20)
     assert ("host0" in chosen(several, OPEN_FOR + 1.0, times=20)) is (by == "breaker")
-    assert broken.passes is (by == "breaker")
+    assert broken.healthy is (by == "breaker")
 
 
 def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else() -> None:
@@ -139,10 +139,10 @@ def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else()
 def test_only_so_many_requests_probe_at_once(probes: int) -> None:
     several = service(1, 1, breaker=BreakerConfig(jitter=0.0, probes=probes))
     eject(several, several.endpoints[0])
-    held = [several.lease(Ask(OPEN_FOR)) for _ in range(10)]
+    held = [several.lease(LeaseRequest(OPEN_FOR)) for _ in range(10)]
     assert [lease.endpoint.url for lease in held] == ["http://host0"] * probes + ["http://host1"] * (10 - probes)
     held[0].settle(IGNORED, OPEN_FOR)
-    assert [several.lease(Ask(OPEN_FOR)).endpoint.url for _ in range(2)] == ["http://host0", "http://host1"]
+    assert [several.lease(LeaseRequest(OPEN_FOR)).endpoint.url for _ in range(2)] == ["http://host0", "http://host1"]
 
 
 def test_a_retry_does_not_probe_where_it_has_been() -> None:
@@ -157,7 +157,7 @@ def test_each_of_several_that_are_due_is_probed() -> None:
     several = service(*[1] * 6)
     for one in several.endpoints[:3]:
         eject(several, one)
-    held = [several.lease(Ask(OPEN_FOR)).endpoint for _ in range(3)]
+    held = [several.lease(LeaseRequest(OPEN_FOR)).endpoint for _ in range(3)]
     assert held == list(several.endpoints[:3])
 
 
@@ -165,11 +165,11 @@ def test_a_probe_that_fails_leaves_the_endpoint_out_for_longer() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    several.lease(Ask(OPEN_FOR)).settle(FAILURE, OPEN_FOR + 1.0)
+    several.lease(LeaseRequest(OPEN_FOR)).settle(FAILURE, OPEN_FOR + 1.0)
     assert several.ejected == [one]
     assert one.breaker.open_until == OPEN_FOR + 1.0 + 2 * OPEN_FOR
     assert chosen(several, one.breaker.open_until - 0.01, times=20) == {"host1": 20}
-    assert several.lease(Ask(one.breaker.open_until)).endpoint is one
+    assert several.lease(LeaseRequest(one.breaker.open_until)).endpoint is one
 
 
 def test_a_success_from_before_proves_nothing() -> None:
@@ -190,7 +190,7 @@ def test_one_that_comes_back_is_not_blamed_for_how_slow_it_was() -> None:
     one.latency.add(0.0, 20.0)
     eject(several, one)
     assert one.latency.penalty(1.0) > 0
-    probe = several.lease(Ask(OPEN_FOR))
+    probe = several.lease(LeaseRequest(OPEN_FOR))
     probe.answered(OPEN_FOR + 0.1, 200)
     probe.settle(SUCCESS, OPEN_FOR + 0.2)
     assert (one.latency.penalty(OPEN_FOR + 0.2), one.latency.peak(OPEN_FOR + 0.2)) == (0.0, 0.0)
@@ -204,7 +204,7 @@ def test_another_failure_puts_the_next_look_off() -> None:
     for now in (0.0, 0.5):
         lease_on(several, one, now).settle(FAILURE, now)
     assert chosen(several, 1.4, times=20) == {"host1": 20}
-    assert several.lease(Ask(1.5)).endpoint is one
+    assert several.lease(LeaseRequest(1.5)).endpoint is one
 
 
 def test_one_that_has_answered_well_is_doubted_no_more() -> None:
@@ -212,9 +212,9 @@ def test_one_that_has_answered_well_is_doubted_no_more() -> None:
     one, other = several.endpoints
     other.latency.add(0.0, 0.01)
     lease_on(several, one, 0.0).settle(FAILURE, 0.0)
-    look = several.lease(Ask(1.0))
-    assert (look.endpoint, several.has_doubts) == (one, True)
+    look = several.lease(LeaseRequest(1.0))
+    assert (look.endpoint, several.has_penalised) == (one, True)
     look.answered(1.2, 200)
     look.settle(SUCCESS, 1.2)
-    assert not several.has_doubts
+    assert not several.has_penalised
     assert one.latency.penalty(1.2) == 0.0

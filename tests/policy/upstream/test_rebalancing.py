@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.rebalancing import AWAY, LEAST, TOLERANCE, Rebalancing, surplus, takes
+from tornado_gateway.policy.upstream.rebalancing import AWAY, LEAST, TOLERANCE, Rebalancing, surplus, takes_streams
 
 START = 1000.0  # seconds on any clock
 SLOW_START = 10.0  # seconds
@@ -20,7 +20,7 @@ NOBODY: dict[Endpoint, int] = {}
 
 def endpoint(weight: int = 1, streams: int = 0, *, usable: bool = True) -> Endpoint:
     made = Endpoint("http://host", Breaker(BreakerConfig(), random.Random(1)), weight)
-    made.is_usable = usable
+    made.is_admitted = usable
     hold(made, streams)
     return made
 
@@ -85,11 +85,11 @@ def test_where_there_is_nobody_nothing_is_moved() -> None:
     assert surplus({}, 0, START, SLOW_START) == {}
 
 
-# ---------------------------------------------------------------- who takes
+# ---------------------------------------------------------------- who takes_streams
 
 
 def ailing(one: Endpoint) -> None:
-    one.is_healthy = False
+    one.checks_pass = False
 
 
 def starting(one: Endpoint) -> None:
@@ -99,9 +99,9 @@ def starting(one: Endpoint) -> None:
 @pytest.mark.parametrize("is_spoilt", [ailing, break_, starting])
 def test_an_endpoint_that_is_not_well_or_just_starting_takes_nothing(is_spoilt: Callable[[Endpoint], None]) -> None:
     giving, empty = endpoint(), endpoint()
-    assert takes(empty, START, SLOW_START)
+    assert takes_streams(empty, START, SLOW_START)
     is_spoilt(empty)
-    assert not takes(empty, START, SLOW_START)
+    assert not takes_streams(empty, START, SLOW_START)
     assert surplus({giving: 100, empty: 0}, 0, START, SLOW_START) == {}
 
 
@@ -135,7 +135,7 @@ def test_an_endpoint_that_may_not_be_chosen_keeps_its_streams_and_takes_none() -
     out, giving, empty = endpoint(streams=500, usable=False), endpoint(streams=20), endpoint(streams=0)
     moved = Rebalancing(1000, START).take([out, giving, empty], NOBODY, START, SLOW_START)
     assert moved == {giving: 9}
-    empty.is_usable = False
+    empty.is_admitted = False
     assert Rebalancing(1000, START).take([out, giving, empty], NOBODY, START, SLOW_START) == {}
 
 
@@ -325,7 +325,7 @@ def test_another_endpoint_that_takes_begins_a_new_round() -> None:
     assert stage.run(60).total_moved == 45
     stage.endpoints.append(third)
     assert stage.run(60).total_moved == 45 + 64  # its share is 33, of which 36 are tolerated
-    third.is_usable = False
+    third.is_admitted = False
     assert stage.run(60).total_moved == 45 + 64 + 45
 
 
@@ -395,7 +395,7 @@ def test_no_endpoint_ever_gives_more_than_it_has_above_its_share(
     for which, streams, usable, pause in changes:
         changed = stage.endpoints[which % len(stage.endpoints)]
         hold(changed, streams)
-        changed.is_usable = usable
+        changed.is_admitted = usable
         stage.now += pause
         told = stage.rebalancing.take(stage.endpoints, NOBODY, stage.now, SLOW_START)
         assert keeps_its_share(stage, told)
@@ -404,7 +404,7 @@ def test_no_endpoint_ever_gives_more_than_it_has_above_its_share(
 
 
 def keeps_its_share(stage: Stage, told: Mapping[Endpoint, int]) -> bool:
-    usable = [each for each in stage.endpoints if each.is_usable]
+    usable = [each for each in stage.endpoints if each.is_admitted]
     total, weights = sum(each.streams for each in usable), sum(each.weight for each in usable)
     return all(
         each in usable and count > 0 and each.streams - count >= total * each.weight / weights

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.resolution import KEPT, Family, Resolution, is_resolvable, usable
 from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
 
@@ -35,7 +35,7 @@ def urls(of: Service) -> list[str]:
 
 
 def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
-    return Lease(of, one, Ask(now, kind), is_retry=False)
+    return Lease(of, one, LeaseRequest(now, kind), is_retry=False)
 
 
 def named(of: Service, address: str) -> Endpoint:
@@ -211,7 +211,7 @@ def test_a_key_stays_with_its_endpoint_when_another_one_leaves() -> None:
     def owners() -> dict[bytes, str]:
         found = {}
         for key in (b"%d" % number for number in range(200)):
-            lease = svc.lease(Ask(100.0, key=key))
+            lease = svc.lease(LeaseRequest(100.0, key=key))
             found[key] = lease.endpoint.url
             lease.settle(Outcome.IGNORED, 100.0)
         return found
@@ -263,7 +263,7 @@ def test_who_has_left_is_not_chosen_any_more() -> None:
     leaving = named(svc, A)
     resolution.use("a", (B,), 1.0)
     for _ in range(5):
-        lease = svc.lease(Ask(1.0, pinned=leaving))
+        lease = svc.lease(LeaseRequest(1.0, pinned=leaving))
         assert lease.endpoint.origin.address == B
         lease.settle(Outcome.SUCCESS, 1.0)
 
@@ -299,13 +299,13 @@ def test_who_comes_back_counts_as_healthy_until_it_is_checked_again() -> None:
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
     leaving = named(svc, A)
-    leaving.is_healthy = False
+    leaving.checks_pass = False
     svc.health_changed(leaving, 0.0)
-    assert not leaving.is_usable
+    assert not leaving.is_admitted
     resolution.use("a", (B,), 1.0)
     resolution.use("a", (A, B), 2.0)
     assert named(svc, A) is leaving
-    assert leaving.is_usable
+    assert leaving.is_admitted
 
 
 def test_a_first_answer_takes_the_names_place_at_once_and_what_joins_later_begins_slowly() -> None:
@@ -329,7 +329,7 @@ def test_nothing_is_left_of_who_came_and_went() -> None:
     for number in range(100):
         now = number * 2 * KEPT
         resolution.use("a", (f"10.0.0.{number}",), now)
-        svc.lease(Ask(now)).settle(Outcome.SUCCESS, now)
+        svc.lease(LeaseRequest(now)).settle(Outcome.SUCCESS, now)
         resolution.forget(now)
     gc.collect()
     left = [each for each in gc.get_objects() if isinstance(each, Endpoint) and id(each) not in before]
@@ -370,7 +370,7 @@ class Changing(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(Kind))
     def begin(self, kind: Kind) -> None:
-        self.leases.append(self.service.lease(Ask(self.now, kind)))
+        self.leases.append(self.service.lease(LeaseRequest(self.now, kind)))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), outcome=st.sampled_from([Outcome.SUCCESS, Outcome.IGNORED]))

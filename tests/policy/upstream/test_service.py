@@ -5,21 +5,20 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.policy.upstream.conftest import Looks
 from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, endpoint, lease_on, service
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
 from tornado_gateway.policy.upstream.affinity import Affinity, Sticky
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig, State
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.probing import PATIENCE
@@ -81,7 +80,7 @@ def test_no_more_than_a_share_of_the_endpoints_is_ejected(count: int, share: flo
     for one in several.endpoints:
         eject(several, one)
     assert len(several.ejected) == ejected
-    assert sum(one.is_usable for one in several.endpoints) == count - ejected
+    assert sum(one.is_admitted for one in several.endpoints) == count - ejected
 
 
 def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next() -> None:
@@ -90,10 +89,10 @@ def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next
     for number, one in enumerate((c, a, d)):
         eject(several, one, float(number))
     assert several.ejected == [c, a]
-    assert d.is_usable
-    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    assert d.is_admitted
+    several.lease(LeaseRequest(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
     assert several.ejected == [a, d]
-    assert c.is_usable
+    assert c.is_admitted
 
 
 def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> None:
@@ -101,7 +100,7 @@ def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> Non
     a, b, _ = several.endpoints
     eject(several, a, 0.0)
     eject(several, b, 10.0)
-    several.lease(Ask(OPEN_FOR)).settle(FAILURE, OPEN_FOR)
+    several.lease(LeaseRequest(OPEN_FOR)).settle(FAILURE, OPEN_FOR)
     several.refresh()
     assert a.breaker.open_until > b.breaker.open_until
     assert several.ejected == [a]
@@ -109,7 +108,7 @@ def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> Non
 
 def test_endpoints_of_weight_0_and_unhealthy_ones_get_nothing_and_take_nobodys_place() -> None:
     several = service(1, 0, 1, 1, panic_below=0.0)
-    several.endpoints[2].is_healthy = False
+    several.endpoints[2].checks_pass = False
     several.refresh()
     assert chosen(several, times=10) == {"host0": 5, "host3": 5}
     eject(several, several.endpoints[0])
@@ -127,7 +126,7 @@ def test_other_weights_take_effect_on_the_next_choice(balancer: str) -> None:
     assert chosen(several, times=20) == {"host1": 20}
     a.weight, b.weight, c.weight = 1, 8, 1
     several.replace_endpoints(several.endpoints)
-    held = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(100)]
+    held = [several.lease(LeaseRequest(0.0, key=b"%d" % number)) for number in range(100)]
     assert [one.load for one in several.endpoints] == pytest.approx([10, 80, 10], abs=12)
     for lease in held:
         lease.settle(SUCCESS, 0.0)
@@ -138,7 +137,7 @@ def test_other_weights_take_effect_on_the_next_choice(balancer: str) -> None:
 def test_where_all_weigh_nothing_requests_are_refused(balancer: str, weights: tuple[int, ...]) -> None:
     drained = service(*weights, balancer=balancer)
     with pytest.raises(CircuitOpen) as refused:
-        drained.lease(Ask(100.0))
+        drained.lease(LeaseRequest(100.0))
     assert retry_after(refused.value) == b"1"
 
 
@@ -166,12 +165,12 @@ def test_where_all_weigh_nothing_requests_are_refused(balancer: str, weights: tu
 def test_when_too_few_are_left_all_are_used(count: int, unhealthy: int, below: float, panics: bool) -> None:
     several = service(*[1] * count, panic_below=below)
     for one in several.endpoints[:unhealthy]:
-        one.is_healthy = False
+        one.checks_pass = False
     several.refresh()
     assert several.is_panicking is panics
-    assert sum(one.is_usable for one in several.endpoints) == (count if panics else count - unhealthy)
+    assert sum(one.is_admitted for one in several.endpoints) == (count if panics else count - unhealthy)
     for one in several.endpoints:
-        one.is_healthy = True
+        one.checks_pass = True
     several.refresh()
     assert not several.is_panicking
 
@@ -185,7 +184,7 @@ def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
     eject(several, several.endpoints[2])
     assert several.is_panicking
     assert several.ejected == []
-    assert [one.is_usable for one in several.endpoints] == [True] * 4 + [False]
+    assert [one.is_admitted for one in several.endpoints] == [True] * 4 + [False]
     eject(several, several.endpoints[3])
     assert chosen(several, times=40, is_repeatable=False) == {f"host{number}": 10 for number in range(4)}
 
@@ -206,7 +205,7 @@ def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
     tried: list[Endpoint] = []
     while len(tried) < 3:
         assert several.has_other(tried, None)
-        tried.append(several.lease(Ask(0.0, tried=tried, key=b"key")).endpoint)
+        tried.append(several.lease(LeaseRequest(0.0, tried=tried, key=b"key")).endpoint)
     assert tried[0] is several.endpoints[2]
     assert {*tried} == {*several.endpoints}
 
@@ -215,7 +214,7 @@ def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
 def test_in_panic_others_are_used_when_those_that_pass_are_full(balancer: str) -> None:
     several = service(1, 1, 1, balancer=balancer, max_in_flight=5)
     fall_out(several, 0, 1)
-    leases = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(15)]
+    leases = [several.lease(LeaseRequest(0.0, key=b"%d" % number)) for number in range(15)]
     assert {lease.endpoint for lease in leases[:5]} == {several.endpoints[2]}
     assert [one.requests for one in several.endpoints] == [5, 5, 5]
 
@@ -227,9 +226,9 @@ def test_in_panic_others_are_used_when_those_that_pass_cannot_bear_the_load(bala
     good = several.endpoints[2]
     for _ in range(2):
         good.latency.add(0.0, PENALTY)
-    first = several.lease(Ask(0.0))
+    first = several.lease(LeaseRequest(0.0))
     assert first.endpoint is good, "it has nothing to do"
-    others = [several.lease(Ask(0.0, key=b"%d" % number)) for number in range(30)]
+    others = [several.lease(LeaseRequest(0.0, key=b"%d" % number)) for number in range(30)]
     assert {lease.endpoint for lease in others} >= {*several.endpoints[:2]}
     for lease in (first, *others):
         lease.answered(0.1, 200)
@@ -244,14 +243,14 @@ def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refu
     several = service(1, 1, 1, affinity=affinity)
     fall_out(several, 0, 1)
     pinned, _, good = several.endpoints
-    assert several.lease(Ask(0.0, pinned=pinned)).endpoint is (pinned if refuses else good)
-    assert several.lease(Ask(0.0, pinned=good)).endpoint is good
+    assert several.lease(LeaseRequest(0.0, pinned=pinned)).endpoint is (pinned if refuses else good)
+    assert several.lease(LeaseRequest(0.0, pinned=good)).endpoint is good
 
 
 def fall_out(of: Service, *numbers: int) -> None:
     """Have the health checks of some endpoints fail."""
     for number in numbers:
-        of.endpoints[number].is_healthy = False
+        of.endpoints[number].checks_pass = False
         of.health_changed(of.endpoints[number], 0.0)
 
 
@@ -264,7 +263,7 @@ def test_where_no_endpoint_passes_all_are_used(count: int, share: float) -> None
     lease = lease_on(several, several.endpoints[0], 1.0)
     lease.answered(1.1, 200)
     lease.settle(SUCCESS, 1.1)
-    assert several.endpoints[0].passes, "its first good answer is enough"
+    assert several.endpoints[0].healthy, "its first good answer is enough"
     if share > 0.5:
         assert chosen(several, 1.1, times=20) == {"host0": 20}
 
@@ -282,7 +281,7 @@ def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything
         eject(several, one)
     fall_out(several, *range(count))
     back = several.endpoints[-1]
-    back.is_healthy = True
+    back.checks_pass = True
     several.health_changed(back, 3.0)
     assert not back.breaker.is_open
     only = {back.url.removeprefix("http://"): 20}
@@ -335,7 +334,7 @@ def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_
     assert several.is_panicking
     probed = []
     for now in (2.0, OPEN_FOR - 1, OPEN_FOR + PATIENCE + 2):
-        lease = several.lease(Ask(now, is_repeatable=False))
+        lease = several.lease(LeaseRequest(now, is_repeatable=False))
         lease.answered(now, 200)
         lease.settle(SUCCESS, now)
         probed.append(lease.endpoint is not back)
@@ -347,7 +346,7 @@ def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
     several = service(1, 1, 1, max_ejected=0.0)
     one = several.endpoints[0]
     eject(several, one)
-    assert one.is_usable
+    assert one.is_admitted
     permit = one.breaker.begin(OPEN_FOR)
     several.tell_breaker(one, permit, OPEN_FOR, failed=False)
     assert one.joined_at == -math.inf
@@ -362,7 +361,7 @@ def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer
         eject(several, one, float(now))
     assert several.ejected == [b]
     fall_out(several, 0)  # all that is used now is broken
-    a.is_healthy = True
+    a.checks_pass = True
     several.health_changed(a, 5.0)
     counts = in_closed_loop(several, 5.0, 300, 10)
     assert counts["host0"] > 140
@@ -372,8 +371,8 @@ def test_a_failure_since_a_probe_was_sent_outlives_the_probes_success() -> None:
     several = service(1, 1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    probe = several.lease(Ask(OPEN_FOR))
-    several.doubt(one, OPEN_FOR + 1.0)
+    probe = several.lease(LeaseRequest(OPEN_FOR))
+    several.penalise(one, OPEN_FOR + 1.0)
     probe.answered(OPEN_FOR + 2.0, 200)
     probe.settle(SUCCESS, OPEN_FOR + 2.0)
     assert not one.breaker.is_open
@@ -384,7 +383,7 @@ def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too()
     several = service(*[1] * 5)
     fall_out(several, *range(1, 5))
     assert several.is_panicking
-    several.endpoints[1].is_healthy = True
+    several.endpoints[1].checks_pass = True
     several.health_changed(several.endpoints[1], 5.0)
     assert several.is_panicking
     counts = chosen(several, 5.0, times=1000)
@@ -410,7 +409,7 @@ def test_what_tells_one_user_to_slow_down_costs_others_no_endpoint(balancer: str
     several = service(*[1] * count, balancer=balancer)
     for number in range(20):
         answer_all(several, 429, wait, number / 10)
-    assert not several.has_doubts
+    assert not several.has_penalised
     assert len(in_closed_loop(several, 2.0, 400, 8)) == count
 
 
@@ -444,11 +443,11 @@ def test_what_is_ejected_leaves_less_room_for_what_wants_to_be_left_alone() -> N
     several = service(1, 1, 1, 1)
     a, b, c, d = several.endpoints
     for wait, one in ((100.0, a), (200.0, b)):
-        several.doubt(one, 0.0, wait)
+        several.penalise(one, 0.0, wait)
     eject(several, c, 1.0)
     assert several.ejected == [c]
     assert [one.latency.rests_until > 1.0 for one in (a, b)] == [True, False], "the one that would rest longest"
-    several.doubt(b, 2.0, 50.0)
+    several.penalise(b, 2.0, 50.0)
     assert b.latency.rests_until <= 2.0
     eject(several, d, 2.0)
     assert several.ejected == [c, d]
@@ -460,13 +459,13 @@ def test_an_endpoint_that_has_left_is_not_blamed() -> None:
     several = service(1, 1)
     gone = several.endpoints[0]
     several.replace_endpoints(several.endpoints[1:], 0.0)
-    several.doubt(gone, 1.0, 10.0)
-    assert not several.has_doubts
+    several.penalise(gone, 1.0, 10.0)
+    assert not several.has_penalised
 
 
 def test_unhealthy_and_ejected_endpoints_together_make_panic() -> None:
     several = service(1, 1, 1, 1)
-    several.endpoints[0].is_healthy = False
+    several.endpoints[0].checks_pass = False
     several.refresh()
     eject(several, several.endpoints[1])
     assert not several.is_panicking
@@ -493,7 +492,7 @@ def test_a_refusal_tells_when_the_next_probe_is_due(now: float, seconds: bytes) 
     eject(several, several.endpoints[1], 0.0)
     eject(several, several.endpoints[0], 4.0)
     with pytest.raises(CircuitOpen) as refused:
-        several.lease(Ask(now))
+        several.lease(LeaseRequest(now))
     assert retry_after(refused.value) == seconds
     assert refused.value.status == 503
 
@@ -501,9 +500,9 @@ def test_a_refusal_tells_when_the_next_probe_is_due(now: float, seconds: bytes) 
 def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> None:
     single = service(1, max_ejected=1.0, panic_below=0.0)
     eject(single, single.endpoints[0])
-    single.lease(Ask(OPEN_FOR + 5.0))
+    single.lease(LeaseRequest(OPEN_FOR + 5.0))
     with pytest.raises(CircuitOpen) as refused:
-        single.lease(Ask(OPEN_FOR + 6.0))
+        single.lease(LeaseRequest(OPEN_FOR + 6.0))
     assert retry_after(refused.value) == b"1"
 
 
@@ -511,28 +510,28 @@ def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> Non
 def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(count: int) -> None:
     several = service(*[1] * count, panic_below=0.0)
     for one in several.endpoints:
-        one.is_healthy = False
+        one.checks_pass = False
     several.refresh()
     with pytest.raises(CircuitOpen) as refused:
-        several.lease(Ask(100.0))
+        several.lease(LeaseRequest(100.0))
     assert retry_after(refused.value) == b"1"
 
 
 @pytest.mark.parametrize("weight", [0, 1])
 def test_what_is_out_for_another_reason_than_its_breaker_tells_nothing_about_probes(weight: int) -> None:
     several = service(1, weight, max_ejected=1.0, panic_below=0.0)
-    several.endpoints[1].is_healthy = False
+    several.endpoints[1].checks_pass = False
     several.refresh()
     eject(several, several.endpoints[0])
     with pytest.raises(CircuitOpen) as refused:
-        several.lease(Ask(5.0))
+        several.lease(LeaseRequest(5.0))
     assert retry_after(refused.value) == b"10"
 
 
 def test_a_request_that_was_everywhere_is_refused() -> None:
     several = service(1, 1)
     with pytest.raises(Overloaded) as refused:
-        several.lease(Ask(0.0, tried=several.endpoints))
+        several.lease(LeaseRequest(0.0, tried=several.endpoints))
     assert type(refused.value) is Overloaded
 
 
@@ -540,7 +539,7 @@ def test_a_retry_that_only_ejected_endpoints_are_left_for_is_refused() -> None:
     several = service(1, 1)
     eject(several, several.endpoints[0])
     with pytest.raises(Overloaded) as refused:
-        several.lease(Ask(0.0, tried=[several.endpoints[1]]))
+        several.lease(LeaseRequest(0.0, tried=[several.endpoints[1]]))
     assert type(refused.value) is Overloaded
 
 
@@ -551,13 +550,13 @@ def test_health_takes_an_endpoint_out_and_brings_it_back_gently() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     one.latency.add(0.0, 20.0)
-    one.is_healthy = False
+    one.checks_pass = False
     several.health_changed(one, 1.0)
     assert chosen(several, 1.0, times=4) == {"host1": 4}
     assert several.ejected == []
-    one.is_healthy = True
+    one.checks_pass = True
     several.health_changed(one, 5.0)
-    assert (one.is_usable, one.joined_at, one.latency.peak(5.0)) == (True, 5.0, 0.0)
+    assert (one.is_admitted, one.joined_at, one.latency.peak(5.0)) == (True, 5.0, 0.0)
     assert chosen(several, 5.0, times=1000)["host0"] == pytest.approx(1000 / 11, rel=0.2)
     assert chosen(several, 15.0, times=400) == {"host0": 200, "host1": 200}
 
@@ -572,7 +571,7 @@ def test_a_probe_of_the_gateways_own_brings_an_endpoint_back() -> None:
     assert several.ejected == [one]
     permit = one.breaker.begin(OPEN_FOR)
     several.tell_breaker(one, permit, OPEN_FOR, failed=False)
-    assert (several.ejected, one.is_usable, one.joined_at) == ([], True, OPEN_FOR)
+    assert (several.ejected, one.is_admitted, one.joined_at) == ([], True, OPEN_FOR)
 
 
 # ---- slow start
@@ -589,7 +588,7 @@ def test_what_one_that_came_back_weighs_grows_from_a_tenth_to_all(since: float, 
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
-    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    several.lease(LeaseRequest(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
     counts = chosen(several, OPEN_FOR + since, times=4000)
     assert counts["host0"] == pytest.approx(4000 * share / (1 + share), rel=0.15)
 
@@ -599,7 +598,7 @@ def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Cou
     held: deque[Lease] = deque()
     counts = Counter[str]()
     for number in range(choices):
-        lease = of.lease(Ask(now, key=b"%d" % number))
+        lease = of.lease(LeaseRequest(now, key=b"%d" % number))
         counts[lease.endpoint.url.removeprefix("http://")] += 1
         held.append(lease)
         if len(held) > in_flight:
@@ -641,7 +640,7 @@ def open_loop(of: Service, start: float, seconds: float, rate: int, took: float)
             end, lease = held.popleft()
             lease.answered(end, 200)
             lease.settle(SUCCESS, end)
-        lease = of.lease(Ask(now, key=b"%d" % (number * 7919)))
+        lease = of.lease(LeaseRequest(now, key=b"%d" % (number * 7919)))
         counts[lease.endpoint.url.removeprefix("http://")] += 1
         held.append((now + took, lease))
     for end, lease in held:
@@ -700,7 +699,7 @@ def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
     several.replace_endpoints([other, new := endpoint("new")], 0.0)
     several.replace_endpoints([other, endpoint("newer")], 5.0)
     assert set(chosen(several, 6.0, times=100)) == {"host0", "newer"}
-    assert (new.load, new.is_usable) == (0, False)
+    assert (new.load, new.is_admitted) == (0, False)
 
 
 @pytest.mark.parametrize("by", ["health checks", "breaker"])
@@ -708,15 +707,15 @@ def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
     several = service(1, 1)
     gone, other = several.endpoints
     eject(several, gone)
-    gone.is_healthy = False
+    gone.checks_pass = False
     several.replace_endpoints([other], 0.0)
     if by == "breaker":
         several.tell_breaker(gone, gone.breaker.begin(OPEN_FOR), OPEN_FOR, failed=False)
         assert not gone.breaker.is_open
     else:
-        gone.is_healthy = True
+        gone.checks_pass = True
         several.health_changed(gone, OPEN_FOR)
-    assert (gone.joined_at, gone.is_usable) == (-math.inf, False)
+    assert (gone.joined_at, gone.is_admitted) == (-math.inf, False)
     assert chosen(several, OPEN_FOR, times=10) == {"host1": 10}
 
 
@@ -724,7 +723,7 @@ def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]
     eject(several, one)
-    several.lease(Ask(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
+    several.lease(LeaseRequest(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
     assert chosen(several, OPEN_FOR, times=20) == {"host0": 10, "host1": 10}
 
 
@@ -734,37 +733,37 @@ def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None
 @every_balancer
 def test_no_endpoint_has_more_requests_in_flight_than_it_may(balancer: str) -> None:
     several = service(1, 1, balancer=balancer, max_in_flight=2)
-    held = [several.lease(Ask(0.0, key=b"key")) for _ in range(4)]
+    held = [several.lease(LeaseRequest(0.0, key=b"key")) for _ in range(4)]
     assert [one.requests for one in several.endpoints] == [2, 2]
     with pytest.raises(EndpointsBusy):
-        several.lease(Ask(0.0, key=b"key"))
+        several.lease(LeaseRequest(0.0, key=b"key"))
     held[1].settle(SUCCESS, 0.0)
-    assert several.lease(Ask(0.0, key=b"key")).endpoint is held[1].endpoint
+    assert several.lease(LeaseRequest(0.0, key=b"key")).endpoint is held[1].endpoint
 
 
 def test_streams_take_nobodys_room() -> None:
     single = service(1, max_in_flight=2)
     for _ in range(100):
-        single.lease(Ask(0.0)).becomes(Kind.SSE, 0.0)
-        single.lease(Ask(0.0, Kind.WS))
-    held = [single.lease(Ask(0.0)) for _ in range(2)]
+        single.lease(LeaseRequest(0.0)).becomes(Kind.SSE, 0.0)
+        single.lease(LeaseRequest(0.0, Kind.WS))
+    held = [single.lease(LeaseRequest(0.0)) for _ in range(2)]
     with pytest.raises(EndpointsBusy):
-        single.lease(Ask(0.0))
+        single.lease(LeaseRequest(0.0))
     held[0].becomes(Kind.SSE, 0.0)
-    assert single.lease(Ask(0.0)).endpoint is single.endpoints[0]
+    assert single.lease(LeaseRequest(0.0)).endpoint is single.endpoints[0]
 
 
 def test_a_retry_has_no_room_where_all_that_are_left_are_full() -> None:
     several = service(1, 1, max_in_flight=1)
-    several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+    several.lease(LeaseRequest(0.0, tried=[several.endpoints[0]]))
     with pytest.raises(EndpointsBusy):
-        several.lease(Ask(0.0, tried=[several.endpoints[0]]))
+        several.lease(LeaseRequest(0.0, tried=[several.endpoints[0]]))
 
 
 def full(max_waiting: int = 10, endpoints: int = 1, **config: float) -> tuple[Service, list[Lease]]:
     """A service whose endpoints have one request each, and have room for no other."""
     busy = service(*[1] * endpoints, max_in_flight=1, max_waiting=max_waiting, **config)
-    return busy, [busy.lease(Ask(0.0)) for _ in range(endpoints)]
+    return busy, [busy.lease(LeaseRequest(0.0)) for _ in range(endpoints)]
 
 
 class Waiter:
@@ -779,7 +778,7 @@ class Waiter:
     def go(self) -> None:
         self._called.append(self)
         try:
-            self.lease = self._service.lease(Ask(0.0, has_waited=True))
+            self.lease = self._service.lease(LeaseRequest(0.0, has_waited=True))
         except EndpointsBusy:
             self.was_refused = True
 
@@ -861,10 +860,10 @@ def test_who_comes_last_does_not_go_first() -> None:
 
     def go() -> None:  # there is room now, and another one waits for it
         try:
-            busy.lease(Ask(0.0))
+            busy.lease(LeaseRequest(0.0))
         except EndpointsBusy:
             newcomers.append("refused")
-        newcomers.append(busy.lease(Ask(0.0, Kind.WS)).kind.value)
+        newcomers.append(busy.lease(LeaseRequest(0.0, Kind.WS)).kind.value)
 
     busy.queue.join(go)
     second = Waiter(busy, [])
@@ -878,7 +877,7 @@ def test_a_request_finds_room_again_when_nobody_waits_any_more() -> None:
     waiter = Waiter(busy, [])
     busy.queue.leave(waiter.go)
     lease.settle(SUCCESS, 0.0)
-    busy.lease(Ask(0.0)).settle(SUCCESS, 0.0)
+    busy.lease(LeaseRequest(0.0)).settle(SUCCESS, 0.0)
     assert waiter.lease is None
 
 
@@ -895,10 +894,10 @@ def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
 def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
     busy, _ = full()
     busy.replace_endpoints([*busy.endpoints, new := endpoint("new")], 0.0)
-    new.is_healthy = False
+    new.checks_pass = False
     busy.refresh()
     waiter = Waiter(busy, [])
-    new.is_healthy = True
+    new.checks_pass = True
     busy.refresh()
     assert waiter.lease
     assert waiter.lease.endpoint is new
@@ -910,15 +909,15 @@ def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
     sticky = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
     several = service(1, 1, limit=limit, affinity=sticky, max_waiting=10, panic_below=0.0, max_in_flight=10)
     a, b = several.endpoints
-    several.lease(Ask(0.0, pinned=b))
-    a.is_healthy = False
+    several.lease(LeaseRequest(0.0, pinned=b))
+    a.checks_pass = False
     several.refresh()
     with pytest.raises(CircuitOpen if refuses else EndpointsBusy):
-        several.lease(Ask(0.0, pinned=a))
-    b.is_healthy = False
+        several.lease(LeaseRequest(0.0, pinned=a))
+    b.checks_pass = False
     several.refresh()
     with pytest.raises(CircuitOpen):
-        several.lease(Ask(0.0))
+        several.lease(LeaseRequest(0.0))
 
 
 def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() -> None:
@@ -928,12 +927,12 @@ def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() 
     class Refused:
         def __call__(self) -> None:
             with pytest.raises(CircuitOpen) as told:
-                busy.lease(Ask(0.0, has_waited=True))
+                busy.lease(LeaseRequest(0.0, has_waited=True))
             refused.append(told.value)
 
     for _ in range(3):
         busy.queue.join(Refused())
-    busy.endpoints[0].is_healthy = False
+    busy.endpoints[0].checks_pass = False
     busy.health_changed(busy.endpoints[0], 0.0)
     assert (len(refused), busy.waiting, busy.inflight[Kind.HTTP]) == (3, 0, 1)
     lease.settle(SUCCESS, 0.0)
@@ -945,7 +944,7 @@ def test_a_retry_is_no_newcomer() -> None:
     leases: list[Lease] = []
 
     def go() -> None:  # another one waits still, and there is room
-        leases.append(busy.lease(Ask(0.0, tried=[other])))
+        leases.append(busy.lease(LeaseRequest(0.0, tried=[other])))
 
     busy.queue.join(go)
     waiter = Waiter(busy, [])
@@ -964,7 +963,7 @@ def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
 
         def __call__(self) -> None:
             order.append(self._number)
-            busy.lease(Ask(0.0, has_waited=True)).settle(IGNORED, 0.0)
+            busy.lease(LeaseRequest(0.0, has_waited=True)).settle(IGNORED, 0.0)
 
     for number in range(2000):
         busy.queue.join(Failing(number))
@@ -976,9 +975,9 @@ def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
 def test_a_pinned_request_finds_no_more_room_than_any_other() -> None:
     several = service(1, 1, max_in_flight=1)
     one = several.endpoints[0]
-    assert several.lease(Ask(0.0, pinned=one)).endpoint is one
+    assert several.lease(LeaseRequest(0.0, pinned=one)).endpoint is one
     with contextlib.suppress(EndpointsBusy):  # whether it waits or goes elsewhere
-        several.lease(Ask(0.0, pinned=one))
+        several.lease(LeaseRequest(0.0, pinned=one))
     assert one.requests == 1
 
 
@@ -992,17 +991,17 @@ def limited(*weights: int, limit: int = 3, max_waiting: int = 0, **config: float
 
 def test_a_service_takes_no_more_requests_than_it_bears() -> None:
     several, _ = limited(1, 1)
-    held = [several.lease(Ask(0.0)) for _ in range(3)]
+    held = [several.lease(LeaseRequest(0.0)) for _ in range(3)]
     with pytest.raises(EndpointsBusy):
-        several.lease(Ask(0.0))
+        several.lease(LeaseRequest(0.0))
     for _ in range(10):
-        several.lease(Ask(0.0, Kind.WS))
+        several.lease(LeaseRequest(0.0, Kind.WS))
     held[0].settle(SUCCESS, 0.0)
-    several.lease(Ask(0.0))
+    several.lease(LeaseRequest(0.0))
     held[1].becomes(Kind.SSE, 0.0)
-    several.lease(Ask(0.0))
+    several.lease(LeaseRequest(0.0))
     with pytest.raises(EndpointsBusy):
-        several.lease(Ask(0.0, has_waited=True))
+        several.lease(LeaseRequest(0.0, has_waited=True))
 
 
 @pytest.mark.parametrize(
@@ -1021,7 +1020,7 @@ def test_only_requests_that_were_answered_well_show_what_a_service_bears(
     kind: Kind, becomes: Kind | None, answered: bool, outcome: Outcome, is_sample: bool
 ) -> None:
     several, adaptive = limited(1)
-    lease = several.lease(Ask(0.0, kind))
+    lease = several.lease(LeaseRequest(0.0, kind))
     if answered:
         lease.answered(0.1, 200)
     if becomes:
@@ -1032,7 +1031,7 @@ def test_only_requests_that_were_answered_well_show_what_a_service_bears(
 
 def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
     several, adaptive = limited(1, limit=1, max_waiting=10)
-    lease = several.lease(Ask(0.0))
+    lease = several.lease(LeaseRequest(0.0))
     waiters = [Waiter(several, []) for _ in range(10)]
     adaptive.limit = 5
     lease.settle(FAILURE, 0.0)
@@ -1042,7 +1041,7 @@ def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
 
 def test_nobody_is_called_while_the_limit_is_below_what_is_in_flight() -> None:
     several, adaptive = limited(1, limit=4, max_waiting=10)
-    held = [several.lease(Ask(0.0)) for _ in range(4)]
+    held = [several.lease(LeaseRequest(0.0)) for _ in range(4)]
     waiters = [Waiter(several, []) for _ in range(3)]
     adaptive.limit = 2
     for lease in held[:2]:
@@ -1061,13 +1060,13 @@ def test_in_a_closed_loop_the_requests_in_flight_follow_the_limit() -> None:
 
     def begin() -> None:
         try:
-            held.append((now, several.lease(Ask(now))))
+            held.append((now, several.lease(LeaseRequest(now))))
         except EndpointsBusy:
             several.queue.join(Go())
 
     class Go:
         def __call__(self) -> None:
-            held.append((now, several.lease(Ask(now, has_waited=True))))
+            held.append((now, several.lease(LeaseRequest(now, has_waited=True))))
 
     for _ in range(100):
         begin()
@@ -1098,7 +1097,7 @@ def test_a_pinned_request_goes_to_its_endpoint() -> None:
 def test_a_session_whose_endpoint_is_out_moves_or_is_refused(refuses: bool) -> None:
     several = sticky_service(3, refuses=refuses)
     eject(several, several.endpoints[0])
-    ask = Ask(0.0, pinned=several.endpoints[0])
+    ask = LeaseRequest(0.0, pinned=several.endpoints[0])
     if refuses:
         with pytest.raises(CircuitOpen):
             several.lease(ask)
@@ -1113,7 +1112,7 @@ def test_a_session_whose_endpoint_is_out_moves_or_is_refused(refuses: bool) -> N
 def test_a_session_waits_for_its_endpoint_if_it_can(refuses: bool, max_waiting: int, waits: bool) -> None:
     several = sticky_service(2, refuses=refuses, max_in_flight=1, max_waiting=max_waiting)
     one, other = several.endpoints
-    ask = Ask(0.0, pinned=one)
+    ask = LeaseRequest(0.0, pinned=one)
     assert several.lease(ask).endpoint is one
     if waits:
         with pytest.raises(EndpointsBusy):
@@ -1141,7 +1140,7 @@ def test_who_else_can_be_asked(
 ) -> None:
     several = sticky_service(2, refuses=refuses, panic_below=0.0)
     for number in unhealthy:
-        several.endpoints[number].is_healthy = False
+        several.endpoints[number].checks_pass = False
     several.refresh()
     session = None if pinned is None else several.endpoints[pinned]
     assert several.has_other([several.endpoints[number] for number in tried], session) is expected
@@ -1150,7 +1149,7 @@ def test_who_else_can_be_asked(
 def test_a_session_that_has_begun_to_move_is_not_refused() -> None:
     several = sticky_service(2, refuses=True)
     a, b = several.endpoints
-    assert several.lease(Ask(0.0, pinned=a, tried=[a])).endpoint is b
+    assert several.lease(LeaseRequest(0.0, pinned=a, tried=[a])).endpoint is b
 
 
 def test_a_session_that_may_move_does_not_probe_with_what_cannot_be_sent_again() -> None:
@@ -1173,7 +1172,7 @@ def test_a_session_may_probe_its_own_endpoint(refuses: bool) -> None:
     several = sticky_service(2, refuses=refuses)
     one = several.endpoints[0]
     eject(several, one)
-    lease = several.lease(Ask(OPEN_FOR, pinned=one))
+    lease = several.lease(LeaseRequest(OPEN_FOR, pinned=one))
     assert lease.endpoint is one
     lease.settle(SUCCESS, OPEN_FOR)
     assert several.ejected == []
@@ -1217,9 +1216,9 @@ def test_the_same_key_has_the_same_endpoint_and_few_keys_move_when_one_is_gone()
 @pytest.mark.parametrize("kind", Kind)
 def test_the_load_on_others_decides_what_is_too_much_for_a_key(kind: Kind) -> None:
     several = service(1, 2, 1, balancer="consistent_hash")
-    home = several.lease(Ask(0.0, kind, key=b"the same")).endpoint
+    home = several.lease(LeaseRequest(0.0, kind, key=b"the same")).endpoint
     for _ in range(399):
-        several.lease(Ask(0.0, kind, key=b"the same"))
+        several.lease(LeaseRequest(0.0, kind, key=b"the same"))
     assert home.load == math.ceil(1.25 * 100 * home.weight)
     most = [math.ceil(1.25 * 100 * one.weight) for one in several.endpoints]
     assert all(one.load <= bound for one, bound in zip(several.endpoints, most, strict=True))
@@ -1250,7 +1249,7 @@ def test_endpoints_that_are_gone_get_nothing_new(balancer: str) -> None:
     gone = several.endpoints[0]
     several.replace_endpoints(several.endpoints[1:])
     assert "host0" not in chosen(several, times=50)
-    assert several.lease(Ask(0.0, pinned=gone)).endpoint is not gone
+    assert several.lease(LeaseRequest(0.0, pinned=gone)).endpoint is not gone
 
 
 def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
@@ -1281,7 +1280,7 @@ def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None
     assert sum(several.inflight.values()) == gone.load == 0
     assert gone.breaker.is_open
     assert several.ejected == []
-    assert left.is_usable
+    assert left.is_admitted
     assert chosen(several, 1.0, times=5) == {"host1": 5}
 
 
@@ -1297,25 +1296,15 @@ def test_an_ejected_endpoint_that_is_gone_is_probed_by_nobody() -> None:
 # ---- a thousand endpoints
 
 
-class CountingAsk(Ask):
-    """Counts how many endpoints are looked at."""
-
-    looks: ClassVar[int] = 0
-
-    def admits(self, endpoint: Endpoint) -> bool:
-        type(self).looks += 1
-        return super().admits(endpoint)
-
-
 def fail_many(several: Service) -> None:
     for one in several.endpoints[:500]:
-        several.doubt(one, 0.0)
+        several.penalise(one, 0.0)
 
 
 def eject_many(several: Service) -> None:
     for one in several.endpoints[:500]:
         for _ in range(FAILURES):
-            one.breaker.end(one.breaker.ordinary, 0.0, failed=True)
+            one.breaker.end(one.breaker.closed_permit, 0.0, failed=True)
     several.refresh()
 
 
@@ -1329,33 +1318,33 @@ def join_many(several: Service) -> None:
 
 def fall_ill(several: Service) -> None:
     for one in several.endpoints[:490]:
-        one.is_healthy = False
+        one.checks_pass = False
     several.refresh()
 
 
 def rest_many(several: Service) -> None:
     for one in several.endpoints[:500]:
-        several.doubt(one, 0.0, 300.0)
+        several.penalise(one, 0.0, 300.0)
 
 
 @every_balancer
 @pytest.mark.parametrize("happens", [fail_many, eject_many, join_all, join_many, fall_ill, rest_many])
 @pytest.mark.parametrize("key", [b"", b"key %d"])
 def test_whatever_happens_to_half_of_a_thousand_a_choice_looks_at_a_few(
-    balancer: str, happens: Callable[[Service], None], key: bytes
+    balancer: str, happens: Callable[[Service], None], key: bytes, looks: Looks
 ) -> None:
     several = service(*[1] * 1000, balancer=balancer)
     happens(several)
-    CountingAsk.looks = 0
+    looks.count = 0
     for number in range(300):
-        several.lease(CountingAsk(0.5 + number / 1000, key=key and key % number))
-    assert CountingAsk.looks <= 300 * 20
+        several.lease(LeaseRequest(0.5 + number / 1000, key=key and key % number))
+    assert looks.count <= 300 * 20
     if not several.ejected:
         return
-    CountingAsk.looks = 0
-    leases = [several.lease(CountingAsk(OPEN_FOR, key=key and key % number)) for number in range(500)]
+    looks.count = 0
+    leases = [several.lease(LeaseRequest(OPEN_FOR, key=key and key % number)) for number in range(500)]
     assert {lease.endpoint for lease in leases} == set(several.endpoints[:500])  # each is probed, by one
-    assert CountingAsk.looks <= 500
+    assert looks.count <= 500
 
 
 # ---- any order of events
@@ -1398,11 +1387,11 @@ class Leases(RuleBasedStateMachine):
         )  # fmt: skip
         self.all = list(self.service.endpoints)
 
-    def _begin(self, ask: Ask, *, is_retry: bool = False) -> None:
+    def _begin(self, ask: LeaseRequest, *, is_retry: bool = False) -> None:
         try:
             lease = self.service.lease(ask, is_retry=is_retry)
         except EndpointsBusy:
-            assert any(one.is_usable and one not in ask.tried for one in self.service.endpoints)
+            assert any(one.is_admitted and one not in ask.tried for one in self.service.endpoints)
             if not ask.has_waited and not ask.tried and ask.kind is Kind.HTTP:
                 self._wait(ask)
         except CircuitOpen as refused:
@@ -1415,10 +1404,10 @@ class Leases(RuleBasedStateMachine):
             assert lease.endpoint.weight
             self.held.append(lease)
 
-    def _wait(self, ask: Ask) -> None:
+    def _wait(self, ask: LeaseRequest) -> None:
         def go() -> None:
             del self.queue[go]
-            self._begin(replace(ask, now=self.now, has_waited=True))
+            self._begin(ask._replace(now=self.now, has_waited=True))
 
         try:
             self.service.queue.join(go, ask.pinned)
@@ -1433,7 +1422,7 @@ class Leases(RuleBasedStateMachine):
     )  # fmt: skip
     def ask(self, kind: Kind, repeatable: bool, key: bytes, pinned: int | None) -> None:
         session = None if pinned is None else self.service.endpoints[pinned % len(self.service.endpoints)]
-        self._begin(Ask(self.now, kind, key=key, pinned=session, is_repeatable=repeatable))
+        self._begin(LeaseRequest(self.now, kind, key=key, pinned=session, is_repeatable=repeatable))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -1441,7 +1430,7 @@ class Leases(RuleBasedStateMachine):
         lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.ended.append(lease)
         lease.settle(FAILURE, self.now)
-        self._begin(Ask(self.now, lease.kind, (lease.endpoint,)), is_retry=True)
+        self._begin(LeaseRequest(self.now, lease.kind, (lease.endpoint,)), is_retry=True)
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
@@ -1508,8 +1497,8 @@ class Leases(RuleBasedStateMachine):
     @rule(data=st.data(), healthy=st.booleans())
     def check_health(self, data: st.DataObject, healthy: bool) -> None:
         one = data.draw(st.sampled_from(self.service.endpoints))
-        if one.is_healthy is not healthy:
-            one.is_healthy = healthy
+        if one.checks_pass is not healthy:
+            one.checks_pass = healthy
             self.service.health_changed(one, self.now)
 
     @rule(data=st.data(), weight=st.integers(0, 3))
@@ -1531,18 +1520,18 @@ class Leases(RuleBasedStateMachine):
     def who_may_be_chosen_is_as_the_rules_say(self) -> None:
         members = [one for one in self.service.endpoints if one.weight]
         for one in self.service.endpoints:
-            may = one in members and one not in self.service.ejected and (one.is_healthy or self.service.is_panicking)
-            assert one.is_usable is may
+            may = one in members and one not in self.service.ejected and (one.checks_pass or self.service.is_panicking)
+            assert one.is_admitted is may
         assert len(self.service.ejected) <= self.service.config.max_ejected * len(members)
         assert all(one.breaker.is_open for one in self.service.ejected)
 
     @invariant()
     def nobody_waits_for_what_there_is_or_what_will_not_come(self) -> None:
-        limit, usable = self.service.limit, [one for one in self.service.endpoints if one.is_usable]
+        limit, usable = self.service.limit, [one for one in self.service.endpoints if one.is_admitted]
         is_limited = limit is not None and self.service.requests >= limit.limit
         for pinned in self.queue.values():
-            wanted = [pinned] if pinned and (self.refuses or pinned.is_usable) else usable
-            assert any(one.is_usable for one in wanted)
+            wanted = [pinned] if pinned and (self.refuses or pinned.is_admitted) else usable
+            assert any(one.is_admitted for one in wanted)
             assert is_limited or all(one.requests >= self.most for one in wanted)
 
     @invariant()
@@ -1609,7 +1598,7 @@ def test_who_gets_no_lease_pays_nothing_into_the_budget() -> None:
     before = busy.budget.balance(0.0)
     for _ in range(100):
         with pytest.raises(EndpointsBusy):
-            busy.lease(Ask(0.0))
+            busy.lease(LeaseRequest(0.0))
     assert busy.budget.balance(0.0) == before
 
 
@@ -1617,7 +1606,7 @@ def test_who_has_waited_pays_once() -> None:
     busy, (lease,) = full()
     before = busy.budget.balance(0.0)
     with pytest.raises(EndpointsBusy):
-        busy.lease(Ask(0.0))
+        busy.lease(LeaseRequest(0.0))
     lease.settle(SUCCESS, 0.0)
-    busy.lease(Ask(0.0, has_waited=True))
+    busy.lease(LeaseRequest(0.0, has_waited=True))
     assert busy.budget.balance(0.0) == pytest.approx(before + busy.config.retry.budget_share)

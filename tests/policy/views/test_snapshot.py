@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import Ask, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
 from tornado_gateway.policy.views.snapshot import QUANTILES, endpoint_view, is_out, service_view, snapshot
 
@@ -33,7 +33,7 @@ def service(*weights: int, name: str = "svc", limit: AdaptiveLimit | None = None
 
 def take(of: Service, number: int = 0, now: float = 0.0, kind: Kind = Kind.HTTP, *, is_retry: bool = False) -> Lease:
     """A lease on an endpoint, whoever would be chosen."""
-    return Lease(of, of.endpoints[number], Ask(now, kind), is_retry=is_retry)
+    return Lease(of, of.endpoints[number], LeaseRequest(now, kind), is_retry=is_retry)
 
 
 def answer(of: Service, number: int, seconds: float, outcome: Outcome = SUCCESS, now: float = 0.0) -> None:
@@ -269,10 +269,10 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     one = several.endpoints[0]
     if is_open:
         open_breaker(several)
-    one.is_healthy, one.last_check = passes, "200" if passes else "timeout"
+    one.checks_pass, one.last_check = passes, "200" if passes else "timeout"
     several.refresh()
     seen = view(several)
-    assert one.passes == seen["upstreamDetails"][0]["healthy"] == available
+    assert one.healthy == seen["upstreamDetails"][0]["healthy"] == available
     assert (seen["healthy"], seen["upstreams"]) == (2 + available, 3)
     assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
 
@@ -283,7 +283,7 @@ def test_an_endpoint_is_out_until_it_may_show_itself(now: float, is_over: bool) 
     assert not is_out(one, now)
     open_breaker(single)
     assert is_out(one, now) is not is_over
-    one.is_healthy = False
+    one.checks_pass = False
     assert is_out(one, now)
 
 
@@ -377,14 +377,14 @@ def live(of: Service, todo: list[Step], look: Callable[[float], object]) -> tupl
         look(now)
         if action == "check":
             endpoint = of.endpoints[number]
-            endpoint.is_healthy = not endpoint.is_healthy
+            endpoint.checks_pass = not endpoint.checks_pass
             of.health_changed(endpoint, now)
         elif action == "retry":
             chosen.append(str(of.budget.take(now)))
         elif action in ("begin", "stream"):
             kind = Kind.SSE if action == "stream" else Kind.HTTP
             try:
-                held.append(of.lease(Ask(now, kind)))
+                held.append(of.lease(LeaseRequest(now, kind)))
             except Exception as error:
                 chosen.append(type(error).__name__)
             else:

@@ -42,10 +42,10 @@ def test_a_received_size_is_judged_as_it_grows() -> None:
 
 def test_a_pace_is_judged_over_windows_in_which_the_client_alone_was_waited_for() -> None:
     body = RequestBody(LengthBody(1_000_000))
-    assert not body.is_too_slow(0.0, 100)  # the window begins
+    assert not body.judge_window(0.0, 100)  # the window begins
     body.feed(bytes(6000))
-    assert not body.is_too_slow(WINDOW, 100)
+    assert not body.judge_window(WINDOW, 100)
     body.restart_pace()
-    assert not body.is_too_slow(10 * WINDOW, 100)
-    assert not body.is_too_slow(11 * WINDOW - 1, 100)
-    assert body.is_too_slow(11 * WINDOW, 100)
+    assert not body.judge_window(10 * WINDOW, 100)
+    assert not body.judge_window(11 * WINDOW - 1, 100)
+    assert body.judge_window(11 * WINDOW, 100)

@@ -243,17 +243,19 @@ class FrameScanner:
         if rule:
             self._refuse(PROTOCOL_ERROR, rule)
         elif first & 0x0F >= CLOSE:
-            if head + length <= there and (first & 0x0F == CLOSE or self._has_quota()):
+            if head + length <= there and (first & 0x0F == CLOSE or self._take_quota()):
                 return head + length, head
         elif self._message + length > self._max_message:
             self._refuse(TOO_BIG, b"a message is too big")
-        elif not there < head + length <= self._atomic and ((self._open and length > MAX_CONTROL) or self._has_quota()):
+        elif not there < head + length <= self._atomic and (
+            (self._open and length > MAX_CONTROL) or self._take_quota()
+        ):
             self._count(first, length)
             return head + length, head
         return 0, 0
 
-    def _has_quota(self) -> bool:
-        """Whether one more frame that counts may pass; if so, it does."""
+    def _take_quota(self) -> bool:
+        """Take one frame out of the quota, if any is left; whether the frame may pass."""
         self.is_starved = self._paced and self.counted >= self.quota
         self.counted += self._paced and not self.is_starved
         return not self.is_starved
@@ -289,17 +291,17 @@ class FrameScanner:
         """What goes on instead of the control frame that begins here; None if the frame itself does."""
         opcode, payload = data[at] & 0x0F, _payload(data, at, head, size)
         if opcode == CLOSE:
-            return None if self._closes(payload) else b""
+            return None if self._take_close(payload) else b""
         if opcode == PING and self._asks:
-            self._asks.passes(payload)
+            self._asks.note_ping(payload)
         if opcode == PING or self._asked is None or (heard := self._asked.answered(payload)) == payload:
             return None
         if heard is None:
             return b""
         return frame(PONG, heard, data[at + 2 : at + 6] if self._masked else None)
 
-    def _closes(self, payload: bytes) -> bool:
-        """Whether a Close may go on; it ends what its sender says (RFC 6455 §5.5.1, §7.4)."""
+    def _take_close(self, payload: bytes) -> bool:
+        """Take a Close: nothing follows it (RFC 6455 §5.5.1, §7.4). Whether the Close may go on."""
         code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
         if payload and (len(payload) < 2 or not may_be_sent(code)):
             self._refuse(PROTOCOL_ERROR, b"a close code that must not be sent")

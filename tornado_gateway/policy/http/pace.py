@@ -17,7 +17,7 @@ class Pace:
         total: bytes that had come then.
 
     >>> pace = Pace(0.0, 0)
-    >>> pace.is_too_slow(59.0, 0, 100), pace.is_too_slow(60.0, 6000, 100), pace.is_too_slow(120.0, 11_999, 100)
+    >>> pace.judge_window(59.0, 0, 100), pace.judge_window(60.0, 6000, 100), pace.judge_window(120.0, 11_999, 100)
     (False, False, True)
     """
 
@@ -26,7 +26,7 @@ class Pace:
     def __init__(self, now: float, total: int) -> None:
         self._began, self._total = now, total
 
-    def is_too_slow(self, now: float, total: int, rate: float) -> bool:
+    def judge_window(self, now: float, total: int, rate: float) -> bool:
         """Judge the window if it is over, and begin the next one.
 
         Args:

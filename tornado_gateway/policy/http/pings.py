@@ -29,7 +29,7 @@ class Pings:
         self._sent += 1
         return b"%b-%d" % (self._token, self._sent)
 
-    def passes(self, payload: bytes) -> None:
+    def note_ping(self, payload: bytes) -> None:
         """A ping from the other side goes on to this one."""
         self._theirs, self._theirs_behind = payload, self._sent
 

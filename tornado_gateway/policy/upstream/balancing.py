@@ -14,8 +14,8 @@ has failed or that joins.
 
 A choice costs about as much among ten endpoints as among a thousand: only a few are looked at. Only where
 nearly all of many have as much in flight as they may, it takes longer to find one that has not.
-No balancer knows of breakers or health; an `Ask` says who may be chosen. What a balancer
-remembers is whose turn it is, nothing else.
+No balancer knows of breakers or health: `Endpoint.available()` says which endpoints may be chosen. A balancer remembers
+whose turn is next, and nothing else.
 
 Sources: M. Mitzenmacher, The Power of Two Choices (2001); Finagle's P2CPeakEwma; V. Mirrokni et al.,
 Consistent Hashing with Bounded Loads (2016).
@@ -33,7 +33,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self
 
-from tornado_gateway.policy.upstream.endpoint import HTTP, Ask, Endpoint
+from tornado_gateway.policy.upstream.endpoint import HTTP, Endpoint, LeaseRequest, PickContext
 
 SLOWER = 2.0  # times the quickest: with answers that differ by half either way, averages of equals differ by less
 HARDLY = 0.005  # seconds: to send an equal endpoint less for so little would cost more evenness than it gains time
@@ -42,8 +42,8 @@ CREDIT = 4  # turns that an endpoint may catch up on: that it had more in flight
 
 ALL_UP_TO = 16  # endpoints that least_load looks at
 COMPARED = 4  # that it looks at if there are more, each time at others: two would nearly do (Mitzenmacher)
-DRAWS = 8  # at random, or turns that are passed over, until whoever comes next is taken
-LOOKS = 64  # at endpoints, until one does without the best, or looks at all of them for any
+SAMPLE_TRIES = 8  # random draws (or skipped turns) before falling back to a scan
+SCAN_LIMIT = 64  # endpoints inspected before settling for any available one
 
 ALIKE = 1.1  # times another one, that an estimate is not to be told from it: which has more in flight is certain
 NEGLIGIBLE = 1e-6  # seconds of latency that are the same as none known
@@ -55,7 +55,7 @@ UNKNOWN = 1e6
 POINTS = 100  # on the ring for each unit of weight: shares are then within some 10 % of each other
 MOST_POINTS = 20_000  # on a whole ring, which takes 20 ms to make; with more endpoints, each has fewer
 TURNS = 1024  # in which the keys of an endpoint that joins come to it
-OVERLOAD = 1.25  # times its share of all in flight that an endpoint may have without being spared
+LOAD_BOUND = 1.25  # an endpoint above 1.25 x its fair share in flight is skipped (bounded loads)
 
 
 class Balancer(Protocol):
@@ -69,25 +69,26 @@ class Balancer(Protocol):
             members: all that the service has.
         """
 
-    def choose(self, ask: Ask) -> Endpoint | None:
-        """An endpoint that the ask admits; None if it admits none."""
+    def choose(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        """An endpoint that is available for the request; None if none is."""
 
     def another(self) -> "Balancer":
         """One of the same kind, for other endpoints."""
 
 
-def admits(ask: Ask, endpoint: Endpoint, rng: random.Random) -> bool:
-    """Whether an endpoint that was found may be chosen: one that joins, only as often as its share says."""
-    return ask.admits(endpoint) and not (ask.slow_start and rng.random() >= ask.share(endpoint))
-
-
-def bears_more(endpoint: Endpoint, ask: Ask) -> bool:
-    """Whether an endpoint has not far more than its share of what is in flight."""
-    return ask.held(endpoint) < math.ceil(OVERLOAD * ask.fair_load * endpoint.weight)
+def passes_draw(endpoint: Endpoint, request: LeaseRequest, context: PickContext, rng: random.Random) -> bool:
+    """Whether an endpoint is available and, during slow start, is drawn: as often as the endpoint's share says."""
+    return endpoint.available(request, context) and not (
+        context.slow_start and rng.random() >= context.share(endpoint, request.now)
+    )
 
 
 def from_anywhere(
-    endpoints: Sequence[Endpoint], ask: Ask, rng: random.Random, besides: Endpoint | None = None
+    endpoints: Sequence[Endpoint],
+    request: LeaseRequest,
+    context: PickContext,
+    rng: random.Random,
+    besides: Endpoint | None = None,
 ) -> Endpoint | None:
     """One that may be chosen, wherever it stands.
 
@@ -97,24 +98,24 @@ def from_anywhere(
     count = len(endpoints)
     start = int(rng.random() * count)
     places: Iterable[int] = range(start, start + count)
-    if count > LOOKS:  # neighbours are often in the same state: leaping about finds another one sooner
-        leaps = (int(rng.random() * count) for _ in range(LOOKS))
+    if count > SCAN_LIMIT:  # neighbours are often in the same state: leaping about finds another one sooner
+        leaps = (int(rng.random() * count) for _ in range(SCAN_LIMIT))
         places = itertools.chain(leaps, places) if besides is None else leaps
     for at in places:
         endpoint = endpoints[at % count]
-        if endpoint is not besides and admits(ask, endpoint, rng):
+        if endpoint is not besides and passes_draw(endpoint, request, context, rng):
             return endpoint
     return None
 
 
-class _Lots:
+class _WeightedPicker:
     """Endpoints, of which each is drawn as often as it weighs."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = endpoints
         self._sums = list(itertools.accumulate(endpoint.weight for endpoint in endpoints))  # of weights up to each
 
-    def draw(self, rng: random.Random) -> Endpoint:
+    def pick(self, rng: random.Random) -> Endpoint:
         """One of them, of which there must be one."""
         sums = self._sums
         return self._endpoints[bisect.bisect(sums, rng.random() * sums[-1])]
@@ -201,18 +202,18 @@ class LeastLoad(_Drawing):
             heapq.heapify(self._many)
             self._few, self._served = [], []
 
-    def choose(self, ask: Ask) -> Endpoint | None:
-        return self._of_many(ask) if self._many else self._of_few(ask)
+    def choose(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        return self._of_many(request, context) if self._many else self._of_few(request, context)
 
-    def _of_few(self, ask: Ask) -> Endpoint | None:
-        slow, served, is_free = self._tempo.slow(ask.now), self._served, ask.is_free
+    def _of_few(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        slow, served, is_free = self._tempo.slow(request.now), self._served, context.spares_nobody(request)
         seen = []
         for at, endpoint in enumerate(self._few):
-            if is_free or ask.admits(endpoint):
-                stride = ask.stride(endpoint) if ask.slow_start else 1 / endpoint.weight
-                load = ask.held(endpoint) * stride
-                if endpoint.latency.blame:
-                    load += endpoint.latency.penalty(ask.now)
+            if is_free or endpoint.available(request, context):
+                stride = context.stride(endpoint, request.now) if context.slow_start else 1 / endpoint.weight
+                load = endpoint.load_for(request.kind) * stride
+                if endpoint.latency.full_penalty:
+                    load += endpoint.latency.penalty(request.now)
                 seen.append((at, endpoint, load, stride))
         if not seen:
             return None
@@ -223,39 +224,42 @@ class LeastLoad(_Drawing):
                 its_turn = served[at] + (stride * slow.get(endpoint, 1.0) if slow else stride)
                 if its_turn < turn:
                     chosen, turn, its_stride = at, its_turn, stride
-        served[chosen] = self._has_turn(turn, its_stride)
+        served[chosen] = self._take_turn(turn, its_stride)
         return self._few[chosen]
 
-    def _has_turn(self, turn: float, stride: float) -> float:
+    def _take_turn(self, turn: float, stride: float) -> float:
         """The instant that a turn counts for: the one at which it was due, if that is not long ago."""
         self._time = max(turn, self._time)
         return max(turn, self._time - max(CREDIT * stride, self._longest))
 
-    def _of_many(self, ask: Ask) -> Endpoint | None:
-        many, slow, best, least = self._many, self._tempo.slow(ask.now), None, math.inf
-        for _ in range(DRAWS):
+    def _of_many(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        many, slow, best, least = self._many, self._tempo.slow(request.now), None, math.inf
+        for _ in range(SAMPLE_TRIES):
             _, _, endpoint, served = many[0]
-            stride = ask.stride(endpoint)
-            if not ask.admits(endpoint):
+            stride = context.stride(endpoint, request.now)
+            if not endpoint.available(request, context):
                 self._put_off(stride, served)
                 continue
-            load = ask.burden(endpoint)
+            load = context.burden(endpoint, request)
             if slow and self._rng.random() * slow.get(endpoint, 1.0) > 1.0:
                 self._put_off(stride, self._time)
-            elif load and self._is_outdone(load, ask):
+            elif load and self._is_outdone(load, request, context):
                 self._put_off(stride / 2, served)
             else:
-                at = self._has_turn(served + stride, stride)
+                at = self._take_turn(served + stride, stride)
                 heapq.heapreplace(many, (at + stride, next(self._numbers), endpoint, at))
                 return endpoint
             if load < least:
                 best, least = endpoint, load
-        return best or from_anywhere([endpoint for _, _, endpoint, _ in many], ask, self._rng)
+        return best or from_anywhere([endpoint for _, _, endpoint, _ in many], request, context, self._rng)
 
-    def _is_outdone(self, load: float, ask: Ask) -> bool:
+    def _is_outdone(self, load: float, request: LeaseRequest, context: PickContext) -> bool:
         """Whether one of the next would have no more for its weight even with the request."""
         for _, _, rival, _ in self._many[1:COMPARED]:
-            if ask.admits(rival) and ask.burden(rival) + ask.stride(rival) <= load:
+            if (
+                rival.available(request, context)
+                and context.burden(rival, request) + context.stride(rival, request.now) <= load
+            ):
                 return True
         return False
 
@@ -290,26 +294,26 @@ class RoundRobin(_Drawing):
         heapq.heapify(self._waiting)
         self._endpoints, self._retries = usable, None
 
-    def choose(self, ask: Ask) -> Endpoint | None:
-        if not ask.tried:
-            return self._whose_turn_it_is(ask)
+    def choose(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        if not request.tried:
+            return self._whose_turn_it_is(request, context)
         if self._retries is None:
             self._retries = self.another()
             self._retries.use(self._endpoints, self._endpoints)
-        return self._retries._whose_turn_it_is(ask)
+        return self._retries._whose_turn_it_is(request, context)
 
-    def _whose_turn_it_is(self, ask: Ask) -> Endpoint | None:
+    def _whose_turn_it_is(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
         waiting, chosen = self._waiting, None
         passed: list[tuple[float, int, Endpoint]] = []
-        while waiting and chosen is None and len(passed) < DRAWS:
+        while waiting and chosen is None and len(passed) < SAMPLE_TRIES:
             entry = heapq.heappop(waiting)
             passed.append(entry)
-            if admits(ask, entry[2], self._rng):
+            if passes_draw(entry[2], request, context, self._rng):
                 chosen = entry[2]
-        found = chosen or from_anywhere(self._endpoints, ask, self._rng)
+        found = chosen or from_anywhere(self._endpoints, request, context, self._rng)
         if found:
             self._time = passed[-1][0]
-            earliest = 0.0 if ask.slow_start else self._time  # one that joins only loses the turns that it had
+            earliest = 0.0 if context.slow_start else self._time  # one that joins only loses the turns that it had
             passed = [(max(turn + 1 / each.weight, earliest), next(self._numbers), each) for turn, _, each in passed]
         for entry in passed:
             heapq.heappush(waiting, entry)
@@ -322,27 +326,27 @@ class _TwoOfAll(_Drawing):
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
         self._endpoints: Sequence[Endpoint] = ()
-        self._lots = _Lots(())
+        self._picker = _WeightedPicker(())
 
     def use(self, usable: Sequence[Endpoint], members: Sequence[Endpoint]) -> None:
-        self._endpoints, self._lots = usable, _Lots(usable)
+        self._endpoints, self._picker = usable, _WeightedPicker(usable)
 
-    def choose(self, ask: Ask) -> Endpoint | None:
-        one = self._draw(ask, None)
-        other = self._draw(ask, one) if one else None
+    def choose(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        one = self._draw(request, context, None)
+        other = self._draw(request, context, one) if one else None
         if one is None or other is None:
             return one
-        return other if self.is_better(other, one, ask) else one
+        return other if self.is_better(other, one, request, context) else one
 
-    def _draw(self, ask: Ask, besides: Endpoint | None) -> Endpoint | None:
-        endpoints, lots, rng = self._endpoints, self._lots, self._rng
-        for _ in range(DRAWS if endpoints else 0):
-            endpoint = lots.draw(rng)
-            if endpoint is not besides and admits(ask, endpoint, rng):
+    def _draw(self, request: LeaseRequest, context: PickContext, besides: Endpoint | None) -> Endpoint | None:
+        endpoints, picker, rng = self._endpoints, self._picker, self._rng
+        for _ in range(SAMPLE_TRIES if endpoints else 0):
+            endpoint = picker.pick(rng)
+            if endpoint is not besides and passes_draw(endpoint, request, context, rng):
                 return endpoint
-        return from_anywhere(endpoints, ask, rng, besides)
+        return from_anywhere(endpoints, request, context, rng, besides)
 
-    def is_better(self, other: Endpoint, one: Endpoint, ask: Ask) -> bool:
+    def is_better(self, other: Endpoint, one: Endpoint, request: LeaseRequest, context: PickContext) -> bool:
         """Whether a request would do better at the other one."""
         raise NotImplementedError
 
@@ -353,8 +357,8 @@ class TwoChoices(_TwoOfAll):
     Endpoints of which neither has too much are so chosen as often as they weigh.
     """
 
-    def is_better(self, other: Endpoint, one: Endpoint, ask: Ask) -> bool:
-        return ask.burden(other) + ask.stride(other) <= ask.burden(one)
+    def is_better(self, other: Endpoint, one: Endpoint, request: LeaseRequest, context: PickContext) -> bool:
+        return context.burden(other, request) + context.stride(other, request.now) <= context.burden(one, request)
 
 
 class PeakEwma(_TwoOfAll):
@@ -365,22 +369,24 @@ class PeakEwma(_TwoOfAll):
     than about twice its share. That does not hold for a heavier one that has failed.
     """
 
-    def is_better(self, other: Endpoint, one: Endpoint, ask: Ask) -> bool:
-        its_cost, cost = self.cost(other, ask), self.cost(one, ask)
-        if ask.kind is HTTP and its_cost < cost * ALIKE and cost < its_cost * ALIKE:
-            return ask.crowd(other) + ask.stride(other) <= ask.crowd(one)
+    def is_better(self, other: Endpoint, one: Endpoint, request: LeaseRequest, context: PickContext) -> bool:
+        its_cost, cost = self.cost(other, request, context), self.cost(one, request, context)
+        if request.kind is HTTP and its_cost < cost * ALIKE and cost < its_cost * ALIKE:
+            return context.load_per_weight(other, request) + context.stride(
+                other, request.now
+            ) <= context.load_per_weight(one, request)
         if its_cost >= cost:
             return False
-        return one.latency.blame > 0 or self._rng.random() * one.weight < other.weight
+        return one.latency.full_penalty > 0 or self._rng.random() * one.weight < other.weight
 
-    def cost(self, endpoint: Endpoint, ask: Ask) -> float:
+    def cost(self, endpoint: Endpoint, request: LeaseRequest, context: PickContext) -> float:
         """What a request would meet; smaller is better."""
-        seconds = endpoint.latency.peak(ask.now)
-        if ask.kind is not HTTP:  # which last: how busy an endpoint is says more than how soon it begins one
-            return ask.crowd(endpoint) + seconds
+        seconds = endpoint.latency.peak(request.now)
+        if request.kind is not HTTP:  # which last: how busy an endpoint is says more than how soon it begins one
+            return context.load_per_weight(endpoint, request) + seconds
         if endpoint.requests and seconds < NEGLIGIBLE:
-            return UNKNOWN + ask.crowd(endpoint)
-        return max(seconds, NEGLIGIBLE) * (ask.crowd(endpoint) + 1)
+            return UNKNOWN + context.load_per_weight(endpoint, request)
+        return max(seconds, NEGLIGIBLE) * (context.load_per_weight(endpoint, request) + 1)
 
 
 class ConsistentHash(_Drawing):
@@ -417,22 +423,26 @@ class ConsistentHash(_Drawing):
         ring.sort(key=operator.itemgetter(0))
         self._places, self._ring = [at for at, _ in ring], [endpoint for _, endpoint in ring]
 
-    def choose(self, ask: Ask) -> Endpoint | None:
-        if not ask.key:
-            return self._without_key.choose(ask)
+    def choose(self, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        if not request.key:
+            return self._without_key.choose(request, context)
         ring, count, first = self._ring, len(self._ring), None
-        its_place = place(ask.key)
+        its_place = place(request.key)
         start = bisect.bisect(self._places, its_place)
+        bound = LOAD_BOUND * context.fair_load(request.kind)
         for at in range(start, start + count):
             endpoint = ring[at % count]
-            if endpoint in self._out or not ask.admits(endpoint):
+            if endpoint in self._out or not endpoint.available(request, context):
                 continue
-            if ask.slow_start and (its_place ^ self._salts[endpoint]) % TURNS >= ask.share(endpoint) * TURNS:
+            if (
+                context.slow_start
+                and (its_place ^ self._salts[endpoint]) % TURNS >= context.share(endpoint, request.now) * TURNS
+            ):
                 continue
-            if bears_more(endpoint, ask):
+            if endpoint.load_for(request.kind) < math.ceil(bound * endpoint.weight):
                 return endpoint
             first = first or endpoint
-            if at - start >= LOOKS:  # so many are over their share: there must be too few for all there is to do
+            if at - start >= SCAN_LIMIT:  # so many are over their share: there must be too few for all there is to do
                 break
         return first
 

@@ -98,8 +98,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_rng", "is_open",
-        "open_until", "opened", "opened_at", "ordinary", "requests", "tripped_at", "watches_shares",
+        "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_rng", "closed_permit",
+        "is_open", "open_until", "opened", "opened_at", "requests", "tripped_at", "watches_shares",
     )  # fmt: skip
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
@@ -113,7 +113,7 @@ class Breaker:
         self._level = 0  # how often the next opening is twice as long as the first
         self._closed_at = -math.inf
         self.is_open = False
-        self.ordinary = -1
+        self.closed_permit = -1
         self.opened = 0
         self.opened_at = self.tripped_at = self.open_until = -math.inf
 
@@ -134,7 +134,7 @@ class Breaker:
             A permit for `end()`.
         """
         if not self.is_open or now < self.open_until or self._probing >= self._config.probes:
-            return self.ordinary
+            return self.closed_permit
         self._probing += 1
         return self._period
 
@@ -151,7 +151,7 @@ class Breaker:
         if failed is None:
             return
         if not self.is_open:
-            if permit in (self.ordinary, self._period):
+            if permit in (self.closed_permit, self._period):
                 self._count(now, failed, seconds)
         elif is_probe and failed:
             self._open(now)
@@ -160,12 +160,12 @@ class Breaker:
 
     def _count(self, now: float, failed: bool, seconds: float) -> None:
         self.requests += 1
-        if (failed and self._is_one_too_many(now)) or (
-            self.watches_shares and self._is_too_large_a_share(now, failed, seconds)
+        if (failed and self._count_failure(now)) or (
+            self.watches_shares and self._count_in_shares(now, failed, seconds)
         ):
             self._open(now)
 
-    def _is_one_too_many(self, now: float) -> bool:
+    def _count_failure(self, now: float) -> bool:
         self._failed.append((now, self.requests))
         if not self._failed or len(self._failed) < self._config.failures:
             return False
@@ -173,7 +173,7 @@ class Breaker:
         requests = self.requests - number + 1
         return now - since <= self._config.window and len(self._failed) >= LEAST_SHARE * requests
 
-    def _is_too_large_a_share(self, now: float, failed: bool, seconds: float) -> bool:
+    def _count_in_shares(self, now: float, failed: bool, seconds: float) -> bool:
         config, buckets = self._config, self._buckets
         if not buckets or now - buckets[-1].begin >= config.window / BUCKETS:
             buckets.append(_Bucket(now))
@@ -191,7 +191,7 @@ class Breaker:
     def _open(self, now: float) -> None:
         config = self._config
         if not self.is_open:
-            self._forgive(now)
+            self._shorten_opening(now)
             self.opened_at = now
         longest = max(config.open_for, config.longest)
         seconds = min(config.open_for * 2.0**self._level, longest)
@@ -199,12 +199,12 @@ class Breaker:
         self.tripped_at = now
         self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), longest)
         self.is_open = True
-        self.ordinary = 0
+        self.closed_permit = 0
         self._period += 1
         self._probing = 0
         self.opened += 1
 
-    def _forgive(self, now: float) -> None:
+    def _shorten_opening(self, now: float) -> None:
         """Shorten the next opening by one step for each time of the first one that the endpoint was healthy."""
         if self._level:
             self._level = max(0, self._level - int((now - self._closed_at) / self._config.open_for))
@@ -212,7 +212,7 @@ class Breaker:
     def close(self, now: float) -> None:
         """The endpoint works again. What its next opening takes does not change by that."""
         self.is_open = False
-        self.ordinary = -1 - self._period
+        self.closed_permit = -1 - self._period
         self._closed_at = now
         self._failed.clear()
         self._buckets.clear()

@@ -1,14 +1,15 @@
-"""An endpoint, and all that is known about it that a choice may depend on.
+"""An endpoint with everything that a choice may depend on; what a lease is requested for; and what a service adds.
 
-Load is what is held (policy/upstream/service.py's leases), so it cannot drift from what is in flight. It is
-counted by kind, because a stream of an hour is not a slow request: streams count
-as load, their durations never as latency.
+An endpoint's load is the number of leases that have not ended, so the load cannot drift from what is in flight. Leases
+are counted by kind: a stream of an hour is no slow request. Streams count as load, but their durations never count as
+latency.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from tornado_gateway.policy.http.target import canonical_url, parse_base_url
 from tornado_gateway.policy.upstream.breaker import Breaker
@@ -85,8 +86,16 @@ class InFlight:
 
     @property
     def load(self) -> int:
-        """How much it is, whatever it is."""
+        """Leases of every kind that have not ended."""
         return self.requests + self.event_streams + self.websockets
+
+    def load_for(self, kind: Kind) -> int:
+        """The load that matters to a new lease of a kind.
+
+        A stream counts requests and streams alike. A request counts requests only: a hundred silent streams are no
+        queue of a hundred.
+        """
+        return self.requests if kind is HTTP else self.requests + self.event_streams + self.websockets
 
 
 class Endpoint(InFlight):
@@ -100,9 +109,9 @@ class Endpoint(InFlight):
         base_path: kept in front of every target.
         weight: its share of the load relative to others; 0 for none that is new.
         breaker, latency, window: what its answers have shown.
-        is_healthy: whether its health checks pass; True while there are none.
+        checks_pass: whether its health checks pass; True while there are none.
         last_check: what the newest check has shown, in words; "" before the first.
-        is_usable: whether new requests may be sent here now; its service decides.
+        is_admitted: whether new requests may be sent here now; its service decides.
         is_ejected: whether its breaker has taken it out, which not every open one does.
         is_unreachable: whether its newest failure was that no connection could be made.
         joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
@@ -116,7 +125,7 @@ class Endpoint(InFlight):
     __slots__ = (
         "authority", "base_path", "breaker", "client_gone_total", "errors_total", "identity", "ignored_total",
         "is_ejected",
-        "is_healthy", "is_unreachable", "is_usable", "joined_at", "last_check", "latency", "origin", "overtaken",
+        "checks_pass", "is_unreachable", "is_admitted", "joined_at", "last_check", "latency", "origin", "overtaken",
         "requests_total", "retries_total", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
@@ -130,7 +139,7 @@ class Endpoint(InFlight):
         self.breaker = breaker
         self.latency = Latency()
         self.window = Window(now)
-        self.is_healthy = self.is_usable = True
+        self.checks_pass = self.is_admitted = True
         self.is_ejected = self.is_unreachable = False
         self.last_check = ""
         self.joined_at = -math.inf
@@ -138,13 +147,30 @@ class Endpoint(InFlight):
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
         self.client_gone_total = self.superseded_total = self.ignored_total = 0
 
-    @property
-    def passes(self) -> bool:
-        """Whether nothing speaks against it: its health checks pass, if there are any, and its breaker is closed.
+    # ---- may a request be sent here
 
-        In a panic the endpoint may be used all the same.
+    @property
+    def healthy(self) -> bool:
+        """Whether the health checks pass, if there are any, and the breaker is closed.
+
+        In a panic an endpoint that is not healthy is chosen all the same.
         """
-        return self.is_healthy and not self.breaker.is_open
+        return self.checks_pass and not self.breaker.is_open
+
+    def full(self, max_requests: float) -> bool:
+        """Whether the endpoint has as many requests in flight as one endpoint may have. Streams do not count."""
+        return self.requests >= max_requests
+
+    def available(self, request: "LeaseRequest", context: "PickContext") -> bool:
+        """Whether the endpoint may be chosen for a request. full() is written out here: each choice asks this often."""
+        return (
+            self.is_admitted
+            and (self.requests < context.max_requests or request.kind is not HTTP)
+            and not (request.tried and self in request.tried)
+            and not (context.honours_retry_after and request.now < self.latency.rests_until)
+        )
+
+    # ---- what is shown
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, inflight={self.load})"
@@ -164,33 +190,30 @@ class Endpoint(InFlight):
         return {SUCCESS: self.requests_total - sum(others.values()), **others}
 
     def share(self, now: float, slow_start: float) -> float:
-        """How much of its normal traffic it should get: it grows with the time since it joined.
+        """The share of the normal traffic that the endpoint should get, 0.1 to 1: grows since the endpoint joined.
 
-        Envoy's formula with an aggression of 1.
+        Envoy's slow start formula with an aggression of 1.
 
         Args:
-            slow_start: seconds until it gets all of it; 0 for at once.
+            slow_start: seconds until the share is 1; 0 for at once.
         """
         since = now - self.joined_at
         return 1.0 if since >= slow_start else max(FIRST_SHARE, since / slow_start)
 
 
-@dataclass(slots=True)
-class Ask:
-    """What an endpoint is wanted for.
+class LeaseRequest(NamedTuple):
+    """The caller's question: what a lease is wanted for. Nobody writes to a request.
+
+    A NamedTuple, because a frozen dataclass takes 1.2 µs to make, and this 0.4 µs.
 
     Attributes:
         now: seconds on any monotonic clock.
         kind: of the lease.
         tried: endpoints that must not be chosen again.
-        key: what stands for the client or its data, where requests of the same key belong together; b"" for nothing.
-        pinned: the endpoint that its client belongs to; None for any.
-        is_repeatable: whether another endpoint can be asked if this one fails: such a request may probe.
-        has_waited: whether it is its turn among those that wait.
-        most: requests that an endpoint may have in flight.
-        slow_start: seconds in which endpoints that join get their share; 0 if none of them does.
-        heeds_wishes: whether endpoints that have asked to be left alone for a while are.
-        fair_load: what of its kind is in flight for each unit of weight, with this one, if it were spread evenly.
+        key: the client or the data, where requests of the same key belong to the same endpoint; b"" for neither.
+        pinned: the endpoint that the client's session is bound to; None for any.
+        is_repeatable: whether another endpoint can be asked if this one fails: such a request may probe an endpoint.
+        has_waited: whether the request has come to the head of the queue.
     """
 
     now: float
@@ -200,46 +223,50 @@ class Ask:
     pinned: Endpoint | None = None
     is_repeatable: bool = True
     has_waited: bool = False
-    most: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class PickContext:
+    """What a service adds to a request for a lease: the rules of the moment, the same for all requests.
+
+    A service keeps one context and replaces the context when a rule changes (gRPC calls this PickInfo, Envoy
+    LoadBalancerContext).
+
+    Attributes:
+        max_requests: that an endpoint may have in flight; math.inf for any number.
+        slow_start: seconds in which the share of an endpoint that joins grows; 0 if no endpoint is joining.
+        honours_retry_after: whether an endpoint that asked to be left alone is left alone.
+        in_flight: of the whole service, counted live.
+        weight: of all endpoints that are chosen from; > 0.
+    """
+
+    max_requests: float = math.inf
     slow_start: float = 0.0
-    heeds_wishes: bool = False
-    fair_load: float = 1.0
+    honours_retry_after: bool = False
+    in_flight: InFlight = field(default_factory=InFlight)
+    weight: int = 1
 
-    def admits(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint may be chosen."""
-        return (
-            endpoint.is_usable
-            and endpoint.requests < self.most
-            and not (self.tried and endpoint in self.tried)
-            and not (self.heeds_wishes and self.now < endpoint.latency.rests_until)
-        )
+    def spares_nobody(self, request: LeaseRequest) -> bool:
+        """Whether every admitted endpoint is available for a request."""
+        return not request.tried and not self.honours_retry_after and self.max_requests == math.inf
 
-    @property
-    def is_free(self) -> bool:
-        """Whether every endpoint that can be used may be chosen."""
-        return not self.tried and not self.heeds_wishes and self.most == math.inf
+    def fair_load(self, kind: Kind) -> float:
+        """The load for each unit of weight, with one lease more, if the load were spread evenly."""
+        return (self.in_flight.load_for(kind) + 1) / self.weight
 
-    def share(self, endpoint: Endpoint) -> float:
-        """How much of its normal traffic an endpoint should get; see its `share()`."""
-        return endpoint.share(self.now, self.slow_start) if self.slow_start else 1.0
+    def share(self, endpoint: Endpoint, now: float) -> float:
+        """The share of the normal traffic that an endpoint should get; see Endpoint.share()."""
+        return endpoint.share(now, self.slow_start) if self.slow_start else 1.0
 
-    def held(self, endpoint: Endpoint) -> int:
-        """How much an endpoint has in flight, seen by who wants something of it.
+    def stride(self, endpoint: Endpoint, now: float) -> float:
+        """What one lease adds to an endpoint's load per weight: 1 / the weight, which slow start makes smaller."""
+        return 1 / (endpoint.weight * endpoint.share(now, self.slow_start) if self.slow_start else endpoint.weight)
 
-        To a stream, requests and streams are the same. To a request, streams are nothing: a hundred that are
-        silent are no queue of a hundred.
-        """
-        return endpoint.requests if self.kind is HTTP else endpoint.load
+    def load_per_weight(self, endpoint: Endpoint, request: LeaseRequest) -> float:
+        """The load that matters to a request, for each unit of an endpoint's weight."""
+        return endpoint.load_for(request.kind) * self.stride(endpoint, request.now)
 
-    def stride(self, endpoint: Endpoint) -> float:
-        """What one request is to an endpoint: its part of the weight that the endpoint has now."""
-        return 1 / (endpoint.weight * endpoint.share(self.now, self.slow_start) if self.slow_start else endpoint.weight)
-
-    def burden(self, endpoint: Endpoint) -> float:
-        """What an endpoint has in flight for each unit of weight; a second of penalty counts as one more."""
-        held = self.held(endpoint) * self.stride(endpoint)
-        return held + endpoint.latency.penalty(self.now) if endpoint.latency.blame else held
-
-    def crowd(self, endpoint: Endpoint) -> float:
-        """What an endpoint has in flight for each unit of weight."""
-        return self.held(endpoint) * self.stride(endpoint)
+    def burden(self, endpoint: Endpoint, request: LeaseRequest) -> float:
+        """The load per weight, where a second of latency penalty counts as one more."""
+        load = endpoint.load_for(request.kind) * self.stride(endpoint, request.now)
+        return load + endpoint.latency.penalty(request.now) if endpoint.latency.full_penalty else load

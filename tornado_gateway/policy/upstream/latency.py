@@ -19,7 +19,7 @@ import math
 ALPHA = 0.2  # weight of the newest sample in the average; the public score of this gateway's family
 DECAY = 10.0  # seconds in which what is not confirmed falls to 1/e of itself; Finagle's default
 PENALTY = 5.0  # seconds that a failure is taken for
-DOUBT = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
+PROBE_AFTER = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
 STALE = 100.0  # times itself that an average holds unconfirmed: to look again then takes 1 % of the time
 OLDEST = 30.0  # seconds that any average does: a request in so long is little to lose, however slow the answer
 FLEETING = 0.01  # seconds in which nothing fades, so that not every sample costs an exponential; 0.1 % would have
@@ -32,17 +32,27 @@ class Latency:
     Attributes:
         average: seconds, as it was at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
-        blame: seconds that failures were taken for, before any of them faded; 0 if there is none to be seen.
-        ask_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
+        full_penalty: seconds that failures were taken for, before any of them faded; 0 if there is none to be seen.
+        probe_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
         rests_until: instant until which it has asked to be left alone; -math.inf if it has not.
         penalised_at: instant of its newest failure; -math.inf if it had none.
     """
 
-    __slots__ = ("_lately", "_peak", "_seen_at", "ask_at", "average", "blame", "last", "penalised_at", "rests_until")
+    __slots__ = (
+        "_lately",
+        "_peak",
+        "_seen_at",
+        "probe_at",
+        "average",
+        "full_penalty",
+        "last",
+        "penalised_at",
+        "rests_until",
+    )
 
     def __init__(self) -> None:
-        self.average = self.last = self._lately = self._peak = self._lately = self.blame = 0.0
-        self._seen_at = self.rests_until = self.penalised_at = self.ask_at = -math.inf
+        self.average = self.last = self._lately = self._peak = self._lately = self.full_penalty = 0.0
+        self._seen_at = self.rests_until = self.penalised_at = self.probe_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
         """Take a sample. It replaces as much of the average as has faded: all of one that says nothing any more."""
@@ -64,10 +74,10 @@ class Latency:
             retry_after: seconds for which the endpoint asked to be left alone: so long it fades not at all.
         """
         wanted = min(retry_after, LONGEST_PENALTY)
-        self.blame = max(wanted, PENALTY, self.penalty(now))
+        self.full_penalty = max(wanted, PENALTY, self.penalty(now))
         self.rests_until = max(now + wanted, self.rests_until)
         self.penalised_at = now
-        self.ask_at = max(now + max(wanted, DOUBT), self.ask_at)
+        self.probe_at = max(now + max(wanted, PROBE_AFTER), self.probe_at)
 
     def peak(self, now: float) -> float:
         """Seconds to expect, going by the worst that was seen of late.
@@ -78,7 +88,7 @@ class Latency:
         0.368
         """
         peak = self._peak and self._peak * _kept(self._seen_at, now)
-        return max(peak, self.penalty(now)) if self.blame else peak
+        return max(peak, self.penalty(now)) if self.full_penalty else peak
 
     def expected(self, now: float) -> float:
         """Seconds to expect: the least of the average and the two newest answers; 0 if they are too old.
@@ -88,14 +98,14 @@ class Latency:
         """
         average, age = self.average, now - self._seen_at
         seconds = 0.0 if age >= STALE * average or age >= OLDEST else min(average, self._lately)
-        return max(seconds, self.penalty(now)) if self.blame else seconds
+        return max(seconds, self.penalty(now)) if self.full_penalty else seconds
 
     def penalty(self, now: float) -> float:
         """Seconds that are left of what failures were taken for."""
-        left = self.blame and self.blame * _kept(self.rests_until, now)
+        left = self.full_penalty and self.full_penalty * _kept(self.rests_until, now)
         return left if left >= NEGLIGIBLE else 0.0
 
-    def absolve(self, since: float) -> bool:
+    def clear_penalty(self, since: float) -> bool:
         """Take the penalty away: a request was answered well; whether there was any.
 
         How long that took is forgotten, too: it may have begun while the endpoint still hung.
@@ -103,15 +113,15 @@ class Latency:
         Args:
             since: when it was sent; if that was before the last failure, it shows nothing.
         """
-        if not self.blame or since < self.penalised_at:
+        if not self.full_penalty or since < self.penalised_at:
             return False
         self.forget()
         return True
 
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
-        self._peak = self._lately = self.blame = 0.0
-        self._seen_at = self.rests_until = self.ask_at = -math.inf
+        self._peak = self._lately = self.full_penalty = 0.0
+        self._seen_at = self.rests_until = self.probe_at = -math.inf
 
 
 def _kept(since: float, now: float) -> float:

@@ -24,9 +24,9 @@ from tornado_gateway.policy.upstream.endpoint import (
     HTTP,
     SUCCESS,
     SUPERSEDED,
-    Ask,
     Endpoint,
     Kind,
+    LeaseRequest,
     Outcome,
 )
 
@@ -50,16 +50,16 @@ class Lease:
         "_sent_at", "_service", "_since", "endpoint", "kind",
     )  # fmt: skip
 
-    def __init__(self, service: "Service", endpoint: Endpoint, ask: Ask, *, is_retry: bool) -> None:
-        self.endpoint, self.kind = endpoint, ask.kind
-        self._service, self._since = service, ask.now
-        self._sent_at = math.inf if service.config.is_long_poll else ask.now  # see upload_begins()
+    def __init__(self, service: "Service", endpoint: Endpoint, request: LeaseRequest, *, is_retry: bool) -> None:
+        self.endpoint, self.kind = endpoint, request.kind
+        self._service, self._since = service, request.now
+        self._sent_at = math.inf if service.config.is_long_poll else request.now  # see upload_begins()
         self._seconds: float | None = None  # from there to the head of its answer, if that came after
         self._is_answered = self._is_settled = self._is_unconnected = False
         self._is_declined = False  # the endpoint has said that it cannot do it now
         self._is_excused = False  # that it has not answered says nothing about the endpoint
         breaker = endpoint.breaker
-        self._permit = breaker.begin(ask.now) if breaker.is_open else breaker.ordinary
+        self._permit = breaker.begin(request.now) if breaker.is_open else breaker.closed_permit
         if self.kind is HTTP:
             endpoint.requests += 1
             service.requests += 1
@@ -100,9 +100,9 @@ class Lease:
         if self.endpoint.overtaken:
             self.endpoint.overtaken = 0
         if failed:
-            service.doubt(self.endpoint, now, retry_after if status in ASK_TO_WAIT else 0.0)
-        elif service.has_doubts and status != TOO_MANY_REQUESTS and latency.absolve(self._since):
-            service.trust(self.endpoint)
+            service.penalise(self.endpoint, now, retry_after if status in ASK_TO_WAIT else 0.0)
+        elif service.has_penalised and status != TOO_MANY_REQUESTS and latency.clear_penalty(self._since):
+            service.clear_penalty(self.endpoint)
 
     def not_connected(self) -> None:
         """No connection to the endpoint could be made."""
@@ -135,7 +135,7 @@ class Lease:
             return
         if self._permit > 0:
             self._tell_breaker(now, failed=False)
-            self._permit = self.endpoint.breaker.ordinary  # that it dies later counts too
+            self._permit = self.endpoint.breaker.closed_permit  # that it dies later counts too
         if kind is not self.kind:
             self._count(-1)
             self.kind = kind
@@ -183,7 +183,7 @@ class Lease:
             self._tell_breaker(now, failed=None)
             return
         if not self._is_answered:
-            self._service.doubt(endpoint, now)
+            self._service.penalise(endpoint, now)
         self._tell_breaker(now, failed=True)
 
     def _end_undecided(self, outcome: Outcome, now: float) -> None:

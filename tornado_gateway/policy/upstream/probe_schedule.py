@@ -6,7 +6,7 @@ import itertools
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
 
-class Agenda:
+class ProbeSchedule:
     """Each endpoint has one date at most: the earliest it was given. Asking whether any has come costs nothing much."""
 
     __slots__ = ("_dates", "_heap", "_numbers")

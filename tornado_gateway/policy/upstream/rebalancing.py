@@ -37,7 +37,10 @@ def surplus(held: Mapping[Endpoint, int], away: int, now: float, slow_start: flo
     """
     total, weights = sum(held.values()) + away, sum(endpoint.weight for endpoint in held)
     above = {endpoint: count - total * endpoint.weight / weights for endpoint, count in held.items()}
-    room = sum(int(-each) for endpoint, each in above.items() if each < 0 and takes(endpoint, now, slow_start)) - away
+    room = (
+        sum(int(-each) for endpoint, each in above.items() if each < 0 and takes_streams(endpoint, now, slow_start))
+        - away
+    )
     gives = {}
     for endpoint in sorted(above, key=above.__getitem__, reverse=True):
         share = total * endpoint.weight / weights
@@ -49,9 +52,9 @@ def surplus(held: Mapping[Endpoint, int], away: int, now: float, slow_start: flo
     return gives
 
 
-def takes(endpoint: Endpoint, now: float, slow_start: float) -> bool:
+def takes_streams(endpoint: Endpoint, now: float, slow_start: float) -> bool:
     """Whether an endpoint that may be chosen should get streams of others: in a panic, that is not all of them."""
-    return endpoint.is_healthy and not endpoint.breaker.is_open and endpoint.share(now, slow_start) == 1.0
+    return endpoint.healthy and endpoint.share(now, slow_start) == 1.0
 
 
 class Rebalancing:
@@ -82,9 +85,9 @@ class Rebalancing:
         Args:
             leaving: streams of endpoints that were told to, but still count.
         """
-        held = {each: each.streams - leaving.get(each, 0) for each in endpoints if each.is_usable}
+        held = {each: each.streams - leaving.get(each, 0) for each in endpoints if each.is_admitted}
         self._expect(sum(held.values()), now)
-        self._look_who_takes({each: each.weight for each in held if takes(each, now, slow_start)})
+        self._look_who_takes_streams({each: each.weight for each in held if takes_streams(each, now, slow_start)})
         gives = surplus(held, len(self._away), now, slow_start)
         self._look_if_it_helped(sum(gives.values()))
         moved = {}
@@ -109,7 +112,7 @@ class Rebalancing:
             self._away.popleft()
         self._held = held
 
-    def _look_who_takes(self, takers: dict[Endpoint, int]) -> None:
+    def _look_who_takes_streams(self, takers: dict[Endpoint, int]) -> None:
         if takers != self._takers:
             self._takers = takers
             self._began_with, self._left = math.inf, 0

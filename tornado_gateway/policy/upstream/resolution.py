@@ -117,7 +117,7 @@ class Resolution:
                 self.departed[endpoint] = now
         for endpoint in present & self.departed.keys():
             del self.departed[endpoint]
-            endpoint.is_healthy = True  # its health checks begin anew
+            endpoint.checks_pass = True  # its health checks begin anew
 
     def _wanted(self) -> dict[str, int]:
         """URLs of all endpoints that there should be, with their weights, in the order of the configuration."""

@@ -16,7 +16,7 @@ What changes all that is rare, and is worked out when it does. A choice reads th
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
@@ -25,12 +25,21 @@ from tornado_gateway.policy.upstream.affinity import Affinity, AffinityConfig
 from tornado_gateway.policy.upstream.balancing import Balancer
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import FAILURE, HTTP, SUCCESS, Ask, Endpoint, InFlight, Outcome
+from tornado_gateway.policy.upstream.endpoint import (
+    FAILURE,
+    HTTP,
+    SUCCESS,
+    Endpoint,
+    InFlight,
+    LeaseRequest,
+    Outcome,
+    PickContext,
+)
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.hedging import Hedging
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.probing import Probation
+from tornado_gateway.policy.upstream.probing import Probing
 from tornado_gateway.policy.upstream.retry import Budget, RetryConfig
 from tornado_gateway.policy.upstream.statistics import Window
 from tornado_gateway.policy.upstream.wait_queue import Queue
@@ -125,8 +134,8 @@ class Service(InFlight):
     """
 
     __slots__ = (
-        "_balancer", "_departing", "_fair_weight", "_has_reserve", "_is_bounded", "_joining", "_most_out",
-        "_present", "_probation", "_reserve", "_serving", "_settled", "_sound", "_usable", "affinity", "budget",
+        "_balancer", "_departing", "_has_reserve", "_is_bounded", "_joining", "_most_out", "_plain",
+        "_present", "_probing", "_reserve", "_serving", "_settled", "_sound", "_usable", "affinity", "budget",
         "config", "ejected", "endpoints", "hedging", "is_panicking", "limit", "name", "queue", "websocket_totals",
     )  # fmt: skip
 
@@ -161,9 +170,8 @@ class Service(InFlight):
         self._departing: list[Endpoint] = []  # that are endpoints no more, but still have something in flight
         self._joining: dict[Endpoint, None] = {}  # an ordered set: who joined first stands first
         self._settled = 0  # how many of the usable ones do not join
-        self._probation = Probation()
+        self._probing = Probing()
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
-        self._fair_weight = 1
         self.replace_endpoints(endpoints)
 
     # ---- who may be chosen
@@ -177,7 +185,7 @@ class Service(InFlight):
         before, present = self._present, set(endpoints)
         self.endpoints, self._present = tuple(endpoints), present
         for endpoint in before - present:
-            self._dismiss(endpoint)
+            self._remove(endpoint)
         self._departing = [each for each in {*self._departing, *before} if each not in present and each.load]
         for endpoint in self.endpoints:
             if now is not None and endpoint not in before:
@@ -186,17 +194,17 @@ class Service(InFlight):
             self.affinity.sticky.use(self.endpoints)
         self.refresh()
 
-    def _dismiss(self, endpoint: Endpoint) -> None:
-        endpoint.is_usable = endpoint.is_ejected = False
+    def _remove(self, endpoint: Endpoint) -> None:
+        endpoint.is_admitted = endpoint.is_ejected = False
         self._joining.pop(endpoint, None)
-        self._probation.forget(endpoint)
+        self._probing.forget(endpoint)
 
     def refresh(self) -> None:
         """Work out anew who may be chosen: an endpoint's breaker or health has changed."""
         members = [endpoint for endpoint in self.endpoints if endpoint.weight]
-        healthy = [endpoint for endpoint in members if endpoint.is_healthy]
+        healthy = [endpoint for endpoint in members if endpoint.checks_pass]
         broken = sorted((each for each in healthy if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
-        sound = [endpoint for endpoint in members if endpoint.passes]
+        sound = [endpoint for endpoint in members if endpoint.healthy]
         self._most_out = int(len(members) * self.config.max_ejected + ROUNDING)
         self.ejected = broken[: self._most_out]
         out = set(self.ejected)
@@ -206,7 +214,7 @@ class Service(InFlight):
             self.ejected, out, usable = [], set(), members
         self._usable, may = usable, set(usable)
         for endpoint in self.endpoints:
-            self._admit(endpoint, is_usable=endpoint in may, is_ejected=endpoint in out)
+            self._admit(endpoint, is_admitted=endpoint in may, is_ejected=endpoint in out)
         self._serve(sound if self.is_panicking and sound else usable, sound)
         self.make_room()
 
@@ -224,18 +232,19 @@ class Service(InFlight):
         """Choose from these first, and from all that are usable if they cannot bear the load."""
         self._serving, self._sound = set(first), set(sound)
         self._settled = sum(endpoint not in self._joining for endpoint in sound)
-        self._fair_weight = sum(endpoint.weight for endpoint in first) or 1
+        weight = sum(endpoint.weight for endpoint in first) or 1
+        self._plain = PickContext(self.config.max_in_flight, in_flight=self, weight=weight)
         self._balancer.use(first, self.endpoints)
         self._has_reserve = len(first) < len(self._usable)
         if self._has_reserve:
             self._reserve.use(self._usable, self.endpoints)
 
-    def _admit(self, endpoint: Endpoint, *, is_usable: bool, is_ejected: bool) -> None:
+    def _admit(self, endpoint: Endpoint, *, is_admitted: bool, is_ejected: bool) -> None:
         if is_ejected and not endpoint.is_ejected:
-            self._probation.await_end(endpoint)
-        elif is_usable and not endpoint.is_usable:
-            self._probation.await_chance(endpoint)
-        endpoint.is_usable, endpoint.is_ejected = is_usable, is_ejected
+            self._probing.probe_after_opening(endpoint)
+        elif is_admitted and not endpoint.is_admitted:
+            self._probing.probe_if_penalised(endpoint)
+        endpoint.is_admitted, endpoint.is_ejected = is_admitted, is_ejected
 
     def _join(self, endpoint: Endpoint, now: float) -> None:
         """An endpoint is new, or has come back: its share of the traffic begins to grow."""
@@ -243,7 +252,7 @@ class Service(InFlight):
         self._joining.pop(endpoint, None)
         self._joining[endpoint] = None
 
-    def doubt(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
+    def penalise(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
         """An endpoint has failed. It is avoided until it turns out to work again, if not too many are.
 
         Args:
@@ -251,15 +260,15 @@ class Service(InFlight):
         """
         if endpoint not in self._present:  # it has left meanwhile
             return
-        doubted = self._probation.doubted
+        doubted = self._probing.penalised
         if endpoint.breaker.is_open or endpoint in doubted or len({*doubted, *self.ejected}) < self._most_out:
             may_rest = retry_after > 0 and len(self._out(now) - {endpoint}) < self._most_out
             endpoint.latency.penalise(now, retry_after if may_rest else 0.0)
-            self._probation.doubt(endpoint)
+            self._probing.penalise(endpoint)
 
     def _out(self, now: float) -> set[Endpoint]:
         """Endpoints that are ejected or left alone."""
-        return {*self.ejected, *(each for each in self._probation.doubted if now < each.latency.rests_until)}
+        return {*self.ejected, *(each for each in self._probing.penalised if now < each.latency.rests_until)}
 
     def _end_rests(self, now: float) -> None:
         """More are ejected: of those that are left alone, some can be no longer."""
@@ -269,7 +278,7 @@ class Service(InFlight):
 
     # ---- leases
 
-    def lease(self, ask: Ask, *, is_retry: bool = False) -> "Lease":
+    def lease(self, request: LeaseRequest, *, is_retry: bool = False) -> "Lease":
         """Take a lease on an endpoint.
 
         Raises:
@@ -277,80 +286,85 @@ class Service(InFlight):
             CircuitOpen: breakers or health checks have taken out all endpoints.
             Overloaded: all were tried.
         """
-        if self._is_bounded and ask.kind is HTTP:
-            self._bound(ask)
-        endpoint = self._bound_to(ask, ask.pinned) if ask.pinned else None
-        if endpoint is None and (self.ejected or self._probation.doubted):
-            endpoint = self._due_for_probe(ask)
+        if self._is_bounded and request.kind is HTTP:
+            self._refuse_if_full(request)
+        endpoint = self._bound_to(request, request.pinned) if request.pinned else None
+        if endpoint is None and (self.ejected or self._probing.penalised):
+            endpoint = self._due_for_probe(request)
         if endpoint is None:
-            endpoint = self._choose(ask)
+            endpoint = self._choose(request)
         if endpoint is None:
-            raise self._why_none(ask)
+            raise self._why_none(request)
         if not is_retry:
-            self.budget.pay_in(ask.now)
-        return Lease(self, endpoint, ask, is_retry=is_retry)
+            self.budget.pay_in(request.now)
+        return Lease(self, endpoint, request, is_retry=is_retry)
 
-    def _bound(self, ask: Ask) -> None:
-        """See that a request gets no more than there is room for."""
-        ask.most = self.config.max_in_flight
-        if not ask.tried and self._can_use(ask.pinned) and self._is_full(ask):
+    def _refuse_if_full(self, request: LeaseRequest) -> None:
+        """
+        Raises:
+            EndpointsBusy: the request has to wait until there is room.
+        """
+        if not request.tried and self._can_use(request.pinned) and self._is_full(request):
             raise EndpointsBusy
 
     def _can_use(self, pinned: Endpoint | None) -> bool:
         """Whether a request has anything to wait for; where it has not, it is refused at once."""
-        return pinned.is_usable if pinned and self._keeps_sessions else bool(self._usable)
+        return pinned.is_admitted if pinned and self._keeps_sessions else bool(self._usable)
 
-    def _bound_to(self, ask: Ask, pinned: Endpoint) -> Endpoint | None:
+    def _bound_to(self, request: LeaseRequest, pinned: Endpoint) -> Endpoint | None:
         """The endpoint that a session is bound to, if it can be used."""
-        if pinned in ask.tried:
+        if pinned in request.tried:
             return None
         refuses = self._keeps_sessions
         if self._has_reserve and pinned not in self._serving and not refuses:
             return None
-        is_due = pinned.is_ejected and pinned.breaker.passes(ask.now) and (ask.is_repeatable or refuses)
-        if ask.admits(pinned) or is_due:
+        is_due = pinned.is_ejected and pinned.breaker.passes(request.now) and (request.is_repeatable or refuses)
+        if pinned.available(request, self._plain) or is_due:
             return pinned
-        if pinned.is_usable and (refuses or self.config.max_waiting):
+        if pinned.is_admitted and (refuses or self.config.max_waiting):
             raise EndpointsBusy
         if refuses:
             raise CircuitOpen("the endpoint that has the session cannot be used")
         return None
 
-    def _due_for_probe(self, ask: Ask) -> Endpoint | None:
+    def _due_for_probe(self, request: LeaseRequest) -> Endpoint | None:
         """An endpoint that the request is to find out about; while others can be used, no second try is risked."""
-        if self._usable and (ask.tried or self.budget.balance(ask.now) < 1.0):
+        if self._usable and (request.tried or self.budget.balance(request.now) < 1.0):
             return None
-        return self._probation.due(ask, alone=not self._usable, none_passes=not self._sound)
+        return self._probing.due(request, self._plain, alone=not self._usable, none_passes=not self._sound)
 
-    def _choose(self, ask: Ask) -> Endpoint | None:
+    def _choose(self, request: LeaseRequest) -> Endpoint | None:
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
-            return only if ask.admits(only) else None
-        ask.fair_load = ((self.requests if ask.kind is HTTP else self.load) + 1) / self._fair_weight
-        if not self._joining and not self._probation.doubted and not self._has_reserve:
-            return self._balancer.choose(ask)
-        chosen = self._choose_from(self._balancer, ask)
-        if self._has_reserve and (chosen is None or _is_overrun(chosen, ask)):
-            return self._choose_from(self._reserve, ask) or chosen
+            return only if only.available(request, self._plain) else None
+        if not self._joining and not self._probing.penalised and not self._has_reserve:
+            return self._balancer.choose(request, self._plain)
+        context = self._careful_context(request.now)
+        chosen = self._choose_from(self._balancer, request, context)
+        if self._has_reserve and (chosen is None or _is_overrun(chosen, request)):
+            return self._choose_from(self._reserve, request, context) or chosen
         return chosen
 
-    def _choose_from(self, balancer: Balancer, ask: Ask) -> Endpoint | None:
-        """By a balancer, with regard to who joins and who wants to be left alone; without, if there is nobody else."""
-        ask.slow_start = self.config.slow_start if self._joining and self._someone_is_settled(ask.now) else 0.0
-        ask.heeds_wishes = bool(self._probation.doubted)
-        chosen = balancer.choose(ask)
-        if chosen is None and (ask.slow_start or ask.heeds_wishes):
-            ask.slow_start, ask.heeds_wishes = 0.0, False
-            chosen = balancer.choose(ask)
-        return chosen
+    def _choose_from(self, balancer: Balancer, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        """Choose an endpoint that is neither joining nor resting, if there is one; else any available endpoint."""
+        chosen = balancer.choose(request, context)
+        return balancer.choose(request, self._plain) if chosen is None and context is not self._plain else chosen
 
-    def _someone_is_settled(self, now: float) -> bool:
-        """Whether others pass beside those that join; where there are none, those that join can be spared nothing."""
+    def _careful_context(self, now: float) -> PickContext:
+        """The context where endpoints join or rest. Where every endpoint is joining, none is spared."""
+        self._end_slow_starts(now)
+        slow_start = self.config.slow_start if self._joining and self._settled > 0 else 0.0
+        honours_retry_after = bool(self._probing.penalised)
+        if not slow_start and not honours_retry_after:
+            return self._plain
+        return replace(self._plain, slow_start=slow_start, honours_retry_after=honours_retry_after)
+
+    def _end_slow_starts(self, now: float) -> None:
+        """Forget the endpoints whose share has grown to 1."""
         joining, slow_start = self._joining, self.config.slow_start
         while joining and (first := next(iter(joining))).share(now, slow_start) == 1.0:
             del joining[first]
             self._settled += first in self._sound
-        return bool(joining) and self._settled > 0
 
     def has_other(self, tried: Collection[Endpoint], pinned: Endpoint | None) -> bool:
         """Whether an endpoint can be used that was not tried.
@@ -367,24 +381,24 @@ class Service(InFlight):
         """Whether a client is refused rather than sent to another endpoint than its own."""
         return self.affinity is not None and self.affinity.sticky is not None and self.affinity.sticky.refuses
 
-    def _why_none(self, ask: Ask) -> Overloaded:
-        if any(endpoint not in ask.tried for endpoint in self._usable):
+    def _why_none(self, request: LeaseRequest) -> Overloaded:
+        if any(endpoint not in request.tried for endpoint in self._usable):
             return EndpointsBusy()
-        if not ask.tried:
+        if not request.tried:
             return CircuitOpen(
-                retry_after=min((each.breaker.open_until - ask.now for each in self.ejected), default=1.0)
+                retry_after=min((each.breaker.open_until - request.now for each in self.ejected), default=1.0)
             )
         return Overloaded("no endpoint of the service is left to try")
 
-    def _is_full(self, ask: Ask) -> bool:
-        if not ask.has_waited and self.queue.is_ahead_of(ask.pinned):
+    def _is_full(self, request: LeaseRequest) -> bool:
+        if not request.has_waited and self.queue.is_ahead_of(request.pinned):
             return True
         return self.limit is not None and self.requests >= self.limit.limit
 
     @property
-    def has_doubts(self) -> bool:
+    def has_penalised(self) -> bool:
         """Whether any endpoint has failed since it last answered well."""
-        return bool(self._probation.doubted)
+        return bool(self._probing.penalised)
 
     @property
     def waiting(self) -> int:
@@ -414,9 +428,9 @@ class Service(InFlight):
         if self.limit and seconds is not None:
             self.limit.add(since + seconds, seconds, self.requests + 1)
 
-    def trust(self, endpoint: Endpoint) -> None:
+    def clear_penalty(self, endpoint: Endpoint) -> None:
         """An endpoint that had failed has answered well."""
-        self._probation.trust(endpoint)
+        self._probing.clear_penalty(endpoint)
 
     def make_room(self) -> None:
         """A request has ended, or there is more room: as many of those that wait go on as there is room for."""
@@ -428,7 +442,7 @@ class Service(InFlight):
             return True
         if self.limit and self.requests >= self.limit.limit:
             return False
-        several = (pinned,) if pinned and pinned.is_usable else self._usable
+        several = (pinned,) if pinned and pinned.is_admitted else self._usable
         return any(each.requests < self.config.max_in_flight for each in several)
 
     def tell_breaker(
@@ -452,35 +466,35 @@ class Service(InFlight):
         if failed is False and breaker.is_open and not self._sound and since > breaker.tripped_at:
             breaker.close(now)
         if breaker.is_open and endpoint.is_ejected:
-            self._probation.await_end(endpoint)
+            self._probing.probe_after_opening(endpoint)
         if breaker.is_open != was_open:
             self._breaker_changed(endpoint, now, since, failed=bool(failed))
 
     def _breaker_changed(self, endpoint: Endpoint, now: float, since: float, *, failed: bool) -> None:
         if not endpoint.breaker.is_open:
-            self._welcome(endpoint, now, since)
-        elif failed and endpoint not in self._probation.doubted:
-            self.doubt(endpoint, now)
+            self._readmit(endpoint, now, since)
+        elif failed and endpoint not in self._probing.penalised:
+            self.penalise(endpoint, now)
         self.refresh()
         self._end_rests(now)
 
     def health_changed(self, endpoint: Endpoint, now: float) -> None:
         """An endpoint's health checks have taken it out, or brought it back."""
-        if endpoint.is_healthy:
+        if endpoint.checks_pass:
             if endpoint.breaker.is_open:
                 endpoint.breaker.close(now)
-            self._welcome(endpoint, now)
+            self._readmit(endpoint, now)
         self.refresh()
 
-    def _welcome(self, endpoint: Endpoint, now: float, since: float = math.inf) -> None:
+    def _readmit(self, endpoint: Endpoint, now: float, since: float = math.inf) -> None:
         """An endpoint works again; what it was blamed for is over, unless it was for the very answer that shows it."""
         if endpoint.latency.penalised_at < since:
             endpoint.latency.forget()
-            self._probation.trust(endpoint)
+            self._probing.clear_penalty(endpoint)
         if endpoint in self._present and endpoint not in self._serving:  # else it has its share already, or has left
             self._join(endpoint, now)
 
 
-def _is_overrun(endpoint: Endpoint, ask: Ask) -> bool:
+def _is_overrun(endpoint: Endpoint, request: LeaseRequest) -> bool:
     """Whether an endpoint has more to do than it can bear: its answers take as long as a failure is taken for."""
-    return endpoint.requests > 0 and endpoint.latency.expected(ask.now) >= PENALTY
+    return endpoint.requests > 0 and endpoint.latency.expected(request.now) >= PENALTY

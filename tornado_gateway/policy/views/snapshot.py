@@ -35,7 +35,7 @@ def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
     averages = [endpoint.latency.average * 1000 for endpoint in answered]
     return {
         "upstreams": len(endpoints),
-        "healthy": sum(endpoint.passes for endpoint in endpoints),
+        "healthy": sum(endpoint.healthy for endpoint in endpoints),
         "avgLatencyMs": _rounded(sum(averages) / len(averages)) if averages else 0,
         "rps": _rounded(sum(endpoint.window.rate(now) for endpoint in endpoints)),
         "errorRate": _rounded(window.error_rate(now)),
@@ -66,7 +66,7 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
     open_for = max(0.0, breaker.open_until - now) if breaker.is_open else 0.0
     return {
         "url": endpoint.url,
-        "healthy": endpoint.passes,
+        "healthy": endpoint.healthy,
         "circuitOpenUntilMs": round((epoch + open_for) * 1000) if open_for else 0,
         "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind},
         "requestsTotal": endpoint.requests_total,
@@ -84,20 +84,20 @@ def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float
         "retriesTotal": endpoint.retries_total,
         "weight": endpoint.weight,
         "share": _rounded(endpoint.share(now, service.config.slow_start)),
-        "usable": endpoint.is_usable,
+        "usable": endpoint.is_admitted,
         "breaker": {
             "state": breaker.state(now).value,
             "openForMs": round(open_for * 1000),
             "opened": breaker.opened,
             "ejected": endpoint.is_ejected,
         },
-        "checks": {"passing": endpoint.is_healthy, "last": endpoint.last_check},
+        "checks": {"passing": endpoint.checks_pass, "last": endpoint.last_check},
     }
 
 
 def is_out(endpoint: Endpoint, now: float) -> bool:
     """Whether an endpoint is not to be asked. Once its breaker is HALF_OPEN it waits for a request, to show itself."""
-    return not endpoint.is_healthy or endpoint.breaker.state(now) is State.OPEN
+    return not endpoint.checks_pass or endpoint.breaker.state(now) is State.OPEN
 
 
 def _quantiles(found: list[float | None]) -> dict[str, float | None]:

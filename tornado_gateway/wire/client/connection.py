@@ -163,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._pace is None:
             self._pace = Pace(now, -body.left)
-        elif self._pace.is_too_slow(now, -body.left, exchange.min_rate):
+        elif self._pace.judge_window(now, -body.left, exchange.min_rate):
             self._fail(ResponseTooSlow())
 
     # ---- asyncio.Protocol

@@ -521,7 +521,7 @@ class ServerConnection(asyncio.Protocol):
             return
         if self._awaited:
             body.restart_pace()
-        if body.is_too_slow(now, exchange.min_upload_rate):
+        if body.judge_window(now, exchange.min_upload_rate):
             self.refuse(RequestTimeout("the request's body came too slowly"))
 
     def client_has_left(self) -> bool:

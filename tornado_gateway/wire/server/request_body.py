@@ -53,12 +53,12 @@ class RequestBody:
         """Begin a new window: the client was not waited for, so the window that runs says nothing of the client."""
         self._pace = None
 
-    def is_too_slow(self, now: float, rate: float) -> bool:
+    def judge_window(self, now: float, rate: float) -> bool:
         """Whether fewer than `rate` bytes per second have been received in the window that ends now."""
         if self._pace is None:
             self._pace = Pace(now, self.received)
             return False
-        return self._pace.is_too_slow(now, self.received, rate)
+        return self._pace.judge_window(now, self.received, rate)
 
     @property
     def trailers(self) -> list[Field]:
