@@ -15,6 +15,7 @@ from tests.support.name_servers import NameServer, Zone
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
 from tornado_gateway.config.settings import Settings, load_settings
+from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 
 # No deadline: the time of one example says more about the machine than about the code. Not derandomized, not in CI
 # either: each run tries new examples, and a failure prints the line that tries its example again.
@@ -41,8 +42,8 @@ def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
     asyncio_loop = LOOPS[request.param]()
     problems: list[dict[str, Any]] = []
     asyncio_loop.set_exception_handler(lambda _, context: problems.append(context))
-    loop = IOLoop(make_current=False, asyncio_loop=asyncio_loop)
     asyncio.set_event_loop(asyncio_loop)
+    loop = MonotonicIOLoop()
     yield loop
     asyncio_loop.run_until_complete(asyncio.sleep(0))
     leaked = asyncio.all_tasks(asyncio_loop)

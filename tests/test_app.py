@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jwt
 import pytest
+from tornado.ioloop import IOLoop
 
 from tests.conftest import Serve, make_settings
 from tests.support.sockets import Client, Ended, Peer, Upstream, echo, eventually, get, reply
@@ -22,10 +23,11 @@ from tornado_gateway.app import (
     make_service,
     server_config,
     service_config,
-    shortest_timeout,
 )
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
 from tornado_gateway.policy.upstream.hosts import Family
+from tornado_gateway.upkeep.heartbeat import SLOWEST
+from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.resolver import ResolverConfig
 
 SERVICES = {"svc": ["http://127.0.0.1:1"]}
@@ -75,20 +77,35 @@ def test_names_are_looked_up_as_the_system_does_unless_told_otherwise() -> None:
     assert client_config(make_settings(SERVICES)).connect.names == ResolverConfig()
 
 
-def test_the_heartbeat_follows_the_shortest_timeout() -> None:
-    assert shortest_timeout(make_settings(SERVICES, HEADER_TIMEOUT_MS="70")) == 0.07
+@pytest.mark.gen_test
+async def test_the_heartbeat_follows_the_shortest_timeout(serve: Serve) -> None:
+    assert (await serve(SERVICES)).app.heartbeat.interval == SLOWEST
+    running = await serve(SERVICES, HEADER_TIMEOUT_MS="700")
+    assert running.app.heartbeat.interval == pytest.approx(0.07)
 
 
 @pytest.mark.parametrize(
     "key",
     [
         "httpProxyTimeoutMs", "upstreamBodyIdleTimeoutMs", "retryTryTimeoutMs", "sseHeartbeatMs", "sseIdleTimeoutMs",
-        "sseMaxAgeMs", "wsPingIntervalMs", "wsPongTimeoutMs", "wsIdleTimeoutMs",
+        "sseMaxAgeMs", "wsPingIntervalMs", "wsPongTimeoutMs", "wsIdleTimeoutMs", "healthIntervalMs",
+        "healthDownIntervalMs",
     ],
 )  # fmt: skip
-def test_the_heartbeat_knows_the_timeouts_of_each_service(key: str) -> None:
-    services = {**SERVICES, "hasty": {"endpoints": ["http://127.0.0.1:1"], key: 60}}
-    assert shortest_timeout(make_settings(services)) == 0.06
+@pytest.mark.gen_test
+async def test_the_heartbeat_knows_the_timeouts_of_each_service(serve: Serve, key: str) -> None:
+    services = {**SERVICES, "hasty": {"endpoints": ["http://127.0.0.1:1"], "healthCheck": "tcp", key: 600}}
+    running = await serve(services)
+    assert running.app.heartbeat.interval == pytest.approx(0.06)
+
+
+def test_a_gateway_makes_the_ioloop_of_its_event_loop() -> None:
+    async def make() -> IOLoop | None:
+        app = App(make_settings(SERVICES))
+        await app.close()
+        return IOLoop.current(instance=False)
+
+    assert isinstance(asyncio.run(make()), MonotonicIOLoop)
 
 
 def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> None:

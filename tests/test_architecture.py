@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gateway": ("errors", "policy", "wire", "adapters", "upkeep"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "app": ("errors", "policy", "config", "wire", "adapters", "upkeep", "gateway", "handlers"),
-    "__main__": ("errors", "config", "wire", "adapters", "app", "demo"),
+    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo"),
 }
 
 SHARED_BY_JOURNEYS = tuple(

@@ -33,6 +33,7 @@ from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings, load_settings
 from tornado_gateway.demo import Demo, banner
+from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
@@ -72,7 +73,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", "auto"))) as runner:
         demo = Demo() if asked.demo else None
         if demo:
-            environment["UPSTREAMS"] = json.dumps(runner.run(demo.start()))
+            environment["UPSTREAMS"] = json.dumps(runner.run(start(demo)))
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
@@ -195,6 +196,12 @@ def raise_descriptor_limit() -> None:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
                 return
+
+
+async def start(demo: Demo) -> dict[str, list[str]]:
+    """The demo's services, as UPSTREAMS names them."""
+    MonotonicIOLoop.install()  # before the demo's Tornado servers make a stock IOLoop
+    return await demo.start()
 
 
 async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> int:

@@ -47,6 +47,7 @@ from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.upkeep.discovery import Discovery, DiscoveryConfig
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
+from tornado_gateway.upkeep.ioloop import MonotonicIOLoop, clock
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
@@ -104,13 +105,15 @@ ROUTES = (
 
 
 class App:
-    """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop.
+    """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
 
     Raises:
         OSError: UPSTREAM_TLS_CA_FILE cannot be read.
+        RuntimeError: the event loop has a stock IOLoop.
     """
 
     def __init__(self, settings: Settings) -> None:
+        MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self.settings = settings
         self.gateway = make_gateway(settings)
         self.server = HTTPServer(
@@ -123,15 +126,15 @@ class App:
             gateway.services[each.name.encode("ascii")]: settings.of(each).rebalance_streams
             for each in settings.services
         }
-        self.rebalancer = Rebalancer(per_second, gateway.streams, gateway.now)
+        self.rebalancer = Rebalancer(per_second, gateway.streams, gateway.now())
         self.heartbeat = Heartbeat(
-            shortest_timeout(settings),
-            self.server.sweep,
-            self.gateway.client.sweep,
-            self.gateway.streams.sweep,
-            self.health_checks.sweep,
-            self.rebalancer.sweep,
-            *([self.discovery.sweep] if self.discovery else []),
+            self.server,
+            gateway.client,
+            gateway.streams,
+            self.health_checks,
+            self.rebalancer,
+            *([self.discovery] if self.discovery else []),
+            services_timeout=lambda: shortest_timeout(gateway),
         )
 
     async def start(self) -> list[tuple[str, int]]:
@@ -205,8 +208,14 @@ class App:
             self.gateway.access_log.close()
 
 
+def shortest_timeout(gateway: Gateway) -> float:
+    """Seconds of the shortest timeout that any service has."""
+    of_services = [service.config.shortest_timeout for service in gateway.services.values()]
+    return min(*of_services, *[each.relay.shortest_timeout for each in gateway.websockets.values()], math.inf)
+
+
 def make_gateway(settings: Settings) -> Gateway:
-    now = time.monotonic  # uvloop's own time() stands still within a turn and counts whole milliseconds
+    now = clock()
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     services = {each.name.encode("ascii"): make_service(each, settings.of(each), rng) for each in settings.services}
     durations = Durations()
@@ -464,36 +473,6 @@ def websocket_config(settings: Settings, ping_token: bytes) -> WebSocketConfig:
         allowed_origins=settings.ws_allowed_origins,
         rewrites_origin=settings.ws_origin == "rewrite",
         relay=relay,
-    )
-
-
-def shortest_timeout(settings: Settings) -> float:
-    of_services = [settings.of(service) for service in settings.services]
-    durations = (
-        *[duration for each in of_services for duration in durations_of_service(each)],
-        *[each.health_interval for each in of_services if each.health_check != "off"],
-        *[each.health_down_interval for each in of_services if each.health_check != "off"],
-        settings.header_timeout,
-        settings.keepalive_timeout,
-        settings.client_idle_timeout,
-        settings.http_proxy_timeout,
-        settings.upstream_idle_timeout,
-    )
-    return min(filter(None, durations))
-
-
-def durations_of_service(settings: Settings) -> tuple[float | None, ...]:
-    """Durations that a sweep notices the end of, as they are for one service; 0 and None for those there are not."""
-    return (
-        settings.retry_try_timeout,
-        settings.http_proxy_timeout,
-        settings.upstream_body_idle_timeout,
-        settings.sse_heartbeat,
-        settings.sse_idle_timeout,
-        settings.sse_max_age,
-        settings.ws_ping_interval,
-        settings.ws_pong_timeout,
-        settings.ws_idle_timeout,
     )
 
 

@@ -66,7 +66,7 @@ class Checking:
     def sweep(self, seconds: float = 0.0) -> None:
         """Let time pass and begin what is due."""
         self.clock.now += seconds
-        self.checks.sweep(0.0)
+        self.checks.sweep(self.clock.now)
 
     async def passes(self, seconds: float) -> None:
         """Let time pass, begin what is due and wait for it."""

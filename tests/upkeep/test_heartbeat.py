@@ -1,18 +1,44 @@
 """The sweeps: often enough for the shortest timeout, over both sides, from start to stop."""
 
 import asyncio
+import dataclasses
+import itertools
+import math
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
 
 from tests.support.serving import Delegate, Serving, nothing
 from tests.support.sockets import Ended, Upstream, eventually, get
+from tornado_gateway.policy.upstream.health import HealthConfig
+from tornado_gateway.policy.upstream.service import ServiceConfig
 from tornado_gateway.upkeep.heartbeat import FASTEST, SLOWEST, Heartbeat
 from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.client.pool import PoolConfig
+from tornado_gateway.wire.server.context import ServerConfig
+from tornado_gateway.wire.websocket.config import RelayConfig
 
 SOON = 0.05  # seconds
+
+
+class Sweeping:
+    """A sweeper that remembers the instants of its sweeps."""
+
+    def __init__(self, shortest_timeout: float) -> None:
+        self.shortest_timeout = shortest_timeout
+        self.sweeps: list[float] = []
+
+    def sweep(self, now: float) -> None:
+        self.sweeps.append(now)
+
+
+class Failing(Sweeping):
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        raise ValueError("what it fails with")
 
 
 class Beating:
@@ -21,7 +47,7 @@ class Beating:
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self.client = PooledHTTPClient(force_instance=True, config=ClientConfig(pool=PoolConfig(idle_timeout=SOON)))
-        self.heartbeat = Heartbeat(SOON, serving.server.sweep, self.client.sweep)
+        self.heartbeat = Heartbeat(serving.server, self.client)
 
 
 @pytest.fixture
@@ -46,7 +72,8 @@ def beating(io_loop: IOLoop) -> Iterator[Beating]:
 async def test_sweeps_follow_the_shortest_timeout_within_bounds(
     beating: Beating, shortest: float, interval: float
 ) -> None:
-    assert Heartbeat(shortest).interval == pytest.approx(interval)
+    assert Heartbeat(Sweeping(shortest), Sweeping(100.0)).interval == pytest.approx(interval)
+    assert Heartbeat(Sweeping(100.0), services_timeout=lambda: shortest).interval == pytest.approx(interval)
 
 
 @pytest.mark.gen_test
@@ -101,10 +128,105 @@ async def test_a_sweep_leaves_alone_whoever_has_time(beating: Beating) -> None:
 
 @pytest.mark.gen_test
 async def test_what_is_spread_over_time_is_looked_at_as_often_as_can_be() -> None:
-    beats: list[float] = []
-    heartbeat = Heartbeat(3600.0, beats.append)
+    sweeping = Sweeping(3600.0)
+    heartbeat = Heartbeat(sweeping)
     heartbeat.start()
     heartbeat.hasten()
-    await eventually(lambda: len(beats) >= 3)
+    await eventually(lambda: len(sweeping.sweeps) >= 3)
     heartbeat.stop()
-    assert heartbeat.interval == FASTEST
+    assert heartbeat.interval == pytest.approx(FASTEST)
+
+
+@pytest.mark.gen_test
+async def test_a_heartbeat_that_has_not_begun_is_not_begun_by_haste() -> None:
+    sweeping = Sweeping(0.0)
+    heartbeat = Heartbeat(sweeping)
+    heartbeat.hasten()
+    await asyncio.sleep(3 * FASTEST)
+    assert sweeping.sweeps == []
+
+
+@pytest.mark.gen_test
+async def test_a_timeout_that_is_new_or_gone_changes_the_interval() -> None:
+    sweeping, timeouts = Sweeping(100.0), [100.0]
+    heartbeat = Heartbeat(sweeping, services_timeout=lambda: timeouts[-1])
+    heartbeat.start()
+    assert heartbeat.interval == SLOWEST
+    timeouts.append(1.0)
+    await eventually(lambda: heartbeat.interval == pytest.approx(0.1))
+    sweeping.shortest_timeout = 0.2
+    await eventually(lambda: heartbeat.interval == pytest.approx(0.02))
+    timeouts.append(100.0)
+    sweeping.shortest_timeout = 100.0
+    await eventually(lambda: heartbeat.interval == SLOWEST)
+    heartbeat.stop()
+
+
+@pytest.mark.parametrize("step", [-60.0, 60.0])
+@pytest.mark.gen_test
+async def test_the_heartbeat_goes_on_when_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    sweeping, real = Sweeping(0.0), time.time
+    heartbeat = Heartbeat(sweeping)
+    heartbeat.start()
+    for seconds in (step, 0.0):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: real() + seconds)
+        before = len(sweeping.sweeps)
+        await eventually(lambda before=before: len(sweeping.sweeps) >= before + 5)
+    heartbeat.stop()
+    assert all(0 < after - before < 10 for before, after in itertools.pairwise(sweeping.sweeps))
+
+
+@pytest.mark.gen_test
+async def test_a_sweep_that_fails_stops_no_other(io_loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
+    io_loop.asyncio_loop.set_exception_handler(None)  # asyncio's own, as in the process
+    before, failing, after = Sweeping(0.0), Failing(0.0), Sweeping(0.0)
+    heartbeat = Heartbeat(before, failing, after)
+    heartbeat.start()
+    await eventually(lambda: len(after.sweeps) >= 3)
+    heartbeat.stop()
+    assert before.sweeps == failing.sweeps == after.sweeps
+    messages = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert set(messages) == {("ERROR", "the sweep of Failing failed")}
+    assert len(messages) == len(failing.sweeps)
+    assert "what it fails with" in caplog.text
+
+
+# ---------------------------------------------------------------- no timeout is forgotten
+
+# Numbers of each config that no sweep enforces. A new number stands here, or in its config's shortest_timeout.
+NOT_SWEPT = {
+    ServerConfig(): {"max_connections", "min_upload_rate"},
+    ClientConfig(): {"connect.timeout", "connect.names.ttl", "connect.names.timeout"},
+    RelayConfig(): set(),
+    HealthConfig(): {"timeout", "jitter"},
+    ServiceConfig(): {
+        # shares, counts and rates
+        "max_ejected", "panic_below", "max_in_flight", "min_upload_rate", "min_response_rate", "retry.budget_share",
+        "retry.budget_floor", "event_streams.max_bytes", "breaker.failure_share", "breaker.slow_share",
+        "breaker.jitter",
+        # each has a timer of its own
+        "queue_timeout", "connect_timeout", "request_timeout", "retry.backoff",
+        "event_streams.peek",
+        # asked for whenever an endpoint is chosen
+        "slow_start", "breaker.window", "breaker.open_for", "breaker.longest", "breaker.slow_after",
+        # HealthChecks tells these
+        "health.interval", "health.interval_down", "health.jitter", "health.timeout",
+    },
+}  # fmt: skip
+
+
+def with_each_tiny(config: Any) -> Iterator[tuple[str, Any]]:
+    """Copies of a config, and of the configs in it: each with another of its numbers so small that none is smaller."""
+    for field in [each for each in dataclasses.fields(config) if each.init]:
+        value = getattr(config, field.name)
+        if field.type in (float, float | None):
+            yield field.name, dataclasses.replace(config, **{field.name: math.ulp(0.0)})
+        elif dataclasses.is_dataclass(value):
+            for name, changed in with_each_tiny(value):
+                yield f"{field.name}.{name}", dataclasses.replace(config, **{field.name: changed})
+
+
+@pytest.mark.parametrize("config", NOT_SWEPT, ids=lambda config: type(config).__name__)
+def test_a_number_is_a_timeout_that_the_heartbeat_knows_or_none_that_it_must_know(config: Any) -> None:
+    not_swept = {name for name, changed in with_each_tiny(config) if changed.shortest_timeout != math.ulp(0.0)}
+    assert not_swept == NOT_SWEPT[config]

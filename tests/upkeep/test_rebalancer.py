@@ -70,11 +70,11 @@ class Staged:
 
     def moves(self, rebalancer: Rebalancer, seconds: float = LOOK_EVERY) -> None:
         self.now += seconds
-        rebalancer.sweep(0.0)
+        rebalancer.sweep(self.now)
 
 
 def rebalancing(staged: Staged, *services: Service, per_second: int = 10) -> Rebalancer:
-    return Rebalancer(dict.fromkeys(services, per_second), staged.streams, lambda: staged.now)
+    return Rebalancer(dict.fromkeys(services, per_second), staged.streams, staged.now)
 
 
 def counts(service: Service) -> list[int]:
@@ -99,7 +99,7 @@ def test_a_service_for_which_that_is_not_wanted_is_left_alone(per_second: int) -
     wanted, other = staged.service(), staged.service()
     staged.hold(wanted, 20)
     staged.hold(other, 20)
-    rebalancer = Rebalancer({wanted: 5, other: per_second}, staged.streams, lambda: staged.now)
+    rebalancer = Rebalancer({wanted: 5, other: per_second}, staged.streams, staged.now)
     staged.moves(rebalancer)
     assert (counts(wanted), counts(other)) == ([15, 0], [20 - per_second, 0])  # each has a pace of its own
 

@@ -66,7 +66,8 @@ class _Name:
 
 
 class Discovery:
-    """
+    """A Sweeper. A look-up may begin as late as the slowest heartbeat allows, so that it shortens no interval.
+
     Args:
         services: as they are configured, each with what makes endpoints for it.
         client: that connects to them; its idle connections to those that have left are closed.
@@ -74,6 +75,8 @@ class Discovery:
         resolver: finds a name's addresses; raises ConnectFailed or ConnectTimeout if it does not. None for the
             client's own.
     """
+
+    shortest_timeout = math.inf
 
     def __init__(
         self,
@@ -95,11 +98,10 @@ class Discovery:
                 self._names.setdefault(name, _Name(due=now())).resolutions.append(resolution)
         client.connector.on_failure = self._doubt
 
-    def sweep(self, _: float) -> None:
-        """Begin the look-ups that are due, and let go of endpoints that have left. Called several times per second."""
+    def sweep(self, now: float) -> None:
+        """Begin the look-ups that are due, and close the idle connections of endpoints that have left."""
         if self._is_closed:
             return
-        now = self._now()
         for host, name in self._names.items():
             if now >= name.due and name.task is None:
                 name.asked_at = now

@@ -16,6 +16,7 @@ check that is due longest is the first to begin. Services do not wait for each o
 
 import asyncio
 import base64
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -69,18 +70,23 @@ class HealthChecks:
         self._probes: dict[Endpoint, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    def sweep(self, _: float) -> None:
-        """Begin what is due. Called several times per interval."""
+    @property
+    def shortest_timeout(self) -> float:
+        """Seconds of the shortest interval between two checks of an endpoint; math.inf if no service has checks."""
+        configs = [service.config.checks for service in self._services if service.config.checks]
+        return min((config.shortest_timeout for config in configs), default=math.inf)
+
+    def sweep(self, now: float) -> None:
+        """Begin the checks and probes that are due."""
         if self._is_closed:
             return
-        now = self._now()
         for service in self._services:
             if service.config.checks:
                 self._begin_checks(service, service.config.checks, now)
             for endpoint in [each for each in service.endpoints if each.breaker.is_open]:
                 shows = service.config.checks or endpoint.is_unreachable
                 if shows and now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
-                    self._begin_probe(service, endpoint)
+                    self._begin_probe(service, endpoint, now)
         if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.checks):
             self._forget_departed()
 
@@ -116,9 +122,9 @@ class HealthChecks:
             service.health_changed(endpoint, self._now())
         checked.due = self._now() + checked.health.pause(self._rng)
 
-    def _begin_probe(self, service: Service, endpoint: Endpoint) -> None:
+    def _begin_probe(self, service: Service, endpoint: Endpoint, now: float) -> None:
         if endpoint not in self._probes:
-            permit = endpoint.breaker.begin(self._now())
+            permit = endpoint.breaker.begin(now)
             task = self._probes[endpoint] = self._client.loop.create_task(self._probe(service, endpoint, permit))
             task.add_done_callback(lambda _: self._probes.pop(endpoint))
 

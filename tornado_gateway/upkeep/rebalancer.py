@@ -5,7 +5,7 @@ streams.py and by the streams themselves.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tornado_gateway.policy.upstream.rebalancing import Rebalancing
 from tornado_gateway.policy.upstream.service import Service
@@ -19,12 +19,13 @@ class Rebalancer:
     Args:
         per_second: streams of each service that may be moved in a second; 0 for none. Those whose sessions are bound to
             endpoints are left alone: their clients would come back to the same one.
-        now: seconds on the monotonic clock that services go by.
+        began: seconds on the services' clock.
     """
 
-    def __init__(self, per_second: Mapping[Service, int], streams: Streams, now: Callable[[], float]) -> None:
-        self._streams, self._now = streams, now
-        began = now()
+    shortest_timeout = math.inf
+
+    def __init__(self, per_second: Mapping[Service, int], streams: Streams, began: float) -> None:
+        self._streams = streams
         self._services = {
             service: Rebalancing(most, began)
             for service, most in per_second.items()
@@ -32,9 +33,8 @@ class Rebalancer:
         }
         self._next_look = -math.inf
 
-    def sweep(self, _: float) -> None:
-        """Move what may be moved now. Called several times per second."""
-        now = self._now()
+    def sweep(self, now: float) -> None:
+        """Move what may be moved now."""
         if now < self._next_look:
             return
         self._next_look = now + LOOK_EVERY

@@ -47,6 +47,8 @@ class Streams:
         open: those that have begun, the oldest first.
     """
 
+    shortest_timeout = math.inf  # each stream has the timeouts of its service
+
     def __init__(self, limits: StreamLimits) -> None:
         self.counts = StreamCounts(limits)
         self._endpoints: dict[Stream, Endpoint | None] = {}
@@ -84,7 +86,7 @@ class Streams:
             stream.abort()
 
     def sweep(self, now: float) -> None:
-        """Look after what is due. Called several times per shortest duration that streams know."""
+        """Look after the streams that are due, and end those whose turn has come while the gateway stops."""
         for stream in [each for each in self.open if each.due <= now]:
             stream.look(now)
         while self._ends and self._ends[-1][0] <= now:

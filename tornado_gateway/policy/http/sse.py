@@ -62,6 +62,11 @@ class EventStreamConfig:
     peek: float = 0.0
     reads_last_event_id: bool = False
 
+    @property
+    def shortest_timeout(self) -> float:
+        """Of the durations whose end a sweep notices."""
+        return min(self.heartbeat, self.idle_timeout, self.max_age)
+
 
 class BoundaryScanner:
     """Follows a stream, and knows whether an event is open.

@@ -45,6 +45,11 @@ class HealthConfig:
     fall: int = 3
 
     @property
+    def shortest_timeout(self) -> float:
+        """Of the durations whose end a sweep notices."""
+        return min(self.interval, self.interval_down)
+
+    @property
     def expected(self) -> Collection[int]:
         """Statuses that mean healthy."""
         return (101,) if self.kind is HealthKind.WEBSOCKET else self.statuses

@@ -118,6 +118,11 @@ class ServiceConfig:
         derive("hedges", self.hedge and not self.is_long_poll)
         derive("checks", self.health if self.health.kind is not HealthKind.OFF else None)
 
+    @property
+    def shortest_timeout(self) -> float:
+        """Of the durations whose end a sweep notices; the others have a timer each."""
+        return min(self.head_timeout, self.body_timeout, self.retry.try_timeout, self.event_streams.shortest_timeout)
+
 
 class Service(InFlight):
     """A named set of endpoints, and what is in flight at all of them.

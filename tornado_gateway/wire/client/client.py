@@ -48,6 +48,10 @@ class ClientConfig:
     connect: ConnectConfig = field(default_factory=ConnectConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
 
+    @property
+    def shortest_timeout(self) -> float:
+        return min(self.timeout, self.pool.idle_timeout)
+
 
 class PooledHTTPClient(AsyncHTTPClient):
     """Tornado's AsyncHTTPClient with kept connections, and raw exchanges for the proxy.
@@ -142,8 +146,13 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
+    @property
+    def shortest_timeout(self) -> float:
+        """Seconds of the shortest timeout in the config; an exchange may have been given a shorter one."""
+        return self.config.shortest_timeout
+
     def sweep(self, now: float) -> None:
-        """End what has waited too long. Called several times per shortest timeout."""
+        """End what has waited too long."""
         for connection in [each for each in self.active if each.deadline <= now]:
             connection.expire(now)
         if now >= self._look_at:

@@ -29,6 +29,10 @@ class ServerConfig:
     max_connections: float = math.inf
     half_close_aborts: bool = True
 
+    @property
+    def shortest_timeout(self) -> float:
+        return min(self.header_timeout, self.keepalive_timeout, self.client_idle_timeout)
+
 
 class ServerContext:
     """What the connections and exchanges of one server share. Made inside a running event loop.

@@ -173,8 +173,13 @@ class HTTPServer:
         for connection in list(self.connections):
             connection.transport.abort() if connection.is_answered else connection.reset()
 
+    @property
+    def shortest_timeout(self) -> float:
+        """Seconds of the shortest timeout that sweep() enforces."""
+        return self.context.config.shortest_timeout
+
     def sweep(self, now: float) -> None:
-        """End what has waited too long. Called several times per shortest timeout."""
+        """End what has waited too long."""
         for connection in [each for each in self.connections if each.deadline <= now or each.is_paused]:
             if connection.deadline <= now:
                 connection.expire(now)

@@ -38,5 +38,9 @@ class RelayConfig:
     ping_token: bytes = b"gateway"
 
     @property
+    def shortest_timeout(self) -> float:
+        return min(self.ping_interval, self.pong_timeout, self.idle_timeout, self.stall_timeout)
+
+    @property
     def is_paced(self) -> bool:
         return bool(self.messages_per_second or self.bytes_per_second)
