@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
@@ -17,8 +18,11 @@ from tornado.ioloop import IOLoop
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, only_line, plays
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, echo, eventually, get, reply
+from tests.support.tls import server_context, talk
+from tests.support.websockets import HANDSHAKE, accepting
 from tornado_gateway.adapters.access_log import AccessLog, Format, json_line, text_line
 from tornado_gateway.wire.server.connection import ServerConnection
+from tornado_gateway.wire.server.server import Listener
 
 fuzzing = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -90,7 +94,7 @@ async def test_a_socket_for_both_families_knows_its_proxies(serve: Serve, upstre
     both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     both.bind(("::", 0))
     listener = await asyncio.get_running_loop().create_server(
-        lambda: ServerConnection(running.app.server, "http"), sock=both
+        lambda: ServerConnection(running.app.server, b"http"), sock=both
     )
     try:
         client = await Client.connect(both.getsockname()[1])
@@ -250,3 +254,56 @@ def test_any_request_is_logged_in_lines_of_their_own(
         run(journey(batch))
 
     holds()
+
+
+# ---------------------------------------------------------------- what a connection itself speaks
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+async def listen_securely(running: Running, authority: trustme.CA) -> int:
+    """Have a gateway also listen with TLS; the port."""
+    listener = Listener(host="127.0.0.1", port=0, tls=server_context(authority))
+    ((_, port),) = await running.app.server.listen(listener)
+    return port
+
+
+@pytest.mark.parametrize("claim", [(), (b"X-Forwarded-Proto: http",)])
+@pytest.mark.gen_test
+async def test_a_service_and_a_cookie_learn_that_the_client_speaks_tls(
+    serve: Serve, upstream: Start, authority: trustme.CA, claim: tuple[bytes, ...]
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, STICKY="redistribute")
+    port = await listen_securely(running, authority)
+    request = get(b"/api/svc/x", b"Connection: close", *claim)
+    answer = await asyncio.to_thread(talk, port, authority, request)
+    (told,) = up.requests
+    assert (told.all(b"x-forwarded-proto"), told.all(b"x-forwarded-port")) == ([b"https"], [b"443"])
+    assert re.search(rb"\r\nset-cookie: [^\r]*; Secure\r\n", answer, re.IGNORECASE)
+    await ask(running, get(b"/api/svc/x"))
+    assert up.requests[1].all(b"x-forwarded-proto") == [b"http"]
+
+
+@pytest.mark.gen_test
+async def test_websockets_pass_through_a_listener_with_tls(
+    serve: Serve, upstream: Start, authority: trustme.CA
+) -> None:
+    async def service(peer: Peer) -> None:
+        request = await peer.request_head()
+        await peer.send(accepting(request))
+        await peer.send(await peer.exactly(2 + 4 + 2) and b"\x81\x02yo")
+        await peer.exactly(2 + 4 + 2)  # the Close
+        await peer.send(b"\x88\x02\x03\xe8")
+
+    running = await serve({"svc": [upstream(service).url]})
+    port = await listen_securely(running, authority)
+    hi, close = b"\x81\x82\x00\x00\x00\x00hi", b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+    answer = await asyncio.to_thread(
+        talk, port, authority, get(b"/ws/svc", *HANDSHAKE) + hi, close, last_behind=b"\x81\x02yo"
+    )
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\r\n\r\n\x81\x02yo\x88\x02\x03\xe8")

@@ -14,6 +14,7 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.server import HTTPServer, Listener
 
 MEGABYTE = 1024 * 1024
+ANY_PORT = Listener(host="127.0.0.1", port=0)
 
 
 class Request(HTTPMessageDelegate):
@@ -103,9 +104,11 @@ class Serving:
         self.clients: list[Client] = []
 
     @classmethod
-    async def start(cls, delegate: HTTPServerConnectionDelegate, **config: Any) -> "Serving":
+    async def start(
+        cls, delegate: HTTPServerConnectionDelegate, listener: Listener = ANY_PORT, **config: Any
+    ) -> "Serving":
         server = HTTPServer(delegate, ServerConfig(**config))
-        ((_, port),) = await server.listen(Listener(host="127.0.0.1", port=0))
+        ((_, port),) = await server.listen(listener)
         return cls(server, port)
 
     async def client(self, **options: Any) -> Client:

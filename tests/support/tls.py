@@ -155,6 +155,33 @@ def server_context(
     return context
 
 
+def talk(port: int, authority: trustme.CA, *pieces: bytes, last_behind: bytes = b"") -> bytes:
+    """Send pieces to a TLS server at localhost; all that the server answers up to its closure alert. Blocks.
+
+    Args:
+        last_behind: what the server must have answered before the last piece is sent.
+
+    Raises:
+        ssl.SSLEOFError: the connection ended without the alert.
+    """
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as sock,
+    ):
+        *first, last = pieces
+        for piece in first:
+            sock.sendall(piece)
+        answer = b""
+        while last_behind not in answer:
+            answer += sock.recv(65536)
+        sock.sendall(last)
+        while data := sock.recv(65536):
+            answer += data
+        return answer
+
+
 def ca_file(authority: trustme.CA, directory: Path) -> str:
     path = directory / "ca.pem"
     authority.cert_pem.write_to_path(str(path))

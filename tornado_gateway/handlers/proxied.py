@@ -147,7 +147,7 @@ class ProxiedRequest(RequestHandler):
         """Find the service, and see whether the client may have it."""
         head, gateway = self._client.head, self._gateway
         origination = self._origination = originate(
-            head.named, self._address, b"http", head.host, gateway.forwarding.trusted
+            head.named, self._address, self._client.connection.scheme, head.host, gateway.forwarding.trusted
         )
         self._address = origination.client  # first of all, so that the log names the client of what is refused
         if head.method in REFUSED_METHODS:

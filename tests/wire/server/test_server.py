@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import trustme
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler, stream_request_body
@@ -18,6 +20,7 @@ from tornado.websocket import WebSocketHandler
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
+from tests.support.tls import server_context, talk
 from tornado_gateway.wire.server.connection import IDLE_GRACE
 from tornado_gateway.wire.server.lingering import LINGER, QUIET
 from tornado_gateway.wire.server.server import Listener
@@ -369,6 +372,124 @@ async def test_an_address_in_use_is_an_error(listen: Listen) -> None:
     serving = await listen(Delegate())
     with pytest.raises(OSError):
         await serving.server.listen(Listener(host="127.0.0.1", port=serving.port))
+
+
+@pytest.mark.gen_test
+async def test_servers_share_a_port_if_both_say_so(listen: Listen) -> None:
+    first = await listen(Delegate(), Listener(host="127.0.0.1", port=0, reuse_port=True))
+    second = await listen(Delegate(), Listener(host="127.0.0.1", port=first.port, reuse_port=True))
+    with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
+        await first.server.listen(Listener(host="127.0.0.1", port=first.port))
+    for _ in range(64):  # the kernel chooses by a hash of both addresses
+        client = await first.client()
+        assert (await client.ask(get(b"/"))).status == 200
+    assert first.server.connections
+    assert second.server.connections
+
+
+# ---------------------------------------------------------------- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+def secure(authority: trustme.CA, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Listener:
+    return Listener(host="127.0.0.1", port=0, tls=server_context(authority, version))
+
+
+@VERSIONS
+@pytest.mark.gen_test
+async def test_requests_come_over_tls_and_the_last_response_ends_with_a_closure_alert(
+    listen: Listen, authority: trustme.CA, version: ssl.TLSVersion
+) -> None:
+    delegate = Delegate()
+    serving = await listen(delegate, secure(authority, version))
+    requests = get(b"/1"), get(b"/2"), get(b"/3", b"Connection: close")
+    answer = await asyncio.to_thread(talk, serving.port, authority, *requests)
+    assert [request.target for request in delegate.requests] == ["/1", "/2", "/3"]
+    assert {request.exchange.context.protocol for request in delegate.requests} == {"https"}
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert answer.endswith(b"\r\n\r\nok")
+    await eventually(lambda: not serving.server.connections)
+
+
+@VERSIONS
+@pytest.mark.gen_test
+async def test_bodies_pass_over_tls_both_ways(listen: Listen, authority: trustme.CA, version: ssl.TLSVersion) -> None:
+    serving = await listen(Delegate(lambda request: request.answer(request.body)), secure(authority, version))
+    body = bytes(range(256)) * (4 * MEGABYTE // 256)
+    request = get(b"/", b"Connection: close", method=b"POST", body=body)
+    answer = await asyncio.to_thread(talk, serving.port, authority, request)
+    assert answer.partition(b"\r\n\r\n")[2] == body
+
+
+@pytest.mark.gen_test
+async def test_a_response_without_a_length_ends_by_the_closure_alert(listen: Listen, authority: trustme.CA) -> None:
+    def answer(request: Request) -> None:
+        request.begin()
+        request.exchange.write(b"to the end")
+        request.exchange.finish()
+
+    serving = await listen(Delegate(answer), secure(authority))
+    answered = await asyncio.to_thread(talk, serving.port, authority, b"GET / HTTP/1.0\r\n\r\n")
+    assert answered.endswith(b"\r\n\r\nto the end")
+
+
+@pytest.mark.gen_test
+async def test_an_upload_over_tls_that_is_answered_early_is_read_on(listen: Listen, authority: trustme.CA) -> None:
+    """A closure alert, and a close, in the middle of an upload would reset the connection."""
+    serving = await listen(Delegate(on_head=lambda request: request.answer(b"early")), secure(authority))
+    head = get(b"/", b"Content-Length: %d" % (8 * MEGABYTE), method=b"PUT")
+    talks = asyncio.to_thread(talk, serving.port, authority, head, bytes(8 * MEGABYTE), last_behind=b"early")
+    talking = asyncio.create_task(talks)
+    await eventually(lambda: serving.server.connections and serving.connection._lingering)
+    lingering = serving.connection._lingering
+    await eventually(lambda: lingering._dropped == 8 * MEGABYTE)
+    serving.sweep_after(LINGER + 0.1)
+    assert (await talking).endswith(b"\r\n\r\nearly")
+
+
+@pytest.mark.parametrize("half_close_aborts", [True, False])
+@pytest.mark.gen_test
+async def test_a_closure_alert_before_the_response_means_that_the_client_has_left(
+    listen: Listen, authority: trustme.CA, half_close_aborts: bool
+) -> None:
+    """TLS has no half-close here: asyncio ends a connection at the peer's alert."""
+    delegate = Delegate(nothing)
+    serving = await listen(delegate, secure(authority), half_close_aborts=half_close_aborts)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    _, writer = await asyncio.open_connection("127.0.0.1", serving.port, ssl=context, server_hostname="localhost")
+    writer.write(get(b"/"))
+    await eventually(lambda: delegate.requests)
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    await eventually(lambda: delegate.requests[0].is_left and not serving.server.connections)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_does_not_speak_tls_is_ended_and_nobody_else(listen: Listen, authority: trustme.CA) -> None:
+    serving = await listen(Delegate(), secure(authority))
+    client = await serving.client()
+    await client.send(get(b"/"))
+    with pytest.raises(Ended):
+        await client.until(b"HTTP")
+    answer = await asyncio.to_thread(talk, serving.port, authority, get(b"/", b"Connection: close"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.gen_test
+async def test_a_handshake_has_the_time_of_a_head(listen: Listen, authority: trustme.CA) -> None:
+    serving = await listen(Delegate(), secure(authority), header_timeout=0.05)
+    client = await serving.client()
+    with pytest.raises(Ended):
+        await client.more()
 
 
 # ---------------------------------------------------------------- Tornado's own Applications, unchanged

@@ -201,13 +201,11 @@ class ClientConnection(asyncio.Protocol):
             self.close()
             return
         exchange.heard = True
-        now = self.heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         try:
             if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
                 self._read_head(exchange, data)
             else:
-                if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
-                    self.deadline = now + exchange.timeout
                 self._read_body(exchange, exchange.head, data)
         except UpstreamError as error:
             self._fail(error)
@@ -237,7 +235,6 @@ class ClientConnection(asyncio.Protocol):
             self._wait_on()
         self._buffer = data if head.status == 101 else b""
         exchange.head, exchange.is_answered = head, True
-        self.wait_for_upstream()
         exchange.receiver = exchange.head_receiver.on_head(head, exchange) or NOBODY
         exchange.head_receiver = NOBODY  # which may hold the exchange: a cycle would outlive both
         if self._exchange is exchange:
@@ -263,6 +260,8 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = min(self.deadline, self._interim_until)
 
     def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
+        if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
+            self.deadline = self.heard_at + exchange.timeout
         body = head.body
         if body is None:
             self._complete(exchange, head, data)

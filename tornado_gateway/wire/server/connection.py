@@ -13,7 +13,6 @@ an event that the phase does not have is a KeyError.
 """
 
 import asyncio
-import contextlib
 import math
 import re
 import socket
@@ -119,7 +118,7 @@ class ServerConnection(asyncio.Protocol):
 
     Args:
         owner: the server.
-        protocol: "http", or "https" if a TLS transport will carry the connection.
+        scheme: b"http", or b"https" if a TLS transport will carry the connection.
 
     Attributes:
         deadline: instant (loop time) at which the client has been too slow; infinite while
@@ -128,7 +127,7 @@ class ServerConnection(asyncio.Protocol):
         is_paused: whether the transport is not read for now.
         is_refused: whether there was no room for the connection.
         peer, remote_port: the address of the other end.
-        protocol: "http" or "https"; Tornado's name for the scheme.
+        scheme: b"http" or b"https".
         drained: done unless the client does not take what is written.
         server: what all connections of the server share.
     """
@@ -136,15 +135,15 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_lingering",
         "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
-        "is_refused", "peer", "protocol", "remote_port", "server", "transport",
+        "is_refused", "peer", "remote_port", "scheme", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
 
-    def __init__(self, owner: ConnectionOwner, protocol: str) -> None:
+    def __init__(self, owner: ConnectionOwner, scheme: bytes) -> None:
         self._owner = owner
         self.server = server = owner.context
-        self.protocol = protocol
+        self.scheme = scheme
         self.deadline = server.loop.time() + server.config.header_timeout
         self.drained = server.flowing
         self.peer, self.remote_port = NO_ADDRESS, 0
@@ -164,8 +163,13 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def remote_ip(self) -> str:
-        """The client's address, by the name that Tornado has for it."""
+        """The client's address, by Tornado's name."""
         return self.peer.text
+
+    @property
+    def protocol(self) -> str:
+        """The scheme, by Tornado's name."""
+        return self.scheme.decode("ascii")
 
     def _move(self, event: Event) -> None:
         """Change the phase; the client has its time to do what the new phase asks of the client."""
@@ -450,9 +454,19 @@ class ServerConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
-            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+            try:  # noqa: SIM105  # suppress() takes three calls, and this is done once per connection
                 self.transport.write_eof()
+            except OSError:
+                pass  # asyncio's own shutdown() of a socket that was just reset
         elif is_read:
+            self.transport.close()
+
+    def _close(self) -> None:
+        """End a connection that has lingered for long enough."""
+        if self.transport.can_write_eof() or self.transport.is_closing():
+            self.transport.abort()
+        else:  # TLS: the closure alert is due
+            self.deadline = self.server.loop.time() + LINGER
             self.transport.close()
 
     def _end_with(self, error: BaseException) -> None:
@@ -512,7 +526,7 @@ class ServerConnection(asyncio.Protocol):
         elif self._watch.waits:
             self.reset()
         else:
-            self.transport.abort()
+            self._close()
 
     def judge_pace(self, now: float) -> None:
         """End a request whose body comes too slowly, unless others were waited for meanwhile."""

@@ -29,10 +29,13 @@ class Connection(Protocol):
     drained: "asyncio.Future[None]"
     has_shut: bool
     peer: Address
-    protocol: str
+    scheme: bytes
 
     @property
     def remote_ip(self) -> str: ...
+
+    @property
+    def protocol(self) -> str: ...
 
     @property
     def has_read_ahead(self) -> bool: ...

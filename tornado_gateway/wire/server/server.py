@@ -55,9 +55,9 @@ class Listener:
     reuse_port: bool = False
 
     @property
-    def protocol(self) -> str:
+    def scheme(self) -> bytes:
         """The scheme that clients of the listener use."""
-        return "https" if self.tls else "http"
+        return b"https" if self.tls else b"http"
 
 
 class Refusal(Protocol):
@@ -110,7 +110,7 @@ class HTTPServer:
         """
         of_tls = {} if listener.tls is None else self._tls_options(listener.tls)
         server = await self.context.loop.create_server(
-            partial(ServerConnection, self, listener.protocol),
+            partial(ServerConnection, self, listener.scheme),
             listener.host or None,
             listener.port,
             backlog=ACCEPTS,
