@@ -379,8 +379,12 @@ class _Draw:
 
     def _malformed_answer(self) -> tuple[list[Step], list[Answer]]:
         data, method = self.request(self.rng.choice((b"GET", b"POST", b"DELETE", b"HEAD")))
-        end: Step = Reset() if self.chance(30) else Close()
-        answers = [Answer((Whole(), Send(self.rng.choice(MALFORMED_ANSWERS)), end), keep=False) for _ in range(3)]
+        abrupt, answers = self.chance(30), []
+        for _ in range(3):
+            answer = self.rng.choice(MALFORMED_ANSWERS)
+            # RST discards what the kernel has not sent: only an answer of one segment surely arrives before it.
+            end = Reset() if abrupt and len(answer) < 1000 else Close()
+            answers.append(Answer((Whole(), Send(answer), end), keep=False))
         return [*self.whole(data), Responses(1, (method,))], answers
 
     def _own_page(self) -> tuple[list[Step], list[Answer]]:
@@ -467,7 +471,15 @@ class _Draw:
             return [*client, Hears(steps[-1].mark), *leave], [Answer((*steps, Ends()), keep=False)]
         if ending == "end" and chunked:
             steps.append(Send(b"0\r\n\r\n"))
-        steps += [Reset()] if ending == "reset" else [Close()]
+        if ending == "reset":
+            last = b"data: mark-last\n\n"
+            steps += [
+                Send(b"%x\r\n%b\r\n" % (len(last), last) if chunked else last),
+                ClientHears(b"mark-last"),
+                Reset(),
+            ]
+        else:
+            steps.append(Close())
         return [*client, Responses(1, (method,))], [Answer(tuple(steps), keep=False)]
 
     def _websocket(self) -> tuple[list[Step], list[Answer]]:

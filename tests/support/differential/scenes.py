@@ -361,16 +361,18 @@ class UpstreamLine(Line):
             scene.playing.add(self._task)
 
     async def _play(self, scene: Scene, answer: Answer) -> None:
-        for step in answer.steps_for(bytes(self.heard.data)):
-            await step.play(self, scene)
-        if answer.keep and not self.heard.end:
-            self.heard = Heard()
-            self._task = None
-        else:
-            self.close()
-        if self._task:
-            scene.playing.discard(self._task)
-        scene.changed()
+        is_kept = False
+        try:
+            for step in answer.steps_for(bytes(self.heard.data)):
+                await step.play(self, scene)
+            is_kept = answer.keep and not self.heard.end
+        finally:  # a script that is cancelled ends its connection, so that nothing of its case is left
+            if is_kept:
+                self.heard = Heard()
+                self._task = None
+            else:
+                self.close()
+            scene.changed()
 
 
 class Stage:
