@@ -44,6 +44,7 @@ from tornado_gateway.policy.upstream.resolution import is_resolvable
 from tornado_gateway.policy.upstream.retry import RetryConfig
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.state import collect
 from tornado_gateway.upkeep.discovery import Discovery, DiscoveryConfig
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
@@ -229,7 +230,7 @@ def make_gateway(settings: Settings) -> Gateway:
         websockets=websocket_configs(settings),
         rng=rng,
         new_request_id=partial(make_request_id, rng),
-        metrics=Metrics(services.values(), durations, now),
+        metrics=Metrics(lambda: collect(services.values(), durations, now(), with_minute=False)),
         durations=durations,
         required=required_services(settings),
         environment=settings.gateway_env,

@@ -1,21 +1,25 @@
 """What Prometheus reads: an exposition that its own parsers take, with the figures of services and durations."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY, Metric
+from prometheus_client import REGISTRY, Metric, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as open_metrics_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_format
+from prometheus_client.registry import Collector
 
+from tests.support.figures import Event, Process, lives
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
 from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
+from tornado_gateway.policy.views.state import collect, merge
 
 ROUTE = "/api/<service>/*"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,8 +69,13 @@ class Scrape:
         return [dict(labels) for each, labels in self.values if each == name]
 
 
+def metrics_of(services: Iterable[Service], durations: Durations | None = None, now: float = 0.0) -> Metrics:
+    counted = durations or Durations()
+    return Metrics(lambda: collect(services, counted, now, with_minute=False))
+
+
 def scrape(*services: Service, durations: Durations | None = None, now: float = 0.0) -> Scrape:
-    text, _ = Metrics(services, durations or Durations(), lambda: now).text([])
+    text, _ = metrics_of(services, durations, now).text([])
     return Scrape(text_format(text.decode()))
 
 
@@ -262,17 +271,20 @@ def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
     assert found == {"panicking": (1, 2, 3), "calm": (0, 0, 2)}
 
 
-def test_services_may_come_from_anything_that_gives_them_once() -> None:
-    metrics = Metrics(iter([service("http://a", name=name) for name in ("one", "two")]), Durations(), lambda: 0.0)
-    for _ in range(2):
+def test_services_come_and_go_between_scrapes() -> None:
+    services = {name: service("http://a", name=name) for name in ("one", "two")}
+    metrics = metrics_of(services.values())
+    for names in (["one", "two"], ["two", "three"]):
         seen = Scrape(text_format(metrics.text([])[0].decode()))
-        assert [labels["service"] for labels in seen.all("gateway_breaker_state")] == ["one", "two"]
-        assert [labels["service"] for labels in seen.all("gateway_panic")] == ["one", "two"]
+        assert [labels["service"] for labels in seen.all("gateway_breaker_state")] == names
+        assert [labels["service"] for labels in seen.all("gateway_panic")] == names
+        del services["one" if "one" in services else "two"]
+        services["three"] = service("http://a", name="three")
 
 
 def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
     changing = service("http://a", "http://b")
-    metrics = Metrics([changing], Durations(), lambda: 0.0)
+    metrics = metrics_of([changing])
     take(changing, 1).settle(Outcome.SUCCESS, 0.0)
     new = Endpoint("http://c", Breaker(BREAKER, random.Random(1)))
     changing.replace_endpoints([changing.endpoints[1], new], now=0.0)
@@ -292,7 +304,7 @@ def test_endpoints_come_and_go_and_what_stays_keeps_its_count() -> None:
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
 def test_label_values_are_escaped(hostile: str, accept: str) -> None:
     durations = counted((b"GET", hostile, 200, 0.1))
-    text, _ = Metrics([service("http://a", name=hostile)], durations, lambda: 0.0).text([accept.encode("latin-1")])
+    text, _ = metrics_of([service("http://a", name=hostile)], durations).text([accept.encode("latin-1")])
     seen = Scrape((open_metrics if accept else text_format)(text.decode()))
     assert seen.value("gateway_upstream_errors_total", service=hostile, endpoint="http://a") == 0
     assert seen.value(f"{DURATION}_count", method="GET", route=hostile, status_code="200") == 1
@@ -319,7 +331,7 @@ def test_label_values_are_escaped(hostile: str, accept: str) -> None:
 )
 def test_the_format_is_the_one_that_is_asked_for(accept: str, media_type: str) -> None:
     durations = counted((b"GET", ROUTE, 200, 0.1))
-    text, said = Metrics([service("http://a")], durations, lambda: 0.0).text([accept.encode("latin-1")])
+    text, said = metrics_of([service("http://a")], durations).text([accept.encode("latin-1")])
     assert said.split("; escaping")[0] == media_type
     assert text.endswith(b"# EOF\n") == (media_type == OPEN)
     parse = open_metrics if media_type == OPEN else text_format
@@ -342,10 +354,69 @@ def test_the_format_is_the_one_that_is_asked_for(accept: str, media_type: str) -
     ],
 )
 def test_whatever_is_asked_for_there_is_an_answer_in_a_format_that_there_is(accept: str) -> None:
-    text, said = Metrics([service("http://a")], Durations(), lambda: 0.0).text([accept.encode("latin-1")])
+    text, said = metrics_of([service("http://a")]).text([accept.encode("latin-1")])
     parse = open_metrics if said.startswith("application/openmetrics-text;") else text_format
     assert Scrape(parse(text.decode())).value("gateway_websocket_connections") == 0
     assert said.removesuffix("; escaping=underscores") in (PLAIN, NEWER_PLAIN, OPEN)
+
+
+Library = Callable[[Collector], bytes]
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse", "library"),
+    [(b"", text_format, generate_latest), (b"application/openmetrics-text", open_metrics, open_metrics_latest)],
+)
+def test_the_text_is_what_the_library_would_write(
+    accept: bytes, parse: Callable[[str], Iterable[Metric]], library: Library
+) -> None:
+    pair, durations = service("http://a", "http://b", name='a "\\\n b'), Durations()
+    take(pair, 1, Kind.WS)
+    for number in (*[0] * 7, 1):
+        take(pair, number, is_retry=bool(number)).settle(Outcome.FAILURE, 0.0)
+    assert pair.budget.take(0.0)
+    for seconds in (0.3, 0.1, 1e7):
+        durations.add(b"GET", ROUTE, 200, seconds)
+    pair.endpoints[1].requests_total = 12_345_678
+    pair.endpoints[1].retries_total = 10**6 - 1
+    text, _ = metrics_of([pair, service(name="empty")], durations).text([accept])
+
+    class Parsed(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return parse(text.decode())
+
+    assert library(Parsed()) == text
+    assert b" 1.2345677e+07\n" in text
+
+
+@given(lives, st.integers(1, 4))
+def test_processes_together_have_the_series_of_one_process_that_has_had_all_events(
+    life: list[tuple[int, Event]], count: int
+) -> None:
+    apart, together, now = [Process() for _ in range(count)], Process(), 0.0
+    for number, event in life:
+        now += event.quarters / 4
+        for process in (apart[number % count], together):
+            process.live(event, now)
+    merged = merge(process.state(now) for process in apart)
+    series, expected = (
+        [line for line in Metrics(lambda state=state: state).text([])[0].splitlines() if line.startswith(b"gateway_")]  # type: ignore[misc]
+        for state in (merged, together.state(now))
+    )
+    budget = b"gateway_retry_budget"  # which each process has with a floor
+    assert sorted(each for each in series if not each.startswith(budget)) == sorted(
+        each for each in expected if not each.startswith(budget)
+    )
+
+
+def test_what_is_in_flight_at_an_endpoint_that_one_process_has_dismissed_stands_once() -> None:
+    keeps, dismisses = service("http://a", "http://b"), service("http://a", "http://b")
+    for each in (keeps, dismisses, dismisses):
+        take(each, kind=Kind.SSE)
+    dismisses.replace_endpoints(dismisses.endpoints[1:])
+    both = merge(collect([each], Durations(), 0.0) for each in (keeps, dismisses))
+    seen = Scrape(text_format(Metrics(lambda: both).text([])[0].decode()))
+    assert seen.value("gateway_upstream_inflight", service="svc", endpoint="http://a", kind="sse") == 3
 
 
 def test_every_metric_of_ours_says_what_it_is() -> None:
@@ -363,13 +434,13 @@ def test_the_process_is_described_too() -> None:
 
 
 def test_nothing_of_ours_is_in_the_registry_of_the_process() -> None:
-    Metrics([service("http://a")], counted((b"GET", ROUTE, 200, 0.1)), lambda: 0.0).text([])
+    metrics_of([service("http://a")], counted((b"GET", ROUTE, 200, 0.1))).text([])
     assert not [family.name for family in REGISTRY.collect() if family.name.startswith("gateway_")]
 
 
 def test_gateways_in_one_process_do_not_disturb_each_other() -> None:
     pairs = [(service("http://a"), Durations()) for _ in range(3)]
-    every = [Metrics([of], durations, lambda: 0.0) for of, durations in pairs]
+    every = [metrics_of([of], durations) for of, durations in pairs]
     for count, (of, durations) in enumerate(pairs):
         for _ in range(count):
             take(of).settle(Outcome.SUCCESS, 0.0)
@@ -385,7 +456,7 @@ def test_reading_changes_nothing() -> None:
     pair = service("http://a", "http://b")
     for outcome in (Outcome.SUCCESS, Outcome.FAILURE):
         take(pair).settle(outcome, 0.0)
-    metrics = Metrics([pair], counted((b"GET", ROUTE, 200, 0.1)), lambda: 1.0)
+    metrics = metrics_of([pair], counted((b"GET", ROUTE, 200, 0.1)), 1.0)
     first, *others = (
         [
             line
@@ -400,7 +471,7 @@ def test_reading_changes_nothing() -> None:
 
 def test_series_grow_with_endpoints_not_with_requests() -> None:
     single, durations = service("http://a"), Durations()
-    metrics = Metrics([single], durations, lambda: 0.0)
+    metrics = metrics_of([single], durations)
     sizes = set()
     for seconds in (0.001, 0.1, 10.0):
         for _ in range(100):

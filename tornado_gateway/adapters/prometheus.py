@@ -1,131 +1,172 @@
-"""The gateway's counters as Prometheus reads them.
+"""The figures of a gateway in Prometheus's text format, or as OpenMetrics.
 
-Nothing is counted for Prometheus on the way of a request: the collector reads, when it is
-asked, what services, endpoints and Durations count anyway.
+A request counts nothing for Prometheus. A scrape renders a State as text; only the families `process_*` and `python_*`
+come from prometheus_client, whose metric objects would cost some ten times as much for a thousand endpoints.
+
+Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the OpenMetrics 1.0 specification.
 """
 
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import fsum
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from tornado_gateway.policy.http.negotiation import preferred
-from tornado_gateway.policy.upstream.breaker import State
-from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.views.durations import BOUNDS, Durations
+from tornado_gateway.policy.upstream.endpoint import FAILURE
+from tornado_gateway.policy.views.durations import BOUNDS
+from tornado_gateway.policy.views.state import EndpointState, ServiceState, State
 
 _FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_LATEST.encode("ascii"))
-_STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
-_OF_ENDPOINT = ("service", "endpoint")
+LEAST_EXPONENT = 10**6  # from this number on, floatToGoString() writes an exponent
+_LIMITS = (*map(str, BOUNDS), "+Inf")
+
+T = TypeVar("T")
+_Series = Iterable[tuple[str, float]]  # what follows the family's name, and the value
+_Row = tuple[str, str, str, Callable[[T], float]]  # a family's name (without _total), type, help text; a series' value
+
+_OF_A_SERVICE: tuple[_Row[ServiceState], ...] = (
+    ("gateway_panic", "gauge", "1 while all endpoints get requests, broken endpoints too.", lambda of: of.panicking),
+    ("gateway_waiting", "gauge", "Requests that wait for an endpoint.", lambda of: of.waiting),
+    ("gateway_retry_budget", "gauge", "Retries allowed now.", lambda of: fsum(of.retry_budget)),
+    ("gateway_hedges", "counter", "Requests sent to a second endpoint.", lambda of: of.hedges_sent),
+    ("gateway_hedges_won", "counter", "Requests that the second endpoint answered first.", lambda of: of.hedges_won),
+)
+_OF_AN_ENDPOINT: tuple[_Row[EndpointState], ...] = (
+    ("gateway_upstream_errors", "counter", "Requests that failed.", lambda of: of.outcomes[FAILURE.value]),
+    ("gateway_upstream_unanswered", "counter", "Requests that failed without an answer.", lambda of: of.unanswered),
+    ("gateway_upstream_retries", "counter", "Retries sent.", lambda of: of.retries),
+    ("gateway_breaker_openings", "counter", "Times that a breaker opened.", lambda of: of.openings),
+    ("gateway_breaker_state", "gauge", "0 closed, 1 half open, 2 open.", lambda of: of.breaker),
+    ("gateway_upstream_up", "gauge", "1 unless health checks fail or a breaker is not closed.", lambda of: of.healthy),
+)
 
 
 class Metrics:
-    """The text that is scraped.
+    """The body of a scrape.
 
     Args:
-        services: all there are; their endpoints may change.
-        now: gives the seconds on the clock of the services.
+        collect: gives the figures at the instant of the call. The last minute may be missing.
     """
 
-    def __init__(self, services: Iterable[Service], durations: Durations, now: Callable[[], float]) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_GatewayCollector(services, durations, now))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+    def __init__(self, collect: Callable[[], State]) -> None:
+        self._collect = collect
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+        GCCollector(registry=self._process)
 
     def text(self, accept: Sequence[bytes]) -> tuple[bytes, str]:
-        """The exposition and its media type: text, unless OpenMetrics of the version that there is is preferred.
+        """The exposition and its media type: OpenMetrics if the client prefers the version that is rendered here.
 
-        A client that accepts neither gets text: a scraper that is misconfigured reads more from it than from a 406.
+        A client that accepts neither format gets text: text tells a misconfigured scraper more than a 406 does.
 
         Args:
             accept: the values of the request's Accept fields.
         """
+        state = self._collect()
         if preferred(accept, _FORMATS) == _FORMATS[1]:
-            return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST  # type: ignore[no-untyped-call]
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+            process = openmetrics.generate_latest(self._process)  # type: ignore[no-untyped-call]
+            return _text(state, headline="").encode() + process, openmetrics.CONTENT_TYPE_LATEST
+        return _text(state, headline="_total").encode() + generate_latest(self._process), CONTENT_TYPE_PLAIN_0_0_4
 
 
-class _GatewayCollector(Collector):
-    def __init__(self, services: Iterable[Service], durations: Durations, now: Callable[[], float]) -> None:
-        self._services = tuple(services)
-        self._durations = durations
-        self._now = now
+class _Family(NamedTuple):
+    name: str
+    kind: str
+    documentation: str
+    series: _Series
 
-    def collect(self) -> Iterator[Metric]:
-        yield self._requests_by_route()
-        yield GaugeMetricFamily(
-            "gateway_websocket_connections",
-            "WebSockets that are open.",
-            value=sum(service.websocket_totals.open for service in self._services),
-        )
-        yield from self._of_services()
-        yield from self._of_endpoints()
 
-    def _requests_by_route(self) -> Metric:
-        family = HistogramMetricFamily(
-            "gateway_http_request_duration_seconds",
-            "Seconds from a request's head to the end of its response; of streams, to the head of it.",
-            labels=("method", "route", "status_code"),
-        )
-        for (method, route, status), histogram in self._durations:
-            buckets, below = [], 0
-            for bound, count in zip((*map(str, BOUNDS), "+Inf"), histogram.counts, strict=True):
-                below += count
-                buckets.append((bound, float(below)))
-            family.add_metric((method, route, str(status)), buckets, histogram.total)
-        return family
+def _text(state: State, headline: str) -> str:
+    """The families of the gateway.
 
-    def _of_services(self) -> Iterator[Metric]:
-        panic = GaugeMetricFamily(
-            "gateway_panic", "1 while all endpoints are used, the broken too.", labels=("service",)
-        )
-        waiting = GaugeMetricFamily("gateway_waiting", "Requests that wait for an endpoint.", labels=("service",))
-        budget = GaugeMetricFamily("gateway_retry_budget", "Retries that may be made now.", labels=("service",))
-        hedges = CounterMetricFamily("gateway_hedges", "Second endpoints that were asked.", labels=("service",))
-        won = CounterMetricFamily("gateway_hedges_won", "Those that were the first to answer.", labels=("service",))
-        for service in self._services:
-            hedges.add_metric((service.name,), service.hedging.sent)
-            won.add_metric((service.name,), service.hedging.won)
-            panic.add_metric((service.name,), float(service.is_panicking))
-            waiting.add_metric((service.name,), service.waiting)
-            budget.add_metric((service.name,), service.budget.balance(self._now()))
-        yield from (panic, waiting, budget, hedges, won)
+    Args:
+        headline: what follows the name of a counter in HELP and TYPE. The two formats differ in nothing else.
+    """
+    lines: list[str] = []
+    for name, kind, documentation, series in _families(state):
+        is_counter = kind == "counter"
+        of_all, of_each = (name + headline, name + "_total") if is_counter else (name, name)
+        lines += (f"# HELP {of_all} {documentation}\n", f"# TYPE {of_all} {kind}\n")
+        lines += [f"{of_each}{labels} {_number(value)}\n" for labels, value in series]
+    return "".join(lines)
 
-    def _of_endpoints(self) -> Iterator[Metric]:
-        counters = {
-            "errors_total": CounterMetricFamily("gateway_upstream_errors", "Those that failed.", labels=_OF_ENDPOINT),
-            "unanswered_total": CounterMetricFamily(
-                "gateway_upstream_unanswered", "Failures without an answer.", labels=_OF_ENDPOINT
-            ),
-            "retries_total": CounterMetricFamily("gateway_upstream_retries", "Retries begun.", labels=_OF_ENDPOINT),
-        }
-        requests = CounterMetricFamily(
-            "gateway_upstream_requests", "Requests that ended, each once.", labels=(*_OF_ENDPOINT, "outcome")
-        )
-        ejections = CounterMetricFamily("gateway_breaker_openings", "Times a breaker opened.", labels=_OF_ENDPOINT)
-        state = GaugeMetricFamily("gateway_breaker_state", "0 closed, 1 half open, 2 open.", labels=_OF_ENDPOINT)
-        up = GaugeMetricFamily("gateway_upstream_up", "1 unless checks or a breaker say no.", labels=_OF_ENDPOINT)
-        inflight = GaugeMetricFamily("gateway_upstream_inflight", "In flight.", labels=(*_OF_ENDPOINT, "kind"))
-        for service, endpoint in self._all():
-            labels = (service.name, endpoint.url)
-            for attribute, family in counters.items():
-                family.add_metric(labels, getattr(endpoint, attribute))
-            for outcome, ended in endpoint.outcomes.items():
-                requests.add_metric((*labels, outcome.value), ended)
-            ejections.add_metric(labels, endpoint.breaker.opened)
-            state.add_metric(labels, _STATES[endpoint.breaker.state(self._now())])
-            up.add_metric(labels, float(endpoint.healthy))
-        for service in self._services:
-            for endpoint in (*service.endpoints, *service.departing):
-                for kind, count in endpoint.inflight.items():
-                    inflight.add_metric((service.name, endpoint.url, kind.value), count)
-        yield from (requests, *counters.values(), ejections, state, up, inflight)
 
-    def _all(self) -> Iterator[tuple[Service, Endpoint]]:
-        return ((service, endpoint) for service in self._services for endpoint in service.endpoints)
+def _families(state: State) -> Iterator[_Family]:
+    yield _Family(
+        "gateway_http_request_duration_seconds",
+        "histogram",
+        "Seconds from a request's head to the end of its response; of streams, to the head of the response.",
+        _request_durations(state),
+    )
+    yield _Family("gateway_websocket_connections", "gauge", "Open WebSockets.", [("", _open_websockets(state))])
+    services = [(_labels(service=name), service) for name, service in state.services.items()]
+    yield from _of_each(_OF_A_SERVICE, services)
+    yield _Family("gateway_upstream_requests", "counter", "Requests that ended, each counted once.", _outcomes(state))
+    endpoints = [
+        (_labels(endpoint=url, service=name), endpoint)
+        for name, service in state.services.items()
+        for url, endpoint in service.endpoints.items()
+    ]
+    yield from _of_each(_OF_AN_ENDPOINT, endpoints)
+    yield _Family("gateway_upstream_inflight", "gauge", "Requests and streams in flight.", _in_flight(state))
+
+
+def _of_each(table: Iterable[_Row[T]], labelled: Sequence[tuple[str, T]]) -> Iterator[_Family]:
+    for name, kind, documentation, value in table:
+        yield _Family(name, kind, documentation, ((labels, value(each)) for labels, each in labelled))
+
+
+def _open_websockets(state: State) -> int:
+    return sum(each.websockets.opened - each.websockets.closed for each in state.services.values())
+
+
+def _request_durations(state: State) -> _Series:
+    for key, histogram in state.durations.items():
+        method, status_code, route = key.split(" ", 2)
+        labels = _labels(method=method, route=route, status_code=status_code)
+        cumulative = [*itertools.accumulate(histogram.counts)]
+        for limit, count in zip(_LIMITS, cumulative, strict=True):
+            yield f'_bucket{{le="{limit}",{labels[1:]}', count
+        yield f"_count{labels}", cumulative[-1]
+        yield f"_sum{labels}", fsum(histogram.seconds)
+
+
+def _outcomes(state: State) -> _Series:
+    for name, service in state.services.items():
+        for url, endpoint in service.endpoints.items():
+            for outcome, count in endpoint.outcomes.items():
+                yield _labels(endpoint=url, outcome=outcome, service=name), count
+
+
+def _in_flight(state: State) -> _Series:
+    """Also at endpoints that have left, which other processes may still have."""
+    for name, service in state.services.items():
+        held: dict[tuple[str, str], int] = defaultdict(int)
+        present = ((url, endpoint.inflight) for url, endpoint in service.endpoints.items())
+        for url, inflight in (*present, *service.departing.items()):
+            for kind, count in inflight.items():
+                held[url, kind] += count
+        for (url, kind), count in held.items():
+            yield _labels(endpoint=url, kind=kind, service=name), count
+
+
+def _labels(**values: str) -> str:
+    """The labels of a series, which the caller names in alphabetical order."""
+    return "{" + ",".join([f'{name}="{_escaped(value)}"' for name, value in values.items()]) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _number(value: float) -> str:
+    if type(value) is int and value < LEAST_EXPONENT:
+        return f"{value}.0"  # what floatToGoString() says, in a third of the time
+    return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,16 +1,17 @@
-"""What there is to see of the gateway, for those who run it.
+"""The pages for operators.
 
-GET /admin/stats   services and endpoints as JSON; with a token, if AUTH_REQUIRED
+GET /admin/stats   the figures of services and endpoints as JSON; needs a token if AUTH_REQUIRED
 """
 
 import time
 
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.policy.views.snapshot import snapshot
+from tornado_gateway.policy.views.state import collect
 
 
 class StatsHandler(PageHandler):
-    """One moment of all services."""
+    """The figures of all services at one instant."""
 
     def prepare(self) -> None:
         if self.request.method != "OPTIONS":
@@ -25,7 +26,7 @@ class StatsHandler(PageHandler):
                 "uptimeSeconds": round(now - gateway.lifecycle.began, 3),
                 "env": gateway.environment,
                 "draining": gateway.lifecycle.draining,
-                **snapshot(gateway.services.values(), now, epoch),
+                **snapshot(collect(gateway.services.values(), gateway.durations, now), epoch),
             }
         )
 

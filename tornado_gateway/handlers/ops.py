@@ -3,7 +3,7 @@
 GET /healthz   200 as long as the event loop turns
 GET /readyz    200 when requests should be sent here; 503 while draining, or while a service of READY_REQUIRES
                has no endpoint that can be used
-GET /metrics   what Prometheus scrapes
+GET /metrics   the figures for Prometheus
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class ReadyHandler(PageHandler):
 
 
 class MetricsHandler(PageHandler):
-    """Prometheus's exposition, or OpenMetrics' if that is asked for."""
+    """Prometheus's text format, or OpenMetrics if the client prefers OpenMetrics."""
 
     def get(self) -> None:
         text, media_type = self.gateway.metrics.text(self.request.connection.head.named.get(b"accept", ()))  # type: ignore[union-attr]

@@ -29,7 +29,7 @@ def test_a_new_endpoint_is_believed_to_be_well_and_gets_all_of_its_traffic() -> 
     assert one.breaker.state(1000.0) is State.CLOSED
     assert one.share(1000.0, slow_start=10.0) == 1.0
     assert (one.requests_total, one.errors_total, one.retries_total) == (0, 0, 0)
-    assert one.window.rate(1000.0) == 0.0
+    assert one.window.minute(1000.0).rate == 0.0
 
 
 def test_load_is_counted_by_kind() -> None:
@@ -44,7 +44,7 @@ def test_endpoints_do_not_share_what_is_known_about_them() -> None:
     one.count(Kind.HTTP, 1)
     one.latency.add(0.0, 1.0)
     one.window.add(0.0, failed=True)
-    assert (other.load, other.latency.average, other.window.error_rate(0.0)) == (0, 0.0, 0.0)
+    assert (other.load, other.latency.average, other.window.minute(0.0).error_rate) == (0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

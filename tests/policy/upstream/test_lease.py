@@ -37,7 +37,7 @@ def test_an_outcome_counts_once(outcome: Outcome, errors: int) -> None:
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
     assert (one.requests_total, one.errors_total) == (1, errors)
     assert one.outcomes == {each: int(each is outcome) for each in Outcome}
-    assert one.window.error_rate(1.0) == errors
+    assert one.window.minute(1.0).error_rate == errors
 
 
 def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
@@ -47,7 +47,7 @@ def test_the_latency_is_the_time_to_the_head_not_to_the_end() -> None:
     lease.answered(10.25, 200)
     lease.settle(SUCCESS, 3610.0)
     assert (one.latency.average, one.latency.last) == (0.25, 0.25)
-    assert one.window.quantiles(3610.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
+    assert one.window.minute(3610.0).quantiles([0.5]) == [pytest.approx(0.25, rel=0.01)]
 
 
 def test_a_retry_is_counted_where_it_goes() -> None:
@@ -142,7 +142,7 @@ def test_a_thousand_clients_that_leave_say_nothing_about_an_endpoint(answered: b
         assert one.breaker.state(2.0) is State.CLOSED
         assert (one.latency.average, one.latency.penalty(2.0)) == (0.5, 0.0)
         assert (one.requests_total, one.outcomes[CLIENT_GONE], one.errors_total, one.load) == (500, 500, 0, 0)
-        assert (one.window.rate(2.0), one.window.error_rate(2.0)) == (250.0, 0.0)
+        assert (one.window.minute(2.0).rate, one.window.minute(2.0).error_rate) == (250.0, 0.0)
 
 
 def test_clients_that_leave_do_not_hide_failures() -> None:
@@ -173,9 +173,9 @@ def test_how_long_a_long_poll_waits_is_no_latency(is_long_poll: bool, uploads: b
     lease.answered(35.0, 200)
     lease.settle(SUCCESS, 35.0)
     assert (one.latency.average, one.latency.last) == ((0.0, 0.0) if is_long_poll else (35.0, 35.0))
-    assert one.window.samples(35.0) == (0 if is_long_poll else 1)
+    assert one.window.minute(35.0).answers == (0 if is_long_poll else 1)
     assert one.breaker.is_open is not is_long_poll
-    assert (one.requests_total, one.window.error_rate(35.0)) == (1, 0.0)
+    assert (one.requests_total, one.window.minute(35.0).error_rate) == (1, 0.0)
 
 
 @pytest.mark.parametrize("is_long_poll", [False, True])
@@ -251,7 +251,7 @@ def test_an_error_rate_has_the_requests_that_clients_ended_below_the_line() -> N
         if number < 88:
             lease.answered(0.1, 200)
         lease.settle(FAILURE if number >= 88 else CLIENT_GONE if number < 80 else SUCCESS, 0.2)
-    assert one.window.error_rate(0.2) == 0.12
+    assert one.window.minute(0.2).error_rate == 0.12
     assert one.outcomes == {SUCCESS: 8, FAILURE: 12, CLIENT_GONE: 80, SUPERSEDED: 0, IGNORED: 0}
 
 
@@ -433,8 +433,8 @@ def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
         single.lease(LeaseRequest(0.0)).overtaken(30.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.latency.penalty(30.0)) == (HANGS - 1, 0, 0.0)
-    assert (one.breaker.is_open, one.window.error_rate(30.0)) == (False, 0.0)
-    assert one.window.quantiles(30.0, [0.5]) == [pytest.approx(30.0, rel=0.01)]
+    assert (one.breaker.is_open, one.window.minute(30.0).error_rate) == (False, 0.0)
+    assert one.window.minute(30.0).quantiles([0.5]) == [pytest.approx(30.0, rel=0.01)]
 
 
 def test_an_endpoint_that_is_overtaken_every_time_hangs_and_is_left_alone() -> None:
@@ -527,7 +527,7 @@ def test_how_long_a_client_takes_to_send_a_body_is_not_its_endpoints_latency(end
     lease.answered(ended + 0.25, 200)
     lease.settle(SUCCESS, 10.0)
     assert (one.latency.average, one.latency.peak(ended + 0.25)) == (0.25, 0.25)
-    assert one.window.quantiles(10.0, [0.5]) == [pytest.approx(0.25, rel=0.01)]
+    assert one.window.minute(10.0).quantiles([0.5]) == [pytest.approx(0.25, rel=0.01)]
 
 
 def test_an_answer_that_comes_before_the_body_has_ended_says_nothing_about_time() -> None:
@@ -538,7 +538,7 @@ def test_an_answer_that_comes_before_the_body_has_ended_says_nothing_about_time(
     lease.answered(3.0, 413)
     lease.upload_ends(4.0)
     lease.settle(SUCCESS, 5.0)
-    assert (one.latency.last, one.window.samples(5.0), one.requests_total) == (0.0, 0, 1)
+    assert (one.latency.last, one.window.minute(5.0).answers, one.requests_total) == (0.0, 0, 1)
 
 
 @pytest.mark.parametrize(("answered", "unanswered"), [(True, 0), (False, 1)])

@@ -23,6 +23,7 @@ from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.probing import PATIENCE
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.statistics import Minute
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
 
@@ -1562,10 +1563,10 @@ def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
             lease.answered(10.0 + seconds, 200)
             lease.settle(outcome, 11.0)
     lease_on(several, several.endpoints[0], 11.0).settle(IGNORED, 11.0)
-    window = several.window(11.0)
-    assert window.error_rate(11.0) == 3 / 7
-    assert window.quantiles(11.0, [0.0, 1.0]) == pytest.approx([0.1, 0.9], rel=0.01)
-    assert several.window(120.0).error_rate(120.0) == 0.0
+    minute = Minute.of(each.window.minute(11.0) for each in several.endpoints)
+    assert minute.error_rate == 3 / 7
+    assert minute.quantiles([0.0, 1.0]) == pytest.approx([0.1, 0.9], rel=0.01)
+    assert Minute.of(each.window.minute(120.0) for each in several.endpoints).error_rate == 0.0
 
 
 # ---- statuses

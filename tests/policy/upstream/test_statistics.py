@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.upstream.statistics import Window
+from tornado_gateway.policy.upstream.statistics import Minute, Window
 
 START = 1024.0  # seconds on any clock; with times in quarters of a second, all sums are exact
 SLOT, MINUTE = 5, 60  # seconds
@@ -25,9 +25,9 @@ def filled(*durations: float) -> Window:
 def test_a_window_in_which_nothing_happened_says_so() -> None:
     window = Window(START)
     for now in (START, START + 1, START + 3600):
-        assert window.rate(now) == 0.0
-        assert window.error_rate(now) == 0.0
-        assert window.quantiles(now, SHARES) == [None] * 5
+        assert window.minute(now).rate == 0.0
+        assert window.minute(now).error_rate == 0.0
+        assert window.minute(now).quantiles(SHARES) == [None] * 5
 
 
 # ---- quantiles
@@ -39,30 +39,30 @@ durations = st.floats(1e-6, 1e5)
 def test_every_quantile_is_right_within_one_percent(seconds: list[float], shares: list[float]) -> None:
     exact = sorted(seconds)
     expected = [pytest.approx(exact[int(share * (len(exact) - 1))], rel=0.010001) for share in shares]
-    assert filled(*seconds).quantiles(START, shares) == expected
+    assert filled(*seconds).minute(START).quantiles(shares) == expected
 
 
 @pytest.mark.parametrize(("share", "seconds"), [(0.0, 0.001), (0.5, 0.5), (0.95, 0.95), (0.99, 0.99), (1.0, 1.0)])
 def test_quantiles_of_a_thousand_even_steps(share: float, seconds: float) -> None:
-    (found,) = filled(*(number / 1000 for number in range(1, 1001))).quantiles(START, [share])
+    (found,) = filled(*(number / 1000 for number in range(1, 1001))).minute(START).quantiles([share])
     assert found == pytest.approx(seconds, rel=0.011)
 
 
 def test_a_single_answer_is_every_quantile() -> None:
-    assert filled(0.25).quantiles(START, SHARES) == [pytest.approx(0.25, rel=0.01)] * 5
+    assert filled(0.25).minute(START).quantiles(SHARES) == [pytest.approx(0.25, rel=0.01)] * 5
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e-6])
 def test_what_took_no_time_is_a_microsecond(seconds: float) -> None:
-    assert filled(seconds).quantiles(START, [0.5]) == [pytest.approx(1e-6, rel=0.010001)]
+    assert filled(seconds).minute(START).quantiles([0.5]) == [pytest.approx(1e-6, rel=0.010001)]
 
 
 def test_what_was_not_answered_has_no_duration() -> None:
     window = filled(0.1)
     for _ in range(100):
         window.add(START, failed=True)
-    assert window.quantiles(START, [0.0, 1.0]) == [pytest.approx(0.1, rel=0.01)] * 2
-    assert window.samples(START) == 1
+    assert window.minute(START).quantiles([0.0, 1.0]) == [pytest.approx(0.1, rel=0.01)] * 2
+    assert window.minute(START).answers == 1
 
 
 def test_what_is_not_counted_has_a_duration_all_the_same() -> None:
@@ -70,9 +70,9 @@ def test_what_is_not_counted_has_a_duration_all_the_same() -> None:
     for second in (0, SLOT):
         window.observe(START + second, 5.0)
     now = START + SLOT
-    assert window.quantiles(now, [0.0, 1.0]) == [pytest.approx(0.1, rel=0.01), pytest.approx(5.0, rel=0.01)]
-    assert (window.samples(now), window.rate(now)) == (3, 1 / SLOT)
-    assert window.samples(START + MINUTE) == 1
+    assert window.minute(now).quantiles([0.0, 1.0]) == [pytest.approx(0.1, rel=0.01), pytest.approx(5.0, rel=0.01)]
+    assert (window.minute(now).answers, window.minute(now).rate) == (3, 1 / SLOT)
+    assert window.minute(START + MINUTE).answers == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), durations | st.none(), st.booleans())), st.integers(200, 300))
@@ -84,7 +84,7 @@ def test_the_samples_are_the_answers_of_the_last_minute(
         window.add(START + second, seconds, failed=failed)
     begin = last - MINUTE
     first = begin - begin % SLOT + SLOT  # the slot that the minute begins in is left out
-    assert window.samples(START + last) == sum(
+    assert window.minute(START + last).answers == sum(
         second >= first and seconds is not None for second, seconds, _ in requests
     )
 
@@ -95,7 +95,9 @@ def test_quantiles_are_taken_over_all_parts_of_the_minute(last: int, first: int)
     for second in range(last + 1):
         window.add(START + second, second + 1)
     expected = [first + 1, (first + last) // 2 + 1, last + 1]
-    assert window.quantiles(START + last, [0.0, 0.5, 1.0]) == [pytest.approx(each, rel=0.01) for each in expected]
+    assert window.minute(START + last).quantiles([0.0, 0.5, 1.0]) == [
+        pytest.approx(each, rel=0.01) for each in expected
+    ]
 
 
 # ---- what is counted how long
@@ -107,8 +109,8 @@ def test_quantiles_are_taken_over_all_parts_of_the_minute(last: int, first: int)
 def test_what_happened_is_gone_after_a_minute(later: float, error_rate: float) -> None:
     window = Window(START)
     window.add(START, 0.1, failed=True)
-    assert window.error_rate(START + later) == error_rate
-    assert (window.quantiles(START + later, [0.5]) == [None]) is (error_rate == 0.0)
+    assert window.minute(START + later).error_rate == error_rate
+    assert (window.minute(START + later).quantiles([0.5]) == [None]) is (error_rate == 0.0)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_the_error_rate_is_the_share_of_requests_that_failed(failures: int, succ
     window = Window(START)
     for number in range(failures + successes):
         window.add(START, failed=number < failures)
-    assert window.error_rate(START) == pytest.approx(error_rate)
+    assert window.minute(START).error_rate == pytest.approx(error_rate)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 7.0, 12.5, 15.0, 59.0, 61.5, 600.0])
@@ -126,14 +128,14 @@ def test_steady_traffic_has_its_rate_from_the_first_second_on(seconds: float) ->
     window = Window(START)
     for number in range(int(seconds * 64)):
         window.add(START + number / 64)
-    assert window.rate(START + seconds) == pytest.approx(64 if seconds >= 1 else 64 * seconds)
+    assert window.minute(START + seconds).rate == pytest.approx(64 if seconds >= 1 else 64 * seconds)
 
 
 @pytest.mark.parametrize(("later", "is_counted"), [(0.0, True), (9.75, True), (15.0, False), (3600.0, False)])
 def test_a_rate_is_one_of_the_last_seconds(later: float, is_counted: bool) -> None:
     window = Window(START)
     window.add(START + 100)
-    assert (window.rate(START + 100 + later) > 0) is is_counted
+    assert (window.minute(START + 100 + later).rate > 0) is is_counted
 
 
 @pytest.mark.parametrize("begin", [100.0, 101.25, 104.75])
@@ -143,17 +145,16 @@ def test_a_rate_follows_a_change_within_15_seconds(begin: float) -> None:
         window.add(START + number / 16)
     for number in range(15 * 128):
         window.add(START + begin + number / 128)
-    assert window.rate(START + begin + 15) == pytest.approx(128, rel=0.001)
+    assert window.minute(START + begin + 15).rate == pytest.approx(128, rel=0.001)
 
 
 quarters = st.one_of(st.integers(0, 8), st.integers(0, 100), st.integers(200, 1000))
+Happened = list[tuple[int, bool, float | None]]
 requests = st.lists(st.tuples(quarters, st.booleans(), st.none() | durations), max_size=60)
 
 
 @given(requests, quarters)
-def test_a_window_counts_what_a_list_of_all_that_happened_counts(
-    happened: list[tuple[int, bool, float | None]], silence: int
-) -> None:
+def test_a_window_counts_what_a_list_of_all_that_happened_counts(happened: Happened, silence: int) -> None:
     window, later = Window(START), 0.0
     seen: list[tuple[float, bool, float | None]] = []
     for pause, failed, seconds in happened:
@@ -162,14 +163,15 @@ def test_a_window_counts_what_a_list_of_all_that_happened_counts(
         seen.append((later // SLOT * SLOT, failed, seconds))
     later += silence / 4
     minute = [each for each in seen if later - each[0] < MINUTE]
-    assert window.error_rate(START + later) == (sum(failed for _, failed, _ in minute) / len(minute) if minute else 0.0)
+    error_rate = sum(failed for _, failed, _ in minute) / len(minute) if minute else 0.0
+    assert window.minute(START + later).error_rate == error_rate
     exact = sorted(max(seconds, 1e-6) for _, _, seconds in minute if seconds is not None)
-    assert window.quantiles(START + later, [0.5]) == [
+    assert window.minute(START + later).quantiles([0.5]) == [
         pytest.approx(exact[int(0.5 * (len(exact) - 1))], rel=0.010001) if exact else None
     ]
     since = max(0.0, later // SLOT * SLOT - 2 * SLOT)
     recent = sum(begin >= since for begin, _, _ in seen)
-    assert window.rate(START + later) == pytest.approx(recent / max(later - since, 1.0))
+    assert window.minute(START + later).rate == pytest.approx(recent / max(later - since, 1.0))
 
 
 @given(st.floats(0, 1e6), st.sampled_from([0.1, 0.7, 1.0, 2.5, 5.0]) | st.floats(0.1, 5.0))
@@ -180,23 +182,53 @@ def test_nothing_is_lost_within_the_minute_whatever_the_clock_shows(since: float
     for number in range(int(54 / step)):
         for _ in range(3):
             window.add(since + (number + 1) * step, 0.001)
-    assert window.quantiles(since + 54, [1.0]) == [pytest.approx(1000.0, rel=0.01)]
+    assert window.minute(since + 54).quantiles([1.0]) == [pytest.approx(1000.0, rel=0.01)]
+
+
+# ---- several windows
+
+
+@given(st.lists(requests, max_size=4), quarters)
+def test_minutes_add_up_to_the_minute_of_all_requests_together(parts: list[Happened], silence: int) -> None:
+    last = max((sum(pause for pause, _, _ in each) for each in parts), default=0) / 4 + silence / 4
+    alone, together = [Window(START) for _ in parts], Window(START)
+    happened = [
+        (sum(pause for pause, _, _ in part[: number + 1]) / 4, failed, seconds, window)
+        for part, window in zip(parts, alone, strict=True)
+        for number, (_, failed, seconds) in enumerate(part)
+    ]
+    for later, failed, seconds, window in sorted(happened, key=lambda each: each[0]):
+        for each in (window, together):
+            each.add(START + later, seconds, failed=failed)
+    whole = together.minute(START + last)
+    assert Minute.of(each.minute(START + last) for each in (*alone, Window(START))) == whole
+    assert Minute.of([whole, Minute()]) == Minute.of([whole]) == whole
+
+
+def test_windows_of_different_ages_have_the_rate_of_each() -> None:
+    old, new = Window(START), Window(START + 98)
+    for number in range(100 * 8):
+        old.add(START + number / 8)
+    for _ in range(6):
+        new.add(START + 99)
+    assert new.minute(START + 100).spans == {2.0: 6}
+    assert Minute.of(each.minute(START + 100) for each in (old, new)).rate == 8 + 3
 
 
 # ---- what it costs
 
 
 @given(requests)
-def test_reading_changes_nothing(happened: list[tuple[int, bool, float | None]]) -> None:
+def test_reading_changes_nothing(happened: Happened) -> None:
     window, now = Window(START), START
     for pause, failed, seconds in happened:
         now += pause / 4
         window.add(now, failed=failed, seconds=seconds)
         before = pickle.dumps(window)
         for later in (0, 7, 70):
-            window.rate(now + later)
-            window.error_rate(now + later)
-            window.quantiles(now + later, SHARES)
+            minute = window.minute(now + later)
+            assert window.minute(now + later) == minute
+            minute.durations[0] = minute.spans[1.0] = 1
         assert pickle.dumps(window) == before
 
 

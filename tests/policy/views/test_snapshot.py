@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +15,10 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
-from tornado_gateway.policy.views.snapshot import QUANTILES, endpoint_view, is_out, service_view, snapshot
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.snapshot import QUANTILES, is_out
+from tornado_gateway.policy.views.snapshot import snapshot as rendered
+from tornado_gateway.policy.views.state import collect
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
@@ -48,12 +51,17 @@ def open_breaker(of: Service, number: int = 0, now: float = 0.0) -> None:
         take(of, number, now).settle(FAILURE, now)
 
 
+def snapshot(services: Iterable[Service], now: float, epoch: float) -> dict[str, Any]:
+    return rendered(collect(services, Durations(), now), epoch)
+
+
 def view(of: Service, now: float = 0.0) -> dict[str, Any]:
-    return service_view(of, now, EPOCH + now)
+    (seen,) = snapshot([of], now, EPOCH + now)["services"].values()
+    return dict(seen)
 
 
 def details(of: Service, now: float = 0.0, number: int = 0) -> dict[str, Any]:
-    return endpoint_view(of, of.endpoints[number], now, EPOCH + now)
+    return dict(view(of, now)["upstreamDetails"][number])
 
 
 # ---- all of it

@@ -34,7 +34,8 @@ class Hedging:
     def after(self, now: float) -> float | None:
         """Seconds to an answer's head that nearly all requests of late were within; None if too few are known."""
         if now >= self._kept_until:
-            (seconds,) = self._answers.quantiles(now, [SLOWER_THAN])
-            self._after = seconds if self._answers.samples(now) >= FEWEST else None
+            minute = self._answers.minute(now)
+            (seconds,) = minute.quantiles([SLOWER_THAN])
+            self._after = seconds if minute.answers >= FEWEST else None
             self._kept_until = now + KEPT
         return self._after

@@ -32,6 +32,7 @@ class Latency:
     Attributes:
         average: seconds, as it was at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
+        seen_at: instant of the newest sample, FLEETING earlier at most; -math.inf before the first, and once forgotten.
         full_penalty: seconds that failures were taken for, before any of them faded; 0 if there is none to be seen.
         probe_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
         rests_until: instant until which it has asked to be left alone; -math.inf if it has not.
@@ -39,29 +40,21 @@ class Latency:
     """
 
     __slots__ = (
-        "_lately",
-        "_peak",
-        "_seen_at",
-        "probe_at",
-        "average",
-        "full_penalty",
-        "last",
-        "penalised_at",
-        "rests_until",
-    )
+        "_lately", "_peak", "average", "full_penalty", "last", "penalised_at", "probe_at", "rests_until", "seen_at",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.average = self.last = self._lately = self._peak = self._lately = self.full_penalty = 0.0
-        self._seen_at = self.rests_until = self.penalised_at = self.probe_at = -math.inf
+        self.seen_at = self.rests_until = self.penalised_at = self.probe_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
         """Take a sample. It replaces as much of the average as has faded: all of one that says nothing any more."""
-        weight, age = ALPHA, now - self._seen_at
+        weight, age = ALPHA, now - self.seen_at
         if age >= FLEETING:
-            kept = _kept(self._seen_at, now)
+            kept = _kept(self.seen_at, now)
             self._peak *= kept
             weight = 1.0 if age >= STALE * self.average or age >= OLDEST else max(weight, 1 - kept)
-            self._seen_at = now
+            self.seen_at = now
         self.average = (1 - weight) * self.average + weight * seconds
         self._lately = min(seconds, self.last) if self._lately else seconds
         self.last = seconds
@@ -87,7 +80,7 @@ class Latency:
         >>> round(latency.peak(10.0), 3)
         0.368
         """
-        peak = self._peak and self._peak * _kept(self._seen_at, now)
+        peak = self._peak and self._peak * _kept(self.seen_at, now)
         return max(peak, self.penalty(now)) if self.full_penalty else peak
 
     def expected(self, now: float) -> float:
@@ -96,7 +89,7 @@ class Latency:
         The least, so that a single slow answer decides nothing: an endpoint that gets fewer requests for one
         would show late that it was the only one.
         """
-        average, age = self.average, now - self._seen_at
+        average, age = self.average, now - self.seen_at
         seconds = 0.0 if age >= STALE * average or age >= OLDEST else min(average, self._lately)
         return max(seconds, self.penalty(now)) if self.full_penalty else seconds
 
@@ -121,7 +114,7 @@ class Latency:
     def forget(self) -> None:
         """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
         self._peak = self._lately = self.full_penalty = 0.0
-        self._seen_at = self.rests_until = self.probe_at = -math.inf
+        self.seen_at = self.rests_until = self.probe_at = -math.inf
 
 
 def _kept(since: float, now: float) -> float:

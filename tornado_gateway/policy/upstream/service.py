@@ -41,7 +41,6 @@ from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.probing import Probing
 from tornado_gateway.policy.upstream.retry import Budget, RetryConfig
-from tornado_gateway.policy.upstream.statistics import Window
 from tornado_gateway.policy.upstream.wait_queue import Queue
 from tornado_gateway.policy.upstream.websocket_totals import WebSocketTotals
 
@@ -414,10 +413,6 @@ class Service(InFlight):
     def departing(self) -> list[Endpoint]:
         """Those that are endpoints no more, but still have something in flight."""
         return [endpoint for endpoint in self._departing if endpoint.load]
-
-    def window(self, now: float) -> Window:
-        """What happened at all endpoints in the last minute."""
-        return Window.of((endpoint.window for endpoint in self.endpoints), now)
 
     def judge(self, status: int) -> Outcome:
         """What a status says about the endpoint, of an answer that came whole."""

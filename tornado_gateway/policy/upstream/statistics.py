@@ -1,25 +1,28 @@
-"""What happened in the last minute: how much, how often it failed, how long it took.
+"""The last minute of an endpoint: how many requests ended, how many failed, how long answers took.
 
-A Window is a ring of slots of a few seconds. Reading it changes nothing: what is too old is left out
-when it is read, and overwritten when its slot's turn comes.
+A Window is a ring of slots of a few seconds. Reading a Window changes nothing: a reader leaves old slots out, and a new
+slot replaces the oldest. `minute()` reads a Window into a Minute: plain counts that can be added to other Minutes.
 
-Durations are counted in buckets whose bounds grow by a constant factor, so that every
-quantile is right within 1 %, whatever the durations are, and a slot holds some dozens of numbers:
-C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
+A slot counts durations in buckets whose bounds grow by a constant factor. So every quantile is right within 1 %,
+whatever the durations are, and a slot holds some dozens of numbers: C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
 """
 
 import bisect
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from math import ceil, log
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, fsum, log
+from typing import TypeVar
 
 SLOT = 5.0  # seconds
 SLOTS = 12  # a minute
-RATE_OVER = 2  # whole slots a rate is taken over, beside the one that has begun
+RATE_OVER = 2  # whole slots that a rate is taken over, beside the slot that has begun
 ERROR = 0.01  # relative, of a quantile
-SHORTEST = 1e-6  # seconds; below, durations are all the same
+SHORTEST = 1e-6  # seconds; shorter durations share a bucket
+
+K = TypeVar("K")
 
 _LOG_GAMMA = math.log((1 + ERROR) / (1 - ERROR))
 
@@ -33,8 +36,67 @@ class _Slot:
         self.durations: dict[int, int] = defaultdict(int)  # a third of the cost of a Counter's += 1
 
 
+@dataclass(slots=True)
+class Minute:
+    """The counts of a minute, of one Window or of several.
+
+    Attributes:
+        requests, errors: requests that ended, and those of them that failed.
+        durations: answers, by the bucket of the seconds to their heads.
+        spans: requests of the last 10 to 15 seconds, by the length of that span in seconds. Windows that begin at
+            different instants have spans of different lengths; kept apart, their requests add up exactly.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    durations: dict[int, int] = field(default_factory=dict)
+    spans: dict[float, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, minutes: Iterable["Minute"]) -> "Minute":
+        """Add several up."""
+        found = list(minutes)
+        return cls(
+            sum(each.requests for each in found),
+            sum(each.errors for each in found),
+            _added(each.durations for each in found),
+            _added(each.spans for each in found),
+        )
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return fsum(requests / seconds for seconds, requests in self.spans.items())
+
+    @property
+    def error_rate(self) -> float:
+        """The share of requests that failed, 0 to 1; 0 without requests."""
+        return self.errors / self.requests if self.requests else 0.0
+
+    @property
+    def answers(self) -> int:
+        """How many durations were counted."""
+        return sum(self.durations.values())
+
+    def quantiles(self, shares: Sequence[float]) -> list[float | None]:
+        """For each share, the seconds within which that share of the answers came; None without answers."""
+        buckets = sorted(self.durations)
+        below = list(itertools.accumulate(map(self.durations.__getitem__, buckets)))
+        if not below:
+            return [None for _ in shares]
+        return [_middle(buckets[bisect.bisect(below, share * (below[-1] - 1))]) for share in shares]
+
+
+def _added(counts: Iterable[dict[K, int]]) -> dict[K, int]:
+    total: dict[K, int] = defaultdict(int)
+    for each in counts:
+        for key, count in each.items():
+            total[key] += count
+    return dict(total)
+
+
 class Window:
-    """The last minute of an endpoint or a service.
+    """The last minute of an endpoint, or of a service's answers.
 
     Args:
         now: seconds on any monotonic clock, as in all methods.
@@ -51,7 +113,7 @@ class Window:
         """Count a request.
 
         Args:
-            seconds: until the head of its answer; None if none came.
+            seconds: until the head of the answer; None without an answer.
         """
         slot = self._newest
         if now - slot.begin >= SLOT:
@@ -63,17 +125,9 @@ class Window:
             slot.durations[_bucket(seconds)] += 1
 
     def observe(self, now: float, seconds: float) -> None:
-        """Take note of how long a request has taken that is not counted."""
+        """Count a duration, without a request."""
         slot = self._newest if now - self._newest.begin < SLOT else self._begin_slot(now)
         slot.durations[_bucket(seconds)] += 1
-
-    @classmethod
-    def of(cls, windows: Iterable["Window"], now: float) -> "Window":
-        """Several as one, to be read."""
-        found = list(windows)
-        merged = cls(min((window._since for window in found), default=now))
-        merged._slots = [slot for window in found for slot in window._slots]
-        return merged
 
     def _begin_slot(self, now: float) -> _Slot:
         slots = self._slots
@@ -83,37 +137,21 @@ class Window:
         slots.append(self._newest)
         return self._newest
 
-    def _recent(self, now: float, seconds: float) -> Iterator[_Slot]:
-        return (slot for slot in self._slots if now - slot.begin < seconds)
+    def minute(self, now: float) -> Minute:
+        """The counts of the last minute."""
+        recent = [slot for slot in self._slots if now - slot.begin < SLOT * SLOTS]
+        return Minute(
+            sum(slot.requests for slot in recent),
+            sum(slot.errors for slot in recent),
+            _added(slot.durations for slot in recent),
+            self._span(now),
+        )
 
-    def rate(self, now: float) -> float:
-        """Requests per second, over the last 10 to 15 of them."""
-        into_slot = (now - self._since) % SLOT
-        seconds = min(into_slot + RATE_OVER * SLOT, now - self._since)
-        requests = sum(slot.requests for slot in self._recent(now, into_slot + RATE_OVER * SLOT + SLOT / 2))
-        return requests / max(seconds, 1.0)
-
-    def error_rate(self, now: float) -> float:
-        """The share of the last minute's requests that failed; 0 if there were none."""
-        recent = list(self._recent(now, SLOT * SLOTS))
-        requests = sum(slot.requests for slot in recent)
-        return sum(slot.errors for slot in recent) / requests if requests else 0.0
-
-    def samples(self, now: float) -> int:
-        """How many of the last minute's requests were answered."""
-        return sum(sum(slot.durations.values()) for slot in self._recent(now, SLOT * SLOTS))
-
-    def quantiles(self, now: float, shares: Sequence[float]) -> list[float | None]:
-        """Seconds that as large shares of the last minute's answers took at most; None if there were none."""
-        counts: dict[int, int] = defaultdict(int)
-        for slot in self._recent(now, SLOT * SLOTS):
-            for bucket, count in slot.durations.items():
-                counts[bucket] += count
-        buckets = sorted(counts)
-        below = list(itertools.accumulate(counts[bucket] for bucket in buckets))
-        if not below:
-            return [None for _ in shares]
-        return [_middle(buckets[bisect.bisect(below, share * (below[-1] - 1))]) for share in shares]
+    def _span(self, now: float) -> dict[float, int]:
+        """The requests that the rate at this instant is made of, and over how many seconds."""
+        whole_slots = (now - self._since) % SLOT + RATE_OVER * SLOT
+        seconds = max(min(whole_slots, now - self._since), 1.0)
+        return {seconds: sum(slot.requests for slot in self._slots if now - slot.begin < whole_slots + SLOT / 2)}
 
 
 def _bucket(seconds: float) -> int:
@@ -121,5 +159,5 @@ def _bucket(seconds: float) -> int:
 
 
 def _middle(bucket: int) -> float:
-    """Seconds that are within ERROR of all that a bucket counts."""
+    """Seconds that differ from no duration of a bucket by more than ERROR."""
     return 2 * math.exp(bucket * _LOG_GAMMA) / (1 + math.exp(_LOG_GAMMA))

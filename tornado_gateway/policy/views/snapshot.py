@@ -1,109 +1,113 @@
-"""What there is to see of services and endpoints at one moment, as plain data for JSON.
+"""The figures of services and endpoints as plain data for JSON.
 
-The names of the first keys are those of this gateway's family; what is new stands beside them.
-Nothing is changed by looking.
+The first keys of a service and an endpoint have the names that this gateway's family gave them; the other keys are new.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from tornado_gateway.policy.upstream.breaker import State
-from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, Endpoint, Kind, Outcome
-from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.breaker import State as BreakerState
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.statistics import Minute
+from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State, WebSocketState
 
-_OUTCOME_KEYS = {outcome: "clientGone" if outcome is CLIENT_GONE else outcome.value for outcome in Outcome}
+_OUTCOME_KEYS = {outcome.value: "clientGone" if outcome is CLIENT_GONE else outcome.value for outcome in Outcome}
 QUANTILES = {"p50Ms": 0.5, "p95Ms": 0.95, "p99Ms": 0.99}
 
 
-def snapshot(services: Iterable[Service], now: float, epoch: float) -> dict[str, Any]:
+def snapshot(state: State, epoch: float) -> dict[str, Any]:
     """
     Args:
-        now: seconds on the clock of the services.
-        epoch: seconds since 1970 at that moment.
+        epoch: seconds since 1970 at the instant of the State.
     """
-    found = list(services)
+    services = state.services
     return {
-        "services": {service.name: service_view(service, now, epoch) for service in found},
-        "connections": {kind.value: sum(service.inflight[kind] for service in found) for kind in Kind},
+        "services": {name: _service_view(service, epoch) for name, service in services.items()},
+        "connections": {kind.value: sum(each.inflight[kind.value] for each in services.values()) for kind in Kind},
     }
 
 
-def service_view(service: Service, now: float, epoch: float) -> dict[str, Any]:
-    endpoints, window = service.endpoints, service.window(now)
-    answered = [endpoint for endpoint in endpoints if endpoint.latency.last]
-    averages = [endpoint.latency.average * 1000 for endpoint in answered]
+def _service_view(service: ServiceState, epoch: float) -> dict[str, Any]:
+    endpoints = service.endpoints.values()
+    minute = Minute.of(each.minute for each in endpoints)
     return {
         "upstreams": len(endpoints),
-        "healthy": sum(endpoint.healthy for endpoint in endpoints),
-        "avgLatencyMs": _rounded(sum(averages) / len(averages)) if averages else 0,
-        "rps": _rounded(sum(endpoint.window.rate(now) for endpoint in endpoints)),
-        "errorRate": _rounded(window.error_rate(now)),
-        "upstreamDetails": [endpoint_view(service, endpoint, now, epoch) for endpoint in endpoints],
-        "departing": [
-            {"url": endpoint.url, "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind}}
-            for endpoint in service.departing
-        ],
-        "latency": _quantiles(window.quantiles(now, list(QUANTILES.values()))),
-        "panic": service.is_panicking,
-        "ejected": len(service.ejected),
+        "healthy": sum(each.healthy for each in endpoints),
+        "avgLatencyMs": _average_latency(service),
+        "rps": _rounded(minute.rate),
+        "errorRate": _rounded(minute.error_rate),
+        "upstreamDetails": [_endpoint_view(url, each, epoch) for url, each in service.endpoints.items()],
+        "departing": [{"url": url, "inflight": dict(inflight)} for url, inflight in service.departing.items()],
+        "latency": _quantiles(minute),
+        "panic": service.panicking,
+        "ejected": sum(each.ejected for each in endpoints),
         "waiting": service.waiting,
-        "concurrencyLimit": service.limit.limit if service.limit else None,
-        "retryBudget": _rounded(service.budget.balance(now)),
-        "hedges": {"sent": service.hedging.sent, "won": service.hedging.won},
-        "websockets": {
-            "closed": service.websocket_totals.closed,
-            "messages": {"up": service.websocket_totals.messages_up, "down": service.websocket_totals.messages_down},
-            "bytes": {"up": service.websocket_totals.bytes_up, "down": service.websocket_totals.bytes_down},
-            "seconds": _rounded(service.websocket_totals.seconds),
-            "closeCodes": {str(code): count for code, count in sorted(service.websocket_totals.close_codes.items())},
-        },
+        "concurrencyLimit": service.limit or None,
+        "retryBudget": _rounded(math.fsum(service.retry_budget)),
+        "hedges": {"sent": service.hedges_sent, "won": service.hedges_won},
+        "websockets": _websocket_view(service.websockets),
     }
 
 
-def endpoint_view(service: Service, endpoint: Endpoint, now: float, epoch: float) -> dict[str, Any]:
-    breaker, latency, window = endpoint.breaker, endpoint.latency, endpoint.window
-    open_for = max(0.0, breaker.open_until - now) if breaker.is_open else 0.0
+def _average_latency(service: ServiceState) -> float:
+    """The mean of the endpoints' averages, in milliseconds; 0 before the first answer."""
+    averages = [average * 1000 for _, average, last in (each.latency for each in service.endpoints.values()) if last]
+    return _rounded(sum(averages) / len(averages)) if averages else 0
+
+
+def _websocket_view(totals: WebSocketState) -> dict[str, Any]:
     return {
-        "url": endpoint.url,
+        "closed": totals.closed,
+        "messages": {"up": totals.messages_up, "down": totals.messages_down},
+        "bytes": {"up": totals.bytes_up, "down": totals.bytes_down},
+        "seconds": _rounded(math.fsum(totals.seconds)),
+        "closeCodes": {str(code): count for code, count in sorted(totals.close_codes.items())},
+    }
+
+
+def _endpoint_view(url: str, endpoint: EndpointState, epoch: float) -> dict[str, Any]:
+    _, average, last = endpoint.latency
+    checks_fail, last_check = endpoint.check
+    return {
+        "url": url,
         "healthy": endpoint.healthy,
-        "circuitOpenUntilMs": round((epoch + open_for) * 1000) if open_for else 0,
-        "inflight": {kind.value: endpoint.inflight[kind] for kind in Kind},
-        "requestsTotal": endpoint.requests_total,
-        "errorsTotal": endpoint.errors_total,
+        "circuitOpenUntilMs": round((epoch + endpoint.open_for) * 1000) if endpoint.open_for else 0,
+        "inflight": dict(endpoint.inflight),
+        "requestsTotal": sum(endpoint.outcomes.values()),
+        "errorsTotal": endpoint.outcomes[FAILURE.value],
         "outcomes": {_OUTCOME_KEYS[outcome]: count for outcome, count in endpoint.outcomes.items()},
-        "rps": _rounded(window.rate(now)),
+        "rps": _rounded(endpoint.minute.rate),
         "latency": {
-            "ewmaMs": _rounded(latency.average * 1000),
-            "lastMs": _rounded(latency.last * 1000),
-            "peakMs": _rounded(latency.peak(now) * 1000),
-            **_quantiles(window.quantiles(now, list(QUANTILES.values()))),
+            "ewmaMs": _rounded(average * 1000),
+            "lastMs": _rounded(last * 1000),
+            "peakMs": _rounded(endpoint.peak * 1000),
+            **_quantiles(endpoint.minute),
         },
-        "errorRate": _rounded(window.error_rate(now)),
-        "unansweredTotal": endpoint.unanswered_total,
-        "retriesTotal": endpoint.retries_total,
+        "errorRate": _rounded(endpoint.minute.error_rate),
+        "unansweredTotal": endpoint.unanswered,
+        "retriesTotal": endpoint.retries,
         "weight": endpoint.weight,
-        "share": _rounded(endpoint.share(now, service.config.slow_start)),
-        "usable": endpoint.is_admitted,
+        "share": _rounded(endpoint.share),
+        "usable": endpoint.usable,
         "breaker": {
-            "state": breaker.state(now).value,
-            "openForMs": round(open_for * 1000),
-            "opened": breaker.opened,
-            "ejected": endpoint.is_ejected,
+            "state": BREAKER_STATES[endpoint.breaker].value,
+            "openForMs": round(endpoint.open_for * 1000),
+            "opened": endpoint.openings,
+            "ejected": endpoint.ejected,
         },
-        "checks": {"passing": endpoint.checks_pass, "last": endpoint.last_check},
+        "checks": {"passing": not checks_fail, "last": last_check},
     }
 
 
 def is_out(endpoint: Endpoint, now: float) -> bool:
     """Whether an endpoint is not to be asked. Once its breaker is HALF_OPEN it waits for a request, to show itself."""
-    return not endpoint.checks_pass or endpoint.breaker.state(now) is State.OPEN
+    return not endpoint.checks_pass or endpoint.breaker.state(now) is BreakerState.OPEN
 
 
-def _quantiles(found: list[float | None]) -> dict[str, float | None]:
+def _quantiles(minute: Minute) -> dict[str, float | None]:
     return {
         name: None if seconds is None else _rounded(seconds * 1000)
-        for name, seconds in zip(QUANTILES, found, strict=True)
+        for name, seconds in zip(QUANTILES, minute.quantiles([*QUANTILES.values()]), strict=True)
     }
 
 

@@ -1,0 +1,281 @@
+"""Figures of several processes add up: in any order, and to what one process would show that has seen all requests."""
+
+import dataclasses
+import json
+import pickle
+import random
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, lives, make_service
+from tornado_gateway.policy.upstream.breaker import BreakerConfig
+from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.service import Lease
+from tornado_gateway.policy.upstream.statistics import Minute
+from tornado_gateway.policy.views.durations import BOUNDS, Durations
+from tornado_gateway.policy.views.snapshot import snapshot
+from tornado_gateway.policy.views.state import (
+    BREAKER_STATES,
+    EndpointState,
+    HistogramState,
+    ServiceState,
+    State,
+    WebSocketState,
+    collect,
+    from_plain,
+    merge,
+    to_plain,
+)
+
+EPOCH = 1_800_000_000.0
+
+
+# ---- any states
+
+counts = st.integers(0, 10**9)
+seconds = st.floats(0, 1e9)
+by_kind = st.fixed_dictionaries({kind.value: counts for kind in Kind})
+sums = st.lists(seconds, max_size=3).map(lambda each: tuple(sorted(each)))
+minutes = st.builds(
+    Minute,
+    counts,
+    counts,
+    st.dictionaries(st.integers(-800, 800), counts, max_size=4),
+    st.dictionaries(st.floats(1, 15), counts, max_size=2),
+)
+endpoint_states = st.builds(
+    EndpointState,
+    weight=st.integers(0, 256),
+    share=st.floats(0.1, 1),
+    healthy=st.booleans(),
+    usable=st.booleans(),
+    check=st.tuples(st.booleans(), st.sampled_from(["", "200", "503", "timeout"])),
+    breaker=st.sampled_from(range(len(BREAKER_STATES))),
+    openings=counts,
+    open_for=st.floats(0, 300),
+    ejected=st.booleans(),
+    inflight=by_kind,
+    outcomes=st.fixed_dictionaries({outcome.value: counts for outcome in Outcome}),
+    unanswered=counts,
+    retries=counts,
+    latency=st.tuples(seconds, seconds, seconds),
+    peak=seconds,
+    minute=minutes,
+)
+service_states = st.builds(
+    ServiceState,
+    endpoints=st.dictionaries(st.sampled_from(URLS), endpoint_states, max_size=2),
+    departing=st.dictionaries(st.sampled_from(URLS), by_kind, max_size=2),
+    inflight=by_kind,
+    panicking=st.booleans(),
+    waiting=counts,
+    limit=counts,
+    retry_budget=sums,
+    hedges_sent=counts,
+    hedges_won=counts,
+    websockets=st.builds(
+        WebSocketState,
+        opened=counts,
+        closed=counts,
+        messages_up=counts,
+        messages_down=counts,
+        bytes_up=counts,
+        bytes_down=counts,
+        seconds=sums,
+        close_codes=st.dictionaries(st.integers(1000, 4999), counts, max_size=3),
+    ),
+)
+histograms = st.builds(
+    HistogramState, st.lists(counts, min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1).map(tuple), sums
+)
+states = st.builds(
+    State,
+    st.dictionaries(st.sampled_from(NAMES), service_states),
+    st.dictionaries(st.sampled_from(["GET 200 /api/<service>/*", "POST 404 other"]), histograms),
+)
+
+
+@given(states, states, states)
+def test_merge_is_associative(one: State, two: State, three: State) -> None:
+    assert merge([merge([one, two]), three]) == merge([one, merge([two, three])]) == merge([one, two, three])
+
+
+@given(states, states)
+def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, other: State) -> None:
+    before = pickle.dumps((one, other))
+    assert merge([one, other]) == merge([other, one])
+    assert pickle.dumps((one, other)) == before
+
+
+@given(states)
+def test_a_state_without_figures_is_neutral(state: State) -> None:
+    assert merge([State(), state]) == merge([state, State()]) == merge([state]) == state
+    assert merge([]) == State()
+
+
+@given(states)
+def test_a_state_is_the_same_after_json(state: State) -> None:
+    plain = to_plain(state)
+    assert from_plain(plain) == state
+    assert from_plain(json.loads(json.dumps(plain, allow_nan=False))) == state
+
+
+# ---- what cannot be added
+
+
+def endpoint_state(**changed: Any) -> EndpointState:
+    service = make_service("one")
+    return dataclasses.replace(collect([service], Durations(), 0.0).services["one"].endpoints[URLS[0]], **changed)
+
+
+def merged(*each: EndpointState) -> EndpointState:
+    whole = collect([make_service("one")], Durations(), 0.0)
+    parts = [State({"one": dataclasses.replace(whole.services["one"], endpoints={URLS[0]: one})}) for one in each]
+    return merge(parts).services["one"].endpoints[URLS[0]]
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "expected"),
+    [
+        ("weight", (0, 3, 2), 3),
+        ("share", (1.0, 0.1, 0.5), 0.1),
+        ("healthy", (True, False, True), False),
+        ("usable", (True, False, True), False),
+        ("check", ((False, "200"), (True, "503"), (False, "204")), (True, "503")),
+        ("check", ((False, ""), (False, "200"), (False, "")), (False, "200")),
+        ("breaker", (0, 2, 1), 2),
+        ("open_for", (0.0, 3.5, 1.0), 3.5),
+        ("openings", (1, 2, 3), 6),
+        ("ejected", (False, True, False), True),
+        ("latency", ((5.0, 0.1, 0.2), (9.0, 0.3, 0.05), (0.0, 4.0, 4.0)), (9.0, 0.3, 0.05)),
+        ("peak", (0.1, 0.4, 0.2), 0.4),
+    ],
+)
+def test_the_worst_the_newest_or_the_sum_is_shown_of_an_endpoint(field: str, values: Any, expected: Any) -> None:
+    assert getattr(merged(*(endpoint_state(**{field: value}) for value in values)), field) == expected
+
+
+def test_an_endpoint_that_is_open_in_one_process_is_shown_as_open_with_the_longest_countdown() -> None:
+    processes = [make_service("one", BreakerConfig(failures=1, jitter=0.0)) for _ in range(3)]
+    for process, now in zip(processes, (0.0, 4.0), strict=False):
+        Lease(process, process.endpoints[0], LeaseRequest(now), is_retry=False).settle(Outcome.FAILURE, now)
+    together = snapshot(merge(collect([each], Durations(), 5.0) for each in processes), EPOCH)["services"]["one"]
+    shown = together["upstreamDetails"][0]
+    assert shown["breaker"] == {"state": "open", "openForMs": 14_000, "opened": 2, "ejected": True}
+    assert (shown["healthy"], shown["usable"], together["healthy"], together["ejected"]) == (False, False, 2, 1)
+
+
+def test_what_each_process_allows_is_allowed_by_all_together() -> None:
+    def process(limit: int) -> State:
+        allowed = AdaptiveLimit(AdaptiveConfig(least=limit), random.Random(1)) if limit else None
+        return collect([make_service("one", limit=allowed)], Durations(), 0.0)
+
+    shown = snapshot(merge([process(3), process(4)]), EPOCH)["services"]["one"]
+    assert (shown["concurrencyLimit"], shown["retryBudget"]) == (7, 6.0)
+    assert snapshot(merge([process(0), process(0)]), EPOCH)["services"]["one"]["concurrencyLimit"] is None
+
+
+def test_a_service_panics_if_it_panics_in_one_process() -> None:
+    processes = [make_service("one", max_ejected=1.0, panic_below=1.0) for _ in range(2)]
+    processes[1].endpoints[0].checks_pass = False
+    processes[1].health_changed(processes[1].endpoints[0], 0.0)
+    shown = [
+        snapshot(merge(collect([each], Durations(), 0.0) for each in some), EPOCH)
+        for some in (processes, processes[:1])
+    ]
+    assert [each["services"]["one"]["panic"] for each in shown] == [True, False]
+
+
+def test_endpoints_that_only_one_process_knows_are_shown_as_well() -> None:
+    one, other = make_service("one"), make_service("one")
+    leases = [Lease(each, each.endpoints[0], LeaseRequest(0.0, Kind.WS), is_retry=False) for each in (one, one, other)]
+    one.replace_endpoints(one.endpoints[1:])
+    shown = snapshot(merge(collect([each], Durations(), 0.0) for each in (one, other)), EPOCH)
+    service = shown["services"]["one"]
+    assert sorted(each["url"] for each in service["upstreamDetails"]) == sorted(URLS)
+    assert service["departing"] == [{"url": URLS[0], "inflight": {"http": 0, "sse": 0, "ws": 2}}]
+    assert shown["connections"]["ws"] == len(leases)
+
+
+def test_departing_endpoints_with_the_same_url_are_added_up() -> None:
+    service = make_service("one")
+    for _ in range(2):
+        Lease(service, service.endpoints[0], LeaseRequest(0.0), is_retry=False)
+        service.replace_endpoints([*make_service("one").endpoints])
+    assert collect([service], Durations(), 0.0).services["one"].departing == {URLS[0]: {"http": 2, "sse": 0, "ws": 0}}
+
+
+# ---- all events together
+
+
+@given(lives, st.integers(0, 400), st.integers(1, 4))
+def test_processes_together_show_what_one_process_shows_that_has_had_all_events(
+    life: list[tuple[int, Event]], silence: int, count: int
+) -> None:
+    apart, together = [Process() for _ in range(count)], Process()
+    now = 0.0
+    for number, event in life:
+        now += event.quarters / 4
+        apart[number % count].live(event, now)
+        together.live(event, now)
+    now += silence / 4
+    merged = snapshot(merge(each.state(now) for each in apart), EPOCH)
+    assert without(OF_EACH_PROCESS, merged) == without(OF_EACH_PROCESS, snapshot(together.state(now), EPOCH))
+
+
+def without(keys: Collection[str], seen: Any) -> Any:
+    """JSON without these keys."""
+    if isinstance(seen, dict):
+        return {key: without(keys, value) for key, value in seen.items() if key not in keys}
+    return [without(keys, each) for each in seen] if isinstance(seen, list) else seen
+
+
+# ---- looking changes nothing
+
+
+@given(lives, st.booleans())
+def test_collecting_changes_nothing_and_gives_the_same_again(life: list[tuple[int, Event]], with_minute: bool) -> None:
+    process, now = Process(), 0.0
+    for _, event in life:
+        now += event.quarters / 4
+        process.live(event, now)
+    before = pickle.dumps((process.services, process.durations))
+    states = [collect(process.services, process.durations, now, with_minute=with_minute) for _ in range(2)]
+    assert states[0] == states[1]
+    assert pickle.dumps((process.services, process.durations)) == before
+    shown = [snapshot(each, EPOCH) for each in (states[0], states[0])]
+    assert shown[0] == shown[1]
+    assert states[0] == states[1]
+
+
+@given(lives)
+def test_a_state_stays_as_it_was_whatever_happens_later(life: list[tuple[int, Event]]) -> None:
+    process, now = Process(), 0.0
+    state = process.state(now)
+    before = pickle.dumps(state)
+    for _, event in life:
+        now += event.quarters / 4
+        process.live(event, now)
+    assert pickle.dumps(state) == before
+
+
+def test_services_may_come_from_anything_that_gives_them_once() -> None:
+    services = [make_service(name) for name in NAMES]
+    assert collect(iter(services), Durations(), 0.0) == collect(services, Durations(), 0.0)
+    assert list(collect(iter(services), Durations(), 0.0).services) == [*NAMES]
+
+
+def test_without_the_minute_all_else_is_collected() -> None:
+    process = Process()
+    process.live(Event(0, "one", 0, Kind.HTTP, Outcome.FAILURE, 503, 1024, is_retry=False), 1.0)
+    whole = process.state(1.0)
+    assert whole.services["one"].endpoints[URLS[0]].minute.requests == 1
+    for service in whole.services.values():
+        for endpoint in service.endpoints.values():
+            endpoint.minute = Minute()
+    assert collect(process.services, process.durations, 1.0, with_minute=False) == whole

@@ -1,0 +1,101 @@
+"""Lives of services, for the figures that processes show of them."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.state import State, collect
+
+NAMES = ("one", "two")
+URLS = ("http://a", "http://b", "http://c")
+
+# Keys of JSON that several processes do not show as one process does: averages, last answers and peaks depend on the
+# order of the answers, and each process has a retry budget with a floor.
+OF_EACH_PROCESS = {"ewmaMs", "lastMs", "peakMs", "avgLatencyMs", "retryBudget"}
+NEVER_OPENS = BreakerConfig(failures=0)  # a breaker decides by the failures of its own process
+
+
+def make_service(
+    name: str, breaker: BreakerConfig = NEVER_OPENS, limit: AdaptiveLimit | None = None, **config: Any
+) -> Service:
+    rng = random.Random(1)
+    endpoints = [Endpoint(url, Breaker(breaker, rng)) for url in URLS]
+    return Service(name, endpoints, BALANCERS["round_robin"](rng), ServiceConfig(**config), limit)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A request, as it ends or goes on.
+
+    Attributes:
+        quarters: of a second since the event before.
+        outcome: None while the request is in flight.
+        status: of the answer; None without an answer.
+        ticks: 1024ths of a second that the request has taken, so that all sums of seconds are exact.
+    """
+
+    quarters: int
+    service: str
+    endpoint: int
+    kind: Kind
+    outcome: Outcome | None
+    status: int | None
+    ticks: int
+    is_retry: bool
+
+
+# Events, each with the number of the process that it happens in.
+lives = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.builds(
+            Event,
+            quarters=st.integers(0, 12) | st.integers(0, 200),
+            service=st.sampled_from(NAMES),
+            endpoint=st.integers(0, len(URLS) - 1),
+            kind=st.sampled_from(Kind),
+            outcome=st.sampled_from(Outcome) | st.none(),
+            status=st.sampled_from([200, 404, 429, 503]) | st.none(),
+            ticks=st.integers(0, 4096),
+            is_retry=st.booleans(),
+        ),
+    ),
+    max_size=30,
+)
+
+
+class Process:
+    """Services as one process has them."""
+
+    def __init__(self) -> None:
+        self.services = [make_service(name) for name in NAMES]
+        self.durations = Durations()
+
+    def live(self, event: Event, now: float) -> None:
+        service, seconds = self.services[NAMES.index(event.service)], event.ticks / 1024
+        asked = LeaseRequest(now - seconds, event.kind)
+        lease = Lease(service, service.endpoints[event.endpoint], asked, is_retry=event.is_retry)
+        service.hedging.sent += event.is_retry
+        service.hedging.won += event.is_retry and event.status is not None
+        service.websocket_totals.opened += event.kind is Kind.WS
+        if event.status:
+            lease.answered(now, event.status)
+            self.durations.add(b"GET", f"/{event.service}/*", event.status, seconds)
+        if event.outcome:
+            lease.settle(event.outcome, now)
+        if event.outcome and event.kind is Kind.WS:
+            service.websocket_totals.add(
+                messages=(1, 2), wire_bytes=(event.ticks, 3), seconds=seconds, close_code=1000 + event.endpoint
+            )
+
+    def state(self, now: float) -> State:
+        return collect(self.services, self.durations, now)

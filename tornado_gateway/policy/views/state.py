@@ -1,0 +1,281 @@
+"""The figures of a process at one instant: plain data, which adds up with the figures of other processes.
+
+    collect(services, durations, now)   the State of this process; changes nothing
+    merge(states)                       the State of several processes; associative and commutative, State() is neutral
+    to_plain(state), from_plain(plain)  a State as JSON can carry it, and back
+
+snapshot.py renders a State as JSON, adapters/prometheus.py for Prometheus.
+
+Numbers add up, and dictionaries by their keys. What cannot be added says in its type how it merges. The rule for those:
+the process that is worst off decides, because an operator looks for trouble: an endpoint whose breaker is open in one
+worker of four is shown as open. The order of services and endpoints is that of the first State that has them.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from tornado_gateway.policy.upstream.breaker import State as BreakerState
+from tornado_gateway.policy.upstream.endpoint import Endpoint, InFlight
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.statistics import Minute
+from tornado_gateway.policy.upstream.websocket_totals import WebSocketTotals
+from tornado_gateway.policy.views.durations import Durations, Histogram
+
+T = TypeVar("T")
+Merge = Callable[[Any, Any], Any]
+
+BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)  # from best to worst
+
+
+def _side_by_side(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(sorted(one + other))
+
+
+def _each_with_each(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(operator.add, one, other))
+
+
+Most = Annotated[T, max]
+Least = Annotated[T, min]
+InAny = Annotated[bool, operator.or_]
+InAll = Annotated[bool, operator.and_]
+# The sums of the processes, sorted. Floats add up to another last digit in another order; math.fsum() of all does not.
+Sums = Annotated[tuple[float, ...], _side_by_side]
+Buckets = Annotated[tuple[int, ...], _each_with_each]
+
+
+@dataclass(slots=True)
+class EndpointState:
+    """
+    Attributes:
+        weight: the highest: an endpoint has new requests as long as one process sends them.
+        share: of its normal traffic during slow start, the least: one process may have found the endpoint later.
+        healthy, usable: as Endpoint says, in all processes.
+        check: whether health checks fail, and the newest check in words: a failure if there is one.
+        breaker: index in BREAKER_STATES, the worst.
+        openings: how often breakers opened.
+        open_for: seconds until the last of the open breakers is HALF_OPEN; 0 if none is open.
+        ejected: whether any process has ejected the endpoint.
+        inflight: leases that have not ended, by kind.
+        outcomes: leases that ended, by outcome.
+        unanswered: failures without an answer.
+        retries: leases that repeated a request.
+        latency: instant (0 for long ago), average and seconds of the newest sample: those of the process that has
+            had an answer last.
+        peak: seconds, the highest.
+        minute: the last minute; empty if it was not collected.
+    """
+
+    weight: Most[int]
+    share: Least[float]
+    healthy: InAll
+    usable: InAll
+    check: Most[tuple[bool, str]]
+    breaker: Most[int]
+    openings: int
+    open_for: Most[float]
+    ejected: InAny
+    inflight: dict[str, int]
+    outcomes: dict[str, int]
+    unanswered: int
+    retries: int
+    latency: Most[tuple[float, float, float]]
+    peak: Most[float]
+    minute: Annotated[Minute, lambda one, other: Minute.of((one, other))]
+
+
+@dataclass(slots=True)
+class WebSocketState:
+    """As WebSocketTotals."""
+
+    opened: int
+    closed: int
+    messages_up: int
+    messages_down: int
+    bytes_up: int
+    bytes_down: int
+    seconds: Sums
+    close_codes: dict[int, int]
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """
+    Attributes:
+        endpoints: by URL.
+        departing: what endpoints that left the service still have in flight, by URL and kind.
+        inflight: leases that have not ended, by kind.
+        panicking: whether any process panics.
+        waiting: requests that wait for an endpoint.
+        limit: requests that the processes let be in flight together; 0 for no limit.
+        retry_budget: retries that each process may make now.
+        hedges_sent, hedges_won: requests for which a second endpoint was asked, and answered first.
+    """
+
+    endpoints: dict[str, EndpointState]
+    departing: dict[str, dict[str, int]]
+    inflight: dict[str, int]
+    panicking: InAny
+    waiting: int
+    limit: int
+    retry_budget: Sums
+    hedges_sent: int
+    hedges_won: int
+    websockets: WebSocketState
+
+
+@dataclass(slots=True)
+class HistogramState:
+    """As Histogram."""
+
+    counts: Buckets
+    seconds: Sums
+
+
+@dataclass(slots=True)
+class State:
+    """
+    Attributes:
+        services: by name.
+        durations: by method, status and route, in this order, with a space between.
+    """
+
+    services: dict[str, ServiceState] = field(default_factory=dict)
+    durations: dict[str, HistogramState] = field(default_factory=dict)
+
+
+# ---- collect
+
+
+def collect(services: Iterable[Service], durations: Durations, now: float, *, with_minute: bool = True) -> State:
+    """
+    Args:
+        now: seconds on the clock of the services.
+        with_minute: whether the last minute of endpoints is collected: half of the cost.
+    """
+    return State(
+        {service.name: _of_service(service, now, with_minute=with_minute) for service in services},
+        {f"{method} {status} {route}": _of_histogram(each) for (method, route, status), each in durations},
+    )
+
+
+def _of_histogram(histogram: Histogram) -> HistogramState:
+    return HistogramState(tuple(histogram.counts), (histogram.total,))
+
+
+def _of_service(service: Service, now: float, *, with_minute: bool) -> ServiceState:
+    slow_start = service.config.slow_start
+    return ServiceState(
+        endpoints={
+            each.url: _of_endpoint(each, slow_start, now, with_minute=with_minute) for each in service.endpoints
+        },
+        departing=_of_departing(service.departing),
+        inflight=_in_flight(service),
+        panicking=service.is_panicking,
+        waiting=service.waiting,
+        limit=service.limit.limit if service.limit else 0,
+        retry_budget=(service.budget.balance(now),),
+        hedges_sent=service.hedging.sent,
+        hedges_won=service.hedging.won,
+        websockets=_of_websockets(service.websocket_totals),
+    )
+
+
+def _of_endpoint(endpoint: Endpoint, slow_start: float, now: float, *, with_minute: bool) -> EndpointState:
+    breaker, latency = endpoint.breaker, endpoint.latency
+    return EndpointState(
+        weight=endpoint.weight,
+        share=endpoint.share(now, slow_start),
+        healthy=endpoint.healthy,
+        usable=endpoint.is_admitted,
+        check=(not endpoint.checks_pass, endpoint.last_check),
+        breaker=BREAKER_STATES.index(breaker.state(now)),
+        openings=breaker.opened,
+        open_for=max(0.0, breaker.open_until - now) if breaker.is_open else 0.0,
+        ejected=endpoint.is_ejected,
+        inflight=_in_flight(endpoint),
+        outcomes={outcome.value: count for outcome, count in endpoint.outcomes.items()},
+        unanswered=endpoint.unanswered_total,
+        retries=endpoint.retries_total,
+        latency=(max(0.0, latency.seen_at), latency.average, latency.last),
+        peak=latency.peak(now),
+        minute=endpoint.window.minute(now) if with_minute else Minute(),
+    )
+
+
+def _of_departing(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, int]]:
+    """An endpoint that left, came back as another object and left again is one URL."""
+    each_alone = ({each.url: _in_flight(each)} for each in endpoints)
+    return functools.reduce(_merge_of(dict[str, dict[str, int]]), each_alone, {})
+
+
+def _in_flight(held: InFlight) -> dict[str, int]:
+    return {kind.value: count for kind, count in held.inflight.items()}
+
+
+def _of_websockets(totals: WebSocketTotals) -> WebSocketState:
+    plain = {each.name: getattr(totals, each.name) for each in fields(totals)}
+    return WebSocketState(**{**plain, "seconds": (totals.seconds,), "close_codes": dict(totals.close_codes)})
+
+
+# ---- merge
+
+
+def merge(states: Iterable[State]) -> State:
+    """The State of all processes together."""
+    return functools.reduce(_merge_of(State), states, State())
+
+
+@functools.cache
+def _merge_of(kind: Any) -> Merge:
+    """How two values of a type become one."""
+    if get_origin(kind) is Annotated:
+        return kind.__metadata__[0]  # type: ignore[no-any-return]
+    if is_dataclass(kind):
+        return functools.partial(_by_field, kind)
+    if get_origin(kind) is dict:
+        return functools.partial(_by_key, _merge_of(get_args(kind)[1]))
+    return operator.add
+
+
+def _by_field(kind: Any, one: Any, other: Any) -> Any:
+    return kind(
+        **{name: _merge_of(hint)(getattr(one, name), getattr(other, name)) for name, hint in _types_of(kind).items()}
+    )
+
+
+def _by_key(merge_values: Merge, one: dict[Any, Any], other: dict[Any, Any]) -> dict[Any, Any]:
+    merged = {**one, **other}
+    return merged | {key: merge_values(one[key], other[key]) for key in one if key in other}
+
+
+# ---- plain
+
+
+def to_plain(state: State) -> dict[str, Any]:
+    """A State of dictionaries, tuples, numbers and strings alone."""
+    return asdict(state)
+
+
+def from_plain(plain: dict[str, Any]) -> State:
+    """The State that `to_plain()` was given, also after JSON has made keys strings and tuples lists."""
+    return _restored(State, plain)  # type: ignore[no-any-return]
+
+
+def _restored(kind: Any, plain: Any) -> Any:
+    is_record, origin, args = is_dataclass(kind), get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _restored(args[0], plain)
+    if is_record:
+        return kind(**{name: _restored(hint, plain[name]) for name, hint in _types_of(kind).items()})
+    if origin is dict:
+        return {args[0](key): _restored(args[1], value) for key, value in plain.items()}
+    return tuple(plain) if origin is tuple else plain
+
+
+@functools.cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
