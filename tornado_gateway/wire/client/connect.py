@@ -1,9 +1,9 @@
-"""Opens connections to upstreams: names, addresses, TLS, unix sockets, one bounded time for all of it.
+"""Opens connections to upstreams: names, addresses, TLS and unix sockets, all within one timeout.
 
     origin ─► name? ─► resolver.py ─► addresses ─► race.py ─► socket ─► TLS ─► protocol
                 address, or an address of its own ──┘
 
-An address is never looked up, and a name waits for its own look-up alone.
+An address is never looked up, and a name waits for no look-up of another name.
 """
 
 import asyncio
@@ -67,15 +67,15 @@ class Connector:
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
     ) -> P:
-        """Open a connection and give its protocol.
+        """Open a connection; the protocol that the factory made.
 
         Args:
-            seconds: to take at most, instead of the configured ones.
+            seconds: timeout instead of the configured one.
             tls: context instead of the configured one, for an https origin.
 
         Raises:
-            ConnectTimeout: nothing came of it in time.
-            ConnectFailed: or a subclass that says what failed.
+            ConnectTimeout: there is no connection in time.
+            ConnectFailed: or a subclass that names the step.
         """
         try:
             return await self._connect(origin, factory, seconds or self._config.timeout, tls)
@@ -84,7 +84,7 @@ class Connector:
             raise
 
     def close(self) -> None:
-        """Give up look-ups that are under way."""
+        """Cancel the look-ups."""
         self.resolver.close()
 
     async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:

@@ -53,8 +53,8 @@ _UNREAD = RequestHead(
 )
 
 
-class Phase(IntEnum):  # its members hash as integers do: an Enum's hash is a call in Python
-    """What a connection waits for."""
+class Phase(IntEnum):  # integers hash in C: an Enum's hash is a call in Python
+    """The event that a connection waits for."""
 
     HEAD = 0  # a request; the connection is idle, or a part of a head has come
     BODY = 1  # the rest of a request's body
@@ -88,7 +88,7 @@ CONNECTION_LOST: Event = dict.fromkeys(Phase, CLOSED)
 
 
 class HeadDelegate(HTTPMessageDelegate):
-    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders.
+    """A delegate that reads the exchange's head, instead of Tornado's start line and HTTPHeaders.
 
     The connection calls finish() only behind a body.
     """
@@ -98,7 +98,7 @@ class HeadDelegate(HTTPMessageDelegate):
 
 
 class ConnectionOwner(Protocol):
-    """What a connection asks of the server that accepted it."""
+    """The server that accepted a connection, as the connection sees the server."""
 
     context: ServerContext
     delegate: HTTPServerConnectionDelegate
@@ -129,7 +129,7 @@ class ServerConnection(asyncio.Protocol):
         peer, remote_port: the address of the other end.
         scheme: b"http" or b"https".
         drained: done unless the client does not take what is written.
-        server: what all connections of the server share.
+        server: state that all connections of the server share.
     """
 
     __slots__ = (
@@ -175,7 +175,7 @@ class ServerConnection(asyncio.Protocol):
         """Change the phase; the client has its time to do what the new phase asks of the client."""
         phase = self._phase = event[self._phase]
         if not self.drained.done():
-            return  # the client has its time already: to take what was written
+            return  # the client's time to take the written bytes runs already
         if phase is HEAD:
             if self._served:
                 self.deadline = self.server.loop.time() + self.server.keepalive_timeout
@@ -205,7 +205,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what that means.
+        """The client has sent a FIN; RFC 9112 §9.6 leaves the meaning open.
 
         Mostly the client has left (nginx and Tornado also read a FIN so). HALF_CLOSE=ignore is for clients like
         `nc -N` that wait for the response.
@@ -250,13 +250,13 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
 
     def _look_at_reader(self) -> bool:
-        """Whether the client has taken something of what waited for the client since the last look."""
+        """Whether the client has taken any of the bytes that waited at the last look."""
         written = self._exchange.body_bytes if self._exchange else 0
         return self._watch.look(self.transport, self.server.loop.time(), written)
 
     def watch_reader(self) -> None:
-        """Watch a client whose response is too slow to fill the transport's buffer: a client that takes nothing of
-        what waits is cut off as well."""
+        """Start the client's time to take the bytes that wait, if any: the transport never tells of a client that
+        reads nothing of a response too slow to fill the transport's buffer."""
         if self._phase is RESPONSE and self.deadline == math.inf:
             self._wait_for_reader()
             if not self._watch.waits:
@@ -265,7 +265,7 @@ class ServerConnection(asyncio.Protocol):
     # ---- reading
 
     def _advance(self) -> None:
-        """Hand on what is buffered, until nothing is left or somebody has to be waited for."""
+        """Hand on the buffered bytes, until no more are left, or the delegate or the client has to be waited for."""
         self._advancing = True
         try:
             if self._is_complete_due and self._exchange:
@@ -276,7 +276,7 @@ class ServerConnection(asyncio.Protocol):
                     self._read_body()
                 elif self._phase is not HEAD or not self.drained.done():
                     break
-                elif turn == 0:  # other connections have their turn before more of a flood of pipelined requests
+                elif turn == 0:  # other connections have their turn before the rest of a flood of pipelined requests
                     self.server.loop.call_soon(self._go_on)
                     break
                 elif not self._read_head():
@@ -295,7 +295,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def _regulate(self) -> None:
-        """Read from the transport, unless what was read could not be handed on."""
+        """Pause or resume the transport: it is not read while the buffered bytes cannot be handed on."""
         waits = self._phase is RESPONSE or (self._phase is HEAD and not self.drained.done())
         pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
@@ -449,7 +449,7 @@ class ServerConnection(asyncio.Protocol):
     def _half_close(self, *, is_read: bool) -> None:
         """Tell the client that this was the last response.
 
-        TLS has no half-close: a closure alert ends the connection, so an upload is read to its end first.
+        TLS has no half-close: a closure alert ends the connection, so an upload is read to the end first.
         """
         if self.transport.is_closing():
             return
@@ -560,7 +560,7 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the client has acknowledged the end of its last response (RFC 9112 §9.6)."""
+        """Whether the client has acknowledged the end of the last response (RFC 9112 §9.6)."""
         return self._phase is LINGERS and not unacknowledged(self.transport)
 
     def is_over(self, now: float) -> bool:
