@@ -1,21 +1,12 @@
-"""What the gateway costs beside nginx, haproxy and a plain aiohttp proxy, on the same work.
+"""Measurements, each a program of its own:
 
-    python -m benchmarks                       every scenario, the README's table
-    python -m benchmarks http churn --rounds 5
-    python -m benchmarks --help
+    python -m benchmarks            what a request, an event and a stream cost beside other proxies (cost/)
+    python -m benchmarks.balancing  what each balancer makes of endpoints that differ, in virtual time
+    python -m benchmarks.choosing   what the choice of an endpoint costs among many
+    python -m benchmarks.soak       whether memory stays flat under mixed load with aborts
+    python -m benchmarks.trace      the calls of one request, by phases
+    python -m benchmarks.counts     what a source tree is like, two commits side by side
 
-The figure that counts is CPU time: the microseconds that a proxy's process tree
-spends per piece of work, read from /proc, as a ratio to nginx measured in the same run.
-Unlike requests per second it says the same on a busy machine, and it is what a
-deployment pays for.
-
-    core 1                             core 0                   core 1
-    wrk ──────────── loopback ────► one proxy at a time ────► nginx as the upstream
-    stream_load.py's clients ─────► one proxy at a time ────► stream_load.py's service
-
-Event streams and WebSockets are measured per event and per round trip, and idle ones by
-the memory that each takes.
-
-Reading order: scenarios.py (what is measured), loads.py and stream_load.py (how), peers.py
-(on whom), processes.py (how a process tree is pinned, read and ended), report.py (the tables).
+Files beside this one serve several of the programs: processes.py (how a process tree is pinned, read and ended),
+programs.py, readiness.py, machine.py and streams.py (both ends of event streams and WebSockets, as bytes).
 """

@@ -1,6 +1,6 @@
 """The proxy that one writes in an hour: aiohttp's server and client, thirty lines between them.
 
-A program of its own: python -m benchmarks.plain_proxy <port> <upstream's port> <port of
+A program of its own: python -m benchmarks.cost.plain_proxy <port> <upstream's port> <port of
 the service behind streams>. It pools connections, streams bodies and passes messages on;
 it has no limits, no retry, no log, no metrics.
 """

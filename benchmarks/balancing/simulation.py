@@ -5,7 +5,7 @@ their budget. Clients and endpoints alone are made up:
 
     clients     ask at instants that are drawn beforehand, for work that is drawn beforehand, so that all balancers
                 face the very same requests
-    endpoints   see balancing_servers.py
+    endpoints   see servers.py
 
 The gateway itself and the network take no time, and nobody gives up waiting.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks.balancing_servers import Clock, Phase, Server
+from benchmarks.balancing.servers import Clock, Phase, Server
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig

@@ -4,7 +4,7 @@ A gateway in a process of its own, services and clients in this one. Clients do 
 what real ones do: ask on kept connections and new ones, upload by length and by chunks,
 read slowly, pipeline, and leave at every point. Beside them are streams, half event streams
 and half WebSockets, that talk all the while and are ended by either side in every way (see
-soak_streams.py and soak_service.py). Every few seconds the gateway's resident memory and open
+streams.py and service.py beside this file). Every few seconds the gateway's resident memory and open
 descriptors are shown. At the end all clients leave, and it is said whether
 
     no event and no message was lost, repeated or changed, and every end was seen as what it was
@@ -28,11 +28,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
 
-from benchmarks import machine, soak_streams
+from benchmarks import machine
 from benchmarks.processes import PROC, parse_resident
 from benchmarks.programs import FROM_ROOT, our_own
 from benchmarks.readiness import HOST
-from benchmarks.soak_service import Service, Tally
+from benchmarks.soak import streams as soak_streams
+from benchmarks.soak.service import Service, Tally
 
 CLIENTS = 64  # that make requests
 SAMPLES = 60  # over the whole run

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from benchmarks.cost.peers import EVENTS_PATH, PREFIX, SOCKET_PATH
+from benchmarks.cost.stream_load import Report, Work
+from benchmarks.cost.upstream import BODY_BYTES
 from benchmarks.machine import descriptor_limit
-from benchmarks.peers import EVENTS_PATH, PREFIX, SOCKET_PATH
 from benchmarks.processes import Child, ChildFailed
 from benchmarks.programs import FROM_ROOT, WRK, our_own
 from benchmarks.readiness import HOST, wait_until_served
-from benchmarks.stream_load import Report, Work
-from benchmarks.upstream import BODY_BYTES
 
 BROWSER_FIELDS = (
     "Accept: application/json",
@@ -268,7 +268,7 @@ class Streams:
             warm_up=WARM_UP,
             seconds=seconds,
         )
-        argv = our_own("benchmarks.stream_load", json.dumps(asdict(work)))
+        argv = our_own("benchmarks.cost.stream_load", json.dumps(asdict(work)))
         with Child(argv, target.core, target.directory / "stream_load.log", FROM_ROOT) as load:
             if not load.wait(seconds + STREAM_OVERTIME):
                 raise ChildFailed(f"the load was still running {STREAM_OVERTIME:.0f} s after its time")

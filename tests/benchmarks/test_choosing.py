@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import choosing
-from benchmarks.choosing import ROOM, STATES, endpoint, markdown_table
+from benchmarks.choosing import __main__ as choosing
+from benchmarks.choosing.__main__ import ROOM, STATES, endpoint, markdown_table
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.endpoint import Endpoint, LeaseRequest, PickContext
 from tornado_gateway.policy.upstream.service import Service

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import balancing_plot
-from benchmarks.balancing import (
+from benchmarks.balancing import chart
+from benchmarks.balancing.__main__ import (
     HEADING,
     SCENARIOS,
     SETTLED,
@@ -24,8 +24,8 @@ from benchmarks.balancing import (
     plot,
     text_table,
 )
-from benchmarks.balancing_servers import INSTANT, WORKERS, Clock, Phase, Server
-from benchmarks.balancing_simulation import RATE, Figures, Scenario, bursts, poisson, simulate
+from benchmarks.balancing.servers import INSTANT, WORKERS, Clock, Phase, Server
+from benchmarks.balancing.simulation import RATE, Figures, Scenario, bursts, poisson, simulate
 from tornado_gateway.errors import ConnectFailed, UpstreamError, UpstreamReset
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
@@ -310,7 +310,7 @@ class TestPlot:
     seconds = st.floats(1e-4, 1e3)
 
     def svg(self, values: dict[str, dict[str, float | None]]) -> str:
-        return balancing_plot.svg(values, "A < B", "latency", "group")
+        return chart.svg(values, "A < B", "latency", "group")
 
     def test_each_value_has_a_dot_and_a_missing_one_has_none(self) -> None:
         text = self.svg({"one": {"a": 0.01, "b": 0.02}, "two": {"a": None, "b": 0.04}})
@@ -327,7 +327,7 @@ class TestPlot:
     @given(seconds, seconds)
     def test_all_dots_are_within_the_plot_and_a_larger_value_is_higher(self, one: float, other: float) -> None:
         dots = list(drawn(self.svg({"one": {"a": one, "b": other}})).values())
-        assert all(balancing_plot.TOP <= y <= balancing_plot.HEIGHT - balancing_plot.BOTTOM for y in dots)
+        assert all(chart.TOP <= y <= chart.HEIGHT - chart.BOTTOM for y in dots)
         assert dots[0] <= dots[1] or one < other or math.isclose(one, other, rel_tol=0.01)
         assert dots[0] >= dots[1] or one > other or math.isclose(one, other, rel_tol=0.01)
 
@@ -364,7 +364,7 @@ class TestCommand:
         ]
 
     def test_the_plot_of_the_readme_has_all_scenarios_and_balancers(self) -> None:
-        readmes = Path(__file__).parent.parent / "static" / "balancing.svg"
+        readmes = Path(__file__).parents[2] / "static" / "balancing.svg"
         dots = [title.split(":")[0] for title in drawn(readmes.read_text(encoding="utf-8"))]
         assert dots == [f"{scenario}, {balancer}" for scenario in SCENARIOS for balancer in BALANCERS]
 
@@ -382,4 +382,4 @@ class TestCommand:
         assert argv[-1] in capsys.readouterr().err
 
     def test_a_plot_is_written_to_a_file(self, tmp_path: Path) -> None:
-        assert arguments(["--svg", str(tmp_path / "plot.svg")]).svg == tmp_path / "plot.svg"
+        assert arguments(["--svg", str(tmp_path / "chart.svg")]).svg == tmp_path / "chart.svg"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.loads import Results, Sample, Target
-from benchmarks.nginx import ACCESS_LOG
-from benchmarks.peers import PEERS, Place
+from benchmarks.cost.loads import Results, Sample, Target
+from benchmarks.cost.nginx import ACCESS_LOG
+from benchmarks.cost.peers import PEERS, Place
+from benchmarks.cost.scenarios import SCENARIOS
+from benchmarks.cost.upstream import upstream
 from benchmarks.processes import ChildFailed
 from benchmarks.readiness import free_port
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.upstream import upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
-from benchmarks import stream_load, streams
+from benchmarks import streams
+from benchmarks.cost import stream_load
+from benchmarks.cost.stream_load import Load, Report, Work
 from benchmarks.readiness import HOST, free_port
-from benchmarks.soak import Soak, growth, soak
-from benchmarks.soak_service import CLOSE, FIN, RST, SHORTEST_LIFE
-from benchmarks.soak_streams import draw
-from benchmarks.stream_load import Load, Report, Work
+from benchmarks.soak.__main__ import Soak, growth, soak
+from benchmarks.soak.service import CLOSE, FIN, RST, SHORTEST_LIFE
+from benchmarks.soak.streams import draw
 
 T = TypeVar("T")
 Change = Callable[[bytes], bytes]

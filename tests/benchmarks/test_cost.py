@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks import __main__ as command
-from benchmarks.loads import (
+from benchmarks.cost import __main__ as command
+from benchmarks.cost.loads import (
     BROWSER_FIELDS,
     Requests,
     Sample,
@@ -20,14 +20,14 @@ from benchmarks.loads import (
     parse_report,
     parse_wrk,
 )
-from benchmarks.nginx import CONNECTIONS, configuration
-from benchmarks.peers import PEERS
+from benchmarks.cost.nginx import CONNECTIONS, configuration
+from benchmarks.cost.peers import PEERS
+from benchmarks.cost.report import Row, as_json, latency, markdown_table, number, rows, text_table
+from benchmarks.cost.scenarios import PER_CONNECTION, PER_REQUEST, SCENARIOS
+from benchmarks.cost.session import Plan, peers_of
+from benchmarks.cost.stream_load import Report
+from benchmarks.cost.upstream import BODY_BYTES
 from benchmarks.processes import ProcessStat, parse_resident, parse_stat
-from benchmarks.report import Row, as_json, latency, markdown_table, number, rows, text_table
-from benchmarks.scenarios import PER_CONNECTION, PER_REQUEST, SCENARIOS
-from benchmarks.session import Plan, peers_of
-from benchmarks.stream_load import Report
-from benchmarks.upstream import BODY_BYTES
 
 WRK_OUTPUT = """\
 Running 4s test @ http://127.0.0.1:34567/api/svc/small

@@ -1,6 +1,6 @@
 """What each balancer makes of endpoints that differ: python -m benchmarks.balancing.
 
-Everything is simulated; see balancing_simulation.py. Table and plot are the same on any machine.
+Everything is simulated; see simulation.py. Table and plot are the same on any machine.
 """
 
 import argparse
@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import balancing_plot, report
-from benchmarks.balancing_servers import Phase
-from benchmarks.balancing_simulation import Figures, Scenario, bursts, simulate
+from benchmarks.balancing import chart
+from benchmarks.balancing.servers import Phase
+from benchmarks.balancing.simulation import Figures, Scenario, bursts, simulate
+from benchmarks.cost import report
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 
 TROUBLE = 10.0  # instant at which the odd endpoint becomes so
@@ -106,7 +107,7 @@ def markdown_table(results: Results) -> str:
 
 def plot(results: Results) -> str:
     """The README's plot: an SVG of the p99 latencies."""
-    return balancing_plot.svg(
+    return chart.svg(
         {scenario: {name: each.latency(0.99) for name, each in found.items()} for scenario, found in results.items()},
         title="Latency that one request in a hundred exceeds, by scenario and balancer",
         axis="p99 latency",

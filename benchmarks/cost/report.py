@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.loads import Results, Sample
-from benchmarks.scenarios import Unit
+from benchmarks.cost.loads import Results, Sample
+from benchmarks.cost.scenarios import Unit
 
 REFERENCE = "nginx"
 ABSENT = "-"

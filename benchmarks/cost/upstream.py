@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.nginx import start_nginx
+from benchmarks.cost.nginx import start_nginx
 from benchmarks.readiness import HOST, free_port, wait_until_served
 
 # The answer of an ordinary JSON API; six header fields beside nginx's own.

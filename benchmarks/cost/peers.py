@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.nginx import ACCESS_LOG, start_nginx
+from benchmarks.cost.nginx import ACCESS_LOG, start_nginx
 from benchmarks.processes import Child
 from benchmarks.programs import AIOHTTP, FROM_ROOT, HAPROXY, NGINX, Library, Program, our_own
 from benchmarks.readiness import HOST
@@ -159,7 +159,7 @@ def _haproxy(place: Place) -> Child:
 
 def _aiohttp(place: Place) -> Child:
     ports = map(str, (place.port, place.upstream_port, place.stream_port))
-    return Child(our_own("benchmarks.plain_proxy", *ports), place.core, place.directory / "output.log", FROM_ROOT)
+    return Child(our_own("benchmarks.cost.plain_proxy", *ports), place.core, place.directory / "output.log", FROM_ROOT)
 
 
 @dataclass(frozen=True, slots=True)

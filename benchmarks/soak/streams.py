@@ -15,7 +15,7 @@ from typing import cast
 
 from benchmarks import streams
 from benchmarks.readiness import HOST
-from benchmarks.soak_service import (
+from benchmarks.soak.service import (
     CLOSE,
     CLOSED,
     FIN,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.loads import Load, Requests, Streams
+from benchmarks.cost.loads import Load, Requests, Streams
 
 
 @dataclass(frozen=True, slots=True)

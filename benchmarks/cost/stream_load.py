@@ -1,6 +1,6 @@
 """Event streams and WebSockets through a proxy: the service behind it and its clients, in one process.
 
-A program of its own: python -m benchmarks.stream_load '<Work as JSON>' prints a Report as JSON.
+A program of its own: python -m benchmarks.cost.stream_load '<Work as JSON>' prints a Report as JSON.
 That both ends are one process keeps them cheap, and makes the delay of an event little more than
 what the proxy adds (some 15 µs more): nothing else needs the core between its writing and its reading.
 
@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from benchmarks import streams
+from benchmarks.cost.stream_ends import Client, EventReader, EventSender, Pinger, Service, Tally
 from benchmarks.processes import Tree
 from benchmarks.readiness import HOST
-from benchmarks.stream_ends import Client, EventReader, EventSender, Pinger, Service, Tally
 
 OPENED_AT_ONCE = 50
 BACKLOG = 4096

@@ -1,0 +1,1 @@
+"""What the choice of an endpoint costs: python -m benchmarks.choosing."""

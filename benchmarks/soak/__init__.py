@@ -1,0 +1,1 @@
+"""Whether memory stays flat under mixed load with aborts: python -m benchmarks.soak."""
