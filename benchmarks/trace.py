@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, cast
 
 from tornado_gateway.app import App
-from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.load import load_settings
 
 PACKAGE = "tornado_gateway"
 WARMING = 200  # requests before the recorded ones

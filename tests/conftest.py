@@ -14,7 +14,8 @@ from tornado.ioloop import IOLoop
 from tests.support.name_servers import NameServer, Zone
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
-from tornado_gateway.config.settings import Settings, load_settings
+from tornado_gateway.config.load import load_settings
+from tornado_gateway.config.settings import Settings
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 
 # No deadline: the time of one example says more about the machine than about the code. Not derandomized, not in CI

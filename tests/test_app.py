@@ -5,6 +5,7 @@ import math
 import random
 import resource
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import jwt
@@ -17,12 +18,10 @@ from tornado_gateway.app import (
     RESERVED_DESCRIPTORS,
     ROUTES,
     App,
-    client_config,
     connections_by_descriptors,
-    log_config,
+    draw_secrets,
     make_service,
     server_config,
-    service_config,
 )
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
 from tornado_gateway.policy.upstream.hosts import Family
@@ -52,7 +51,7 @@ def test_settings_reach_the_server() -> None:
 def test_settings_reach_the_client(tmp_path: Path) -> None:
     file = tmp_path / "empty"
     file.touch()
-    config = client_config(
+    config = (
         make_settings(
             SERVICES,
             HTTP_PROXY_TIMEOUT_MS="1000",
@@ -66,7 +65,7 @@ def test_settings_reach_the_client(tmp_path: Path) -> None:
             UPSTREAM_MAX_IDLE="4",
             UPSTREAM_IDLE_TIMEOUT_MS="5000",
         )
-    )
+    ).client
     assert (config.timeout, config.connect.timeout) == (1.0, 0.2)
     assert config.connect.names == ResolverConfig(0.3, Family.IPV6, str(file), str(file))
     assert config.connect.tls_closure is False
@@ -74,7 +73,7 @@ def test_settings_reach_the_client(tmp_path: Path) -> None:
 
 
 def test_names_are_looked_up_as_the_system_does_unless_told_otherwise() -> None:
-    assert client_config(make_settings(SERVICES)).connect.names == ResolverConfig()
+    assert make_settings(SERVICES).client.connect.names == ResolverConfig()
 
 
 @pytest.mark.gen_test
@@ -116,7 +115,7 @@ def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> N
         "silent": {"endpoints": ["http://127.0.0.1:1"], "upstreamBodyIdleTimeoutMs": 0, "sseIdleTimeoutMs": 0},
     }
     settings = make_settings(services, HTTP_PROXY_TIMEOUT_MS="20000")
-    configs = {each.name: service_config(settings.of(each)) for each in settings.services}
+    configs = {each.name: each.service for each in settings.services}
     assert {
         name: (each.connect_timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
         for name, each in configs.items()
@@ -130,7 +129,7 @@ def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> N
 
 def test_where_answers_are_late_on_purpose_nothing_goes_by_latency() -> None:
     settings = make_settings({"svc": ["http://127.0.0.1:1"]}, LONG_POLL="true", HEDGE="true", ADAPTIVE_CONCURRENCY="1")
-    service = make_service(settings.services[0], settings, random.Random(1))
+    service = make_service(settings.services[0], random.Random(1))
     assert (service.config.is_long_poll, service.config.hedges, service.limit) == (True, False, None)
 
 
@@ -146,9 +145,25 @@ def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
     assert connections_by_descriptors(2) == connections_by_descriptors(0) - 2
 
 
+def test_what_nobody_may_guess_is_drawn_once_for_all_services() -> None:
+    first, second = (draw_secrets(make_settings({**SERVICES, "other": ["http://b"]})) for _ in range(2))
+    for path in ("service.affinity.secret", "websocket.relay.ping_token"):
+        drawn = {attrgetter(path)(each) for each in (first, *first.services)}
+        assert len(drawn) == 1 and drawn != {attrgetter(path)(second)}
+        assert len(drawn.pop()) >= 16
+    assert first.forwarding.pseudonym.startswith(b"gateway-")
+    assert first.forwarding.pseudonym != second.forwarding.pseudonym
+
+
+def test_what_is_configured_is_not_drawn() -> None:
+    settings = draw_secrets(make_settings(SERVICES, VIA_NAME="gw", STICKY_SECRET="known", STICKY="refuse"))
+    assert settings.forwarding.pseudonym == b"gw"
+    assert settings.services[0].service.affinity.secret == b"known"
+
+
 @pytest.mark.parametrize(("log_format", "text"), [("text", True), ("json", False), ("auto", False)])
 def test_logs_are_text_when_asked_for(log_format: str, text: bool) -> None:
-    assert log_config(make_settings(SERVICES, LOG_FORMAT=log_format)).is_text() is text
+    assert make_settings(SERVICES, LOG_FORMAT=log_format).logs.is_text() is text
 
 
 @pytest.mark.gen_test

@@ -24,14 +24,15 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado_gateway import __version__
 from tornado_gateway.adapters import logs, stdio
 from tornado_gateway.adapters.stdio import say
-from tornado_gateway.app import App, CannotListen, authority, log_config
+from tornado_gateway.app import App, CannotListen, authority
 from tornado_gateway.config.env_file import EnvFile, read_env_file
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
 from tornado_gateway.config.ineffective import ineffective
+from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
-from tornado_gateway.config.settings import Settings, load_settings
+from tornado_gateway.config.settings import ListenConfig, Settings
 from tornado_gateway.demo import Demo, banner
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -70,7 +71,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     if asked.command == "healthcheck":
         return healthcheck(environment)
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", "auto"))) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", Settings().event_loop))) as runner:
         demo = Demo() if asked.demo else None
         if demo:
             environment["UPSTREAMS"] = json.dumps(runner.run(start(demo)))
@@ -146,8 +147,8 @@ def healthcheck(environment: Mapping[str, str]) -> int:
     """Ask the gateway on this machine whether it lives, at the first address of HOST; for Docker's HEALTHCHECK. A busy
     gateway does: it says 503."""
     try:
-        first, *_ = hosts(environment.get("HOST", EVERY_ADDRESS))
-        status = ask_health(local_authority(first, int(environment.get("PORT", "8080"))))
+        first, *_ = hosts.parse(environment["HOST"]) if environment.get("HOST") else ListenConfig().hosts
+        status = ask_health(local_authority(first, int(environment.get("PORT", ListenConfig().port))))
     except (OSError, ValueError, http.client.HTTPException) as error:
         say(f"not healthy: /healthz of HOST and PORT: {error}", sys.stderr)
         return CRASHED
@@ -206,7 +207,7 @@ async def start(demo: Demo) -> dict[str, list[str]]:
 
 async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> int:
     """Listen until a signal, then drain."""
-    logs.configure(log_config(settings))
+    logs.configure(settings.logs)
     for warning in warnings:
         log.warning(warning)
     AsyncHTTPClient.configure(PooledHTTPClient)

@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tornado.web import Application, RequestHandler
@@ -19,9 +19,9 @@ from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
-from tornado_gateway.config.parsers import EVERY_ADDRESS, ServiceSettings
-from tornado_gateway.config.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
-from tornado_gateway.gateway import Gateway, Lifecycle, WebSocketConfig
+from tornado_gateway.config.parsers import EVERY_ADDRESS
+from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.gateway import Gateway, Lifecycle
 from tornado_gateway.handlers.admin import StatsHandler
 from tornado_gateway.handlers.base import Refuser, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
@@ -29,35 +29,25 @@ from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFound
 from tornado_gateway.handlers.router import Router
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.policy.http.forwarding import ForwardingConfig
-from tornado_gateway.policy.http.sse import EventStreamConfig
-from tornado_gateway.policy.http.stream_limits import StreamLimits
-from tornado_gateway.policy.http.target import TargetRule, parse_base_url
-from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, Affinity, Sticky
+from tornado_gateway.policy.http.target import parse_base_url
+from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, Affinity, Sessions, Sticky
 from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
-from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.resolution import is_resolvable
-from tornado_gateway.policy.upstream.retry import RetryConfig
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import collect
-from tornado_gateway.upkeep.discovery import Discovery, DiscoveryConfig
+from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop, clock
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
-from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
-from tornado_gateway.wire.client.connect import ConnectConfig
-from tornado_gateway.wire.client.pool import PoolConfig
-from tornado_gateway.wire.client.resolver import ResolverConfig
+from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.server import HTTPServer, Listener
-from tornado_gateway.wire.websocket.config import RelayConfig
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
@@ -115,7 +105,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
-        self.settings = settings
+        self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
         self.server = HTTPServer(
             Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
@@ -123,10 +113,7 @@ class App:
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
-        per_second = {
-            gateway.services[each.name.encode("ascii")]: settings.of(each).rebalance_streams
-            for each in settings.services
-        }
+        per_second = {service: service.config.rebalance_streams for service in gateway.services.values()}
         self.rebalancer = Rebalancer(per_second, gateway.streams, gateway.now())
         self.heartbeat = Heartbeat(
             self.server,
@@ -145,8 +132,8 @@ class App:
             CannotListen: an address of HOST cannot be bound with PORT.
         """
         addresses: list[tuple[str, int]] = []
-        for host in self.settings.host:
-            port = self.settings.port or (addresses[0][1] if addresses else 0)
+        for host in self.settings.listen.hosts:
+            port = self.settings.listen.port or (addresses[0][1] if addresses else 0)
             addresses += await self._listen(host, port)
         self.heartbeat.start()
         self.heartbeat.sweep()
@@ -177,15 +164,15 @@ class App:
         """
         self.gateway.lifecycle.draining = True
         self.server.announce_close()
-        await asyncio.sleep(self.settings.shutdown_delay)
+        await asyncio.sleep(self.settings.shutdown.delay)
         self.health_checks.close()
         self.rebalancer.close()
         self.server.drain()
-        spread = min(self.settings.drain_spread, self.settings.shutdown_timeout * STREAMS_END_WITHIN)
+        spread = min(self.settings.shutdown.spread, self.settings.shutdown.longest_spread)
         self.heartbeat.hasten()
         self.gateway.streams.drain(self.server.context.loop.time(), spread)
         try:
-            async with asyncio.timeout(self.settings.shutdown_timeout):
+            async with asyncio.timeout(self.settings.shutdown.timeout):
                 await self.server.answered()
         except TimeoutError:
             return not self.server.busy
@@ -218,33 +205,24 @@ def shortest_timeout(gateway: Gateway) -> float:
 def make_gateway(settings: Settings) -> Gateway:
     now = clock()
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
-    services = {each.name.encode("ascii"): make_service(each, settings.of(each), rng) for each in settings.services}
+    services = {each.name.encode("ascii"): make_service(each, rng) for each in settings.services}
     durations = Durations()
     return Gateway(
         services=services,
-        client=PooledHTTPClient(force_instance=True, config=client_config(settings)),
-        forwarding=forwarding_config(settings),
-        authenticator=JwtAuthenticator(settings.jwt_secret or "") if settings.auth_required else None,
-        access_log=make_access_log(settings),
-        streams=Streams(stream_limits(settings)),
-        websockets=websocket_configs(settings),
+        client=PooledHTTPClient(force_instance=True, config=settings.client),
+        forwarding=settings.forwarding,
+        authenticator=JwtAuthenticator(settings.auth.secret) if settings.auth.is_required else None,
+        access_log=make_access_log(settings.logs),
+        streams=Streams(settings.streams),
+        websockets={each.name: each.websocket for each in settings.services},
         rng=rng,
         new_request_id=partial(make_request_id, rng),
         metrics=Metrics(lambda: collect(services.values(), durations, now(), with_minute=False)),
         durations=durations,
         required=required_services(settings),
-        environment=settings.gateway_env,
+        environment=settings.environment,
         now=now,
         lifecycle=Lifecycle(now()),
-    )
-
-
-def forwarding_config(settings: Settings) -> ForwardingConfig:
-    return ForwardingConfig(
-        pseudonym=(settings.via_name or f"gateway-{secrets.token_hex(4)}").encode("ascii"),
-        preserve_host=settings.preserve_host,
-        trusted=settings.trusted_proxies,
-        target=TargetRule(settings.target_bytes),
     )
 
 
@@ -259,117 +237,41 @@ def make_request_id(rng: random.Random) -> bytes:
     return b"%032x" % rng.getrandbits(128)
 
 
-def make_service(service: ServiceSettings, settings: Settings, rng: random.Random) -> Service:
-    """
-    Args:
-        settings: as they are for this service.
-    """
-    make = endpoint_maker(settings, rng)
+def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
+    make = endpoint_maker(spec.service, rng)
     return Service(
-        service.name,
-        [make(each.url, each.weight) for each in service.endpoints],
-        BALANCERS[settings.balancer](rng),
-        service_config(settings),
-        limit=make_limit(settings, rng),
-        affinity=make_affinity(service.name, settings),
+        spec.name,
+        [make(each.url, each.weight) for each in spec.endpoints],
+        BALANCERS[spec.service.balancer](rng),
+        spec.service,
+        limit=make_limit(spec.service, rng),
+        affinity=make_affinity(spec.name, spec.service),
     )
 
 
-def make_limit(settings: Settings, rng: random.Random) -> AdaptiveLimit | None:
-    """What finds out a limit by latency; where no time is a latency, there is nothing to find it out by."""
-    is_adaptive = settings.adaptive_concurrency and not settings.long_poll
-    return AdaptiveLimit(AdaptiveConfig(), rng) if is_adaptive else None
+def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
+    """The limit that follows the latency. With long polls there is none: their times are no latencies."""
+    return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
 
 
-def endpoint_maker(settings: Settings, rng: random.Random) -> Callable[[str, int], Endpoint]:
-    breaker = breaker_config(settings)
-    return lambda url, weight: Endpoint(url, Breaker(breaker, rng), weight, time.monotonic())
-
-
-def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
-    if not settings.discovery:
-        return None
-    makers = {
-        gateway.services[each.name.encode("ascii")]: endpoint_maker(settings.of(each), gateway.rng)
-        for each in settings.services
-    }
-    config = DiscoveryConfig(ttl=settings.dns_ttl, family=Family(settings.dns_family))
-    return Discovery(makers, gateway.client, config, gateway.rng, gateway.now)
-
-
-def make_affinity(name: str, settings: Settings) -> Affinity | None:
-    key = settings.hash_key if settings.balancer == "consistent_hash" else None
+def make_affinity(name: str, config: ServiceConfig) -> Affinity | None:
+    key = config.affinity.key if config.balancer == "consistent_hash" else None
     sticky = None
-    if settings.sticky != "off":
-        secret = (settings.sticky_secret or secrets.token_hex()).encode()
-        sticky = Sticky(f"{COOKIE_PREFIX}{name}".encode("ascii"), secret, refuses=settings.sticky == "refuse")
+    if config.affinity.sessions is not Sessions.OFF:
+        cookie = f"{COOKIE_PREFIX}{name}".encode("ascii")
+        sticky = Sticky(cookie, config.affinity.secret, refuses=config.affinity.sessions is Sessions.REFUSE)
     return Affinity(key, sticky) if key or sticky else None
 
 
-def breaker_config(settings: Settings) -> BreakerConfig:
-    return BreakerConfig(
-        failures=settings.breaker_failures,
-        window=settings.breaker_window,
-        open_for=settings.breaker_open,
-        longest=settings.breaker_max_open,
-        probes=settings.breaker_probes,
-        failure_share=settings.breaker_failure_percent / 100,
-        slow_after=settings.breaker_slow or math.inf,
-        slow_share=settings.breaker_slow_percent / 100,
-        minimum=settings.breaker_min_requests,
-    )
+def endpoint_maker(config: ServiceConfig, rng: random.Random) -> Callable[[str, int], Endpoint]:
+    return lambda url, weight: Endpoint(url, Breaker(config.breaker, rng), weight, time.monotonic())
 
 
-def service_config(settings: Settings) -> ServiceConfig:
-    return ServiceConfig(
-        failure_statuses=settings.breaker_statuses,
-        max_ejected=settings.max_ejected_percent / 100,
-        panic_below=settings.panic_percent / 100,
-        slow_start=settings.slow_start,
-        max_in_flight=settings.max_in_flight or math.inf,
-        max_waiting=settings.queue_size,
-        queue_timeout=settings.queue_timeout,
-        retry=retry_config(settings),
-        hedge=settings.hedge,
-        health=health_config(settings),
-        connect_timeout=settings.upstream_connect_timeout,
-        head_timeout=settings.http_proxy_timeout,
-        body_idle=None
-        if settings.upstream_body_idle_timeout is None
-        else settings.upstream_body_idle_timeout or math.inf,
-        request_timeout=settings.request_timeout or math.inf,
-        min_upload_rate=settings.min_upload_rate,
-        min_response_rate=settings.min_response_rate,
-        is_long_poll=settings.long_poll,
-        event_streams=event_stream_config(settings),
-        passes_alt_svc=settings.alt_svc == "pass",
-    )
-
-
-def health_config(settings: Settings) -> HealthConfig:
-    return HealthConfig(
-        kind=HealthKind(settings.health_check),
-        path=settings.health_path,
-        statuses=settings.health_statuses,
-        interval=settings.health_interval,
-        interval_down=settings.health_down_interval,
-        timeout=settings.health_timeout,
-        rise=settings.health_rise,
-        fall=settings.health_fall,
-    )
-
-
-def retry_config(settings: Settings) -> RetryConfig:
-    on = settings.retry_on
-    return RetryConfig(
-        repeatable=settings.repeatable,
-        on=tuple(int(each) if each.isdecimal() else each for each in on if each != "off"),
-        attempts=settings.retry_attempts,
-        try_timeout=settings.retry_try_timeout or math.inf,
-        backoff=settings.retry_backoff,
-        budget_share=settings.retry_budget_percent / 100,
-        budget_floor=settings.retry_budget_floor,
-    )
+def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
+    if not settings.discovery.is_on:
+        return None
+    makers = {service: endpoint_maker(service.config, gateway.rng) for service in gateway.services.values()}
+    return Discovery(makers, gateway.client, settings.discovery, gateway.rng, gateway.now)
 
 
 def make_application(gateway: Gateway) -> Application:
@@ -385,96 +287,29 @@ def make_application(gateway: Gateway) -> Application:
     )
 
 
-def make_access_log(settings: Settings) -> AccessLog | None:
-    if not settings.access_log or settings.log_level not in LEVELS_WITH_ACCESS:
+def make_access_log(config: LogConfig) -> AccessLog | None:
+    if not config.has_access_log:
         return None
     unbuffered = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
-    return AccessLog(unbuffered, text_line if log_config(settings).is_text() else json_line)
+    return AccessLog(unbuffered, text_line if config.is_text() else json_line)
 
 
-def log_config(settings: Settings) -> LogConfig:
-    return LogConfig(settings.log_level, settings.log_format, settings.access_log)
+def draw_secrets(settings: Settings) -> Settings:
+    """Settings with random values, for the life of a process, where nobody may guess a value and none is configured."""
+    of_services = {
+        "service.affinity.secret": settings.service.affinity.secret or secrets.token_hex().encode("ascii"),
+        "websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
+    }
+    name = settings.forwarding.pseudonym or f"gateway-{secrets.token_hex(4)}".encode("ascii")
+    services = tuple(assemble(each, of_services) for each in settings.services)
+    return assemble(settings, {**of_services, "forwarding.pseudonym": name, "services": services})
 
 
 def server_config(settings: Settings) -> ServerConfig:
-    return ServerConfig(
-        header_timeout=settings.header_timeout,
-        keepalive_timeout=settings.keepalive_timeout,
-        client_idle_timeout=settings.client_idle_timeout,
-        max_body_bytes=settings.max_body_bytes,
-        max_connections=settings.max_connections or connections_by_descriptors(len(names_of(settings))),
-        min_upload_rate=settings.min_upload_rate,
-        half_close_aborts=settings.half_close == "abort",
-    )
-
-
-def client_config(settings: Settings) -> ClientConfig:
-    return ClientConfig(
-        timeout=settings.http_proxy_timeout,
-        connect=ConnectConfig(
-            timeout=settings.upstream_connect_timeout,
-            tls_verify=settings.upstream_tls_verify,
-            tls_ca_file=settings.upstream_tls_ca_file,
-            tls_closure=settings.upstream_tls_closure,
-            names=resolver_config(settings),
-        ),
-        pool=PoolConfig(max_idle=settings.upstream_max_idle, idle_timeout=settings.upstream_idle_timeout),
-    )
-
-
-def resolver_config(settings: Settings) -> ResolverConfig:
-    return ResolverConfig(
-        ttl=settings.dns_ttl,
-        family=Family(settings.dns_family),
-        resolv_conf=settings.dns_resolv_conf,
-        hosts=settings.dns_hosts,
-    )
-
-
-def stream_limits(settings: Settings) -> StreamLimits:
-    return StreamLimits(settings.max_streams, settings.max_streams_per_service, settings.max_streams_per_client)
-
-
-def event_stream_config(settings: Settings) -> EventStreamConfig:
-    return EventStreamConfig(
-        heartbeat=settings.sse_heartbeat or math.inf,
-        idle_timeout=settings.sse_idle_timeout or math.inf,
-        max_age=settings.sse_max_age or math.inf,
-        max_bytes=settings.sse_max_bytes or math.inf,
-        error_event=settings.sse_error_event,
-        unavailable=settings.sse_unavailable or "",
-        max_buffered=settings.stream_buffer_bytes,
-        cuts_slow=settings.slow_consumer == "disconnect",
-        peek=settings.sse_peek,
-        reads_last_event_id=settings.sse_last_event_id_query,
-    )
-
-
-def websocket_configs(settings: Settings) -> dict[str, WebSocketConfig]:
-    ping_token = secrets.token_hex(8).encode("ascii")
-    return {each.name: websocket_config(settings.of(each), ping_token) for each in settings.services}
-
-
-def websocket_config(settings: Settings, ping_token: bytes) -> WebSocketConfig:
-    relay = RelayConfig(
-        ping_interval=settings.ws_ping_interval or math.inf,
-        pong_timeout=settings.ws_pong_timeout,
-        idle_timeout=settings.ws_idle_timeout or math.inf,
-        stall_timeout=settings.client_idle_timeout,
-        max_message=settings.ws_max_message_bytes,
-        max_buffered=settings.ws_max_buffered_bytes,
-        cuts_slow=settings.slow_consumer == "disconnect",
-        messages_per_second=settings.ws_rate_limit_messages,
-        bytes_per_second=settings.ws_rate_limit_bytes,
-        cuts_fast=settings.ws_rate_limit_policy == "close",
-        drain_code=int(settings.ws_drain_code),
-        ping_token=ping_token,
-    )
-    return WebSocketConfig(
-        allowed_origins=settings.ws_allowed_origins,
-        rewrites_origin=settings.ws_origin == "rewrite",
-        relay=relay,
-    )
+    """The server's config, in which a number of connections without a limit is limited by file descriptors."""
+    if settings.server.max_connections < math.inf:
+        return settings.server
+    return replace(settings.server, max_connections=connections_by_descriptors(len(names_of(settings))))
 
 
 def names_of(settings: Settings) -> set[str]:

@@ -1,19 +1,18 @@
 """Everything a handler may touch, in one typed record. No behaviour."""
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
-from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.websocket.config import RelayConfig
+from tornado_gateway.wire.websocket.config import WebSocketConfig
 
 
 @dataclass(slots=True)
@@ -29,20 +28,6 @@ class Lifecycle:
     began: float = 0.0
     draining: bool = False
     stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketConfig:
-    """
-    Attributes:
-        allowed_origins: see policy/http/handshake.py's check_origin().
-        rewrites_origin: whether services see their own origin instead of the client's.
-        relay: once the handshake is done.
-    """
-
-    allowed_origins: Collection[str] = (ANY_ORIGIN,)
-    rewrites_origin: bool = False
-    relay: RelayConfig = field(default_factory=RelayConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

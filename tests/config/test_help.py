@@ -1,6 +1,5 @@
 """What is shown of the variables: each explained once, and what is in effect in words that can be loaded again."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -10,8 +9,9 @@ import pytest
 
 from tornado_gateway.config.env_file import parse_env
 from tornado_gateway.config.help import effective, environment_help, example_env, markdown_table
+from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import MASK
-from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.settings import assemble
 from tornado_gateway.config.variables import VARIABLES
 
 UPSTREAMS = json.dumps({"billing": ["http://10.0.0.7"]})
@@ -82,7 +82,7 @@ def test_what_is_in_effect_can_be_loaded_again() -> None:
     env = {"SHUTDOWN_DELAY_MS": "0.0000001", "TRUSTED_PROXIES": "::/0", "VIA_NAME": "a", "ACCESS_LOG": "no"}
     settings = load_settings({"UPSTREAMS": UPSTREAMS, **env})
     again = load_settings(dict(effective(settings)))
-    assert again == dataclasses.replace(settings, shutdown_delay=0.0)  # nanoseconds are shown, less is not
+    assert again == assemble(settings, {"shutdown.delay": 0.0})  # nanoseconds are shown, less is not
 
 
 def test_the_query_of_a_path_is_not_shown() -> None:

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from tornado_gateway.config.ineffective import CONFLICTS, RULES, ineffective
-from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 
 URL = "http://10.0.0.7"

@@ -1,21 +1,37 @@
 """Each parser by itself: what it takes, and the reason it gives for what it does not."""
 
-from collections.abc import Callable
+import math
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from tornado_gateway.config import parsers
+from tornado_gateway.config.parsers import Syntax
 from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
+from tornado_gateway.policy.upstream.affinity import HashKey
+from tornado_gateway.policy.upstream.hosts import Family
 
 
 @pytest.mark.parametrize(
-    ("parse", "text", "value"),
+    ("syntax", "text", "value"),
     [
         (parsers.whole(1, 9), "1", 1),
         (parsers.whole(1, 9), "9", 9),
         (parsers.size(0), "0", 0),
+        (parsers.whole(0, 9, zero=math.inf), "0", math.inf),
+        (parsers.whole(0, 9, zero=math.inf), "9", 9),
+        (parsers.milliseconds(0, zero=math.inf), "0", math.inf),
+        (parsers.milliseconds(0), "0", 0.0),
+        (parsers.percent(0, 100), "29", 0.29),
+        (parsers.choice({"pass": False, "rewrite": True}), "rewrite", True),
+        (parsers.member_of(Family), "ipv6", Family.IPV6),
+        (parsers.hash_key, "header:X-A", HashKey("header", "x-a")),
+        (parsers.statuses, "503,500-501", frozenset((500, 501, 503))),
+        (parsers.names, "a, b", ("a", "b")),
+        (parsers.path, "/live", "/live"),
+        (parsers.key, "gr\u00fcn", "gr\u00fcn".encode()),
+        (parsers.key, "\udcff", b"\xed\xb3\xbf"),
         (parsers.milliseconds(1), "1500", 1.5),
         (parsers.milliseconds(1), "500.5", 0.5005),
         (parsers.flag, "Yes", True),
@@ -24,11 +40,11 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
         (parsers.hosts, "::1", ("::1",)),
         (parsers.hosts, "*", ("*",)),
         (parsers.hosts, " 127.0.0.1 ,localhost,", ("127.0.0.1", "localhost")),
-        (parsers.retry_on, "off", ("off",)),
-        (parsers.retry_on, "reset, 503", ("reset", "503")),
+        (parsers.retry_on, "off", ()),
+        (parsers.retry_on, "reset, 503", ("reset", 503)),
         (parsers.repeatable, "all", ("all",)),
         (parsers.repeatable, "POST, PATCH,,X-Y", ("POST", "PATCH", "X-Y")),
-        (parsers.token, "gw-1", "gw-1"),
+        (parsers.token, "gw-1", b"gw-1"),
         (parsers.origins, "*", ("*",)),
         (parsers.origins, " Same-Origin ,,", ("same-origin",)),
         (
@@ -50,12 +66,13 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
         (parsers.origins, "chrome-extension://abcdef", ("chrome-extension://abcdef",)),
     ],
 )
-def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: object) -> None:
-    assert parse(text) == value
+def test_what_a_parser_takes(syntax: Syntax[Any], text: str, value: object) -> None:
+    assert syntax.parse(text) == value
+    assert syntax.parse(syntax.text(value)) == value
 
 
 @pytest.mark.parametrize(
-    ("parse", "text"),
+    ("syntax", "text"),
     [
         (parsers.whole(1, 9), "0"),
         (parsers.whole(1, 9), "10"),
@@ -82,9 +99,9 @@ def test_what_a_parser_takes(parse: Callable[[str], Any], text: str, value: obje
         (parsers.readable_file, "/no/such/file"),
     ],
 )
-def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: str) -> None:
+def test_what_a_parser_refuses_it_explains(syntax: Syntax[Any], text: str) -> None:
     with pytest.raises(Invalid) as refused:
-        parse(text)
+        syntax.parse(text)
     assert refused.value.reason
     assert refused.value.allowed
 
@@ -107,7 +124,22 @@ def test_what_a_parser_refuses_it_explains(parse: Callable[[str], Any], text: st
 )
 def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        parsers.origins(f"https://ok.example.com,{text}")
+        parsers.origins.parse(f"https://ok.example.com,{text}")
     (problem,) = refused.value.problems
     assert (problem.variable, problem.given) == ("[1]", shown(text))
     assert "https://" in problem.allowed
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [parsers.whole(0, 1000), parsers.size(0), parsers.whole(0, 1000, zero=math.inf), parsers.percent(0, 1000)],
+    ids=["whole", "size", "zero", "percent"],
+)
+def test_a_number_is_written_as_it_was_read(syntax: Syntax[float]) -> None:
+    assert [syntax.text(syntax.parse(str(number))) for number in range(1001)] == [str(number) for number in range(1001)]
+
+
+def test_a_list_is_one_in_json_too() -> None:
+    lists = (parsers.statuses, parsers.retry_on, parsers.repeatable)
+    assert all(each.is_list for each in lists)
+    assert not parsers.hosts.is_list

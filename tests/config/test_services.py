@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.config import parsers, services
-from tornado_gateway.config.parsers import EndpointSettings, ServiceSettings
-from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
-from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.load import load_settings
+from tornado_gateway.config.problems import ConfigurationError, Problem, shown
+from tornado_gateway.config.services import EndpointSpec, GivenService
+from tornado_gateway.config.settings import ServiceSpec
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 
 URL = "http://10.0.0.7"
 
 
-def load(text: str) -> tuple[ServiceSettings, ...]:
+def load(text: str) -> tuple[ServiceSpec, ...]:
     return load_settings({"UPSTREAMS": text}).services
 
 
@@ -33,35 +34,35 @@ def upstreams_lines(document: object) -> list[str]:
 
 def test_services_are_read_from_json() -> None:
     text = '{"a": ["http://x"], "b": {"endpoints": [{"url": "http://y", "weight": 2}], "balancer": "round_robin"}}'
-    options = {"balancer": services.Option("balancer", str.upper)}
-    first, second = services.services(options)(text)
-    assert first == ServiceSettings("a", (EndpointSettings("http://x"),))
+    options = {"balancer": parsers.Syntax(str.upper)}
+    first, second = services.read_services(text, options)
+    assert first == GivenService("a", (EndpointSpec("http://x"),))
     given = {"balancer": "round_robin"}
-    assert second == ServiceSettings("b", (EndpointSettings("http://y", 2),), {"balancer": "ROUND_ROBIN"}, given)
+    assert second == GivenService("b", (EndpointSpec("http://y", 2),), {"balancer": "ROUND_ROBIN"}, given)
 
 
 def test_a_problem_in_services_says_where_it_is() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        services.services({})('{"a": ["http://x", "ftp://y"]}')
+        services.read_services('{"a": ["http://x", "ftp://y"]}', {})
     (problem,) = refused.value.problems
     assert isinstance(problem, Problem)
     assert problem.variable == ".a[1]"
 
 
 def test_each_wrong_part_of_a_list_in_a_service_is_a_problem_with_its_place() -> None:
-    options = {"trusted": services.Option("trusted", parsers.networks)}
+    options = {"trusted": parsers.networks}
     with pytest.raises(ConfigurationError) as refused:
-        services.services(options)(f'{{"a": {{"endpoints": ["{URL}"], "trusted": "x,::1,10.0.0.1/8"}}}}')
+        services.read_services(f'{{"a": {{"endpoints": ["{URL}"], "trusted": "x,::1,10.0.0.1/8"}}}}', options)
     assert [problem.variable for problem in refused.value.problems] == [".a.trusted[0]", ".a.trusted[2]"]
 
 
 def test_services_in_a_file_are_read_as_services_in_a_variable_are(tmp_path: Path) -> None:
     path = tmp_path / "upstreams.json"
     path.write_text(f'{{"a": ["{URL}"]}}')
-    assert services.services_file({})(str(path)) == services.services({})(f'{{"a": ["{URL}"]}}')
-    with pytest.raises(Invalid) as refused:
-        services.services_file({})(str(tmp_path / "none.json"))
-    assert refused.value.reason == "cannot be read (No such file or directory)"
+    from_file = load_settings({"UPSTREAMS_FILE": str(path)})
+    assert from_file.services == load(f'{{"a": ["{URL}"]}}')
+    with pytest.raises(ConfigurationError, match=r"cannot be read \(No such file or directory\)"):
+        load_settings({"UPSTREAMS_FILE": str(tmp_path / "none.json")})
 
 
 def test_services_keep_their_order_and_their_endpoints() -> None:
@@ -70,16 +71,17 @@ def test_services_keep_their_order_and_their_endpoints() -> None:
         "a.1_-": {"endpoints": ["unix:/run/a.sock", {"url": "http://b", "weight": 2}], "balancer": "round_robin"},
         "c": {"endpoints": [{"url": "http://c"}]},
     }
-    assert load(json.dumps(document)) == (
-        ServiceSettings("b", (EndpointSettings(URL), EndpointSettings("https://b.example/base"))),
-        ServiceSettings(
+    found = load(json.dumps(document))
+    assert [(each.name, each.endpoints, each.service.balancer, each.given) for each in found] == [
+        ("b", (EndpointSpec(URL), EndpointSpec("https://b.example/base")), "least_load", {}),
+        (
             "a.1_-",
-            (EndpointSettings("unix:/run/a.sock"), EndpointSettings("http://b", 2)),
-            {"balancer": "round_robin"},
+            (EndpointSpec("unix:/run/a.sock"), EndpointSpec("http://b", 2)),
+            "round_robin",
             {"balancer": "round_robin"},
         ),
-        ServiceSettings("c", (EndpointSettings("http://c"),)),
-    )
+        ("c", (EndpointSpec("http://c"),), "least_load", {}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_wrong_part_of_upstreams(document: object, line: str) -> None:
 @pytest.mark.parametrize("weight", [0, 1, 2, 1000])
 def test_a_weight_is_0_to_1000(weight: int) -> None:
     services = load(json.dumps({"a": [{"url": URL, "weight": weight}]}))
-    assert services[0].endpoints == (EndpointSettings(URL, weight),)
+    assert services[0].endpoints == (EndpointSpec(URL, weight),)
 
 
 @pytest.mark.parametrize("weight", [1001, -1, 1.0, 1.5, "2", True, None, [1]])

@@ -1,24 +1,27 @@
-"""Which variables that are set have no effect, or another one than they say, because of others or in this version.
+"""Variables that are set and have no effect, or another effect than they say, because of other variables.
 
-A gateway that starts without a word while a limit, a check or a key does nothing leaves its operator in the belief
-that it protects. A variable is named here only if somebody has set it; a default never is.
+A gateway that starts in silence while a limit, a check or a key does nothing makes its operator believe in protection
+that does not exist. Only variables that somebody has set are named, never a default.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tornado_gateway.config.settings import LEVELS_WITH_ACCESS, STREAMS_END_WITHIN, Settings
+from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.upstream.affinity import Sessions
+from tornado_gateway.policy.upstream.health import HealthKind
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """
     Attributes:
-        names: of variables that do something only while the condition holds.
-        holds: of the settings of a service.
-        otherwise: why the variables have no effect while it does not.
+        names: variables that have an effect only while the condition holds.
+        holds: the condition, on the settings as one service has them.
+        otherwise: why the variables have no effect while the condition does not hold.
     """
 
     names: tuple[str, ...]
@@ -30,9 +33,9 @@ class Rule:
 class Conflict:
     """
     Attributes:
-        names: of variables, one of which somebody has set.
-        contradict: whether the settings of a service say two things.
-        text: what they say, and what happens.
+        names: the variables that contradict each other.
+        contradict: whether the settings, as one service has them, are in conflict.
+        text: the conflict, and what the gateway does.
     """
 
     names: tuple[str, ...]
@@ -40,80 +43,88 @@ class Conflict:
     text: str
 
 
-def _has_limit(settings: Settings) -> bool:
-    return bool(settings.max_in_flight or settings.adaptive_concurrency)
+def _has_limit(s: Settings) -> bool:
+    return s.service.max_in_flight < math.inf or s.service.adapts
 
 
-def _has_breaker(settings: Settings) -> bool:
-    return bool(settings.breaker_failures or _has_shares(settings))
+def _has_breaker(s: Settings) -> bool:
+    return bool(s.service.breaker.failures or _has_shares(s))
 
 
-def _has_shares(settings: Settings) -> bool:
-    return bool(settings.breaker_failure_percent or settings.breaker_slow)
+def _has_shares(s: Settings) -> bool:
+    return s.service.breaker.failure_share > 0 or s.service.breaker.slow_after < math.inf
 
 
-def _tries_again(settings: Settings) -> bool:
-    return settings.retry_attempts > 1 and ("off" not in settings.retry_on or settings.retry_try_timeout > 0)
+def _tries_again(s: Settings) -> bool:
+    retry = s.service.retry
+    return retry.attempts > 1 and (bool(retry.on) or retry.try_timeout < math.inf)
 
 
-def _repeats_statuses(settings: Settings) -> bool:
-    return _tries_again(settings) and any(each.isdecimal() for each in settings.retry_on)
+def _repeats_statuses(s: Settings) -> bool:
+    return _tries_again(s) and any(isinstance(each, int) for each in s.service.retry.on)
 
 
-def _has_https(settings: Settings) -> bool:
-    return any(urlsplit(each.url).scheme == "https" for service in settings.services for each in service.endpoints)
+def _tries_are_shorter(s: Settings) -> bool:
+    seconds = s.service.retry.try_timeout
+    return seconds == math.inf or seconds < s.service.head_timeout
+
+
+def _has_https(s: Settings) -> bool:
+    return any(urlsplit(each.url).scheme == "https" for service in s.services for each in service.endpoints)
 
 
 # fmt: off
 RULES = (
-    Rule(("JWT_SECRET",), lambda s: s.auth_required, "AUTH_REQUIRED is false"),
-    Rule(("HASH_KEY",), lambda s: s.balancer == "consistent_hash", "BALANCER is not consistent_hash"),
-    Rule(("STICKY_SECRET",), lambda s: s.sticky != "off", "STICKY is off"),
+    Rule(("JWT_SECRET",), lambda s: s.auth.is_required, "AUTH_REQUIRED is false"),
+    Rule(("HASH_KEY",), lambda s: s.service.balancer == "consistent_hash", "BALANCER is not consistent_hash"),
+    Rule(("STICKY_SECRET",), lambda s: s.service.affinity.sessions is not Sessions.OFF, "STICKY is off"),
     Rule(("QUEUE_SIZE", "QUEUE_TIMEOUT_MS"), _has_limit, "MAX_IN_FLIGHT is 0 and ADAPTIVE_CONCURRENCY is false"),
-    Rule(("QUEUE_TIMEOUT_MS",), lambda s: s.queue_size > 0, "QUEUE_SIZE is 0"),
+    Rule(("QUEUE_TIMEOUT_MS",), lambda s: s.service.max_waiting > 0, "QUEUE_SIZE is 0"),
     Rule(("BREAKER_WINDOW_MS", "BREAKER_OPEN_MS", "BREAKER_MAX_OPEN_MS", "BREAKER_PROBES", "MAX_EJECTED_PERCENT"),
          _has_breaker, "BREAKER_FAILURES, BREAKER_FAILURE_PERCENT and BREAKER_SLOW_MS are 0"),
     Rule(("BREAKER_MIN_REQUESTS",), _has_shares, "BREAKER_FAILURE_PERCENT and BREAKER_SLOW_MS are 0"),
-    Rule(("BREAKER_SLOW_PERCENT",), lambda s: s.breaker_slow > 0, "BREAKER_SLOW_MS is 0"),
-    Rule(("HEALTH_PATH",), lambda s: s.health_check in ("http", "websocket"), "HEALTH_CHECK is off or tcp"),
-    Rule(("HEALTH_STATUSES",), lambda s: s.health_check == "http", "HEALTH_CHECK is not http"),
+    Rule(("BREAKER_SLOW_PERCENT",), lambda s: s.service.breaker.slow_after < math.inf, "BREAKER_SLOW_MS is 0"),
+    Rule(("HEALTH_PATH",), lambda s: s.service.health.kind in (HealthKind.HTTP, HealthKind.WEBSOCKET),
+         "HEALTH_CHECK is off or tcp"),
+    Rule(("HEALTH_STATUSES",), lambda s: s.service.health.kind is HealthKind.HTTP, "HEALTH_CHECK is not http"),
     Rule(("HEALTH_INTERVAL_MS", "HEALTH_DOWN_INTERVAL_MS", "HEALTH_TIMEOUT_MS", "HEALTH_RISE", "HEALTH_FALL"),
-         lambda s: s.health_check != "off", "HEALTH_CHECK is off"),
-    Rule(("RETRY_ON",), lambda s: s.retry_attempts > 1 or "off" in s.retry_on, "RETRY_ATTEMPTS is 1"),
-    Rule(("RETRY_ATTEMPTS",), lambda s: _tries_again(s) or s.retry_attempts == 1, "RETRY_ON is off"),
-    Rule(("RETRY_TRY_TIMEOUT_MS",), lambda s: s.retry_attempts > 1, "RETRY_ATTEMPTS is 1"),
-    Rule(("RETRY_TRY_TIMEOUT_MS",), lambda s: s.retry_try_timeout < s.http_proxy_timeout,
-         "HTTP_PROXY_TIMEOUT_MS is not longer"),
+         lambda s: s.service.health.kind is not HealthKind.OFF, "HEALTH_CHECK is off"),
+    Rule(("RETRY_ON",), lambda s: s.service.retry.attempts > 1 or not s.service.retry.on, "RETRY_ATTEMPTS is 1"),
+    Rule(("RETRY_ATTEMPTS",), lambda s: _tries_again(s) or s.service.retry.attempts == 1, "RETRY_ON is off"),
+    Rule(("RETRY_TRY_TIMEOUT_MS",), lambda s: s.service.retry.attempts > 1, "RETRY_ATTEMPTS is 1"),
+    Rule(("RETRY_TRY_TIMEOUT_MS",), _tries_are_shorter, "HTTP_PROXY_TIMEOUT_MS is not longer"),
     Rule(("RETRY_BACKOFF_MS",), _repeats_statuses, "no status is sent again (RETRY_ON, RETRY_ATTEMPTS)"),
-    Rule(("RETRY_BUDGET_PERCENT", "RETRY_BUDGET_FLOOR"), lambda s: _tries_again(s) or s.hedge,
+    Rule(("RETRY_BUDGET_PERCENT", "RETRY_BUDGET_FLOOR"), lambda s: _tries_again(s) or s.service.hedge,
          "nothing is sent again (RETRY_ON, RETRY_ATTEMPTS, HEDGE)"),
-    Rule(("HEDGE", "ADAPTIVE_CONCURRENCY", "BREAKER_SLOW_MS"), lambda s: not s.long_poll, "LONG_POLL is true"),
-    Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.upstream_tls_verify, "UPSTREAM_TLS_VERIFY is false"),
+    Rule(("HEDGE", "ADAPTIVE_CONCURRENCY", "BREAKER_SLOW_MS"), lambda s: not s.service.is_long_poll,
+         "LONG_POLL is true"),
+    Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.client.connect.tls_verify, "UPSTREAM_TLS_VERIFY is false"),
     Rule(("UPSTREAM_TLS_CA_FILE",), _has_https, "no endpoint is https"),
-    Rule(("ACCESS_LOG",), lambda s: not s.access_log or s.log_level in LEVELS_WITH_ACCESS, "LOG_LEVEL is above info"),
-    Rule(("MAX_STREAMS_PER_SERVICE",), lambda s: _is_within(s.max_streams_per_service, s.max_streams),
+    Rule(("ACCESS_LOG",), lambda s: not s.logs.access or s.logs.has_access_log, "LOG_LEVEL is above info"),
+    Rule(("MAX_STREAMS_PER_SERVICE",), lambda s: _is_within(s.streams.per_service, s.streams.total),
          "MAX_STREAMS is less"),
-    Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.max_streams_per_client, s.max_streams),
+    Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.streams.per_client, s.streams.total),
          "MAX_STREAMS is less"),
-    Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.ws_ping_interval > 0, "WS_PING_INTERVAL_MS is 0"),
-    Rule(("WS_RATE_LIMIT_POLICY",), lambda s: bool(s.ws_rate_limit_messages or s.ws_rate_limit_bytes),
+    Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.websocket.relay.ping_interval < math.inf, "WS_PING_INTERVAL_MS is 0"),
+    Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.websocket.relay.is_paced,
          "WS_RATE_LIMIT_MESSAGES and WS_RATE_LIMIT_BYTES are 0"),
 )
 
 CONFLICTS = (
-    Conflict(("BREAKER_OPEN_MS", "BREAKER_MAX_OPEN_MS"), lambda s: s.breaker_open > s.breaker_max_open,
+    Conflict(("BREAKER_OPEN_MS", "BREAKER_MAX_OPEN_MS"),
+             lambda s: s.service.breaker.open_for > s.service.breaker.longest,
              "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: every opening takes BREAKER_OPEN_MS"),
     Conflict(("HEALTH_TIMEOUT_MS", "HEALTH_INTERVAL_MS"),
-             lambda s: s.health_check != "off" and s.health_timeout > s.health_interval,
+             lambda s: s.service.checks is not None and s.service.health.timeout > s.service.health.interval,
              "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: a check without an answer delays the next"),
-    Conflict(("DRAIN_SPREAD_MS",), lambda s: s.drain_spread > s.shutdown_timeout * STREAMS_END_WITHIN,
+    Conflict(("DRAIN_SPREAD_MS",), lambda s: s.shutdown.spread > s.shutdown.longest_spread,
              "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: streams end within those"),
 )
 # fmt: on
 
 
 def _is_within(limit: int, limit_of_all: int) -> bool:
-    """Whether a limit can be reached before that of all; 0 is none."""
+    """Whether a limit can be reached before the limit of all streams; 0: no limit."""
     return not limit_of_all or limit <= limit_of_all
 
 
@@ -121,7 +132,7 @@ def ineffective(settings: Settings, env: Mapping[str, str]) -> list[str]:
     """A warning for each variable, and each key of a service, that is set and has no effect or contradicts another.
 
     Args:
-        settings: that were loaded from env.
+        settings: loaded from env.
     """
     void = (*_reserved(env), *_hidden(env), *_void(settings, env))
     return [*(f"{name} is set but has no effect{why}" for name, why in void), *_contradictions(settings, env)]
@@ -132,7 +143,7 @@ def _reserved(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _hidden(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Aliases beside a variable that says something else."""
+    """Aliases of a variable that is set to another value."""
     for variable in VARIABLES:
         name, text = variable.find(env)
         yield from (
@@ -151,7 +162,7 @@ def _void(settings: Settings, env: Mapping[str, str]) -> Iterator[tuple[str, str
 
 
 def _without_own(settings: Settings, variable: Variable) -> list[Settings]:
-    """The settings of the services that go by a variable, not by a value of their own."""
+    """The settings of the services without a value of their own for a variable."""
     return [settings.of(service) for service in settings.services if variable.key not in service.given]
 
 

@@ -1,20 +1,21 @@
-"""How one value of the environment is read, and what is said when it cannot be. Services are read in upstreams.py.
+"""How a value is written in a variable of the environment. The services of UPSTREAMS are in services.py.
 
-A parser goes from a variable's text, never "", to its value. What a parser refuses becomes a
-`Problem`: one line that names the variable, what was given, why that is wrong, and what is
-allowed. Secrets are never shown, nor is a password that stands in a URL by mistake.
+A `Syntax` reads the text of a variable into the value that a config wants (0 may stand for math.inf, a word for True),
+and writes that value as text again.
 """
 
 import ipaddress
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
+from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
@@ -32,63 +33,86 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
-
-@dataclass(frozen=True, slots=True)
-class EndpointSettings:
-    """
-    Attributes:
-        url: base URL, as given.
-        weight: share of the traffic relative to the service's other endpoints; 0 to 1000, 0 for none that is new.
-    """
-
-    url: str
-    weight: int = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """
+class Syntax(Generic[T]):
+    """How a value is written.
+
     Attributes:
-        endpoints: at least one, each another.
-        options: what differs from the variables for all services, by attribute of Settings.
-        given: the same as it was given.
+        parse: from text, never "", to the value. Raises Invalid, or a ConfigurationError with a problem for each wrong
+            part, whose variable is the place of the part: "[0]".
+        text: from a value to text that `parse` reads as the same value.
+        is_list: whether the text is a list with commas; a JSON array may stand for such a text.
     """
 
-    name: str
-    endpoints: tuple[EndpointSettings, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    given: Mapping[str, object] = field(default_factory=dict)
+    parse: Callable[[str], T]
+    text: Callable[[T], str] = str
+    is_list: bool = False
 
 
-# Parsers: from a variable's text, never "", to its value. They raise Invalid, or a
-# ConfigurationError if several parts are wrong, whose problems name the part alone: "[0]".
+def joined(items: Iterable[object]) -> str:
+    return ",".join(map(str, items))
 
 
-def whole(low: int, high: int, unit: str = "") -> Callable[[str], int]:
+# Numbers
+
+
+def whole(low: int, high: int, unit: str = "", *, zero: float = 0) -> Syntax[float]:
+    """A whole number.
+
+    Args:
+        zero: value that the number 0 stands for.
+
+    >>> whole(0, 9).parse("9"), whole(0, 9, zero=math.inf).parse("0"), whole(0, 9, zero=math.inf).text(math.inf)
+    (9, inf, '0')
+    """
     allowed = f"{low} to {high}{unit}"
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> float:
         if not _WHOLE.fullmatch(text):
             raise Invalid("is not a whole number", allowed)
-        return int(_within(low, high, text, allowed))
+        return int(_within(low, high, text, allowed)) or zero
 
-    return parse
-
-
-def size(low: int) -> Callable[[str], int]:
-    return whole(low, PEBIBYTE, " bytes, without a suffix")
+    return Syntax(parse, lambda value: "0" if value == zero else str(value))
 
 
-def milliseconds(low: int) -> Callable[[str], float]:
-    """For text in milliseconds; the value is in seconds."""
+def size(low: int, *, zero: float = 0) -> Syntax[float]:
+    """A number of bytes."""
+    return whole(low, PEBIBYTE, " bytes, without a suffix", zero=zero)
+
+
+def percent(low: int, high: int) -> Syntax[float]:
+    """A share, written in whole percent.
+
+    >>> percent(0, 100).parse("20"), percent(0, 100).text(0.29)
+    (0.2, '29')
+    """
+    number = whole(low, high)
+    return Syntax(lambda text: number.parse(text) / 100, lambda share: f"{share * 100:.0f}")
+
+
+def milliseconds(low: int, *, zero: float = 0.0) -> Syntax[float]:
+    """Seconds, written in milliseconds.
+
+    Args:
+        zero: value that the number 0 stands for.
+
+    >>> milliseconds(0).parse("1500"), milliseconds(0, zero=math.inf).text(math.inf), milliseconds(0).text(0.0005)
+    (1.5, '0', '0.5')
+    """
     allowed = f"{low} to {DAY} milliseconds"
 
     def parse(text: str) -> float:
         if not _DECIMAL.fullmatch(text):
             raise Invalid("is not a number of milliseconds", allowed)
-        return float(_within(low, DAY, text, allowed)) / 1000
+        return float(_within(low, DAY, text, allowed)) / 1000 or zero
 
-    return parse
+    def text_of(seconds: float) -> str:
+        return "0" if seconds == zero else f"{seconds * 1000:.6f}".rstrip("0").rstrip(".")
+
+    return Syntax(parse, text_of)
 
 
 def _within(low: int, high: int, text: str, allowed: str) -> Decimal:
@@ -98,27 +122,47 @@ def _within(low: int, high: int, text: str, allowed: str) -> Decimal:
     return number
 
 
-def flag(text: str) -> bool:
+# Words
+
+
+def choice(values: Mapping[str, T]) -> Syntax[T]:
+    """One of several words, each for a value.
+
+    >>> choice({"pass": False, "rewrite": True}).parse("rewrite"), choice({"pass": False}).text(False)
+    (True, 'pass')
+    """
+
+    def parse(text: str) -> T:
+        if text not in values:
+            raise Invalid("is unknown", ", ".join(values))
+        return values[text]
+
+    return Syntax(parse, lambda value: next((word for word, each in values.items() if each == value), ""))
+
+
+def one_of(*names: str) -> Syntax[str]:
+    """One of several words, which stands for itself."""
+    return choice({name: name for name in names})
+
+
+E = TypeVar("E", bound=Enum)
+
+
+def member_of(kind: type[E]) -> Syntax[E]:
+    """The value of a member of an enumeration."""
+    return choice({str(each.value): each for each in kind})
+
+
+def _parse_flag(text: str) -> bool:
     if text.lower() not in _FLAGS:
         raise Invalid("is neither true nor false", ", ".join(_FLAGS))
     return _FLAGS[text.lower()]
 
 
-def one_of(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise Invalid("is unknown", ", ".join(names))
-        return text
-
-    return parse
+flag = Syntax(_parse_flag, lambda value: str(value).lower())
 
 
-def hosts(text: str) -> tuple[str, ...]:
-    """Where to listen: addresses and host names, each once, or EVERY_ADDRESS alone.
-
-    >>> hosts("127.0.0.1, ::1"), hosts("*")
-    (('127.0.0.1', '::1'), ('*',))
-    """
+def _parse_hosts(text: str) -> tuple[str, ...]:
     found = tuple(filter(None, map(str.strip, text.split(","))))
     allowed = "addresses such as 0.0.0.0 or ::1 and host names, separated by commas; or * for every address"
     if not found or not all(each == EVERY_ADDRESS or _is_host(each) for each in found):
@@ -136,13 +180,21 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def token(text: str) -> str:
+hosts = Syntax(_parse_hosts, joined)  # to listen on: each once, or EVERY_ADDRESS alone
+
+
+def _parse_token(text: str) -> bytes:
     if not _TOKEN.fullmatch(text):
         raise Invalid("is not a token", "letters, digits and !#$%&'*+-.^_`|~")
-    return text
+    return text.encode("ascii")
 
 
-def networks(text: str) -> tuple[Network, ...]:
+token = Syntax(_parse_token, bytes.decode)  # RFC 9110 §5.6.2
+key = Syntax(lambda text: text.encode("utf-8", "surrogatepass"), lambda value: value.decode("utf-8", "surrogatepass"))
+text = Syntax(str)
+
+
+def _parse_networks(text: str) -> tuple[Network, ...]:
     found: list[Network] = []
     problems: list[Problem] = []
     for index, item in enumerate(text.split(",")):
@@ -159,7 +211,10 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
-def origins(text: str) -> tuple[str, ...]:
+networks = Syntax(_parse_networks, joined)
+
+
+def _parse_origins(text: str) -> tuple[str, ...]:
     """Origins as browsers write them (RFC 6454 §6.2), however they are given; "*" and "same-origin"."""
     given = [item.strip().lower() for item in text.split(",") if item.strip()]
     found = [item if item in (ANY_ORIGIN, SAME_ORIGIN) else parse_origin(item) for item in given]
@@ -177,14 +232,17 @@ def origins(text: str) -> tuple[str, ...]:
     return parsed
 
 
+origins = Syntax(_parse_origins, joined)
+
+
 _PATH = re.compile(r"/[!-\"$-~]*")
 _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
-def statuses(text: str) -> frozenset[int]:
+def _parse_statuses(text: str) -> frozenset[int]:
     """HTTP statuses and ranges of them.
 
-    >>> sorted(statuses("200-202,404"))
+    >>> sorted(_parse_statuses("200-202,404"))
     [200, 201, 202, 404]
     """
     found: set[int] = set()
@@ -196,20 +254,37 @@ def statuses(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def _ranges(numbers: Iterable[int]) -> Iterator[str]:
+    """
+    >>> list(_ranges([200, 201, 202, 404]))
+    ['200-202', '404']
+    """
+    for _, group in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
+
+
+statuses = Syntax(_parse_statuses, lambda value: joined(_ranges(value)), is_list=True)
+
+
 _RETRY_ON = f"{CONNECT}, {RESET} and statuses such as 503; or off alone"
 
 
-def retry_on(text: str) -> tuple[str, ...]:
+def _parse_retry_on(text: str) -> tuple[str | int, ...]:
+    """Names of failures and statuses; () for "off"."""
     found = tuple(item.strip() for item in text.split(",") if item.strip())
     for item in found:
         if item not in (CONNECT, RESET, "off") and not re.fullmatch("[45][0-9]{2}", item):
             raise Invalid(f"has {shown(item)} in it", _RETRY_ON)
     if "off" in found and len(found) > 1:
         raise Invalid("has off beside what is not off", _RETRY_ON)
-    return found
+    return tuple(int(item) if item.isdecimal() else item for item in found if item != "off")
 
 
-def repeatable(text: str) -> tuple[str, ...]:
+retry_on = Syntax(_parse_retry_on, lambda value: joined(value) or "off", is_list=True)
+
+
+def _parse_repeatable(text: str) -> tuple[str, ...]:
     """Methods, or "all". They are case-sensitive (RFC 9110 §9.1): one in small letters would never be asked for."""
     found = tuple(item.strip() for item in text.split(",") if item.strip())
     allowed = f"methods in capitals such as POST,PATCH; or {ALL}"
@@ -221,35 +296,62 @@ def repeatable(text: str) -> tuple[str, ...]:
     return found
 
 
-def hash_key(text: str) -> HashKey:
+repeatable = Syntax(_parse_repeatable, joined, is_list=True)
+
+
+def _parse_hash_key(text: str) -> HashKey:
     try:
         return HashKey.parse(text)
     except ValueError:
         raise Invalid("is not a key", "client, path, header:<name> or cookie:<name>") from None
 
 
-def names(text: str) -> tuple[str, ...]:
+hash_key = Syntax(_parse_hash_key)
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
     """Names of services, or "*"."""
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
-def path(text: str) -> str:
+names = Syntax(_parse_names, joined)
+
+
+def _parse_path(text: str) -> str:
     if not _PATH.fullmatch(text):
         raise Invalid("is not a path", "a slash, and visible ASCII characters but for #")
     return text
 
 
-def certificates(text: str) -> str:
+def without_query(path: str) -> str:
+    """A path with the query masked: a query may hold a key.
+
+    >>> without_query("/health?key=1"), without_query("/health")
+    ('/health?********', '/health')
+    """
+    return re.sub(r"(?<=\?).+", MASK, path)
+
+
+path = Syntax(_parse_path, without_query)
+
+
+def _parse_certificates(text: str) -> str:
     try:
-        ssl.create_default_context(cafile=readable_file(text))
+        ssl.create_default_context(cafile=_parse_readable_file(text))
     except ssl.SSLError:
         raise Invalid("does not hold certificates", "a PEM file") from None
     return text
 
 
-def readable_file(text: str) -> str:
+certificates = Syntax(_parse_certificates)
+
+
+def _parse_readable_file(text: str) -> str:
     read_file(text, 1)
     return text
+
+
+readable_file = Syntax(_parse_readable_file)
 
 
 def read_file(path: str, size: int = -1) -> bytes:

@@ -1,18 +1,18 @@
-"""How the services in UPSTREAMS are read from JSON, with everything that is wrong with any of them.
+"""The services of UPSTREAMS, read from JSON, with all that is wrong with any of them.
 
-A service is an array of endpoints, or an object that has them under "endpoints" beside values of
-its own for some of the variables; an endpoint is a base URL, or an object with "url" and "weight".
+A service is an array of endpoints, or an object with "endpoints" and with values of its own for variables of services.
+An endpoint is a base URL, or an object with "url" and "weight".
 """
 
 import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from tornado_gateway.config.parsers import EndpointSettings, ServiceSettings, read_file
+from tornado_gateway.config.parsers import Syntax
 from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.target import parse_base_url
 
@@ -29,33 +29,43 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """A key that a service may have beside its endpoints.
-
+class EndpointSpec:
+    """
     Attributes:
-        attribute: of Settings.
-        parse: from the text of its value.
-        is_list: whether the text is a list with commas, for which an array stands as well.
+        url: base URL, as given.
+        weight: share of the traffic relative to the service's other endpoints, 0 to 1000; 0: no new requests.
     """
 
-    attribute: str
-    parse: Callable[[str], Any]
-    is_list: bool = False
+    url: str
+    weight: int = 1
 
 
-Options = Mapping[str, Option]
+@dataclass(frozen=True, slots=True)
+class GivenService:
+    """A service as it stands in UPSTREAMS.
+
+    Attributes:
+        endpoints: at least one; no two are the same.
+        values: the service's own values, by key: "breakerOpenMs".
+        given: the JSON of these values.
+    """
+
+    name: str
+    endpoints: tuple[EndpointSpec, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
-def services_file(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
-    return lambda text: read_services(read_file(text), options)
+Options = Mapping[str, Syntax[Any]]  # by the key that a service may have beside its endpoints
 
 
-def services(options: Options) -> Callable[[str], tuple[ServiceSettings, ...]]:
-    return lambda text: read_services(text, options)
+def read_services(text: str | bytes, options: Options) -> tuple[GivenService, ...]:
+    """Services in the order given.
 
-
-def read_services(text: str | bytes, options: Options) -> tuple[ServiceSettings, ...]:
-    """Services in the order given."""
+    Raises:
+        Invalid: the text is not a JSON map of services.
+        ConfigurationError: with a problem for each wrong part.
+    """
     try:
         document = json.loads(text, object_pairs_hook=_Members)
     except (ValueError, RecursionError) as error:  # RecursionError: a million brackets
@@ -72,7 +82,11 @@ def read_services(text: str | bytes, options: Options) -> tuple[ServiceSettings,
 
 
 class _Members(dict[str, Any]):
-    """A JSON object that remembers which of its keys were given more than once."""
+    """A JSON object.
+
+    Attributes:
+        repeated: keys that were given more than once.
+    """
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -80,32 +94,32 @@ class _Members(dict[str, Any]):
 
 
 class _ServicesReader:
-    """Reads on after a problem, so as to find them all; what it returns counts only if there are none."""
+    """Reads on after a problem, to find all problems. A result is valid only if there are none."""
 
     def __init__(self, options: Options) -> None:
         self.problems: list[Problem] = []
         self._options = options
 
-    def services(self, members: _Members) -> tuple[ServiceSettings, ...]:
+    def services(self, members: _Members) -> tuple[GivenService, ...]:
         self._check_repeated("", members)
         return tuple(self._service(name, value) for name, value in members.items())
 
-    def _service(self, name: str, value: Any) -> ServiceSettings:
+    def _service(self, name: str, value: Any) -> GivenService:
         path = _member(name)
         if not _SERVICE_NAME.fullmatch(name):
             self._report(path, "", "is not a service name", "letters, digits, '_', '.' and '-', but not '.' or '..'")
         if isinstance(value, list):
-            return ServiceSettings(name, self._endpoints(path, value))
+            return GivenService(name, self._endpoints(path, value))
         if not isinstance(value, _Members):
             self._report(path, shown(value), "is neither an array nor an object", _SERVICE)
-            return ServiceSettings(name, ())
+            return GivenService(name, ())
         self._check_keys(path, value, "endpoints", *self._options, shown_as=_SERVICE_KEYS)
         given = {key: value[key] for key in value if key in self._options}
-        options = {self._options[key].attribute: self._option(f"{path}.{key}", key, given[key]) for key in given}
-        return ServiceSettings(name, self._endpoints(f"{path}.endpoints", value.get("endpoints", [])), options, given)
+        values = {key: self._option(f"{path}.{key}", key, given[key]) for key in given}
+        return GivenService(name, self._endpoints(f"{path}.endpoints", value.get("endpoints", [])), values, given)
 
     def _option(self, path: str, key: str, value: Any) -> Any:
-        """A value as of a variable's text: 5, "5", true and "true" are as good as each other."""
+        """A value, read like the text of a variable: 5 is "5", true is "true"."""
         text = _as_text(value, is_list=self._options[key].is_list)
         try:
             if not isinstance(text, str):
@@ -118,25 +132,25 @@ class _ServicesReader:
                 self._report(f"{path}{problem.variable}", problem.given, problem.reason, problem.allowed)
         return None
 
-    def _endpoints(self, path: str, value: Any) -> tuple[EndpointSettings, ...]:
+    def _endpoints(self, path: str, value: Any) -> tuple[EndpointSpec, ...]:
         if not isinstance(value, list):
             self._report(path, shown(value), "is not an array", "an array of base URLs")
             return ()
         if not value:
             self._report(path, shown(value), "has no endpoints", "one base URL or more")
-        first: dict[object, str] = {}  # where each endpoint was seen first
+        first: dict[object, str] = {}  # path of the first mention, by endpoint
         return tuple(self._endpoint(f"{path}[{index}]", item, first) for index, item in enumerate(value))
 
-    def _endpoint(self, path: str, value: Any, first: dict[object, str]) -> EndpointSettings:
+    def _endpoint(self, path: str, value: Any, first: dict[object, str]) -> EndpointSpec:
         if not isinstance(value, _Members):
             self._check_url(path, value, first)
-            return EndpointSettings(value)
+            return EndpointSpec(value)
         self._check_keys(path, value, "url", "weight")
         self._check_url(f"{path}.url", value.get("url", ""), first)
         weight = value.get("weight", 1)
         if type(weight) is not int or not 0 <= weight <= GREATEST_WEIGHT:  # type(): True is an int, too
             self._report(f"{path}.weight", shown(weight), "is not a weight", f"a whole number, 0 to {GREATEST_WEIGHT}")
-        return EndpointSettings(value.get("url", ""), weight)
+        return EndpointSpec(value.get("url", ""), weight)
 
     def _check_url(self, path: str, url: Any, first: dict[object, str]) -> None:
         if not isinstance(url, str):
@@ -145,7 +159,7 @@ class _ServicesReader:
         try:
             endpoint = parse_base_url(url)
         except ValueError as error:
-            # What comes from urlsplit() instead may quote the URL, and with it a password.
+            # An error of urlsplit() may quote the URL, and a password with the URL.
             reason = str(error) if str(error).startswith("must ") else "is not a valid URL"
             self._report(path, shown(url), reason, _BASE_URL)
             return
@@ -158,7 +172,7 @@ class _ServicesReader:
         for key in (key for key in members if key not in known):
             meant = difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE) if shown_as else []
             hint = f" (did you mean {meant[0]}?)" if meant else ""
-            given = shown(members[key], secret=isinstance(members[key], str))  # of unknown meaning: it may be a secret
+            given = shown(members[key], secret=isinstance(members[key], str))  # an unknown key may hold a secret
             self._report(path + _member(key), given, f"is unknown{hint}", shown_as or ", ".join(known))
 
     def _check_repeated(self, path: str, members: _Members) -> None:
@@ -170,7 +184,7 @@ class _ServicesReader:
 
 
 def _as_text(value: Any, *, is_list: bool) -> Any:
-    """A value as the text of a variable, if it has one; else as it stands."""
+    """The text of a JSON value; a value that has no text, unchanged."""
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if is_list and isinstance(value, list) and all(type(each) in (str, int) and "," not in str(each) for each in value):

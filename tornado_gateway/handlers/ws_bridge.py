@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
-from tornado_gateway.gateway import WebSocketConfig
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.frames import ABNORMAL
 from tornado_gateway.policy.http.handshake import Offer, accept_value, check_answer, check_origin, read_offer
@@ -24,6 +23,7 @@ from tornado_gateway.policy.http.target import websocket_target
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.websocket.config import WebSocketConfig
 from tornado_gateway.wire.websocket.relay import Relay
 
 MAX_REFUSAL = 64 * 1024  # bytes of an endpoint's refusal that are passed on

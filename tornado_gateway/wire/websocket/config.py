@@ -1,9 +1,11 @@
-"""The limits and times of a WebSocket relay."""
+"""The limits and times of WebSockets: of the handshake, and of the relay behind the handshake."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from tornado_gateway.policy.http.frames import GOING_AWAY
+from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,17 @@ class RelayConfig:
     @property
     def is_paced(self) -> bool:
         return bool(self.messages_per_second or self.bytes_per_second)
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketConfig:
+    """
+    Attributes:
+        allowed_origins: see check_origin() in policy/http/handshake.py.
+        rewrites_origin: whether services see their own origin instead of the client's.
+        relay: limits behind the handshake.
+    """
+
+    allowed_origins: Collection[str] = (ANY_ORIGIN,)
+    rewrites_origin: bool = False
+    relay: RelayConfig = field(default_factory=RelayConfig)

@@ -1,0 +1,96 @@
+"""From variables of the environment to `Settings`. All that is wrong is reported at once.
+
+The rules between variables are here: services come from one of two variables, authentication needs a key, readiness may
+require only known services.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
+from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
+from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.config.variables import OF_SERVICES, VARIABLES
+
+SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """Read all variables. An empty variable counts as not set. Only files that a variable names are read.
+
+    Raises:
+        ConfigurationError: with everything that is wrong.
+    """
+    values, problems = _parse(env)
+    if values.get("GATEWAY_ENV") == "production":
+        values |= {each.name: each.in_production for each in VARIABLES if each.in_production and not each.find(env)[1]}
+    given: tuple[GivenService, ...] = values.pop("UPSTREAMS_FILE", ())
+    given = values.pop("UPSTREAMS", given)
+    problems += [*_check_upstreams(env), *_check_secret(values), *_check_required(values, given)]
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    reserved = {each.name: values[each.name] for each in VARIABLES if each.reserved and each.name in values}
+    settings = assemble(Settings(reserved=reserved), _by_field(values))
+    services = tuple(_specify(settings, each) for each in given)
+    return replace(settings, services=services, upstreams_file=env.get("UPSTREAMS_FILE") or None)
+
+
+def _parse(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
+    """The values of the variables that are set, by name, and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for variable in VARIABLES:
+        name, text = variable.find(env)
+        try:
+            if text or variable.reserved_default:
+                values[variable.name] = variable.syntax.parse(text or variable.reserved_default)
+        except Invalid as error:
+            problems.append(Problem(name, shown(text, secret=variable.secret), error.reason, error.allowed))
+        except ConfigurationError as error:
+            problems += [replace(problem, variable=f"{name}{problem.variable}") for problem in error.problems]
+    return values, problems
+
+
+def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of variables, by path of the fields that the variables fill."""
+    return {path: values[each.name] for each in VARIABLES if each.name in values for path in each.fills}
+
+
+def _specify(settings: Settings, given: GivenService) -> ServiceSpec:
+    """A service with the settings of all services, but for its own values."""
+    spec = ServiceSpec(
+        name=given.name,
+        endpoints=given.endpoints,
+        service=settings.service,
+        websocket=settings.websocket,
+        given=given.given,
+    )
+    return assemble(spec, {path: value for key, value in given.values.items() for path in OF_SERVICES[key].fills_spec})
+
+
+def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:
+    given, file = env.get("UPSTREAMS"), env.get("UPSTREAMS_FILE")
+    if given and file:
+        yield Problem("UPSTREAMS_FILE", shown(file), "is set, and so is UPSTREAMS", "one of the two")
+    if not given and not file:
+        yield Problem("UPSTREAMS", "", "is not set", MAP_OF_SERVICES)
+
+
+def _check_required(values: Mapping[str, Any], given: Iterable[GivenService]) -> Iterator[Problem]:
+    known = [service.name for service in given]
+    for name in values.get("READY_REQUIRES", ()):
+        if known and name not in (*known, "*"):
+            yield Problem("READY_REQUIRES", shown(name), "is not a service", ", ".join([*known, "*"]))
+
+
+def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
+    key = values.get("JWT_SECRET", "")
+    if values.get("AUTH_REQUIRED") and len(key) < SHORTEST_KEY:
+        reason = (
+            "is too short for AUTH_REQUIRED"
+            if key
+            else "is not set, but AUTH_REQUIRED is true (the default in production)"
+        )
+        allowed = f"{SHORTEST_KEY} characters or more"
+        yield Problem("JWT_SECRET", shown(key, secret=True) if key else "", reason, allowed)
