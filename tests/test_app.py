@@ -16,13 +16,13 @@ from tests.conftest import Serve, make_settings
 from tests.support.sockets import Client, Ended, Peer, Upstream, echo, eventually, get, reply
 from tornado_gateway.app import (
     RESERVED_DESCRIPTORS,
-    ROUTES,
     App,
     connections_by_descriptors,
     draw_secrets,
     make_service,
     server_config,
 )
+from tornado_gateway.handlers.router import ROUTES
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.upkeep.heartbeat import SLOWEST

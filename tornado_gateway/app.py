@@ -10,10 +10,8 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-
-from tornado.web import Application, RequestHandler
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
@@ -22,13 +20,8 @@ from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle
-from tornado_gateway.handlers.admin import StatsHandler
-from tornado_gateway.handlers.base import Refuser, log_request
-from tornado_gateway.handlers.http_proxy import HttpProxyHandler
-from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
+from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.router import Router
-from tornado_gateway.handlers.sse_proxy import SseProxyHandler
-from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, Affinity, Sessions, Sticky
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -74,27 +67,6 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One line of the routing table."""
-
-    methods: str
-    path: str
-    handler: type[RequestHandler]
-
-
-ROUTES = (
-    Route("ANY", "/api/<service>/*", HttpProxyHandler),
-    Route("GET, HEAD", "/sse/<service>/*", SseProxyHandler),
-    Route("GET", "/ws/<service>", WsBridgeHandler),
-    Route("GET", "/ws/<service>/*", WsBridgeHandler),
-    Route("GET, HEAD, OPTIONS", "/healthz", HealthHandler),
-    Route("GET, HEAD, OPTIONS", "/readyz", ReadyHandler),
-    Route("GET, HEAD, OPTIONS", "/metrics", MetricsHandler),
-    Route("GET, HEAD, OPTIONS", "/admin/stats", StatsHandler),
-)
-
-
 class App:
     """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
 
@@ -107,9 +79,7 @@ class App:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
-        self.server = HTTPServer(
-            Router(self.gateway, make_application(self.gateway)), server_config(settings), Refuser(self.gateway)
-        )
+        self.server = HTTPServer(Router(self.gateway), server_config(settings), LocalReply(self.gateway))
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
@@ -272,19 +242,6 @@ def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
         return None
     makers = {service: endpoint_maker(service.config, gateway.rng) for service in gateway.services.values()}
     return Discovery(makers, gateway.client, settings.discovery, gateway.rng, gateway.now)
-
-
-def make_application(gateway: Gateway) -> Application:
-    """The routes that are not proxied: ordinary Tornado."""
-    routes = [(route.path, route.handler) for route in ROUTES if "<" not in route.path]
-    return Application(
-        list(routes),
-        gateway=gateway,
-        default_handler_class=NotFoundHandler,
-        log_function=log_request,
-        serve_traceback=False,
-        cross_origin_protection=False,
-    )
 
 
 def make_access_log(config: LogConfig) -> AccessLog | None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
-from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.upkeep.streams import Streams
@@ -37,7 +37,7 @@ class Gateway:
         services: by name, as it stands in a request target.
         client: connections to upstreams.
         forwarding: how requests are passed on.
-        authenticator: checks tokens, or None when anybody may ask.
+        authenticator: checks tokens; None where AUTH_REQUIRED is not set.
         access_log: one line per request, or None.
         streams: those that are open.
         websockets: what they may do, by service.
@@ -53,7 +53,7 @@ class Gateway:
     services: Mapping[bytes, Service]
     client: PooledHTTPClient
     forwarding: ForwardingConfig
-    authenticator: JwtAuthenticator | None
+    authenticator: Authenticator | None
     access_log: AccessLog | None
     streams: Streams
     websockets: Mapping[str, WebSocketConfig]

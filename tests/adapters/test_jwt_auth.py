@@ -35,24 +35,30 @@ def unsigned(header: dict[str, Any], claims: bytes = b"{}") -> bytes:
     ],
 )
 def test_a_valid_token_is_accepted(value: bytes) -> None:
-    assert JwtAuthenticator(SECRET).check([value]) > 0
+    assert JwtAuthenticator(SECRET).check([value]).expiry > 0
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3600])
 def test_the_expiry_of_a_token_is_told(seconds: float) -> None:
     exp = time.time() + seconds
-    assert JwtAuthenticator(SECRET).check([b"Bearer " + token({"exp": exp})]) == exp  # with its part of a second
+    assert JwtAuthenticator(SECRET).check([b"Bearer " + token({"exp": exp})]).expiry == exp  # with its part of a second
 
 
 @pytest.mark.parametrize("claims", [{}, {"sub": "a", "nbf": 0}, {"exp": 10**400}])
 def test_a_token_without_an_end_is_valid_for_ever(claims: dict[str, Any]) -> None:
-    assert JwtAuthenticator(SECRET).check([b"Bearer " + token(claims)]) == math.inf
+    assert JwtAuthenticator(SECRET).check([b"Bearer " + token(claims)]).expiry == math.inf
+
+
+def test_a_token_tells_its_principal() -> None:
+    claims = {"sub": "ada", "scope": "read write", "tenant": 7}
+    principal = JwtAuthenticator(SECRET).check([b"Bearer " + token(claims)])
+    assert (principal.subject, principal.scopes, principal.claims) == ("ada", {"read", "write"}, claims)
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_a_long_secret_allows_every_hmac(algorithm: str) -> None:
     signed = token(secret=LONG_SECRET, algorithm=algorithm)
-    assert JwtAuthenticator(LONG_SECRET).check([b"Bearer " + signed]) == math.inf
+    assert JwtAuthenticator(LONG_SECRET).check([b"Bearer " + signed]).expiry == math.inf
 
 
 @pytest.mark.parametrize("values", [[], [b""], [b"Bearer"], [b"Bearer "], [b"Basic abc"]])

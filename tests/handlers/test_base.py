@@ -8,65 +8,10 @@ import pytest
 from tests.conftest import Serve
 from tests.support.journeys import CHUNKED, Start, ask, capture, problem, silent
 from tests.support.sockets import chunked, echo, eventually, get
-from tornado_gateway.errors import (
-    BadRequest,
-    ConnectFailed,
-    GatewayError,
-    MethodNotAllowed,
-    Overloaded,
-    Unauthorized,
-    UnknownService,
-    UpstreamTimeout,
-)
 from tornado_gateway.handlers import ops
-from tornado_gateway.handlers.base import problem as problem_body
-from tornado_gateway.handlers.base import proxy_fields
 
 GENERATED = re.compile(rb"[0-9a-f]{32}")
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
-
-
-# ---------------------------------------------------------------- the words of an error
-
-
-def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
-    body = problem_body(UnknownService(), b"abc")
-    assert body.endswith(b"\n")
-    assert json.loads(body) == {
-        "type": "urn:tornado-gateway:error:unknown_service",
-        "title": "Not Found",
-        "status": 404,
-        "detail": "No service has this name.",
-        "instance": "urn:tornado-gateway:request:abc",
-        "error": "unknown_service",
-        "message": "No service has this name.",
-        "requestId": "abc",
-    }
-
-
-def test_a_problem_is_json_whatever_its_words_are() -> None:
-    said = json.loads(problem_body(BadRequest('"<é>\r\n'), b'a"b\\c'))
-    assert (said["message"], said["requestId"]) == ('"<é>\r\n', 'a"b\\c')
-
-
-@pytest.mark.parametrize(
-    ("error", "fields"),
-    [
-        (BadRequest(), [(b"Proxy-Status", b"edge; error=http_request_error")]),
-        (UpstreamTimeout(), [(b"Proxy-Status", b"edge; error=connection_timeout")]),
-        (ConnectFailed(), [(b"Proxy-Status", b"edge; error=connection_refused")]),
-        (Overloaded(retry_after=2.1),
-         [(b"Retry-After", b"3"), (b"Proxy-Status", b"edge; error=connection_limit_reached")]),
-        (MethodNotAllowed(["GET"]), [(b"Allow", b"GET"), (b"Proxy-Status", b"edge; error=http_request_denied")]),
-        (Unauthorized(),
-         [(b"WWW-Authenticate", b'Bearer realm="gateway"'), (b"Proxy-Status", b"edge; error=http_request_denied")]),
-    ],
-    ids=lambda value: type(value).__name__,
-)  # fmt: skip
-def test_an_errors_fields_and_its_proxy_status_belong_to_its_answer(
-    error: GatewayError, fields: list[tuple[bytes, bytes]]
-) -> None:  # RFC 9209
-    assert proxy_fields(error, b"edge") == fields
 
 
 # ---------------------------------------------------------------- the id

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, plays, problem
 from tests.support.sockets import Client, Peer, echo, eventually, get, reply
-from tornado_gateway.app import ROUTES
+from tornado_gateway.handlers.router import ROUTES
 from tornado_gateway.policy.upstream.breaker import State
 from tornado_gateway.policy.views.durations import METHODS, OTHER
 

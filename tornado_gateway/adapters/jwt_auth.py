@@ -1,16 +1,16 @@
 """Bearer tokens signed with a shared secret, checked by PyJWT (RFC 7519, RFC 6750).
 
-What a token says beyond its times (audience, subject, scopes) is the services' affair.
+Signature and times are checked here. Audience, subject and scopes are told by the Principal, and not judged.
 """
 
-import math
 from dataclasses import dataclass, field
 
 import jwt
 
 from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.policy.principal import Principal
 
-MAX_TOKEN = 8 * 1024  # bytes; a larger one is refused before it is decoded
+MAX_TOKEN = 8 * 1024  # bytes; a larger token is refused before decoding
 
 # An HMAC key must be as long as its hash (RFC 7518 §3.2): a short secret allows fewer algorithms.
 _KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -31,7 +31,7 @@ class AuthConfig:
 
 
 class JwtAuthenticator:
-    """Accepts requests that bear a valid token.
+    """Finds the principal of a request by its bearer token.
 
     Args:
         secret: at least 32 bytes in UTF-8.
@@ -46,15 +46,15 @@ class JwtAuthenticator:
         if not self._algorithms:
             raise ValueError("the secret is shorter than 32 bytes")
 
-    def check(self, authorization: list[bytes]) -> float:
-        """Check the values of a request's Authorization fields.
+    def check(self, authorization: list[bytes]) -> Principal:
+        """Check a request's Authorization fields.
 
-        Returns:
-            The token's expiry in seconds since 1970; math.inf if there is none.
+        Args:
+            authorization: the value of each field.
 
         Raises:
-            BadRequest: the field stands more than once: the service might go by another one than the gateway.
-            Unauthorized: there is no token, or one that is not valid now.
+            BadRequest: more than one field: the service might read another field than the gateway.
+            Unauthorized: no token, or a token that is not valid now.
         """
         if len(authorization) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
             raise BadRequest("the request has more than one Authorization field")
@@ -67,11 +67,7 @@ class JwtAuthenticator:
         if len(token) > MAX_TOKEN:
             raise Unauthorized("the token is too long", invalid=True)
         try:
-            claims = jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS)
+            return Principal.of(jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS))
         except jwt.PyJWTError:
-            # Which check failed is for nobody to learn from us.
+            # The reply does not tell which check has failed: that would help to forge tokens.
             raise Unauthorized("the token is not valid", invalid=True) from None
-        try:
-            return float(claims["exp"]) if "exp" in claims else math.inf
-        except OverflowError:  # a time that is no float any more
-            return math.inf

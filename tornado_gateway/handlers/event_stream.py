@@ -50,12 +50,12 @@ class EventStream:
         is_opaque: whether nothing can be put in.
 
     Attributes:
-        next_check: see streams.Stream.
+        due: see streams.Stream.
     """
 
     __slots__ = (
         "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heartbeat",
-        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
+        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "due",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class EventStream:
         now = self._began_or_beat = self._loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expiry = expiry
-        self.next_check = self._when_to_check()
+        self.due = self._when_due()
         source.allow(config.idle_timeout)
         client.limit_buffer(high_water(config.max_buffered, cuts_slow=config.cuts_slow))
 
@@ -113,7 +113,7 @@ class EventStream:
 
     # ---- Stream
 
-    def check(self, now: float) -> None:
+    def look(self, now: float) -> None:
         self._client.watch_reader()
         if now >= self._cut_at:
             self._finish(is_whole=False)
@@ -129,14 +129,14 @@ class EventStream:
                 self._source.hand_to(WithoutMark(self, self._source))
             self._client.write(HEARTBEAT)
             self._began_or_beat = now
-        self.next_check = self._when_to_check()
+        self.due = self._when_due()
 
     @property
     def _sent_at(self) -> float:
         """Instant at which something was sent last: what comes from the upstream is sent at once."""
         return max(self._began_or_beat, self._source.heard_at)
 
-    def _when_to_check(self) -> float:
+    def _when_due(self) -> float:
         """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
         if self._ending:
             return -math.inf
@@ -164,7 +164,7 @@ class EventStream:
         """End the stream as soon as no event is open: behind the next blank line, or, where a comment was cut,
         when this is said again."""
         self._ending = self._ending or reason
-        self.next_check = -math.inf
+        self.due = -math.inf
         if self._is_opaque or self._scanner.at_boundary:
             self._finish(is_whole=not self._is_opaque)
 

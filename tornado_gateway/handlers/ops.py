@@ -8,8 +8,8 @@ GET /metrics   the figures for Prometheus
 
 from collections.abc import Iterator
 
-from tornado_gateway.errors import METHODS, MethodNotAllowed, NotFound
-from tornado_gateway.handlers.base import GatewayHandler, PageHandler
+from tornado_gateway.errors import GatewayError, NotFound
+from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.policy.views.snapshot import is_out
 
 
@@ -53,22 +53,9 @@ class MetricsHandler(PageHandler):
     head = get
 
 
-class _Everything:
-    """The set of all methods."""
+class NotFoundHandler(PageHandler):
+    """Every path without a route, by every method; and "*", the server as a whole, which only OPTIONS asks about."""
 
-    def __contains__(self, method: object) -> bool:
-        return True
-
-
-class NotFoundHandler(GatewayHandler):
-    """Any other path, by any method; and the server as a whole, which OPTIONS asks about by `*`."""
-
-    IS_ROUTED = False
-    SUPPORTED_METHODS = _Everything()  # type: ignore[assignment]  # Tornado only asks what is in it
-
-    def prepare(self) -> None:
-        if self.request.method in ("TRACE", "CONNECT"):
-            raise MethodNotAllowed
-        if self.request.path != "*":
-            raise NotFound
-        self.send_methods(METHODS)
+    @property
+    def found(self) -> type[GatewayError] | None:
+        return None if self.request.path == "*" else NotFound

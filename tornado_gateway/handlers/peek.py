@@ -32,7 +32,7 @@ class Peek:
         self._source, self._go_on = source, go_on
         self._timer = asyncio.get_running_loop().call_later(seconds, self._decide, False)
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Decide nothing any more."""
         self._timer.cancel()
 

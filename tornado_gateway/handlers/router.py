@@ -1,64 +1,82 @@
-"""The one place where a request finds its handler.
+"""The route table, and the one place where a request finds its handler.
 
-Proxied routes are found by the first segment of the raw target, and go straight to
-their journey: no regular expressions, no cookies, no ETags, no templates. Everything else
-is an ordinary Tornado Application.
+A proxied route is found by the first segment of the raw target, with one look-up and without regular expressions. Its
+handler reads no cookies, makes no ETags, and uses no templates. Every other request goes to a Tornado Application.
 """
 
-from collections.abc import Awaitable
+from typing import Any
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.web import Application
 
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.admin import StatsHandler
+from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
+from tornado_gateway.handlers.journal import ELSEWHERE
+from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.wire.server.connection import HeadDelegate
+from tornado_gateway.policy.routing import Route, by_prefix
+from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
-MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of what is not proxied, and no page of ours needs more
+MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of a request for a page, and no page needs more
+
+PROXIED: tuple[Route[type[ProxiedRequest]], ...] = (
+    Route(path="/api/<service>/*", handler=HttpProxyHandler),
+    Route(path="/sse/<service>/*", handler=SseProxyHandler, methods=(b"GET", b"HEAD")),
+    Route(path="/ws/<service>", handler=WsBridgeHandler, methods=(b"GET",)),
+    Route(path="/ws/<service>/*", handler=WsBridgeHandler, methods=(b"GET",)),
+)
+
+READ = (b"GET", b"HEAD", b"OPTIONS")
+
+PAGES: tuple[Route[type[PageHandler]], ...] = (
+    Route(path="/healthz", handler=HealthHandler, methods=READ, needs_token=False, answers_options=True),
+    Route(path="/readyz", handler=ReadyHandler, methods=READ, needs_token=False, answers_options=True),
+    Route(path="/metrics", handler=MetricsHandler, methods=READ, needs_token=False, answers_options=True),
+    Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
+)
+
+ROUTES: tuple[Route[type[Any]], ...] = (*PROXIED, *PAGES)
+
+NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False)
 
 
-JOURNEYS: dict[bytes, type[ProxiedRequest]] = {
-    journey.PREFIX: journey for journey in (HttpProxyHandler, SseProxyHandler, WsBridgeHandler)
-}
+def make_application(gateway: Gateway) -> Application:
+    """The pages, as a Tornado Application; it ends the journal of every answer that a handler has written."""
+    return Application(
+        [(route.path, route.handler, {"route": route}) for route in PAGES],
+        gateway=gateway,
+        default_handler_class=NO_ROUTE.handler,
+        default_handler_args={"route": NO_ROUTE},
+        log_function=log_request,
+        serve_traceback=False,
+        cross_origin_protection=False,
+    )
 
 
 class Router(HTTPServerConnectionDelegate):
-    """Gives each request to the journey of its prefix, or to the Application."""
+    """Gives each request to the handler of its route.
 
-    def __init__(self, gateway: Gateway, application: Application) -> None:
+    Args:
+        proxied: the proxied routes.
+    """
+
+    def __init__(self, gateway: Gateway, proxied: tuple[Route[type[ProxiedRequest]], ...] = PROXIED) -> None:
         self._gateway = gateway
-        self._application = application
+        self._application = make_application(gateway)
+        self._proxied = by_prefix(proxied)
 
-    def start_request(self, server_conn: object, request_conn: ServerExchange) -> HTTPMessageDelegate:  # type: ignore[override]
+    def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
+        self, server_conn: object, request_conn: ServerExchange
+    ) -> HTTPMessageDelegate | HeadDelegate:
         target = request_conn.head.target
-        journey = JOURNEYS.get(target[: target.find(b"/", 1) + 1])
-        if journey:
-            return Journey(journey(self._gateway, self._application, request_conn))
+        route = self._proxied.get(target[: target.find(b"/", 1) + 1])
+        if route:
+            return route.handler(self._gateway, self._application, request_conn, route)
         configured = request_conn.max_body_size
         request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))
         return self._application.start_request(server_conn, request_conn)
-
-
-class Journey(HeadDelegate):
-    """Hands a proxied request to its handler, as it comes."""
-
-    __slots__ = ("_handler",)
-
-    def __init__(self, handler: ProxiedRequest) -> None:
-        self._handler = handler
-
-    def head_received(self) -> None:
-        self._handler.begin()
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._handler.data_received(chunk)
-
-    def finish(self) -> None:
-        self._handler.body_received()
-
-    def on_connection_close(self) -> None:
-        """The exchange tells the handler itself."""

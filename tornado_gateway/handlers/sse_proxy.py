@@ -1,38 +1,53 @@
 """GET, HEAD /sse/<service>/<path>: an event stream, as a browser's EventSource asks for it.
 
-What becomes of the stream is said in EventStream, since it may as well be the answer to a POST under /api. Asking
-here says beforehand that a stream is wanted: it is counted before a service is asked, an endpoint that fails is
-replaced, and whatever is answered has SSE_IDLE_TIMEOUT_MS between two pieces.
+What becomes of the stream stands in http_forwarding.py, since a POST under /api may be answered with a stream as well.
+A request under /sse says beforehand that a stream is wanted: the request is counted as a stream before a service is
+asked, an endpoint that fails is replaced, and any answer may pause for SSE_IDLE_TIMEOUT_MS.
 """
 
+from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.http_forwarding import HttpForwarding
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.headers import serialize, without
 from tornado_gateway.policy.http.sse import last_event_id
 from tornado_gateway.policy.http.unavailable import RETRY
 from tornado_gateway.policy.upstream.endpoint import Kind
-from tornado_gateway.wire.http1 import ResponseHead, fields
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import RequestHead, ResponseHead, fields
+
+
+class SseForwarding(HttpForwarding):
+    """A request for an event stream, on its way."""
+
+    __slots__ = ()
+
+    kind = Kind.SSE
+    asks_for_stream = True
+    unavailable = RETRY
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        source.allow(self._service.config.event_streams.idle_timeout)
+        return super().on_head(head, source)
 
 
 class SseProxyHandler(ProxiedRequest):
     """A request for an event stream."""
 
-    ROUTE = "/sse/<service>/*"
-    PREFIX = b"/sse/"
-    METHODS = (b"GET", b"HEAD")
-    IS_STREAM = True
-    UNAVAILABLE = RETRY
-    kind = Kind.SSE
+    FORWARDING = SseForwarding
 
-    def _pass(self, passing: bytes) -> bytes:
-        # Into a compressed stream nothing can be put, and most of them are collected before they are sent.
-        passing = without(passing, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
-        config = self._service.config.event_streams if self._service else None
-        id_ = last_event_id(self._rest) if config and config.reads_last_event_id else None
-        if id_ is None or any(name.lower() == b"last-event-id" for name, _ in fields(self._client.head.block)):
-            return passing
-        return passing + serialize([(b"Last-Event-ID", id_)])
+    def forward(self, admitted: Admitted[Service], rest: bytes) -> SseForwarding:
+        gateway, client = self.gateway, self.client
+        target = gateway.forwarding.target.admit(rest)
+        passing = _passing(client.head, target, admitted.found)
+        return SseForwarding(gateway, client, self.journal, admitted, rest, target, passing)
 
-    def _begin_response(self, head: ResponseHead, more: bytes = b"") -> None:
-        if self._upstream and self._service:
-            self._upstream.allow(self._service.config.event_streams.idle_timeout)
-        super()._begin_response(head, more)
+
+def _passing(head: RequestHead, target: bytes, service: Service) -> bytes:
+    """The request's field lines that pass, with the Last-Event-ID that a page puts into the query."""
+    # Nothing can be put into a compressed stream, and most services collect a stream before they compress it.
+    passing = without(head.passing, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
+    id_ = last_event_id(target) if service.config.event_streams.reads_last_event_id else None
+    if id_ is None or any(name.lower() == b"last-event-id" for name, _ in fields(head.block)):
+        return passing
+    return passing + serialize([(b"Last-Event-ID", id_)])

@@ -18,13 +18,13 @@ class Stream(Protocol):
     """What a long-lived stream must be able to do.
 
     Attributes:
-        next_check: instant (loop time) of the next `check()`.
+        due: instant (loop time) at which to `look()`.
     """
 
-    next_check: float
+    due: float
 
-    def check(self, now: float) -> None:
-        """Act on what is overdue, and set `next_check` anew."""
+    def look(self, now: float) -> None:
+        """See whether something is overdue, and set `due` anew."""
 
     def drain(self) -> None:
         """End as soon as that can be done well: the gateway stops. It may be said more than once."""
@@ -86,9 +86,9 @@ class Streams:
             stream.abort()
 
     def sweep(self, now: float) -> None:
-        """Check the streams whose `next_check` has come, and end those whose turn has come while the gateway stops."""
-        for stream in [each for each in self.open if each.next_check <= now]:
-            stream.check(now)
+        """Look after the streams that are due, and end those whose turn has come while the gateway stops."""
+        for stream in [each for each in self.open if each.due <= now]:
+            stream.look(now)
         while self._ends and self._ends[-1][0] <= now:
             _, stream = self._ends.pop()
             if stream in self.open:

@@ -1,17 +1,17 @@
-"""HTTP/1.1 and HTTP/1.0 messages as bytes: the meaning of a head, and the end of a body. No I/O.
+"""HTTP/1.1 and HTTP/1.0 messages as bytes: what a head says, and where a body ends. No I/O.
 
-A head is parsed whole, up to the empty line. The start line is checked here; the
-field lines are checked by llhttp, which is strict about every byte. Framing follows
-RFC 9112 §6 in the order of that text, and anything ambiguous is an error.
+A head is taken whole, up to its empty line. Its start line is checked here; its
+field lines go through llhttp, which is strict about every byte of them. Framing
+follows RFC 9112 §6 in the order of that text, and anything ambiguous is an error.
 
 Bodies are read by three small readers with one method,
 
     feed(data) → (payload, rest)      rest is None until the body is complete,
-                                      then the bytes of data behind the body
+                                      then what follows it in data
 
-llhttp is not used for bodies: llhttp does not tell where a message ended, and takes
-"Upgrade" for the end of a message. Either way, the bytes of one request could become
-the next request.
+llhttp is not used for bodies because it parses on into whatever follows a message
+without saying where the message ended, and because it takes "Upgrade" for the end of
+a message: with either, the bytes of one request could become the next.
 
 Sources: RFC 9112 §2 to §7; RFC 9110 §5, §7.2, §10.1.1.
 """
@@ -55,8 +55,8 @@ MAX_METHOD = 64  # the longest registered method, UPDATEREDIRECTREF, has 17 byte
 MAX_TARGET = 16 * 1024  # RFC 9112 §3 asks for at least 8000 octets
 MAX_RESPONSE_HEAD = 128 * 1024
 MAX_RESPONSE_FIELDS = 1000
-MAX_REMEMBERED_HEAD = 4096  # bytes of a head whose fields a connection keeps, to compare the next head's fields
-MAX_CHUNK_LINE = 4096  # a chunk's size and extensions (RFC 9112 §7.1.1 asks for a limit)
+MAX_REMEMBERED_HEAD = 4096  # bytes of a head whose fields an idle connection may hold on to, to compare the next ones
+MAX_CHUNK_LINE = 4096  # a chunk's size with its extensions (RFC 9112 §7.1.1 asks for a limit)
 MAX_TRAILERS = 8 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -94,26 +94,26 @@ class Body(Protocol):
     ends_by_close: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Take bytes; the payload, and the bytes behind the body; None instead of the latter until the body ends."""
+        """Take bytes; give the payload among them, and what follows the body once it is complete."""
 
 
 @dataclass(slots=True)
 class RequestFields:
-    """The meaning of a request's field lines, without method and target: the only state kept from request to request.
+    """What a request's field lines say, whatever its method and target: the one thing remembered between requests.
 
-    Never changed (a frozen dataclass takes twice as long to make).
+    Never changed once it is made (a frozen dataclass takes twice as long to make).
 
     Attributes:
-        block: all field lines as sent, with the empty line behind them.
-        minor: of the version, 0 or 1; a higher number counts as 1 (RFC 9110 §2.5). `block` and `minor` decide
+        block: all field lines as they stood, behind them the empty one.
+        minor: of the version, 0 or 1; a higher one counts as 1 (RFC 9110 §2.5). Together with `block` it decides
             about everything below.
         named: the values of the fields that the gateway reads, by lower-case name.
         passing: the lines that the gateway passes on.
         host: the Host field's value; b"" when an HTTP/1.0 client sent none.
         keep_alive: whether the client wants the connection to stay.
-        expects_continue: whether the client waits for 100 before the client sends the body.
+        expects_continue: whether the client waits for 100 before it sends its body.
         upgrades: whether the client asks for another protocol on the connection (RFC 9110 §7.8).
-        length: of the body; 0 for none, None for a chunked body.
+        length: of the body; 0 for none, None for a chunked one.
     """
 
     block: bytes
@@ -129,7 +129,7 @@ class RequestFields:
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request head, as sent.
+    """A request as it stood on the wire.
 
     Attributes:
         target: in origin-form (an absolute-form target has lost its authority), "*", or CONNECT's.
@@ -154,23 +154,23 @@ class RequestHead:
     fields: RequestFields | None = None
 
     def forget_fields(self) -> None:
-        """Drop the fields, when the exchange is long and nobody will read the fields again."""
+        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
         self.block, self.named, self.passing, self.fields = b"", {}, b"", None
 
 
 @dataclass(slots=True)
 class ResponseFields:
-    """The meaning of a response's field lines, without status and request method. Never changed.
+    """What a response's field lines say, whatever its status and the method it answers. Never changed.
 
     Attributes:
-        block: all field lines as sent, with the empty line behind them.
-        minor: of the version, 0 or 1. `block` and `minor` decide about everything below.
+        block: all field lines as they stood, behind them the empty one.
+        minor: of the version, 0 or 1. Together with `block` it decides about everything below.
         named: the values of the fields that the gateway reads, by lower-case name.
         passing: the lines that the gateway passes on.
-        length: the value of Content-Length, or None.
+        length: what Content-Length says, or None.
         is_chunked: whether Transfer-Encoding says so.
         keep_alive: whether the service wants the connection to stay.
-        idle_hint: seconds for which the server keeps the connection ("Keep-Alive: timeout=5"), or None.
+        idle_hint: seconds the server says it keeps the connection ("Keep-Alive: timeout=5"), or None.
     """
 
     block: bytes
@@ -185,7 +185,7 @@ class ResponseFields:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """A response head, as sent.
+    """A response as it stood on the wire.
 
     Attributes:
         body: None if the response has none.
@@ -207,12 +207,12 @@ class ResponseHead:
     fields: ResponseFields | None = None
 
     def forget_fields(self) -> None:
-        """Drop the fields, when the exchange is long and nobody will read the fields again."""
+        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
         self.block, self.named, self.passing, self.fields = b"", {}, b"", None
 
 
 class _FieldLines:
-    """The callbacks of llhttp, empty: llhttp only says whether field lines are valid."""
+    """llhttp is asked only whether field lines are valid: it wants somebody to tell, who need not listen."""
 
     __slots__ = ()
 
@@ -241,12 +241,12 @@ def fields(block: bytes) -> list[Field]:
 
 
 def parse_request(head: bytes, like: RequestFields | None = None) -> RequestHead:
-    """Read a whole request head, with the empty line.
+    """Read a whole request head, its empty line included.
 
     Args:
-        like: the fields of the connection's previous request. Clients that keep a connection mostly repeat
-            all fields to the byte; equal bytes are not parsed again (measured: 5 µs of 6). RequestFields hold
-            nothing of a start line, so that no request decides about a later request.
+        like: what the fields of the request before this one on its connection said. Clients that keep a
+            connection mostly repeat their fields to the byte; then they need not be read again (measured: 5 µs
+            of 6). It holds nothing that came of a start line, so that no request decides about a later one.
 
     Raises:
         BadRequest: or a subclass that says which limit or rule the head breaks.
@@ -313,7 +313,7 @@ def _keeps_alive(named: Named, minor: int) -> bool:
 
 
 def check_partial_request(data: bytes) -> None:
-    """Refuse the beginning of a head that no valid end can follow.
+    """Refuse the beginning of a head as soon as it is clear that no valid end can follow.
 
     Raises:
         BadRequest: or a subclass.
@@ -334,7 +334,7 @@ def _target_too_long() -> GatewayError:
 
 
 def _bad_request_line(head: bytes) -> GatewayError:
-    """The error of a request line, or of the beginning of a request line that is too long."""
+    """What is wrong with a request line, or with the beginning of one that is too long."""
     if _LONG_METHOD.match(head):  # RFC 9112 §3: 501 for a method longer than any that is implemented
         return MethodTooLong(f"the request method is longer than {MAX_METHOD} bytes")
     if _LONG_TARGET.match(head):
@@ -345,7 +345,7 @@ def _bad_request_line(head: bytes) -> GatewayError:
 
 
 def _host(named: Named, minor: int) -> bytes:
-    """RFC 9112 §3.2: exactly one valid Host, or 400; HTTP/1.0 clients may leave Host out."""
+    """RFC 9112 §3.2: exactly one valid Host, or 400; HTTP/1.0 clients may leave it out."""
     hosts = named.get(b"host", ())
     if not hosts and minor == 0:
         return b""
@@ -376,7 +376,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
 
 
 def _expects_continue(values: list[bytes], minor: int) -> bool:
-    """RFC 9110 §10.1.1: 417 for any expectation but 100-continue; ignored in HTTP/1.0."""
+    """RFC 9110 §10.1.1: 417 for what is not understood; ignored in HTTP/1.0."""
     if minor == 0:
         return False
     expectations = tokens(values)
@@ -389,7 +389,7 @@ def _request_length(named: Named, passing: bytes, minor: int) -> tuple[int | Non
     """RFC 9112 §6.3; llhttp has refused repeated and malformed Content-Length, and both fields together.
 
     Returns:
-        The body's length, None for a chunked body; and the lines to forward.
+        The body's length, None for a chunked one; and the lines that pass.
     """
     codings = named.get(b"transfer-encoding")
     if codings:
@@ -414,16 +414,16 @@ def _request_body(said: RequestFields) -> Body:
 
 
 def parse_response(head: bytes, method: bytes, like: ResponseFields | None = None) -> ResponseHead:
-    """Read a whole response head, with the empty line.
+    """Read a whole response head, its empty line included.
 
     Args:
-        method: of the request; a response to HEAD has no body.
-        like: the fields of the connection's previous response. Under load an endpoint's fields repeat to the
-            byte until Date's next second; equal bytes are not parsed again (measured: 5 µs of 6). ResponseFields
-            hold nothing of a status line or of a request.
+        method: of the request that is answered; HEAD's answers have no body.
+        like: what the fields of the response before this one on its connection said. Under load an endpoint's
+            heads repeat to the byte until Date's next second; then they need not be read again (measured: 5 µs
+            of 6). It holds nothing that came of a status line or of a request.
 
     Raises:
-        UpstreamInvalid: the head is malformed or ambiguous.
+        UpstreamInvalid: the head is not one that can be believed.
     """
     line = _STATUS_LINE.match(head)
     if line is None:
@@ -517,7 +517,7 @@ class LengthBody:
 
 
 class UntilCloseBody:
-    """A response's body that ends with the connection."""
+    """A response's body that ends with its connection."""
 
     __slots__ = ()
     ends_by_close = True
@@ -527,7 +527,7 @@ class UntilCloseBody:
 
 
 class _ChunkLines:
-    """Patterns of the size lines of one direction: the first line of a body, and the lines behind a chunk's CRLF."""
+    """Size lines of one direction: the first of a body, and those behind the CRLF that ends a chunk."""
 
     __slots__ = ("first", "next")
 
@@ -542,8 +542,8 @@ _OF_RESPONSES = _ChunkLines(_PADDED_CHUNK_LINE)  # old servers (Apache 1.3, embe
 class ChunkedBody:
     """A chunked body (RFC 9112 §7.1).
 
-    The chunks of one piece of data become one payload: a megabyte in one-byte
-    chunks costs one join, not a million writes. Extensions are dropped;
+    Chunks that come in one piece of data leave as one payload: a megabyte in
+    one-byte chunks costs one join, not a million writes. Extensions are dropped;
     trailers are kept apart, in `trailers`, and never merged into the header section.
 
     A request's malformed trailer section is an error. A response's is dropped as a whole (RFC 9110 §6.5.1 lets a
@@ -613,7 +613,7 @@ class ChunkedBody:
         return rest
 
     def _end(self, rest: bytes) -> bytes | None:
-        """Read the trailer section; the bytes behind the section, or None while the section is incomplete."""
+        """Read the trailer section; what follows it, or None while it is incomplete."""
         if rest.startswith(b"\r\n"):
             return rest[2:]
         end = rest.find(END_OF_HEAD)

@@ -1,4 +1,4 @@
-"""The kernel's knowledge of the other end of a connection, where the transport does not tell."""
+"""What the kernel knows about the other end of a connection, and has from it, when the transport does not tell."""
 
 import array
 import asyncio
@@ -10,7 +10,7 @@ import struct
 import termios
 from collections.abc import Iterator
 
-READ_SIZE = 256 * 1024  # bytes; asyncio and uvloop read as much at once
+READ_SIZE = 256 * 1024  # bytes; what the loops read at once
 
 _INET = (socket.AF_INET, socket.AF_INET6)
 _TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux has it
@@ -19,7 +19,7 @@ _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after a
 
 
 def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
-    """Whether the peer of a paused transport has ended the connection: a transport that is not read does not tell.
+    """Whether the peer of a paused transport has ended its connection: a transport that is not read does not see that.
 
     Only Linux tells; elsewhere the answer is always False.
 
@@ -34,14 +34,15 @@ def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
 
 
 def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
-    """Bytes that the kernel still has to send, and bytes that the peer has acknowledged.
+    """What the kernel still has to send, and what the peer has acknowledged.
 
     Args:
         transport: of a connection that has not been lost.
 
     Returns:
-        Bytes that wait for the peer's window, or for the network; and bytes that the peer's kernel has acknowledged
-        since the connection was made. (0, None) elsewhere than on Linux, and for sockets other than TCP.
+        Bytes that wait because the peer's window, or the network, does not let them go; and bytes that the peer's
+        kernel has acknowledged since the connection was made. (0, None) where the kernel does not tell: only Linux
+        does, and only of TCP.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in _INET or _TCP_INFO is None:
@@ -54,12 +55,12 @@ def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
 
 
 def unread(transport: asyncio.Transport) -> int:
-    """Bytes that have come and were not read; of TLS, encrypted bytes."""
+    """Bytes that have come and were not read; of TLS, as they came."""
     return _count(transport, termios.FIONREAD)
 
 
 def unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes (a FIN counts as a byte) that were written and not acknowledged by the peer's kernel; of TLS, encrypted."""
+    """Bytes, and a FIN, that were written and that the peer's kernel has not acknowledged; of TLS, as they leave."""
     return transport.get_write_buffer_size() + _count(transport, termios.TIOCOUTQ)
 
 
@@ -73,7 +74,7 @@ def _count(transport: asyncio.Transport, queue: int) -> int:
 
 
 def arrived(transport: asyncio.Transport) -> Iterator[bytes]:
-    """The bytes that the kernel still holds of a connection that broke; of TLS, encrypted. For connection_lost().
+    """What the kernel still holds of a connection that broke; of TLS, as it came. For connection_lost().
 
     A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
     reset first makes the transport drop the answer unread.
@@ -85,10 +86,10 @@ def arrived(transport: asyncio.Transport) -> Iterator[bytes]:
 
 
 def acknowledge_at_once(transport: asyncio.Transport) -> None:
-    """Acknowledge the next bytes without delay, until bytes are written; on Linux only.
+    """Acknowledge what comes next without delay; until something is written, and on Linux only.
 
-    A server without TCP_NODELAY holds back a small write until the previous write is acknowledged (Nagle's
-    algorithm). A server that then closes the connection with unread bytes drops the write.
+    A server that has not set TCP_NODELAY holds back a small write until the one before it is acknowledged (Nagle's
+    algorithm). A server that then closes the connection on unread bytes drops what it has held back.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and not transport.is_closing() and hasattr(socket, "TCP_QUICKACK"):

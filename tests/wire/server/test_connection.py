@@ -29,7 +29,7 @@ from tests.support.sockets import Client, Ended, chunked, eventually, get
 from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
 from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.server.connection import HeadDelegate, Phase
+from tornado_gateway.wire.server.connection import Phase
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER, LINGER_BYTES
 
@@ -207,27 +207,6 @@ async def test_a_final_answer_stands_instead_of_100(listen: Listen) -> None:
     client = await (await listen(Delegate(on_head=lambda request: request.answer(status=401)))).client()
     response = await client.ask(EXPECTING)
     assert (response.status, response.interim, response.get(b"connection")) == (401, [], b"close")
-
-
-@pytest.mark.gen_test
-async def test_a_head_delegate_decides_itself_when_to_ask_for_the_body(listen: Listen) -> None:
-    class Head(HeadDelegate, Request):
-        def head_received(self) -> None:
-            assert self.exchange.head.target == b"/"
-
-    delegate = Delegate(lambda request: request.answer(request.body))
-    delegate.start_request = lambda _, exchange: (
-        delegate.requests.append(Head(exchange, delegate)) or delegate.requests[-1]
-    )
-    client = await (await listen(delegate)).client()
-    await client.send(EXPECTING)
-    await eventually(lambda: delegate.requests)
-    assert await is_open(client)
-    delegate.requests[0].exchange.write_interim(103, b"Link: </a>\r\n")
-    delegate.requests[0].exchange.write_interim(100, b"")
-    response = await client.ask(b"abc")
-    assert [interim.status for interim in response.interim] == [103, 100]
-    assert response.body == b"abc"
 
 
 # ---------------------------------------------------------------- limits

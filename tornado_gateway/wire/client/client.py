@@ -4,17 +4,17 @@
          ▲                              │
    receivers ◄── head, chunks, end ─────┘
 
-An exchange is one request and one response. A connection carries one exchange at a time,
-and is kept in a pool when both were complete and no other byte came. Request and
-response flow at the same time, so a response that comes before the request has
+An exchange is one request and its response; a connection carries one at a time and
+goes back to its pool when both were complete and nothing else came. Request and
+response flow at the same time, so an answer that comes before the request has
 been sent (413, 401) is delivered at once, and that connection is not used again.
 
 Flow control is the transport's: `write()` returns a future that is not done while the
 upstream does not keep up, and a BodyReceiver that returns such a future from `on_chunk()`
 stops the upstream from being read.
 
-Failures: exactly one of `on_end()` and `on_failure()`
-is called, unless `abort()` came first; then neither is called.
+What a caller has to know about failures: exactly one of `on_end()` and `on_failure()`
+is called, unless `abort()` came first; then neither is.
 """
 
 import asyncio
@@ -70,12 +70,12 @@ class PooledHTTPClient(AsyncHTTPClient):
         self._look_at = 0.0  # instant at which responses' bodies are looked at
         self._pools: dict[Origin, Pool[Connection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()
-        self._fetching: asyncio.Task[HTTPResponse] | None = None  # handed from fetch_impl() to its caller, fetch()
+        self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
 
     def fetch(
         self, request: str | HTTPRequest, raise_error: bool = True, **kwargs: Any
     ) -> "asyncio.Future[HTTPResponse]":
-        """Tornado's fetch(). The future may also be cancelled: the connection is then closed at once."""
+        """Tornado's fetch(), whose future may also be cancelled: the connection is then closed at once."""
         future = super().fetch(request, raise_error, **kwargs)
         task, self._fetching = self._fetching, None
         if task:
@@ -104,10 +104,10 @@ class PooledHTTPClient(AsyncHTTPClient):
         alone: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> ClientExchange:
-        """Prepare an exchange; nothing is sent before `ClientExchange.send()`.
+        """Prepare an exchange; nothing is sent before its `send()`.
 
         Args:
-            fresh: whether to use a new connection even if the pool has a connection.
+            fresh: whether to use a new connection even if one is kept.
             alone: whether to use a new connection that serves no other exchange.
             tls: a context other than the client's; implies `alone`.
         """
@@ -140,7 +140,7 @@ class PooledHTTPClient(AsyncHTTPClient):
             exchange.connected(connection)
 
     def pool(self, origin: Origin) -> Pool[Connection]:
-        """The idle connections to an origin."""
+        """The connections to an origin that are kept."""
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self.config.pool)

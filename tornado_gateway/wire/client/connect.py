@@ -1,9 +1,9 @@
-"""Opens connections to upstreams: names, addresses, TLS and unix sockets, all within one timeout.
+"""Opens connections to upstreams: names, addresses, TLS, unix sockets, one bounded time for all of it.
 
     origin ─► name? ─► resolver.py ─► addresses ─► race.py ─► socket ─► TLS ─► protocol
                 address, or an address of its own ──┘
 
-An address is never looked up, and a name waits for no look-up of another name.
+An address is never looked up, and a name waits for its own look-up alone.
 """
 
 import asyncio
@@ -67,15 +67,15 @@ class Connector:
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
     ) -> P:
-        """Open a connection; the protocol that the factory made.
+        """Open a connection and give its protocol.
 
         Args:
-            seconds: timeout instead of the configured one.
+            seconds: to take at most, instead of the configured ones.
             tls: context instead of the configured one, for an https origin.
 
         Raises:
-            ConnectTimeout: there is no connection in time.
-            ConnectFailed: or a subclass that names the step.
+            ConnectTimeout: nothing came of it in time.
+            ConnectFailed: or a subclass that says what failed.
         """
         try:
             return await self._connect(origin, factory, seconds or self._config.timeout, tls)
@@ -84,7 +84,7 @@ class Connector:
             raise
 
     def close(self) -> None:
-        """Cancel the look-ups."""
+        """Give up look-ups that are under way."""
         self.resolver.close()
 
     async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:

@@ -1,4 +1,4 @@
-"""A connection to an upstream: requests onto the wire, responses off the wire, one at a time."""
+"""A connection to an upstream: requests onto the wire, responses off it, one at a time."""
 
 import asyncio
 import math
@@ -15,7 +15,6 @@ from tornado_gateway.errors import (
 from tornado_gateway.policy.http.pace import Pace
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
-from tornado_gateway.wire.client.interim import InterimResponses
 from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.client.receivers import NOBODY
 from tornado_gateway.wire.http1 import (
@@ -31,11 +30,17 @@ from tornado_gateway.wire.http1 import (
 from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.stall_watch import StallWatch
 
-LOOK_AFTER = 0.1  # of the timeout, until a look whether the upstream is still taking the upload
+LOOK_AFTER = 0.1  # of its time an upstream may have, until it is seen whether it is still taking the upload
+# Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
+# breaks services that report progress: 64 KiB are 2600 of "102 Processing".
+MAX_INTERIM_BYTES = 64 * 1024
+
+# A 1xx response shows that the service is at work, and starts the timeout again: for so many timeouts in all.
+INTERIM_TIMEOUTS = 10
 
 
 class ConnectionOwner(Protocol):
-    """The client that opened a connection, as the connection sees the client.
+    """What a connection asks of the client that opened it.
 
     Attributes:
         active: connections that carry an exchange.
@@ -45,22 +50,22 @@ class ConnectionOwner(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def pool(self, origin: Origin, /) -> Pool[Connection]:
-        """The idle connections to an origin."""
+        """The connections to an origin that are kept."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """A connection to an upstream: carries one exchange at a time, and is idle in a pool in between.
+    """A connection to an upstream: one exchange at a time, idle in its pool in between.
 
     Attributes:
         deadline: instant (loop time) at which the upstream has been too slow; infinite while
-            the upstream is not waited for.
+            it is not the upstream that is waited for.
         heard_at: instant at which bytes came last; -math.inf before any.
-        idle_until: instant at which the pool closes the connection.
-        is_held: whether the transport is not read, because the receiver is busy.
+        idle_until: instant at which the pool closes it.
+        is_held: whether it is not read from, because the receiver is busy.
     """
 
     __slots__ = (
-        "_buffer", "_drained", "_exchange", "_interim", "_last_fields", "_loop", "_origin",
+        "_buffer", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
         "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held",
         "transport",
     )  # fmt: skip
@@ -74,7 +79,8 @@ class ClientConnection(asyncio.Protocol):
         self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
-        self._interim: InterimResponses | None = None  # of this exchange
+        self._interim = 0  # bytes of the 1xx heads that came before the response
+        self._interim_until = math.inf  # instant up to which they may put off the deadline
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
@@ -88,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, exchange: ClientExchange, data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
-        self._interim, self._pace, self.is_held = None, None, False
+        self._interim, self._pace, self.is_held = 0, None, False
         self._owner.active.add(self)
         self.transport.write(data)
         self.wait_for_upstream()
@@ -103,13 +109,13 @@ class ClientConnection(asyncio.Protocol):
         self.wait_for_upstream()
 
     def close(self) -> None:
-        """End the connection; no receiver is told."""
+        """End the connection without a word to anybody."""
         self._exchange = None
         self._owner.active.discard(self)
         self.transport.abort()
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
-        """Give the transport, and the bytes that were read ahead, to another protocol."""
+        """Leave the transport, with what was read ahead, to another protocol."""
         self._exchange, self._last_fields, self.deadline = None, None, math.inf
         self._owner.active.discard(self)
         self.transport.set_protocol(successor)
@@ -117,22 +123,20 @@ class ClientConnection(asyncio.Protocol):
         return self.transport, rest
 
     def wait_for_upstream(self) -> None:
-        """Start the timeout, if the request is complete or the upstream takes no more of the request."""
+        """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
         exchange = self._exchange
         if exchange is None or self.is_held:
             self.deadline = math.inf
         elif exchange.is_sent or self._drained:
             now = self._loop.time()
             self.deadline = self._too_late_at = now + exchange.timeout
-            if (
-                exchange.sent
-            ):  # the kernels may hold a part of the body: the timeout begins when the upstream has taken all
+            if exchange.sent:  # a part of the body may be on its way for long: the time begins when it has been taken
                 self.deadline = now + exchange.timeout * LOOK_AFTER
         else:
             self.deadline = math.inf
 
     def expire(self, now: float) -> None:
-        """The deadline has passed: the upstream has been too slow, unless it was taking an upload all the time."""
+        """The upstream has been too slow, unless it was taking an upload all the time."""
         exchange = self._exchange
         if exchange and exchange.sent:
             if self._watch.look(self.transport, now, exchange.sent):
@@ -149,9 +153,9 @@ class ClientConnection(asyncio.Protocol):
         return self._drained is not None
 
     def judge_pace(self, now: float) -> None:
-        """End a response whose body comes too slowly, unless the receiver was waited for meanwhile.
+        """End a response whose body comes too slowly, unless its receiver was waited for meanwhile.
 
-        A body of unknown length is not judged: such a body may be a live stream (a log, a watch).
+        Only where the length is known: a body without one may be a live stream (a log, a watch).
         """
         exchange = self._exchange
         body = exchange.head.body if exchange and exchange.head else None
@@ -192,14 +196,14 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None:  # bytes without a request: the next exchange must not take them for a response
+        if exchange is None:  # nothing was asked: whatever this is, the next request must not get it
             self._pool.discard(self)
             self.close()
             return
         exchange.heard = True
         self.heard_at = self._loop.time()
         try:
-            if exchange.head is None:  # the deadline stays: the timeout is for a whole head, not for each byte
+            if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
                 self._read_head(exchange, data)
             else:
                 self._read_body(exchange, exchange.head, data)
@@ -228,7 +232,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.head_receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
-            self._wait_on(self._interim)
+            self._wait_on()
         self._buffer = data if head.status == 101 else b""
         exchange.head, exchange.is_answered = head, True
         exchange.receiver = exchange.head_receiver.on_head(head, exchange) or NOBODY
@@ -237,21 +241,23 @@ class ClientConnection(asyncio.Protocol):
             self._read_body(exchange, head, data)
 
     def forget_fields(self) -> None:
-        """Drop the fields that the next response would be compared with: a long stream would keep 1 KiB of them."""
+        """Compare the next response's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
         self._last_fields = None
 
     def _count_interim(self, exchange: ClientExchange, head: ResponseHead, size: int) -> None:
         if head.status == 101:
             raise UpstreamInvalid("the service switched protocols without being asked to")
-        if self._interim is None:
-            self._interim = InterimResponses(self._loop.time(), exchange.timeout)
-        self._interim.count(size)
+        if not self._interim:
+            self._interim_until = self._loop.time() + INTERIM_TIMEOUTS * exchange.timeout
+        self._interim += size
+        if self._interim > MAX_INTERIM_BYTES:
+            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM_BYTES} bytes of interim responses")
 
-    def _wait_on(self, interim: InterimResponses | None) -> None:
-        """Give the upstream its timeout again, behind a 1xx response."""
+    def _wait_on(self) -> None:
+        """A 1xx response came: the upstream is at work and has its time again (RFC 9110 §15.2), but not for ever."""
         self.wait_for_upstream()
-        if interim and self.deadline < math.inf:
-            self.deadline = min(self.deadline, interim.until)
+        if self.deadline < math.inf:
+            self.deadline = min(self.deadline, self._interim_until)
 
     def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
         if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
@@ -280,7 +286,7 @@ class ClientConnection(asyncio.Protocol):
             self.wait_for_upstream()
 
     def _complete(self, exchange: ClientExchange, head: ResponseHead, rest: bytes) -> None:
-        """The response is complete; the connection is kept only if both directions are clean."""
+        """The response is whole; the connection is used again only if both sides of it are clean."""
         self._exchange = exchange.connection = None
         self._owner.active.discard(self)
         self.deadline = math.inf
@@ -307,7 +313,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _read_what_had_arrived(self) -> None:
-        """Read the response that came before the connection broke; a TLS transport has read all by itself."""
+        """Take an answer that came before the connection broke; over TLS its transport has done that."""
         if self._origin.scheme == "https":
             return
         for data in arrived(self.transport):

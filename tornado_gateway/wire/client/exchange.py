@@ -1,4 +1,4 @@
-"""One request to an upstream, and the response: the object that a caller holds."""
+"""One request to an upstream and its response: what a caller holds."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from tornado_gateway.wire.peer import has_ended
 
 
 class Connection(Protocol):
-    """The connection that carries an exchange, as the exchange sees the connection; see ClientConnection."""
+    """What an exchange asks of the connection that carries the exchange; see ClientConnection."""
 
     transport: asyncio.Transport
     heard_at: float
@@ -53,28 +53,28 @@ class Dialer(Protocol):
 
 
 class ClientExchange:
-    """One request to an upstream, and the response.
+    """One request to an upstream and its response.
 
     Args:
         dialer: opens a connection if the pool has none.
-        pool: idle connections to the origin.
+        pool: connections to the origin that are kept.
 
     Attributes:
         head_receiver: takes what comes before the body; NOBODY once the head has come.
         receiver: takes the body; NOBODY before the head has come.
-        head: of the response; None before the head has come.
+        head: of the response, once it has come.
         reused: whether the request went out on a kept connection.
-        fresh: whether to use a new connection even if the pool has a connection.
-        is_alone: whether to use a new connection that serves no other exchange.
-        heard: whether any byte has come, of a 1xx response or of the final response.
+        fresh: whether to use a new connection even if one is kept.
+        is_alone: whether its connection is a new one, and serves no other exchange.
+        heard: whether any byte of a response has come, a 1xx response's among them.
         is_answered: whether any byte of the final response has come.
         sent: bytes of the request's body handed to the connection.
         is_sent: whether the request is complete.
-        upgrades: whether the request asks for another protocol: a 101 is then given to on_head(), which has to call
-            `upgrade()`.
+        upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
+            waits for its `upgrade()`.
         min_rate: bytes per second that a response's body of known length must come with; 0 for any.
         timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
-        tls: context instead of the client's, or None.
+        tls: context of a connection of the exchange's own, or None for the client's.
     """
 
     __slots__ = (
@@ -118,7 +118,7 @@ class ClientExchange:
 
         Args:
             body: whether `write()` and `finish()` will follow; otherwise the request is complete.
-            chunked: whether to frame the body in chunks; otherwise the head has a Content-Length.
+            chunked: whether to frame the body in chunks; otherwise the head has its Content-Length.
             connect_timeout: seconds, instead of the client's own.
         """
         self._chunked = chunked
@@ -138,7 +138,7 @@ class ClientExchange:
             self._connecting = self._dialer.dial(self, connect_timeout)
 
     def connected(self, connection: Connection) -> None:
-        """The dialer has a connection: send the bytes that were written until now."""
+        """The dialer has a connection: send what was written until now."""
         self._connecting = None
         early, self._early = b"".join(self._early), []
         connection.begin(self, early)
@@ -154,9 +154,9 @@ class ClientExchange:
         """Send a piece of the request's body.
 
         Returns:
-            A future that is done when the upstream can take more, or None if the upstream can take more now.
+            A future that is done when the upstream can take more, or None if it can now.
         """
-        if not chunk:  # an empty chunk would end a chunked body
+        if not chunk:  # in chunks, an empty one would be the body's end
             return None
         self.sent += len(chunk)
         data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
@@ -181,7 +181,7 @@ class ClientExchange:
             self._early.append(end)
 
     def abort(self) -> None:
-        """End the exchange: nothing more is sent, received or called back. The connection is closed."""
+        """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
         if self._connecting:
             self._connecting.cancel()
             self._connecting = None
@@ -212,7 +212,7 @@ class ClientExchange:
             successor: must pass on connection_lost() to the exchange's connection.
 
         Returns:
-            The transport, and the bytes that the upstream has sent behind the 101.
+            Its transport, and what the upstream has sent behind the 101.
         """
         connection, self.connection = self.connection, None
         if connection is None:
@@ -221,7 +221,7 @@ class ClientExchange:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the upstream does not take what is written, or there is no connection yet."""
+        """Whether the upstream does not take what is written, or there is no connection to it yet."""
         return self.connection is None or self.connection.is_blocked
 
     @property
@@ -235,13 +235,13 @@ class ClientExchange:
         return self.connection.heard_at if self.connection else -math.inf
 
     def forget_fields(self) -> None:
-        """Drop the response's fields, when the exchange is long and nobody will read the fields again."""
+        """Let go of the response's fields, when the exchange lasts and nobody will look at them again."""
         if self.head:
             self.head.forget_fields()
         if self.connection:
             self.connection.forget_fields()
 
     def release(self) -> None:
-        """Wake the writer that waits for the connection."""
+        """Let go of a writer that waits for the connection."""
         if self._connected and not self._connected.done():
             self._connected.set_result(None)

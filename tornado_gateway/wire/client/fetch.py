@@ -1,18 +1,17 @@
 """AsyncHTTPClient.fetch() over the pooled connections: one request, one HTTPResponse.
 
-The gateway's health checks use fetch(), with a DirectRequest; so can any Tornado code that shares the client. The
-proxied requests use PooledHTTPClient.open() instead.
-
-All of HTTPRequest works as Tornado documents, except HTTP proxies, network interfaces, address families and digest
-authentication: fetch() refuses these by name. The only fields that fetch() adds are Host, the body's framing,
-Accept-Encoding (with decompress_response), Authorization and Expect (with auth_username and expect_100_continue).
+For what the gateway itself asks for (health checks, key sets) and for any Tornado code
+that shares its client. It honours HTTPRequest as Tornado documents it, but for HTTP
+proxies, network interfaces, address families and digest authentication, which are
+refused by name. It invents no field beside Host, the body's framing, Accept-Encoding
+(when it decompresses), Authorization and Expect (when asked).
 
     respond ── _follow ── _fetch_once ──┬── _send_body    a task, if there is a body
                                         └── _collect ◄── _Incoming ◄── ClientExchange
 
-One coroutine reads the response and runs the caller's callbacks in order. The upstream is not read further until a
-callback has finished. So every callback has finished before the response resolves, and an exception in a callback ends
-the exchange.
+One coroutine reads the response and runs the caller's callbacks, in order; what it has
+not taken yet, the upstream is not asked for. So a callback has finished before the
+response resolves, and what it raises ends the exchange.
 """
 
 import asyncio
@@ -57,35 +56,6 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
-class DirectRequest(HTTPRequest):
-    """A request to a given origin, on a connection of its own that is closed behind the response.
-
-    A URL cannot name every origin: the origin may be one address of a host, or a unix socket. Redirects are not
-    followed, and the body is given as it comes.
-
-    Args:
-        target: path and query, sent byte for byte.
-        most_of_body: bytes of the response's body behind which nothing is read: the response then resolves with the
-            bytes that have come.
-        upgrades: whether a 101 resolves the request; otherwise a 101 is an error.
-        options: see HTTPRequest.
-    """
-
-    def __init__(
-        self,
-        origin: Origin,
-        target: bytes,
-        *,
-        most_of_body: float = math.inf,
-        upgrades: bool = False,
-        **options: Any,
-    ) -> None:
-        url = f"{origin.scheme}://{(origin.authority + target).decode('latin-1')}"
-        super().__init__(url, follow_redirects=False, decompress_response=False, **options)
-        self.origin, self.target = origin, target
-        self.most_of_body, self.upgrades = most_of_body, upgrades
-
-
 class OpenExchange(Protocol):
     """Prepares an exchange; see PooledHTTPClient.open()."""
 
@@ -96,7 +66,6 @@ class OpenExchange(Protocol):
         receiver: HeadReceiver,
         *,
         fresh: bool = False,
-        alone: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> ClientExchange: ...
 
@@ -189,16 +158,14 @@ async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: boo
         follows: whether the response will not be the caller's if it is a redirect.
     """
     _check(request)
-    direct = _direct(request)
-    origin, target, userinfo = (direct.origin, direct.target, "") if direct else _locate(request.url)
+    origin, target, userinfo = _locate(request.url)
     method, head = request.method.encode("ascii"), _head(request, origin, target, userinfo)
     tls = _tls_context(request, origin)
     fresh = False
     while True:
         incoming = _Incoming()
-        exchange = open_(origin, method, incoming, fresh=fresh, alone=direct is not None, tls=tls)
-        exchange.upgrades = direct is not None and direct.upgrades
-        exchange.timeout = math.inf  # request_timeout bounds the whole exchange
+        exchange = open_(origin, method, incoming, fresh=fresh, tls=tls)
+        exchange.timeout = math.inf  # request_timeout bounds it all
         sending = _send(exchange, request, head, incoming)
         try:
             return await _collect(request, incoming, follows)
@@ -211,11 +178,6 @@ async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: boo
             exchange.abort()
             if sending:
                 sending.cancel()
-
-
-def _direct(request: HTTPRequest) -> DirectRequest | None:
-    original = cast(_RequestProxy, request).request
-    return original if isinstance(original, DirectRequest) else None
 
 
 def _send(
@@ -278,10 +240,7 @@ async def _collect(request: HTTPRequest, incoming: "_Incoming", follows: bool) -
             headers["X-Consumed-Content-Encoding"] = headers.pop("Content-Encoding")
         _tell_head(request, head, headers)
         take = request.streaming_callback or _keep_in(buffer, head)
-    direct, size = _direct(request), 0
-    most = direct.most_of_body if direct else math.inf
-    while size <= most and (chunk := await incoming.chunk()):
-        size += len(chunk)
+    while chunk := await incoming.chunk():
         for piece in _unpacked(gunzip, chunk):
             busy = take(piece)
             if inspect.isawaitable(busy):
@@ -406,9 +365,7 @@ def _head(request: HTTPRequest, origin: Origin, target: bytes, userinfo: str) ->
         headers["Expect"] = "100-continue"
     if credentials := _credentials(request, userinfo):
         headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
-    # HTTPHeaders writes "Websocket", and RFC 6455 §11.3 "WebSocket"
-    named = [(name.replace("-Websocket-", "-WebSocket-"), value) for name, value in headers.get_all()]
-    lines = [f"{name}: {value}\r\n" for name, value in (("Host", host), *named)]
+    lines = [f"{name}: {value}\r\n" for name, value in (("Host", host), *headers.get_all())]
     block = "".join(lines).encode("latin-1") + b"\r\n"
     check_fields(block)
     return b"%b %b HTTP/1.1\r\n%b" % (request.method.encode("ascii"), target, block)

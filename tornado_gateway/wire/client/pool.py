@@ -1,8 +1,8 @@
 """Keep-alive connections that wait for their next request, per origin.
 
-The connection used last is used next: the other connections then stay unused until they
-time out, so that a pool shrinks to the size that the traffic needs. `_idle` is in the order
-in which connections became idle.
+The connection used last is used next: the oldest ones may then go unused until they
+time out, so that a pool shrinks to what the traffic needs. The order of `_idle` is the
+order in which connections became idle, which is why the oldest is also the first to expire.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Poolable(Protocol):
-    """A connection, as a pool sees the connection."""
+    """What a pool asks of a connection."""
 
     idle_until: float
 
@@ -25,7 +25,7 @@ class PoolConfig:
     """
     Attributes:
         max_idle: connections kept per origin; 0 keeps none. nginx's examples use 16 to 32 per
-            worker; here a process does the work of several workers.
+            worker; one process does the work of several workers here.
         idle_timeout: seconds a connection is kept unused; > 0. nginx keeps 60.
     """
 
@@ -55,11 +55,11 @@ class Pool(Generic[C]):
         return self._idle.popitem()[0] if self._idle else None
 
     def put(self, connection: C, now: float, hint: float | None = None) -> None:
-        """Keep a connection for the next request; the pool closes the oldest connection above max_idle.
+        """Keep a connection for its next request; the oldest one makes room for it.
 
         Args:
-            hint: seconds for which the server keeps the connection (Keep-Alive: timeout=5), or None. The pool takes a
-                second less, so that a request does not cross the server's FIN.
+            hint: seconds the server said it keeps the connection. A second less is used, so
+                that a request does not meet the server's FIN on its way.
         """
         keep = self._config.idle_timeout if hint is None else min(hint - 1.0, self._config.idle_timeout)
         if keep <= 0 or not self._config.max_idle:
@@ -71,11 +71,11 @@ class Pool(Generic[C]):
             self._close(next(iter(self._idle)))
 
     def discard(self, connection: C) -> None:
-        """Forget a connection that has ended."""
+        """Forget a connection that has ended by itself."""
         self._idle.pop(connection, None)
 
     def expire(self, now: float) -> None:
-        """Close the connections that have been idle for too long."""
+        """Close what has been idle too long."""
         for connection in [each for each in self._idle if each.idle_until <= now]:
             self._close(connection)
 

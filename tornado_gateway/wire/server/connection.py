@@ -35,6 +35,7 @@ from tornado_gateway.wire.http1 import (
 )
 from tornado_gateway.wire.peer import has_ended, unacknowledged, unread
 from tornado_gateway.wire.server.context import ServerContext
+from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, fail_closed, start_line
 from tornado_gateway.wire.server.lingering import LINGER, Lingering
 from tornado_gateway.wire.server.messages import RawHeaders
@@ -53,8 +54,8 @@ _UNREAD = RequestHead(
 )
 
 
-class Phase(IntEnum):  # integers hash in C: an Enum's hash is a call in Python
-    """The event that a connection waits for."""
+class Phase(IntEnum):  # its members hash as integers do: an Enum's hash is a call in Python
+    """What a connection waits for."""
 
     HEAD = 0  # a request; the connection is idle, or a part of a head has come
     BODY = 1  # the rest of a request's body
@@ -87,18 +88,8 @@ CLIENT_TURN: Event = {phase: phase for phase in Phase}  # the wait for somebody 
 CONNECTION_LOST: Event = dict.fromkeys(Phase, CLOSED)
 
 
-class HeadDelegate(HTTPMessageDelegate):
-    """A delegate that reads the exchange's head, instead of Tornado's start line and HTTPHeaders.
-
-    The connection calls finish() only behind a body.
-    """
-
-    def head_received(self) -> None:
-        raise NotImplementedError
-
-
 class ConnectionOwner(Protocol):
-    """The server that accepted a connection, as the connection sees the server."""
+    """What a connection asks of the server that accepted it."""
 
     context: ServerContext
     delegate: HTTPServerConnectionDelegate
@@ -129,7 +120,7 @@ class ServerConnection(asyncio.Protocol):
         peer, remote_port: the address of the other end.
         scheme: b"http" or b"https".
         drained: done unless the client does not take what is written.
-        server: state that all connections of the server share.
+        server: what all connections of the server share.
     """
 
     __slots__ = (
@@ -151,7 +142,7 @@ class ServerConnection(asyncio.Protocol):
         self._phase = HEAD
         self._body: RequestBody | None = None  # of the current request, until the body is complete
         self._served = False  # whether a request came before: an idle persistent connection ends without 408
-        self.delegate: HTTPMessageDelegate | None = None
+        self.delegate: HTTPMessageDelegate | HeadDelegate | None = None
         self._exchange: ServerExchange | None = None
         self._last_fields: RequestFields | None = None
         self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
@@ -175,7 +166,7 @@ class ServerConnection(asyncio.Protocol):
         """Change the phase; the client has its time to do what the new phase asks of the client."""
         phase = self._phase = event[self._phase]
         if not self.drained.done():
-            return  # the client's time to take the written bytes runs already
+            return  # the client has its time already: to take what was written
         if phase is HEAD:
             if self._served:
                 self.deadline = self.server.loop.time() + self.server.keepalive_timeout
@@ -205,7 +196,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client has sent a FIN; RFC 9112 §9.6 leaves the meaning open.
+        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what that means.
 
         Mostly the client has left (nginx and Tornado also read a FIN so). HALF_CLOSE=ignore is for clients like
         `nc -N` that wait for the response.
@@ -250,13 +241,13 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
 
     def _look_at_reader(self) -> bool:
-        """Whether the client has taken any of the bytes that waited at the last look."""
+        """Whether the client has taken something of what waited for the client since the last look."""
         written = self._exchange.body_bytes if self._exchange else 0
         return self._watch.look(self.transport, self.server.loop.time(), written)
 
     def watch_reader(self) -> None:
-        """Start the client's time to take the bytes that wait, if any: the transport never tells of a client that
-        reads nothing of a response too slow to fill the transport's buffer."""
+        """Watch a client whose response is too slow to fill the transport's buffer: a client that takes nothing of
+        what waits is cut off as well."""
         if self._phase is RESPONSE and self.deadline == math.inf:
             self._wait_for_reader()
             if not self._watch.waits:
@@ -265,7 +256,7 @@ class ServerConnection(asyncio.Protocol):
     # ---- reading
 
     def _advance(self) -> None:
-        """Hand on the buffered bytes, until no more are left, or the delegate or the client has to be waited for."""
+        """Hand on what is buffered, until nothing is left or somebody has to be waited for."""
         self._advancing = True
         try:
             if self._is_complete_due and self._exchange:
@@ -276,7 +267,7 @@ class ServerConnection(asyncio.Protocol):
                     self._read_body()
                 elif self._phase is not HEAD or not self.drained.done():
                     break
-                elif turn == 0:  # other connections have their turn before the rest of a flood of pipelined requests
+                elif turn == 0:  # other connections have their turn before more of a flood of pipelined requests
                     self.server.loop.call_soon(self._go_on)
                     break
                 elif not self._read_head():
@@ -295,7 +286,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def _regulate(self) -> None:
-        """Pause or resume the transport: it is not read while the buffered bytes cannot be handed on."""
+        """Read from the transport, unless what was read could not be handed on."""
         waits = self._phase is RESPONSE or (self._phase is HEAD and not self.drained.done())
         pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
@@ -331,7 +322,9 @@ class ServerConnection(asyncio.Protocol):
             body.check_announced_size(exchange.max_body_size)
         if isinstance(delegate, HeadDelegate):
             self.delegate = delegate
-            delegate.head_received()
+            busy = delegate.head_received()
+            if busy is not None:
+                self._wait_for(busy)
             return
         busy = delegate.headers_received(start_line(head), RawHeaders(head.block))
         self.delegate = delegate if self._exchange else None
@@ -367,7 +360,11 @@ class ServerConnection(asyncio.Protocol):
     def _complete(self, exchange: ServerExchange) -> None:
         """Tell the delegate that the request is complete, once the delegate has dealt with all pieces."""
         self._is_complete_due = self._awaited is not None
-        if self._awaited is None and self._exchange is exchange and self.delegate:
+        if self._awaited is not None or self._exchange is not exchange:
+            return
+        if isinstance(self.delegate, HeadDelegate):
+            self.delegate.body_received()
+        elif self.delegate:
             self.delegate.finish()
 
     @property
@@ -449,7 +446,7 @@ class ServerConnection(asyncio.Protocol):
     def _half_close(self, *, is_read: bool) -> None:
         """Tell the client that this was the last response.
 
-        TLS has no half-close: a closure alert ends the connection, so an upload is read to the end first.
+        TLS has no half-close: a closure alert ends the connection, so an upload is read to its end first.
         """
         if self.transport.is_closing():
             return
@@ -560,7 +557,7 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the client has acknowledged the end of the last response (RFC 9112 §9.6)."""
+        """Whether the client has acknowledged the end of its last response (RFC 9112 §9.6)."""
         return self._phase is LINGERS and not unacknowledged(self.transport)
 
     def is_over(self, now: float) -> bool:

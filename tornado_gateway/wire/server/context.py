@@ -1,4 +1,4 @@
-"""State that all connections of one server share: limits, the event loop, and whether the server drains."""
+"""What all connections of one server share: limits, the event loop, and how far the server is on its way to its end."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ class ServerConfig:
         min_upload_rate: bytes per second that a request's body must come with, see policy/http/pace.py; 0 for any.
         max_body_bytes: of a request, or None for no limit.
         max_connections: client connections at once; ≥ 1; math.inf for any number.
-        half_close_aborts: whether a FIN before the response is complete means that the client has left.
+        half_close_aborts: whether a client's FIN before its response is complete means that it has left.
     """
 
     header_timeout: float = 10.0
@@ -35,7 +35,7 @@ class ServerConfig:
 
 
 class ServerContext:
-    """State that the connections and exchanges of one server share. Made inside a running event loop.
+    """What the connections and exchanges of one server share. Made inside a running event loop.
 
     Attributes:
         config: limits and timeouts.

@@ -1,4 +1,4 @@
-"""The response to one request: Tornado's HTTPConnection, with the methods that a proxy needs."""
+"""One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it."""
 
 import asyncio
 import functools
@@ -13,19 +13,20 @@ from tornado_gateway.errors import GatewayError
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.wire.http1 import RequestHead
 from tornado_gateway.wire.server.context import ServerContext
+from tornado_gateway.wire.server.delegate import HeadDelegate
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_COPIED_BELOW = 16 * 1024  # bytes of a chunk: below, a copy costs less than a write of three buffers
+_COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
 
 
 class Connection(Protocol):
-    """The connection, as an exchange and a handler see the connection; see ServerConnection."""
+    """What an exchange, and the handler of an exchange, ask of the connection; see ServerConnection."""
 
     server: ServerContext
     transport: asyncio.Transport
-    delegate: HTTPMessageDelegate | None
+    delegate: HTTPMessageDelegate | HeadDelegate | None
     drained: "asyncio.Future[None]"
     has_shut: bool
     peer: Address
@@ -54,17 +55,17 @@ class Connection(Protocol):
 
 
 class ServerExchange(HTTPConnection):
-    """The response to one request: Tornado's HTTPConnection, with the methods that a proxy needs.
+    """One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it.
 
     Attributes:
         head: the request.
         is_read: whether the request has been read whole.
-        trailers: of the request, once the body is complete.
-        error: the client's error that ended the request early; None if the client has left.
+        trailers: of the request, once its body is complete.
+        error: what ended the request early, when it was the client's error; None if the client just left.
         keep_alive: whether client and gateway both want the connection to stay open.
-        persistent: whether the connection stays open behind this response; known once the response has begun.
-        started: whether the final response has begun.
-        finished: whether the response is complete.
+        persistent: whether it does stay open behind this response; known once it has begun.
+        started: whether a final response has been begun.
+        finished: whether it is complete.
         body_bytes: of the response's body so far.
         min_upload_rate: bytes per second that the request's body must come with; 0 for any.
         max_body_size: bytes the request's body may have; None for any number.
@@ -106,7 +107,7 @@ class ServerExchange(HTTPConnection):
         """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2).
 
         Args:
-            block: field lines, each with CRLF; none of a body's framing (RFC 9110 §8.6, RFC 9112 §6.1).
+            block: field lines, each with its CRLF, without those of a body's framing (RFC 9110 §8.6, RFC 9112 §6.1).
             reason: b"" for the standard phrase.
         """
         transport = self.connection.transport
@@ -120,10 +121,10 @@ class ServerExchange(HTTPConnection):
 
         Args:
             reason: b"" for the standard phrase.
-            block: field lines, each with CRLF, with Content-Length if the length is known, and without
-                Transfer-Encoding and Connection, which this connection adds.
-            length: the value of Content-Length, or None.
-            dated: whether block has a Date; otherwise Date is added (RFC 9110 §6.6.1).
+            block: field lines, each with its CRLF, Content-Length among them if it is known;
+                without Transfer-Encoding and Connection, which are this connection's affair.
+            length: what Content-Length says, or None.
+            dated: whether block has a Date; otherwise one is added (RFC 9110 §6.6.1).
         """
         connection, head = self.connection, self.head
         self.started = True
@@ -133,7 +134,7 @@ class ServerExchange(HTTPConnection):
         framed = self._chunked or bodiless or length is not None
         self.persistent = self.keep_alive and framed and self.is_read and not connection.server.announces_close
         if head.upgrades and connection.has_read_ahead:
-            self.persistent = False  # the bytes may be in the protocol that was refused (RFC 9931)
+            self.persistent = False  # what follows may be in the protocol that was refused (RFC 9931)
         framing = _CHUNKED if self._chunked else b""
         if not self.persistent:
             framing += _CLOSE
@@ -146,7 +147,7 @@ class ServerExchange(HTTPConnection):
         """Send a piece of the body.
 
         Returns:
-            A future: done unless the client does not keep up; failed with StreamClosedError if the client has gone.
+            A future: done unless the client does not keep up, failed with StreamClosedError if it has gone.
         """
         transport = self.connection.transport
         if self.finished or transport.is_closing():
@@ -166,9 +167,9 @@ class ServerExchange(HTTPConnection):
         if size < _COPIED_BELOW or not lead:
             transport.write(lead + chunk + tail)
         else:
-            # No empty last piece: asyncio's transport would wait for ever to send an empty piece (3.12, 3.13).
+            # Without an empty last piece: asyncio's transport would wait for ever until that is sent (3.12, 3.13).
             transport.writelines((lead, chunk, tail) if tail else (lead, chunk))
-            # Calls pause_writing() if the buffer is full; asyncio's writelines() forgets to (3.12, 3.13).
+            # This looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13).
             transport.set_write_buffer_limits(self._high_water)
         return self.connection.drained
 
@@ -176,7 +177,7 @@ class ServerExchange(HTTPConnection):
         """End the response.
 
         Args:
-            trailers: field lines behind a chunked body, each with CRLF (RFC 9112 §7.1.2).
+            trailers: field lines behind a chunked body, each with its CRLF (RFC 9112 §7.1.2).
         """
         transport = self.connection.transport
         if self.finished or transport.is_closing():
@@ -195,44 +196,44 @@ class ServerExchange(HTTPConnection):
         self.connection.exchange_finished(self)
 
     def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
-        """Answer 101 and give the transport to another protocol. The close callback is called when the connection ends.
+        """Answer 101 and give the transport to another protocol. The close callback is called when it has ended.
 
         Args:
-            block: field lines, each with CRLF, with Upgrade and Connection.
+            block: field lines, each with its CRLF, Upgrade and Connection among them.
             successor: must pass on connection_lost() to this exchange's connection.
 
         Returns:
-            The bytes that the client has sent behind the request.
+            What the client has sent behind its request.
         """
         self.started = self.finished = True
         self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
         return self.connection.upgrade(successor)
 
     def limit_buffer(self, size: int) -> None:
-        """Set the number of unsent bytes above which `write()` returns a future that is not done; for this response."""
+        """Say of how many unsent bytes on `write()` returns a future that is not done; for this response."""
         self.connection.transport.set_write_buffer_limits(high=size)
         self._high_water = size
 
     def forget_fields(self) -> None:
-        """Drop the request's fields, when the exchange is long and nobody will read the fields again."""
+        """Let go of the request's fields, when the exchange lasts and nobody will look at them again."""
         self.head.forget_fields()
         self.connection.forget_fields()
 
     def watch_reader(self) -> None:
-        """Cut the client off if the client takes none of the bytes that wait. To be called again every now and then."""
+        """Have the client cut off if it takes nothing of what waits for it; to be said again every now and then."""
         self.connection.watch_reader()
 
     def abort(self) -> None:
-        """Reset the connection, so that a response already begun does not look complete.
+        """End the connection so that a response already begun does not look complete.
 
-        Bytes that have not been sent are lost.
+        What the client has not been sent yet is lost.
         """
         self.connection.reset()
 
     def cut(self) -> None:
-        """End the response early: all bytes that were written arrive, but the last chunk does not.
+        """End the response where it is: all that was written arrives, and the end that was promised does not.
 
-        A response that is not chunked is reset.
+        Only chunks promise an end; without them the connection has to be reset.
         """
         if not self._chunked or self._pending:
             self.abort()
@@ -275,13 +276,13 @@ class ServerExchange(HTTPConnection):
         """The client has gone before the response was complete."""
         delegate, callback = self.connection.delegate, self._on_close
         self.connection.delegate = self._on_close = None
-        if delegate and not self.is_read:
+        if isinstance(delegate, HTTPMessageDelegate) and not self.is_read:
             delegate.on_connection_close()
         if callback:
             callback()
 
     def broken_by(self, error: GatewayError) -> None:
-        """The rest of the request is malformed, too large or too late; the delegate may answer with the error."""
+        """The rest of the request is wrong, too large or too late; whoever answers it may answer with that."""
         self.error = error
         self.lost()
 
@@ -289,12 +290,12 @@ class ServerExchange(HTTPConnection):
 def fail_closed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
     """Fail a write's future because the client has gone."""
     future.set_exception(StreamClosedError())
-    future.exception()  # retrieved, so that asyncio does not log the exception of a future that nobody awaits
+    future.exception()  # whoever does not look at it has its own close callback
     return future
 
 
 def start_line(head: RequestHead) -> RequestStartLine:
-    """The start line, as Tornado's type."""
+    """The start line as Tornado knows it."""
     version = "HTTP/1.1" if head.minor else "HTTP/1.0"
     return RequestStartLine(head.method.decode("ascii"), head.target.decode("latin-1"), version)
 

@@ -1,9 +1,9 @@
-"""Tornado's view of a message, computed at the first access.
+"""Tornado's view of a message, computed only when somebody looks.
 
 HTTPHeaders normalises every field's name and HTTPServerRequest parses arguments as
-soon as they are made; for a proxied request nobody reads the results. These subclasses
-keep the bytes and do the work of their base classes at the first access (measured: 30 µs
-less per request with 8 fields).
+soon as they are made; on a proxied request nobody reads either. These subclasses keep
+the bytes and do their parents' work at the first look (measured: 30 µs less per
+request with 8 fields).
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class RawHeaders(HTTPHeaders):
         self._block = block
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for an attribute that HTTPHeaders.__init__ would have made."""
+        """Called only for what is not there yet: what HTTPHeaders.__init__ makes."""
         if name.startswith("__") or "_as_list" in self.__dict__:
             raise AttributeError(name)
         super().__init__()
@@ -30,10 +30,10 @@ class RawHeaders(HTTPHeaders):
 
 
 class RawRequest(HTTPServerRequest):
-    """HTTPServerRequest whose arguments, cookies, host and files are made at the first access.
+    """HTTPServerRequest whose arguments, cookies, host and files are made at the first look.
 
     Args:
-        connection: the exchange with the client.
+        connection: the exchange with the client; its context knows the peer.
         start_line: method, target and version, decoded as latin-1.
         headers: the request's fields.
     """
@@ -44,7 +44,7 @@ class RawRequest(HTTPServerRequest):
         self.headers = headers
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for an attribute that HTTPServerRequest.__init__ would have made."""
+        """Called only for what is not there yet: what HTTPServerRequest.__init__ makes."""
         if name.startswith("__") or "_start_time" in self.__dict__:
             raise AttributeError(name)
         start_line = RequestStartLine(self.method or "", self.uri or "", self.version)

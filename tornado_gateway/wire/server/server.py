@@ -9,10 +9,10 @@ wire/server/exchange.py writes responses.
 
 ServerExchange has methods that Tornado's HTTPConnection has not: `start_response()` takes
 a header block as bytes, `write_interim()` sends 1xx, `finish()` takes trailers, and
-`upgrade()` gives the transport away. The proxy calls these; a RequestHandler need not.
+`upgrade()` gives the transport away. The proxy calls them; a RequestHandler need not.
 
 A connection cannot be detached into an IOStream, as tornado.websocket.WebSocketHandler
-asks: a transport does not give the socket back. WebSockets are relayed on the transport
+asks: a transport does not give its socket back. WebSockets are relayed on the transport
 instead.
 """
 
@@ -79,11 +79,11 @@ class HTTPServer:
     Args:
         delegate: a tornado.web.Application, or any other HTTPServerConnectionDelegate.
         config: limits and timeouts.
-        refuse: answers requests that the delegate does not see (malformed, too large, too slow, too many).
+        refuse: answers what is not handed to the delegate (malformed, too large, too slow, too many).
 
     Attributes:
         connections: all that are not lost.
-        refused: how many of the connections had no room, and only read the refusal.
+        refused: how many of the connections had no room, and only read their refusal.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class HTTPServer:
     def drain(self) -> None:
         """Stop accepting, and let each connection end with its current response, or after IDLE_GRACE without one.
 
-        A request may be on its way to an idle connection, or behind a response that began before
-        `announce_close()`: a request that comes within the grace is answered.
+        A request may be on its way to an idle connection, or to one whose response was begun before
+        `announce_close()`: a request that comes in that time is answered.
         """
         self.announce_close()
         context = self.context
@@ -161,7 +161,7 @@ class HTTPServer:
             await self._all_closed
 
     async def answered(self) -> None:
-        """Wait until every connection is lost, or the client has the last response whole and sends nothing more.
+        """Wait until every connection is lost, or its client has the last response whole and sends nothing more.
 
         The sweep looks, because no event tells of a client's acknowledgement.
         """
@@ -179,7 +179,7 @@ class HTTPServer:
         return self.context.config.shortest_timeout
 
     def sweep(self, now: float) -> None:
-        """End the connections whose deadline has passed."""
+        """End what has waited too long."""
         for connection in [each for each in self.connections if each.deadline <= now or each.is_paused]:
             if connection.deadline <= now:
                 connection.expire(now)
@@ -201,7 +201,7 @@ class HTTPServer:
         self.connections.add(connection)
         if not has_room:
             self._turn_away(connection)
-        elif self.context.draining:  # accepted by the kernel before the listener was closed; a request may be under way
+        elif self.context.draining:  # the kernel had it before the listener was closed; a request may be under way
             connection.close_if_idle()
 
     def _turn_away(self, connection: ServerConnection) -> None:

@@ -16,14 +16,14 @@ class RelayConfig:
         ping_interval: between pings to either side.
         pong_timeout: for a pong, or any byte, after a ping.
         idle_timeout: without a message in either direction.
-        stall_timeout: without progress by a side for which bytes wait.
+        stall_timeout: without progress by a side that does not take what waits for it.
         max_message: bytes.
         max_buffered: bytes that may wait for one side.
-        cuts_slow: whether a side for which more bytes wait is closed (1013); otherwise the other side is paused.
+        cuts_slow: whether a side for which more is waiting is closed (1013), instead of the other being paused.
         messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
-        cuts_fast: whether a client that sends more is closed (1008); otherwise the client is read more slowly.
+        cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
         drain_code: of the Close when the gateway stops, or has the client come back.
-        ping_token: prefix of the payload of the gateway's own pings; up to 100 bytes that nobody can guess.
+        ping_token: what the gateway's own pings begin with; up to 100 bytes that nobody can guess.
     """
 
     ping_interval: float = 30.0

@@ -1,7 +1,7 @@
-"""One side of a WebSocket: a connection of the frame relay (wire/websocket/relay.py).
+"""One of a WebSocket's two connections, as the frame relay (wire/websocket/relay.py) holds it.
 
-A Leg feeds the bytes of one side to a FrameScanner, and writes the frames that pass to the other Leg's transport. A Leg
-knows whether the side answers pings, takes what is written, and has received a Close; the Relay decides what follows.
+A Leg hands what its side sends to a FrameScanner, and what passes to the other Leg's transport. It knows whether its
+side is heard, takes what is written, and has had its Close; what follows from that is the Relay's to decide.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ class Hold(IntFlag):
 
 
 class Predecessor(Protocol):
-    """The protocol that had a leg's transport before the upgrade, and learns of the end of the connection."""
+    """The protocol that had a leg's transport before the upgrade, and has to learn of its end."""
 
     def connection_lost(self, error: Exception | None, /) -> None: ...
 
 
 class LegOwner(Protocol):
-    """The relay, as a leg sees the relay; see Relay."""
+    """What a leg asks of the relay that holds both legs; see Relay."""
 
     config: RelayConfig
     loop: asyncio.AbstractEventLoop
     close: Close | None
-    next_check: float
+    due: float
 
     def end(self, close: Close, reason: str, /) -> None: ...
 
@@ -59,20 +59,20 @@ class Leg(asyncio.Protocol):
     """One side's connection.
 
     Attributes:
-        scanner: judges the bytes that come from this side.
-        pings: the pings that were sent to this side.
-        is_client: whether this is the client's side.
-        close_sent: whether a Close has been sent to this side.
-        is_gone: whether nothing more comes from this side, and nothing more is sent to this side.
-        has_shut: whether a FIN came behind this side's Close: nothing more comes, but frames are still sent.
-        is_lost: whether the connection is lost.
-        is_blocked: whether the transport's write buffer is above its mark.
-        pong_by: instant by which a byte must have come; infinite while no ping is unanswered.
+        scanner: judges what comes from this side.
+        pings: those that this side has been sent.
+        is_client: whether it is the client's side.
+        is_told: whether a Close has been sent to it.
+        is_gone: whether nothing more comes from it, and nothing more is sent to it.
+        has_shut: whether a FIN came behind its Close: nothing more comes from it, but what it has to hear is sent.
+        is_lost: whether its transport is no more.
+        is_blocked: whether it does not take what is written.
+        pong_by: instant at which it must have been heard; infinite while no ping is out.
     """
 
     __slots__ = (
-        "_before", "_heard", "_held", "_close_received", "_pinged_at", "_watch", "has_shut", "is_blocked", "is_client",
-        "is_gone", "is_lost", "close_sent", "other", "pings", "pong_by", "relay", "scanner", "transport",
+        "_before", "_heard", "_held", "_is_over", "_pinged_at", "_watch", "has_shut", "is_blocked", "is_client",
+        "is_gone", "is_lost", "is_told", "other", "pings", "pong_by", "relay", "scanner", "transport",
     )  # fmt: skip
 
     other: "Leg"
@@ -87,8 +87,8 @@ class Leg(asyncio.Protocol):
         self._heard = 0  # bytes when the last ping was sent
         self._pinged_at = -math.inf  # instant from which on the pong is waited for
         self._watch = StallWatch()
-        self._close_received = False
-        self.close_sent = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
+        self._is_over = False
+        self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
         self.pong_by = math.inf
 
     # ---- asyncio.Protocol
@@ -99,14 +99,14 @@ class Leg(asyncio.Protocol):
         if passing:
             self.other.transport.write(passing)
         if scanner.is_over:
-            self.close_received()
+            self.over()
 
     def eof_received(self) -> bool:
-        """A FIN has come: this side has half-closed the connection, or closed it; TCP does not tell which.
+        """This side has shut down its sending half, or has closed its connection: a FIN does not tell which.
 
-        Nothing may follow a Close (RFC 6455 §5.5.1), so a FIN behind a Close ends nothing early: this side is still
-        sent the other side's frames, up to the Close that answers (§7.1.1). TLS has no half-close here: asyncio ends
-        a TLS connection at the peer's closure alert.
+        Behind a Close nothing more is to come (RFC 6455 §5.5.1), so the FIN ends nothing early, and this side is still
+        sent what the other one says, up to the Close that answers (§7.1.1). Over TLS no half can be closed here:
+        asyncio ends a TLS connection at the peer's closure alert.
 
         Returns:
             Whether the transport stays open for writing.
@@ -115,12 +115,12 @@ class Leg(asyncio.Protocol):
         if self.has_shut:
             self.relay.finish_if_done(self)
         else:
-            self.eof()
+            self.gone()
         return self.has_shut
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_lost = True
-        self.eof()
+        self.gone()
         self._before.connection_lost(error)
         self.relay.leg_lost()
 
@@ -141,46 +141,46 @@ class Leg(asyncio.Protocol):
     @property
     def is_done(self) -> bool:
         """Whether a Close has gone both ways, or nothing more can."""
-        return self.is_gone or (self.close_sent and self._close_received)
+        return self.is_gone or (self.is_told and self._is_over)
 
     @property
     def passes(self) -> bool:
-        """Whether frames from this side may still go to the other side."""
+        """Whether something of what comes may still go to the other side."""
         return not (self.scanner.is_silent or self.scanner.is_over)
 
     @property
     def is_between(self) -> bool:
-        """Whether this side is read, and all its bytes so far were whole frames and went to the other side."""
+        """Whether all that has come from it has gone on, in whole frames, and it is read."""
         return self.scanner.at_boundary and not self.scanner.is_holding and not self._held
 
-    def close_received(self) -> None:
-        """This side has sent a Close, or broken a rule."""
-        if self._close_received:
+    def over(self) -> None:
+        """This side has sent its Close, or broken a rule."""
+        if self._is_over:
             return
-        self._close_received = True
+        self._is_over = True
         if self.scanner.violation:
             self.relay.broken(self, self.scanner.violation)
         elif self.scanner.close:
             self.relay.closed(self, self.scanner.close)
 
-    def eof(self) -> None:
+    def gone(self) -> None:
         """Nothing more comes from this side."""
         if not self.is_gone:
             self.is_gone = True
             self.other.scanner.mute()
             self.relay.leg_gone(self)
 
-    def send_close(self, close: Close) -> None:
-        """Send this side a Close behind the current frame, and nothing behind the Close."""
-        if self.close_sent or self.is_gone:
+    def tell(self, close: Close) -> None:
+        """Send this side a Close behind the current frame, and nothing behind it."""
+        if self.is_told or self.is_gone:
             return
-        self.close_sent = True
+        self.is_told = True
         now = self.other.scanner.insert(self._frame(CLOSE, close.payload()), last=True)
         if now:
             self.transport.write(now)
 
     def ping(self, now: float) -> None:
-        """Ping this side, unless a frame to this side is incomplete, or bytes wait for this side."""
+        """Ask this side for a sign of life, unless it is in the middle of a frame, or something else waits for it."""
         if self.is_gone or not self.other.scanner.at_boundary or self._watch.waits:
             return
         if self.pong_by == math.inf or self.scanner.bytes != self._heard:
@@ -189,22 +189,22 @@ class Leg(asyncio.Protocol):
         self.transport.write(self._frame(PING, self.pings.own()))
 
     def _expect_pong(self, now: float) -> None:
-        """Set `pong_by`. The ping may lie behind bytes in the peer's kernel; a slow program gets time to read on."""
+        """The ping may lie behind what the peer's kernel holds; a slow program has the time to come to it."""
         config = self.relay.config
         self._pinged_at = now
         self.pong_by = now + config.pong_timeout + min(self._watch.reading_time(now), config.stall_timeout)
 
     def watch(self, now: float) -> bool:
-        """Whether this side has taken any of the bytes that waited at the last look."""
+        """See whether this side takes what waits for it; whether it has taken any of it since the last look."""
         if self.is_lost:
             return False
         passing = self.other.scanner
         return self._watch.look(self.transport, now, 0 if passing.is_silent else passing.passed)
 
     def is_silent(self, now: float) -> bool:
-        """Whether this side has not answered a ping in time.
+        """Whether it has not answered a ping in time.
 
-        Silence proves nothing while this side is not read, or while bytes wait for this side: then `stalled_at` judges.
+        Nobody can know that while it is not read, or while something waits for it: then `is_stalled()` judges.
         """
         if now < self.pong_by:
             return False
@@ -218,7 +218,7 @@ class Leg(asyncio.Protocol):
 
     @property
     def stalled_at(self) -> float:
-        """Instant at which this side has taken no byte for stall_timeout; infinite while no bytes wait."""
+        """Instant at which it has taken nothing of what waits for it for too long; infinite while nothing waits."""
         return self._watch.since + self.relay.config.stall_timeout if self._watch.waits else math.inf
 
     def hold(self, why: Hold) -> None:
@@ -226,10 +226,10 @@ class Leg(asyncio.Protocol):
         if not self._held and not self.transport.is_closing():
             self.transport.pause_reading()
         self._held |= why
-        self.relay.next_check = -math.inf  # a transport that is not read does not tell of its end
+        self.relay.due = -math.inf  # to see whether it ends meanwhile
 
     def let_answer(self) -> None:
-        """Read on if no more frames pass: only a Close, or the end of the connection, is awaited."""
+        """Read on if nothing more of it passes: only its Close, or its end, is waited for."""
         if not self.passes:
             self.release(Hold.OTHER_IS_SLOW | Hold.TOO_FAST)
 
@@ -244,7 +244,7 @@ class Leg(asyncio.Protocol):
 
     @property
     def has_said_all(self) -> bool:
-        """Whether no byte from this side waits to be read or to pass."""
+        """Whether nothing that came from it waits to be read or to pass."""
         return not self.scanner.is_holding and not unread(self.transport)
 
     def finish(self) -> None:
@@ -252,8 +252,8 @@ class Leg(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.close()
 
-    def half_close(self) -> None:
-        """Send a FIN, and read on: closing a socket with unread bytes resets the connection and destroys the Close."""
+    def shut(self) -> None:
+        """Say that nothing more will be sent; what comes is read and dropped, so that the Close is not lost."""
         if not self.transport.is_closing() and self.transport.can_write_eof() and self.other.scanner.at_boundary:
             with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
                 self.transport.write_eof()

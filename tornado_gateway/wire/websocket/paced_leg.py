@@ -1,8 +1,7 @@
 """A client's side of a WebSocket that may say only so much in a second.
 
-Bytes above the rate wait in a backlog, and the connection is not read until the backlog has passed: so TCP slows the
-client down, and no more than one read (256 KiB) waits. The backlog passes in small parts, TICK apart, evenly over the
-second.
+What was read beyond that waits here, and nothing more is read until it has passed: so TCP slows the client down, and
+no more than one read (256 KiB) waits. What waits passes in small parts, TICK apart, evenly over the second.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.token_bucket import TokenBucket
 from tornado_gateway.wire.websocket.leg import Hold, Leg, LegOwner, Predecessor
 
-TICK = 0.05  # seconds between two parts of the backlog: twenty a second look smooth, and cost little
+TICK = 0.05  # seconds between two parts of what waits: twenty a second are smooth to a person, and cost little
 
 RATE_LIMITED = Close(POLICY, b"rate limited")
 
@@ -29,7 +28,7 @@ class PacedLeg(Leg):
         config, now = relay.config, relay.loop.time()
         self._messages = TokenBucket(config.messages_per_second, now) if config.messages_per_second else None
         self._bytes = TokenBucket(config.bytes_per_second, now) if config.bytes_per_second else None
-        self._backlog = b""  # bytes that were read and have to wait
+        self._backlog = b""  # what was read and has to wait
         self._timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -37,7 +36,7 @@ class PacedLeg(Leg):
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Pass on the bytes that the rate allows now, and schedule the rest."""
+        """Pass on what may pass now, and see to it that the rest follows."""
         now = self.relay.loop.time()
         wait = self._pass_messages(self._take_bytes(now), now)
         if not self.passes:
@@ -48,7 +47,7 @@ class PacedLeg(Leg):
             self._slow_down(max(wait, TICK))
 
     def _take_bytes(self, now: float) -> bytes:
-        """The part of the backlog for which there are tokens. With cuts_fast there is no backlog."""
+        """The part of the backlog for which there are tokens. A client that is to be closed has no backlog."""
         data, bucket = self._backlog, self._bytes
         allowed = bucket.take_part(len(data), now) if bucket and not self.relay.config.cuts_fast else len(data)
         if bucket and self.relay.config.cuts_fast:
@@ -64,7 +63,7 @@ class PacedLeg(Leg):
         return bucket.wait(min(len(self._backlog), max(1.0, bucket.rate * TICK)), now)
 
     def _pass_messages(self, data: bytes, now: float) -> float:
-        """Pass as many frames as there are tokens; seconds until the next frame may pass, 0 if none waits."""
+        """Pass as many frames as there are tokens; seconds until one more may pass if one waits."""
         scanner, bucket = self.scanner, self._messages
         if bucket is None:
             super().data_received(data)
@@ -76,7 +75,7 @@ class PacedLeg(Leg):
         return bucket.wait(1, now) if scanner.is_starved else 0.0
 
     def _let_rest_through(self) -> None:
-        """Read the backlog for a Close: no more frames pass, so there is nothing to slow down."""
+        """Have the backlog read for the Close in it: no more of it passes, so there is nothing to slow down."""
         rest, self._backlog = self._backlog, b""
         if rest:
             super().data_received(rest)

@@ -4,12 +4,12 @@
            ◄─────────────────── FrameScanner ◄── Leg ◄──────────────frames───
 
 Frames pass as they were sent, masked or not, compressed or not, in the same fragments:
-each direction's FrameScanner (policy/http/frames.py) reads frame heads only. The relay
-pings both sides, ends a WebSocket that is idle, unanswered, too fast, too slow or against
-the rules, and when one side ends, ends the other side in bounded time with a code that
-says why.
+each direction's FrameScanner (policy/http/frames.py) reads their heads only. What the relay
+does beside: it pings both sides and misses their pongs, ends what is idle, too fast, too
+slow or against the rules, and sees to it that whatever ends one side ends the other one,
+with a code that says why, and in bounded time.
 
-Cause                                 Close to the client       Close to the upstream
+What ended                            the client is told        the upstream is told
 ────────────────────────────────────  ────────────────────────  ────────────────────────
 one side sent a Close                 as it was sent            as it was sent
 the upstream's connection was lost    1011 upstream lost
@@ -17,18 +17,17 @@ the client's connection was lost                                1001 client gone
 one side broke a rule                 1002, 1007 or 1009        the same
 no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
-moved to another endpoint             1001 or 1012 rebalanced   the same
+another endpoint shall have it        1001 or 1012 rebalanced   the same
 the client's token expired            4401 token expired        1001 token expired
 the gateway stops                     1001 or 1012              the same
 
 A Close cannot be put into the middle of a frame: if one side is lost in the middle of
-a large frame (above policy/http/frames.py's ATOMIC), the other side's connection ends
-without a Close.
+a large one (above policy/http/frames.py's ATOMIC), the other side's connection just ends.
 
-Flow control is the transports': while one side does not take what is written, the other
-side is not read, and the opposite direction flows on. A side that takes nothing for too
-long is cut, and so is lost to the other side. The same holds behind a Close, as long as
-frames still pass.
+Flow control is the transports' own: while one side does not take what is written, the
+other is not read, and the opposite direction flows on. A side that takes nothing for too
+long is cut, and so lost to the other one. Behind a Close it is the same, as long as
+something still passes.
 """
 
 import asyncio
@@ -69,15 +68,15 @@ class Relay:
         expiry: of the client's token.
 
     Attributes:
-        next_check: instant (loop time) of the next `check()`.
-        close: the Close that ended the WebSocket, sent by a side or by the gateway; None while the WebSocket is open.
-        reason: why the gateway ended the WebSocket, in the words of the access log; "" if a side ended the WebSocket.
-        at_fault: the side at fault: "client", "upstream" or "".
+        due: instant (loop time) at which to `look()`.
+        close: the Close that ended it, as sent by a side or by the gateway; None while it is open.
+        reason: why the gateway ended it, in the words of the access log; "" if a side did.
+        at_fault: whose fault that was: "client", "upstream" or "".
     """
 
     __slots__ = (
         "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
-        "close", "config", "next_check", "loop", "reason", "upstream",
+        "close", "config", "due", "loop", "reason", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -100,9 +99,7 @@ class Relay:
             asked=pings,
             asks=upstream_pings,
             paced=bool(config.messages_per_second),
-            atomic=min(
-                ATOMIC, config.bytes_per_second or ATOMIC
-            ),  # a frame longer than a second's bytes passes in parts
+            atomic=min(ATOMIC, config.bytes_per_second or ATOMIC),  # what takes longer than a second passes as it comes
         )
         from_upstream = FrameScanner(
             masked=False, max_message=config.max_message, rsv=rsv, asked=upstream_pings, asks=pings
@@ -116,7 +113,7 @@ class Relay:
         self._close_by = math.inf
         self._activity, self._active_at = 0, now
         self._next_ping = now + config.ping_interval
-        self.next_check = self._when_to_check(now)
+        self.due = self._when_due(now)
 
     def start(
         self,
@@ -127,7 +124,7 @@ class Relay:
         *,
         client_has_shut: bool = False,
     ) -> None:
-        """Begin to relay, with the bytes that came behind the handshakes.
+        """Begin to relay, with what came behind the handshakes.
 
         Args:
             client_has_shut: whether the client's FIN came before the handshake was answered.
@@ -148,8 +145,8 @@ class Relay:
 
     # ---- time
 
-    def check(self, now: float) -> None:
-        """Act on what is overdue: pings, pongs, idleness, stalls, a Close without an answer, an expired token."""
+    def look(self, now: float) -> None:
+        """See whether something is overdue."""
         for leg in (self.client, self.upstream):
             if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=leg.has_said_all):
                 leg.transport.abort()
@@ -162,10 +159,10 @@ class Relay:
             self._look_at_activity(now)
         if self.close is None and self._expiry.has_passed(now, time.time()):
             self._expire()
-        self.next_check = self._when_to_check(now)
+        self.due = self._when_due(now)
 
     def _makes_progress(self, now: float) -> bool:
-        """Whether a side that has much to read before the Close is still reading."""
+        """Whether a side that has much to read before its Close is reading it."""
         self._close_by = now + CLOSE_TIMEOUT
         return any([leg.watch(now) for leg in (self.client, self.upstream)])
 
@@ -193,8 +190,8 @@ class Relay:
             self.client.ping(now)
             self.upstream.ping(now)
 
-    def _when_to_check(self, now: float) -> float:
-        """Instant of the next check. Messages are only counted, so idleness is checked eight times per idle_timeout."""
+    def _when_due(self, now: float) -> float:
+        """Messages are only counted as they pass, so idleness is looked for several times in its duration."""
         client, upstream = self.client, self.upstream
         if client.is_held or upstream.is_held:
             return now
@@ -218,21 +215,21 @@ class Relay:
         """End both sides with a Close.
 
         Args:
-            for_upstream: the Close for the upstream, if not the same.
+            for_upstream: the Close for the upstream, if it is another one.
         """
         if self.close:
             return
         self.reason = self.reason or reason
         self._begin_to_close(close)
-        self.client.send_close(close)
-        self.upstream.send_close(for_upstream or close)
+        self.client.tell(close)
+        self.upstream.tell(for_upstream or close)
         for leg in (self.client, self.upstream):
             leg.let_answer()
 
     def _expire(self) -> None:
         """End both sides because the client's token has expired.
 
-        To the upstream, the client goes away: the upstream may give the private code 4401 a meaning of its own.
+        To the upstream that is a client that goes away: 4401 in the private range could mean something else there.
         """
         reason = b"token expired"
         self.end(Close(TOKEN_EXPIRED, reason), "token_expired", for_upstream=Close(GOING_AWAY, reason))
@@ -243,7 +240,7 @@ class Relay:
 
     @property
     def is_movable(self) -> bool:
-        """Whether the WebSocket can be ended without losing bytes that have come from either side."""
+        """Whether it can be ended without losing what has come from either side."""
         return self.close is None and self.client.is_between and self.upstream.is_between
 
     def move(self) -> None:
@@ -266,12 +263,12 @@ class Relay:
         for leg in (self.client, self.upstream):
             leg.watch(now)
         self._close_by = now + CLOSE_TIMEOUT
-        self.next_check = min(self.next_check, self._close_by)
+        self.due = min(self.due, self._close_by)
 
     def closed(self, leg: Leg, close: Close) -> None:
         """A side has sent a Close; unless its direction was silent, the other side has it now."""
         if not leg.scanner.is_silent:
-            leg.other.close_sent = True
+            leg.other.is_told = True
         if self.close is None:
             self._begin_to_close(close)
         for each in (leg, leg.other):
@@ -283,7 +280,7 @@ class Relay:
         if self.close is None:
             self._fail(leg, "message_too_big" if violation.code == TOO_BIG else "protocol_error")
         self.end(violation, self.reason)
-        leg.half_close()
+        leg.shut()
 
     def leg_gone(self, leg: Leg) -> None:
         """A side's connection has ended, or is about to."""
@@ -292,28 +289,28 @@ class Relay:
             return
         if not leg.scanner.at_boundary:
             self._lost(leg)
-            self.close = Close(ABNORMAL, b"")  # no Close can be sent within a frame
+            self.close = Close(ABNORMAL, b"")  # there is no place for one
             other.transport.close()
             return
         if other.scanner.close:
-            other.send_close(other.scanner.close)  # the answer of the side that is gone will not come
+            other.tell(other.scanner.close)  # it waits for an answer that will not come
         elif self.close is None:
             self._lost(leg)
         other.let_answer()
         self.finish_if_done(other)
 
     def finish_if_done(self, leg: Leg) -> None:
-        """End the connection to the client, or to an upstream that has half-closed.
+        """End the connection of the client, or of an upstream that has ended its half of it.
 
-        Any other upstream may end the connection itself (RFC 6455 §7.1.1), within FIN_TIMEOUT. A client that broke a
-        rule may be sending on: `half_close()` has told the client, and the client ends the connection.
+        Any other upstream is left to end its connection (RFC 6455 §7.1.1), for a moment. A client that broke a rule
+        may be sending on: `shut()` has told the client, which ends the connection when it has read that.
         """
         if not leg.is_done:
             return
         if leg.has_shut or (leg.is_client and not leg.scanner.violation):
             leg.finish()
         elif self.client.is_gone:
-            self._close_by = self.next_check = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
+            self._close_by = self.due = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
 
     def _lost(self, leg: Leg) -> None:
         if self.close:
@@ -324,7 +321,7 @@ class Relay:
         self.end(close, self.reason)
 
     def leg_blocked(self, leg: Leg) -> None:
-        """The write buffer of a side is full."""
+        """A side does not take what is written."""
         if self.config.cuts_slow and self.close is None:
             self._fail(leg, "slow_consumer")
             self.end(Close(TRY_AGAIN_LATER, b"slow consumer"), "slow_consumer")

@@ -1,0 +1,237 @@
+"""The itinerary of every request: which step refuses first, and what a step may wait for."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.journeys import Start, ask, capture, only_line, problem
+from tests.support.sockets import Client, Upstream, echo, eventually, get
+from tests.support.websockets import HANDSHAKE
+from tornado_gateway.errors import NotFound, Unauthorized
+from tornado_gateway.handlers.admission import admit
+from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.handlers.router import PAGES, PROXIED
+from tornado_gateway.policy.principal import ANYBODY, Principal
+
+SECRET = "s" * 32
+TOKEN = b"Authorization: Bearer " + jwt.encode({"sub": "ada"}, SECRET).encode()
+AUTH = {"AUTH_REQUIRED": "true", "JWT_SECRET": SECRET}
+ADA = Principal.of({"sub": "ada"})
+
+
+# ---------------------------------------------------------------- the order
+
+
+# Each request is wrong in all that follows the step that refuses it.
+ORDER = {
+    "method": (get(b"/sse/none/..", method=b"POST"), 405),
+    "refused method": (get(b"/api/none/..", method=b"TRACE"), 405),
+    "authentication": (get(b"/api/none/..", method=b"POST"), 401),
+    "service": (get(b"/api/none/..", TOKEN), 404),
+    "target": (get(b"/ws/svc/..", TOKEN, b"Via: 1.1 edge", *HANDSHAKE, b"Origin: https://evil.example"), 400),
+    "origin": (get(b"/ws/svc/x", TOKEN, b"Via: 1.1 edge", *HANDSHAKE, b"Origin: https://evil.example"), 403),
+    "loop": (get(b"/sse/svc/x", TOKEN, b"Via: 1.1 edge"), 508),
+    "stream limit": (get(b"/sse/svc/x", TOKEN), 503),
+    "page: method": (get(b"/admin/stats", method=b"POST"), 405),
+    "page: authentication": (get(b"/admin/stats"), 401),
+    "page: unknown": (get(b"/nothing"), 404),
+}
+
+
+@pytest.mark.parametrize("step", ORDER)
+@pytest.mark.gen_test
+async def test_the_first_step_that_refuses_answers(serve: Serve, step: str) -> None:
+    request, status = ORDER[step]
+    running = await serve(
+        {"svc": ["http://127.0.0.1:1"]},
+        **AUTH, MAX_STREAMS="1", SSE_UNAVAILABLE="status", VIA_NAME="edge", WS_ALLOWED_ORIGINS="https://good.example",
+    )  # fmt: skip
+    running.app.gateway.streams.counts.total = 1
+    lines = capture(running)
+    answer = await ask(running, request)
+    assert answer.status == status
+    line = await only_line(lines)
+    assert (line["status"], line["service"]) == (status, "svc" if b"/svc" in request and status != 405 else "")
+    assert running.app.gateway.streams.counts.total == 1
+
+
+@pytest.mark.parametrize("route", [b"/api/", b"/sse/", b"/ws/"])
+@pytest.mark.gen_test
+async def test_without_a_token_nobody_learns_which_services_there_are(serve: Serve, route: bytes) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
+    client = await running.client()
+    answers = [await client.ask(get(route + name, b"x-request-id: same")) for name in (b"svc/x", b"none/x", b"")]
+    assert {answer.status for answer in answers} == {401}
+    assert len({answer.body for answer in answers}) == 1
+    problem(await ask(running, get(route + b"none/x", TOKEN)), 404, "unknown_service")
+
+
+@pytest.mark.gen_test
+async def test_where_no_token_is_needed_the_principal_is_anybody(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
+    exchange, journal = await held(running)
+    public = next(route for route in PAGES if not route.needs_token)
+    with pytest.raises(StopIteration) as end:
+        next(admit(running.app.gateway, public, exchange, journal, None))
+    admitted = end.value.value
+    assert (admitted.found, admitted.principal, admitted.expiry.at) == (None, ANYBODY, float("inf"))
+    assert journal.client is admitted.origination.client
+
+
+@pytest.mark.gen_test
+async def test_a_page_that_does_not_exist_is_told_last(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
+    exchange, journal = await held(running)
+    with pytest.raises(Unauthorized):
+        next(admit(running.app.gateway, PROXIED[0], exchange, journal, NotFound))
+
+
+async def held(running: Running) -> tuple[Any, Journal]:
+    """The exchange of a request for a page that has not come whole, and a journal for it."""
+    client = await running.client()
+    await client.send(get(b"/healthz", b"Content-Length: 1"))
+    await eventually(lambda: [each for each in running.app.server.connections if each._exchange])
+    (connection,) = running.app.server.connections
+    assert connection._exchange
+    return connection._exchange, Journal(running.app.gateway, connection._exchange, "/healthz")
+
+
+# ---------------------------------------------------------------- a step that waits
+
+
+class Later:
+    """An authenticator that has to ask somebody else.
+
+    Attributes:
+        asked: futures with its answers.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[Principal]] = []
+
+    def check(self, authorization: list[bytes]) -> Awaitable[Principal]:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return self._answer(self.asked[-1])
+
+    async def _answer(self, future: asyncio.Future[Principal]) -> Principal:
+        async with asyncio.timeout(5):  # which works in a task only, as clients of Redis do
+            return await future
+
+
+async def waiting(serve: Serve, upstream: Start, request: bytes) -> tuple[Running, Later, Client, Upstream]:
+    """A gateway whose authenticator has been asked."""
+    up, later = upstream(echo), Later()
+    running = await serve({"svc": [up.url]}, **AUTH)
+    object.__setattr__(running.app.gateway, "authenticator", later)
+    client = await running.client()
+    await client.send(request)
+    await eventually(lambda: later.asked)
+    return running, later, client, up
+
+
+PATHS = [b"/api/svc/x", b"/admin/stats"]
+
+
+@pytest.mark.parametrize("target", PATHS)
+@pytest.mark.gen_test
+async def test_a_request_waits_for_its_admission(serve: Serve, upstream: Start, target: bytes) -> None:
+    running, later, client, up = await waiting(serve, upstream, get(target) + get(target))
+    await asyncio.sleep(0.01)
+    assert (client.buffer, up.accepted, len(later.asked)) == (b"", 0, 1)
+    for number in (0, 1):
+        await eventually(lambda number=number: len(later.asked) > number)
+        later.asked[number].set_result(ADA)
+        assert (await client.response()).status == 200
+    assert running.inflight == 0
+
+
+@pytest.mark.parametrize("target", PATHS)
+@pytest.mark.gen_test
+async def test_a_refusal_may_come_late(serve: Serve, upstream: Start, target: bytes) -> None:
+    running, later, client, up = await waiting(serve, upstream, get(target))
+    lines = capture(running)
+    later.asked[0].set_exception(Unauthorized())
+    problem(await client.response(), 401, "unauthorized")
+    assert (await only_line(lines))["reason"] == "unauthorized"
+    assert up.accepted == 0
+    await client.send(get(b"/healthz"))
+    assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize("size", [3, 200_000])
+@pytest.mark.gen_test
+async def test_a_body_waits_with_its_head(serve: Serve, upstream: Start, size: int) -> None:
+    body = b"a" * size
+    _, later, client, up = await waiting(serve, upstream, get(b"/api/svc/x", method=b"POST", body=body[:3]))
+    later.asked[0].set_result(ADA)
+    assert (await client.response()).status == 200
+    assert up.requests[0].body == body[:3]
+    sending = asyncio.ensure_future(client.send(get(b"/api/svc/y", method=b"POST", body=body)))
+    await eventually(lambda: len(later.asked) == 2)
+    later.asked[1].set_result(ADA)
+    await sending
+    assert (await client.response()).status == 200
+    assert up.requests[1].body == body
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_meanwhile_is_not_forwarded(serve: Serve, upstream: Start, method: bytes) -> None:
+    request = get(b"/api/svc/x", method=method, body=b"abc" if method == b"POST" else b"")
+    running, later, client, up = await waiting(serve, upstream, request)
+    lines = capture(running)
+    client.reset()
+    line = await only_line(lines)
+    assert (line["status"], line["reason"], line["attempts"]) == (499, "client_gone", 0)
+    later.asked[0].set_result(ADA)
+    await asyncio.sleep(0.01)
+    assert (up.accepted, running.inflight, len(lines())) == (0, 0, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_before_a_late_refusal_gets_none(serve: Serve, upstream: Start) -> None:
+    running, later, client, up = await waiting(serve, upstream, get(b"/api/svc/x"))
+    lines = capture(running)
+    client.reset()
+    await only_line(lines)
+    later.asked[0].set_exception(Unauthorized())
+    await asyncio.sleep(0.01)
+    assert (up.accepted, len(lines())) == (0, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_stops_meanwhile_is_not_laid_to_the_client(serve: Serve, upstream: Start) -> None:
+    running, later, _, up = await waiting(serve, upstream, get(b"/api/svc/x"))
+    lines = capture(running)
+    await running.app.close()
+    line = await only_line(lines)
+    assert (line["status"], line["reason"]) == (503, "draining")
+    later.asked[0].set_result(ADA)
+    await asyncio.sleep(0.01)
+    assert up.accepted == 0
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_waits_for_nothing_makes_no_task(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH)
+    client = await running.client()
+    assert (await client.ask(get(b"/api/svc/x", TOKEN))).status == 200  # the endpoint's connection is kept
+    loop, tasks = asyncio.get_running_loop(), list[object]()
+
+    def note(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> "asyncio.Task[Any]":
+        tasks.append(coro)
+        return asyncio.Task(coro, loop=loop, **kwargs)
+
+    loop.set_task_factory(note)
+    try:
+        for method in (b"GET", b"POST"):
+            assert (await client.ask(get(b"/api/svc/x", TOKEN, method=method, body=b"abc"))).status == 200
+        assert tasks == []
+        assert (await client.ask(get(b"/admin/stats", TOKEN))).status == 200
+        assert len(tasks) == 1  # Tornado's own, of every handler
+    finally:
+        loop.set_task_factory(None)

@@ -1,0 +1,86 @@
+"""What is told of a request: once, by the histogram and by the access log alike."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.journeys import ask, capture, only_line
+from tests.support.sockets import eventually, get
+from tornado_gateway.adapters.access_log import AccessRecord
+from tornado_gateway.handlers.journal import Frames, Journal
+from tornado_gateway.policy.http.address import of_peer
+
+SERVICES = {"svc": ["http://127.0.0.1:1"]}
+
+
+async def journal(serve: Serve) -> tuple[Running, Journal, Any]:
+    """A journal of a request that waits for its body, and the lines of its gateway."""
+    running = await serve(SERVICES)
+    lines = capture(running)
+    client = await running.client()
+    await client.send(get(b"/healthz?secret", b"x-request-id: mine", b"Content-Length: 1", method=b"POST"))
+    await eventually(lambda: [each for each in running.app.server.connections if each._exchange])
+    (connection,) = running.app.server.connections
+    assert connection._exchange
+    return running, Journal(running.app.gateway, connection._exchange, "/a"), lines
+
+
+@pytest.mark.gen_test
+async def test_a_request_is_told_of_once(serve: Serve) -> None:
+    running, each, lines = await journal(serve)
+    each.service = "svc"
+    each.client = of_peer("192.0.2.7")
+    for status in (502, 200):
+        each.close(status, "oh", each.began + 0.25, sent=200, endpoint="http://e", attempts=2, bytes_in=3)
+    assert each.is_closed
+    ((key, histogram),) = running.app.gateway.durations
+    assert (key, histogram.total) == (("POST", "/a", 502), 0.25)
+    line = await only_line(lines)
+    del line["time"]
+    assert line == {
+        "level": "info", "type": "access", "requestId": "mine", "method": "POST", "path": "/healthz",
+        "service": "svc", "endpoint": "http://e", "status": 200, "reason": "oh", "attempts": 2, "bytesIn": 3,
+        "bytesOut": 0, "headMs": None, "totalMs": 250.0, "client": "192.0.2.7",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("head_seconds", "counted"), [(0.125, 0.125), (None, 0.0)])
+@pytest.mark.gen_test
+async def test_a_streams_duration_is_that_to_its_head(serve: Serve, head_seconds: float | None, counted: float) -> None:
+    running, each, lines = await journal(serve)
+    each.head_seconds, each.is_stream = head_seconds, True
+    each.close(200, "", each.began + 60)
+    ((_, histogram),) = running.app.gateway.durations
+    assert histogram.total == counted
+    assert (await only_line(lines))["totalMs"] == 60_000.0
+
+
+@pytest.mark.gen_test
+async def test_without_an_access_log_durations_are_counted(serve: Serve) -> None:
+    running, each, lines = await journal(serve)
+    object.__setattr__(running.app.gateway, "access_log", None)
+    each.close(200, "", each.began)
+    assert [key for key, _ in running.app.gateway.durations] == [("POST", "/a", 200)]
+    await asyncio.sleep(0.01)
+    assert lines() == []
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_before_origination_names_the_client_that_proxies_name(serve: Serve) -> None:
+    running = await serve(SERVICES, TRUSTED_PROXIES="127.0.0.0/8")
+    lines = capture(running)
+    for target, method in ((b"/api/svc/x", b"TRACE"), (b"/healthz", b"POST"), (b"/sse/svc/x", b"POST")):
+        await ask(running, get(target, b"X-Forwarded-For: 192.0.2.7", method=method))
+    await eventually(lambda: len(lines()) == 3)
+    assert [(line["status"], line["client"]) for line in lines()] == [(405, "192.0.2.7")] * 3
+
+
+def test_frames_take_the_place_of_a_bodys_figures() -> None:
+    record = AccessRecord(b"id", b"GET", b"/", "svc", "http://e", 101, "", 1, 0, 0, 0.1, 2.0, of_peer("192.0.2.7"))
+    frames = Frames(bytes_in=1, bytes_out=2, messages_in=3, messages_out=4, close_code=1000)
+    assert frames.put_into(record) == replace(
+        record, bytes_in=1, bytes_out=2, messages_in=3, messages_out=4, close_code=1000
+    )

@@ -1,0 +1,122 @@
+"""The itinerary of every request, for a service or for a page of the gateway's own.
+
+The steps in their order, each with the reason for its place. No step reads what a later step decides. Steps in
+brackets do not exist yet.
+
+    request id              first, so that every refusal below can be found again
+    route                   one look-up; whether the service exists is noted here, and told below
+    method                  one comparison
+    origination             before everything that counts by client
+    (preflight)             before authentication: a browser sends no credential with a preflight
+    (shed)                  before everything that costs more than a refusal
+    (limit by address)      before a signature is checked
+    authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
+    unknown service         before everything that is a service's own
+    (scopes)                of the service or route
+    (limit by principal)    once the principal is known
+    origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
+
+Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. A
+journey takes the last step itself, because only a stream has it.
+
+A step may wait, for example for a limit that is kept in Redis: `admit()` then yields what the step waits for. While no
+step waits, no task and no future is made.
+"""
+
+import time
+from collections.abc import Awaitable, Generator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from tornado_gateway.errors import GatewayError, MethodNotAllowed
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.policy.http.expiry import NEVER, Expiry
+from tornado_gateway.policy.http.forwarding import Origination, originate
+from tornado_gateway.policy.principal import ANYBODY, Principal
+from tornado_gateway.policy.routing import REFUSED_METHODS, Route
+from tornado_gateway.wire.http1 import RequestHead, fields
+from tornado_gateway.wire.server.exchange import ServerExchange
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+# What a step waits for is yielded; the step goes on with the result. An exception refuses the request.
+Steps = Generator[Awaitable[Any], Any, T]
+
+
+class Admitted(NamedTuple, Generic[F]):
+    """
+    Attributes:
+        found: what the route leads to.
+        origination: who the client is, and how the request reached the gateway.
+        principal: ANYBODY where no token is needed.
+        expiry: of the principal's token.
+    """
+
+    found: F
+    origination: Origination
+    principal: Principal
+    expiry: Expiry
+
+
+def admit(
+    gateway: Gateway,
+    route: Route[Any],
+    exchange: ServerExchange,
+    journal: Journal,
+    found: F | type[GatewayError],
+) -> Steps[Admitted[F]]:
+    """Take a request through the steps that all requests have.
+
+    Args:
+        exchange: with the client.
+        journal: told the client as soon as the client is known.
+        found: what the route leads to, noted by the look-up: a service, or None for a page; an error for nothing.
+
+    Raises:
+        GatewayError: a step refuses the request.
+    """
+    head = exchange.head
+    # Method.
+    if head.method in REFUSED_METHODS or (route.methods and head.method not in route.methods):
+        raise MethodNotAllowed(route.allowed)
+    # Origination. From here on the journal knows the client.
+    peer = exchange.connection.peer
+    origination = originate(head.named, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
+    journal.client = origination.client
+    # (Preflight.)
+    # (Shed by the route's class.)
+    # (Limit by address.)
+    # Authenticate.
+    principal, expiry = ANYBODY, NEVER
+    if gateway.authenticator and route.needs_token and not (route.answers_options and head.method == b"OPTIONS"):
+        checked = gateway.authenticator.check(_authorization(head))
+        principal = checked if isinstance(checked, Principal) else (yield checked)
+        expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
+    # Unknown service, or unknown page.
+    if isinstance(found, type):
+        raise found
+    # (Scopes.)
+    # (Limit by principal.)
+    return Admitted(found, origination, principal, expiry)
+
+
+def _authorization(head: RequestHead) -> list[bytes]:
+    return [value for name, value in fields(head.block) if name.lower() == b"authorization"]
+
+
+async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:
+    """Take the rest of the steps, from a step that waits.
+
+    Args:
+        waits_for: what `steps` has yielded.
+
+    Raises:
+        GatewayError: a step refuses the request.
+    """
+    try:
+        while True:
+            waits_for = steps.send(await waits_for)
+    except StopIteration as end:
+        result: T = end.value
+        return result

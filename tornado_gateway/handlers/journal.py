@@ -1,0 +1,132 @@
+"""What is told of a request at its end: one duration in the histogram, one line in the access log.
+
+The only module that adds to either, whoever answers the request: a service, a page of the gateway's own, or the
+gateway with a local reply.
+"""
+
+from dataclasses import dataclass, replace
+
+from tornado_gateway.adapters.access_log import AccessRecord
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.policy.http.address import Address
+from tornado_gateway.policy.http.forwarding import client_address
+from tornado_gateway.policy.http.headers import request_id
+from tornado_gateway.wire.server.exchange import ServerExchange
+
+ELSEWHERE = "other"  # the histogram's label for requests of no route: a client must not be able to make up labels
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What a WebSocket has carried.
+
+    Attributes:
+        bytes_in, bytes_out: of all frames from the client and to the client.
+        messages_in, messages_out: likewise.
+        close_code: of the Close frame that ended the WebSocket; 1006 for none (RFC 6455 §7.4.1).
+    """
+
+    bytes_in: int
+    bytes_out: int
+    messages_in: int
+    messages_out: int
+    close_code: int
+
+    def put_into(self, record: AccessRecord) -> AccessRecord:
+        return replace(
+            record,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            messages_in=self.messages_in,
+            messages_out=self.messages_out,
+            close_code=self.close_code,
+        )
+
+
+class Journal:
+    """One request, from its head to its end.
+
+    Args:
+        exchange: with the client.
+        label: the route's path, or ELSEWHERE.
+
+    Attributes:
+        request_id: the client's x-request-id, or a new one.
+        began: instant (gateway clock) at which the request came.
+        client: the client's address; None before origination.
+        service: name of the service that was asked for; "" before it is known.
+        status: of the endpoint's response; 0 before its head has come.
+        head_seconds: from `began` to that head; None before.
+        is_stream: whether the answer is a stream. The histogram then has `head_seconds`: how long a stream lasts is no
+            latency.
+        frames: what a WebSocket has carried; None for everything else.
+        is_closed: whether the request has been told of.
+    """
+
+    __slots__ = (
+        "_exchange", "_gateway", "_label", "began", "client", "frames", "head_seconds", "is_closed", "is_stream",
+        "request_id", "service", "status",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
+        self._gateway, self._exchange, self._label = gateway, exchange, label
+        self.request_id = request_id(exchange.head.named, gateway.new_request_id)
+        self.began = gateway.now()
+        self.client: Address | None = None
+        self.service = ""
+        self.status = 0
+        self.head_seconds: float | None = None
+        self.is_stream = self.is_closed = False
+        self.frames: Frames | None = None
+
+    def close(
+        self,
+        status: int,
+        reason: str,
+        now: float,
+        *,
+        sent: int = 0,
+        endpoint: str = "",
+        attempts: int = 0,
+        bytes_in: int = 0,
+    ) -> None:
+        """Tell of the request. A second call changes nothing.
+
+        Args:
+            status: counted in the histogram.
+            reason: the access log's word for the cause; "" for a request that did not fail.
+            now: instant (gateway clock) of the end.
+            sent: the access log's status, where the client was sent another status than `status`.
+            endpoint: URL of the endpoint that was asked last; "" for none.
+            attempts: exchanges with endpoints that were begun.
+            bytes_in: of the request's body.
+        """
+        if self.is_closed:
+            return
+        self.is_closed = True
+        gateway, method, seconds = self._gateway, self._exchange.head.method, now - self.began
+        gateway.durations.add(method, self._label, status, (self.head_seconds or 0.0) if self.is_stream else seconds)
+        if gateway.access_log is None:
+            return
+        head = self._exchange.head
+        record = AccessRecord(
+            request_id=self.request_id,
+            method=method,
+            target=head.target,
+            service=self.service,
+            endpoint=endpoint,
+            status=sent or status,
+            reason=reason,
+            attempts=attempts,
+            bytes_in=bytes_in,
+            bytes_out=self._exchange.body_bytes,
+            head_seconds=self.head_seconds,
+            seconds=seconds,
+            client=self.client or self._client_of_a_refusal(),
+        )
+        gateway.access_log.add(self.frames.put_into(record) if self.frames else record)
+
+    def _client_of_a_refusal(self) -> Address:
+        """The client of a request that was refused before its origination."""
+        exchange = self._exchange
+        return client_address(exchange.head.named, exchange.connection.peer, self._gateway.forwarding.trusted)

@@ -1,0 +1,112 @@
+"""Local replies: the responses that the gateway makes itself instead of a service (Envoy's term)."""
+
+import json
+from http import HTTPStatus
+
+from tornado_gateway.errors import GatewayError
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.journal import ELSEWHERE, Journal
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.unavailable import comes_back, pause, retry_line
+from tornado_gateway.wire.http1 import fields
+from tornado_gateway.wire.server.exchange import ServerExchange
+
+PROBLEM = b"application/problem+json"
+
+
+def problem(error: GatewayError, request_id: bytes) -> bytes:
+    """The body of an error: RFC 9457's members, and `error`, `message` and `requestId` for programs."""
+    said = {
+        "type": f"urn:tornado-gateway:error:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.message,
+        "instance": f"urn:tornado-gateway:request:{request_id.decode('ascii')}",
+        "error": error.code,
+        "message": error.message,
+        "requestId": request_id.decode("ascii"),
+    }
+    return json.dumps(said).encode("ascii") + b"\n"
+
+
+def error_fields(error: GatewayError, pseudonym: bytes) -> list[Field]:
+    """The header fields of an error, with its Proxy-Status (RFC 9209)."""
+    status = [(b"Proxy-Status", b"%b; error=%b" % (pseudonym, error.proxy.encode("ascii")))] if error.proxy else []
+    return [*error.fields, *status]
+
+
+def send_error(exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes) -> None:
+    """Answer with an error.
+
+    Args:
+        pseudonym: this gateway's name in Proxy-Status.
+    """
+    lines = b"".join([b"%b: %b\r\n" % field for field in error_fields(error, pseudonym)])
+    _send(exchange, error.status, PROBLEM, problem(error, request_id), request_id, lines)
+
+
+def send_retry(
+    exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes, seconds: float
+) -> None:
+    """Answer 200 with an event stream that tells an EventSource when to come back; see policy/http/unavailable.py.
+
+    Args:
+        error: why no service answers; named by Proxy-Status alone.
+        seconds: until the client is to come back.
+    """
+    lines = _cors_lines(exchange)
+    if error.proxy:
+        lines += b"Proxy-Status: %b; error=%b\r\n" % (pseudonym, error.proxy.encode("ascii"))
+    _send(exchange, 200, b"text/event-stream", retry_line(seconds), request_id, lines)
+
+
+def _cors_lines(exchange: ServerExchange) -> bytes:
+    """A page of another origin must be able to read the reply, or its EventSource gives up for good (Fetch §4.10, CORS
+    check). The service cannot be asked which origins may read, and the reply only tells when to come back."""
+    for name, value in fields(exchange.head.block):
+        if name.lower() == b"origin":
+            return (
+                b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n" % value
+            )
+    return b""
+
+
+def _send(
+    exchange: ServerExchange, status: int, media_type: bytes, body: bytes, request_id: bytes, lines: bytes
+) -> None:
+    own = b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n" % (
+        media_type, len(body), request_id,
+    )  # fmt: skip
+    exchange.start_response(status, b"", own + lines, length=len(body), dated=False)
+    if exchange.head.method != b"HEAD":
+        exchange.write(body)
+    exchange.finish()
+
+
+def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, request_id: bytes, mode: str) -> int:
+    """Answer with an error, or tell an EventSource to come back.
+
+    Args:
+        mode: RETRY or STATUS; see policy/http/unavailable.py.
+
+    Returns:
+        The status that was sent.
+    """
+    head, pseudonym = exchange.head, gateway.forwarding.pseudonym
+    if not comes_back(error, mode=mode, method=head.method, accept=head.named.get(b"accept", ())):
+        send_error(exchange, error, request_id, pseudonym)
+        return error.status
+    send_retry(exchange, error, request_id, pseudonym, pause(error.retry_after, gateway.rng))
+    return 200
+
+
+class LocalReply:
+    """Answers requests that never reach a handler: malformed, too large, too late, too many."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __call__(self, exchange: ServerExchange, error: GatewayError) -> None:
+        journal = Journal(self._gateway, exchange, ELSEWHERE)
+        send_error(exchange, error, journal.request_id, self._gateway.forwarding.pseudonym)
+        journal.close(error.status, error.reason, journal.began)

@@ -1,0 +1,78 @@
+"""The principal of a request: the client as its credential describes it."""
+
+import math
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+# "scope" is the registered claim (RFC 8693 §4.2). Okta and Microsoft Entra ID send "scp" instead.
+_SCOPE_CLAIMS = ("scope", "scp")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """
+    Attributes:
+        subject: claim "sub" (RFC 7519 §4.1.2); "" for none.
+        claims: every claim of the credential.
+        scopes: what the credential permits.
+        expiry: seconds since 1970; math.inf for a credential that does not expire.
+    """
+
+    subject: str
+    claims: Mapping[str, Any]
+    scopes: frozenset[str]
+    expiry: float
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> "Principal":
+        """The principal that a token's checked claims describe (RFC 7519 §4.1, RFC 8693 §4.2).
+
+        A subject that is not a string is ignored. Scopes are a string, separated by spaces, or a list of strings.
+
+        >>> principal = Principal.of({"sub": "ada", "exp": 1_700_000_000, "scope": "read write"})
+        >>> principal.subject, sorted(principal.scopes), principal.expiry
+        ('ada', ['read', 'write'], 1700000000.0)
+        >>> sorted(Principal.of({"scp": ["read", "write"]}).scopes)
+        ['read', 'write']
+        """
+        subject = claims.get("sub")
+        return cls(subject if isinstance(subject, str) else "", claims, _scopes(claims), _expiry(claims))
+
+
+def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    given = next((claims[name] for name in _SCOPE_CLAIMS if name in claims), ())
+    if isinstance(given, str):
+        return frozenset(given.split())
+    if isinstance(given, list):
+        return frozenset(each for each in given if isinstance(each, str))
+    return frozenset()
+
+
+def _expiry(claims: Mapping[str, Any]) -> float:
+    try:
+        return float(claims["exp"]) if "exp" in claims else math.inf
+    except OverflowError:  # an integer beyond the largest float
+        return math.inf
+
+
+# The client of a route that needs no credential, or of a gateway that asks for none.
+ANYBODY = Principal("", {}, frozenset(), math.inf)
+
+
+class Authenticator(Protocol):
+    """Finds the principal of a request."""
+
+    def check(self, authorization: list[bytes]) -> Principal | Awaitable[Principal]:
+        """Check a request's Authorization fields.
+
+        Args:
+            authorization: the value of each field.
+
+        Returns:
+            The principal; or an awaitable, of an authenticator that has to ask somebody else.
+
+        Raises:
+            BadRequest: the fields contradict each other.
+            Unauthorized: no credential, or a credential that is not valid now.
+        """
