@@ -30,7 +30,7 @@ from tests.support.differential.sameness import (
 from tests.support.differential.scenes import Answer, Case, Heard, Reset, Scene, Send, Whole
 from tests.support.differential.sides import PROFILES
 from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
-from tornado_gateway.config.settings import load_settings
+from tornado_gateway.config.load import load_settings
 
 ROOT = Path(__file__).parents[1]
 
