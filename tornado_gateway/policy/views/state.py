@@ -1,14 +1,16 @@
-"""The figures of a process at one instant: plain data, which adds up with the figures of other processes.
+"""The figures of a process at one instant: plain data that adds up with the figures of other processes.
 
     collect(services, durations, now)   the State of this process; changes nothing
     merge(states)                       the State of several processes; associative and commutative, State() is neutral
-    to_plain(state), from_plain(plain)  a State as JSON can carry it, and back
+    to_plain(state), from_plain(plain)  a State as JSON can carry a State, and back
 
-snapshot.py renders a State as JSON, adapters/prometheus.py for Prometheus.
+snapshot.py renders a State as JSON, adapters/prometheus.py renders a State for Prometheus.
 
-Numbers add up, and dictionaries by their keys. What cannot be added says in its type how it merges. The rule for those:
-the process that is worst off decides, because an operator looks for trouble: an endpoint whose breaker is open in one
-worker of four is shown as open. The order of services and endpoints is that of the first State that has them.
+Numbers are added, dictionaries are merged by their keys. The type of any other field names its merge. Of states that
+cannot be added, the worst is shown, because an operator looks for trouble: an endpoint whose breaker is open in one
+process of four is shown as open. Of latencies, the newest is shown: processes of one machine share a monotonic clock.
+
+Services and endpoints stand in the order of the first State that has them.
 """
 
 import functools
@@ -42,7 +44,8 @@ Most = Annotated[T, max]
 Least = Annotated[T, min]
 InAny = Annotated[bool, operator.or_]
 InAll = Annotated[bool, operator.and_]
-# The sums of the processes, sorted. Floats add up to another last digit in another order; math.fsum() of all does not.
+# The sums of the processes, sorted and not yet added: the order of additions changes the last digit of a float. To
+# render the total, math.fsum() rounds once.
 Sums = Annotated[tuple[float, ...], _side_by_side]
 Buckets = Annotated[tuple[int, ...], _each_with_each]
 
@@ -51,22 +54,22 @@ Buckets = Annotated[tuple[int, ...], _each_with_each]
 class EndpointState:
     """
     Attributes:
-        weight: the highest: an endpoint has new requests as long as one process sends them.
-        share: of its normal traffic during slow start, the least: one process may have found the endpoint later.
-        healthy, usable: as Endpoint says, in all processes.
-        check: whether health checks fail, and the newest check in words: a failure if there is one.
+        weight: the highest: an endpoint has new requests as long as one process sends new requests.
+        share: of the normal traffic during slow start, the least: slow starts may begin at different instants.
+        healthy, usable: Endpoint.healthy and Endpoint.is_admitted, in all processes.
+        check: whether health checks fail, and the newest check in words. A failure hides a success.
         breaker: index in BREAKER_STATES, the worst.
         openings: how often breakers opened.
-        open_for: seconds until the last of the open breakers is HALF_OPEN; 0 if none is open.
+        open_for: seconds until all open breakers are HALF_OPEN; 0 if no breaker is OPEN.
         ejected: whether any process has ejected the endpoint.
         inflight: leases that have not ended, by kind.
         outcomes: leases that ended, by outcome.
         unanswered: failures without an answer.
         retries: leases that repeated a request.
-        latency: instant (0 for long ago), average and seconds of the newest sample: those of the process that has
-            had an answer last.
-        peak: seconds, the highest.
-        minute: the last minute; empty if it was not collected.
+        latency: of the process with the newest answer: instant of the answer (0 if long ago), average and newest sample
+            in seconds.
+        peak: peak EWMA in seconds, the highest.
+        minute: counts of the last minute; empty if collected without the minute.
     """
 
     weight: Most[int]
@@ -110,9 +113,9 @@ class ServiceState:
         inflight: leases that have not ended, by kind.
         panicking: whether any process panics.
         waiting: requests that wait for an endpoint.
-        limit: requests that the processes let be in flight together; 0 for no limit.
-        retry_budget: retries that each process may make now.
-        hedges_sent, hedges_won: requests for which a second endpoint was asked, and answered first.
+        limit: requests that may be in flight, the limits of all processes together; 0 without limits.
+        retry_budget: retries that may be sent now, for each process.
+        hedges_sent, hedges_won: requests sent to a second endpoint, and those that the second endpoint answered first.
     """
 
     endpoints: dict[str, EndpointState]
@@ -154,7 +157,7 @@ def collect(services: Iterable[Service], durations: Durations, now: float, *, wi
     """
     Args:
         now: seconds on the clock of the services.
-        with_minute: whether the last minute of endpoints is collected: half of the cost.
+        with_minute: whether to read the last minute of endpoints, which takes more than half of the time.
     """
     return State(
         {service.name: _of_service(service, now, with_minute=with_minute) for service in services},
@@ -207,7 +210,7 @@ def _of_endpoint(endpoint: Endpoint, slow_start: float, now: float, *, with_minu
 
 
 def _of_departing(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, int]]:
-    """An endpoint that left, came back as another object and left again is one URL."""
+    """An endpoint that left, came back as another object and left again has one URL."""
     each_alone = ({each.url: _in_flight(each)} for each in endpoints)
     return functools.reduce(_merge_of(dict[str, dict[str, int]]), each_alone, {})
 
@@ -231,7 +234,7 @@ def merge(states: Iterable[State]) -> State:
 
 @functools.cache
 def _merge_of(kind: Any) -> Merge:
-    """How two values of a type become one."""
+    """The function that merges two values of a type."""
     if get_origin(kind) is Annotated:
         return kind.__metadata__[0]  # type: ignore[no-any-return]
     if is_dataclass(kind):
@@ -256,12 +259,12 @@ def _by_key(merge_values: Merge, one: dict[Any, Any], other: dict[Any, Any]) -> 
 
 
 def to_plain(state: State) -> dict[str, Any]:
-    """A State of dictionaries, tuples, numbers and strings alone."""
+    """A State as dictionaries, tuples, numbers and strings."""
     return asdict(state)
 
 
 def from_plain(plain: dict[str, Any]) -> State:
-    """The State that `to_plain()` was given, also after JSON has made keys strings and tuples lists."""
+    """The State that `to_plain()` had. JSON may have turned keys into strings and tuples into lists."""
     return _restored(State, plain)  # type: ignore[no-any-return]
 
 
