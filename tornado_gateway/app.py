@@ -35,7 +35,7 @@ from tornado_gateway.policy.views.state import collect
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
-from tornado_gateway.upkeep.ioloop import MonotonicIOLoop, clock
+from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -173,7 +173,7 @@ def shortest_timeout(gateway: Gateway) -> float:
 
 
 def make_gateway(settings: Settings) -> Gateway:
-    now = clock()
+    now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     services = {each.name.encode("ascii"): make_service(each, rng) for each in settings.services}
     durations = Durations()

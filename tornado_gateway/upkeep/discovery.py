@@ -1,13 +1,11 @@
-"""Looks up the names of upstreams, again and again, so that endpoints come and go as their addresses do.
+"""Periodic look-ups of upstreams' names: endpoints come and go with the addresses of a name.
 
-policy/upstream/resolution.py decides what an answer means. A look-up that fails, or finds nothing, changes nothing:
-a name server that is down says nothing about a service. Connections to a name without known addresses wait for the
+policy/upstream/resolution.py decides what an answer means. A look-up that fails or finds no address changes nothing: a
+name server that is down proves nothing about a service. A connection to a name without known addresses waits for the
 same look-up (wire/client/resolver.py).
 
-A name is looked up when its time to live is over; and soon when a connection to one of its addresses
-has failed, because an address that does not answer may be one that has moved.
-
-Started by the heartbeat, each look-up in a task of its own, one at a time for each name.
+A name is looked up when its time to live is over, and within DOUBTFUL seconds after a connection to one of the
+addresses has failed: the service may have moved. Each look-up runs in a task of its own, one at a time for each name.
 """
 
 import asyncio
@@ -24,9 +22,9 @@ from tornado_gateway.policy.upstream.resolution import MakeEndpoint, Resolution,
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
-SHORTEST = 1.0  # seconds between two look-ups of a name, whatever its time to live
-DOUBTFUL = 5.0  # seconds until a look-up that failed, or an address that did, has its name looked up again
-JITTER = 0.1  # share by which a time to live is longer at random, so that gateways do not ask in step
+SHORTEST = 1.0  # seconds between two look-ups of a name at least, whatever the time to live
+DOUBTFUL = 5.0  # seconds from a failed look-up, or a failed connection, to the next look-up at most
+JITTER = 0.1  # share by which a time to live is lengthened at random, so that gateways do not ask in step
 
 Resolver = Callable[[str], Awaitable[Iterable[str]]]
 
@@ -38,8 +36,8 @@ class DiscoveryConfig:
     """
     Attributes:
         is_on: whether each address of a name is an endpoint.
-        ttl: seconds that a name's addresses are used before it is looked up again; 0 for as few as may be.
-        family: of the addresses that are used.
+        ttl: seconds between two look-ups of a name; below SHORTEST, SHORTEST counts.
+        family: addresses of other families are ignored.
     """
 
     is_on: bool = True
@@ -52,10 +50,11 @@ class _Name:
     """A name that is looked up.
 
     Attributes:
-        resolutions: of the services that have it.
+        resolutions: of the services with an endpoint of that name.
         due: instant of the next look-up.
-        asked_at: instant of the last one.
-        has_failed: whether that found nothing.
+        asked_at: instant of the last look-up.
+        has_failed: whether the last look-up found no address.
+        task: the look-up that is running, or None.
     """
 
     due: float
@@ -69,11 +68,10 @@ class Discovery:
     """A Sweeper. A look-up may begin as late as the slowest heartbeat allows, so that it shortens no interval.
 
     Args:
-        services: as they are configured, each with what makes endpoints for it.
-        client: that connects to them; its idle connections to those that have left are closed.
-        now: seconds on the monotonic clock that services go by.
-        resolver: finds a name's addresses; raises ConnectFailed or ConnectTimeout if it does not. None for the
-            client's own.
+        services: each with the function that makes its endpoints.
+        client: connects to the endpoints; idle connections to endpoints that have left are closed.
+        now: seconds on the services' clock, which is the event loop's.
+        resolver: finds a name's addresses or raises ConnectFailed or ConnectTimeout; None: the client's resolver.
     """
 
     shortest_timeout = math.inf
@@ -109,7 +107,7 @@ class Discovery:
         self._let_go(now)
 
     def close(self) -> None:
-        """Begin nothing more, and give up what is under way."""
+        """Begin no more look-ups and cancel those that are running."""
         self._is_closed = True
         for name in self._names.values():
             if name.task:
@@ -140,13 +138,13 @@ class Discovery:
             log.info("%s is at %s", host, ", ".join(addresses))
 
     def _doubt(self, origin: Origin) -> None:
-        """No connection to an origin came about: its name may lead elsewhere by now."""
+        """A connection to an origin has failed: look the name up soon, for the service may have moved."""
         name = self._names.get(origin.host)
         if name:
             name.due = min(name.due, name.asked_at + DOUBTFUL)
 
     def _let_go(self, now: float) -> None:
-        """Close what is kept of connections to endpoints that have left."""
+        """Close the kept connections to endpoints that have left."""
         departed = [endpoint for resolution in self._resolutions for endpoint in resolution.departed]
         if not departed:
             return

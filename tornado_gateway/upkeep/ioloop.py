@@ -5,15 +5,8 @@ when the clock is set back by a minute, the callback rests for a minute. Here th
 monotonic clock. All of Tornado's deadlines (PeriodicCallback, call_later, add_timeout, with_timeout) go by
 IOLoop.time(), so that they stay consistent with each other.
 
-time.monotonic() is the same clock in nanoseconds, so that instants of both may be compared; uvloop's time() counts
-whole milliseconds and stands still within a turn of the loop. On macOS, uvloop's clock also runs while the machine
-sleeps, and the clocks differ.
+time.monotonic() reads the same clock: instants of both may be compared.
 """
-
-import asyncio
-import sys
-import time
-from collections.abc import Callable
 
 from tornado.ioloop import IOLoop
 from tornado.platform.asyncio import AsyncIOMainLoop
@@ -35,8 +28,3 @@ class MonotonicIOLoop(AsyncIOMainLoop):
     def time(self) -> float:
         """Seconds on the event loop's monotonic clock."""
         return self.asyncio_loop.time()
-
-
-def clock() -> Callable[[], float]:
-    """What reads the running event loop's clock, in the finest unit there is."""
-    return time.monotonic if sys.platform == "linux" else asyncio.get_running_loop().time

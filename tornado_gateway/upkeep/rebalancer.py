@@ -1,7 +1,7 @@
-"""Moves streams away from endpoints that have more than their share, of services for which that is wanted.
+"""Moves streams away from endpoints that have more than their share.
 
-When, and how many, is decided in policy/upstream/rebalancing.py; which of them, and how they end, in
-streams.py and by the streams themselves.
+policy/upstream/rebalancing.py decides when and how many; streams.py decides which streams; each stream decides how it
+ends.
 """
 
 import math
@@ -11,15 +11,16 @@ from tornado_gateway.policy.upstream.rebalancing import Rebalancing
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.streams import Streams
 
-LOOK_EVERY = 0.2  # seconds: streams are moved in fifths of what a second allows
+LOOK_EVERY = 0.2  # seconds between two looks: each moves up to a fifth of a second's streams
 
 
 class Rebalancer:
-    """
+    """A Sweeper that moves streams.
+
     Args:
-        per_second: streams of each service that may be moved in a second; 0 for none. Those whose sessions are bound to
-            endpoints are left alone: their clients would come back to the same one.
-        began: seconds on the services' clock.
+        per_second: streams of each service that may be moved in a second; 0 for none. No stream of a service with
+            sticky sessions is moved: the client would come back to the same endpoint.
+        began: instant on the services' clock.
     """
 
     shortest_timeout = math.inf
@@ -34,7 +35,7 @@ class Rebalancer:
         self._next_look = -math.inf
 
     def sweep(self, now: float) -> None:
-        """Move what may be moved now."""
+        """Move the streams that may be moved now."""
         if now < self._next_look:
             return
         self._next_look = now + LOOK_EVERY
@@ -45,5 +46,5 @@ class Rebalancer:
                 self._streams.move(counts)
 
     def close(self) -> None:
-        """Move nothing any more."""
+        """Move no more streams."""
         self._services.clear()

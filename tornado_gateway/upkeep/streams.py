@@ -1,7 +1,7 @@
-"""The streams that are open: event streams and WebSockets, whoever holds them.
+"""The open streams: event streams and WebSockets.
 
-They are counted against their limits, looked after by one sweep instead of a timer each, moved to other
-endpoints when told to, and ended well, one after the other, when the gateway stops.
+Streams are counted against the limits, checked by one sweep instead of one timer each, moved to other endpoints, and
+ended one after the other when the gateway stops.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint
 
 
 class Stream(Protocol):
-    """What a long-lived stream must be able to do.
+    """A long-lived stream.
 
     Attributes:
         due: instant (loop time) at which to `look()`.
@@ -27,24 +27,25 @@ class Stream(Protocol):
         """See whether something is overdue, and set `due` anew."""
 
     def drain(self) -> None:
-        """End as soon as that can be done well: the gateway stops. It may be said more than once."""
+        """End at the next boundary between events or messages: the gateway stops. A second call changes nothing."""
 
     @property
     def is_movable(self) -> bool:
-        """Whether it can be ended so well, now, that its client loses nothing and comes back by itself."""
+        """Whether the stream can end now without loss, and the client will reconnect by itself."""
 
     def move(self) -> None:
-        """End so, for the client to come back and be given another endpoint. Said only of what is movable."""
+        """End without loss, so that the client reconnects to another endpoint. Only for a movable stream."""
 
     def abort(self) -> None:
         """End now."""
 
 
 class Streams:
-    """
+    """A Sweeper that checks open streams.
+
     Attributes:
-        counts: how many streams are open or about to be.
-        open: those that have begun, the oldest first.
+        counts: streams that are open or about to open.
+        open: streams that have begun, the oldest first.
     """
 
     shortest_timeout = math.inf  # each stream has the timeouts of its service
@@ -53,8 +54,8 @@ class Streams:
         self.counts = StreamCounts(limits)
         self._endpoints: dict[Stream, Endpoint | None] = {}
         self.open = self._endpoints.keys()
-        self._leaving: dict[Stream, Endpoint] = {}  # that were told to move, and have not ended
-        self._ends: list[tuple[float, Stream]] = []  # when each is to end, the last one first
+        self._leaving: dict[Stream, Endpoint] = {}  # streams that were told to move and have not ended
+        self._ends: list[tuple[float, Stream]] = []  # instants of a drain, the latest first
         self._all_end_at = math.inf
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -63,7 +64,7 @@ class Streams:
         """A stream has begun.
 
         Args:
-            endpoint: where it can be moved away from; None if it is to stay.
+            endpoint: the stream may be moved away from this endpoint; None: the stream is never moved.
         """
         self._endpoints[stream] = endpoint
         self._none_open.clear()
@@ -77,7 +78,7 @@ class Streams:
             self._none_open.set()
 
     async def closed(self) -> None:
-        """Wait until every stream has ended: of a WebSocket, when both of its connections have."""
+        """Wait until every stream has ended; a WebSocket has ended when both connections have."""
         await self._none_open.wait()
 
     def abort(self) -> None:
@@ -94,13 +95,13 @@ class Streams:
             if stream in self.open:
                 stream.drain()
         if now >= self._all_end_at:
-            for stream in list(self.open):  # also those that were about to begin when the drain did
+            for stream in list(self.open):  # also streams that began after the drain
                 stream.drain()
 
     def move(self, counts: Mapping[Endpoint, int]) -> None:
-        """Have so many streams of each endpoint end well, or as many as can: the oldest ones.
+        """Move the oldest movable streams, up to a given number for each endpoint.
 
-        Whoever was moved lately, and has come back to where it was, is among the youngest: it is its turn last.
+        A client that was moved lately and came back to the same endpoint has a young stream: so it is moved last.
         """
         left, chosen = dict(counts), []
         for stream, endpoint in self._endpoints.items():
@@ -115,11 +116,11 @@ class Streams:
 
     @property
     def leaving(self) -> Counter[Endpoint]:
-        """How many streams of each endpoint have been told to move, and have not ended."""
+        """Streams of each endpoint that were told to move and have not ended."""
         return Counter(self._leaving.values())
 
     def drain(self, now: float, spread: float) -> None:
-        """Have every stream end, evenly spread over as many seconds, so that their clients come back that way too."""
+        """End all streams, evenly spread over `spread` seconds, so that clients do not reconnect all at once."""
         open_ = list(self.open)
         self._ends = [(now + spread * (index + 1) / len(open_), stream) for index, stream in enumerate(open_)]
         self._ends.reverse()

@@ -117,7 +117,7 @@ class ServerConnection(asyncio.Protocol):
         has_shut: whether the client has shut down its sending side, and waits for the response.
         is_paused: whether the transport is not read for now.
         is_refused: whether there was no room for the connection.
-        peer, remote_port: the address of the other end.
+        peer: the address of the other end.
         scheme: b"http" or b"https".
         drained: done unless the client does not take what is written.
         server: what all connections of the server share.
@@ -126,7 +126,7 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_lingering",
         "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
-        "is_refused", "peer", "remote_port", "scheme", "server", "transport",
+        "is_refused", "peer", "scheme", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -137,7 +137,7 @@ class ServerConnection(asyncio.Protocol):
         self.scheme = scheme
         self.deadline = server.loop.time() + server.config.header_timeout
         self.drained = server.flowing
-        self.peer, self.remote_port = NO_ADDRESS, 0
+        self.peer = NO_ADDRESS
         self._buffer = b""
         self._phase = HEAD
         self._body: RequestBody | None = None  # of the current request, until the body is complete
@@ -183,7 +183,7 @@ class ServerConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.peer, self.remote_port = of_peer(peer[0]), peer[1]
+            self.peer = of_peer(peer[0])
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:

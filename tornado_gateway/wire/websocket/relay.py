@@ -138,11 +138,6 @@ class Relay:
         if client_has_shut and not self.client.eof_received():
             self.client.finish()
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that wait for the two sides."""
-        return sum(leg.transport.get_write_buffer_size() for leg in (self.client, self.upstream) if not leg.is_lost)
-
     # ---- time
 
     def look(self, now: float) -> None:
