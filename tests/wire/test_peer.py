@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.sockets import Client, eventually
+from tests.support.sockets import Client, Ended, eventually
 from tornado_gateway.wire import peer
-from tornado_gateway.wire.peer import has_ended, unacknowledged
+from tornado_gateway.wire.peer import has_ended, reset, unacknowledged
 
 
 @contextlib.asynccontextmanager
@@ -111,3 +111,14 @@ async def test_what_a_peer_has_not_acknowledged_is_counted_also_while_the_transp
         await eventually(lambda: unacknowledged(transport) == 0)
         transport.abort()
         assert unacknowledged(transport) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_reset_is_no_clean_end_and_loses_what_was_not_sent() -> None:
+    async with unread() as (client, transport):
+        transport.write(b"part of a response")
+        reset(transport)
+        with pytest.raises(Ended) as end:
+            while True:
+                await client.more()
+        assert not end.value.clean

@@ -15,6 +15,7 @@ READ_SIZE = 256 * 1024  # bytes; what the loops read at once
 _INET = (socket.AF_INET, socket.AF_INET6)
 _TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux has it
 _SENT = struct.Struct("=120xQ16xI")  # tcpi_bytes_acked and tcpi_notsent_bytes in Linux's struct tcp_info, since 4.6
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
 
 
@@ -31,6 +32,18 @@ def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
         return False
     state = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
     return bool(state == _TCP_CLOSE or (state == _TCP_CLOSE_WAIT and by_fin))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection by RST, so that the peer cannot take a response for a complete one.
+
+    Args:
+        transport: of a connection that has not been lost: else its descriptor may be another connection's by now.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:

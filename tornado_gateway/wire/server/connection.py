@@ -15,8 +15,6 @@ an event that the phase does not have is a KeyError.
 import asyncio
 import math
 import re
-import socket
-import struct
 from enum import IntEnum
 from typing import Protocol, cast
 
@@ -33,7 +31,7 @@ from tornado_gateway.wire.http1 import (
     check_partial_request,
     parse_request,
 )
-from tornado_gateway.wire.peer import has_ended, unacknowledged, unread
+from tornado_gateway.wire.peer import has_ended, reset, unread
 from tornado_gateway.wire.server.context import ServerContext
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, fail_closed, start_line
@@ -45,7 +43,6 @@ from tornado_gateway.wire.stall_watch import StallWatch
 PIPELINE_BYTES = 64 * 1024  # of later requests that are buffered before the transport is paused
 REQUESTS_PER_TURN = 32  # pipelined requests of one connection that may be answered within one turn of the loop
 IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # Stands for a head that could not be read.
@@ -188,8 +185,7 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
-            if self._lingering.drop(len(data), self.server.loop.time()):
-                self.transport.abort()
+            self._lingering.drop(len(data), self.server.loop.time())
             return
         self._buffer = self._buffer + data if self._buffer else data
         if not self._advancing:
@@ -436,35 +432,13 @@ class ServerConnection(asyncio.Protocol):
         is_read = self._phase is not BODY
         self._move(LAST_RESPONSE_END)
         now = self.server.loop.time()
-        self._lingering = Lingering(now, self._watch.since if self._watch.waits else now)
+        taken_at = self._watch.since if self._watch.waits else now
+        self._lingering = lingering = Lingering(self.transport, now, taken_at)
         self._buffer = b""
         self._awaited = self._body = None
         if self.is_paused:
             self._regulate()
-        self._half_close(is_read=is_read)
-
-    def _half_close(self, *, is_read: bool) -> None:
-        """Tell the client that this was the last response.
-
-        TLS has no half-close: a closure alert ends the connection, so an upload is read to its end first.
-        """
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            try:  # noqa: SIM105  # suppress() takes three calls, and this is done once per connection
-                self.transport.write_eof()
-            except OSError:
-                pass  # asyncio's own shutdown() of a socket that was just reset
-        elif is_read:
-            self.transport.close()
-
-    def _close(self) -> None:
-        """End a connection that has lingered for long enough."""
-        if self.transport.can_write_eof() or self.transport.is_closing():
-            self.transport.abort()
-        else:  # TLS: the closure alert is due
-            self.deadline = self.server.loop.time() + LINGER
-            self.transport.close()
+        lingering.half_close(is_read=is_read)
 
     def _end_with(self, error: BaseException) -> None:
         """End the connection because a request failed."""
@@ -515,15 +489,13 @@ class ServerConnection(asyncio.Protocol):
             self.refuse(RequestTimeout())
 
     def _expire_lingering(self, lingering: Lingering, now: float, has_moved: bool) -> None:
-        """Linger on while the client still takes the last response; otherwise end the connection."""
-        if has_moved:
-            lingering.taken_at = now
-        if has_moved or (self._watch.waits and now - lingering.taken_at < self.server.config.client_idle_timeout):
+        patience, waits = self.server.config.client_idle_timeout, self._watch.waits
+        if lingering.lasts(now, patience, has_taken=has_moved, waits=waits):
             self.deadline = self.server.loop.time() + LINGER
-        elif self._watch.waits:
+        elif waits:
             self.reset()
-        else:
-            self._close()
+        elif lingering.end():
+            self.deadline = self.server.loop.time() + LINGER
 
     def judge_pace(self, now: float) -> None:
         """End a request whose body comes too slowly, unless others were waited for meanwhile."""
@@ -557,16 +529,12 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the client has acknowledged the end of its last response (RFC 9112 §9.6)."""
-        return self._phase is LINGERS and not unacknowledged(self.transport)
+        """Whether the client has acknowledged the end of the last response (RFC 9112 §9.6)."""
+        return self._lingering is not None and self._lingering.is_answered
 
     def is_over(self, now: float) -> bool:
-        """Whether the client has the last response, and sends nothing more that a closed connection would answer with
-        a reset.
-
-        A client in the middle of an upload may meet the reset before the client reads the response.
-        """
-        return self._lingering is not None and self._lingering.is_quiet(now) and self.is_answered
+        """Whether nothing is lost if the connection is closed now."""
+        return self._lingering is not None and self._lingering.is_over(now)
 
     def forget_fields(self) -> None:
         """Drop the fields that the next request would be compared with: a long stream would keep 1 KiB of them."""
@@ -579,8 +547,5 @@ class ServerConnection(asyncio.Protocol):
 
     def reset(self) -> None:
         """End the connection so that the client cannot take the response for a complete one."""
-        if self._phase is not CLOSED:  # else the socket's descriptor may be another connection's by now
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        if self._phase is not CLOSED:
+            reset(self.transport)
