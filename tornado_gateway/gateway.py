@@ -17,12 +17,12 @@ from tornado_gateway.wire.websocket.config import WebSocketConfig
 
 @dataclass(slots=True)
 class Lifecycle:
-    """What the process is about.
+    """The state of the process.
 
     Attributes:
-        began: seconds on the gateway's clock.
-        draining: whether it has been told to stop: nothing new should be sent here.
-        stopped: whether it ends everything at once: what ends from now on is ended by the gateway.
+        began: instant (gateway clock) of the start.
+        draining: whether the process was told to stop: load balancers should send no new requests.
+        stopped: whether the process ends every connection at once: a connection that ends was not ended by its client.
     """
 
     began: float = 0.0
@@ -34,19 +34,19 @@ class Lifecycle:
 class Gateway:
     """
     Attributes:
-        services: by name, as it stands in a request target.
-        client: connections to upstreams.
-        forwarding: how requests are passed on.
+        services: by name, as a request target has the name.
+        client: connections to endpoints.
+        forwarding: how requests are forwarded.
         authenticator: checks tokens; None where AUTH_REQUIRED is not set.
-        access_log: one line per request, or None.
-        streams: those that are open.
-        websockets: what they may do, by service.
-        metrics: what Prometheus reads.
+        access_log: one line per request; None for no access log.
+        streams: open event streams and WebSockets.
+        websockets: limits and rules of WebSockets, by service.
+        metrics: the figures for Prometheus.
         durations: of all requests.
-        required: names of services without any of whose endpoints the gateway is not ready.
+        required: services that must have a usable endpoint for the gateway to be ready.
         environment: development, test or production.
-        rng: for what needs no secrecy.
-        new_request_id: makes one that is unlike all others.
+        rng: for choices that need no secrecy.
+        new_request_id: makes a request id.
         now: seconds on a monotonic clock.
     """
 

@@ -1,4 +1,4 @@
-"""ANY /api/<service>/<path>: an ordinary request, whatever its method and its answer."""
+"""ANY /api/<service>/<path>: a request of any method, with any answer."""
 
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.http_forwarding import HttpForwarding
@@ -7,7 +7,7 @@ from tornado_gateway.policy.upstream.service import Service
 
 
 class HttpProxyHandler(ProxiedRequest):
-    """A request that may be answered with an event stream."""
+    """Forwards requests. The Content-Type of an answer says whether the answer is an event stream."""
 
     FORWARDING = HttpForwarding
 

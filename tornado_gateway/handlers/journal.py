@@ -1,7 +1,6 @@
-"""What is told of a request at its end: one duration in the histogram, one line in the access log.
+"""The end of a request: one duration for the histogram, one line for the access log.
 
-The only module that adds to either, whoever answers the request: a service, a page of the gateway's own, or the
-gateway with a local reply.
+No other module adds to the histogram or to the access log. A service, a page and a local reply end alike.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from tornado_gateway.policy.http.forwarding import client_address
 from tornado_gateway.policy.http.headers import request_id
 from tornado_gateway.wire.server.exchange import ServerExchange
 
-ELSEWHERE = "other"  # the histogram's label for requests of no route: a client must not be able to make up labels
+ELSEWHERE = "other"  # label of requests without a route, so that a client cannot make up labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +20,9 @@ class Frames:
     """What a WebSocket has carried.
 
     Attributes:
-        bytes_in, bytes_out: of all frames from the client and to the client.
-        messages_in, messages_out: likewise.
-        close_code: of the Close frame that ended the WebSocket; 1006 for none (RFC 6455 §7.4.1).
+        bytes_in, bytes_out: bytes of all frames from the client, and to the client.
+        messages_in, messages_out: messages from the client, and to the client.
+        close_code: of the Close frame that ended the WebSocket; 1006 for no Close frame (RFC 6455 §7.4.1).
     """
 
     bytes_in: int
@@ -33,6 +32,7 @@ class Frames:
     close_code: int
 
     def put_into(self, record: AccessRecord) -> AccessRecord:
+        """The record with the figures of frames instead of bodies."""
         return replace(
             record,
             bytes_in=self.bytes_in,
@@ -48,19 +48,19 @@ class Journal:
 
     Args:
         exchange: with the client.
-        label: the route's path, or ELSEWHERE.
+        label: the path of the route; ELSEWHERE for no route.
 
     Attributes:
         request_id: the client's x-request-id, or a new one.
         began: instant (gateway clock) at which the request came.
         client: the client's address; None before origination.
-        service: name of the service that was asked for; "" before it is known.
-        status: of the endpoint's response; 0 before its head has come.
-        head_seconds: from `began` to that head; None before.
-        is_stream: whether the answer is a stream. The histogram then has `head_seconds`: how long a stream lasts is no
-            latency.
+        service: name of the service; "" before admission, and for a page.
+        status: of the endpoint's response; 0 before the response's head.
+        head_seconds: from `began` to the head of the endpoint's response; None before.
+        is_stream: whether the answer is a stream. The histogram then counts `head_seconds`, because the life of a
+            stream is no latency.
         frames: what a WebSocket has carried; None for everything else.
-        is_closed: whether the request has been told of.
+        is_closed: whether histogram and access log have the request.
     """
 
     __slots__ = (
@@ -90,14 +90,14 @@ class Journal:
         attempts: int = 0,
         bytes_in: int = 0,
     ) -> None:
-        """Tell of the request. A second call changes nothing.
+        """Add the request to histogram and access log. A second call changes nothing.
 
         Args:
             status: counted in the histogram.
-            reason: the access log's word for the cause; "" for a request that did not fail.
+            reason: the access log's word for the cause of a failure; "" for no failure.
             now: instant (gateway clock) of the end.
-            sent: the access log's status, where the client was sent another status than `status`.
-            endpoint: URL of the endpoint that was asked last; "" for none.
+            sent: status of the access log's line, if the client was sent another status than `status`; else 0.
+            endpoint: URL of the last endpoint that was asked; "" for none.
             attempts: exchanges with endpoints that were begun.
             bytes_in: of the request's body.
         """

@@ -1,4 +1,4 @@
-"""A proxied request, from its head to its admission; from there on a Forwarding (forwarding.py) has it.
+"""A proxied request until its admission. A Forwarding (forwarding.py) carries an admitted request.
 
 client ──► head_received ──► admit (admission.py) ──► forward ──► Forwarding.begin
                                    │
@@ -31,15 +31,15 @@ from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
 class ProxiedRequest(HeadDelegate, GatewayHandler):
     """A Tornado handler that forwards its request.
 
-    What RequestHandler's own __init__ makes (default headers, template helpers) no forwarded answer uses. It is made
-    at the first look (measured: 11 µs less per request). So a subclass may write an answer with set_header(),
-    write() and finish() as any handler does.
+    RequestHandler.__init__ makes default headers and template helpers, which no forwarded answer uses. So
+    RequestHandler.__init__ runs at the first look at one of its attributes (measured: 11 µs less per request), and a
+    subclass may write an answer with set_header(), write() and finish() as any handler does.
 
     Args:
         client: the exchange with the client.
 
     Attributes:
-        FORWARDING: what forwards the route's requests.
+        FORWARDING: class of the route's Forwardings.
     """
 
     FORWARDING: ClassVar[type[Forwarding]]
@@ -53,7 +53,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         client.set_close_callback(self.on_connection_close)
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for what is not there yet: what RequestHandler.__init__ and _execute() make."""
+        """Python calls __getattr__ for a missing attribute only: an attribute that RequestHandler.__init__ or
+        _execute() makes."""
         if name.startswith("__") or self._is_whole:
             raise AttributeError(name)
         self._become_whole()
@@ -68,7 +69,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         RequestHandler.__init__(self, self.application, self.request)
 
     def set_status(self, status_code: int, reason: str | None = None) -> None:
-        if not self._is_whole:  # the only method that writes without a look: its status would be lost at the first one
+        if not self._is_whole:  # set_status() writes before any look; the first look would reset the status to 200
             self._become_whole()
         super().set_status(status_code, reason)
 
@@ -123,20 +124,20 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     # ---- the journey
 
     def forward(self, admitted: Admitted[Service], rest: bytes) -> Forwarding:
-        """Judge what the route is asked for, and make what forwards it.
+        """Make the Forwarding of an admitted request.
 
         Args:
-            rest: of the target, behind the service's name.
+            rest: the target behind the service's name.
 
         Raises:
-            GatewayError: it is not to be forwarded.
+            GatewayError: the route or the service does not allow the request.
         """
         raise NotImplementedError
 
     # ---- the end
 
     def _refuse(self, error: GatewayError, mode: str) -> None:
-        """Answer instead of a service; a client that has left meanwhile gets no answer."""
+        """Send a local reply, unless the client has left."""
         if self.journal.is_closed:
             return
         client, journal, sent = self.client, self.journal, error.status
@@ -147,7 +148,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             journal.close(error.status, error.reason, self.gateway.now(), sent=sent)
 
     def on_connection_close(self) -> None:
-        """The client has left, or the rest of its request is wrong, too large or too slow."""
+        """The client has left, or the rest of the request is wrong, too large or too slow."""
         if self._forwarding:
             self._forwarding.client_left()
         elif self.client.error:

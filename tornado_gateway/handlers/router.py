@@ -1,7 +1,7 @@
-"""The route table, and the one place where a request finds its handler.
+"""The route table, and the look-up that finds the handler of a request.
 
-A proxied route is found by the first segment of the raw target, with one look-up and without regular expressions. Its
-handler reads no cookies, makes no ETags, and uses no templates. Every other request goes to a Tornado Application.
+A proxied route is found by the first segment of the raw target, without regular expressions. The handler of a proxied
+route reads no cookies, makes no ETags and uses no templates. Every other request goes to a Tornado Application.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from tornado_gateway.policy.routing import Route, by_prefix
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
-MAX_OWN_BODY = 64 * 1024  # bytes; Tornado collects the body of a request for a page, and no page needs more
+MAX_OWN_BODY = 64 * 1024  # bytes of the body of a request for a page; Tornado collects the whole body
 
 PROXIED: tuple[Route[type[ProxiedRequest]], ...] = (
     Route(path="/api/<service>/*", handler=HttpProxyHandler),
@@ -46,7 +46,7 @@ NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False)
 
 
 def make_application(gateway: Gateway) -> Application:
-    """The pages, as a Tornado Application; it ends the journal of every answer that a handler has written."""
+    """A Tornado Application for the pages. The log function closes the journal of each answer of a handler."""
     return Application(
         [(route.path, route.handler, {"route": route}) for route in PAGES],
         gateway=gateway,

@@ -291,7 +291,7 @@ def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: 
     if b"connection" in named:
         passing = without_nominated(passing, options(named))
     own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
-    if accepts_trailers(named):
+    if b"te" in named and accepts_trailers(named):
         own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE goes with a Connection option
     return passing + own
 
