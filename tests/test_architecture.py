@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 SHARED_BY_JOURNEYS = tuple(
     f"handlers.{each}"
     for each in (
-        "journal", "local_reply", "admission", "base", "response", "event_stream", "peek", "hedge", "upload",
-        "attempts", "forwarding", "http_forwarding", "proxied",
+        "journal", "local_reply", "admission", "base", "response", "event_stream", "peek", "upload", "answerer",
+        "hedge", "attempts", "forwarding", "http_forwarding", "proxied",
     )
 )  # fmt: skip
 ROUTER = "handlers.router"

@@ -24,7 +24,7 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.health import Health
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, wait_before
+from tornado_gateway.policy.upstream.retry import FailedAttempt, RetryTarget, decide_retry, is_free, wait_before
 from tornado_gateway.policy.upstream.service import Service, ServiceConfig
 
 RATE = 200.0  # requests per second, on average
@@ -186,12 +186,12 @@ class Request:
 
     def on_failure(self, error: UpstreamError) -> None:
         simulation = self._simulation
-        failed = Try(self._is_repeatable, reused=not self._is_fresh, body_sent=True, replayable=True)
-        where = again(error, failed, simulation.service.config.retry.on)
-        if where is Again.SAME_ENDPOINT:
+        failed = FailedAttempt(self._is_repeatable, reused=not self._is_fresh, body_sent=True, replayable=True)
+        where = decide_retry(error, failed, simulation.service.config.retry.on)
+        if where is RetryTarget.SAME_ENDPOINT:
             self._is_fresh = True
             simulation.send(self, self._kind, self._lease.endpoint)
-        elif where is Again.OTHER_ENDPOINT and self._has_untried and self._may_afford(error):
+        elif where is RetryTarget.OTHER_ENDPOINT and self._has_untried and self._may_afford(error):
             self._lease.settle(Outcome.FAILURE, simulation.clock.now)
             self._attempt()
         else:

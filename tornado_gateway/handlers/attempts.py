@@ -1,450 +1,356 @@
-"""One request, sent to the endpoints of a service until one of them answers.
+"""One request, sent to the endpoints of a service one after the other, until an endpoint answers.
 
-    begin ──► lease ──► send ──► on_head      the answer goes on to the call
-      ▲         │         │       on_failure   again, if policy/upstream/retry.py says so
-      │         │         └─ slow: to another endpoint as well (hedge.py)
-      └─────────┴─ no room: waits for its turn
+    begin ──► lease ──► send ──► on_head      the answer goes to the AnswerReceiver
+      ▲         │         │       on_failure   the next attempt, if policy/upstream/retry.py says so
+      │         │         └─ slow: a second endpoint beside the first (hedge.py)
+      └─────────┴─ no room at any endpoint: the request waits for its turn
 
-Attempts stands between an exchange and the journey that takes the answer, the `Call`. Once an answer is the
-one that the client gets, the call receives the rest of it directly.
+Attempts stands between an exchange and the receiver of the answer only until the head of the answer has come.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
-from tornado_gateway.errors import (
-    ConnectFailed,
-    ConnectTimeout,
-    EndpointsBusy,
-    GatewayError,
-    HeadTimeout,
-    Overloaded,
-    UpstreamError,
-)
+from tornado_gateway.errors import EndpointsBusy, GatewayError, HeadTimeout, Overloaded, UpstreamError
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.hedge import Hedge
-from tornado_gateway.handlers.upload import Upload
-from tornado_gateway.policy.upstream.endpoint import (
-    CLIENT_GONE,
-    FAILURE,
-    HTTP,
-    IGNORED,
-    Endpoint,
-    Kind,
-    LeaseRequest,
-    Outcome,
-)
+from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
+from tornado_gateway.handlers.hedge import NOT_CONNECTED, Hedge, begin_hedge, blame, hedge_after, is_replaceable
+from tornado_gateway.policy.upstream.endpoint import FAILURE, HTTP, WS, Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.retry import Again, Try, again, is_free, replaces, retry_after, wait_before
+from tornado_gateway.policy.upstream.retry import (
+    FailedAttempt,
+    RetryTarget,
+    attempt_timeout,
+    decide_retry,
+    is_free,
+    retry_after,
+    wait_before,
+)
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.exchange import ClientExchange
-from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource, HeadReceiver
 from tornado_gateway.wire.http1 import ResponseHead
-
-NOT_CONNECTED = (ConnectFailed, ConnectTimeout)  # nothing of the request was sent
-LEAST_TRY = 1.0  # seconds that a retry has in any case, however late it is
-
-
-class Call(Protocol):
-    """What is to be sent, and who takes the answer.
-
-    Attributes:
-        method: of the request.
-        kind: what a lease is taken for.
-        upgrades: whether the upstream is asked for another protocol.
-        began: instant at which the request came.
-        is_repeatable: whether carrying the request out twice does no harm; see policy/upstream/retry.py.
-        awaits_stream: whether the client waits for an event stream or a WebSocket.
-        key: what it has in common with requests that belong to the same endpoint; b"" for nothing.
-        pinned: the endpoint that its client belongs to; None for any.
-        upload: its body; None if it has none.
-    """
-
-    method: bytes
-    kind: Kind
-    upgrades: bool
-    began: float
-    is_repeatable: bool
-    awaits_stream: bool
-    key: bytes
-    pinned: Endpoint | None
-    upload: Upload | None
-
-    def head_for(self, endpoint: Endpoint) -> bytes:
-        """The request's head, as an endpoint gets it.
-
-        Raises:
-            BadRequest: its target may not be sent anywhere.
-        """
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx response; a final one may follow."""
-
-    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        """The answer's head; see HeadReceiver.on_head()."""
-
-    def on_failure(self, error: GatewayError) -> None:
-        """There is no answer."""
 
 
 class Attempts:
-    """
+    """The Answerer that asks the endpoints of a service.
+
     Attributes:
-        upstream: the exchange that answers, or may; None while there is none.
-        lease: on its endpoint, or the last one's that was asked; None before the first.
+        attempt_count: exchanges begun, with that of a hedge.
         tried: endpoints that were asked.
-        begun: exchanges so far.
+        lease: on the endpoint that answers, or that was asked last; None before the first attempt.
+        upstream: the exchange with that endpoint; None while there is none.
+        has_try_timeout: whether that exchange has less time to its head than the request.
+        hedge: the attempt beside it; None if there is none.
     """
 
     __slots__ = (
-        "_call", "_gateway", "_has_waited", "_hedge", "_is_short", "_is_waiting", "_later", "_retries", "_service",
-        "begun", "lease", "tried", "upstream",
+        "_has_waited", "_later", "_receiver", "_retries", "attempt_count", "gateway", "has_try_timeout", "hedge",
+        "lease", "request", "service", "tried", "upstream",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, service: Service, call: Call) -> None:
-        self._gateway, self._service, self._call = gateway, service, call
+    def __init__(self, gateway: Gateway, service: Service, request: OutboundRequest, receiver: AnswerReceiver) -> None:
+        self.gateway, self.service, self.request, self._receiver = gateway, service, request, receiver
         self.tried: Sequence[Endpoint] = ()
         self.lease: Lease | None = None
         self.upstream: ClientExchange | None = None
-        self.begun = self._retries = 0
-        self._is_waiting = self._has_waited = False  # for room at an endpoint
-        self._is_short = False  # whether the try has less time than the request
-        self._later: asyncio.TimerHandle | None = None  # to try again, to give up waiting for room, or to hedge
-        self._hedge: Hedge | None = None
+        self.hedge: Hedge | None = None
+        self.attempt_count = self._retries = 0
+        self.has_try_timeout = self._has_waited = False
+        self._later: asyncio.TimerHandle | None = None  # of the next attempt, the hedge, or the end of waiting
 
-    # ---- asking
+    # ---- an attempt
 
     def begin(self) -> None:
-        """Send the request to an endpoint, from its beginning; or wait until one has room.
+        """Send the request to an endpoint, or wait until an endpoint has room.
 
         Raises:
-            GatewayError: it cannot be sent.
+            GatewayError: the request cannot be sent.
         """
-        call, service = self._call, self._service
+        request, service = self.request, self.service
         ask = LeaseRequest(
-            self._gateway.now(), call.kind, self.tried, call.key, call.pinned, call.is_repeatable, self._has_waited
-        )
+            self.gateway.now(), request.kind, self.tried, request.key, request.pinned, request.is_repeatable,
+            self._has_waited,
+        )  # fmt: skip
         try:
-            self.lease = service.lease(ask, is_retry=self._retries > 0)
+            lease = self.lease = service.lease(ask, is_retry=self._retries > 0)
         except EndpointsBusy:
-            if self.tried or self._has_waited or call.kind is not HTTP:
+            if self.tried or self._has_waited or request.kind is not HTTP:
                 raise
             self._wait()
             return
-        self.tried = (*self.tried, self.lease.endpoint)
-        self._send(self.lease.endpoint)
+        self.tried = (*self.tried, lease.endpoint)
+        self.upstream, self.has_try_timeout = self.send(lease.endpoint, self)
+        if request.upload:
+            self._send_upload(lease, self.upstream)
         if service.config.hedges and not self._retries:
-            self._hedge_later()
+            self._plan_hedge()
 
     def _wait(self) -> None:
-        """Wait for room; the queue's end, or its being full, ends the request."""
-        self._service.queue.join(self._go, self._call.pinned)
-        self._is_waiting = True
-        self._call_later(self._service.config.queue_timeout, self._give_up_waiting)
+        """Wait for room. If the queue is full, or the wait too long, the request fails."""
+        self.service.queue.join(self._take_turn, self.request.pinned)
+        error = Overloaded("no endpoint of the service had room for the request in time")
+        self._later = self.gateway.client.loop.call_later(
+            self.service.config.queue_timeout, self._receiver.on_failure, error
+        )
 
-    def _go(self) -> None:
-        """It is this request's turn: another one has ended."""
-        self._is_waiting, self._has_waited = False, True
+    def _take_turn(self) -> None:
+        """There is room: another request has ended."""
+        self._has_waited = True
         self._begin_again()
-
-    def _give_up_waiting(self) -> None:
-        self._call.on_failure(Overloaded("no endpoint of the service had room for the request in time"))
 
     def _begin_again(self) -> None:
         self._cancel_later()
         try:
             self.begin()
         except GatewayError as error:
-            self._call.on_failure(error)
+            self._receiver.on_failure(error)
 
-    def _send(self, endpoint: Endpoint, *, fresh: bool = False) -> None:
-        call, client = self._call, self._gateway.client
-        self.begun += 1
-        upstream = self.upstream = client.open(endpoint.origin, call.method, self, fresh=fresh)
-        upstream.upgrades = call.upgrades
-        config = self._service.config
+    def send(self, endpoint: Endpoint, receiver: HeadReceiver, *, fresh: bool = False) -> tuple[ClientExchange, bool]:
+        """Begin an exchange with an endpoint.
+
+        Args:
+            fresh: whether to use a new connection even if a kept one is free.
+
+        Returns:
+            The exchange, and whether it has less time to its head than the request.
+
+        Raises:
+            BadRequest: see OutboundRequest.head_for().
+        """
+        request, config, is_short = self.request, self.service.config, False
+        self.attempt_count += 1
+        upstream = self.gateway.client.open(endpoint.origin, request.method, receiver, fresh=fresh)
+        upstream.upgrades = request.upgrades
         upstream.min_rate = config.min_response_rate
         upstream.timeout, connect_timeout = config.head_timeout, config.connect_timeout
-        if self.begun > 1 or config.retry.try_timeout < math.inf:
-            upstream.timeout, self._is_short = self._time_for_try()
+        if self.attempt_count > 1 or config.retry.try_timeout < math.inf:
+            spent = self.gateway.now() - request.began if self.attempt_count > 1 else 0.0
+            may_retry = request.is_repeatable and self._may_ask_another
+            upstream.timeout, is_short = attempt_timeout(config.retry, config.head_timeout, spent, may_retry=may_retry)
             connect_timeout = min(upstream.timeout, connect_timeout)
-        head, upload = call.head_for(endpoint), call.upload
+        head, upload = request.head_for(endpoint), request.upload
         if upload is None:
             upstream.send(head, connect_timeout=connect_timeout)
         else:
             upstream.send(head, body=True, chunked=upload.is_chunked, connect_timeout=connect_timeout)
-            self._upload(upload, upstream)
+        return upstream, is_short
 
-    def _time_for_try(self) -> tuple[float, bool]:
-        """Seconds that a try has to its head: what the earlier ones have left, unless each has its own; and whether
-        the request has more."""
-        whole, limit = self._service.config.head_timeout, self._service.config.retry.try_timeout
-        spent = self._gateway.now() - self._call.began if self.begun > 1 else 0.0
-        left = max(whole - spent, min(whole, LEAST_TRY))
-        is_short = limit < left and self._call.is_repeatable and self.may_ask_another
-        return (limit if is_short else left), is_short
+    def _send_upload(self, lease: Lease, upstream: ClientExchange) -> None:
+        upload = self.request.upload
+        if upload:
+            lease.upload_begins()
+            upload.send_to(upstream, self)
+            if upload.is_whole:
+                self.upload_ended()
 
-    def _upload(self, upload: Upload, upstream: ClientExchange) -> None:
-        if self.lease:
-            self.lease.upload_begins()
-        upload.send_to(upstream)
-        if upload.is_whole:
-            self.upload_ended()
+    # ---- UploadWatcher
 
     def upload_ended(self) -> None:
-        """The body has come whole."""
         if self.lease:
-            self.lease.upload_ends(self._gateway.now())
+            self.lease.upload_ends(self.gateway.now())
 
     def upload_outgrew(self) -> None:
-        """The body can no longer be sent again: this try has all the time there is."""
-        if self._is_short and self.upstream:
-            self._is_short = False
-            self.upstream.allow(self._service.config.head_timeout)
+        """No other endpoint can be asked from now on, so this attempt gets all the time of the request."""
+        if self.has_try_timeout and self.upstream:
+            self.has_try_timeout = False
+            self.upstream.allow(self.service.config.head_timeout)
 
-    # ---- asking another one as well
+    # ---- a hedge
 
-    def _hedge_later(self) -> None:
-        call = self._call
-        is_free = call.pinned is None or call.pinned not in self.tried  # a session must not move because of one answer
-        if is_free and call.kind is HTTP and call.upload is None and call.is_repeatable and not call.awaits_stream:
-            after = self._service.hedging.after(self._gateway.now())
-            if after is not None:
-                self._call_later(after, self._hedge_now)
+    def _plan_hedge(self) -> None:
+        seconds = hedge_after(self)
+        if seconds is not None:
+            self._later = self.gateway.client.loop.call_later(seconds, self._begin_hedge)
 
-    def _hedge_now(self) -> None:
-        """LeaseRequest a second endpoint, if the service can bear it."""
+    def _begin_hedge(self) -> None:
         self._later = None
-        call, now, service = self._call, self._gateway.now(), self._service
-        if not self._has_untried or service.budget.balance(now) < 1.0:
-            return
-        try:
-            lease = service.lease(LeaseRequest(now, HTTP, self.tried, call.key), is_retry=True)
-        except GatewayError:
-            return
-        service.budget.take(now)
-        service.hedging.sent += 1
-        self.tried, self.begun = (*self.tried, lease.endpoint), self.begun + 1
-        upstream = self._gateway.client.open(lease.endpoint.origin, call.method, self)
-        upstream.timeout, is_short = self._time_for_try()
-        upstream.min_rate = service.config.min_response_rate
-        self._hedge = Hedge(self, lease, upstream, is_short=is_short)
-        connect_timeout = min(upstream.timeout, service.config.connect_timeout)
-        upstream.send(call.head_for(lease.endpoint), connect_timeout=connect_timeout)
-
-    def hedge_answered(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        hedge, now = self._hedge, self._gateway.now()
-        if hedge is None:
-            return None
-        outcome = self._service.judge(head.status)
-        if outcome is FAILURE or self._is_replaceable(head.status):  # the first endpoint may do better
-            hedge.lease.answered(now, head.status, retry_after(head.named, time.time))
-            hedge.upstream.abort()
-            self._settle_hedge(hedge, outcome)
-            return None
-        self._service.hedging.won += 1
-        if self.upstream:
-            self.upstream.abort()
-        if self.lease:
-            self.lease.overtaken(now)
-        self._take_hedge()
-        return self.on_head(head, source)
-
-    def hedge_failed(self, error: UpstreamError) -> None:
-        if self._hedge:
-            if isinstance(error, NOT_CONNECTED):
-                self._hedge.lease.not_connected()
-            self._settle_hedge(self._hedge, _blame(self._hedge.upstream))
-
-    def _settle_hedge(self, hedge: Hedge, outcome: Outcome) -> None:
-        self._hedge = None
-        hedge.lease.settle(outcome, self._gateway.now())
-
-    def _stop_hedge(self, now: float) -> None:
-        """The first endpoint was the first to answer."""
-        hedge, self._hedge = self._hedge, None
-        if hedge:
-            hedge.upstream.abort()
-            hedge.lease.outrun(now)
-
-    def _take_hedge(self) -> bool:
-        """Go on with the second endpoint alone; whether one was asked."""
-        hedge, self._hedge = self._hedge, None
-        if hedge is None:
-            return False
-        self.lease, self.upstream, self._is_short = hedge.lease, hedge.upstream, hedge.is_short
-        self.upstream.head_receiver = self
-        return True
+        self.hedge = begin_hedge(self)
 
     # ---- HeadReceiver
 
     def on_interim(self, head: ResponseHead) -> None:
-        self._call.on_interim(head)
+        self._receiver.on_interim(head)
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        lease, upstream, call = self.lease, self.upstream, self._call
+        lease, upstream, status, now = self.lease, self.upstream, head.status, self.gateway.now()
         if lease is None or upstream is None:
             return None
-        now = self._gateway.now()
-        if head.status >= 400:
-            wish = retry_after(head.named, time.time)
-            lease.answered(now, head.status, wish)
-            if self._asks_instead(head.status, wish, now):
+        if status >= 400:
+            wait = retry_after(head.named, time.time)
+            lease.answered(now, status, wait)
+            if self._try_elsewhere(status, wait, now):
                 return None
-        elif not call.upgrades:  # what stands in for an upgrade has yet to be judged
-            lease.answered(now, head.status)
-        self._cancel_later()
-        self._stop_hedge(now)
-        between_pieces = self._service.config.body_timeout
+        elif status >= 300 or not self.request.upgrades:  # whether a 101 is one, its receiver finds out: becomes()
+            lease.answered(now, status)
+        if self._later:
+            self._cancel_later()
+        if self.hedge:
+            self.hedge.lose(now)
+        between_pieces = self.service.config.body_timeout
         if upstream.timeout != between_pieces:
             upstream.allow(between_pieces)
-        return call.on_head(head, source)
+        return self._receiver.on_head(head, source)
 
     def on_failure(self, error: UpstreamError) -> None:
-        upstream, call, config = self.upstream, self._call, self._service.config.retry
-        if upstream is None:
+        lease, upstream = self.lease, self.upstream
+        if lease is None or upstream is None:
             return
-        if self.lease and isinstance(error, NOT_CONNECTED):
-            self.lease.not_connected()
-        elif self.lease and isinstance(error, HeadTimeout):
-            self.lease.timed_out()
-        failed = Try(
-            is_repeatable=call.is_repeatable,
+        if isinstance(error, NOT_CONNECTED):
+            lease.not_connected()
+        elif isinstance(error, HeadTimeout):
+            lease.timed_out()
+        if self.hedge:
+            self._leave(blame(upstream))
+            return
+        target = decide_retry(error, self._failed_attempt(upstream), self.service.config.retry.on)
+        try:
+            if target is RetryTarget.SAME_ENDPOINT:
+                self._repeat(lease)
+            elif target is RetryTarget.OTHER_ENDPOINT and self.has_untried and self._spend_retry(error):
+                self._leave(FAILURE)
+                self.begin()
+            else:
+                self._receiver.on_failure(error)
+        except GatewayError:  # there is no endpoint left: the client is told what has failed
+            self._receiver.on_failure(error)
+
+    # ---- the next attempt
+
+    def _failed_attempt(self, upstream: ClientExchange) -> FailedAttempt:
+        return FailedAttempt(
+            is_repeatable=self.request.is_repeatable,
             reused=upstream.reused,
             body_sent=upstream.sent > 0 or upstream.is_sent,
             replayable=self._is_replayable,
             heard=upstream.heard,
             answered=upstream.is_answered,
-            awaits_stream=call.awaits_stream,
-            has_time=self._is_short,
+            awaits_stream=self.request.awaits_stream,
+            has_try_timeout=self.has_try_timeout,
         )
-        where = again(error, failed, config.on)
-        if self._hedge:
-            self._leave(_blame(upstream))
-        elif where is Again.SAME_ENDPOINT and self.lease:
-            self._same_again(self.lease.endpoint, error)
-        elif where is Again.OTHER_ENDPOINT and self._has_untried and self._may_afford(error):
-            self._another(error)
-        else:
-            call.on_failure(error)
 
-    # ---- asking again
-
-    def _same_again(self, endpoint: Endpoint, error: UpstreamError) -> None:
-        try:
-            self._send(endpoint, fresh=True)
-        except GatewayError:
-            self._call.on_failure(error)
-
-    def _another(self, error: UpstreamError) -> None:
-        try:
-            self.ask_another()
-        except GatewayError:  # there is nobody left to ask: what the client is told is what has failed
-            self._call.on_failure(error)
-
-    def ask_another(self, outcome: Outcome = FAILURE) -> None:
-        """Leave the endpoint, and send the request to another one.
-
-        Raises:
-            GatewayError: it cannot be sent.
-        """
-        if not self._leave(outcome):
-            self.begin()
+    def _repeat(self, lease: Lease) -> None:
+        """Send the request once more to the same endpoint, over a new connection."""
+        self.upstream, self.has_try_timeout = self.send(lease.endpoint, self, fresh=True)
+        self._send_upload(lease, self.upstream)
 
     def _leave(self, outcome: Outcome) -> bool:
-        """LeaseRequest nothing more of the endpoint; whether a second one was asked already."""
+        """End the attempt under way, before its receiver knows of it.
+
+        Returns:
+            Whether a hedge goes on in its place.
+        """
         self._retries += 1
         self._cancel_later()
         upstream, self.upstream = self.upstream, None
         if upstream:
             upstream.abort()
-        if self._call.upload:
-            self._call.upload.withdraw()
+        if self.request.upload:
+            self.request.upload.withdraw()
         if self.lease:
-            self.lease.settle(outcome, self._gateway.now())
-        return self._take_hedge()
-
-    def _asks_instead(self, status: int, wish: float, now: float) -> bool:
-        """Whether another endpoint is asked, now or soon, because of an answer's status.
-
-        Args:
-            wish: seconds that its Retry-After asks for.
-        """
-        if not self._is_replaceable(status):
+            self.lease.settle(outcome, self.gateway.now())
+        if self.hedge is None:
             return False
-        call, config, rng = self._call, self._service.config.retry, self._gateway.rng
-        outcome = self._service.judge(status)
-        if self._hedge:
-            return self._leave(outcome)
-        if not self.may_ask_another:
-            return False
-        is_urgent = call.awaits_stream and status >= 500
-        wait = 0.0 if is_urgent else max(wish, wait_before(self._retries + 1, config, rng))
-        if now + wait - call.began > self._service.config.head_timeout:
-            return False  # the client would wait longer than it may for what may be no better
-        if not self._service.budget.take(now):
-            return False
-        self._leave(outcome)
-        self._call_later(wait, self._begin_again)
+        self.hedge.take_over()
         return True
 
-    def _is_replaceable(self, status: int) -> bool:
-        call = self._call
-        return replaces(
-            status, self._service.config.retry, is_repeatable=call.is_repeatable, awaits_stream=call.awaits_stream
-        )
+    def _try_elsewhere(self, status: int, retry_after: float, now: float) -> bool:
+        """LeaseRequest another endpoint, now or after a wait, if the status of an answer calls for that.
+
+        Args:
+            retry_after: seconds that the answer's Retry-After asks for.
+
+        Returns:
+            Whether another endpoint is asked.
+        """
+        request, service = self.request, self.service
+        if not is_replaceable(service, request, status):
+            return False
+        outcome = service.judge(status)
+        if self.hedge:
+            return self._leave(outcome)
+        if not self._may_ask_another:
+            return False
+        is_urgent = request.awaits_stream and status >= 500
+        wait = 0.0 if is_urgent else wait_before(self._retries + 1, service.config.retry, self.gateway.rng)
+        wait = wait if is_urgent else max(retry_after, wait)
+        # The client would wait longer than it may for an answer that may be no better.
+        if now + wait - request.began > service.config.head_timeout or not service.budget.take(now):
+            return False
+        self._leave(outcome)
+        self._later = self.gateway.client.loop.call_later(wait, self._begin_again)
+        return True
+
+    @property
+    def may_replace_stream(self) -> bool:
+        """The client waits for a stream and for nothing else, or the request may be carried out twice."""
+        return (self.request.awaits_stream or self.request.is_repeatable) and self._may_ask_another
+
+    def replace_stream(self) -> bool:
+        if not self.may_replace_stream or not self.service.budget.take(self.gateway.now()):
+            return False
+        self._leave(FAILURE)
+        self.begin()
+        return True
 
     @property
     def _is_replayable(self) -> bool:
-        upload = self._call.upload
+        upload = self.request.upload
         return upload is None or upload.is_replayable
 
     @property
-    def may_ask_another(self) -> bool:
-        """Whether the request can be sent to an endpoint that was not asked."""
-        return self._is_replayable and self._has_untried
+    def _may_ask_another(self) -> bool:
+        return self._is_replayable and self.has_untried
 
     @property
-    def _has_untried(self) -> bool:
+    def has_untried(self) -> bool:
         """Whether there is another endpoint to ask, and the request may be sent once more."""
         tried = self.tried
-        return len(tried) < self._service.config.retry.attempts and self._service.has_other(tried, self._call.pinned)
+        return len(tried) < self.service.config.retry.attempts and self.service.has_other(tried, self.request.pinned)
 
-    def _may_afford(self, error: UpstreamError) -> bool:
-        """Whether the request may be sent again as far as the service's budget goes."""
-        return is_free(error, self._retries) or self._service.budget.take(self._gateway.now())
+    def _spend_retry(self, error: UpstreamError) -> bool:
+        """Take a retry out of the service's budget, unless the retry is free; whether it may be made."""
+        return is_free(error, self._retries) or self.service.budget.take(self.gateway.now())
 
-    # ---- the end
+    # ---- what the journey sees
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self.lease.endpoint if self.lease else None
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.upstream is None or self.upstream.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        return self.upstream is not None and self.upstream.is_held
+
+    def becomes(self, kind: Kind) -> None:
+        if self.lease:
+            now = self.gateway.now()
+            if kind is WS:
+                self.lease.answered(now, 101)
+            self.lease.becomes(kind, now)
 
     def abort(self) -> None:
-        """Break off what is under way."""
         if self.upstream:
             self.upstream.abort()
 
     def close(self, outcome: Outcome, now: float) -> None:
-        """The request is over: settle what is held."""
+        """Give back what the request holds."""
         if self._later:
             self._later.cancel()
-        if self._is_waiting:
-            self._service.queue.leave(self._go)
-        if self._hedge:
-            self._hedge.upstream.abort()
-            self._settle_hedge(self._hedge, outcome if outcome is CLIENT_GONE else IGNORED)
+        if self.service.queue.waiting:
+            self.service.queue.leave(self._take_turn)
+        if self.hedge:
+            self.hedge.close(outcome)
         if self.lease:
             self.lease.settle(outcome, now)
-
-    def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
-        self._later = self._gateway.client.loop.call_later(seconds, what)
 
     def _cancel_later(self) -> None:
         if self._later:
             self._later.cancel()
             self._later = None
-
-
-def _blame(upstream: ClientExchange) -> Outcome:
-    """What an exchange that failed says about its endpoint: nothing, if a kept connection just ended."""
-    return IGNORED if upstream.reused and not upstream.heard else FAILURE

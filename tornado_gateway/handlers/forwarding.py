@@ -25,6 +25,7 @@ from tornado_gateway.errors import (
 )
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
@@ -70,14 +71,14 @@ class Forwarding:
         asks_for_stream: whether every client of the route asks for a stream: a request is counted as a stream from its
             beginning.
         unavailable: what SSE_UNAVAILABLE means for a service that does not set it.
-        method, began, is_repeatable, awaits_stream, key, pinned, upload: see Call.
+        method, began, is_repeatable, awaits_stream, key, pinned, upload: see OutboundRequest.
 
     Raises:
         GatewayError: the request may not be forwarded.
     """
 
     __slots__ = (
-        "_admitted", "_attempts", "_client", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines", "_service",
+        "_admitted", "_answerer", "_client", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines", "_service",
         "_stream", "_target", "_timers", "awaits_stream", "began", "is_repeatable", "key", "method", "pinned", "upload",
     )  # fmt: skip
 
@@ -121,7 +122,10 @@ class Forwarding:
         )
         if self.awaits_stream:
             self._count_stream()
-        self._attempts = Attempts(gateway, service, self)
+        self._answerer = self._answerer_of(service)
+
+    def _answerer_of(self, service: Service) -> Answerer:
+        return Attempts(self._gateway, service, self, self)
 
     @classmethod
     def mode(cls, service: Service) -> str:
@@ -133,7 +137,7 @@ class Forwarding:
         if not self.awaits_stream and self._service.config.request_timeout < math.inf:
             self._limit_time()
         try:
-            self._attempts.begin()
+            self._answerer.begin()
         except GatewayError as error:
             self.on_failure(error)
 
@@ -174,21 +178,12 @@ class Forwarding:
         Returns:
             A future, to be given no more until it is done; or None.
         """
-        upload = self.upload
-        if upload is None:
-            return None
-        was_replayable = upload.is_replayable
-        taken = upload.data_received(chunk)
-        if was_replayable and not upload.is_replayable and not self._is_closed:
-            self._attempts.upload_outgrew()
-        return taken
+        return self.upload.data_received(chunk) if self.upload else None
 
     def body_received(self) -> None:
         """The request's body has come whole."""
         if self.upload:
             self.upload.finish()
-            if not self._is_closed:
-                self._attempts.upload_ended()
 
     # ---- the response
 
@@ -233,10 +228,10 @@ class Forwarding:
 
     def _cookie_line(self, affinity: Affinity) -> bytes:
         """The Set-Cookie line that binds the client to the endpoint; b"" if the client's cookie does that already."""
-        lease = self._attempts.lease
-        if lease is None or lease.endpoint is self.pinned:
+        endpoint = self._answerer.endpoint
+        if endpoint is None or endpoint is self.pinned:
             return b""
-        return affinity.cookie_line(lease.endpoint, secure=self._admitted.origination.proto == b"https")
+        return affinity.cookie_line(endpoint, secure=self._admitted.origination.proto == b"https")
 
     def _keep(self, stream: Stream) -> None:
         """Look after a stream until the end, and forget what was needed to begin.
@@ -246,8 +241,7 @@ class Forwarding:
         self._stream, self._journal.is_stream = stream, True
         for timer in self._timers:
             timer.cancel()
-        lease = self._attempts.lease
-        self._gateway.streams.add(stream, lease.endpoint if lease else None)
+        self._gateway.streams.add(stream, self._answerer.endpoint)
         self._client.forget_fields()
         self._lines = b""
 
@@ -267,7 +261,7 @@ class Forwarding:
         if self._is_closed:
             return
         error, journal = self._client.error, self._journal
-        self._attempts.abort()
+        self._answerer.abort()
         if error is None:
             self._close_cut()
         elif self._client.started:
@@ -288,13 +282,13 @@ class Forwarding:
 
     def _out_of_time(self) -> None:
         """REQUEST_TIMEOUT_MS is over: break off, and blame the side that was waited for."""
-        upstream, upload = self._attempts.upstream, self.upload
+        answerer, upload = self._answerer, self.upload
         error: GatewayError = RequestOutOfTime()
-        if upstream and upload and not upload.is_whole and not upstream.is_blocked:
+        if upload and not upload.is_whole and not answerer.is_blocked:
             error = RequestTimeout("the request's body did not come whole in time")  # RFC 9110 §15.5.9
-        elif upstream and upstream.is_held:
+        elif answerer.is_held:
             error = ClientStalled()
-        self._attempts.abort()
+        self._answerer.abort()
         self.on_failure(error)
 
     def on_failure(self, error: GatewayError) -> None:
@@ -316,7 +310,7 @@ class Forwarding:
     def give_up(self, status: int, reason: str) -> None:
         """Ask no endpoint any more: the client has another answer."""
         if not self._is_closed:
-            self._attempts.abort()
+            self._answerer.abort()
             self.close(IGNORED, status, reason)
 
     def _close_whole(self, reason: str = "") -> None:
@@ -334,10 +328,10 @@ class Forwarding:
         if self._is_closed:
             return
         self._is_closed = True
-        gateway, attempts, now = self._gateway, self._attempts, self._gateway.now()
+        gateway, answerer, now = self._gateway, self._answerer, self._gateway.now()
         for timer in self._timers:
             timer.cancel()
-        attempts.close(outcome, now)
+        answerer.close(outcome, now)
         if self.upload:
             self.upload.close()
         if self._is_counted:
@@ -349,10 +343,10 @@ class Forwarding:
             reason,
             now,
             sent=sent,
-            endpoint=attempts.lease.endpoint.url if attempts.lease else "",
-            attempts=attempts.begun,
+            endpoint=answerer.endpoint.url if answerer.endpoint else "",
+            attempts=answerer.attempt_count,
             bytes_in=self.upload.received if self.upload else 0,
         )
         # These point back here; without cycles everything is freed at once.
-        del self._attempts
+        del self._answerer
         self._stream, self._timers = None, ()

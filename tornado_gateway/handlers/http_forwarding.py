@@ -43,24 +43,18 @@ class HttpForwarding(Forwarding):
         if head.body is None:
             self._pass_head(head, stream_fields(fields(head.block)))  # to HEAD as to GET (RFC 9110 §9.3.2)
             return self
-        if config.peek and self._may_ask_another:
+        if config.peek and self._answerer.may_replace_stream:
             source.allow(config.idle_timeout)  # the next thing awaited is an event
             peek = Peek(source, config.peek, partial(self._begin_stream, head, source))
             self._timers = (*self._timers, peek)
             return peek
         return self._begin_stream(head, source, False)
 
-    @property
-    def _may_ask_another(self) -> bool:
-        """Whether another endpoint may be asked if the stream fails before its first event."""
-        return (self.awaits_stream or self.is_repeatable) and self._attempts.may_ask_another
-
     def _begin_stream(self, head: ResponseHead, source: BodySource, failed: bool) -> EventStream | None:
         """Hand an event stream's body to an EventStream; if it has failed, ask another endpoint."""
-        gateway, attempts = self._gateway, self._attempts
+        gateway, answerer = self._gateway, self._answerer
         try:
-            if failed and self._may_ask_another and self._service.budget.take(gateway.now()):
-                attempts.ask_another()
+            if failed and answerer.replace_stream():
                 return None
             if not self._is_counted:
                 self._count_stream()
@@ -68,8 +62,7 @@ class HttpForwarding(Forwarding):
             source.abort()
             self.on_failure(error)
             return None
-        if attempts.lease:
-            attempts.lease.becomes(Kind.SSE, gateway.now())
+        answerer.becomes(Kind.SSE)
         lines, source.min_rate = fields(head.block), 0.0
         self._pass_head(head, stream_fields(lines))
         is_opaque = head.length is not None or is_encoded(lines)

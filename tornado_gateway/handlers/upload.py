@@ -1,6 +1,7 @@
-"""A request's body: on its way to an endpoint, and kept as long as another endpoint may have to get it."""
+"""The body of a request, on its way to an endpoint, and kept as long as another endpoint may have to get it."""
 
 import asyncio
+from typing import Protocol
 
 from tornado_gateway.policy.http.headers import trailer_lines
 from tornado_gateway.policy.upstream.retry import REPLAY_BYTES
@@ -11,18 +12,29 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-continue; Go and curl wait as long
 
 
+class UploadWatcher(Protocol):
+    """Learns what becomes of an upload while an endpoint gets it."""
+
+    def upload_ended(self) -> None:
+        """All of the body has come."""
+
+    def upload_outgrew(self) -> None:
+        """The body has become too long to be sent again."""
+
+
 class Upload:
-    """
+    """The body of a request.
+
     Attributes:
-        received: bytes that have come of it.
-        is_chunked: whether its length is not known beforehand.
-        is_replayable: whether all that has come is still at hand.
-        is_whole: whether all of it has come.
+        received: bytes of the body that have come.
+        is_chunked: whether the length of the body is not known beforehand.
+        is_replayable: whether every byte that has come is still kept.
+        is_whole: whether all of the body has come.
     """
 
     __slots__ = (
-        "_client", "_continue_later", "_is_over", "_kept", "_loop", "_may_continue", "_next_try", "_upstream",
-        "is_chunked", "is_replayable", "is_whole", "received",
+        "_client", "_continue_later", "_is_over", "_kept", "_loop", "_next_attempt", "_sent_continue", "_upstream",
+        "_watcher", "is_chunked", "is_replayable", "is_whole", "received",
     )  # fmt: skip
 
     def __init__(self, client: ServerExchange, loop: asyncio.AbstractEventLoop) -> None:
@@ -33,89 +45,97 @@ class Upload:
         self.received = 0
         self._kept: list[bytes] = []
         self._upstream: ClientExchange | None = None
-        self._next_try: asyncio.Future[None] | None = None  # what more of it waits for
-        self._may_continue = False  # the client has been sent 100 Continue
+        self._watcher: UploadWatcher | None = None
+        self._next_attempt: asyncio.Future[None] | None = None  # the client is not read before the next attempt
+        self._sent_continue = False
         self._continue_later: asyncio.TimerHandle | None = None
 
     @property
     def framing(self) -> bytes:
-        """The field lines of a request that carries it, but for Content-Length, which passes."""
+        """The field lines about the body, without Content-Length: the client's own is forwarded."""
         lines = b"Transfer-Encoding: chunked\r\n" if self.is_chunked else b""
         return lines + b"Expect: 100-continue\r\n" if self._is_awaited else lines
 
     @property
     def _is_awaited(self) -> bool:
-        """Whether the client does not send it before it is told to."""
-        return self._client.head.expects_continue and not self._may_continue
+        """Whether the client waits for 100 Continue before the body."""
+        return self._client.head.expects_continue and not self._sent_continue
 
-    def send_to(self, upstream: ClientExchange) -> None:
-        """Send it to an endpoint, from its beginning; what follows goes there too."""
+    def send_to(self, upstream: ClientExchange, watcher: UploadWatcher) -> None:
+        """Send the body to an endpoint, from the first byte, and what follows as it comes."""
         for chunk in self._kept:
             upstream.write(chunk)
-        self._upstream = upstream
-        self._let_on()
+        self._upstream, self._watcher = upstream, watcher
+        self._resume_client()
         if self.is_whole:
             upstream.finish(trailer_lines(self._client.trailers))
         if self._is_awaited and self._continue_later is None:
-            self._continue_later = self._loop.call_later(CONTINUE_AFTER, self.let_continue)
+            self._continue_later = self._loop.call_later(CONTINUE_AFTER, self.send_continue)
 
     def withdraw(self) -> None:
-        """The endpoint has failed; what comes now waits for another one."""
-        self._upstream = None
+        """The endpoint has failed: hold back the rest of the body for the next attempt."""
+        self._upstream = self._watcher = None
 
     def forget(self) -> None:
-        """Keep nothing of it any more: no other endpoint will get it."""
+        """Release the kept bytes: no other endpoint will get the body."""
         self.is_replayable = False
         self._kept.clear()
 
     def data_received(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of it has come.
+        """A piece of the body has come.
 
         Returns:
-            A future, to be given no more until it is done; or None.
+            A future, to stop reading the client until the future is done; None to read on.
         """
         upstream = self._upstream
         self.received += len(chunk)
         if self.is_replayable:
             self._kept.append(chunk)
             if upstream and upstream.connection and self.received > REPLAY_BYTES:
-                self.forget()
+                self._outgrow()
         if upstream:
             return upstream.write(chunk)
         if self._is_over:
             return None
-        self._next_try = self._next_try or self._loop.create_future()
-        return self._next_try
+        self._next_attempt = self._next_attempt or self._loop.create_future()
+        return self._next_attempt
+
+    def _outgrow(self) -> None:
+        self.forget()
+        if self._watcher:
+            self._watcher.upload_outgrew()
 
     def finish(self) -> None:
-        """It is whole."""
+        """All of the body has come."""
         if self.is_whole:
             return
         self.is_whole = True
         if self._upstream:
             self._upstream.finish(trailer_lines(self._client.trailers))
+        if self._watcher:
+            self._watcher.upload_ended()
 
     def upstream_continues(self) -> None:
-        """The endpoint has said 100 Continue."""
+        """The endpoint has sent 100 Continue."""
         if self._continue_later:
             self._continue_later.cancel()
-            self.let_continue()
+            self.send_continue()
 
-    def let_continue(self) -> None:
-        """Tell the client to send it; the endpoint, if it was silent, may not know Expect (RFC 9110 §10.1.1)."""
+    def send_continue(self) -> None:
+        """Send the client 100 Continue, also if the endpoint is silent: it may not know Expect (RFC 9110 §10.1.1)."""
         self._continue_later = None
         if not self.is_whole:
-            self._may_continue = True
+            self._sent_continue = True
             self._client.write_interim(100, b"")
 
     def close(self) -> None:
-        """The request is over; what still comes of it goes nowhere."""
-        self._is_over, self._upstream = True, None
+        """The request is over: discard what still comes of the body."""
+        self._is_over, self._upstream, self._watcher = True, None, None
         if self._continue_later:
             self._continue_later.cancel()
-        self._let_on()
+        self._resume_client()
 
-    def _let_on(self) -> None:
-        if self._next_try and not self._next_try.done():
-            self._next_try.set_result(None)
-        self._next_try = None
+    def _resume_client(self) -> None:
+        if self._next_attempt and not self._next_attempt.done():
+            self._next_attempt.set_result(None)
+        self._next_attempt = None

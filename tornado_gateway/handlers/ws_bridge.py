@@ -27,6 +27,7 @@ from tornado_gateway.policy.http.target import websocket_target
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -80,13 +81,12 @@ class WsForwarding(Forwarding):
         return super().head_for(endpoint)[:-2] + lines + b"\r\n"
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        if head.status == 101:
-            self._accept(head)
+        if head.status == 101 and isinstance(source, ClientExchange):  # nothing else can be upgraded
+            self._accept(head, source)
             return None
         if head.status < 300:
             self._reject(UpstreamInvalid("the service answered a WebSocket handshake with no upgrade"))
             return None
-        self._count_answer(head.status)
         self._note_head(head.status)
         self._limit_time()
         if head.length is not None and head.length > MAX_REFUSAL:
@@ -94,19 +94,15 @@ class WsForwarding(Forwarding):
         self._pass_head(head)
         return self
 
-    def _count_answer(self, status: int) -> None:
-        if self._attempts.lease and status < 400:
-            self._attempts.lease.answered(self._gateway.now(), status)
-
     def _reject(self, error: UpstreamInvalid) -> None:
         """End a handshake that the endpoint has answered wrongly."""
-        self._attempts.abort()
+        self._answerer.abort()
         self.on_failure(error)
 
-    def _accept(self, head: ResponseHead) -> None:
+    def _accept(self, head: ResponseHead, upstream: ClientExchange) -> None:
         """Answer 101 in turn, and let a Relay carry on."""
-        gateway, client, upstream = self._gateway, self._client, self._attempts.upstream
-        if upstream is None or upstream.connection is None:
+        client = self._client
+        if upstream.connection is None:
             return
         try:
             rsv = check_answer(pairs(head.block[:-2]), self._offer, self._key)
@@ -114,9 +110,7 @@ class WsForwarding(Forwarding):
             self._reject(error)
             return
         self._note_head(101)
-        self._count_answer(head.status)
-        if self._attempts.lease:
-            self._attempts.lease.becomes(Kind.WS, gateway.now())
+        self._answerer.becomes(Kind.WS)
         self._service.websocket_totals.opened += 1
         relay = self._relay = Relay(
             self._config.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._admitted.expiry
@@ -146,7 +140,7 @@ class WsForwarding(Forwarding):
         if len(chunk) <= left:
             return super().on_chunk(chunk)
         self._client.write(chunk[:left])
-        self._attempts.abort()
+        self._answerer.abort()
         self._close_whole()
         self._client.finish()
         return None

@@ -27,13 +27,15 @@ from tornado_gateway.policy.upstream import retry
 from tornado_gateway.policy.upstream.retry import (
     CONNECT,
     IDEMPOTENT,
+    LEAST_ATTEMPT,
     LONGEST_BACKOFF,
     RESET,
-    Again,
     Budget,
+    FailedAttempt,
     RetryConfig,
-    Try,
-    again,
+    RetryTarget,
+    attempt_timeout,
+    decide_retry,
     is_free,
     replaces,
     retry_after,
@@ -52,10 +54,10 @@ def name(error: object) -> str:
     return type(error).__name__
 
 
-def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool) -> Again:
+def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool) -> RetryTarget:
     """The decision on a POST whose body is at hand and of which nothing has been sent, unless said otherwise."""
     usual = {"is_repeatable": False, "reused": False, "body_sent": False, "replayable": True}
-    return again(error, Try(**(usual | circumstances)), on)
+    return decide_retry(error, FailedAttempt(**(usual | circumstances)), on)
 
 
 @pytest.mark.parametrize("error", UNREACHED, ids=name)
@@ -64,41 +66,45 @@ def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool)
 def test_what_reached_nobody_goes_to_another_endpoint(
     error: UpstreamError, is_repeatable: bool, awaits_stream: bool
 ) -> None:
-    assert where(error, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is Again.OTHER_ENDPOINT
+    assert where(error, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is RetryTarget.OTHER_ENDPOINT
 
 
 @pytest.mark.parametrize("error", HOPELESS, ids=name)
 @pytest.mark.parametrize("reused", [True, False])
 def test_what_was_too_slow_or_not_http_is_not_tried_again(error: UpstreamError, reused: bool) -> None:
-    assert where(error, is_repeatable=True, reused=reused) is Again.NOWHERE
+    assert where(error, is_repeatable=True, reused=reused) is RetryTarget.NOWHERE
 
 
 @pytest.mark.parametrize(
     ("is_repeatable", "reused", "body_sent", "expected"),
     [
-        (True, True, True, Again.SAME_ENDPOINT),
-        (True, True, False, Again.SAME_ENDPOINT),
-        (True, False, True, Again.OTHER_ENDPOINT),
-        (True, False, False, Again.OTHER_ENDPOINT),
-        (False, True, False, Again.SAME_ENDPOINT),
-        (False, True, True, Again.NOWHERE),
-        (False, False, False, Again.NOWHERE),
-        (False, False, True, Again.NOWHERE),
+        (True, True, True, RetryTarget.SAME_ENDPOINT),
+        (True, True, False, RetryTarget.SAME_ENDPOINT),
+        (True, False, True, RetryTarget.OTHER_ENDPOINT),
+        (True, False, False, RetryTarget.OTHER_ENDPOINT),
+        (False, True, False, RetryTarget.SAME_ENDPOINT),
+        (False, True, True, RetryTarget.NOWHERE),
+        (False, False, False, RetryTarget.NOWHERE),
+        (False, False, True, RetryTarget.NOWHERE),
     ],
 )
-def test_what_a_lost_connection_means(is_repeatable: bool, reused: bool, body_sent: bool, expected: Again) -> None:
+def test_what_a_lost_connection_means(
+    is_repeatable: bool, reused: bool, body_sent: bool, expected: RetryTarget
+) -> None:
     assert where(UpstreamReset(), is_repeatable=is_repeatable, reused=reused, body_sent=body_sent) is expected
 
 
 @pytest.mark.parametrize("reused", [True, False])
 def test_what_broke_within_its_answer_was_no_connection_closed_too_early(reused: bool) -> None:
-    assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True, answered=True) is Again.NOWHERE
+    assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True, answered=True) is RetryTarget.NOWHERE
 
 
 @pytest.mark.parametrize("reused", [True, False])
-@pytest.mark.parametrize(("is_repeatable", "expected"), [(True, Again.OTHER_ENDPOINT), (False, Again.NOWHERE)])
+@pytest.mark.parametrize(
+    ("is_repeatable", "expected"), [(True, RetryTarget.OTHER_ENDPOINT), (False, RetryTarget.NOWHERE)]
+)
 def test_an_interim_response_stops_no_retry_but_shows_that_the_connection_was_not_stale(
-    reused: bool, is_repeatable: bool, expected: Again
+    reused: bool, is_repeatable: bool, expected: RetryTarget
 ) -> None:
     assert where(UpstreamReset(), is_repeatable=is_repeatable, reused=reused, heard=True, body_sent=False) is expected
 
@@ -108,18 +114,18 @@ def test_an_interim_response_stops_no_retry_but_shows_that_the_connection_was_no
 @pytest.mark.parametrize(
     ("error", "reused", "heard", "expected"),
     [
-        (UpstreamReset(), False, False, Again.OTHER_ENDPOINT),
-        (UpstreamReset(), False, True, Again.OTHER_ENDPOINT),
-        (UpstreamReset(), True, True, Again.OTHER_ENDPOINT),
-        (UpstreamReset(), True, False, Again.SAME_ENDPOINT),
-        (UpstreamInvalid(), False, True, Again.OTHER_ENDPOINT),
-        (UpstreamInvalid(), True, True, Again.OTHER_ENDPOINT),
-        (HeadTimeout(), False, False, Again.NOWHERE),
-        (IdleTimeout(), False, True, Again.NOWHERE),
+        (UpstreamReset(), False, False, RetryTarget.OTHER_ENDPOINT),
+        (UpstreamReset(), False, True, RetryTarget.OTHER_ENDPOINT),
+        (UpstreamReset(), True, True, RetryTarget.OTHER_ENDPOINT),
+        (UpstreamReset(), True, False, RetryTarget.SAME_ENDPOINT),
+        (UpstreamInvalid(), False, True, RetryTarget.OTHER_ENDPOINT),
+        (UpstreamInvalid(), True, True, RetryTarget.OTHER_ENDPOINT),
+        (HeadTimeout(), False, False, RetryTarget.NOWHERE),
+        (IdleTimeout(), False, True, RetryTarget.NOWHERE),
     ],
 )
 def test_a_stream_is_asked_for_elsewhere_unless_it_was_waited_for_long_enough(
-    error: UpstreamError, reused: bool, heard: bool, is_repeatable: bool, expected: Again
+    error: UpstreamError, reused: bool, heard: bool, is_repeatable: bool, expected: RetryTarget
 ) -> None:
     circumstances = {"is_repeatable": is_repeatable, "reused": reused, "heard": heard, "body_sent": True}
     assert where(error, **circumstances, awaits_stream=True) is expected
@@ -127,71 +133,108 @@ def test_a_stream_is_asked_for_elsewhere_unless_it_was_waited_for_long_enough(
 
 @pytest.mark.parametrize("awaits_stream", [True, False])
 @pytest.mark.parametrize(
-    ("error", "is_repeatable", "has_time", "expected"),
+    ("error", "is_repeatable", "has_try_timeout", "expected"),
     [
-        (HeadTimeout(), True, True, Again.OTHER_ENDPOINT),
-        (HeadTimeout(), True, False, Again.NOWHERE),
-        (HeadTimeout(), False, True, Again.NOWHERE),
-        (IdleTimeout(), True, True, Again.NOWHERE),
+        (HeadTimeout(), True, True, RetryTarget.OTHER_ENDPOINT),
+        (HeadTimeout(), True, False, RetryTarget.NOWHERE),
+        (HeadTimeout(), False, True, RetryTarget.NOWHERE),
+        (IdleTimeout(), True, True, RetryTarget.NOWHERE),
     ],
 )
 def test_only_a_try_that_was_too_slow_for_itself_alone_is_made_elsewhere_and_only_if_it_may_be_repeated(
-    error: UpstreamError, is_repeatable: bool, has_time: bool, awaits_stream: bool, expected: Again
+    error: UpstreamError, is_repeatable: bool, has_try_timeout: bool, awaits_stream: bool, expected: RetryTarget
 ) -> None:
-    circumstances = {"is_repeatable": is_repeatable, "has_time": has_time, "awaits_stream": awaits_stream}
+    circumstances = {"is_repeatable": is_repeatable, "has_try_timeout": has_try_timeout, "awaits_stream": awaits_stream}
     assert where(error, **circumstances, body_sent=True) is expected
 
 
 @pytest.mark.parametrize(
     ("error", "on", "expected"),
     [
-        (ConnectFailed(), ON, Again.OTHER_ENDPOINT),
-        (ConnectFailed(), (CONNECT,), Again.OTHER_ENDPOINT),
-        (ConnectFailed(), (RESET,), Again.NOWHERE),
-        (ConnectTimeout(), (RESET,), Again.NOWHERE),
-        (ConnectFailed(), (), Again.NOWHERE),
-        (UpstreamReset(), ON, Again.OTHER_ENDPOINT),
-        (UpstreamReset(), (RESET,), Again.OTHER_ENDPOINT),
-        (UpstreamReset(), (CONNECT,), Again.NOWHERE),
-        (UpstreamReset(), (), Again.NOWHERE),
+        (ConnectFailed(), ON, RetryTarget.OTHER_ENDPOINT),
+        (ConnectFailed(), (CONNECT,), RetryTarget.OTHER_ENDPOINT),
+        (ConnectFailed(), (RESET,), RetryTarget.NOWHERE),
+        (ConnectTimeout(), (RESET,), RetryTarget.NOWHERE),
+        (ConnectFailed(), (), RetryTarget.NOWHERE),
+        (UpstreamReset(), ON, RetryTarget.OTHER_ENDPOINT),
+        (UpstreamReset(), (RESET,), RetryTarget.OTHER_ENDPOINT),
+        (UpstreamReset(), (CONNECT,), RetryTarget.NOWHERE),
+        (UpstreamReset(), (), RetryTarget.NOWHERE),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("awaits_stream", [True, False])
 def test_only_the_failures_that_are_asked_for_are_taken_elsewhere(
-    error: UpstreamError, on: Collection[str], expected: Again, awaits_stream: bool
+    error: UpstreamError, on: Collection[str], expected: RetryTarget, awaits_stream: bool
 ) -> None:
     assert where(error, on, is_repeatable=True, awaits_stream=awaits_stream) is expected
 
 
 @pytest.mark.parametrize("on", [(), (CONNECT,), ON], ids=str)
 def test_a_kept_connection_that_was_closed_is_replaced_whatever_is_asked_for(on: Collection[str]) -> None:
-    assert where(UpstreamReset(), on, is_repeatable=True, reused=True) is Again.SAME_ENDPOINT
+    assert where(UpstreamReset(), on, is_repeatable=True, reused=True) is RetryTarget.SAME_ENDPOINT
 
 
 @pytest.mark.parametrize("error", [*UNREACHED, *HOPELESS, UpstreamReset()], ids=name)
 def test_a_body_that_is_gone_cannot_be_sent_again(error: UpstreamError) -> None:
-    for is_repeatable, reused, heard, awaits_stream, has_time in itertools.product([True, False], repeat=5):
-        circumstances = {"is_repeatable": is_repeatable, "reused": reused, "heard": heard, "has_time": has_time}
+    for is_repeatable, reused, heard, awaits_stream, has_try_timeout in itertools.product([True, False], repeat=5):
+        circumstances = {
+            "is_repeatable": is_repeatable,
+            "reused": reused,
+            "heard": heard,
+            "has_try_timeout": has_try_timeout,
+        }
         gone = {"body_sent": True, "replayable": False, "awaits_stream": awaits_stream}
-        assert where(error, **circumstances, **gone) is Again.NOWHERE
+        assert where(error, **circumstances, **gone) is RetryTarget.NOWHERE
 
 
 @pytest.mark.parametrize("error", [*HOPELESS, UpstreamReset()], ids=name)
 def test_a_post_that_may_have_been_carried_out_is_never_repeated(error: UpstreamError) -> None:
-    for reused, heard, has_time in itertools.product([True, False], repeat=3):
-        assert where(error, reused=reused, heard=heard, has_time=has_time, body_sent=True) is Again.NOWHERE
+    for reused, heard, has_try_timeout in itertools.product([True, False], repeat=3):
+        assert (
+            where(error, reused=reused, heard=heard, has_try_timeout=has_try_timeout, body_sent=True)
+            is RetryTarget.NOWHERE
+        )
 
 
 def test_unless_said_otherwise_what_reached_nobody_and_what_was_reset_is_tried_again() -> None:
-    failed = Try(is_repeatable=True, reused=False, body_sent=True, replayable=True)
-    assert again(ConnectFailed(), failed) is again(UpstreamReset(), failed) is Again.OTHER_ENDPOINT
+    failed = FailedAttempt(is_repeatable=True, reused=False, body_sent=True, replayable=True)
+    assert decide_retry(ConnectFailed(), failed) is decide_retry(UpstreamReset(), failed) is RetryTarget.OTHER_ENDPOINT
     assert set(RetryConfig().on) == set(ON)
 
 
 def test_post_and_patch_are_not_idempotent() -> None:
     assert {b"GET", b"HEAD", b"PUT", b"DELETE"} <= IDEMPOTENT
     assert not IDEMPOTENT & {b"POST", b"PATCH", b"LOCK", b"CONNECT", b"BREW"}
+
+
+# ---------------------------------------------------------------- how long an attempt may take
+
+
+@pytest.mark.parametrize(
+    ("try_timeout", "spent", "may_retry", "expected"),
+    [
+        (math.inf, 0.0, True, (30.0, False)),
+        (math.inf, 12.0, True, (18.0, False)),
+        (2.0, 0.0, True, (2.0, True)),
+        (2.0, 0.0, False, (30.0, False)),
+        (30.0, 0.0, True, (30.0, False)),  # as much as the request has left is not less
+        (2.0, 28.0, True, (2.0, False)),
+        (2.0, 27.9, True, (2.0, True)),
+        (2.0, 29.5, True, (LEAST_ATTEMPT, False)),
+        (0.5, 40.0, True, (0.5, True)),
+        (2.0, 40.0, False, (LEAST_ATTEMPT, False)),
+    ],
+)
+def test_an_attempt_has_what_is_left_of_the_time_or_a_time_of_its_own_if_another_attempt_may_follow(
+    try_timeout: float, spent: float, may_retry: bool, expected: tuple[float, bool]
+) -> None:
+    config = RetryConfig(try_timeout=try_timeout)
+    assert attempt_timeout(config, 30.0, spent, may_retry=may_retry) == pytest.approx(expected)
+
+
+def test_a_retry_has_no_more_time_than_a_request_may_have_in_all() -> None:
+    assert attempt_timeout(RetryConfig(), LEAST_ATTEMPT / 2, 9.0, may_retry=True) == (LEAST_ATTEMPT / 2, False)
 
 
 # ---- when

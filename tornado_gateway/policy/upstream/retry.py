@@ -53,6 +53,8 @@ ALL = "all"
 
 REPLAY_BYTES = 64 * 1024  # of a body that are kept for a second try; Linkerd keeps as much
 
+LEAST_ATTEMPT = 1.0  # seconds that a retry has to its head, even if earlier attempts have used up the request's time
+
 CONNECT, RESET = "connect", "reset"
 
 LONGEST_BACKOFF = 10  # times RetryConfig.backoff; Envoy's ratio
@@ -96,8 +98,8 @@ def is_repeatable(method: bytes, config: RetryConfig) -> bool:
     return bool(declared) and (ALL in declared or method.decode("latin-1") in declared)
 
 
-class Again(Enum):
-    """Where to send a request again."""
+class RetryTarget(Enum):
+    """Where a request is sent again."""
 
     NOWHERE = "nowhere"
     SAME_ENDPOINT = "same endpoint"
@@ -105,8 +107,8 @@ class Again(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """A try that failed, and of whose response the client has seen nothing.
+class FailedAttempt:
+    """An attempt that failed before the client saw anything of its response.
 
     Attributes:
         is_repeatable: see is_repeatable().
@@ -116,7 +118,7 @@ class Try:
         heard: whether anything of a response has come, a 1xx response among it.
         answered: whether anything of the final response has come.
         awaits_stream: whether the client waits for an event stream.
-        has_time: whether only this try was too slow: the request has time left.
+        has_try_timeout: whether the attempt had less time than the request has left.
     """
 
     is_repeatable: bool
@@ -126,29 +128,52 @@ class Try:
     heard: bool = False
     answered: bool = False
     awaits_stream: bool = False
-    has_time: bool = False
+    has_try_timeout: bool = False
 
 
-def again(error: UpstreamError, failed: Try, on: Collection[str | int] = (CONNECT, RESET)) -> Again:
-    """Decide.
+def decide_retry(
+    error: UpstreamError, failed: FailedAttempt, on: Collection[str | int] = (CONNECT, RESET)
+) -> RetryTarget:
+    """Where a request whose attempt has failed is sent again.
 
     Args:
         on: see RetryConfig.
     """
     is_repeatable = failed.is_repeatable
     if not failed.replayable:
-        return Again.NOWHERE
+        return RetryTarget.NOWHERE
     if isinstance(error, ConnectFailed | ConnectTimeout):
-        return Again.OTHER_ENDPOINT if CONNECT in on else Again.NOWHERE
-    if isinstance(error, HeadTimeout) and failed.has_time and is_repeatable:
-        return Again.OTHER_ENDPOINT
+        return RetryTarget.OTHER_ENDPOINT if CONNECT in on else RetryTarget.NOWHERE
+    if isinstance(error, HeadTimeout) and failed.has_try_timeout and is_repeatable:
+        return RetryTarget.OTHER_ENDPOINT
     if failed.awaits_stream and not isinstance(error, UpstreamTimeout):
         is_repeatable = True
     elif failed.answered or not isinstance(error, UpstreamReset):
-        return Again.NOWHERE
+        return RetryTarget.NOWHERE
     if failed.reused and not failed.heard and (is_repeatable or not failed.body_sent):
-        return Again.SAME_ENDPOINT
-    return Again.OTHER_ENDPOINT if is_repeatable and RESET in on else Again.NOWHERE
+        return RetryTarget.SAME_ENDPOINT
+    return RetryTarget.OTHER_ENDPOINT if is_repeatable and RESET in on else RetryTarget.NOWHERE
+
+
+def attempt_timeout(config: RetryConfig, head_timeout: float, spent: float, *, may_retry: bool) -> tuple[float, bool]:
+    """Seconds that an attempt has until the head of its response: what earlier attempts have left of head_timeout.
+
+    Args:
+        head_timeout: seconds that the request has in all.
+        spent: seconds that earlier attempts took.
+        may_retry: whether another endpoint can be asked if this attempt is too slow.
+
+    Returns:
+        The seconds, and whether they are the attempt's own: fewer than the request has left.
+
+    >>> attempt_timeout(RetryConfig(try_timeout=2.0), head_timeout=30.0, spent=0.0, may_retry=True)
+    (2.0, True)
+    >>> attempt_timeout(RetryConfig(try_timeout=2.0), head_timeout=30.0, spent=29.5, may_retry=False)
+    (1.0, False)
+    """
+    left = max(head_timeout - spent, min(head_timeout, LEAST_ATTEMPT))
+    is_own = may_retry and config.try_timeout < left
+    return (config.try_timeout if is_own else left), is_own
 
 
 def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_stream: bool) -> bool:

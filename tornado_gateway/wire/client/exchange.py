@@ -194,6 +194,10 @@ class ClientExchange:
         """Give the rest of the response's body to another receiver."""
         self.receiver = receiver
 
+    def hand_head_to(self, receiver: HeadReceiver) -> None:
+        """Give the response's head to another receiver; the head has not come yet."""
+        self.head_receiver = receiver
+
     def fail(self, error: UpstreamError) -> None:
         """Tell the receiver that the response will never be complete."""
         receiver = self.head_receiver if self.receiver is NOBODY else self.receiver

@@ -1,0 +1,112 @@
+"""The seam between a proxied request and whatever answers it.
+
+    journey ── OutboundRequest ──► Answerer      what is asked for
+            ◄── AnswerReceiver ───               the head of the answer; on_head() names the receiver of the body
+
+Attempts (attempts.py) is the Answerer that asks the endpoints of a service. An Answerer that answers from memory has
+neither a lease nor a connection, so a journey learns about both only what this protocol says.
+"""
+
+from typing import Protocol
+
+from tornado_gateway.errors import GatewayError
+from tornado_gateway.handlers.upload import Upload
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
+from tornado_gateway.wire.client.receivers import HeadReceiver
+
+
+class OutboundRequest(Protocol):
+    """A request as an endpoint gets it.
+
+    Attributes:
+        kind: of the lease that the request needs.
+        upgrades: whether the request asks for another protocol.
+        began: instant (loop time) at which the request came.
+        is_repeatable: whether an endpoint may carry out the request twice; see policy/upstream/retry.py.
+        awaits_stream: whether the client waits for an event stream or a WebSocket.
+        key: requests with the same key belong to the same endpoint; b"" for no key.
+        pinned: the endpoint that the client's session belongs to; None for any endpoint.
+        upload: the request's body; None if the request has no body.
+    """
+
+    method: bytes
+    kind: Kind
+    upgrades: bool
+    began: float
+    is_repeatable: bool
+    awaits_stream: bool
+    key: bytes
+    pinned: Endpoint | None
+    upload: Upload | None
+
+    def head_for(self, endpoint: Endpoint) -> bytes:
+        """The bytes of the request's head for an endpoint.
+
+        Raises:
+            BadRequest: no endpoint may get the request's target.
+        """
+
+
+class AnswerReceiver(HeadReceiver, Protocol):
+    """Takes the answer to a request; it may come without any exchange with an upstream."""
+
+    def on_failure(self, error: GatewayError) -> None:
+        """There is no answer."""
+
+
+class Answerer(Protocol):
+    """Answers one request. Whoever makes an Answerer must `close()` it."""
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint that answers, or that was asked last; None if no endpoint was asked."""
+
+    @property
+    def attempt_count(self) -> int:
+        """How often an endpoint was asked; for the access log."""
+
+    def begin(self) -> None:
+        """Get the answer, and give it to the AnswerReceiver: at once, or later.
+
+        Raises:
+            GatewayError: there will be no answer.
+        """
+
+    def abort(self) -> None:
+        """Stop the answer: the receivers are not called again."""
+
+    def close(self, outcome: Outcome, now: float) -> None:
+        """End the request. Later calls change nothing.
+
+        Args:
+            outcome: how the endpoint did.
+        """
+
+    # ---- what a stream needs
+
+    def becomes(self, kind: Kind) -> None:
+        """The answer is a stream of this kind, and has begun."""
+
+    @property
+    def may_replace_stream(self) -> bool:
+        """Whether another endpoint can be asked if an event stream turns out to have failed."""
+
+    def replace_stream(self) -> bool:
+        """Ask another endpoint instead of the one whose event stream has failed, if the retry budget allows it.
+
+        Returns:
+            Whether another endpoint is asked.
+
+        Raises:
+            GatewayError: there is no endpoint to ask.
+        """
+
+    # ---- whom a request waits for
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether no upstream takes what the client sends."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the answer waits for its receiver."""
