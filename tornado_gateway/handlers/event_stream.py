@@ -1,14 +1,15 @@
-"""An event stream on its way from an upstream to a client, whichever route it came by.
+"""An event stream on the way from an upstream to a client, by any route.
 
-Its bytes pass as they come. In between, never inside an event, the gateway may put in:
+The bytes of the stream are forwarded as they come. Between two events, and never inside an event, the gateway inserts:
 
-    a comment                 when the client has heard nothing for SSE_HEARTBEAT_MS
-    retry: and a clean end    when the stream is old enough, another endpoint shall have it, or the gateway stops
-    a closing event           when the client's token has expired
-    an error event            when the upstream has failed; then without the clean end
+    a comment                 if the client has got nothing for SSE_HEARTBEAT_MS
+    retry: and a clean end    if the stream has reached its maximum age, moves to another endpoint, or the gateway stops
+    a closing event           if the client's token has expired
+    an error event            if the upstream has failed; no clean end follows
 
-A stream that is compressed, or has a Content-Length, passes untouched: nothing can be put in. It can only be cut, so
-that nobody takes a part of it for the whole. So is one that has to end and whose event does not, within BOUNDARY_GRACE.
+Into a compressed stream, or a stream with a Content-Length, nothing can be inserted. The gateway ends such a stream by
+cutting the connection, so that no client takes a part of the stream for the whole. A stream that has to end is cut
+also if its current event lasts longer than BOUNDARY_GRACE.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ from tornado_gateway.policy.upstream.endpoint import Outcome
 from tornado_gateway.wire.client.receivers import BodySource
 from tornado_gateway.wire.server.exchange import ServerExchange
 
-BOUNDARY_GRACE = 5.0  # seconds that an event may stay open in a stream that has to end
+BOUNDARY_GRACE = 5.0  # seconds that a stream which has to end waits for the end of its current event
 
 TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
 
@@ -44,10 +45,10 @@ class EventStream:
     """The BodyReceiver of an event stream.
 
     Args:
-        on_end: called once, with how the upstream did and the access log's reason; nothing is sent behind it
-            but what is left of the response.
+        on_end: called once, with the outcome of the upstream and the reason for the access log. Only the end of the
+            response is sent after that.
         expiry: of the client's token.
-        is_opaque: whether nothing can be put in.
+        is_opaque: whether nothing can be inserted.
 
     Attributes:
         due: see streams.Stream.
@@ -74,8 +75,8 @@ class EventStream:
         self._client, self._source = client, source
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()
-        self._ending = ""  # why the stream ends at the next boundary
-        self._cut_at = math.inf  # instant at which it ends in any case
+        self._ending = ""  # the reason why the stream ends at the next event boundary
+        self._cut_at = math.inf  # instant at which the stream is cut, at a boundary or not
         self._heartbeat = math.inf if is_opaque else config.heartbeat
         now = self._began_or_beat = self._loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
@@ -133,11 +134,12 @@ class EventStream:
 
     @property
     def _sent_at(self) -> float:
-        """Instant at which something was sent last: what comes from the upstream is sent at once."""
+        """Instant at which the client was sent something last; bytes from the upstream are sent as they come."""
         return max(self._began_or_beat, self._source.heard_at)
 
     def _when_due(self) -> float:
-        """Writing does not move it: a stream that is busy is looked at once in the time of a heartbeat."""
+        """When to check the stream next. Writes do not postpone the check: a busy stream is checked once per heartbeat
+        interval."""
         if self._ending:
             return -math.inf
         patience = self._client.connection.server.config.client_idle_timeout
@@ -148,8 +150,8 @@ class EventStream:
 
     @property
     def is_movable(self) -> bool:
-        """What was asked for by POST is an answer, of which a part would look like the whole: who comes back for more,
-        as EventSource does, asks by GET."""
+        """Only a GET is movable: an EventSource reconnects for the rest. To any other method the stream is the whole
+        answer, and a part of an answer would look like the whole."""
         is_answer = self._client.head.method != b"GET"
         is_between = self._scanner.at_boundary and not self._source.is_held
         return is_between and not (is_answer or self._is_opaque or self._ending)
@@ -161,8 +163,8 @@ class EventStream:
         self._client.abort()
 
     def _end(self, reason: str) -> None:
-        """End the stream as soon as no event is open: behind the next blank line, or, where a comment was cut,
-        when this is said again."""
+        """End the stream at the next event boundary: now, after the next blank line, or, inside a comment, at the next
+        call."""
         self._ending = self._ending or reason
         self.due = -math.inf
         if self._is_opaque or self._scanner.at_boundary:
@@ -183,10 +185,10 @@ class EventStream:
 
 
 class WithoutMark:
-    """The BodyReceiver of a stream's first bytes, when the client has had a heartbeat before them.
+    """The BodyReceiver of the first bytes of a stream whose client has got a heartbeat: drops a byte order mark.
 
-    A byte order mark is one only at the very beginning (WHATWG HTML §9.2.6): behind a heartbeat the client would take
-    it for a part of the first field's name, and lose that event. So it is left out.
+    A byte order mark counts only at the very beginning of a stream (WHATWG HTML §9.2.6). After a heartbeat the client
+    would read the mark as a part of the first field name, and lose the first event.
     """
 
     def __init__(self, stream: EventStream, source: BodySource) -> None:

@@ -54,7 +54,7 @@ class Timer(Protocol):
 
 
 class Forwarding:
-    """One admitted request: the Call of its Attempts, and the BodyReceiver of an answer that passes unchanged.
+    """One admitted request: the OutboundRequest of its Answerer, and the receiver of an answer that passes unchanged.
 
     Ends once, in close(): the lease is settled and the journal closed there.
 
