@@ -107,7 +107,7 @@ class ClientExchange:
         self.connection: Connection | None = None
         self._dialer, self._pool = dialer, pool
         self._chunked = False
-        self._early: list[bytes] = []  # written before there was a connection
+        self._early: list[bytes] | None = None  # written while the connection is being made
         self._connecting: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[None] | None = None
 
@@ -133,15 +133,14 @@ class ClientExchange:
             self.reused = True
             connection.begin(self, head)
         else:
-            self._early.append(head)
+            self._early = [head]
             self._connected = asyncio.get_running_loop().create_future()
             self._connecting = self._dialer.dial(self, connect_timeout)
 
     def connected(self, connection: Connection) -> None:
         """The dialer has a connection: send what was written until now."""
         self._connecting = None
-        early, self._early = b"".join(self._early), []
-        connection.begin(self, early)
+        connection.begin(self, b"".join(self._early or ()))
         self.release()
 
     def not_connected(self, error: UpstreamError) -> None:
@@ -162,7 +161,7 @@ class ClientExchange:
         data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
         if self.connection:
             return self.connection.write(data)
-        if self._connected and not self._connected.done():
+        if self._early is not None:
             self._early.append(data)
             return self._connected
         return None
@@ -177,7 +176,7 @@ class ClientExchange:
         end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
         if self.connection:
             self.connection.finish(end)
-        elif self._connected and not self._connected.done():
+        elif self._early is not None:
             self._early.append(end)
 
     def abort(self) -> None:
@@ -247,5 +246,6 @@ class ClientExchange:
 
     def release(self) -> None:
         """Let go of a writer that waits for the connection."""
+        self._early = None
         if self._connected and not self._connected.done():
             self._connected.set_result(None)
