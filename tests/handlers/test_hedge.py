@@ -617,7 +617,13 @@ async def test_an_endpoint_that_never_answers_costs_no_client_an_answer_and_is_l
 
 @pytest.mark.gen_test
 async def test_who_is_only_ever_asked_second_and_too_late_does_not_hang(serve: Serve, upstream: Start) -> None:
-    first, second = upstream(after(3 * USUAL, reply())), upstream(silent)
+    async def as_soon_as_the_second_is_asked_too(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await eventually(lambda: len(second.requests) == len(first.requests))
+            await peer.send(reply())
+
+    first, second = upstream(as_soon_as_the_second_is_asked_too), upstream(silent)
     running = await hedging(serve, [{"url": first.url, "weight": 1000}, second], 1000, RETRY_BUDGET_FLOOR="100")
     for number in range(1, 2 * HANGS):
         assert (await ask(running, get(PATH))).status == 200
