@@ -45,7 +45,7 @@ class Run:
         """Play cases under one profile of settings."""
         ports, *refusing = free_ports()
         settings = PROFILES[name]
-        generator = Generator(self._seed, tokens="JWT_SECRET" in settings)
+        generator = Generator(self._seed, tokens="JWT_SECRET" in settings, fin_ends="HALF_CLOSE" not in settings)
         try:
             async with (
                 running(self._old, OLD_ADDRESS, ports, settings) as old,

@@ -143,8 +143,8 @@ EVENTS = (
     b"data: [DONE]\n\n",
     b"event: error\ndata: {\"error\": {\"message\": \"broken\"}}\n\n", b"id\n\n", b"data: " + b"e" * 20_000 + b"\n\n",
 )  # fmt: skip
-# A client that leaves. HALF_CLOSE may say that FIN alone means nothing.
-LEAVING: tuple[tuple[Step, ...], ...] = ((HalfClose(), Ends(0.3, expected=False), Close()), (Close(),), (Reset(),))
+# Ways of a client to leave; the first one ends by RST where HALF_CLOSE says that FIN means nothing.
+LEAVING: tuple[tuple[Step, ...], ...] = ((HalfClose(), Ends(0.3, expected=False), Reset()), (Reset(),), (Close(),))
 UNFINISHED_EVENTS = (b"data: unfinished", b"data: unfinished\n", b"id: 9\ndata: x\n", b"data: cr\r")
 UPGRADE = (
     b"Upgrade: websocket",
@@ -214,20 +214,21 @@ class Generator:
     Args:
         seed: of all randomness.
         tokens: whether most requests bear a token.
+        fin_ends: whether a client that sends FIN counts as gone.
     """
 
-    def __init__(self, seed: int, *, tokens: bool = False) -> None:
-        self._seed, self._tokens = seed, tokens
+    def __init__(self, seed: int, *, tokens: bool = False, fin_ends: bool = True) -> None:
+        self._seed, self._tokens, self._fin_ends = seed, tokens, fin_ends
 
     def case(self, number: int) -> Case:
-        return _Draw(random.Random(f"{self._seed}/{number}"), number, self._tokens).case()
+        return _Draw(random.Random(f"{self._seed}/{number}"), number, self._tokens, self._fin_ends).case()
 
 
 class _Draw:
     """The making of one case."""
 
-    def __init__(self, rng: random.Random, number: int, tokens: bool) -> None:
-        self.rng, self.number, self.tokens = rng, number, tokens
+    def __init__(self, rng: random.Random, number: int, tokens: bool, fin_ends: bool) -> None:
+        self.rng, self.number, self.tokens, self.fin_ends = rng, number, tokens, fin_ends
 
     def case(self) -> Case:
         kinds: dict[str, tuple[int, Callable[[], tuple[list[Step], list[Answer]]]]] = {
@@ -252,6 +253,9 @@ class _Draw:
 
     def service(self) -> bytes:
         return b"down" if self.chance(3) else self.rng.choice(SERVICES)
+
+    def leaving(self) -> tuple[Step, ...]:
+        return self.rng.choice(LEAVING if self.fin_ends else LEAVING[:2])
 
     def target(self, prefix: bytes = b"/api/") -> bytes:
         return prefix + self.service() + (self.rng.choice(PATHS) if self.chance(60) else b"/case-%d" % self.number)
@@ -400,7 +404,7 @@ class _Draw:
             self.rng.choice((b"api", b"sse")) if method == b"GET" else b"api",
             self.number,
         )
-        leave = self.rng.choice(LEAVING)
+        leave = self.leaving()
         head = self.head(
             start, [b"X-Request-Id: case-%d" % self.number, *([b"Content-Length: 10"] if method == b"POST" else [])]
         )
@@ -441,7 +445,7 @@ class _Draw:
             ]
         if way == "early":
             return [Send(head + data[:3]), Asked(), Responses(1), Close()], [Answer((refusal, Ends()), keep=False)]
-        return [Send(head + data[:3]), Asked(), *self.rng.choice(LEAVING)], [Answer((Ends(),), keep=False)]
+        return [Send(head + data[:3]), Asked(), *self.leaving()], [Answer((Ends(),), keep=False)]
 
     def _event_stream(self) -> tuple[list[Step], list[Answer]]:
         prefix = b"/sse/" if self.chance(75) else b"/api/"
@@ -467,7 +471,7 @@ class _Draw:
             steps += [ClientHears(mark)] if data != event else []
         ending = self.rng.choice(("end", "end", "close", "reset", "client"))
         if ending == "client" and isinstance(steps[-1], ClientHears):
-            leave = self.rng.choice(LEAVING)
+            leave = self.leaving()
             return [*client, Hears(steps[-1].mark), *leave], [Answer((*steps, Ends()), keep=False)]
         if ending == "end" and chunked:
             steps.append(Send(b"0\r\n\r\n"))
