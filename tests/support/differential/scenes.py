@@ -338,19 +338,29 @@ class UpstreamLine(Line):
         super().__init__(stage.changed)
         self._stage = stage
         self._task: asyncio.Task[None] | None = None
+        self.is_closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._stage.lines.add(self)
+
+    def close(self) -> None:
+        """Send FIN, and close once the gateway has ended its side: then the gateway surely knows of the end."""
+        self.is_closing = True
+        if self.heard.end:
+            super().close()
+        else:
+            self.half_close()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._stage.lines.discard(self)
 
     def eof_received(self) -> bool:
-        if self._task is None:
-            self.close()
-        return super().eof_received()
+        super().eof_received()
+        if self._task is None or self.is_closing:
+            super().close()
+        return True
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -406,6 +416,16 @@ class Stage:
             for task in late:
                 task.cancel()
                 scene.client.late.append("upstream script")
+        await self._closed()
         for task in scene.playing:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
+
+    async def _closed(self) -> None:
+        """Wait until the gateway has ended the connections that scripts have closed."""
+        deadline = asyncio.get_running_loop().time() + SETTLING
+        while closing := [line for line in self.lines if line.is_closing]:
+            await asyncio.sleep(0.001)
+            if asyncio.get_running_loop().time() > deadline:
+                for line in closing:
+                    line.reset()

@@ -172,7 +172,7 @@ async def running(folder: Path, host: str, ports: Ports, settings: Mapping[str, 
             await side.stop()
             listener.close()
             for line in list(side.stage.lines):
-                line.close()
+                line.reset()
             await asyncio.sleep(0)
             side.output = (directory / "log").read_text(errors="replace")
 
