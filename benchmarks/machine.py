@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.programs import AIOHTTP, HAPROXY, NGINX, WRK
+from benchmarks.programs import AIOHTTP, CADDY, ENVOY, HAPROXY, NGINX, TRAEFIK, WRK
 
 _MODEL = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
@@ -39,5 +39,5 @@ def describe(peers: Iterable[str]) -> dict[str, str]:
         "python": platform.python_version(),
         "wrk": WRK.version(),
     }
-    versions = {program.name: program for program in (NGINX, HAPROXY, AIOHTTP)}
+    versions = {program.name: program for program in (NGINX, HAPROXY, ENVOY, TRAEFIK, CADDY, AIOHTTP)}
     return conditions | {name: versions[name].version() for name in ("nginx", *peers) if name in versions}

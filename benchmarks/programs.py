@@ -28,13 +28,22 @@ def our_own(module: str, *arguments: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program on the PATH; name is also that of its Debian package."""
+    """A program on the PATH, or beside this Python.
+
+    Attributes:
+        name: also of the Debian package, unless a wheel of requirements-bench.txt brings the program.
+        is_wheel: whether a wheel does.
+        asks_version: the argument that makes the program tell its version.
+    """
 
     name: str
+    is_wheel: bool = False
+    asks_version: str = "-v"
 
     @property
     def path(self) -> str | None:
-        return shutil.which(self.name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SBIN)))
+        places = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), _SBIN)
+        return shutil.which(self.name, path=os.pathsep.join(places))
 
     @property
     def is_installed(self) -> bool:
@@ -42,15 +51,16 @@ class Program:
 
     @property
     def remedy(self) -> str:
-        return f"{self.name} is not installed (Debian: apt-get install {self.name})"
+        way = "pip install -r requirements-bench.txt" if self.is_wheel else f"Debian: apt-get install {self.name}"
+        return f"{self.name} is not installed ({way})"
 
     def argv(self, *arguments: str) -> list[str]:
         """A command line that starts it."""
         return [self.path or self.name, *arguments]
 
     def version(self) -> str:
-        """The version it tells with -v, or "?"."""
-        told = subprocess.run(self.argv("-v"), capture_output=True, text=True, timeout=10, check=False)
+        """The version that the program tells, or "?"."""
+        told = subprocess.run(self.argv(self.asks_version), capture_output=True, text=True, timeout=10, check=False)
         match = _VERSION.search(told.stdout + told.stderr)
         return match[0] if match else "?"
 
@@ -76,4 +86,7 @@ class Library:
 WRK = Program("wrk")
 NGINX = Program("nginx")
 HAPROXY = Program("haproxy")
+ENVOY = Program("envoy", is_wheel=True, asks_version="--version")
+TRAEFIK = Program("traefik", is_wheel=True, asks_version="version")
+CADDY = Program("caddy", is_wheel=True, asks_version="version")
 AIOHTTP = Library("aiohttp")

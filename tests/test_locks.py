@@ -109,7 +109,7 @@ def test_a_lock_names_all_that_its_packages_ask_for(lock: str, environment: dict
     assert list(unmet(locked(read(lock)), environment)) == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-bench.txt"])
 def test_a_lock_names_what_the_project_asks_for(lock: str) -> None:
     pins = locked(read(lock))
     source = (ROOT / lock).with_suffix(".in").read_text(encoding="utf-8")

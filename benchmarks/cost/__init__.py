@@ -1,4 +1,4 @@
-"""What the gateway costs beside nginx, haproxy and a plain aiohttp proxy, on the same work.
+"""What the gateway costs beside nginx, haproxy, Envoy, Traefik, Caddy and a plain aiohttp proxy, on the same work.
 
     python -m benchmarks                       every scenario, the README's table
     python -m benchmarks http churn --rounds 5

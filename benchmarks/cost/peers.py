@@ -13,10 +13,23 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from benchmarks.cost import binaries
 from benchmarks.cost.nginx import ACCESS_LOG, start_nginx
 from benchmarks.processes import Child
-from benchmarks.programs import AIOHTTP, FROM_ROOT, HAPROXY, NGINX, Library, Program, our_own
+from benchmarks.programs import (
+    AIOHTTP,
+    CADDY,
+    ENVOY,
+    FROM_ROOT,
+    HAPROXY,
+    NGINX,
+    TRAEFIK,
+    Library,
+    Program,
+    our_own,
+)
 from benchmarks.readiness import HOST
 
 PREFIX = "/api/svc/"
@@ -130,13 +143,23 @@ class Place:
             patience=_PATIENCE,
         )
 
+    @property
+    def services(self) -> dict[str, int]:
+        """Ports of the services, by name."""
+        return {"svc": self.upstream_port, "streams": self.stream_port}
+
+    def write(self, name: str, configuration: dict[str, Any]) -> str:
+        """Write a configuration as JSON into the directory; the file's path."""
+        path = self.directory / name
+        path.write_text(json.dumps(configuration))
+        return str(path)
+
 
 def _gateway(place: Place) -> Child:
-    services = {"svc": place.upstream_port, "streams": place.stream_port}
     env = {
         "HOST": HOST,
         "PORT": str(place.port),
-        "UPSTREAMS": json.dumps({name: [f"http://{HOST}:{port}"] for name, port in services.items()}),
+        "UPSTREAMS": json.dumps({name: [f"http://{HOST}:{port}"] for name, port in place.services.items()}),
         "LOG_LEVEL": "info" if place.access_log else "error",
         "ACCESS_LOG": "true" if place.access_log else "false",
         "AUTH_REQUIRED": "false",
@@ -155,6 +178,39 @@ def _haproxy(place: Place) -> Child:
     configuration = place.directory / "haproxy.cfg"
     configuration.write_text(place.fill(_HAPROXY))
     return Child(HAPROXY.argv("-db", "-f", str(configuration)), place.core, place.directory / "output.log")
+
+
+def _start(place: Place, argv: list[str]) -> Child:
+    """Start a program that may write files to its home; a Go program runs on one thread."""
+    home = {"GOMAXPROCS": "1", "HOME": str(place.directory), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": ""}
+    return Child(argv, place.core, place.directory / "output.log", home)
+
+
+def _envoy(place: Place) -> Child:
+    path = place.write("envoy.json", binaries.envoy(HOST, place.port, place.services, PREFIX))
+    one_thread = ("--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error")
+    return _start(place, ENVOY.argv("-c", path, *one_thread))
+
+
+def _traefik(place: Place) -> Child:
+    # Not traefik.yml: Traefik would take a file of that name in its directory for its static configuration.
+    path = place.write("routes.yml", binaries.traefik(HOST, place.services, PREFIX))
+    return _start(
+        place,
+        TRAEFIK.argv(
+            f"--entrypoints.entrance.address={HOST}:{place.port}",
+            f"--providers.file.filename={path}",
+            f"--serverstransport.maxidleconnsperhost={_KEPT_ALIVE}",
+            "--log.level=ERROR",
+            "--global.checknewversion=false",
+            "--global.sendanonymoususage=false",
+        ),
+    )
+
+
+def _caddy(place: Place) -> Child:
+    path = place.write("caddy.json", binaries.caddy(HOST, place.port, place.services, PREFIX, _KEPT_ALIVE))
+    return _start(place, CADDY.argv("run", "--config", path))
 
 
 def _aiohttp(place: Place) -> Child:
@@ -180,5 +236,8 @@ PEERS = {
     "gateway": Peer(_gateway, keeps_log=True),
     "nginx": Peer(_nginx, NGINX, keeps_log=True),
     "haproxy": Peer(_haproxy, HAPROXY),
+    "envoy": Peer(_envoy, ENVOY),
+    "traefik": Peer(_traefik, TRAEFIK),
+    "caddy": Peer(_caddy, CADDY),
     "aiohttp": Peer(_aiohttp, AIOHTTP),
 }

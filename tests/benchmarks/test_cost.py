@@ -1,15 +1,18 @@
 """The benchmarks' arithmetic and reading. What they measure is not tested: nothing is started or timed here.
 
-Their streams, which must also be right, are in test_benchmark_streams.py.
+Their streams, which must also be right, are in test_streams.py.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from benchmarks.cost import __main__ as command
+from benchmarks.cost import binaries
 from benchmarks.cost.loads import (
     BROWSER_FIELDS,
     Requests,
@@ -28,6 +31,7 @@ from benchmarks.cost.session import Plan, peers_of
 from benchmarks.cost.stream_load import Report
 from benchmarks.cost.upstream import BODY_BYTES
 from benchmarks.processes import ProcessStat, parse_resident, parse_stat
+from benchmarks.programs import Program
 
 WRK_OUTPUT = """\
 Running 4s test @ http://127.0.0.1:34567/api/svc/small
@@ -249,6 +253,25 @@ def test_nginx_logs_when_asked(access_log: bool, line: str) -> None:
     text = configuration("    server { }", access_log)
     assert line in text
     assert "    server { }" in text
+
+
+def test_proxies_of_wheels_get_the_routes_of_both_services(tmp_path: Path) -> None:
+    ports = {"svc": 1111, "streams": 2222}
+    for settings in (
+        binaries.envoy("127.0.0.1", 80, ports, "/api/svc/"),
+        binaries.traefik("127.0.0.1", ports, "/api/svc/"),
+        binaries.caddy("127.0.0.1", 80, ports, "/api/svc/", 256),
+    ):
+        text = json.dumps(settings)
+        for part in ("1111", "2222", "/api/svc", "/sse/streams", "/ws/streams"):
+            assert part in text, (part, text)
+
+
+def test_a_program_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Program("no-such-program").is_installed
+    assert Program("no-such-program").remedy.endswith("(Debian: apt-get install no-such-program)")
+    assert Program("no-such-program", is_wheel=True).remedy.endswith("(pip install -r requirements-bench.txt)")
+    assert Program(Path(sys.executable).name).is_installed  # beside this Python
 
 
 def test_the_command_line_names_scenarios_peers_and_bounds() -> None:
