@@ -89,7 +89,7 @@ class Minute:
 
 def _added(counts: Iterable[dict[K, int]]) -> dict[K, int]:
     total: dict[K, int] = {}
-    get = total.get  # with get(), new keys cost less than in a defaultdict: a minute is read in 40 % of the time
+    get = total.get  # a new key costs less with get() than in a defaultdict
     for each in counts:
         for key, count in each.items():
             total[key] = get(key, 0) + count
