@@ -50,10 +50,10 @@ _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class CannotListen(Exception):
-    """An address of HOST cannot be bound; the text says which one, and why."""
+    """An address of HOST cannot be bound. The text says which address, and why."""
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
-        # asyncio puts a sentence of its own in the place of the system's; a name that is not found has no errno of it.
+        # asyncio replaces the system's message by a longer sentence; an unknown name has no errno of the system.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         super().__init__(f"cannot listen on {authority(host, port)}: {reason}")
@@ -124,13 +124,13 @@ class App:
             raise CannotListen("::", port, error) from error
 
     async def drain(self) -> bool:
-        """Stop well: be asked no more, then accept no more, then finish what is in flight.
+        """Stop in three steps: announce the stop, stop accepting connections, finish what is in flight.
 
-        For SHUTDOWN_DELAY_MS only /readyz, and the `Connection: close` of each answer, tell of the end: load balancers
-        need the time to look elsewhere. All else works, health checks and new streams too.
+        During SHUTDOWN_DELAY_MS only a 503 of /readyz and `Connection: close` in each response announce the stop: load
+        balancers need the time to choose other gateways. Health checks and new streams still work.
 
         Returns:
-            Whether all that was in flight has finished within SHUTDOWN_TIMEOUT_MS.
+            Whether everything in flight has finished within SHUTDOWN_TIMEOUT_MS.
         """
         self.gateway.lifecycle.draining = True
         self.server.announce_close()
@@ -149,7 +149,7 @@ class App:
         return True
 
     async def close(self) -> None:
-        """End everything at once; what is cut off still gets its line in the access log."""
+        """End everything at once. A request that is cut off still has a line in the access log."""
         self.gateway.lifecycle.stopped = True
         self.heartbeat.stop()
         self.health_checks.close()
@@ -220,7 +220,7 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
 
 
 def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
-    """The limit that follows the latency. With long polls there is none: their times are no latencies."""
+    """The limit that follows the latency; None with long polls, whose times are no latencies."""
     return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
 
 
@@ -252,7 +252,7 @@ def make_access_log(config: LogConfig) -> AccessLog | None:
 
 
 def draw_secrets(settings: Settings) -> Settings:
-    """Settings with random values, for the life of a process, where nobody may guess a value and none is configured."""
+    """Settings with a random value for each secret that is not configured, for the life of the process."""
     of_services = {
         "service.affinity.secret": settings.service.affinity.secret or secrets.token_hex().encode("ascii"),
         "websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
@@ -263,23 +263,23 @@ def draw_secrets(settings: Settings) -> Settings:
 
 
 def server_config(settings: Settings) -> ServerConfig:
-    """The server's config, in which a number of connections without a limit is limited by file descriptors."""
+    """The config of the server; without MAX_CONNECTIONS, the file descriptors limit the connections."""
     if settings.server.max_connections < math.inf:
         return settings.server
     return replace(settings.server, max_connections=connections_by_descriptors(len(names_of(settings))))
 
 
 def names_of(settings: Settings) -> set[str]:
-    """The names that are looked up."""
+    """The host names that must be looked up."""
     origins = (parse_base_url(endpoint.url)[0] for service in settings.services for endpoint in service.endpoints)
     return {origin.host for origin in origins if is_resolvable(origin)}
 
 
 def connections_by_descriptors(names: int) -> int:
-    """How many clients can each have an upstream connection with the descriptors this process may open.
+    """Number of clients that can have an upstream connection each, by the limit of file descriptors; ≥ 1.
 
     Args:
-        names: that may be looked up at once, each with a socket for UDP and one for TCP.
+        names: number of host names that may be looked up at once, each with a UDP and a TCP socket.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, (limit - RESERVED_DESCRIPTORS - 2 * names) // 2)

@@ -1,14 +1,15 @@
-r"""How a .env file is read: every line means what it says, or is refused with its number.
+r"""The syntax of a .env file. A line has one meaning in all programs that read such files, or is refused.
 
-    # comment                    nothing but blanks before the #
-    NAME=value # comment         a blank before the #; blanks around the value do not count
-    export NAME = value          "export" and blanks around = change nothing
-    NAME='any #, " or \'         as it stands
+    # comment                    only blanks before the #
+    NAME=value # comment         a blank before the #; blanks around the value are dropped
+    export NAME = value          "export" and blanks around = have no meaning
+    NAME='any #, " or \'         literal
     NAME="a \"b\" c\n"           \" \\ \$ \n \r \t, and no other escape
 
-The programs that read such files differ in everything else. So what another program would read as another value is
-refused: a # that touches the text before it, text behind a quote, a quote that is not closed on its line, a second
-NAME= on a line, ${NAME} and $(command), a backslash at the end of a line. A value is never shown: it may be a secret.
+Programs differ in how they read everything else. The gateway refuses each line that another program reads as another
+value: a # without a blank before the #, text behind a closing quote, a quote that is not closed on the same line, a
+second NAME= on a line, ${NAME} and $(command), a backslash at the end of a line. A problem never shows the value: the
+value may be a secret.
 """
 
 import json
@@ -24,7 +25,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = " \t"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXPORT = re.compile(r"^export[ \t]+(?=[^ \t])")
-# Control characters but the tab, and what other programs take for the end of a line.
+# Control characters except the tab, and characters that other programs take for the end of a line.
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _COMMENT = re.compile(r"[ \t]#")
 _SINGLE_QUOTED = re.compile(r"'([^']*)'")
@@ -42,9 +43,9 @@ _QUOTED = "single quotes around a value that holds it"
 class EnvFile:
     """
     Attributes:
-        values: the text of each variable; "" where nothing stands behind the =.
-        places: where each of them is set, as "file:line".
-        warnings: one for each variable that is set again further down.
+        values: text of each variable; "" if the line ends behind the =.
+        places: "file:line" of each variable.
+        warnings: one for each variable that is set more than once.
     """
 
     values: Mapping[str, str]
@@ -55,7 +56,7 @@ class EnvFile:
 def read_env_file(path: str) -> EnvFile:
     """
     Raises:
-        ConfigurationError: the file cannot be read, or lines of it are wrong: one problem for each.
+        ConfigurationError: the file cannot be read; or lines are wrong, with one problem per line.
     """
     try:
         content = Path(path).read_bytes()
@@ -68,10 +69,10 @@ def read_env_file(path: str) -> EnvFile:
 def parse_env(content: bytes, file: str) -> EnvFile:
     """
     Args:
-        file: its name, for messages.
+        file: name of the file, for messages.
 
     Raises:
-        ConfigurationError: with a problem for each line that is wrong.
+        ConfigurationError: with one problem per wrong line.
 
     >>> parse_env(b"PORT=80 # http\\nexport HOST='::1'\\n", ".env").values
     {'PORT': '80', 'HOST': '::1'}
@@ -110,7 +111,7 @@ def _problem(place: str, name: str, error: Exception) -> Problem:
 
 
 def _split(line: bytes) -> tuple[str, str]:
-    """The name and what stands behind the =; two times "" for a comment or an empty line."""
+    """The name, and the text behind the =; ("", "") for a comment or an empty line."""
     text = line.decode("utf-8")
     if found := _FORBIDDEN.search(text):
         raise Invalid(f"holds the character {json.dumps(found[0])}", "text, and LF or CR LF at the end of a line")
@@ -128,7 +129,7 @@ def _split(line: bytes) -> tuple[str, str]:
 
 
 def _culprit(name: str) -> str:
-    """What makes a text no name; no more of it, because it may be part of a secret."""
+    """The first character that may not be in a name. The rest is not shown: the text may be part of a secret."""
     wrong = re.sub("[A-Za-z0-9_]", "", name)
     return json.dumps(wrong[0]) if wrong else "a digit" if name else "nothing"
 

@@ -1,4 +1,4 @@
-"""Which variables that are set look like misspellings of the gateway's own, or are another gateway's words for them."""
+"""Hints about unknown variables: misspellings of the gateway's variables, and the names that other gateways use."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from tornado_gateway.config.variables import VARIABLES
 
-# What starts like this is meant for the gateway: a distant likeness to a variable of the same family is enough.
+# A name with such a beginning is meant for the gateway: a distant likeness to a variable of the family is enough.
 _FAMILIES = (
     *("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "MAX_STREAMS", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_"),
     *("BREAKER_", "HEALTH_", "RETRY_", "HTTP_PROXY_T"),
@@ -16,8 +16,8 @@ _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
 _UNIT = re.compile(r"_(?:MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|BYTES|KB|MB)$")
 
-# The words of nginx, HAProxy, Envoy, Traefik and gateways on Node for a variable, without a unit at the end. No name is
-# here that other programs read: the environment belongs to all of them.
+# Names that nginx, HAProxy, Envoy, Traefik and gateways on Node use for a variable, without the unit at the end. Names
+# that other programs read are not in the list: all programs share the environment.
 _ELSEWHERE = {
     foreign: name
     for name, words in {
@@ -75,10 +75,10 @@ _ELSEWHERE = {
 
 
 def hints(env: Mapping[str, str], places: Mapping[str, str] = MappingProxyType({})) -> list[str]:
-    """A warning for each variable that looks like a misspelling of one of VARIABLES, or is in .env and sets nothing.
+    """A warning for each unknown variable that looks like a misspelling of a variable, or that stands in .env.
 
     Args:
-        places: where a variable stands in .env, as "file:line".
+        places: "file:line" of each variable in .env.
 
     >>> hints({"UPSTREAM": "{}", "PORT": "80", "PATH": "/bin"})
     ['UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?']
@@ -93,7 +93,7 @@ def _hint(name: str, text: str, place: str | None) -> str | None:
     other = None if _is_service_link(text) else _meant(name.upper())
     if not other and not place:
         return None
-    said = name.encode("ascii", "backslashreplace").decode("ascii")  # what cannot be seen would look like another name
+    said = name.encode("ascii", "backslashreplace").decode("ascii")  # an invisible character is shown
     at = f"{place}: " if place else ""
     return f"{at}{said} is not a variable of this gateway{f'; did you mean {other}?' if other else ''}"
 
@@ -116,5 +116,5 @@ def _alike(name: str) -> str | None:
 
 
 def _is_service_link(text: str) -> bool:
-    """Whether Kubernetes may have set it: a service called "gateway" puts GATEWAY_PORT into every pod."""
+    """Whether Kubernetes may have set the variable: a service called "gateway" puts GATEWAY_PORT into every pod."""
     return text.startswith(("tcp://", "udp://"))

@@ -116,7 +116,7 @@ def milliseconds(low: int, *, zero: float = 0.0) -> Syntax[float]:
 
 
 def _within(low: int, high: int, text: str, allowed: str) -> Decimal:
-    number = Decimal(text)  # exact at any length, which float() is not; int() refuses more than 4,300 digits
+    number = Decimal(text)  # exact at any length, unlike float(); int() refuses more than 4,300 digits
     if not low <= number <= high:
         raise Invalid("is out of range", allowed)
     return number
@@ -215,7 +215,7 @@ networks = Syntax(_parse_networks, joined)
 
 
 def _parse_origins(text: str) -> tuple[str, ...]:
-    """Origins as browsers write them (RFC 6454 §6.2), however they are given; "*" and "same-origin"."""
+    """Origins in the form of browsers (RFC 6454 §6.2), "*" and "same-origin"."""
     given = [item.strip().lower() for item in text.split(",") if item.strip()]
     found = [item if item in (ANY_ORIGIN, SAME_ORIGIN) else parse_origin(item) for item in given]
     allowed = "*, same-origin and origins such as https://app.example.com"
@@ -285,7 +285,7 @@ retry_on = Syntax(_parse_retry_on, lambda value: joined(value) or "off", is_list
 
 
 def _parse_repeatable(text: str) -> tuple[str, ...]:
-    """Methods, or "all". They are case-sensitive (RFC 9110 §9.1): one in small letters would never be asked for."""
+    """Methods, or "all". Methods are case-sensitive (RFC 9110 §9.1): no request has a method in small letters."""
     found = tuple(item.strip() for item in text.split(",") if item.strip())
     allowed = f"methods in capitals such as POST,PATCH; or {ALL}"
     for item in found:
@@ -355,14 +355,17 @@ readable_file = Syntax(_parse_readable_file)
 
 
 def read_file(path: str, size: int = -1) -> bytes:
-    """At most so many bytes of a file, -1 for all.
+    """The first bytes of a file.
+
+    Args:
+        size: number of bytes; -1 for all.
 
     Raises:
-        Invalid: it cannot be read.
+        Invalid: the file cannot be read.
     """
     try:
         with Path(path).open("rb") as file:
             return file.read(size)
-    except (OSError, ValueError) as error:  # ValueError: a NUL, or what no file system can encode
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or a character that no file system can encode
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise Invalid(f"cannot be read ({reason})", "the path of a readable file") from None
