@@ -331,6 +331,7 @@ class Forwarding:
         gateway, answerer, now = self._gateway, self._answerer, self._gateway.now()
         for timer in self._timers:
             timer.cancel()
+        endpoint = answerer.endpoint
         answerer.close(outcome, now)
         if self.upload:
             self.upload.close()
@@ -343,7 +344,7 @@ class Forwarding:
             reason,
             now,
             sent=sent,
-            endpoint=answerer.endpoint.url if answerer.endpoint else "",
+            endpoint=endpoint.url if endpoint else "",
             attempts=answerer.attempt_count,
             bytes_in=self.upload.received if self.upload else 0,
         )
