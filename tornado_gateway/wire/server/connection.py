@@ -57,13 +57,13 @@ class Phase(IntEnum):  # its members hash as integers do: an Enum's hash is a ca
     HEAD = 0  # a request; the connection is idle, or a part of a head has come
     BODY = 1  # the rest of a request's body
     RESPONSE = 2  # the delegate's response
-    LINGER = 3  # the client's end of the connection, behind the last response
+    LINGERING = 3  # the client's end of the connection, behind the last response
     UPGRADED = 4  # nothing: another protocol has the transport
     CLOSED = 5
 
 
 # A member that is looked up in its class costs five times as much as a global (3.11), some fifteen times per request.
-HEAD, BODY, RESPONSE, LINGERS, UPGRADED, CLOSED = Phase
+HEAD, BODY, RESPONSE, LINGERING, UPGRADED, CLOSED = Phase
 
 Event = dict[Phase, Phase]  # the phase before → the phase after
 
@@ -73,11 +73,11 @@ BODY_PIECE: Event = {BODY: BODY}
 BODY_END: Event = {BODY: RESPONSE}
 RESPONSE_END: Event = {RESPONSE: HEAD}  # the response is complete, and the connection persists
 LAST_RESPONSE_END: Event = {
-    HEAD: LINGERS,  # idle for too long, or answered with an error before a request was read
-    BODY: LINGERS,  # answered before the request was complete
-    RESPONSE: LINGERS,
-    LINGERS: LINGERS,
-    UPGRADED: LINGERS,
+    HEAD: LINGERING,  # idle for too long, or answered with an error before a request was read
+    BODY: LINGERING,  # answered before the request was complete
+    RESPONSE: LINGERING,
+    LINGERING: LINGERING,
+    UPGRADED: LINGERING,
     CLOSED: CLOSED,
 }
 UPGRADE: Event = {RESPONSE: UPGRADED}
@@ -169,7 +169,7 @@ class ServerConnection(asyncio.Protocol):
                 self.deadline = self.server.loop.time() + self.server.keepalive_timeout
         elif phase is BODY:
             self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
-        elif phase is LINGERS:
+        elif phase is LINGERING:
             self.deadline = self.server.loop.time() + LINGER
         else:
             self.deadline = math.inf
