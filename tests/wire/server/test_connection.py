@@ -30,7 +30,7 @@ from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
 from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.server import connection as module
-from tornado_gateway.wire.server.connection import Phase
+from tornado_gateway.wire.server.connection import CLOSED, HEAD, LINGERING, PHASES
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER, LINGER_BYTES
 
@@ -40,12 +40,12 @@ EVENTS = {name: value for name, value in vars(module).items() if name.isupper() 
 
 
 def test_every_phase_can_be_reached_and_every_connection_can_end() -> None:
-    reached = {Phase.HEAD}
+    reached = {HEAD}
     while new := {after for event in EVENTS.values() for before, after in event.items() if before in reached} - reached:
         reached |= new
-    assert reached == set(Phase)
-    assert set(EVENTS["CONNECTION_LOST"]) == set(Phase)
-    assert not [name for name, event in EVENTS.items() if event.get(Phase.CLOSED, Phase.CLOSED) is not Phase.CLOSED]
+    assert reached == set(PHASES)
+    assert set(EVENTS["CONNECTION_LOST"]) == set(PHASES)
+    assert not [name for name, event in EVENTS.items() if event.get(CLOSED, CLOSED) is not CLOSED]
 
 
 @pytest.mark.gen_test
@@ -57,7 +57,7 @@ async def test_a_phase_takes_no_event_that_the_table_does_not_give_it(listen: Li
     for name in ("BODY_PIECE", "BODY_END", "RESPONSE_END", "UPGRADE"):
         with pytest.raises(KeyError):
             connection._move(EVENTS[name])
-        assert connection._phase is Phase.HEAD
+        assert connection._phase is HEAD
     assert (await client.ask(get(b"/"))).status == 200
 
 
@@ -519,7 +519,7 @@ async def test_late_bytes_do_not_cost_a_client_its_last_answer(listen: Listen, c
     serving = await listen(delegate, max_body_bytes=8)
     client = await serving.client()
     await client.send(request_)
-    await eventually(lambda: serving.server.connections and serving.connection._phase is Phase.LINGERING)
+    await eventually(lambda: serving.server.connections and serving.connection._phase is LINGERING)
     served = len(delegate.requests)
     await client.send(b"\r\n" + get(b"/late"))
     response = await client.response()

@@ -15,8 +15,7 @@ an event that the phase does not have is a KeyError.
 import asyncio
 import math
 import re
-from enum import IntEnum
-from typing import Protocol, cast
+from typing import Final, Literal, Protocol, cast
 
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
@@ -51,20 +50,17 @@ _UNREAD = RequestHead(
 )
 
 
-class Phase(IntEnum):  # its members hash as integers do: an Enum's hash is a call in Python
-    """What a connection waits for."""
+# The event that a connection waits for. Strings, because a dict finds them in half the time of an Enum's members.
+Phase = Literal["head", "body", "response", "lingering", "upgraded", "closed"]
 
-    HEAD = 0  # a request; the connection is idle, or a part of a head has come
-    BODY = 1  # the rest of a request's body
-    RESPONSE = 2  # the delegate's response
-    LINGERING = 3  # the client's end of the connection, behind the last response
-    UPGRADED = 4  # nothing: another protocol has the transport
-    CLOSED = 5
+HEAD: Final = "head"  # a request; the connection is idle, or a part of a head has come
+BODY: Final = "body"  # the rest of a request's body
+RESPONSE: Final = "response"  # the delegate's response
+LINGERING: Final = "lingering"  # the client's end of the connection, behind the last response
+UPGRADED: Final = "upgraded"  # nothing: another protocol has the transport
+CLOSED: Final = "closed"
 
-
-# A member that is looked up in its class costs five times as much as a global (3.11), some fifteen times per request.
-HEAD, BODY, RESPONSE, LINGERING, UPGRADED, CLOSED = Phase
-
+PHASES: tuple[Phase, ...] = (HEAD, BODY, RESPONSE, LINGERING, UPGRADED, CLOSED)
 Event = dict[Phase, Phase]  # the phase before → the phase after
 
 REQUEST: Event = {HEAD: RESPONSE}  # a request without a body has come
@@ -81,8 +77,8 @@ LAST_RESPONSE_END: Event = {
     CLOSED: CLOSED,
 }
 UPGRADE: Event = {RESPONSE: UPGRADED}
-CLIENT_TURN: Event = {phase: phase for phase in Phase}  # the wait for somebody else is over; the client's time restarts
-CONNECTION_LOST: Event = dict.fromkeys(Phase, CLOSED)
+CLIENT_TURN: Event = {phase: phase for phase in PHASES}  # others were waited for; the client's time restarts
+CONNECTION_LOST: Event = dict.fromkeys(PHASES, CLOSED)
 
 
 class ConnectionOwner(Protocol):
@@ -136,7 +132,7 @@ class ServerConnection(asyncio.Protocol):
         self.drained = server.flowing
         self.peer = NO_ADDRESS
         self._buffer = b""
-        self._phase = HEAD
+        self._phase: Phase = HEAD
         self._body: RequestBody | None = None  # of the current request, until the body is complete
         self._served = False  # whether a request came before: an idle persistent connection ends without 408
         self.delegate: HTTPMessageDelegate | HeadDelegate | None = None
