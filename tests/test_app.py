@@ -130,7 +130,7 @@ def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> N
 def test_where_answers_are_late_on_purpose_nothing_goes_by_latency() -> None:
     settings = make_settings({"svc": ["http://127.0.0.1:1"]}, LONG_POLL="true", HEDGE="true", ADAPTIVE_CONCURRENCY="1")
     service = make_service(settings.services[0], random.Random(1))
-    assert (service.config.is_long_poll, service.config.hedges, service.limit) == (True, False, None)
+    assert (service.config.is_long_poll, service.config.hedges, service.outcomes.limit) == (True, False, None)
 
 
 def test_without_a_limit_there_is_one_connection_to_an_upstream_for_each_client() -> None:
@@ -174,9 +174,9 @@ async def test_each_service_has_its_endpoints_weights_and_balancer(serve: Serve)
     }
     gateway = (await serve(services)).app.gateway
     assert [endpoint.url for endpoint in gateway.services[b"plain"].endpoints] == services["plain"]
-    assert isinstance(gateway.services[b"plain"]._balancer, LeastLoad)
+    assert isinstance(gateway.services[b"plain"].endpoint_set._balancer, LeastLoad)
     assert gateway.services[b"rich"].endpoints[0].weight == 7
-    assert isinstance(gateway.services[b"rich"]._balancer, RoundRobin)
+    assert isinstance(gateway.services[b"rich"].endpoint_set._balancer, RoundRobin)
 
 
 @pytest.mark.gen_test

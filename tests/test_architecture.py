@@ -234,12 +234,8 @@ def test_imports_only_go_down() -> None:
     keep(imports_that_go_up(package_sources()))
 
 
-# To be opened.
-ALLOWED_CIRCLES = [frozenset({"policy.upstream.lease", "policy.upstream.service"})]
-
-
 def test_no_modules_import_each_other() -> None:
-    keep(circles(package_sources(), ALLOWED_CIRCLES))
+    keep(circles(package_sources()))
 
 
 def test_no_journey_imports_another() -> None:

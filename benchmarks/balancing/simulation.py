@@ -25,7 +25,8 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.health import Health
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.retry import FailedAttempt, RetryTarget, decide_retry, is_free, wait_before
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 RATE = 200.0  # requests per second, on average
 CLIENTS = 1000  # equally busy; their number is the key that consistent_hash goes by
@@ -274,8 +275,7 @@ class Simulation:
         """An endpoint's health check, and the plan for the next one."""
         now = self.clock.now
         if health.record(passed=self._servers[number].is_well):
-            endpoint.checks_pass = health.is_up
-            self.service.health_changed(endpoint, now)
+            self.service.set_health(endpoint, now, up=health.is_up)
         if now < self._seconds:
             self.clock.after(health.pause(rng), partial(self._check, endpoint, number, health, rng))
 

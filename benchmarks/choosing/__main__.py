@@ -13,7 +13,8 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, LeaseRequest
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 CHOICES = 2000  # in a run
 RUNS = 5  # of which the quickest counts: whatever else the machine does makes none quicker
@@ -50,8 +51,7 @@ def eject(service: Service) -> None:
 def fall_ill(service: Service) -> None:
     """The health checks of all but half of them fail."""
     for each in half(service):
-        each.checks_pass = False
-    service.refresh()
+        service.set_health(each, 0.0, up=False)
 
 
 def rest(service: Service) -> None:

@@ -17,7 +17,9 @@ from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
-from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
 from tornado_gateway.policy.views.state import collect, merge
 
@@ -257,8 +259,7 @@ def test_an_endpoint_whose_checks_fail_is_not_up() -> None:
 def test_panic_waiting_and_retry_budget_are_read_by_service() -> None:
     panicking = service("http://a", "http://b", name="panicking", max_waiting=9)
     for endpoint in panicking.endpoints:
-        endpoint.checks_pass = False
-        panicking.health_changed(endpoint, 0.0)
+        panicking.set_health(endpoint, 0.0, up=False)
     for number in range(2):
         panicking.queue.join(lambda number=number: number)  # type: ignore[misc]
     calm = service("http://a", name="calm")

@@ -33,7 +33,7 @@ from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.retry import CONNECT, RESET, RetryConfig
-from tornado_gateway.policy.upstream.service import ServiceConfig
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 NO_BREAKER = BreakerConfig(failures=0)
 RETRY_503 = ServiceConfig(retry=RetryConfig(on={CONNECT, RESET, 503}))

@@ -283,8 +283,7 @@ async def test_an_answer_is_not_thrown_away_when_nobody_else_can_be_asked(
     up = upstream(always(BUSY))
     running = await serve({"svc": [up.url, other or REFUSING]}, RETRY_ON="503", RETRY_BACKOFF_MS="0")
     if not other:
-        endpoints_of(running)[1].checks_pass = False
-        service_of(running).refresh()
+        service_of(running).set_health(endpoints_of(running)[1], running.app.gateway.now(), up=False)
     answer = await ask(running, get(PATH))
     assert (answer.status, answer.body, answer.get(b"x-from"), len(up.requests)) == (503, b"busy", b"upstream", 1)
 

@@ -24,7 +24,7 @@ from tests.support.services import lease_on
 from tests.support.sockets import Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, SUCCESS, SUPERSEDED
-from tornado_gateway.policy.upstream.lease import HANGS
+from tornado_gateway.policy.upstream.outcomes import HANGS
 
 PATH = b"/api/svc/x"
 HEDGED = {"HEDGE": "true", "BALANCER": "round_robin"}  # the first endpoint is the first one to be asked
@@ -215,8 +215,7 @@ async def test_where_no_other_endpoint_can_be_used_none_is_asked(serve: Serve, u
     others = {"there is none": [], "weighs nothing": [{"url": other.url, "weight": 0}], "is out": [other]}
     running = await hedging(serve, [late, *others[why]])
     if why == "is out":
-        endpoints_of(running)[1].checks_pass = False
-        service_of(running).refresh()
+        service_of(running).set_health(endpoints_of(running)[1], running.app.gateway.now(), up=False)
     assert (await ask(running, get(PATH))).body == b"late"
     assert (len(late.requests), other.accepted) == (1, 0)
     assert (await view_of(running))["hedges"] == {"sent": 0, "won": 0}
@@ -234,7 +233,7 @@ async def test_where_no_other_endpoint_has_room_none_is_asked_and_none_is_paid_f
     busy = lease_on(service, endpoints_of(running)[1], now())
     assert (await ask(running, get(PATH))).body == b"late"
     busy.settle(SUCCESS, now())
-    assert (other.accepted, service.hedging.sent, service.budget.balance(now())) == (0, 0, 1.0)
+    assert (other.accepted, service.outcomes.hedging.sent, service.budget.balance(now())) == (0, 0, 1.0)
 
 
 @pytest.mark.parametrize("policy", ["redistribute", "refuse"])
@@ -253,8 +252,7 @@ async def test_a_session_that_has_to_move_moves_to_whoever_answers_first(serve: 
     running = await hedging(serve, ups, STICKY="redistribute")
     answer = await ask(running, get(PATH))
     cookie = (answer.get(b"set-cookie") or b"").partition(b";")[0]
-    endpoints_of(running)[0].checks_pass = False
-    service_of(running).refresh()
+    service_of(running).set_health(endpoints_of(running)[0], running.app.gateway.now(), up=False)
     answer = await ask(running, get(PATH, b"Cookie: " + cookie))
     assert (answer.body, len(ups[1].requests), len(answer.all(b"set-cookie"))) == (b"other", 1, 1)
 

@@ -161,8 +161,7 @@ def take_out(running: Running, *urls: str) -> None:
     """Have the health checks of endpoints fail, wherever these urls stand."""
     for service in running.app.gateway.services.values():
         for endpoint in service.endpoints:
-            endpoint.checks_pass = endpoint.url not in urls
-            service.health_changed(endpoint, running.app.gateway.now())
+            service.set_health(endpoint, running.app.gateway.now(), up=endpoint.url not in urls)
 
 
 async def readiness(running: Running) -> tuple[int, dict[str, object]]:

@@ -280,8 +280,7 @@ async def test_a_key_moves_while_its_endpoint_is_out_and_comes_back(serve: Serve
     first = [await went_to(running, path=key) for key in keys]
     out = endpoints_of(running)[0]
     for is_healthy in (False, True):
-        out.checks_pass = is_healthy
-        service_of(running).health_changed(out, running.app.gateway.now())
+        service_of(running).set_health(out, running.app.gateway.now(), up=is_healthy)
         now = [await went_to(running, path=key) for key in keys]
         moved = [before for before, after in zip(first, now, strict=True) if before != after]
         assert set(moved) == (set() if is_healthy else {b"0"})

@@ -109,8 +109,7 @@ def by_health(running: Running, away: Endpoint) -> Callable[[], None]:
     service = service_of(running)
 
     def change(*, is_healthy: bool) -> None:
-        away.checks_pass = is_healthy
-        service.health_changed(away, running.app.gateway.now())
+        service.set_health(away, running.app.gateway.now(), up=is_healthy)
 
     change(is_healthy=False)
     return lambda: change(is_healthy=True)
@@ -119,12 +118,12 @@ def by_health(running: Running, away: Endpoint) -> Callable[[], None]:
 def by_breaker(running: Running, away: Endpoint) -> Callable[[], None]:
     service, now = service_of(running), running.app.gateway.now
     while not away.breaker.is_open:
-        service.tell_breaker(away, away.breaker.begin(now()), now(), failed=True)
+        service.end_permit(away, away.breaker.begin(now()), now(), failed=True)
 
     def close() -> None:
         then = away.breaker.open_until
         while away.breaker.is_open:
-            service.tell_breaker(away, away.breaker.begin(then), then, failed=False)
+            service.end_permit(away, away.breaker.begin(then), then, failed=False)
         away.joined_at = now()  # nobody has waited until then
 
     return close

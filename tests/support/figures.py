@@ -11,7 +11,8 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import State, collect
 
@@ -84,8 +85,8 @@ class Process:
         service, seconds = self.services[NAMES.index(event.service)], event.ticks / 1024
         asked = LeaseRequest(now - seconds, event.kind)
         lease = Lease(service, service.endpoints[event.endpoint], asked, is_retry=event.is_retry)
-        service.hedging.sent += event.is_retry
-        service.hedging.won += event.is_retry and event.status is not None
+        service.outcomes.hedging.sent += event.is_retry
+        service.outcomes.hedging.won += event.is_retry and event.status is not None
         service.websocket_totals.opened += event.kind is Kind.WS
         if event.status:
             lease.answered(now, event.status)

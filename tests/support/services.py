@@ -9,7 +9,8 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, Stat
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Endpoint, Kind, LeaseRequest
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 BREAKER = BreakerConfig(jitter=0.0)
 FAILURES = BREAKER.failures
@@ -31,7 +32,9 @@ def service(
     """A service whose endpoints are host0, host1 and so on; `config` is for its ServiceConfig, which has no queue."""
     several = [endpoint(f"host{number}", weight, breaker) for number, weight in enumerate(weights)]
     chooser = BALANCERS[balancer](random.Random(1))
-    return Service("svc", several, chooser, ServiceConfig(**({"max_waiting": 0} | config)), limit, affinity)  # type: ignore[arg-type]
+    return Service(
+        "svc", several, chooser, ServiceConfig(**({"max_waiting": 0, "balancer": balancer} | config)), limit, affinity
+    )  # type: ignore[arg-type]
 
 
 def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:

@@ -30,7 +30,8 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, Stat
 from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Endpoint, LeaseRequest
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.http1 import parse_response
@@ -587,13 +588,13 @@ async def test_an_ejected_endpoint_that_nobody_asks_is_probed_and_comes_back(
     endpoint = service.endpoints[0]
     async with checking(service) as each:
         break_(service, endpoint, each.clock.now)
-        assert service.ejected == [endpoint]
+        assert service.endpoint_set.ejected == [endpoint]
         await each.passes(OPEN_FOR + IDLE_FOR - 0.1)
         assert (endpoint.last_check, up.accepted) == ("", 0)
         await each.passes(0.2)
         await eventually(lambda: up.accepted == 1)
         assert [request.target for request in up.requests] == ([b"/live"] if health else [])
-        assert (endpoint.breaker.state(each.clock.now), service.ejected) == (State.CLOSED, [])
+        assert (endpoint.breaker.state(each.clock.now), service.endpoint_set.ejected) == (State.CLOSED, [])
         assert endpoint.last_check == ("200" if health else "connected")
         assert endpoint.share(each.clock.now, 10.0) == FIRST_SHARE
         await each.passes(OPEN_FOR)
@@ -623,7 +624,7 @@ async def test_a_broken_endpoint_that_is_used_for_want_of_others_is_probed_too(u
     async with checking(service) as each:
         for endpoint in service.endpoints:
             break_(service, endpoint, each.clock.now)
-        assert len(service.ejected) < count
+        assert len(service.endpoint_set.ejected) < count
         await each.passes(OPEN_FOR + IDLE_FOR)
         assert [endpoint.breaker.is_open for endpoint in service.endpoints] == [False] * count
 

@@ -10,7 +10,8 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.rebalancer import LOOK_EVERY, Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 

@@ -83,7 +83,7 @@ class Hedge:
             self._upstream.abort()
             self._settle(outcome)
             return None
-        first.service.hedging.won += 1
+        first.service.outcomes.hedging.won += 1
         if first.upstream:
             first.upstream.abort()
         if first.lease:
@@ -130,7 +130,7 @@ def hedge_after(first: First) -> float | None:
     is_free = request.pinned is None or request.pinned not in first.tried
     is_harmless = request.kind is HTTP and request.upload is None and request.is_repeatable
     if is_free and is_harmless and not request.awaits_stream:
-        return first.service.hedging.after(first.gateway.now())
+        return first.service.outcomes.hedging.after(first.gateway.now())
     return None
 
 
@@ -144,7 +144,7 @@ def begin_hedge(first: First) -> Hedge | None:
     except GatewayError:
         return None
     service.budget.take(now)
-    service.hedging.sent += 1
+    service.outcomes.hedging.sent += 1
     first.tried = (*first.tried, lease.endpoint)
     return Hedge(first, lease)
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.base import PageHandler
-from tornado_gateway.policy.views.snapshot import is_out
 
 
 class HealthHandler(PageHandler):
@@ -36,9 +35,9 @@ class ReadyHandler(PageHandler):
     head = get
 
     def _required_but_out(self) -> Iterator[str]:
+        now = self.gateway.now()
         for service in self.gateway.services.values():
-            takes_new = [endpoint for endpoint in service.endpoints if endpoint.weight]
-            if service.name in self.gateway.required and all(is_out(each, self.gateway.now()) for each in takes_new):
+            if service.name in self.gateway.required and not service.endpoint_set.serves(now):
                 yield service.name
 
 

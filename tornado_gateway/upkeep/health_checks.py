@@ -118,8 +118,7 @@ class HealthChecks:
             checked.task = None
         endpoint.last_check = shown
         if checked.health.record(passed=passed):
-            endpoint.checks_pass = checked.health.is_up
-            service.health_changed(endpoint, self._now())
+            service.set_health(endpoint, self._now(), up=checked.health.is_up)
         checked.due = self._now() + checked.health.pause(self._rng)
 
     def _begin_probe(self, service: Service, endpoint: Endpoint, now: float) -> None:
@@ -134,7 +133,7 @@ class HealthChecks:
             passed, endpoint.last_check = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
         finally:
             failed = None if passed is None else not passed
-            service.tell_breaker(endpoint, permit, self._now(), failed=failed)
+            service.end_permit(endpoint, permit, self._now(), failed=failed)
 
     def _forget_departed(self) -> None:
         present = {endpoint for service in self._services for endpoint in service.endpoints}

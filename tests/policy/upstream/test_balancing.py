@@ -410,7 +410,7 @@ def test_shares_are_as_the_weights_again_after_a_failure(name: str, at_once: int
     traffic.send(100)
     for endpoint in traffic.several[:2]:
         traffic.service.penalise(endpoint, traffic.now, 5.0)
-    while traffic.service.has_penalised:
+    while traffic.service.endpoint_set.probing.penalised:
         traffic.send(1)
     traffic.send(300)  # as many as it takes to catch up
     assert traffic.send(1000) == pytest.approx([200, 400, 400], rel=0.1)

@@ -65,13 +65,13 @@ def test_an_answer_tells_how_slow_others_are_whoever_gives_it_and_however_its_re
 ) -> None:
     several = service(*[1] * count, hedge=True)
     answer(several, 10, outcome)
-    assert several.hedging.after(10.0) == pytest.approx(0.1, rel=0.011)
+    assert several.outcomes.hedging.after(10.0) == pytest.approx(0.1, rel=0.011)
 
 
 def test_where_nobody_hedges_nobody_takes_note() -> None:
     single = service(1)
     answer(single, 10, Outcome.SUCCESS)
-    assert single.hedging.after(10.0) is None
+    assert single.outcomes.hedging.after(10.0) is None
 
 
 def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None:
@@ -79,4 +79,4 @@ def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None
     answer(single, 9, Outcome.SUCCESS)
     for _ in range(20):
         lease_on(single, single.endpoints[0], 9.0).settle(FAILURE, 10.0)
-    assert single.hedging.after(10.0) is None
+    assert single.outcomes.hedging.after(10.0) is None

@@ -22,7 +22,8 @@ from tornado_gateway.policy.upstream.endpoint import (
     LeaseRequest,
     Outcome,
 )
-from tornado_gateway.policy.upstream.lease import HANGS, Lease
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.outcomes import HANGS
 
 
 @pytest.mark.parametrize(("outcome", "errors"), [(each, each is FAILURE) for each in Outcome])
@@ -110,9 +111,9 @@ def test_a_429_does_not_absolve_an_endpoint_that_has_failed() -> None:
     one = several.endpoints[0]
     lease_on(several, one).settle(FAILURE, 0.0)
     lease_on(several, one, 1.0).answered(1.001, 429)
-    assert several.has_penalised
+    assert several.endpoint_set.probing.penalised
     lease_on(several, one, 2.0).answered(2.001, 404)
-    assert not several.has_penalised
+    assert not several.endpoint_set.probing.penalised
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_long_poll_that_is_not_answered_in_time_has_failed_without_blame(is_lo
         lease.settle(FAILURE, 30.0)
     assert one.breaker.is_open is not is_long_poll
     assert (one.latency.penalty(30.0) == 0.0) is is_long_poll
-    assert several.has_penalised is not is_long_poll
+    assert several.endpoint_set.probing.penalised is not is_long_poll
     assert (one.errors_total, one.unanswered_total, one.load) == (FAILURES, FAILURES, 0)
 
 

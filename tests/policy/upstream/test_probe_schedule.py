@@ -59,8 +59,8 @@ def test_who_is_forgotten_has_no_turn_until_it_is_given_another_one() -> None:
     agenda = ProbeSchedule()
     agenda.put(A, 1.0)
     agenda.put(B, 1.0)
-    agenda.forget(A)
-    agenda.forget(C)
+    agenda.remove(A)
+    agenda.remove(C)
     assert all_until(agenda, 1.0) == [B]
     agenda.put(A, 2.0)
     assert all_until(agenda, 2.0) == [A]
@@ -82,7 +82,7 @@ def test_it_behaves_as_a_table_of_dates(steps: list[tuple[str, Endpoint, int]]) 
             agenda.put(one, at)
             table[one] = min(at, table.get(one, math.inf))
         elif what == "forget":
-            agenda.forget(one)
+            agenda.remove(one)
             table.pop(one, None)
         else:
             due = {each: date for each, date in table.items() if date <= at}

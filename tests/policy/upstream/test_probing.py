@@ -20,7 +20,7 @@ def test_requests_that_can_be_sent_again_probe_as_soon_as_the_time_is_over() -> 
     assert probe.endpoint is one
     assert "host0" not in chosen(several, OPEN_FOR, times=20)
     probe.settle(SUCCESS, OPEN_FOR + 0.1)
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
     assert one.breaker.state(OPEN_FOR + 0.1) is State.CLOSED
 
 
@@ -42,7 +42,7 @@ def test_an_ejected_endpoint_that_nobody_could_ask_for_a_while_gets_any_request(
     assert probe.endpoint is one
     assert "host0" not in chosen(several, OPEN_FOR + PATIENCE, times=10, is_repeatable=False)
     probe.settle(SUCCESS, OPEN_FOR + PATIENCE)
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 30.0])
@@ -76,13 +76,11 @@ def test_one_that_failed_is_asked_again_when_it_can_be_used_again() -> None:
     several = service(1, 1, 1)
     a, _, _ = several.endpoints
     lease_on(several, a, 0.0).settle(FAILURE, 0.0)
-    a.checks_pass = False
-    several.refresh()
+    several.set_health(a, 0.0, up=False)
     assert "host0" not in chosen(several, 2.0, times=10)
     for one in several.endpoints:
-        one.checks_pass = False
-    several.refresh()
-    assert several.is_panicking
+        several.set_health(one, 0.0, up=False)
+    assert several.endpoint_set.is_panicking
     assert several.lease(LeaseRequest(3.0)).endpoint is a
 
 
@@ -119,9 +117,8 @@ def test_users_do_not_find_out_about_one_that_is_out_in_panic_before_its_time(by
         eject(several, broken)
     else:
         lease_on(several, broken).settle(FAILURE, 0.0)
-        broken.checks_pass = False
-        several.health_changed(broken, 0.0)
-    assert several.is_panicking
+        several.set_health(broken, 0.0, up=False)
+    assert several.endpoint_set.is_panicking
     assert "host0" not in chosen(several, 1.0, times=20)
     assert "host0" not in chosen(several, OPEN_FOR - 0.1, times=20)
     assert ("host0" in chosen(several, OPEN_FOR + 1.0, times=20)) is (by == "breaker")
@@ -132,7 +129,7 @@ def test_a_request_that_cannot_be_sent_again_probes_when_there_is_nothing_else()
     single = service(1, max_ejected=1.0, panic_below=0.0)
     eject(single, single.endpoints[0])
     assert chosen(single, OPEN_FOR, is_repeatable=False) == {"host0": 1}
-    assert single.ejected == []
+    assert single.endpoint_set.ejected == []
 
 
 @pytest.mark.parametrize("probes", [1, 3])
@@ -150,7 +147,7 @@ def test_a_retry_does_not_probe_where_it_has_been() -> None:
     a, b = several.endpoints[:2]
     eject(several, a)
     assert chosen(several, OPEN_FOR, times=10, tried=[a, b]) == {"host2": 10}
-    assert several.ejected == [a]
+    assert several.endpoint_set.ejected == [a]
 
 
 def test_each_of_several_that_are_due_is_probed() -> None:
@@ -166,7 +163,7 @@ def test_a_probe_that_fails_leaves_the_endpoint_out_for_longer() -> None:
     one = several.endpoints[0]
     eject(several, one)
     several.lease(LeaseRequest(OPEN_FOR)).settle(FAILURE, OPEN_FOR + 1.0)
-    assert several.ejected == [one]
+    assert several.endpoint_set.ejected == [one]
     assert one.breaker.open_until == OPEN_FOR + 1.0 + 2 * OPEN_FOR
     assert chosen(several, one.breaker.open_until - 0.01, times=20) == {"host1": 20}
     assert several.lease(LeaseRequest(one.breaker.open_until)).endpoint is one
@@ -180,7 +177,7 @@ def test_a_success_from_before_proves_nothing() -> None:
     for now, straggler in zip((1.0, OPEN_FOR, OPEN_FOR + 1.0), stragglers, strict=True):
         straggler.answered(now, 200)
         straggler.settle(SUCCESS, now)
-    assert several.ejected == [one]
+    assert several.endpoint_set.ejected == [one]
     assert one.breaker.state(OPEN_FOR + 1.0) is State.HALF_OPEN
 
 
@@ -213,8 +210,8 @@ def test_one_that_has_answered_well_is_doubted_no_more() -> None:
     other.latency.add(0.0, 0.01)
     lease_on(several, one, 0.0).settle(FAILURE, 0.0)
     look = several.lease(LeaseRequest(1.0))
-    assert (look.endpoint, several.has_penalised) == (one, True)
+    assert (look.endpoint, several.endpoint_set.probing.penalised) == (one, {one})
     look.answered(1.2, 200)
     look.settle(SUCCESS, 1.2)
-    assert not several.has_penalised
+    assert not several.endpoint_set.probing.penalised
     assert one.latency.penalty(1.2) == 0.0

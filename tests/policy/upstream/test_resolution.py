@@ -13,8 +13,10 @@ from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.resolution import KEPT, Family, Resolution, is_resolvable, usable
-from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 AUTO, IPV4, IPV6, ALL = Family.AUTO, Family.IPV4, Family.IPV6, Family.ALL
 TWO_NAMES = [("http://a", 1), ("http://b", 5)]
@@ -299,8 +301,7 @@ def test_who_comes_back_counts_as_healthy_until_it_is_checked_again() -> None:
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
     leaving = named(svc, A)
-    leaving.checks_pass = False
-    svc.health_changed(leaving, 0.0)
+    svc.set_health(leaving, 0.0, up=False)
     assert not leaving.is_admitted
     resolution.use("a", (B,), 1.0)
     resolution.use("a", (A, B), 2.0)

@@ -5,6 +5,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -14,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.policy.upstream.conftest import Looks
 from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, endpoint, lease_on, service
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
-from tornado_gateway.policy.upstream.affinity import Affinity, Sticky
+from tornado_gateway.policy.http.address import of_peer
+from tornado_gateway.policy.upstream.affinity import Affinity, AffinityConfig, Sessions, Sticky
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig, State
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
@@ -22,8 +24,11 @@ from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, 
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.probing import PATIENCE
-from tornado_gateway.policy.upstream.service import Service, ServiceConfig
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.upstream.statistics import Minute
+
+CLIENT = of_peer("192.0.2.1")
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
 
@@ -38,15 +43,15 @@ def retry_after(error: Overloaded) -> bytes:
 def test_an_endpoint_that_fails_is_left_alone() -> None:
     several = service(1, 1, 1)
     eject(several, several.endpoints[1])
-    assert several.ejected == [several.endpoints[1]]
+    assert several.endpoint_set.ejected == [several.endpoints[1]]
     assert chosen(several, times=30) == {"host0": 15, "host2": 15}
-    assert not several.is_panicking
+    assert not several.endpoint_set.is_panicking
 
 
 def test_the_only_endpoint_is_never_ejected() -> None:
     single = service(1)
     eject(single, single.endpoints[0])
-    assert single.ejected == []
+    assert single.endpoint_set.ejected == []
     assert chosen(single, times=3) == {"host0": 3}
 
 
@@ -54,9 +59,9 @@ def test_the_sixth_of_ten_is_not_ejected() -> None:
     several = service(*[1] * 10)
     for number, one in enumerate(several.endpoints[:6]):
         eject(several, one, number / 10)
-    assert several.ejected == list(several.endpoints[:5])
+    assert several.endpoint_set.ejected == list(several.endpoints[:5])
     assert chosen(several, 1.0, times=50) == {f"host{number}": 10 for number in range(5, 10)}
-    assert not several.is_panicking
+    assert not several.endpoint_set.is_panicking
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_no_more_than_a_share_of_the_endpoints_is_ejected(count: int, share: flo
     several = service(*[1] * count, max_ejected=share, panic_below=0.0)
     for one in several.endpoints:
         eject(several, one)
-    assert len(several.ejected) == ejected
+    assert len(several.endpoint_set.ejected) == ejected
     assert sum(one.is_admitted for one in several.endpoints) == count - ejected
 
 
@@ -89,10 +94,10 @@ def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next
     a, _, c, d = several.endpoints
     for number, one in enumerate((c, a, d)):
         eject(several, one, float(number))
-    assert several.ejected == [c, a]
+    assert several.endpoint_set.ejected == [c, a]
     assert d.is_admitted
     several.lease(LeaseRequest(OPEN_FOR)).settle(SUCCESS, OPEN_FOR)
-    assert several.ejected == [a, d]
+    assert several.endpoint_set.ejected == [a, d]
     assert c.is_admitted
 
 
@@ -102,18 +107,17 @@ def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> Non
     eject(several, a, 0.0)
     eject(several, b, 10.0)
     several.lease(LeaseRequest(OPEN_FOR)).settle(FAILURE, OPEN_FOR)
-    several.refresh()
+    several.endpoint_set.refresh()
     assert a.breaker.open_until > b.breaker.open_until
-    assert several.ejected == [a]
+    assert several.endpoint_set.ejected == [a]
 
 
 def test_endpoints_of_weight_0_and_unhealthy_ones_get_nothing_and_take_nobodys_place() -> None:
     several = service(1, 0, 1, 1, panic_below=0.0)
-    several.endpoints[2].checks_pass = False
-    several.refresh()
+    several.set_health(several.endpoints[2], 0.0, up=False)
     assert chosen(several, times=10) == {"host0": 5, "host3": 5}
     eject(several, several.endpoints[0])
-    assert several.ejected == [several.endpoints[0]]  # one of three: half of them, rounded down
+    assert several.endpoint_set.ejected == [several.endpoints[0]]  # one of three: half of them, rounded down
     assert chosen(several, times=10) == {"host3": 10}
 
 
@@ -166,25 +170,24 @@ def test_where_all_weigh_nothing_requests_are_refused(balancer: str, weights: tu
 def test_when_too_few_are_left_all_are_used(count: int, unhealthy: int, below: float, panics: bool) -> None:
     several = service(*[1] * count, panic_below=below)
     for one in several.endpoints[:unhealthy]:
-        one.checks_pass = False
-    several.refresh()
-    assert several.is_panicking is panics
+        several.set_health(one, 0.0, up=False)
+    assert several.endpoint_set.is_panicking is panics
     assert sum(one.is_admitted for one in several.endpoints) == (count if panics else count - unhealthy)
     for one in several.endpoints:
         one.checks_pass = True
-    several.refresh()
-    assert not several.is_panicking
+    several.endpoint_set.refresh()
+    assert not several.endpoint_set.is_panicking
 
 
 def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
     several = service(1, 1, 1, 1, 0, max_ejected=1.0)
     for one in several.endpoints[:2]:
         eject(several, one)
-    assert len(several.ejected) == 2
-    assert not several.is_panicking
+    assert len(several.endpoint_set.ejected) == 2
+    assert not several.endpoint_set.is_panicking
     eject(several, several.endpoints[2])
-    assert several.is_panicking
-    assert several.ejected == []
+    assert several.endpoint_set.is_panicking
+    assert several.endpoint_set.ejected == []
     assert [one.is_admitted for one in several.endpoints] == [True] * 4 + [False]
     eject(several, several.endpoints[3])
     assert chosen(several, times=40, is_repeatable=False) == {f"host{number}": 10 for number in range(4)}
@@ -194,7 +197,7 @@ def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
 def test_in_panic_those_that_pass_come_first(balancer: str) -> None:
     several = service(1, 1, 2, 1, balancer=balancer)
     fall_out(several, 0, 1, 3)
-    assert several.is_panicking
+    assert several.endpoint_set.is_panicking
     for number in range(50):
         assert set(chosen(several, times=4, key=b"%d" % number)) == {"host2"}
 
@@ -251,8 +254,7 @@ def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refu
 def fall_out(of: Service, *numbers: int) -> None:
     """Have the health checks of some endpoints fail."""
     for number in numbers:
-        of.endpoints[number].checks_pass = False
-        of.health_changed(of.endpoints[number], 0.0)
+        of.set_health(of.endpoints[number], 0.0, up=False)
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (4, 1.0), (4, 0.0)])
@@ -260,7 +262,7 @@ def test_where_no_endpoint_passes_all_are_used(count: int, share: float) -> None
     several = service(*[1] * count, max_ejected=share)
     for one in several.endpoints:
         eject(several, one)
-    assert (several.is_panicking, several.ejected) == (True, [])
+    assert (several.endpoint_set.is_panicking, several.endpoint_set.ejected) == (True, [])
     lease = lease_on(several, several.endpoints[0], 1.0)
     lease.answered(1.1, 200)
     lease.settle(SUCCESS, 1.1)
@@ -282,8 +284,7 @@ def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything
         eject(several, one)
     fall_out(several, *range(count))
     back = several.endpoints[-1]
-    back.checks_pass = True
-    several.health_changed(back, 3.0)
+    several.set_health(back, 3.0, up=True)
     assert not back.breaker.is_open
     only = {back.url.removeprefix("http://"): 20}
     for now in (3.0, 4.0, OPEN_FOR, OPEN_FOR + PATIENCE, 60.0):
@@ -318,12 +319,12 @@ def test_a_panic_lasts_until_enough_endpoints_pass() -> None:
     for number, one in enumerate(several.endpoints):
         eject(several, one, float(number))
     answers_well(several, d, 5.0)
-    assert (several.is_panicking, several.ejected) == (True, [])
+    assert (several.endpoint_set.is_panicking, several.endpoint_set.ejected) == (True, [])
     answers_well(several, c, 5.0)
-    assert several.is_panicking, "an answer closes a breaker only where no endpoint passes"
+    assert several.endpoint_set.is_panicking, "an answer closes a breaker only where no endpoint passes"
     c.breaker.close(6.0)
-    several.refresh()
-    assert (several.is_panicking, several.ejected) == (False, [a, b])
+    several.endpoint_set.refresh()
+    assert (several.endpoint_set.is_panicking, several.endpoint_set.ejected) == (False, [a, b])
 
 
 def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_an_endpoint_works() -> None:
@@ -332,7 +333,7 @@ def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_
         eject(several, one)
     back = several.endpoints[-1]
     answers_well(several, back, 1.0)
-    assert several.is_panicking
+    assert several.endpoint_set.is_panicking
     probed = []
     for now in (2.0, OPEN_FOR - 1, OPEN_FOR + PATIENCE + 2):
         lease = several.lease(LeaseRequest(now, is_repeatable=False))
@@ -340,7 +341,7 @@ def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_
         lease.settle(SUCCESS, now)
         probed.append(lease.endpoint is not back)
     assert probed == [False, False, True]
-    assert not several.is_panicking
+    assert not several.endpoint_set.is_panicking
 
 
 def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
@@ -349,7 +350,7 @@ def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
     eject(several, one)
     assert one.is_admitted
     permit = one.breaker.begin(OPEN_FOR)
-    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
+    several.end_permit(one, permit, OPEN_FOR, failed=False)
     assert one.joined_at == -math.inf
     assert chosen(several, OPEN_FOR, times=30) == {f"host{number}": 10 for number in range(3)}
 
@@ -360,10 +361,9 @@ def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer
     a, b, _ = several.endpoints
     for now, one in enumerate(several.endpoints[1:]):
         eject(several, one, float(now))
-    assert several.ejected == [b]
+    assert several.endpoint_set.ejected == [b]
     fall_out(several, 0)  # all that is used now is broken
-    a.checks_pass = True
-    several.health_changed(a, 5.0)
+    several.set_health(a, 5.0, up=True)
     counts = in_closed_loop(several, 5.0, 300, 10)
     assert counts["host0"] > 140
 
@@ -383,10 +383,9 @@ def test_a_failure_since_a_probe_was_sent_outlives_the_probes_success() -> None:
 def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too() -> None:
     several = service(*[1] * 5)
     fall_out(several, *range(1, 5))
-    assert several.is_panicking
-    several.endpoints[1].checks_pass = True
-    several.health_changed(several.endpoints[1], 5.0)
-    assert several.is_panicking
+    assert several.endpoint_set.is_panicking
+    several.set_health(several.endpoints[1], 5.0, up=True)
+    assert several.endpoint_set.is_panicking
     counts = chosen(several, 5.0, times=1000)
     assert counts["host1"] == pytest.approx(1000 / 11, rel=0.3)
     assert counts["host0"] + counts["host1"] == 1000
@@ -410,7 +409,7 @@ def test_what_tells_one_user_to_slow_down_costs_others_no_endpoint(balancer: str
     several = service(*[1] * count, balancer=balancer)
     for number in range(20):
         answer_all(several, 429, wait, number / 10)
-    assert not several.has_penalised
+    assert not several.endpoint_set.probing.penalised
     assert len(in_closed_loop(several, 2.0, 400, 8)) == count
 
 
@@ -446,12 +445,12 @@ def test_what_is_ejected_leaves_less_room_for_what_wants_to_be_left_alone() -> N
     for wait, one in ((100.0, a), (200.0, b)):
         several.penalise(one, 0.0, wait)
     eject(several, c, 1.0)
-    assert several.ejected == [c]
+    assert several.endpoint_set.ejected == [c]
     assert [one.latency.rests_until > 1.0 for one in (a, b)] == [True, False], "the one that would rest longest"
     several.penalise(b, 2.0, 50.0)
     assert b.latency.rests_until <= 2.0
     eject(several, d, 2.0)
-    assert several.ejected == [c, d]
+    assert several.endpoint_set.ejected == [c, d]
     assert a.latency.rests_until <= 2.0
     assert a.latency.penalty(2.0) > 0
 
@@ -461,26 +460,25 @@ def test_an_endpoint_that_has_left_is_not_blamed() -> None:
     gone = several.endpoints[0]
     several.replace_endpoints(several.endpoints[1:], 0.0)
     several.penalise(gone, 1.0, 10.0)
-    assert not several.has_penalised
+    assert not several.endpoint_set.probing.penalised
 
 
 def test_unhealthy_and_ejected_endpoints_together_make_panic() -> None:
     several = service(1, 1, 1, 1)
-    several.endpoints[0].checks_pass = False
-    several.refresh()
+    several.set_health(several.endpoints[0], 0.0, up=False)
     eject(several, several.endpoints[1])
-    assert not several.is_panicking
+    assert not several.endpoint_set.is_panicking
     eject(several, several.endpoints[2])
-    assert several.is_panicking
+    assert several.endpoint_set.is_panicking
 
 
 def test_in_panic_endpoints_recover_by_the_requests_they_get() -> None:
     several = service(1, 1, max_ejected=1.0)
     for one in several.endpoints:
         eject(several, one)
-    assert several.is_panicking
+    assert several.endpoint_set.is_panicking
     chosen(several, OPEN_FOR, times=4)
-    assert not several.is_panicking
+    assert not several.endpoint_set.is_panicking
     assert all(one.breaker.state(OPEN_FOR) is State.CLOSED for one in several.endpoints)
 
 
@@ -511,8 +509,7 @@ def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> Non
 def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(count: int) -> None:
     several = service(*[1] * count, panic_below=0.0)
     for one in several.endpoints:
-        one.checks_pass = False
-    several.refresh()
+        several.set_health(one, 0.0, up=False)
     with pytest.raises(CircuitOpen) as refused:
         several.lease(LeaseRequest(100.0))
     assert retry_after(refused.value) == b"1"
@@ -521,8 +518,7 @@ def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(coun
 @pytest.mark.parametrize("weight", [0, 1])
 def test_what_is_out_for_another_reason_than_its_breaker_tells_nothing_about_probes(weight: int) -> None:
     several = service(1, weight, max_ejected=1.0, panic_below=0.0)
-    several.endpoints[1].checks_pass = False
-    several.refresh()
+    several.set_health(several.endpoints[1], 0.0, up=False)
     eject(several, several.endpoints[0])
     with pytest.raises(CircuitOpen) as refused:
         several.lease(LeaseRequest(5.0))
@@ -551,12 +547,10 @@ def test_health_takes_an_endpoint_out_and_brings_it_back_gently() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     one.latency.add(0.0, 20.0)
-    one.checks_pass = False
-    several.health_changed(one, 1.0)
+    several.set_health(one, 1.0, up=False)
     assert chosen(several, 1.0, times=4) == {"host1": 4}
-    assert several.ejected == []
-    one.checks_pass = True
-    several.health_changed(one, 5.0)
+    assert several.endpoint_set.ejected == []
+    several.set_health(one, 5.0, up=True)
     assert (one.is_admitted, one.joined_at, one.latency.peak(5.0)) == (True, 5.0, 0.0)
     assert chosen(several, 5.0, times=1000)["host0"] == pytest.approx(1000 / 11, rel=0.2)
     assert chosen(several, 15.0, times=400) == {"host0": 200, "host1": 200}
@@ -568,11 +562,11 @@ def test_a_probe_of_the_gateways_own_brings_an_endpoint_back() -> None:
     eject(several, one)
     permit = one.breaker.begin(OPEN_FOR)
     assert chosen(several, OPEN_FOR, times=4) == {"host1": 4}
-    several.tell_breaker(one, permit, OPEN_FOR, failed=None)
-    assert several.ejected == [one]
+    several.end_permit(one, permit, OPEN_FOR, failed=None)
+    assert several.endpoint_set.ejected == [one]
     permit = one.breaker.begin(OPEN_FOR)
-    several.tell_breaker(one, permit, OPEN_FOR, failed=False)
-    assert (several.ejected, one.is_admitted, one.joined_at) == ([], True, OPEN_FOR)
+    several.end_permit(one, permit, OPEN_FOR, failed=False)
+    assert (several.endpoint_set.ejected, one.is_admitted, one.joined_at) == ([], True, OPEN_FOR)
 
 
 # ---- slow start
@@ -711,11 +705,10 @@ def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
     gone.checks_pass = False
     several.replace_endpoints([other], 0.0)
     if by == "breaker":
-        several.tell_breaker(gone, gone.breaker.begin(OPEN_FOR), OPEN_FOR, failed=False)
+        several.end_permit(gone, gone.breaker.begin(OPEN_FOR), OPEN_FOR, failed=False)
         assert not gone.breaker.is_open
     else:
-        gone.checks_pass = True
-        several.health_changed(gone, OPEN_FOR)
+        several.set_health(gone, OPEN_FOR, up=True)
     assert (gone.joined_at, gone.is_admitted) == (-math.inf, False)
     assert chosen(several, OPEN_FOR, times=10) == {"host1": 10}
 
@@ -895,11 +888,9 @@ def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
 def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
     busy, _ = full()
     busy.replace_endpoints([*busy.endpoints, new := endpoint("new")], 0.0)
-    new.checks_pass = False
-    busy.refresh()
+    busy.set_health(new, 0.0, up=False)
     waiter = Waiter(busy, [])
-    new.checks_pass = True
-    busy.refresh()
+    busy.set_health(new, 0.0, up=True)
     assert waiter.lease
     assert waiter.lease.endpoint is new
 
@@ -911,12 +902,10 @@ def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
     several = service(1, 1, limit=limit, affinity=sticky, max_waiting=10, panic_below=0.0, max_in_flight=10)
     a, b = several.endpoints
     several.lease(LeaseRequest(0.0, pinned=b))
-    a.checks_pass = False
-    several.refresh()
+    several.set_health(a, 0.0, up=False)
     with pytest.raises(CircuitOpen if refuses else EndpointsBusy):
         several.lease(LeaseRequest(0.0, pinned=a))
-    b.checks_pass = False
-    several.refresh()
+    several.set_health(b, 0.0, up=False)
     with pytest.raises(CircuitOpen):
         several.lease(LeaseRequest(0.0))
 
@@ -933,8 +922,7 @@ def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() 
 
     for _ in range(3):
         busy.queue.join(Refused())
-    busy.endpoints[0].checks_pass = False
-    busy.health_changed(busy.endpoints[0], 0.0)
+    busy.set_health(busy.endpoints[0], 0.0, up=False)
     assert (len(refused), busy.waiting, busy.inflight[Kind.HTTP]) == (3, 0, 1)
     lease.settle(SUCCESS, 0.0)
 
@@ -1142,7 +1130,7 @@ def test_who_else_can_be_asked(
     several = sticky_service(2, refuses=refuses, panic_below=0.0)
     for number in unhealthy:
         several.endpoints[number].checks_pass = False
-    several.refresh()
+    several.endpoint_set.refresh()
     session = None if pinned is None else several.endpoints[pinned]
     assert several.has_other([several.endpoints[number] for number in tried], session) is expected
 
@@ -1165,7 +1153,7 @@ def test_a_session_that_may_not_move_probes_with_whatever_it_has() -> None:
     one = several.endpoints[0]
     eject(several, one)
     assert chosen(several, OPEN_FOR, pinned=one, is_repeatable=False) == {"host0": 1}
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -1176,7 +1164,7 @@ def test_a_session_may_probe_its_own_endpoint(refuses: bool) -> None:
     lease = several.lease(LeaseRequest(OPEN_FOR, pinned=one))
     assert lease.endpoint is one
     lease.settle(SUCCESS, OPEN_FOR)
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
 
 
 def test_sticky_cookies_are_for_the_endpoints_that_there_are() -> None:
@@ -1236,7 +1224,7 @@ def test_endpoints_that_stay_keep_what_is_known_about_them() -> None:
     b.latency.add(0.0, 0.7)
     several.replace_endpoints([new := endpoint("new"), b, a])
     assert several.endpoints == (new, b, a)
-    assert several.ejected == [a]
+    assert several.endpoint_set.ejected == [a]
     assert (a.errors_total, b.streams, b.latency.average) == (FAILURES, 1, 0.7)
     assert set(chosen(several, times=20)) == {"new", "host1"}
     stream.settle(SUCCESS, 1.0)
@@ -1258,16 +1246,16 @@ def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
     a, b, c = several.endpoints
     stream, request = lease_on(several, a, kind=Kind.WS), lease_on(several, c)
     several.replace_endpoints([b], 1.0)
-    assert set(several.departing) == {a, c}
+    assert set(several.endpoint_set.departing) == {a, c}
     request.settle(SUCCESS, 2.0)
-    assert several.departing == [a]
+    assert several.endpoint_set.departing == [a]
     several.replace_endpoints([b, c], 3.0)
-    assert several.departing == [a]
+    assert several.endpoint_set.departing == [a]
     several.replace_endpoints([a, b], 4.0)  # it is there again, with its stream
-    assert several.departing == []
+    assert several.endpoint_set.departing == []
     stream.settle(SUCCESS, 5.0)
     several.replace_endpoints([b], 6.0)
-    assert several.departing == []
+    assert several.endpoint_set.departing == []
 
 
 def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None:
@@ -1280,7 +1268,7 @@ def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None
         lease.settle(FAILURE, 1.0)
     assert sum(several.inflight.values()) == gone.load == 0
     assert gone.breaker.is_open
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
     assert left.is_admitted
     assert chosen(several, 1.0, times=5) == {"host1": 5}
 
@@ -1291,7 +1279,7 @@ def test_an_ejected_endpoint_that_is_gone_is_probed_by_nobody() -> None:
     eject(several, gone)
     several.replace_endpoints(several.endpoints[1:])
     assert "host0" not in chosen(several, OPEN_FOR, times=10)
-    assert several.ejected == []
+    assert several.endpoint_set.ejected == []
 
 
 # ---- a thousand endpoints
@@ -1306,7 +1294,7 @@ def eject_many(several: Service) -> None:
     for one in several.endpoints[:500]:
         for _ in range(FAILURES):
             one.breaker.end(one.breaker.closed_permit, 0.0, failed=True)
-    several.refresh()
+    several.endpoint_set.refresh()
 
 
 def join_all(several: Service) -> None:
@@ -1319,8 +1307,7 @@ def join_many(several: Service) -> None:
 
 def fall_ill(several: Service) -> None:
     for one in several.endpoints[:490]:
-        one.checks_pass = False
-    several.refresh()
+        several.set_health(one, 0.0, up=False)
 
 
 def rest_many(several: Service) -> None:
@@ -1340,7 +1327,7 @@ def test_whatever_happens_to_half_of_a_thousand_a_choice_looks_at_a_few(
     for number in range(300):
         several.lease(LeaseRequest(0.5 + number / 1000, key=key and key % number))
     assert looks.count <= 300 * 20
-    if not several.ejected:
+    if not several.endpoint_set.ejected:
         return
     looks.count = 0
     leases = [several.lease(LeaseRequest(OPEN_FOR, key=key and key % number)) for number in range(500)]
@@ -1499,8 +1486,7 @@ class Leases(RuleBasedStateMachine):
     def check_health(self, data: st.DataObject, healthy: bool) -> None:
         one = data.draw(st.sampled_from(self.service.endpoints))
         if one.checks_pass is not healthy:
-            one.checks_pass = healthy
-            self.service.health_changed(one, self.now)
+            self.service.set_health(one, self.now, up=healthy)
 
     @rule(data=st.data(), weight=st.integers(0, 3))
     def weigh(self, data: st.DataObject, weight: int) -> None:
@@ -1519,16 +1505,17 @@ class Leases(RuleBasedStateMachine):
 
     @invariant()
     def who_may_be_chosen_is_as_the_rules_say(self) -> None:
-        members = [one for one in self.service.endpoints if one.weight]
-        for one in self.service.endpoints:
-            may = one in members and one not in self.service.ejected and (one.checks_pass or self.service.is_panicking)
+        found = self.service.endpoint_set
+        members = [one for one in found.endpoints if one.weight]
+        for one in found.endpoints:
+            may = one in members and one not in found.ejected and (one.checks_pass or found.is_panicking)
             assert one.is_admitted is may
-        assert len(self.service.ejected) <= self.service.config.max_ejected * len(members)
-        assert all(one.breaker.is_open for one in self.service.ejected)
+        assert len(self.service.endpoint_set.ejected) <= self.service.config.max_ejected * len(members)
+        assert all(one.breaker.is_open for one in self.service.endpoint_set.ejected)
 
     @invariant()
     def nobody_waits_for_what_there_is_or_what_will_not_come(self) -> None:
-        limit, usable = self.service.limit, [one for one in self.service.endpoints if one.is_admitted]
+        limit, usable = self.service.outcomes.limit, [one for one in self.service.endpoints if one.is_admitted]
         is_limited = limit is not None and self.service.requests >= limit.limit
         for pinned in self.queue.values():
             wanted = [pinned] if pinned and (self.refuses or pinned.is_admitted) else usable
@@ -1584,13 +1571,211 @@ def test_other_statuses_can_be_what_counts_as_a_failure(status: int, fails: bool
     assert service(1, failure_statuses=(404, 418)).judge(status) is (FAILURE if fails else SUCCESS)
 
 
+# ---- what is changed from outside
+
+
+def test_a_weight_changes_shares_at_once() -> None:
+    several = service(1, 1, slow_start=0.0)
+    several.set_weight(several.endpoints[0], 3, 0.0)
+    assert chosen(several, times=40) == {"host0": 30, "host1": 10}
+
+
+def test_who_is_drained_gets_nothing_new_and_ends_what_it_has() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    held = lease_on(several, one)
+    several.drain(one, 0.0)
+    assert chosen(several, times=10) == {"host1": 10}
+    held.answered(1.0, 200)
+    held.settle(SUCCESS, 1.0)
+    assert (one.load, one.outcomes[SUCCESS], one in several.endpoints) == (0, 1, True)
+
+
+def test_who_gets_a_weight_again_starts_slowly() -> None:
+    several = service(1, 1, slow_start=10.0)
+    one = several.endpoints[0]
+    several.drain(one, 0.0)
+    several.set_weight(one, 1, 5.0)
+    assert one.share(10.0, 10.0) == 0.5
+    several.set_weight(one, 2, 10.0)
+    assert one.share(15.0, 10.0) == 1.0, "only who had no weight joins"
+
+
+def test_when_the_only_endpoint_is_drained_those_that_wait_are_refused() -> None:
+    busy, (lease,) = full(panic_below=0.0)
+    told: list[bool] = []
+    busy.queue.join(lambda: told.append(True))
+    busy.drain(busy.endpoints[0], 0.0)
+    assert told == [True]
+    lease.settle(SUCCESS, 0.0)
+
+
+def test_a_breaker_that_is_forced_is_open_as_long_as_was_said_and_then_probed() -> None:
+    several = service(1, 1, slow_start=0.0)
+    one = several.endpoints[0]
+    several.force_breaker(one, 0.0, 60.0)
+    assert several.endpoint_set.ejected == [one]
+    assert chosen(several, 59.9, times=10) == {"host1": 10}
+    probe = several.lease(LeaseRequest(60.0))
+    assert probe.endpoint is one
+    probe.answered(60.1, 200)
+    probe.settle(SUCCESS, 60.1)
+    assert (several.endpoint_set.ejected, one.latency.penalty(60.1)) == ([], 0.0)
+
+
+def test_a_breaker_that_is_reset_is_closed_and_nothing_is_held_against_the_endpoint() -> None:
+    several = service(1, 1, slow_start=0.0)
+    one = several.endpoints[0]
+    eject(several, one)
+    several.reset_breaker(one, 1.0)
+    assert (several.endpoint_set.ejected, one.healthy, one.latency.penalty(1.0)) == ([], True, 0.0)
+    assert chosen(several, 1.0, times=10) == {"host0": 5, "host1": 5}
+
+
+def test_health_that_fails_and_passes_again_takes_an_endpoint_out_and_back() -> None:
+    several = service(1, 1, slow_start=0.0)
+    one = several.endpoints[0]
+    several.set_health(one, 0.0, up=False)
+    assert chosen(several, times=4) == {"host1": 4}
+    several.set_health(one, 1.0, up=True)
+    assert chosen(several, 1.0, times=4) == {"host0": 2, "host1": 2}
+
+
+class TestReconfigure:
+    """Another configuration reaches whoever has captured the present one; what is known stays."""
+
+    def change(self, of: Service, now: float = 0.0, **config: object) -> None:
+        of.reconfigure(replace(of.config, **config), now, random.Random(1))  # type: ignore[arg-type]
+
+    def test_endpoints_totals_and_leases_stay(self) -> None:
+        several = service(1, 1)
+        before, held = several.endpoints, lease_on(several, several.endpoints[0])
+        self.change(several, balancer="least_load", max_in_flight=5)
+        assert (several.endpoints, before[0].load) == (before, 1)
+        held.settle(SUCCESS, 1.0)
+        assert (before[0].requests_total, several.requests) == (1, 0)
+
+    def test_room_at_an_endpoint(self) -> None:
+        single = service(1)
+        held = single.lease(LeaseRequest(0.0))
+        self.change(single, max_in_flight=1)
+        with pytest.raises(EndpointsBusy):
+            single.lease(LeaseRequest(0.0))
+        self.change(single, max_in_flight=2)
+        single.lease(LeaseRequest(0.0)).settle(SUCCESS, 0.0)
+        held.settle(SUCCESS, 0.0)
+
+    def test_more_room_lets_those_go_on_that_wait(self) -> None:
+        busy, (lease,) = full()
+        told: list[bool] = []
+        busy.queue.join(lambda: told.append(True))
+        self.change(busy, max_in_flight=math.inf)
+        assert told
+        lease.settle(SUCCESS, 0.0)
+
+    def test_the_size_of_the_queue(self) -> None:
+        single = service(1)
+        with pytest.raises(Overflow):
+            single.queue.join(lambda: None)
+        self.change(single, max_waiting=1)
+        single.queue.join(waits := lambda: None)
+        single.queue.leave(waits)
+
+    def test_the_retry_budget(self) -> None:
+        single = service(1)
+        single.budget.pay_in(0.0)
+        self.change(single, retry=replace(single.config.retry, budget_floor=50))
+        assert single.budget.balance(100.0) == pytest.approx(50)
+
+    def test_breakers_open_by_the_new_rule_and_openings_that_run_go_on(self) -> None:
+        several = service(1, 1, 1, 1)
+        first, second, *_ = several.endpoints
+        eject(several, first)
+        self.change(several, breaker=BreakerConfig(failures=1, jitter=0.0, open_for=100.0))
+        assert first.breaker.open_until == OPEN_FOR
+        lease_on(several, second).settle(FAILURE, 0.0)
+        assert second.breaker.open_until == 100.0
+
+    def test_shares_that_breakers_watch(self) -> None:
+        several = service(1, 1)
+        one = several.endpoints[0]
+        self.change(several, breaker=BreakerConfig(failures=0, failure_share=0.5, minimum=2, jitter=0.0))
+        lease_on(several, one).settle(SUCCESS, 0.0)
+        lease_on(several, one).settle(FAILURE, 0.0)
+        assert several.endpoint_set.ejected == [one]
+
+    def test_how_many_may_be_out(self) -> None:
+        several = service(1, 1)
+        eject(several, several.endpoints[0])
+        self.change(several, max_ejected=0.0)
+        assert (several.endpoint_set.ejected, several.endpoints[0].is_admitted) == ([], True)
+
+    def test_hedging(self) -> None:
+        several = service(1, 1)
+        self.change(several, hedge=True)
+        for number in range(20):
+            lease = several.lease(LeaseRequest(float(number)))
+            lease.answered(number + 0.1, 200)
+            lease.settle(SUCCESS, number + 0.1)
+        assert several.outcomes.hedging.after(20.0) == pytest.approx(0.1, rel=0.02)
+
+    def test_what_counts_as_a_failure(self) -> None:
+        single = service(1)
+        self.change(single, failure_statuses=frozenset({404}))
+        assert (single.judge(404), single.judge(500)) == (FAILURE, SUCCESS)
+
+    def test_the_adaptive_limit_comes_stays_and_goes(self) -> None:
+        single = service(1)
+        self.change(single, adapts=True)
+        limit = single.outcomes.limit
+        assert limit is not None
+        self.change(single, queue_timeout=2.0)
+        assert single.outcomes.limit is limit
+        self.change(single, is_long_poll=True)
+        assert single.outcomes.limit is None
+
+    def test_the_balancer(self) -> None:
+        several = service(1, 1)
+        lease_on(several, several.endpoints[0], kind=Kind.SSE)
+        self.change(several, balancer="least_load")
+        streams = [several.lease(LeaseRequest(0.0, Kind.SSE)) for _ in range(1)]
+        assert [each.endpoint.url for each in streams] == ["http://host1"]
+
+    def test_a_balancer_that_stays_keeps_its_turns(self) -> None:
+        several = service(2, 1, 1)
+        before = [several.lease(LeaseRequest(0.0)).endpoint.url for _ in range(2)]
+        self.change(several, queue_timeout=2.0)
+        after = [several.lease(LeaseRequest(0.0)).endpoint.url for _ in range(2)]
+        assert Counter(before + after) == {"http://host0": 2, "http://host1": 1, "http://host2": 1}
+
+    def test_sessions_come_keep_their_secret_and_go(self) -> None:
+        several = service(1, 1)
+        self.change(several, affinity=AffinityConfig(sessions=Sessions.REDISTRIBUTE, secret=b"secret"))
+        assert several.affinity is not None
+        line = several.affinity.cookie_line(several.endpoints[0], secure=False)
+        self.change(several, affinity=AffinityConfig(sessions=Sessions.REFUSE))
+        assert several.affinity.cookie_line(several.endpoints[0], secure=False) == line
+        cookie = line.partition(b" ")[2].partition(b";")[0]
+        assert several.affinity.of([(b"Cookie", cookie)], CLIENT, b"/")[1] is several.endpoints[0]
+        self.change(several, affinity=AffinityConfig())
+        assert several.affinity is None
+
+    def test_sessions_without_a_secret_change_nothing(self) -> None:
+        several = service(1, 1)
+        before = several.config
+        with pytest.raises(ValueError, match="secret"):
+            self.change(several, max_in_flight=1, affinity=AffinityConfig(sessions=Sessions.REFUSE))
+        assert (several.config, several.affinity) == (before, None)
+
+
 # ---- defaults
 
 
 def test_a_service_that_is_told_nothing_has_the_defaults() -> None:
     plain = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)))
     assert plain.config == ServiceConfig()
-    assert (plain.limit, plain.affinity, plain.ejected, plain.is_panicking) == (None, None, [], False)
+    assert (plain.outcomes.limit, plain.affinity) == (None, None)
+    assert (plain.endpoint_set.ejected, plain.endpoint_set.is_panicking) == ([], False)
     assert plain.budget.balance(0.0) == plain.config.retry.budget_floor
 
 

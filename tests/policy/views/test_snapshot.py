@@ -14,9 +14,11 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
-from tornado_gateway.policy.upstream.service import Lease, Service, ServiceConfig
+from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.snapshot import QUANTILES, is_out
+from tornado_gateway.policy.views.snapshot import QUANTILES
 from tornado_gateway.policy.views.snapshot import snapshot as rendered
 from tornado_gateway.policy.views.state import collect
 
@@ -260,7 +262,7 @@ def test_a_breakers_end_is_told_in_milliseconds_since_1970_while_it_is_open() ->
         assert seen["breaker"] == {"state": state, "openForMs": left, "opened": 1, "ejected": True}
         assert (seen["healthy"], seen["usable"]) == (False, False)
     probe = pair.endpoints[0].breaker.begin(600.0)
-    pair.tell_breaker(pair.endpoints[0], probe, 600.0, failed=False)
+    pair.end_permit(pair.endpoints[0], probe, 600.0, failed=False)
     seen = details(pair, 600.0)
     assert (seen["circuitOpenUntilMs"], seen["healthy"], seen["usable"]) == (0, True, True)
     assert seen["breaker"] == {"state": "closed", "openForMs": 0, "opened": 1, "ejected": False}
@@ -277,22 +279,13 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     one = several.endpoints[0]
     if is_open:
         open_breaker(several)
-    one.checks_pass, one.last_check = passes, "200" if passes else "timeout"
-    several.refresh()
+    one.last_check = "200" if passes else "timeout"
+    if not passes:
+        several.set_health(one, 0.0, up=False)
     seen = view(several)
     assert one.healthy == seen["upstreamDetails"][0]["healthy"] == available
     assert (seen["healthy"], seen["upstreams"]) == (2 + available, 3)
     assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
-
-
-@pytest.mark.parametrize(("now", "is_over"), [(0.0, False), (14.9, False), (15.0, True)])
-def test_an_endpoint_is_out_until_it_may_show_itself(now: float, is_over: bool) -> None:
-    one = (single := service(1)).endpoints[0]
-    assert not is_out(one, now)
-    open_breaker(single)
-    assert is_out(one, now) is not is_over
-    one.checks_pass = False
-    assert is_out(one, now)
 
 
 def test_a_panic_shows_and_so_does_who_is_used_in_it() -> None:
@@ -385,8 +378,7 @@ def live(of: Service, todo: list[Step], look: Callable[[float], object]) -> tupl
         look(now)
         if action == "check":
             endpoint = of.endpoints[number]
-            endpoint.checks_pass = not endpoint.checks_pass
-            of.health_changed(endpoint, now)
+            of.set_health(endpoint, now, up=not endpoint.checks_pass)
         elif action == "retry":
             chosen.append(str(of.budget.take(now)))
         elif action in ("begin", "stream"):

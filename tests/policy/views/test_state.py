@@ -15,7 +15,7 @@ from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, 
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
-from tornado_gateway.policy.upstream.service import Lease
+from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.durations import BOUNDS, Durations
 from tornado_gateway.policy.views.snapshot import snapshot
@@ -182,8 +182,7 @@ def test_what_each_process_allows_is_allowed_by_all_together() -> None:
 
 def test_a_service_panics_if_it_panics_in_one_process() -> None:
     processes = [make_service("one", max_ejected=1.0, panic_below=1.0) for _ in range(2)]
-    processes[1].endpoints[0].checks_pass = False
-    processes[1].health_changed(processes[1].endpoints[0], 0.0)
+    processes[1].set_health(processes[1].endpoints[0], 0.0, up=False)
     shown = [
         snapshot(merge(collect([each], Durations(), 0.0) for each in some), EPOCH)
         for some in (processes, processes[:1])

@@ -116,11 +116,12 @@ class Sticky:
 
     Attributes:
         refuses: whether a request whose endpoint is out is refused instead of moved to another one.
+        secret: see above.
     """
 
     def __init__(self, cookie: bytes, secret: bytes, *, refuses: bool = False) -> None:
         self.refuses = refuses
-        self._cookie, self._secret = cookie, secret
+        self._cookie, self.secret = cookie, secret
         self._by_tag: dict[bytes, Endpoint] = {}
 
     def use(self, endpoints: Sequence[Endpoint]) -> None:
@@ -139,7 +140,7 @@ class Sticky:
         )  # fmt: skip
 
     def _tag(self, endpoint: Endpoint) -> bytes:
-        digest = hmac.digest(self._secret, endpoint.identity.encode(), hashlib.sha256)[:TAG_BYTES]
+        digest = hmac.digest(self.secret, endpoint.identity.encode(), hashlib.sha256)[:TAG_BYTES]
         return base64.urlsafe_b64encode(digest)
 
 
@@ -154,6 +155,29 @@ class Affinity:
     def __init__(self, key: HashKey | None, sticky: Sticky | None) -> None:
         self._key = key
         self.sticky = sticky
+
+    @classmethod
+    def made(
+        cls, service: str, config: AffinityConfig, balancer: str, before: "Affinity | None" = None
+    ) -> "Affinity | None":
+        """The affinity that a service's configuration asks for; None if nothing binds its requests.
+
+        Args:
+            balancer: name in BALANCERS: consistent_hash alone goes by keys.
+            before: the present affinity, whose secret is kept if the configuration has none.
+
+        Raises:
+            ValueError: sessions are wanted, and there is no secret.
+        """
+        key = config.key if balancer == "consistent_hash" else None
+        sticky = None
+        if config.sessions is not Sessions.OFF:
+            secret = config.secret or (before.sticky.secret if before and before.sticky else b"")
+            if not secret:
+                raise ValueError("sessions need a secret")
+            name = f"{COOKIE_PREFIX}{service}".encode("ascii")
+            sticky = Sticky(name, secret, refuses=config.sessions is Sessions.REFUSE)
+        return cls(key, sticky) if key or sticky else None
 
     def of(self, fields: list[Field], client: Address, path: bytes) -> tuple[bytes, Endpoint | None]:
         """A request's key, and the endpoint that its client belongs to.

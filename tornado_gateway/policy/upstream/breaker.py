@@ -122,6 +122,10 @@ class Breaker:
             return State.CLOSED
         return State.OPEN if now < self.open_until else State.HALF_OPEN
 
+    def is_resting(self, now: float) -> bool:
+        """Whether the breaker is OPEN: not even a probe passes."""
+        return self.is_open and now < self.open_until
+
     def passes(self, now: float) -> bool:
         """Whether a request may be sent now."""
         return not self.is_open or (now >= self.open_until and self._probing < self._config.probes)
@@ -196,8 +200,11 @@ class Breaker:
         longest = max(config.open_for, config.longest)
         seconds = min(config.open_for * 2.0**self._level, longest)
         self._level += seconds < longest
-        self.tripped_at = now
-        self.open_until = now + min(seconds * (1 + config.jitter * self._rng.uniform(-1, 1)), longest)
+        jittered = seconds * (1 + config.jitter * self._rng.uniform(-1, 1))
+        self._begin_opening(now, now + min(jittered, longest))
+
+    def _begin_opening(self, now: float, until: float) -> None:
+        self.tripped_at, self.open_until = now, until
         self.is_open = True
         self.closed_permit = 0
         self._period += 1
@@ -216,3 +223,22 @@ class Breaker:
         self._closed_at = now
         self._failed.clear()
         self._buckets.clear()
+
+    # ---- from outside
+
+    def force_open(self, now: float, seconds: float) -> None:
+        """Open for so many seconds. The next opening is no longer for that."""
+        if not self.is_open:
+            self.opened_at = now
+        self._begin_opening(now, now + seconds)
+
+    def reset(self, now: float) -> None:
+        """Close, and forget all failures and openings, so that the next opening is as short as the first."""
+        self.close(now)
+        self._level = 0
+
+    def reconfigure(self, config: BreakerConfig) -> None:
+        """Use another configuration. An opening that runs lasts as long as it was to last."""
+        self._config = config
+        self.watches_shares = bool(config.failure_share or config.slow_share)
+        self._failed = deque(self._failed, maxlen=config.failures)

@@ -32,6 +32,6 @@ class ProbeSchedule:
                 return endpoint
         return None
 
-    def forget(self, endpoint: Endpoint) -> None:
+    def remove(self, endpoint: Endpoint) -> None:
         """Strike out an endpoint, whenever its turn is."""
         self._dates.pop(endpoint, None)

@@ -1,8 +1,8 @@
-"""Who has failed, and when a request is to find out whether it works again.
+"""Which endpoints have failed, and when a request probes whether an endpoint works again.
 
     ejected    its breaker has taken it out: asked again when the opening is over, by as many as may probe at once
-    doubted    it has failed, and who chooses by load avoids it for that: asked again once a second, unless its health
-               checks fail, which find out themselves, or its breaker is open, whose opening is waited for
+    penalised  it has failed, and balancers that choose by load avoid it: probed once a second, unless its health checks
+               fail (the checks find out themselves) or its breaker is open (the end of the opening is waited for)
 
 One request is risked for that, so it had better be one that can be sent again. Where no such request comes, any request
 has to find out about an endpoint whose opening is over.
@@ -38,24 +38,24 @@ class Probing:
         """An endpoint has answered well."""
         self.penalised.discard(endpoint)
 
-    def forget(self, endpoint: Endpoint) -> None:
+    def remove(self, endpoint: Endpoint) -> None:
         """An endpoint is none any more."""
         self.penalised.discard(endpoint)
-        self._schedule.forget(endpoint)
+        self._schedule.remove(endpoint)
 
     def probe_after_opening(self, endpoint: Endpoint) -> None:
         """Probe an ejected endpoint when its opening is over; now, if it is and a probe was given back."""
         self._schedule.put(endpoint, endpoint.breaker.open_until)
 
     def probe_if_penalised(self, endpoint: Endpoint) -> None:
-        """An endpoint can be used again, and is asked again if it is doubted."""
+        """Schedule a probe for an endpoint that is admitted again, if the endpoint is penalised."""
         if endpoint in self.penalised:
             self._schedule.put(endpoint, endpoint.latency.probe_at)
 
-    def due(
+    def take(
         self, request: LeaseRequest, context: PickContext, *, alone: bool, none_passes: bool = False
     ) -> Endpoint | None:
-        """An endpoint that a request is to be sent to, to find out whether it works.
+        """Take a due probe: the endpoint that a request is to be sent to, to find out whether the endpoint works.
 
         Args:
             alone: whether no other one can be used: then any request will do.
@@ -86,7 +86,7 @@ class Probing:
     def _take_probe(
         self, endpoint: Endpoint, request: LeaseRequest, context: PickContext, *, none_passes: bool
     ) -> bool:
-        """Whether a request is to ask a doubted endpoint now; one at a time."""
+        """Take the probe of a penalised endpoint, if one is due: one at a time. Whether the request is the probe."""
         latency = endpoint.latency
         is_over = request.now >= latency.probe_at
         if is_over:

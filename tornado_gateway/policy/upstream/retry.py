@@ -248,6 +248,10 @@ class Budget:
         self._seen_at = -math.inf
         self._unfolded = 0  # requests that have come since
 
+    def reconfigure(self, config: RetryConfig) -> None:
+        """Use another configuration. The balance stays, and moves towards the new floor."""
+        self._config = config
+
     def pay_in(self, now: float) -> None:
         """A request has come."""
         if now - self._seen_at >= self.FOLD:

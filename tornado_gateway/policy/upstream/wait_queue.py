@@ -17,11 +17,12 @@ class Queue:
         size: requests that may wait at once; 0 for none.
 
     Attributes:
+        size: see above; may be changed at any time.
         waiting: those who do, in order, each with the endpoint that it belongs to, if it does.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self.waiting: dict[Go, Endpoint | None] = {}
         self._is_releasing = False
 
@@ -34,7 +35,7 @@ class Queue:
         Raises:
             Overflow: as many wait already as may.
         """
-        if len(self.waiting) >= self._size:
+        if len(self.waiting) >= self.size:
             raise Overflow
         self.waiting[go] = pinned
 

@@ -6,8 +6,7 @@ The first keys of a service and an endpoint have the names that this gateway's f
 import math
 from typing import Any
 
-from tornado_gateway.policy.upstream.breaker import State as BreakerState
-from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, Kind, Outcome
 from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State, WebSocketState
 
@@ -97,11 +96,6 @@ def _endpoint_view(url: str, endpoint: EndpointState, epoch: float) -> dict[str,
         },
         "checks": {"passing": not checks_fail, "last": last_check},
     }
-
-
-def is_out(endpoint: Endpoint, now: float) -> bool:
-    """Whether an endpoint is not to be asked. Once its breaker is HALF_OPEN it waits for a request, to show itself."""
-    return not endpoint.checks_pass or endpoint.breaker.state(now) is BreakerState.OPEN
 
 
 def _quantiles(minute: Minute) -> dict[str, float | None]:

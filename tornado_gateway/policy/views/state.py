@@ -175,14 +175,14 @@ def _of_service(service: Service, now: float, *, with_minute: bool) -> ServiceSt
         endpoints={
             each.url: _of_endpoint(each, slow_start, now, with_minute=with_minute) for each in service.endpoints
         },
-        departing=_of_departing(service.departing),
+        departing=_of_departing(service.endpoint_set.departing),
         inflight=_in_flight(service),
-        panicking=service.is_panicking,
+        panicking=service.endpoint_set.is_panicking,
         waiting=service.waiting,
-        limit=service.limit.limit if service.limit else 0,
+        limit=service.outcomes.limit.limit if service.outcomes.limit else 0,
         retry_budget=(service.budget.balance(now),),
-        hedges_sent=service.hedging.sent,
-        hedges_won=service.hedging.won,
+        hedges_sent=service.outcomes.hedging.sent,
+        hedges_won=service.outcomes.hedging.won,
         websockets=_of_websockets(service.websocket_totals),
     )
 

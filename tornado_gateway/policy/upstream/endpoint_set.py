@@ -1,0 +1,277 @@
+"""Which endpoints of a service may be chosen, and the choice of one.
+
+An endpoint is healthy while its health checks pass, if there are any, and its breaker is closed. An endpoint is not
+admitted while its health checks fail, while its breaker has the endpoint ejected, and while its weight is 0. Breakers
+eject no more than a share of the endpoints at once (Envoy: max_ejection_percent). When the admitted endpoints are too
+few to bear the load, or no endpoint is healthy, all endpoints are admitted (Envoy: panic): half of the endpoints
+overrun is worse than a part of the requests failing.
+
+In a panic, healthy endpoints still come first. The others are a reserve: a reserve endpoint is chosen only if no
+healthy endpoint has room, or if the chosen endpoint takes as long to answer as a failure counts for.
+
+Answers to users' requests put no more than the same share of the endpoints aside: penalised for failures that opened
+no breaker, or left alone for their Retry-After.
+
+Who is admitted changes seldom, and is computed when it changes. A choice reads the result.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from tornado_gateway.policy.upstream.balancing import Balancer
+from tornado_gateway.policy.upstream.endpoint import Endpoint, InFlight, LeaseRequest, PickContext
+from tornado_gateway.policy.upstream.latency import PENALTY
+from tornado_gateway.policy.upstream.probing import Probing
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
+
+ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
+
+
+class EndpointSet:
+    """The endpoints of one service.
+
+    Args:
+        balancer: chooses among the endpoints that come first.
+        in_flight: of the whole service, counted live.
+
+    Attributes:
+        endpoints: all, in the order of the configuration.
+        admitted: endpoints that may be chosen.
+        ejected: endpoints that breakers have taken out, the longest ejected first.
+        is_panicking: whether endpoints are admitted that otherwise would not be.
+        probing: the penalised endpoints, and when each endpoint is probed.
+    """
+
+    __slots__ = (
+        "_balancer", "_config", "_departing", "_first", "_has_reserve", "_healthy", "_in_flight", "_joining",
+        "_max_out", "_plain", "_present", "_reserve", "_settled", "admitted", "ejected", "endpoints", "is_panicking",
+        "probing",
+    )  # fmt: skip
+
+    def __init__(self, config: ServiceConfig, balancer: Balancer, in_flight: InFlight) -> None:
+        self._config, self._in_flight = config, in_flight
+        self._balancer = balancer
+        self._reserve = balancer.another()  # among all admitted endpoints, if those are more
+        self._has_reserve = False
+        self._plain = PickContext(config.max_in_flight, in_flight=in_flight)
+        self._max_out = 0  # endpoints that may be ejected, penalised or left alone
+        self._present: set[Endpoint] = set()  # the endpoints
+        self._healthy: set[Endpoint] = set()
+        self._first: set[Endpoint] = set()  # that come first
+        self._departing: list[Endpoint] = []  # that have left, but still have something in flight
+        self._joining: dict[Endpoint, None] = {}  # an ordered set, in the order of joining
+        self._settled = 0  # healthy endpoints that are not joining
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.admitted: list[Endpoint] = []
+        self.ejected: list[Endpoint] = []
+        self.is_panicking = False
+        self.probing = Probing()
+
+    # ---- the members
+
+    def replace(self, endpoints: Sequence[Endpoint], now: float | None = None) -> None:
+        """Use these endpoints from now on, or the same endpoints with other weights. Endpoints that stay keep all that
+        is known about them.
+
+        Args:
+            now: instant from which on the share of new endpoints grows; None if there were no endpoints before.
+        """
+        before, present = self._present, set(endpoints)
+        self.endpoints, self._present = tuple(endpoints), present
+        for endpoint in before - present:
+            self._remove(endpoint)
+        self._departing = [each for each in {*self._departing, *before} if each not in present and each.load]
+        for endpoint in self.endpoints:
+            if now is not None and endpoint not in before:
+                self._join(endpoint, now)
+        self.refresh()
+
+    def _remove(self, endpoint: Endpoint) -> None:
+        endpoint.is_admitted = endpoint.is_ejected = False
+        self._joining.pop(endpoint, None)
+        self.probing.remove(endpoint)
+
+    def reconfigure(self, config: ServiceConfig, balancer: Balancer | None) -> None:
+        """Use another configuration.
+
+        Args:
+            balancer: takes the place of the present balancer; None if that stays.
+        """
+        self._config = config
+        if balancer:
+            self._balancer, self._reserve = balancer, balancer.another()
+        self.refresh()
+
+    @property
+    def departing(self) -> list[Endpoint]:
+        """Endpoints that have left, but still have something in flight."""
+        return [endpoint for endpoint in self._departing if endpoint.load]
+
+    def serves(self, now: float) -> bool:
+        """Whether any endpoint with a weight could take a request: its health checks pass, and its breaker is not OPEN.
+
+        An endpoint whose breaker is HALF_OPEN waits for a request that probes the endpoint.
+        """
+        return any(each.checks_pass and not each.breaker.is_resting(now) for each in self.endpoints if each.weight)
+
+    # ---- who is admitted
+
+    def refresh(self) -> None:
+        """Compute anew who is admitted: an endpoint's weight, breaker or health has changed."""
+        members = [endpoint for endpoint in self.endpoints if endpoint.weight]
+        passing = [endpoint for endpoint in members if endpoint.checks_pass]
+        broken = sorted((each for each in passing if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
+        healthy = [endpoint for endpoint in members if endpoint.healthy]
+        self._max_out = int(len(members) * self._config.max_ejected + ROUNDING)
+        self.ejected = broken[: self._max_out]
+        out = set(self.ejected)
+        admitted = [endpoint for endpoint in passing if endpoint not in out]
+        self.is_panicking = self._panics(len(members), len(admitted), len(healthy))
+        if self.is_panicking:
+            self.ejected, out, admitted = [], set(), members
+        self.admitted, may = admitted, set(admitted)
+        for endpoint in self.endpoints:
+            self._admit(endpoint, is_admitted=endpoint in may, is_ejected=endpoint in out)
+        self._put_first(healthy if self.is_panicking and healthy else admitted, healthy)
+
+    def _panics(self, members: int, admitted: int, healthy: int) -> bool:
+        """Whether all endpoints are admitted.
+
+        A panic lasts until enough endpoints are healthy. After an outage of all endpoints, the first endpoint that has
+        recovered must not share the traffic with endpoints that breakers could no longer take out.
+        """
+        enough = self._config.panic_below * members - ROUNDING
+        count = healthy if self.is_panicking else admitted
+        return members > 0 and enough > 0 and (not healthy or count < enough)
+
+    def _admit(self, endpoint: Endpoint, *, is_admitted: bool, is_ejected: bool) -> None:
+        if is_ejected and not endpoint.is_ejected:
+            self.probing.probe_after_opening(endpoint)
+        elif is_admitted and not endpoint.is_admitted:
+            self.probing.probe_if_penalised(endpoint)
+        endpoint.is_admitted, endpoint.is_ejected = is_admitted, is_ejected
+
+    def _put_first(self, first: list[Endpoint], healthy: list[Endpoint]) -> None:
+        """Choose from these endpoints first, and from all that are admitted if these cannot bear the load."""
+        self._first, self._healthy = set(first), set(healthy)
+        self._settled = sum(endpoint not in self._joining for endpoint in healthy)
+        weight = sum(endpoint.weight for endpoint in first) or 1
+        self._plain = PickContext(self._config.max_in_flight, in_flight=self._in_flight, weight=weight)
+        self._balancer.use(first, self.endpoints)
+        self._has_reserve = len(first) < len(self.admitted)
+        if self._has_reserve:
+            self._reserve.use(self.admitted, self.endpoints)
+
+    # ---- what has been learnt about an endpoint
+
+    @property
+    def has_healthy(self) -> bool:
+        """Whether any endpoint is healthy."""
+        return bool(self._healthy)
+
+    def penalise(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
+        """An endpoint has failed. The endpoint is avoided until a good answer comes, if not too many are avoided.
+
+        Args:
+            retry_after: seconds for which the endpoint asked to be left alone.
+        """
+        if endpoint not in self._present:  # it has left meanwhile
+            return
+        penalised = self.probing.penalised
+        if endpoint.breaker.is_open or endpoint in penalised or len({*penalised, *self.ejected}) < self._max_out:
+            may_rest = retry_after > 0 and len(self._out(now) - {endpoint}) < self._max_out
+            endpoint.latency.penalise(now, retry_after if may_rest else 0.0)
+            self.probing.penalise(endpoint)
+
+    def readmit(self, endpoint: Endpoint, now: float, since: float) -> None:
+        """Readmit an endpoint and clear its latency penalty, unless the penalty comes from the response that closed
+        the breaker.
+
+        Args:
+            since: when the request was sent that closed the breaker; math.inf for a check.
+        """
+        if endpoint.latency.penalised_at < since:
+            endpoint.latency.forget()
+            self.probing.clear_penalty(endpoint)
+        if endpoint in self._present and endpoint not in self._first:  # else it has its share already, or has left
+            self._join(endpoint, now)
+
+    def _join(self, endpoint: Endpoint, now: float) -> None:
+        """Begin an endpoint's slow start."""
+        endpoint.joined_at = now
+        self._joining.pop(endpoint, None)
+        self._joining[endpoint] = None
+
+    def _out(self, now: float) -> set[Endpoint]:
+        """Endpoints that are ejected or left alone."""
+        return {*self.ejected, *(each for each in self.probing.penalised if now < each.latency.rests_until)}
+
+    def end_rests(self, now: float) -> None:
+        """After more ejections, end the rest of as many resting endpoints as are out beyond the allowed share."""
+        resting = sorted(self._out(now) - {*self.ejected}, key=lambda each: each.latency.rests_until)
+        for endpoint in resting[max(0, self._max_out - len(self.ejected)) :]:
+            endpoint.latency.rests_until = now
+
+    # ---- the choice
+
+    def choose(self, request: LeaseRequest) -> Endpoint | None:
+        """An available endpoint, as the balancer chooses; None if none is available."""
+        if len(self.endpoints) == 1:
+            (only,) = self.endpoints
+            return only if only.available(request, self._plain) else None
+        if not self._joining and not self.probing.penalised and not self._has_reserve:
+            return self._balancer.choose(request, self._plain)
+        context = self._careful_context(request.now)
+        chosen = self._choose_by(self._balancer, request, context)
+        if self._has_reserve and (chosen is None or _is_overrun(chosen, request)):
+            return self._choose_by(self._reserve, request, context) or chosen
+        return chosen
+
+    def _choose_by(self, balancer: Balancer, request: LeaseRequest, context: PickContext) -> Endpoint | None:
+        """Choose an endpoint that is neither joining nor resting, if there is one; else any available endpoint."""
+        chosen = balancer.choose(request, context)
+        return balancer.choose(request, self._plain) if chosen is None and context is not self._plain else chosen
+
+    def _careful_context(self, now: float) -> PickContext:
+        """The context where endpoints join or rest. Where every endpoint is joining, none is spared."""
+        self._end_slow_starts(now)
+        slow_start = self._config.slow_start if self._joining and self._settled > 0 else 0.0
+        honours_retry_after = bool(self.probing.penalised)
+        if not slow_start and not honours_retry_after:
+            return self._plain
+        return replace(self._plain, slow_start=slow_start, honours_retry_after=honours_retry_after)
+
+    def _end_slow_starts(self, now: float) -> None:
+        """Forget the endpoints whose share has grown to 1."""
+        joining, slow_start = self._joining, self._config.slow_start
+        while joining and (first := next(iter(joining))).share(now, slow_start) == 1.0:
+            del joining[first]
+            self._settled += first in self._healthy
+
+    def available(self, pinned: Endpoint, request: LeaseRequest, *, refuses: bool) -> bool:
+        """Whether a request gets the endpoint that the client's session is bound to.
+
+        Args:
+            refuses: whether the client is refused rather than sent elsewhere; then any request may probe the endpoint.
+        """
+        if pinned.available(request, self._plain):
+            return True
+        may_probe = request.is_repeatable or refuses
+        return pinned.is_ejected and may_probe and pinned.breaker.passes(request.now)
+
+    def is_reserve(self, endpoint: Endpoint) -> bool:
+        """Whether other endpoints come before this endpoint."""
+        return self._has_reserve and endpoint not in self._first
+
+    def take_probe(self, request: LeaseRequest) -> Endpoint | None:
+        """An endpoint that the request is to probe; None if no probe is due."""
+        return self.probing.take(request, self._plain, alone=not self.admitted, none_passes=not self._healthy)
+
+    def has_untried(self, tried: Collection[Endpoint]) -> bool:
+        """Whether an endpoint is admitted that was not tried."""
+        return any(endpoint not in tried for endpoint in self.admitted)
+
+
+def _is_overrun(endpoint: Endpoint, request: LeaseRequest) -> bool:
+    """Whether an endpoint has more to do than it can bear: its answers take as long as a failure counts for."""
+    return endpoint.requests > 0 and endpoint.latency.expected(request.now) >= PENALTY
