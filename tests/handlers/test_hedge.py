@@ -131,7 +131,7 @@ async def test_a_service_finds_out_by_its_requests_who_is_slow(serve: Serve, ups
     for _ in range(10):
         assert (await ask(running, get(PATH))).status == 200
     assert running.inflight == 0
-    await eventually(lambda: service_of(running).hedging.after(running.app.gateway.now()) is not None)
+    await eventually(lambda: service_of(running).outcomes.hedging.after(running.app.gateway.now()) is not None)
     assert (await ask(running, get(b"/api/svc/slow"))).status == 200
     assert len(slow()) == 2
     assert (await view_of(running))["hedges"] == {"sent": 1, "won": 1}
@@ -591,7 +591,7 @@ async def test_for_a_client_that_has_left_no_second_endpoint_is_asked(serve: Ser
     client.close()
     assert (await only_line(lines))["attempts"] == 1
     await asyncio.sleep(2 * USUAL)
-    assert (second.accepted, service_of(running).hedging.sent) == (0, 0)
+    assert (second.accepted, service_of(running).outcomes.hedging.sent) == (0, 0)
 
 
 # ---------------------------------------------------------------- an endpoint that hangs
