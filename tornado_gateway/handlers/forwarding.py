@@ -1,12 +1,12 @@
-"""An admitted request on its way to an endpoint, and the answer on its way to the client.
+"""An admitted request on the way to an endpoint, and the answer on the way to the client.
 
-    client ──► begin ──► Attempts (attempts.py) ──► endpoint
+    client ──► begin ──► Answerer (answerer.py, attempts.py) ──► endpoint
                              ▲
       body ──► Upload (upload.py)
     client ◄── on_head, on_chunk, on_end ◄── endpoint
 
-Both directions flow at once, and neither is collected: while one side takes nothing, the other side is not read. What
-the journeys have in common stands here; what an answer's head means differs, and stands in their subclasses.
+Both directions flow at once, and no body is collected: while a receiver takes nothing, the sender is not read. The
+journeys share this module. A subclass for each kind of journey says what the head of an answer means.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # methods that clients ask for ev
 
 
 class Timer(Protocol):
-    """What has to be stopped at the end of the request."""
+    """Is cancelled at the end of the request."""
 
     def cancel(self) -> None: ...
 
@@ -56,25 +56,23 @@ class Timer(Protocol):
 class Forwarding:
     """One admitted request: the OutboundRequest of its Answerer, and the receiver of an answer that passes unchanged.
 
-    Ends once, in close(): the lease is settled and the journal closed there.
+    close() ends the request, once: the Answerer and the journal are closed there.
 
     Args:
         client: the exchange with the client.
         admitted: with the service.
-        rest: of the target, behind the service's name.
-        target: what an endpoint is asked for, behind its base path.
-        passing: the request's field lines that pass unchanged.
+        rest: the client's target behind the service's name.
+        target: the endpoint's target behind the base path.
+        passing: field lines of the request that pass unchanged.
 
     Attributes:
-        kind: what a lease is taken for.
-        upgrades: whether an endpoint is asked for another protocol.
-        asks_for_stream: whether every client of the route asks for a stream: a request is counted as a stream from its
-            beginning.
-        unavailable: what SSE_UNAVAILABLE means for a service that does not set it.
-        method, began, is_repeatable, awaits_stream, key, pinned, upload: see OutboundRequest.
+        asks_for_stream: whether every request of the route asks for a stream: the request is then counted as a stream
+            before an endpoint is asked.
+        unavailable: what SSE_UNAVAILABLE means for a service without a value.
+        kind, upgrades, method, began, is_repeatable, awaits_stream, key, pinned, upload: see OutboundRequest.
 
     Raises:
-        GatewayError: the request may not be forwarded.
+        GatewayError: the request is in a loop, or one stream too many.
     """
 
     __slots__ = (
@@ -129,11 +127,11 @@ class Forwarding:
 
     @classmethod
     def mode(cls, service: Service) -> str:
-        """How a failure of a service's is answered: RETRY or STATUS."""
+        """How a failure of the service is answered: RETRY or STATUS; see policy/http/unavailable.py."""
         return service.config.event_streams.unavailable or cls.unavailable
 
     def begin(self) -> None:
-        """Ask an endpoint, or answer that there is none to ask."""
+        """Get the answer, or send a local reply."""
         if not self.awaits_stream and self._service.config.request_timeout < math.inf:
             self._limit_time()
         try:
@@ -173,11 +171,7 @@ class Forwarding:
         )
 
     def data_received(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of the request's body has come.
-
-        Returns:
-            A future, to be given no more until it is done; or None.
-        """
+        """A piece of the request's body has come; see Upload.data_received()."""
         return self.upload.data_received(chunk) if self.upload else None
 
     def body_received(self) -> None:
@@ -227,14 +221,14 @@ class Forwarding:
         )
 
     def _cookie_line(self, affinity: Affinity) -> bytes:
-        """The Set-Cookie line that binds the client to the endpoint; b"" if the client's cookie does that already."""
+        """The Set-Cookie line that binds the client to the endpoint; b"" for a client that is bound already."""
         endpoint = self._answerer.endpoint
         if endpoint is None or endpoint is self.pinned:
             return b""
         return affinity.cookie_line(endpoint, secure=self._admitted.origination.proto == b"https")
 
     def _keep(self, stream: Stream) -> None:
-        """Look after a stream until the end, and forget what was needed to begin.
+        """Have the sweep look after a stream until the end, and forget what only the beginning needed.
 
         Measured: 3 KiB less per stream with a browser's fields.
         """
@@ -250,14 +244,15 @@ class Forwarding:
         return None if drained.done() else drained
 
     def on_end(self, trailers: list[Field]) -> None:
-        self._close_whole()
+        status = self._journal.status
+        self.close(self._service.judge(status), status, "")
         wanted = trailers and accepts_trailers(self._client.head.named)
         self._client.finish(trailer_lines(trailers) if wanted else b"")
 
     # ---- the end
 
     def client_left(self) -> None:
-        """The client has left, or the rest of its request is wrong, too large or too slow."""
+        """The client has left, or the rest of the request is wrong, too large or too slow."""
         if self._is_closed:
             return
         error, journal = self._client.error, self._journal
@@ -270,8 +265,8 @@ class Forwarding:
             self.on_failure(error)
 
     def _close_cut(self) -> None:
-        """The client's connection has ended: by the client, or by a gateway that stops. The log has the status that
-        was sent, or 499 for a client that left before."""
+        """The client's connection has ended: by the client, or by a gateway that stops. The access log has the status
+        that was sent, or 499 for a client that left before a status was sent."""
         is_begun, status = self._client.started, self._journal.status
         if self._gateway.lifecycle.stopped:
             self.close(IGNORED, status if is_begun else Draining.status, Draining.reason)
@@ -308,13 +303,13 @@ class Forwarding:
             self.close(outcome, error.status, error.reason, sent=sent)
 
     def give_up(self, status: int, reason: str) -> None:
-        """Ask no endpoint any more: the client has another answer."""
+        """Stop the answer: the handler has sent an answer of its own."""
         if not self._is_closed:
             self._answerer.abort()
             self.close(IGNORED, status, reason)
 
     def _close_whole(self, reason: str = "") -> None:
-        """The answer has come whole, or as much of it as was wanted: its status says how the endpoint did."""
+        """The answer is complete, or as much of the answer as was wanted: the status says how the endpoint did."""
         status = self._journal.status
         self.close(self._service.judge(status), status, reason)
 
@@ -329,6 +324,7 @@ class Forwarding:
             return
         self._is_closed = True
         gateway, answerer, now = self._gateway, self._answerer, self._gateway.now()
+        endpoint = answerer.endpoint
         for timer in self._timers:
             timer.cancel()
         endpoint = answerer.endpoint
@@ -348,6 +344,6 @@ class Forwarding:
             attempts=answerer.attempt_count,
             bytes_in=self.upload.received if self.upload else 0,
         )
-        # These point back here; without cycles everything is freed at once.
+        # Answerer, stream and timers refer to this object. Without a cycle all of them are freed at once.
         del self._answerer
         self._stream, self._timers = None, ()

@@ -2,10 +2,10 @@
 
     client ──handshake──► judged ──► endpoint's handshake
     client ◄──101────────────────── 101, judged     then a Relay (wire/websocket/relay.py) carries frames
-    client ◄──its refusal────────── any other status
+    client ◄──refusal────────────── any other status
 
-The endpoint is asked first. So its refusal is a real answer (401, 404, 503), its choice of subprotocol and
-extensions is its own, and an endpoint that cannot be reached is replaced before the client sees anything.
+The endpoint is asked first. So the client gets the endpoint's own refusal (401, 404, 503) and the endpoint's own
+choice of subprotocol and extensions, and an endpoint without a connection is replaced before the client sees anything.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.websocket.relay import Relay
 
-MAX_REFUSAL = 64 * 1024  # bytes of an endpoint's refusal that are passed on
+MAX_REFUSAL = 64 * 1024  # bytes of the body of an endpoint's refusal that the client gets
 
 _UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 
@@ -100,7 +100,7 @@ class WsForwarding(Forwarding):
         self.on_failure(error)
 
     def _accept(self, head: ResponseHead, upstream: ClientExchange) -> None:
-        """Answer 101 in turn, and let a Relay carry on."""
+        """Send the client a 101, and give both connections to a Relay."""
         client = self._client
         if upstream.connection is None:
             return
@@ -124,7 +124,7 @@ class WsForwarding(Forwarding):
         )  # fmt: skip
 
     def _accepting(self, head: ResponseHead) -> bytes:
-        """The field lines of the client's 101: the endpoint's own, and what every answer of the gateway has."""
+        """The field lines of the client's 101: the endpoint's own lines, and the gateway's."""
         passing = without(head.passing, (b"sec-websocket-accept", b"content-length"))
         lines = client_fields(
             passing, head.named, self._journal.request_id, head.minor, self._gateway.forwarding.pseudonym
