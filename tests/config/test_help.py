@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tornado_gateway.config.env_file import parse_env
-from tornado_gateway.config.help import effective, environment_help, example_env, markdown_table
+from tornado_gateway.config.help import effective, environment_help, example_env, markdown_table, write
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.settings import assemble
@@ -42,6 +42,16 @@ EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 
 def test_env_example_is_what_the_table_says() -> None:
     assert EXAMPLE.read_text(encoding="utf-8") == example_env()
+
+
+def test_both_files_are_written_anew(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Title\n<!-- variables -->\n| old |\n<!-- /variables -->\nEnd.\n")
+    for _ in range(2):
+        write(tmp_path)
+        assert (tmp_path / ".env.example").read_text() == example_env()
+        assert (tmp_path / "README.md").read_text() == (
+            f"# Title\n<!-- variables -->\n{markdown_table()}<!-- /variables -->\nEnd.\n"
+        )
 
 
 def test_env_example_sets_upstreams_only() -> None:

@@ -1,6 +1,11 @@
-"""How the variables are shown: `--help`, `--print-config`, `.env.example` and the README's table."""
+"""How the variables are shown: `--help`, `--print-config`, `.env.example` and the README's table.
 
+python -m tornado_gateway.config.help    writes .env.example and the table anew, below the current directory
+"""
+
+import re
 from itertools import groupby
+from pathlib import Path
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
@@ -49,3 +54,16 @@ def markdown_table() -> str:
 def effective(settings: Settings) -> list[tuple[str, str]]:
     """Each variable with the value in force, as text that could be given for the variable; secrets are masked."""
     return [(variable.name, variable.text(settings)) for variable in VARIABLES]
+
+
+def write(root: Path) -> None:
+    """Write .env.example, and the table between the marks in README.md."""
+    (root / ".env.example").write_text(example_env(), encoding="utf-8")
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, after = re.split(r"(?<=<!-- variables -->\n)(.*)(?=<!-- /variables -->)", text, flags=re.DOTALL)
+    readme.write_text(before + markdown_table() + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path())
