@@ -393,3 +393,9 @@ def test_any_route_of_a_websocket_is_refused_or_kept_to_the_rule(rest: bytes, st
     assert rule.admit(target) == target
     assert not any(byte <= 0x20 or byte in (0x23, 0x7F) for byte in target)
     assert not climbs(target.partition(b"?")[0])
+
+
+def test_rules_of_one_name_are_the_same() -> None:
+    rules = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
+    assert TargetRule() == rules[BROWSER] != rules[STRICT] != rules[FORWARD] != FORWARD
+    assert len({TargetRule(), *rules.values()}) == 3
