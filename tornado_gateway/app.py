@@ -28,7 +28,7 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.resolution import is_resolvable
+from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import Durations

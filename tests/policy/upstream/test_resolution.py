@@ -14,7 +14,8 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.resolution import KEPT, Family, Resolution, is_resolvable, usable
+from tornado_gateway.policy.upstream.membership import is_resolvable
+from tornado_gateway.policy.upstream.resolution import KEPT, Family, Resolution, usable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
@@ -188,7 +189,7 @@ def test_a_weight_that_somebody_else_has_changed_is_left_alone() -> None:
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
     drained = named(svc, A)
-    drained.weight = 0
+    svc.set_weight(drained, 0, 1.0)
     resolution.use("a", (A, C), 1.0)
     assert (named(svc, A), drained.weight) == (drained, 0)
 

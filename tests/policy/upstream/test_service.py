@@ -1591,6 +1591,13 @@ def test_who_is_drained_gets_nothing_new_and_ends_what_it_has() -> None:
     assert (one.load, one.outcomes[SUCCESS], one in several.endpoints) == (0, 1, True)
 
 
+def test_an_endpoint_that_is_added_joins_and_stays_wanted() -> None:
+    several = service(1, 1, slow_start=10.0)
+    several.add_endpoint(new := endpoint("new", 3), 5.0)
+    assert (several.endpoints[-1], new.share(10.0, 10.0)) == (new, 0.5)
+    assert several.membership.wanted()["http://new"] == 3
+
+
 def test_who_gets_a_weight_again_starts_slowly() -> None:
     several = service(1, 1, slow_start=10.0)
     one = several.endpoints[0]

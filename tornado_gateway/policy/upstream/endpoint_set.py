@@ -15,7 +15,7 @@ no breaker, or left alone for their Retry-After.
 Who is admitted changes seldom, and is computed when it changes. A choice reads the result.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tornado_gateway.policy.upstream.balancing import Balancer
@@ -69,12 +69,13 @@ class EndpointSet:
 
     # ---- the members
 
-    def replace(self, endpoints: Sequence[Endpoint], now: float | None = None) -> None:
+    def replace(self, endpoints: Sequence[Endpoint], now: float | None, weights: Mapping[str, int]) -> None:
         """Use these endpoints from now on, or the same endpoints with other weights. Endpoints that stay keep all that
         is known about them.
 
         Args:
             now: instant from which on the share of new endpoints grows; None if there were no endpoints before.
+            weights: by URL; an endpoint that is not there keeps its weight.
         """
         before, present = self._present, set(endpoints)
         self.endpoints, self._present = tuple(endpoints), present
@@ -82,8 +83,11 @@ class EndpointSet:
             self._remove(endpoint)
         self._departing = [each for each in {*self._departing, *before} if each not in present and each.load]
         for endpoint in self.endpoints:
-            if now is not None and endpoint not in before:
-                self._join(endpoint, now)
+            endpoint.weight = weights.get(endpoint.url, endpoint.weight)
+            if endpoint not in before:
+                endpoint.checks_pass = True  # health checks of an endpoint that is back begin anew
+                if now is not None:
+                    self._join(endpoint, now)
         self.refresh()
 
     def _remove(self, endpoint: Endpoint) -> None:

@@ -1,10 +1,6 @@
 """Which endpoints a service has, by what its host names resolve to.
 
-    configured                    resolved                endpoints
-    http://billing:8080/base  ─►  10.0.0.7, 10.0.0.8  ─►  http://billing:8080/base#10.0.0.7
-                                                          http://billing:8080/base#10.0.0.8
-    http://10.0.0.9:8080      ──────────────────────────► http://10.0.0.9:8080
-    http://mail.internal      ─►  not yet             ─►  http://mail.internal
+policy/upstream/membership.py says which endpoints these are; this module makes and remembers the endpoints.
 
 Each address is an endpoint of its own, of the configured weight. Its requests have the name in their Host
 field and its TLS certificate must show the name; only the address that it is connected to differs.
@@ -16,24 +12,18 @@ serves before its name server does.
 An endpoint that stays is the same object, with all that is known about it. One that has left is remembered while
 something is in flight there, and for a while after: there are name servers that answer with another part
 of a long list each time.
-
-Two of a service's URLs may lead to the same place: the same address, port and base path. That is one endpoint, the one
-that is configured first, or by its address; its weight is the largest of theirs, because a weight is what an instance
-bears, and it bears no more for being named twice.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 
-from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.hosts import Family, is_localhost
+from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
 
 KEPT = 60.0  # seconds that an endpoint with nothing in flight is remembered after it has left
 
 MakeEndpoint = Callable[[str, int], Endpoint]  # from its URL and weight
-_Place = tuple[object, ...]
 
 
 def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
@@ -53,11 +43,6 @@ def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
     return tuple(str(each) for each in found if version in (None, each.version))
 
 
-def is_resolvable(origin: Origin) -> bool:
-    """Whether an origin has a name that stands for addresses which may change."""
-    return not (origin.socket or origin.address or is_localhost(origin.host) or is_address(origin.host))
-
-
 class Resolution:
     """Keeps a service's endpoints as its names resolve.
 
@@ -72,10 +57,7 @@ class Resolution:
 
     def __init__(self, service: Service, make: MakeEndpoint) -> None:
         self._service, self._make = service, make
-        self._configured = [(endpoint, endpoint.weight) for endpoint in service.endpoints]
-        self._addresses: dict[str, tuple[str, ...]] = {}
-        self._weights = {endpoint.url: weight for endpoint, weight in self._configured}
-        self.names = frozenset(each.origin.host for each in service.endpoints if is_resolvable(each.origin))
+        self.names = service.membership.names
         self.departed: dict[Endpoint, float] = {}
 
     def use(self, name: str, addresses: tuple[str, ...], now: float) -> bool:
@@ -84,30 +66,23 @@ class Resolution:
         Args:
             addresses: at least one, as usable() gives them.
         """
-        before = self._addresses.get(name)
+        membership = self._service.membership
+        before = membership.addresses(name)
         if addresses == before:
             return False
-        self._addresses[name] = addresses
-        weights = self._wanted()
+        membership.discover(name, addresses)
+        weights = membership.wanted()
         known = {each.url: each for each in (*self.departed, *self._service.endpoints)}
         endpoints = [known.get(url) or self._make(url, weight) for url, weight in weights.items()]
-        self._weigh(endpoints, weights)
         self._see_off(endpoints, now)
         # What takes the place of the name as such is not new, and need not begin slowly.
-        self._service.replace_endpoints(endpoints, None if before is None else now)
+        self._service.replace_endpoints(endpoints, None if before is None else now, weights)
         return True
 
     def forget(self, now: float) -> None:
         """Forget those that left long ago."""
         for endpoint in [each for each, since in self.departed.items() if not each.load and now - since >= KEPT]:
             del self.departed[endpoint]
-
-    def _weigh(self, endpoints: Iterable[Endpoint], weights: Mapping[str, int]) -> None:
-        """Give endpoints their weights where these have changed; whoever else has changed one may have had a reason."""
-        for endpoint in endpoints:
-            if self._weights.get(endpoint.url) != weights[endpoint.url]:
-                endpoint.weight = weights[endpoint.url]
-        self._weights = dict(weights)
 
     def _see_off(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Note who leaves, and who is back."""
@@ -117,27 +92,3 @@ class Resolution:
                 self.departed[endpoint] = now
         for endpoint in present & self.departed.keys():
             del self.departed[endpoint]
-            endpoint.checks_pass = True  # its health checks begin anew
-
-    def _wanted(self) -> dict[str, int]:
-        """URLs of all endpoints that there should be, with their weights, in the order of the configuration."""
-        places: dict[_Place, tuple[str, int]] = {}
-        for endpoint, weight in self._configured:
-            for place, url in self._leads_to(endpoint):
-                first, largest = places.get(place, (url, weight))
-                places[place] = (url if url == endpoint.url else first, max(weight, largest))
-        weights: dict[str, int] = {}
-        for url, weight in places.values():
-            weights[url] = max(weight, weights.get(url, 0))
-        return weights
-
-    def _leads_to(self, endpoint: Endpoint) -> Iterator[tuple[_Place, str]]:
-        """Where a configured endpoint leads, with the URL for each place."""
-        origin = endpoint.origin
-        if origin.host in self._addresses and is_resolvable(origin):
-            for address in self._addresses[origin.host]:
-                yield (origin.scheme, address, origin.port, endpoint.base_path), f"{endpoint.url}#{address}"
-        elif is_address(origin.host) and not origin.address:
-            yield (origin.scheme, origin.host, origin.port, endpoint.base_path), endpoint.url
-        else:
-            yield (endpoint.url,), endpoint.url

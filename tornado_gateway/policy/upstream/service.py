@@ -7,7 +7,7 @@ policy/upstream/lease.py          a request's hold on an endpoint
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.upstream.affinity import Affinity
@@ -16,6 +16,7 @@ from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, Adaptive
 from tornado_gateway.policy.upstream.endpoint import HTTP, Endpoint, InFlight, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.endpoint_set import EndpointSet
 from tornado_gateway.policy.upstream.lease import Lease
+from tornado_gateway.policy.upstream.membership import Membership
 from tornado_gateway.policy.upstream.outcomes import Outcomes
 from tornado_gateway.policy.upstream.retry import Budget
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
@@ -33,13 +34,15 @@ class Service(InFlight):
         affinity: binds requests to endpoints; None if nothing does.
         budget: for sending again what has failed.
         endpoint_set: who may be chosen.
+        membership: which endpoints there should be.
         outcomes: what outcomes have taught.
         queue: requests that wait for room.
         websocket_totals: what WebSockets that have ended have carried.
     """
 
     __slots__ = (
-        "_is_bounded", "affinity", "budget", "config", "endpoint_set", "name", "outcomes", "queue", "websocket_totals",
+        "_is_bounded", "affinity", "budget", "config", "endpoint_set", "membership", "name",
+        "outcomes", "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +63,7 @@ class Service(InFlight):
         self.endpoint_set = EndpointSet(self.config, balancer, self)
         self.outcomes = Outcomes(self.config, self.endpoint_set, limit, self)
         self.websocket_totals = WebSocketTotals()
+        self.membership = Membership({endpoint.url: endpoint.weight for endpoint in endpoints})
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
         self.replace_endpoints(endpoints)
 
@@ -187,9 +191,15 @@ class Service(InFlight):
 
     # ---- changes from outside: resolution, health checks, an operator
 
-    def replace_endpoints(self, endpoints: Sequence[Endpoint], now: float | None = None) -> None:
-        """Use these endpoints from now on; see EndpointSet.replace()."""
-        self.endpoint_set.replace(endpoints, now)
+    def replace_endpoints(
+        self, endpoints: Sequence[Endpoint], now: float | None = None, weights: Mapping[str, int] | None = None
+    ) -> None:
+        """Use these endpoints from now on; see EndpointSet.replace().
+
+        Args:
+            weights: by URL; None if each endpoint keeps the weight that the endpoint has.
+        """
+        self.endpoint_set.replace(endpoints, now, weights or {})
         if self.affinity and self.affinity.sticky:
             self.affinity.sticky.use(endpoints)
         self.make_room()
@@ -204,15 +214,23 @@ class Service(InFlight):
         self._refresh()
 
     def set_weight(self, endpoint: Endpoint, weight: int, now: float) -> None:
-        """Change an endpoint's share of the traffic. An endpoint whose weight was 0 joins: its share begins to grow.
+        """An operator changes an endpoint's share of the traffic; name servers do not change the share back.
+
+        An endpoint whose weight was 0 joins: its share begins to grow.
 
         Args:
             weight: ≥ 0.
         """
+        self.membership.set_weight(endpoint.url, weight)
         was_out, endpoint.weight = not endpoint.weight, weight
         if was_out and weight:
             self.endpoint_set.readmit(endpoint, now, -math.inf)
         self._refresh()
+
+    def add_endpoint(self, endpoint: Endpoint, now: float) -> None:
+        """An operator adds an endpoint; name servers do not take the endpoint away."""
+        self.membership.add(endpoint.url, endpoint.weight)
+        self.replace_endpoints((*self.endpoints, endpoint), now)
 
     def drain(self, endpoint: Endpoint, now: float) -> None:
         """Send an endpoint nothing new; what is in flight there ends in peace."""

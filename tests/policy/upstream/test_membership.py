@@ -1,0 +1,132 @@
+"""How the configuration, name servers and an operator together say which endpoints a service has."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_gateway.policy.http.target import parse_base_url
+from tornado_gateway.policy.upstream.membership import Membership, is_resolvable
+
+BILLING, MAIL = "http://billing:8080", "http://mail"
+ONE, TWO, THREE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+
+
+def test_what_is_configured_is_wanted_until_a_name_is_resolved() -> None:
+    membership = Membership({BILLING: 2, f"http://{THREE}": 1})
+    assert membership.wanted() == {BILLING: 2, f"http://{THREE}": 1}
+    assert membership.addresses("billing") is None
+    membership.discover("billing", (ONE, TWO))
+    assert membership.addresses("billing") == (ONE, TWO)
+    assert membership.wanted() == {f"{BILLING}#{ONE}": 2, f"{BILLING}#{TWO}": 2, f"http://{THREE}": 1}
+
+
+def test_a_drain_survives_the_next_answer_of_a_name_server() -> None:
+    membership = Membership({BILLING: 2})
+    membership.discover("billing", (ONE, TWO))
+    membership.set_weight(f"{BILLING}#{ONE}", 0)
+    for addresses in ((ONE, TWO, THREE), (TWO,), (ONE, TWO)):
+        membership.discover("billing", addresses)
+    assert membership.wanted() == {f"{BILLING}#{ONE}": 0, f"{BILLING}#{TWO}": 2}
+
+
+def test_an_addition_survives_the_next_answer_and_another_configuration() -> None:
+    membership = Membership({BILLING: 1})
+    membership.add(f"http://{THREE}", 5)
+    membership.discover("billing", (ONE,))
+    assert membership.wanted() == {f"{BILLING}#{ONE}": 1, f"http://{THREE}": 5}
+    membership.configure({MAIL: 1})
+    assert membership.wanted() == {MAIL: 1, f"http://{THREE}": 5}
+    assert membership.names == {"mail"}
+
+
+def test_what_an_operator_takes_back_is_as_it_is_configured() -> None:
+    membership = Membership({BILLING: 2})
+    membership.set_weight(BILLING, 0)
+    membership.add(MAIL, 1)
+    assert (membership.wanted(), membership.names) == ({BILLING: 0, MAIL: 1}, {"billing", "mail"})
+    for url in (BILLING, MAIL):
+        membership.release(url)
+    assert (membership.wanted(), membership.names) == ({BILLING: 2}, {"billing"})
+
+
+def test_an_added_url_that_is_configured_too_has_the_operators_weight() -> None:
+    membership = Membership({BILLING: 2})
+    membership.add(BILLING, 7)
+    assert membership.wanted() == {BILLING: 7}
+
+
+def test_two_urls_that_lead_to_one_place_are_one_endpoint() -> None:
+    membership = Membership({BILLING: 2, f"http://{ONE}:8080": 3})
+    membership.discover("billing", (ONE, TWO))
+    assert membership.wanted() == {f"http://{ONE}:8080": 3, f"{BILLING}#{TWO}": 2}
+
+
+Event = tuple[str, Callable[[Membership], None]]
+
+
+def discovered(name: str, addresses: tuple[str, ...]) -> Event:
+    return f"name {name}", lambda membership: membership.discover(name, addresses)
+
+
+def weighed(url: str, weight: int) -> Event:
+    return f"operator {url}", lambda membership: membership.set_weight(url, weight)
+
+
+def added(url: str, weight: int) -> Event:
+    return f"addition {url}", lambda membership: membership.add(url, weight)
+
+
+def configured(weights: dict[str, int]) -> Event:
+    return "configuration", lambda membership: membership.configure(weights)
+
+
+ADDRESSES = st.lists(st.sampled_from([ONE, TWO, THREE]), min_size=1, unique=True).map(
+    lambda found: tuple(sorted(found))
+)
+URLS = st.sampled_from([BILLING, MAIL, f"{BILLING}#{ONE}", f"{BILLING}#{TWO}", f"{MAIL}#{ONE}", f"http://{ONE}"])
+BASES = st.sampled_from([BILLING, MAIL, f"http://{ONE}", f"http://{ONE}:8080", "http://localhost:1"])
+EVENTS = st.one_of(
+    st.builds(discovered, st.sampled_from(["billing", "mail"]), ADDRESSES),
+    st.builds(weighed, URLS, st.integers(0, 5)),
+    st.builds(added, BASES, st.integers(0, 5)),
+    st.builds(configured, st.dictionaries(BASES, st.integers(0, 5), min_size=1)),
+)
+
+
+def told(events: list[Event]) -> dict[str, int]:
+    membership = Membership({BILLING: 1, f"http://{ONE}": 2})
+    for _, happens in events:
+        happens(membership)
+    return membership.wanted()
+
+
+@given(st.lists(EVENTS, max_size=12), st.randoms(use_true_random=False))
+def test_the_order_of_different_sources_does_not_matter(events: list[Event], rng: object) -> None:
+    by_source: dict[str, list[Event]] = {}
+    for event in events:
+        by_source.setdefault(event[0], []).append(event)
+    expected = told(events)
+    waiting = [*by_source.values()]
+    shuffled: list[Event] = []
+    left = [list(each) for each in waiting]
+    while any(left):
+        several = [each for each in left if each]
+        shuffled.append(rng.choice(several).pop(0))  # type: ignore[attr-defined]
+    assert told(shuffled) == expected
+    assert list(told(shuffled)) == list(expected), "nor for the order of the endpoints"
+
+
+@pytest.mark.parametrize(
+    ("url", "resolvable"),
+    [
+        ("http://billing", True),
+        ("http://localhost", False),
+        ("http://10.0.0.1", False),
+        ("http://[::1]:80", False),
+        ("unix:/run/app.sock", False),
+    ],
+)
+def test_a_name_may_change_its_addresses_but_not_an_address_a_socket_or_this_host(url: str, resolvable: bool) -> None:
+    assert is_resolvable(parse_base_url(url)[0]) is resolvable
