@@ -23,7 +23,7 @@ PACKAGE = "tornado_gateway"
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "policy": ("errors", "policy"),
-    "demo": ("policy",),
+    "demo": ("policy", "demo"),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
     "upkeep": ("errors", "policy", "wire", "upkeep"),

@@ -33,7 +33,7 @@ from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
-from tornado_gateway.demo import Demo, banner
+from tornado_gateway.demo.demo import Demo, banner
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
 

@@ -1,0 +1,1 @@
+"""A gateway to look at without having a service: python -m tornado_gateway --demo."""

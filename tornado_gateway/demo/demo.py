@@ -1,0 +1,158 @@
+"""A gateway to look at without having a service: what --demo starts around it.
+
+    traffic ──► gateway ──► api-1, api-2              equal instances: balancing
+    (or you)        ├─────► slow-1, slow-2            20 ms and 300 ms: balancing by latency
+                    ├─────► flaky-1, flaky-2, (none)  good, half failing, refusing: breakers
+                    ├─────► clock-1                   an endless event stream
+                    └─────► chat-1                    WebSockets, and a page for browsers
+
+The upstreams are stock Tornado on 127.0.0.1 and free ports. They end with their
+client and with stop(): all of them wait only for connections that stop() closes.
+"""
+
+import asyncio
+import itertools
+import random
+import socket
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from tornado_gateway.demo.traffic import hold_socket, hold_stream, keep_open, visit
+from tornado_gateway.demo.upstreams import (
+    API_ABOUT,
+    API_ROUTES,
+    CHAT_ABOUT,
+    CHAT_ROUTES,
+    CLOCK_ABOUT,
+    Clock,
+    EchoSocket,
+    Flaky,
+    Routes,
+    Slow,
+    Upstream,
+)
+
+LOOPBACK = "127.0.0.1"
+
+
+class Demo:
+    """The upstreams and the traffic of one demonstration.
+
+    Args:
+        rng: decides which answers fail and what the traffic asks for.
+        tick: seconds between two events of the clock.
+        slow: seconds until each instance of "slow" answers.
+        visitors: connections of the traffic.
+        pause: seconds between two requests of one visitor, on average. The defaults make fewer than 120 requests
+            a minute: a rate limit by address, RATE_LIMIT_MAX=200, leaves room for a person beside them.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random | None = None,
+        *,
+        tick: float = 1.0,
+        slow: tuple[float, ...] = (0.02, 0.3),
+        visitors: int = 2,
+        pause: float = 1.0,
+    ) -> None:
+        self._rng = rng or random.Random()  # noqa: S311 - protects nothing
+        self._tick, self._slow = tick, slow
+        self._visitors, self._pause = visitors, pause
+        self._traffic: list[asyncio.Task[None]] = []
+        self._servers: list[HTTPServer] = []
+        self._refusing: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sockets: set[EchoSocket] = set()
+
+    async def start(self) -> dict[str, list[str]]:
+        """Start every upstream; the result is a value for UPSTREAMS."""
+        return {
+            "api": [self._serve(f"api-{n}", API_ROUTES, about=API_ABOUT) for n in (1, 2)],
+            "slow": [self._serve(f"slow-{n}", [(".*", Slow)], delay=delay) for n, delay in enumerate(self._slow, 1)],
+            "flaky": [
+                self._serve("flaky-1", [(".*", Flaky)], rng=self._rng, failing=0.0),
+                self._serve("flaky-2", [(".*", Flaky)], rng=self._rng, failing=0.5),
+                self._refuse(),
+            ],
+            "clock": [self._serve("clock-1", [("/events", Clock)], about=CLOCK_ABOUT, tick=self._tick)],
+            "chat": [
+                self._serve("chat-1", CHAT_ROUTES, about=CHAT_ABOUT, sockets=self._sockets, guests=itertools.count(1))
+            ],
+        }
+
+    def start_traffic(self, gateway_url: str) -> None:
+        """Visit the services through the gateway, at an http:// URL, and keep an event stream and a WebSocket
+        open, until stop().
+        """
+        url = urlsplit(gateway_url)
+        host, port, rng, pause = url.hostname or LOOPBACK, url.port or 80, self._rng, self._pause
+        self._traffic += [asyncio.create_task(visit(host, port, rng, pause)) for _ in range(self._visitors)]
+        for hold in (partial(hold_stream, host, port), partial(hold_socket, host, port, rng, pause)):
+            self._traffic.append(asyncio.create_task(keep_open(hold, rng, pause)))
+
+    async def stop(self) -> None:
+        """End the traffic, then the upstreams with their connections. The second time there is nothing to do."""
+        for task in self._traffic:
+            task.cancel()
+        await asyncio.gather(*self._traffic, return_exceptions=True)
+        for server in self._servers:
+            server.stop()
+            await server.close_all_connections()
+        for upgraded in tuple(self._sockets):  # a server does not know them any more
+            upgraded.drop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for held in self._refusing:
+            held.close()
+        for ended in (self._traffic, self._servers, self._refusing):
+            ended.clear()
+
+    def _serve(self, instance: str, routes: Routes, **settings: Any) -> str:
+        application = Application(
+            list(routes),
+            default_handler_class=Upstream,
+            log_function=lambda handler: None,
+            instance=instance,
+            tasks=self._tasks,
+            **settings,
+        )
+        server = HTTPServer(application)
+        self._servers.append(server)
+        listening = bind_sockets(0, LOOPBACK, socket.AF_INET)
+        server.add_sockets(listening)
+        return f"http://{LOOPBACK}:{listening[0].getsockname()[1]}"
+
+    def _refuse(self) -> str:
+        """A port that refuses connections and stays so: it is taken, but nobody listens."""
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._refusing.append(held)
+        held.bind((LOOPBACK, 0))
+        return f"http://{LOOPBACK}:{held.getsockname()[1]}"
+
+
+def banner(gateway_url: str) -> str:
+    """What to greet with: what is running and what to try first."""
+    url = gateway_url.rstrip("/")
+    ws_url = url.replace("http", "ws", 1)
+    return f"""\
+The gateway is at {url}, with services to try and a little traffic of its own:
+
+  open {url}/api/chat/ in a browser           event streams and a chat, live; open it twice
+  curl -N {url}/sse/clock/events              an event stream: an event every second
+  python -m websockets '{ws_url}/ws/chat?path=/echo'    after pip install websockets; or any other client
+  curl {url}/api/api/                         what this service can be asked; two equal instances
+  curl {url}/api/api/items
+  curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request
+  curl -i '{url}/api/api/items?status=503'    any status you like
+  curl '{url}/api/api/items?delay=2000'       a late answer
+  curl -o /dev/null {url}/api/api/bytes/100000000
+  curl {url}/api/slow/                        one instance takes 20 ms, the other 300 ms
+  curl -i {url}/api/flaky/                    one instance is good, one fails half the time, one refuses
+  curl {url}/healthz
+  curl {url}/readyz
+"""
