@@ -30,7 +30,7 @@ def test_help_names_variables_with_their_defaults_under_their_groups() -> None:
     assert re.findall(r"^  ([A-Z_]+)=", text, re.MULTILINE) == NAMES
 
 
-def test_the_readme_table_has_a_row_per_variable() -> None:
+def test_the_markdown_table_has_a_row_per_variable() -> None:
     rows = markdown_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == NAMES
     assert rows[1].startswith("| `PORT` | `8080` | TCP port to listen on, ")
@@ -45,13 +45,13 @@ def test_env_example_is_what_the_table_says() -> None:
 
 
 def test_both_files_are_written_anew(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("# Title\n<!-- variables -->\n| old |\n<!-- /variables -->\nEnd.\n")
+    document = tmp_path / "docs" / "configuration.md"
+    document.parent.mkdir()
+    document.write_text("# Title\n<!-- variables -->\n| old |\n<!-- /variables -->\nEnd.\n")
     for _ in range(2):
         write(tmp_path)
         assert (tmp_path / ".env.example").read_text() == example_env()
-        assert (tmp_path / "README.md").read_text() == (
-            f"# Title\n<!-- variables -->\n{markdown_table()}<!-- /variables -->\nEnd.\n"
-        )
+        assert document.read_text() == (f"# Title\n<!-- variables -->\n{markdown_table()}<!-- /variables -->\nEnd.\n")
 
 
 def test_env_example_sets_upstreams_only() -> None:

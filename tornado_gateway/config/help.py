@@ -1,6 +1,6 @@
-"""How the variables are shown: `--help`, `--print-config`, `.env.example` and the README's table.
+"""How the variables are shown: `--help`, `--print-config`, `.env.example` and docs/configuration.md.
 
-python -m tornado_gateway.config.help    writes .env.example and the table anew, below the current directory
+python -m tornado_gateway.config.help    writes .env.example and the document's table, below the current directory
 """
 
 import re
@@ -46,7 +46,7 @@ def _mark(variable: Variable) -> str:
 
 
 def markdown_table() -> str:
-    """The README's table."""
+    """The table of docs/configuration.md."""
     rows = [f"| `{each.name}` | {f'`{each.default}`' if each.default else ''} | {each.line} |" for each in VARIABLES]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
 
@@ -57,12 +57,12 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
 
 
 def write(root: Path) -> None:
-    """Write .env.example, and the table between the marks in README.md."""
+    """Write .env.example, and the table between the marks in docs/configuration.md."""
     (root / ".env.example").write_text(example_env(), encoding="utf-8")
-    readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    document = root / "docs" / "configuration.md"
+    text = document.read_text(encoding="utf-8")
     before, _, after = re.split(r"(?<=<!-- variables -->\n)(.*)(?=<!-- /variables -->)", text, flags=re.DOTALL)
-    readme.write_text(before + markdown_table() + after, encoding="utf-8")
+    document.write_text(before + markdown_table() + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

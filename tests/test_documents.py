@@ -1,0 +1,170 @@
+"""README.md and docs/: links lead somewhere, lines are short, and what the source names is named as in the source.
+
+Each rule is a function from texts to violations, "file:line: what is wrong", so that the rule is also tried on a text
+that breaks it.
+"""
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WIDEST = 120  # characters of a line of prose or code; a row of a table cannot be broken
+
+_FENCE = re.compile(r"^ *```")
+_HEADING = re.compile(r"^#{1,6} +(.+?) *#*$")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`[^`]*`")
+
+Texts = Mapping[str, str]  # of documents, by path from the root
+
+
+def documents() -> dict[str, str]:
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+# ---------------------------------------------------------------- reading Markdown
+
+
+def prose_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines outside of blocks of code, with their numbers."""
+    is_code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if _FENCE.match(line):
+            is_code = not is_code
+        elif not is_code:
+            yield number, line
+
+
+def anchors(text: str) -> set[str]:
+    """The fragments that GitHub makes of headings: lower case, without punctuation, "-" for a blank.
+
+    >>> sorted(anchors("# What `/readyz` says\\n## Retries\\n## Retries\\n"))
+    ['retries', 'retries-1', 'what-readyz-says']
+    """
+    found: Counter[str] = Counter()
+    names = set()
+    for _, line in prose_lines(text):
+        if heading := _HEADING.match(line):
+            slug = re.sub(r"[^\w\- ]", "", heading[1].lower()).replace(" ", "-")
+            names.add(f"{slug}-{found[slug]}" if found[slug] else slug)
+            found[slug] += 1
+    return names
+
+
+def links(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in prose_lines(text):
+        for target in _LINK.findall(_CODE.sub("", line)):
+            yield number, target
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def broken_links(texts: Texts, files: Iterable[str]) -> Iterator[str]:
+    """Links to no file of the tree, or to no heading of a document.
+
+    Args:
+        files: paths from the root that exist, documents included.
+    """
+    existing = set(files)
+    for file, text in texts.items():
+        for number, target in links(text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, fragment = target.partition("#")
+            wanted = posixpath.normpath(posixpath.join(posixpath.dirname(file), path)) if path else file
+            if wanted not in existing:
+                yield f"{file}:{number}: {target} leads to no file"
+            elif fragment and fragment not in anchors(texts.get(wanted, "")):
+                yield f"{file}:{number}: {target} leads to no heading"
+
+
+def pages_without_links(texts: Texts, start: str = "README.md") -> Iterator[str]:
+    """Pages that the README does not link to."""
+    linked = {target.partition("#")[0] for _, target in links(texts[start])}
+    for file in texts:
+        if file != start and file not in linked:
+            yield f"{start}:1: no link to {file}"
+
+
+def wide_lines(texts: Texts) -> Iterator[str]:
+    for file, text in texts.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            if len(line) > WIDEST and not line.startswith("|"):
+                yield f"{file}:{number}: {len(line)} characters"
+
+
+def words_without_mention(words: Iterable[str], file: str, text: str) -> Iterator[str]:
+    """Words of the source that a document does not name in code."""
+    named = set(re.findall(r"[\w*]+", " ".join(_CODE.findall(text))))
+    for word in sorted(set(words) - named):
+        yield f"{file}:1: {word} is not mentioned"
+
+
+# ---------------------------------------------------------------- the documents keep them
+
+
+def keep(violations: Iterable[str]) -> None:
+    found = "\n".join(violations)
+    if found:
+        pytest.fail(f"the documents break their rules:\n{found}", pytrace=False)
+
+
+def tree() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts]
+
+
+def test_every_link_leads_somewhere() -> None:
+    keep(broken_links(documents(), tree()))
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    keep(pages_without_links(documents()))
+
+
+def test_lines_are_short() -> None:
+    keep(wide_lines({file: text for file, text in documents().items() if file != "README.md"}))
+
+
+# ---------------------------------------------------------------- and each of them can be broken
+
+
+@pytest.mark.parametrize(
+    ("link", "violation"),
+    [
+        ("[a](docs/a.md)", None),
+        ("[a](docs/a.md#first-of-all)", None),
+        ("[b](#start)", None),
+        ("[c](https://example.org/#x)", None),
+        ("[d](static)", None),
+        ("`[e](nowhere.md)`", None),
+        ("```\n[f](nowhere.md)\n```", None),
+        ("[g](nowhere.md)", "README.md:3: nowhere.md leads to no file"),
+        ("[h](docs/a.md#second)", "README.md:3: docs/a.md#second leads to no heading"),
+        ("[i](#begin)", "README.md:3: #begin leads to no heading"),
+        ("![j](docs/j.svg)", "README.md:3: docs/j.svg leads to no file"),
+    ],
+)
+def test_a_broken_link_is_found(link: str, violation: str | None) -> None:
+    texts = {"README.md": f"# Start\n\n{link}\n", "docs/a.md": "# A\n## First, of all\n[back](../README.md#start)\n"}
+    assert list(broken_links(texts, [*texts, "static"])) == ([violation] if violation else [])
+
+
+def test_a_page_without_a_link_is_found() -> None:
+    texts = {"README.md": "[a](docs/a.md#x)", "docs/a.md": "", "docs/b.md": ""}
+    assert list(pages_without_links(texts)) == ["README.md:1: no link to docs/b.md"]
+
+
+def test_a_wide_line_is_found() -> None:
+    texts = {"a.md": f"{'x' * 120}\n{'x' * 121}\n| {'x' * 200} |\n"}
+    assert list(wide_lines(texts)) == ["a.md:2: 121 characters"]
+
+
+def test_a_word_without_a_mention_is_found() -> None:
+    assert list(words_without_mention(["a_b", "c", "d"], "x.md", "`a_b{c}` d")) == ["x.md:1: d is not mentioned"]
