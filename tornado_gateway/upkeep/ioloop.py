@@ -5,7 +5,12 @@ when the clock is set back by a minute, the callback rests for a minute. Here th
 monotonic clock. All of Tornado's deadlines (PeriodicCallback, call_later, add_timeout, with_timeout) go by
 IOLoop.time(), so that they stay consistent with each other.
 
-time.monotonic() reads the same clock: instants of both may be compared.
+time.monotonic() reads the same clock: instants of both may be compared. uvloop's time() counts whole milliseconds and
+stands still within a turn of the loop. Which clock is for what:
+
+    loop.time()          deadlines, and the instants that a sweep compares with: wire/, handlers' timers, streams
+    gateway.now()        durations that are measured, shown or learned from: policies, figures, the access log
+    time.time()          dates: a token's expiry, the Date field, log lines
 """
 
 from tornado.ioloop import IOLoop
