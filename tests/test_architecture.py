@@ -23,14 +23,15 @@ PACKAGE = "tornado_gateway"
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "policy": ("errors", "policy"),
+    "registry": ("policy",),
     "demo": ("policy", "demo"),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
     "upkeep": ("errors", "policy", "wire", "upkeep"),
     "config": ("errors", "policy", "wire", "adapters", "upkeep", "config"),
-    "gateway": ("errors", "policy", "wire", "adapters", "upkeep"),
+    "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
-    "app": ("errors", "policy", "config", "wire", "adapters", "upkeep", "gateway", "handlers"),
+    "app": ("errors", "policy", "registry", "config", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo"),
 }
 

@@ -33,6 +33,7 @@ from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import collect
+from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
@@ -84,8 +85,7 @@ class App:
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
-        per_second = {service: service.config.rebalance_streams for service in gateway.services.values()}
-        self.rebalancer = Rebalancer(per_second, gateway.streams, gateway.now())
+        self.rebalancer = Rebalancer(gateway.services.values(), gateway.streams)
         self.heartbeat = Heartbeat(
             self.server,
             gateway.client,
@@ -176,7 +176,7 @@ def shortest_timeout(gateway: Gateway) -> float:
 def make_gateway(settings: Settings) -> Gateway:
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
-    services = {each.name.encode("ascii"): make_service(each, rng) for each in settings.services}
+    services = ServiceRegistry(*[make_service(each, rng) for each in settings.services])
     durations = Durations()
     return Gateway(
         services=services,
@@ -188,7 +188,7 @@ def make_gateway(settings: Settings) -> Gateway:
         websockets={each.name: each.websocket for each in settings.services},
         rng=rng,
         new_request_id=partial(make_request_id, rng),
-        metrics=Metrics(lambda: collect(services.values(), durations, now(), with_minute=False)),
+        metrics=Metrics(lambda: collect(services.shown(), durations, now(), with_minute=False)),
         durations=durations,
         required=required_services(settings),
         environment=settings.environment,

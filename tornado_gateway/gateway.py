@@ -8,8 +8,8 @@ from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.principal import Authenticator
-from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.websocket.config import WebSocketConfig
@@ -34,7 +34,7 @@ class Lifecycle:
 class Gateway:
     """
     Attributes:
-        services: by name, as a request target has the name.
+        services: by name, as a request target has the name; they may come and go.
         client: connections to endpoints.
         forwarding: how requests are forwarded.
         authenticator: checks tokens; None where AUTH_REQUIRED is not set.
@@ -50,7 +50,7 @@ class Gateway:
         now: seconds on a monotonic clock.
     """
 
-    services: Mapping[bytes, Service]
+    services: ServiceRegistry
     client: PooledHTTPClient
     forwarding: ForwardingConfig
     authenticator: Authenticator | None

@@ -1,6 +1,7 @@
 """The sweep that moves streams: of which services, how often, and what it takes into account."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -74,8 +75,14 @@ class Staged:
         rebalancer.sweep(self.now)
 
 
+def allow(service: Service, per_second: int) -> None:
+    service.config = replace(service.config, rebalance_streams=per_second)
+
+
 def rebalancing(staged: Staged, *services: Service, per_second: int = 10) -> Rebalancer:
-    return Rebalancer(dict.fromkeys(services, per_second), staged.streams, staged.now)
+    for service in services:
+        allow(service, per_second)
+    return Rebalancer(services, staged.streams)
 
 
 def counts(service: Service) -> list[int]:
@@ -100,7 +107,9 @@ def test_a_service_for_which_that_is_not_wanted_is_left_alone(per_second: int) -
     wanted, other = staged.service(), staged.service()
     staged.hold(wanted, 20)
     staged.hold(other, 20)
-    rebalancer = Rebalancer({wanted: 5, other: per_second}, staged.streams, staged.now)
+    allow(wanted, 5)
+    allow(other, per_second)
+    rebalancer = Rebalancer([wanted, other], staged.streams)
     staged.moves(rebalancer)
     assert (counts(wanted), counts(other)) == ([15, 0], [20 - per_second, 0])  # each has a pace of its own
 

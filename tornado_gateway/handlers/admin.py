@@ -22,7 +22,7 @@ class StatsHandler(PageHandler):
                 "uptimeSeconds": round(now - gateway.lifecycle.began, 3),
                 "env": gateway.environment,
                 "draining": gateway.lifecycle.draining,
-                **snapshot(collect(gateway.services.values(), gateway.durations, now), epoch),
+                **snapshot(collect(gateway.services.shown(), gateway.durations, now), epoch),
             }
         )
 

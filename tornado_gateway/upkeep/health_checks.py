@@ -18,7 +18,7 @@ import asyncio
 import base64
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -50,21 +50,21 @@ class _Checked:
 class HealthChecks:
     """
     Args:
-        services: to look after; those without health checks only where a breaker is open.
+        services: to look after, iterated live; those without health checks only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.
         at_once: checks of one service that may be under way; ≥ 1.
     """
 
     def __init__(
         self,
-        services: Iterable[Service],
+        services: Collection[Service],
         client: PooledHTTPClient,
         rng: random.Random,
         now: Callable[[], float],
         at_once: int = AT_ONCE,
     ) -> None:
         self._at_once = at_once
-        self._services = tuple(services)
+        self._services = services
         self._client, self._rng, self._now = client, rng, now
         self._checked: dict[Endpoint, _Checked] = {}
         self._probes: dict[Endpoint, asyncio.Task[None]] = {}

@@ -5,7 +5,7 @@ ends.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from tornado_gateway.policy.upstream.rebalancing import Rebalancing
 from tornado_gateway.policy.upstream.service import Service
@@ -18,20 +18,15 @@ class Rebalancer:
     """A Sweeper that moves streams.
 
     Args:
-        per_second: streams of each service that may be moved in a second; 0 for none. No stream of a service with
-            sticky sessions is moved: the client would come back to the same endpoint.
-        began: instant on the services' clock.
+        services: iterated live; `rebalance_streams` of their configurations may be moved in a second. No stream of a
+            service with sticky sessions is moved: the client would come back to the same endpoint.
     """
 
     shortest_timeout = math.inf
 
-    def __init__(self, per_second: Mapping[Service, int], streams: Streams, began: float) -> None:
-        self._streams = streams
-        self._services = {
-            service: Rebalancing(most, began)
-            for service, most in per_second.items()
-            if most and not (service.affinity and service.affinity.sticky)
-        }
+    def __init__(self, services: Collection[Service], streams: Streams) -> None:
+        self._services, self._streams = services, streams
+        self._rebalancings: dict[Service, Rebalancing] = {}
         self._next_look = -math.inf
 
     def sweep(self, now: float) -> None:
@@ -40,11 +35,25 @@ class Rebalancer:
             return
         self._next_look = now + LOOK_EVERY
         leaving = self._streams.leaving
-        for service, rebalancing in self._services.items():
+        self._follow(now)
+        for service, rebalancing in self._rebalancings.items():
             counts = rebalancing.take(service.endpoints, leaving, now, service.config.slow_start)
             if counts:
                 self._streams.move(counts)
 
+    def _follow(self, now: float) -> None:
+        """Begin to move the streams of services that are new or configured anew; let go of the others."""
+        wanted = {
+            service: service.config.rebalance_streams
+            for service in self._services
+            if service.config.rebalance_streams and not (service.affinity and service.affinity.sticky)
+        }
+        present = {each: found for each, found in self._rebalancings.items() if found.per_second == wanted.get(each)}
+        for service, per_second in wanted.items():
+            if service not in present:
+                present[service] = Rebalancing(per_second, now)
+        self._rebalancings = present
+
     def close(self) -> None:
         """Move no more streams."""
-        self._services.clear()
+        self._services = ()

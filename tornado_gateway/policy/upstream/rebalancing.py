@@ -70,6 +70,7 @@ class Rebalancing:
     """
 
     def __init__(self, per_second: int, now: float) -> None:
+        self.per_second = per_second
         self._bucket = TokenBucket(per_second, now)
         self._away: deque[float] = deque()  # when each was moved that has not come back
         self._held = 0  # streams at the last look, without those that were to be moved then

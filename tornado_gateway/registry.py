@@ -1,0 +1,60 @@
+"""The services of a running gateway: added, reconfigured and retired while requests run.
+
+A retired service grants no new leases: requests for its name get 404. The leases that it has granted end in peace, and
+its figures stay until the last lease has ended.
+
+Everything that looks after services iterates the registry live: health checks, rebalancing, the figures.
+"""
+
+import random
+from collections.abc import Iterator
+
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
+
+
+class ServiceRegistry(dict[bytes, Service]):
+    """Services by name, as a request target has the name. A dict, so that a request's look-up costs no call."""
+
+    def __init__(self, *services: Service) -> None:
+        super().__init__({service.name.encode("ascii"): service for service in services})
+        self._retired: list[Service] = []
+
+    def add(self, service: Service) -> None:
+        """Let requests find a service.
+
+        Raises:
+            ValueError: a service of that name is there.
+        """
+        name = service.name.encode("ascii")
+        if name in self:
+            raise ValueError(f"there is a service {service.name}")
+        self[name] = service
+
+    def reconfigure(self, name: bytes, config: ServiceConfig, now: float, rng: random.Random) -> None:
+        """Use another configuration for a service; see Service.reconfigure().
+
+        Raises:
+            KeyError: there is no such service.
+            ValueError: sessions are wanted, and there is no secret for them.
+        """
+        self[name].reconfigure(config, now, rng)
+
+    def retire(self, name: bytes) -> Service:
+        """Let no more requests find a service. Requests that wait for room there may still be sent.
+
+        Raises:
+            KeyError: there is no such service.
+        """
+        service = self.pop(name)
+        self._retired.append(service)
+        return service
+
+    def shown(self) -> Iterator[Service]:
+        """Services whose figures count: all present services, and retired services that still have something to do.
+
+        A retired service whose name is in use again is not shown, since figures are told apart by name.
+        """
+        yield from self.values()
+        self._retired = [each for each in self._retired if each.load or each.waiting]
+        yield from (each for each in self._retired if each.name.encode("ascii") not in self)
