@@ -27,6 +27,7 @@ from tests.support.differential.scenes import (
     Reset,
     Responses,
     Send,
+    SendFrames,
     Step,
     Upgrade,
     Whole,
@@ -518,7 +519,12 @@ class _Draw:
             client_end, upstream_end = self._follows(self._mask()), self._follows()
         else:
             client_end, upstream_end = self._endings()
-        talks = [Send(head), Hears(b"\r\n\r\n"), Send(talk + invalid), *([Gets(len(heard))] if not invalid else [])]
+        talks = [
+            Send(head),
+            Hears(b"\r\n\r\n"),
+            SendFrames(talk + invalid),
+            *([Gets(len(heard))] if not invalid else []),
+        ]
         hears = [Upgrade(accepted), *([Gets(count)] if count else []), Send(heard), Send(invalid_answer)]
         # Both sides stay until all frames have arrived: the end of a connection may lose frames that are on the way.
         arrived = [] if invalid or invalid_answer else [Delivered(count)]
@@ -561,7 +567,7 @@ class _Draw:
 
     def _follows(self, mask: bytes = b"") -> list[Step]:
         """The end of a peer that did not begin the closing handshake."""
-        return [HearsClose(), *([Send(close_frame(1000, mask=mask))] if self.chance(60) else []), Close()]
+        return [HearsClose(), *([SendFrames(close_frame(1000, mask=mask))] if self.chance(60) else []), Close()]
 
     def _endings(self) -> tuple[list[Step], list[Step]]:
         """How a client and an upstream end a WebSocket: one of them begins, the other follows."""
@@ -573,8 +579,8 @@ class _Draw:
             mask = self._mask()
             goes: list[Step] = self.rng.choice(
                 (
-                    [Send(close_frame(code, reason, mask=mask)), HearsClose(), Close()],
-                    [Send(frame(8, mask=mask)), HearsClose(), Close()],
+                    [SendFrames(close_frame(code, reason, mask=mask)), HearsClose(), Close()],
+                    [SendFrames(frame(8, mask=mask)), HearsClose(), Close()],
                     [HalfClose(), Ends()],
                     [Reset()],
                     [Close()],

@@ -14,7 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from tests.support.differential.framing import final_responses, has_close_frame, head_end, is_refusal, request_end
+from tests.support.differential.framing import (
+    final_responses,
+    has_close_frame,
+    head_end,
+    is_refusal,
+    request_end,
+    status_of,
+)
 
 PATIENCE = 5.0  # seconds a step waits before it gives up
 SETTLING = 1.0  # seconds that upstreams' scripts may take to end after the client has left
@@ -51,6 +58,15 @@ class Send:
     async def play(self, line: "Line", scene: "Scene") -> None:
         line.write(self.data)
         await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class SendFrames(Send):
+    """Client: send WebSocket frames, unless the handshake was refused."""
+
+    async def play(self, line: "Line", scene: "Scene") -> None:
+        if status_of(bytes(line.heard.data)) == 101:
+            await super().play(line, scene)
 
 
 @dataclass(frozen=True)
