@@ -76,8 +76,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_admitted", "_answerer", "_client", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines", "_service",
-        "_stream", "_target", "_timers", "awaits_stream", "began", "is_repeatable", "key", "method", "pinned", "upload",
+        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines",
+        "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream", "began", "is_repeatable", "key",
+        "method", "pinned", "upload",
     )  # fmt: skip
 
     kind = Kind.HTTP
@@ -96,7 +97,8 @@ class Forwarding:
         passing: bytes,
     ) -> None:
         head, service, origination = client.head, admitted.found, admitted.origination
-        self._gateway, self._client, self._journal, self._admitted = gateway, client, journal, admitted
+        self._gateway, self._client, self._journal = gateway, client, journal
+        self._origination, self._expiry = origination, admitted.expiry
         self._service, self._target = service, target
         self.method, self.began = head.method, journal.began
         self.is_repeatable = is_repeatable(head.method, service.config.retry)
@@ -150,13 +152,13 @@ class Forwarding:
         Raises:
             StreamLimitReached, TooManyStreams: no place is left.
         """
-        self._gateway.streams.counts.take(self._service.name, self._admitted.origination.client)
+        self._gateway.streams.counts.take(self._service.name, self._origination.client)
         self._is_counted = True
 
     def _uncount_stream(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._gateway.streams.counts.give_back(self._service.name, self._admitted.origination.client)
+            self._gateway.streams.counts.give_back(self._service.name, self._origination.client)
 
     # ---- the request
 
@@ -225,7 +227,7 @@ class Forwarding:
         endpoint = self._answerer.endpoint
         if endpoint is None or endpoint is self.pinned:
             return b""
-        return affinity.cookie_line(endpoint, secure=self._admitted.origination.proto == b"https")
+        return affinity.cookie_line(endpoint, secure=self._origination.proto == b"https")
 
     def _keep(self, stream: Stream) -> None:
         """Have the sweep look after a stream until the end, and forget what only the beginning needed.

@@ -68,7 +68,7 @@ class HttpForwarding(Forwarding):
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
             self._service.config.event_streams, gateway.rng, self._client, source, self._end_stream,
-            expiry=self._admitted.expiry, is_opaque=is_opaque,
+            expiry=self._expiry, is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)
         source.forget_fields()

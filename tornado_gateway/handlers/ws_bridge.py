@@ -113,7 +113,7 @@ class WsForwarding(Forwarding):
         self._answerer.becomes(Kind.WS)
         self._service.websocket_totals.opened += 1
         relay = self._relay = Relay(
-            self._config.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._admitted.expiry
+            self._config.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._expiry
         )  # fmt: skip
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(self._accepting(head), relay.client)
