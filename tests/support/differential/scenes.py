@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -266,7 +267,8 @@ class Line(asyncio.Protocol):
 
     def half_close(self) -> None:
         if self._transport and self.is_open:
-            self._transport.write_eof()
+            with suppress(OSError):  # RST has arrived, and the transport does not know yet
+                self._transport.write_eof()
 
     def close(self) -> None:
         if self._transport:
