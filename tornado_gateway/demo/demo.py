@@ -6,8 +6,8 @@
                     ├─────► clock-1                   an endless event stream
                     └─────► chat-1                    WebSockets, and a page for browsers
 
-The upstreams are stock Tornado on 127.0.0.1 and free ports. They end with their
-client and with stop(): all of them wait only for connections that stop() closes.
+The upstreams are stock Tornado on 127.0.0.1 and free ports. A request of
+an upstream ends with its client or with stop(): upstreams wait only for connections that stop() closes.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Demo:
             self._traffic.append(asyncio.create_task(keep_open(hold, rng, pause)))
 
     async def stop(self) -> None:
-        """End the traffic, then the upstreams with their connections. The second time there is nothing to do."""
+        """End the traffic, then the upstreams with their connections. A second call does nothing."""
         for task in self._traffic:
             task.cancel()
         await asyncio.gather(*self._traffic, return_exceptions=True)
@@ -128,7 +128,7 @@ class Demo:
         return f"http://{LOOPBACK}:{listening[0].getsockname()[1]}"
 
     def _refuse(self) -> str:
-        """A port that refuses connections and stays so: it is taken, but nobody listens."""
+        """A port that refuses connections: bound, so that no other program takes the port, and not listening."""
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._refusing.append(held)
         held.bind((LOOPBACK, 0))
@@ -136,7 +136,7 @@ class Demo:
 
 
 def banner(gateway_url: str) -> str:
-    """What to greet with: what is running and what to try first."""
+    """The text for the terminal: what is running and what to try first."""
     url = gateway_url.rstrip("/")
     ws_url = url.replace("http", "ws", 1)
     return f"""\

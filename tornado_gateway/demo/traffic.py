@@ -28,7 +28,7 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECAS
 
 
 async def visit(host: str, port: int, rng: random.Random, pause: float) -> None:
-    """Ask for one thing after another, on one connection for as long as it lasts."""
+    """Send requests one after another, on one connection for as long as the connection lasts."""
     while True:
         # A gateway that restarts, closes the connection or sends what is not read here is tried again.
         with contextlib.suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError):
@@ -61,7 +61,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, targe
 
 
 async def keep_open(hold: Callable[[], Awaitable[None]], rng: random.Random, pause: float) -> None:
-    """Hold a connection, and another one when it has ended, with longer pauses while none can be had."""
+    """Hold one connection after another; the pauses between attempts grow while attempts fail."""
     failures = 0
     while True:
         try:
@@ -95,7 +95,7 @@ async def hold_stream(host: str, port: int) -> None:
 
 
 async def hold_socket(host: str, port: int, rng: random.Random, pause: float) -> None:
-    """Talk to the echo until it closes.
+    """Talk to the echo until the echo closes.
 
     Raises:
         OSError, HTTPClientError, WebSocketError: there is no such WebSocket to be had.
@@ -129,7 +129,7 @@ async def hold_socket(host: str, port: int, rng: random.Random, pause: float) ->
 
 
 async def _hang_up(socket: WebSocketClientConnection, closed: asyncio.Event) -> None:
-    """Say goodbye, and do not wait for an answer."""
+    """Send a close frame, and do not wait for the answer."""
     socket.close(1000)
     socket.stream.close()
     await closed.wait()

@@ -26,7 +26,7 @@ MOST_BYTES = 2**30
 CHUNK = b"0123456789abcde\n" * 4096
 ITEMS = ("anvil", "bellows", "chisel", "drill", "epoxy", "file", "gimlet", "hammer")
 
-# What a browser is shown. It lies outside of the package, with the other static files.
+# The page for browsers: outside of the package, with the other static files.
 PAGE = Path(__file__).resolve().parents[2] / "static" / "demo.html"
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
@@ -75,7 +75,7 @@ def _keep_current_task(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 class Upstream(RequestHandler):
-    """GET / says what can be asked, any other path is a 404. All answers are JSON and name their instance."""
+    """GET / lists the requests of a service; any other path is a 404. Answers are JSON and name the instance."""
 
     def initialize(self) -> None:
         self._gone = asyncio.Event()
@@ -97,7 +97,7 @@ class Upstream(RequestHandler):
         self.finish(json.dumps({"instance": self.settings["instance"], **members}) + "\n")
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but no longer than the client stays."""
+        """Sleep, and end the request as soon as the client has left."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._gone.wait()
@@ -125,7 +125,7 @@ class Upstream(RequestHandler):
 
 
 class Api(Upstream):
-    """On every path, late answers and any status on demand: timeouts, breakers, metrics by status."""
+    """Late answers and any status on demand, on every path: for timeouts, breakers and metrics by status."""
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -153,7 +153,7 @@ class Items(Api):
 
 
 class Echo(Api):
-    """The request as it arrived: which header fields the gateway adds, which it drops."""
+    """The request as received: shows the header fields that the gateway adds and drops."""
 
     def get(self, *_: str) -> None:
         request = self.request
@@ -165,7 +165,7 @@ class Echo(Api):
 
 
 class Bytes(Api):
-    """A long body: the gateway's memory stays flat however slowly it is read."""
+    """A long body: the gateway's memory stays flat however slow the reader is."""
 
     async def get(self, *path: str) -> None:
         left = _whole(path[0], "n", 0, MOST_BYTES)
@@ -196,7 +196,7 @@ class Flaky(Upstream):
 
 
 class Clock(Upstream):
-    """An endless event stream: events pass at once, and a client resumes where it was cut off."""
+    """An endless event stream: events pass at once, and a client resumes behind the last event received."""
 
     async def get(self, *_: str) -> None:
         every = self.number("every", 50, 60_000)
@@ -215,7 +215,7 @@ class Clock(Upstream):
 
 
 class Front(Upstream):
-    """The page that shows event streams and WebSockets. It is behind the gateway as everything else is."""
+    """The page that shows event streams and WebSockets, reached through the gateway."""
 
     def get(self, *_: str) -> None:
         self.set_header("Vary", "Accept")
