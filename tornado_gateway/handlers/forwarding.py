@@ -329,7 +329,6 @@ class Forwarding:
         endpoint = answerer.endpoint
         for timer in self._timers:
             timer.cancel()
-        endpoint = answerer.endpoint
         answerer.close(outcome, now)
         if self.upload:
             self.upload.close()
