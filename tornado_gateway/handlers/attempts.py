@@ -268,7 +268,7 @@ class Attempts:
         request, service = self.request, self.service
         if not is_replaceable(service, request, status):
             return False
-        outcome = service.judge(status)
+        outcome = service.outcomes.judge(status)
         if self.hedge:
             return self._leave(outcome)
         if not self._may_ask_another:

@@ -247,7 +247,7 @@ class Forwarding:
 
     def on_end(self, trailers: list[Field]) -> None:
         status = self._journal.status
-        self.close(self._service.judge(status), status, "")
+        self.close(self._service.outcomes.judge(status), status, "")
         wanted = trailers and accepts_trailers(self._client.head.named)
         self._client.finish(trailer_lines(trailers) if wanted else b"")
 
@@ -313,7 +313,7 @@ class Forwarding:
     def _close_whole(self, reason: str = "") -> None:
         """The answer is complete, or as much of the answer as was wanted: the status says how the endpoint did."""
         status = self._journal.status
-        self.close(self._service.judge(status), status, reason)
+        self.close(self._service.outcomes.judge(status), status, reason)
 
     def close(self, outcome: Outcome, status: int, reason: str, *, sent: int = 0) -> None:
         """End, once.

@@ -77,7 +77,7 @@ class Hedge:
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         first, now = self._first, self._first.gateway.now()
-        outcome = first.service.judge(head.status)
+        outcome = first.service.outcomes.judge(head.status)
         if outcome is FAILURE or is_replaceable(first.service, first.request, head.status):  # the first may do better
             self.lease.answered(now, head.status, retry_after(head.named, time.time))
             self._upstream.abort()

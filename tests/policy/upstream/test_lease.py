@@ -573,7 +573,7 @@ def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, 
     for number in range(50):
         lease = single.lease(LeaseRequest(number / 100))
         lease.answered(number / 100 + 0.001, status)
-        lease.settle(single.judge(status), number / 100 + 0.001)
+        lease.settle(single.outcomes.judge(status), number / 100 + 0.001)
     assert limit.least_latency == pytest.approx(least)
 
 

@@ -399,7 +399,7 @@ def answer_all(of: Service, status: int, wait: float = 0.0, now: float = 0.0) ->
     for one in of.endpoints:
         lease = lease_on(of, one, now)
         lease.answered(now + 0.001, status, wait)
-        lease.settle(of.judge(status), now + 0.001)
+        lease.settle(of.outcomes.judge(status), now + 0.001)
 
 
 @every_balancer
@@ -1563,12 +1563,12 @@ def test_the_last_minute_of_a_service_is_that_of_its_endpoints() -> None:
                                                (500, True), (501, False), (502, True), (503, True), (504, True),
                                                (505, False), (507, True), (599, True), (600, False)])  # fmt: skip
 def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
-    assert service(1).judge(status) is (FAILURE if fails else SUCCESS)
+    assert service(1).outcomes.judge(status) is (FAILURE if fails else SUCCESS)
 
 
 @pytest.mark.parametrize(("status", "fails"), [(404, True), (418, True), (200, False), (500, False)])
 def test_other_statuses_can_be_what_counts_as_a_failure(status: int, fails: bool) -> None:
-    assert service(1, failure_statuses=(404, 418)).judge(status) is (FAILURE if fails else SUCCESS)
+    assert service(1, failure_statuses=(404, 418)).outcomes.judge(status) is (FAILURE if fails else SUCCESS)
 
 
 # ---- what is changed from outside
@@ -1729,7 +1729,7 @@ class TestReconfigure:
     def test_what_counts_as_a_failure(self) -> None:
         single = service(1)
         self.change(single, failure_statuses=frozenset({404}))
-        assert (single.judge(404), single.judge(500)) == (FAILURE, SUCCESS)
+        assert (single.outcomes.judge(404), single.outcomes.judge(500)) == (FAILURE, SUCCESS)
 
     def test_the_adaptive_limit_comes_stays_and_goes(self) -> None:
         single = service(1)

@@ -13,7 +13,7 @@ from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS, Balancer
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import HTTP, Endpoint, InFlight, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.endpoint import HTTP, Endpoint, InFlight, LeaseRequest
 from tornado_gateway.policy.upstream.endpoint_set import EndpointSet
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.membership import Membership
@@ -76,10 +76,6 @@ class Service(InFlight):
     def waiting(self) -> int:
         """Requests that wait for room."""
         return len(self.queue.waiting)
-
-    def judge(self, status: int) -> Outcome:
-        """What the status of a whole response says about the endpoint."""
-        return self.outcomes.judge(status)
 
     # ---- leases
 
