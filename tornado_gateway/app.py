@@ -23,7 +23,7 @@ from tornado_gateway.gateway import Gateway, Lifecycle
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.router import Router
 from tornado_gateway.policy.http.target import parse_base_url
-from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, Affinity, Sessions, Sticky
+from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
@@ -216,22 +216,13 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
         BALANCERS[spec.service.balancer](rng),
         spec.service,
         limit=make_limit(spec.service, rng),
-        affinity=make_affinity(spec.name, spec.service),
+        affinity=Affinity.made(spec.name, spec.service.affinity, spec.service.balancer),
     )
 
 
 def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
     """The limit that follows the latency; None with long polls, whose times are no latencies."""
     return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
-
-
-def make_affinity(name: str, config: ServiceConfig) -> Affinity | None:
-    key = config.affinity.key if config.balancer == "consistent_hash" else None
-    sticky = None
-    if config.affinity.sessions is not Sessions.OFF:
-        cookie = f"{COOKIE_PREFIX}{name}".encode("ascii")
-        sticky = Sticky(cookie, config.affinity.secret, refuses=config.affinity.sessions is Sessions.REFUSE)
-    return Affinity(key, sticky) if key or sticky else None
 
 
 def endpoint_maker(config: ServiceConfig, rng: random.Random) -> Callable[[str, int], Endpoint]:
