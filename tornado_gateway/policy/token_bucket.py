@@ -1,10 +1,11 @@
-"""A token bucket: so much per second, and as much at once after a pause."""
+"""A token bucket: a rate per second, and a burst of one second's tokens after a pause."""
 
 
 class TokenBucket:
-    """
+    """A token bucket, full at first; the number of tokens may fall below zero.
+
     Args:
-        rate: tokens per second, and the most there can be; > 0.
+        rate: tokens added per second, and the bucket's capacity; > 0.
         now: seconds on any monotonic clock.
     """
 
@@ -16,21 +17,21 @@ class TokenBucket:
         self._at = now
 
     def available(self, now: float) -> float:
-        """Tokens that are there; below zero while more were taken than there were."""
+        """The number of tokens in the bucket; negative after take() took more than the bucket held."""
         self._tokens = min(self.rate, self._tokens + (now - self._at) * self.rate)
         self._at = now
         return self._tokens
 
     def take(self, tokens: float) -> None:
-        """Take tokens, also such as are not there yet."""
+        """Take tokens, even more than the bucket holds."""
         self._tokens -= tokens
 
     def take_part(self, wanted: int, now: float) -> int:
-        """Take as many whole tokens as there are, up to so many; how many that were."""
+        """Take up to `wanted` whole tokens, and return how many were taken."""
         part = min(wanted, max(0, int(self.available(now))))
         self._tokens -= part
         return part
 
     def wait(self, tokens: float, now: float) -> float:
-        """Seconds until as many are there; 0 if they are."""
+        """Seconds until the bucket holds so many tokens; 0 if it already does."""
         return max(0.0, (tokens - self.available(now)) / self.rate)

@@ -13,10 +13,10 @@ from tornado_gateway.errors import GatewayError
 from tornado_gateway.policy.http.unavailable import (
     LONGEST,
     METHODS,
-    PASSING,
     RETRY,
     SHORTEST,
     STATUS,
+    TRANSIENT,
     comes_back,
     pause,
     retry_line,
@@ -33,7 +33,7 @@ ERRORS = sorted(
 def test_only_what_passes_by_itself_is_worth_coming_back_for(kind: type[GatewayError]) -> None:
     passes = issubclass(kind, errors.UpstreamError | errors.Overloaded)
     assert comes_back(kind(), mode=RETRY, method=b"GET", accept=EVENTS) is passes
-    assert (kind.status in PASSING) is passes
+    assert (kind.status in TRANSIENT) is passes
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"get", b""])

@@ -2,7 +2,7 @@
 
     203.0.113.7    203.0.113.7:50000    ::ffff:203.0.113.7    [::ffff:cb00:7107]:443    "203.0.113.7"
 
-are one client. The canonical text of an address holds digits, `a` to `f`, dots and colons, and nothing else.
+are spellings of the same client. The canonical text of an address holds only digits, `a` to `f`, dots and colons.
 
 Sources: RFC 5952 (canonical text), RFC 4291 §2.5.5.2 (IPv4-mapped addresses), RFC 4007 §11 (zones),
 RFC 7239 §6 (how proxies write nodes).
@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-IPV6_CLIENT = 64  # bits of an IPv6 address that stand for one client: who has one address there has them all
+IPV6_CLIENT = 64  # prefix length of an IPv6 client: a host usually has a whole /64, so addresses in it are free
 LONGEST = 100  # characters of an address with brackets, zone, port and quotes, rounded up
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
-# A zone has a meaning only on the host that wrote it, so it is dropped. With other characters than these, which RFC
-# 6874 allows in URLs, it is no zone: somebody tries what an address may hold.
+# A zone has a meaning only on the host that wrote the address, so parse() drops the zone. Only characters that RFC
+# 6874 §2 allows in a zone are accepted; any other text behind "%" makes the address invalid.
 _ZONE = r"(?:%[A-Za-z0-9._~-]+)?"
 _PORT = r"(?::([0-9]{1,5}))?"
 _V6 = r"([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)"
@@ -32,11 +32,11 @@ _NODE = re.compile(rf"([0-9.]+){_PORT}|\[{_V6}{_ZONE}\]{_PORT}|{_V6}{_ZONE}")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An IPv4 or IPv6 address, or none: the peer of a unix socket has no address.
+    """An IPv4 or IPv6 address; NO_ADDRESS stands for the peer of a unix socket.
 
     Attributes:
-        text: canonical (RFC 5952); "" for no address. Two addresses are equal if their texts are.
-        client: what limits count as one client: the IPv4 address, or the IPv6 network of 64 bits.
+        text: canonical text (RFC 5952); "" for NO_ADDRESS. Addresses with equal texts are equal.
+        client: key by which limits count clients: the IPv4 address, or the IPv6 network of 64 bits.
     """
 
     text: str
@@ -51,11 +51,11 @@ NO_ADDRESS = Address("", "", None)
 
 
 def parse(node: bytes) -> Address | None:
-    """An address as it stands in X-Forwarded-For; None if it is none.
+    """Parse a member of X-Forwarded-For; None if the member is not an address.
 
     Accepted beside a plain address: a port (Azure writes `203.0.113.7:50000`), brackets, quotes (RFC 7239 §6), a zone.
     Not accepted: names, `unknown` and `_obfuscated` (RFC 7239 §6.2 and §6.3); numbers that C libraries read as
-    addresses (`010.0.0.1`, `0x7f.1`, `2130706433`), because two readers may disagree about them.
+    addresses (`010.0.0.1`, `0x7f.1`, `2130706433`), because parsers disagree about such numbers.
 
     >>> parse(b"[2001:DB8::1]:443").text, parse(b"::ffff:203.0.113.7").text, parse(b"unknown")
     ('2001:db8::1', '203.0.113.7', None)
@@ -75,7 +75,7 @@ def _parse(node: bytes) -> Address | None:
 
 
 def of_peer(host: str) -> Address:
-    """The address of a socket's other end, as the socket says it; NO_ADDRESS if that is no IP address."""
+    """The address of a socket's peer, from the socket's own text; NO_ADDRESS if the text is no IP address."""
     return parse(host.encode("ascii", "replace")) or NO_ADDRESS
 
 
@@ -92,16 +92,21 @@ def _address(text: str) -> Address | None:
 
 
 def unmapped(value: IPAddress) -> IPAddress:
-    """The IPv4 address of an IPv4-mapped one (RFC 4291 §2.5.5.2): a socket on `::` names its IPv4 peers so."""
+    """Turn an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2) into IPv4; return other addresses unchanged.
+
+    A socket on `::` reports its IPv4 peers as IPv4-mapped addresses.
+    """
     return (value.ipv4_mapped if isinstance(value, ipaddress.IPv6Address) else None) or value
 
 
 def network(text: str) -> Network:
-    """A network, or an address as the network of it alone; a network of IPv4-mapped addresses as the IPv4 network.
+    """Parse a network, or a single address as a network of that address.
+
+    A network of IPv4-mapped addresses becomes the IPv4 network.
 
     Raises:
-        ValueError: it is neither, or has host bits set, or a zone: `fe80::1` of one zone is not that of another, and
-            the addresses that it would be compared with have lost theirs.
+        ValueError: the text is no network, has host bits set, or has a zone. Parsed addresses have no zone, so a
+            comparison would ignore the zone.
 
     >>> network("::ffff:10.0.0.0/104"), network("::1")
     (IPv4Network('10.0.0.0/8'), IPv6Network('::1/128'))

@@ -1,4 +1,4 @@
-"""The authority of a URL or a Host field, and origins of pages, compared by what they mean instead of by spelling.
+"""Authorities of URLs and Host fields, and origins of pages: parsed, so that spelling does not matter when compared.
 
 Sources: RFC 3986 §3.2.2 (hosts), §6.2.2.1 (case), §6.2.3 (default ports); RFC 6454 §4 (origins).
 """
@@ -15,18 +15,19 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """
+    """A host and a port (RFC 3986 §3.2).
+
     Attributes:
         host: a name in lower case, or an address in canonical form, in brackets if IPv6. A dot at the end stays: to
             browsers `a.` and `a` are two hosts (WHATWG URL §3.5).
-        port: 0 to 65535; None if there is none.
+        port: 0 to 65535; None without a port.
     """
 
     host: str
     port: int | None
 
     def at(self, scheme: str) -> str:
-        """The authority without the default port of a scheme, and with any other one.
+        """The authority as text; the port is left out if it is the scheme's default.
 
         >>> Authority("a", 443).at("https"), Authority("a", 443).at("http"), Authority("a", None).at("http")
         ('a', 'a:443', 'a')
@@ -36,7 +37,7 @@ class Authority:
 
 
 def parse_authority(text: str) -> Authority | None:
-    """None for what is no host with or without a port.
+    """Parse `host` or `host:port`; None if the text is neither.
 
     >>> parse_authority("Example.COM:"), parse_authority("[2001:DB8:0::1]:443"), parse_authority("a:b")
     (Authority(host='example.com', port=None), Authority(host='[2001:db8::1]', port=443), None)
@@ -45,7 +46,7 @@ def parse_authority(text: str) -> Authority | None:
     host = _host(found[1]) if found else None
     if not found or not host:
         return None
-    port = int(found[2]) if found[2] else None  # RFC 3986 §3.2.3: an empty port is the default one
+    port = int(found[2]) if found[2] else None  # RFC 3986 §3.2.3: an empty port means the default port
     return Authority(host, port) if port is None or port <= 65535 else None
 
 
@@ -59,7 +60,7 @@ def _host(text: str) -> str | None:
 
 
 def parse_origin(text: str) -> str | None:
-    """An origin in the spelling of browsers (RFC 6454 §6.2); None for what is none, such as `null`.
+    """Parse an origin into the spelling of browsers (RFC 6454 §6.2); None if the text is no origin, such as `null`.
 
     >>> parse_origin("HTTPS://App.Example.com:443"), parse_origin("http://[::0:1]:81"), parse_origin("null")
     ('https://app.example.com', 'http://[::1]:81', None)
@@ -70,9 +71,9 @@ def parse_origin(text: str) -> str | None:
 
 
 def is_of_authority(origin: str, authority: str) -> bool:
-    """Whether a page of this origin comes from the authority that a request asks for.
+    """Whether an origin has the same host and port as the authority of a request.
 
-    The scheme of the origin decides which port may be left out: a proxy in front of the gateway may have ended TLS.
+    The origin's scheme decides which port is the default, since a proxy in front of the gateway may end TLS.
 
     >>> is_of_authority("https://a", "A:443"), is_of_authority("http://a", "a:443"), is_of_authority("null", "null")
     (True, False, False)

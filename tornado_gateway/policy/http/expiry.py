@@ -1,4 +1,4 @@
-"""When a client's token expires, and with it the streams that it opened."""
+"""When a client's token expires; streams that were opened with the token end at the same time."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """One instant on two clocks; the clock that reaches it first ends the stream.
+    """The instant when a token expires, on two clocks; the stream ends when either clock reaches the instant.
 
-    A token's `exp` is wall time (RFC 7519 §4.1.4). Timers run by monotonic time, which nobody can set, but which stands
-    still while a machine is suspended. So a clock that is set back prolongs no stream, and neither does a suspension.
+    A token's `exp` is wall time (RFC 7519 §4.1.4). The wall clock can be set back; the monotonic clock stands still
+    while the machine is suspended. Because both clocks are read, neither prolongs a stream.
 
     Attributes:
         at: seconds on the monotonic clock; math.inf for never.
@@ -24,8 +24,8 @@ class Expiry:
         """The expiry of a token.
 
         Args:
-            exp: the token's claim, seconds since 1970; math.inf if there is none.
-            now, wall: the time on the two clocks.
+            exp: the token's `exp` claim, seconds since 1970; math.inf without the claim.
+            now, wall: the current time on the monotonic and the wall clock.
 
         >>> Expiry.of(1_700_000_010.0, now=5.0, wall=1_700_000_000.0)
         Expiry(at=15.0, wall=1700000010.0)
@@ -33,7 +33,7 @@ class Expiry:
         return cls(now + exp - wall, exp)
 
     def has_passed(self, now: float, wall: float) -> bool:
-        """Whether one of the clocks has reached it."""
+        """Whether either clock has reached the instant."""
         return now >= self.at or wall >= self.wall
 
 

@@ -1,12 +1,12 @@
-"""Who the client is, and how its request reached the gateway, as far as that can be believed.
+"""The client's address, and the scheme, host and port that the client used, as far as trusted proxies report them.
 
     client ──► proxy A ──► proxy B ──► gateway          TRUSTED_PROXIES: A, B
        X-Forwarded-For: client, A   ◄──── read from the right, as long as hops are trusted
 
-What a request claims in X-Forwarded-*, Forwarded and their like counts only when the peer is one of the trusted
-proxies. From anybody else it is removed before the gateway's own is added (Traefik CVE-2024-45410, Fastify
+Claims are the fields X-Forwarded-*, Forwarded and similar fields. Claims count only when the peer is a trusted proxy.
+From any other peer, claims are removed before the gateway's own fields are added (Traefik CVE-2024-45410, Fastify
 CVE-2026-3635). A member of X-Forwarded-For that is no address ends the reading: the client is then the last trusted
-hop, so nobody gains trust by garbage.
+hop, so garbage gains no trust.
 
 Sources: RFC 7239 §5.2 and §8, RFC 9110 §5.6.1.2 (empty list members).
 """
@@ -21,18 +21,19 @@ from tornado_gateway.policy.http.authority import parse_authority
 from tornado_gateway.policy.http.headers import Named, claim_lines
 from tornado_gateway.policy.http.target import TargetRule
 
-MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right: no chain of proxies is as long
+MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right; real chains of proxies are shorter
 
 _PORT = re.compile(rb"0*([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardingConfig:
-    """
+    """How requests are forwarded.
+
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that already carries the name is a loop.
-        preserve_host: whether upstreams see the client's Host instead of their own.
-        trusted: networks of the proxies in front of the gateway whose claims are believed.
+        preserve_host: whether upstreams receive the client's Host field instead of the endpoint's authority.
+        trusted: networks of the proxies in front of the gateway whose claims count.
         target: which bytes a request target may hold.
     """
 
@@ -44,14 +45,16 @@ class ForwardingConfig:
 
 @dataclass(frozen=True)
 class Origination:
-    """Where a request comes from, as far as that can be believed.
+    """Where a request comes from, according to the connection and to trusted proxies.
 
     Attributes:
         client: the first hop, from the right, that is not a trusted proxy.
-        forwarded_for: the X-Forwarded-For value to send: canonical addresses, so that upstreams see the client that
-            limits, hashing and the log see.
+        forwarded_for: the X-Forwarded-For value to send: canonical addresses, so that upstreams see the same client
+            as limits, hashing and the log.
         proto: b"http" or b"https".
-        claims: lines of other fields in which trusted proxies told of the request.
+        host: the authority that the client asked for.
+        port: digits of the port that the client connected to.
+        claims: field lines of the trusted proxies' other claims.
     """
 
     client: Address
@@ -63,7 +66,7 @@ class Origination:
 
     @functools.cached_property
     def lines(self) -> bytes:
-        """The X-Forwarded-* fields that tell an upstream."""
+        """The X-Forwarded-* lines and claims to send to an upstream."""
         return (
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
             % (self.forwarded_for, self.proto, self.host, self.port)
@@ -71,10 +74,11 @@ class Origination:
 
 
 def originate(named: Named, peer: Address, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
-    """Decide who the client is, and how its request reached the gateway.
+    """Decide where a request comes from.
 
     Args:
-        peer: the socket's other end.
+        named: see FieldTable.interpret().
+        peer: the address of the socket's peer.
         proto: b"http" or b"https", of the connection itself.
         host: the request's authority.
         trusted: see ForwardingConfig.
@@ -90,26 +94,26 @@ def originate(named: Named, peer: Address, proto: bytes, host: bytes, trusted: S
 
 
 def client_address(named: Named, peer: Address, trusted: Sequence[Network]) -> Address:
-    """The client of a request that goes to no upstream. Arguments as for originate()."""
+    """The client's address alone, for a request that goes to no upstream. Arguments as for originate()."""
     return _client([peer, *_hops(named)], trusted) if trusted and peer.is_in(trusted) else peer
 
 
 @functools.lru_cache(maxsize=1024)
 def _direct(peer: str, proto: bytes, host: bytes) -> Origination:
-    """The usual case, the same for every request of a connection (measured: 3 µs less per request).
+    """The origination of a request without trusted claims; cached per connection (measured: 3 µs less per request).
 
-    By the peer's text, whose hash a str keeps; that of an Address would be computed each time.
+    The cache's key is the peer's text, because a str keeps its hash and an Address does not.
     """
     return Origination(of_peer(peer), peer.encode("ascii"), proto, host, _port(host, proto))
 
 
 def _hops(named: Named) -> Iterator[Address]:
-    """The hops that X-Forwarded-For names, from the nearest to the last one that is an address."""
+    """The hops in X-Forwarded-For, nearest first, up to the first member that is no address."""
     values = named.get(b"x-forwarded-for")
     if not values:
         return
     members = b",".join(values).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]
-    for member in filter(None, (each.strip(b" \t") for each in reversed(members))):  # RFC 9110 §5.6.1.2: empty ones
+    for member in filter(None, (each.strip(b" \t") for each in reversed(members))):  # RFC 9110 §5.6.1.2: no empty
         hop = parse(member)
         if hop is None:
             return
@@ -121,7 +125,7 @@ def _client(chain: Sequence[Address], trusted: Sequence[Network]) -> Address:
 
 
 def _only(named: Named, name: bytes) -> bytes | None:
-    """A claim that stands once: of several, nobody can tell whose is which."""
+    """The value of a claim that occurs once; None if the claim occurs several times, since the proxies may differ."""
     values = named.get(name, ())
     return values[0] if len(values) == 1 else None
 
@@ -142,6 +146,6 @@ def _claimed_port(named: Named) -> bytes | None:
 
 
 def _port(host: bytes, proto: bytes) -> bytes:
-    """The port of an authority, or its scheme's."""
+    """The port of an authority, or the default port of the scheme."""
     port = host.rpartition(b":")[2] if not host.endswith(b"]") and b":" in host else b""
     return port or (b"443" if proto == b"https" else b"80")

@@ -1,8 +1,8 @@
-"""The opening handshake of a WebSocket (RFC 6455 §4), as a gateway must judge it on both of its sides.
+"""The opening handshake of a WebSocket (RFC 6455 §4): checks of the client's request and of the upstream's answer.
 
-The upstream is asked before the client is answered, and what it chose is what the client
-gets: its subprotocol, its extensions, its cookies. Only the key is the gateway's own, since a key
-proves that somebody understood this very request.
+The gateway asks the upstream before answering the client. The client receives the upstream's choice of subprotocol,
+extensions and cookies. Only the key is the gateway's own, since Sec-WebSocket-Accept proves that the upstream
+understood the gateway's request.
 """
 
 import base64
@@ -26,7 +26,7 @@ Named = Mapping[bytes, Sequence[bytes]]
 
 
 def accept_value(key: bytes) -> bytes:
-    """What Sec-WebSocket-Accept must be for a key (RFC 6455 §4.2.2).
+    """The value of Sec-WebSocket-Accept that answers a key (RFC 6455 §4.2.2).
 
     >>> accept_value(b"dGhlIHNhbXBsZSBub25jZQ==")
     b's3pPLMBiTxaQ9kYGzzhZRbK+xOo='
@@ -36,13 +36,13 @@ def accept_value(key: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a client asks for.
+    """The opening handshake of a client.
 
     Attributes:
-        key: its Sec-WebSocket-Key.
-        protocols: subprotocols it speaks, as it wrote them.
-        extensions: names of those it knows, in lower case.
-        origin: what its Origin says, or None.
+        key: the value of Sec-WebSocket-Key.
+        protocols: offered subprotocols, in the client's spelling.
+        extensions: names of offered extensions, in lower case.
+        origin: the value of Origin, or None.
     """
 
     key: bytes
@@ -60,14 +60,15 @@ def named(fields: Sequence[Field]) -> dict[bytes, list[bytes]]:
 
 
 def read_offer(fields: Sequence[Field], minor: int) -> Offer:
-    """Judge a client's handshake (RFC 6455 §4.2.1).
+    """Read and check a client's handshake (RFC 6455 §4.2.1).
 
     Args:
-        minor: of the version the request came in.
+        fields: of the request.
+        minor: HTTP minor version of the request.
 
     Raises:
-        UpgradeRequired: it does not ask for a WebSocket, or for another version's.
-        BadRequest: it does so in a way that cannot be answered.
+        UpgradeRequired: the request does not ask for a WebSocket, or asks for an unsupported WebSocket version.
+        BadRequest: a WebSocket field is repeated, or the key is invalid.
     """
     said = named(fields)
     if not minor or b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
@@ -85,13 +86,15 @@ def read_offer(fields: Sequence[Field], minor: int) -> Offer:
 
 
 def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
-    """Judge an upstream's 101 (RFC 6455 §4.1).
+    """Check an upstream's 101 response (RFC 6455 §4.1).
 
     Args:
-        key: that it was sent.
+        fields: of the response.
+        offer: the client's handshake.
+        key: the Sec-WebSocket-Key that the gateway sent.
 
     Returns:
-        The reserved bits that its extensions may set in frames.
+        The reserved bits that the chosen extensions may set in frames.
 
     Raises:
         UpstreamInvalid: a client would have to refuse the answer.
@@ -113,15 +116,17 @@ def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
 
 
 def check_origin(origin: bytes | None, allowed: Collection[str], host: bytes) -> None:
-    """Whether a page of this origin may open WebSockets: browsers send cookies along and let any page ask.
+    """Refuse a WebSocket from a page whose origin is not allowed.
+
+    Browsers let any page open a WebSocket to any host, and send the host's cookies.
 
     Args:
-        origin: None for clients that are not browsers; they may.
-        allowed: origins in canonical form, or ANY_ORIGIN, or SAME_ORIGIN: the one whose authority the request asks for.
-        host: that authority.
+        origin: the value of Origin; None, which browsers never send, is allowed.
+        allowed: origins in canonical form, ANY_ORIGIN, or SAME_ORIGIN for the origin with the request's own authority.
+        host: the authority of the request.
 
     Raises:
-        OriginNotAllowed: it may not.
+        OriginNotAllowed: the origin is not allowed.
     """
     if origin is None or ANY_ORIGIN in allowed:
         return

@@ -1,11 +1,9 @@
-"""Which header fields are read, dropped, passed on and added, in both directions.
+"""Which header fields are read, dropped, forwarded and added, in both directions.
 
-The fields of a message are sorted once, by a FieldTable, into what the gateway reads
-and what passes untouched; order, case and
-repeats of what passes are kept. The rest of the module writes the lines that are
-the gateway's own.
+A FieldTable sorts the fields of a message once: into fields that the gateway reads, and lines that are forwarded
+unchanged, with order, case and repeats kept. The other functions write the gateway's own fields.
 
-What proxies in front claim of a request is taken out here, and judged in forwarding.py.
+Claims of proxies in front (X-Forwarded-* and others) are removed here, and judged in forwarding.py.
 
 Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1.
 """
@@ -20,11 +18,11 @@ from tornado_gateway.policy.http.lists import members, tokens
 Field = tuple[bytes, bytes]
 Named = Mapping[bytes, Sequence[bytes]]
 
-MAX_LENGTH = 2**63  # bytes of a body from which on a Content-Length is refused; many peers count in 63 bits
+MAX_LENGTH = 2**63  # a Content-Length of this many bytes or more is refused; many peers count in 63 bits
 
 _ZERO = ord("0")
 
-# Connection options that say something about the connection and name no field to drop.
+# Connection options with a meaning of their own, which nominate no field.
 _CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
 _UNDERSCORE_IN_NAME = re.compile(rb"\n[^:\n_]*_")
@@ -33,14 +31,13 @@ _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
 
 class FieldTable:
-    """The fields of one direction that mean something to the gateway.
+    """The fields of one direction that the gateway reads, removes or protects.
 
     Args:
-        read: names, in lower case, of fields that are read and passed on where they stand.
-        taken: names of fields that are read and not passed on: they belong to one hop, or the
-            gateway writes its own.
-        protected: names of fields that just pass, but must not be imitated.
-        prefixes: beginnings of names that are taken, too.
+        read: names, in lower case, of fields that are read and forwarded.
+        taken: names of fields that are read and removed: fields of one hop, and fields that the gateway writes anew.
+        protected: names of fields that are forwarded, while names with underscores for hyphens are removed.
+        prefixes: prefixes of names that are taken, too.
     """
 
     def __init__(
@@ -55,28 +52,28 @@ class FieldTable:
         self._names = self._read.union(taken, protected)
         self._prefixes = prefixes
         exact = [name for name in sorted(self._read.union(taken)) if not name.startswith(prefixes)]
-        # "\n" first: the search then leaps from line to line instead of trying every byte.
+        # "\n" first: the search then jumps from line to line instead of trying every byte.
         self._line = re.compile(rb"\n(%b):([^\n]*)\r(?=\n)" % _any_of(exact, prefixes))
 
     def knows(self, name: bytes) -> bool:
-        """Whether a name in lower case, or one that a CGI server cannot tell from it, means something here.
+        """Whether the table has a name, in lower case, with underscores read as hyphens.
 
-        Such a server makes X_Request_Id and X-Request-Id the same variable (Traefik GHSA-5m6w-wvh7-57vm).
+        CGI servers turn X_Request_Id and X-Request-Id into the same variable (Traefik GHSA-5m6w-wvh7-57vm).
         """
         name = name.replace(b"_", b"-")
         return name in self._names or name.startswith(self._prefixes)
 
     def interpret(self, block: bytes) -> tuple[dict[bytes, list[bytes]], bytes]:
-        """Sort field lines into those the gateway reads, by lower-case name, and those that pass.
+        """Sort field lines into fields that the gateway reads and lines that are forwarded.
 
-        What passes is cut out of the block, not made anew: it leaves as it came. One search for the
-        table's names costs half of what looking at each line does (measured: 2 µs for 9 lines).
+        Forwarded lines are slices of the block, byte for byte. One search for the table's names takes half the time
+        of a loop over the lines (measured: 2 µs for 9 lines).
 
         Args:
-            block: valid field lines, each with its CRLF, behind the LF of the line before.
+            block: valid field lines, each ended by CRLF; the block begins with the LF of the line before.
 
         Returns:
-            The values of the fields that are read, and the lines that pass, each with its CRLF.
+            The values of the fields that are read, by lower-case name, and the lines to forward, each with its CRLF.
 
         >>> REQUEST_FIELDS.interpret(b"\\nHost: a\\r\\nETag: 1\\r\\nCookie: b\\r\\nX_Request_Id: c\\r\\n")
         ({b'host': [b'a']}, b'ETag: 1\\r\\nCookie: b\\r\\n')
@@ -106,15 +103,15 @@ class FieldTable:
 
 
 def _any_of(names: Sequence[bytes], prefixes: Sequence[bytes]) -> bytes:
-    """A pattern for names and prefixes, sorted by their first letters: a line is compared with few of them."""
+    """A pattern for names and prefixes, grouped by first letter, so that a line is compared with few alternatives."""
     alternatives = [re.escape(name) for name in names] + [re.escape(prefix) + rb"[^:\n]*" for prefix in prefixes]
     firsts = sorted({each[:1] for each in alternatives})
     groups = [b"|".join([each[1:] for each in alternatives if each[:1] == first]) for first in firsts]
     return b"|".join([b"%b(?:%b)" % group for group in zip(firsts, groups, strict=True)])
 
 
-# What proxies say of a request beside X-Forwarded-For, -Proto, -Host and -Port: passed on from trusted ones. Some
-# servers take a client's address, the path or the file to send from them (Rack::Sendfile CVE-2025-61780).
+# Claims of proxies beside X-Forwarded-For, -Proto, -Host and -Port; forwarded if the proxy is trusted. Some servers
+# read the client's address, the path or the file to send from these fields (Rack::Sendfile CVE-2025-61780).
 _CLAIMS = (
     b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"forwarded", b"front-end-https", b"true-client-ip",
     b"x-accel-mapping", b"x-accel-redirect", b"x-client-ip", b"x-cluster-client-ip", b"x-real-ip", b"x-rewrite-url",
@@ -123,7 +120,7 @@ _CLAIMS = (
 _CLAIM_PREFIXES = (b"x-forwarded-", b"x-original-")
 _JUDGED_CLAIMS = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"))
 
-# Of one hop: RFC 9110 §7.6.1 and §11.7, RFC 7540 §3.2.1, and two that became common without a standard.
+# Hop-by-hop fields: RFC 9110 §7.6.1 and §11.7, RFC 7540 §3.2.1, and two that are common without a standard.
 _OF_ONE_HOP = (
     b"connection", b"http2-settings", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info",
     b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -133,8 +130,8 @@ REQUEST_FIELDS = FieldTable(
     read=(b"accept", b"content-length"),
     taken=(
         *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",
-        b"proxy",  # CGI servers make HTTP_PROXY of it, by which they then send requests (httpoxy, CVE-2016-5385)
-        b"alt-used",  # the alternative of this gateway's origin that the client uses (RFC 7838 §5)
+        b"proxy",  # CGI servers turn Proxy into HTTP_PROXY, their own outgoing proxy (httpoxy, CVE-2016-5385)
+        b"alt-used",  # names the gateway's host, not the upstream's (RFC 7838 §5)
     ),
     protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
     prefixes=_CLAIM_PREFIXES,
@@ -144,13 +141,13 @@ RESPONSE_FIELDS = FieldTable(
     read=(b"content-length", b"content-type", b"date", b"retry-after"),
     taken=(
         *_OF_ONE_HOP, b"via", b"x-request-id",
-        b"alt-svc",  # of the service's own origin: browsers would take it for this gateway's (RFC 7838 §2.1)
+        b"alt-svc",  # speaks of the service's origin; browsers would apply it to the gateway's (RFC 7838 §2.1)
     ),
 )  # fmt: skip
 
 
-# Trailers that would change framing, routing, trust, or what the message means, if anybody merged them into the
-# header section (RFC 9110 §6.5.1); beside those that mean something to the gateway, in either direction.
+# Trailers that would change framing, routing, trust or the meaning of the message if a recipient merged trailers into
+# the header section (RFC 9110 §6.5.1). The names of both FieldTables are removed as well.
 _NOT_IN_TRAILERS = frozenset((
     b"age", b"authentication-info", b"cache-control", b"content-disposition", b"content-encoding",
     b"content-location", b"content-range", b"expires", b"if-match", b"if-modified-since", b"if-none-match",
@@ -161,7 +158,7 @@ _NO_TRAILER_PREFIXES = (b"accept-", b"access-control-", b"sec-")
 
 
 def claim_lines(named: Named) -> bytes:
-    """What proxies claim of a request beside what forwarding.py judges, as they said it."""
+    """The lines of claims that forwarding.py does not judge (all but X-Forwarded-For, -Proto, -Host and -Port)."""
     return serialize([(name, value) for name, values in named.items() if _is_claim(name) for value in values])
 
 
@@ -170,7 +167,7 @@ def _is_claim(name: bytes) -> bool:
 
 
 def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
-    """The lines whose names, in lower case, are kept."""
+    """The lines whose lower-case names satisfy `is_kept`."""
     return b"".join([line for line in lines.splitlines(keepends=True) if is_kept(line.partition(b":")[0].lower())])
 
 
@@ -186,7 +183,7 @@ def _split_options(value: bytes) -> frozenset[bytes]:
 
 
 def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
-    """Drop the fields that Connection nominates, but not those that frame the message (RFC 9110 §7.6.1).
+    """Drop the lines of fields that Connection nominates, but keep Content-Length (RFC 9110 §7.6.1).
 
     >>> without_nominated(b"X-Hop: 1\\r\\nContent-Length: 2\\r\\n", {b"x-hop", b"content-length"})
     b'Content-Length: 2\\r\\n'
@@ -197,23 +194,23 @@ def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def nominated(connection: frozenset[bytes]) -> frozenset[bytes]:
-    """The names of fields and trailers that belong to one hop, of a Connection field's options."""
+    """The names of fields that a Connection field's options nominate; Content-Length cannot be nominated."""
     return connection - _CONNECTION_WORDS - {b"content-length"}
 
 
 def content_length(value: bytes) -> int | None:
-    """What a Content-Length of digits alone says (RFC 9110 §8.6); None from MAX_LENGTH on.
+    """The length in a Content-Length field of ASCII digits (RFC 9110 §8.6); None for MAX_LENGTH or more.
 
     >>> content_length(b"007"), content_length(b"9223372036854775808")
     (7, None)
     """
-    digits = value.lstrip(b"0")  # int() refuses more than 4300 digits, also if most are zeros
+    digits = value.lstrip(b"0")  # int() refuses more than 4300 digits, leading zeros included
     length = int(digits or b"0") if len(digits) < 20 else MAX_LENGTH
     return length if length < MAX_LENGTH else None
 
 
 def plain_length(passing: bytes, value: bytes, length: int) -> bytes:
-    """The lines with Content-Length in its shortest form: some parsers would take a leading zero for octal.
+    """Rewrite Content-Length without leading zeros, since some parsers read a leading zero as octal.
 
     >>> plain_length(b"A: 1\\r\\nContent-Length: 010\\r\\n", b"010", 10)
     b'A: 1\\r\\nContent-Length: 10\\r\\n'
@@ -224,23 +221,23 @@ def plain_length(passing: bytes, value: bytes, length: int) -> bytes:
 
 
 def without(passing: bytes, names: Collection[bytes]) -> bytes:
-    """The lines whose names, in lower case, are not among these."""
+    """The lines whose lower-case names are not in `names`."""
     return _keep(passing, lambda name: name not in names)
 
 
 def pairs(lines: bytes) -> list[Field]:
-    """Field lines, each with its CRLF, as pairs of name and value."""
+    """Split field lines, each ended by CRLF, into pairs of name and value."""
     split = [line.partition(b":") for line in lines.split(b"\r\n")[:-1]]
     return [(name, value.strip(b" \t")) for name, _, value in split]
 
 
 def serialize(fields: Iterable[Field]) -> bytes:
-    """Field lines, each with its CRLF."""
+    """Join fields into lines, each ended by CRLF."""
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def request_id(named: Named, generate: Callable[[], bytes]) -> bytes:
-    """The client's x-request-id if there is one of 1 to 128 visible ASCII characters, else a new one.
+    """The client's x-request-id if the field occurs once and has 1 to 128 visible ASCII characters; else a new id.
 
     >>> request_id({b"x-request-id": [b"abc"]}, lambda: b"new"), request_id({b"x-request-id": [b"a b"]}, lambda: b"new")
     (b'abc', b'new')
@@ -252,7 +249,7 @@ def request_id(named: Named, generate: Callable[[], bytes]) -> bytes:
 
 
 def trailer_lines(trailers: Sequence[Field]) -> bytes:
-    """The trailers that may be passed on, as lines; by one rule for both directions.
+    """The lines of the trailers that may be forwarded, in either direction (RFC 9110 §6.5.1).
 
     >>> trailer_lines([(b"X-Sum", b"7"), (b"Content_Length", b"9"), (b"X-Forwarded-For", b"6.6.6.6")])
     b'X-Sum: 7\\r\\n'
@@ -267,20 +264,22 @@ def _is_trailer(name: bytes) -> bool:
 
 
 def accepts_trailers(named: Named) -> bool:
-    """Whether the sender of a request asked for trailers (RFC 9110 §10.1.4)."""
+    """Whether the TE field of a request asks for trailers (RFC 9110 §10.1.4)."""
     return b"te" in named and b"trailers" in tokens(named[b"te"])
 
 
 def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: bytes, minor: int, via: bytes) -> bytes:
-    """The lines of a request to an upstream, but for Host, Expect and Transfer-Encoding.
+    """The lines of a request to an upstream, without Host, Expect and Transfer-Encoding.
 
     Args:
+        passing, named: see FieldTable.interpret().
         forwarded: the X-Forwarded-* lines, from forwarding.Origination.
-        minor: of the version the request came in.
+        request_id: the value of X-Request-Id.
+        minor: HTTP minor version of the client's request.
         via: this gateway's pseudonym.
 
     Raises:
-        LoopDetected: the request has been here before.
+        LoopDetected: Via already has this gateway's pseudonym.
     """
     received_by = b""
     if b"via" in named:
@@ -292,14 +291,12 @@ def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: 
         passing = without_nominated(passing, options(named))
     own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
     if b"te" in named and accepts_trailers(named):
-        own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE goes with a Connection option
+        own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE needs a Connection option
     return passing + own
 
 
 def interim_fields(passing: bytes, named: Named) -> bytes:
-    """The lines of a 1xx response to the client.
-
-    A 1xx response has no content, so Content-Length has no place in it (RFC 9110 §8.6).
+    """The lines of a 1xx response to the client, without Content-Length (RFC 9110 §8.6).
 
     >>> interim_fields(b"Link: </a>\\r\\nX-Hop: 1\\r\\nContent-Length: 0\\r\\n", {b"connection": [b"X-Hop"]})
     b'Link: </a>\\r\\n'
@@ -308,7 +305,10 @@ def interim_fields(passing: bytes, named: Named) -> bytes:
 
 
 def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, via: bytes) -> bytes:
-    """The lines of a response to the client, but for Transfer-Encoding, Connection and Date."""
+    """The lines of a final response to the client, without Transfer-Encoding, Connection and Date.
+
+    Arguments as for upstream_fields(); `minor` is the HTTP minor version of the upstream's response.
+    """
     if b"connection" in named:
         passing = without_nominated(passing, options(named))
     received_by = b"".join([b"%b, " % hop for hop in members(named[b"via"])]) if b"via" in named else b""

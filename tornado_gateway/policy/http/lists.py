@@ -1,8 +1,8 @@
-"""Fields whose value is a list: the one reader of their members.
+"""Parsers of fields whose value is a list.
 
-A recipient joins the lines of such a field and ignores empty members, wherever they stand. Commas always separate in
-`members()`: in a list of tokens or addresses a quotation mark is an error, and must not hide the members behind it.
-In `quoted_members()` a quoted string may hold commas.
+The lines of a list field are joined, and empty members are ignored. In `members()` every comma separates: a list of
+tokens or addresses has no quoted strings, and a stray quotation mark must not hide the members behind. In
+`quoted_members()` a quoted string may hold commas.
 
 Sources: RFC 9110 §5.3 (lines are joined), §5.6.1.2 (empty members), §5.6.4 (quoted strings).
 """
@@ -26,7 +26,7 @@ def members(values: Iterable[bytes]) -> list[bytes]:
 
 
 def tokens(values: Iterable[bytes]) -> list[bytes]:
-    """The members of a list of tokens that are compared without regard to case; in lower case."""
+    """The members of a list of case-insensitive tokens, in lower case."""
     return members([value.lower() for value in values])
 
 

@@ -1,20 +1,20 @@
-"""Whether a body comes too slowly to be waited for.
+"""The least rate of a body, against senders that send a byte now and then (Slowloris).
 
-An idle timeout alone never ends a body of one byte per half a second. So a body has a least rate as well, averaged over
-a window so long that no pause of a real link matters: Apache's mod_reqtimeout has 500 bytes/s behind 20 s. The
-default here is 100 bytes/s over 60 s, a third of what the slowest links in use carry (Iridium: 2.4 kbit/s).
+An idle timeout alone never ends a body of one byte per half a second. So a body also has a least rate, averaged over a
+window that is longer than the pauses of real links. The default is 100 bytes/s over 60 s, a third of the slowest links
+in use (Iridium: 2.4 kbit/s); Apache's mod_reqtimeout requires 500 bytes/s after 20 s.
 """
 
-WINDOW = 60.0  # seconds over which a rate is averaged, at least
-LOOK_EVERY = WINDOW / 6  # seconds between two looks at a body
+WINDOW = 60.0  # least seconds over which a rate is averaged
+LOOK_EVERY = WINDOW / 6  # seconds between two checks of a body
 
 
 class Pace:
-    """One body's progress since a window began.
+    """Measures the rate of a body, window by window.
 
     Args:
-        now: instant of the window's beginning.
-        total: bytes that had come then.
+        now: instant when the first window begins.
+        total: bytes of the body received by then.
 
     >>> pace = Pace(0.0, 0)
     >>> pace.judge_window(59.0, 0, 100), pace.judge_window(60.0, 6000, 100), pace.judge_window(120.0, 11_999, 100)
@@ -27,11 +27,14 @@ class Pace:
         self._began, self._total = now, total
 
     def judge_window(self, now: float, total: int, rate: float) -> bool:
-        """Judge the window if it is over, and begin the next one.
+        """Whether a window of WINDOW seconds or more ended below the least rate; False within a window.
+
+        Begins the next window when a window has ended.
 
         Args:
-            total: bytes that have come.
-            rate: bytes per second that must come.
+            now: the present instant.
+            total: bytes of the body received so far.
+            rate: least rate in bytes per second.
         """
         seconds = now - self._began
         if seconds < WINDOW:

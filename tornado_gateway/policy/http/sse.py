@@ -1,15 +1,14 @@
-"""Event streams (WHATWG HTML §9.2), as far as a gateway must understand them: where an event ends.
+"""Event streams (WHATWG HTML §9.2): where events end, and the lines that the gateway adds.
 
-The bytes of a stream pass as they come. What the gateway adds (a comment to keep the
-connection alive, a hint when to come back, a word on a failure) may stand only where
-no event is open, or it would become a part of somebody's event.
+The bytes of a stream pass unchanged. The gateway adds comments (heartbeats), reconnection times and events about
+failures, only at a boundary: where no event is open. Elsewhere the added lines would become part of an event.
 
     data: a ⏎      an event is open
-    ⏎              a blank line ends it: here is a boundary
+    ⏎              a blank line ends the event: a boundary
     : hello ⏎      a comment opens no event: still a boundary
-    data: b        in the middle of a line
+    data: b        in the middle of a line: no boundary
 
-Lines end with LF, CRLF or CR, and may be cut anywhere, also between CR and LF.
+Lines end with LF, CRLF or CR. Chunks may end anywhere, even between CR and LF.
 """
 
 import functools
@@ -26,8 +25,8 @@ from tornado_gateway.policy.http.headers import Field
 
 EVENT_STREAM = b"text/event-stream"
 HEARTBEAT = b":\n"  # a comment without text: the fewest bytes that keep a connection alive
-SHORTEST_LIFE = 0.8  # of SSE_MAX_AGE_MS: lives are spread from here to all of it, so that reconnects are too (Mercure)
-RETRY_MS = (1000, 5000)  # how long clients are asked to wait before they come back
+SHORTEST_LIFE = 0.8  # least share of SSE_MAX_AGE_MS; random lifetimes spread the reconnects (Mercure does the same)
+RETRY_MS = (1000, 5000)  # range of the reconnection time that clients are sent
 
 MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -36,19 +35,20 @@ _CR, _LF = 0x0D, 0x0A
 
 @dataclass(frozen=True, slots=True)
 class EventStreamConfig:
-    """Durations are seconds, math.inf for none.
+    """Limits and options of event streams. Durations are seconds; math.inf for no limit.
 
     Attributes:
-        heartbeat: of silence until a comment is sent.
-        idle_timeout: that an upstream may be silent.
-        max_age: until a stream is ended.
-        max_bytes: until it is, math.inf for any number.
+        heartbeat: silence after which a comment is sent.
+        idle_timeout: silence of the upstream after which the stream is ended.
+        max_age: age at which a stream is ended.
+        max_bytes: bytes after which a stream is ended; math.inf for no limit.
         error_event: the style of error_event().
-        unavailable: see policy/http/unavailable.py; "" for what the route does.
-        max_buffered: bytes that may wait for a client.
-        peek: that the head may wait for a first event that may be an error; 0 for none.
-        reads_last_event_id: whether ?last_event_id= stands for the field of that name.
-        cuts_slow: whether a client for which more is waiting is cut off, instead of the upstream being paused.
+        unavailable: RETRY or STATUS of policy/http/unavailable.py; "" for the route's default.
+        max_buffered: greatest number of unsent bytes for a client.
+        peek: how long the response's head waits for the first event, which may be an error; 0 for no wait.
+        reads_last_event_id: whether the query parameter last_event_id replaces the Last-Event-ID field.
+        cuts_slow: whether a client with more than max_buffered bytes unsent is disconnected; otherwise the upstream
+            is paused.
     """
 
     heartbeat: float = 15.0
@@ -64,15 +64,15 @@ class EventStreamConfig:
 
     @property
     def shortest_timeout(self) -> float:
-        """Of the durations whose end a sweep notices."""
+        """The shortest of the durations that a sweep checks; sweeps must come more often."""
         return min(self.heartbeat, self.idle_timeout, self.max_age)
 
 
 class BoundaryScanner:
-    """Follows a stream, and knows whether an event is open.
+    """Reads a stream, and tells whether an event is open.
 
     Attributes:
-        at_boundary: whether something may be put in behind what has passed.
+        at_boundary: whether no event is open, so that lines may be inserted here.
 
     >>> scanner = BoundaryScanner()
     >>> scanner.feed(b"data: a\\r"); scanner.at_boundary
@@ -85,24 +85,24 @@ class BoundaryScanner:
 
     def __init__(self) -> None:
         self.at_boundary = True
-        self._in_event = False  # a line that is not a comment has ended since the last blank one
+        self._in_event = False  # a line that is no comment has ended since the last blank line
         self._in_line = False  # bytes have come since the last end of a line
-        self._in_comment = False  # and they began with a colon
-        self._after_cr = False  # an LF would belong to the end of line before it
+        self._in_comment = False  # the open line is a comment
+        self._after_cr = False  # the last byte was a CR, so an LF would belong to the same end of line
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-        if chunk.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):  # one event to a chunk, as most servers write
+        """Read the next bytes of the stream."""
+        if chunk.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):  # most servers write whole events
             self._in_event = self._in_line = False
             self.at_boundary, self._after_cr = True, chunk[-1] == _CR
         elif chunk:
             self._read(chunk)
 
     def end_of_last_event(self, chunk: bytes) -> int:
-        """Where in the chunk that comes next the last boundary behind a blank line is; -1 if there is none."""
+        """Offset in the next chunk, before feed(), where its last complete event ends; -1 if no event ends."""
         start = self._continued(chunk)
         pair = max(chunk.rfind(b"\n\n", start), chunk.rfind(b"\n\r", start), chunk.rfind(b"\r\r", start))
-        if pair >= 0:  # a blank line is two ends of line in a row
+        if pair >= 0:  # two ends of line in a row are a blank line
             end = pair + 2
         elif not self._in_line and chunk[start : start + 1] in (b"\r", b"\n"):
             end = start + 1
@@ -111,7 +111,7 @@ class BoundaryScanner:
         return end + 1 if chunk[end - 1 : end + 1] == b"\r\n" else end
 
     def _continued(self, chunk: bytes) -> int:
-        """Bytes at the chunk's start that end the line before it: the LF of a CRLF that was cut."""
+        """1 if the chunk begins with the LF of a CRLF whose CR ended the chunk before; else 0."""
         return 1 if self._after_cr and chunk.startswith(b"\n") else 0
 
     def _read(self, chunk: bytes) -> None:
@@ -131,9 +131,9 @@ class BoundaryScanner:
         self.at_boundary = not self._in_event and not self._in_line
 
 
-@functools.lru_cache(maxsize=256)  # asked for every answer (measured: 0.3 µs less)
+@functools.lru_cache(maxsize=256)  # called for every response (measured: 0.3 µs less)
 def is_event_stream(content_type: bytes) -> bool:
-    """Whether a Content-Type says text/event-stream.
+    """Whether the media type of a Content-Type is text/event-stream.
 
     >>> is_event_stream(b"Text/Event-Stream; charset=utf-8"), is_event_stream(b"text/event-streams")
     (True, False)
@@ -142,22 +142,22 @@ def is_event_stream(content_type: bytes) -> bool:
 
 
 def stream_fields(fields: Sequence[Field]) -> bytes:
-    """Lines to add to an event stream's head so that nobody between here and the client transforms or collects it."""
+    """Field lines to add to an event stream's response, so that proxies in front neither transform nor buffer."""
     lines = b""
     if not any(name.lower() == b"cache-control" and b"no-transform" in value.lower() for name, value in fields):
         lines += b"Cache-Control: no-transform\r\n"
     if not any(name.lower() == b"x-accel-buffering" for name, _ in fields):
-        lines += b"X-Accel-Buffering: no\r\n"  # nginx and its kin
+        lines += b"X-Accel-Buffering: no\r\n"  # read by nginx
     return lines
 
 
 def is_encoded(fields: Sequence[Field]) -> bool:
-    """Whether a stream is compressed: its events cannot be told apart, and nothing can be put in."""
+    """Whether a stream has a content coding, so that events cannot be found and nothing can be inserted."""
     return any(name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in fields)
 
 
 def last_event_id(target: bytes) -> bytes | None:
-    """The query parameter last_event_id, decoded; None if it is not there, or is no valid field value.
+    """The decoded query parameter last_event_id; None if absent, empty, or not a valid field value.
 
     >>> last_event_id(b"/events?a=1&last_event_id=a%2042"), last_event_id(b"/events?last_event_id=%0a")
     (b'a 42', None)
@@ -169,17 +169,17 @@ def last_event_id(target: bytes) -> bytes | None:
 
 
 def lifetime(max_age: float, rng: random.Random) -> float:
-    """Seconds until a stream should end, of max_age > 0 at most."""
+    """Random lifetime of a stream in seconds, from SHORTEST_LIFE × max_age to max_age."""
     return max_age * rng.uniform(SHORTEST_LIFE, 1.0)
 
 
 def retry_hint(rng: random.Random) -> bytes:
-    """A line that asks the client to wait a moment before it comes back; each client another one."""
+    """A `retry:` line with a random reconnection time, so that clients do not reconnect together."""
     return b"retry: %d\n\n" % rng.randint(*RETRY_MS)
 
 
 def closing_event(reason: str) -> bytes:
-    """An event that says why the gateway ends a stream for good.
+    """An event that tells the client why the gateway ended the stream for good.
 
     >>> closing_event("token_expired")
     b'event: gateway-close\\ndata: token_expired\\n\\n'
@@ -188,10 +188,11 @@ def closing_event(reason: str) -> bytes:
 
 
 def error_event(style: str, error: GatewayError) -> bytes:
-    """An event that says that a stream has failed, in the words its clients know.
+    """An event that tells the client that a stream has failed; b"" for the style "off".
 
     Args:
-        style: off, generic, openai or anthropic; the latter two are what those APIs send within a stream.
+        style: "off", "generic", "openai" or "anthropic"; the last two are the formats of those APIs.
+        error: the failure.
     """
     if style == "off":
         return b""
@@ -211,10 +212,10 @@ def _json(said: object) -> bytes:
 
 
 def begins_with_error(stream: bytes) -> bool | None:
-    """Whether a stream's first event reports an error; None while that event is not complete.
+    """Whether the first event of a stream reports an error; None while the event is incomplete.
 
-    An error is an event of the type "error", or data that is a JSON object with a member "error" that is not null,
-    as model servers send behind a 200.
+    An error is an event of type "error", or data that is a JSON object with a member "error" other than null, as model
+    servers send after a 200.
 
     >>> begins_with_error(b"data: {"), begins_with_error(b'data: {"error": "busy"}\\n\\n')
     (None, True)
@@ -239,6 +240,6 @@ def begins_with_error(stream: bytes) -> bool | None:
 def _has_error(data: bytes) -> bool:
     try:
         said = json.loads(data)
-    except (ValueError, RecursionError):  # the latter is what thousands of nested brackets raise
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         return False
     return isinstance(said, dict) and said.get("error") is not None

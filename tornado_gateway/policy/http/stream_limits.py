@@ -1,4 +1,4 @@
-"""How many streams may be open: in all, to one service, and by one client. Event streams and WebSockets count alike."""
+"""Limits on open streams: in all, per service and per client. Event streams and WebSockets count alike."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from tornado_gateway.errors import StreamLimitReached, TooManyStreams
 from tornado_gateway.policy.http.address import Address
 
-PAUSE_ABOVE = 64 * 1024  # bytes that wait for a reader before its sender is paused; asyncio's own limit
+PAUSE_ABOVE = 64 * 1024  # unsent bytes above which the sender is paused; asyncio's own high-water mark
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Streams open at once; 0 for any number.
+    """Greatest numbers of open streams; 0 for no limit.
 
     Attributes:
-        total: of the gateway.
-        per_service: to one service.
-        per_client: by one client, as Address.client counts them.
+        total: streams of the gateway.
+        per_service: streams to a service.
+        per_client: streams of a client (see Address.client).
     """
 
     total: int = 0
@@ -25,7 +25,12 @@ class StreamLimits:
 
 
 class StreamCounts:
-    """Counts the streams that are open."""
+    """The numbers of open streams.
+
+    Attributes:
+        services: open streams by service name.
+        clients: open streams by Address.client.
+    """
 
     def __init__(self, limits: StreamLimits) -> None:
         self.limits = limits
@@ -34,11 +39,11 @@ class StreamCounts:
         self.clients: Counter[str] = Counter()
 
     def take(self, service: str, address: Address) -> None:
-        """Count a stream in; each must be given back once.
+        """Count a stream in. After a successful take() call give_back() once.
 
         Raises:
-            StreamLimitReached: the gateway or the service has as many as it may.
-            TooManyStreams: the client has.
+            StreamLimitReached: the gateway or the service is at its limit.
+            TooManyStreams: the client is at its limit.
         """
         limits, client = self.limits, address.client
         if limits.total and self.total >= limits.total:
@@ -61,11 +66,11 @@ class StreamCounts:
 
 
 def high_water(bound: int, *, cuts_slow: bool) -> int:
-    """Bytes waiting for a reader above which something is done about it.
+    """The high-water mark of a slow reader's buffer: unsent bytes above which the gateway acts.
 
     Args:
-        bound: bytes that may wait at most.
-        cuts_slow: whether the reader is then cut off; pausing its sender begins earlier, since more in store does
-            not make a reader any faster.
+        bound: greatest number of unsent bytes.
+        cuts_slow: whether the gateway disconnects the slow reader, at the bound. Otherwise the gateway pauses the
+            sender, at PAUSE_ABOVE already: a larger buffer makes no reader faster.
     """
     return bound if cuts_slow else min(PAUSE_ABOVE, bound)

@@ -1,9 +1,8 @@
-"""Which bytes go into the upstream's request line, and which host they go to.
+"""Request targets and endpoint URLs: the bytes of the upstream's request line, and the host to connect to.
 
-The path and query that a client sent are forwarded byte for byte: nothing is
-decoded, normalised or re-encoded, because each of those has led some proxy to
-forward another path than the one it had checked. The authority never comes
-from the client: it is always the endpoint's.
+The client's path and query are forwarded byte for byte. Nothing is decoded, normalised or re-encoded: each of these
+has made some proxy forward another path than the path that was checked. The authority is always the endpoint's, never
+the client's.
 
             GET /api/billing/a%2Fb?x HTTP/1.1        http://10.0.0.7/base
                     ───┬─── ───┬───                       ───┬─── ──┬─
@@ -23,24 +22,23 @@ from tornado_gateway.policy.http.address import unmapped
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# What a request target must not contain: control characters, space, DEL (RFC 9112 §3.2) and
-# "#", which no client sends but which a URL parser behind us would cut at (HAProxy CVE-2023-45539).
+# Bytes that a request target must not contain: control characters, space, DEL (RFC 9112 §3.2), and "#", at which a URL
+# parser of an upstream would cut the target (HAProxy CVE-2023-45539).
 _FORBIDDEN = re.compile(rb"[\x00-\x20#\x7f]")
 
-# What may stand neither in a path nor in a query, by the name of the rule. A path is looked at without its query, so
-# "?" need not be told apart.
+# Bytes refused in a path and in a query, by the name of the rule. The path is searched without its query, so the
+# patterns need not treat "?".
 BROWSER, STRICT, FORWARD = "browser", "strict", "forward"
 _REFUSED = {
-    # What browsers send: they encode all others but these (WHATWG URL, "path" and "query percent-encode set"), and
-    # write "/" for a backslash in a path.
+    # Bytes that browsers never send: browsers percent-encode these bytes (WHATWG URL, "path" and "query percent-encode
+    # set"), and turn a backslash in a path into "/".
     BROWSER: (rb'[\x00-\x20"#<>\\\x7f-\xff]', rb'[\x00-\x20"#<>\x7f-\xff]'),
-    # What a URI may hold (RFC 3986 §3.3 and §3.4): unreserved, sub-delims, ":", "@", "/", "?" and whole escapes.
+    # Bytes that a URI cannot hold (RFC 3986 §3.3, §3.4): all but unreserved, sub-delims, ":@/?" and whole escapes.
     STRICT: (rb"[^!$%-;=?@A-Z_a-z~]|%(?![0-9A-Fa-f]{2})",) * 2,
     FORWARD: (_FORBIDDEN.pattern,) * 2,
 }
 
-# A separator as any server behind us may read it: IIS and Java servers also split at
-# a backslash and at encoded slashes.
+# Path separators of any upstream server: IIS and Java servers also split at backslashes and at encoded slashes.
 _SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
 
 _PERCENT = ord("%")
@@ -55,15 +53,15 @@ _BASE_PATH = re.compile(r"[!-~]*")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where connections to an endpoint lead; the key of a keep-alive pool.
+    """Where to connect for an endpoint; the key of a keep-alive pool.
 
     Attributes:
         scheme: "http" or "https".
-        host: to look up, or an address, without brackets. A dot at its end makes a name absolute; an IPv6 address may
-            have a zone.
+        host: a name to look up, or an address without brackets. A dot at the end makes a name absolute; an IPv6
+            address may have a zone.
         port: 1 to 65535; 0 for a unix socket.
         socket: path of a unix socket, or None for TCP.
-        address: the only one of the host's addresses to connect to, in its shortest form; None for any of them.
+        address: the address to connect to, in its shortest form; None for all addresses of the host.
     """
 
     scheme: str
@@ -74,9 +72,9 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """The host as certificates, SNI and the Host field know it.
+        """The host for certificates, SNI and the Host field: without a final dot and without a zone.
 
-        The final dot belongs to the look-up alone (RFC 6066 §3), and a zone to this host alone (RFC 6874 §1).
+        A final dot matters only to the look-up (RFC 6066 §3), and a zone only to this machine (RFC 6874 §1).
         """
         return self.host.partition("%")[0].removesuffix(".")
 
@@ -90,13 +88,13 @@ class Origin:
 
 
 def parse_base_url(url: str) -> tuple[Origin, bytes]:
-    """Split an endpoint's base URL into its origin and its base path.
+    """Split an endpoint's base URL into origin and base path.
 
-    The base path is b"" or starts with a slash, and never ends with one. A fragment says which one of its
-    host's addresses is meant.
+    The base path is b"", or starts with a slash and does not end with a slash. A fragment is an address of the host:
+    Origin.address.
 
     Raises:
-        ValueError: the URL is not one that an endpoint may have; the text says why.
+        ValueError: the URL is not allowed for an endpoint; the text gives the reason.
 
     >>> parse_base_url("http://10.0.0.7:8080/base/")
     (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None, address=None), b'/base')
@@ -127,14 +125,14 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
 
 
 def canonical_url(origin: Origin, base_path: bytes) -> str:
-    """One text for all spellings of an endpoint's base URL (RFC 3986 §6.2).
+    """The canonical text of an endpoint's base URL (RFC 3986 §6.2).
 
     >>> canonical_url(*parse_base_url("HTTP://Billing.internal:80/a/#10.0.0.7"))
     'http://billing.internal/a#10.0.0.7'
     """
     if origin.socket:
         return f"unix:{origin.socket}"
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host  # with its zone, and its dot: they lead elsewhere
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host  # zone and final dot stay: other addresses
     port = "" if origin.port == DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
     address = f"#{origin.address}" if origin.address else ""
     return f"{origin.scheme}://{host}{port}{base_path.decode('ascii')}{address}"
@@ -142,7 +140,7 @@ def canonical_url(origin: Origin, base_path: bytes) -> str:
 
 def _pinned(fragment: str) -> str:
     try:
-        return str(unmapped(ipaddress.ip_address(fragment.replace("%", "#"))))  # no zone: it could be any text
+        return str(unmapped(ipaddress.ip_address(fragment.replace("%", "#"))))  # "#" makes a zone invalid
     except ValueError:
         raise ValueError("must not contain a fragment, unless it is an address of its host") from None
 
@@ -155,7 +153,7 @@ def _unix_origin(url: str) -> Origin:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an address, of IPv6 without brackets, and not a name."""
+    """Whether a host is an IPv4 address, or an IPv6 address without brackets."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -164,7 +162,7 @@ def is_address(host: str) -> bool:
 
 
 def _host(host: str | None) -> str:
-    """A host in the one way in which it is written here: `0x7f.1` and `::ffff:127.0.0.1` are 127.0.0.1."""
+    """The canonical spelling of a host: `0x7f.1` and `::ffff:127.0.0.1` become 127.0.0.1."""
     if not host:
         raise ValueError("must name a host")
     if ":" in host:
@@ -179,7 +177,7 @@ def _host(host: str | None) -> str:
 
 
 def _ipv6(host: str) -> str:
-    """An IPv6 address in its shortest form, with its zone: `fe80::1%25eth0` (RFC 6874 §2), or plain `%eth0`."""
+    """The shortest form of an IPv6 address, with its zone: `fe80::1%25eth0` (RFC 6874 §2) or `fe80::1%eth0`."""
     address, mark, zone = host.partition("%")
     zone = zone[2:] if zone.startswith("25") and len(zone) > 2 else zone
     if mark and not _ZONE.fullmatch(zone):
@@ -189,7 +187,7 @@ def _ipv6(host: str) -> str:
 
 
 def _ipv4(parts: list[str]) -> str | None:
-    """An IPv4 address as inet_aton() and browsers read it: up to four numbers, octal and hexadecimal too."""
+    """Parse an IPv4 address as inet_aton() and browsers do: up to four numbers, octal and hexadecimal too."""
     if len(parts) > 4 or not all(map(_NUMBER.fullmatch, parts)):
         return None
     *most, last = (_number(each) for each in parts)
@@ -216,9 +214,9 @@ def _port(parts: object) -> int:
 
 
 def split_route(target: bytes, prefix: bytes) -> tuple[bytes, bytes]:
-    """Split the target of a proxied route into the service's name and the rest.
+    """Split the target of a proxied route into the service's name and the rest, unchanged.
 
-    The rest is "" or starts with "/" or "?"; it is the client's own bytes.
+    The rest is b"" or starts with "/" or "?".
 
     >>> split_route(b"/api/billing/a//b?c", b"/api/")
     (b'billing', b'/a//b?c')
@@ -243,7 +241,7 @@ class TargetRule:
         self.name = name
         path, query = _REFUSED[name]
         self._path, self._query = re.compile(path), re.compile(query)
-        # A cheap first look at all of a target: only one with two dots in a row, encoded or not, can climb.
+        # A quick test of the whole target; only a target with two dots in a row, encoded or not, can climb.
         self._suspect = re.compile(rb"%b|(?:\.|%%2[eE]){2}" % path)
 
     def __eq__(self, other: object) -> bool:
@@ -253,14 +251,14 @@ class TargetRule:
         return hash(self.name)
 
     def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
-        """What may stand behind an endpoint's base path; it begins with a slash.
+        """Check the rest of a target; return the rest with a leading slash, to append to the base path.
 
         Args:
-            rest: what followed the service's name, from split_route().
-            of: what is looked at, for the error.
+            rest: from split_route().
+            of: name of `rest` in error messages.
 
         Raises:
-            BadRequest: rest holds a byte that it may not, or would climb above the base path.
+            BadRequest: the rule refuses a byte, or dot segments climb above the base path.
 
         >>> TargetRule().admit(b"?a"), TargetRule().admit(b"/a%2Fb;v=1//c|^?x={%20}")
         (b'/?a', b'/a%2Fb;v=1//c|^?x={%20}')
@@ -277,7 +275,7 @@ class TargetRule:
 
 
 def _refuse(found: re.Match[bytes] | None, place: str) -> None:
-    """Refuse a byte that was found, and say which and where: whoever wrote the client can't see it otherwise."""
+    """Raise BadRequest with the byte and offset of a match, so that a client's author can find the mistake."""
     if found is None:
         return
     byte = found[0][0]
@@ -286,14 +284,14 @@ def _refuse(found: re.Match[bytes] | None, place: str) -> None:
 
 
 def websocket_target(rest: bytes, rule: TargetRule) -> bytes:
-    """The path and query that a WebSocket route asks for, as they may stand behind an endpoint's base path.
+    """The path and query of a WebSocket route, to append to the base path.
 
-    A browser's WebSocket names the upstream's path in the query, /ws/<service>?path=/room%3Fa=1&b=2, decoded once;
-    what else is in the query is appended. Or it stands in the route, /ws/<service>/room?a=1, and passes as sent.
+    The upstream's path stands in the query parameter path, /ws/<service>?path=/room%3Fa=1&b=2, which is decoded once;
+    other parameters are appended. Or the path stands in the route, /ws/<service>/room?a=1, and is forwarded unchanged.
 
     Args:
-        rest: what followed the service's name, from split_route().
-        rule: for what was sent, and for path= decoded.
+        rest: from split_route().
+        rule: applied to `rest`, and to the decoded parameter path.
 
     Raises:
         BadRequest: path= stands twice, or does not begin with one slash; or the rule refuses a byte.
@@ -320,7 +318,7 @@ def websocket_target(rest: bytes, rule: TargetRule) -> bytes:
 
 
 def climbs(path: bytes) -> bool:
-    """Whether dot segments lead above the start of the path, however they are encoded.
+    """Whether dot segments, plain or encoded, lead above the start of the path.
 
     >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/%2e%2E/b"), climbs(rb"/a/..%2f..%5cb")
     (False, True, True, True)
