@@ -21,3 +21,8 @@ def test_a_long_poll_is_never_hedged(hedge: bool, is_long_poll: bool) -> None:
 def test_checks_are_there_unless_they_are_off(kind: HealthKind) -> None:
     health = HealthConfig(kind=kind)
     assert ServiceConfig(health=health).checks is (None if kind is HealthKind.OFF else health)
+
+
+@pytest.mark.parametrize(("head", "body", "shortest"), [(7.0, None, 7.0), (7.0, 2.0, 2.0), (3.0, 60.0, 3.0)])
+def test_a_sweep_is_as_frequent_as_the_shortest_timeout_needs(head: float, body: float | None, shortest: float) -> None:
+    assert ServiceConfig(head_timeout=head, body_idle=body).shortest_timeout == shortest
