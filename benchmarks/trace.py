@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -127,6 +128,16 @@ def markdown(calls: Sequence[Call]) -> str:
     return "\n\n".join(parts)
 
 
+def in_document(document: str, calls: Sequence[Call]) -> str:
+    """The document with the trace between the marks <!-- trace --> and <!-- /trace -->.
+
+    Raises:
+        ValueError: the document has no such marks.
+    """
+    before, _, after = re.split(r"(?<=<!-- trace -->\n)(.*)(?=<!-- /trace -->)", document, flags=re.DOTALL)
+    return f"{before}{markdown(calls)}\n{after}"
+
+
 def summary(calls: Sequence[Call]) -> str:
     deepest = max((call.depth + 1 for call in calls), default=0)
     modules = len({call.module for call in calls})
@@ -191,10 +202,15 @@ def run() -> list[Call]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trace", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--markdown", action="store_true", help="print the trace for docs/architecture.md")
+    parser.add_argument("--markdown", action="store_true", help="print the trace as Markdown")
+    parser.add_argument("--document", type=Path, metavar="FILE", help="write the trace between the marks of a document")
     options = parser.parse_args()
     calls = run()
-    print(markdown(calls) if options.markdown else text(calls))
+    if options.document:
+        document = options.document.read_text(encoding="utf-8")
+        options.document.write_text(in_document(document, calls), encoding="utf-8")
+    else:
+        print(markdown(calls) if options.markdown else text(calls))
     return 0
 
 

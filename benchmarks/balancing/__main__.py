@@ -100,13 +100,13 @@ def _padded(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 
 def markdown_table(results: Results) -> str:
-    """The README's table."""
+    """The table of docs/benchmarks.md."""
     rule = ["---" if column < NAMES else "---:" for column in range(len(HEADING))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [HEADING, rule, *_lines(results)])
 
 
 def plot(results: Results) -> str:
-    """The README's plot: an SVG of the p99 latencies."""
+    """The plot of docs/benchmarks.md: an SVG of the p99 latencies."""
     return chart.svg(
         {scenario: {name: each.latency(0.99) for name, each in found.items()} for scenario, found in results.items()},
         title="Latency that one request in a hundred exceeds, by scenario and balancer",
@@ -136,8 +136,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--seed", type=int, default=1, metavar="N", help="of all that is random (1)")
     add("--seconds", type=_seconds, default=60, metavar="N", help="of virtual time in each scenario (60)")
-    add("--markdown", action="store_true", help="print the README's table")
-    add("--svg", type=_file, metavar="FILE", help="draw the README's plot into a file")
+    add("--markdown", action="store_true", help="print the tables of docs/benchmarks.md")
+    add("--svg", type=_file, metavar="FILE", help="draw the plot of docs/benchmarks.md into a file")
     return parser.parse_args(argv)
 
 

@@ -117,7 +117,7 @@ def _run(service: Service, begin: float) -> float:
 
 
 def markdown_table(count: int) -> str:
-    """The README's table."""
+    """The table of docs/benchmarks.md."""
     lines = [["µs", *BALANCERS], ["---", *("---:" for _ in BALANCERS)]]
     for name, happens in STATES.items():
         lines.append([name, *(f"{microseconds(balancer, happens, count):.1f}" for balancer in BALANCERS)])

@@ -1,6 +1,6 @@
 """What the gateway costs beside nginx, haproxy, Envoy, Traefik, Caddy and a plain aiohttp proxy, on the same work.
 
-    python -m benchmarks                       every scenario, the README's table
+    python -m benchmarks                       every scenario, the tables of docs/benchmarks.md
     python -m benchmarks http churn --rounds 5
     python -m benchmarks --help
 

@@ -40,7 +40,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--peers", type=_peers, default=list(PEERS), metavar="A,B", help=f"which of {','.join(PEERS)}")
     add("--seconds", type=_whole(MOST_SECONDS), metavar="N", help="length of a run (3 to 5, by scenario)")
     add("--json", type=_file, metavar="FILE", help="write medians and every run to a file")
-    add("--markdown", action="store_true", help="print the README's table")
+    add("--markdown", action="store_true", help="print the tables of docs/benchmarks.md")
     return parser.parse_args(argv)
 
 

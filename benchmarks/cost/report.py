@@ -119,7 +119,7 @@ def _pad(cell: str, width: int, column: int) -> str:
 
 
 def markdown_table(unit: Unit, lines: Sequence[Row]) -> str:
-    """The README's table; the gateway's lines are bold."""
+    """The table of docs/benchmarks.md; the gateway's lines are bold."""
     heading = _heading(unit)
     rule = ["---" if column < _NAMES else "---:" for column in range(len(heading))]
     table = [heading, rule]

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.trace import PHASES, Call, Recorder, markdown, phases, summary, text
+import pytest
+
+from benchmarks.trace import PHASES, Call, Recorder, in_document, markdown, phases, summary, text
 
 ROOT = Path(__file__).parents[2]
 CALLS = [
@@ -35,6 +37,15 @@ def test_a_trace_is_indented_by_depth() -> None:
     assert "    Service.lease  [policy/upstream/service]" in text(CALLS)
     assert "    policy/upstream/service: Service.lease\n" in markdown(CALLS)
     assert summary(CALLS) == "5 calls of 5 modules, at most 3 deep."
+
+
+def test_a_document_gets_the_trace_between_its_marks() -> None:
+    before = "# Title\n<!-- trace -->\nold\n<!-- /trace -->\nEnd.\n"
+    after = in_document(before, CALLS)
+    assert after == f"# Title\n<!-- trace -->\n{markdown(CALLS)}\n<!-- /trace -->\nEnd.\n"
+    assert in_document(after, CALLS) == after
+    with pytest.raises(ValueError, match="unpack"):
+        in_document("# Title\n", CALLS)
 
 
 def test_frames_of_the_package_count_and_no_others() -> None:
