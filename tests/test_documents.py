@@ -4,10 +4,11 @@ Each rule is a function from texts to violations, "file:line: what is wrong", so
 that breaks it.
 """
 
+import ast
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ _FENCE = re.compile(r"^ *```")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
+_MODULE = re.compile(r"`([\w/]+\.py)`")
+_CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
+_METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
 
 Texts = Mapping[str, str]  # of documents, by path from the root
 
@@ -102,9 +106,36 @@ def wide_lines(texts: Texts) -> Iterator[str]:
 
 def words_without_mention(words: Iterable[str], file: str, text: str) -> Iterator[str]:
     """Words of the source that a document does not name in code."""
-    named = set(re.findall(r"[\w*]+", " ".join(_CODE.findall(text))))
+    named = set(re.findall(r"\w+", " ".join(_CODE.findall(text))))
     for word in sorted(set(words) - named):
         yield f"{file}:1: {word} is not mentioned"
+
+
+def unknown_modules(texts: Texts, files: Iterable[str]) -> Iterator[str]:
+    """Names of Python files in documents that are the end of no path of the tree."""
+    paths = [f"/{each}" for each in files]
+    for file, text in texts.items():
+        for number, line in prose_lines(text):
+            for name in _MODULE.findall(line):
+                if not any(path.endswith(f"/{name}") for path in paths):
+                    yield f"{file}:{number}: there is no {name}"
+
+
+def unknown_functions(file: str, text: str, functions: Collection[str]) -> Iterator[str]:
+    """Calls of a trace, "module: Class.function", that the source does not have."""
+    for number, line in enumerate(text.splitlines(), 1):
+        call = _CALL.fullmatch(line)
+        if call and f"{call[1]}: {call[2]}" not in functions:
+            yield f"{file}:{number}: there is no {call[1]}: {call[2]}; python -m benchmarks.trace --document {file}"
+
+
+def functions_of(tree: ast.AST, module: str, above: str = "") -> Iterator[str]:
+    """Functions and methods of a module, named as in a trace."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{module}: {above}{node.name}"
+        elif isinstance(node, ast.ClassDef):
+            yield from functions_of(node, module, f"{above}{node.name}.")
 
 
 # ---------------------------------------------------------------- the documents keep them
@@ -129,7 +160,39 @@ def test_the_readme_leads_to_every_page() -> None:
 
 
 def test_lines_are_short() -> None:
-    keep(wide_lines({file: text for file, text in documents().items() if file != "README.md"}))
+    keep(wide_lines(documents()))
+
+
+def test_every_named_module_exists() -> None:
+    keep(unknown_modules(documents(), tree()))
+
+
+def test_the_trace_names_functions_of_the_source() -> None:
+    file, package = "docs/architecture.md", ROOT / "tornado_gateway"
+    functions = {
+        each
+        for path in package.rglob("*.py")
+        for each in functions_of(
+            ast.parse(path.read_text(encoding="utf-8")), path.relative_to(package).with_suffix("").as_posix()
+        )
+    }
+    keep(unknown_functions(file, documents()[file], functions))
+
+
+def test_every_metric_is_documented() -> None:
+    file = "docs/observability.md"
+    metrics = parse_metrics((ROOT / "tornado_gateway" / "adapters" / "prometheus.py").read_text(encoding="utf-8"))
+    assert "gateway_hedges_total" in metrics
+    keep(words_without_mention(metrics, file, documents()[file]))
+
+
+def parse_metrics(source: str) -> set[str]:
+    """The names of metric families as a scrape shows them.
+
+    >>> sorted(parse_metrics('("gateway_a", "counter", "A.") ("gateway_b", "gauge", "B.")'))
+    ['gateway_a_total', 'gateway_b']
+    """
+    return {f"{name}_total" if counter else name for name, counter in _METRIC.findall(re.sub(r"\s+", " ", source))}
 
 
 # ---------------------------------------------------------------- and each of them can be broken
@@ -168,3 +231,16 @@ def test_a_wide_line_is_found() -> None:
 
 def test_a_word_without_a_mention_is_found() -> None:
     assert list(words_without_mention(["a_b", "c", "d"], "x.md", "`a_b{c}` d")) == ["x.md:1: d is not mentioned"]
+
+
+def test_an_unknown_module_is_found() -> None:
+    texts = {"a.md": "`b.py`, `c/b.py`\n`d.py`\n```\n`e.py`\n```\n"}
+    assert list(unknown_modules(texts, ["x/c/b.py"])) == ["a.md:2: there is no d.py"]
+
+
+def test_an_unknown_function_is_found() -> None:
+    source = "class A:\n    def b(self):\n        pass\n\n\nasync def c():\n    pass\n"
+    functions = set(functions_of(ast.parse(source), "x/y"))
+    assert functions == {"x/y: A.b", "x/y: c"}
+    found = list(unknown_functions("a.md", "x/y: A.b\n  x/y: c\n  x/y: A.c\nSome: prose.\n", functions))
+    assert found == ["a.md:3: there is no x/y: A.c; python -m benchmarks.trace --document a.md"]

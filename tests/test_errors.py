@@ -22,10 +22,10 @@ def test_each_has_a_status_and_words(error: type[GatewayError]) -> None:
     assert error().message
 
 
-def test_the_readme_names_what_clients_and_logs_are_told() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+def test_the_documents_name_what_clients_and_logs_are_told() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "errors.md").read_text(encoding="utf-8")
     told = {error.code for error in every()} | {error.reason for error in every() if not error.__subclasses__()}
-    assert {word for word in told if f"`{word}`" not in readme} == set()
+    assert {word for word in told if f"`{word}`" not in page} == set()
 
 
 def test_reasons_tell_classes_apart() -> None:
