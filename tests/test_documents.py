@@ -5,6 +5,7 @@ that breaks it.
 """
 
 import ast
+import json
 import posixpath
 import re
 from collections import Counter
@@ -12,6 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tornado_gateway.config.load import load_settings
+from tornado_gateway.config.variables import VARIABLES
 
 ROOT = Path(__file__).parent.parent
 WIDEST = 120  # characters of a line of prose or code; a row of a table cannot be broken
@@ -22,7 +26,11 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
 _MODULE = re.compile(r"`([\w/]+\.py)`")
 _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
+
+# Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, and a family.
+NO_VARIABLES = {"HALF_OPEN", "HTTP_PROXY", "MAX_STREAM", "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT"}
 
 Texts = Mapping[str, str]  # of documents, by path from the root
 
@@ -121,6 +129,18 @@ def unknown_modules(texts: Texts, files: Iterable[str]) -> Iterator[str]:
                     yield f"{file}:{number}: there is no {name}"
 
 
+def unknown_variables(texts: Texts, variables: Collection[str]) -> Iterator[str]:
+    for file, text in texts.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            for name in _VARIABLE.findall(line):
+                if name not in variables:
+                    yield f"{file}:{number}: there is no variable {name}"
+
+
+def json_blocks(text: str) -> Iterator[str]:
+    return (found[1] for found in re.finditer(r"```json\n(.*?)```", text, re.DOTALL))
+
+
 def unknown_functions(file: str, text: str, functions: Collection[str]) -> Iterator[str]:
     """Calls of a trace, "module: Class.function", that the source does not have."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -177,6 +197,18 @@ def test_the_trace_names_functions_of_the_source() -> None:
         )
     }
     keep(unknown_functions(file, documents()[file], functions))
+
+
+def test_every_named_variable_exists() -> None:
+    names = {name for variable in VARIABLES for name in (variable.name, *variable.aliases)}
+    keep(unknown_variables(documents(), {*names, *NO_VARIABLES}))
+
+
+@pytest.mark.parametrize("block", [each for text in documents().values() for each in json_blocks(text)])
+def test_every_json_example_is_json_and_a_configuration_if_it_says_so(block: str) -> None:
+    example = json.loads(block)
+    if "requestId" not in example:  # a line of the access log
+        assert len(load_settings({"UPSTREAMS": block}).services) == len(example)
 
 
 def test_every_metric_is_documented() -> None:
@@ -244,3 +276,12 @@ def test_an_unknown_function_is_found() -> None:
     assert functions == {"x/y: A.b", "x/y: c"}
     found = list(unknown_functions("a.md", "x/y: A.b\n  x/y: c\n  x/y: A.c\nSome: prose.\n", functions))
     assert found == ["a.md:3: there is no x/y: A.c; python -m benchmarks.trace --document a.md"]
+
+
+def test_an_unknown_variable_is_found() -> None:
+    found = list(unknown_variables({"a.md": "`A_B` and `C_D=1`\n```sh\nE_F=2 run\n```\n"}, {"A_B"}))
+    assert found == ["a.md:1: there is no variable C_D", "a.md:3: there is no variable E_F"]
+
+
+def test_blocks_of_json_are_found() -> None:
+    assert list(json_blocks('```json\n{"a": 1}\n```\n```\nb\n```\n```json\n2\n```\n')) == ['{"a": 1}\n', "2\n"]
