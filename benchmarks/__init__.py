@@ -1,12 +1,12 @@
 """Measurements, each a program of its own:
 
     python -m benchmarks            what a request, an event and a stream cost beside other proxies (cost/)
-    python -m benchmarks.balancing  what each balancer makes of endpoints that differ, in virtual time
-    python -m benchmarks.choosing   what the choice of an endpoint costs among many
+    python -m benchmarks.balancing  latency, errors and imbalance of each balancer, in virtual time
+    python -m benchmarks.choosing   CPU time of choosing an endpoint among many
     python -m benchmarks.soak       whether memory stays flat under mixed load with aborts
-    python -m benchmarks.trace      the calls of one request, by phases
-    python -m benchmarks.counts     what a source tree is like, two commits side by side
+    python -m benchmarks.trace      the calls of a request, by phases
+    python -m benchmarks.counts     counts of a source tree, for several commits side by side
 
-Files beside this one serve several of the programs: processes.py (how a process tree is pinned, read and ended),
-programs.py, readiness.py, machine.py and streams.py (both ends of event streams and WebSockets, as bytes).
+Several programs share processes.py (pins, measures and ends a process tree), programs.py, readiness.py, machine.py and
+streams.py (encodes and decodes event streams and WebSockets).
 """

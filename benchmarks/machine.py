@@ -1,4 +1,4 @@
-"""The machine: which cores serve for what, and how to describe it beside the figures."""
+"""The machine: which core runs which program, and the conditions to print beside the figures."""
 
 import os
 import platform
@@ -13,24 +13,24 @@ _MODEL = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
 def cores() -> tuple[int, int]:
-    """The core for the proxy, and that for the load and the upstream; the same one if there is no other."""
+    """The core for the proxy, and the core for the load and the upstream; equal on a machine with a single core."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[1 % len(usable)]
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process, and those it starts, open as many descriptors as the system allows."""
+    """Raise the limit of open descriptors, of this process and its children, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def descriptor_limit() -> int:
-    """How many descriptors a process may open."""
+    """The number of descriptors that a process may open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def describe(peers: Iterable[str]) -> dict[str, str]:
-    """What a reader must know to judge the figures."""
+    """The conditions of a measurement: processor, kernel, and versions of Python, wrk and the peers."""
     model = _MODEL.search(Path("/proc/cpuinfo").read_text(errors="replace"))
     conditions = {
         "cpu": model[1] if model else platform.machine(),

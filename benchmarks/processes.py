@@ -1,8 +1,8 @@
-"""A child process pinned to one core; what its tree has used; how it surely ends.
+"""Child processes: pinned to a core, measured with all their descendants, and ended in every case.
 
-Every child gets a session of its own, and all its descendants stay in it. So the
-session's number finds the whole tree, workers whose parent has died included, and
-a Ctrl-C in the terminal reaches only this program, which then ends each child.
+Each child leads a session of its own, which its descendants inherit. So the session's number finds the whole process
+tree, including workers whose parent has died, and a Ctrl-C in the terminal reaches only this program, which then ends
+each child.
 
 Source: proc(5), /proc/pid/stat and /proc/pid/status.
 """
@@ -20,19 +20,19 @@ from types import TracebackType
 from typing import Self
 
 PROC = Path("/proc")
-GRACE = 5.0  # seconds between the polite signal and the other one; the gateway drains in it
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL; enough for the gateway to drain
 POLL = 0.02  # seconds
 
 _RESIDENT = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 
 
 class ChildFailed(Exception):
-    """A child process ended, or did not answer, when it should have served."""
+    """A child process ended or did not answer, though it should have served."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What is read from /proc/pid/stat.
+    """Two values of /proc/pid/stat.
 
     Attributes:
         session: the number of the session that the process belongs to.
@@ -46,8 +46,8 @@ class ProcessStat:
 def parse_stat(line: str) -> ProcessStat:
     """Read a line of /proc/pid/stat.
 
-    The second field is the program's name in parentheses, and the name may itself hold spaces
-    and parentheses: only the last closing one ends it.
+    The second field is the program's name in parentheses. The name may contain spaces and parentheses, so the last
+    closing parenthesis ends the field.
 
     >>> parse_stat("7 (a) (b c)) S 1 7 7 0 -1 4194560 90 0 0 0 30 12 5 3 20 0 1 0 99 0 0")
     ProcessStat(session=7, ticks=50)
@@ -57,7 +57,7 @@ def parse_stat(line: str) -> ProcessStat:
 
 
 def parse_resident(status: str) -> int:
-    """Resident memory in KiB from /proc/pid/status; 0 for a process that has ended and only waits to be reaped."""
+    """Resident memory in KiB from /proc/pid/status; 0 for a zombie."""
     match = _RESIDENT.search(status)
     return int(match[1]) if match else 0
 
@@ -67,17 +67,17 @@ def _session(number: int) -> Iterator[tuple[Path, ProcessStat]]:
     for directory in PROC.iterdir():
         if not directory.name.isdecimal():
             continue
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the process has ended
             stat = parse_stat((directory / "stat").read_text())
             if stat.session == number:
                 yield directory, stat
 
 
 class Tree:
-    """The processes of a session as they are now: looked for once, read often and quickly.
+    """The processes of a session at the time of construction, for cheap repeated reading.
 
     Args:
-        session: its number, which is that of the process that leads it.
+        session: number of the session, which is the number of its leading process.
     """
 
     def __init__(self, session: int) -> None:
@@ -92,7 +92,7 @@ class Tree:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def resident_kib(self) -> int:
-        """Resident memory in KiB; pages that processes share are counted in each."""
+        """Resident memory in KiB; shared pages count once per process."""
         total = 0
         for directory in self._directories:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -102,7 +102,7 @@ class Tree:
 
 @contextlib.contextmanager
 def _pinned_to(core: int) -> Iterator[None]:
-    """Run on one core for a moment: a child that is started in it inherits the pinning, threads and workers too."""
+    """Pin this process to a core during the with block; a child started there stays pinned, with all its threads."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -117,8 +117,8 @@ class Child:
     Args:
         argv: the program and its arguments.
         core: the number of the core.
-        log: the file that receives its standard output and standard error; its directory is where the program runs.
-        env: variables to add to this process's own, or to change.
+        log: file for standard output and standard error; the program runs in the file's directory.
+        env: variables to set beside this process's own.
     """
 
     def __init__(self, argv: Sequence[str], core: int, log: Path, env: Mapping[str, str] | None = None) -> None:
@@ -144,7 +144,7 @@ class Child:
 
     @property
     def session(self) -> int:
-        """The number of its session, and of its first process."""
+        """The number of the child's session and of its first process."""
         return self._process.pid
 
     def cpu_seconds(self) -> float:
@@ -156,16 +156,16 @@ class Child:
         return Tree(self.session).resident_kib()
 
     def has_ended(self) -> bool:
-        """Whether the program itself has ended; what it has started may still run.
+        """Whether the program has ended; its descendants may still run.
 
-        It is left unreaped until stop(), so that its number cannot come to mean another process.
+        The process is reaped only by stop(), so that its number is not reused before.
         """
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the program's own end, at most so many seconds; whether it came."""
+        """Wait up to `seconds` for the program's end; return whether the program has ended."""
         deadline = time.monotonic() + seconds
         while not self.has_ended():
             if time.monotonic() > deadline:
@@ -174,7 +174,7 @@ class Child:
         return True
 
     def stop(self) -> None:
-        """End the program politely, then whatever is left of its session's process group. Safe to repeat."""
+        """End the program by SIGTERM, then kill the remaining process group. Safe to repeat."""
         if self._process.returncode is not None:
             return
         try:
@@ -186,6 +186,6 @@ class Child:
             self._process.wait()
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of what the program printed, on one line; "nothing" if it was silent."""
+        """The last lines that the program printed, joined into a line; "nothing" if there are none."""
         printed = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return " | ".join(printed[-lines:]) or "nothing"

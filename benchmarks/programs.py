@@ -1,4 +1,4 @@
-"""The programs that run beside this one: where they are, in which version, and which package brings them."""
+"""The programs that benchmarks need: their paths, versions and packages."""
 
 import importlib.metadata
 import importlib.util
@@ -10,19 +10,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# Debian puts nginx and haproxy where only root's PATH looks.
+# Debian installs nginx and haproxy in directories that only root's PATH has.
 _SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 
 
-# Our own programs run in temporary directories, so that no .env is found, and import from the repository's root.
+# The gateway and the benchmarks' own programs run in temporary directories, without .env, and import from the root.
 _ROOT = str(Path(__file__).resolve().parent.parent)
 FROM_ROOT = {"PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
 
 
 def our_own(module: str, *arguments: str) -> list[str]:
-    """A command line that runs a module with this Python; to be given FROM_ROOT as its environment."""
+    """A command line that runs a module with this Python. Run it with FROM_ROOT in its environment."""
     return [sys.executable, "-m", module, *arguments]
 
 
@@ -31,9 +31,9 @@ class Program:
     """A program on the PATH, or beside this Python.
 
     Attributes:
-        name: also of the Debian package, unless a wheel of requirements-bench.txt brings the program.
-        is_wheel: whether a wheel does.
-        asks_version: the argument that makes the program tell its version.
+        name: name of the program, and of its Debian package.
+        is_wheel: whether a wheel of requirements-bench.txt contains the program, instead of a Debian package.
+        asks_version: argument that makes the program print its version.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Program:
         return f"{self.name} is not installed ({way})"
 
     def argv(self, *arguments: str) -> list[str]:
-        """A command line that starts it."""
+        """A command line that starts the program."""
         return [self.path or self.name, *arguments]
 
     def version(self) -> str:
-        """The version that the program tells, or "?"."""
+        """The version that the program prints; "?" if not found."""
         told = subprocess.run(self.argv(self.asks_version), capture_output=True, text=True, timeout=10, check=False)
         match = _VERSION.search(told.stdout + told.stderr)
         return match[0] if match else "?"
@@ -67,7 +67,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A Python package; name is also that of its distribution."""
+    """A Python package with the same name as its distribution."""
 
     name: str
 

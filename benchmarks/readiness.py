@@ -1,4 +1,4 @@
-"""Does a server answer, and does it do the work that is asked of it?"""
+"""Checks that a server answers correctly before a measurement."""
 
 import http.client
 import socket
@@ -8,12 +8,12 @@ from benchmarks.processes import Child, ChildFailed
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 15.0  # seconds; a cold Python with TLS libraries takes two on a slow machine
-ANSWER_TIMEOUT = 10.0  # seconds for one whole answer, 64 MiB at most
+ANSWER_TIMEOUT = 10.0  # seconds for a whole answer of up to 64 MiB
 POLL = 0.05  # seconds
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nothing listens on now."""
+    """A free TCP port on loopback."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -21,13 +21,12 @@ def free_port() -> int:
 
 
 def wait_until_served(child: Child, port: int, path: str, body_bytes: int) -> None:
-    """Wait until a GET of path answers 200 with a body of the right length.
+    """Wait until a GET of `path` is answered by 200 with a body of `body_bytes`.
 
-    Asked before every measurement: a proxy that answers an error, or half of the body,
-    would look cheap.
+    Called before every measurement: a proxy that answers an error or half of the body would look cheap.
 
     Raises:
-        ChildFailed: the child ended, or has not answered so within START_TIMEOUT.
+        ChildFailed: the child ended, or gave no such answer within START_TIMEOUT.
     """
     deadline = time.monotonic() + START_TIMEOUT
     while True:
@@ -42,7 +41,7 @@ def wait_until_served(child: Child, port: int, path: str, body_bytes: int) -> No
 
 
 def _look(port: int, path: str, body_bytes: int) -> str:
-    """What is wrong with the answer to a GET; "" if nothing is."""
+    """The fault of the answer to a GET; "" for a correct answer."""
     connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_TIMEOUT)
     try:
         connection.request("GET", path)

@@ -1,7 +1,7 @@
-"""Just enough HTTP, Server-Sent Events and WebSocket for a cheap client and a cheap service, by hand.
+"""A minimal HTTP, event stream and WebSocket implementation for cheap clients and services of benchmarks.
 
-Both sides are written by us, so that much need not be spoken: bodies of event streams are
-chunked, frames are whole messages, nothing is compressed. What else comes is a fault.
+Both ends are programs of benchmarks/, so that a subset suffices: event streams are chunked, each frame is a whole
+message, nothing is compressed. Anything else is a fault.
 """
 
 import base64
@@ -17,7 +17,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
-# A mask of zeros is as valid as any, and saves both ends the work of masking, which is not what is measured.
+# A valid mask that saves both ends the work of masking, which is not measured.
 NO_MASK = bytes(4)
 
 _KEY = base64.b64encode(b"the same for all")  # 16 bytes, as RFC 6455 §4.1 wants
@@ -40,11 +40,11 @@ _ACCEPT = b"sec-websocket-accept: " + _accept(_KEY).lower()
 
 
 class Malformed(Exception):
-    """The other side sent what it should not."""
+    """The other side broke the protocol."""
 
 
 def stream_request(path: str, port: int) -> bytes:
-    """What EventSource asks for."""
+    """The request of an EventSource."""
     return (
         f"GET {path} HTTP/1.1\r\n"
         f"Host: {HOST}:{port}\r\n"
@@ -66,7 +66,7 @@ def switch_request(path: str, port: int) -> bytes:
 
 
 def switch_head(request: bytes) -> bytes | None:
-    """The answer to an opening handshake; None if a request is none."""
+    """The 101 response to an opening handshake; None for any other request."""
     key = _KEY_FIELD.search(request)
     if not key:
         return None
@@ -79,10 +79,10 @@ def switch_head(request: bytes) -> bytes | None:
 
 
 def check_answer(head: bytes) -> None:
-    """Whether the head of a response begins a stream of either kind, as asked for.
+    """Check that the head of a response begins an event stream or a WebSocket.
 
     Raises:
-        Malformed: it does not.
+        Malformed: the head begins neither.
     """
     status, lines = head.split(b" ", 2)[1], head.lower().split(b"\r\n")
     if status == b"101":
@@ -97,12 +97,12 @@ def check_answer(head: bytes) -> None:
 
 
 def chunk(body: bytes) -> bytes:
-    """A chunk of a body that is sent in chunks."""
+    """Encode a chunk (RFC 9112 §7.1)."""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 class Chunks:
-    """Takes chunks apart, wherever they are cut.
+    """Decodes a chunked body.
 
     Attributes:
         ended: whether the last chunk has come.
@@ -113,10 +113,10 @@ class Chunks:
         self._rest = b""
 
     def feed(self, received: bytes) -> bytes:
-        """The body's next bytes: of all chunks that are complete now.
+        """Take received bytes; return the data of all chunks that are now complete.
 
         Raises:
-            Malformed: this is no chunk.
+            Malformed: the chunked coding is invalid.
         """
         rest = self._rest + received if self._rest else received
         body: list[bytes] = []
@@ -145,14 +145,14 @@ def _chunk_size(line: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One whole frame; its payload is unmasked."""
+    """A whole frame with its unmasked payload."""
 
     opcode: int
     payload: bytes
 
 
 def frame(opcode: int, payload: bytes, mask: bytes | None = None) -> bytes:
-    """A final frame on the wire; clients must mask, services must not.
+    """Encode an unfragmented frame; clients must mask, services must not.
 
     >>> frame(TEXT, b"hi"), frame(TEXT, b"hi", b"abab")
     (b'\\x81\\x02hi', b'\\x81\\x82abab\\t\\x0b')
@@ -177,10 +177,10 @@ def xored(payload: bytes, mask: bytes) -> bytes:
 
 
 class Frames:
-    """Takes frames apart, wherever they are cut.
+    """Decodes frames.
 
     Args:
-        masked: whether every frame must be masked (a service's side) or none (a client's).
+        masked: whether every frame must be masked (for a service) or unmasked (for a client).
     """
 
     def __init__(self, masked: bool) -> None:
@@ -188,10 +188,10 @@ class Frames:
         self._rest = b""
 
     def feed(self, received: bytes) -> list[Frame]:
-        """The frames that are complete now.
+        """Take received bytes; return all frames that are now complete.
 
         Raises:
-            Malformed: a fragment, reserved bits, or masked where it should not be, or not where it should.
+            Malformed: a frame is a fragment, has reserved bits, or has the wrong masking.
         """
         rest = self._rest + received if self._rest else received
         frames: list[Frame] = []
@@ -202,7 +202,7 @@ class Frames:
         return frames
 
     def _read(self, rest: bytes, at: int, frames: list[Frame]) -> int:
-        """Where the frame at a position ends; 0 if it is not complete."""
+        """Decode the frame at an offset; return the offset of its end, 0 if the frame is incomplete."""
         if len(rest) < at + 2:
             return 0
         first, second = rest[at], rest[at + 1]

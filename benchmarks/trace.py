@@ -155,7 +155,7 @@ class _Upstream(asyncio.Protocol):
 
 
 async def record() -> list[Call]:
-    """Run a gateway; the calls of its most frequent way to serve a request."""
+    """Run a gateway, and record the most frequent sequence of calls of a request."""
     upstream = await asyncio.get_running_loop().create_server(_Upstream, HOST, 0)
     url = f"http://{HOST}:{upstream.sockets[0].getsockname()[1]}"
     app = App(load_settings({"HOST": HOST, "PORT": "0", "UPSTREAMS": json.dumps({"svc": [url]})}))
@@ -181,7 +181,7 @@ async def record() -> list[Call]:
 
 @contextmanager
 def _without_output() -> Iterator[None]:
-    """Send what the gateway logs to standard output nowhere."""
+    """Discard standard output during the with block."""
     sys.stdout.flush()
     kept = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)

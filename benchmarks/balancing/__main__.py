@@ -1,6 +1,6 @@
-"""What each balancer makes of endpoints that differ: python -m benchmarks.balancing.
+"""Latency, errors and imbalance of each balancer with endpoints that differ: python -m benchmarks.balancing.
 
-Everything is simulated; see simulation.py. Table and plot are the same on any machine.
+Everything is simulated (simulation.py), so table and plot are the same on any machine.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from benchmarks.balancing.simulation import Figures, Scenario, bursts, simulate
 from benchmarks.cost import report
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 
-TROUBLE = 10.0  # instant at which the odd endpoint becomes so
-SETTLED = TROUBLE + 1.0  # instant from which on its share is counted
+TROUBLE = 10.0  # instant at which the first endpoint begins to differ
+SETTLED = TROUBLE + 1.0  # instant from which the first endpoint's share is counted
 
 LEAST_SECONDS, MOST_SECONDS = 20, 600
 
@@ -59,7 +59,8 @@ Results = dict[str, dict[str, Figures]]  # by scenario and balancer
 
 
 def percent(share: float) -> str:
-    """
+    """Format a share as a percentage.
+
     >>> percent(0.25), percent(0.0006)
     ('25.00 %', '0.06 %')
     """
@@ -116,7 +117,12 @@ def plot(results: Results) -> str:
 
 
 def simulate_all(seed: int, seconds: float) -> Results:
-    """All scenarios with all balancers."""
+    """Simulate all scenarios with all balancers.
+
+    Args:
+        seed: seed of all randomness.
+        seconds: virtual time during which requests come.
+    """
     return {
         name: {balancer: simulate(scenario, balancer, seed=seed, seconds=seconds) for balancer in BALANCERS}
         for name, scenario in SCENARIOS.items()
@@ -124,7 +130,7 @@ def simulate_all(seed: int, seconds: float) -> Results:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; ends the program with a message if it is wrong."""
+    """Parse the command line; exit with a message if an argument is wrong."""
     width = max(map(len, SCENARIOS))
     table = "\n".join(f"  {name:{width}}  {scenario.about}" for name, scenario in SCENARIOS.items())
     parser = argparse.ArgumentParser(

@@ -1,7 +1,7 @@
-"""Draws latencies by group and series as an SVG that is legible on light and on dark pages. Pure.
+"""Draws latencies by group and series as an SVG for light and dark pages. Pure.
 
-A stem and a dot for each value, because the axis is logarithmic: a bar's area would say nothing. Series differ by
-place, shape and colour, in the legend's order; a browser shows a value to whoever points at it.
+Each value is a dot on a stem, because the area of a bar has no meaning on a logarithmic axis. Series differ by place,
+shape and colour, in the legend's order; a browser shows a dot's value under the mouse.
 """
 
 import math
@@ -13,10 +13,10 @@ from benchmarks.cost.report import latency
 WIDTH, HEIGHT = 960, 460
 LEFT, RIGHT, TOP, BOTTOM = 84, 16, 92, 64  # margins around the plot's area
 RADIUS = 5
-FILL = 0.72  # of a group's width that its dots take
-STEPS = (1, 2, 5)  # of a decade, that have a line
+FILL = 0.72  # share of a group's width for its dots
+STEPS = (1, 2, 5)  # multiples of a decade with a grid line
 
-# Of five hues that people with any kind of colour vision tell apart (M. Okabe, K. Ito, Color Universal Design, 2008),
+# Five hues that people with any kind of colour vision can tell apart (M. Okabe, K. Ito, Color Universal Design, 2008),
 # darker on white and lighter on black.
 LIGHT = ("#0072b2", "#c44e00", "#007a5a", "#a8487e", "#5c5c5c")
 DARK = ("#56b4e9", "#ff9248", "#2bc795", "#e89ac4", "#c0c0c0")
@@ -39,15 +39,16 @@ Values = Mapping[str, Mapping[str, float | None]]  # seconds, by group and serie
 
 
 def svg(values: Values, title: str, axis: str, groups: str) -> str:
-    """Draw.
+    """Draw a chart.
 
     Args:
-        values: > 0; all groups have the same series, five at most. A series without a value in a group has no dot.
-        axis: what the values are.
-        groups: what the groups are.
+        values: latencies > 0, or None for no dot; all groups have the same series, at most five.
+        title: title of the chart.
+        axis: label of the values' axis.
+        groups: label of the groups' axis.
 
     Raises:
-        ValueError: there is no value at all.
+        ValueError: all values are None.
     """
     known = [value for group in values.values() for value in group.values() if value is not None]
     ticks = list(_ticks(min(known), max(known)))
@@ -70,7 +71,7 @@ def svg(values: Values, title: str, axis: str, groups: str) -> str:
 
 
 def _ticks(least: float, most: float) -> Iterator[float]:
-    """Values with a line: from the last one at or below all values to the first one at or above them."""
+    """Values with a grid line, from the greatest at or below all values to the least at or above all values."""
     decades = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 2)  # rounding may cost one
     every = [step * 10.0**decade for decade in decades for step in STEPS]
     first = max(tick for tick in every if tick <= least)
@@ -83,7 +84,7 @@ def _colours(colours: Sequence[str]) -> str:
 
 
 def _y(value: float, ticks: Sequence[float]) -> float:
-    """The height of a value's line on the page."""
+    """The y coordinate of a value."""
     share = math.log(value / ticks[0]) / math.log(ticks[-1] / ticks[0])
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
@@ -107,7 +108,7 @@ def _grid(ticks: Sequence[float], label: str, label_below: str) -> Iterator[str]
 
 
 def _round(seconds: float) -> str:
-    """A tick's label.
+    """The label of a grid line.
 
     >>> _round(0.0005), _round(0.02), _round(5.0)
     ('0.5 ms', '20 ms', '5 s')
@@ -133,7 +134,7 @@ def _groups(values: Values, series: Sequence[str], ticks: Sequence[float]) -> It
 
 
 def _mark(number: int, x: float, y: float) -> str:
-    """A series' shape: a circle, a square, a diamond, and two triangles."""
+    """The mark of a series: a circle, a square, a diamond, or one of two triangles."""
     r = RADIUS
     outlines = (
         f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z",

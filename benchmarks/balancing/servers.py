@@ -1,6 +1,6 @@
-"""Virtual time, and servers in it that change by a schedule.
+"""Simulated servers in virtual time, whose behaviour changes by a schedule.
 
-A server works on so many requests at a time; the others wait in line.
+A server works on up to WORKERS requests at a time; other requests wait in a queue.
 """
 
 import heapq
@@ -14,12 +14,12 @@ from typing import Protocol
 
 from tornado_gateway.errors import ConnectFailed, UpstreamError, UpstreamReset
 
-WORKERS = 8  # requests that a server works on at a time
-INSTANT = 0.001  # seconds that a refusal or a fast failure takes
+WORKERS = 8  # concurrent requests of a server
+INSTANT = 0.001  # seconds until a refusal or a fast failure
 
 
 class Asker(Protocol):
-    """What a server is sent.
+    """A request to a server.
 
     Attributes:
         work: seconds until the answer's head, for a worker at full speed; > 0.
@@ -28,21 +28,21 @@ class Asker(Protocol):
     work: float
 
     def on_head(self, status: int) -> None:
-        """The answer has begun."""
+        """Called when the response's head comes."""
 
     def on_failure(self, error: UpstreamError) -> None:
-        """There will be no answer."""
+        """Called when the request fails without a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """How a server behaves from some instant on.
+    """The behaviour of a server from an instant on.
 
     Attributes:
         begin: the instant; > 0.
-        speed: seconds of work that a worker does in one; 0 while it stalls.
-        fails: whether it answers 503 at once.
-        refuses: whether it refuses connections; as this begins, it drops those it has.
+        speed: work of a worker per second; 1 is full speed, 0 a stall.
+        fails: whether the server answers 503 at once.
+        refuses: whether the server refuses connections; open connections are dropped at `begin`.
     """
 
     begin: float
@@ -52,12 +52,12 @@ class Phase:
 
 
 class Clock:
-    """Virtual time, and what happens in it."""
+    """Virtual time: runs scheduled calls in order."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._events: list[tuple[float, int, Callable[[], object]]] = []
-        self._numbers = itertools.count()  # what is due at the same instant happens in the order it was asked for
+        self._numbers = itertools.count()  # calls due at the same instant run in the order of scheduling
 
     def at(self, when: float, act: Callable[[], object]) -> None:
         heapq.heappush(self._events, (when, next(self._numbers), act))
@@ -66,14 +66,14 @@ class Clock:
         self.at(self.now + seconds, act)
 
     def run(self) -> None:
-        """Until nothing is left to happen."""
+        """Run until no call is scheduled."""
         while self._events:
             self.now, _, act = heapq.heappop(self._events)
             act()
 
 
 class Server:
-    """What stands behind an endpoint: a queue and its workers."""
+    """The server of an endpoint: a queue and workers."""
 
     def __init__(self, clock: Clock, phases: Sequence[Phase]) -> None:
         self._clock = clock
@@ -87,12 +87,12 @@ class Server:
 
     @property
     def phase(self) -> Phase:
-        """How it behaves now."""
+        """The present phase."""
         return next(phase for phase, end in zip(self._phases, self._ends, strict=True) if self._clock.now < end)
 
     @property
     def is_well(self) -> bool:
-        """Whether it answers a health check well."""
+        """Whether the server passes a health check."""
         return self.phase.speed > 0 and not self.phase.fails and not self.phase.refuses
 
     def take(self, request: Asker) -> None:

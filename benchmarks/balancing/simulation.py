@@ -1,13 +1,13 @@
-"""A gateway's service in virtual time: nothing is started, nothing waits, an hour takes seconds.
+"""Simulates a service of the gateway in virtual time, without sockets; an hour takes seconds.
 
-The gateway's own policy decides, as in a request's journey: a lease, its outcome, breakers, retries and
-their budget. Clients and endpoints alone are made up:
+The gateway's own policy makes the decisions: leases, outcomes, breakers, retries and their budget. Only clients and
+endpoints are simulated:
 
-    clients     ask at instants that are drawn beforehand, for work that is drawn beforehand, so that all balancers
-                face the very same requests
+    clients     send requests at random instants and with random work, drawn in advance, so that all balancers get the
+                same requests
     endpoints   see servers.py
 
-The gateway itself and the network take no time, and nobody gives up waiting.
+The gateway and the network take no time, and clients wait without limit.
 """
 
 import itertools
@@ -29,17 +29,17 @@ from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 RATE = 200.0  # requests per second, on average
-CLIENTS = 1000  # equally busy; their number is the key that consistent_hash goes by
-WORK = 0.010  # seconds, the median of a request's
-SPREAD = 0.5  # σ of the work's logarithm: one request in a hundred takes 3.2 times the median or more
-STREAM = 3600.0  # seconds that a stream lasts
-BURST, PAUSE = 0.5, 4.5  # seconds that a burst, and the silence before it, last on average
+CLIENTS = 1000  # equally busy clients; a client's number is the key of consistent_hash
+WORK = 0.010  # median work of a request in seconds
+SPREAD = 0.5  # σ of the work's logarithm: 1 % of requests need 3.2 times the median or more
+STREAM = 3600.0  # seconds of a stream
+BURST, PAUSE = 0.5, 4.5  # mean seconds of a burst, and of the silence before a burst
 
 Arrivals = Callable[[random.Random], Iterator[float]]
 
 
 def poisson(rng: random.Random, rate: float = RATE) -> Iterator[float]:
-    """Instants of independent requests."""
+    """Instants of independent requests, as an endless iterator."""
     now = 0.0
     while True:
         now += rng.expovariate(rate)
@@ -47,7 +47,7 @@ def poisson(rng: random.Random, rate: float = RATE) -> Iterator[float]:
 
 
 def bursts(rng: random.Random) -> Iterator[float]:
-    """Instants of as many requests on average, in bursts with silence between them."""
+    """Instants of requests in bursts separated by silence; on average RATE requests per second."""
     rate = RATE * (BURST + PAUSE) / BURST
     end = 0.0
     while True:
@@ -59,16 +59,17 @@ def bursts(rng: random.Random) -> Iterator[float]:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """
+    """A simulated situation.
+
     Attributes:
-        about: for the table's reader.
-        odd: what the first endpoint goes through after a good beginning; it must not end in a stall.
-        others: the same of all others.
-        arrivals: of requests.
-        endpoints: how many; ≥ 1.
-        streams: that begin per second.
-        held: streams that the first endpoint has from the beginning.
-        repeatable: share of the requests whose method is idempotent.
+        about: description for the table.
+        odd: phases of the first endpoint; the last phase must not stall.
+        others: phases of all other endpoints.
+        arrivals: makes the instants of requests.
+        endpoints: number of endpoints; ≥ 1.
+        streams: new streams per second.
+        held: streams of the first endpoint at the beginning.
+        repeatable: share of requests with an idempotent method.
     """
 
     about: str
@@ -83,16 +84,16 @@ class Scenario:
 
 @dataclass(slots=True)
 class Figures:
-    """What became of all requests. Streams are no requests here.
+    """The results of a simulation. Streams do not count as requests.
 
     Attributes:
-        service: as it was left.
-        asked: requests that came.
-        latencies: seconds of each request that was answered well.
-        errors: requests that their clients saw fail.
-        failed: instants at which they did.
-        sent: instants at which each endpoint was sent a request, also one that had failed elsewhere.
-        streams: that each endpoint held when the time for requests was over.
+        service: the service at the end.
+        asked: number of requests.
+        latencies: latency in seconds of each successful request.
+        errors: number of requests that failed for the client.
+        failed: instants of these failures.
+        sent: for each endpoint, the instants of requests sent, retries included.
+        streams: for each endpoint, the number of streams when the last request had come.
     """
 
     service: Service
@@ -104,7 +105,7 @@ class Figures:
     streams: tuple[int, ...] = ()
 
     def latency(self, quantile: float) -> float | None:
-        """Seconds within which such a share of what was answered well was answered; None if nothing was."""
+        """A quantile of the latencies in seconds; None without successful requests."""
         ordered = sorted(self.latencies)
         return ordered[math.ceil(quantile * len(ordered)) - 1] if ordered else None
 
@@ -114,16 +115,16 @@ class Figures:
 
     @property
     def imbalance(self) -> float:
-        """Requests of the endpoint that was sent most, to the mean; 1 is even."""
+        """The greatest number of requests of an endpoint divided by the mean; 1 is even."""
         return _most_to_mean([len(instants) for instants in self.sent])
 
     @property
     def stream_imbalance(self) -> float | None:
-        """The same of the streams held; None if there are none."""
+        """The greatest number of streams of an endpoint divided by the mean; None without streams."""
         return _most_to_mean(self.streams) if any(self.streams) else None
 
     def share(self, number: int, since: float = 0.0, until: float = math.inf) -> float:
-        """One endpoint's share of what was sent in a time."""
+        """The share of an endpoint in the requests sent from `since` until `until`."""
         counts = [sum(since <= instant < until for instant in instants) for instants in self.sent]
         return counts[number] / max(1, sum(counts))
 
@@ -133,13 +134,13 @@ def _most_to_mean(counts: Sequence[int]) -> float:
 
 
 class Request:
-    """A client's request, and its journey through the gateway.
+    """A client's request on its way through the gateway.
 
     Args:
-        kind: HTTP, or that of a stream.
-        work: seconds until its head, for a worker at full speed.
-        key: that consistent_hash goes by.
-        is_repeatable: whether its method is idempotent.
+        kind: HTTP, or a kind of stream.
+        work: seconds of a worker at full speed until the response's head.
+        key: key of consistent_hash.
+        is_repeatable: whether the method is idempotent.
     """
 
     __slots__ = ("_began", "_is_fresh", "_is_repeatable", "_key", "_kind", "_lease", "_simulation", "_tried", "work")
@@ -151,7 +152,7 @@ class Request:
         self.work = work
         self._began = 0.0
         self._tried: list[Endpoint] = []
-        self._is_fresh = False  # whether it went out over a new connection
+        self._is_fresh = False  # whether the request was sent over a new connection
 
     def begin(self) -> None:
         self._began = self._simulation.clock.now
@@ -223,11 +224,11 @@ class Request:
 
 
 class Simulation:
-    """One scenario with one balancer; see `simulate()`.
+    """A scenario with a balancer; see `simulate()`.
 
     Attributes:
-        rng: for the wait before retries. Whatever is random has an rng of its own, so that no choice
-            of a balancer changes what comes next.
+        rng: for the wait before retries. Each use of randomness has its own generator, so that a balancer's choices do
+            not change later requests.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class Simulation:
         self._servers[number].take(request)
 
     def run(self) -> Figures:
-        """Until the last request and the last stream have ended."""
+        """Run until the last request and the last stream have ended."""
         self._hold_streams()
         if health := self.service.config.checks:
             rng = random.Random(f"{self._seed} checks")
@@ -272,7 +273,7 @@ class Simulation:
         return self.figures
 
     def _check(self, endpoint: Endpoint, number: int, health: Health, rng: random.Random) -> None:
-        """An endpoint's health check, and the plan for the next one."""
+        """Check an endpoint's health, and schedule the next check."""
         now = self.clock.now
         if health.record(passed=self._servers[number].is_well):
             self.service.set_health(endpoint, now, up=health.is_up)
@@ -304,10 +305,14 @@ def simulate(
     breaker: BreakerConfig | None = None,
     config: ServiceConfig | None = None,
 ) -> Figures:
-    """Let one balancer do one scenario. The same seed always gives the same figures.
+    """Simulate a scenario with a balancer. The same seed always gives the same figures.
 
     Args:
-        balancer: a name in BALANCERS.
-        seconds: of virtual time in which requests come.
+        scenario: the situation.
+        balancer: key of BALANCERS.
+        seed: seed of all randomness.
+        seconds: virtual time during which requests come.
+        breaker: None for the defaults.
+        config: None for the defaults.
     """
     return Simulation(scenario, balancer, seed, seconds, breaker or BreakerConfig(), config or ServiceConfig()).run()

@@ -1,6 +1,6 @@
-"""What a choice costs among many, in every state that half of them may be in: python -m benchmarks.choosing.
+"""CPU time of choosing an endpoint among many, in several states of the endpoints: python -m benchmarks.choosing.
 
-A lease is taken and settled again and again, with the very classes of the gateway; the choice is `Service.lease()`.
+The benchmark takes leases with the gateway's own classes, and measures `Service.lease()`.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 CHOICES = 2000  # in a run
-RUNS = 5  # of which the quickest counts: whatever else the machine does makes none quicker
+RUNS = 5  # the quickest run counts, since other load of the machine only slows runs down
 APART = 0.0005  # seconds between two choices, on the service's clock
-ROOM = 1000  # requests that an endpoint may have where any are full
+ROOM = 1000  # max_in_flight in the state "half full"
 
 
 def endpoint(number: int) -> Endpoint:
@@ -32,49 +32,49 @@ def half(service: Service) -> Sequence[Endpoint]:
 
 
 def nothing(service: Service) -> None:
-    """All are well."""
+    """all are available"""
 
 
 def fail(service: Service) -> None:
-    """Each of half of them has failed once."""
+    """half have failed once"""
     for each in half(service):
         service.penalise(each, 0.0)
 
 
 def eject(service: Service) -> None:
-    """The breakers of half of them are open."""
+    """the breakers of half are open"""
     for each in half(service):
         while not each.breaker.is_open:
             Lease(service, each, LeaseRequest(0.0), is_retry=False).settle(FAILURE, 0.0)
 
 
 def fall_ill(service: Service) -> None:
-    """The health checks of all but half of them fail."""
+    """the health checks of half fail"""
     for each in half(service):
         service.set_health(each, 0.0, up=False)
 
 
 def rest(service: Service) -> None:
-    """Half of them have asked to be left alone for a minute."""
+    """half have sent Retry-After: 60"""
     for each in half(service):
         service.penalise(each, 0.0, 60.0)
 
 
 def fill(service: Service) -> None:
-    """Half of them have as much in flight as they may."""
+    """half have max_in_flight requests"""
     for each in half(service):
         each.requests += ROOM
         service.requests += ROOM
 
 
 def join(service: Service) -> None:
-    """Half of them have just come."""
+    """half have just joined"""
     count = len(service.endpoints)
     service.replace_endpoints([*half(service), *map(endpoint, range(count, count + count // 2))], 0.0)
 
 
 def replace_all(service: Service) -> None:
-    """All have just come."""
+    """all have just joined"""
     count = len(service.endpoints)
     service.replace_endpoints([*map(endpoint, range(count, 2 * count))], 0.0)
 
@@ -92,7 +92,13 @@ STATES: dict[str, Callable[[Service], None]] = {
 
 
 def microseconds(balancer: str, happens: Callable[[Service], None], count: int) -> float:
-    """What one choice costs."""
+    """CPU time of a choice in microseconds.
+
+    Args:
+        balancer: key of BALANCERS.
+        happens: puts the endpoints into a state; see STATES.
+        count: number of endpoints.
+    """
     config = ServiceConfig(max_in_flight=ROOM if happens is fill else float("inf"))
     service = Service("svc", [*map(endpoint, range(count))], BALANCERS[balancer](random.Random(1)), config)
     for number in range(2 * count):
@@ -104,7 +110,7 @@ def microseconds(balancer: str, happens: Callable[[Service], None], count: int) 
 
 
 def _run(service: Service, begin: float) -> float:
-    """Seconds that a choice takes, on average of many."""
+    """Mean duration of a choice in seconds."""
     asks = [LeaseRequest(begin + number * APART, key=b"key %d" % number) for number in range(CHOICES)]
     leases = []
     started = time.perf_counter()

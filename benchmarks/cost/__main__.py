@@ -25,7 +25,7 @@ SUCCESS, INCOMPLETE, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; ends the program with a message if it is wrong."""
+    """Parse the command line; exit with a message if an argument is wrong."""
     width = max(map(len, SCENARIOS))
     table = "\n".join(f"  {name:{width}}  {scenario.about}" for name, scenario in SCENARIOS.items())
     parser = argparse.ArgumentParser(
@@ -68,18 +68,18 @@ def _whole(most: int) -> Callable[[str], int]:
 
 def _file(text: str) -> Path:
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():  # better known before the measuring than after it
+    if path.is_dir() or not path.parent.is_dir():  # checked before the measurement, which takes long
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a file that can be made")
     return path
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal; tables alone go to standard output."""
+    """Print a line to standard error; standard output has only the tables."""
     print(line, file=sys.stderr, flush=True)
 
 
 def installed(peers: Sequence[str]) -> list[str]:
-    """The peers that can be started; says which cannot, and what to do about it."""
+    """The peers that are installed; prints how to install the others."""
     for name in peers:
         needs = PEERS[name].needs
         if needs and not needs.is_installed:
@@ -88,7 +88,7 @@ def installed(peers: Sequence[str]) -> list[str]:
 
 
 def tell(turn: int, scenario: str, peer: str, outcome: Sample | ChildFailed) -> None:
-    """One line per run, while the next one goes on."""
+    """Print a line about a finished run."""
     if isinstance(outcome, ChildFailed):
         say(f"round {turn}  {scenario:9} {peer:9} left out: {outcome}")
     else:
@@ -98,7 +98,7 @@ def tell(turn: int, scenario: str, peer: str, outcome: Sample | ChildFailed) -> 
 
 
 def tables(results: Results, markdown: bool) -> str:
-    """One table for each unit."""
+    """A table for each unit."""
     render = report.markdown_table if markdown else report.text_table
     out = []
     for unit, names in itertools.groupby(results, key=lambda name: SCENARIOS[name].unit):
@@ -108,7 +108,7 @@ def tables(results: Results, markdown: bool) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print, and return the exit status."""
+    """Measure, print the tables, and return the exit status."""
     lacking = [program.remedy for program in (WRK, NGINX) if not program.is_installed]
     if lacking:
         say(f"cannot measure: {'; '.join(lacking)}")
@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def verdict(plan: Plan, results: Results) -> int:
-    """Say which figures are not to be trusted; the exit status."""
+    """Print which figures are unreliable, and return the exit status."""
     samples = [(scenario, peer, runs) for scenario, peers in results.items() for peer, runs in peers.items()]
     short = [f"{peer} in {scenario}" for scenario, peer, runs in samples if len(runs) < plan.rounds]
     wrong = [f"{peer} in {scenario}" for scenario, peer, runs in samples if any(run.errors for run in runs)]
@@ -152,9 +152,9 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run the command line; every child process has ended when it returns, whatever happens."""
+    """Run the command line. All child processes have ended when main() returns or raises."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # as an exception, like Ctrl-C: with blocks end what they have started
+        signal.signal(number, _leave)  # an exception, as for Ctrl-C, so that with blocks end their children
     try:
         return run(arguments(sys.argv[1:]))
     except KeyboardInterrupt:

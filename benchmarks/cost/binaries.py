@@ -1,4 +1,4 @@
-"""Configurations of the proxies that come as programs of Go and C++: Envoy, Traefik and Caddy.
+"""Configurations of Envoy, Traefik and Caddy.
 
 Each proxy uses one worker thread and writes no access log. Timeouts of streams are off, and the limits of connections
 are above any load's. All three read JSON: Traefik's files may be YAML, which includes JSON.
@@ -7,15 +7,15 @@ are above any load's. All three read JSON: Traefik's files may be YAML, which in
 from typing import Any
 
 _FILTERS = "type.googleapis.com/envoy.extensions.filters"
-_MANY = 100_000  # connections and requests; more than any load opens
+_MANY = 100_000  # limit of connections and requests, above any load's
 
 
 def envoy(host: str, port: int, services: dict[str, int], prefix: str) -> dict[str, Any]:
     """Envoy's bootstrap.
 
     Args:
-        services: ports of the service for requests, "svc", and of the service for streams, "streams".
-        prefix: of the paths that go to "svc", to be cut off.
+        services: ports of "svc", the service of requests, and of "streams", the service of streams.
+        prefix: prefix of the paths of "svc", removed from forwarded targets.
     """
     manager = {
         "@type": f"{_FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",

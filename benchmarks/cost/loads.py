@@ -1,8 +1,7 @@
-"""Loads on a proxy, and what one run of them tells.
+"""Loads on a proxy, and the result of a run.
 
-A load is anything with the two methods of Load: a bounded number of connections, for a
-bounded time. Requests are made by wrk, with the header fields a browser sends; streams are
-opened by a program of our own, stream_load.py, which is also the service behind them.
+A load opens a bounded number of connections for a bounded time. wrk makes requests, with the header fields of a
+browser. stream_load.py opens streams, and is also the service of streams.
 """
 
 import json
@@ -30,10 +29,10 @@ BROWSER_FIELDS = (
     "X-Client-Version: 7.1.0",
 )
 
-WARM_UP = 1  # seconds; pools fill, caches and branch predictors settle
-OVERTIME = 20.0  # seconds that wrk may need beyond its time to end
-SPARE_DESCRIPTORS = 100  # of a proxy, and of a load, beside two for each stream
-STREAM_OVERTIME = 90.0  # the same for streams, which must be opened first, by the thousand
+WARM_UP = 1  # seconds; fills pools, caches and branch predictors
+OVERTIME = 20.0  # seconds after its time within which wrk must end
+SPARE_DESCRIPTORS = 100  # descriptors of a proxy or a load beside two per stream
+STREAM_OVERTIME = 90.0  # seconds after its time within which a load of streams must end; opening thousands takes long
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class Target:
     """A proxy under load.
 
     Attributes:
-        proxy: the process tree that is measured.
-        port: it listens on, on loopback.
-        stream_port: where it expects the service behind event streams and WebSockets, which is part of the load.
-        core: for the load, not the proxy's own.
-        directory: for the load's files.
+        proxy: the process tree to measure.
+        port: the proxy's port on loopback.
+        stream_port: port of the service of streams, which is part of the load.
+        core: core for the load; not the proxy's.
+        directory: directory for the load's files.
     """
 
     proxy: Child
@@ -57,16 +56,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run told.
+    """The result of a run.
 
     Attributes:
-        cost: in the scenario's own unit, per piece of work.
-        done: pieces of work: requests, events, round trips; or connections, where it is these that cost.
+        cost: cost per piece of work in the scenario's unit.
+        done: number of pieces of work: requests, events, round trips, or idle connections.
         rate: pieces of work per second.
-        p50, p99: latency in seconds; None where there is none.
-        errors: failed pieces of work, of any kind.
-        fault: what the first error was, if that is known, else "".
-        resident_kib: the proxy's memory at the end of the run.
+        p50, p99: latencies in seconds; None for idle connections.
+        errors: number of failed pieces of work.
+        fault: the first error; "" if unknown.
+        resident_kib: the proxy's resident memory at the end of the run.
     """
 
     cost: float
@@ -87,21 +86,21 @@ class Load(Protocol):
     """Work for a proxy."""
 
     def check(self, target: Target) -> None:
-        """Wait until the proxy does this work correctly. Raises ChildFailed if it does not."""
+        """Wait until the proxy does this work correctly. Raises ChildFailed if the proxy fails."""
 
     def run(self, target: Target, seconds: int) -> Sample:
-        """Load the proxy for so long. Raises ChildFailed if nothing could be measured."""
+        """Load the proxy for `seconds`. Raises ChildFailed if nothing could be measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrkReport:
-    """What wrk printed.
+    """The report of wrk.
 
     Attributes:
-        requests: answered completely.
+        requests: number of complete responses.
         rate: requests per second.
-        p50, p99: latency in seconds; None if nothing was answered.
-        errors: failed connects, reads and writes, timeouts, and answers that are not 2xx or 3xx.
+        p50, p99: latencies in seconds; None without a response.
+        errors: failed connects, reads and writes, timeouts, and responses other than 2xx and 3xx.
     """
 
     requests: int
@@ -115,16 +114,16 @@ _REQUESTS = re.compile(r"^\s*(\d+) requests in ", re.MULTILINE)
 _RATE = re.compile(r"^Requests/sec:\s+([\d.]+)", re.MULTILINE)
 _PERCENTILE = r"^\s+{}(?:\.0+)?%\s+(\S+)\s*$"
 _ERRORS = re.compile(r"^\s*(?:Socket errors:.*|Non-2xx or 3xx responses:.*)$", re.MULTILINE)
-_COUNT = re.compile(r"\b\d+\b")  # not those of "2xx"
+_COUNT = re.compile(r"\b\d+\b")  # not the digit of "2xx"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str) -> float:
-    """A duration as wrk prints it, in seconds.
+    """Parse a duration of wrk's report into seconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no duration.
 
     >>> parse_duration("250.00ms"), parse_duration("1.5m")
     (0.25, 90.0)
@@ -136,10 +135,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_wrk(text: str) -> WrkReport:
-    """Read what wrk --latency printed.
+    """Parse the output of wrk --latency.
 
     Raises:
-        ValueError: it is not a report.
+        ValueError: the text is no report.
     """
     requests, rate = _REQUESTS.search(text), _RATE.search(text)
     if not (requests and rate):
@@ -160,12 +159,12 @@ def _percentile(text: str, percent: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """GETs by wrk, as fast as they are answered.
+    """A load of GETs by wrk, as fast as the proxy answers.
 
     Attributes:
-        path: one that the upstream serves.
-        connections: at the same time.
-        fields: header fields beside the browser's own.
+        path: path below PREFIX; see upstream.py.
+        connections: number of connections at a time.
+        fields: header fields beside BROWSER_FIELDS.
     """
 
     path: str
@@ -210,14 +209,14 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Event streams, or WebSockets on which a message is sent back and forth.
+    """A load of event streams, or of WebSockets with a message going back and forth.
 
     Attributes:
-        kind: which of them.
-        connections: at the same time.
-        size: bytes of an event's data, or of a message.
-        rate: events per second and event stream; on WebSockets, messages go as fast as they are answered.
-        idle: whether nothing flows, and what is measured is the proxy's memory per connection.
+        kind: "sse" or "ws".
+        connections: number of connections at a time.
+        size: bytes of an event's data or of a message.
+        rate: events per second and event stream; WebSockets send the next message when the echo has come.
+        idle: whether connections are silent and the proxy's memory per connection is measured.
     """
 
     kind: Literal["sse", "ws"]
@@ -227,10 +226,10 @@ class Streams:
     idle: bool = False
 
     def check(self, target: Target) -> None:
-        """The streams themselves are checked as they run: every event and every echo.
+        """Wait until the proxy answers a small GET; events and echoes are checked during the run.
 
         Raises:
-            ChildFailed: also if so many connections cannot be.
+            ChildFailed: the proxy does not answer, or the limit of descriptors is too low for the connections.
         """
         needed = 2 * self.connections + SPARE_DESCRIPTORS
         if needed > descriptor_limit():
@@ -279,10 +278,10 @@ class Streams:
 
 
 def parse_report(text: str) -> Report:
-    """Read what stream_load.py printed: its last line is the report.
+    """Parse the output of stream_load.py, whose last line is the report.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the last line is no report.
     """
     last = text.rstrip().rpartition("\n")[2]
     try:

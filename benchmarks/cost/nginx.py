@@ -1,4 +1,4 @@
-"""An nginx of our own: one worker, all its files in one directory, nothing of the system's configuration."""
+"""Starts an nginx with a single worker and all its files in one directory, without the system's configuration."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from benchmarks.programs import NGINX
 
 ACCESS_LOG = "access.log"
 
-# Two for each of 4,000 streams, and some to spare.
+# More than two connections for each of 4,000 streams.
 CONNECTIONS = 10_000
 
-# What upstream and peer share. Paths are relative to the directory that -p names; each
-# *_temp_path is set because the built-in ones belong to the system's nginx.
+# The configuration that upstream and peer share. Paths are relative to the directory of -p. Each *_temp_path is set
+# because the built-in paths belong to the system's nginx.
 _FRAME = """\
 daemon off;
 worker_processes 1;

@@ -1,12 +1,10 @@
-"""The proxies that are compared, and how each is started.
+"""The proxies that are compared, and how each proxy is started.
 
-All of them serve /api/svc/<path> from the one upstream over pooled connections, add
-X-Request-Id and X-Forwarded-For where they can, and otherwise run as they come. Event
-streams under /sse/streams/ are not buffered (with http-no-delay in haproxy, which else
-keeps events for up to 200 ms), and /ws/streams is relayed as a WebSocket; both go to the
-service that a load of streams brings with it. The gateway sees the shell's variables, so
-that an option's price can be measured, for example EVENT_LOOP=asyncio python -m benchmarks
-http; it does not see a .env file.
+Each proxy serves /api/svc/<path> from the upstream over pooled connections, adds X-Request-Id and X-Forwarded-For if
+possible, and has its default settings otherwise. Event streams under /sse/streams/ are not buffered (haproxy holds
+events back for up to 200 ms without http-no-delay), and /ws/streams is relayed as a WebSocket; both go to the service
+of streams, which is part of the load (stream_load.py). The gateway reads the shell's variables but no .env file, so
+that options can be measured, for example EVENT_LOOP=asyncio python -m benchmarks http.
 """
 
 import json
@@ -34,11 +32,11 @@ from benchmarks.readiness import HOST
 
 PREFIX = "/api/svc/"
 
-# What is asked of the service behind streams; it looks only at the kind of the request.
+# Targets of the service of streams, which looks only at the kind of the request.
 EVENTS_PATH = "/sse/streams/events"
 SOCKET_PATH = "/ws/streams?path=/echo"
 
-# Fewer than nginx's connections, more than any load of requests opens.
+# Idle connections to keep: fewer than nginx's connections, more than any load of requests opens.
 _KEPT_ALIVE = 256
 
 # Seconds; longer than any run, so that no idle stream is ended.
@@ -113,15 +111,15 @@ backend streams
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a proxy is to run.
+    """Where and with which upstreams to run a proxy.
 
     Attributes:
-        directory: for its files; empty.
-        core: to be pinned to.
-        port: to listen on, on loopback.
-        upstream_port: of the service behind it.
-        stream_port: of the service behind event streams and WebSockets.
-        access_log: whether it writes a line for each request.
+        directory: empty directory for the proxy's files.
+        core: core to pin the proxy to.
+        port: port to listen on, on loopback.
+        upstream_port: port of the upstream of requests.
+        stream_port: port of the service of streams.
+        access_log: whether the proxy writes an access log.
     """
 
     directory: Path
@@ -132,7 +130,7 @@ class Place:
     access_log: bool
 
     def fill(self, configuration: str) -> str:
-        """A proxy's configuration for this place."""
+        """Fill the ports and constants into a configuration."""
         return configuration.format(
             host=HOST,
             port=self.port,
@@ -145,11 +143,11 @@ class Place:
 
     @property
     def services(self) -> dict[str, int]:
-        """Ports of the services, by name."""
+        """Ports of the services by name."""
         return {"svc": self.upstream_port, "streams": self.stream_port}
 
     def write(self, name: str, configuration: dict[str, Any]) -> str:
-        """Write a configuration as JSON into the directory; the file's path."""
+        """Write a configuration as JSON into the directory; return the file's path."""
         path = self.directory / name
         path.write_text(json.dumps(configuration))
         return str(path)
@@ -181,7 +179,7 @@ def _haproxy(place: Place) -> Child:
 
 
 def _start(place: Place, argv: list[str]) -> Child:
-    """Start a program that may write files to its home; a Go program runs on one thread."""
+    """Start a program with the place's directory as its home, and a Go program with a single thread."""
     home = {"GOMAXPROCS": "1", "HOME": str(place.directory), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": ""}
     return Child(argv, place.core, place.directory / "output.log", home)
 
@@ -193,7 +191,7 @@ def _envoy(place: Place) -> Child:
 
 
 def _traefik(place: Place) -> Child:
-    # Not traefik.yml: Traefik would take a file of that name in its directory for its static configuration.
+    # Not traefik.yml, because Traefik reads its static configuration from a file of that name.
     path = place.write("routes.yml", binaries.traefik(HOST, place.services, PREFIX))
     return _start(
         place,
@@ -220,11 +218,12 @@ def _aiohttp(place: Place) -> Child:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """
+    """A proxy to compare.
+
     Attributes:
-        start: starts it; what it returns is to be used as a context manager.
-        needs: what must be installed.
-        keeps_log: whether it can write an access log, to ACCESS_LOG in its directory.
+        start: starts the proxy; the Child is a context manager.
+        needs: program or library to install; None for the gateway.
+        keeps_log: whether the proxy can write an access log, to ACCESS_LOG in its directory.
     """
 
     start: Callable[[Place], Child]

@@ -1,8 +1,7 @@
-"""The proxy that one writes in an hour: aiohttp's server and client, thirty lines between them.
+"""A plain proxy of thirty lines, on aiohttp's server and client.
 
-A program of its own: python -m benchmarks.cost.plain_proxy <port> <upstream's port> <port of
-the service behind streams>. It pools connections, streams bodies and passes messages on;
-it has no limits, no retry, no log, no metrics.
+Usage: python -m benchmarks.cost.plain_proxy <port> <upstream's port> <port of the service of streams>. The proxy pools
+connections, streams bodies and forwards messages; it has no limits, retries, log or metrics.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ HOP_BY_HOP = {"connection", "host", "keep-alive", "te", "trailer", "transfer-enc
 
 
 def forwarder(session: ClientSession, route: str, upstream: str) -> Callable[[web.Request], Any]:
-    """A handler that passes each request on to the upstream, and its answer back."""
+    """A handler that forwards requests to the upstream, and responses to the client."""
 
     async def forward(request: web.Request) -> web.StreamResponse:
         fields = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
@@ -43,7 +42,7 @@ def forwarder(session: ClientSession, route: str, upstream: str) -> Callable[[we
 
 
 def bridge(session: ClientSession, upstream: str) -> Callable[[web.Request], Any]:
-    """A handler that passes messages on in both directions until one side closes."""
+    """A handler that forwards messages in both directions until either side closes."""
 
     async def connect(request: web.Request) -> web.WebSocketResponse:
         async with session.ws_connect(upstream + request.query["path"], compress=0) as far:
@@ -59,7 +58,7 @@ Socket = web.WebSocketResponse | ClientWebSocketResponse
 
 
 async def pump(source: Socket, sink: Socket) -> None:
-    """Pass one side's messages to the other, then its close."""
+    """Forward the messages of `source` to `sink`, then close `sink`."""
     async for message in source:
         if message.type is WSMsgType.TEXT:
             await sink.send_str(message.data)

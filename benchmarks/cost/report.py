@@ -1,4 +1,4 @@
-"""From samples to tables: medians, ratios, text, Markdown and JSON. Pure."""
+"""Makes tables of samples: medians and ratios, as text, Markdown and JSON. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ ABSENT = "-"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: the median of a peer's runs in one scenario.
+    """A line of a table: the medians of a peer's runs in a scenario.
 
     Attributes:
-        cost: in the scenario's unit.
-        ratio: of the cost to nginx's in the same session; None if nginx did not run.
+        cost: cost in the scenario's unit.
+        ratio: cost divided by nginx's cost in the same session; None without nginx.
         rate: pieces of work per second.
-        p50, p99: seconds, or None.
-        errors: of all runs together.
+        p50, p99: latencies in seconds, or None.
+        errors: sum over all runs.
     """
 
     scenario: str
@@ -35,7 +35,7 @@ class Row:
 
 
 def rows(scenario: str, samples: Mapping[str, Sequence[Sample]]) -> list[Row]:
-    """The lines of one scenario. A peer without samples has no line."""
+    """The lines of a scenario, without peers that have no samples."""
     reference = samples.get(REFERENCE)
     base = median(sample.cost for sample in reference) if reference else None
     return [_row(scenario, peer, runs, base) for peer, runs in samples.items() if runs]
@@ -61,7 +61,7 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def number(value: float | None) -> str:
-    """Three digits or more, and thousands apart.
+    """Format a number with three digits or more, and commas between thousands.
 
     >>> number(1.234), number(14.32), number(20479.6), number(None)
     ('1.23', '14.3', '20,480', '-')
@@ -76,7 +76,7 @@ _MILLISECOND = 1e-3
 
 
 def latency(seconds: float | None) -> str:
-    """Seconds in the unit that suits them.
+    """Format a latency in µs, ms or s.
 
     >>> latency(0.00085), latency(0.00123), latency(2.1)
     ('850 µs', '1.23 ms', '2.10 s')
@@ -130,10 +130,10 @@ def markdown_table(unit: Unit, lines: Sequence[Row]) -> str:
 
 
 def as_json(units: Mapping[str, str], results: Results) -> dict[str, Any]:
-    """Medians and the runs behind them, for programs; latencies in seconds.
+    """Medians and all runs as JSON; latencies in seconds.
 
     Args:
-        units: of the costs, by scenario.
+        units: units of the costs, by scenario.
         results: the samples.
     """
     return {

@@ -1,4 +1,4 @@
-"""What is measured: one row per scenario."""
+"""The scenarios that are measured."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from benchmarks.cost.loads import Load, Requests, Streams
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is counted.
+    """The headings of a table's columns.
 
     Attributes:
-        cost: of Sample.cost, as the heading of its column.
-        rate: of Sample.rate, the same.
-        latency: whether Sample.p50 and p99 mean anything.
+        cost: heading of Sample.cost.
+        rate: heading of Sample.rate.
+        latency: whether the table has Sample.p50 and p99.
     """
 
     cost: str
@@ -28,13 +28,14 @@ PER_CONNECTION = Unit("KiB per idle connection", "opened/s", latency=False)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """
+    """A kind of load to measure.
+
     Attributes:
-        about: for --help and the table's reader.
-        unit: of the figures; scenarios with the same unit share a table.
+        about: description for --help and the tables.
+        unit: unit of the figures; scenarios with the same unit share a table.
         load: the work.
-        seconds: how long one run lasts, without its warm-up.
-        access_log: whether proxies write one; those that cannot are left out.
+        seconds: duration of a run without the warm-up.
+        access_log: whether proxies write an access log; proxies without an access log are left out.
     """
 
     about: str

@@ -1,4 +1,4 @@
-"""One measuring session: every scenario on every peer, in interleaved rounds."""
+"""A measuring session: every scenario with every peer, in interleaved rounds."""
 
 import contextlib
 import tempfile
@@ -17,11 +17,12 @@ from benchmarks.readiness import free_port
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """
+    """What to measure.
+
     Attributes:
         scenarios, peers: names, in the order of the tables.
-        rounds: runs of each pair.
-        seconds: of one run; None for the scenario's own.
+        rounds: number of runs of each scenario with each peer.
+        seconds: duration of a run; None for the scenario's default.
         proxy_core, load_core: numbers of cores.
     """
 
@@ -33,20 +34,20 @@ class Plan:
     load_core: int
 
 
-# Told after each run: round from 1, scenario, peer, and the sample or why there is none.
+# Called after each run with the round (from 1), the scenario, the peer, and the sample or the failure.
 Progress = Callable[[int, str, str, Sample | ChildFailed], None]
 
 
 def peers_of(scenario: str, peers: Sequence[str]) -> list[str]:
-    """Those that can serve a scenario, in the same order."""
+    """The peers that can serve a scenario, in the same order."""
     return [name for name in peers if PEERS[name].keeps_log or not SCENARIOS[scenario].access_log]
 
 
 def measure(plan: Plan, progress: Progress) -> Results:
-    """Carry out a plan; the samples by scenario and peer.
+    """Carry out a plan; return the samples by scenario and peer.
 
-    Peers take turns within a round, so that what disturbs the machine for a while
-    disturbs all of them. A peer that fails in a scenario is not tried in it again.
+    Peers take turns within a round, so that a disturbance of the machine affects all peers. A peer that fails in a
+    scenario is not measured in the scenario's later rounds.
 
     Raises:
         ChildFailed: the upstream does not serve.
@@ -82,7 +83,7 @@ def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
 
 
 def _check_log(log: Path, sample: Sample) -> None:
-    """A log that is off, or loses lines, is cheap. The warm-up's lines are in it too, so all must be there."""
+    """Check that the access log has a line for each request: a log that is off or loses lines is cheap."""
     with log.open("rb") as file:
         lines = sum(1 for _ in file)
     if lines < sample.done:
@@ -91,7 +92,7 @@ def _check_log(log: Path, sample: Sample) -> None:
 
 @contextlib.contextmanager
 def _directory() -> Iterator[Path]:
-    """A directory for one server's files, removed afterwards; readable by the user that nginx's workers become."""
+    """A temporary directory for a server's files, readable by the user of nginx's workers."""
     with tempfile.TemporaryDirectory(prefix="gateway-benchmark-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o755)

@@ -1,7 +1,7 @@
-"""Both ends of a measured stream: the service behind the proxy, and its clients.
+"""Both ends of a measured stream: the service of streams, and the clients.
 
-They do as little as possible beside looking at the clock, but see whether every event
-and every echo comes once, in order and unchanged.
+Both ends do little beside reading the clock and checking that every event and every echo comes once, in order and
+unchanged.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ LEAST_EVENT = STAMP_DIGITS + 1 + NUMBER_DIGITS  # bytes of an event's data
 
 @dataclass(slots=True)
 class Tally:
-    """What all clients have seen together.
+    """The counts of all clients together.
 
     Attributes:
-        opened: connections whose answer began as it should.
-        failed: connections that were refused, lost, or told something wrong.
-        first_fault: of the first of these; "" if there is none.
-        sent: events, or messages that are to be echoed.
-        received: events, or echoes, whole and as they should be.
-        delays: of each that was received, in nanoseconds.
-        closing: whether it is no fault any more that connections end.
+        opened: connections with a correct response head.
+        failed: connections that were refused or lost, or on which something wrong came.
+        first_fault: text of the first failure; "" for none.
+        sent: events or messages sent.
+        received: events or echoes received correctly.
+        delays: delay of each received event or echo in nanoseconds.
+        closing: whether connections may now end without a failure.
     """
 
     opened: int = 0
@@ -39,14 +39,14 @@ class Tally:
 
 
 def padding(size: int) -> bytes:
-    """What fills an event's data up to a size, of LEAST_EVENT or more."""
+    """The padding of an event's data of `size` bytes; size ≥ LEAST_EVENT."""
     return b"x" * (size - LEAST_EVENT)
 
 
 class EventSender:
-    """The service's side of one event stream.
+    """The service's side of an event stream.
 
-    An event's data is the instant of its writing in nanoseconds, its number, and padding.
+    The data of an event is the instant of writing in nanoseconds, the event's number, and padding.
     """
 
     def __init__(self, transport: asyncio.Transport, tally: Tally, size: int) -> None:
@@ -65,7 +65,7 @@ class EventSender:
 
 
 class Service(asyncio.Protocol):
-    """The service behind the proxy: event streams that are sent to on demand, and WebSockets that are echoed."""
+    """The service of streams: sends events on demand, and echoes WebSocket messages."""
 
     def __init__(self, tally: Tally, size: int, senders: list[EventSender]) -> None:
         self._tally = tally
@@ -75,7 +75,7 @@ class Service(asyncio.Protocol):
         self._frames: streams.Frames | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
         if self._frames:
@@ -103,11 +103,11 @@ class Service(asyncio.Protocol):
 
 
 class Client(asyncio.Protocol):
-    """A client's connection: sends the request, reads the head of the answer.
+    """A client's connection: sends the request, and checks the head of the response.
 
     Attributes:
-        opened: whether the answer began as it should.
-        failed: whether it has been counted as such.
+        opened: whether the head of the response was correct.
+        failed: whether the connection has been counted as failed.
     """
 
     def __init__(self, request: bytes, tally: Tally) -> None:
@@ -148,7 +148,7 @@ class Client(asyncio.Protocol):
             self.tally.first_fault = self.tally.first_fault or text
 
     def feed(self, data: bytes) -> None:
-        """Bytes behind the head. Raises Malformed."""
+        """Take bytes behind the head. Raises Malformed."""
         raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,7 +156,7 @@ class Client(asyncio.Protocol):
 
 
 class EventReader(Client):
-    """A client of one event stream: every event must come once, in order and unchanged."""
+    """A client of an event stream: checks that every event comes once, in order and unchanged."""
 
     def __init__(self, request: bytes, tally: Tally, size: int) -> None:
         super().__init__(request, tally)
@@ -183,10 +183,10 @@ class EventReader(Client):
 
 
 class Pinger(Client):
-    """A client of one WebSocket: sends the same message again when its echo has come.
+    """A client of a WebSocket: sends a message, and checks its echo.
 
     Attributes:
-        again: whether to send the next message at once.
+        again: whether to send the message again when the echo has come.
     """
 
     def __init__(self, request: bytes, tally: Tally, size: int) -> None:

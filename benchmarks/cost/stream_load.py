@@ -1,8 +1,8 @@
-"""Event streams and WebSockets through a proxy: the service behind it and its clients, in one process.
+"""A load of event streams and WebSockets: the service of streams and its clients, in one process.
 
-A program of its own: python -m benchmarks.cost.stream_load '<Work as JSON>' prints a Report as JSON.
-That both ends are one process keeps them cheap, and makes the delay of an event little more than
-what the proxy adds (some 15 µs more): nothing else needs the core between its writing and its reading.
+Usage: python -m benchmarks.cost.stream_load '<Work as JSON>' prints a Report as JSON. A single process for both ends is
+cheap. The measured delay of an event is the proxy's delay and about 15 µs, since nothing else uses the core between
+writing and reading.
 
     Service ◄──── the proxy ◄──── EventReader, one per event stream
                                   Pinger, one per WebSocket
@@ -25,26 +25,26 @@ from benchmarks.readiness import HOST
 
 OPENED_AT_ONCE = 50
 BACKLOG = 4096
-PATIENCE = 20.0  # seconds for connections to open, or for what is under way to come
-TICK = 0.001  # seconds between two looks at which events are due; finer than that the loop's timers are not
+PATIENCE = 20.0  # seconds for connections to open, or for outstanding events and echoes to come
+TICK = 0.001  # seconds between checks for due events; the resolution of the loop's timers
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done, and on which proxy.
+    """The work to do, and the proxy to measure.
 
     Attributes:
-        kind: of the connections.
-        path: that the proxy relays to the service.
-        port: of the proxy, on loopback.
-        service_port: where the proxy expects the service.
-        session: number of the proxy's session; its processes are measured.
-        connections: at the same time.
-        size: bytes of an event's data (at least LEAST_EVENT), or of a message.
-        rate: events per second and event stream; on WebSockets, messages go as fast as they are answered.
-        idle: whether neither happens.
-        warm_up: seconds of the same work before the measuring.
-        seconds: of measuring.
+        kind: "sse" or "ws".
+        path: target that the proxy relays to the service.
+        port: the proxy's port on loopback.
+        service_port: port of the service, to which the proxy connects.
+        session: number of the proxy's session, whose processes are measured.
+        connections: number of connections at a time.
+        size: bytes of an event's data (at least LEAST_EVENT) or of a message.
+        rate: events per second and event stream; WebSockets send the next message when the echo has come.
+        idle: whether connections are silent.
+        warm_up: seconds of the same work before the measurement.
+        seconds: duration of the measurement.
     """
 
     kind: Literal["sse", "ws"]
@@ -62,16 +62,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of it.
+    """The result of the work.
 
     Attributes:
-        done: events or round trips within the measured time; connections opened, if they idle.
-        seconds: the measured time; that of the opening, if connections idle.
-        cpu_seconds: of the proxy, in that time.
-        grown_kib: the proxy's resident memory, from before the opening to the end.
-        p50, p99: seconds from an event's writing to its reading, or of a round trip; None if connections idle.
+        done: number of events or round trips; of opened connections if idle.
+        seconds: duration of the measurement; of the opening if idle.
+        cpu_seconds: the proxy's CPU time during the measurement.
+        grown_kib: growth of the proxy's resident memory since before the opening.
+        p50, p99: seconds from writing to reading an event, or of a round trip; None if idle.
         errors: connections not opened or lost, and events or messages lost, repeated or changed.
-        first_fault: what the first of them was, or "".
+        first_fault: the first error, or "".
     """
 
     done: int
@@ -85,7 +85,7 @@ class Report:
 
 
 class Load:
-    """The work, carried out once."""
+    """Carries out a Work once."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -117,7 +117,7 @@ class Load:
         return self.services[-1]
 
     async def _open(self) -> None:
-        """Open the connections, some at a time; those that are not open then are errors in the report."""
+        """Open the connections in groups; unopened connections become errors of the report."""
         loop, make, wanted = asyncio.get_running_loop(), self._client(), self.work.connections
         while len(self.clients) < wanted:
             some = min(OPENED_AT_ONCE, wanted - len(self.clients))
@@ -138,7 +138,7 @@ class Load:
         return lambda: Pinger(request, tally, work.size)
 
     async def _until(self, condition: Callable[[], bool]) -> bool:
-        """Wait until a condition holds; whether it does in time."""
+        """Wait up to PATIENCE until a condition holds; return whether the condition holds."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ class Load:
         return self._report(done, took, cpu, before_kib, delays)
 
     async def _idle(self, before_kib: int, took: float) -> Report:
-        """One message on each connection, silence, a look at the memory, and one more to see who still lives."""
+        """Send a message on each connection, wait, measure memory, and send again to check that all are alive."""
         await self._one_each()
         await asyncio.sleep(self.work.warm_up + self.work.seconds)
         report = self._report(self.tally.opened, took, 0.0, before_kib, [])
@@ -176,7 +176,7 @@ class Load:
 
     @contextmanager
     def _traffic(self) -> Iterator[None]:
-        """Messages flow while the with block lasts."""
+        """Send messages during the with block."""
         pingers = [client for client in self.clients if isinstance(client, Pinger)]
         for pinger in pingers:
             pinger.again = True
@@ -191,7 +191,7 @@ class Load:
                 pinger.again = False
 
     async def _send_events(self) -> None:
-        """Send to one stream after the other, evenly spread; late events are made up for."""
+        """Send events to the streams in turn, evenly spread; catch up when late."""
         senders, per_second = self.senders, self.work.rate * len(self.senders)
         began, sent = time.monotonic(), 0
         while True:
@@ -199,7 +199,7 @@ class Load:
             while sent < due:
                 senders[sent % len(senders)].send()
                 sent += 1
-                await asyncio.sleep(0)  # what has come meanwhile is read before the next one is written
+                await asyncio.sleep(0)  # read received events before the next is written
             await asyncio.sleep(TICK)
 
     def _all_received(self) -> bool:
@@ -225,16 +225,16 @@ class Load:
 
 
 def _percentile(delays: list[int], percent: int) -> float | None:
-    """Of sorted nanoseconds, in seconds; None of none."""
+    """A percentile in seconds of sorted delays in nanoseconds; None without delays."""
     return delays[len(delays) * percent // 100] / 1e9 if delays else None
 
 
 def main() -> None:
-    """Carry out one piece of work."""
+    """Carry out the Work of the command line."""
     import uvloop  # noqa: PLC0415 (only this program needs it)
 
     work = Work(**json.loads(sys.argv[1]))
-    gc.disable()  # its pauses would count as delays; the program ends before the garbage matters
+    gc.disable()  # pauses of collections would count as delays
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(asdict(runner.run(Load(work).run()))), flush=True)
 

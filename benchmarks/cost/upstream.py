@@ -1,4 +1,4 @@
-"""The service behind every proxy: an nginx that answers three paths from memory."""
+"""The upstream of every proxy: an nginx that serves three paths from memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from pathlib import Path
 from benchmarks.cost.nginx import start_nginx
 from benchmarks.readiness import HOST, free_port, wait_until_served
 
-# The answer of an ordinary JSON API; six header fields beside nginx's own.
+# A body of an ordinary JSON API; the response has six header fields beside nginx's own.
 SMALL = '{"id":17,"name":"Grace Hopper","email":"grace@example.org","roles":["admin","editor"],"active":true}'
 
 FILES = {"64k": 64 * 1024, "64m": 64 * 1024 * 1024}  # bytes, by path
 
-# How many bytes each path answers.
+# Size of each path's body in bytes.
 BODY_BYTES = {"small": len(SMALL), **FILES}
 
 _SERVER = """\
@@ -38,16 +38,20 @@ _SERVER = """\
 
 @contextlib.contextmanager
 def upstream(directory: Path, core: int) -> Iterator[int]:
-    """Run the service in a directory of its own; yields its port on loopback.
+    """Run the upstream; yield its port on loopback.
+
+    Args:
+        directory: empty directory for the upstream's files.
+        core: core to pin the upstream to.
 
     Raises:
-        ChildFailed: nginx does not serve; what it said is in the text.
+        ChildFailed: nginx does not serve; the text has nginx's last lines.
     """
     files = directory / "files"
     files.mkdir()
     for name, size in FILES.items():
         with (files / name).open("wb") as file:
-            file.truncate(size)  # zeros without a disk behind them: read from the page cache
+            file.truncate(size)  # a sparse file, read from the page cache
     port = free_port()
     with start_nginx(directory, core, _SERVER.format(host=HOST, port=port, small=SMALL, files=files)) as child:
         wait_until_served(child, port, "/small", BODY_BYTES["small"])

@@ -1,16 +1,15 @@
 """python -m benchmarks.soak: does memory stay flat under mixed load with aborts?
 
-A gateway in a process of its own, services and clients in this one. Clients do at random
-what real ones do: ask on kept connections and new ones, upload by length and by chunks,
-read slowly, pipeline, and leave at every point. Beside them are streams, half event streams
-and half WebSockets, that talk all the while and are ended by either side in every way (see
-streams.py and service.py beside this file). Every few seconds the gateway's resident memory and open
-descriptors are shown. At the end all clients leave, and it is said whether
+The gateway runs in a process of its own; services and clients run in this process. Clients behave at random like real
+clients: they use kept and new connections, upload by length and by chunks, read slowly, pipeline, and leave at every
+point. Meanwhile event streams and WebSockets, half of each, carry messages and are ended by either side in every way
+(streams.py and service.py). The gateway's resident memory and open descriptors are printed every few seconds. At the
+end all clients leave, and the program checks that
 
-    no event and no message was lost, repeated or changed, and every end was seen as what it was
+    no event and no message was lost, repeated or changed, and every end was reported correctly
     the gateway has as many descriptors open as before the first connection
-    it has given back every stream, so that exactly as many are accepted again as it may have
-    its memory has not grown in the last quarter of the run
+    the gateway has counted every stream out, so that MAX_STREAMS streams are accepted again, and no more
+    the gateway's memory has not grown in the last quarter of the run
 """
 
 import argparse
@@ -35,18 +34,18 @@ from benchmarks.readiness import HOST
 from benchmarks.soak import streams as soak_streams
 from benchmarks.soak.service import Service, Tally
 
-CLIENTS = 64  # that make requests
-SAMPLES = 60  # over the whole run
+CLIENTS = 64  # clients of requests
+SAMPLES = 60  # measurements of memory over the whole run
 GROWTH_ALLOWED = 2048  # KiB between the medians of the third and the last quarter
 LARGE = 300_000  # bytes
-UPSTREAM_IDLE = 1.0  # seconds an idle connection to a service is kept, so that all are soon gone
-SPARE_DESCRIPTORS = 500  # beside those of twice as many streams, on both sides
-LONGEST_LINE = 300  # characters of a line that the gateway logs
-QUIET_WITHIN = 15.0  # seconds from the end of the load until everything is closed
+UPSTREAM_IDLE = 1.0  # seconds for which idle connections to services are kept; short, so that all close soon
+SPARE_DESCRIPTORS = 500  # descriptors beside the descriptors of twice as many streams, on both sides
+LONGEST_LINE = 300  # greatest length of a quoted log line
+QUIET_WITHIN = 15.0  # seconds after the load within which everything must be closed
 
 
 class Endpoint(asyncio.Protocol):
-    """An upstream: small answers, large ones, slow ones, early ones, broken ones; as the path says."""
+    """An upstream whose response depends on the path: small, large, chunked, slow or cut."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -83,7 +82,7 @@ class Endpoint(asyncio.Protocol):
 
 
 async def visit(port: int, rng: random.Random) -> None:
-    """One client's connection: a few requests, each of a random kind, perhaps left in the middle."""
+    """Open a connection and send a few random requests; sometimes leave in the middle."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
         for _ in range(rng.randint(1, 5)):
@@ -125,22 +124,22 @@ async def client(port: int, rng: random.Random, until: float) -> int:
 
 
 def look(pid: int) -> tuple[int, int]:
-    """Resident memory in KiB, and open descriptors."""
+    """A process's resident memory in KiB, and its number of open descriptors."""
     directory = PROC / str(pid)
     return parse_resident((directory / "status").read_text()), len(list((directory / "fd").iterdir()))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """
+    """The result of a soak.
+
     Attributes:
-        faults: what went wrong on streams, and how often.
-        descriptors_left: more than before the first connection.
-        services_left: connections that the streams' service has open.
-        streams_missing: of those that the gateway may have, how many it refuses when there are none; below
-            zero: how many more it accepts.
-        growth: KiB of resident memory, between the medians of the third and the last quarter.
-        begun: streams that talked.
+        faults: faults of streams, with their counts.
+        descriptors_left: open descriptors beyond the number before the first connection.
+        services_left: open connections of the streams' service.
+        streams_missing: MAX_STREAMS minus the streams that the gateway accepts at the end.
+        growth: growth of resident memory in KiB, from the third quarter's median to the last quarter's.
+        begun: number of streams that were opened.
     """
 
     faults: dict[str, int]
@@ -161,11 +160,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """
+    """The load of a soak.
+
     Attributes:
-        minutes: of load.
-        streams: open at the same time, half of either kind.
-        seed: of everything that is left to chance.
+        minutes: duration.
+        streams: number of streams at a time, half of each kind.
+        seed: seed of all randomness.
     """
 
     minutes: float
@@ -174,12 +174,12 @@ class Soak:
 
     @property
     def stream_limit(self) -> int:
-        """What the gateway may have; enough for those that it has yet to notice are gone."""
+        """The gateway's MAX_STREAMS: with room for streams whose end the gateway has not yet noticed."""
         return 2 * self.streams
 
 
 async def soak(plan: Soak) -> Verdict:
-    """Put a gateway under load, and look whether everything is as it was."""
+    """Put a gateway under load, and check that its state afterwards equals its state before."""
     loop = asyncio.get_running_loop()
     tally, rng = Tally(), random.Random(plan.seed)
     upstream = await loop.create_server(Endpoint, HOST, 0, backlog=1024)
@@ -209,10 +209,12 @@ async def soak(plan: Soak) -> Verdict:
 async def running_gateway(
     ports: dict[str, int], stream_limit: int, faults: Counter[str]
 ) -> AsyncIterator[tuple[int, int]]:
-    """Run a gateway, in a directory of its own, so that no .env is found; its process's number and its port.
+    """Run a gateway in an empty directory, without .env; yield its process number and its port.
 
     Args:
-        faults: counts what it complains of.
+        ports: ports of the services by name.
+        stream_limit: MAX_STREAMS.
+        faults: counts the lines that the gateway logs.
     """
     with tempfile.TemporaryDirectory() as directory:
         gateway = await start_gateway(ports, stream_limit, directory)
@@ -256,14 +258,14 @@ async def listening_port(gateway: asyncio.subprocess.Process) -> int:
 
 
 async def hear(gateway: asyncio.subprocess.Process, faults: Counter[str]) -> None:
-    """Read what the gateway logs: there is nothing to tell."""
+    """Count every line of the gateway's log as a fault."""
     assert gateway.stderr is not None
     async for line in gateway.stderr:
         faults[f"the gateway logged: {line.decode(errors='replace').strip()[:LONGEST_LINE]}"] += 1
 
 
 async def load(plan: Soak, pid: int, port: int, tally: Tally) -> list[int]:
-    """Let all clients loose until their time is over; the gateway's resident memory meanwhile, in KiB."""
+    """Run all clients; return the gateway's resident memory in KiB, measured SAMPLES times."""
     began = time.monotonic()
     seconds = plan.minutes * 60
     until = began + seconds
@@ -286,7 +288,7 @@ async def load(plan: Soak, pid: int, port: int, tally: Tally) -> list[int]:
 
 
 async def quiet(pid: int, before: int, tally: Tally) -> int:
-    """Wait until everything is closed, if that comes; how many descriptors are open more than before."""
+    """Wait up to QUIET_WITHIN until everything is closed; return the number of additional open descriptors."""
     deadline = time.monotonic() + QUIET_WITHIN
     while (left := look(pid)[1] - before) or tally.services:
         if time.monotonic() > deadline:
@@ -296,13 +298,13 @@ async def quiet(pid: int, before: int, tally: Tally) -> int:
 
 
 def growth(resident: list[int]) -> float:
-    """From the third quarter of a series to the last one, by their medians."""
+    """The difference between the medians of the last and the third quarter of a series."""
     quarter = len(resident) // 4
     return statistics.median(resident[-quarter:]) - statistics.median(resident[2 * quarter : 3 * quarter])
 
 
 def main() -> int:
-    """Run the command line; exit status 0 if all is well, 1 if not."""
+    """Run the command line; return 0 without faults, leaks and growth, else 1."""
     import uvloop  # noqa: PLC0415 (only this program needs it)
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.partition("\n")[0])
@@ -320,7 +322,7 @@ def main() -> int:
 
 
 def tell(verdict: Verdict) -> None:
-    """Print what came of it."""
+    """Print a verdict."""
     for fault, times in sorted(verdict.faults.items()):
         print(f"fault, {times} times: {fault}")
     print(f"{verdict.descriptors_left} descriptors more than before the first connection")

@@ -1,7 +1,7 @@
-"""The service behind the soak's streams, which ends each of them as its client asks in the query.
+"""The soak's service of streams, which ends each stream as the client's query asks.
 
-So the client knows what it must see: a clean end as one, a cut as none, and until then
-every event and every echo once, in order, unchanged.
+So the client knows whether the stream must end cleanly or be cut. Until then every event and every echo must come
+once, in order and unchanged.
 """
 
 import asyncio
@@ -16,29 +16,29 @@ from typing import cast
 
 from benchmarks import streams
 
-SHORTEST_LIFE = 0.5  # seconds a service lets a stream live: one that resets at once may take its head with it
-BETWEEN_MESSAGES = (0.05, 1.0)  # seconds, least and most
+SHORTEST_LIFE = 0.5  # least seconds before the service ends a stream; an earlier reset may discard the head
+BETWEEN_MESSAGES = (0.05, 1.0)  # least and most seconds between messages
 LARGEST = 4000  # bytes of a message, or of an event's padding
 
 CLOSED = 1000  # close code: the purpose has been fulfilled
 
-# What a query asks for: to let the client leave; to end the stream with the last chunk or a Close; to end
-# the connection by FIN or RST in the middle; to refuse with a 403; to vanish before a head.
+# Fates of a stream: stay until the client leaves; end with the last chunk or a Close; end by FIN or RST in the middle;
+# refuse with 403; close the connection before the response's head.
 STAY, CLOSE, FIN, RST, REFUSE, VANISH = "stay", "close", "fin", "rst", "refuse", "vanish"
 _ASKED = re.compile(rb"[?&]fate=(\w+)&after=([\d.]+) ")
 
 
 @dataclass
 class Tally:
-    """What all streams have seen together.
+    """The counts of all streams together.
 
     Attributes:
-        open: streams that talk now.
-        begun: streams that have ever talked.
-        messages: events and echoes that came.
-        ends: how streams ended, and how often.
-        faults: what should not have happened, and how often.
-        services: connections that the service has open.
+        open: number of open streams.
+        begun: number of streams opened so far.
+        messages: number of events and echoes received.
+        ends: ways in which streams ended, with their counts.
+        faults: faults, with their counts.
+        services: number of the service's open connections.
     """
 
     open: int = 0
@@ -58,7 +58,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class Talker(asyncio.Protocol):
-    """One end of a stream: a connection, and timers that end with it."""
+    """One end of a stream: a connection with timers."""
 
     def __init__(self, tally: Tally, rng: random.Random) -> None:
         self.tally = tally
@@ -73,12 +73,12 @@ class Talker(asyncio.Protocol):
             timer.cancel()
 
     def later(self, what: Callable[[], None], seconds: float) -> None:
-        """Do something in so many seconds, unless the connection has ended by then."""
+        """Call a method in `seconds`, unless the connection has ended by then."""
         name = what.__name__
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, what)
 
     def pause(self) -> float:
-        """Seconds until the next message."""
+        """Random seconds until the next message."""
         return self.rng.uniform(*BETWEEN_MESSAGES)
 
 
@@ -136,7 +136,7 @@ class Service(Talker):
         return streams.chunk(b"data: %d %d %b\n\n" % (self._number, size, b"x" * size))
 
     def talk(self) -> None:
-        """Send an event, and the next one later."""
+        """Send an event, and schedule the next event."""
         self.transport.write(self._event())
         self.later(self.talk, self.pause())
 

@@ -1,7 +1,7 @@
-"""The clients of the soak's streams: event streams and WebSockets that begin, talk, and are left or end, in every way.
+"""The clients of the soak's streams: event streams and WebSockets that either side ends, in every way.
 
-They see whether the gateway tells them the truth: every event and every echo once, in
-order and unchanged, a clean end as one and a cut as none, close codes as they were meant.
+Clients check that every event and every echo comes once, in order and unchanged, that clean ends and cuts are told
+apart, and that close codes are right.
 """
 
 import asyncio
@@ -30,26 +30,26 @@ from benchmarks.soak.service import (
     reset,
 )
 
-MEAN_LIFE = 5.0  # seconds until one side ends a stream
-PATIENCE = 15.0  # seconds for a head, and for the end of a stream that one side has ended
+MEAN_LIFE = 5.0  # mean seconds until either side ends a stream
+PATIENCE = 15.0  # seconds for a response's head, and for the end of a connection after either side has ended the stream
 AT_ONCE = 50  # connections opened together
 
 UPSTREAM_LOST = 1011  # the close code that the gateway sends when a service is gone
 
-_REFUSALS = {REFUSE: b"403", VANISH: b"502"}  # statuses, by what was asked for
+_REFUSALS = {REFUSE: b"403", VANISH: b"502"}  # expected statuses by fate
 
 _EVENT = re.compile(rb"data: (\d+) (\d+) (x*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What is to become of one stream.
+    """The plan for a stream.
 
     Attributes:
-        fate: what the service is asked for.
-        after: seconds until the service does it.
+        fate: how the service ends the stream; see service.py.
+        after: seconds until the service ends the stream.
         leaves_after: seconds until the client leaves, unless the stream has ended.
-        leaves_by: CLOSE, FIN or RST.
+        leaves_by: how the client leaves: CLOSE, FIN or RST.
     """
 
     fate: str
@@ -63,11 +63,11 @@ class Life:
 
 
 def draw(rng: random.Random, remaining: float, ways: Sequence[str]) -> Life:
-    """Choose a life that ends before the soak does, or soon after.
+    """Draw a random plan that ends before the soak or soon after.
 
     Args:
-        remaining: seconds of the soak.
-        ways: in which a client may leave.
+        remaining: seconds until the end of the soak.
+        ways: values for Life.leaves_by.
     """
     life, last = rng.expovariate(1 / MEAN_LIFE), remaining + rng.random() * SHORTEST_LIFE
     leaves_by = rng.choice(ways)
@@ -81,11 +81,11 @@ def draw(rng: random.Random, remaining: float, ways: Sequence[str]) -> Life:
 
 
 class Visitor(Talker):
-    """A client's end of a stream.
+    """The client's end of a stream.
 
     Attributes:
-        kind: of the stream, for the tally.
-        ended: done when the connection is.
+        kind: kind of stream, for the tally.
+        ended: future of the connection's end.
     """
 
     kind: str
@@ -97,7 +97,7 @@ class Visitor(Talker):
         self._request = request
         self._head = b""
         self._talks = False
-        self._over = False  # whether the end that was to come has come, or the client has left
+        self._over = False  # whether the expected end has come or the client has left
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -146,18 +146,18 @@ class Visitor(Talker):
             self.feed(rest)
 
     def begin(self) -> None:
-        """The head has come."""
+        """Called when the head of the response has come."""
 
     def feed(self, data: bytes) -> None:
-        """Bytes behind the head. Raises Malformed."""
+        """Take bytes behind the head. Raises Malformed."""
         raise NotImplementedError
 
     def check_cut(self) -> None:
-        """The connection has ended, and neither a clean end came nor has the client left."""
+        """Called when the connection has ended without a clean end and without the client leaving."""
         raise NotImplementedError
 
     def leave(self) -> None:
-        """End the connection, whatever goes on."""
+        """End the connection."""
         if not self._over:
             self.end(f"left by {self.life.leaves_by}")
         if self.life.leaves_by == RST:
@@ -166,7 +166,7 @@ class Visitor(Talker):
             self.transport.close()
 
     def give_up(self) -> None:
-        """Nothing came in time."""
+        """Called when PATIENCE is over."""
         self._break_off("no end in time" if self._talks else "no head in time")
 
     def _break_off(self, fault: str) -> None:
@@ -227,7 +227,7 @@ class SocketVisitor(Visitor):
         self.talk()
 
     def talk(self) -> None:
-        """Send a message, and the next one later."""
+        """Send a message, and schedule the next message."""
         opcode = self.rng.choice([streams.TEXT, streams.BINARY])
         size = self.rng.randint(0, LARGEST)
         message = streams.Frame(opcode, b"t" * size if opcode == streams.TEXT else self.rng.randbytes(size))
@@ -277,10 +277,10 @@ class SocketVisitor(Visitor):
 
 
 async def come_and_go(port: int, tally: Tally, rng: random.Random, until: float) -> None:
-    """One client: opens a stream, and another one as soon as that has ended.
+    """Run a client, which opens a new stream whenever its stream has ended.
 
     Args:
-        until: instant (monotonic) from which on it does not come back.
+        until: monotonic instant after which the client opens no stream.
     """
     loop = asyncio.get_running_loop()
     is_socket = rng.random() < 0.5
@@ -296,10 +296,10 @@ async def come_and_go(port: int, tally: Tally, rng: random.Random, until: float)
 
 
 class Occupier(asyncio.Protocol):
-    """A client that takes a stream and holds it.
+    """A client that opens a stream and keeps the stream open.
 
     Attributes:
-        status: of the answer, once it has come.
+        status: future of the response's status; b"" if the connection ended before.
     """
 
     def __init__(self, request: bytes) -> None:
@@ -320,9 +320,9 @@ class Occupier(asyncio.Protocol):
 
 
 async def occupy(port: int, limit: int) -> list[bytes]:
-    """The statuses of as many streams as the gateway may have, and of one more; all are left again.
+    """Open `limit` streams and one more, close all, and return their statuses.
 
-    If every stream of the soak has been given back, and given back once, only the last one is refused.
+    Only the last stream is refused if the gateway has counted every stream of the soak out exactly once.
     """
     request = streams.stream_request(f"/sse/streams/events?fate={STAY}&after=0", port)
     loop = asyncio.get_running_loop()
