@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.policy.upstream.conftest import Looks
 from tornado_gateway.policy.upstream.balancing import (
-    ALL_UP_TO,
     BALANCERS,
-    CREDIT,
+    FULL_SCAN_LIMIT,
     LOAD_BOUND,
+    MAX_CATCH_UP,
     Balancer,
     ConsistentHash,
     LeastLoad,
@@ -480,13 +480,13 @@ def test_whoever_is_chosen_nobody_would_have_less_for_its_weight_with_the_reques
     chooser, request, context = balancer("least_load", several), LeaseRequest(0.0), PickContext()
     for _ in range(3):
         chosen = taken(chooser.choose(request, context))
-        if len(several) <= ALL_UP_TO:
+        if len(several) <= FULL_SCAN_LIMIT:
             load = context.load_per_weight(chosen, request)
             assert all(load < context.load_per_weight(each, request) + context.stride(each, 0.0) for each in several)
         hold(chosen)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, ALL_UP_TO, ALL_UP_TO + 1, 100])
+@pytest.mark.parametrize("count", [1, 2, 3, FULL_SCAN_LIMIT, FULL_SCAN_LIMIT + 1, 100])
 def test_equal_endpoints_take_turns(count: int) -> None:
     several = endpoints(*[1] * count)
     chooser = balancer("least_load", several)
@@ -508,12 +508,12 @@ def test_an_endpoint_that_had_too_much_for_long_catches_up_on_a_few_turns_only()
     hold(several[0])
     order_of(chooser, several, 500)
     hold(several[0], times=-1)
-    assert order_of(chooser, several, 100).count("a") == pytest.approx(50 + CREDIT / 2, abs=1)
+    assert order_of(chooser, several, 100).count("a") == pytest.approx(50 + MAX_CATCH_UP / 2, abs=1)
 
 
-@pytest.mark.parametrize("count", [2, ALL_UP_TO + 4])
+@pytest.mark.parametrize("count", [2, FULL_SCAN_LIMIT + 4])
 def test_turns_are_kept_when_others_come_and_go(count: int) -> None:
-    several = endpoints(*[1] * (ALL_UP_TO + 5))
+    several = endpoints(*[1] * (FULL_SCAN_LIMIT + 5))
     chooser = balancer("least_load", several)
     before = [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(3)]
     use(chooser, several[:count])

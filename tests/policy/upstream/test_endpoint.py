@@ -146,7 +146,7 @@ def test_one_that_joins_has_more_load_for_its_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tried", "context", "spares_nobody"),
+    ("tried", "context", "spares_none"),
     [
         ((), PickContext(), True),
         ((), PickContext(slow_start=10.0), True),
@@ -156,9 +156,9 @@ def test_one_that_joins_has_more_load_for_its_weight() -> None:
     ],
 )
 def test_nobody_is_spared_where_whatever_is_admitted_is_available(
-    tried: tuple[Endpoint, ...], context: PickContext, spares_nobody: bool
+    tried: tuple[Endpoint, ...], context: PickContext, spares_none: bool
 ) -> None:
-    assert context.spares_nobody(LeaseRequest(0.0, tried=tried)) is spares_nobody
+    assert context.spares_none(LeaseRequest(0.0, tried=tried)) is spares_none
 
 
 def test_a_request_that_says_nothing_is_a_first_one_that_may_go_anywhere() -> None:

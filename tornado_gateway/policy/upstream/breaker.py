@@ -1,24 +1,25 @@
-"""When an endpoint is left alone, and how it comes back.
+"""A circuit breaker: when an endpoint gets no requests, and when the endpoint gets requests again.
 
-            failures in the window,               the opening is over
-            or too large a share of them
+            too many failures in the window,      the opening has ended
+            or too large a share of failures
     CLOSED ─────────────────────────► OPEN ─────────────────────────► HALF_OPEN
        ▲                                ▲                                │  │
-       │                                └── a probe fails: for twice ────┘  │
-       │                                    as long, up to a limit          │
+       │                                └── a probe fails: opened for ───┘  │
+       │                                    twice as long, up to a limit    │
        └────────────────────── a probe succeeds ────────────────────────────┘
 
-A service closes a breaker as well when the endpoint's health checks, which had failed, pass again; and, where no
-endpoint passes and so all are used, at the first good answer to a request that was sent since the opening.
+A breaker does not decide whether the endpoint is ejected: policy/upstream/endpoint_set.py does. A service also closes
+a breaker when failed health checks of the endpoint pass again, and, in a panic without any healthy endpoint, at the
+first good answer to a request that was sent after the opening.
 
-While HALF_OPEN only as many requests pass at once as there are probes, and only they decide: the late
-success of a request that was sent before says nothing about the endpoint now. A request whose client
-leaves decides nothing either; it gives its probe back.
+While the breaker is HALF_OPEN, a limited number of probes pass, and only probes decide: the late success of an
+older request says nothing about the endpoint now. A probe whose client leaves decides nothing and makes room for
+another probe.
 
-The state is computed from the time, not switched by a timer. Reading it changes nothing.
+The state is computed from the time; no timer changes the state. Reading the state changes nothing.
 
-Sources: M. Nygard, Release It! (the pattern); Envoy's outlier detection (longer and longer
-ejections); resilience4j (the slow-call rule).
+Sources: M. Nygard, Release It! (the pattern); Envoy's outlier detection (growing ejection times); resilience4j (the
+slow-call rule).
 """
 
 import math
@@ -27,15 +28,15 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
-BUCKETS = 10  # that the window of the share rules is counted in
+BUCKETS = 10  # parts of the window in which the share rules count
 
-# Failures that are fewer than this share of all requests since the first of them open nothing: at 1,000
-# requests a second, five in ten seconds are a success rate of 99.95 %.
-LEAST_SHARE = 0.05
+# The rule `failures` opens a breaker only if at least this share of the requests since the first failure failed: at
+# 1,000 requests per second, five failures in ten seconds are a success rate of 99.95 %.
+MIN_FAILURE_SHARE = 0.05
 
 
 class State(Enum):
-    """Of a breaker."""
+    """The state of a breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -44,20 +45,20 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
-    """Durations are seconds.
+    """When a breaker opens, and for how long.
 
     Attributes:
-        failures: within the window that open it; 0 for no such rule. Five in ten seconds, and fifteen of
-            being open, are what this gateway's family has always had.
-        window: > 0; also of the shares below.
-        open_for: the first time; > 0.
-        longest: an opening takes at most this long, or open_for if that is longer. Envoy's default.
-        jitter: share by which an opening is longer or shorter at random, so that endpoints do not come back together.
-        probes: requests that pass at once while HALF_OPEN; ≥ 1.
-        failure_share: of all requests in the window that opens it; 0 for no such rule.
+        failures: failures within the window that open the breaker; 0: this rule is off. Five failures in ten seconds
+            and an opening of fifteen seconds are this gateway family's traditional values.
+        window: seconds of the rule `failures` and of the share rules; > 0.
+        open_for: seconds of the first opening; > 0.
+        longest: seconds of the longest opening; open_for if that is longer. The default is Envoy's.
+        jitter: share by which an opening is longer or shorter at random, so that endpoints do not return together.
+        probes: requests that pass at once while the breaker is HALF_OPEN; ≥ 1.
+        failure_share: share of failed requests in the window that opens the breaker; 0: this rule is off.
         slow_after: seconds to a response's head; a request that takes longer is slow. math.inf: this rule is off.
         slow_share: share of slow requests in the window that opens the breaker; > 0.
-        minimum: requests in the window below which no share is taken for one.
+        minimum: requests in the window below which the share rules open nothing.
     """
 
     failures: int = 5
@@ -86,15 +87,16 @@ class Breaker:
         rng: for jitter.
 
     Attributes:
-        is_open: whether it is OPEN or HALF_OPEN.
-        ordinary: the permit of a request that probes nothing: below 0, another one after each opening; 0 while it is
-            open. What was sent before an opening says nothing about the endpoint after it, however late it fails.
-        watches_shares: whether it has a rule about shares, so that it has to be told of each success.
-        requests: that ended. While it is CLOSED and watches no shares, a success may just be added here.
-        opened: how often it has.
-        opened_at: instant at which it did last, counted from CLOSED; -math.inf if it never did.
-        tripped_at: instant of its newest opening, that after a failed probe among them; -math.inf if it never opened.
-        open_until: instant at which it is (or was) HALF_OPEN; -math.inf if it never opened.
+        is_open: whether the breaker is OPEN or HALF_OPEN.
+        closed_permit: token of a request that is no probe. Negative and new after each opening, so that late failures
+            of requests from before an opening are recognised; 0 while the breaker is open.
+        watches_shares: whether a share rule is on: then end() must hear of each success.
+        requests: requests that ended. While the breaker is CLOSED and watches no shares, a caller may count a success
+            here instead of calling end().
+        opened: number of openings.
+        opened_at: instant of the newest change from CLOSED to OPEN; -math.inf before the first.
+        tripped_at: instant of the newest opening, also after a failed probe; -math.inf before the first.
+        open_until: instant at which the newest opening ends; -math.inf before the first.
     """
 
     __slots__ = (
@@ -106,11 +108,11 @@ class Breaker:
         self._config, self._rng = config, rng
         self.watches_shares = bool(config.failure_share or config.slow_after < math.inf)
         self.requests = 0
-        self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # when, and how many requests before
+        self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # instant, and number of the request
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
-        self._period = 0  # counts openings; a probe belongs to the half-open time behind one
-        self._probing = 0
-        self._level = 0  # how often the next opening is twice as long as the first
+        self._period = 0  # number of openings: the permit of a probe after the newest opening
+        self._probing = 0  # probes under way
+        self._level = 0  # the next opening takes open_for x 2 ^ level
         self._closed_at = -math.inf
         self.is_open = False
         self.closed_permit = -1
@@ -131,8 +133,7 @@ class Breaker:
         return not self.is_open or (now >= self.open_until and self._probing < self._config.probes)
 
     def begin(self, now: float) -> int:
-        """Count a request in, whether it passes or is sent although it does not: then it is no probe, and decides
-        nothing.
+        """Count a request in. A request that does not pass may be sent all the same; it is no probe.
 
         Returns:
             A permit for `end()`.
@@ -143,11 +144,11 @@ class Breaker:
         return self._period
 
     def end(self, permit: int, now: float, *, failed: bool | None, seconds: float = 0.0) -> None:
-        """Count a request out; once for each permit.
+        """Count a request out, once for each permit.
 
         Args:
-            failed: None if it says nothing about the endpoint.
-            seconds: until the head of its answer.
+            failed: whether the endpoint failed; None if the request says nothing about the endpoint.
+            seconds: from the request to the head of the response.
         """
         is_probe = permit > 0 and self.is_open and permit == self._period
         if is_probe:
@@ -175,7 +176,7 @@ class Breaker:
             return False
         since, number = self._failed[0]
         requests = self.requests - number + 1
-        return now - since <= self._config.window and len(self._failed) >= LEAST_SHARE * requests
+        return now - since <= self._config.window and len(self._failed) >= MIN_FAILURE_SHARE * requests
 
     def _count_in_shares(self, now: float, failed: bool, seconds: float) -> bool:
         config, buckets = self._config, self._buckets
@@ -212,12 +213,12 @@ class Breaker:
         self.opened += 1
 
     def _shorten_opening(self, now: float) -> None:
-        """Shorten the next opening by one step for each time of the first one that the endpoint was healthy."""
+        """Halve the next opening for each open_for seconds that the breaker was CLOSED."""
         if self._level:
             self._level = max(0, self._level - int((now - self._closed_at) / self._config.open_for))
 
     def close(self, now: float) -> None:
-        """The endpoint works again. What its next opening takes does not change by that."""
+        """Close the breaker: the endpoint works. The length of the next opening does not change."""
         self.is_open = False
         self.closed_permit = -1 - self._period
         self._closed_at = now
@@ -227,18 +228,18 @@ class Breaker:
     # ---- from outside
 
     def force_open(self, now: float, seconds: float) -> None:
-        """Open for so many seconds. The next opening is no longer for that."""
+        """Open the breaker for a number of seconds. The next opening is not longer for this opening."""
         if not self.is_open:
             self.opened_at = now
         self._begin_opening(now, now + seconds)
 
     def reset(self, now: float) -> None:
-        """Close, and forget all failures and openings, so that the next opening is as short as the first."""
+        """Close the breaker and forget all failures and openings: the next opening is as short as the first."""
         self.close(now)
         self._level = 0
 
     def reconfigure(self, config: BreakerConfig) -> None:
-        """Use another configuration. An opening that runs lasts as long as it was to last."""
+        """Use another configuration. A present opening keeps its end."""
         self._config = config
         self.watches_shares = bool(config.failure_share or config.slow_share)
         self._failed = deque(self._failed, maxlen=config.failures)

@@ -1,15 +1,15 @@
-"""How many requests a service may have in flight, found out by watching how long they take.
+"""Adaptive concurrency: a limit of the requests in flight at a service, computed from the latency.
 
-While more in flight does not make them slower, the limit grows; when they queue inside the
-service, it shrinks:
+The limit grows while more requests in flight do not raise the latency, and shrinks when requests queue inside the
+service:
 
     gradient = least latency x (1 + tolerance) / latency now       0.5 to 2
-    limit    = gradient x limit + √limit                            √: the queue that may always be there
+    limit    = gradient x limit + √limit                            √: a queue that is always allowed
 
-The least latency is measured again now and then, with the limit at its least: otherwise a service that
-is always busy would never show it.
+From time to time the limit falls to its minimum and the least latency is measured again: a service that is always busy
+never shows the least latency.
 
-Streams do not take part: neither counted nor sampled.
+Streams are neither counted nor sampled.
 
 Source: Envoy's gradient controller, after Netflix's concurrency-limits.
 """
@@ -21,14 +21,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveConfig:
-    """
+    """How the limit follows the latency.
+
     Attributes:
-        least, most: what the limit may be; ≥ 1.
-        tolerance: share by which requests may be slower than at best before the limit shrinks.
-        window: seconds after which a limit is worked out anew.
-        samples: requests that a window must have; and that the least latency is measured with.
-        percentile: of a window's latencies that stands for it, 0 to 1.
-        measure_every: seconds; ± a tenth at random, so that several gateways do not measure together.
+        least, most: bounds of the limit; ≥ 1.
+        tolerance: share by which the latency may exceed the least latency before the limit shrinks.
+        window: seconds between two computations of the limit.
+        samples: requests that a computation of the limit, or of the least latency, needs.
+        percentile: quantile of the sampled latencies that represents a window, 0 to 1.
+        measure_every: seconds between two measurements of the least latency; ± 10 % at random, so that several
+            gateways do not measure together.
     """
 
     least: int = 3
@@ -41,10 +43,11 @@ class AdaptiveConfig:
 
 
 class AdaptiveLimit:
-    """
+    """The limit of one service.
+
     Attributes:
-        limit: requests in flight that are allowed now.
-        least_latency: seconds; 0 before it was measured.
+        limit: requests that may be in flight now.
+        least_latency: seconds; 0 before the first measurement.
     """
 
     __slots__ = ("_before", "_began", "_config", "_measure_at", "_rng", "_samples", "least_latency", "limit")
@@ -63,11 +66,11 @@ class AdaptiveLimit:
         return self._before is not None
 
     def add(self, now: float, seconds: float, in_flight: int) -> None:
-        """Take a request that was answered well.
+        """Add the latency of a request with a good answer.
 
         Args:
-            seconds: until the head of the response.
-            in_flight: requests, with this one.
+            seconds: from the request to the head of the response.
+            in_flight: requests in flight, with this request.
         """
         if self.is_measuring and now - seconds < self._began:
             return
@@ -99,5 +102,5 @@ class AdaptiveLimit:
         gradient = min(max(self.least_latency * (1 + config.tolerance) / max(latency, 1e-6), 0.5), 2.0)
         wanted = gradient * self.limit + math.sqrt(self.limit)
         if wanted > self.limit and in_flight * 2 < self.limit:
-            return  # it is not the limit that holds anybody back: what is not used is not known to be good
+            return  # the limit delays no request: a limit that is not used is not known to be good
         self.limit = int(min(max(wanted, config.least), config.most))

@@ -246,7 +246,7 @@ class PickContext:
     in_flight: InFlight = field(default_factory=InFlight)
     weight: int = 1
 
-    def spares_nobody(self, request: LeaseRequest) -> bool:
+    def spares_none(self, request: LeaseRequest) -> bool:
         """Whether every admitted endpoint is available for a request."""
         return not request.tried and not self.honours_retry_after and self.max_requests == math.inf
 

@@ -51,7 +51,7 @@ class EndpointSet:
     def __init__(self, config: ServiceConfig, balancer: Balancer, in_flight: InFlight) -> None:
         self._config, self._in_flight = config, in_flight
         self._balancer = balancer
-        self._reserve = balancer.another()  # among all admitted endpoints, if those are more
+        self._reserve = balancer.new_instance()  # among all admitted endpoints, if those are more
         self._has_reserve = False
         self._plain = PickContext(config.max_in_flight, in_flight=in_flight)
         self._max_out = 0  # endpoints that may be ejected, penalised or left alone
@@ -103,7 +103,7 @@ class EndpointSet:
         """
         self._config = config
         if balancer:
-            self._balancer, self._reserve = balancer, balancer.another()
+            self._balancer, self._reserve = balancer, balancer.new_instance()
         self.refresh()
 
     @property

@@ -1,79 +1,78 @@
-"""How long an endpoint takes to answer, and how that is forgotten.
+"""The latency of an endpoint: seconds to a response's head, estimated from samples that expire.
 
-Two estimates of the time to a response's head:
+    average   moves by a fifth of the difference with each sample; shown in figures
+    peak      rises at once, falls with time alone: Finagle's peak EWMA, but reading changes nothing
 
-    average   moves a fifth of the way with each sample: what is shown
-    peak      goes up at once and comes down with time alone: Finagle's peak EWMA, which fades each time it is read,
-              read all the time; here, reading changes nothing
+The peak falls while the endpoint gets no requests: otherwise an endpoint that was slow once would never be chosen
+again. Under light load even 1 ms of difference would exclude an endpoint for long. An average therefore expires after
+STALE x its own value, at most OLDEST seconds.
 
-The peak fades while nothing is asked, or an endpoint that was slow once would never be asked again. For the same reason
-what an average says ends: when it is STALE times as old as it is long, or OLDEST.
-
-A failure that comes fast must not look like a fast answer: it is taken for one that took
-PENALTY, or as long as the endpoint asked to be left alone. (Linkerd does so since 2026; others send most
-requests to the endpoint that refuses them soonest.)
+A failure counts as a response that took PENALTY seconds, or as long as a Retry-After says: a fast failure must not
+look like a fast answer and attract traffic. (Linkerd does so since 2026.)
 """
 
 import math
 
 ALPHA = 0.2  # weight of the newest sample in the average; the public score of this gateway's family
-DECAY = 10.0  # seconds in which what is not confirmed falls to 1/e of itself; Finagle's default
-PENALTY = 5.0  # seconds that a failure is taken for
-PROBE_AFTER = 1.0  # seconds until an endpoint that has failed is asked again, to see; unless it wishes otherwise
-STALE = 100.0  # times itself that an average holds unconfirmed: to look again then takes 1 % of the time
-OLDEST = 30.0  # seconds that any average does: a request in so long is little to lose, however slow the answer
-FLEETING = 0.01  # seconds in which nothing fades, so that not every sample costs an exponential; 0.1 % would have
-NEGLIGIBLE = 0.001  # seconds of penalty that are none any more: 85 s after the failure
-LONGEST_PENALTY = 300.0  # seconds; whatever Retry-After says
+DECAY = 10.0  # seconds in which a peak or a penalty falls to 1/e; Finagle's default
+PENALTY = 5.0  # seconds that a failure counts for
+PROBE_AFTER = 1.0  # seconds from a failure to the next probe; a Retry-After may delay the probe
+STALE = 100.0  # an average expires after STALE x its value without a sample: a new sample then costs 1 % of the time
+OLDEST = 30.0  # seconds after which any average expires: one slow answer in 30 s costs little
+DECAY_STEP = 0.01  # seconds without decay, which would be 0.1 %: not every sample costs an exponential
+MIN_PENALTY = 0.001  # seconds; a smaller penalty counts as none: 85 s after the failure
+MAX_PENALTY = 300.0  # seconds, whatever Retry-After says
 
 
 class Latency:
-    """
+    """The latency and the penalty of one endpoint.
+
     Attributes:
-        average: seconds, as it was at the newest sample; 0 before the first.
+        average: seconds, at the newest sample; 0 before the first.
         last: seconds of the newest sample; 0 before the first.
-        seen_at: instant of the newest sample, FLEETING earlier at most; -math.inf before the first, and once forgotten.
-        full_penalty: seconds that failures were taken for, before any of them faded; 0 if there is none to be seen.
-        probe_at: instant from which on an endpoint that has failed should be asked again; -math.inf if it has not.
-        rests_until: instant until which it has asked to be left alone; -math.inf if it has not.
-        penalised_at: instant of its newest failure; -math.inf if it had none.
+        seen_at: instant of the newest sample, or up to DECAY_STEP earlier; -math.inf before the first and after
+            forget().
+        full_penalty: seconds of the penalty at the newest failure, before any decay; 0 without a penalty.
+        probe_at: instant of the next probe of a failed endpoint; -math.inf without a penalty.
+        rests_until: instant at which the endpoint's Retry-After ends; -math.inf without one.
+        penalised_at: instant of the newest failure; -math.inf before the first.
     """
 
     __slots__ = (
-        "_lately", "_peak", "average", "full_penalty", "last", "penalised_at", "probe_at", "rests_until", "seen_at",
+        "_recent", "_peak", "average", "full_penalty", "last", "penalised_at", "probe_at", "rests_until", "seen_at",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.average = self.last = self._lately = self._peak = self._lately = self.full_penalty = 0.0
+        self.average = self.last = self._recent = self._peak = self.full_penalty = 0.0
         self.seen_at = self.rests_until = self.penalised_at = self.probe_at = -math.inf
 
     def add(self, now: float, seconds: float) -> None:
-        """Take a sample. It replaces as much of the average as has faded: all of one that says nothing any more."""
+        """Add a sample. The weight of the sample grows with the age of the average; an expired average is replaced."""
         weight, age = ALPHA, now - self.seen_at
-        if age >= FLEETING:
+        if age >= DECAY_STEP:
             kept = _kept(self.seen_at, now)
             self._peak *= kept
             weight = 1.0 if age >= STALE * self.average or age >= OLDEST else max(weight, 1 - kept)
             self.seen_at = now
         self.average = (1 - weight) * self.average + weight * seconds
-        self._lately = min(seconds, self.last) if self._lately else seconds
+        self._recent = min(seconds, self.last) if self._recent else seconds
         self.last = seconds
         self._peak = max(self._peak, seconds)
 
     def penalise(self, now: float, retry_after: float = 0.0) -> None:
-        """Take a failure for a slow answer.
+        """Count a failure as a slow answer.
 
         Args:
-            retry_after: seconds for which the endpoint asked to be left alone: so long it fades not at all.
+            retry_after: seconds of the endpoint's Retry-After, during which the penalty does not decay; 0 without one.
         """
-        wanted = min(retry_after, LONGEST_PENALTY)
-        self.full_penalty = max(wanted, PENALTY, self.penalty(now))
-        self.rests_until = max(now + wanted, self.rests_until)
+        rest = min(retry_after, MAX_PENALTY)
+        self.full_penalty = max(rest, PENALTY, self.penalty(now))
+        self.rests_until = max(now + rest, self.rests_until)
         self.penalised_at = now
-        self.probe_at = max(now + max(wanted, PROBE_AFTER), self.probe_at)
+        self.probe_at = max(now + max(rest, PROBE_AFTER), self.probe_at)
 
     def peak(self, now: float) -> float:
-        """Seconds to expect, going by the worst that was seen of late.
+        """The expected latency in seconds, by the slowest recent sample.
 
         >>> latency = Latency()
         >>> latency.add(0.0, 1.0)
@@ -84,27 +83,28 @@ class Latency:
         return max(peak, self.penalty(now)) if self.full_penalty else peak
 
     def expected(self, now: float) -> float:
-        """Seconds to expect: the least of the average and the two newest answers; 0 if they are too old.
+        """The expected latency in seconds: the minimum of the average and the two newest samples; 0 if expired.
 
-        The least, so that a single slow answer decides nothing: an endpoint that gets fewer requests for one
-        would show late that it was the only one.
+        The minimum, so that a single slow answer decides nothing: with fewer requests, the endpoint would show late
+        that other answers are fast.
         """
         average, age = self.average, now - self.seen_at
-        seconds = 0.0 if age >= STALE * average or age >= OLDEST else min(average, self._lately)
+        seconds = 0.0 if age >= STALE * average or age >= OLDEST else min(average, self._recent)
         return max(seconds, self.penalty(now)) if self.full_penalty else seconds
 
     def penalty(self, now: float) -> float:
-        """Seconds that are left of what failures were taken for."""
+        """The penalty in seconds, after decay."""
         left = self.full_penalty and self.full_penalty * _kept(self.rests_until, now)
-        return left if left >= NEGLIGIBLE else 0.0
+        return left if left >= MIN_PENALTY else 0.0
 
     def clear_penalty(self, since: float) -> bool:
-        """Take the penalty away: a request was answered well; whether there was any.
-
-        How long that took is forgotten, too: it may have begun while the endpoint still hung.
+        """Clear the penalty after a good answer. The latency is forgotten too: the endpoint may have hung at first.
 
         Args:
-            since: when it was sent; if that was before the last failure, it shows nothing.
+            since: when the answered request was sent. Before the newest failure, the answer clears nothing.
+
+        Returns:
+            Whether a penalty was cleared.
         """
         if not self.full_penalty or since < self.penalised_at:
             return False
@@ -112,11 +112,11 @@ class Latency:
         return True
 
     def forget(self) -> None:
-        """What was known is no longer true: the endpoint has come back. The average is kept for those who look."""
-        self._peak = self._lately = self.full_penalty = 0.0
+        """Forget latency and penalty, because the endpoint has recovered. The average stays, for figures."""
+        self._peak = self._recent = self.full_penalty = 0.0
         self.seen_at = self.rests_until = self.probe_at = -math.inf
 
 
 def _kept(since: float, now: float) -> float:
-    """The share of an estimate that is left."""
+    """The share of an estimate that is left after decay, 0 to 1."""
     return math.exp((since - now) / DECAY) if now > since else 1.0
