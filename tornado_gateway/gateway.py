@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.websocket.config import WebSocketConfig
 
 
 @dataclass(slots=True)

@@ -13,13 +13,13 @@ from tornado.ioloop import IOLoop
 
 from tests.support.serving import Delegate, Serving, nothing
 from tests.support.sockets import Ended, Upstream, eventually, get
+from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.policy.upstream.health import HealthConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.heartbeat import FASTEST, SLOWEST, Heartbeat
 from tornado_gateway.wire.client.client import ClientConfig, PooledHTTPClient
 from tornado_gateway.wire.client.pool import PoolConfig
 from tornado_gateway.wire.server.context import ServerConfig
-from tornado_gateway.wire.websocket.config import RelayConfig
 
 SOON = 0.05  # seconds
 

@@ -12,11 +12,11 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.wire.client.client import ClientConfig
 from tornado_gateway.wire.server.context import ServerConfig
-from tornado_gateway.wire.websocket.config import WebSocketConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from tornado_gateway.policy.http.frames import CLOSE, PING, Close, FrameScanner, frame
 from tornado_gateway.policy.http.pings import Pings
+from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.wire.peer import unread
 from tornado_gateway.wire.stall_watch import StallWatch
-from tornado_gateway.wire.websocket.config import RelayConfig
 
 
 class Hold(IntFlag):

@@ -49,8 +49,8 @@ from tornado_gateway.policy.http.frames import (
 )
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.stream_limits import high_water
+from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.wire.peer import has_ended
-from tornado_gateway.wire.websocket.config import RelayConfig
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tornado_gateway.wire.websocket.config import RelayConfig
+from tornado_gateway.policy.http.websocket import RelayConfig
 
 
 @pytest.mark.parametrize(
