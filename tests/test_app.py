@@ -147,7 +147,7 @@ def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
 
 def test_what_nobody_may_guess_is_drawn_once_for_all_services() -> None:
     first, second = (draw_secrets(make_settings({**SERVICES, "other": ["http://b"]})) for _ in range(2))
-    for path in ("service.affinity.secret", "websocket.relay.ping_token"):
+    for path in ("service.affinity.secret", "service.websocket.relay.ping_token"):
         drawn = {attrgetter(path)(each) for each in (first, *first.services)}
         assert len(drawn) == 1 and drawn != {attrgetter(path)(second)}
         assert len(drawn.pop()) >= 16

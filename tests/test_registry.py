@@ -1,6 +1,8 @@
 """Services that come, change and go while requests run."""
 
 import asyncio
+import json
+import math
 import random
 from dataclasses import replace
 
@@ -10,10 +12,13 @@ from tests.conftest import Running, Serve
 from tests.support.endpoints import Gate, named, service_of, view_of
 from tests.support.journeys import Start, ask
 from tests.support.services import lease_on, service
-from tests.support.sockets import eventually, get
-from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.breaker import Breaker
-from tornado_gateway.policy.upstream.endpoint import SUCCESS, Endpoint
+from tests.support.sockets import Client, eventually, get
+from tests.support.websockets import HANDSHAKE, Acceptor, Side, binary
+from tornado_gateway.app import make_service
+from tornado_gateway.config.services import EndpointSpec
+from tornado_gateway.config.settings import ServiceSpec
+from tornado_gateway.policy.http.websocket import RelayConfig, WebSocketConfig
+from tornado_gateway.policy.upstream.endpoint import SUCCESS
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.registry import ServiceRegistry
 
@@ -21,10 +26,16 @@ RNG = random.Random(1)
 
 
 def new_service(running: Running, name: str, url: str) -> Service:
-    """As the composition root makes one."""
-    like = service_of(running)
-    breaker = Breaker(like.config.breaker, RNG)
-    return Service(name, [Endpoint(url, breaker)], BALANCERS[like.config.balancer](RNG), like.config)
+    """A service as the composition root makes services, with the configuration of the service svc."""
+    return make_service(ServiceSpec(name=name, endpoints=(EndpointSpec(url),), service=service_of(running).config), RNG)
+
+
+async def shake_hands(running: Running, name: bytes) -> Client:
+    """A client whose WebSocket to a service is open."""
+    client = await running.client()
+    await client.send(get(b"/ws/%b/chat" % name, *HANDSHAKE))
+    assert (await client.head()).status == 101
+    return client
 
 
 # ---- without sockets
@@ -75,6 +86,16 @@ def test_another_configuration_reaches_the_service() -> None:
     assert one.config.max_in_flight == 3
 
 
+def test_the_shortest_timeout_follows_the_services_that_are_there() -> None:
+    registry = ServiceRegistry()
+    assert registry.shortest_timeout() == math.inf
+    registry.add(service(1, head_timeout=7.0))
+    assert registry.shortest_timeout() == 7.0
+    websocket = WebSocketConfig(relay=RelayConfig(ping_interval=0.5))
+    registry.reconfigure(b"svc", replace(registry[b"svc"].config, websocket=websocket), 0.0, RNG)
+    assert registry.shortest_timeout() == 0.5
+
+
 # ---- a running gateway
 
 
@@ -122,3 +143,30 @@ async def test_a_request_of_a_retired_service_ends_in_peace_and_counts(serve: Se
     assert (await client.response()).status == 200
     await eventually(lambda: retired.load == 0)
     assert [*running.app.gateway.services.shown()] == []
+
+
+@pytest.mark.gen_test
+async def test_a_websocket_reaches_an_added_service_by_its_configuration(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]})
+    registry, acceptor = running.app.gateway.services, Acceptor()
+    registry.add(added := new_service(running, "chat", upstream(acceptor).url))
+    small = WebSocketConfig(relay=RelayConfig(max_message=4))
+    clients = [Side(await shake_hands(running, b"chat"), masks=True)]
+    registry.reconfigure(b"chat", replace(added.config, websocket=small), running.app.gateway.now(), RNG)
+    clients.append(Side(await shake_hands(running, b"chat"), masks=True))
+    for client in clients:
+        await client.send(binary(b"hello"))
+    await acceptor.sides[0].hears(binary(b"hello"))  # a WebSocket keeps the limits that it has begun with
+    assert (await clients[1].told())[0] == 1009
+
+
+@pytest.mark.gen_test
+async def test_all_services_are_required_that_are_there(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(named(b"svc")).url]}, READY_REQUIRES="*")
+    registry = running.app.gateway.services
+    registry.add(added := new_service(running, "other", "http://127.0.0.1:1"))
+    assert (await ask(running, get(b"/readyz"))).status == 200
+    added.force_breaker(added.endpoints[0], running.app.gateway.now(), 60.0)
+    assert json.loads((await ask(running, get(b"/readyz"))).body)["services"] == ["other"]
+    registry.retire(b"other")
+    assert (await ask(running, get(b"/readyz"))).status == 200

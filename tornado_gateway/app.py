@@ -93,7 +93,7 @@ class App:
             self.health_checks,
             self.rebalancer,
             *([self.discovery] if self.discovery else []),
-            services_timeout=lambda: shortest_timeout(gateway),
+            services_timeout=gateway.services.shortest_timeout,
         )
 
     async def start(self) -> list[tuple[str, int]]:
@@ -167,12 +167,6 @@ class App:
             self.gateway.access_log.close()
 
 
-def shortest_timeout(gateway: Gateway) -> float:
-    """Seconds of the shortest timeout that any service has."""
-    of_services = [service.config.shortest_timeout for service in gateway.services.values()]
-    return min(*of_services, *[each.relay.shortest_timeout for each in gateway.websockets.values()], math.inf)
-
-
 def make_gateway(settings: Settings) -> Gateway:
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
@@ -185,22 +179,15 @@ def make_gateway(settings: Settings) -> Gateway:
         authenticator=JwtAuthenticator(settings.auth.secret) if settings.auth.is_required else None,
         access_log=make_access_log(settings.logs),
         streams=Streams(settings.streams),
-        websockets={each.name: each.websocket for each in settings.services},
         rng=rng,
         new_request_id=partial(make_request_id, rng),
         metrics=Metrics(lambda: collect(services.shown(), durations, now(), with_minute=False)),
         durations=durations,
-        required=required_services(settings),
+        required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,
         lifecycle=Lifecycle(now()),
     )
-
-
-def required_services(settings: Settings) -> frozenset[str]:
-    if "*" in settings.ready_requires:
-        return frozenset(service.name for service in settings.services)
-    return frozenset(settings.ready_requires)
 
 
 def make_request_id(rng: random.Random) -> bytes:
@@ -247,7 +234,7 @@ def draw_secrets(settings: Settings) -> Settings:
     """Settings with a random value for each secret that is not configured, for the life of the process."""
     of_services = {
         "service.affinity.secret": settings.service.affinity.secret or secrets.token_hex().encode("ascii"),
-        "websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
+        "service.websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
     }
     name = settings.forwarding.pseudonym or f"gateway-{secrets.token_hex(4)}".encode("ascii")
     services = tuple(assemble(each, of_services) for each in settings.services)

@@ -1,13 +1,12 @@
 """Everything a handler may touch, in one typed record. No behaviour."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
-from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
@@ -40,10 +39,9 @@ class Gateway:
         authenticator: checks tokens; None where AUTH_REQUIRED is not set.
         access_log: one line per request; None for no access log.
         streams: open event streams and WebSockets.
-        websockets: limits and rules of WebSockets, by service.
         metrics: the figures for Prometheus.
         durations: of all requests.
-        required: services that must have a usable endpoint for the gateway to be ready.
+        required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
         environment: development, test or production.
         rng: for choices that need no secrecy.
         new_request_id: makes a request id.
@@ -56,7 +54,6 @@ class Gateway:
     authenticator: Authenticator | None
     access_log: AccessLog | None
     streams: Streams
-    websockets: Mapping[str, WebSocketConfig]
     metrics: Metrics
     durations: Durations
     required: frozenset[str]

@@ -6,6 +6,7 @@ its figures stay until the last lease has ended.
 Everything that looks after services iterates the registry live: health checks, rebalancing, the figures.
 """
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -49,6 +50,10 @@ class ServiceRegistry(dict[bytes, Service]):
         service = self.pop(name)
         self._retired.append(service)
         return service
+
+    def shortest_timeout(self) -> float:
+        """Seconds of the shortest timeout that any service has; math.inf without services."""
+        return min((service.config.shortest_timeout for service in self.values()), default=math.inf)
 
     def shown(self) -> Iterator[Service]:
         """Services whose figures count: all present services, and retired services that still have something to do.

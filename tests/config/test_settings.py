@@ -18,7 +18,7 @@ WITHOUT_A_VARIABLE = {
     "client.connect.names.timeout": "the C library's own time for one silent name server",
     "service.breaker.jitter": "spreads the ends of openings; no other value is better for a user",
     "service.health.jitter": "spreads checks; no other value is better for a user",
-    "websocket.relay.ping_token": "drawn at random when the gateway starts",
+    "service.websocket.relay.ping_token": "drawn at random when the gateway starts",
 }
 
 

@@ -105,8 +105,9 @@ RULES = (
          "MAX_STREAMS is less"),
     Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.streams.per_client, s.streams.total),
          "MAX_STREAMS is less"),
-    Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.websocket.relay.ping_interval < math.inf, "WS_PING_INTERVAL_MS is 0"),
-    Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.websocket.relay.is_paced,
+    Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
+         "WS_PING_INTERVAL_MS is 0"),
+    Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.service.websocket.relay.is_paced,
          "WS_RATE_LIMIT_MESSAGES and WS_RATE_LIMIT_BYTES are 0"),
 )
 

@@ -63,7 +63,6 @@ def _specify(settings: Settings, given: GivenService) -> ServiceSpec:
         name=given.name,
         endpoints=given.endpoints,
         service=settings.service,
-        websocket=settings.websocket,
         given=given.given,
     )
     return assemble(spec, {path: value for key, value in given.values.items() for path in OF_SERVICES[key].fills_spec})

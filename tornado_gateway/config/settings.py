@@ -12,7 +12,6 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
-from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.wire.client.client import ClientConfig
@@ -58,18 +57,17 @@ class ShutdownConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec:
-    """A service, with whole configs of its own.
+    """A service, with a whole config of its own.
 
     Attributes:
         endpoints: at least one; no two are the same.
-        service, websocket: as Settings has them, but for the service's own values.
+        service: as Settings has the config, but for the service's own values.
         given: the JSON of the service's own values, by key: "breakerOpenMs".
     """
 
     name: str
     endpoints: tuple[EndpointSpec, ...]
     service: ServiceConfig = field(default_factory=ServiceConfig)
-    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     given: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -80,7 +78,7 @@ class Settings:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".
         ready_requires: services, or "*", without which /readyz is 503.
-        service, websocket: for services without values of their own.
+        service: for services without values of their own.
         services: as they are served.
         upstreams_file: path of the file that names the services, if a file does.
         reserved: values of variables for later features, by name of the variable.
@@ -99,14 +97,13 @@ class Settings:
     streams: StreamLimits = field(default_factory=StreamLimits)
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
-    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     services: tuple[ServiceSpec, ...] = ()
     upstreams_file: str | None = None
     reserved: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, spec: ServiceSpec) -> "Settings":
         """The settings as one service has them."""
-        return replace(self, service=spec.service, websocket=spec.websocket)
+        return replace(self, service=spec.service)
 
 
 C = TypeVar("C", bound="DataclassInstance")

@@ -53,7 +53,7 @@ from tornado_gateway.policy.upstream.hosts import Family
 
 _DEFAULTS = Settings()
 _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
-_OF_A_SERVICE = ("service.", "websocket.")  # paths that ServiceSpec has, too
+_OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ VARIABLES: tuple[Variable, ...] = (
              "ms a client's connection may idle between requests, 1 to 86400000", "Server"),
     Variable("CLIENT_IDLE_TIMEOUT_MS", "server.client_idle_timeout", milliseconds(1),
              "ms to wait for a client to send or accept more of a body, 1 to 86400000",
-             "Server", also=("websocket.relay.stall_timeout",)),
+             "Server", also=("service.websocket.relay.stall_timeout",)),
     Variable("SHUTDOWN_TIMEOUT_MS", "shutdown.timeout", milliseconds(0),
              "ms to finish what is in flight, 0 to 86400000; 0: cut all off", "Server"),
     Variable("SHUTDOWN_DELAY_MS", "shutdown.delay", milliseconds(0),
@@ -378,7 +378,7 @@ VARIABLES: tuple[Variable, ...] = (
              "Streams"),
     Variable("SLOW_CONSUMER", "service.event_streams.cuts_slow", choice({"pause": False, "disconnect": True}),
              "pause or disconnect: what a stream does when the client does not keep up",
-             "Streams", also=("websocket.relay.cuts_slow",)),
+             "Streams", also=("service.websocket.relay.cuts_slow",)),
     Variable("STREAM_BUFFER_BYTES", "service.event_streams.max_buffered", size(1),
              "bytes that may wait for an event stream's reader, 1 to 1125899906842624", "Streams"),
     Variable("DRAIN_SPREAD_MS", "shutdown.spread", milliseconds(0),
@@ -406,29 +406,30 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("SSE_PEEK_MS", "service.event_streams.peek", milliseconds(0),
              "ms to wait for the first event; after an error another endpoint is asked, 0 to 86400000; 0: none",
              "Event streams", per_service=True),
-    Variable("WS_ALLOWED_ORIGINS", "websocket.allowed_origins", origins,
+    Variable("WS_ALLOWED_ORIGINS", "service.websocket.allowed_origins", origins,
              "origins whose pages may connect, * or same-origin; unset: *, in production same-origin",
              "WebSocket", in_production=(SAME_ORIGIN,)),
-    Variable("WS_ORIGIN", "websocket.rewrites_origin", choice({"pass": False, "rewrite": True}),
+    Variable("WS_ORIGIN", "service.websocket.rewrites_origin", choice({"pass": False, "rewrite": True}),
              "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
-    Variable("WS_MAX_MESSAGE_BYTES", "websocket.relay.max_message", size(1),
+    Variable("WS_MAX_MESSAGE_BYTES", "service.websocket.relay.max_message", size(1),
              "bytes of a message on the wire, over all its fragments, 1 to 1125899906842624", "WebSocket"),
-    Variable("WS_MAX_BUFFERED_BYTES", "websocket.relay.max_buffered", size(1),
+    Variable("WS_MAX_BUFFERED_BYTES", "service.websocket.relay.max_buffered", size(1),
              "bytes that may wait for a slow receiver, 1 to 1125899906842624", "WebSocket"),
-    Variable("WS_PING_INTERVAL_MS", "websocket.relay.ping_interval", milliseconds(0, zero=math.inf),
+    Variable("WS_PING_INTERVAL_MS", "service.websocket.relay.ping_interval", milliseconds(0, zero=math.inf),
              "ms between pings to either side, 0 to 86400000; 0: none", "WebSocket", per_service=True),
-    Variable("WS_PONG_TIMEOUT_MS", "websocket.relay.pong_timeout", milliseconds(1),
+    Variable("WS_PONG_TIMEOUT_MS", "service.websocket.relay.pong_timeout", milliseconds(1),
              "ms to wait for a pong, or any byte, after a ping, 1 to 86400000", "WebSocket", per_service=True),
-    Variable("WS_IDLE_TIMEOUT_MS", "websocket.relay.idle_timeout", milliseconds(0, zero=math.inf),
+    Variable("WS_IDLE_TIMEOUT_MS", "service.websocket.relay.idle_timeout", milliseconds(0, zero=math.inf),
              "ms without a message in either direction, 0 to 86400000; 0: no limit", "WebSocket", per_service=True),
-    Variable("WS_RATE_LIMIT_MESSAGES", "websocket.relay.messages_per_second", whole(0, MILLION),
+    Variable("WS_RATE_LIMIT_MESSAGES", "service.websocket.relay.messages_per_second", whole(0, MILLION),
              "messages, pings and pongs per second by one client's connection, 0 to 1000000; 0: no limit", "WebSocket"),
-    Variable("WS_RATE_LIMIT_BYTES", "websocket.relay.bytes_per_second", size(0),
+    Variable("WS_RATE_LIMIT_BYTES", "service.websocket.relay.bytes_per_second", size(0),
              "bytes per second on the wire by one client's connection, 0 to 1125899906842624; 0: no limit",
              "WebSocket"),
-    Variable("WS_RATE_LIMIT_POLICY", "websocket.relay.cuts_fast", choice({"delay": False, "close": True}),
+    Variable("WS_RATE_LIMIT_POLICY", "service.websocket.relay.cuts_fast", choice({"delay": False, "close": True}),
              "delay or close: what happens to a connection that exceeds a WS_RATE_LIMIT", "WebSocket"),
-    Variable("WS_DRAIN_CODE", "websocket.relay.drain_code", choice({"1001": GOING_AWAY, "1012": SERVICE_RESTART}),
+    Variable("WS_DRAIN_CODE", "service.websocket.relay.drain_code",
+             choice({"1001": GOING_AWAY, "1012": SERVICE_RESTART}),
              "1001 (going away) or 1012 (restart): the close code when the gateway stops", "WebSocket"),
 )
 # fmt: on

@@ -35,9 +35,10 @@ class ReadyHandler(PageHandler):
     head = get
 
     def _required_but_out(self) -> Iterator[str]:
-        now = self.gateway.now()
+        now, required = self.gateway.now(), self.gateway.required
         for service in self.gateway.services.values():
-            if service.name in self.gateway.required and not service.endpoint_set.serves(now):
+            is_required = service.name in required or "*" in required
+            if is_required and not service.endpoint_set.serves(now):
                 yield service.name
 
 

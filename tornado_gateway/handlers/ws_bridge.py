@@ -60,8 +60,8 @@ class WsForwarding(Forwarding):
         target: bytes,
         offer: Offer,
     ) -> None:
-        self._offer, config = offer, gateway.websockets[admitted.found.name]
-        self._config = config
+        self._offer = offer
+        config = self._config = admitted.found.config.websocket
         self._key = b""  # of the handshake with the endpoint that was asked last
         self._relay: Relay | None = None  # once the handshakes are done
         hidden = {b"sec-websocket-key", b"origin"} if config.rewrites_origin else {b"sec-websocket-key"}
@@ -187,7 +187,7 @@ class WsBridgeHandler(ProxiedRequest):
         return super().head_received()
 
     def forward(self, admitted: Admitted[Service], rest: bytes) -> WsForwarding:
-        gateway, head, config = self.gateway, self.client.head, self.gateway.websockets[admitted.found.name]
+        gateway, head, config = self.gateway, self.client.head, admitted.found.config.websocket
         if head.body:
             raise BadRequest("a WebSocket handshake has no body")
         offer = read_offer(pairs(head.block[:-2]), head.minor)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tornado_gateway.policy.http.sse import EventStreamConfig
+from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.upstream.affinity import AffinityConfig
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
@@ -43,6 +44,7 @@ class ServiceConfig:
         is_long_poll: whether endpoints answer late on purpose: the time to a head is no latency then, and a head that
             has not come in time is no endpoint's failure to its breaker.
         event_streams: what the service's event streams may do.
+        websocket: limits and rules of the service's WebSockets.
         passes_alt_svc: whether clients are told of the alternatives that its responses name (RFC 7838).
         body_timeout: body_idle, or head_timeout.
         hedges: `hedge`, but never with is_long_poll: a long poll that waits is not slow.
@@ -72,6 +74,7 @@ class ServiceConfig:
     min_response_rate: float = 100
     is_long_poll: bool = False
     event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
+    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)
     hedges: bool = field(init=False, compare=False, repr=False)
@@ -86,4 +89,5 @@ class ServiceConfig:
     @property
     def shortest_timeout(self) -> float:
         """Of the durations whose end a sweep notices; the others have a timer each."""
-        return min(self.head_timeout, self.body_timeout, self.retry.try_timeout, self.event_streams.shortest_timeout)
+        streams = min(self.event_streams.shortest_timeout, self.websocket.relay.shortest_timeout)
+        return min(self.head_timeout, self.body_timeout, self.retry.try_timeout, streams)
