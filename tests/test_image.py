@@ -85,7 +85,7 @@ def files_below(*folders: str) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
-FOLDERS = ("tornado_gateway", "static", "tests", "benchmarks", "deploy")
+FOLDERS = ("tornado_gateway", "static", "tests", "benchmarks", "deploy", "docs")
 
 
 def test_the_builder_gets_what_it_copies() -> None:
