@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.rebalancing import AWAY, LEAST, TOLERANCE, Rebalancing, surplus, takes_streams
+from tornado_gateway.policy.upstream.rebalancing import (
+    MIN_SURPLUS,
+    RECONNECT_TIME,
+    TOLERANCE,
+    Rebalancing,
+    surplus,
+    takes_streams,
+)
 
 START = 1000.0  # seconds on any clock
 SLOW_START = 10.0  # seconds
@@ -278,7 +285,7 @@ def test_streams_move_until_shares_are_even_and_then_no_more() -> None:
     assert stage.total_moved == 45
 
 
-@pytest.mark.parametrize("absent", [0.0, 1.0, 5.0, AWAY - 1])
+@pytest.mark.parametrize("absent", [0.0, 1.0, 5.0, RECONNECT_TIME - 1])
 @pytest.mark.parametrize("per_second", [1, 10, 100, 10_000])
 def test_no_more_are_moved_than_are_too_many_however_long_clients_stay_away(per_second: int, absent: float) -> None:
     stage = Stage((1, 400), (1, 400), (1, 0), per_second=per_second, absent=absent).run(400)
@@ -294,10 +301,10 @@ def test_a_stream_that_takes_its_time_to_end_counts_as_gone() -> None:
 
 def test_who_does_not_come_back_is_not_waited_for_forever() -> None:
     stage = Stage((1, 100), (1, 0), per_second=100, lands=nowhere)
-    stage.run(AWAY - 1)
+    stage.run(RECONNECT_TIME - 1)
     assert stage.held == [55, 0]
     stage.run(300)
-    assert stage.held[0] < 2 * LEAST
+    assert stage.held[0] < 2 * MIN_SURPLUS
     assert not stage.surplus
 
 
@@ -369,7 +376,7 @@ def test_moving_ends_within_tolerance_and_never_makes_the_largest_surplus_larger
     stage = Stage(*held, per_second=per_second, absent=absent, ends_after=ends_after)
     too_many = sum(stage.surplus.values())
     before = stage.above()
-    for _ in range(5 * (too_many // per_second + 2 * int(AWAY) + 10)):
+    for _ in range(5 * (too_many // per_second + 2 * int(RECONNECT_TIME) + 10)):
         stage.look()
         assert stage.above() <= max(before, 0) + 1e-9
         before = stage.above()
@@ -377,7 +384,7 @@ def test_moving_ends_within_tolerance_and_never_makes_the_largest_surplus_larger
     assert not stage.surplus
     total, weights = sum(stage.held), sum(each.weight for each in stage.endpoints)
     above = [(each.streams, total * each.weight / weights) for each in stage.endpoints]
-    over = any(count >= share + LEAST and count > share * (1 + TOLERANCE) + 1e-9 for count, share in above)
+    over = any(count >= share + MIN_SURPLUS and count > share * (1 + TOLERANCE) + 1e-9 for count, share in above)
     room = any(share - count >= 1 for count, share in above)
     assert not (over and room)
 

@@ -1,14 +1,14 @@
-"""Requests that belong together go to the same endpoint: by a key of theirs, or by a cookie of ours.
+"""Affinity: related requests go to the same endpoint, by a hash key or by a sticky cookie.
 
-A key is what a consistent_hash balancer puts on its ring:
+A consistent_hash balancer hashes a key of the request:
 
     header:<name>   the field's value
     cookie:<name>   the cookie's value
     client          the client's address, in its canonical form
     path            the path behind the service's name
 
-A sticky cookie names the endpoint itself. Its value is a keyed hash of the endpoint's canonical URL: it tells a client
-nothing about the network behind the gateway, and cannot be made up to aim at an endpoint.
+A sticky cookie names an endpoint. The cookie's value is a keyed hash of the endpoint's canonical URL: the value tells a
+client nothing about the network behind the gateway, and a client cannot forge a value to choose an endpoint.
 """
 
 import base64
@@ -24,18 +24,18 @@ from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
 COOKIE_PREFIX = "gw_"
-TAG_BYTES = 12  # of the hash that are kept: 96 bits, not to be guessed
+TAG_BYTES = 12  # bytes of the hash in the cookie: 96 bits cannot be guessed
 
 _KEY = re.compile(r"client|path|(?:header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class HashKey:
-    """Where the key of a request stands.
+    """The part of a request that is the hash key.
 
     Attributes:
         source: "header", "cookie", "client" or "path".
-        name: of the header or cookie, else "".
+        name: of the header or cookie; "" for other sources.
     """
 
     source: str
@@ -43,9 +43,10 @@ class HashKey:
 
     @classmethod
     def parse(cls, text: str) -> "HashKey":
-        """
+        """Parse "header:<name>", "cookie:<name>", "client" or "path".
+
         Raises:
-            ValueError: it is none of the forms above.
+            ValueError: the text has another form.
         """
         if not _KEY.fullmatch(text):
             raise ValueError(text)
@@ -56,12 +57,12 @@ class HashKey:
         return f"{self.source}:{self.name}" if self.name else self.source
 
     def of(self, fields: Iterable[Field], client: Address, path: bytes) -> bytes:
-        """A request's key; b"" if it has none.
+        """The key of a request; b"" without a key.
 
         Args:
-            fields: of its header section.
-            client: its client's address.
-            path: behind the service's name.
+            fields: of the request's header section.
+            client: address of the client.
+            path: target of the request behind the service's name.
         """
         if self.source == "client":
             return client.text.encode("ascii")
@@ -74,7 +75,7 @@ class HashKey:
 
 
 class Sessions(Enum):
-    """Whether a client's requests go to one endpoint by a sticky cookie, and what happens when the endpoint is out."""
+    """Whether a service sets sticky cookies, and what happens to a session whose endpoint is out."""
 
     OFF = "off"
     REDISTRIBUTE = "redistribute"  # the session moves to another endpoint
@@ -83,11 +84,12 @@ class Sessions(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AffinityConfig:
-    """
+    """What binds the requests of a service to endpoints.
+
     Attributes:
         key: the part of a request that a consistent_hash balancer hashes.
         sessions: whether and how sticky cookies are used.
-        secret: key of the cookies' values. All gateways must have the same secret and keep it, or sessions move.
+        secret: key of the hash in the cookies. All gateways must share one constant secret, or sessions move.
     """
 
     key: HashKey = HashKey("client")  # frozen
@@ -96,7 +98,7 @@ class AffinityConfig:
 
 
 def cookie(fields: Iterable[Field], wanted: bytes) -> bytes:
-    """The value of a cookie (RFC 6265 §4.2), the first of its name; b"" if there is none."""
+    """The value of the first cookie of a name (RFC 6265 §4.2); b"" without such a cookie."""
     for name, value in fields:
         if name.lower() != b"cookie":
             continue
@@ -108,15 +110,14 @@ def cookie(fields: Iterable[Field], wanted: bytes) -> bytes:
 
 
 class Sticky:
-    """A service's sticky sessions.
+    """The sticky sessions of a service.
 
     Args:
-        cookie: its name.
-        secret: that its value is made with. It must be the same in all gateways and stay the same, or sessions move.
+        cookie: name of the cookie.
 
     Attributes:
-        refuses: whether a request whose endpoint is out is refused instead of moved to another one.
-        secret: see above.
+        refuses: whether a request whose endpoint is out is refused rather than sent to another endpoint.
+        secret: see AffinityConfig.
     """
 
     def __init__(self, cookie: bytes, secret: bytes, *, refuses: bool = False) -> None:
@@ -125,15 +126,15 @@ class Sticky:
         self._by_tag: dict[bytes, Endpoint] = {}
 
     def use(self, endpoints: Sequence[Endpoint]) -> None:
-        """Have cookies for these from now on."""
+        """Replace the endpoints that cookies can name."""
         self._by_tag = {self._tag(endpoint): endpoint for endpoint in endpoints}
 
     def find(self, fields: Iterable[Field]) -> Endpoint | None:
-        """The endpoint that a request's cookie names; None if it names none that there is."""
+        """The endpoint that a request's cookie names; None without a cookie of a present endpoint."""
         return self._by_tag.get(cookie(fields, self._cookie))
 
     def line(self, endpoint: Endpoint, *, secure: bool) -> bytes:
-        """The field line that sets the cookie, for as long as the browser runs; with its CRLF."""
+        """The Set-Cookie field line of a session cookie (no expiry) for an endpoint, with CRLF."""
         security = b"; Secure" if secure else b""
         return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\n" % (
             self._cookie, self._tag(endpoint), security,
@@ -145,11 +146,11 @@ class Sticky:
 
 
 class Affinity:
-    """What binds requests to endpoints in one service.
+    """What binds the requests of one service to endpoints.
 
     Args:
-        key: what a consistent_hash balancer goes by; None for any other balancer.
-        sticky: None for no sessions.
+        key: the hash key; None if the balancer is not consistent_hash.
+        sticky: the sticky sessions; None without sessions.
     """
 
     def __init__(self, key: HashKey | None, sticky: Sticky | None) -> None:
@@ -163,11 +164,11 @@ class Affinity:
         """The affinity that a service's configuration asks for; None if nothing binds its requests.
 
         Args:
-            balancer: name in BALANCERS: consistent_hash alone goes by keys.
-            before: the present affinity, whose secret is kept if the configuration has none.
+            balancer: name in BALANCERS; only consistent_hash uses a key.
+            before: the present affinity, whose secret stays if the configuration has no secret.
 
         Raises:
-            ValueError: sessions are wanted, and there is no secret.
+            ValueError: sessions are configured without a secret.
         """
         key = config.key if balancer == "consistent_hash" else None
         sticky = None
@@ -180,16 +181,13 @@ class Affinity:
         return cls(key, sticky) if key or sticky else None
 
     def of(self, fields: list[Field], client: Address, path: bytes) -> tuple[bytes, Endpoint | None]:
-        """A request's key, and the endpoint that its client belongs to.
+        """The key of a request, b"" without a key; and the endpoint of the client's session, None without a session.
 
-        Args:
-            fields: of its header section.
-            client: its client's address.
-            path: behind the service's name.
+        Args: see HashKey.of().
         """
         key = self._key.of(fields, client, path) if self._key else b""
         return key, self.sticky.find(fields) if self.sticky else None
 
     def cookie_line(self, endpoint: Endpoint, *, secure: bool) -> bytes:
-        """The field line that binds a client to an endpoint; b"" if nothing does."""
+        """The Set-Cookie field line that binds a client to an endpoint; b"" without sessions."""
         return self.sticky.line(endpoint, secure=secure) if self.sticky else b""

@@ -1,8 +1,11 @@
-"""When an endpoint counts as healthy by what checks of it have shown, and when to look again.
+"""Active health checks: whether an endpoint is healthy by the results of checks, and when the next check is due.
 
-One check that fails says little: a deployment, a lost packet. `fall` in a row make an endpoint unhealthy, `rise` in a
-row make it healthy again; while it is down one looks more often, because every check
-then shortens an outage. (HAProxy's words: rise, fall, and "inter" and "downinter" for the intervals.)
+    UP ── `fall` failed checks in a row ──► DOWN ── `rise` passed checks in a row ──► UP
+
+A single failed check says little: a deployment, a lost packet. While an endpoint is down, checks are more frequent,
+because each check can shorten an outage. (HAProxy's terms: rise, fall, inter, downinter.)
+
+This module sends no checks: upkeep/health_checks.py does.
 """
 
 import random
@@ -22,16 +25,18 @@ class HealthKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HealthConfig:
-    """
+    """How the endpoints of a service are checked.
+
     Attributes:
-        kind: OFF checks nothing; TCP makes a connection; HTTP requests the path; WEBSOCKET makes a handshake there.
-        path: below the endpoint's base path.
-        statuses: that mean healthy, of HTTP; of WEBSOCKET, 101 alone does.
+        kind: OFF: no checks; TCP: connect; HTTP: request the path; WEBSOCKET: handshake at the path.
+        path: target of a check, below the endpoint's base path.
+        statuses: HTTP statuses that pass; a WEBSOCKET check passes with 101 only.
         interval: seconds between two checks; > 0.
         interval_down: seconds between two checks of an endpoint that is down; > 0.
-        jitter: share by which an interval is longer or shorter at random, so that checks do not come in step.
+        jitter: share by which an interval is longer or shorter at random, so that checks spread out.
         timeout: seconds for a check; > 0.
-        rise, fall: checks in a row that change an endpoint's health; ≥ 1.
+        rise: passed checks in a row after which an endpoint is up; ≥ 1.
+        fall: failed checks in a row after which an endpoint is down; ≥ 1.
     """
 
     kind: HealthKind = HealthKind.OFF
@@ -46,31 +51,31 @@ class HealthConfig:
 
     @property
     def shortest_timeout(self) -> float:
-        """Of the durations whose end a sweep notices."""
+        """The shortest duration, in seconds, whose end a periodic sweep notices."""
         return min(self.interval, self.interval_down)
 
     @property
     def expected(self) -> Collection[int]:
-        """Statuses that mean healthy."""
+        """Statuses that pass."""
         return (101,) if self.kind is HealthKind.WEBSOCKET else self.statuses
 
 
 class Health:
-    """What the checks of one endpoint have shown. It begins healthy: a gateway that starts must not wait for checks.
+    """The health of one endpoint, by checks. An endpoint begins healthy: a starting gateway must not wait for checks.
 
     Attributes:
-        is_up: whether the endpoint counts as healthy.
+        is_up: whether the endpoint is healthy.
     """
 
     __slots__ = ("_config", "_contrary", "is_up")
 
     def __init__(self, config: HealthConfig) -> None:
         self._config = config
-        self._contrary = 0  # checks in a row that speak against what is believed
+        self._contrary = 0  # checks in a row that contradict is_up
         self.is_up = True
 
     def record(self, *, passed: bool) -> bool:
-        """Take a check's result; whether the endpoint's health has changed."""
+        """Record the result of a check. Returns whether `is_up` has changed."""
         if passed is self.is_up:
             self._contrary = 0
             return False
@@ -86,5 +91,5 @@ class Health:
         return interval * (1 + self._config.jitter * rng.uniform(-1, 1))
 
     def first_pause(self, rng: random.Random) -> float:
-        """Seconds until the first check: anywhere within an interval, so that checks are spread from the start."""
+        """Seconds until the first check: random within an interval, so that checks spread out from the start."""
         return self._config.interval * rng.random()

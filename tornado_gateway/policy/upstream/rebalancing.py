@@ -1,17 +1,18 @@
-"""Which endpoints have more streams than their share, and how many of those may be moved now.
+"""Rebalancing: how many streams of which endpoints to end, so that the clients reconnect to less loaded endpoints.
 
-Streams last for hours. While an endpoint is out, the others get those that would have been its own, and keep them
-when it is back. To move a stream is to end it well: its client asks again, and the balancer
-gives it to whoever has fewer. That disturbs the client, so it is done only where it helps:
+Streams last for hours. During an outage of one endpoint, the other endpoints get all new streams, and keep these
+streams after the outage. Moving a stream means ending the stream cleanly: the client reconnects, and the balancer
+chooses an endpoint with fewer streams. That disturbs the client, so streams are moved only within limits:
 
-    an endpoint gives      what it has above its share, and above what is tolerated
-    as long as another     has room for whole streams below its share, is well, and is past its slow start
-    in all no more than    there is room for, what is still on its way counted
-    and at a pace          of so many per second
+    an endpoint gives      at most the streams above its share and above a tolerance
+    while another          is healthy, is past slow start, and is at least one stream below its share
+    at most in all         the streams that the other endpoints lack, minus the moved streams that have not returned
+    at most per second     the configured rate
 
-While an endpoint's share of the traffic grows it takes nothing, because most of what
-was moved for it would come back to where it was. And where clients come back to the same endpoint for
-other reasons (a session, a key, an answer that is quicker), moving stops: see `Rebalancing`.
+An endpoint in slow start receives no streams: the balancer would send most of the moved streams back. Moving stops when
+clients return to the same endpoint for another reason (a session, a key, a lower latency): see `Rebalancing`.
+
+This module does not choose the streams to end: upkeep/rebalancer.py does.
 """
 
 import math
@@ -21,19 +22,19 @@ from collections.abc import Iterable, Mapping
 from tornado_gateway.policy.token_bucket import TokenBucket
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
-TOLERANCE = 0.1  # of its share that an endpoint may have more
-LEAST = 2  # streams above its share that are worth a move
-AWAY = 10.0  # seconds to wait for a stream's client to come back: policy/http/sse.py's RETRY_MS and some more
-HELPED = 0.75  # of a surplus that may be left when as many streams have been moved
+TOLERANCE = 0.1  # share by which an endpoint may exceed its share of the streams
+MIN_SURPLUS = 2  # streams above an endpoint's share below which nothing is moved
+RECONNECT_TIME = 10.0  # seconds in which a client should reconnect: RETRY_MS of policy/http/sse.py and a margin
+MAX_LEFT = 0.75  # share of a surplus that may be left after a round; with more left, the round has not helped
 
 
 def surplus(held: Mapping[Endpoint, int], away: int, now: float, slow_start: float) -> dict[Endpoint, int]:
-    """How many streams each endpoint should give, those with the largest surplus first.
+    """How many streams each endpoint should give, the largest surplus first.
 
     Args:
-        held: what each endpoint has that may be chosen.
-        away: streams that were moved and have not come back: they will go where there is room.
-        slow_start: see Endpoint.share().
+        held: streams of each admitted endpoint.
+        away: moved streams whose clients have not reconnected: these streams will take up room.
+        slow_start: seconds; see Endpoint.share().
     """
     total, weights = sum(held.values()) + away, sum(endpoint.weight for endpoint in held)
     above = {endpoint: count - total * endpoint.weight / weights for endpoint, count in held.items()}
@@ -44,7 +45,7 @@ def surplus(held: Mapping[Endpoint, int], away: int, now: float, slow_start: flo
     gives = {}
     for endpoint in sorted(above, key=above.__getitem__, reverse=True):
         share = total * endpoint.weight / weights
-        tolerated = max(math.floor(share * (1 + TOLERANCE)), math.ceil(share + LEAST) - 1)
+        tolerated = max(math.floor(share * (1 + TOLERANCE)), math.ceil(share + MIN_SURPLUS) - 1)
         count = min(held[endpoint] - tolerated, room)
         if count > 0:
             gives[endpoint] = count
@@ -53,44 +54,44 @@ def surplus(held: Mapping[Endpoint, int], away: int, now: float, slow_start: flo
 
 
 def takes_streams(endpoint: Endpoint, now: float, slow_start: float) -> bool:
-    """Whether an endpoint that may be chosen should get streams of others: in a panic, that is not all of them."""
+    """Whether an admitted endpoint should receive moved streams: healthy, which in a panic not all are, and settled."""
     return endpoint.healthy and endpoint.share(now, slow_start) == 1.0
 
 
 class Rebalancing:
     """Moves the streams of one service, in rounds.
 
-    In a round, as many are moved as were too many when it began. There is another one only if that has helped, or the
-    endpoints that take streams are others, or what was too many has gone by itself meanwhile: so
-    clients that always come back to the same endpoint are not sent away for ever.
+    A round moves as many streams as the surplus at the start of the round. The next round begins only if the round has
+    reduced the surplus, if other endpoints receive streams now, or if the surplus has vanished in between. Clients that
+    always return to the same endpoint are therefore not disconnected forever.
 
     Args:
-        per_second: streams that may be moved; > 0. After a pause no more than that at once.
+        per_second: streams that may be moved per second, and at once after a pause; > 0.
         now: seconds on any monotonic clock.
     """
 
     def __init__(self, per_second: int, now: float) -> None:
         self.per_second = per_second
         self._bucket = TokenBucket(per_second, now)
-        self._away: deque[float] = deque()  # when each was moved that has not come back
-        self._held = 0  # streams at the last look, without those that were to be moved then
-        self._takers: dict[Endpoint, int] = {}
-        self._began_with = math.inf  # streams that were too many when the round began
-        self._left = 0  # of them
+        self._away: deque[float] = deque()  # when each moved stream was moved whose client has not reconnected
+        self._held = 0  # streams at the last take(), without the streams moved then
+        self._takers: dict[Endpoint, int] = {}  # weights of the endpoints that receive streams
+        self._round_size = math.inf  # the surplus at the start of the round
+        self._left = 0  # streams that the round may still move
 
     def take(
         self, endpoints: Iterable[Endpoint], leaving: Mapping[Endpoint, int], now: float, slow_start: float
     ) -> dict[Endpoint, int]:
-        """How many streams of which endpoints are to be moved now.
+        """Take the streams to move now: how many of which endpoint.
 
         Args:
-            leaving: streams of endpoints that were told to, but still count.
+            leaving: streams of each endpoint that are ending, but still count.
         """
         held = {each: each.streams - leaving.get(each, 0) for each in endpoints if each.is_admitted}
-        self._expect(sum(held.values()), now)
-        self._look_who_takes_streams({each: each.weight for each in held if takes_streams(each, now, slow_start)})
+        self._count_returned(sum(held.values()), now)
+        self._update_takers({each: each.weight for each in held if takes_streams(each, now, slow_start)})
         gives = surplus(held, len(self._away), now, slow_start)
-        self._look_if_it_helped(sum(gives.values()))
+        self._begin_round(sum(gives.values()))
         moved = {}
         for endpoint, count in gives.items():
             most = min(count, self._left, int(self._bucket.available(now)))
@@ -105,24 +106,24 @@ class Rebalancing:
         self._held -= count
         self._away.extend([now] * count)
 
-    def _expect(self, held: int, now: float) -> None:
-        """Whatever is more than at the last look has come back, as far as anybody can tell."""
+    def _count_returned(self, held: int, now: float) -> None:
+        """Count as returned each stream more than at the last take(), and each stream moved RECONNECT_TIME ago."""
         for _ in range(min(held - self._held, len(self._away))):
             self._away.popleft()
-        while self._away and self._away[0] <= now - AWAY:
+        while self._away and self._away[0] <= now - RECONNECT_TIME:
             self._away.popleft()
         self._held = held
 
-    def _look_who_takes_streams(self, takers: dict[Endpoint, int]) -> None:
+    def _update_takers(self, takers: dict[Endpoint, int]) -> None:
         if takers != self._takers:
             self._takers = takers
-            self._began_with, self._left = math.inf, 0
+            self._round_size, self._left = math.inf, 0
 
-    def _look_if_it_helped(self, too_many: int) -> None:
-        """See whether another round may begin: none does before all of the last one are back."""
+    def _begin_round(self, total: int) -> None:
+        """Begin a round if the last round has helped, and all of its streams have returned."""
         if self._away:
             return
-        if not too_many:
-            self._began_with, self._left = math.inf, 0
-        elif not self._left and too_many <= self._began_with * HELPED:
-            self._began_with = self._left = too_many
+        if not total:
+            self._round_size, self._left = math.inf, 0
+        elif not self._left and total <= self._round_size * MAX_LEFT:
+            self._round_size = self._left = total

@@ -1,28 +1,26 @@
-"""Whether a request that failed before its response began is sent again, where, and when.
+"""Retries: whether, where and when a request is sent again that failed before a response began.
 
-What failed                         sent again
+Failure                             sent again
 ──────────────────────────────────  ─────────────────────────────────────────────────────
 no connection was made              to another endpoint: nothing was sent
-a kept connection ended silently    once, over a new connection to the same endpoint, if the
-                                    method is idempotent or nothing of the body was sent: the
-                                    server closed it while the request was on its way
-any other connection ended          to another endpoint, if the method is idempotent: whether or not 1xx responses came
-                                    before, which the client may have seen and which promise nothing (RFC 9110 §15.2)
-too slow, or not HTTP               not at all: a second try would double the wait
-too slow, with a time for each try  to another endpoint, if the method is idempotent and its time is not over
+a kept connection ended silently    once, over a new connection to the same endpoint, if the method is idempotent or no
+                                    body was sent: the server closed the connection while the request was on the way
+another connection ended            to another endpoint, if the method is idempotent; also after 1xx responses, which
+                                    promise nothing (RFC 9110 §15.2)
+timeout, or no HTTP                 never: a retry would double the wait
+timeout of one try (try_timeout)    to another endpoint, if the method is idempotent and the request has time left
 a status of RETRY_ON                to another endpoint, if the method is idempotent
-an event stream, not too slow       to another endpoint, whatever failed, if the method is idempotent or POST:
-                                    to a client that waits for events, none have come
+an event stream, no timeout         to another endpoint after any failure, if the method is idempotent or POST: the
+                                    client has received no events
 
-and only while the body can be sent again from its beginning. Any other request that may have
-been carried out is never repeated (RFC 9110 §9.2.2).
+A request is sent again only while the body can be sent again from the beginning. Any other request that an endpoint may
+have carried out is never repeated (RFC 9110 §9.2.2).
 
-Retries that help when one endpoint is broken make it worse when all are. So a service has one Budget for retries of
-every cause, hedges included. A retry beyond the budget is not made. Two repetitions draw nothing from the budget:
+Retries help when one endpoint is broken, and harm when all endpoints are. A service therefore has one retry Budget
+for all causes, hedges included. Two kinds of repetition are free:
 
-    the first retry of a request     if no connection was made: no endpoint has done any work yet
-    the same request once more, over a new connection to the same endpoint: no retry, for the endpoint has not
-    seen the request before
+    the first retry of a request after a failed connection: no endpoint has done any work
+    the repetition over a new connection to the same endpoint: the endpoint has not seen the request
 """
 
 import math
@@ -42,7 +40,7 @@ from tornado_gateway.errors import (
     UpstreamTimeout,
 )
 
-# RFC 9110 §9.2.2, and those registered as idempotent since (RFC 4918, RFC 3253, QUERY).
+# RFC 9110 §9.2.2, and methods registered as idempotent since (RFC 4918, RFC 3253, QUERY).
 IDEMPOTENT = frozenset(
     (b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"QUERY", b"PROPFIND", b"PROPPATCH", b"MKCOL", b"COPY", b"MOVE",
      b"REPORT", b"SEARCH")
@@ -62,17 +60,18 @@ LONGEST_BACKOFF = 10  # times RetryConfig.backoff; Envoy's ratio
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """
+    """Which requests of a service are sent again.
+
     Attributes:
-        repeatable: methods whose requests may be carried out twice, beside the idempotent ones; or (ALL,).
-        on: failures after which another endpoint is asked: CONNECT (no connection was made), RESET (the connection
-            ended before a head), and statuses of responses that are not passed on.
-        attempts: of one request at most, with the first one; ≥ 1.
-        try_timeout: seconds until the head for each but the last; math.inf for what a request has in all.
-        backoff: seconds; the wait before the n-th retry of a status is drawn from 0 to backoff x 2^(n-1) ("full
-            jitter": M. Brooker, Exponential Backoff and Jitter, 2015), at most from 0 to backoff x LONGEST_BACKOFF.
-        budget_share: of a service's requests of late that may be sent again; Envoy and Linkerd allow as many.
-        budget_floor: retries in any case, within as long.
+        repeatable: methods of requests that endpoints may carry out twice, beside the idempotent methods; or (ALL,).
+        on: failures that are retried at another endpoint: CONNECT (no connection was made), RESET (the connection
+            ended before a head), and statuses, whose responses the client does not get.
+        attempts: attempts of one request, the first included; ≥ 1.
+        try_timeout: seconds to the head for each attempt but the last; math.inf: no limit but the request's own.
+        backoff: seconds; the wait before the n-th retry of a status is random between 0 and backoff x 2^(n-1) ("full
+            jitter": M. Brooker, Exponential Backoff and Jitter, 2015), or backoff x LONGEST_BACKOFF if that is less.
+        budget_share: share of a service's recent requests that may be retried; the default is Envoy's and Linkerd's.
+        budget_floor: retries that are allowed within Budget.WINDOW even without requests.
     """
 
     repeatable: Collection[str] = ()
@@ -85,7 +84,7 @@ class RetryConfig:
 
 
 def is_repeatable(method: bytes, config: RetryConfig) -> bool:
-    """Whether a request may be carried out twice: by its method (RFC 9110 §9.2.2), or by its service's word.
+    """Whether an endpoint may carry out a request twice: by the method (RFC 9110 §9.2.2) or by the configuration.
 
     >>> is_repeatable(b"GET", RetryConfig()), is_repeatable(b"POST", RetryConfig())
     (True, False)
@@ -99,7 +98,7 @@ def is_repeatable(method: bytes, config: RetryConfig) -> bool:
 
 
 class RetryTarget(Enum):
-    """Where a request is sent again."""
+    """Where a failed request is sent again."""
 
     NOWHERE = "nowhere"
     SAME_ENDPOINT = "same endpoint"
@@ -108,17 +107,17 @@ class RetryTarget(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt that failed before the client saw anything of its response.
+    """An attempt that failed before the client received any part of the response.
 
     Attributes:
         is_repeatable: see is_repeatable().
-        reused: whether it went out on a kept connection.
-        body_sent: whether anything of its body went out.
-        replayable: whether its body, as far as it has come, is still at hand.
-        heard: whether anything of a response has come, a 1xx response among it.
-        answered: whether anything of the final response has come.
+        reused: whether the attempt used a kept connection.
+        body_sent: whether any part of the body was sent.
+        replayable: whether the body can be sent again from the beginning.
+        heard: whether any part of a response has come, 1xx responses included.
+        answered: whether any part of the final response has come.
         awaits_stream: whether the client waits for an event stream.
-        has_try_timeout: whether the attempt had less time than the request has left.
+        has_try_timeout: whether the attempt had less time than the request had left.
     """
 
     is_repeatable: bool
@@ -134,7 +133,7 @@ class FailedAttempt:
 def decide_retry(
     error: UpstreamError, failed: FailedAttempt, on: Collection[str | int] = (CONNECT, RESET)
 ) -> RetryTarget:
-    """Where a request whose attempt has failed is sent again.
+    """Where a request is sent again after a failed attempt.
 
     Args:
         on: see RetryConfig.
@@ -156,15 +155,15 @@ def decide_retry(
 
 
 def attempt_timeout(config: RetryConfig, head_timeout: float, spent: float, *, may_retry: bool) -> tuple[float, bool]:
-    """Seconds that an attempt has until the head of its response: what earlier attempts have left of head_timeout.
+    """Seconds that an attempt has until the head of the response.
 
     Args:
-        head_timeout: seconds that the request has in all.
+        head_timeout: seconds of the request, for all attempts together.
         spent: seconds that earlier attempts took.
-        may_retry: whether another endpoint can be asked if this attempt is too slow.
+        may_retry: whether another endpoint can be asked after a timeout of this attempt.
 
     Returns:
-        The seconds, and whether they are the attempt's own: fewer than the request has left.
+        The seconds, and whether try_timeout shortens the attempt: the request has more time left.
 
     >>> attempt_timeout(RetryConfig(try_timeout=2.0), head_timeout=30.0, spent=0.0, may_retry=True)
     (2.0, True)
@@ -177,7 +176,7 @@ def attempt_timeout(config: RetryConfig, head_timeout: float, spent: float, *, m
 
 
 def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_stream: bool) -> bool:
-    """Whether another endpoint is asked if one answers so.
+    """Whether a response with this status is dropped and another endpoint is asked.
 
     >>> replaces(503, RetryConfig(), is_repeatable=True, awaits_stream=False)
     False
@@ -188,29 +187,30 @@ def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_st
 
 
 def is_free(error: UpstreamError, retries: int) -> bool:
-    """Whether sending a request again draws nothing from the budget.
+    """Whether a retry takes nothing from the budget.
 
     Args:
-        error: of the try that failed.
-        retries: of the request so far.
+        error: of the failed attempt.
+        retries: earlier retries of the request.
     """
     return retries == 0 and isinstance(error, ConnectFailed | ConnectTimeout)
 
 
 def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
-    """Seconds to wait before a retry because of a status.
+    """Seconds to wait before a retry that is due to a status; random, see RetryConfig.backoff.
 
     Args:
-        retry: its number, from 1 on.
+        retry: number of the retry, from 1.
     """
     return rng.uniform(0.0, config.backoff * min(LONGEST_BACKOFF, 2.0 ** (retry - 1)))
 
 
 def retry_after(named: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[], float]) -> float:
-    """Seconds that a response asks its client to wait (RFC 9110 §10.2.3); 0 if it does not.
+    """Seconds of a response's Retry-After (RFC 9110 §10.2.3), ≥ 0; 0 without a valid Retry-After.
 
     Args:
-        wall_clock: gives the seconds since 1970, for Retry-After may be a date.
+        named: field values by lower-case name.
+        wall_clock: gives the seconds since 1970; called only if Retry-After is a date.
     """
     values = named.get(b"retry-after")
     if not values:
@@ -228,17 +228,16 @@ def retry_after(named: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[],
 
 
 class Budget:
-    """How many of a service's requests may be sent again: a share of those of late, and a few in any case.
+    """The retry budget of a service: a share of the recent requests, and a minimum.
 
-    Each request pays its share in, each retry takes one out, and what is not used fades within WINDOW. The share is of
-    the requests of the last seconds, not of those in flight now, because an endpoint that is killed fails
-    all it has in flight in the same instant: just then a share of what is in flight is too little. What can be
-    saved up for that instant is WINDOW's worth, which bounds what a service gets more than its share when all of it
-    begins to fail: with 20 %, of the requests of 0.4 s.
+    Each request pays budget_share in, each retry takes 1 out, and the balance decays to budget_floor with the time
+    constant WINDOW. The budget is a share of recent requests rather than of requests in flight, because a killed
+    endpoint fails all its requests in flight in one instant. The balance holds at most WINDOW's worth of requests: when
+    a whole service begins to fail, a share of 20 % allows retries for the requests of 0.4 s.
     """
 
-    WINDOW = 2.0  # seconds; Linkerd's ten would bear three tries of each request for the first second
-    FOLD = 0.02  # seconds in which requests are only counted: what fades in between is less than 1 %
+    WINDOW = 2.0  # seconds; Linkerd's 10 s would allow three attempts of each request in the first second of an outage
+    FOLD = 0.02  # seconds in which requests are only counted; the decay in between is less than 1 %
 
     __slots__ = ("_balance", "_config", "_seen_at", "_unfolded")
 
@@ -246,14 +245,14 @@ class Budget:
         self._config = config
         self._balance = config.budget_floor
         self._seen_at = -math.inf
-        self._unfolded = 0  # requests that have come since
+        self._unfolded = 0  # requests since _seen_at
 
     def reconfigure(self, config: RetryConfig) -> None:
-        """Use another configuration. The balance stays, and moves towards the new floor."""
+        """Use another configuration. The balance stays and decays to the new floor."""
         self._config = config
 
     def pay_in(self, now: float) -> None:
-        """A request has come."""
+        """Count a request."""
         if now - self._seen_at >= self.FOLD:
             self._fold(now)
         self._unfolded += 1
@@ -262,7 +261,7 @@ class Budget:
         self._balance, self._seen_at, self._unfolded = self.balance(now), now, 0
 
     def take(self, now: float) -> bool:
-        """Take a retry out, if there is one."""
+        """Take one retry out of the balance. Returns whether the balance was enough."""
         self._fold(now)
         if self._balance < 1.0:
             return False
@@ -270,7 +269,7 @@ class Budget:
         return True
 
     def balance(self, now: float) -> float:
-        """Retries that there are."""
+        """Retries that may be made now; not rounded."""
         floor = self._config.budget_floor
         kept = math.exp(min(0.0, self._seen_at - now) / self.WINDOW)
         return floor + (self._balance + self._unfolded * self._config.budget_share - floor) * kept

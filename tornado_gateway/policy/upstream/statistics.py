@@ -1,10 +1,10 @@
-"""The last minute of an endpoint: how many requests ended, how many failed, how long answers took.
+"""Statistics of the last minute: requests that ended, failures, latencies.
 
-A Window is a ring of slots of a few seconds. Reading a Window changes nothing: a reader leaves old slots out, and a new
-slot replaces the oldest. `minute()` reads a Window into a Minute: plain counts that can be added to other Minutes.
+A Window is a ring of slots of five seconds. A new slot replaces the oldest. Reading a Window changes nothing and leaves
+out slots older than a minute. `minute()` reads a Window into a Minute: plain counts that can be added to other Minutes.
 
-A slot counts durations in buckets whose bounds grow by a constant factor. So every quantile is right within 1 %,
-whatever the durations are, and a slot holds some dozens of numbers: C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
+A slot counts latencies in buckets whose bounds grow by a constant factor: quantiles have a relative error of at most
+1 %, and a slot holds a few dozen numbers. Source: C. Masson, J. Rim, H. Lee, DDSketch (VLDB 2019).
 """
 
 import bisect
@@ -18,9 +18,9 @@ from typing import TypeVar
 
 SLOT = 5.0  # seconds
 SLOTS = 12  # a minute
-RATE_OVER = 2  # whole slots that a rate is taken over, beside the slot that has begun
-ERROR = 0.01  # relative, of a quantile
-SHORTEST = 1e-6  # seconds; shorter durations share a bucket
+RATE_OVER = 2  # whole slots in a rate, beside the newest slot
+ERROR = 0.01  # relative error of a quantile
+SHORTEST = 1e-6  # seconds; all shorter durations share a bucket
 
 K = TypeVar("K")
 
@@ -54,7 +54,7 @@ class Minute:
 
     @classmethod
     def of(cls, minutes: Iterable["Minute"]) -> "Minute":
-        """Add several up."""
+        """The sum of several Minutes."""
         found = list(minutes)
         return cls(
             sum(each.requests for each in found),
@@ -114,7 +114,7 @@ class Window:
         """Count a request.
 
         Args:
-            seconds: until the head of the answer; None without an answer.
+            seconds: from the request to the head of the answer; None without an answer.
         """
         slot = self._newest
         if now - slot.begin >= SLOT:
@@ -149,7 +149,7 @@ class Window:
         )
 
     def _span(self, now: float) -> dict[float, int]:
-        """The requests that the rate at this instant is made of, and over how many seconds."""
+        """The requests of the rate at this instant, by the seconds in which the requests ended."""
         whole_slots = (now - self._since) % SLOT + RATE_OVER * SLOT
         seconds = max(min(whole_slots, now - self._since), 1.0)
         return {seconds: sum(slot.requests for slot in self._slots if now - slot.begin < whole_slots + SLOT / 2)}
@@ -160,5 +160,5 @@ def _bucket(seconds: float) -> int:
 
 
 def _middle(bucket: int) -> float:
-    """Seconds that differ from no duration of a bucket by more than ERROR."""
+    """The seconds that represent a bucket: within ERROR of every duration in the bucket."""
     return 2 * math.exp(bucket * _LOG_GAMMA) / (1 + math.exp(_LOG_GAMMA))
