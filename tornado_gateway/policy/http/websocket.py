@@ -13,17 +13,18 @@ class RelayConfig:
     """Durations are seconds, math.inf for none; rates are per second, 0 for any.
 
     Attributes:
-        ping_interval: between pings to either side.
-        pong_timeout: for a pong, or any byte, after a ping.
-        idle_timeout: without a message in either direction.
-        stall_timeout: without progress by a side that does not take what waits for it.
-        max_message: bytes.
-        max_buffered: bytes that may wait for one side.
-        cuts_slow: whether a side for which more is waiting is closed (1013), instead of the other being paused.
-        messages_per_second, bytes_per_second: by the client; see FrameScanner's quota.
-        cuts_fast: whether a client that sends more is closed (1008), instead of being read more slowly.
-        drain_code: of the Close when the gateway stops, or has the client come back.
-        ping_token: what the gateway's own pings begin with; up to 100 bytes that nobody can guess.
+        ping_interval: time between pings to each side.
+        pong_timeout: time after a ping until a pong, or any byte, must come.
+        idle_timeout: time without a message in either direction after which the WebSocket is ended.
+        stall_timeout: time without progress after which a side that does not read is cut.
+        max_message: greatest size of a message in bytes.
+        max_buffered: greatest number of unsent bytes for a side.
+        cuts_slow: whether a side with more than max_buffered bytes unsent is closed (1013); otherwise the other side is
+            paused.
+        messages_per_second, bytes_per_second: limits for the client; see FrameScanner.quota.
+        cuts_fast: whether a client above a limit is closed (1008); otherwise the client is read more slowly.
+        drain_code: close code when the gateway stops or moves the WebSocket to another endpoint.
+        ping_token: prefix of the payload of the gateway's pings; up to 100 bytes, unguessable.
     """
 
     ping_interval: float = 30.0
@@ -50,11 +51,12 @@ class RelayConfig:
 
 @dataclass(frozen=True, slots=True)
 class WebSocketConfig:
-    """
+    """How a service's WebSockets are opened and relayed.
+
     Attributes:
         allowed_origins: see check_origin() in policy/http/handshake.py.
-        rewrites_origin: whether services see their own origin instead of the client's.
-        relay: limits behind the handshake.
+        rewrites_origin: whether upstreams receive their own origin instead of the client's.
+        relay: limits after the handshake.
     """
 
     allowed_origins: Collection[str] = (ANY_ORIGIN,)

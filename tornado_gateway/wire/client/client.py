@@ -1,20 +1,17 @@
-"""The client's side of HTTP/1.x: requests to upstreams over kept connections.
+"""The client's side of HTTP/1.x: requests to upstreams over keep-alive connections.
 
     ClientExchange ──head, body──► ClientConnection ──bytes──► transport
          ▲                              │
    receivers ◄── head, chunks, end ─────┘
 
-An exchange is one request and its response; a connection carries one at a time and
-goes back to its pool when both were complete and nothing else came. Request and
-response flow at the same time, so an answer that comes before the request has
-been sent (413, 401) is delivered at once, and that connection is not used again.
+An exchange is a request and its response. A connection carries an exchange at a time, and goes back to its pool when
+request and response are complete and no further byte came. Request and response flow at the same time: a response that
+comes before the request has been sent (413, 401) is delivered at once, and the connection is not used again.
 
-Flow control is the transport's: `write()` returns a future that is not done while the
-upstream does not keep up, and a BodyReceiver that returns such a future from `on_chunk()`
-stops the upstream from being read.
+Flow control is the transport's: `write()` returns a pending future while the upstream does not keep up, and reading
+from the upstream is paused while a future from `on_chunk()` is pending.
 
-What a caller has to know about failures: exactly one of `on_end()` and `on_failure()`
-is called, unless `abort()` came first; then neither is.
+Each exchange ends with exactly one call of `on_end()` or `on_failure()`; with no such call after `abort()`.
 """
 
 import asyncio
@@ -39,9 +36,12 @@ from tornado_gateway.wire.client.receivers import HeadReceiver
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """
+    """Limits of the client.
+
     Attributes:
-        timeout: seconds an upstream may take to begin its response, and between two pieces of it; > 0.
+        timeout: seconds until a response begins, and between two pieces of its body; > 0.
+        connect: how connections are opened.
+        pool: limits of each pool.
     """
 
     timeout: float = 30.0
@@ -54,10 +54,16 @@ class ClientConfig:
 
 
 class PooledHTTPClient(AsyncHTTPClient):
-    """Tornado's AsyncHTTPClient with kept connections, and raw exchanges for the proxy.
+    """Tornado's AsyncHTTPClient with keep-alive connections, and with raw exchanges for the proxy.
 
-    `fetch()` works as Tornado documents it. `open()` is what a proxy needs: bytes in,
-    bytes out, each as it comes.
+    `fetch()` works as Tornado documents; see fetch.py. `open()` is for the proxy: an exchange of unparsed bytes.
+
+    Attributes:
+        config: limits of the client.
+        loop: the event loop.
+        connector: opens connections.
+        active: connections that carry an exchange.
+        connecting: exchanges whose connection is being opened.
     """
 
     def initialize(self, defaults: dict[str, Any] | None = None, config: ClientConfig | None = None) -> None:
@@ -67,7 +73,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.connector = Connector(self.config.connect)
         self.active: set[ClientConnection] = set()
         self.connecting: set[ClientExchange] = set()
-        self._look_at = 0.0  # instant at which responses' bodies are looked at
+        self._look_at = 0.0  # instant of the next check of response rates
         self._pools: dict[Origin, Pool[Connection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()
         self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
@@ -75,7 +81,7 @@ class PooledHTTPClient(AsyncHTTPClient):
     def fetch(
         self, request: str | HTTPRequest, raise_error: bool = True, **kwargs: Any
     ) -> "asyncio.Future[HTTPResponse]":
-        """Tornado's fetch(), whose future may also be cancelled: the connection is then closed at once."""
+        """Tornado's fetch(); cancelling the future closes the connection at once."""
         future = super().fetch(request, raise_error, **kwargs)
         task, self._fetching = self._fetching, None
         if task:
@@ -104,12 +110,15 @@ class PooledHTTPClient(AsyncHTTPClient):
         alone: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> ClientExchange:
-        """Prepare an exchange; nothing is sent before its `send()`.
+        """Prepare an exchange; ClientExchange.send() sends the request.
 
         Args:
-            fresh: whether to use a new connection even if one is kept.
-            alone: whether to use a new connection that serves no other exchange.
-            tls: a context other than the client's; implies `alone`.
+            origin: where to connect.
+            method: method of the request.
+            receiver: takes the response.
+            fresh: whether to open a new connection even if the pool has an idle connection.
+            alone: whether to open a new connection and close it after the exchange.
+            tls: a TLS context other than the client's; implies `alone`.
         """
         pool = self._pools.get(origin)
         if pool is None:
@@ -120,7 +129,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         return exchange
 
     def dial(self, exchange: ClientExchange, seconds: float | None, /) -> asyncio.Task[None]:
-        """Open a connection for an exchange."""
+        """Open a connection for an exchange; see Dialer."""
         self.connecting.add(exchange)
         task = self.loop.create_task(self._connect(exchange, seconds))
         task.add_done_callback(lambda _: self.connecting.discard(exchange))
@@ -132,7 +141,7 @@ class PooledHTTPClient(AsyncHTTPClient):
             connection = await self.connector.connect(
                 origin, lambda: ClientConnection(self, origin), seconds, exchange.tls
             )
-            if connection.transport.is_closing():  # the upstream accepted the connection only to end it
+            if connection.transport.is_closing():  # the upstream closed the connection at once
                 raise ConnectFailed
         except UpstreamError as error:
             exchange.not_connected(error)
@@ -140,7 +149,7 @@ class PooledHTTPClient(AsyncHTTPClient):
             exchange.connected(connection)
 
     def pool(self, origin: Origin) -> Pool[Connection]:
-        """The connections to an origin that are kept."""
+        """The pool of idle connections to an origin, made if needed."""
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self.config.pool)
@@ -148,11 +157,11 @@ class PooledHTTPClient(AsyncHTTPClient):
 
     @property
     def shortest_timeout(self) -> float:
-        """Seconds of the shortest timeout in the config; an exchange may have been given a shorter one."""
+        """Seconds of the shortest configured timeout; an exchange may have a shorter timeout."""
         return self.config.shortest_timeout
 
     def sweep(self, now: float) -> None:
-        """End what has waited too long."""
+        """Enforce all deadlines, rates and idle timeouts."""
         for connection in [each for each in self.active if each.deadline <= now]:
             connection.expire(now)
         if now >= self._look_at:
@@ -165,7 +174,7 @@ class PooledHTTPClient(AsyncHTTPClient):
                 del self._pools[origin]
 
     def close(self) -> None:
-        """End every connection, also those in use. A fetch() that is under way fails; an exchange falls silent."""
+        """Close all connections. A fetch() under way fails; an open() exchange ends without a call."""
         super().close()
         for fetch in self._fetches:
             fetch.cancel()

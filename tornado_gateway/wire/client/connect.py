@@ -1,9 +1,9 @@
-"""Opens connections to upstreams: names, addresses, TLS, unix sockets, one bounded time for all of it.
+"""Opens connections to upstreams within a time limit: looks up names, connects to addresses, does TLS handshakes.
 
     origin ─► name? ─► resolver.py ─► addresses ─► race.py ─► socket ─► TLS ─► protocol
                 address, or an address of its own ──┘
 
-An address is never looked up, and a name waits for its own look-up alone.
+Addresses are never looked up, and a connection waits for the look-up of its own name only.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
 from tornado_gateway.wire.client.tls import connect_tls
 
-# Share of the time for a connection that a look-up may take before known addresses are used; RFC 8767 §5: 1.8 s.
+# Share of the connect timeout after which cached addresses are used if a look-up is not done; RFC 8767 §5: 1.8 s.
 PATIENCE = 1 / 3
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -27,12 +27,13 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 @dataclass(frozen=True, slots=True)
 class ConnectConfig:
-    """
+    """How connections are opened.
+
     Attributes:
-        timeout: seconds for name, connection and TLS handshake together; > 0.
-        tls_verify: whether an https upstream must show a certificate for its host.
-        tls_ca_file: PEM file of the authorities to trust instead of the system's, or None.
-        tls_closure: whether a TLS connection that ends without its closure alert was cut (RFC 9112 §9.8).
+        timeout: seconds for look-up, connection and TLS handshake together; > 0.
+        tls_verify: whether an https upstream must have a trusted certificate for its host.
+        tls_ca_file: PEM file of trusted authorities; None for the system's.
+        tls_closure: whether the end of a TLS connection without the closure alert is an error (RFC 9112 §9.8).
         names: how names are looked up.
     """
 
@@ -44,11 +45,11 @@ class ConnectConfig:
 
 
 class Connector:
-    """Opens connections.
+    """Opens connections. Made inside a running event loop.
 
     Attributes:
-        on_failure: called whenever no connection to an origin came about.
-        resolver: of the origins' names.
+        on_failure: called with the origin after each failed connection.
+        resolver: looks up the names of origins.
 
     Raises:
         OSError, ssl.SSLError: the CA file cannot be read.
@@ -67,15 +68,17 @@ class Connector:
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
     ) -> P:
-        """Open a connection and give its protocol.
+        """Open a connection; return its protocol.
 
         Args:
-            seconds: to take at most, instead of the configured ones.
-            tls: context instead of the configured one, for an https origin.
+            origin: where to connect.
+            factory: makes the protocol.
+            seconds: time limit; None for the configured timeout.
+            tls: TLS context for an https origin; None for the configured context.
 
         Raises:
-            ConnectTimeout: nothing came of it in time.
-            ConnectFailed: or a subclass that says what failed.
+            ConnectTimeout: the time limit was reached.
+            ConnectFailed: or a subclass for the step that failed.
         """
         try:
             return await self._connect(origin, factory, seconds or self._config.timeout, tls)
@@ -84,7 +87,7 @@ class Connector:
             raise
 
     def close(self) -> None:
-        """Give up look-ups that are under way."""
+        """End all look-ups under way."""
         self.resolver.close()
 
     async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:
@@ -98,7 +101,7 @@ class Connector:
             raise late from None
         except ssl.SSLError as error:
             raise TLSFailed from error
-        except (OSError, RuntimeError) as error:  # uvloop has a RuntimeError for some failures of connect()
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some failures of connect()
             self.resolver.forget(origin.host)
             raise ConnectFailed from error
 

@@ -1,4 +1,4 @@
-"""A connection to an upstream: requests onto the wire, responses off it, one at a time."""
+"""A connection to an upstream: writes requests and reads responses, one exchange at a time."""
 
 import asyncio
 import math
@@ -30,17 +30,17 @@ from tornado_gateway.wire.http1 import (
 from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.stall_watch import StallWatch
 
-LOOK_AFTER = 0.1  # of its time an upstream may have, until it is seen whether it is still taking the upload
-# Heads of 1xx responses before one final response: as many bytes as the final head may have. A bound of their number
-# breaks services that report progress: 64 KiB are 2600 of "102 Processing".
+LOOK_AFTER = 0.1  # share of the timeout after which to check whether the upstream still reads an upload
+# Greatest size of the heads of all 1xx responses before a final response. A limit of their number would break services
+# that report progress: 64 KiB are 2600 times "102 Processing".
 MAX_INTERIM_BYTES = 64 * 1024
 
-# A 1xx response shows that the service is at work, and starts the timeout again: for so many timeouts in all.
+# A 1xx response shows that the service is at work, and restarts the timeout; at most for so many timeouts in all.
 INTERIM_TIMEOUTS = 10
 
 
 class ConnectionOwner(Protocol):
-    """What a connection asks of the client that opened it.
+    """The client, as a connection uses it; see PooledHTTPClient.
 
     Attributes:
         active: connections that carry an exchange.
@@ -50,18 +50,18 @@ class ConnectionOwner(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def pool(self, origin: Origin, /) -> Pool[Connection]:
-        """The connections to an origin that are kept."""
+        """The pool of idle connections to an origin."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """A connection to an upstream: one exchange at a time, idle in its pool in between.
+    """A connection to an upstream: carries one exchange at a time, and is in its pool while idle.
 
     Attributes:
-        deadline: instant (loop time) at which the upstream has been too slow; infinite while
-            it is not the upstream that is waited for.
-        heard_at: instant at which bytes came last; -math.inf before any.
-        idle_until: instant at which the pool closes it.
-        is_held: whether it is not read from, because the receiver is busy.
+        deadline: instant (loop time) at which the upstream times out; infinite while the gateway waits for the
+            client instead.
+        heard_at: instant of the last received bytes; -math.inf before the first.
+        idle_until: instant at which the pool closes the connection.
+        is_held: whether reading is paused by the receiver's future.
     """
 
     __slots__ = (
@@ -79,14 +79,14 @@ class ClientConnection(asyncio.Protocol):
         self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
-        self._interim = 0  # bytes of the 1xx heads that came before the response
-        self._interim_until = math.inf  # instant up to which they may put off the deadline
+        self._interim = 0  # bytes of the 1xx heads of the exchange
+        self._interim_until = math.inf  # latest instant to which 1xx responses may postpone the deadline
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
-        self._pace: Pace | None = None  # of the response's body, while the upstream alone is waited for
+        self._pace: Pace | None = None  # rate of the response's body; None while reading is paused
         self._watch = StallWatch()
-        self._too_late_at = math.inf  # instant at which the upstream of an upload has been too slow
+        self._too_late_at = math.inf  # instant at which the upstream of an upload times out
         self.heard_at = -math.inf
         self.deadline = self.idle_until = math.inf
 
@@ -109,13 +109,13 @@ class ClientConnection(asyncio.Protocol):
         self.wait_for_upstream()
 
     def close(self) -> None:
-        """End the connection without a word to anybody."""
+        """End the connection without calling the receiver."""
         self._exchange = None
         self._owner.active.discard(self)
         self.transport.abort()
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
-        """Leave the transport, with what was read ahead, to another protocol."""
+        """Give the transport to another protocol; return the transport and the bytes read behind the head."""
         self._exchange, self._last_fields, self.deadline = None, None, math.inf
         self._owner.active.discard(self)
         self.transport.set_protocol(successor)
@@ -123,20 +123,23 @@ class ClientConnection(asyncio.Protocol):
         return self.transport, rest
 
     def wait_for_upstream(self) -> None:
-        """The upstream has its time, if it is its turn: it has the whole request, or does not take more of it."""
+        """Start the upstream's timeout, if the gateway now waits for the upstream.
+
+        That is: the request is complete, or the upstream does not read more of the request.
+        """
         exchange = self._exchange
         if exchange is None or self.is_held:
             self.deadline = math.inf
         elif exchange.is_sent or self._drained:
             now = self._loop.time()
             self.deadline = self._too_late_at = now + exchange.timeout
-            if exchange.sent:  # a part of the body may be on its way for long: the time begins when it has been taken
+            if exchange.sent:  # the upstream may still be reading the body: expire() restarts the timeout
                 self.deadline = now + exchange.timeout * LOOK_AFTER
         else:
             self.deadline = math.inf
 
     def expire(self, now: float) -> None:
-        """The upstream has been too slow, unless it was taking an upload all the time."""
+        """Handle a passed deadline: a timeout, or a new deadline if the upstream still reads the upload."""
         exchange = self._exchange
         if exchange and exchange.sent:
             if self._watch.look(self.transport, now, exchange.sent):
@@ -153,9 +156,9 @@ class ClientConnection(asyncio.Protocol):
         return self._drained is not None
 
     def judge_pace(self, now: float) -> None:
-        """End a response whose body comes too slowly, unless its receiver was waited for meanwhile.
+        """End a response whose body comes below min_rate, unless the receiver paused reading.
 
-        Only where the length is known: a body without one may be a live stream (a log, a watch).
+        Only bodies of known length are checked: others may be live streams (a log, a watch).
         """
         exchange = self._exchange
         body = exchange.head.body if exchange and exchange.head else None
@@ -196,14 +199,14 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None:  # nothing was asked: whatever this is, the next request must not get it
+        if exchange is None:  # bytes without a request must not become the next request's response
             self._pool.discard(self)
             self.close()
             return
         exchange.heard = True
         self.heard_at = self._loop.time()
         try:
-            if exchange.head is None:  # its time runs on: it is for a whole head, not for each byte
+            if exchange.head is None:  # the timeout is not restarted: it is for the whole head
                 self._read_head(exchange, data)
             else:
                 self._read_body(exchange, exchange.head, data)
@@ -236,12 +239,12 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = data if head.status == 101 else b""
         exchange.head, exchange.is_answered = head, True
         exchange.receiver = exchange.head_receiver.on_head(head, exchange) or NOBODY
-        exchange.head_receiver = NOBODY  # which may hold the exchange: a cycle would outlive both
+        exchange.head_receiver = NOBODY  # breaks a reference cycle
         if self._exchange is exchange:
             self._read_body(exchange, head, data)
 
     def forget_fields(self) -> None:
-        """Compare the next response's fields with none: what lasts as long as a stream would keep them (1 KiB)."""
+        """Free the fields kept for the next response (1 KiB), since a stream would keep them for long."""
         self._last_fields = None
 
     def _count_interim(self, exchange: ClientExchange, head: ResponseHead, size: int) -> None:
@@ -254,13 +257,13 @@ class ClientConnection(asyncio.Protocol):
             raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM_BYTES} bytes of interim responses")
 
     def _wait_on(self) -> None:
-        """A 1xx response came: the upstream is at work and has its time again (RFC 9110 §15.2), but not for ever."""
+        """Restart the timeout after a 1xx response (RFC 9110 §15.2), up to INTERIM_TIMEOUTS in all."""
         self.wait_for_upstream()
         if self.deadline < math.inf:
             self.deadline = min(self.deadline, self._interim_until)
 
     def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
-        if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream(), in fewer steps
+        if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream() without the call
             self.deadline = self.heard_at + exchange.timeout
         body = head.body
         if body is None:
@@ -286,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
             self.wait_for_upstream()
 
     def _complete(self, exchange: ClientExchange, head: ResponseHead, rest: bytes) -> None:
-        """The response is whole; the connection is used again only if both sides of it are clean."""
+        """End a complete exchange; keep the connection if no byte is unsent or unread."""
         self._exchange = exchange.connection = None
         self._owner.active.discard(self)
         self.deadline = math.inf
@@ -302,7 +305,7 @@ class ClientConnection(asyncio.Protocol):
     # ---- ending
 
     def _ended(self, error: Exception | None) -> None:
-        """The upstream has ended the connection, cleanly if there is no error."""
+        """Handle the end of the connection; `error` is None for a clean end."""
         exchange = self._exchange
         if exchange is None:
             self._pool.discard(self)
@@ -313,7 +316,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _read_what_had_arrived(self) -> None:
-        """Take an answer that came before the connection broke; over TLS its transport has done that."""
+        """Read a response left in a broken connection; TLSTransport does the same for TLS."""
         if self._origin.scheme == "https":
             return
         for data in arrived(self.transport):

@@ -1,4 +1,4 @@
-"""One request to an upstream and its response: what a caller holds."""
+"""An exchange: a request to an upstream and its response, for the caller."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from tornado_gateway.wire.peer import has_ended
 
 
 class Connection(Protocol):
-    """What an exchange asks of the connection that carries the exchange; see ClientConnection."""
+    """The connection that carries an exchange, as the exchange uses it; see ClientConnection."""
 
     transport: asyncio.Transport
     heard_at: float
@@ -45,36 +45,37 @@ class Dialer(Protocol):
     """Opens a connection for an exchange."""
 
     def dial(self, exchange: "ClientExchange", seconds: float | None, /) -> "asyncio.Task[None]":
-        """Begin to connect; the exchange's `connected()` or `not_connected()` is called, unless the task is cancelled.
+        """Start to connect; call connected() or not_connected() of the exchange, unless the task is cancelled.
 
         Args:
-            seconds: to take at most, instead of the configured ones.
+            exchange: needs the connection.
+            seconds: time limit; None for the configured timeout.
         """
 
 
 class ClientExchange:
-    """One request to an upstream and its response.
+    """A request to an upstream and its response.
 
     Args:
-        dialer: opens a connection if the pool has none.
-        pool: connections to the origin that are kept.
+        dialer: opens a connection if the pool has no idle connection.
+        pool: idle connections to the origin.
 
     Attributes:
-        head_receiver: takes what comes before the body; NOBODY once the head has come.
-        receiver: takes the body; NOBODY before the head has come.
-        head: of the response, once it has come.
-        reused: whether the request went out on a kept connection.
-        fresh: whether to use a new connection even if one is kept.
-        is_alone: whether its connection is a new one, and serves no other exchange.
-        heard: whether any byte of a response has come, a 1xx response's among them.
+        head_receiver: takes 1xx responses and the final head; NOBODY after the final head.
+        receiver: takes the body; NOBODY before the final head.
+        head: the final head; None before.
+        reused: whether the request was sent on a connection from the pool.
+        fresh: whether to open a new connection even if the pool has an idle connection.
+        is_alone: whether to open a new connection and close it after the exchange.
+        heard: whether any byte of a response has come, 1xx responses included.
         is_answered: whether any byte of the final response has come.
-        sent: bytes of the request's body handed to the connection.
+        sent: bytes of the request's body given to the connection.
         is_sent: whether the request is complete.
-        upgrades: whether it asks for another protocol: a 101 is then given to on_head(), and the connection
-            waits for its `upgrade()`.
-        min_rate: bytes per second that a response's body of known length must come with; 0 for any.
-        timeout: seconds until the response begins, and between two pieces of it; math.inf for none.
-        tls: context of a connection of the exchange's own, or None for the client's.
+        upgrades: whether the request asks for another protocol: on_head() is then called for a 101, and may call
+            `upgrade()`.
+        min_rate: least rate of a response body of known length in bytes per second; 0 for no limit.
+        timeout: seconds until the response begins, and between two pieces of its body; math.inf for no limit.
+        tls: TLS context of the exchange's own connection; None for the client's context.
     """
 
     __slots__ = (
@@ -107,25 +108,26 @@ class ClientExchange:
         self.connection: Connection | None = None
         self._dialer, self._pool = dialer, pool
         self._chunked = False
-        self._early: list[bytes] | None = None  # written while the connection is being made
+        self._early: list[bytes] | None = None  # bytes written while the connection is being opened
         self._connecting: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[None] | None = None
 
     def send(
         self, head: bytes, *, body: bool = False, chunked: bool = False, connect_timeout: float | None = None
     ) -> None:
-        """Send the request's head, at once or as soon as there is a connection.
+        """Send the request's head, on an idle connection or as soon as a new connection is open.
 
         Args:
-            body: whether `write()` and `finish()` will follow; otherwise the request is complete.
-            chunked: whether to frame the body in chunks; otherwise the head has its Content-Length.
-            connect_timeout: seconds, instead of the client's own.
+            head: the request line, the field lines and the empty line.
+            body: whether calls of `write()` and `finish()` follow; otherwise the request is complete.
+            chunked: whether to encode the body in chunks; otherwise the head has a Content-Length.
+            connect_timeout: seconds; None for the client's timeout.
         """
         self._chunked = chunked
         self.is_sent = not body
         connection = None if self.fresh else self._pool.take()
-        # A body is mostly sent once only (RFC 9110 §9.2.2), so the kernel is asked about an end that the loop has not
-        # told yet.
+        # Most bodies can be sent only once (RFC 9110 §9.2.2), so ask the kernel whether the connection has ended,
+        # which the event loop may not have noticed.
         while connection and body and has_ended(connection.transport, by_fin=True):
             connection.close()
             connection = self._pool.take()
@@ -138,13 +140,13 @@ class ClientExchange:
             self._connecting = self._dialer.dial(self, connect_timeout)
 
     def connected(self, connection: Connection) -> None:
-        """The dialer has a connection: send what was written until now."""
+        """Called by the dialer: send the bytes written so far over the new connection."""
         self._connecting = None
         connection.begin(self, b"".join(self._early or ()))
         self.release()
 
     def not_connected(self, error: UpstreamError) -> None:
-        """The dialer has failed."""
+        """Called by the dialer when no connection could be opened."""
         self._connecting = None
         self.release()
         self.fail(error)
@@ -153,9 +155,9 @@ class ClientExchange:
         """Send a piece of the request's body.
 
         Returns:
-            A future that is done when the upstream can take more, or None if it can now.
+            A future that is done when the upstream can take more; None if the upstream can take more now.
         """
-        if not chunk:  # in chunks, an empty one would be the body's end
+        if not chunk:  # an empty chunk would end a chunked body
             return None
         self.sent += len(chunk)
         data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
@@ -167,10 +169,10 @@ class ClientExchange:
         return None
 
     def finish(self, trailers: bytes = b"") -> None:
-        """The request is complete.
+        """End the request's body.
 
         Args:
-            trailers: field lines behind a chunked body, each with its CRLF.
+            trailers: trailer lines of a chunked body, each ended by CRLF.
         """
         self.is_sent = True
         end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
@@ -180,7 +182,7 @@ class ClientExchange:
             self._early.append(end)
 
     def abort(self) -> None:
-        """End the exchange: nothing more is sent, received or called back. The upstream sees its connection end."""
+        """End the exchange and close its connection; no receiver is called any more."""
         if self._connecting:
             self._connecting.cancel()
             self._connecting = None
@@ -194,28 +196,28 @@ class ClientExchange:
         self.receiver = receiver
 
     def hand_head_to(self, receiver: HeadReceiver) -> None:
-        """Give the response's head to another receiver; the head has not come yet."""
+        """Give the response's head to another receiver. Call only before the final head."""
         self.head_receiver = receiver
 
     def fail(self, error: UpstreamError) -> None:
-        """Tell the receiver that the response will never be complete."""
+        """Call on_failure() of the present receiver."""
         receiver = self.head_receiver if self.receiver is NOBODY else self.receiver
         receiver.on_failure(error)
 
     def allow(self, seconds: float) -> None:
-        """Give the upstream another `timeout`, from now on."""
+        """Set `timeout`, and restart the upstream's timeout."""
         self.timeout = seconds
         if self.connection:
             self.connection.wait_for_upstream()
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> tuple[asyncio.Transport, bytes]:
-        """Give the connection to another protocol, within on_head() of a 101.
+        """Give the transport to another protocol. Call within on_head() of a 101.
 
         Args:
-            successor: must pass on connection_lost() to the exchange's connection.
+            successor: the protocol; must forward connection_lost() to the exchange's connection.
 
         Returns:
-            Its transport, and what the upstream has sent behind the 101.
+            The transport, and the bytes that the upstream has sent behind the 101.
         """
         connection, self.connection = self.connection, None
         if connection is None:
@@ -224,28 +226,28 @@ class ClientExchange:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the upstream does not take what is written, or there is no connection to it yet."""
+        """Whether the upstream does not read the request, or no connection is open yet."""
         return self.connection is None or self.connection.is_blocked
 
     @property
     def is_held(self) -> bool:
-        """Whether the upstream is not read, because the receiver is busy."""
+        """Whether reading is paused by the receiver's future."""
         return self.connection is not None and self.connection.is_held
 
     @property
     def heard_at(self) -> float:
-        """Instant (loop time) at which bytes came last; -math.inf before any, and once there is no connection."""
+        """Instant (loop time) of the last received bytes; -math.inf before the first, and without a connection."""
         return self.connection.heard_at if self.connection else -math.inf
 
     def forget_fields(self) -> None:
-        """Let go of the response's fields, when the exchange lasts and nobody will look at them again."""
+        """Free the memory of the response's fields, which are not read any more."""
         if self.head:
             self.head.forget_fields()
         if self.connection:
             self.connection.forget_fields()
 
     def release(self) -> None:
-        """Let go of a writer that waits for the connection."""
+        """Release a writer that waits for the connection."""
         self._early = None
         if self._connected and not self._connected.done():
             self._connected.set_result(None)

@@ -1,8 +1,7 @@
-"""Keep-alive connections that wait for their next request, per origin.
+"""Idle keep-alive connections to an origin.
 
-The connection used last is used next: the oldest ones may then go unused until they
-time out, so that a pool shrinks to what the traffic needs. The order of `_idle` is the
-order in which connections became idle, which is why the oldest is also the first to expire.
+The most recently used connection is used next, so the oldest connections stay idle until they time out, and a pool
+shrinks to the number of connections that the traffic needs.
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Poolable(Protocol):
-    """What a pool asks of a connection."""
+    """A connection, as a pool uses it.
+
+    Attributes:
+        idle_until: instant at which the pool closes the connection.
+    """
 
     idle_until: float
 
@@ -22,11 +25,12 @@ C = TypeVar("C", bound=Poolable)
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """
+    """The limits of a pool.
+
     Attributes:
-        max_idle: connections kept per origin; 0 keeps none. nginx's examples use 16 to 32 per
-            worker; one process does the work of several workers here.
-        idle_timeout: seconds a connection is kept unused; > 0. nginx keeps 60.
+        max_idle: greatest number of idle connections per origin; 0 keeps none. nginx's examples use 16 to 32 per
+            worker; here a process does the work of several workers.
+        idle_timeout: seconds for which an idle connection is kept; > 0. nginx's default is 60.
     """
 
     max_idle: int = 256
@@ -37,7 +41,7 @@ class Pool(Generic[C]):
     """The idle connections to one origin.
 
     Attributes:
-        open: connections to the origin, idle or not; counted by the connections themselves.
+        open: number of connections to the origin, idle or not; the connections update this number.
     """
 
     __slots__ = ("_config", "_idle", "open")
@@ -45,21 +49,23 @@ class Pool(Generic[C]):
     def __init__(self, config: PoolConfig) -> None:
         self._config = config
         self.open = 0
-        self._idle: dict[C, None] = {}  # used as an ordered set
+        self._idle: dict[C, None] = {}  # an ordered set, oldest first
 
     def __len__(self) -> int:
         return len(self._idle)
 
     def take(self) -> C | None:
-        """The connection that became idle last, which now belongs to the caller; None if there is none."""
+        """Remove and return the connection that became idle last; None if the pool is empty."""
         return self._idle.popitem()[0] if self._idle else None
 
     def put(self, connection: C, now: float, hint: float | None = None) -> None:
-        """Keep a connection for its next request; the oldest one makes room for it.
+        """Keep an idle connection; close the oldest connection if the pool is full.
 
         Args:
-            hint: seconds the server said it keeps the connection. A second less is used, so
-                that a request does not meet the server's FIN on its way.
+            connection: the idle connection.
+            now: loop time.
+            hint: seconds for which the server keeps the connection ("Keep-Alive: timeout="). The pool keeps the
+                connection for a second less, so that no request crosses the server's FIN.
         """
         keep = self._config.idle_timeout if hint is None else min(hint - 1.0, self._config.idle_timeout)
         if keep <= 0 or not self._config.max_idle:
@@ -71,11 +77,11 @@ class Pool(Generic[C]):
             self._close(next(iter(self._idle)))
 
     def discard(self, connection: C) -> None:
-        """Forget a connection that has ended by itself."""
+        """Remove a connection that has ended."""
         self._idle.pop(connection, None)
 
     def expire(self, now: float) -> None:
-        """Close what has been idle too long."""
+        """Close the connections whose `idle_until` has passed."""
         for connection in [each for each in self._idle if each.idle_until <= now]:
             self._close(connection)
 

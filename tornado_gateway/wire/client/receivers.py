@@ -1,10 +1,10 @@
-"""Who takes a response as it comes: one receiver for its head, another one for its body.
+"""The receivers of a response: a HeadReceiver for the head, a BodyReceiver for the body.
 
     HeadReceiver ◄── 1xx responses, final head      on_head() returns the receiver of the body
     BodyReceiver ◄── chunks, end                    hand_to() gives the rest of the body to another receiver
 
-Exactly one call of on_end() or on_failure() ends a response, unless abort() comes first: then neither is called. A
-BodyReceiver may stand in front of another one, pass everything on, and keep a copy: a tee.
+Exactly one call of on_end() or on_failure() ends a response; no such call comes after abort(). A BodyReceiver may
+forward all calls to another BodyReceiver, and keep a copy (a tee).
 """
 
 import asyncio
@@ -19,24 +19,24 @@ class BodyReceiver(Protocol):
     """Takes the body of a response, piece by piece."""
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of the body has come. An empty first piece means that the head came alone.
+        """Take a piece of the body; the first piece is empty if no byte of the body came with the head.
 
         Returns:
-            A future, to stop reading the upstream until the future is done; None to read on.
+            A future, to pause reading from the upstream until the future is done; None to read on.
         """
 
     def on_end(self, trailers: list[Field]) -> None:
-        """The response is complete."""
+        """Called when the response is complete."""
 
     def on_failure(self, error: UpstreamError) -> None:
-        """The rest of the body will not come."""
+        """Called when the body fails before its end."""
 
 
 class BodySource(Protocol):
-    """Where the body of a response comes from: an exchange with an upstream, or for example a cache.
+    """The source of a response's body: an exchange with an upstream, or for example a cache.
 
     Attributes:
-        min_rate: bytes per second that a body of known length must come with; 0 for any.
+        min_rate: least rate of a body of known length in bytes per second; 0 for no limit.
     """
 
     min_rate: float
@@ -45,41 +45,42 @@ class BodySource(Protocol):
         """Give the rest of the body to another receiver."""
 
     def allow(self, seconds: float) -> None:
-        """Allow this much time between two pieces of the body, from now on."""
+        """Set the timeout between two pieces of the body."""
 
     def abort(self) -> None:
-        """End the response: the receiver is not called again."""
+        """End the response; the receiver is not called any more."""
 
     @property
     def is_held(self) -> bool:
-        """Whether the source waits for its receiver to take more."""
+        """Whether the source is paused by its receiver's future."""
 
     @property
     def heard_at(self) -> float:
-        """Instant (loop time) at which bytes came last; -math.inf before any."""
+        """Instant (loop time) of the last received bytes; -math.inf before the first."""
 
     def forget_fields(self) -> None:
-        """Release the memory of the response's fields, which nobody will read again."""
+        """Free the memory of the response's fields, which are not read any more."""
 
 
 class HeadReceiver(Protocol):
-    """Takes a response until its final head, which on_head() gets."""
+    """Takes the heads of a response: 1xx responses and the final head."""
 
     def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx response has come; a final response will follow."""
+        """Take a 1xx response; a final response follows."""
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        """The head of the final response has come.
+        """Take the head of the final response.
 
         Args:
-            source: where the body will come from.
+            head: the head.
+            source: the source of the body.
 
         Returns:
             The receiver of the body; None to discard the body, and after `abort()` and `upgrade()`.
         """
 
     def on_failure(self, error: UpstreamError) -> None:
-        """No final response will come."""
+        """Called when the request fails before the final head."""
 
 
 class _Nobody:

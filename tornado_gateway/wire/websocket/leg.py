@@ -1,7 +1,7 @@
-"""One of a WebSocket's two connections, as the frame relay (wire/websocket/relay.py) holds it.
+"""One of a WebSocket's two connections, held by the frame relay (wire/websocket/relay.py).
 
-A Leg hands what its side sends to a FrameScanner, and what passes to the other Leg's transport. It knows whether its
-side is heard, takes what is written, and has had its Close; what follows from that is the Relay's to decide.
+A side is the client or the upstream. A Leg gives the bytes of its side to a FrameScanner, and writes the bytes that
+pass to the other Leg's transport. A Leg notes pongs, stalls and Closes of its side; the Relay decides what to do.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ class Hold(IntFlag):
 
 
 class Predecessor(Protocol):
-    """The protocol that had a leg's transport before the upgrade, and has to learn of its end."""
+    """The protocol that had a leg's transport before the upgrade; told when the connection is lost."""
 
     def connection_lost(self, error: Exception | None, /) -> None: ...
 
 
 class LegOwner(Protocol):
-    """What a leg asks of the relay that holds both legs; see Relay."""
+    """The relay, as a leg uses it; see Relay."""
 
     config: RelayConfig
     loop: asyncio.AbstractEventLoop
@@ -56,18 +56,18 @@ class LegOwner(Protocol):
 
 
 class Leg(asyncio.Protocol):
-    """One side's connection.
+    """The connection of one side.
 
     Attributes:
-        scanner: judges what comes from this side.
-        pings: those that this side has been sent.
-        is_client: whether it is the client's side.
-        is_told: whether a Close has been sent to it.
-        is_gone: whether nothing more comes from it, and nothing more is sent to it.
-        has_shut: whether a FIN came behind its Close: nothing more comes from it, but what it has to hear is sent.
-        is_lost: whether its transport is no more.
-        is_blocked: whether it does not take what is written.
-        pong_by: instant at which it must have been heard; infinite while no ping is out.
+        scanner: checks the frames from this side.
+        pings: pings that were sent to this side.
+        is_client: whether this side is the client.
+        is_told: whether a Close was sent to this side.
+        is_gone: whether the connection has ended, so that nothing is received or sent any more.
+        has_shut: whether this side sent a FIN after its Close; frames are still sent to this side.
+        is_lost: whether the transport is closed.
+        is_blocked: whether this side does not read, so that the transport's write buffer is full.
+        pong_by: instant by which the pong, or any byte, must come; infinite while no ping is unanswered.
     """
 
     __slots__ = (
@@ -84,8 +84,8 @@ class Leg(asyncio.Protocol):
         self.relay, self.scanner, self.pings, self.is_client = relay, scanner, pings, is_client
         self._before = before
         self._held = Hold.NONE
-        self._heard = 0  # bytes when the last ping was sent
-        self._pinged_at = -math.inf  # instant from which on the pong is waited for
+        self._heard = 0  # scanner.bytes when the last ping was sent
+        self._pinged_at = -math.inf  # instant at which the wait for the pong began
         self._watch = StallWatch()
         self._is_over = False
         self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
@@ -102,11 +102,11 @@ class Leg(asyncio.Protocol):
             self.over()
 
     def eof_received(self) -> bool:
-        """This side has shut down its sending half, or has closed its connection: a FIN does not tell which.
+        """Handle a FIN, by which this side has half-closed or closed its connection.
 
-        Behind a Close nothing more is to come (RFC 6455 §5.5.1), so the FIN ends nothing early, and this side is still
-        sent what the other one says, up to the Close that answers (§7.1.1). Over TLS no half can be closed here:
-        asyncio ends a TLS connection at the peer's closure alert.
+        A FIN after a Close is no loss, because nothing follows a Close (RFC 6455 §5.5.1). This side is then still sent
+        the other side's frames, up to the answering Close (§7.1.1). Over TLS the connection ends, because asyncio has
+        no half-close for TLS.
 
         Returns:
             Whether the transport stays open for writing.
@@ -140,21 +140,21 @@ class Leg(asyncio.Protocol):
 
     @property
     def is_done(self) -> bool:
-        """Whether a Close has gone both ways, or nothing more can."""
+        """Whether both sides have sent a Close, or the connection has ended."""
         return self.is_gone or (self.is_told and self._is_over)
 
     @property
     def passes(self) -> bool:
-        """Whether something of what comes may still go to the other side."""
+        """Whether bytes from this side may still be forwarded."""
         return not (self.scanner.is_silent or self.scanner.is_over)
 
     @property
     def is_between(self) -> bool:
-        """Whether all that has come from it has gone on, in whole frames, and it is read."""
+        """Whether all bytes from this side were forwarded in whole frames, and reading is not paused."""
         return self.scanner.at_boundary and not self.scanner.is_holding and not self._held
 
     def over(self) -> None:
-        """This side has sent its Close, or broken a rule."""
+        """Report this side's Close or violation to the relay, once."""
         if self._is_over:
             return
         self._is_over = True
@@ -164,14 +164,14 @@ class Leg(asyncio.Protocol):
             self.relay.closed(self, self.scanner.close)
 
     def gone(self) -> None:
-        """Nothing more comes from this side."""
+        """Report the end of this side's connection to the relay, once."""
         if not self.is_gone:
             self.is_gone = True
             self.other.scanner.mute()
             self.relay.leg_gone(self)
 
     def tell(self, close: Close) -> None:
-        """Send this side a Close behind the current frame, and nothing behind it."""
+        """Send this side a Close at the next frame boundary, as the last frame."""
         if self.is_told or self.is_gone:
             return
         self.is_told = True
@@ -180,7 +180,7 @@ class Leg(asyncio.Protocol):
             self.transport.write(now)
 
     def ping(self, now: float) -> None:
-        """Ask this side for a sign of life, unless it is in the middle of a frame, or something else waits for it."""
+        """Send this side a ping, unless a frame is being sent or bytes wait for this side."""
         if self.is_gone or not self.other.scanner.at_boundary or self._watch.waits:
             return
         if self.pong_by == math.inf or self.scanner.bytes != self._heard:
@@ -189,22 +189,22 @@ class Leg(asyncio.Protocol):
         self.transport.write(self._frame(PING, self.pings.own()))
 
     def _expect_pong(self, now: float) -> None:
-        """The ping may lie behind what the peer's kernel holds; a slow program has the time to come to it."""
+        """Set the deadline of the pong, with time for a slow program to read the bytes before the ping."""
         config = self.relay.config
         self._pinged_at = now
         self.pong_by = now + config.pong_timeout + min(self._watch.reading_time(now), config.stall_timeout)
 
     def watch(self, now: float) -> bool:
-        """See whether this side takes what waits for it; whether it has taken any of it since the last look."""
+        """Update the stall watch; return whether this side has taken waiting bytes since the last call."""
         if self.is_lost:
             return False
         passing = self.other.scanner
         return self._watch.look(self.transport, now, 0 if passing.is_silent else passing.passed)
 
     def is_silent(self, now: float) -> bool:
-        """Whether it has not answered a ping in time.
+        """Whether this side missed the deadline of a pong; ends the deadline or sets a new one.
 
-        Nobody can know that while it is not read, or while something waits for it: then `is_stalled()` judges.
+        False while reading is paused or bytes wait for this side, because the pong may be delayed; see `stalled_at`.
         """
         if now < self.pong_by:
             return False
@@ -218,18 +218,19 @@ class Leg(asyncio.Protocol):
 
     @property
     def stalled_at(self) -> float:
-        """Instant at which it has taken nothing of what waits for it for too long; infinite while nothing waits."""
+        """Instant at which this side counts as stalled: stall_timeout after its last progress; infinite while no bytes
+        wait for this side."""
         return self._watch.since + self.relay.config.stall_timeout if self._watch.waits else math.inf
 
     def hold(self, why: Hold) -> None:
-        """Read no further until all holds are released."""
+        """Pause reading until all holds are released."""
         if not self._held and not self.transport.is_closing():
             self.transport.pause_reading()
         self._held |= why
-        self.relay.due = -math.inf  # to see whether it ends meanwhile
+        self.relay.due = -math.inf  # a paused transport does not notice its end: check at once
 
     def let_answer(self) -> None:
-        """Read on if nothing more of it passes: only its Close, or its end, is waited for."""
+        """Resume reading if nothing from this side is forwarded any more, to receive its Close or FIN."""
         if not self.passes:
             self.release(Hold.OTHER_IS_SLOW | Hold.TOO_FAST)
 
@@ -244,18 +245,18 @@ class Leg(asyncio.Protocol):
 
     @property
     def has_said_all(self) -> bool:
-        """Whether nothing that came from it waits to be read or to pass."""
+        """Whether no byte from this side is held back or unread."""
         return not self.scanner.is_holding and not unread(self.transport)
 
     def finish(self) -> None:
-        """End the connection once everything is sent."""
+        """Close the connection after all written bytes are sent."""
         if not self.transport.is_closing():
             self.transport.close()
 
     def shut(self) -> None:
-        """Say that nothing more will be sent; what comes is read and dropped, so that the Close is not lost."""
+        """Half-close the connection. Received bytes are still read and dropped: a reset would destroy the Close."""
         if not self.transport.is_closing() and self.transport.can_write_eof() and self.other.scanner.at_boundary:
-            with contextlib.suppress(OSError):  # asyncio's own shutdown() of a socket that was just reset
+            with contextlib.suppress(OSError):  # asyncio's shutdown() of a reset socket raises
                 self.transport.write_eof()
 
     def _frame(self, opcode: int, payload: bytes) -> bytes:

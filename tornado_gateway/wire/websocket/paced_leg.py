@@ -1,7 +1,7 @@
-"""A client's side of a WebSocket that may say only so much in a second.
+"""The client's side of a WebSocket with a limit of messages or bytes per second.
 
-What was read beyond that waits here, and nothing more is read until it has passed: so TCP slows the client down, and
-no more than one read (256 KiB) waits. What waits passes in small parts, TICK apart, evenly over the second.
+Bytes beyond the limit wait in a backlog, and reading is paused until the backlog has passed. So TCP slows the client
+down, and at most one read (256 KiB) waits. The backlog passes in small parts, TICK apart, evenly over the second.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.token_bucket import TokenBucket
 from tornado_gateway.wire.websocket.leg import Hold, Leg, LegOwner, Predecessor
 
-TICK = 0.05  # seconds between two parts of what waits: twenty a second are smooth to a person, and cost little
+TICK = 0.05  # seconds between parts of the backlog; 20 per second are smooth to a person, and cheap
 
 RATE_LIMITED = Close(POLICY, b"rate limited")
 
 
 class PacedLeg(Leg):
-    """A client's side that may say only so much in a second."""
+    """A client's leg with a rate limit."""
 
     __slots__ = ("_backlog", "_bytes", "_messages", "_timer")
 
@@ -28,7 +28,7 @@ class PacedLeg(Leg):
         config, now = relay.config, relay.loop.time()
         self._messages = TokenBucket(config.messages_per_second, now) if config.messages_per_second else None
         self._bytes = TokenBucket(config.bytes_per_second, now) if config.bytes_per_second else None
-        self._backlog = b""  # what was read and has to wait
+        self._backlog = b""  # bytes read beyond the limit
         self._timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -36,7 +36,7 @@ class PacedLeg(Leg):
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Pass on what may pass now, and see to it that the rest follows."""
+        """Pass the part of the backlog that the limit allows, and schedule the rest."""
         now = self.relay.loop.time()
         wait = self._pass_messages(self._take_bytes(now), now)
         if not self.passes:
@@ -47,7 +47,7 @@ class PacedLeg(Leg):
             self._slow_down(max(wait, TICK))
 
     def _take_bytes(self, now: float) -> bytes:
-        """The part of the backlog for which there are tokens. A client that is to be closed has no backlog."""
+        """Take the part of the backlog that the byte limit allows; with cuts_fast, take all of the backlog."""
         data, bucket = self._backlog, self._bytes
         allowed = bucket.take_part(len(data), now) if bucket and not self.relay.config.cuts_fast else len(data)
         if bucket and self.relay.config.cuts_fast:
@@ -56,14 +56,14 @@ class PacedLeg(Leg):
         return data[:allowed]
 
     def _wait_for_bytes(self, now: float) -> float:
-        """Seconds until a part of the backlog may pass; 0 if there is none, and the client is not too fast."""
+        """Seconds until the byte limit allows the next part of the backlog; 0 if nothing waits."""
         bucket = self._bytes
         if bucket is None:
             return 0.0
         return bucket.wait(min(len(self._backlog), max(1.0, bucket.rate * TICK)), now)
 
     def _pass_messages(self, data: bytes, now: float) -> float:
-        """Pass as many frames as there are tokens; seconds until one more may pass if one waits."""
+        """Pass the frames that the message limit allows; return the seconds until the next frame, 0 if none waits."""
         scanner, bucket = self.scanner, self._messages
         if bucket is None:
             super().data_received(data)
@@ -75,7 +75,7 @@ class PacedLeg(Leg):
         return bucket.wait(1, now) if scanner.is_starved else 0.0
 
     def _let_rest_through(self) -> None:
-        """Have the backlog read for the Close in it: no more of it passes, so there is nothing to slow down."""
+        """Scan the rest of the backlog for a Close, since nothing of the rest is forwarded."""
         rest, self._backlog = self._backlog, b""
         if rest:
             super().data_received(rest)

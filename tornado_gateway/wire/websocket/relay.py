@@ -3,31 +3,29 @@
     client ──frames──► Leg ──► FrameScanner ──► the other Leg's transport ──► upstream
            ◄─────────────────── FrameScanner ◄── Leg ◄──────────────frames───
 
-Frames pass as they were sent, masked or not, compressed or not, in the same fragments:
-each direction's FrameScanner (policy/http/frames.py) reads their heads only. What the relay
-does beside: it pings both sides and misses their pongs, ends what is idle, too fast, too
-slow or against the rules, and sees to it that whatever ends one side ends the other one,
-with a code that says why, and in bounded time.
+Frames pass unchanged, with their masks, compression and fragments: each direction's FrameScanner
+(policy/http/frames.py) reads only heads of frames. The relay also pings both sides, ends WebSockets that are idle, too
+fast, too slow or against the rules, and ends each side when the other side ends, with a code for the cause and in
+bounded time.
 
-What ended                            the client is told        the upstream is told
+Cause                                 Close to the client       Close to the upstream
 ────────────────────────────────────  ────────────────────────  ────────────────────────
-one side sent a Close                 as it was sent            as it was sent
+either side sent a Close              forwarded                 forwarded
 the upstream's connection was lost    1011 upstream lost
 the client's connection was lost                                1001 client gone
-one side broke a rule                 1002, 1007 or 1009        the same
+either side broke a rule              1002, 1007 or 1009        the same
 no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
-another endpoint shall have it        1001 or 1012 rebalanced   the same
+the stream moves to another endpoint  1001 or 1012 rebalanced   the same
 the client's token expired            4401 token expired        1001 token expired
 the gateway stops                     1001 or 1012              the same
 
-A Close cannot be put into the middle of a frame: if one side is lost in the middle of
-a large one (above policy/http/frames.py's ATOMIC), the other side's connection just ends.
+A Close cannot be inserted into a frame: if a side is lost in the middle of a large frame (above ATOMIC in
+policy/http/frames.py), the other side's connection ends without a Close.
 
-Flow control is the transports' own: while one side does not take what is written, the
-other is not read, and the opposite direction flows on. A side that takes nothing for too
-long is cut, and so lost to the other one. Behind a Close it is the same, as long as
-something still passes.
+Flow control is the transports' own: while one side does not read, reading from the other side is paused, and the
+opposite direction goes on. A side that reads nothing for stall_timeout is cut. After a Close the same holds while
+frames still pass.
 """
 
 import asyncio
@@ -54,24 +52,25 @@ from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
 
-CLOSE_TIMEOUT = 5.0  # seconds for both sides to answer a Close and end; then their connections are cut
-FIN_TIMEOUT = 1.0  # seconds for an upstream to end its connection once both sides have said Close
+CLOSE_TIMEOUT = 5.0  # seconds for both sides to answer a Close and end; then both connections are cut
+FIN_TIMEOUT = 1.0  # seconds for the upstream to end its connection after both Closes
 
 
 class Relay:
     """A WebSocket between a client and an upstream.
 
     Args:
+        config: limits and times.
         rsv: reserved bits that the negotiated extensions may set.
-        client, upstream: the protocols that have the transports until now.
+        client, upstream: the protocols of the two transports so far.
         on_end: called once, when both connections have ended.
-        expiry: of the client's token.
+        expiry: expiry of the client's token.
 
     Attributes:
-        due: instant (loop time) at which to `look()`.
-        close: the Close that ended it, as sent by a side or by the gateway; None while it is open.
-        reason: why the gateway ended it, in the words of the access log; "" if a side did.
-        at_fault: whose fault that was: "client", "upstream" or "".
+        due: instant (loop time) of the next `look()`.
+        close: the Close of a side or of the gateway that ended the WebSocket; None while open.
+        reason: the gateway's reason for the end, for the access log; "" if a side sent the Close.
+        at_fault: the side at fault: "client", "upstream" or "".
     """
 
     __slots__ = (
@@ -99,7 +98,7 @@ class Relay:
             asked=pings,
             asks=upstream_pings,
             paced=bool(config.messages_per_second),
-            atomic=min(ATOMIC, config.bytes_per_second or ATOMIC),  # what takes longer than a second passes as it comes
+            atomic=min(ATOMIC, config.bytes_per_second or ATOMIC),  # larger frames would take over a second
         )
         from_upstream = FrameScanner(
             masked=False, max_message=config.max_message, rsv=rsv, asked=upstream_pings, asks=pings
@@ -124,9 +123,11 @@ class Relay:
         *,
         client_has_shut: bool = False,
     ) -> None:
-        """Begin to relay, with what came behind the handshakes.
+        """Begin to relay.
 
         Args:
+            client, upstream: the transports.
+            from_client, from_upstream: bytes that were read behind the handshakes.
             client_has_shut: whether the client's FIN came before the handshake was answered.
         """
         limit = high_water(self.config.max_buffered, cuts_slow=self.config.cuts_slow)
@@ -141,7 +142,7 @@ class Relay:
     # ---- time
 
     def look(self, now: float) -> None:
-        """See whether something is overdue."""
+        """Check all deadlines, and set `due`."""
         for leg in (self.client, self.upstream):
             if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=leg.has_said_all):
                 leg.transport.abort()
@@ -157,7 +158,7 @@ class Relay:
         self.due = self._when_due(now)
 
     def _makes_progress(self, now: float) -> bool:
-        """Whether a side that has much to read before its Close is reading it."""
+        """Extend the closing deadline; return whether a side still reads the bytes before its Close."""
         self._close_by = now + CLOSE_TIMEOUT
         return any([leg.watch(now) for leg in (self.client, self.upstream)])
 
@@ -186,7 +187,7 @@ class Relay:
             self.upstream.ping(now)
 
     def _when_due(self, now: float) -> float:
-        """Messages are only counted as they pass, so idleness is looked for several times in its duration."""
+        """The instant of the next check. Messages set no timer, so idle_timeout is checked eight times as often."""
         client, upstream = self.client, self.upstream
         if client.is_held or upstream.is_held:
             return now
@@ -210,7 +211,9 @@ class Relay:
         """End both sides with a Close.
 
         Args:
-            for_upstream: the Close for the upstream, if it is another one.
+            close: the Close for the client, and for the upstream unless `for_upstream` is given.
+            reason: the reason for the access log.
+            for_upstream: another Close for the upstream.
         """
         if self.close:
             return
@@ -224,7 +227,7 @@ class Relay:
     def _expire(self) -> None:
         """End both sides because the client's token has expired.
 
-        To the upstream that is a client that goes away: 4401 in the private range could mean something else there.
+        The upstream is sent 1001, because 4401 is in the private range and may mean something else to the upstream.
         """
         reason = b"token expired"
         self.end(Close(TOKEN_EXPIRED, reason), "token_expired", for_upstream=Close(GOING_AWAY, reason))
@@ -235,11 +238,11 @@ class Relay:
 
     @property
     def is_movable(self) -> bool:
-        """Whether it can be ended without losing what has come from either side."""
+        """Whether the WebSocket can be ended now without loss of received bytes."""
         return self.close is None and self.client.is_between and self.upstream.is_between
 
     def move(self) -> None:
-        """End both sides so that the client comes back and is given another endpoint."""
+        """End both sides, so that the client reconnects to another endpoint."""
         self.end(Close(self.config.drain_code, b"rebalanced"), "rebalanced")
 
     def abort(self) -> None:
@@ -261,7 +264,7 @@ class Relay:
         self.due = min(self.due, self._close_by)
 
     def closed(self, leg: Leg, close: Close) -> None:
-        """A side has sent a Close; unless its direction was silent, the other side has it now."""
+        """Handle the Close of a side, which was forwarded unless the side's direction was silent."""
         if not leg.scanner.is_silent:
             leg.other.is_told = True
         if self.close is None:
@@ -271,34 +274,34 @@ class Relay:
             self.finish_if_done(each)
 
     def broken(self, leg: Leg, violation: Close) -> None:
-        """A side has broken a rule of RFC 6455."""
+        """Handle a side's violation of RFC 6455."""
         if self.close is None:
             self._fail(leg, "message_too_big" if violation.code == TOO_BIG else "protocol_error")
         self.end(violation, self.reason)
         leg.shut()
 
     def leg_gone(self, leg: Leg) -> None:
-        """A side's connection has ended, or is about to."""
+        """Handle the end of a side's connection."""
         other = leg.other
         if other.is_gone:
             return
         if not leg.scanner.at_boundary:
             self._lost(leg)
-            self.close = Close(ABNORMAL, b"")  # there is no place for one
+            self.close = Close(ABNORMAL, b"")  # a Close cannot be sent within a frame
             other.transport.close()
             return
         if other.scanner.close:
-            other.tell(other.scanner.close)  # it waits for an answer that will not come
+            other.tell(other.scanner.close)  # the lost side cannot answer the Close
         elif self.close is None:
             self._lost(leg)
         other.let_answer()
         self.finish_if_done(other)
 
     def finish_if_done(self, leg: Leg) -> None:
-        """End the connection of the client, or of an upstream that has ended its half of it.
+        """Close a side's connection after both Closes, if the side is the client or has half-closed.
 
-        Any other upstream is left to end its connection (RFC 6455 §7.1.1), for a moment. A client that broke a rule
-        may be sending on: `shut()` has told the client, which ends the connection when it has read that.
+        Another upstream has FIN_TIMEOUT to close its connection itself (RFC 6455 §7.1.1). A client that broke a rule
+        may still be sending, so its connection was only half-closed by `shut()`.
         """
         if not leg.is_done:
             return
@@ -316,7 +319,7 @@ class Relay:
         self.end(close, self.reason)
 
     def leg_blocked(self, leg: Leg) -> None:
-        """A side does not take what is written."""
+        """Handle a side that does not read: pause the other side, or end both with cuts_slow."""
         if self.config.cuts_slow and self.close is None:
             self._fail(leg, "slow_consumer")
             self.end(Close(TRY_AGAIN_LATER, b"slow consumer"), "slow_consumer")
