@@ -22,7 +22,7 @@ from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
-from tornado_gateway.policy.upstream.health import Health
+from tornado_gateway.policy.upstream.health import Health, HealthConfig, first_pause
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.retry import FailedAttempt, RetryTarget, decide_retry, is_free, wait_before
 from tornado_gateway.policy.upstream.service import Service
@@ -263,8 +263,9 @@ class Simulation:
         if health := self.service.config.checks:
             rng = random.Random(f"{self._seed} checks")
             for endpoint, number in self._numbers.items():
-                state = Health(health)
-                self.clock.after(state.first_pause(rng), partial(self._check, endpoint, number, state, rng))
+                self.clock.after(
+                    first_pause(health, rng), partial(self._check, endpoint, number, Health(), health, rng)
+                )
         self._plan("requests", Kind.HTTP, self._scenario.arrivals)
         if self._scenario.streams:
             self._plan("streams", Kind.SSE, partial(poisson, rate=self._scenario.streams))
@@ -272,13 +273,13 @@ class Simulation:
         self.clock.run()
         return self.figures
 
-    def _check(self, endpoint: Endpoint, number: int, health: Health, rng: random.Random) -> None:
+    def _check(self, endpoint: Endpoint, number: int, health: Health, config: HealthConfig, rng: random.Random) -> None:
         """Check an endpoint's health, and schedule the next check."""
         now = self.clock.now
-        if health.record(passed=self._servers[number].is_well):
+        if health.record(config, passed=self._servers[number].is_well):
             self.service.set_health(endpoint, now, up=health.is_up)
         if now < self._seconds:
-            self.clock.after(health.pause(rng), partial(self._check, endpoint, number, health, rng))
+            self.clock.after(health.pause(config, rng), partial(self._check, endpoint, number, health, config, rng))
 
     def _hold_streams(self) -> None:
         for _ in range(self._scenario.held):

@@ -19,10 +19,12 @@ import pytest
 import trustme
 
 from tests.conftest import Running, Serve
+from tests.support.endpoints import Gate
 from tests.support.exchanges import exchange, wire_client
 from tests.support.journeys import Start, ask, flowing, plays, silent
 from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
+from tornado_gateway.config.settings import assemble
 from tornado_gateway.errors import UpstreamReset
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -573,6 +575,79 @@ async def test_nothing_goes_on_after_the_end(upstream: Start, departs: bool) -> 
         assert (under_way(), up.accepted) == (0, 1)
 
 
+# ---------------------------------------------------------------- another configuration
+
+
+def reconfigure(each: Checking, service: Service, health: HealthConfig) -> None:
+    service.reconfigure(replace(service.config, health=health), each.clock.now, random.Random(1))
+
+
+@pytest.mark.gen_test
+async def test_the_next_check_goes_by_the_newest_configuration(upstream: Start) -> None:
+    up = upstream(Answers("ff"))
+    service = service_of(up.url, upstream(echo).url)
+    (endpoint, _) = service.endpoints
+    async with checking(service) as each:
+        await each.passes(LONG)
+        reconfigure(each, service, replace(CONFIG, path="/live", fall=2))
+        await each.passes(LONG)
+        assert [request.target for request in up.requests] == [b"/", b"/live"]
+        assert not endpoint.checks_pass
+
+
+@pytest.mark.gen_test
+async def test_a_shorter_interval_counts_at_once(upstream: Start) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, health=replace(CONFIG, interval=1e6))
+    async with checking(service) as each:
+        each.sweep()
+        reconfigure(each, service, CONFIG)
+        await each.passes(0.0)
+        await each.passes(LONG)
+        assert len(up.requests) == 1
+
+
+@pytest.mark.gen_test
+async def test_pauses_of_any_length_are_kept_while_the_configuration_stays(upstream: Start) -> None:
+    up = upstream(Answers("f" * 100))
+    service = service_of(up.url, health=replace(CONFIG, interval=1.0, interval_down=100.0))
+    async with checking(service) as each:
+        await each.passes(2.0)
+        for _ in range(80):
+            await each.passes(1.0)
+        assert len(up.requests) == 1
+
+
+@pytest.mark.gen_test
+async def test_checks_that_are_switched_off_keep_nobody_out(upstream: Start) -> None:
+    up, quiet = upstream(Answers("f" * 100)), upstream(silent)
+    service = service_of(up.url, quiet.url, health=replace(CONFIG, fall=1, timeout=60.0))
+    (endpoint, asked) = service.endpoints
+    async with checking(service) as each:
+        each.sweep(LONG)
+        await eventually(lambda: not endpoint.checks_pass and quiet.requests)
+        reconfigure(each, service, HealthConfig())
+        assert (endpoint.checks_pass, endpoint.is_admitted) == (True, True)
+        assert endpoint.share(each.clock.now, 10.0) == FIRST_SHARE
+        await each.passes(LONG)
+        assert (len(up.requests), len(quiet.requests)) == (1, 1)
+        assert (seen(asked), each.checks._checked) == (("", True), {})
+
+
+@pytest.mark.gen_test
+async def test_a_check_under_way_when_checks_are_switched_off_shows_nothing(upstream: Start) -> None:
+    gate = Gate(reply(b"503 No"))
+    service = service_of(upstream(gate).url, upstream(echo).url, health=replace(CONFIG, fall=1))
+    (endpoint, _) = service.endpoints
+    async with checking(service) as each:
+        each.sweep(LONG)
+        await eventually(lambda: gate.waiting)
+        reconfigure(each, service, HealthConfig())
+        await gate.open()
+        await settled()
+        assert seen(endpoint) == ("", True)
+
+
 # ---------------------------------------------------------------- probes of what breakers have taken out
 
 
@@ -808,14 +883,14 @@ async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upst
     draining.cancel()
     clients = [await running.client() for _ in range(5)]
     await eventually(lambda: len(running.app.server.connections) == len(clients))
-    running.app.settings = replace(running.app.settings, shutdown_delay=0.0)
+    running.app.settings = assemble(running.app.settings, {"shutdown.delay": 0.0})
     draining = asyncio.ensure_future(running.app.drain())
     await eventually(lambda: running.app.server.context.draining)
     await settled()
     before = switch.checks
     service = running.app.gateway.services[b"svc"]
     for client in clients:
-        service.endpoints[0].last_check = "none"
+        service.note_check(service.endpoints[0], "none")
         running.app.heartbeat.sweep()
         assert (await client.ask(get(b"/api/svc/x"))).status == 200
     assert (switch.checks, under_way(), service.endpoints[0].last_check) == (before, 0, "none")

@@ -2,7 +2,7 @@
 
 policy/upstream/health.py and policy/upstream/breaker.py decide what an answer means. Requests of users close a breaker
 too; but without requests nobody would notice that an endpoint works again, so the gateway probes the endpoint once its
-opening is over.
+opening is over. A service that is configured anew has the next check by the new configuration.
 A service without a health check does not say what to ask for. Then the probe makes a connection, if that was what had
 failed; a connection shows nothing about an endpoint that failed in another way.
 
@@ -26,7 +26,7 @@ from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.http.handshake import VERSION
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind
+from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind, first_pause
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
@@ -40,11 +40,16 @@ CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
 
 @dataclass(slots=True)
 class _Checked:
-    """An endpoint whose health is checked."""
+    """An endpoint whose health is checked.
 
-    health: Health
+    Attributes:
+        due: instant of the next check.
+        task: the check that is under way, or None.
+    """
+
     due: float
-    task: "asyncio.Task[None] | None" = field(default=None)
+    health: Health = field(default_factory=Health)
+    task: "asyncio.Task[None] | None" = None
 
 
 class HealthChecks:
@@ -97,16 +102,17 @@ class HealthChecks:
             task.cancel()
 
     def _begin_checks(self, service: Service, config: HealthConfig, now: float) -> None:
-        due, under_way = [], 0
+        due, under_way, latest = [], 0, now + config.longest_pause
         for endpoint in service.endpoints:
             checked = self._checked.get(endpoint)
             if checked is None:
-                health = Health(config)
-                self._checked[endpoint] = _Checked(health, now + health.first_pause(self._rng))
+                self._checked[endpoint] = _Checked(now + first_pause(config, self._rng))
             elif checked.task:
                 under_way += 1
             elif now >= checked.due:
                 due.append((checked.due, endpoint, checked))
+            elif checked.due > latest:  # the interval has been configured shorter
+                checked.due = now + first_pause(config, self._rng)
         due.sort(key=itemgetter(0))
         for _, endpoint, checked in due[: self._at_once - under_way]:
             checked.task = self._client.loop.create_task(self._check(service, config, endpoint, checked))
@@ -116,27 +122,32 @@ class HealthChecks:
             passed, shown = await self._ask(endpoint, config)
         finally:
             checked.task = None
-        endpoint.last_check = shown
-        if checked.health.record(passed=passed):
+        configured = service.config.checks
+        if not configured:  # switched off meanwhile
+            return
+        service.note_check(endpoint, shown)
+        if checked.health.record(configured, passed=passed):
             service.set_health(endpoint, self._now(), up=checked.health.is_up)
-        checked.due = self._now() + checked.health.pause(self._rng)
+        checked.due = self._now() + checked.health.pause(configured, self._rng)
 
     def _begin_probe(self, service: Service, endpoint: Endpoint, now: float) -> None:
         if endpoint not in self._probes:
-            permit = endpoint.breaker.begin(now)
+            permit = service.begin_permit(endpoint, now)
             task = self._probes[endpoint] = self._client.loop.create_task(self._probe(service, endpoint, permit))
             task.add_done_callback(lambda _: self._probes.pop(endpoint))
 
     async def _probe(self, service: Service, endpoint: Endpoint, permit: int) -> None:
         passed: bool | None = None
         try:
-            passed, endpoint.last_check = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
+            passed, shown = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
+            service.note_check(endpoint, shown)
         finally:
             failed = None if passed is None else not passed
             service.end_permit(endpoint, permit, self._now(), failed=failed)
 
     def _forget_departed(self) -> None:
-        present = {endpoint for service in self._services for endpoint in service.endpoints}
+        checked = [service for service in self._services if service.config.checks]
+        present = {endpoint for service in checked for endpoint in service.endpoints}
         for endpoint in [each for each in self._checked if each not in present]:
             task = self._checked.pop(endpoint).task
             if task:

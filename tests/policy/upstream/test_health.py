@@ -1,12 +1,13 @@
 """What checks of an endpoint show: how many it takes to change what is believed, and when the next is due."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind
+from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind, first_pause
 
 
 def states(results: str, config: HealthConfig) -> tuple[str, str]:
@@ -15,9 +16,9 @@ def states(results: str, config: HealthConfig) -> tuple[str, str]:
     Args:
         results: "+" for each check that passed, "-" for one that did not.
     """
-    health, believed, changes = Health(config), "", ""
+    health, believed, changes = Health(), "", ""
     for result in results:
-        has_changed = health.record(passed=result == "+")
+        has_changed = health.record(config, passed=result == "+")
         believed += "+" if health.is_up else "-"
         changes += "!" if has_changed else " "
     return believed, changes
@@ -44,6 +45,14 @@ def test_three_failures_in_a_row_take_an_endpoint_out_and_two_successes_bring_it
     assert states(results, HealthConfig(rise=2, fall=3)) == (believed, changes)
 
 
+def test_another_configuration_counts_from_the_next_check_on() -> None:
+    health = Health()
+    patient, hasty = HealthConfig(fall=3, interval_down=2.0, jitter=0.0), HealthConfig(fall=2, interval_down=1.0)
+    assert not health.record(patient, passed=False)
+    assert health.record(hasty, passed=False)
+    assert health.pause(replace(hasty, jitter=0.0), random.Random(1)) == 1.0
+
+
 def test_with_one_for_both_every_check_decides() -> None:
     assert states("-+--++", HealthConfig(rise=1, fall=1)) == ("-+--++", "!!! ! ")
 
@@ -63,7 +72,7 @@ def test_only_as_many_contrary_checks_in_a_row_as_are_asked_for_change_anything(
 
 
 def test_an_endpoint_that_was_never_checked_is_healthy() -> None:
-    assert Health(HealthConfig()).is_up
+    assert Health().is_up
 
 
 @pytest.mark.parametrize(
@@ -104,29 +113,27 @@ def test_other_statuses_can_be_healthy_but_never_a_websockets(kind: HealthKind, 
     ],
 )
 def test_the_next_check_is_due_sooner_while_an_endpoint_is_down_or_in_doubt(results: str, interval: float) -> None:
-    health = Health(HealthConfig(interval=10.0, interval_down=2.0, jitter=0.1))
-    steady = Health(HealthConfig(interval=10.0, interval_down=2.0, jitter=0.0))
+    health, config = Health(), HealthConfig(interval=10.0, interval_down=2.0, jitter=0.1)
     for result in results:
-        health.record(passed=result == "+")
-        steady.record(passed=result == "+")
+        health.record(config, passed=result == "+")
     rng = random.Random(1)
-    pauses = sorted(health.pause(rng) for _ in range(1000))
+    pauses = sorted(health.pause(config, rng) for _ in range(1000))
     assert 0.9 * interval <= pauses[0] < 0.91 * interval
     assert 1.09 * interval < pauses[-1] <= 1.1 * interval
-    assert steady.pause(rng) == interval
+    assert health.pause(replace(config, jitter=0.0), rng) == interval
 
 
 @given(st.floats(0.01, 1e4), st.floats(0, 0.99), st.integers())
 def test_a_pause_differs_from_its_interval_by_no_more_than_the_jitter(
     interval: float, jitter: float, seed: int
 ) -> None:
-    health = Health(HealthConfig(interval=interval, jitter=jitter))
+    config = HealthConfig(interval=interval, jitter=jitter)
     low, high = interval * (1 - jitter), interval * (1 + jitter)
-    assert low * (1 - 1e-9) <= health.pause(random.Random(seed)) <= high * (1 + 1e-9)
+    assert low * (1 - 1e-9) <= Health().pause(config, random.Random(seed)) <= high * (1 + 1e-9)
 
 
 def test_first_checks_are_spread_over_a_whole_interval() -> None:
     rng = random.Random(1)
-    pauses = [Health(HealthConfig(interval=10.0)).first_pause(rng) for _ in range(1000)]
+    pauses = [first_pause(HealthConfig(interval=10.0), rng) for _ in range(1000)]
     assert all(0 <= pause < 10 for pause in pauses)
     assert all(60 < sum(second <= pause < second + 1 for pause in pauses) < 140 for second in range(10))

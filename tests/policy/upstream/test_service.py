@@ -21,6 +21,7 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig, State
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.probing import PATIENCE
@@ -1648,6 +1649,17 @@ def test_health_that_fails_and_passes_again_takes_an_endpoint_out_and_back() -> 
     assert chosen(several, 1.0, times=4) == {"host0": 2, "host1": 2}
 
 
+def test_a_check_probes_with_a_permit_and_says_what_it_has_seen() -> None:
+    several = service(1, 1)
+    one = several.endpoints[0]
+    eject(several, one)
+    permit = several.begin_permit(one, OPEN_FOR)
+    assert not one.breaker.passes(OPEN_FOR)
+    several.note_check(one, "200")
+    several.end_permit(one, permit, OPEN_FOR, failed=False)
+    assert (one.breaker.is_open, one.last_check) == (False, "200")
+
+
 class TestReconfigure:
     """Another configuration reaches whoever has captured the present one; what is known stays."""
 
@@ -1687,6 +1699,15 @@ class TestReconfigure:
         self.change(single, max_waiting=1)
         single.queue.join(waits := lambda: None)
         single.queue.leave(waits)
+
+    def test_without_checks_no_failed_check_keeps_an_endpoint_out(self) -> None:
+        several = service(1, 1, slow_start=10.0, health=HealthConfig(kind=HealthKind.TCP))
+        one, other = several.endpoints
+        several.set_health(one, 0.0, up=False)
+        self.change(several, 5.0, max_waiting=1)
+        assert (one.is_admitted, other.is_admitted) == (False, True)
+        self.change(several, 5.0, health=HealthConfig())
+        assert (one.checks_pass, one.is_admitted, one.joined_at, other.joined_at) == (True, True, 5.0, -math.inf)
 
     def test_the_retry_budget(self) -> None:
         single = service(1)

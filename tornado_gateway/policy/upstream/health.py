@@ -55,6 +55,11 @@ class HealthConfig:
         return min(self.interval, self.interval_down)
 
     @property
+    def longest_pause(self) -> float:
+        """Seconds between two checks at most."""
+        return max(self.interval, self.interval_down) * (1 + self.jitter)
+
+    @property
     def expected(self) -> Collection[int]:
         """Statuses that pass."""
         return (101,) if self.kind is HealthKind.WEBSOCKET else self.statuses
@@ -63,33 +68,35 @@ class HealthConfig:
 class Health:
     """The health of one endpoint, by checks. An endpoint begins healthy: a starting gateway must not wait for checks.
 
+    Each call takes the configuration, because a service may be reconfigured between two checks.
+
     Attributes:
         is_up: whether the endpoint is healthy.
     """
 
-    __slots__ = ("_config", "_contrary", "is_up")
+    __slots__ = ("_contrary", "is_up")
 
-    def __init__(self, config: HealthConfig) -> None:
-        self._config = config
+    def __init__(self) -> None:
         self._contrary = 0  # checks in a row that contradict is_up
         self.is_up = True
 
-    def record(self, *, passed: bool) -> bool:
+    def record(self, config: HealthConfig, *, passed: bool) -> bool:
         """Record the result of a check. Returns whether `is_up` has changed."""
         if passed is self.is_up:
             self._contrary = 0
             return False
         self._contrary += 1
-        if self._contrary < (self._config.fall if self.is_up else self._config.rise):
+        if self._contrary < (config.fall if self.is_up else config.rise):
             return False
         self.is_up, self._contrary = passed, 0
         return True
 
-    def pause(self, rng: random.Random) -> float:
+    def pause(self, config: HealthConfig, rng: random.Random) -> float:
         """Seconds until the next check."""
-        interval = self._config.interval if self.is_up and not self._contrary else self._config.interval_down
-        return interval * (1 + self._config.jitter * rng.uniform(-1, 1))
+        interval = config.interval if self.is_up and not self._contrary else config.interval_down
+        return interval * (1 + config.jitter * rng.uniform(-1, 1))
 
-    def first_pause(self, rng: random.Random) -> float:
-        """Seconds until the first check: random within an interval, so that checks spread out from the start."""
-        return self._config.interval * rng.random()
+
+def first_pause(config: HealthConfig, rng: random.Random) -> float:
+    """Seconds until the first check: random within an interval, so that checks spread out from the start."""
+    return config.interval * rng.random()

@@ -200,6 +200,10 @@ class Service(InFlight):
             self.affinity.sticky.use(endpoints)
         self.make_room()
 
+    def note_check(self, endpoint: Endpoint, shown: str) -> None:
+        """Remember for the figures what the newest check of an endpoint has shown, in words."""
+        endpoint.last_check = shown
+
     def set_health(self, endpoint: Endpoint, now: float, *, up: bool) -> None:
         """Health checks have taken an endpoint out, or brought the endpoint back."""
         endpoint.checks_pass = up
@@ -248,6 +252,10 @@ class Service(InFlight):
         """An endpoint has failed; see EndpointSet.penalise()."""
         self.endpoint_set.penalise(endpoint, now, retry_after)
 
+    def begin_permit(self, endpoint: Endpoint, now: float) -> int:
+        """Let a check probe an endpoint whose breaker is HALF_OPEN; end_permit() must follow. See Breaker.begin()."""
+        return endpoint.breaker.begin(now)
+
     def end_permit(self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None) -> None:
         """Return a breaker's permit with the outcome of a check; None if the check has shown nothing."""
         self.outcomes.end_permit(endpoint, permit, now, failed=failed)
@@ -272,6 +280,9 @@ class Service(InFlight):
         self._is_bounded = self.outcomes.limit is not None or config.max_in_flight < math.inf
         for endpoint in self.endpoints:
             endpoint.breaker.reconfigure(config.breaker)
+            if not config.checks and not endpoint.checks_pass:  # no check would bring the endpoint back
+                endpoint.checks_pass = True
+                self.endpoint_set.readmit(endpoint, now, -math.inf)
         self.endpoint_set.reconfigure(config, balancer)
         if affinity and affinity.sticky:
             affinity.sticky.use(self.endpoints)
