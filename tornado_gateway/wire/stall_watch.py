@@ -1,16 +1,16 @@
-"""Whether a peer takes what is written to it: the one sign by which slow peers are told from dead ones.
+"""Whether a peer reads the bytes that were written to the connection: tells slow peers from dead peers.
 
     our transport ──► our kernel's send queue ──► the peer's kernel ──► the peer's program
-    └──────────── waits ───────────────────┘     └─ acknowledged: is taken ─┘
+    └──────────── waiting ─────────────────┘     └─ acknowledged: taken ───┘
 
-Silence proves nothing while something waits here: a pong, an answer or a Close comes only behind what the peer has yet
-to read. A peer that acknowledges is alive; a peer that takes nothing of what waits for long enough is not.
+Silence proves nothing while bytes wait: the peer sends a pong, an answer or a Close only after reading the waiting
+bytes. A peer that acknowledges bytes is alive; a peer that acknowledges none of the waiting bytes for long is dead.
 
-Linux tells how much the peer has acknowledged, and how much its window, or the network, keeps in the send queue.
-There only an acknowledgement is progress. What our kernel takes is none: while its send buffer has room, a heartbeat or
-an event of 100 bytes goes in whether or not the peer reads.
-Elsewhere (macOS, unix sockets) only what the transport hands to the kernel is seen: a peer that reads very slowly may
-show no progress there for as long as it takes to empty about a third of the send buffer.
+On Linux the kernel reports the acknowledged bytes and the bytes in the send queue, and only an acknowledgement counts
+as progress. Bytes accepted by our kernel do not count: the send buffer takes a heartbeat or an event of 100 bytes
+whether or not the peer reads.
+Elsewhere (macOS, unix sockets) only the bytes given to the kernel are known: a very slow reader may show no progress
+until about a third of the send buffer is empty.
 """
 
 import asyncio
@@ -18,17 +18,16 @@ import math
 
 from tornado_gateway.wire.peer import send_queue
 
-PEER_BUFFER = 256 * 1024  # bytes that the kernel of a slow reader holds at most, unless its program asked for more
+PEER_BUFFER = 256 * 1024  # greatest receive buffer of a slow reader, unless the reader's program asked for more
 LONGEST_READING = 60.0  # seconds
 
 
 class StallWatch:
-    """Looks at a transport's peer, now and then.
+    """Watches the progress of a peer that reads.
 
     Attributes:
-        waits: whether anything waited for the peer at the last look.
-        since: instant of the last look at which the peer had taken something of what waited, or at which something
-            began to wait; -math.inf before any.
+        waits: whether bytes waited for the peer at the last look.
+        since: instant of the last look that saw progress or the first waiting bytes; -math.inf before.
     """
 
     __slots__ = ("_began_at", "_began_with", "_taken", "since", "waits")
@@ -36,18 +35,19 @@ class StallWatch:
     def __init__(self) -> None:
         self.waits = False
         self.since = -math.inf
-        self._taken = 0  # bytes at the last look
-        self._began_with, self._began_at = 0, 0.0  # when something began to wait
+        self._taken = 0  # bytes taken by the last look
+        self._began_with, self._began_at = 0, 0.0  # bytes taken and instant when bytes began to wait
 
     def look(self, transport: asyncio.Transport, now: float, written: int = 0) -> bool:
-        """See how the peer is getting on.
+        """Measure the peer's progress.
 
         Args:
-            transport: of a connection that has not been lost.
-            written: bytes that were written to the transport so far; looked at only where the kernel does not tell.
+            transport: not yet lost.
+            now: loop time.
+            written: bytes written to the transport so far; used where the kernel does not report acknowledgements.
 
         Returns:
-            Whether the peer has taken something of what waited since the last look.
+            Whether the peer has taken waiting bytes since the last look.
         """
         unsent = transport.get_write_buffer_size()
         queued, acknowledged = send_queue(transport)
@@ -62,13 +62,13 @@ class StallWatch:
         return has_moved
 
     def forget(self) -> None:
-        """Nothing waits any more; what has been taken until the next look says nothing."""
+        """Note that no bytes wait any more, so that the next look measures no progress."""
         self.waits = False
 
     def reading_time(self, now: float) -> float:
-        """Seconds that the peer's program may need to read what its kernel has taken, at its pace so far.
+        """Seconds that the peer's program may still need to read its kernel's receive buffer, at the rate so far.
 
-        Up to LONGEST_READING; 0 if nothing has waited.
+        At most LONGEST_READING; 0 if no bytes have waited.
         """
         taken = self._taken - self._began_with
         if taken <= 0:

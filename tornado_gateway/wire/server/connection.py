@@ -1,15 +1,13 @@
-"""The server's side of one connection: requests off the wire, one at a time.
+"""The server's side of a connection: reads requests, one at a time.
 
-A ServerConnection takes one request off its buffer, makes a ServerExchange for the
-response, and reads the next request only when both are complete: pipelined requests are
-answered in order because each is read in its turn.
+A ServerConnection parses a request, makes a ServerExchange for the response, and parses the next request only when
+request and response are complete. So pipelined requests are answered in order.
 
-Flow control is the transport's. While the client does not take what was written,
-`drained` is a future that is not done; while a delegate has not dealt with a piece
-of a body, the transport is not read. A connection queues no more than one read's bytes.
+Flow control is the transport's. `drained` is a pending future while the client does not read the response. Reading is
+paused while the delegate's awaitable for a piece of a body is pending. A connection buffers at most one read's bytes.
 
-The table below is executed: a connection changes its phase by `_move(event)` alone, and
-an event that the phase does not have is a KeyError.
+The table below is executed: only `_move(event)` changes a connection's phase, and an event that is impossible in the
+phase raises KeyError.
 """
 
 import asyncio
@@ -39,12 +37,12 @@ from tornado_gateway.wire.server.messages import RawHeaders
 from tornado_gateway.wire.server.request_body import RequestBody
 from tornado_gateway.wire.stall_watch import StallWatch
 
-PIPELINE_BYTES = 64 * 1024  # of later requests that are buffered before the transport is paused
+PIPELINE_BYTES = 64 * 1024  # bytes of later requests that are buffered before reading is paused
 REQUESTS_PER_TURN = 32  # pipelined requests of one connection that may be answered within one turn of the loop
 IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
-# Stands for a head that could not be read.
+# The head of a request that could not be parsed.
 _UNREAD = RequestHead(
     b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, upgrades=False, body=None
 )
@@ -57,7 +55,7 @@ HEAD: Final = "head"  # a request; the connection is idle, or a part of a head h
 BODY: Final = "body"  # the rest of a request's body
 RESPONSE: Final = "response"  # the delegate's response
 LINGERING: Final = "lingering"  # the client's end of the connection, behind the last response
-UPGRADED: Final = "upgraded"  # nothing: another protocol has the transport
+UPGRADED: Final = "upgraded"  # no event: another protocol has the transport
 CLOSED: Final = "closed"
 
 PHASES: tuple[Phase, ...] = (HEAD, BODY, RESPONSE, LINGERING, UPGRADED, CLOSED)
@@ -77,12 +75,12 @@ LAST_RESPONSE_END: Event = {
     CLOSED: CLOSED,
 }
 UPGRADE: Event = {RESPONSE: UPGRADED}
-CLIENT_TURN: Event = {phase: phase for phase in PHASES}  # others were waited for; the client's time restarts
+CLIENT_TURN: Event = {phase: phase for phase in PHASES}  # the gateway waits for the client again; the timeout restarts
 CONNECTION_LOST: Event = dict.fromkeys(PHASES, CLOSED)
 
 
 class ConnectionOwner(Protocol):
-    """What a connection asks of the server that accepted it."""
+    """The server, as a connection uses it; see HTTPServer."""
 
     context: ServerContext
     delegate: HTTPServerConnectionDelegate
@@ -91,29 +89,29 @@ class ConnectionOwner(Protocol):
         """Answer a request that no delegate sees."""
 
     def opened(self, connection: "ServerConnection", /) -> None:
-        """The connection is established; `refuse()` it if there is no room."""
+        """Add a new connection; call its `refuse()` if the server is full."""
 
     def lost(self, connection: "ServerConnection", /) -> None:
-        """The connection is lost."""
+        """Remove a lost connection."""
 
 
 class ServerConnection(asyncio.Protocol):
-    """The server's side of one connection.
+    """The server's side of a connection.
 
     Args:
         owner: the server.
-        scheme: b"http", or b"https" if a TLS transport will carry the connection.
+        scheme: b"http", or b"https" for a TLS transport.
 
     Attributes:
-        deadline: instant (loop time) at which the client has been too slow; infinite while
-            the connection waits for somebody else.
-        has_shut: whether the client has shut down its sending side, and waits for the response.
-        is_paused: whether the transport is not read for now.
-        is_refused: whether there was no room for the connection.
-        peer: the address of the other end.
+        deadline: instant (loop time) at which the client times out; infinite while the connection waits for the
+            delegate instead.
+        has_shut: whether the client has half-closed the connection, and waits for the response.
+        is_paused: whether reading from the transport is paused.
+        is_refused: whether the server was full.
+        peer: the address of the client.
         scheme: b"http" or b"https".
-        drained: done unless the client does not take what is written.
-        server: what all connections of the server share.
+        drained: a future; pending while the client does not read the response.
+        server: the state that all connections of the server share.
     """
 
     __slots__ = (
@@ -133,12 +131,12 @@ class ServerConnection(asyncio.Protocol):
         self.peer = NO_ADDRESS
         self._buffer = b""
         self._phase: Phase = HEAD
-        self._body: RequestBody | None = None  # of the current request, until the body is complete
-        self._served = False  # whether a request came before: an idle persistent connection ends without 408
+        self._body: RequestBody | None = None  # body of the current request, until complete
+        self._served = False  # whether a request was answered: an idle persistent connection ends without 408
         self.delegate: HTTPMessageDelegate | HeadDelegate | None = None
         self._exchange: ServerExchange | None = None
         self._last_fields: RequestFields | None = None
-        self._awaited: asyncio.Future[None] | None = None  # the delegate is busy with a piece of the body
+        self._awaited: asyncio.Future[None] | None = None  # the delegate's pending awaitable
         self._is_complete_due = False  # the request is complete, but the delegate is still busy
         self._lingering: Lingering | None = None
         self._watch = StallWatch()
@@ -147,19 +145,19 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def remote_ip(self) -> str:
-        """The client's address, by Tornado's name."""
+        """The client's address, under Tornado's name."""
         return self.peer.text
 
     @property
     def protocol(self) -> str:
-        """The scheme, by Tornado's name."""
+        """The scheme, under Tornado's name."""
         return self.scheme.decode("ascii")
 
     def _move(self, event: Event) -> None:
-        """Change the phase; the client has its time to do what the new phase asks of the client."""
+        """Change the phase, and set the client's deadline for the new phase."""
         phase = self._phase = event[self._phase]
         if not self.drained.done():
-            return  # the client has its time already: to take what was written
+            return  # the deadline is the slow reader's
         if phase is HEAD:
             if self._served:
                 self.deadline = self.server.loop.time() + self.server.keepalive_timeout
@@ -188,13 +186,13 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client has shut down its sending side; RFC 9112 §9.6 leaves open what that means.
+        """Handle the client's FIN, whose meaning RFC 9112 §9.6 leaves open.
 
-        Mostly the client has left (nginx and Tornado also read a FIN so). HALF_CLOSE=ignore is for clients like
-        `nc -N` that wait for the response.
+        Mostly the client has left (nginx and Tornado assume the same). With HALF_CLOSE=ignore the response is still
+        sent, for clients like `nc -N` that half-close and wait.
         """
         exchange = self._exchange
-        if exchange is None:  # the transport is closed once all that was written is sent
+        if exchange is None:  # asyncio closes the transport after all written bytes are sent
             return False
         if self._phase is RESPONSE and not self.server.config.half_close_aborts and self.transport.can_write_eof():
             exchange.keep_alive = exchange.persistent = False
@@ -226,20 +224,19 @@ class ServerConnection(asyncio.Protocol):
         self._move(CLIENT_TURN)
         self._go_on()
 
-    # ---- the client as reader
+    # ---- clients that read slowly
 
     def _wait_for_reader(self) -> None:
         self._look_at_reader()
         self.deadline = self.server.loop.time() + self.server.config.client_idle_timeout
 
     def _look_at_reader(self) -> bool:
-        """Whether the client has taken something of what waited for the client since the last look."""
+        """Update the stall watch; return whether the client has taken waiting bytes since the last call."""
         written = self._exchange.body_bytes if self._exchange else 0
         return self._watch.look(self.transport, self.server.loop.time(), written)
 
     def watch_reader(self) -> None:
-        """Watch a client whose response is too slow to fill the transport's buffer: a client that takes nothing of
-        what waits is cut off as well."""
+        """Watch a client whose response never fills the transport's buffer, so that a dead client is cut off, too."""
         if self._phase is RESPONSE and self.deadline == math.inf:
             self._wait_for_reader()
             if not self._watch.waits:
@@ -248,7 +245,7 @@ class ServerConnection(asyncio.Protocol):
     # ---- reading
 
     def _advance(self) -> None:
-        """Hand on what is buffered, until nothing is left or somebody has to be waited for."""
+        """Process buffered bytes until none are left or the connection must wait."""
         self._advancing = True
         try:
             if self._is_complete_due and self._exchange:
@@ -259,7 +256,7 @@ class ServerConnection(asyncio.Protocol):
                     self._read_body()
                 elif self._phase is not HEAD or not self.drained.done():
                     break
-                elif turn == 0:  # other connections have their turn before more of a flood of pipelined requests
+                elif turn == 0:  # let other connections run between many pipelined requests
                     self.server.loop.call_soon(self._go_on)
                     break
                 elif not self._read_head():
@@ -278,7 +275,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def _regulate(self) -> None:
-        """Read from the transport, unless what was read could not be handed on."""
+        """Pause or resume reading, depending on whether buffered bytes can be processed."""
         waits = self._phase is RESPONSE or (self._phase is HEAD and not self.drained.done())
         pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
@@ -286,7 +283,7 @@ class ServerConnection(asyncio.Protocol):
             self.transport.pause_reading() if pause else self.transport.resume_reading()
 
     def _read_head(self) -> bool:
-        """Begin an exchange if a complete head is buffered."""
+        """Begin an exchange if a complete head is buffered; return whether one was."""
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
             buffer = _EMPTY_LINES.sub(b"", buffer, 1)
@@ -327,7 +324,7 @@ class ServerConnection(asyncio.Protocol):
             self._complete(exchange)
 
     def _let_client_continue(self, exchange: ServerExchange) -> None:
-        """Ask for the body once the delegate has admitted the head (RFC 9110 §10.1.1)."""
+        """Send 100 (Continue) once the delegate has admitted the head (RFC 9110 §10.1.1)."""
         if self._awaited:
             self._awaited.add_done_callback(lambda _: exchange.write_interim(100, b""))
         else:
@@ -350,7 +347,7 @@ class ServerConnection(asyncio.Protocol):
             self._complete(exchange)
 
     def _complete(self, exchange: ServerExchange) -> None:
-        """Tell the delegate that the request is complete, once the delegate has dealt with all pieces."""
+        """Tell the delegate that the request is complete, once no awaitable of the delegate is pending."""
         self._is_complete_due = self._awaited is not None
         if self._awaited is not None or self._exchange is not exchange:
             return
@@ -361,21 +358,21 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a response is not complete, or another protocol has the transport."""
+        """Whether a response is incomplete, or another protocol has the transport."""
         return self._exchange is not None
 
     @property
     def has_read_ahead(self) -> bool:
-        """Whether bytes have come behind the current request."""
+        """Whether bytes behind the current request are buffered."""
         return bool(self._buffer) and self._phase is not BODY
 
     @property
     def is_reading_body(self) -> bool:
-        """Whether the current request is not complete."""
+        """Whether the current request is incomplete."""
         return self._phase is BODY
 
     def _wait_for(self, busy: object) -> None:
-        """Read no further until the delegate has dealt with what the delegate was given."""
+        """Stop reading until the delegate's awaitable is done."""
         if busy is None:
             return
         future = asyncio.ensure_future(cast("asyncio.Future[None]", busy))
@@ -404,12 +401,12 @@ class ServerConnection(asyncio.Protocol):
     # ---- ending
 
     def exchange_finished(self, exchange: ServerExchange) -> None:
-        """The response has been written whole."""
+        """Called when the response has been written whole."""
         if exchange is not self._exchange:
             return
         self._exchange = self.delegate = None
         persists = exchange.persistent and self._phase is RESPONSE
-        if exchange.head.upgrades and self._buffer:  # the bytes may be in the protocol that was refused (RFC 9931)
+        if exchange.head.upgrades and self._buffer:  # these bytes may be in the refused protocol (RFC 9931)
             persists = False
         if not persists:
             self._linger()
@@ -420,7 +417,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def _linger(self) -> None:
-        """Send a FIN behind the last response, and read on for a moment, see lingering.py."""
+        """Send a FIN after the last response, and read on for a moment; see lingering.py."""
         if self.has_shut:
             self._wait_for_reader()
             self.transport.close()
@@ -442,14 +439,14 @@ class ServerConnection(asyncio.Protocol):
             self.refuse(error)
         elif isinstance(error, HTTPInputError):  # Tornado's own error for malformed arguments
             self.refuse(BadRequest(str(error)))
-        elif not self.transport.is_closing():  # the delegate's own fault: reported as asyncio reports a protocol's
+        elif not self.transport.is_closing():  # an error of the delegate, reported like an error of a protocol
             self.server.loop.call_exception_handler(
                 {"message": "a request's delegate failed", "exception": error, "protocol": self}
             )
             self.reset()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer with an error, and end the connection."""
+        """Answer the current request with an error, or reset if the response has begun; end the connection."""
         exchange, self._exchange = self._exchange, None
         if exchange:
             exchange.keep_alive = False
@@ -465,11 +462,11 @@ class ServerConnection(asyncio.Protocol):
         self._linger()
 
     def expire(self, now: float) -> None:
-        """The deadline has passed."""
+        """Handle a passed deadline: a timeout, or a new deadline if the client makes progress."""
         has_moved = self._look_at_reader()
         if self._lingering:
             self._expire_lingering(self._lingering, now, has_moved)
-        elif has_moved and self._watch.waits:  # slow, but the client takes what is written
+        elif has_moved and self._watch.waits:  # slow, but reading
             self._wait_for_reader()
         elif self._phase is RESPONSE and not self._watch.waits:
             self.deadline = math.inf
@@ -478,7 +475,7 @@ class ServerConnection(asyncio.Protocol):
                 self._exchange.error = ClientStalled()
             self.reset()
         elif self._phase is HEAD and (self._served or not self._buffer):
-            if not unread(self.transport):  # else a request has come in time, and is read next
+            if not unread(self.transport):  # else a request has come in time, and will be read
                 self._linger()
         elif not self.transport.is_closing():
             self.deadline = math.inf
@@ -494,7 +491,7 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = self.server.loop.time() + LINGER
 
     def judge_pace(self, now: float) -> None:
-        """End a request whose body comes too slowly, unless others were waited for meanwhile."""
+        """End a request whose body comes below min_upload_rate, unless the delegate paused reading."""
         body, exchange = self._body, self._exchange
         if body is None or exchange is None:
             return
@@ -504,11 +501,14 @@ class ServerConnection(asyncio.Protocol):
             self.refuse(RequestTimeout("the request's body came too slowly"))
 
     def client_has_left(self) -> bool:
-        """Whether the client of a paused connection has ended the connection."""
+        """Whether the client has ended the connection while reading is paused."""
         return has_ended(self.transport, by_fin=self.server.config.half_close_aborts)
 
     def upgrade(self, successor: asyncio.BaseProtocol) -> bytes:
-        """Give the transport to another protocol, which must pass on connection_lost().
+        """Give the transport to another protocol.
+
+        Args:
+            successor: the protocol; must forward connection_lost() to this connection.
 
         Returns:
             The bytes that the client has sent behind the request.
@@ -529,11 +529,11 @@ class ServerConnection(asyncio.Protocol):
         return self._lingering is not None and self._lingering.is_answered
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing is lost if the connection is closed now."""
+        """Whether the connection can be closed now without loss for the client."""
         return self._lingering is not None and self._lingering.is_over(now)
 
     def forget_fields(self) -> None:
-        """Drop the fields that the next request would be compared with: a long stream would keep 1 KiB of them."""
+        """Free the fields kept for the next request (1 KiB), since a stream would keep them for long."""
         self._last_fields = None
 
     def close_if_idle(self) -> None:
@@ -542,6 +542,6 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = min(self.deadline, self.server.loop.time() + IDLE_GRACE)
 
     def reset(self) -> None:
-        """End the connection so that the client cannot take the response for a complete one."""
+        """End the connection by RST, so that the client notices that the response is incomplete."""
         if self._phase is not CLOSED:
             reset(self.transport)

@@ -1,4 +1,4 @@
-"""What all connections of one server share: limits, the event loop, and how far the server is on its way to its end."""
+"""The state that all connections of a server share: limits, the event loop, and the steps of a drain."""
 
 import asyncio
 import math
@@ -9,16 +9,17 @@ from email.utils import formatdate
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """
+    """Limits and timeouts of a server.
+
     Attributes:
-        header_timeout: seconds for a head to arrive whole; > 0.
-        keepalive_timeout: seconds a connection may idle between requests; > 0. Above the 90 s
-            that Heroku's router and the 60 s that AWS' load balancers keep theirs.
-        client_idle_timeout: seconds without progress by a client that sends a body or takes a response; > 0.
-        min_upload_rate: bytes per second that a request's body must come with, see policy/http/pace.py; 0 for any.
-        max_body_bytes: of a request, or None for no limit.
-        max_connections: client connections at once; ≥ 1; math.inf for any number.
-        half_close_aborts: whether a client's FIN before its response is complete means that it has left.
+        header_timeout: seconds until a head must be complete; > 0.
+        keepalive_timeout: seconds for which a connection may be idle between requests; > 0. Above the 90 s of Heroku's
+            router and the 60 s of AWS' load balancers, so that these close idle connections first.
+        client_idle_timeout: seconds without progress of a client that sends a body or reads a response; > 0.
+        min_upload_rate: least rate of a request's body in bytes per second, see policy/http/pace.py; 0 for no limit.
+        max_body_bytes: greatest size of a request's body; None for no limit.
+        max_connections: greatest number of client connections; ≥ 1; math.inf for no limit.
+        half_close_aborts: whether a client's FIN before the response is complete means that the client has left.
     """
 
     header_timeout: float = 10.0
@@ -35,14 +36,14 @@ class ServerConfig:
 
 
 class ServerContext:
-    """What the connections and exchanges of one server share. Made inside a running event loop.
+    """The shared state of the connections and exchanges of a server. Made inside a running event loop.
 
     Attributes:
         config: limits and timeouts.
-        loop: the event loop; loop.time() is the clock of each deadline.
-        flowing: a future that is done: `drained` of each connection whose client keeps up.
-        keepalive_timeout: seconds a connection may idle between requests; shorter while the server drains.
-        announces_close: whether each response that begins now says "Connection: close".
+        loop: the event loop; loop.time() is the clock of all deadlines.
+        flowing: a completed future: `drained` of each connection whose client keeps up.
+        keepalive_timeout: seconds for which a connection may be idle between requests; shorter during a drain.
+        announces_close: whether new responses have "Connection: close".
         draining: whether the server accepts no more connections.
     """
 
@@ -60,7 +61,7 @@ class ServerContext:
         self._dated, self._date = 0, b""
 
     def date(self) -> bytes:
-        """The Date field line (RFC 9110 §6.6.1), made once per second."""
+        """The line of the Date field (RFC 9110 §6.6.1), made once per second."""
         now = int(time.time())
         if now != self._dated:
             self._dated = now

@@ -1,31 +1,27 @@
-"""What takes a request as it comes, beside Tornado's HTTPMessageDelegate."""
+"""A delegate for requests without Tornado's parsed messages, beside Tornado's HTTPMessageDelegate."""
 
 from collections.abc import Awaitable
 
 
 class HeadDelegate:
-    """A delegate that reads the exchange's head as it is, instead of Tornado's start line and HTTPHeaders.
+    """Takes a request; reads the exchange's RequestHead instead of Tornado's start line and HTTPHeaders.
 
-    The exchange's close callback tells a HeadDelegate that the client has left. No name here is a name of Tornado's
-    RequestHandler with another meaning, so that a handler can be a HeadDelegate.
+    The exchange's close callback tells a HeadDelegate that the client has left. The method names do not clash with
+    RequestHandler's, so that a handler can be a HeadDelegate.
     """
 
     def head_received(self) -> Awaitable[None] | None:
-        """The head has come.
+        """Called when the head has come.
 
         Returns:
-            An awaitable: the body is not read before its end. None: the body may be read at once.
+            An awaitable, to pause reading until the awaitable is done; None to read on.
         """
         raise NotImplementedError
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """A piece of the body has come.
-
-        Returns:
-            As head_received().
-        """
+        """Take a piece of the body. Returns as head_received()."""
         raise NotImplementedError
 
     def body_received(self) -> None:
-        """The body has come whole. Not called for a request without a body."""
+        """Called when the body is complete. Not called for a request without a body."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it."""
+"""An exchange with a client: a request, and the methods that write the response."""
 
 import asyncio
 import functools
@@ -18,11 +18,11 @@ from tornado_gateway.wire.server.delegate import HeadDelegate
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_COPIED_BELOW = 16 * 1024  # bytes: below, copying a chunk behind its head costs less than a write of three buffers
+_COPIED_BELOW = 16 * 1024  # bytes; a smaller chunk is joined with its head, which is cheaper than writing three buffers
 
 
 class Connection(Protocol):
-    """What an exchange, and the handler of an exchange, ask of the connection; see ServerConnection."""
+    """The connection, as an exchange and its handler use it; see ServerConnection."""
 
     server: ServerContext
     transport: asyncio.Transport
@@ -55,20 +55,20 @@ class Connection(Protocol):
 
 
 class ServerExchange(HTTPConnection):
-    """One request's answer: Tornado's HTTPConnection, and what the proxy needs beside it.
+    """A request and its response: Tornado's HTTPConnection with additional methods for the proxy.
 
     Attributes:
-        head: the request.
+        head: the head of the request.
         is_read: whether the request has been read whole.
-        trailers: of the request, once its body is complete.
-        error: what ended the request early, when it was the client's error; None if the client just left.
-        keep_alive: whether client and gateway both want the connection to stay open.
-        persistent: whether it does stay open behind this response; known once it has begun.
-        started: whether a final response has been begun.
-        finished: whether it is complete.
-        body_bytes: of the response's body so far.
-        min_upload_rate: bytes per second that the request's body must come with; 0 for any.
-        max_body_size: bytes the request's body may have; None for any number.
+        trailers: the request's trailers, once its body is complete.
+        error: the client's error that ended the request early; None if the client just left.
+        keep_alive: whether client and gateway both want to keep the connection.
+        persistent: whether the connection will be kept after the response; known once the response has begun.
+        started: whether the final response has begun.
+        finished: whether the final response is complete.
+        body_bytes: bytes of the response's body written so far.
+        min_upload_rate: least rate of the request's body in bytes per second; 0 for no limit.
+        max_body_size: greatest size of the request's body in bytes; None for no limit.
     """
 
     __slots__ = (
@@ -88,14 +88,14 @@ class ServerExchange(HTTPConnection):
         self.max_body_size = connection.server.config.max_body_bytes
         self.min_upload_rate = connection.server.config.min_upload_rate
         self._chunked = False
-        self._high_water: int | None = None  # unsent bytes; None for asyncio's own mark
-        self._left: int | None = None  # bytes of the body that Content-Length still promises
-        self._pending = b""  # a head that waits for the first bytes of its body
+        self._high_water: int | None = None  # high-water mark in bytes; None for asyncio's default
+        self._left: int | None = None  # bytes of the body still to come by Content-Length
+        self._pending = b""  # the response's head, until the first bytes of the body
         self._on_close: Callable[[], None] | None = None
 
     @property
     def context(self) -> Connection:
-        """The connection, by the name that Tornado has for the home of remote_ip and protocol."""
+        """The connection, under Tornado's name for the object with remote_ip and protocol."""
         return self.connection
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
@@ -104,10 +104,12 @@ class ServerExchange(HTTPConnection):
     # ---- the response as bytes
 
     def write_interim(self, status: int, block: bytes, reason: bytes = b"") -> None:
-        """Send a 1xx response; an HTTP/1.0 client must not get one (RFC 9110 §15.2).
+        """Send a 1xx response, except to an HTTP/1.0 client (RFC 9110 §15.2).
 
         Args:
-            block: field lines, each with its CRLF, without those of a body's framing (RFC 9110 §8.6, RFC 9112 §6.1).
+            status: 100 to 199.
+            block: field lines, each ended by CRLF, without Content-Length and Transfer-Encoding (RFC 9110 §8.6, RFC
+                9112 §6.1).
             reason: b"" for the standard phrase.
         """
         transport = self.connection.transport
@@ -117,14 +119,15 @@ class ServerExchange(HTTPConnection):
     def start_response(
         self, status: int, reason: bytes, block: bytes, *, length: int | None, dated: bool = True
     ) -> None:
-        """Begin the final response. The head leaves with the first write, or by finish().
+        """Begin the final response. The head is sent with the first write() or finish().
 
         Args:
+            status: 200 to 599.
             reason: b"" for the standard phrase.
-            block: field lines, each with its CRLF, Content-Length among them if it is known;
-                without Transfer-Encoding and Connection, which are this connection's affair.
-            length: what Content-Length says, or None.
-            dated: whether block has a Date; otherwise one is added (RFC 9110 §6.6.1).
+            block: field lines, each ended by CRLF, including Content-Length if known; without Transfer-Encoding and
+                Connection, which are added here.
+            length: value of Content-Length; None if unknown.
+            dated: whether block has a Date field; otherwise Date is added (RFC 9110 §6.6.1).
         """
         connection, head = self.connection, self.head
         self.started = True
@@ -134,7 +137,7 @@ class ServerExchange(HTTPConnection):
         framed = self._chunked or bodiless or length is not None
         self.persistent = self.keep_alive and framed and self.is_read and not connection.server.announces_close
         if head.upgrades and connection.has_read_ahead:
-            self.persistent = False  # what follows may be in the protocol that was refused (RFC 9931)
+            self.persistent = False  # the next bytes may be in the refused protocol (RFC 9931)
         framing = _CHUNKED if self._chunked else b""
         if not self.persistent:
             framing += _CLOSE
@@ -147,7 +150,7 @@ class ServerExchange(HTTPConnection):
         """Send a piece of the body.
 
         Returns:
-            A future: done unless the client does not keep up, failed with StreamClosedError if it has gone.
+            A future: pending while the client does not keep up, failed with StreamClosedError if the client has left.
         """
         transport = self.connection.transport
         if self.finished or transport.is_closing():
@@ -167,9 +170,9 @@ class ServerExchange(HTTPConnection):
         if size < _COPIED_BELOW or not lead:
             transport.write(lead + chunk + tail)
         else:
-            # Without an empty last piece: asyncio's transport would wait for ever until that is sent (3.12, 3.13).
+            # No empty last piece: asyncio's transport would never finish sending an empty piece (3.12, 3.13).
             transport.writelines((lead, chunk, tail) if tail else (lead, chunk))
-            # This looks for pressure, as asyncio's writelines() forgets to (3.12, 3.13).
+            # Calls pause_writing() if needed, which asyncio's writelines() forgets (3.12, 3.13).
             transport.set_write_buffer_limits(self._high_water)
         return self.connection.drained
 
@@ -177,13 +180,13 @@ class ServerExchange(HTTPConnection):
         """End the response.
 
         Args:
-            trailers: field lines behind a chunked body, each with its CRLF (RFC 9112 §7.1.2).
+            trailers: trailer lines of a chunked body, each ended by CRLF (RFC 9112 §7.1.2).
         """
         transport = self.connection.transport
         if self.finished or transport.is_closing():
             return
         if self._left:
-            self.abort()  # the body is shorter than promised: that must not look complete
+            self.abort()  # the body is shorter than its Content-Length
             return
         end = b"0\r\n%b\r\n" % trailers if self._chunked else b""
         if self._pending or end:
@@ -196,44 +199,41 @@ class ServerExchange(HTTPConnection):
         self.connection.exchange_finished(self)
 
     def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
-        """Answer 101 and give the transport to another protocol. The close callback is called when it has ended.
+        """Send 101 and give the transport to another protocol. The close callback is called when the connection ends.
 
         Args:
-            block: field lines, each with its CRLF, Upgrade and Connection among them.
-            successor: must pass on connection_lost() to this exchange's connection.
+            block: field lines, each ended by CRLF, including Upgrade and Connection.
+            successor: the protocol; must forward connection_lost() to this exchange's connection.
 
         Returns:
-            What the client has sent behind its request.
+            The bytes that the client has sent behind the request.
         """
         self.started = self.finished = True
         self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
         return self.connection.upgrade(successor)
 
     def limit_buffer(self, size: int) -> None:
-        """Say of how many unsent bytes on `write()` returns a future that is not done; for this response."""
+        """Set the high-water mark of this response: unsent bytes above which `write()` returns a pending future."""
         self.connection.transport.set_write_buffer_limits(high=size)
         self._high_water = size
 
     def forget_fields(self) -> None:
-        """Let go of the request's fields, when the exchange lasts and nobody will look at them again."""
+        """Free the memory of the request's fields, which are not read any more."""
         self.head.forget_fields()
         self.connection.forget_fields()
 
     def watch_reader(self) -> None:
-        """Have the client cut off if it takes nothing of what waits for it; to be said again every now and then."""
+        """Watch whether the client reads the response, to cut off a dead client. Call periodically."""
         self.connection.watch_reader()
 
     def abort(self) -> None:
-        """End the connection so that a response already begun does not look complete.
-
-        What the client has not been sent yet is lost.
-        """
+        """End the connection by RST, so that the client notices an incomplete response. Unsent bytes are lost."""
         self.connection.reset()
 
     def cut(self) -> None:
-        """End the response where it is: all that was written arrives, and the end that was promised does not.
+        """End an incomplete chunked response without the last chunk; bytes written so far are still sent.
 
-        Only chunks promise an end; without them the connection has to be reset.
+        Without chunked coding the connection is reset.
         """
         if not self._chunked or self._pending:
             self.abort()
@@ -244,7 +244,7 @@ class ServerExchange(HTTPConnection):
     # ---- Tornado's HTTPConnection
 
     def set_max_body_size(self, size: int) -> None:
-        """Limit the request's body to as many bytes; for a delegate's start_request() or prepare()."""
+        """Set the greatest size of the request's body. Call in a delegate's start_request() or prepare()."""
         self.max_body_size = size
 
     def write_headers(
@@ -273,7 +273,7 @@ class ServerExchange(HTTPConnection):
     # ---- from the connection
 
     def lost(self) -> None:
-        """The client has gone before the response was complete."""
+        """Called when the client has left before the response was complete."""
         delegate, callback = self.connection.delegate, self._on_close
         self.connection.delegate = self._on_close = None
         if isinstance(delegate, HTTPMessageDelegate) and not self.is_read:
@@ -282,20 +282,20 @@ class ServerExchange(HTTPConnection):
             callback()
 
     def broken_by(self, error: GatewayError) -> None:
-        """The rest of the request is wrong, too large or too late; whoever answers it may answer with that."""
+        """Called when the rest of the request is malformed, too large or too slow; the handler may answer with it."""
         self.error = error
         self.lost()
 
 
 def fail_closed(future: "asyncio.Future[None]") -> "asyncio.Future[None]":
-    """Fail a write's future because the client has gone."""
+    """Fail a write's future with StreamClosedError, because the client has left."""
     future.set_exception(StreamClosedError())
-    future.exception()  # whoever does not look at it has its own close callback
+    future.exception()  # retrieved, so that asyncio does not warn; handlers also have a close callback
     return future
 
 
 def start_line(head: RequestHead) -> RequestStartLine:
-    """The start line as Tornado knows it."""
+    """The request line as Tornado's RequestStartLine."""
     version = "HTTP/1.1" if head.minor else "HTTP/1.0"
     return RequestStartLine(head.method.decode("ascii"), head.target.decode("latin-1"), version)
 

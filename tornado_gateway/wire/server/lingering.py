@@ -1,7 +1,7 @@
-"""Reading on behind the last response of a connection (RFC 9112 §9.6).
+"""The lingering close of a connection after its last response (RFC 9112 §9.6).
 
-A socket that is closed before the client's last bytes have been read resets the connection, and the reset may destroy
-the response in the client's kernel. So the server half-closes, then reads and drops what still comes, for a while.
+Closing a socket with unread bytes resets the connection, and the reset may destroy the response in the client's kernel.
+So the server half-closes, then reads and drops the client's bytes for a while.
 
 TLS has no half-close: a closure alert ends the connection. So a request is read to the end before the alert is sent.
 """
@@ -10,18 +10,18 @@ import asyncio
 
 from tornado_gateway.wire.peer import unacknowledged
 
-LINGER = 2.0  # seconds of reading on; nginx: 5 s between two reads
-LINGER_BYTES = 64 * 1024 * 1024  # dropped at most; a client may go on with an upload before reading the response
-QUIET = 0.2  # seconds without a byte behind a last response, after which a server that stops waits no longer
+LINGER = 2.0  # seconds of lingering; nginx: 5 s between two reads
+LINGER_BYTES = 64 * 1024 * 1024  # greatest number of dropped bytes; a client may continue an upload before reading
+QUIET = 0.2  # seconds without received bytes after which a stopping server waits no longer
 
 
 class Lingering:
-    """One connection's reading on.
+    """The lingering close of a connection.
 
     Args:
-        transport: of a connection that has not been lost.
+        transport: not yet lost.
         now: instant at which the last response was complete.
-        taken_at: instant at which the client last took bytes of the response, as far as is known.
+        taken_at: last known instant at which the client took bytes of the response.
     """
 
     __slots__ = ("_dropped", "_dropped_at", "_taken_at", "_transport")
@@ -32,7 +32,7 @@ class Lingering:
         self._dropped, self._dropped_at = 0, now
 
     def half_close(self, *, is_read: bool) -> None:
-        """Tell the client that this was the last response.
+        """Send a FIN or, over TLS, the closure alert.
 
         Args:
             is_read: whether the last request has been read whole.
@@ -43,22 +43,23 @@ class Lingering:
             try:  # noqa: SIM105  # suppress() takes three calls, and this is done once per connection
                 self._transport.write_eof()
             except OSError:
-                pass  # asyncio's own shutdown() of a socket that was just reset
+                pass  # asyncio's shutdown() of a reset socket raises
         elif is_read:
             self._transport.close()
 
     def drop(self, size: int, now: float) -> None:
-        """Count bytes that came and are dropped; end the connection above LINGER_BYTES."""
+        """Count received bytes, which are dropped; end the connection above LINGER_BYTES."""
         self._dropped, self._dropped_at = self._dropped + size, now
         if self._dropped > LINGER_BYTES:
             self._transport.abort()
 
     def lasts(self, now: float, patience: float, *, has_taken: bool, waits: bool) -> bool:
-        """Whether the client still takes the last response.
+        """Whether the client still reads the last response.
 
         Args:
-            patience: seconds for which the client may take nothing.
-            has_taken: whether the client has taken bytes since the last look.
+            now: loop time.
+            patience: greatest seconds without progress.
+            has_taken: whether the client has taken bytes since the last call.
             waits: whether bytes wait for the client.
         """
         if has_taken:
@@ -66,7 +67,7 @@ class Lingering:
         return has_taken or (waits and now - self._taken_at < patience)
 
     def end(self) -> bool:
-        """End the connection; whether the connection needs another LINGER seconds for that."""
+        """End the connection; return whether TLS needs another LINGER seconds for the closure alerts."""
         if self._transport.can_write_eof() or self._transport.is_closing():
             self._transport.abort()
             return False
@@ -79,8 +80,8 @@ class Lingering:
         return not unacknowledged(self._transport)
 
     def is_over(self, now: float) -> bool:
-        """Whether the client has the last response, and sends nothing more that a closed socket would reset.
+        """Whether the client has acknowledged the last response and has sent nothing for QUIET seconds.
 
-        A client in the middle of an upload may meet the reset before reading the response.
+        A client in the middle of an upload might meet a reset before reading the response.
         """
         return now - self._dropped_at >= QUIET and self.is_answered

@@ -1,9 +1,8 @@
-"""Tornado's view of a message, computed only when somebody looks.
+"""Tornado's HTTPHeaders and HTTPServerRequest, parsed on first use.
 
-HTTPHeaders normalises every field's name and HTTPServerRequest parses arguments as
-soon as they are made; on a proxied request nobody reads either. These subclasses keep
-the bytes and do their parents' work at the first look (measured: 30 µs less per
-request with 8 fields).
+HTTPHeaders normalises every field's name, and HTTPServerRequest parses arguments, in their constructors; a proxied
+request uses neither. These subclasses keep the bytes, and run the parent's constructor on the first access to one of
+its attributes (measured: 30 µs less per request with 8 fields).
 """
 
 from typing import Any
@@ -14,13 +13,13 @@ from tornado_gateway.wire.http1 import fields
 
 
 class RawHeaders(HTTPHeaders):
-    """HTTPHeaders over a block of field lines."""
+    """HTTPHeaders that parse a block of field lines on first use."""
 
     def __init__(self, block: bytes) -> None:
         self._block = block
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for what is not there yet: what HTTPHeaders.__init__ makes."""
+        """Called for missing attributes: runs HTTPHeaders.__init__ once."""
         if name.startswith("__") or "_as_list" in self.__dict__:
             raise AttributeError(name)
         super().__init__()
@@ -30,10 +29,10 @@ class RawHeaders(HTTPHeaders):
 
 
 class RawRequest(HTTPServerRequest):
-    """HTTPServerRequest whose arguments, cookies, host and files are made at the first look.
+    """HTTPServerRequest that parses arguments, cookies, host and files on first use.
 
     Args:
-        connection: the exchange with the client; its context knows the peer.
+        connection: the exchange with the client.
         start_line: method, target and version, decoded as latin-1.
         headers: the request's fields.
     """
@@ -44,7 +43,7 @@ class RawRequest(HTTPServerRequest):
         self.headers = headers
 
     def __getattr__(self, name: str) -> Any:
-        """Called only for what is not there yet: what HTTPServerRequest.__init__ makes."""
+        """Called for missing attributes: runs HTTPServerRequest.__init__ once."""
         if name.startswith("__") or "_start_time" in self.__dict__:
             raise AttributeError(name)
         start_line = RequestStartLine(self.method or "", self.uri or "", self.version)

@@ -1,4 +1,4 @@
-"""The body of a request while the body is being read: its framing, its size and its pace."""
+"""The body of a request that is being read: framing, size limit and least rate."""
 
 from tornado_gateway.errors import ContentTooLarge
 from tornado_gateway.policy.http.headers import Field
@@ -7,24 +7,27 @@ from tornado_gateway.wire.http1 import Body, ChunkedBody, LengthBody
 
 
 class RequestBody:
-    """The body of one request.
+    """The body of a request.
+
+    Args:
+        framing: the reader of the body.
 
     Attributes:
-        received: bytes of payload so far.
+        received: bytes of payload received so far.
     """
 
     __slots__ = ("_framing", "_pace", "received")
 
     def __init__(self, framing: Body) -> None:
         self._framing = framing
-        self._pace: Pace | None = None  # None while others than the client were waited for
+        self._pace: Pace | None = None  # None before the first window, and after a pause of reading
         self.received = 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Take bytes off the wire.
+        """Read bytes of the body.
 
         Returns:
-            The payload, and the bytes behind the body; None instead of the latter until the body is complete.
+            The payload, and the bytes behind the body once the body is complete, else None.
 
         Raises:
             BadRequest: the framing is malformed.
@@ -34,27 +37,28 @@ class RequestBody:
         return payload, rest
 
     def check_announced_size(self, limit: int | None) -> None:
-        """Refuse a body by its Content-Length, before the first byte is read.
+        """Check the Content-Length against a limit.
 
         Raises:
-            ContentTooLarge: the body has more than `limit` bytes.
+            ContentTooLarge: Content-Length is greater than `limit`.
         """
         if isinstance(self._framing, LengthBody):
             _check(self._framing.left, limit)
 
     def check_size(self, limit: int | None) -> None:
-        """
+        """Check the received bytes against a limit.
+
         Raises:
             ContentTooLarge: more than `limit` bytes have been received.
         """
         _check(self.received, limit)
 
     def restart_pace(self) -> None:
-        """Begin a new window: the client was not waited for, so the window that runs says nothing of the client."""
+        """Begin a new window after a pause of reading, which is not the client's fault."""
         self._pace = None
 
     def judge_window(self, now: float, rate: float) -> bool:
-        """Whether fewer than `rate` bytes per second have been received in the window that ends now."""
+        """Whether a window ended below `rate` bytes per second; see Pace.judge_window()."""
         if self._pace is None:
             self._pace = Pace(now, self.received)
             return False
@@ -62,7 +66,7 @@ class RequestBody:
 
     @property
     def trailers(self) -> list[Field]:
-        """The fields behind a chunked body, once the body is complete."""
+        """The trailers of a chunked body, once the body is complete."""
         return self._framing.trailers if isinstance(self._framing, ChunkedBody) else []
 
 

@@ -4,16 +4,14 @@
         ▲                     │ one request at a time                       │
         └──────bytes────── ServerExchange ◄──────HTTPConnection─────────────┘
 
-This module listens and owns the connections; wire/server/connection.py reads requests,
-wire/server/exchange.py writes responses.
+This module listens and owns the connections; wire/server/connection.py reads requests; wire/server/exchange.py writes
+responses.
 
-ServerExchange has methods that Tornado's HTTPConnection has not: `start_response()` takes
-a header block as bytes, `write_interim()` sends 1xx, `finish()` takes trailers, and
-`upgrade()` gives the transport away. The proxy calls them; a RequestHandler need not.
+ServerExchange has methods beyond Tornado's HTTPConnection, for the proxy: `start_response()` takes field lines as
+bytes, `write_interim()` sends 1xx responses, `finish()` takes trailers, and `upgrade()` gives the transport away.
 
-A connection cannot be detached into an IOStream, as tornado.websocket.WebSocketHandler
-asks: a transport does not give its socket back. WebSockets are relayed on the transport
-instead.
+A connection cannot be detached into an IOStream, as tornado.websocket.WebSocketHandler needs, because an asyncio
+transport does not give its socket back. WebSockets are relayed on the transport instead.
 """
 
 import asyncio
@@ -33,20 +31,21 @@ from tornado_gateway.wire.server.context import ServerConfig, ServerContext
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER
 
-BACKLOG = 4096  # connections the kernel holds for accept(); Linux cuts it to net.core.somaxconn
-ACCEPTS = 8  # per turn of asyncio's loop; without descriptors accept() fails, and logs, as many times per second
-MAX_REFUSED = 64  # connections above the limit that are answered 503; more of a flood are only closed
+BACKLOG = 4096  # connections that the kernel queues for accept(); Linux limits the number to net.core.somaxconn
+ACCEPTS = 8  # calls of accept() per turn of asyncio's loop; without descriptors each call fails and is logged
+MAX_REFUSED = 64  # connections above max_connections that are answered 503; further connections are only closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """
+    """An address to listen at.
+
     Attributes:
         host: name or address to bind; "" for every address.
-        port: TCP port; 0 for any free one.
-        tls: context that makes the listener speak https, or None for http.
+        port: TCP port; 0 for any free port.
+        tls: TLS context for https; None for http.
         reuse_port: whether other sockets may be bound to the same address (SO_REUSEPORT); the kernel then spreads
-            new connections over all of them.
+            new connections over all sockets.
     """
 
     host: str
@@ -56,18 +55,18 @@ class Listener:
 
     @property
     def scheme(self) -> bytes:
-        """The scheme that clients of the listener use."""
+        """The URL scheme of the listener's clients."""
         return b"https" if self.tls else b"http"
 
 
 class Refusal(Protocol):
-    """Answers a request that no delegate sees."""
+    """A function that answers a request which is not given to the delegate."""
 
     def __call__(self, exchange: ServerExchange, error: GatewayError, /) -> None: ...
 
 
 def refuse_plainly(exchange: ServerExchange, error: GatewayError, /) -> None:
-    """The refusal of a server that was given none: a status, the error's fields and no body."""
+    """The default Refusal: sends a status, the error's fields and no body."""
     lines = b"".join(b"%b: %b\r\n" % field for field in error.fields)
     exchange.start_response(error.status, b"", lines + b"Content-Length: 0\r\n", length=0, dated=False)
     exchange.finish()
@@ -79,11 +78,11 @@ class HTTPServer:
     Args:
         delegate: a tornado.web.Application, or any other HTTPServerConnectionDelegate.
         config: limits and timeouts.
-        refuse: answers what is not handed to the delegate (malformed, too large, too slow, too many).
+        refuse: answers requests that are not given to the delegate (malformed, too large, too slow, too many).
 
     Attributes:
-        connections: all that are not lost.
-        refused: how many of the connections had no room, and only read their refusal.
+        connections: all connections that are not lost.
+        refused: number of connections above max_connections, which only receive a refusal.
     """
 
     def __init__(
@@ -97,13 +96,13 @@ class HTTPServer:
         self.refuse = refuse
         self.connections: set[ServerConnection] = set()
         self.refused = 0
-        self._look_at = 0.0  # instant at which the pace of uploads is judged
+        self._look_at = 0.0  # instant of the next check of upload rates
         self._sockets: list[asyncio.Server] = []
         self._all_closed: asyncio.Future[None] | None = None
         self._all_answered: asyncio.Future[None] | None = None
 
     async def listen(self, listener: Listener) -> list[tuple[str, int]]:
-        """Bind and accept; the addresses that were bound (port 0 picks one).
+        """Bind and accept connections; return the bound addresses, with the port chosen for port 0.
 
         Raises:
             OSError: the address cannot be bound.
@@ -118,7 +117,7 @@ class HTTPServer:
             **of_tls,
         )
         self._sockets.append(server)
-        for sock in server.sockets:  # asyncio takes "backlog" for both: how many wait, and how often to call accept()
+        for sock in server.sockets:  # asyncio uses "backlog" both for listen() and as the number of accept() calls
             with socket.socket(fileno=os.dup(sock.fileno())) as same:
                 same.listen(BACKLOG)
         return [sock.getsockname()[:2] for sock in server.sockets]
@@ -131,14 +130,14 @@ class HTTPServer:
         }
 
     def announce_close(self) -> None:
-        """Say `Connection: close` in each response from now on, so that clients go elsewhere (RFC 9112 §9.6)."""
+        """Send `Connection: close` in all new responses, so that clients go elsewhere (RFC 9112 §9.6)."""
         self.context.announces_close = True
 
     def drain(self) -> None:
-        """Stop accepting, and let each connection end with its current response, or after IDLE_GRACE without one.
+        """Stop accepting connections; end each connection after its current response, or after IDLE_GRACE if idle.
 
-        A request may be on its way to an idle connection, or to one whose response was begun before
-        `announce_close()`: a request that comes in that time is answered.
+        A request that comes within IDLE_GRACE is answered, because the client may have sent the request before the
+        drain.
         """
         self.announce_close()
         context = self.context
@@ -151,25 +150,25 @@ class HTTPServer:
 
     @property
     def busy(self) -> int:
-        """How many connections have a response that is not complete, or carry a WebSocket."""
+        """The number of connections with an incomplete response or a WebSocket."""
         return sum(connection.is_busy for connection in self.connections)
 
     async def closed(self) -> None:
-        """Wait until every connection is lost."""
+        """Wait until all connections are lost."""
         if self.connections:
             self._all_closed = self.context.loop.create_future()
             await self._all_closed
 
     async def answered(self) -> None:
-        """Wait until every connection is lost, or its client has the last response whole and sends nothing more.
+        """Wait until each connection is lost, or its client has acknowledged the last response and is silent.
 
-        The sweep looks, because no event tells of a client's acknowledgement.
+        sweep() checks, because no event reports a client's acknowledgement.
         """
         self._all_answered = self.context.loop.create_future()
         await self._all_answered
 
     def abort(self) -> None:
-        """End every connection at once; a response that a client has whole is not lost."""
+        """End all connections at once; responses that clients have acknowledged are not lost."""
         for connection in list(self.connections):
             connection.transport.abort() if connection.is_answered else connection.reset()
 
@@ -179,7 +178,7 @@ class HTTPServer:
         return self.context.config.shortest_timeout
 
     def sweep(self, now: float) -> None:
-        """End what has waited too long."""
+        """Enforce all deadlines and rates."""
         for connection in [each for each in self.connections if each.deadline <= now or each.is_paused]:
             if connection.deadline <= now:
                 connection.expire(now)
@@ -196,12 +195,12 @@ class HTTPServer:
     # ---- ConnectionOwner
 
     def opened(self, connection: ServerConnection, /) -> None:
-        """Serve a new connection, or refuse it if there is no room."""
+        """Add a new connection; refuse the connection above max_connections."""
         has_room = len(self.connections) - self.refused < self.context.config.max_connections
         self.connections.add(connection)
         if not has_room:
             self._turn_away(connection)
-        elif self.context.draining:  # the kernel had it before the listener was closed; a request may be under way
+        elif self.context.draining:  # accepted before the listener was closed; a request may come
             connection.close_if_idle()
 
     def _turn_away(self, connection: ServerConnection) -> None:
@@ -213,7 +212,7 @@ class HTTPServer:
             connection.refuse(Overloaded("the gateway has as many connections as it may"))
 
     def lost(self, connection: ServerConnection, /) -> None:
-        """Forget a connection that is lost."""
+        """Remove a lost connection."""
         self.connections.discard(connection)
         self.delegate.on_close(connection)
         self.refused -= connection.is_refused
