@@ -35,7 +35,7 @@ from tornado_gateway.errors import NameNotResolved, NameTimeout
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.hosts import Family
-from tornado_gateway.policy.upstream.resolution import KEPT
+from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig
 from tornado_gateway.wire.client.resolver import ResolverConfig
@@ -241,7 +241,7 @@ async def test_an_event_stream_goes_on_at_an_address_that_has_left(find, instanc
     endpoint = found.at(ONE)
     await found.now_at(TWO)
     assert found.addresses == [TWO]
-    await found.sweep(KEPT)
+    await found.sweep(KEEP_DEPARTED)
     await source.say(b"data: 2\n\n")
     await listener.hear(b"data: 2\n\n")
     assert (endpoint.streams, endpoint.is_admitted) == (1, False)
@@ -318,7 +318,7 @@ async def test_who_has_left_is_forgotten_in_the_end(find, instances) -> None:
     await found.now_at(TWO)
     (resolution,) = found.discovery._resolutions
     assert len(resolution.departed) == 2  # the name itself, and its first address
-    await found.sweep(2 * KEPT)
+    await found.sweep(2 * KEEP_DEPARTED)
     assert resolution.departed == {}
 
 

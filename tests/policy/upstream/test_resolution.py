@@ -15,7 +15,7 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, Stat
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.membership import is_resolvable
-from tornado_gateway.policy.upstream.resolution import KEPT, Family, Resolution, usable
+from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, Family, Resolution, usable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
@@ -285,7 +285,7 @@ def test_who_comes_back_while_it_has_streams_is_the_same_with_its_streams() -> N
     stream.settle(Outcome.SUCCESS, 3601.0)
 
 
-@pytest.mark.parametrize(("away", "same"), [(KEPT - 0.1, True), (KEPT, False)])
+@pytest.mark.parametrize(("away", "same"), [(KEEP_DEPARTED - 0.1, True), (KEEP_DEPARTED, False)])
 def test_who_comes_back_soon_is_the_same(away: float, same: bool) -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
@@ -329,7 +329,7 @@ def test_nothing_is_left_of_who_came_and_went() -> None:
     gc.collect()
     before = {id(each) for each in gc.get_objects() if isinstance(each, Endpoint)}
     for number in range(100):
-        now = number * 2 * KEPT
+        now = number * 2 * KEEP_DEPARTED
         resolution.use("a", (f"10.0.0.{number}",), now)
         svc.lease(LeaseRequest(now)).settle(Outcome.SUCCESS, now)
         resolution.forget(now)
@@ -380,11 +380,11 @@ class Changing(RuleBasedStateMachine):
         lease = self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1)))
         lease.settle(outcome, self.now)
 
-    @rule(seconds=st.sampled_from([0.5, 30.0, KEPT]))
+    @rule(seconds=st.sampled_from([0.5, 30.0, KEEP_DEPARTED]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.resolution.forget(self.now)
-        assert all(each.load or self.now - since < KEPT for each, since in self.resolution.departed.items())
+        assert all(each.load or self.now - since < KEEP_DEPARTED for each, since in self.resolution.departed.items())
 
     @invariant()
     def each_place_is_there_once(self) -> None:
@@ -416,10 +416,10 @@ class Changing(RuleBasedStateMachine):
     def teardown(self) -> None:
         for lease in self.leases:
             lease.settle(Outcome.IGNORED, self.now)
-        self.now += KEPT
+        self.now += KEEP_DEPARTED
         for name in "ab":
             self.resolution.use(name, (A,), self.now)
-        self.resolution.forget(self.now + KEPT)
+        self.resolution.forget(self.now + KEEP_DEPARTED)
         assert self.resolution.departed == {}
         assert sum(each.load for each in {*self.service.endpoints, *self.made}) == 0
 

@@ -269,7 +269,7 @@ class EndpointSet:
 
     def take_probe(self, request: LeaseRequest) -> Endpoint | None:
         """An endpoint that the request is to probe; None if no probe is due."""
-        return self.probing.take(request, self._plain, alone=not self.admitted, none_passes=not self._healthy)
+        return self.probing.take(request, self._plain, none_admitted=not self.admitted, none_healthy=not self._healthy)
 
     def has_untried(self, tried: Collection[Endpoint]) -> bool:
         """Whether an endpoint is admitted that was not tried."""

@@ -1,4 +1,4 @@
-"""The addresses of a name in /etc/hosts, the names that need no name server, and the families of addresses.
+"""Name resolution without a name server: /etc/hosts, localhost, and families of addresses.
 
 Sources: hosts(5), RFC 6761 §6.3 (localhost), RFC 6724 §2.1 (IPv6 before IPv4, `::1` first of all).
 """
@@ -11,22 +11,22 @@ LOOPBACK = ("::1", "127.0.0.1")
 
 
 class Family(Enum):
-    """Which of a name's addresses are used."""
+    """Which addresses of a name are used."""
 
-    AUTO = "auto"  # IPv4 if the name has any, else IPv6: a dual-stack name lists the same hosts twice
+    AUTO = "auto"  # IPv4 if the name has IPv4 addresses, else IPv6: a dual-stack name lists the same hosts twice
     IPV4 = "ipv4"
     IPV6 = "ipv6"
     ALL = "all"
 
 
 def hosts_addresses(text: str, name: str) -> tuple[str, ...]:
-    """The addresses of a name in the text of a hosts file: every line counts, IPv6 comes first.
+    """The addresses of a name in all lines of a hosts file, IPv6 first.
 
     >>> hosts_addresses("10.0.0.7 billing # old\\nfd00::7 mail Billing\\n", "billing.")
     ('fd00::7', '10.0.0.7')
     """
     wanted = name.removesuffix(".").lower()
-    if wanted not in text.lower():  # spares the lines of a file of 100,000
+    if wanted not in text.lower():  # a hosts file may have 100,000 lines
         return ()
     found = dict.fromkeys(_addresses_of(text, wanted))
     return tuple(sorted(found, key=lambda each: ":" not in each))
@@ -43,7 +43,7 @@ def _addresses_of(text: str, wanted: str) -> Iterator[str]:
 
 
 def is_localhost(name: str) -> bool:
-    """Whether a name is this host by definition, and must not be asked for on the wire (RFC 6761 §6.3).
+    """Whether a name means this host by definition; a query must not ask for such a name (RFC 6761 §6.3).
 
     >>> [is_localhost(each) for each in ("localhost", "app.localhost.", "localhost.test")]
     [True, True, False]

@@ -1,4 +1,4 @@
-"""When which endpoint is to be looked at again, however many there are."""
+"""A schedule of probes: at most one probe time per endpoint, the earliest first."""
 
 import heapq
 import itertools
@@ -7,31 +7,31 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint
 
 
 class ProbeSchedule:
-    """Each endpoint has one date at most: the earliest it was given. Asking whether any has come costs nothing much."""
+    """The probe time of each endpoint. take() costs little while no probe is due, with any number of endpoints."""
 
-    __slots__ = ("_dates", "_heap", "_numbers")
+    __slots__ = ("_heap", "_numbers", "_times")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Endpoint]] = []  # a number, for endpoints have no order
+        self._heap: list[tuple[float, int, Endpoint]] = []  # the number breaks ties: endpoints have no order
         self._numbers = itertools.count()
-        self._dates: dict[Endpoint, float] = {}  # those that hold: what else is in the heap is outdated
+        self._times: dict[Endpoint, float] = {}  # an entry of the heap with another time is outdated
 
     def put(self, endpoint: Endpoint, at: float) -> None:
-        """Look at an endpoint from an instant on, unless it is to be looked at before."""
-        if at < self._dates.get(endpoint, float("inf")):
-            self._dates[endpoint] = at
+        """Schedule a probe of an endpoint at an instant, unless an earlier probe is scheduled."""
+        if at < self._times.get(endpoint, float("inf")):
+            self._times[endpoint] = at
             heapq.heappush(self._heap, (at, next(self._numbers), endpoint))
 
     def take(self, until: float) -> Endpoint | None:
-        """Strike out the endpoint whose turn it is, if that is not after an instant; the longest overdue one first."""
+        """Take the earliest probe that is due at an instant out of the schedule; None if no probe is due."""
         heap = self._heap
         while heap and heap[0][0] <= until:
             at, _, endpoint = heapq.heappop(heap)
-            if self._dates.get(endpoint) == at:
-                del self._dates[endpoint]
+            if self._times.get(endpoint) == at:
+                del self._times[endpoint]
                 return endpoint
         return None
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Strike out an endpoint, whenever its turn is."""
-        self._dates.pop(endpoint, None)
+        """Take the probe of an endpoint out of the schedule, if there is a probe."""
+        self._times.pop(endpoint, None)

@@ -1,26 +1,25 @@
-"""Which endpoints have failed, and when a request probes whether an endpoint works again.
+"""Probing: which request is sent to a failed endpoint, to find out whether the endpoint works again.
 
-    ejected    its breaker has taken it out: asked again when the opening is over, by as many as may probe at once
-    penalised  it has failed, and balancers that choose by load avoid it: probed once a second, unless its health checks
-               fail (the checks find out themselves) or its breaker is open (the end of the opening is waited for)
+    ejected    by its breaker: probed when the opening has ended, by as many requests as the breaker lets pass
+    penalised  for a failure, so that balancers avoid the endpoint: probed once a second by one request, unless health
+               checks fail (the checks notice a recovery) or the breaker is open (the opening has to end first)
 
-One request is risked for that, so it had better be one that can be sent again. Where no such request comes, any request
-has to find out about an endpoint whose opening is over.
+A probe may fail, so a request that can be sent again is preferred. If no such request comes, any request may probe an
+ejected endpoint. This module does not decide who is ejected or penalised: policy/upstream/endpoint_set.py does.
 """
 
 from tornado_gateway.policy.upstream.endpoint import Endpoint, LeaseRequest, PickContext
 from tornado_gateway.policy.upstream.latency import PROBE_AFTER
 from tornado_gateway.policy.upstream.probe_schedule import ProbeSchedule
 
-# Seconds that an endpoint whose time is over waits for a request that may be sent again should the endpoint still be
-# broken. Where no such request comes, any other one has to find out.
-PATIENCE = 2.0
+PATIENCE = 2.0  # seconds that a due probe waits for a repeatable request; then any request may probe
 
 
 class Probing:
-    """
+    """The penalised endpoints and the schedule of probes of one service.
+
     Attributes:
-        doubted: endpoints that have failed since they last answered well.
+        penalised: endpoints without a good answer since a failure.
     """
 
     __slots__ = ("_schedule", "penalised")
@@ -30,38 +29,38 @@ class Probing:
         self._schedule = ProbeSchedule()
 
     def penalise(self, endpoint: Endpoint) -> None:
-        """An endpoint has failed, and has its penalty."""
+        """Schedule a probe of an endpoint that has been penalised for a failure."""
         self.penalised.add(endpoint)
         self._schedule.put(endpoint, endpoint.latency.probe_at)
 
     def clear_penalty(self, endpoint: Endpoint) -> None:
-        """An endpoint has answered well."""
+        """An endpoint has given a good answer: no probe is needed."""
         self.penalised.discard(endpoint)
 
     def remove(self, endpoint: Endpoint) -> None:
-        """An endpoint is none any more."""
+        """An endpoint has left the service."""
         self.penalised.discard(endpoint)
         self._schedule.remove(endpoint)
 
     def probe_after_opening(self, endpoint: Endpoint) -> None:
-        """Probe an ejected endpoint when its opening is over; now, if it is and a probe was given back."""
+        """Schedule a probe of an ejected endpoint at the end of the breaker's opening; that end may have passed."""
         self._schedule.put(endpoint, endpoint.breaker.open_until)
 
     def probe_if_penalised(self, endpoint: Endpoint) -> None:
-        """Schedule a probe for an endpoint that is admitted again, if the endpoint is penalised."""
+        """Schedule a probe of a newly admitted endpoint, if the endpoint is penalised."""
         if endpoint in self.penalised:
             self._schedule.put(endpoint, endpoint.latency.probe_at)
 
     def take(
-        self, request: LeaseRequest, context: PickContext, *, alone: bool, none_passes: bool = False
+        self, request: LeaseRequest, context: PickContext, *, none_admitted: bool, none_healthy: bool = False
     ) -> Endpoint | None:
-        """Take a due probe: the endpoint that a request is to be sent to, to find out whether the endpoint works.
+        """Take a due probe: the endpoint that the request is to probe; None if no probe is due.
 
         Args:
-            alone: whether no other one can be used: then any request will do.
-            none_passes: whether there is no endpoint that a request had better be sent to.
+            none_admitted: whether no endpoint is admitted: then any request may probe.
+            none_healthy: whether no endpoint is healthy: then health checks and breakers do not delay a probe.
         """
-        until = request.now if alone or request.is_repeatable else request.now - PATIENCE
+        until = request.now if none_admitted or request.is_repeatable else request.now - PATIENCE
         found, untouched = None, []
         while found is None and (each := self._schedule.take(until)):
             if each in request.tried:
@@ -69,29 +68,29 @@ class Probing:
             elif each.is_ejected:
                 if each.breaker.open_until > until:
                     self.probe_after_opening(each)
-                elif each.breaker.passes(request.now):  # else a probe is under way, and its end decides
+                elif each.breaker.passes(request.now):  # else a probe is under way, and the outcome decides
                     found = each
             elif (
                 each.is_admitted
                 and each in self.penalised
-                and self._take_probe(each, request, context, none_passes=none_passes)
+                and self._take_probe(each, request, context, none_healthy=none_healthy)
             ):
                 found = each
-        if found and found.is_ejected:  # there may be room for more probes
+        if found and found.is_ejected:  # the breaker may let more probes pass
             untouched.append(found)
         for each in untouched:
             self._schedule.put(each, request.now)
         return found
 
     def _take_probe(
-        self, endpoint: Endpoint, request: LeaseRequest, context: PickContext, *, none_passes: bool
+        self, endpoint: Endpoint, request: LeaseRequest, context: PickContext, *, none_healthy: bool
     ) -> bool:
-        """Take the probe of a penalised endpoint, if one is due: one at a time. Whether the request is the probe."""
+        """Make the request the probe of a penalised endpoint, if a probe is due. Returns whether the request probes."""
         latency = endpoint.latency
         is_over = request.now >= latency.probe_at
         if is_over:
             latency.probe_at = request.now + PROBE_AFTER
         self._schedule.put(endpoint, latency.probe_at)
         breaker = endpoint.breaker
-        may = none_passes or (endpoint.checks_pass and breaker.passes(request.now))
+        may = none_healthy or (endpoint.checks_pass and breaker.passes(request.now))
         return is_over and may and (request.is_repeatable or breaker.is_open) and endpoint.available(request, context)

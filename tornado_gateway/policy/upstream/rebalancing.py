@@ -12,7 +12,7 @@ chooses an endpoint with fewer streams. That disturbs the client, so streams are
 An endpoint in slow start receives no streams: the balancer would send most of the moved streams back. Moving stops when
 clients return to the same endpoint for another reason (a session, a key, a lower latency): see `Rebalancing`.
 
-This module does not choose the streams to end: upkeep/rebalancer.py does.
+This module does not choose the streams to end: upkeep/streams.py does.
 """
 
 import math

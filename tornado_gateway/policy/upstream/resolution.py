@@ -1,17 +1,16 @@
-"""Which endpoints a service has, by what its host names resolve to.
+"""Discovery of endpoints: the addresses of a service's host names become endpoints.
 
-policy/upstream/membership.py says which endpoints these are; this module makes and remembers the endpoints.
+    name ─► addresses ─► policy/upstream/membership.py: which URLs ─► this module: which Endpoint objects ─► service
 
-Each address is an endpoint of its own, of the configured weight. Its requests have the name in their Host
-field and its TLS certificate must show the name; only the address that it is connected to differs.
+Each address is an endpoint of the configured weight. Requests keep the name in the Host field, and the TLS certificate
+must show the name; only the address of the connection differs.
 
-What stays as it is configured: addresses, because there is nothing to look up; unix sockets; localhost, whose
-IPv4 and IPv6 addresses are the same host; and a name that has never been resolved, so that the gateway
-serves before its name server does.
+These base URLs stay as configured: addresses; unix sockets; localhost, whose IPv4 and IPv6 addresses are one host; and
+a name that was never resolved, so that the gateway serves before the name server does.
 
-An endpoint that stays is the same object, with all that is known about it. One that has left is remembered while
-something is in flight there, and for a while after: there are name servers that answer with another part
-of a long list each time.
+An endpoint that stays in the answers is the same object, with everything known about the endpoint. An endpoint that has
+left is remembered while requests are in flight there, and for KEEP_DEPARTED seconds more: some name servers answer with
+a different part of a long list each time.
 """
 
 import ipaddress
@@ -21,15 +20,15 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
 
-KEPT = 60.0  # seconds that an endpoint with nothing in flight is remembered after it has left
+KEEP_DEPARTED = 60.0  # seconds that an endpoint is remembered after leaving
 
-MakeEndpoint = Callable[[str, int], Endpoint]  # from its URL and weight
+MakeEndpoint = Callable[[str, int], Endpoint]  # from a URL and a weight
 
 
 def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
-    """Those of a name's addresses that are used, each once, in ascending order: the same in all gateways.
+    """The addresses of a name that are used, without duplicates, in ascending order: the same in all gateways.
 
-    None are link-local of IPv6: these need a zone, which the look-up of a name does not always tell.
+    Link-local IPv6 addresses are left out: a connection needs a zone, which a look-up does not always return.
 
     >>> usable(["10.0.0.10", "fd00::1", "10.0.0.9", "10.0.0.10"], Family.AUTO)
     ('10.0.0.9', '10.0.0.10')
@@ -44,15 +43,15 @@ def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
 
 
 class Resolution:
-    """Keeps a service's endpoints as its names resolve.
+    """Updates a service's endpoints when host names resolve to other addresses.
 
     Args:
-        service: as it is configured.
-        make: gives a new endpoint of the service.
+        service: with the configured endpoints.
+        make: makes a new endpoint of the service.
 
     Attributes:
-        names: that are to be resolved.
-        departed: endpoints that have left and are remembered, with the instant at which they did.
+        names: host names to resolve.
+        departed: remembered endpoints that have left, with the instant of leaving.
     """
 
     def __init__(self, service: Service, make: MakeEndpoint) -> None:
@@ -61,10 +60,13 @@ class Resolution:
         self.departed: dict[Endpoint, float] = {}
 
     def use(self, name: str, addresses: tuple[str, ...], now: float) -> bool:
-        """A name has these addresses; its others have left. Whether that is news.
+        """Replace the addresses of a name.
 
         Args:
-            addresses: at least one, as usable() gives them.
+            addresses: the result of usable(); not empty.
+
+        Returns:
+            Whether the addresses have changed.
         """
         membership = self._service.membership
         before = membership.addresses(name)
@@ -74,18 +76,20 @@ class Resolution:
         weights = membership.wanted()
         known = {each.url: each for each in (*self.departed, *self._service.endpoints)}
         endpoints = [known.get(url) or self._make(url, weight) for url, weight in weights.items()]
-        self._see_off(endpoints, now)
-        # What takes the place of the name as such is not new, and need not begin slowly.
+        self._note_departures(endpoints, now)
+        # The first addresses replace the endpoint of the unresolved name: no slow start.
         self._service.replace_endpoints(endpoints, None if before is None else now, weights)
         return True
 
     def forget(self, now: float) -> None:
-        """Forget those that left long ago."""
-        for endpoint in [each for each, since in self.departed.items() if not each.load and now - since >= KEPT]:
+        """Forget idle endpoints that left KEEP_DEPARTED seconds ago or earlier."""
+        for endpoint in [
+            each for each, since in self.departed.items() if not each.load and now - since >= KEEP_DEPARTED
+        ]:
             del self.departed[endpoint]
 
-    def _see_off(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Note who leaves, and who is back."""
+    def _note_departures(self, endpoints: Iterable[Endpoint], now: float) -> None:
+        """Note which endpoints leave, and which have returned."""
         present = set(endpoints)
         for endpoint in self._service.endpoints:
             if endpoint not in present:

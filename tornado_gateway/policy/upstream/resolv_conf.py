@@ -1,7 +1,7 @@
-"""What resolv.conf says: which name servers are asked, for which names, and how long each is waited for.
+"""The content of resolv.conf: name servers, search domains, timeouts.
 
-Source: resolv.conf(5). A `nameserver` may have a port here, `127.0.0.1:5353` or `[::1]:5353`; there it may not. What is
-unknown or malformed is passed over, as the C library does.
+Source: resolv.conf(5). As an extension, a `nameserver` may have a port: `127.0.0.1:5353` or `[::1]:5353`. Unknown and
+malformed lines are ignored, as by the C library.
 """
 
 import ipaddress
@@ -14,15 +14,16 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """
+    """The options that the gateway's resolver uses.
+
     Attributes:
-        servers: addresses, some with a port; the second is asked when the first does not answer.
-        search: domains that a name with fewer dots than `ndots` is looked up in first; None if the file says nothing.
+        servers: addresses, some with a port; the next server is asked if a server does not answer.
+        search: domains in which a name with fewer dots than `ndots` is looked up first; None without such a line.
         ndots: 0 to 15.
-        timeout: seconds that a server is waited for at first, 1 to 30; None for the resolver's default.
-        attempts: times each server is asked, 1 to 5; None for the resolver's default.
-        rotates: whether the servers take turns.
-        uses_tcp: whether queries go over TCP from the start.
+        timeout: seconds to wait for a server's first answer, 1 to 30; None for the resolver's default.
+        attempts: queries to each server, 1 to 5; None for the resolver's default.
+        rotates: whether queries rotate among the servers.
+        uses_tcp: whether the first query already uses TCP.
     """
 
     servers: tuple[str, ...] = ()
@@ -44,7 +45,7 @@ def parse_resolv_conf(text: str) -> ResolvConf:
         keyword, *words = re.split("[#;]", line, maxsplit=1)[0].split() or [""]
         if keyword == "nameserver" and words and (server := _server(words[0])):
             conf = replace(conf, servers=(*conf.servers, server))
-        elif keyword in ("search", "domain"):  # of several the last counts
+        elif keyword in ("search", "domain"):  # the last line counts
             conf = replace(conf, search=tuple(each for each in words if each.isascii() and each != "."))
         elif keyword == "options":
             conf = _with_options(conf, words)

@@ -1,6 +1,7 @@
-"""Requests that wait until there is room for them, in the order in which they came.
+"""The queue of a service: requests that wait until an endpoint has room, first come, first served.
 
-A request that belongs to one endpoint waits for room there, and holds up nobody who may go elsewhere.
+A request that is pinned to one endpoint waits for that endpoint, and does not delay requests that any endpoint may
+serve.
 """
 
 from collections.abc import Callable
@@ -8,63 +9,66 @@ from collections.abc import Callable
 from tornado_gateway.errors import Overflow
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
-Go = Callable[[], None]
+Resume = Callable[[], None]
 
 
 class Queue:
     """
     Args:
-        size: requests that may wait at once; 0 for none.
+        size: requests that may wait at once; 0: no request may wait.
 
     Attributes:
         size: see above; may be changed at any time.
-        waiting: those who do, in order, each with the endpoint that it belongs to, if it does.
+        waiting: callbacks of the waiting requests, in order, each with the endpoint that the request is pinned to.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.waiting: dict[Go, Endpoint | None] = {}
+        self.waiting: dict[Resume, Endpoint | None] = {}
         self._is_releasing = False
 
-    def join(self, go: Go, pinned: Endpoint | None = None) -> None:
-        """Have something called, once, when there is room.
+    def join(self, resume: Resume, pinned: Endpoint | None = None) -> None:
+        """Add a request at the end of the queue.
 
         Args:
-            pinned: the only endpoint whose room is of use; None if any is.
+            resume: called once, when there is room for the request.
+            pinned: the only endpoint that may serve the request; None for any endpoint.
 
         Raises:
-            Overflow: as many wait already as may.
+            Overflow: the queue is full.
         """
         if len(self.waiting) >= self.size:
             raise Overflow
-        self.waiting[go] = pinned
+        self.waiting[resume] = pinned
 
-    def leave(self, go: Go) -> None:
-        """Whoever waited has left; it need not have waited."""
-        self.waiting.pop(go, None)
+    def leave(self, resume: Resume) -> None:
+        """Remove a request from the queue, if the request is there."""
+        self.waiting.pop(resume, None)
 
     def is_ahead_of(self, pinned: Endpoint | None) -> bool:
-        """Whether somebody waits for what a newcomer would take: who comes last must not go first."""
+        """Whether a waiting request comes before a new request with this pinned endpoint: both want the same room."""
         return bool(self.waiting) and any(each in (None, pinned) for each in self.waiting.values())
 
     def release(self, has_room: Callable[[Endpoint | None], bool]) -> None:
-        """Call as many as there is room for; each takes some of it, or ends at once.
+        """Resume as many requests as there is room for. A resumed request takes room, or ends at once.
 
         Args:
-            has_room: tells whether an endpoint has, or any if it is given None.
+            has_room: whether the given endpoint has room; for None, whether any endpoint has room.
         """
         if self._is_releasing:
-            return  # who goes on may fail at once, and so end here again
+            return  # a resumed request may fail at once, and call release() again
         self._is_releasing = True
         try:
-            while (go := self._first(has_room)) is not None:
-                del self.waiting[go]
-                go()
+            while (resume := self._first(has_room)) is not None:
+                del self.waiting[resume]
+                resume()
         finally:
             self._is_releasing = False
 
-    def _first(self, has_room: Callable[[Endpoint | None], bool]) -> Go | None:
+    def _first(self, has_room: Callable[[Endpoint | None], bool]) -> Resume | None:
         if not self.waiting:
             return None
-        is_any = has_room(None)  # asked once: it may take a look at all endpoints
-        return next((go for go, pinned in self.waiting.items() if (has_room(pinned) if pinned else is_any)), None)
+        any_has_room = has_room(None)  # called once: the call may inspect all endpoints
+        return next(
+            (resume for resume, pinned in self.waiting.items() if (has_room(pinned) if pinned else any_has_room)), None
+        )

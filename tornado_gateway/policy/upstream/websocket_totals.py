@@ -1,4 +1,4 @@
-"""What a service's WebSockets have carried."""
+"""Totals of a service's WebSockets: messages, bytes, seconds, close codes."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class WebSocketTotals:
-    """Sums over the WebSockets that have ended; up is towards the service.
+    """Sums over the WebSockets that have ended; `up` means towards the service.
 
     Attributes:
-        opened: how many have begun.
-        closed: how many have ended.
-        close_codes: how often they ended with each code; 1006 stands for no Close at all.
-        seconds: that they were open, together.
+        opened: WebSockets whose handshakes have succeeded.
+        closed: WebSockets that have ended.
+        close_codes: ended WebSockets by close code; 1006 means without a Close frame.
+        seconds: total time that the ended WebSockets were open.
     """
 
     opened: int = 0
@@ -26,11 +26,16 @@ class WebSocketTotals:
 
     @property
     def open(self) -> int:
-        """How many there are; not those whose handshakes are under way."""
+        """WebSockets that are open now; a handshake under way does not count."""
         return self.opened - self.closed
 
     def add(self, *, messages: tuple[int, int], wire_bytes: tuple[int, int], seconds: float, close_code: int) -> None:
-        """Count one in; pairs are up and down."""
+        """Add a WebSocket that has ended.
+
+        Args:
+            messages, wire_bytes: up and down.
+            seconds: that the WebSocket was open.
+        """
         self.closed += 1
         self.messages_up += messages[0]
         self.messages_down += messages[1]
