@@ -1,4 +1,4 @@
-"""Counts of a source tree that show how easily it is read and changed: python -m benchmarks.counts [FOLDER ...]
+"""Counts of a source tree that show how easily the source is read and changed: python -m benchmarks.counts [FOLDER ...]
 
 A folder is a package, or holds the package `tornado_gateway`. Several folders are shown side by side, so that two
 commits can be compared. All counts come from syntax trees; nothing is imported.
@@ -7,8 +7,8 @@ commits can be compared. All counts come from syntax trees; nothing is imported.
 * Constructor parameters: those of `__init__` or `initialize` without `self`; of a dataclass, its fields.
 * Fan-out: modules of the package that a module imports, for types too.
 * Circle: modules that import each other, directly or through others, for types too; the sizes are given.
-* Predicate: a property, or a function whose name begins with a word of PREDICATES. A predicate writes if it assigns or
-  deletes an attribute or an item, or calls a mutator of one, or calls such a method of its own class.
+* Predicate: a property, or a function whose name begins with a word of PREDICATES. A predicate writes if the predicate
+  assigns or deletes an attribute or an item, calls a mutator of either, or calls such a method of the same class.
 * Prose: words of docstrings without examples.
 """
 
@@ -40,7 +40,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A file of the package: its dotted name and its syntax tree."""
+    """A file of the package.
+
+    Attributes:
+        name: dotted name.
+        tree: syntax tree.
+        lines: number of lines.
+    """
 
     name: str
     tree: ast.Module
@@ -49,7 +55,13 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A figure, and the place that it comes from if there is one."""
+    """A figure.
+
+    Attributes:
+        name: description of the figure.
+        value: the figure as text.
+        place: module and name behind a maximum, or the names behind a count; "" for none.
+    """
 
     name: str
     value: str
@@ -115,7 +127,7 @@ def fields(node: ast.ClassDef) -> int:
 
 
 def parameters(node: ast.ClassDef) -> int:
-    """What a constructor takes."""
+    """The number of a constructor's parameters."""
     for each in methods(node):
         if each.name in ("__init__", "initialize"):
             arguments = each.args
@@ -165,14 +177,14 @@ def is_predicate(node: Function) -> bool:
 
 
 def _is_lasting(node: ast.AST, local: set[str]) -> bool:
-    """Whether an expression names something that outlives the function: an attribute, or a name from outside."""
+    """Whether an expression names an object that outlives the function: an attribute, or a name from outside."""
     while isinstance(node, ast.Subscript):
         node = node.value
     return isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and node.id not in local)
 
 
 def writes(node: Function) -> bool:
-    """Whether a function itself changes an attribute, an item or a container that outlives it."""
+    """Whether a function changes an attribute, an item or a container that outlives the function."""
     local = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     for each in ast.walk(node):
         if isinstance(each, ast.Attribute | ast.Subscript) and isinstance(each.ctx, ast.Store | ast.Del):
@@ -202,7 +214,7 @@ def own_calls(node: Function) -> set[str]:
 
 
 def writing_predicates(module: Module) -> tuple[int, list[str]]:
-    """The number of predicates of a module, and the names of those that write."""
+    """The number of a module's predicates, and the names of the writing predicates."""
     total, found = 0, []
     groups = [(node.name + ".", methods(node)) for node in classes(module.tree)]
     groups.append(("", [each for each in module.tree.body if isinstance(each, Function)]))
@@ -236,7 +248,7 @@ def per_thousand(pattern: re.Pattern[str], text: str) -> float:
 
 
 def percentile(values: Sequence[int], share: float) -> int:
-    """The smallest value that so large a share of the values does not exceed; 0 without values.
+    """The smallest value that at least a share of the values does not exceed; 0 without values.
 
     >>> percentile([1, 2, 3, 4, 100], 0.8)
     4
@@ -289,7 +301,7 @@ def counts(modules: Sequence[Module]) -> list[Count]:
 
 
 def table(columns: Mapping[str, Sequence[Count]]) -> str:
-    """Figures side by side, then the places of the last column."""
+    """A table with a column for each tree, then the places of the last column."""
     rows = [["", *columns]]
     rows += [[each[0].name, *(count.value for count in each)] for each in zip(*columns.values(), strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

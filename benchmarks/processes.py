@@ -1,8 +1,7 @@
 """Child processes: pinned to a core, measured with all their descendants, and ended in every case.
 
-Each child leads a session of its own, which its descendants inherit. So the session's number finds the whole process
-tree, including workers whose parent has died, and a Ctrl-C in the terminal reaches only this program, which then ends
-each child.
+Each child leads a new session, which all descendants inherit. So the session's number finds the whole process tree,
+including orphaned workers, and a Ctrl-C in the terminal reaches only this program, which then ends each child.
 
 Source: proc(5), /proc/pid/stat and /proc/pid/status.
 """
@@ -77,7 +76,7 @@ class Tree:
     """The processes of a session at the time of construction, for cheap repeated reading.
 
     Args:
-        session: number of the session, which is the number of its leading process.
+        session: number of the session and of the leading process.
     """
 
     def __init__(self, session: int) -> None:

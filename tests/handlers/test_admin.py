@@ -316,7 +316,7 @@ class Load:
         self.got: Counter[tuple[str, int]] = Counter()
 
     async def run(self, wanted: dict[str, int], clients: int = 4) -> None:
-        """LeaseRequest for each target so often."""
+        """Request each target so many times."""
         todo = [target for target, count in wanted.items() for _ in range(count)]
         random.Random(1).shuffle(todo)
         await asyncio.gather(*(self._ask(todo[number::clients]) for number in range(clients)))

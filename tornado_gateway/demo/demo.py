@@ -1,4 +1,4 @@
-"""A gateway to look at without having a service: what --demo starts around it.
+"""The demo: services and traffic that --demo starts around a gateway.
 
     traffic ──► gateway ──► api-1, api-2              equal instances: balancing
     (or you)        ├─────► slow-1, slow-2            20 ms and 300 ms: balancing by latency
@@ -6,8 +6,8 @@
                     ├─────► clock-1                   an endless event stream
                     └─────► chat-1                    WebSockets, and a page for browsers
 
-The upstreams are stock Tornado on 127.0.0.1 and free ports. A request of
-an upstream ends with its client or with stop(): upstreams wait only for connections that stop() closes.
+The upstreams are stock Tornado servers on 127.0.0.1 and free ports. Requests of upstreams end when the client leaves,
+or at stop().
 """
 
 import asyncio
@@ -41,7 +41,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Demo:
-    """The upstreams and the traffic of one demonstration.
+    """The upstreams and the traffic of the demo.
 
     Args:
         rng: decides which answers fail and what the traffic asks for.
@@ -104,7 +104,7 @@ class Demo:
         for server in self._servers:
             server.stop()
             await server.close_all_connections()
-        for upgraded in tuple(self._sockets):  # a server does not know them any more
+        for upgraded in tuple(self._sockets):  # a server forgets upgraded connections
             upgraded.drop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for held in self._refusing:
@@ -136,7 +136,7 @@ class Demo:
 
 
 def banner(gateway_url: str) -> str:
-    """The text for the terminal: what is running and what to try first."""
+    """The text for the terminal: what to try."""
     url = gateway_url.rstrip("/")
     ws_url = url.replace("http", "ws", 1)
     return f"""\

@@ -28,7 +28,7 @@ _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECAS
 
 
 async def visit(host: str, port: int, rng: random.Random, pause: float) -> None:
-    """Send requests one after another, on one connection for as long as the connection lasts."""
+    """Send requests in turn, on a connection for as long as the connection lasts."""
     while True:
         # A gateway that restarts, closes the connection or sends what is not read here is tried again.
         with contextlib.suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError):
@@ -77,7 +77,7 @@ async def hold_stream(host: str, port: int) -> None:
     """Read the clock's events until they end.
 
     Raises:
-        OSError, EOFError, ValueError, LimitOverrunError: there is no such stream to be had.
+        OSError, EOFError, ValueError, LimitOverrunError: the stream could not be opened.
     """
     reader, writer = await asyncio.open_connection(host, port)
     try:
@@ -98,7 +98,7 @@ async def hold_socket(host: str, port: int, rng: random.Random, pause: float) ->
     """Talk to the echo until the echo closes.
 
     Raises:
-        OSError, HTTPClientError, WebSocketError: there is no such WebSocket to be had.
+        OSError, HTTPClientError, WebSocketError: the WebSocket could not be opened.
     """
     closed = asyncio.Event()
     request = HTTPRequest(

@@ -1,4 +1,4 @@
-"""The itinerary of every request, for a service or for a page of the gateway's own.
+"""The admission of every request: the steps before a service or one of the gateway's pages handles the request.
 
 The steps in their order, each with the reason for its place. No step reads what a later step decides. Steps in
 brackets do not exist yet.
@@ -69,9 +69,9 @@ def admit(
     """Take a request through the steps that all requests have.
 
     Args:
-        exchange: with the client.
-        journal: told the client as soon as the client is known.
-        found: what the route leads to, noted by the look-up: a service, or None for a page; an error for nothing.
+        exchange: the exchange with the client.
+        journal: gets the client's address as soon as the address is known.
+        found: the result of the look-up: a service, None for a page, or the error of an unknown service or page.
 
     Raises:
         GatewayError: a step refuses the request.

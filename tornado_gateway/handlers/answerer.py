@@ -1,4 +1,4 @@
-"""The seam between a proxied request and whatever answers it.
+"""The interface between a proxied request and the object that answers the request.
 
     journey ── OutboundRequest ──► Answerer      what is asked for
             ◄── AnswerReceiver ───               the head of the answer; on_head() names the receiver of the body
@@ -16,7 +16,7 @@ from tornado_gateway.wire.client.receivers import HeadReceiver
 
 
 class OutboundRequest(Protocol):
-    """A request as an endpoint gets it.
+    """A request to send to an endpoint.
 
     Attributes:
         kind: of the lease that the request needs.
@@ -48,14 +48,14 @@ class OutboundRequest(Protocol):
 
 
 class AnswerReceiver(HeadReceiver, Protocol):
-    """Takes the answer to a request; it may come without any exchange with an upstream."""
+    """Takes the answer to a request; the answer need not come from an upstream."""
 
     def on_failure(self, error: GatewayError) -> None:
-        """There is no answer."""
+        """Called when the request fails without an answer."""
 
 
 class Answerer(Protocol):
-    """Answers one request. Whoever makes an Answerer must `close()` it."""
+    """Answers a request. The creator of an Answerer must call `close()`."""
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -63,13 +63,13 @@ class Answerer(Protocol):
 
     @property
     def attempt_count(self) -> int:
-        """How often an endpoint was asked; for the access log."""
+        """The number of exchanges begun with endpoints; for the access log."""
 
     def begin(self) -> None:
-        """Get the answer, and give it to the AnswerReceiver: at once, or later.
+        """Begin to answer: the AnswerReceiver is called at once or later.
 
         Raises:
-            GatewayError: there will be no answer.
+            GatewayError: the request cannot be answered.
         """
 
     def abort(self) -> None:
@@ -85,14 +85,14 @@ class Answerer(Protocol):
     # ---- what a stream needs
 
     def becomes(self, kind: Kind) -> None:
-        """The answer is a stream of this kind, and has begun."""
+        """Note that the answer is a stream of this kind, and has begun."""
 
     @property
     def may_replace_stream(self) -> bool:
         """Whether another endpoint can be asked if an event stream turns out to have failed."""
 
     def replace_stream(self) -> bool:
-        """Ask another endpoint instead of the one whose event stream has failed, if the retry budget allows it.
+        """Ask another endpoint after an event stream has failed, if the retry budget allows.
 
         Returns:
             Whether another endpoint is asked.
@@ -105,8 +105,8 @@ class Answerer(Protocol):
 
     @property
     def is_blocked(self) -> bool:
-        """Whether no upstream takes what the client sends."""
+        """Whether the upstream does not read the request's body at present."""
 
     @property
     def is_held(self) -> bool:
-        """Whether the answer waits for its receiver."""
+        """Whether the answer is paused by its receiver."""

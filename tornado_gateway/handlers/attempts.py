@@ -1,4 +1,4 @@
-"""One request, sent to the endpoints of a service one after the other, until an endpoint answers.
+"""Sends a request to the endpoints of a service in turn, until an endpoint answers.
 
     begin ──► lease ──► send ──► on_head      the answer goes to the AnswerReceiver
       ▲         │         │       on_failure   the next attempt, if policy/upstream/retry.py says so
@@ -38,12 +38,12 @@ class Attempts:
     """The Answerer that asks the endpoints of a service.
 
     Attributes:
-        attempt_count: exchanges begun, with that of a hedge.
+        attempt_count: number of exchanges begun, including hedges.
         tried: endpoints that were asked.
-        lease: on the endpoint that answers, or that was asked last; None before the first attempt.
-        upstream: the exchange with that endpoint; None while there is none.
-        has_try_timeout: whether that exchange has less time to its head than the request.
-        hedge: the attempt beside it; None if there is none.
+        lease: lease on the endpoint that answers, or that was asked last; None before the first attempt.
+        upstream: the exchange of the present attempt; None between attempts.
+        has_try_timeout: whether the present attempt has a shorter timeout than the request.
+        hedge: the hedge beside the present attempt; None without a hedge.
     """
 
     __slots__ = (
@@ -115,7 +115,7 @@ class Attempts:
             fresh: whether to use a new connection even if a kept one is free.
 
         Returns:
-            The exchange, and whether it has less time to its head than the request.
+            The exchange, and whether the attempt has a shorter timeout than the request.
 
         Raises:
             BadRequest: see OutboundRequest.head_for().
@@ -153,7 +153,7 @@ class Attempts:
             self.lease.upload_ends(self.gateway.now())
 
     def upload_outgrew(self) -> None:
-        """No other endpoint can be asked from now on, so this attempt gets all the time of the request."""
+        """Give this attempt the whole timeout of the request, since the body cannot be sent to another endpoint."""
         if self.has_try_timeout and self.upstream:
             self.has_try_timeout = False
             self.upstream.allow(self.service.config.head_timeout)
@@ -214,7 +214,7 @@ class Attempts:
                 self.begin()
             else:
                 self._receiver.on_failure(error)
-        except GatewayError:  # there is no endpoint left: the client is told what has failed
+        except GatewayError:  # no endpoint is left: report the failure that led here
             self._receiver.on_failure(error)
 
     # ---- the next attempt
@@ -237,7 +237,7 @@ class Attempts:
         self._send_upload(lease, self.upstream)
 
     def _leave(self, outcome: Outcome) -> bool:
-        """End the attempt under way, before its receiver knows of it.
+        """End the attempt under way, before its receiver is called.
 
         Returns:
             Whether a hedge goes on in its place.
@@ -285,7 +285,7 @@ class Attempts:
 
     @property
     def may_replace_stream(self) -> bool:
-        """The client waits for a stream and for nothing else, or the request may be carried out twice."""
+        """Whether the client waits for a stream, or the request may be carried out twice."""
         return (self.request.awaits_stream or self.request.is_repeatable) and self._may_ask_another
 
     def replace_stream(self) -> bool:
@@ -311,7 +311,7 @@ class Attempts:
         return len(tried) < self.service.config.retry.attempts and self.service.has_other(tried, self.request.pinned)
 
     def _spend_retry(self, error: UpstreamError) -> bool:
-        """Take a retry out of the service's budget, unless the retry is free; whether it may be made."""
+        """Take a retry out of the service's budget, unless the retry is free; return whether to retry."""
         return is_free(error, self._retries) or self.service.budget.take(self.gateway.now())
 
     # ---- what the journey sees
@@ -340,7 +340,7 @@ class Attempts:
             self.upstream.abort()
 
     def close(self, outcome: Outcome, now: float) -> None:
-        """Give back what the request holds."""
+        """Settle the leases, and end the exchanges."""
         if self._later:
             self._later.cancel()
         if self.service.queue.waiting:

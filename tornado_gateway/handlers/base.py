@@ -1,4 +1,4 @@
-"""Tornado handlers as the gateway has them: admitted, with a request id, a problem for each error, and a journal."""
+"""Base classes of the gateway's Tornado handlers: admission, request id, error bodies and the journal."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ class _EveryMethod:
 
 
 class GatewayHandler(RequestHandler):
-    """A handler whose answers carry the request's id, and whose errors are problems.
+    """A handler whose responses have the request's id, and whose errors are problem details (RFC 9457).
 
     Attributes:
         route: the row of the route table that led here.
@@ -71,12 +71,11 @@ class GatewayHandler(RequestHandler):
         return GatewayError()
 
     def close_journal(self) -> None:
-        """Tell of a request that this handler has answered."""
+        """Close the journal of a request that this handler has answered."""
         raise NotImplementedError
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log an exception without the target's query and the fields, which Tornado would log: these may hold
-        secrets."""
+        """Log an exception without the query and the header fields, which Tornado logs and which may hold secrets."""
         if not isinstance(value, GatewayError | HTTPError):
             log.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
 
@@ -92,7 +91,7 @@ class PageHandler(GatewayHandler):
 
     @property
     def found(self) -> type[GatewayError] | None:
-        """None for a page that exists, the error of a page that does not."""
+        """The error of a page that does not exist; None for a page that exists."""
         return None
 
     def prepare(self) -> Awaitable[Any] | None:
@@ -104,7 +103,7 @@ class PageHandler(GatewayHandler):
             return None
 
     def options(self) -> None:
-        """Name the methods (RFC 9110 §9.3.7)."""
+        """Answer OPTIONS with the served methods (RFC 9110 §9.3.7)."""
         self.set_status(204)
         self.set_header("Allow", ", ".join(self.route.allowed))
         self.finish()

@@ -134,7 +134,7 @@ class EventStream:
 
     @property
     def _sent_at(self) -> float:
-        """Instant at which the client was sent something last; bytes from the upstream are sent as they come."""
+        """Instant of the last bytes sent to the client; bytes of the upstream are sent as they come."""
         return max(self._began_or_beat, self._source.heard_at)
 
     def _when_due(self) -> float:

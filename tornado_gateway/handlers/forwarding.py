@@ -54,16 +54,16 @@ class Timer(Protocol):
 
 
 class Forwarding:
-    """One admitted request: the OutboundRequest of its Answerer, and the receiver of an answer that passes unchanged.
+    """An admitted request: the OutboundRequest of its Answerer, and the receiver of an answer that passes unchanged.
 
-    close() ends the request, once: the Answerer and the journal are closed there.
+    close() ends the request once, and closes the Answerer and the journal.
 
     Args:
         client: the exchange with the client.
-        admitted: with the service.
+        admitted: the result of the admission.
         rest: the client's target behind the service's name.
         target: the endpoint's target behind the base path.
-        passing: field lines of the request that pass unchanged.
+        passing: field lines of the request to forward unchanged.
 
     Attributes:
         asks_for_stream: whether every request of the route asks for a stream: the request is then counted as a stream
@@ -133,7 +133,7 @@ class Forwarding:
         return service.config.event_streams.unavailable or cls.unavailable
 
     def begin(self) -> None:
-        """Get the answer, or send a local reply."""
+        """Begin to answer; a failure is answered by a local reply."""
         if not self.awaits_stream and self._service.config.request_timeout < math.inf:
             self._limit_time()
         try:
@@ -173,11 +173,11 @@ class Forwarding:
         )
 
     def data_received(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of the request's body has come; see Upload.data_received()."""
+        """Take a piece of the request's body; see Upload.data_received()."""
         return self.upload.data_received(chunk) if self.upload else None
 
     def body_received(self) -> None:
-        """The request's body has come whole."""
+        """Called when the request's body is complete."""
         if self.upload:
             self.upload.finish()
 
@@ -191,10 +191,10 @@ class Forwarding:
             self.upload.upstream_continues()
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        """The head of the answer has come.
+        """Take the head of the answer.
 
         Returns:
-            What takes the body; None if nothing does.
+            The receiver of the body; None to discard the body.
         """
         raise NotImplementedError
 
@@ -254,7 +254,7 @@ class Forwarding:
     # ---- the end
 
     def client_left(self) -> None:
-        """The client has left, or the rest of the request is wrong, too large or too slow."""
+        """Called when the client has left, or the rest of the request is malformed, too large or too slow."""
         if self._is_closed:
             return
         error, journal = self._client.error, self._journal
@@ -289,7 +289,7 @@ class Forwarding:
         self.on_failure(error)
 
     def on_failure(self, error: GatewayError) -> None:
-        """End with an error: as an answer if none has begun, otherwise as a broken answer."""
+        """Answer with an error, or cut the answer if the answer has begun."""
         if self._is_closed:
             return
         outcome = FAILURE if isinstance(error, UpstreamError) else IGNORED
@@ -305,7 +305,7 @@ class Forwarding:
             self.close(outcome, error.status, error.reason, sent=sent)
 
     def give_up(self, status: int, reason: str) -> None:
-        """Stop the answer: the handler has sent an answer of its own."""
+        """Stop the answer, because the handler has sent its own."""
         if not self._is_closed:
             self._answerer.abort()
             self.close(IGNORED, status, reason)
@@ -316,10 +316,10 @@ class Forwarding:
         self.close(self._service.outcomes.judge(status), status, reason)
 
     def close(self, outcome: Outcome, status: int, reason: str, *, sent: int = 0) -> None:
-        """End, once.
+        """End the request. A second call changes nothing.
 
         Args:
-            outcome: of the endpoint.
+            outcome: outcome for the endpoint.
             status, reason, sent: see Journal.close().
         """
         if self._is_closed:

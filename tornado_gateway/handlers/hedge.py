@@ -1,8 +1,8 @@
-"""A second endpoint, asked beside the first one because the first one is slow.
+"""Hedging: a slow request is sent to a second endpoint as well.
 
-With HEDGE, a request that does no harm twice is sent to a second endpoint once it has taken longer than nearly all
-recent requests. The first of the two answers serves the client. A hedge cuts off the tail that single slow endpoints
-make, for a few percent more requests: J. Dean, L. A. Barroso, The Tail at Scale (2013).
+With HEDGE, a repeatable request is sent to a second endpoint once the request has taken longer than nearly all recent
+requests. The client gets the first of the two answers. Hedges shorten the tail of latencies that single slow endpoints
+cause, for a few percent more requests: J. Dean, L. A. Barroso, The Tail at Scale (2013).
 """
 
 import time
@@ -32,12 +32,12 @@ NOT_CONNECTED = (ConnectFailed, ConnectTimeout)  # nothing of the request was se
 
 
 class First(HeadReceiver, Protocol):
-    """The attempts that a hedge runs beside.
+    """The attempts, as a hedge uses them; see Attempts.
 
     Attributes:
         tried: endpoints that were asked.
-        lease, upstream, has_try_timeout: of the attempt under way.
-        hedge: the hedge that runs beside that attempt.
+        lease, upstream, has_try_timeout: lease, exchange and kind of timeout of the first attempt.
+        hedge: the hedge; None without a hedge.
     """
 
     gateway: Gateway
@@ -54,7 +54,7 @@ class First(HeadReceiver, Protocol):
         """Whether another endpoint may be asked."""
 
     def send(self, endpoint: Endpoint, receiver: HeadReceiver) -> tuple[ClientExchange, bool]:
-        """Send the request to an endpoint: the exchange, and whether the attempt has less time than the request."""
+        """Send the request to an endpoint; see Attempts.send()."""
 
 
 class Hedge:
@@ -99,20 +99,20 @@ class Hedge:
     # ---- the end of one of the two attempts
 
     def take_over(self) -> None:
-        """The first attempt has ended: go on with this one alone."""
+        """Become the only attempt, because the first attempt has ended."""
         first = self._first
         first.hedge, first.lease = None, self.lease
         first.upstream, first.has_try_timeout = self._upstream, self._has_try_timeout
         self._upstream.hand_head_to(first)
 
     def lose(self, now: float) -> None:
-        """The first endpoint has answered first."""
+        """End the hedge, because the first endpoint has answered."""
         self._first.hedge = None
         self._upstream.abort()
         self.lease.outrun(now)
 
     def close(self, outcome: Outcome) -> None:
-        """The request has ended before either endpoint has answered."""
+        """End the hedge, because the request has ended before an answer."""
         self._upstream.abort()
         self._settle(outcome if outcome is CLIENT_GONE else IGNORED)
 
@@ -122,9 +122,9 @@ class Hedge:
 
 
 def hedge_after(first: First) -> float | None:
-    """Seconds after which a second endpoint is asked; None for never.
+    """Seconds after which to ask a second endpoint; None for no hedge.
 
-    A session stays at its endpoint: one slow answer is no reason to move it.
+    A request with a session is not hedged, since the session stays at its endpoint.
     """
     request = first.request
     is_free = request.pinned is None or request.pinned not in first.tried
@@ -135,7 +135,7 @@ def hedge_after(first: First) -> float | None:
 
 
 def begin_hedge(first: First) -> Hedge | None:
-    """LeaseRequest a second endpoint, if there is one and the retry budget allows it."""
+    """Ask a second endpoint, if another endpoint is available and the retry budget allows."""
     service, now = first.service, first.gateway.now()
     if not first.has_untried or service.budget.balance(now) < 1.0:
         return None
@@ -150,11 +150,11 @@ def begin_hedge(first: First) -> Hedge | None:
 
 
 def is_replaceable(service: Service, request: OutboundRequest, status: int) -> bool:
-    """Whether another endpoint's answer is worth more to the client than an answer with this status."""
+    """Whether to wait for the other endpoint's answer instead of passing on an answer with this status."""
     config = service.config.retry
     return replaces(status, config, is_repeatable=request.is_repeatable, awaits_stream=request.awaits_stream)
 
 
 def blame(upstream: ClientExchange) -> Outcome:
-    """What a failed exchange says about its endpoint: nothing, if a kept connection ended before it was heard."""
+    """The outcome of a failed exchange: IGNORED if a kept connection ended before any byte came, else FAILURE."""
     return IGNORED if upstream.reused and not upstream.heard else FAILURE

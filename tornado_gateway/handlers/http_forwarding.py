@@ -51,7 +51,7 @@ class HttpForwarding(Forwarding):
         return self._begin_stream(head, source, False)
 
     def _begin_stream(self, head: ResponseHead, source: BodySource, failed: bool) -> EventStream | None:
-        """Hand an event stream's body to an EventStream; if it has failed, ask another endpoint."""
+        """Hand the body of an event stream to an EventStream; ask another endpoint if the stream has failed."""
         gateway, answerer = self._gateway, self._answerer
         try:
             if failed and answerer.replace_stream():

@@ -1,6 +1,6 @@
-"""The end of a request: one duration for the histogram, one line for the access log.
+"""The record of each request in the histogram of durations and in the access log.
 
-No other module adds to the histogram or to the access log. A service, a page and a local reply end alike.
+No other module writes to either. Requests for a service, requests for a page and local replies are recorded alike.
 """
 
 from dataclasses import dataclass, replace
@@ -44,10 +44,10 @@ class Frames:
 
 
 class Journal:
-    """One request, from its head to its end.
+    """Notes of a request, from its head until the record in histogram and access log.
 
     Args:
-        exchange: with the client.
+        exchange: the exchange with the client.
         label: the path of the route; ELSEWHERE for no route.
 
     Attributes:
@@ -93,13 +93,13 @@ class Journal:
         """Add the request to histogram and access log. A second call changes nothing.
 
         Args:
-            status: counted in the histogram.
-            reason: the access log's word for the cause of a failure; "" for no failure.
+            status: status for the histogram.
+            reason: GatewayError.reason; "" for no failure.
             now: instant (gateway clock) of the end.
-            sent: status of the access log's line, if the client was sent another status than `status`; else 0.
+            sent: status for the access log, if different from `status`; else 0.
             endpoint: URL of the last endpoint that was asked; "" for none.
-            attempts: exchanges with endpoints that were begun.
-            bytes_in: of the request's body.
+            attempts: number of exchanges begun with endpoints.
+            bytes_in: bytes of the request's body.
         """
         if self.is_closed:
             return
@@ -127,6 +127,6 @@ class Journal:
         gateway.access_log.add(self.frames.put_into(record) if self.frames else record)
 
     def _client_of_a_refusal(self) -> Address:
-        """The client of a request that was refused before its origination."""
+        """The client's address, for a request that was refused before origination."""
         exchange = self._exchange
         return client_address(exchange.head.named, exchange.connection.peer, self._gateway.forwarding.trusted)

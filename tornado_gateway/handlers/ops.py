@@ -1,4 +1,4 @@
-"""The gateway's word on itself, for orchestrators and load balancers.
+"""The gateway's own pages for orchestrators, load balancers and Prometheus.
 
 GET /healthz   200 as long as the event loop turns
 GET /readyz    200 when requests should be sent here; 503 while draining, or while a service of READY_REQUIRES

@@ -1,4 +1,4 @@
-"""The head of a service's response, as the client gets it."""
+"""Writes the head of a service's response to the client."""
 
 import functools
 
@@ -8,7 +8,7 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 
 
 def send_interim(client: ServerExchange, head: ResponseHead) -> None:
-    """Pass a 1xx response on (RFC 9110 §15.2)."""
+    """Forward a 1xx response (RFC 9110 §15.2)."""
     client.write_interim(head.status, interim_fields(head.passing, head.named), safe_reason(head.reason))
 
 
@@ -24,9 +24,12 @@ def send_head(
     """Begin the final response.
 
     Args:
+        client: the exchange with the client.
+        head: the head of the service's response.
+        request_id: value of x-request-id.
         pseudonym: this gateway's name in Via and Proxy-Status.
-        lines: to add, each with its CRLF.
-        passes_alt_svc: whether the client is told of the alternatives that the service names (RFC 7838).
+        lines: field lines to add, each ended by CRLF.
+        passes_alt_svc: whether to forward Alt-Svc (RFC 7838).
     """
     named, passing, status = head.named, head.passing, head.status
     if status == 204 and b"content-length" in named:
@@ -41,7 +44,7 @@ def send_head(
 
 @functools.lru_cache(maxsize=256)
 def safe_reason(reason: bytes) -> bytes:
-    """An upstream's reason phrase of plain words; b"", for the standard phrase, in place of any other.
+    """An upstream's reason phrase if it consists of plain words; else b"", which stands for the standard phrase.
 
     Source: Tornado CVE-2025-67724.
 

@@ -1,4 +1,4 @@
-"""GET, HEAD /sse/<service>/<path>: an event stream, as a browser's EventSource asks for it.
+"""GET, HEAD /sse/<service>/<path>: an event stream for a browser's EventSource.
 
 What becomes of the stream stands in http_forwarding.py, since a POST under /api may be answered with a stream as well.
 A request under /sse says beforehand that a stream is wanted: the request is counted as a stream before a service is
@@ -18,7 +18,7 @@ from tornado_gateway.wire.http1 import RequestHead, ResponseHead, fields
 
 
 class SseForwarding(HttpForwarding):
-    """A request for an event stream, on its way."""
+    """Forwards a request for an event stream."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The body of a request, on its way to an endpoint, and kept as long as another endpoint may have to get it."""
+"""The body of a request: sent to an endpoint, and kept while a retry may need it."""
 
 import asyncio
 from typing import Protocol
@@ -13,13 +13,13 @@ CONTINUE_AFTER = 1.0  # seconds an upstream may keep a client waiting for 100-co
 
 
 class UploadWatcher(Protocol):
-    """Learns what becomes of an upload while an endpoint gets it."""
+    """Is told about an upload while the body is sent to an endpoint."""
 
     def upload_ended(self) -> None:
-        """All of the body has come."""
+        """Called when the body is complete."""
 
     def upload_outgrew(self) -> None:
-        """The body has become too long to be sent again."""
+        """Called when the body has become too long to keep for a retry."""
 
 
 class Upload:
@@ -62,7 +62,7 @@ class Upload:
         return self._client.head.expects_continue and not self._sent_continue
 
     def send_to(self, upstream: ClientExchange, watcher: UploadWatcher) -> None:
-        """Send the body to an endpoint, from the first byte, and what follows as it comes."""
+        """Send the body to an endpoint: the kept bytes now, further bytes as they come."""
         for chunk in self._kept:
             upstream.write(chunk)
         self._upstream, self._watcher = upstream, watcher
@@ -73,19 +73,19 @@ class Upload:
             self._continue_later = self._loop.call_later(CONTINUE_AFTER, self.send_continue)
 
     def withdraw(self) -> None:
-        """The endpoint has failed: hold back the rest of the body for the next attempt."""
+        """Hold back the rest of the body for the next attempt, because the endpoint has failed."""
         self._upstream = self._watcher = None
 
     def forget(self) -> None:
-        """Release the kept bytes: no other endpoint will get the body."""
+        """Free the kept bytes, because no retry needs them."""
         self.is_replayable = False
         self._kept.clear()
 
     def data_received(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        """A piece of the body has come.
+        """Take a piece of the body.
 
         Returns:
-            A future, to stop reading the client until the future is done; None to read on.
+            A future, to pause reading from the client until the future is done; None to read on.
         """
         upstream = self._upstream
         self.received += len(chunk)
@@ -122,14 +122,15 @@ class Upload:
             self.send_continue()
 
     def send_continue(self) -> None:
-        """Send the client 100 Continue, also if the endpoint is silent: it may not know Expect (RFC 9110 §10.1.1)."""
+        """Send the client 100 Continue even if the endpoint did not, since old servers ignore Expect (RFC 9110
+        §10.1.1)."""
         self._continue_later = None
         if not self.is_whole:
             self._sent_continue = True
             self._client.write_interim(100, b"")
 
     def close(self) -> None:
-        """The request is over: discard what still comes of the body."""
+        """Discard the rest of the body, because the request has ended."""
         self._is_over, self._upstream, self._watcher = True, None, None
         if self._continue_later:
             self._continue_later.cancel()

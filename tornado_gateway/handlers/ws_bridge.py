@@ -69,7 +69,7 @@ class WsForwarding(Forwarding):
 
     @classmethod
     def mode(cls, service: Service) -> str:
-        return STATUS  # what asks for a WebSocket is no EventSource
+        return STATUS  # an EventSource never asks for a WebSocket
 
     # ---- the handshake with an endpoint
 
@@ -177,7 +177,7 @@ class WsForwarding(Forwarding):
 
 
 class WsBridgeHandler(ProxiedRequest):
-    """A WebSocket's handshake, as the client sends it."""
+    """Forwards a client's WebSocket handshake."""
 
     FORWARDING = WsForwarding
 
