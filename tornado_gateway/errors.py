@@ -1,15 +1,15 @@
-"""Every failure that a client can be told about, as a tree.
+"""The errors that end a request, as a tree of exceptions.
 
 GatewayError
-├── BadRequest                400  the request's own bytes are wrong
+├── BadRequest                400  the request is at fault
 │   ├── ContentTooLarge       413
 │   ├── TargetTooLong         414
 │   ├── MethodTooLong         501
 │   ├── HeadTooLarge          431
 │   ├── ExpectationFailed     417
-│   ├── RequestTimeout        408  the client was too slow
-│   │   └── ClientStalled     408  to take its response
-│   │       └── SlowConsumer  408  or its stream
+│   ├── RequestTimeout        408  the request came too slowly
+│   │   └── ClientStalled     408  the client read its response too slowly
+│   │       └── SlowConsumer  408  the client read its stream too slowly
 │   ├── UpgradeRequired       426
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
@@ -25,27 +25,27 @@ GatewayError
 │   ├── Overflow              503
 │   ├── CircuitOpen           503
 │   └── Draining              503
-├── ClientGone                499  never sent; the client has left
-│   └── ClientClosed          499  behind the head of its response: the log has the status of that
+├── ClientGone                499  the client left before the response's head; never sent
+│   └── ClientClosed          499  the client left after the response's head; the log has the sent status
 └── UpstreamError             502  the endpoint is at fault
     ├── ConnectFailed         502  no connection: nothing was sent
     │   ├── NameNotResolved   502
     │   └── TLSFailed         502
     ├── UpstreamReset         502  the connection ended before the response was complete
-    ├── UpstreamInvalid       502  what came is not HTTP
+    ├── UpstreamInvalid       502  the response is not valid HTTP
     └── UpstreamTimeout       504
         ├── ConnectTimeout    504  no connection: nothing was sent
         │   └── NameTimeout   504
-        ├── RequestOutOfTime  504  in all
+        ├── RequestOutOfTime  504  the whole request took too long
         ├── ResponseTooSlow   504
         ├── HeadTimeout       504
-        └── IdleTimeout       504  the head came, then nothing more
+        └── IdleTimeout       504  the response stopped after its head
 
-Each class carries:
+Each class has:
 
 status  the HTTP status of the response.
 code    the stable "error" member of the JSON body, for programs.
-reason  the access log's word for the cause: finer than code, also stable.
+reason  the cause in the access log: finer than code, also stable.
 proxy   the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
 """
 
@@ -57,15 +57,15 @@ from typing import ClassVar
 class GatewayError(Exception):
     """Something failed inside the gateway.
 
-    The client is shown the message, or else the first line of the class's docstring: neither may hold an address or a
-    secret.
+    The response contains the message, or the first line of the class's docstring if the message is empty. Neither may
+    contain an address or a secret.
 
     Args:
-        message: one clause in plain words.
+        message: a clause for the client.
         fields: header fields of the response.
 
     Attributes:
-        retry_after: seconds until another try makes sense; 0 if unknown.
+        retry_after: seconds until a retry may succeed; 0 if unknown.
     """
 
     status: ClassVar[int] = 500
@@ -169,7 +169,7 @@ class UnknownService(NotFound):
     code, reason = "unknown_service", "unknown_service"
 
 
-# Methods that an Allow field names. The gateway forwards other methods too, except TRACE and CONNECT.
+# Methods in the Allow field. The gateway forwards other methods too, except TRACE and CONNECT.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -177,7 +177,7 @@ class MethodNotAllowed(GatewayError):
     """This method is not served here.
 
     Args:
-        allowed: methods to name in the Allow field (RFC 9110 §15.5.6).
+        allowed: methods for the Allow field (RFC 9110 §15.5.6).
     """
 
     status, code, reason = 405, "method_not_allowed", "method_not_allowed"
@@ -191,7 +191,7 @@ class Unauthorized(GatewayError):
     """A valid token is needed.
 
     Args:
-        invalid: whether the request had a token; then the challenge says invalid_token (RFC 6750 §3.1).
+        invalid: whether the request had a token, so that the challenge has error="invalid_token" (RFC 6750 §3.1).
     """
 
     status, code, reason, proxy = 401, "unauthorized", "unauthorized", "http_request_denied"
@@ -220,8 +220,7 @@ class Overloaded(GatewayError):
     """The gateway is at its limit.
 
     Args:
-        retry_after: seconds until another try makes sense; rounded up, because
-            Retry-After carries whole seconds (RFC 9110 §10.2.3).
+        retry_after: seconds until a retry may succeed; rounded up for Retry-After (RFC 9110 §10.2.3).
     """
 
     status, code, reason, proxy = 503, "overloaded", "overloaded", "connection_limit_reached"

@@ -1,4 +1,4 @@
-"""Everything a handler may touch, in one typed record. No behaviour."""
+"""The record of everything that handlers may use. No behaviour."""
 
 import random
 from collections.abc import Callable
@@ -20,8 +20,8 @@ class Lifecycle:
 
     Attributes:
         began: instant (gateway clock) of the start.
-        draining: whether the process was told to stop: load balancers should send no new requests.
-        stopped: whether the process ends every connection at once: a connection that ends was not ended by its client.
+        draining: whether the process was told to stop, so that load balancers should send no new requests.
+        stopped: whether the process is ending all connections, so that the end of a connection is not the client's.
     """
 
     began: float = 0.0
@@ -31,16 +31,17 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """
+    """The parts of a running gateway.
+
     Attributes:
-        services: by name, as a request target has the name; they may come and go.
+        services: by name as in request targets; services may be added and retired.
         client: connections to endpoints.
         forwarding: how requests are forwarded.
-        authenticator: checks tokens; None where AUTH_REQUIRED is not set.
-        access_log: one line per request; None for no access log.
+        authenticator: checks tokens; None if AUTH_REQUIRED is false.
+        access_log: None for no access log.
         streams: open event streams and WebSockets.
         metrics: the figures for Prometheus.
-        durations: of all requests.
+        durations: durations of all requests.
         required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
         environment: development, test or production.
         rng: for choices that need no secrecy.

@@ -1,9 +1,8 @@
-"""One line per request, written to a stream by a thread of its own.
+"""The access log: one line per request, written to a stream by a thread.
 
-The event loop only appends to a list. Lines are made of it BATCH at a time, and every FLUSH_INTERVAL they go to the
-thread as one piece. When the reader of the log stalls, the thread waits and the event
-loop does not: at most MAX_WAITING bytes are kept, then lines are dropped, and the
-number of lost ones is written as soon as there is room.
+The event loop appends records to a list, formats BATCH records at a time, and hands all lines to the thread every
+FLUSH_INTERVAL. When the log's reader stalls, only the thread waits. Beyond MAX_WAITING unwritten bytes lines are
+dropped; the number of dropped lines is logged as soon as there is room.
 """
 
 import asyncio
@@ -19,11 +18,11 @@ from typing import Protocol
 
 from tornado_gateway.policy.http.address import Address
 
-# Records that lines are made of at once. One after the other a line costs 1.2 µs; each by itself, between other work
-# that has used up the caches, 8 µs: a tenth of what a small request costs in all.
+# Records formatted at a time. In a batch a line costs 1.2 µs; a single line between other work, with cold caches, costs
+# 8 µs: a tenth of a small request's CPU.
 BATCH = 64
 
-FLUSH_INTERVAL = 0.25  # seconds; a person who watches does not notice, a thousand lines share one wake-up
+FLUSH_INTERVAL = 0.25  # seconds; unnoticed by a person, and a thousand lines share a wake-up of the thread
 MAX_WAITING = 8 * 1024 * 1024  # bytes; at 300 bytes a line some 28,000 requests
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
@@ -31,17 +30,18 @@ _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 @dataclass(slots=True)
 class AccessRecord:
-    """What is known about a request once it is over.
+    """A finished request.
 
     Attributes:
-        target: of which the query is not shown: it may hold secrets.
-        status: sent to the client, also if it left, or was cut off, behind the head; 499 if it left before.
-        reason: why the gateway failed the request, in the words of errors.py; "" if it did not.
-        attempts: exchanges with upstreams that were begun.
-        bytes_in, bytes_out: of the bodies.
-        head_seconds: until the upstream's head came; None if it never did.
-        close_code: of a WebSocket, 1006 if it had none; None for everything else.
-        messages_in, messages_out: of a WebSocket; its bytes are those of all frames.
+        target: the request target. The log shows the path only, because a query may hold secrets.
+        status: the status sent to the client; 499 if the client left before the response's head.
+        reason: the reason of the GatewayError that failed the request; "" for none.
+        attempts: number of exchanges begun with upstreams.
+        bytes_in, bytes_out: sizes of the bodies of request and response; of a WebSocket, bytes of all frames.
+        head_seconds: seconds until the upstream's response head; None without a response.
+        seconds: duration of the request.
+        close_code: close code of a WebSocket, 1006 without a Close frame; None for other requests.
+        messages_in, messages_out: numbers of a WebSocket's messages.
     """
 
     request_id: bytes
@@ -75,7 +75,11 @@ Format = Callable[[AccessRecord, str], str]
 
 
 def json_line(record: AccessRecord, at: str) -> str:
-    """The record as one JSON object. Written by hand: json.dumps() of it costs three times as much."""
+    """Format a record as a JSON object. Formatted by hand: json.dumps() takes three times as long.
+
+    Args:
+        at: time of the record's addition, in the format of RFC 3339.
+    """
     head_ms = "null" if record.head_seconds is None else f"{record.head_seconds * 1000:.1f}"
     websocket = ""
     if record.close_code is not None:
@@ -93,7 +97,7 @@ def json_line(record: AccessRecord, at: str) -> str:
 
 
 def text_line(record: AccessRecord, at: str) -> str:
-    """The record for a person to read."""
+    """Format a record for a person; control characters are escaped, to protect the terminal. Arguments as json_line."""
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
     closed = f" closed {record.close_code}" if record.close_code is not None else ""
@@ -103,11 +107,11 @@ def text_line(record: AccessRecord, at: str) -> str:
         f"{at[11:23]} {record.status} {method} {record.path}{to}{tries}{closed}{why}"
         f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client.text} {request_id}"
     )
-    return _quote(line)[1:-1] + "\n"  # no control character of a client's reaches the terminal
+    return _quote(line)[1:-1] + "\n"
 
 
 class Sink(Protocol):
-    """A raw stream of bytes: io.FileIO, or one like it."""
+    """A raw stream of bytes, such as io.FileIO."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -115,18 +119,18 @@ class Sink(Protocol):
 
 
 class AccessLog:
-    """Takes records on the event loop, writes lines elsewhere.
+    """Takes records on the event loop, and writes lines in a thread. Made inside a running event loop.
 
     Args:
-        stream: where lines go, written to by one thread only. It has no buffer: the lock of a buffer would be held
-            while a reader stalls, and Python waits for that lock at its exit.
+        stream: unbuffered destination of the lines. A buffered stream's lock would be held while the reader stalls,
+            and Python waits for that lock at exit.
         line: json_line or text_line.
     """
 
     def __init__(self, stream: Sink, line: Format) -> None:
         self._stream = stream
         self._line = line
-        self._records: list[tuple[float, AccessRecord]] = []  # and when they were added
+        self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition
         self._lines: list[str] = []
         self._lost = 0
         self._second, self._prefix = 0, ""
@@ -140,7 +144,7 @@ class AccessLog:
         self._writer.start()
 
     def add(self, record: AccessRecord) -> None:
-        """Log a request that is over."""
+        """Log a finished request."""
         self._records.append((time.time(), record))
         if len(self._records) == BATCH:
             self._make_lines()
@@ -148,7 +152,7 @@ class AccessLog:
             self._flush_due = self._loop.call_later(FLUSH_INTERVAL, self._flush)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what there is; wait up to `timeout` seconds for it."""
+        """Hand the remaining lines to the thread; wait up to `timeout` seconds until they are written."""
         self._flush()
         with self._lock:
             self._closing = True
@@ -160,7 +164,7 @@ class AccessLog:
         self._records.clear()
 
     def _stamp(self, at: float) -> str:
-        """Seconds since 1970 as RFC 3339 writes them."""
+        """Format seconds since 1970 as RFC 3339 does."""
         second, milliseconds = divmod(int(at * 1000), 1000)
         if second != self._second:
             self._second = second
@@ -199,8 +203,8 @@ class AccessLog:
             try:
                 self._write_whole(batch)
             except BrokenPipeError:
-                return  # nobody reads any more
-            except OSError:  # a disk that is full now may have room later
+                return  # the reader has gone
+            except OSError:  # a full disk may have room later
                 lost = batch.count(b"\n")
             with self._lock:
                 self._waiting -= len(batch)
@@ -210,6 +214,6 @@ class AccessLog:
         rest = memoryview(batch)
         while rest:
             written = self._stream.write(rest)
-            if written is None:  # whoever opened the stream has made it non-blocking, and it is full
+            if written is None:  # a non-blocking stream is full; the gateway inherited its mode
                 select.select([], [self._stream], [])
             rest = rest[written or 0 :]

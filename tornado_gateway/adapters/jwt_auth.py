@@ -1,6 +1,6 @@
 """Bearer tokens signed with a shared secret, checked by PyJWT (RFC 7519, RFC 6750).
 
-Signature and times are checked here. Audience, subject and scopes are told by the Principal, and not judged.
+The signature, `exp` and `nbf` are checked. Audience, subject and scopes go into the Principal unchecked.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ _OPTIONS: jwt.types.Options = {"verify_aud": False, "verify_sub": False, "verify
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """
+    """Whether and how tokens are checked.
+
     Attributes:
         is_required: whether requests need a bearer token.
         secret: key of the tokens' HMAC signatures; at least 32 bytes in UTF-8 if tokens are required.
@@ -31,13 +32,13 @@ class AuthConfig:
 
 
 class JwtAuthenticator:
-    """Finds the principal of a request by its bearer token.
+    """Checks bearer tokens, and makes a Principal of the claims.
 
     Args:
-        secret: at least 32 bytes in UTF-8.
+        secret: key of the tokens' HMAC signatures; at least 32 bytes in UTF-8.
 
     Raises:
-        ValueError: the secret is shorter.
+        ValueError: the secret is too short.
     """
 
     def __init__(self, secret: str) -> None:
@@ -47,14 +48,14 @@ class JwtAuthenticator:
             raise ValueError("the secret is shorter than 32 bytes")
 
     def check(self, authorization: list[bytes]) -> Principal:
-        """Check a request's Authorization fields.
+        """Check the token in a request's Authorization field.
 
         Args:
-            authorization: the value of each field.
+            authorization: the values of all Authorization fields.
 
         Raises:
-            BadRequest: more than one field: the service might read another field than the gateway.
-            Unauthorized: no token, or a token that is not valid now.
+            BadRequest: the field is repeated, so the service might read another token than the gateway.
+            Unauthorized: no token, or a token that is invalid or expired.
         """
         if len(authorization) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
             raise BadRequest("the request has more than one Authorization field")
@@ -69,5 +70,5 @@ class JwtAuthenticator:
         try:
             return Principal.of(jwt.decode(token, self._key, algorithms=self._algorithms, options=_OPTIONS))
         except jwt.PyJWTError:
-            # The reply does not tell which check has failed: that would help to forge tokens.
+            # The reply does not say which check failed, because the answer would help to forge tokens.
             raise Unauthorized("the token is not valid", invalid=True) from None

@@ -1,4 +1,4 @@
-"""The process's own log: stdlib logging, one JSON object per line or text for a terminal."""
+"""The process's log: stdlib logging, as a JSON object per line or as text for a terminal."""
 
 import json
 import logging
@@ -24,11 +24,12 @@ _NAMES = {value: name for name, value in LEVELS.items()}
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """
+    """What is logged, and how.
+
     Attributes:
         level: key of LEVELS.
         format: "json", "text" (for a person), or "auto": text if stdout is a terminal.
-        access: whether requests are logged, at a level of WITH_ACCESS.
+        access: whether requests are logged at the levels of WITH_ACCESS.
     """
 
     level: str = "info"
@@ -44,7 +45,7 @@ class LogConfig:
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object; a traceback stays inside its line."""
+    """Formats a record as a JSON object on one line, traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -60,9 +61,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record for a person: one line, and the lines of a traceback, indented, below it.
+    """Formats a record for a person: one line, followed by the indented lines of a traceback.
 
-    What is not printable is escaped: an error may quote what somebody sent, and a terminal obeys control characters.
+    Unprintable characters are escaped: an error may quote a client's bytes, and terminals obey control characters.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,8 @@ class TextFormatter(logging.Formatter):
 
 
 def _printable(text: str) -> str:
-    """
+    """Escape unprintable characters.
+
     >>> _printable("a\\nb\\x1b[31m é")
     'a\\\\nb\\\\x1b[31m é'
     """
@@ -86,7 +88,7 @@ def _printable(text: str) -> str:
 
 
 def configure(config: LogConfig) -> None:
-    """Send all logging to stderr."""
+    """Send all logging to stderr, with the level and format of the configuration."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
     logging.addLevelName(TRACE, "TRACE")

@@ -1,6 +1,6 @@
-"""The standard streams, which the process that started the gateway may have closed, or may stop reading at any time.
+"""The standard streams, which may be closed at the start, and whose reader may leave at any time.
 
-`secure()` at the start, `say()` for each line, `settle()` at the end: then no reader that leaves changes an exit code.
+With `secure()` at the start, `say()` for each line and `settle()` at the end, the streams never change the exit code.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from typing import TextIO
 
 
 def secure() -> None:
-    """Open the null device in the place of closed streams, so that no socket gets their numbers and all code can write.
+    """Open the null device for closed standard streams, so that no socket gets descriptor 0, 1 or 2.
 
-    What an encoding cannot hold is escaped: the value of a variable may be any bytes.
+    Characters outside a stream's encoding will be escaped: the value of a variable may be any bytes.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # each one that is opened takes the lowest free number
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # open() returns the lowest free descriptor
         pass
     os.close(descriptor)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
@@ -26,17 +26,19 @@ def secure() -> None:
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Write a line to a stream, stdout by default; without a reader it is lost."""
+    """Write a line to a stream, stdout by default; the line is lost if the reader has left."""
     with contextlib.suppress(BrokenPipeError):
         print(line, file=stream or sys.stdout, flush=True)
 
 
 def settle() -> None:
-    """Flush both streams. One that cannot be flushed is led to the null device: Python flushes again at its exit, and
-    would turn the exit code into 120."""
+    """Flush stdout and stderr; replace a stream that cannot be flushed by the null device.
+
+    Python flushes again at exit, and exits with code 120 if a flush fails.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            with open(os.devnull, "wb") as nothing:  # noqa: PTH123  # a descriptor is wanted
+            with open(os.devnull, "wb") as nothing:  # noqa: PTH123  # for its descriptor
                 os.dup2(nothing.fileno(), stream.fileno())

@@ -1,17 +1,15 @@
-"""HTTP/1.1 and HTTP/1.0 messages as bytes: what a head says, and where a body ends. No I/O.
+"""HTTP/1.1 and HTTP/1.0 messages: parsers of heads and readers of bodies. No I/O.
 
-A head is taken whole, up to its empty line. Its start line is checked here; its
-field lines go through llhttp, which is strict about every byte of them. Framing
-follows RFC 9112 §6 in the order of that text, and anything ambiguous is an error.
+A head is parsed whole, up to its empty line. The start line is checked here; the field lines are checked by llhttp,
+which is strict about every byte. Framing follows RFC 9112 §6 in the order of that text; ambiguous framing is an error.
 
-Bodies are read by three small readers with one method,
+Bodies are read by three small classes with one method,
 
     feed(data) → (payload, rest)      rest is None until the body is complete,
-                                      then what follows it in data
+                                      then the bytes in data behind the body
 
-llhttp is not used for bodies because it parses on into whatever follows a message
-without saying where the message ended, and because it takes "Upgrade" for the end of
-a message: with either, the bytes of one request could become the next.
+llhttp is not used for bodies, because llhttp does not tell where a message ended in the data, and ends a message at
+"Upgrade". Either way, bytes of one request could become the next request.
 
 Sources: RFC 9112 §2 to §7; RFC 9110 §5, §7.2, §10.1.1.
 """
@@ -48,15 +46,15 @@ from tornado_gateway.policy.http.lists import tokens
 
 END_OF_HEAD = b"\r\n\r\n"
 
-# Apache and Node allow 8 to 16 KiB, Tornado 64 KiB. Single sign-on cookies need the room.
+# Apache and Node allow 8 to 16 KiB, Tornado 64 KiB. Cookies of single sign-on are large.
 MAX_REQUEST_HEAD = 64 * 1024
-MAX_REQUEST_FIELDS = 200  # Apache: 100; with 200 a CDN's and a mesh's own fields still fit
+MAX_REQUEST_FIELDS = 200  # Apache: 100; 200 leave room for the fields of a CDN and of a service mesh
 MAX_METHOD = 64  # the longest registered method, UPDATEREDIRECTREF, has 17 bytes
-MAX_TARGET = 16 * 1024  # RFC 9112 §3 asks for at least 8000 octets
+MAX_TARGET = 16 * 1024  # RFC 9112 §3 recommends at least 8000 octets
 MAX_RESPONSE_HEAD = 128 * 1024
 MAX_RESPONSE_FIELDS = 1000
-MAX_REMEMBERED_HEAD = 4096  # bytes of a head whose fields an idle connection may hold on to, to compare the next ones
-MAX_CHUNK_LINE = 4096  # a chunk's size with its extensions (RFC 9112 §7.1.1 asks for a limit)
+MAX_REMEMBERED_HEAD = 4096  # greatest size of a head whose fields an idle connection keeps for comparison
+MAX_CHUNK_LINE = 4096  # a chunk's size with its extensions (RFC 9112 §7.1.1 requires a limit)
 MAX_TRAILERS = 8 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -69,51 +67,55 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::[0-9]{0,5})?")
 
-# RFC 9112 §7.1 and §7.1.1. A size is below 2^63. Possessive quantifiers: a line that fails does so in one pass.
+# RFC 9112 §7.1 and §7.1.1. A size is below 2^63. Possessive quantifiers make a malformed line fail in one pass.
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,15}|0*[0-7][0-9A-Fa-f]{15})"
 _QUOTED_STRING = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _CHUNK_EXTENSIONS = rb"(?:[ \t]*+;[ \t]*+%b++(?:[ \t]*+=[ \t]*+(?:%b++|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED_STRING)
 _CHUNK_LINE = _CHUNK_SIZE + _CHUNK_EXTENSIONS + rb"\r\n"
 _PADDED_CHUNK_LINE = _CHUNK_SIZE + _CHUNK_EXTENSIONS + rb"[ \t]*\r\n"
 
-# Neither ends a line of a trailer section, nor may it stand in one; some parsers would take it for an end.
+# NUL, bare CR and bare LF are refused in a trailer section, because some parsers take them for the end of a line.
 _STRAY = re.compile(rb"\x00|\r(?!\n|\Z)|(?<!\r)\n")
 _TRAILER_LINE = re.compile(rb"%b+:[\t -~\x80-\xff]*" % _TOKEN)
 
 _TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 
-# A response without a body leaves llhttp with nothing but field lines to read.
+# llhttp checks the field lines of a response without a body.
 _BEFORE_FIELDS = b"HTTP/1.1 204 N\r\n"
 
 Named = dict[bytes, list[bytes]]
 
 
 class Body(Protocol):
-    """Finds a body's end in the bytes that follow a head."""
+    """Reads a body, and finds its end.
+
+    Attributes:
+        ends_by_close: whether the end of the connection ends the body.
+    """
 
     ends_by_close: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Take bytes; give the payload among them, and what follows the body once it is complete."""
+        """Read bytes; return the payload, and the bytes behind the body once the body is complete, else None."""
 
 
 @dataclass(slots=True)
 class RequestFields:
-    """What a request's field lines say, whatever its method and target: the one thing remembered between requests.
+    """The parsed field lines of a request, independent of its request line.
 
-    Never changed once it is made (a frozen dataclass takes twice as long to make).
+    A connection keeps its last RequestFields for parse_request(). Never changed (frozen dataclasses take twice as long
+    to make). All attributes follow from `block` and `minor`.
 
     Attributes:
-        block: all field lines as they stood, behind them the empty one.
-        minor: of the version, 0 or 1; a higher one counts as 1 (RFC 9110 §2.5). Together with `block` it decides
-            about everything below.
+        block: the field lines and the empty line, as received.
+        minor: HTTP minor version, 0 or 1; higher versions count as 1 (RFC 9110 §2.5).
         named: the values of the fields that the gateway reads, by lower-case name.
-        passing: the lines that the gateway passes on.
-        host: the Host field's value; b"" when an HTTP/1.0 client sent none.
-        keep_alive: whether the client wants the connection to stay.
-        expects_continue: whether the client waits for 100 before it sends its body.
-        upgrades: whether the client asks for another protocol on the connection (RFC 9110 §7.8).
-        length: of the body; 0 for none, None for a chunked one.
+        passing: the lines that the gateway forwards.
+        host: the value of Host; b"" if an HTTP/1.0 request has no Host.
+        keep_alive: whether the client wants to keep the connection.
+        expects_continue: whether the client waits for 100 (Continue) before sending the body.
+        upgrades: whether the client asks for another protocol (RFC 9110 §7.8).
+        length: size of the body; 0 for no body, None for a chunked body.
     """
 
     block: bytes
@@ -129,15 +131,16 @@ class RequestFields:
 
 @dataclass(slots=True)
 class RequestHead:
-    """A request as it stood on the wire.
+    """The parsed head of a request.
 
     Attributes:
-        target: in origin-form (an absolute-form target has lost its authority), "*", or CONNECT's.
-        host: the authority the client asked for; b"" when an HTTP/1.0 client named none.
-        keep_alive: whether the connection may stay behind the response.
-        body: None if the request has none.
+        target: in origin-form (an absolute-form target is cut to its path and query), "*", or in authority-form for
+            CONNECT.
+        host: the authority that the client asked for; b"" if an HTTP/1.0 request has no Host.
+        keep_alive: whether the connection may be kept after the response.
+        body: the body's reader; None without a body.
         minor, block, named, passing, expects_continue, upgrades: see RequestFields.
-        fields: all that the field lines said, to compare the next request's with.
+        fields: the parsed field lines, for the next parse_request() on the connection.
     """
 
     method: bytes
@@ -160,17 +163,19 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseFields:
-    """What a response's field lines say, whatever its status and the method it answers. Never changed.
+    """The parsed field lines of a response, independent of its status and of the request. Never changed.
+
+    All attributes follow from `block` and `minor`.
 
     Attributes:
-        block: all field lines as they stood, behind them the empty one.
-        minor: of the version, 0 or 1. Together with `block` it decides about everything below.
+        block: the field lines and the empty line, as received.
+        minor: HTTP minor version, 0 or 1.
         named: the values of the fields that the gateway reads, by lower-case name.
-        passing: the lines that the gateway passes on.
-        length: what Content-Length says, or None.
-        is_chunked: whether Transfer-Encoding says so.
-        keep_alive: whether the service wants the connection to stay.
-        idle_hint: seconds the server says it keeps the connection ("Keep-Alive: timeout=5"), or None.
+        passing: the lines that the gateway forwards.
+        length: the value of Content-Length, or None.
+        is_chunked: whether Transfer-Encoding is chunked.
+        keep_alive: whether the server wants to keep the connection.
+        idle_hint: seconds for which the server keeps an idle connection ("Keep-Alive: timeout=5"), or None.
     """
 
     block: bytes
@@ -185,13 +190,13 @@ class ResponseFields:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """A response as it stood on the wire.
+    """The parsed head of a response.
 
     Attributes:
-        body: None if the response has none.
+        body: the body's reader; None without a body.
         keep_alive: whether the connection may be used again.
         minor, block, named, passing, length, idle_hint: see ResponseFields.
-        fields: all that the field lines said, to compare the next response's with.
+        fields: the parsed field lines, for the next parse_response() on the connection.
     """
 
     status: int
@@ -211,45 +216,49 @@ class ResponseHead:
         self.block, self.named, self.passing, self.fields = b"", {}, b"", None
 
 
-class _FieldLines:
-    """llhttp is asked only whether field lines are valid: it wants somebody to tell, who need not listen."""
+class _NoCallbacks:
+    """The callbacks of a parser that only checks: none."""
 
     __slots__ = ()
 
 
-_NOBODY = _FieldLines()
+_NO_CALLBACKS = _NoCallbacks()
 
 
 def check_fields(block: bytes) -> None:
-    """Check field lines, each ended by CRLF, with an empty line behind the last.
+    """Check field lines (RFC 9112 §5).
+
+    Args:
+        block: field lines, each ended by CRLF, and an empty line.
 
     Raises:
-        ValueError: a line is not a field line as RFC 9112 §5 says; the text says why.
+        ValueError: a line is invalid; the text gives the reason.
     """
     try:
-        httptools.HttpResponseParser(_NOBODY).feed_data(_BEFORE_FIELDS + block)
+        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(_BEFORE_FIELDS + block)
     except httptools.HttpParserError as error:
         raise ValueError(str(error)) from None
 
 
 def fields(block: bytes) -> list[Field]:
-    """The pairs of a block that was checked."""
+    """The names and values in a checked block of field lines with its empty line."""
     return pairs(block[:-2])
 
 
 # ---------------------------------------------------------------- requests
 
 
-def parse_request(head: bytes, like: RequestFields | None = None) -> RequestHead:
-    """Read a whole request head, its empty line included.
+def parse_request(head: bytes, previous: RequestFields | None = None) -> RequestHead:
+    """Parse a request head.
 
     Args:
-        like: what the fields of the request before this one on its connection said. Clients that keep a
-            connection mostly repeat their fields to the byte; then they need not be read again (measured: 5 µs
-            of 6). It holds nothing that came of a start line, so that no request decides about a later one.
+        head: the request line, the field lines and the empty line.
+        previous: the fields of the connection's previous request. Clients mostly repeat their fields byte for byte;
+            then the fields are not parsed again (measured: 5 µs of 6). RequestFields has nothing from a request line,
+            so a request cannot influence a later request.
 
     Raises:
-        BadRequest: or a subclass that says which limit or rule the head breaks.
+        BadRequest: or a subclass for the limit or rule that the head breaks.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -258,14 +267,14 @@ def parse_request(head: bytes, like: RequestFields | None = None) -> RequestHead
     if len(target) > MAX_TARGET:
         raise _target_too_long()
     block = head[line.end() :]
-    if like and like.block == block and like.minor == minor:
-        said = like
+    if previous and previous.block == block and previous.minor == minor:
+        said = previous
     else:
         said = _request_fields(block, head[line.end() - 1 : -2], minor)
     host, keep_alive = said.host, said.keep_alive
     if not target.startswith(b"/"):
         target, host = _origin_form(method, target, host)
-    if method == b"CONNECT":  # refused, and what follows may be a tunnel's (RFC 9110 §9.3.6, RFC 9931)
+    if method == b"CONNECT":  # refused; the next bytes may belong to a tunnel (RFC 9110 §9.3.6, RFC 9931)
         keep_alive = False
     return RequestHead(
         method,
@@ -286,7 +295,7 @@ def parse_request(head: bytes, like: RequestFields | None = None) -> RequestHead
 def _request_fields(block: bytes, lines: bytes, minor: int) -> RequestFields:
     """
     Args:
-        lines: the block behind the LF of the start line, and without its empty line.
+        lines: the LF of the start line, and the block without its empty line.
     """
     try:
         check_fields(block)
@@ -306,14 +315,14 @@ def _request_fields(block: bytes, lines: bytes, minor: int) -> RequestFields:
 
 
 def _keeps_alive(named: Named, minor: int) -> bool:
-    """RFC 9112 §9.3: by the Connection field, else by the version."""
+    """Whether a message asks for a persistent connection, by Connection or by its version (RFC 9112 §9.3)."""
     if b"connection" not in named:
         return minor == 1
     return b"close" not in options(named) if minor else b"keep-alive" in options(named)
 
 
 def check_partial_request(data: bytes) -> None:
-    """Refuse the beginning of a head as soon as it is clear that no valid end can follow.
+    """Check an incomplete head: refuse it as soon as no continuation can make it valid.
 
     Raises:
         BadRequest: or a subclass.
@@ -334,8 +343,8 @@ def _target_too_long() -> GatewayError:
 
 
 def _bad_request_line(head: bytes) -> GatewayError:
-    """What is wrong with a request line, or with the beginning of one that is too long."""
-    if _LONG_METHOD.match(head):  # RFC 9112 §3: 501 for a method longer than any that is implemented
+    """The error for a malformed request line, or for the beginning of a request line that is too long."""
+    if _LONG_METHOD.match(head):  # RFC 9112 §3: 501 for a method longer than all implemented methods
         return MethodTooLong(f"the request method is longer than {MAX_METHOD} bytes")
     if _LONG_TARGET.match(head):
         return _target_too_long()
@@ -345,7 +354,7 @@ def _bad_request_line(head: bytes) -> GatewayError:
 
 
 def _host(named: Named, minor: int) -> bytes:
-    """RFC 9112 §3.2: exactly one valid Host, or 400; HTTP/1.0 clients may leave it out."""
+    """The value of Host (RFC 9112 §3.2); BadRequest unless valid and given once. HTTP/1.0 needs no Host."""
     hosts = named.get(b"host", ())
     if not hosts and minor == 0:
         return b""
@@ -357,10 +366,10 @@ def _host(named: Named, minor: int) -> bytes:
 
 
 def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
-    """RFC 9112 §3.2: the path and query to route by, and the authority that was asked for.
+    """The target in origin-form, and the authority that the client asked for (RFC 9112 §3.2).
 
     Args:
-        target: not in origin-form.
+        target: in another form than origin-form.
     """
     if method == b"CONNECT" or (target == b"*" and method == b"OPTIONS"):
         return target, host
@@ -369,14 +378,14 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
         raise BadRequest("the request target is neither a path nor an absolute URL")
     if not _HOST.fullmatch(absolute[1]):
         raise BadRequest("the request target names a malformed host")
-    if not absolute[2]:  # RFC 9112 §3.2.4: OPTIONS without a path asks about the server
+    if not absolute[2]:  # RFC 9112 §3.2.4: OPTIONS without a path concerns the server as a whole
         return b"*" if method == b"OPTIONS" else b"/", absolute[1]
     path = absolute[2]
-    return path if path.startswith(b"/") else b"/" + path, absolute[1]  # RFC 9112 §3.2.2: not the Host field's
+    return path if path.startswith(b"/") else b"/" + path, absolute[1]  # RFC 9112 §3.2.2: Host is ignored
 
 
 def _expects_continue(values: list[bytes], minor: int) -> bool:
-    """RFC 9110 §10.1.1: 417 for what is not understood; ignored in HTTP/1.0."""
+    """Whether Expect asks for 100 (RFC 9110 §10.1.1); other expectations raise ExpectationFailed."""
     if minor == 0:
         return False
     expectations = tokens(values)
@@ -386,10 +395,9 @@ def _expects_continue(values: list[bytes], minor: int) -> bool:
 
 
 def _request_length(named: Named, passing: bytes, minor: int) -> tuple[int | None, bytes]:
-    """RFC 9112 §6.3; llhttp has refused repeated and malformed Content-Length, and both fields together.
+    """The body's length, None if chunked, and the lines to forward (RFC 9112 §6.3).
 
-    Returns:
-        The body's length, None for a chunked one; and the lines that pass.
+    llhttp has already refused a repeated or malformed Content-Length, and Content-Length beside Transfer-Encoding.
     """
     codings = named.get(b"transfer-encoding")
     if codings:
@@ -413,25 +421,26 @@ def _request_body(said: RequestFields) -> Body:
 # ---------------------------------------------------------------- responses
 
 
-def parse_response(head: bytes, method: bytes, like: ResponseFields | None = None) -> ResponseHead:
-    """Read a whole response head, its empty line included.
+def parse_response(head: bytes, method: bytes, previous: ResponseFields | None = None) -> ResponseHead:
+    """Parse a response head.
 
     Args:
-        method: of the request that is answered; HEAD's answers have no body.
-        like: what the fields of the response before this one on its connection said. Under load an endpoint's
-            heads repeat to the byte until Date's next second; then they need not be read again (measured: 5 µs
-            of 6). It holds nothing that came of a status line or of a request.
+        head: the status line, the field lines and the empty line.
+        method: of the request; a response to HEAD has no body.
+        previous: the fields of the connection's previous response. Under load an endpoint's fields repeat byte for
+            byte until Date changes; then the fields are not parsed again (measured: 5 µs of 6). ResponseFields has
+            nothing from a status line or a request.
 
     Raises:
-        UpstreamInvalid: the head is not one that can be believed.
+        UpstreamInvalid: the head breaks a rule or a limit.
     """
     line = _STATUS_LINE.match(head)
     if line is None:
         raise UpstreamInvalid("the service's status line is malformed")
     minor, status = min(int(line[1]), 1), int(line[2])
     block = head[line.end() :]
-    if like and like.block == block and like.minor == minor:
-        said = like
+    if previous and previous.block == block and previous.minor == minor:
+        said = previous
     else:
         said = _response_fields(block, head[line.end() - 1 : -2], minor)
     body = _response_body(said, status, method)
@@ -453,7 +462,7 @@ def parse_response(head: bytes, method: bytes, like: ResponseFields | None = Non
 def _response_fields(block: bytes, lines: bytes, minor: int) -> ResponseFields:
     """
     Args:
-        lines: the block behind the LF of the status line, and without its empty line.
+        lines: the LF of the status line, and the block without its empty line.
     """
     try:
         check_fields(block)
@@ -473,13 +482,13 @@ def _response_fields(block: bytes, lines: bytes, minor: int) -> ResponseFields:
     if codings and tokens(codings) != [b"chunked"]:
         raise UpstreamInvalid("the service used a Transfer-Encoding other than chunked")
     idle_hint = _idle_hint(named[b"keep-alive"]) if b"keep-alive" in named else None
-    # RFC 9112 §6.1: HTTP/1.0 has no Transfer-Encoding, so the connection is not used behind such a response.
+    # RFC 9112 §6.1: HTTP/1.0 has no Transfer-Encoding, so the connection is closed after such a response.
     keep_alive = _keeps_alive(named, minor) and not (codings and minor == 0)
     return ResponseFields(block, minor, named, passing, length, bool(codings), keep_alive, idle_hint)
 
 
 def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | None:
-    """RFC 9112 §6.3, rules 1 to 8."""
+    """The reader of a response's body (RFC 9112 §6.3, rules 1 to 8); None without a body."""
     if method == b"HEAD" or status < 200 or status in (204, 304):
         return None
     if said.is_chunked:
@@ -498,7 +507,11 @@ def _idle_hint(values: list[bytes]) -> float | None:
 
 
 class LengthBody:
-    """A body of as many bytes as Content-Length said."""
+    """Reads a body whose size is known from Content-Length.
+
+    Attributes:
+        left: bytes of the body still to come.
+    """
 
     __slots__ = ("left",)
     ends_by_close = False
@@ -517,7 +530,7 @@ class LengthBody:
 
 
 class UntilCloseBody:
-    """A response's body that ends with its connection."""
+    """Reads the body of a response that ends with its connection."""
 
     __slots__ = ()
     ends_by_close = True
@@ -527,7 +540,7 @@ class UntilCloseBody:
 
 
 class _ChunkLines:
-    """Size lines of one direction: the first of a body, and those behind the CRLF that ends a chunk."""
+    """Patterns of a size line: of the first chunk, and of a later chunk, which follows the CRLF of the chunk before."""
 
     __slots__ = ("first", "next")
 
@@ -536,23 +549,24 @@ class _ChunkLines:
 
 
 _OF_REQUESTS = _ChunkLines(_CHUNK_LINE)
-_OF_RESPONSES = _ChunkLines(_PADDED_CHUNK_LINE)  # old servers (Apache 1.3, embedded ones) pad sizes with blanks
+_OF_RESPONSES = _ChunkLines(_PADDED_CHUNK_LINE)  # old servers (Apache 1.3, embedded servers) pad sizes with blanks
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 §7.1).
+    """Reads a chunked body (RFC 9112 §7.1).
 
-    Chunks that come in one piece of data leave as one payload: a megabyte in
-    one-byte chunks costs one join, not a million writes. Extensions are dropped;
-    trailers are kept apart, in `trailers`, and never merged into the header section.
+    All chunks in one piece of data become one payload: a megabyte in one-byte chunks costs a join, not a million
+    writes. Extensions are dropped.
 
-    A request's malformed trailer section is an error. A response's is dropped as a whole (RFC 9110 §6.5.1 lets a
-    recipient ignore trailers): its body is complete, and must not be lost for that.
+    A malformed trailer section of a request is an error. A malformed trailer section of a response is dropped, because
+    the body is complete (RFC 9110 §6.5.1 lets a recipient ignore trailers).
 
     Args:
-        error: the exception to raise for bytes that are not chunked framing; UpstreamError for a response's.
-        nominated: names, in lower case, of trailers that the Connection field of the same message names: they are
-            for one hop, and dropped (RFC 9110 §7.6.1).
+        error: exception for malformed framing; a subclass of UpstreamError for a response.
+        nominated: lower-case names from the message's Connection field; such trailers are dropped (RFC 9110 §7.6.1).
+
+    Attributes:
+        trailers: the trailers, once the body is complete.
     """
 
     __slots__ = (
@@ -564,9 +578,9 @@ class ChunkedBody:
     def __init__(self, error: type[GatewayError], nominated: Collection[bytes] = ()) -> None:
         self._error, self._nominated = error, nominated
         self._lines = _OF_RESPONSES if issubclass(error, UpstreamError) else _OF_REQUESTS
-        self._usual, self._usual_line = 0, b""  # the last chunk that came by itself: many streams' are as long as that
+        self._usual, self._usual_line = 0, b""  # size and size line of the last chunk that came alone; sizes repeat
         self._left = 0  # bytes of the current chunk still to come
-        self._at_beginning = True  # of a chunk, behind the CRLF of the one before
+        self._at_beginning = True  # at the beginning of a chunk, behind the CRLF of the chunk before
         self._pending = b""  # the beginning of a size line, or of the trailer section
         self._in_trailers = False
         self.trailers: list[Field] = []
@@ -576,7 +590,7 @@ class ChunkedBody:
         if self._pending:
             data = self._pending + data
             self._pending = b""
-        if self._at_beginning:  # most streams write, and are read, a chunk at a time
+        if self._at_beginning:  # fast path: most data of streams is one whole chunk
             if len(data) == self._usual and data.startswith(self._usual_line) and data.endswith(b"\r\n"):
                 return data[len(self._usual_line) : -2], None
             line = self._lines.first.match(data)
@@ -613,7 +627,7 @@ class ChunkedBody:
         return rest
 
     def _end(self, rest: bytes) -> bytes | None:
-        """Read the trailer section; what follows it, or None while it is incomplete."""
+        """Read the trailer section; return the bytes behind it, or None while it is incomplete."""
         if rest.startswith(b"\r\n"):
             return rest[2:]
         end = rest.find(END_OF_HEAD)
@@ -628,7 +642,7 @@ class ChunkedBody:
         return rest[end + 4 :]
 
     def _read_trailers(self, lines: bytes) -> None:
-        """RFC 9112 §7.1.2. By a grammar of its own: to llhttp a Content-Length means something wherever it stands."""
+        """Parse trailers (RFC 9112 §7.1.2), without llhttp, which would apply a Content-Length among the trailers."""
         if all(_TRAILER_LINE.fullmatch(line) for line in lines.split(b"\r\n")[:-1]):
             self.trailers = [field for field in pairs(lines) if field[0].lower() not in self._nominated]
         elif self._lines is _OF_REQUESTS:

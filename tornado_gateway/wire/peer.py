@@ -1,4 +1,4 @@
-"""What the kernel knows about the other end of a connection, and has from it, when the transport does not tell."""
+"""What asyncio's transports do not offer: TCP state, queue sizes, RST, and bytes left in a broken connection."""
 
 import array
 import asyncio
@@ -10,22 +10,22 @@ import struct
 import termios
 from collections.abc import Iterator
 
-READ_SIZE = 256 * 1024  # bytes; what the loops read at once
+READ_SIZE = 256 * 1024  # bytes per read; the same as asyncio and uvloop
 
 _INET = (socket.AF_INET, socket.AF_INET6)
-_TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux has it
+_TCP_INFO = getattr(socket, "TCP_INFO", None)  # Linux only
 _SENT = struct.Struct("=120xQ16xI")  # tcpi_bytes_acked and tcpi_notsent_bytes in Linux's struct tcp_info, since 4.6
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8  # states in Linux's struct tcp_info, after an RST and after a FIN
 
 
 def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
-    """Whether the peer of a paused transport has ended its connection: a transport that is not read does not see that.
+    """Whether the peer has ended the connection of a paused transport, which does not notice an end itself.
 
-    Only Linux tells; elsewhere the answer is always False.
+    Works on Linux only; False elsewhere.
 
     Args:
-        by_fin: whether a FIN counts, as well as an RST.
+        by_fin: whether a FIN counts as well as an RST.
     """
     sock = transport.get_extra_info("socket")
     if transport.is_closing() or sock is None or sock.family not in _INET or _TCP_INFO is None:
@@ -35,10 +35,10 @@ def has_ended(transport: asyncio.Transport, *, by_fin: bool) -> bool:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection by RST, so that the peer cannot take a response for a complete one.
+    """End a connection by RST, so that the peer notices that a response is incomplete.
 
     Args:
-        transport: of a connection that has not been lost: else its descriptor may be another connection's by now.
+        transport: not yet lost; the descriptor of a lost connection may already belong to another connection.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None:
@@ -47,15 +47,14 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
-    """What the kernel still has to send, and what the peer has acknowledged.
+    """The kernel's counts of unsent and of acknowledged bytes.
 
     Args:
-        transport: of a connection that has not been lost.
+        transport: not yet lost.
 
     Returns:
-        Bytes that wait because the peer's window, or the network, does not let them go; and bytes that the peer's
-        kernel has acknowledged since the connection was made. (0, None) where the kernel does not tell: only Linux
-        does, and only of TCP.
+        Bytes in the kernel's send queue that were not yet sent, and bytes that the peer acknowledged since the
+        connection was made. (0, None) for other sockets than TCP on Linux.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in _INET or _TCP_INFO is None:
@@ -68,12 +67,12 @@ def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
 
 
 def unread(transport: asyncio.Transport) -> int:
-    """Bytes that have come and were not read; of TLS, as they came."""
+    """Bytes in the kernel's receive queue; of TLS, ciphertext."""
     return _count(transport, termios.FIONREAD)
 
 
 def unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes, and a FIN, that were written and that the peer's kernel has not acknowledged; of TLS, as they leave."""
+    """Written bytes, and a FIN, that the peer's kernel has not yet acknowledged; of TLS, ciphertext."""
     return transport.get_write_buffer_size() + _count(transport, termios.TIOCOUTQ)
 
 
@@ -87,10 +86,10 @@ def _count(transport: asyncio.Transport, queue: int) -> int:
 
 
 def arrived(transport: asyncio.Transport) -> Iterator[bytes]:
-    """What the kernel still holds of a connection that broke; of TLS, as it came. For connection_lost().
+    """Read the bytes left in the kernel's receive queue of a broken connection; of TLS, ciphertext.
 
-    A server that refuses an upload answers, closes, and so resets the connection. A write that meets the
-    reset first makes the transport drop the answer unread.
+    Call from connection_lost(). A server that refuses an upload answers and closes, which resets the connection. If a
+    write meets the reset first, the transport drops the answer unread.
     """
     descriptor = transport.get_extra_info("socket").fileno()
     with contextlib.suppress(OSError):
@@ -99,10 +98,10 @@ def arrived(transport: asyncio.Transport) -> Iterator[bytes]:
 
 
 def acknowledge_at_once(transport: asyncio.Transport) -> None:
-    """Acknowledge what comes next without delay; until something is written, and on Linux only.
+    """Acknowledge the next bytes without delay, until something is written. Linux only.
 
-    A server that has not set TCP_NODELAY holds back a small write until the one before it is acknowledged (Nagle's
-    algorithm). A server that then closes the connection on unread bytes drops what it has held back.
+    A server without TCP_NODELAY holds back a small write until the previous write is acknowledged (Nagle's algorithm).
+    If the server then closes the connection while bytes are unread, the held write is lost.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and not transport.is_closing() and hasattr(socket, "TCP_QUICKACK"):

@@ -1,4 +1,4 @@
-"""Makes a connection of a socket that is connected already."""
+"""Makes an asyncio connection of a connected socket."""
 
 import asyncio
 import contextlib
@@ -10,19 +10,19 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 
 async def adopt(factory: Callable[[], P], sock: socket.socket) -> P:
-    """Give a connected socket a transport, and the protocol that `factory` makes.
+    """Give a connected socket a transport and a protocol; return the protocol.
 
-    The call waits for no peer, and a cancellation does not interrupt it. Neither loop tells a protocol of the end of a
-    connection whose opening was cancelled as the connection came about: a pool would count the connection for ever.
+    The call does not wait for the peer. A cancellation first waits for the call's end: otherwise neither asyncio nor
+    uvloop would call connection_lost(), and a pool would count the connection for ever.
 
     Raises:
-        OSError: the connection has ended already.
+        OSError: the connection has already ended.
     """
     loop = asyncio.get_running_loop()
     opening = loop.create_task(loop.create_connection(factory, sock=sock))
     try:
         return (await asyncio.shield(opening))[1]
     except asyncio.CancelledError:
-        with contextlib.suppress(OSError, RuntimeError):  # uvloop has a RuntimeError for some failures
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop raises RuntimeError for some failures
             (await opening)[0].abort()
         raise

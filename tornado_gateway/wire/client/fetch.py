@@ -1,17 +1,15 @@
-"""AsyncHTTPClient.fetch() over the pooled connections: one request, one HTTPResponse.
+"""AsyncHTTPClient.fetch() over the pooled connections: a request, and its HTTPResponse.
 
-For what the gateway itself asks for (health checks, key sets) and for any Tornado code
-that shares its client. It honours HTTPRequest as Tornado documents it, but for HTTP
-proxies, network interfaces, address families and digest authentication, which are
-refused by name. It invents no field beside Host, the body's framing, Accept-Encoding
-(when it decompresses), Authorization and Expect (when asked).
+For the gateway's own requests (health checks) and for Tornado code that shares the client. HTTPRequest works as Tornado
+documents, except for HTTP proxies, network interfaces, address families and digest authentication, which raise
+NotImplementedError. Fields added to the caller's fields: Host, the body's framing, Accept-Encoding (if decompressing),
+Authorization and Expect (if asked for).
 
     respond ── _follow ── _fetch_once ──┬── _send_body    a task, if there is a body
                                         └── _collect ◄── _Incoming ◄── ClientExchange
 
-One coroutine reads the response and runs the caller's callbacks, in order; what it has
-not taken yet, the upstream is not asked for. So a callback has finished before the
-response resolves, and what it raises ends the exchange.
+The coroutine _collect() reads the response and runs the caller's callbacks in order. The upstream is paused while a
+callback runs. So all callbacks have finished before fetch() returns, and an exception of a callback ends the exchange.
 """
 
 import asyncio
@@ -42,9 +40,9 @@ from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource, HeadReceiver
 from tornado_gateway.wire.http1 import ResponseHead, check_fields, fields
 
-MAX_BUFFERED_BODY = 100 * 1024 * 1024  # bytes; Tornado's own default
-GUNZIP_PIECE = 64 * 1024  # bytes unpacked at a time; Tornado's own default
-CONTINUE_AFTER = 1.0  # seconds to wait for a 100 before the body is sent all the same; Go and curl wait as long
+MAX_BUFFERED_BODY = 100 * 1024 * 1024  # bytes; Tornado's default
+GUNZIP_PIECE = 64 * 1024  # bytes decompressed at a time; Tornado's default
+CONTINUE_AFTER = 1.0  # seconds to wait for a 100 before the body is sent without; the same as Go and curl
 _REDIRECTS = (301, 302, 303, 307, 308)
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _WITHOUT_BODY = ("GET", "HEAD", "TRACE")
@@ -71,7 +69,12 @@ class OpenExchange(Protocol):
 
 
 async def respond(open_: OpenExchange, request: HTTPRequest) -> HTTPResponse:
-    """Carry out a request; give its response, or one that holds the error."""
+    """Do a request; return the response, or a response whose `error` is set.
+
+    Args:
+        open_: prepares exchanges.
+        request: the request, wrapped by AsyncHTTPClient.fetch().
+    """
     started, began = time.time(), time.monotonic()
     try:
         async with asyncio.timeout(request.request_timeout or None):
@@ -84,7 +87,7 @@ async def respond(open_: OpenExchange, request: HTTPRequest) -> HTTPResponse:
 
 
 def _tornado_error(error: Exception) -> Exception:
-    """What Tornado's clients raise for an error; what a caller's own callback raised is the caller's answer."""
+    """The exception that Tornado's clients raise for an error; an exception of the caller's callback is unchanged."""
     if isinstance(error, UpstreamTimeout):
         known: Exception = HTTPTimeoutError(error.message)
     elif isinstance(error, UpstreamReset):
@@ -105,7 +108,7 @@ def _tornado_error(error: Exception) -> Exception:
 
 
 async def _follow(open_: OpenExchange, request: HTTPRequest) -> HTTPResponse:
-    """Fetch, and fetch again where a redirect leads, as often as the request allows."""
+    """Do a request, and follow redirects up to the request's max_redirects."""
     original = cast(_RequestProxy, request).request
     left = request.max_redirects or 0 if request.follow_redirects else 0
     while True:
@@ -123,10 +126,10 @@ def _leads_on(status: int, headers: HTTPHeaders) -> bool:
 
 
 def _redirected(request: HTTPRequest, response: HTTPResponse) -> HTTPRequest:
-    """The request to make after a redirect (RFC 9110 §15.4); credentials stay with their origin."""
+    """The request to make after a redirect (RFC 9110 §15.4), without credentials if the origin changes."""
     proxy = cast(_RequestProxy, request)
     following = copy.copy(proxy.request)
-    # A URL's bytes are sent as they came; HTTPHeaders has decoded them as latin-1.
+    # The bytes of Location are kept; HTTPHeaders has decoded the field as latin-1.
     location = response.headers["Location"].encode("latin-1").decode("utf-8", "surrogateescape")
     following.url = urljoin(request.url, location)
     following.headers = request.headers.copy()
@@ -140,7 +143,7 @@ def _redirected(request: HTTPRequest, response: HTTPResponse) -> HTTPRequest:
         response.code in (301, 302) and request.method == "POST"
     ):
         following.method, following.body_producer = "GET", None
-        following.body = cast(bytes, None)  # HTTPRequest's own way to say that there is none
+        following.body = cast(bytes, None)  # HTTPRequest without a body
         following.expect_100_continue = False
         dropped += ["Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding"]
     for name in dropped:
@@ -152,10 +155,10 @@ def _redirected(request: HTTPRequest, response: HTTPResponse) -> HTTPRequest:
 
 
 async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: bool) -> HTTPResponse:
-    """Send a request, once more if a kept connection turns out to have been closed by its server.
+    """Do a request, and repeat an idempotent request once if the server had closed the kept connection.
 
     Args:
-        follows: whether the response will not be the caller's if it is a redirect.
+        follows: whether a redirect will be followed, so that the caller does not see the redirect's body.
     """
     _check(request)
     origin, target, userinfo = _locate(request.url)
@@ -165,7 +168,7 @@ async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: boo
     while True:
         incoming = _Incoming()
         exchange = open_(origin, method, incoming, fresh=fresh, tls=tls)
-        exchange.timeout = math.inf  # request_timeout bounds it all
+        exchange.timeout = math.inf  # request_timeout bounds the whole request
         sending = _send(exchange, request, head, incoming)
         try:
             return await _collect(request, incoming, follows)
@@ -194,7 +197,7 @@ def _send(
 
 
 async def _send_body(exchange: ClientExchange, request: HTTPRequest, incoming: "_Incoming") -> None:
-    """Send the body while the response may already be coming; whoever reads that is told what goes wrong here."""
+    """Send the body, while _collect() may already read the response; an error is raised by _collect()."""
     length = _content_length(request)
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ready.set_result(None)
@@ -219,7 +222,7 @@ async def _send_body(exchange: ClientExchange, request: HTTPRequest, incoming: "
 
 
 def _content_length(request: HTTPRequest) -> int | None:
-    """What the body's length must be; None if it is chunked."""
+    """The length that the body must have; None if chunked."""
     if request.body_producer is None:
         return len(request.body)
     announced = request.headers.get("Content-Length")
@@ -268,7 +271,7 @@ def _tell_head(request: HTTPRequest, head: ResponseHead, headers: HTTPHeaders) -
 
 
 def _drop(piece: bytes) -> None:
-    """Take nothing from the body of a redirect that is followed."""
+    """Ignore a piece of the body of a redirect that is followed."""
 
 
 def _keep_in(buffer: io.BytesIO, head: ResponseHead) -> Callable[[bytes], None]:
@@ -285,7 +288,7 @@ def _keep_in(buffer: io.BytesIO, head: ResponseHead) -> Callable[[bytes], None]:
 
 
 def _unpacked(gunzip: GzipDecompressor | None, chunk: bytes) -> Iterator[bytes]:
-    """A chunk, or what it unpacks to, in pieces of bounded size."""
+    """A chunk, decompressed if gzip, in pieces of at most GUNZIP_PIECE bytes."""
     if gunzip is None:
         yield chunk
         return
@@ -296,15 +299,15 @@ def _unpacked(gunzip: GzipDecompressor | None, chunk: bytes) -> Iterator[bytes]:
         chunk = gunzip.unconsumed_tail
 
 
-# ---------------------------------------------------------------- what is sent
+# ---------------------------------------------------------------- the request
 
 
 def _check(request: HTTPRequest) -> None:
-    """Refuse what would otherwise be ignored or ambiguous.
+    """Refuse unsupported options and ambiguous requests.
 
     Raises:
-        NotImplementedError: the request uses an option that this client does not have.
-        ValueError: method and body do not go together, by Tornado's rules.
+        NotImplementedError: the request uses an option that this client does not support.
+        ValueError: the method is invalid, or the method and the body do not match by Tornado's rules.
     """
     refused = [name for name in _UNSUPPORTED if getattr(request, name)]
     if request.allow_ipv6 is False:
@@ -336,7 +339,7 @@ def _check_body(request: HTTPRequest) -> None:
 
 
 def _locate(url: str) -> tuple[Origin, bytes, str]:
-    """Where a request goes, what it asks for there, byte for byte, and the credentials that its URL holds."""
+    """Split a URL into origin, request target (byte for byte) and user information."""
     if _FORBIDDEN.search(url):
         raise ValueError("the URL must not contain spaces or control characters")
     parts = urlsplit(url)
@@ -372,7 +375,7 @@ def _head(request: HTTPRequest, origin: Origin, target: bytes, userinfo: str) ->
 
 
 def _frame(headers: HTTPHeaders, request: HTTPRequest) -> None:
-    """Say how long the body is, in exactly one way: two would let it be read as the next request."""
+    """Set Content-Length or Transfer-Encoding, never both: a server might read part of the body as a request."""
     headers.pop("Transfer-Encoding", None)
     body = cast("bytes | None", request.body)
     if request.body_producer is None:
@@ -395,7 +398,7 @@ def _credentials(request: HTTPRequest, userinfo: str) -> bytes | None:
 
 
 def _tls_context(request: HTTPRequest, origin: Origin) -> ssl.SSLContext | None:
-    """A context of the request's own, if it asks for anything but the client's."""
+    """The TLS context of a request with TLS options of its own; None for the client's context."""
     if origin.scheme != "https":
         return None
     if isinstance(request.ssl_options, ssl.SSLContext):
@@ -410,11 +413,11 @@ def _tls_context(request: HTTPRequest, origin: Origin) -> ssl.SSLContext | None:
     return context
 
 
-# ---------------------------------------------------------------- what comes
+# ---------------------------------------------------------------- the response
 
 
 class _Incoming:
-    """Both receivers of a response that one coroutine reads from, at its own pace."""
+    """Receives a response, and keeps it for the coroutine that reads the response."""
 
     def __init__(self) -> None:
         self._head: ResponseHead | None = None
@@ -422,23 +425,23 @@ class _Incoming:
         self._error: Exception | None = None
         self._has_ended = False
         self._news = asyncio.Event()
-        self._taken: asyncio.Future[None] | None = None  # done when no chunk is left
-        self._continue = asyncio.Event()  # the body is wanted, or an answer came without it
+        self._taken: asyncio.Future[None] | None = None  # done when all chunks have been read
+        self._continue = asyncio.Event()  # a 100 or the final response has come
 
     # ---- for the reader
 
     async def head(self) -> ResponseHead:
-        """The final response's head.
+        """Wait for the head of the final response.
 
         Raises:
-            Exception: what ended the exchange, or the sending of its body.
+            Exception: the error that ended the exchange or the sending of the body.
         """
         while self._head is None:
             await self._wait()
         return self._head
 
     async def chunk(self) -> bytes:
-        """The next piece of the body, or b"" at its end. Raises as head() does."""
+        """Wait for the next piece of the body, b"" at the end. Raises like head()."""
         while not self._chunks:
             if self._has_ended:
                 return b""
@@ -455,7 +458,7 @@ class _Incoming:
         await self._news.wait()
 
     async def wants_body(self) -> bool:
-        """Wait for 100 (Continue), but not for ever (RFC 9110 §10.1.1); whether the body is to be sent."""
+        """Wait for 100 (Continue), at most CONTINUE_AFTER (RFC 9110 §10.1.1); return whether to send the body."""
         try:
             async with asyncio.timeout(CONTINUE_AFTER):
                 await self._continue.wait()
@@ -492,6 +495,6 @@ class _Incoming:
         self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """The response is of no more use, for a reason that the reader shall raise."""
+        """Have the reader raise an error."""
         self._error = self._error or error
         self._news.set()

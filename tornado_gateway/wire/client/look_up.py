@@ -1,14 +1,14 @@
-"""One look-up of a name in DNS: c-ares, on descriptors that the event loop watches.
+"""A look-up of a name in DNS: c-ares, on descriptors that the event loop watches.
 
-c-ares does for the gateway what the C library's `getaddrinfo()` does: `search` and `ndots`, the next name server after
-a silent or failing one, TCP after a truncated answer, aliases, and the order of RFC 6724. It needs no thread, so that
-a look-up that hangs holds up nothing.
+c-ares does the work of the C library's `getaddrinfo()`: `search` and `ndots`, the next name server after a silent or
+failing server, TCP after a truncated answer, aliases, and the order of RFC 6724. c-ares needs no thread, so a look-up
+that hangs delays nothing else.
 
-Each look-up has a channel of its own, which costs 60 microseconds. A channel keeps answers for as long as their TTL
-says, so that an address that has moved would be found again; and it cannot give up one look-up of several.
+Each look-up has its own channel, which costs 60 µs. A shared channel would cache answers for their TTL, and could not
+cancel a single look-up.
 
-pycares' own arguments for the path of resolv.conf and for the order of sources are left alone: the text of each is
-freed before c-ares reads it (pycares 5.2.1).
+pycares' arguments for the path of resolv.conf and for the order of sources are not used: pycares 5.2.1 frees the text
+of each before c-ares reads the text.
 """
 
 import asyncio
@@ -22,20 +22,24 @@ from tornado_gateway.policy.upstream.resolv_conf import ResolvConf
 
 NO_DESCRIPTOR: int = pycares.ARES_SOCKET_BAD
 
-# Seconds that a name server is waited for at first, if resolv.conf does not say: until the next one is asked; of a
-# single one as long as the C library waits, because c-ares takes no answer that comes later.
+# Seconds of the first wait for a name server's answer, if resolv.conf has no timeout: with several name servers, until
+# the next is asked; with a single name server, as long as the C library, because c-ares ignores later answers.
 PATIENCE_WITH_SEVERAL, PATIENCE_WITH_ONE = 2, 5
-SHORTEST_TIMER = 0.001  # seconds; c-ares says 0 when one of its timers is due
+SHORTEST_TIMER = 0.001  # seconds; c-ares returns 0 for a timer that is due
 
 Answer = tuple[str, ...]
 
 
 def make_channel(conf: ResolvConf, watch: Callable[[int, bool, bool], None]) -> pycares.Channel:
-    """
+    """A channel of c-ares with the settings of resolv.conf.
+
+    Args:
+        watch: called with a descriptor, and whether to watch for reading and for writing; see LookUp.
+
     Raises:
         pycares.AresError: no memory.
     """
-    # resolv.conf(5): without search, names are looked up in the domain that this host's own name ends with.
+    # resolv.conf(5): without `search`, the search list is the domain of this host's name.
     own = socket.gethostname().partition(".")[2]
     domains = ((own,) if own else ()) if conf.search is None else conf.search
     flags = pycares.ARES_FLAG_EDNS | (0 if domains else pycares.ARES_FLAG_NOSEARCH)
@@ -52,18 +56,18 @@ def make_channel(conf: ResolvConf, watch: Callable[[int, bool, bool], None]) -> 
 
 
 class LookUp:
-    """A look-up under way.
+    """A look-up under way; begins at once.
 
     Args:
-        name: with a dot at its end if `search` does not apply.
-        family: socket.AF_INET or AF_INET6 for addresses of that family only; AF_UNSPEC for both.
-        conf: which name servers are asked, and how.
-        seconds: that it may take.
+        name: a name with a final dot is looked up without the search list.
+        family: socket.AF_INET, AF_INET6, or AF_UNSPEC for both.
+        conf: name servers and options.
+        seconds: greatest duration.
 
     Attributes:
-        began: instant on the loop's clock.
-        answer: the addresses, at least one; else NameNotResolved or NameTimeout. Shared by all who wait for it, who
-            must not cancel it.
+        began: instant of the beginning on the loop's clock.
+        answer: future of at least one address; fails with NameNotResolved or NameTimeout. Several callers share the
+            future, so no caller may cancel the future.
     """
 
     def __init__(
@@ -81,23 +85,23 @@ class LookUp:
         try:
             self._channel = make_channel(conf, self._watch)
             self._ask(self._channel, name, family)
-        except (pycares.AresError, UnicodeError) as error:  # no memory; a name that is no ASCII
+        except (pycares.AresError, UnicodeError) as error:  # no memory; a name that is not ASCII
             self._fail(NameNotResolved(str(error)))
         self._await_timer()
 
     def close(self) -> None:
-        """End the look-up and close its descriptors, at once. What memory c-ares holds is freed on pycares' thread."""
+        """End the look-up, and close its descriptors at once. pycares' thread frees the memory of c-ares."""
         self._fail(NameNotResolved("The look-up was given up."))
         self._limit.cancel()
         if self._timer:
             self._timer.cancel()
         channel, self._channel = self._channel, None
         if channel:
-            channel.cancel()  # closes what it has open, each told to _watch() first
+            channel.cancel()  # closes its descriptors, after a call of _watch() for each
             channel.close()
 
     def take(self, other: "asyncio.Future[Answer]") -> None:
-        """Have what another look-up of the same name came to as the answer, unless nobody answered that either."""
+        """Take the result of another look-up of the same name as the answer, unless that look-up timed out."""
         error = other.exception()
         if self.answer.done() or isinstance(error, NameTimeout):
             return
@@ -111,7 +115,7 @@ class LookUp:
         channel.getaddrinfo(name, None, family=wanted, type=socket.SOCK_STREAM, callback=self._tell)
 
     def _tell(self, found: pycares.AddrInfoResult | None, error: int | None) -> None:
-        """c-ares has come to an end. It may not be closed from here."""
+        """Called by c-ares at the end of the look-up. The channel must not be closed within this call."""
         if error == pycares.errno.ARES_ETIMEOUT:
             self._fail(NameTimeout("No name server answered in time."))
         elif error or not found or not found.nodes:
@@ -123,10 +127,10 @@ class LookUp:
     def _fail(self, error: ConnectFailed | ConnectTimeout) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-            self.answer.exception()  # seen here, for when all who asked have left
+            self.answer.exception()  # retrieved, so that asyncio does not warn if no caller is left
 
     def _watch(self, descriptor: int, reads: bool, writes: bool) -> None:
-        """c-ares wants to be told when it can read or write; if neither, it is about to close the descriptor."""
+        """Called by c-ares to have a descriptor watched; c-ares closes the descriptor when both are False."""
         if reads and descriptor not in self._reading:
             self._loop.add_reader(descriptor, self._process, descriptor, NO_DESCRIPTOR)
             self._reading.add(descriptor)
@@ -146,7 +150,7 @@ class LookUp:
             self._await_timer()
 
     def _await_timer(self) -> None:
-        """Wake c-ares when its next timer is due."""
+        """Call c-ares when its next timer is due."""
         if self._timer:
             self._timer.cancel()
         if self._channel and not self.answer.done():

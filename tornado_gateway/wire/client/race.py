@@ -1,11 +1,11 @@
-"""Connects to the first of several addresses that answers (Happy Eyeballs, RFC 8305).
+"""Connects to several addresses in turn, and takes the first connection made (Happy Eyeballs, RFC 8305).
 
         0 ms ── first address ───────────────────────►  given up
       250 ms ──────── second, of the other family ──►   connected: the race is over
       500 ms ───────────────── third ...
 
-An address that fails has the next one tried at once. Nothing is looked up: `uvloop`'s own `sock_connect()` hands even
-a numeric address to its thread pool, where it waits behind every look-up that hangs.
+When an address fails, the next address is tried at once. Names are not looked up here. uvloop's `sock_connect()` is not
+used, because it hands even numeric addresses to its thread pool, where they wait behind look-ups that hang.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ import socket
 from collections.abc import Sequence
 from itertools import zip_longest
 
-ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305 §5)
+ATTEMPT_DELAY = 0.25  # seconds until the next address is tried while earlier attempts go on (RFC 8305 §5)
 
-# Addresses that one connection tries: as many as silence leaves time for in 5 s. Of a name with 1,000 addresses that
-# all refuse, every request would otherwise try each.
+# Addresses tried for a connection: as many as silent addresses leave time for in 5 s. Without this limit, every request
+# to a name with 1,000 refusing addresses would try all 1,000.
 MOST_ATTEMPTS = 20
 
 
 def interleaved(addresses: Sequence[str]) -> list[str]:
-    """IPv6 and IPv4 in turn, beginning with the family of the first (RFC 8305 §4).
+    """Alternate IPv6 and IPv4 addresses, beginning with the family of the first address (RFC 8305 §4).
 
     >>> interleaved(["::1", "::2", "10.0.0.7"])
     ['::1', '10.0.0.7', '::2']
@@ -34,10 +34,14 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 
 
 async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
-    """A socket that is connected to one of the addresses, of which there must be one; the first 20 are tried.
+    """Connect to one of several addresses.
+
+    Args:
+        addresses: at least one; at most MOST_ATTEMPTS are tried.
+        port: 1 to 65535.
 
     Raises:
-        OSError: none could be connected to; of several errors the first.
+        OSError: no address could be connected to; the first error.
     """
     if len(addresses) == 1:
         return await connect(addresses[0], port)
@@ -53,7 +57,7 @@ async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
             for attempt in done:
                 attempts.discard(attempt)
                 if not (error := attempt.exception()):
-                    attempts |= done - {attempt}  # another that was connected in the same turn
+                    attempts |= done - {attempt}  # further attempts that ended in the same turn
                     return attempt.result()
                 errors.append(error)
     finally:
@@ -68,13 +72,14 @@ def _abandon(attempt: "asyncio.Task[socket.socket]") -> None:
 
 
 async def connect(address: str, port: int) -> socket.socket:
-    """A socket that is connected to an address.
+    """Connect to an address.
 
     Args:
-        address: of IPv6 perhaps with a zone, `fe80::1%eth0`.
+        address: IPv4 or IPv6; an IPv6 address may have a zone, `fe80::1%eth0`.
+        port: 1 to 65535.
 
     Raises:
-        OSError: it could not be connected to, or there is no such zone.
+        OSError: the connection failed, or the zone does not exist.
     """
     host, _, zone = address.partition("%")
     is_six = ":" in host
@@ -99,7 +104,7 @@ def _index(zone: str) -> int:
 
 
 async def _outcome(sock: socket.socket) -> int:
-    """Wait until connect() has come to an end; its error number, 0 for none."""
+    """Wait until connect() has ended; return its error number, 0 for success."""
     loop = asyncio.get_running_loop()
     writable = asyncio.Event()
     loop.add_writer(sock.fileno(), writable.set)

@@ -1,10 +1,10 @@
-"""The addresses of names: from the hosts file, from name servers, and from memory.
+"""The addresses of names: from the hosts file, from name servers, and from a cache.
 
-    look_up(name)    asks, or joins those who have asked     discovery.py, on its own schedule
-    addresses(name)  what is known, for `ttl`; else asks     connect.py, for a connection
+    look_up(name)    asks name servers, or joins a look-up under way    for discovery.py, on its own schedule
+    addresses(name)  from the cache for `ttl` seconds, else look_up()   for connect.py, for a connection
 
-A look-up that fails changes nothing that is known: a name server that is down says nothing about a service. What
-is known is also used while a look-up takes long (RFC 8767 §5).
+A failed look-up leaves the cache unchanged, because the failure of a name server says nothing about a service. Cached
+addresses are also used while a look-up takes long (RFC 8767 §5).
 """
 
 import asyncio
@@ -22,22 +22,23 @@ from tornado_gateway.wire.client.look_up import Answer, LookUp
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
-RESEND = 2.0  # seconds until a single name server is asked once more, as several would be in turn
+RESEND = 2.0  # seconds until a single name server is asked a second time; with several, c-ares asks the next
 _FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-RECHECK = 5.0  # seconds until a name is asked for again whose look-up failed and whose addresses are known
+RECHECK = 5.0  # seconds after a failed look-up during which cached addresses are used (RFC 8767 §5)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolverConfig:
-    """
+    """How names are looked up.
+
     Attributes:
-        ttl: seconds a name's addresses are kept, whatever the TTL of the answer; 0 asks each time.
-        family: of the addresses that are looked up.
-        resolv_conf: path of a file as resolv.conf(5), whose `nameserver` lines may have a port; None: the system's.
-            Read for each look-up.
-        hosts: path of a file as hosts(5); None: the system's. Read for each look-up.
-        timeout: seconds a look-up may take, over all name servers and names of the search list; > 0. The C
-            library's resolver takes as long for one silent server.
+        ttl: seconds that a name's addresses are cached, whatever the TTL of the answer; 0 for no caching.
+        family: address family to look up.
+        resolv_conf: path of a file in the format of resolv.conf(5), read for each look-up; `nameserver` lines may
+            have a port. None for the system's file.
+        hosts: path of a file in the format of hosts(5), read for each look-up; None for the system's file.
+        timeout: greatest duration of a look-up in seconds, over all name servers and names of the search list; > 0.
+            The default is the C library's time for a silent server.
     """
 
     ttl: float = 30.0
@@ -49,17 +50,17 @@ class ResolverConfig:
 
 @dataclass(slots=True)
 class _Known:
-    """What a name resolved to, and the instant from which on it is asked for again."""
+    """The cached addresses of a name, and the instant after which the name is looked up again."""
 
     addresses: Answer
     expires: float
 
 
 class Resolver:
-    """Looks names up, each once at a time. Made inside a running event loop.
+    """Looks up names, and caches their addresses. Made inside a running event loop.
 
-    There are never more look-ups under way than there are names in the configuration. Each has two
-    descriptors, or four when TCP is needed.
+    A name has at most one look-up under way, so look-ups never outnumber the names in the configuration. A look-up
+    has two descriptors, or four when TCP is needed.
     """
 
     def __init__(self, config: ResolverConfig) -> None:
@@ -70,10 +71,10 @@ class Resolver:
         self._under_way: dict[str, LookUp] = {}
 
     async def look_up(self, name: str) -> Answer:
-        """Ask for a name's addresses, at least one.
+        """Look up a name, past the cache; return at least one address.
 
         Raises:
-            NameNotResolved: there are none, or the name servers failed.
+            NameNotResolved: the name has no address, or the name servers failed.
             NameTimeout: no name server answered in time.
         """
         if found := self._found_here(name):
@@ -83,13 +84,13 @@ class Resolver:
         return lookup.answer.result()
 
     async def addresses(self, name: str, patience: float) -> Sequence[str]:
-        """A name's addresses as they are known, or else asked for.
+        """The cached addresses of a name, or else the result of a look-up.
 
         Args:
-            patience: seconds from the beginning of a look-up after which known addresses are used without its answer.
+            patience: seconds from the beginning of a look-up after which expired addresses of the cache are used.
 
         Raises:
-            NameNotResolved, NameTimeout: as look_up() does, if no addresses are known.
+            NameNotResolved, NameTimeout: the look-up failed, and the cache has no addresses; see look_up().
         """
         known = self._known.get(name)
         if known is None:
@@ -103,12 +104,12 @@ class Resolver:
             return known.addresses
 
     def forget(self, name: str) -> None:
-        """Ask for a name before its next connection, because the last one failed; what is known is kept for need."""
+        """Expire the cached addresses of a name after a failed connection; they remain as a fallback."""
         if name in self._known:
             self._known[name].expires = -math.inf
 
     def close(self) -> None:
-        """Give up look-ups that are under way."""
+        """End all look-ups under way."""
         for lookup in self._under_way.values():
             lookup.close()
 
@@ -117,7 +118,7 @@ class Resolver:
         return lookup.began if lookup else self._loop.time()
 
     def _found_here(self, name: str) -> Answer:
-        """The addresses that no name server need be asked for."""
+        """Addresses from the hosts file, or the loopback addresses of localhost; () if name servers must be asked."""
         listed = self._of_family(hosts_addresses(_text(self._config.hosts or HOSTS), name))
         return listed or (self._of_family(LOOPBACK) if is_localhost(name) else ())
 
@@ -147,7 +148,7 @@ class Resolver:
         return LookUp(self._loop, name, self._family, conf, self._config.timeout)
 
     def _ask_again(self, name: str, conf: ResolvConf, first: LookUp) -> None:
-        """Ask beside a look-up: its datagrams may be lost; or its server may be slow, and it is not given up."""
+        """Start a second look-up beside the first; the first goes on, since its server may just be slow."""
         second = self._begin(name, conf)
         second.answer.add_done_callback(first.take)
         first.answer.add_done_callback(lambda _: second.close())
@@ -165,7 +166,7 @@ class Resolver:
 
 
 def _text(path: str) -> str:
-    """What a file says; nothing if it is not there, as the C library takes it."""
+    """The text of a file; "" if the file cannot be read, as the C library does."""
     try:
         return Path(path).read_text("utf-8", "replace")
     except OSError:

@@ -4,18 +4,18 @@
         ▲                         │  ▲                        │
         └──────ciphertext─────────┘  └───────plain text───────┘
 
-A TLSTransport is the protocol of the TCP transport, and the transport of the protocol above. The loops have TLS of
-their own, but a gateway has to know how a connection ended, and they do not tell:
+A TLSTransport is the protocol of the TCP transport, and the transport of the protocol above. The TLS of asyncio and
+uvloop hides how a connection ended, which a gateway must know:
 
-* A connection that ends without TLS's closure alert was cut, perhaps by an attacker: what ends with it is not
-  complete (RFC 9112 §9.8, RFC 8446 §6.1). asyncio reports the cut and the alert in the same way. Here a cut is an
-  error of connection_lost(), and eof_received() is called only for the alert.
+* A connection that ends without TLS's closure alert was cut, perhaps by an attacker, so a body that ends with the
+  connection is incomplete (RFC 9112 §9.8, RFC 8446 §6.1). asyncio reports the cut and the alert in the same way. Here
+  a cut is an error of connection_lost(), and eof_received() is called only for the alert.
 * A server may answer and close while a request's body is still being written. The write fails first, and both loops
-  then drop the answer that the kernel has. Here it is read.
-* uvloop drops what a paused reader has not read when the connection ends. Here the end waits for the reader.
+  then drop the answer in the kernel's receive queue. Here the answer is read.
+* uvloop drops the unread bytes of a paused reader when the connection ends. Here the end waits for the reader.
 
-Each read is decrypted whole and handed on at once, and each write is encrypted at once. So nothing waits here, and
-flow control is the TCP transport's own: its limits count ciphertext.
+Each read is decrypted whole and handed on at once, and each write is encrypted at once. Nothing is buffered here, so
+flow control is the TCP transport's own; its limits count ciphertext.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from typing import Any, TypeVar, cast
 from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.peer import acknowledge_at_once, arrived
 
-RECORD = 16 * 1024  # bytes of plain text that a record holds at most (RFC 8446 §5.1); SSLObject.read() gives one
+RECORD = 16 * 1024  # greatest plain text of a record (RFC 8446 §5.1); SSLObject.read() returns at most a record
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -36,10 +36,13 @@ P = TypeVar("P", bound=asyncio.Protocol)
 async def connect_tls(
     sock: socket.socket, factory: Callable[[], P], context: ssl.SSLContext, host: str, *, needs_closure: bool = True
 ) -> P:
-    """Shake hands over a connected socket, and give the protocol that has the connection.
+    """Do the TLS handshake over a connected socket; return the connected protocol.
 
     Args:
-        host: the name that the certificate must have, unless the context checks none; also sent as SNI.
+        sock: a connected TCP socket.
+        factory: makes the protocol.
+        context: the settings of TLS.
+        host: name sent as SNI, and checked against the certificate if the context checks names.
         needs_closure: whether the end of the connection without the closure alert is an error.
 
     Raises:
@@ -63,10 +66,10 @@ async def connect_tls(
 
 
 class TLSTransport(asyncio.Protocol, asyncio.Transport):
-    """A client's TLS connection.
+    """The client side of a TLS connection.
 
     Attributes:
-        established: done when the handshake is; failed with what it failed with.
+        established: future of the handshake's end; fails with the handshake's error.
     """
 
     __slots__ = (
@@ -89,7 +92,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._is_open = self._has_heard = self._has_ended = False
-        self._unsent = b""  # waits for the end of a renegotiation (TLS 1.2)
+        self._unsent = b""  # plain text that waits for the end of a renegotiation (TLS 1.2)
         self._error: Exception | None = None
 
     # ---- asyncio.Protocol, for the TCP transport
@@ -157,7 +160,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
 
     def close(self) -> None:
         if not self._tcp.is_closing():
-            with contextlib.suppress(ssl.SSLError):  # SSLWantReadError: the peer's own alert is not waited for
+            with contextlib.suppress(ssl.SSLError):  # SSLWantReadError: do not wait for the peer's alert
                 self._ssl.unwrap()
             self._send()
             self._tcp.close()
@@ -189,7 +192,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
 
-    # ---- between the two
+    # ---- between the TCP transport and the protocol
 
     def _shake_hands(self) -> None:
         try:
@@ -207,7 +210,7 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
             self.established.set_result(None)
 
     def _read(self) -> None:
-        """Decrypt what has come, and hand it on; what came before an error or the end does arrive."""
+        """Decrypt all received records and hand the plain text on, before an error or the end is reported."""
         pieces, is_last = [], False
         try:
             while self._incoming.pending or self._ssl.pending():
@@ -240,16 +243,16 @@ class TLSTransport(asyncio.Protocol, asyncio.Transport):
         if data:
             self._tcp.write(data)
         if not self._has_heard:
-            acknowledge_at_once(self._tcp)  # the server's session tickets, which may hold up an early answer
+            acknowledge_at_once(self._tcp)  # unacknowledged session tickets may delay an early answer
 
     def _end(self) -> None:
-        """The peer has said that it sends nothing more."""
+        """Report the peer's closure alert."""
         self._has_ended = True
         if not self._protocol.eof_received():
             self.close()
 
     def _fail(self, error: Exception) -> None:
-        """End the connection, behind TLS's alert that says why, if the peer takes one."""
+        """Send TLS's alert about the error, if TLS has written an alert, and abort the connection."""
         self._error = self._error or error
         self._send()
         self._tcp.abort()
