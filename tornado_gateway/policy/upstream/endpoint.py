@@ -1,8 +1,8 @@
-"""An endpoint with everything that a choice may depend on; what a lease is requested for; and what a service adds.
+"""The input of a choice: endpoints, the request for a lease (LeaseRequest), and the service's rules (PickContext).
 
-An endpoint's load is the number of leases that have not ended, so the load cannot drift from what is in flight. Leases
-are counted by kind: a stream of an hour is no slow request. Streams count as load, but their durations never count as
-latency.
+An endpoint's load is the number of leases that have not ended, so the load cannot drift from the requests in flight.
+Leases are counted by kind: an event stream of an hour is no slow request. Streams count as load; the duration of a
+stream never counts as latency.
 """
 
 import math
@@ -16,11 +16,11 @@ from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.latency import Latency
 from tornado_gateway.policy.upstream.statistics import Window
 
-FIRST_SHARE = 0.1  # of its normal traffic that an endpoint gets when it joins; Envoy's min_weight_percent
+FIRST_SHARE = 0.1  # share of the normal traffic at the start of slow start; Envoy's min_weight_percent
 
 
 class Kind(Enum):
-    """What a lease is held for."""
+    """The purpose of a lease: a request, an event stream, or a WebSocket."""
 
     HTTP = "http"
     SSE = "sse"
@@ -30,14 +30,14 @@ class Kind(Enum):
 
 
 class Outcome(Enum):
-    """How a lease ended. Only the first two say how the endpoint did.
+    """How a lease ended. Only SUCCESS and FAILURE judge the endpoint.
 
     Attributes:
-        SUCCESS: the endpoint did its work.
-        FAILURE: it did not.
+        SUCCESS: the endpoint did the work.
+        FAILURE: the endpoint failed to do the work.
         CLIENT_GONE: the client left first.
-        SUPERSEDED: another endpoint, asked by a hedge, answered first.
-        IGNORED: the gateway ended the request: by a limit, by its own stop, or because the request is malformed; or a
+        SUPERSEDED: the request was hedged, and the other endpoint answered first.
+        IGNORED: the gateway ended the request: by a limit, at shutdown, or because the request is malformed; or a
             hedge's kept connection had just ended.
     """
 
@@ -48,16 +48,16 @@ class Outcome(Enum):
     IGNORED = "ignored"
 
 
-# Looked up in their class, members cost five times as much (3.11), some twenty times per request.
+# A look-up of a member in the class costs five times as much (3.11), some twenty times per request.
 HTTP, SSE, WS = Kind
 SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED, IGNORED = Outcome
 
 
 class InFlight:
-    """What is in flight, by kind.
+    """Leases that have not ended, counted by kind.
 
     Attributes:
-        requests, event_streams, websockets: leases that have not ended, each of its kind.
+        requests, event_streams, websockets: leases of Kind HTTP, SSE and WS.
     """
 
     __slots__ = ("event_streams", "requests", "websockets")
@@ -76,7 +76,7 @@ class InFlight:
 
     @property
     def inflight(self) -> dict[Kind, int]:
-        """All of it."""
+        """The leases of every kind."""
         return {HTTP: self.requests, SSE: self.event_streams, WS: self.websockets}
 
     @property
@@ -90,42 +90,42 @@ class InFlight:
         return self.requests + self.event_streams + self.websockets
 
     def load_for(self, kind: Kind) -> int:
-        """The load that matters to a new lease of a kind.
+        """The load as seen by a new lease of a kind: for a stream, all leases; for a request, requests only.
 
-        A stream counts requests and streams alike. A request counts requests only: a hundred silent streams are no
-        queue of a hundred.
+        A hundred silent streams are no queue of a hundred requests.
         """
         return self.requests if kind is HTTP else self.requests + self.event_streams + self.websockets
 
 
 class Endpoint(InFlight):
-    """One upstream base URL, and what is known about it.
+    """One upstream base URL, with the state and the figures of the endpoint.
 
     Attributes:
-        url: as configured, or with the address that a name resolved to.
-        origin: where its connections lead.
-        identity: the canonical form of `url`: what sessions and hashes know the endpoint by in all gateways.
-        authority: the Host field of requests to it.
-        base_path: kept in front of every target.
-        weight: its share of the load relative to others; 0 for none that is new.
-        breaker, latency, window: what its answers have shown.
-        checks_pass: whether its health checks pass; True while there are none.
-        last_check: what the newest check has shown, in words; "" before the first.
-        is_admitted: whether new requests may be sent here now; its service decides.
-        is_ejected: whether its breaker has taken it out, which not every open one does.
-        is_unreachable: whether its newest failure was that no connection could be made.
-        joined_at: instant from which on its share of the traffic grows; -math.inf if it has it all.
-        requests_total: leases that ended, each once; `outcomes` tells them apart.
-        errors_total, client_gone_total, superseded_total, ignored_total: those of them that ended so.
-        unanswered_total: failures of those that had no answer: what Envoy calls local-origin failures.
-        overtaken: requests without an answer since the last one, because another endpoint was quicker.
-        retries_total: leases that repeated what had failed elsewhere.
+        url: as configured; for a discovered endpoint, with the address behind "#".
+        origin: the destination of connections.
+        identity: canonical form of `url`; all gateways use the identity in hashes and sticky cookies.
+        authority: the Host field of requests.
+        base_path: prefix of every request target.
+        weight: relative share of the load; 0: no new requests.
+        breaker, latency, window: what the endpoint's answers have shown.
+        checks_pass: whether health checks pass; True without checks.
+        last_check: result of the newest health check, in words; "" before the first.
+        is_admitted: whether new requests may be sent to the endpoint; set by the EndpointSet.
+        is_ejected: whether the endpoint is ejected by the breaker; not every endpoint with an open breaker is.
+        is_unreachable: whether the newest failure was a failed connection.
+        joined_at: instant at which slow start began; -math.inf without slow start.
+        requests_total: leases that ended.
+        errors_total, client_gone_total, superseded_total, ignored_total: leases that ended with FAILURE, CLIENT_GONE,
+            SUPERSEDED, IGNORED.
+        unanswered_total: failures without a response (Envoy: local-origin failures).
+        hedges_lost: consecutive requests that a hedge answered first.
+        retries_total: leases for a retry or a hedge.
     """
 
     __slots__ = (
         "authority", "base_path", "breaker", "client_gone_total", "errors_total", "identity", "ignored_total",
         "is_ejected",
-        "checks_pass", "is_unreachable", "is_admitted", "joined_at", "last_check", "latency", "origin", "overtaken",
+        "checks_pass", "is_unreachable", "is_admitted", "joined_at", "last_check", "latency", "origin", "hedges_lost",
         "requests_total", "retries_total", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
@@ -143,7 +143,7 @@ class Endpoint(InFlight):
         self.is_ejected = self.is_unreachable = False
         self.last_check = ""
         self.joined_at = -math.inf
-        self.overtaken = 0
+        self.hedges_lost = 0
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
         self.client_gone_total = self.superseded_total = self.ignored_total = 0
 
@@ -151,18 +151,18 @@ class Endpoint(InFlight):
 
     @property
     def healthy(self) -> bool:
-        """Whether the health checks pass, if there are any, and the breaker is closed.
+        """Whether health checks pass (or there are none) and the breaker is closed.
 
-        In a panic an endpoint that is not healthy is chosen all the same.
+        In a panic, an unhealthy endpoint may be chosen too.
         """
         return self.checks_pass and not self.breaker.is_open
 
     def full(self, max_requests: float) -> bool:
-        """Whether the endpoint has as many requests in flight as one endpoint may have. Streams do not count."""
+        """Whether the endpoint has the largest allowed number of requests in flight. Streams do not count."""
         return self.requests >= max_requests
 
     def available(self, request: "LeaseRequest", context: "PickContext") -> bool:
-        """Whether the endpoint may be chosen for a request. full() is written out here: each choice asks this often."""
+        """Whether the endpoint may be chosen for a request. full() is inlined: a choice calls this method often."""
         return (
             self.is_admitted
             and (self.requests < context.max_requests or request.kind is not HTTP)
@@ -177,9 +177,9 @@ class Endpoint(InFlight):
 
     @property
     def outcomes(self) -> dict[Outcome, int]:
-        """The leases that ended, by outcome; all together are `requests_total`.
+        """The leases that ended, by outcome; the sum is `requests_total`.
 
-        Successes are what is left of the total, so that the most frequent outcome needs no counter of its own.
+        SUCCESS is the rest of the total, so that the most frequent outcome needs no counter.
         """
         others = {
             FAILURE: self.errors_total,
@@ -190,29 +190,27 @@ class Endpoint(InFlight):
         return {SUCCESS: self.requests_total - sum(others.values()), **others}
 
     def share(self, now: float, slow_start: float) -> float:
-        """The share of the normal traffic that the endpoint should get, 0.1 to 1: grows since the endpoint joined.
-
-        Envoy's slow start formula with an aggression of 1.
+        """The share of the normal traffic during slow start, 0.1 to 1: Envoy's formula with an aggression of 1.
 
         Args:
-            slow_start: seconds until the share is 1; 0 for at once.
+            slow_start: seconds until the share is 1; 0: no slow start.
         """
         since = now - self.joined_at
         return 1.0 if since >= slow_start else max(FIRST_SHARE, since / slow_start)
 
 
 class LeaseRequest(NamedTuple):
-    """The caller's question: what a lease is wanted for. Nobody writes to a request.
+    """The caller's request for a lease; immutable (gRPC: PickInfo).
 
-    A NamedTuple, because a frozen dataclass takes 1.2 µs to make, and this 0.4 µs.
+    A NamedTuple takes 0.4 µs to make, a frozen dataclass 1.2 µs.
 
     Attributes:
         now: seconds on any monotonic clock.
-        kind: of the lease.
+        kind: kind of the lease.
         tried: endpoints that must not be chosen again.
-        key: the client or the data, where requests of the same key belong to the same endpoint; b"" for neither.
-        pinned: the endpoint that the client's session is bound to; None for any.
-        is_repeatable: whether another endpoint can be asked if this one fails: such a request may probe an endpoint.
+        key: requests with the same key belong to the same endpoint; b"" without a key.
+        pinned: the endpoint that the client's session is bound to; None for any endpoint.
+        is_repeatable: whether the request can be sent again after a failure; such a request may probe an endpoint.
         has_waited: whether the request has come to the head of the queue.
     """
 
@@ -227,17 +225,16 @@ class LeaseRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PickContext:
-    """What a service adds to a request for a lease: the rules of the moment, the same for all requests.
+    """The service's present rules for a choice, the same for all requests (Envoy: LoadBalancerContext).
 
-    A service keeps one context and replaces the context when a rule changes (gRPC calls this PickInfo, Envoy
-    LoadBalancerContext).
+    A service keeps one context, and replaces the context when a rule changes.
 
     Attributes:
-        max_requests: that an endpoint may have in flight; math.inf for any number.
-        slow_start: seconds in which the share of an endpoint that joins grows; 0 if no endpoint is joining.
-        honours_retry_after: whether an endpoint that asked to be left alone is left alone.
-        in_flight: of the whole service, counted live.
-        weight: of all endpoints that are chosen from; > 0.
+        max_requests: requests that an endpoint may have in flight; math.inf: no limit.
+        slow_start: seconds of slow start; 0 while no endpoint is joining.
+        honours_retry_after: whether an endpoint gets no requests while its Retry-After runs.
+        in_flight: leases of the whole service, counted live.
+        weight: total weight of the endpoints to choose from; > 0.
     """
 
     max_requests: float = math.inf
@@ -247,26 +244,26 @@ class PickContext:
     weight: int = 1
 
     def spares_none(self, request: LeaseRequest) -> bool:
-        """Whether every admitted endpoint is available for a request."""
+        """Whether every admitted endpoint is certainly available for a request."""
         return not request.tried and not self.honours_retry_after and self.max_requests == math.inf
 
     def fair_load(self, kind: Kind) -> float:
-        """The load for each unit of weight, with one lease more, if the load were spread evenly."""
+        """The load per weight, with one lease more, at an even distribution."""
         return (self.in_flight.load_for(kind) + 1) / self.weight
 
     def share(self, endpoint: Endpoint, now: float) -> float:
-        """The share of the normal traffic that an endpoint should get; see Endpoint.share()."""
+        """The share of the normal traffic during slow start; see Endpoint.share()."""
         return endpoint.share(now, self.slow_start) if self.slow_start else 1.0
 
     def stride(self, endpoint: Endpoint, now: float) -> float:
-        """What one lease adds to an endpoint's load per weight: 1 / the weight, which slow start makes smaller."""
+        """What one lease adds to an endpoint's load per weight: 1 / weight, more during slow start."""
         return 1 / (endpoint.weight * endpoint.share(now, self.slow_start) if self.slow_start else endpoint.weight)
 
     def load_per_weight(self, endpoint: Endpoint, request: LeaseRequest) -> float:
-        """The load that matters to a request, for each unit of an endpoint's weight."""
+        """The load as seen by a request, per unit of weight; see InFlight.load_for()."""
         return endpoint.load_for(request.kind) * self.stride(endpoint, request.now)
 
     def burden(self, endpoint: Endpoint, request: LeaseRequest) -> float:
-        """The load per weight, where a second of latency penalty counts as one more."""
+        """The load per weight, plus 1 for each second of latency penalty."""
         load = endpoint.load_for(request.kind) * self.stride(endpoint, request.now)
         return load + endpoint.latency.penalty(request.now) if endpoint.latency.full_penalty else load

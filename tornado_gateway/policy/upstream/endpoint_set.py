@@ -1,18 +1,19 @@
-"""Which endpoints of a service may be chosen, and the choice of one.
+"""The endpoints of a service: which endpoints are admitted, ejected or penalised; and the choice of an endpoint.
 
-An endpoint is healthy while its health checks pass, if there are any, and its breaker is closed. An endpoint is not
-admitted while its health checks fail, while its breaker has the endpoint ejected, and while its weight is 0. Breakers
-eject no more than a share of the endpoints at once (Envoy: max_ejection_percent). When the admitted endpoints are too
-few to bear the load, or no endpoint is healthy, all endpoints are admitted (Envoy: panic): half of the endpoints
-overrun is worse than a part of the requests failing.
+    healthy    health checks pass (or there are none), and the breaker is closed
+    ejected    the breaker is open, and at most max_ejected of all endpoints are ejected (Envoy: max_ejection_percent)
+    admitted   checks pass, not ejected, weight > 0; in a panic, every endpoint with a weight
 
-In a panic, healthy endpoints still come first. The others are a reserve: a reserve endpoint is chosen only if no
-healthy endpoint has room, or if the chosen endpoint takes as long to answer as a failure counts for.
+A panic begins when too few endpoints are admitted to bear the load, or when no endpoint is healthy (Envoy: panic
+threshold): overrunning the few admitted endpoints is worse than the failure of a part of the requests.
 
-Answers to users' requests put no more than the same share of the endpoints aside: penalised for failures that opened
-no breaker, or left alone for their Retry-After.
+In a panic, healthy endpoints still come first. The other endpoints are a reserve: a reserve endpoint is chosen only if
+no healthy endpoint has room, or if the chosen endpoint's latency reaches the penalty of a failure.
 
-Who is admitted changes seldom, and is computed when it changes. A choice reads the result.
+At most the share max_ejected of all endpoints is penalised or resting: penalised for failures that opened no breaker,
+resting for a Retry-After.
+
+Admission is computed when a weight, a breaker or the health of an endpoint changes. A choice reads the result.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from tornado_gateway.policy.upstream.latency import PENALTY
 from tornado_gateway.policy.upstream.probing import Probing
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
-ROUNDING = 1e-9  # of shares of whole numbers: 0.29 x 100 is 28.999…
+ROUNDING = 1e-9  # added before rounding down: 0.29 x 100 is 28.999…
 
 
 class EndpointSet:
@@ -32,14 +33,14 @@ class EndpointSet:
 
     Args:
         balancer: chooses among the endpoints that come first.
-        in_flight: of the whole service, counted live.
+        in_flight: leases of the whole service, counted live.
 
     Attributes:
-        endpoints: all, in the order of the configuration.
+        endpoints: all endpoints, in the order of the configuration.
         admitted: endpoints that may be chosen.
-        ejected: endpoints that breakers have taken out, the longest ejected first.
-        is_panicking: whether endpoints are admitted that otherwise would not be.
-        probing: the penalised endpoints, and when each endpoint is probed.
+        ejected: endpoints that breakers have ejected, the longest ejected first.
+        is_panicking: whether a panic admits every endpoint.
+        probing: the penalised endpoints and the schedule of probes.
     """
 
     __slots__ = (
@@ -51,14 +52,14 @@ class EndpointSet:
     def __init__(self, config: ServiceConfig, balancer: Balancer, in_flight: InFlight) -> None:
         self._config, self._in_flight = config, in_flight
         self._balancer = balancer
-        self._reserve = balancer.new_instance()  # among all admitted endpoints, if those are more
+        self._reserve = balancer.new_instance()  # chooses among all admitted endpoints
         self._has_reserve = False
         self._plain = PickContext(config.max_in_flight, in_flight=in_flight)
-        self._max_out = 0  # endpoints that may be ejected, penalised or left alone
-        self._present: set[Endpoint] = set()  # the endpoints
+        self._max_out = 0  # endpoints that may be ejected, penalised or resting
+        self._present: set[Endpoint] = set()  # the same as endpoints
         self._healthy: set[Endpoint] = set()
-        self._first: set[Endpoint] = set()  # that come first
-        self._departing: list[Endpoint] = []  # that have left, but still have something in flight
+        self._first: set[Endpoint] = set()  # endpoints before the reserve
+        self._departing: list[Endpoint] = []  # endpoints that have left with requests in flight
         self._joining: dict[Endpoint, None] = {}  # an ordered set, in the order of joining
         self._settled = 0  # healthy endpoints that are not joining
         self.endpoints: tuple[Endpoint, ...] = ()
@@ -70,12 +71,11 @@ class EndpointSet:
     # ---- the members
 
     def replace(self, endpoints: Sequence[Endpoint], now: float | None, weights: Mapping[str, int]) -> None:
-        """Use these endpoints from now on, or the same endpoints with other weights. Endpoints that stay keep all that
-        is known about them.
+        """Replace the endpoints or the weights. An endpoint that stays keeps all state.
 
         Args:
-            now: instant from which on the share of new endpoints grows; None if there were no endpoints before.
-            weights: by URL; an endpoint that is not there keeps its weight.
+            now: instant at which slow start of new endpoints begins; None without slow start.
+            weights: by URL; an endpoint without an entry keeps the present weight.
         """
         before, present = self._present, set(endpoints)
         self.endpoints, self._present = tuple(endpoints), present
@@ -85,7 +85,7 @@ class EndpointSet:
         for endpoint in self.endpoints:
             endpoint.weight = weights.get(endpoint.url, endpoint.weight)
             if endpoint not in before:
-                endpoint.checks_pass = True  # health checks of an endpoint that is back begin anew
+                endpoint.checks_pass = True  # health checks of a returning endpoint begin anew
                 if now is not None:
                     self._join(endpoint, now)
         self.refresh()
@@ -99,7 +99,7 @@ class EndpointSet:
         """Use another configuration.
 
         Args:
-            balancer: takes the place of the present balancer; None if that stays.
+            balancer: replaces the present balancer; None to keep the present balancer.
         """
         self._config = config
         if balancer:
@@ -108,20 +108,20 @@ class EndpointSet:
 
     @property
     def departing(self) -> list[Endpoint]:
-        """Endpoints that have left, but still have something in flight."""
+        """Endpoints that have left the service and still have leases."""
         return [endpoint for endpoint in self._departing if endpoint.load]
 
     def serves(self, now: float) -> bool:
-        """Whether any endpoint with a weight could take a request: its health checks pass, and its breaker is not OPEN.
+        """Whether any endpoint with a weight can take a request: checks pass, and the breaker is not OPEN.
 
-        An endpoint whose breaker is HALF_OPEN waits for a request that probes the endpoint.
+        A HALF_OPEN breaker counts: the endpoint waits for a request that probes the endpoint.
         """
         return any(each.checks_pass and not each.breaker.is_resting(now) for each in self.endpoints if each.weight)
 
     # ---- who is admitted
 
     def refresh(self) -> None:
-        """Compute anew who is admitted: an endpoint's weight, breaker or health has changed."""
+        """Recompute admission after a change of an endpoint's weight, breaker or health."""
         members = [endpoint for endpoint in self.endpoints if endpoint.weight]
         passing = [endpoint for endpoint in members if endpoint.checks_pass]
         broken = sorted((each for each in passing if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
@@ -139,10 +139,10 @@ class EndpointSet:
         self._put_first(healthy if self.is_panicking and healthy else admitted, healthy)
 
     def _panics(self, members: int, admitted: int, healthy: int) -> bool:
-        """Whether all endpoints are admitted.
+        """Whether every endpoint is admitted: too few endpoints are admitted, or no endpoint is healthy.
 
-        A panic lasts until enough endpoints are healthy. After an outage of all endpoints, the first endpoint that has
-        recovered must not share the traffic with endpoints that breakers could no longer take out.
+        A panic lasts until enough endpoints are healthy, not only admitted: max_ejected keeps some broken endpoints
+        admitted, and these must not share the traffic of the first endpoint that recovers from a full outage.
         """
         enough = self._config.panic_below * members - ROUNDING
         count = healthy if self.is_panicking else admitted
@@ -156,7 +156,7 @@ class EndpointSet:
         endpoint.is_admitted, endpoint.is_ejected = is_admitted, is_ejected
 
     def _put_first(self, first: list[Endpoint], healthy: list[Endpoint]) -> None:
-        """Choose from these endpoints first, and from all that are admitted if these cannot bear the load."""
+        """Let the balancer choose from these endpoints, and the reserve from all admitted endpoints."""
         self._first, self._healthy = set(first), set(healthy)
         self._settled = sum(endpoint not in self._joining for endpoint in healthy)
         weight = sum(endpoint.weight for endpoint in first) or 1
@@ -166,7 +166,7 @@ class EndpointSet:
         if self._has_reserve:
             self._reserve.use(self.admitted, self.endpoints)
 
-    # ---- what has been learnt about an endpoint
+    # ---- penalties and recovery
 
     @property
     def has_healthy(self) -> bool:
@@ -174,12 +174,12 @@ class EndpointSet:
         return bool(self._healthy)
 
     def penalise(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
-        """An endpoint has failed. The endpoint is avoided until a good answer comes, if not too many are avoided.
+        """Penalise an endpoint for a failure until a good answer, unless too many endpoints are penalised already.
 
         Args:
-            retry_after: seconds for which the endpoint asked to be left alone.
+            retry_after: seconds of the endpoint's Retry-After; 0 without one.
         """
-        if endpoint not in self._present:  # it has left meanwhile
+        if endpoint not in self._present:  # the endpoint has left the service
             return
         penalised = self.probing.penalised
         if endpoint.breaker.is_open or endpoint in penalised or len({*penalised, *self.ejected}) < self._max_out:
@@ -192,12 +192,12 @@ class EndpointSet:
         the breaker.
 
         Args:
-            since: when the request was sent that closed the breaker; math.inf for a check.
+            since: when the request that closed the breaker was sent; math.inf for a health check.
         """
         if endpoint.latency.penalised_at < since:
             endpoint.latency.forget()
             self.probing.clear_penalty(endpoint)
-        if endpoint in self._present and endpoint not in self._first:  # else it has its share already, or has left
+        if endpoint in self._present and endpoint not in self._first:  # an endpoint in _first has the full traffic
             self._join(endpoint, now)
 
     def _join(self, endpoint: Endpoint, now: float) -> None:
@@ -207,11 +207,11 @@ class EndpointSet:
         self._joining[endpoint] = None
 
     def _out(self, now: float) -> set[Endpoint]:
-        """Endpoints that are ejected or left alone."""
+        """Endpoints that are ejected or resting."""
         return {*self.ejected, *(each for each in self.probing.penalised if now < each.latency.rests_until)}
 
     def end_rests(self, now: float) -> None:
-        """After more ejections, end the rest of as many resting endpoints as are out beyond the allowed share."""
+        """End the rest of some endpoints, so that ejected and resting endpoints together stay within max_ejected."""
         resting = sorted(self._out(now) - {*self.ejected}, key=lambda each: each.latency.rests_until)
         for endpoint in resting[max(0, self._max_out - len(self.ejected)) :]:
             endpoint.latency.rests_until = now
@@ -219,7 +219,7 @@ class EndpointSet:
     # ---- the choice
 
     def choose(self, request: LeaseRequest) -> Endpoint | None:
-        """An available endpoint, as the balancer chooses; None if none is available."""
+        """The balancer's choice for a request; None if no endpoint is available."""
         if len(self.endpoints) == 1:
             (only,) = self.endpoints
             return only if only.available(request, self._plain) else None
@@ -232,12 +232,12 @@ class EndpointSet:
         return chosen
 
     def _choose_by(self, balancer: Balancer, request: LeaseRequest, context: PickContext) -> Endpoint | None:
-        """Choose an endpoint that is neither joining nor resting, if there is one; else any available endpoint."""
+        """Choose by the careful context; if no endpoint passes, choose any available endpoint."""
         chosen = balancer.choose(request, context)
         return balancer.choose(request, self._plain) if chosen is None and context is not self._plain else chosen
 
     def _careful_context(self, now: float) -> PickContext:
-        """The context where endpoints join or rest. Where every endpoint is joining, none is spared."""
+        """The context while endpoints join or rest. Slow start applies only while some healthy endpoint is settled."""
         self._end_slow_starts(now)
         slow_start = self._config.slow_start if self._joining and self._settled > 0 else 0.0
         honours_retry_after = bool(self.probing.penalised)
@@ -246,17 +246,17 @@ class EndpointSet:
         return replace(self._plain, slow_start=slow_start, honours_retry_after=honours_retry_after)
 
     def _end_slow_starts(self, now: float) -> None:
-        """Forget the endpoints whose share has grown to 1."""
+        """End slow start of the endpoints whose share has reached 1."""
         joining, slow_start = self._joining, self._config.slow_start
         while joining and (first := next(iter(joining))).share(now, slow_start) == 1.0:
             del joining[first]
             self._settled += first in self._healthy
 
     def available(self, pinned: Endpoint, request: LeaseRequest, *, refuses: bool) -> bool:
-        """Whether a request gets the endpoint that the client's session is bound to.
+        """Whether a request may use the endpoint that the client's session is bound to.
 
         Args:
-            refuses: whether the client is refused rather than sent elsewhere; then any request may probe the endpoint.
+            refuses: whether the client is refused rather than sent to another endpoint; then any request may probe.
         """
         if pinned.available(request, self._plain):
             return True
@@ -264,18 +264,18 @@ class EndpointSet:
         return pinned.is_ejected and may_probe and pinned.breaker.passes(request.now)
 
     def is_reserve(self, endpoint: Endpoint) -> bool:
-        """Whether other endpoints come before this endpoint."""
+        """Whether the endpoint belongs to the reserve of a panic."""
         return self._has_reserve and endpoint not in self._first
 
     def take_probe(self, request: LeaseRequest) -> Endpoint | None:
-        """An endpoint that the request is to probe; None if no probe is due."""
+        """Take a due probe: the endpoint that the request is to probe; None if no probe is due."""
         return self.probing.take(request, self._plain, none_admitted=not self.admitted, none_healthy=not self._healthy)
 
     def has_untried(self, tried: Collection[Endpoint]) -> bool:
-        """Whether an endpoint is admitted that was not tried."""
+        """Whether any admitted endpoint was not tried."""
         return any(endpoint not in tried for endpoint in self.admitted)
 
 
 def _is_overrun(endpoint: Endpoint, request: LeaseRequest) -> bool:
-    """Whether an endpoint has more to do than it can bear: its answers take as long as a failure counts for."""
+    """Whether an endpoint is overloaded: the expected latency reaches PENALTY."""
     return endpoint.requests > 0 and endpoint.latency.expected(request.now) >= PENALTY

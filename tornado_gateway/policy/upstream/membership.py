@@ -1,12 +1,11 @@
-"""Which endpoints a service should have: what three sources say, merged.
+"""Membership: which endpoints a service should have, merged from three sources.
 
     configured    base URLs and weights
     discovered    the addresses of host names
     operator      weights, drains and additions, made while the gateway runs
 
-Each source writes only what the source knows, and the merge reads all three. So the order in which sources speak does
-not matter, and an operator's drain survives the next answer of a name server. (Pingora: discovery x enablement x
-health, as three maps.)
+Each source writes a map of its own, and the merge reads all three maps. The order of the writes therefore does not
+matter, and an operator's drain survives the next answer of a name server. (Pingora: discovery x enablement x health.)
 
     configured                    discovered              endpoints
     http://billing:8080/base  ─►  10.0.0.7, 10.0.0.8  ─►  http://billing:8080/base#10.0.0.7
@@ -14,9 +13,9 @@ health, as three maps.)
     http://10.0.0.9:8080      ──────────────────────────► http://10.0.0.9:8080
     http://mail.internal      ─►  not yet             ─►  http://mail.internal
 
-Two URLs of a service may lead to the same place: the same address, port and base path. That is one endpoint: the first
-in the configuration, or the one that names the address. Its weight is the largest of the URLs' weights, because a
-weight is what an instance bears, and an instance bears no more for being named twice.
+Two URLs of a service with the same address, port and base path are one endpoint, with the URL that names the address,
+else the first configured URL. The weight is the maximum of the two weights: a weight is the capacity of an instance,
+and a second URL adds no capacity.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ _Place = tuple[object, ...]
 
 
 def is_resolvable(origin: Origin) -> bool:
-    """Whether an origin has a name that stands for addresses which may change."""
+    """Whether the host of an origin is a name that a name server resolves."""
     return not (origin.socket or origin.address or is_localhost(origin.host) or is_address(origin.host))
 
 
@@ -40,34 +39,34 @@ class Membership:
 
     def __init__(self, configured: Mapping[str, int]) -> None:
         self._configured = dict(configured)
-        self._addresses: dict[str, tuple[str, ...]] = {}  # by name
-        self._added: dict[str, int] = {}  # by an operator: weights by base URL
-        self._weights: dict[str, int] = {}  # that an operator has set, by the URL of an endpoint
+        self._addresses: dict[str, tuple[str, ...]] = {}  # discovered, by host name
+        self._added: dict[str, int] = {}  # the operator's weights, by base URL
+        self._weights: dict[str, int] = {}  # the operator's weights, by endpoint URL
 
     # ---- the sources
 
     def configure(self, configured: Mapping[str, int]) -> None:
-        """The configuration has changed. What was discovered and what an operator has set stays."""
+        """Replace the configured base URLs. Discovered addresses and an operator's settings stay."""
         self._configured = dict(configured)
 
     def discover(self, name: str, addresses: tuple[str, ...]) -> None:
-        """A host name has these addresses, and no others."""
+        """Replace the addresses of a host name."""
         self._addresses[name] = addresses
 
     def add(self, url: str, weight: int) -> None:
-        """An operator adds a base URL; a host name in the URL is one endpoint for each address."""
+        """Add an operator's base URL. A host name in the URL becomes one endpoint per address."""
         self._added[url] = weight
 
     def set_weight(self, url: str, weight: int) -> None:
-        """An operator sets an endpoint's weight; 0 drains the endpoint.
+        """Set an operator's weight for an endpoint; 0 drains the endpoint.
 
         Args:
-            url: of the endpoint, with the address behind "#" if the endpoint was discovered.
+            url: URL of the endpoint; for a discovered endpoint, with the address behind "#".
         """
         self._weights[url] = weight
 
     def release(self, url: str) -> None:
-        """Take back what an operator has said of a URL."""
+        """Remove an operator's settings for a URL."""
         self._added.pop(url, None)
         self._weights.pop(url, None)
 
@@ -75,16 +74,16 @@ class Membership:
 
     @property
     def names(self) -> frozenset[str]:
-        """Host names that are to be resolved."""
+        """Host names to resolve."""
         origins = [parse_base_url(url)[0] for url in (*self._configured, *self._added)]
         return frozenset(origin.host for origin in origins if is_resolvable(origin))
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
-        """Of a host name; None if the name was never discovered."""
+        """The discovered addresses of a host name; None before the first answer."""
         return self._addresses.get(name)
 
     def wanted(self) -> dict[str, int]:
-        """Weights of all endpoints that there should be, by URL: configured URLs first, then added URLs."""
+        """The merged result: weights by endpoint URL, configured URLs before added URLs."""
         places: dict[_Place, tuple[str, int]] = {}
         for base, weight in (self._configured | {url: self._added[url] for url in sorted(self._added)}).items():
             for place, url in self._leads_to(base):
@@ -96,7 +95,7 @@ class Membership:
         return weights
 
     def _leads_to(self, base: str) -> Iterator[tuple[_Place, str]]:
-        """Where a base URL leads: each place, and the URL of the endpoint there."""
+        """The places that a base URL leads to, each with the URL of the endpoint."""
         origin, path = parse_base_url(base)
         if origin.host in self._addresses and is_resolvable(origin):
             for address in self._addresses[origin.host]:

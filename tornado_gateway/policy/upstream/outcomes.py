@@ -111,8 +111,8 @@ class Outcomes:
                 latency.add(now, trial.seconds)
                 if config.hedges:
                     self.hedging.observe(now, trial.seconds)
-        if endpoint.overtaken:
-            endpoint.overtaken = 0
+        if endpoint.hedges_lost:
+            endpoint.hedges_lost = 0
         if failed:
             self._endpoints.penalise(endpoint, now, retry_after if status in ASK_TO_WAIT else 0.0)
         elif self._probing.penalised and not is_429 and latency.clear_penalty(trial.since):
@@ -127,8 +127,8 @@ class Outcomes:
         endpoint, seconds = trial.endpoint, now - trial.since
         endpoint.window.observe(now, seconds)
         self.hedging.observe(now, seconds)
-        endpoint.overtaken += 1
-        return FAILURE if endpoint.overtaken >= HANGS else SUPERSEDED
+        endpoint.hedges_lost += 1
+        return FAILURE if endpoint.hedges_lost >= HANGS else SUPERSEDED
 
     def succeeded(self, trial: Trial, now: float) -> None:
         """The endpoint has done its work."""
