@@ -270,7 +270,7 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
     if previous and previous.block == block and previous.minor == minor:
         said = previous
     else:
-        said = _request_fields(block, head[line.end() - 1 : -2], minor)
+        said = _request_fields(block, minor)
     host, keep_alive = said.host, said.keep_alive
     if not target.startswith(b"/"):
         target, host = _origin_form(method, target, host)
@@ -292,18 +292,14 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
     )
 
 
-def _request_fields(block: bytes, lines: bytes, minor: int) -> RequestFields:
-    """
-    Args:
-        lines: the LF of the start line, and the block without its empty line.
-    """
+def _request_fields(block: bytes, minor: int) -> RequestFields:
     try:
         check_fields(block)
     except ValueError as error:
         raise BadRequest(f"the header section is malformed: {error}") from None
     if block.count(b"\n") > MAX_REQUEST_FIELDS + 1:
         raise HeadTooLarge(f"the header section has more than {MAX_REQUEST_FIELDS} fields")
-    named, passing = REQUEST_FIELDS.interpret(lines)
+    named, passing = REQUEST_FIELDS.interpret(block[:-2])
     host = _host(named, minor)
     length: int | None = 0
     if b"transfer-encoding" in named or b"content-length" in named:
@@ -442,7 +438,7 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
     if previous and previous.block == block and previous.minor == minor:
         said = previous
     else:
-        said = _response_fields(block, head[line.end() - 1 : -2], minor)
+        said = _response_fields(block, minor)
     body = _response_body(said, status, method)
     return ResponseHead(
         status,
@@ -459,18 +455,14 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
     )
 
 
-def _response_fields(block: bytes, lines: bytes, minor: int) -> ResponseFields:
-    """
-    Args:
-        lines: the LF of the status line, and the block without its empty line.
-    """
+def _response_fields(block: bytes, minor: int) -> ResponseFields:
     try:
         check_fields(block)
     except ValueError:
         raise UpstreamInvalid("the service's header section is malformed") from None
     if block.count(b"\n") > MAX_RESPONSE_FIELDS + 1:
         raise UpstreamInvalid(f"the service's header section has more than {MAX_RESPONSE_FIELDS} fields")
-    named, passing = RESPONSE_FIELDS.interpret(lines)
+    named, passing = RESPONSE_FIELDS.interpret(block[:-2])
     length = None
     if b"content-length" in named:
         value = named[b"content-length"][0]
