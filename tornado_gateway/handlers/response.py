@@ -2,14 +2,15 @@
 
 import functools
 
-from tornado_gateway.policy.http.headers import client_fields, interim_fields, serialize, without
+from tornado_gateway.policy.http.headers import client_fields, serialize, without
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 
 def send_interim(client: ServerExchange, head: ResponseHead) -> None:
     """Forward a 1xx response (RFC 9110 §15.2)."""
-    client.write_interim(head.status, interim_fields(head.passing, head.named), safe_reason(head.reason))
+    lines = without(head.passing, (b"content-length",))  # RFC 9110 §8.6
+    client.write_interim(head.status, lines, safe_reason(head.reason))
 
 
 def send_head(

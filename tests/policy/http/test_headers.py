@@ -187,8 +187,9 @@ def test_the_gateways_own_lines_follow_the_clients() -> None:
 
 
 def test_what_the_client_nominates_is_dropped_before_ours_is_added() -> None:
-    named = {b"connection": [b"X-Hop, X-Request-Id"]}
-    lines = upstream_fields(b"X-Hop: 1\r\nA: 2\r\n", named, FORWARDED, b"id", 1, b"gw")
+    sent = block(b"X-Hop: 1", b"A: 2", b"Connection: X-Hop, X-Request-Id")
+    named, passing = REQUEST_FIELDS.interpret(sent)
+    lines = upstream_fields(passing, named, FORWARDED, b"id", 1, b"gw")
     assert lines.startswith(b"A: 2\r\n")
     assert b"X-Request-Id: id\r\n" in lines
 
@@ -212,9 +213,7 @@ def test_a_request_that_was_here_before_is_a_loop(via: bytes, loops: bool) -> No
 
 
 def test_a_response_gets_the_id_and_via_and_loses_what_its_connection_names() -> None:
-    named = {b"connection": [b"X-Hop"], b"via": [b"1.0 a"]}
-    assert (
-        client_fields(b"X-Hop: 1\r\nB: 2\r\n", named, b"id", 1, b"gw")
-        == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
-    )
+    sent = block(b"X-Hop: 1", b"Connection: X-Hop", b"B: 2", b"Via: 1.0 a")
+    named, passing = RESPONSE_FIELDS.interpret(sent)
+    assert client_fields(passing, named, b"id", 1, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
     assert client_fields(b"B: 2\r\n", {}, b"id", 0, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 gw\r\n"

@@ -65,6 +65,8 @@ class FieldTable:
     def interpret(self, block: bytes) -> tuple[dict[bytes, list[bytes]], bytes]:
         """Sort field lines into fields that the gateway reads and lines that are forwarded.
 
+        Lines of fields that Connection nominates are not forwarded (RFC 9110 §7.6.1).
+
         Forwarded lines keep their bytes. The use of a name is looked up, not searched for: 3 µs for 10 lines, where
         one regular expression of all names took 10 µs.
 
@@ -88,7 +90,8 @@ class FieldTable:
                 named[key].append(value.strip(b" \t\r\n"))
             elif key:
                 named[key] = [value.strip(b" \t\r\n")]
-        return named, b"".join(forwarded)
+        lines = b"".join(forwarded)
+        return named, without_nominated(lines, options(named)) if b"connection" in named else lines
 
     def _use_of(self, name: bytes) -> tuple[bytes, bool]:
         """What a field name means here: the key to read the field by, b"" for none; and whether the field is forwarded.
@@ -280,21 +283,10 @@ def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: 
         if any(hop.split()[1:2] == [via] for hop in hops):
             raise LoopDetected
         received_by = b"".join([b"%b, " % hop for hop in hops])
-    if b"connection" in named:
-        passing = without_nominated(passing, options(named))
     own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
     if b"te" in named and accepts_trailers(named):
         own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE needs a Connection option
     return passing + own
-
-
-def interim_fields(passing: bytes, named: Named) -> bytes:
-    """The lines of a 1xx response to the client, without Content-Length (RFC 9110 §8.6).
-
-    >>> interim_fields(b"Link: </a>\\r\\nX-Hop: 1\\r\\nContent-Length: 0\\r\\n", {b"connection": [b"X-Hop"]})
-    b'Link: </a>\\r\\n'
-    """
-    return without(passing, options(named) | {b"content-length"})
 
 
 def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, via: bytes) -> bytes:
@@ -302,7 +294,5 @@ def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, v
 
     Arguments as for upstream_fields(); `minor` is the HTTP minor version of the upstream's response.
     """
-    if b"connection" in named:
-        passing = without_nominated(passing, options(named))
     received_by = b"".join([b"%b, " % hop for hop in members(named[b"via"])]) if b"via" in named else b""
     return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (passing, request_id, received_by, minor, via)
