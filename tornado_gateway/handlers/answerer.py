@@ -19,14 +19,14 @@ class OutboundRequest(Protocol):
     """A request to send to an endpoint.
 
     Attributes:
-        kind: of the lease that the request needs.
+        kind: kind of the lease.
         upgrades: whether the request asks for another protocol.
         began: instant (loop time) at which the request came.
         is_repeatable: whether an endpoint may carry out the request twice; see policy/upstream/retry.py.
         awaits_stream: whether the client waits for an event stream or a WebSocket.
         key: requests with the same key belong to the same endpoint; b"" for no key.
-        pinned: the endpoint that the client's session belongs to; None for any endpoint.
-        upload: the request's body; None if the request has no body.
+        pinned: the endpoint that the client's session is bound to; None for any endpoint.
+        upload: the request's body; None without a body.
     """
 
     method: bytes
@@ -101,7 +101,7 @@ class Answerer(Protocol):
             GatewayError: there is no endpoint to ask.
         """
 
-    # ---- whom a request waits for
+    # ---- backpressure
 
     @property
     def is_blocked(self) -> bool:

@@ -5,7 +5,7 @@
       │         │         └─ slow: a second endpoint beside the first (hedge.py)
       └─────────┴─ no room at any endpoint: the request waits for its turn
 
-Attempts stands between an exchange and the receiver of the answer only until the head of the answer has come.
+Attempts receives the answer only up to the head; the AnswerReceiver takes over from there.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Attempts:
         self.hedge: Hedge | None = None
         self.attempt_count = self._retries = 0
         self.has_try_timeout = self._has_waited = False
-        self._later: asyncio.TimerHandle | None = None  # of the next attempt, the hedge, or the end of waiting
+        self._later: asyncio.TimerHandle | None = None  # timer of the next attempt, the hedge, or the queue timeout
 
     # ---- an attempt
 
@@ -89,7 +89,7 @@ class Attempts:
             self._plan_hedge()
 
     def _wait(self) -> None:
-        """Wait for room. If the queue is full, or the wait too long, the request fails."""
+        """Wait in the queue for room. The request fails if the queue is full, or after queue_timeout."""
         self.service.queue.join(self._take_turn, self.request.pinned)
         error = Overloaded("no endpoint of the service had room for the request in time")
         self._later = self.gateway.client.loop.call_later(
@@ -97,7 +97,7 @@ class Attempts:
         )
 
     def _take_turn(self) -> None:
-        """There is room: another request has ended."""
+        """Send the request, because an endpoint has room."""
         self._has_waited = True
         self._begin_again()
 
@@ -183,7 +183,7 @@ class Attempts:
             lease.answered(now, status, wait)
             if self._try_elsewhere(status, wait, now):
                 return None
-        elif status >= 300 or not self.request.upgrades:  # whether a 101 is one, its receiver finds out: becomes()
+        elif status >= 300 or not self.request.upgrades:  # the receiver judges a 101, and calls becomes()
             lease.answered(now, status)
         if self._later:
             self._cancel_later()
@@ -257,10 +257,10 @@ class Attempts:
         return True
 
     def _try_elsewhere(self, status: int, retry_after: float, now: float) -> bool:
-        """LeaseRequest another endpoint, now or after a wait, if the status of an answer calls for that.
+        """Ask another endpoint, now or after a wait, if the status of an answer is retried.
 
         Args:
-            retry_after: seconds that the answer's Retry-After asks for.
+            retry_after: seconds of the answer's Retry-After; 0 without one.
 
         Returns:
             Whether another endpoint is asked.
@@ -276,7 +276,7 @@ class Attempts:
         is_urgent = request.awaits_stream and status >= 500
         wait = 0.0 if is_urgent else wait_before(self._retries + 1, service.config.retry, self.gateway.rng)
         wait = wait if is_urgent else max(retry_after, wait)
-        # The client would wait longer than it may for an answer that may be no better.
+        # The client would wait longer than head_timeout, for an answer that may be no better.
         if now + wait - request.began > service.config.head_timeout or not service.budget.take(now):
             return False
         self._leave(outcome)
@@ -306,7 +306,7 @@ class Attempts:
 
     @property
     def has_untried(self) -> bool:
-        """Whether there is another endpoint to ask, and the request may be sent once more."""
+        """Whether an endpoint is left to ask, and RetryConfig.attempts allows another attempt."""
         tried = self.tried
         return len(tried) < self.service.config.retry.attempts and self.service.has_other(tried, self.request.pinned)
 

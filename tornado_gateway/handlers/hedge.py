@@ -87,7 +87,7 @@ class Hedge:
         if first.upstream:
             first.upstream.abort()
         if first.lease:
-            first.lease.overtaken(now)
+            first.lease.lose_to_hedge(now)
         self.take_over()
         return first.on_head(head, source)
 
@@ -109,7 +109,7 @@ class Hedge:
         """End the hedge, because the first endpoint has answered."""
         self._first.hedge = None
         self._upstream.abort()
-        self.lease.outrun(now)
+        self.lease.supersede(now)
 
     def close(self, outcome: Outcome) -> None:
         """End the hedge, because the request has ended before an answer."""

@@ -1,5 +1,5 @@
-"""The leases: load is what is held, an outcome counts once, a client that leaves counts for nothing, and who was
-overtaken is known to be slow."""
+"""Leases: the load is the number of open leases, an outcome counts once, a departed client says nothing about the
+endpoint, and a request lost to a hedge shows a slow endpoint."""
 
 import random
 from collections import Counter
@@ -234,7 +234,7 @@ def test_the_outcomes_of_an_endpoint_are_all_leases_that_ended(
         if is_stream:
             lease.becomes(Kind.SSE, 0.1)
         if ends_by_hedge:
-            lease.outrun(0.2) if ends_by_hedge == 1 else lease.overtaken(0.2)
+            lease.supersede(0.2) if ends_by_hedge == 1 else lease.lose_to_hedge(0.2)
         lease.settle(outcome, 0.3)
     for number in range(held):
         lease_on(several, several.endpoints[number % 3], 0.4)
@@ -258,7 +258,7 @@ def test_an_error_rate_has_the_requests_that_clients_ended_below_the_line() -> N
 
 def test_a_hedge_that_lost_is_superseded() -> None:
     several = service(1, 1, hedge=True)
-    for end in (Lease.outrun, Lease.overtaken):
+    for end in (Lease.supersede, Lease.lose_to_hedge):
         lease = several.lease(LeaseRequest(0.0))
         end(lease, 0.1)
         assert lease.endpoint.outcomes[SUPERSEDED] == 1
@@ -409,40 +409,40 @@ def test_a_probe_whose_client_leaves_is_given_back_once() -> None:
     assert one.breaker.state(OPEN_FOR) is State.HALF_OPEN
 
 
-# ---- who was overtaken
+# ---- hedged requests
 
 
 @pytest.mark.parametrize(
     ("average", "seconds", "is_sample"),
     [(0.0, 0.001, True), (0.5, 0.1, False), (0.5, 0.5, False), (0.5, 0.625, True), (0.5, 60.0, True)],
 )
-def test_one_that_was_overtaken_takes_at_least_as_long_as_it_has_taken(
+def test_the_time_until_a_hedge_wins_is_a_lower_bound_of_the_latency(
     average: float, seconds: float, is_sample: bool
 ) -> None:
     single = service(1)
     (one,) = single.endpoints
     one.latency.add(0.0, average)
-    single.lease(LeaseRequest(0.0)).overtaken(seconds)
+    single.lease(LeaseRequest(0.0)).lose_to_hedge(seconds)
     assert one.latency.last == (seconds if is_sample else average)
     assert (one.latency.average > average) is is_sample
 
 
-def test_to_be_overtaken_is_no_failure_and_no_success() -> None:
+def test_a_request_lost_to_a_hedge_is_no_failure_and_no_success() -> None:
     single = service(1)
     (one,) = single.endpoints
     for _ in range(HANGS - 1):
-        single.lease(LeaseRequest(0.0)).overtaken(30.0)
+        single.lease(LeaseRequest(0.0)).lose_to_hedge(30.0)
     assert (one.load, single.inflight[Kind.HTTP]) == (0, 0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.latency.penalty(30.0)) == (HANGS - 1, 0, 0.0)
     assert (one.breaker.is_open, one.window.minute(30.0).error_rate) == (False, 0.0)
     assert one.window.minute(30.0).quantiles([0.5]) == [pytest.approx(30.0, rel=0.01)]
 
 
-def test_an_endpoint_that_is_overtaken_every_time_hangs_and_is_left_alone() -> None:
+def test_an_endpoint_that_loses_every_hedge_hangs_and_is_ejected() -> None:
     single = service(1)
     (one,) = single.endpoints
     for _ in range(HANGS + FAILURES - 1):
-        single.lease(LeaseRequest(0.0)).overtaken(1.0)
+        single.lease(LeaseRequest(0.0)).lose_to_hedge(1.0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.load) == (HANGS - 1, FAILURES, 0)
     assert one.breaker.is_open
 
@@ -452,56 +452,56 @@ def test_one_answer_shows_that_an_endpoint_does_not_hang() -> None:
     (one,) = single.endpoints
     for _ in range(3 * HANGS):
         for _ in range(HANGS - 1):
-            single.lease(LeaseRequest(0.0)).overtaken(1.0)
+            single.lease(LeaseRequest(0.0)).lose_to_hedge(1.0)
         single.lease(LeaseRequest(0.0)).answered(1.0, 200)
     assert one.errors_total == 0
 
 
-def test_who_was_asked_second_and_is_not_waited_for_hangs_not() -> None:
+def test_a_hedge_that_loses_does_not_make_its_endpoint_hang() -> None:
     single = service(1)
     (one,) = single.endpoints
     for _ in range(3 * HANGS):
-        single.lease(LeaseRequest(0.0)).outrun(1.0)
+        single.lease(LeaseRequest(0.0)).supersede(1.0)
     assert (one.outcomes[SUPERSEDED], one.errors_total, one.load, one.latency.last) == (3 * HANGS, 0, 0, 1.0)
 
 
-def test_one_that_has_answered_is_overtaken_by_nobody() -> None:
+def test_an_answered_request_is_not_lost_to_a_hedge() -> None:
     single = service(1)
     (one,) = single.endpoints
     lease = single.lease(LeaseRequest(0.0))
     lease.answered(0.25, 200)
-    lease.overtaken(30.0)
+    lease.lose_to_hedge(30.0)
     assert (one.latency.average, one.latency.last, one.load) == (0.25, 0.25, 0)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_lease_that_has_ended_is_overtaken_by_nobody(outcome: Outcome) -> None:
+def test_a_settled_lease_is_not_lost_to_a_hedge(outcome: Outcome) -> None:
     single = service(1)
     (one,) = single.endpoints
     lease = single.lease(LeaseRequest(0.0))
     lease.settle(outcome, 0.5)
     before = (one.latency.last, one.requests_total, one.errors_total, one.load)
-    lease.overtaken(30.0)
+    lease.lose_to_hedge(30.0)
     assert before == (one.latency.last, one.requests_total, one.errors_total, one.load)
 
 
-def test_a_lease_is_overtaken_once() -> None:
+def test_a_lease_is_lost_to_a_hedge_once() -> None:
     single = service(1)
     (one,) = single.endpoints
     lease = single.lease(LeaseRequest(0.0))
-    lease.overtaken(0.5)
-    lease.overtaken(30.0)
+    lease.lose_to_hedge(0.5)
+    lease.lose_to_hedge(30.0)
     lease.settle(FAILURE, 30.0)
     assert (one.latency.last, one.requests_total, one.errors_total, one.load) == (0.5, 1, 0, 0)
 
 
-def test_a_probe_that_was_overtaken_is_given_back() -> None:
+def test_a_probe_lost_to_a_hedge_decides_nothing() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
     probe = several.lease(LeaseRequest(OPEN_FOR))
     assert probe.endpoint is one
-    probe.overtaken(OPEN_FOR + 1.0)
+    probe.lose_to_hedge(OPEN_FOR + 1.0)
     assert one.breaker.is_open
     assert several.lease(LeaseRequest(OPEN_FOR + 1.0)).endpoint is one
 

@@ -1458,7 +1458,7 @@ class Leases(RuleBasedStateMachine):
     def lose(self, data: st.DataObject, was_first: bool) -> None:
         lease = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.ended.append(lease)
-        (lease.overtaken if was_first else lease.outrun)(self.now)
+        (lease.lose_to_hedge if was_first else lease.supersede)(self.now)
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), outcome=st.sampled_from(Outcome), kind=st.sampled_from(Kind))
@@ -1467,7 +1467,7 @@ class Leases(RuleBasedStateMachine):
         before = [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
         lease.becomes(kind, self.now)
         lease.settle(outcome, self.now)
-        lease.overtaken(self.now)
+        lease.lose_to_hedge(self.now)
         assert before == [(one.breaker.state(self.now), one.requests_total, one.errors_total) for one in self.all]
 
     @rule(seconds=st.sampled_from([0.1, 5.0, 20.0, 100.0]))

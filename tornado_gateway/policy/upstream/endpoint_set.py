@@ -5,7 +5,8 @@
     admitted   checks pass, not ejected, weight > 0; in a panic, every endpoint with a weight
 
 A panic begins when too few endpoints are admitted to bear the load, or when no endpoint is healthy (Envoy: panic
-threshold): overrunning the few admitted endpoints is worse than the failure of a part of the requests.
+threshold): overrunning the few admitted endpoints is worse than the failure of a part of the requests. With a
+panic_below of 0, no panic begins.
 
 In a panic, healthy endpoints still come first. The other endpoints are a reserve: a reserve endpoint is chosen only if
 no healthy endpoint has room, or if the chosen endpoint's latency reaches the penalty of a failure.

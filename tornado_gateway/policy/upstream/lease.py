@@ -2,14 +2,14 @@
 
 A lease ends exactly once, with an outcome:
 
-    SUCCESS       the endpoint did its work
-    FAILURE       it did not: no connection, no answer, a status that counts as failure, a broken body
-    CLIENT_GONE   the client left first: the endpoint is not to blame, and has the credit of an answer that had begun
-    SUPERSEDED    a hedge's other endpoint answered first
-    IGNORED       the gateway ended the request by itself
+    SUCCESS       the endpoint did the work
+    FAILURE       no connection, no answer, a status that counts as failure, or a broken body
+    CLIENT_GONE   the client left first; a good answer that had begun still counts for the endpoint
+    SUPERSEDED    the request was hedged, and the other endpoint answered first
+    IGNORED       the gateway ended the request
 
-Each lease counts once in its endpoint's totals, whatever the outcome: an error rate has all requests below the line.
-A lease notes what happens to its request; policy/upstream/outcomes.py decides what that teaches.
+Each lease counts once in the endpoint's totals, whatever the outcome: the denominator of an error rate is all requests.
+A lease records the events of a request; policy/upstream/outcomes.py decides what an outcome changes.
 """
 
 import math
@@ -30,11 +30,11 @@ from tornado_gateway.policy.upstream.wait_queue import Queue
 
 
 class Lessor(Protocol):
-    """What a lease needs of the service that grants the lease.
+    """The part of a service that a lease uses.
 
     Attributes:
-        requests: in flight.
-        outcomes: what the service learns from leases.
+        requests: requests in flight.
+        outcomes: learns from leases.
         queue: requests that wait for room.
     """
 
@@ -43,14 +43,14 @@ class Lessor(Protocol):
     queue: Queue
 
     def count(self, kind: Kind, change: int) -> None:
-        """See InFlight."""
+        """See InFlight.count()."""
 
     def make_room(self) -> None:
-        """A request has ended: let as many requests go on as there is room for."""
+        """See Service.make_room()."""
 
 
 class Lease(Trial):
-    """The holder of a lease must settle the lease. For attributes see Trial."""
+    """A request's hold on an endpoint. The holder must call settle(). Attributes: see Trial."""
 
     __slots__ = ("_is_settled", "_lessor")
 
@@ -75,11 +75,11 @@ class Lease(Trial):
         self._lessor.count(self.kind, change)
 
     def upload_begins(self) -> None:
-        """A body follows. The client decides how long the body takes, so no time is the endpoint's until its end."""
+        """A body follows. The client sets the pace of the body, so the latency counts from the end of the body."""
         self.sent_at = math.inf
 
     def upload_ends(self, now: float) -> None:
-        """The whole body is on its way."""
+        """The whole body was sent."""
         if not self._lessor.outcomes.config.is_long_poll:
             self.sent_at = now
 
@@ -96,29 +96,29 @@ class Lease(Trial):
         self.is_unconnected = True
 
     def timed_out(self) -> None:
-        """The endpoint has not begun its answer in time. To a long poll that may be as it should be."""
+        """No head has come in time. That excuses the endpoint of a long poll."""
         self.is_excused = self._lessor.outcomes.config.is_long_poll
 
-    def outrun(self, now: float) -> None:
-        """Another endpoint has answered first: this endpoint takes at least as long as it has taken until now."""
+    def supersede(self, now: float) -> None:
+        """Another endpoint has answered first. The time until now is a lower bound of this endpoint's latency."""
         seconds, latency = now - self.since, self.endpoint.latency
         if not self.is_answered and not self._is_settled and seconds > latency.average:
             latency.add(now, seconds)
         self.settle(SUPERSEDED, now)
 
-    def overtaken(self, now: float) -> None:
-        """A hedge, asked later, has answered first."""
+    def lose_to_hedge(self, now: float) -> None:
+        """A hedge has answered first, although the hedge was sent later."""
         if not self.is_answered and not self._is_settled and self._lessor.outcomes.lost_to_hedge(self, now) is FAILURE:
             self.settle(FAILURE, now)
-        self.outrun(now)
+        self.supersede(now)
 
     def becomes(self, kind: Kind, now: float) -> None:
-        """The request is a stream, and the stream has begun: that alone is what a probe was to show."""
+        """A stream has begun: count the lease by the new kind, and end a probe with success."""
         if self._is_settled:
             return
         if self.permit > 0:
             self._lessor.outcomes.tell_breaker(self, now, failed=False)
-            self.permit = self.endpoint.breaker.closed_permit  # that the stream dies later counts too
+            self.permit = self.endpoint.breaker.closed_permit  # a later failure of the stream counts too
         if kind is not self.kind:
             self._count(-1)
             self.kind = kind
@@ -126,7 +126,7 @@ class Lease(Trial):
         self._lessor.make_room()
 
     def settle(self, outcome: Outcome, now: float) -> None:
-        """Count the request out. A second call changes nothing."""
+        """End the lease with an outcome. A second call changes nothing."""
         if self._is_settled:
             return
         self._is_settled = True

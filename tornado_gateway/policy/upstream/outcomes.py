@@ -1,11 +1,11 @@
-"""What the outcomes of requests teach about an endpoint.
+"""Outcomes: what the outcome of a request changes in the state of an endpoint and of the service.
 
-Everything that is known about an endpoint is learnt here: its latency, its window of the last minute, its breaker's
-state, its penalties; and, of the whole service, when a request is hedged and how many requests may be in flight.
+    endpoint   latency, window of the last minute, breaker, penalty
+    service    delay of a hedge, adaptive limit of the requests in flight
 
-A 429 teaches nothing: its user has sent too much (RFC 6585 §4), which is no reason to keep the requests of other users
-away. An endpoint that has too much to do says 503 (RFC 9110 §15.6.4). Only where BREAKER_STATUSES names 429 is a 429 a
-failure of the endpoint.
+A 429 changes nothing: one user has sent too many requests (RFC 6585 §4), and the requests of other users may still go
+to the endpoint. An overloaded endpoint answers 503 (RFC 9110 §15.6.4). A 429 is a failure of the endpoint only if
+BREAKER_STATUSES names 429.
 """
 
 import math
@@ -28,22 +28,21 @@ from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 HANGS = 5  # consecutive requests lost to a hedge. Only 5 % of requests are hedged, so five in a row are not chance.
 TOO_MANY_REQUESTS = 429
-ASK_TO_WAIT = (TOO_MANY_REQUESTS, 503)  # statuses whose Retry-After says how long to leave the endpoint alone
+ASK_TO_WAIT = (TOO_MANY_REQUESTS, 503)  # statuses whose Retry-After makes the endpoint rest
 
 
 class Trial:
-    """What a request has shown of its endpoint so far.
+    """What a request has shown so far about an endpoint.
 
     Attributes:
-        kind: of the lease; a request may turn out to be a stream.
+        kind: kind of the lease; becomes SSE or WS when a stream begins.
         permit: of the endpoint's breaker.
         since: when the lease was taken.
-        sent_at: when the request was sent; math.inf while a body is being sent, and for long polls: no time from there
-            is the endpoint's.
-        seconds: from sent_at to the head of the response; None before the head, or if no time is the endpoint's.
+        sent_at: when the request was sent; math.inf while a body is being sent and for long polls: no latency.
+        seconds: from sent_at to the head of the response; None before the head, or without a latency.
         is_answered: whether the head of the response has come.
-        is_declined: whether the status says that the endpoint cannot serve the request now.
-        is_excused: whether the missing answer says nothing about the endpoint.
+        is_declined: whether the status is 429 or counts as a failure.
+        is_excused: whether a missing answer says nothing about the endpoint.
         is_unconnected: whether no connection could be made.
     """
 
@@ -65,15 +64,16 @@ class Trial:
 
 
 class Outcomes:
-    """
+    """Applies the outcomes of a service's requests.
+
     Args:
-        endpoints: of the service.
-        limit: of the requests in flight that the service bears; None for none.
-        in_flight: of the whole service, counted live.
+        endpoints: endpoints of the service.
+        limit: adaptive limit of the requests in flight; None without a limit.
+        in_flight: leases of the whole service, counted live.
 
     Attributes:
-        config: of the service.
-        hedging: how long the service's answers take, and how many requests were hedged.
+        config: configuration of the service.
+        hedging: the service's latencies, and the number of hedged requests.
         limit: see above.
     """
 
@@ -87,11 +87,11 @@ class Outcomes:
         self._endpoints, self._in_flight, self._probing = endpoints, in_flight, endpoints.probing
 
     def reconfigure(self, config: ServiceConfig, limit: AdaptiveLimit | None) -> None:
-        """Use another configuration and limit from now on."""
+        """Use another configuration and limit."""
         self.config, self.limit = config, limit
 
     def judge(self, status: int) -> Outcome:
-        """What the status of a whole response says about the endpoint."""
+        """The outcome of a whole response with this status."""
         return FAILURE if status in self.config.failure_statuses else SUCCESS
 
     def answered(self, trial: Trial, now: float, status: int, retry_after: float) -> None:
@@ -131,7 +131,7 @@ class Outcomes:
         return FAILURE if endpoint.hedges_lost >= HANGS else SUPERSEDED
 
     def succeeded(self, trial: Trial, now: float) -> None:
-        """The endpoint has done its work."""
+        """The request has ended with SUCCESS."""
         endpoint, breaker = trial.endpoint, trial.endpoint.breaker
         endpoint.window.add(now, trial.seconds)
         if breaker.is_open or breaker.watches_shares:
@@ -142,7 +142,7 @@ class Outcomes:
             self.limit.add(trial.sent_at + trial.seconds, trial.seconds, self._in_flight.requests + 1)
 
     def failed(self, trial: Trial, now: float) -> None:
-        """The endpoint has failed."""
+        """The request has ended with FAILURE."""
         endpoint = trial.endpoint
         endpoint.errors_total += 1
         endpoint.window.add(now, trial.seconds, failed=True)
@@ -157,10 +157,10 @@ class Outcomes:
         self.tell_breaker(trial, now, failed=True)
 
     def ended_undecided(self, trial: Trial, outcome: Outcome, now: float) -> None:
-        """The request shows neither success nor failure, and a probe decides nothing.
+        """The request has ended with another outcome; a probe decides nothing.
 
-        A request that was no probe and whose good response had begun is one of the many that did not fail, of which
-        the breaker's shares are taken.
+        If the client left during a good response to a request that was no probe, the breaker counts the request among
+        the requests that did not fail.
         """
         endpoint = trial.endpoint
         if outcome is CLIENT_GONE:
@@ -174,7 +174,7 @@ class Outcomes:
         self.tell_breaker(trial, now, failed=False if is_good else None)
 
     def tell_breaker(self, trial: Trial, now: float, *, failed: bool | None) -> None:
-        """Tell the breaker of a request; see Breaker.end(). A request without an answer is the slowest of all."""
+        """End a request's permit; see Breaker.end(). Without an answer, the time until now counts as the latency."""
         seconds = trial.seconds
         if seconds is None:
             seconds = 0.0 if trial.is_answered else max(0.0, now - trial.sent_at)
@@ -193,7 +193,7 @@ class Outcomes:
         """Return a breaker's permit with the outcome of a request or a check; see Breaker.end().
 
         Args:
-            since: when the request was sent; math.inf for a check.
+            since: when the request was sent; math.inf for a health check.
         """
         breaker = endpoint.breaker
         was_open = breaker.is_open
@@ -206,10 +206,10 @@ class Outcomes:
             self.breaker_changed(endpoint, now, since, failed=bool(failed))
 
     def breaker_changed(self, endpoint: Endpoint, now: float, since: float, *, failed: bool) -> None:
-        """A breaker has opened or closed.
+        """Apply the opening or closing of a breaker to the endpoint set.
 
         Args:
-            since: when the request was sent that changed the breaker; math.inf for a check or an operator.
+            since: when the request that changed the breaker was sent; math.inf for a health check or an operator.
             failed: whether the endpoint has failed.
         """
         endpoints = self._endpoints

@@ -1,7 +1,7 @@
-"""A service: a named set of endpoints, the queue before them, and the leases that requests take on them.
+"""A service: a named set of endpoints, a queue of requests, and the grant of leases.
 
-policy/upstream/endpoint_set.py   who may be chosen
-policy/upstream/outcomes.py       what an outcome teaches
+policy/upstream/endpoint_set.py   which endpoint gets a request
+policy/upstream/outcomes.py       what the outcome of a request changes
 policy/upstream/lease.py          a request's hold on an endpoint
 """
 
@@ -25,19 +25,19 @@ from tornado_gateway.policy.upstream.websocket_totals import WebSocketTotals
 
 
 class Service(InFlight):
-    """A named set of endpoints, and what is in flight at all of them.
+    """A named set of endpoints, with the leases in flight at all endpoints together.
 
     Args:
-        limit: of the requests in flight that the service bears, found by watching their latency; None for none.
+        limit: adaptive limit of the requests in flight; None without a limit.
 
     Attributes:
-        affinity: binds requests to endpoints; None if nothing does.
-        budget: for sending again what has failed.
-        endpoint_set: who may be chosen.
-        membership: which endpoints there should be.
-        outcomes: what outcomes have taught.
+        affinity: binds requests to endpoints; None without affinity.
+        budget: the retry budget.
+        endpoint_set: the endpoints, and the choice of an endpoint.
+        membership: the sources of the endpoints.
+        outcomes: learns from the outcomes of requests.
         queue: requests that wait for room.
-        websocket_totals: what WebSockets that have ended have carried.
+        websocket_totals: sums over the WebSockets that have ended.
     """
 
     __slots__ = (
@@ -83,9 +83,9 @@ class Service(InFlight):
         """Take a lease on an endpoint.
 
         Raises:
-            EndpointsBusy: every endpoint that may be asked is full; the request may wait in the `queue`.
-            CircuitOpen: breakers or health checks have taken out all endpoints.
-            Overloaded: all were tried.
+            EndpointsBusy: every endpoint that may be chosen is full; the request may wait in the `queue`.
+            CircuitOpen: no endpoint is admitted, because of breakers or health checks.
+            Overloaded: every admitted endpoint was tried.
         """
         endpoints = self.endpoint_set
         if self._is_bounded and request.kind is HTTP:
@@ -115,20 +115,20 @@ class Service(InFlight):
 
     @property
     def _is_at_limit(self) -> bool:
-        """Whether as many requests are in flight as the service bears."""
+        """Whether the adaptive limit is reached."""
         limit = self.outcomes.limit
         return limit is not None and self.requests >= limit.limit
 
     def _can_use(self, pinned: Endpoint | None) -> bool:
-        """Whether an endpoint is admitted that the client may be sent to."""
+        """Whether an endpoint that may serve the client is admitted."""
         return pinned.is_admitted if pinned and self._keeps_sessions else bool(self.endpoint_set.admitted)
 
     def _bound_to(self, request: LeaseRequest, pinned: Endpoint) -> Endpoint | None:
-        """The endpoint that a session is bound to; None if the request goes elsewhere.
+        """The endpoint that a session is bound to; None if another endpoint may serve the request.
 
         Raises:
-            EndpointsBusy: the endpoint is full, and the request waits for it.
-            CircuitOpen: the endpoint is out, and the client is not to be sent elsewhere.
+            EndpointsBusy: the endpoint is full, and the request has to wait for room.
+            CircuitOpen: the endpoint is out, and the service refuses such sessions.
         """
         if pinned in request.tried:
             return None
@@ -144,22 +144,22 @@ class Service(InFlight):
         return None
 
     def _take_probe(self, request: LeaseRequest) -> Endpoint | None:
-        """An endpoint that the request is to probe; while others are admitted, no second try is risked."""
+        """The endpoint to probe. While endpoints are admitted, only first attempts with a retry in the budget probe."""
         if self.endpoint_set.admitted and (request.tried or self.budget.balance(request.now) < 1.0):
             return None
         return self.endpoint_set.take_probe(request)
 
     def has_other(self, tried: Collection[Endpoint], pinned: Endpoint | None) -> bool:
-        """Whether an endpoint can be used that was not tried.
+        """Whether the request may go to an admitted endpoint that was not tried.
 
         Args:
-            pinned: the endpoint that the client belongs to.
+            pinned: the endpoint that the client's session is bound to; None without a session.
         """
         return not (pinned and self._keeps_sessions) and self.endpoint_set.has_untried(tried)
 
     @property
     def _keeps_sessions(self) -> bool:
-        """Whether a client is refused rather than sent to another endpoint than its own."""
+        """Whether a request whose session's endpoint is out is refused."""
         return self.affinity is not None and self.affinity.sticky is not None and self.affinity.sticky.refuses
 
     def _why_none(self, request: LeaseRequest) -> Overloaded:
@@ -173,11 +173,11 @@ class Service(InFlight):
         return Overloaded("no endpoint of the service is left to try")
 
     def make_room(self) -> None:
-        """A request has ended, or there is more room: let as many waiting requests go on as there is room for."""
+        """Resume as many waiting requests as there is room for, after a request has ended or a rule has changed."""
         self.queue.release(self._has_room)
 
     def _has_room(self, pinned: Endpoint | None) -> bool:
-        """Whether a request that waits would not have to wait on."""
+        """Whether a waiting request can be resumed: an endpoint has room, or waiting is pointless."""
         if not self._can_use(pinned):
             return True
         if self._is_at_limit:
@@ -190,10 +190,10 @@ class Service(InFlight):
     def replace_endpoints(
         self, endpoints: Sequence[Endpoint], now: float | None = None, weights: Mapping[str, int] | None = None
     ) -> None:
-        """Use these endpoints from now on; see EndpointSet.replace().
+        """Replace the endpoints; see EndpointSet.replace().
 
         Args:
-            weights: by URL; None if each endpoint keeps the weight that the endpoint has.
+            weights: by URL; None to keep the present weights.
         """
         self.endpoint_set.replace(endpoints, now, weights or {})
         if self.affinity and self.affinity.sticky:
@@ -205,7 +205,7 @@ class Service(InFlight):
         endpoint.last_check = shown
 
     def set_health(self, endpoint: Endpoint, now: float, *, up: bool) -> None:
-        """Health checks have taken an endpoint out, or brought the endpoint back."""
+        """Record that health checks of an endpoint have begun to pass (up) or to fail."""
         endpoint.checks_pass = up
         if up:
             if endpoint.breaker.is_open:
@@ -214,9 +214,9 @@ class Service(InFlight):
         self._refresh()
 
     def set_weight(self, endpoint: Endpoint, weight: int, now: float) -> None:
-        """An operator changes an endpoint's share of the traffic; name servers do not change the share back.
+        """Set an operator's weight for an endpoint; an answer of a name server does not change this weight.
 
-        An endpoint whose weight was 0 joins: its share begins to grow.
+        A change from 0 to another weight begins slow start.
 
         Args:
             weight: ≥ 0.
@@ -228,16 +228,16 @@ class Service(InFlight):
         self._refresh()
 
     def add_endpoint(self, endpoint: Endpoint, now: float) -> None:
-        """An operator adds an endpoint; name servers do not take the endpoint away."""
+        """Add an operator's endpoint; an answer of a name server does not remove this endpoint."""
         self.membership.add(endpoint.url, endpoint.weight)
         self.replace_endpoints((*self.endpoints, endpoint), now)
 
     def drain(self, endpoint: Endpoint, now: float) -> None:
-        """Send an endpoint nothing new; what is in flight there ends in peace."""
+        """Send no new requests to an endpoint; requests and streams in flight go on."""
         self.set_weight(endpoint, 0, now)
 
     def force_breaker(self, endpoint: Endpoint, now: float, seconds: float) -> None:
-        """Open an endpoint's breaker for so many seconds, as if the endpoint had failed."""
+        """Open an endpoint's breaker for a number of seconds."""
         endpoint.breaker.force_open(now, seconds)
         self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
         self.make_room()
@@ -249,7 +249,7 @@ class Service(InFlight):
         self.make_room()
 
     def penalise(self, endpoint: Endpoint, now: float, retry_after: float = 0.0) -> None:
-        """An endpoint has failed; see EndpointSet.penalise()."""
+        """Penalise an endpoint for a failure; see EndpointSet.penalise()."""
         self.endpoint_set.penalise(endpoint, now, retry_after)
 
     def begin_permit(self, endpoint: Endpoint, now: float) -> int:
@@ -257,18 +257,18 @@ class Service(InFlight):
         return endpoint.breaker.begin(now)
 
     def end_permit(self, endpoint: Endpoint, permit: int, now: float, *, failed: bool | None) -> None:
-        """Return a breaker's permit with the outcome of a check; None if the check has shown nothing."""
+        """Return a breaker's permit with the result of a health check; None for a check without a result."""
         self.outcomes.end_permit(endpoint, permit, now, failed=failed)
         self.make_room()
 
     def reconfigure(self, config: ServiceConfig, now: float, rng: random.Random) -> None:
-        """Use another configuration from now on. What is known of the endpoints, and what is in flight, stays.
+        """Use another configuration. The state of the endpoints and the leases in flight stay.
 
         Args:
-            rng: for a balancer and a limit that are new.
+            rng: for a new balancer and a new limit.
 
         Raises:
-            ValueError: sessions are wanted, but neither the configuration nor the service has a secret for them.
+            ValueError: sessions are configured, and neither the configuration nor the service has a secret.
         """
         before = self.config
         affinity = Affinity.made(self.name, config.affinity, config.balancer, self.affinity)
@@ -290,7 +290,7 @@ class Service(InFlight):
         self.make_room()
 
     def _limit_for(self, config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
-        """The limit that a configuration asks for: the present limit, if there is one. A long poll has no latency."""
+        """The adaptive limit of a configuration, the present limit if there is one. Long polls have no latency."""
         if not config.adapts or config.is_long_poll:
             return None
         return self.outcomes.limit or AdaptiveLimit(AdaptiveConfig(), rng)

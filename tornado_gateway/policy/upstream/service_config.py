@@ -1,4 +1,4 @@
-"""What can be configured of a service."""
+"""The configuration of a service."""
 
 import math
 from collections.abc import Collection
@@ -12,42 +12,44 @@ from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.retry import RetryConfig
 
-# 5xx, but for 501 and 505: what is not implemented is not broken. HAProxy counts them alike.
+# 5xx without 501 and 505: an unimplemented feature is no failure. HAProxy counts the same statuses.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """
+    """Everything that a service can be configured with.
+
     Attributes:
         balancer: name in BALANCERS.
         affinity: what binds requests to endpoints.
-        breaker: when an endpoint is left alone.
+        breaker: when a breaker opens, and for how long.
         adapts: whether the limit of requests in flight follows the latency; see policy/upstream/concurrency.py.
-        rebalance_streams: streams per second that may be moved away from endpoints with more than their share; 0: none.
-        failure_statuses: that count as an endpoint's failure.
-        max_ejected: share of the endpoints that breakers may take out at once, 0 to 1; rounded down. As many may be
-            avoided or left alone for their answers.
-        panic_below: share of the endpoints below which any is used; 0 for never.
-        slow_start: seconds in which an endpoint that joins, or comes back, gets its full share; 0 for at once.
-        max_in_flight: requests that an endpoint may have, without streams; math.inf for any number.
-        max_waiting: requests that may wait until an endpoint has room; 0 for none.
-        queue_timeout: seconds that each may.
-        retry: what is sent again.
-        hedge: whether a second endpoint is asked when the first one is slow.
+        rebalance_streams: streams per second that may move away from endpoints above their share; 0: no moves.
+        failure_statuses: statuses that count as a failure of the endpoint.
+        max_ejected: share of the endpoints that may be ejected at once, 0 to 1, rounded down; also the share that may
+            be penalised or resting.
+        panic_below: share of the endpoints; while fewer are admitted, every endpoint is used (panic); 0: never.
+        slow_start: seconds in which the share of a joining or recovered endpoint grows to 1; 0: no slow start.
+        max_in_flight: requests (without streams) that an endpoint may have in flight; math.inf: no limit.
+        max_waiting: requests that may wait until an endpoint has room; 0: no request waits.
+        queue_timeout: seconds that a request may wait for room.
+        retry: which requests are sent again.
+        hedge: whether slow requests are sent to a second endpoint too.
         health: how endpoints are checked.
-        connect_timeout: seconds for an endpoint's name, connection and TLS together; > 0.
-        head_timeout: seconds to a response's head, of all tries of a request together; > 0.
-        body_idle: seconds between two pieces of a response's body; > 0, math.inf for any time; None: as head_timeout.
-        request_timeout: seconds from a request's head to its response's last byte, streams apart; math.inf for any.
-        min_upload_rate, min_response_rate: bytes per second, see policy/http/pace.py; 0 for any.
-        is_long_poll: whether endpoints answer late on purpose: the time to a head is no latency then, and a head that
-            has not come in time is no endpoint's failure to its breaker.
-        event_streams: what the service's event streams may do.
+        connect_timeout: seconds for the look-up, the connection and TLS together; > 0.
+        head_timeout: seconds to the response's head, for all attempts of a request together; > 0.
+        body_idle: seconds between two pieces of a response's body; > 0; math.inf: no limit; None: as head_timeout.
+        request_timeout: seconds from the request's head to the response's last byte, except for streams; math.inf: no
+            limit.
+        min_upload_rate, min_response_rate: bytes per second, see policy/http/pace.py; 0: no minimum.
+        is_long_poll: whether endpoints answer late on purpose: the time to a head is then no latency, and a timeout of
+            the head is no failure to the breaker.
+        event_streams: limits and rules of the service's event streams.
         websocket: limits and rules of the service's WebSockets.
-        passes_alt_svc: whether clients are told of the alternatives that its responses name (RFC 7838).
+        passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
-        hedges: `hedge`, but never with is_long_poll: a long poll that waits is not slow.
+        hedges: `hedge` and not is_long_poll: a waiting long poll is not slow.
         checks: `health`; None if endpoints are not checked.
     """
 
@@ -88,6 +90,6 @@ class ServiceConfig:
 
     @property
     def shortest_timeout(self) -> float:
-        """Of the durations whose end a sweep notices; the others have a timer each."""
+        """The shortest duration, in seconds, whose end a periodic sweep notices; other durations have timers."""
         streams = min(self.event_streams.shortest_timeout, self.websocket.relay.shortest_timeout)
         return min(self.head_timeout, self.body_timeout, self.retry.try_timeout, streams)
