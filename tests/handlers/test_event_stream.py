@@ -396,7 +396,7 @@ async def test_a_listener_that_hears_something_needs_no_comment(serve: Serve, up
     await listener.hear(EVENT)
     look(running, said + 14.99)  # 15 s since the head, not since the event
     await listener.is_quiet()
-    assert open_.due >= said + 15
+    assert open_.next_check >= said + 15
 
 
 @pytest.mark.parametrize(

@@ -21,21 +21,21 @@ class Recorded:
     """A stream that remembers when it was asked what.
 
     Args:
-        due: see Stream.
+        next_check: see Stream.
         ends: the streams it leaves as soon as it is told to end.
         again: seconds from a look until the next one is due.
     """
 
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
-        self.due = due
+        self.next_check = due
         self.looked: list[float] = []
         self.drained = self.moved = self.aborted = 0
         self.is_movable = True
         self._ends, self._again = ends, again
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         self.looked.append(now)
-        self.due = now + self._again
+        self.next_check = now + self._again
 
     def drain(self) -> None:
         self.drained += 1
@@ -92,8 +92,8 @@ def test_who_is_due_is_looked_at_and_nobody_else() -> None:
 
 def test_a_stream_that_ends_when_it_is_looked_at_is_forgotten() -> None:
     class Ending(Recorded):
-        def look(self, now: float) -> None:
-            super().look(now)
+        def check(self, now: float) -> None:
+            super().check(now)
             streams.discard(self)
 
     streams = Streams(StreamLimits())
@@ -187,7 +187,7 @@ def test_a_stream_that_is_leaving_is_looked_at_and_can_be_ended_like_any() -> No
     one = endpoint()
     streams, (leaving,) = placed(one, ending=False)
     streams.move({one: 1})
-    leaving.due = NOW
+    leaving.next_check = NOW
     streams.sweep(NOW)
     streams.drain(NOW, 0.0)
     streams.sweep(NOW)

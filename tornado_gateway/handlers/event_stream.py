@@ -51,12 +51,12 @@ class EventStream:
         is_opaque: whether nothing can be inserted.
 
     Attributes:
-        due: see streams.Stream.
+        next_check: see streams.Stream.
     """
 
     __slots__ = (
         "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heartbeat",
-        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "due",
+        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +81,7 @@ class EventStream:
         now = self._began_or_beat = self._loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expiry = expiry
-        self.due = self._when_due()
+        self.next_check = self._time_of_next_check()
         source.allow(config.idle_timeout)
         client.limit_buffer(high_water(config.max_buffered, cuts_slow=config.cuts_slow))
 
@@ -114,7 +114,7 @@ class EventStream:
 
     # ---- Stream
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         self._client.watch_reader()
         if now >= self._cut_at:
             self._finish(is_whole=False)
@@ -130,14 +130,14 @@ class EventStream:
                 self._source.hand_to(WithoutMark(self, self._source))
             self._client.write(HEARTBEAT)
             self._began_or_beat = now
-        self.due = self._when_due()
+        self.next_check = self._time_of_next_check()
 
     @property
     def _sent_at(self) -> float:
         """Instant of the last bytes sent to the client; bytes of the upstream are sent as they come."""
         return max(self._began_or_beat, self._source.heard_at)
 
-    def _when_due(self) -> float:
+    def _time_of_next_check(self) -> float:
         """When to check the stream next. Writes do not postpone the check: a busy stream is checked once per heartbeat
         interval."""
         if self._ending:
@@ -166,7 +166,7 @@ class EventStream:
         """End the stream at the next event boundary: now, after the next blank line, or, inside a comment, at the next
         call."""
         self._ending = self._ending or reason
-        self.due = -math.inf
+        self.next_check = -math.inf
         if self._is_opaque or self._scanner.at_boundary:
             self._finish(is_whole=not self._is_opaque)
 

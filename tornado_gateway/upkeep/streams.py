@@ -18,13 +18,13 @@ class Stream(Protocol):
     """A long-lived stream.
 
     Attributes:
-        due: instant (loop time) at which to `look()`.
+        next_check: instant (loop time) at which to `check()`.
     """
 
-    due: float
+    next_check: float
 
-    def look(self, now: float) -> None:
-        """See whether something is overdue, and set `due` anew."""
+    def check(self, now: float) -> None:
+        """See whether something is overdue, and set `next_check` anew."""
 
     def drain(self) -> None:
         """End at the next boundary between events or messages: the gateway stops. A second call changes nothing."""
@@ -87,9 +87,9 @@ class Streams:
             stream.abort()
 
     def sweep(self, now: float) -> None:
-        """Look after the streams that are due, and end those whose turn has come while the gateway stops."""
-        for stream in [each for each in self.open if each.due <= now]:
-            stream.look(now)
+        """Check the streams whose `next_check` has passed; during a drain, end the streams whose turn has come."""
+        for stream in [each for each in self.open if each.next_check <= now]:
+            stream.check(now)
         while self._ends and self._ends[-1][0] <= now:
             _, stream = self._ends.pop()
             if stream in self.open:

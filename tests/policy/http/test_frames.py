@@ -121,7 +121,7 @@ def seen(scanner: FrameScanner, pieces: Iterable[bytes]) -> Seen:
         (scanner.bytes, scanner.messages, scanner.fragments),
         scanner.close,
         scanner.violation,
-        (scanner.is_over, scanner.is_silent, scanner.at_boundary, scanner.is_holding),
+        (scanner.has_ended, scanner.is_silent, scanner.at_boundary, scanner.is_holding),
     )
 
 
@@ -137,7 +137,7 @@ def test_a_message_passes_as_it_was_sent(masked: bool, opcode: int, length: int)
     for number in (1, 2):
         assert scanner.feed(message) == message
         assert (scanner.messages, scanner.bytes, scanner.fragments) == (number, number * len(message), 0)
-    assert (scanner.is_over, scanner.at_boundary, scanner.is_holding) == (False, True, False)
+    assert (scanner.has_ended, scanner.at_boundary, scanner.is_holding) == (False, True, False)
 
 
 @both_directions
@@ -172,7 +172,7 @@ def test_pongs_for_the_gateways_own_pings_do_not_pass(masked: bool) -> None:
         [own[0], others[0][:1]],
     )  # fmt: skip
     for stream in streams:
-        scanner = scan(masked=masked, asked=asked(3))
+        scanner = scan(masked=masked, pings_to_sender=asked(3))
         passing = b"".join(each for each in stream if each not in own)
         assert fed(scanner, [b"".join(stream)]) + scanner._held == passing
         assert scanner.passed == len(passing) - len(scanner._held)
@@ -185,9 +185,9 @@ def test_a_pong_for_the_gateway_passes_as_one_for_the_ping_of_the_other_side_bef
     before, behind = wire(TEXT, b"before", masked=masked), wire(TEXT, b"behind", masked=masked)
     for theirs in (b"", b"app", b"a" * MAX_CONTROL):
         pings = Pings(b"gateway")
-        other = scan(masked=not masked, asks=pings)
+        other = scan(masked=not masked, pings_to_receiver=pings)
         assert other.feed(wire(PING, theirs, masked=not masked)) == wire(PING, theirs, masked=not masked)
-        scanner = scan(masked=masked, asked=pings)
+        scanner = scan(masked=masked, pings_to_sender=pings)
         passed = before + wire(PONG, theirs, masked=masked) + behind
         assert scanner.feed(before + wire(PONG, pings.own(), masked=masked) + behind) == passed
         assert scanner.passed == len(passed)
@@ -248,7 +248,10 @@ def test_a_stream_cut_anywhere_is_judged_as_one_piece(data: st.DataObject, maske
         "max_message": data.draw(st.sampled_from((3, 300, 2**17))),
     }
     quota = data.draw(st.none() | st.integers(0, 4))
-    scanners = [scan(**options, paced=quota is not None, asked=asked(), asks=Pings(b"")) for _ in range(3)]
+    scanners = [
+        scan(**options, paced=quota is not None, pings_to_sender=asked(), pings_to_receiver=Pings(b""))
+        for _ in range(3)
+    ]
     for scanner in scanners:
         scanner.quota = quota or 0
     whole, pieces, bytes_ = scanners
@@ -274,7 +277,7 @@ def test_whatever_a_side_may_send_passes_but_for_the_gateways_pongs(
     data: st.DataObject, masked: bool, rsv: int, cuts: list[int]
 ) -> None:
     sent = data.draw(conversations(masked=masked, rsv=rsv))
-    scanner = scan(masked=masked, rsv=rsv, asked=asked())
+    scanner = scan(masked=masked, rsv=rsv, pings_to_sender=asked())
     passed = fed(scanner, cut(b"".join(sent), cuts))
     own = wire(PONG, OWN, masked=masked)
     first = sent.index(own) if own in sent else len(sent)  # a second one answers nothing
@@ -283,7 +286,7 @@ def test_whatever_a_side_may_send_passes_but_for_the_gateways_pongs(
     assert scanner.messages == sum(each[0] >= 0x80 for each in data_frames)
     assert scanner.fragments == sum(each[0] < 0x80 for each in data_frames)
     assert (scanner.bytes, scanner.passed) == (sum(map(len, sent)), len(passed))
-    assert (scanner.is_over, scanner.is_holding, scanner.at_boundary) == (False, False, True)
+    assert (scanner.has_ended, scanner.is_holding, scanner.at_boundary) == (False, False, True)
 
 
 @settings(deadline=None, max_examples=300)
@@ -292,7 +295,7 @@ def test_no_bytes_are_too_strange(pieces: list[bytes], masked: bool, rsv: int) -
     scanner = scan(masked=masked, rsv=rsv)
     passed = fed(scanner, pieces)
     assert b"".join(pieces).startswith(passed)
-    assert scanner.is_over is (scanner.close is not None or scanner.violation is not None)
+    assert scanner.has_ended is (scanner.close is not None or scanner.violation is not None)
     assert scanner.close is None or scanner.violation is None
 
 
@@ -376,7 +379,7 @@ def refusal(stream: Sequence[bytes], **options: Any) -> tuple[bytes, Close | Non
     for pieces in ([whole], stream, single(whole)):
         scanner = scan(**options)
         found.append((fed(scanner, pieces), scanner.violation))
-        assert (scanner.close, scanner.is_over) == (None, True)
+        assert (scanner.close, scanner.has_ended) == (None, True)
         assert (scanner.is_holding, scanner.bytes) == (False, len(whole))
         assert scanner.feed(stream[0]) == b""
     first, *others = found
@@ -445,7 +448,7 @@ def test_reserved_bits_pass_as_negotiated(rsv: int, frames: list[dict[str, Any]]
     for pieces in ([b"".join(sent)], sent):
         scanner = scan(masked=masked, rsv=rsv)
         assert fed(scanner, pieces) == b"".join(sent)
-        assert not scanner.is_over
+        assert not scanner.has_ended
 
 
 # ---------------------------------------------------------------- closing (RFC 6455 §5.5.1, §7.4)
@@ -463,7 +466,7 @@ def test_a_close_passes_as_sent_and_nothing_behind_it(masked: bool, code: int, r
         scanner = scan(masked=masked)
         assert fed(scanner, pieces) == message + close
         assert (scanner.close, scanner.violation, scanner.messages) == (Close(code, reason), None, 1)
-        assert (scanner.is_over, scanner.is_holding, scanner.at_boundary) == (True, False, True)
+        assert (scanner.has_ended, scanner.is_holding, scanner.at_boundary) == (True, False, True)
         assert scanner.feed(message) == b""
         assert scanner.messages == 1
     assert may_be_sent(code)
@@ -544,7 +547,7 @@ def test_a_huge_message_is_refused_for_its_announcement(masked: bool, size: int)
     scanner = scan(masked=masked)
     head = bytes((0x82, masked << 7 | 127)) + size.to_bytes(8, "big")
     assert scanner.feed(head[:-1]) == b""
-    assert not scanner.is_over
+    assert not scanner.has_ended
     assert scanner.feed(head[-1:]) == b""
     assert (scanner.violation, scanner.is_holding) == (Close(TOO_BIG, b"a message is too big"), False)
 
@@ -594,9 +597,9 @@ def test_a_control_frame_is_kept_back_until_it_is_whole(masked: bool, opcode: in
     message = wire(TEXT, b"a", masked=masked)
     scanner = scan(masked=masked)
     assert scanner.feed(message + control[:-1]) == message
-    assert (scanner.is_holding, scanner.is_over) == (True, False)
+    assert (scanner.is_holding, scanner.has_ended) == (True, False)
     assert scanner.feed(control[-1:]) == control
-    assert (scanner.is_holding, scanner.is_over) == (False, opcode == CLOSE)
+    assert (scanner.is_holding, scanner.has_ended) == (False, opcode == CLOSE)
 
 
 @both_directions
@@ -651,7 +654,7 @@ def test_a_frame_put_in_within_a_large_one_comes_out_right_behind_it(masked: boo
     mine = wire(PING, b"mine", masked=masked)
     first, own = (wire(PONG, b"gateway-%d" % number, masked=masked) for number in (1, 2))
     for rest in (b"", small, small[:3], small + small, own + small, small + own + small, small + large[:10]):
-        scanner = scan(masked=masked, asked=asked(9))
+        scanner = scan(masked=masked, pings_to_sender=asked(9))
         assert scanner.feed(first + small + large[:20_000]) == small + large[:20_000]
         assert scanner.insert(mine) == b""
         assert scanner.feed(large[20_000:30_000]) == large[20_000:30_000]
@@ -690,7 +693,7 @@ def test_behind_the_last_frame_nothing_passes_but_what_is_said_is_heard(masked: 
         assert scanner.insert(mine, last=True) == mine
         assert scanner.is_silent
         assert fed(scanner, behind) == b""
-        assert (scanner.close, scanner.is_over) == (Close(NORMAL, b"bye"), True)
+        assert (scanner.close, scanner.has_ended) == (Close(NORMAL, b"bye"), True)
         assert scanner.insert(mine, last=True) == b""
     scanner = scan(masked=masked)
     scanner.insert(mine, last=True)
@@ -828,7 +831,7 @@ def test_pings_pongs_and_tiny_fragments_count_and_a_close_does_not(masked: bool)
         assert scanner.is_starved
         scanner.quota = quota
         assert scanner.feed(b"") == piece
-    assert not scanner.is_over
+    assert not scanner.has_ended
     scanner.quota = len(sent)
     assert scanner.feed(b"") == sent[-1] + bye
     assert (scanner.close, scanner.counted, scanner.is_starved) == (Close(NORMAL), len(sent), False)
@@ -874,7 +877,7 @@ def test_a_control_frame_is_written_as_the_rfc_says(opcode: int, payload: bytes,
         assert written == bytes((0x80 | opcode, 0x80 | len(payload))) + key + payload
     else:
         assert written == wire(opcode, payload, masked=key is not None)
-    scanner = scan(masked=key is not None, asked=asked())
+    scanner = scan(masked=key is not None, pings_to_sender=asked())
     passes = opcode != CLOSE or payload == b""
     assert (scanner.feed(written) == written) is passes
 

@@ -562,7 +562,7 @@ async def test_nobody_lingers_for_a_client_that_has_ended_its_side(listen: Liste
     await client.send(get(b"/"))
     await eventually(lambda: delegate.requests)
     client.half_close()
-    await eventually(lambda: serving.connection.has_shut)
+    await eventually(lambda: serving.connection.has_half_closed)
     delegate.requests[0].answer()
     assert (await client.response()).body == b"ok"
     await eventually(lambda: not serving.server.connections)

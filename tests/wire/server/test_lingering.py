@@ -82,8 +82,8 @@ async def test_a_connection_is_over_when_its_response_is_acknowledged_and_nothin
     (connection,) = serving.server.connections
     lingering = Lingering(connection.transport, 5.0, 5.0)
     await eventually(lambda: lingering.is_answered)
-    assert not lingering.is_over(5.0 + QUIET - 0.01)
-    assert lingering.is_over(5.0 + QUIET + 0.01)
+    assert not lingering.can_close(5.0 + QUIET - 0.01)
+    assert lingering.can_close(5.0 + QUIET + 0.01)
     lingering.drop(1, 6.0)
-    assert not lingering.is_over(6.0 + QUIET - 0.01)
-    assert lingering.is_over(6.0 + QUIET + 0.01)
+    assert not lingering.can_close(6.0 + QUIET - 0.01)
+    assert lingering.can_close(6.0 + QUIET + 0.01)

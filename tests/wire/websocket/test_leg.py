@@ -59,7 +59,7 @@ async def test_a_side_that_half_closes_behind_its_close_still_gets_the_rest_and_
     await first.send(text("last"), close(1000, b"bye"))
     first.connection.half_close()
     await second.hears(text("last"), close(1000, b"bye"))
-    await eventually(lambda: bridge.leg(who).has_shut)
+    await eventually(lambda: bridge.leg(who).has_half_closed)
     rest = [binary(bytes(size)), Frame(PING, b"p"), close(1000, b"bye")]
     sending = asyncio.ensure_future(second.send(*rest))
     await first.hears(*rest)
@@ -98,7 +98,7 @@ async def test_a_half_closed_side_whose_other_is_lost_has_its_close_answered(
     await first.send(close(4000, b"now"))
     first.connection.half_close()
     await second.hears(close(4000, b"now"))
-    await eventually(lambda: bridge.leg(who).has_shut)
+    await eventually(lambda: bridge.leg(who).has_half_closed)
     end(second, "RST")
     await first.hears(close(4000, b"now"))
     assert await first.ended()

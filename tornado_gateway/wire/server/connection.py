@@ -105,7 +105,7 @@ class ServerConnection(asyncio.Protocol):
     Attributes:
         deadline: instant (loop time) at which the client times out; infinite while the connection waits for the
             delegate instead.
-        has_shut: whether the client has half-closed the connection, and waits for the response.
+        has_half_closed: whether the client has half-closed the connection, and waits for the response.
         is_paused: whether reading from the transport is paused.
         is_refused: whether the server was full.
         peer: the address of the client.
@@ -116,7 +116,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_lingering",
-        "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_shut", "is_paused",
+        "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_half_closed", "is_paused",
         "is_refused", "peer", "scheme", "server", "transport",
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_complete_due = False  # the request is complete, but the delegate is still busy
         self._lingering: Lingering | None = None
         self._watch = StallWatch()
-        self.has_shut = self.is_paused = self.is_refused = False
+        self.has_half_closed = self.is_paused = self.is_refused = False
         self._advancing = False
 
     @property
@@ -196,7 +196,7 @@ class ServerConnection(asyncio.Protocol):
             return False
         if self._phase is RESPONSE and not self.server.config.half_close_aborts and self.transport.can_write_eof():
             exchange.keep_alive = exchange.persistent = False
-            self.has_shut = True
+            self.has_half_closed = True
             return True
         self.reset()
         return False
@@ -418,7 +418,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Send a FIN after the last response, and read on for a moment; see lingering.py."""
-        if self.has_shut:
+        if self.has_half_closed:
             self._wait_for_reader()
             self.transport.close()
             return
@@ -528,9 +528,9 @@ class ServerConnection(asyncio.Protocol):
         """Whether the client has acknowledged the end of the last response (RFC 9112 §9.6)."""
         return self._lingering is not None and self._lingering.is_answered
 
-    def is_over(self, now: float) -> bool:
+    def can_close(self, now: float) -> bool:
         """Whether the connection can be closed now without loss for the client."""
-        return self._lingering is not None and self._lingering.is_over(now)
+        return self._lingering is not None and self._lingering.can_close(now)
 
     def forget_fields(self) -> None:
         """Free the fields kept for the next request (1 KiB), since a stream would keep them for long."""

@@ -28,7 +28,7 @@ class Connection(Protocol):
     transport: asyncio.Transport
     delegate: HTTPMessageDelegate | HeadDelegate | None
     drained: "asyncio.Future[None]"
-    has_shut: bool
+    has_half_closed: bool
     peer: Address
     scheme: bytes
 

@@ -79,7 +79,7 @@ class Lingering:
         """Whether the client has acknowledged the end of the last response."""
         return not unacknowledged(self._transport)
 
-    def is_over(self, now: float) -> bool:
+    def can_close(self, now: float) -> bool:
         """Whether the client has acknowledged the last response and has sent nothing for QUIET seconds.
 
         A client in the middle of an upload might meet a reset before reading the response.

@@ -189,7 +189,7 @@ class HTTPServer:
             for connection in [each for each in self.connections if each.is_reading_body]:
                 connection.judge_pace(now)
         answered = self._all_answered
-        if answered and not answered.done() and all(each.is_over(now) for each in self.connections):
+        if answered and not answered.done() and all(each.can_close(now) for each in self.connections):
             answered.set_result(None)
 
     # ---- ConnectionOwner

@@ -38,7 +38,7 @@ class LegOwner(Protocol):
     config: RelayConfig
     loop: asyncio.AbstractEventLoop
     close: Close | None
-    due: float
+    next_check: float
 
     def end(self, close: Close, reason: str, /) -> None: ...
 
@@ -50,7 +50,7 @@ class LegOwner(Protocol):
 
     def leg_blocked(self, leg: "Leg", /) -> None: ...
 
-    def leg_gone(self, leg: "Leg", /) -> None: ...
+    def leg_ended(self, leg: "Leg", /) -> None: ...
 
     def leg_lost(self) -> None: ...
 
@@ -62,17 +62,18 @@ class Leg(asyncio.Protocol):
         scanner: checks the frames from this side.
         pings: pings that were sent to this side.
         is_client: whether this side is the client.
-        is_told: whether a Close was sent to this side.
+        is_close_sent: whether a Close was sent to this side.
         is_gone: whether the connection has ended, so that nothing is received or sent any more.
-        has_shut: whether this side sent a FIN after its Close; frames are still sent to this side.
+        has_half_closed: whether this side sent a FIN after its Close; frames are still sent to this side.
         is_lost: whether the transport is closed.
         is_blocked: whether this side does not read, so that the transport's write buffer is full.
         pong_by: instant by which the pong, or any byte, must come; infinite while no ping is unanswered.
     """
 
     __slots__ = (
-        "_before", "_heard", "_held", "_is_over", "_pinged_at", "_watch", "has_shut", "is_blocked", "is_client",
-        "is_gone", "is_lost", "is_told", "other", "pings", "pong_by", "relay", "scanner", "transport",
+        "_before", "_has_closed", "_heard", "_held", "_pinged_at", "_watch", "has_half_closed", "is_blocked",
+        "is_client", "is_close_sent", "is_gone", "is_lost", "other", "pings", "pong_by", "relay", "scanner",
+        "transport",
     )  # fmt: skip
 
     other: "Leg"
@@ -87,8 +88,8 @@ class Leg(asyncio.Protocol):
         self._heard = 0  # scanner.bytes when the last ping was sent
         self._pinged_at = -math.inf  # instant at which the wait for the pong began
         self._watch = StallWatch()
-        self._is_over = False
-        self.is_told = self.is_gone = self.is_lost = self.is_blocked = self.has_shut = False
+        self._has_closed = False
+        self.is_close_sent = self.is_gone = self.is_lost = self.is_blocked = self.has_half_closed = False
         self.pong_by = math.inf
 
     # ---- asyncio.Protocol
@@ -98,8 +99,8 @@ class Leg(asyncio.Protocol):
         passing = scanner.feed(data)
         if passing:
             self.other.transport.write(passing)
-        if scanner.is_over:
-            self.over()
+        if scanner.has_ended:
+            self.close_received()
 
     def eof_received(self) -> bool:
         """Handle a FIN, by which this side has half-closed or closed its connection.
@@ -111,16 +112,16 @@ class Leg(asyncio.Protocol):
         Returns:
             Whether the transport stays open for writing.
         """
-        self.has_shut = self.scanner.close is not None and self.transport.can_write_eof() and not self.is_gone
-        if self.has_shut:
+        self.has_half_closed = self.scanner.close is not None and self.transport.can_write_eof() and not self.is_gone
+        if self.has_half_closed:
             self.relay.finish_if_done(self)
         else:
-            self.gone()
-        return self.has_shut
+            self.connection_ended()
+        return self.has_half_closed
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_lost = True
-        self.gone()
+        self.connection_ended()
         self._before.connection_lost(error)
         self.relay.leg_lost()
 
@@ -141,40 +142,40 @@ class Leg(asyncio.Protocol):
     @property
     def is_done(self) -> bool:
         """Whether both sides have sent a Close, or the connection has ended."""
-        return self.is_gone or (self.is_told and self._is_over)
+        return self.is_gone or (self.is_close_sent and self._has_closed)
 
     @property
     def passes(self) -> bool:
         """Whether bytes from this side may still be forwarded."""
-        return not (self.scanner.is_silent or self.scanner.is_over)
+        return not (self.scanner.is_silent or self.scanner.has_ended)
 
     @property
     def is_between(self) -> bool:
         """Whether all bytes from this side were forwarded in whole frames, and reading is not paused."""
         return self.scanner.at_boundary and not self.scanner.is_holding and not self._held
 
-    def over(self) -> None:
+    def close_received(self) -> None:
         """Report this side's Close or violation to the relay, once."""
-        if self._is_over:
+        if self._has_closed:
             return
-        self._is_over = True
+        self._has_closed = True
         if self.scanner.violation:
             self.relay.broken(self, self.scanner.violation)
         elif self.scanner.close:
             self.relay.closed(self, self.scanner.close)
 
-    def gone(self) -> None:
+    def connection_ended(self) -> None:
         """Report the end of this side's connection to the relay, once."""
         if not self.is_gone:
             self.is_gone = True
             self.other.scanner.mute()
-            self.relay.leg_gone(self)
+            self.relay.leg_ended(self)
 
-    def tell(self, close: Close) -> None:
+    def send_close(self, close: Close) -> None:
         """Send this side a Close at the next frame boundary, as the last frame."""
-        if self.is_told or self.is_gone:
+        if self.is_close_sent or self.is_gone:
             return
-        self.is_told = True
+        self.is_close_sent = True
         now = self.other.scanner.insert(self._frame(CLOSE, close.payload()), last=True)
         if now:
             self.transport.write(now)
@@ -201,7 +202,7 @@ class Leg(asyncio.Protocol):
         passing = self.other.scanner
         return self._watch.look(self.transport, now, 0 if passing.is_silent else passing.passed)
 
-    def is_silent(self, now: float) -> bool:
+    def check_pong(self, now: float) -> bool:
         """Whether this side missed the deadline of a pong; ends the deadline or sets a new one.
 
         False while reading is paused or bytes wait for this side, because the pong may be delayed; see `stalled_at`.
@@ -227,7 +228,7 @@ class Leg(asyncio.Protocol):
         if not self._held and not self.transport.is_closing():
             self.transport.pause_reading()
         self._held |= why
-        self.relay.due = -math.inf  # a paused transport does not notice its end: check at once
+        self.relay.next_check = -math.inf  # a paused transport does not notice its end: check at once
 
     def let_answer(self) -> None:
         """Resume reading if nothing from this side is forwarded any more, to receive its Close or FIN."""
@@ -253,7 +254,7 @@ class Leg(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.close()
 
-    def shut(self) -> None:
+    def half_close(self) -> None:
         """Half-close the connection. Received bytes are still read and dropped: a reset would destroy the Close."""
         if not self.transport.is_closing() and self.transport.can_write_eof() and self.other.scanner.at_boundary:
             with contextlib.suppress(OSError):  # asyncio's shutdown() of a reset socket raises

@@ -67,7 +67,7 @@ class Relay:
         expiry: expiry of the client's token.
 
     Attributes:
-        due: instant (loop time) of the next `look()`.
+        next_check: instant (loop time) of the next `check()`.
         close: the Close of a side or of the gateway that ended the WebSocket; None while open.
         reason: the gateway's reason for the end, for the access log; "" if a side sent the Close.
         at_fault: the side at fault: "client", "upstream" or "".
@@ -75,7 +75,7 @@ class Relay:
 
     __slots__ = (
         "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
-        "close", "config", "due", "loop", "reason", "upstream",
+        "close", "config", "next_check", "loop", "reason", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -95,13 +95,17 @@ class Relay:
             masked=True,
             max_message=config.max_message,
             rsv=rsv,
-            asked=pings,
-            asks=upstream_pings,
+            pings_to_sender=pings,
+            pings_to_receiver=upstream_pings,
             paced=bool(config.messages_per_second),
             atomic=min(ATOMIC, config.bytes_per_second or ATOMIC),  # larger frames would take over a second
         )
         from_upstream = FrameScanner(
-            masked=False, max_message=config.max_message, rsv=rsv, asked=upstream_pings, asks=pings
+            masked=False,
+            max_message=config.max_message,
+            rsv=rsv,
+            pings_to_sender=upstream_pings,
+            pings_to_receiver=pings,
         )
         self.client = (PacedLeg if config.is_paced else Leg)(self, from_client, pings, client, is_client=True)
         self.upstream = Leg(self, from_upstream, upstream_pings, upstream, is_client=False)
@@ -112,7 +116,7 @@ class Relay:
         self._close_by = math.inf
         self._activity, self._active_at = 0, now
         self._next_ping = now + config.ping_interval
-        self.due = self._when_due(now)
+        self.next_check = self._time_of_next_check(now)
 
     def start(
         self,
@@ -121,14 +125,14 @@ class Relay:
         upstream: asyncio.Transport,
         from_upstream: bytes,
         *,
-        client_has_shut: bool = False,
+        client_half_closed: bool = False,
     ) -> None:
         """Begin to relay.
 
         Args:
             client, upstream: the transports.
             from_client, from_upstream: bytes that were read behind the handshakes.
-            client_has_shut: whether the client's FIN came before the handshake was answered.
+            client_half_closed: whether the client's FIN came before the handshake was answered.
         """
         limit = high_water(self.config.max_buffered, cuts_slow=self.config.cuts_slow)
         self.client.transport, self.upstream.transport = client, upstream
@@ -136,43 +140,43 @@ class Relay:
             leg.transport.set_write_buffer_limits(high=limit)
             if early:
                 leg.data_received(early)
-        if client_has_shut and not self.client.eof_received():
+        if client_half_closed and not self.client.eof_received():
             self.client.finish()
 
     # ---- time
 
-    def look(self, now: float) -> None:
-        """Check all deadlines, and set `due`."""
+    def check(self, now: float) -> None:
+        """Check all deadlines, and set `next_check`."""
         for leg in (self.client, self.upstream):
             if leg.is_held and not leg.is_gone and has_ended(leg.transport, by_fin=leg.has_said_all):
                 leg.transport.abort()
         if self.close:
-            if now >= self._close_by and not self._makes_progress(now):
+            if now >= self._close_by and not self._check_progress(now):
                 self.abort()
         else:
-            self._look_at_legs(now)
+            self._check_legs(now)
         if self.close is None:
-            self._look_at_activity(now)
+            self._check_activity(now)
         if self.close is None and self._expiry.has_passed(now, time.time()):
             self._expire()
-        self.due = self._when_due(now)
+        self.next_check = self._time_of_next_check(now)
 
-    def _makes_progress(self, now: float) -> bool:
+    def _check_progress(self, now: float) -> bool:
         """Extend the closing deadline; return whether a side still reads the bytes before its Close."""
         self._close_by = now + CLOSE_TIMEOUT
         return any([leg.watch(now) for leg in (self.client, self.upstream)])
 
-    def _look_at_legs(self, now: float) -> None:
+    def _check_legs(self, now: float) -> None:
         for leg in (self.client, self.upstream):
             leg.watch(now)
             if now >= leg.stalled_at:
                 self._fail(leg, "client_stalled" if leg.is_client else "upstream_stalled")
                 leg.transport.abort()
-            elif leg.is_silent(now):
+            elif leg.check_pong(now):
                 self._fail(leg, "pong_timeout")
                 self.end(Close(INTERNAL, b"pong timeout"), "pong_timeout")
 
-    def _look_at_activity(self, now: float) -> None:
+    def _check_activity(self, now: float) -> None:
         client, upstream = self.client.scanner, self.upstream.scanner
         activity = client.messages + client.fragments + upstream.messages + upstream.fragments
         activity += sum(scanner.bytes for scanner in (client, upstream) if not scanner.at_boundary)
@@ -186,7 +190,7 @@ class Relay:
             self.client.ping(now)
             self.upstream.ping(now)
 
-    def _when_due(self, now: float) -> float:
+    def _time_of_next_check(self, now: float) -> float:
         """The instant of the next check. Messages set no timer, so idle_timeout is checked eight times as often."""
         client, upstream = self.client, self.upstream
         if client.is_held or upstream.is_held:
@@ -219,8 +223,8 @@ class Relay:
             return
         self.reason = self.reason or reason
         self._begin_to_close(close)
-        self.client.tell(close)
-        self.upstream.tell(for_upstream or close)
+        self.client.send_close(close)
+        self.upstream.send_close(for_upstream or close)
         for leg in (self.client, self.upstream):
             leg.let_answer()
 
@@ -261,12 +265,12 @@ class Relay:
         for leg in (self.client, self.upstream):
             leg.watch(now)
         self._close_by = now + CLOSE_TIMEOUT
-        self.due = min(self.due, self._close_by)
+        self.next_check = min(self.next_check, self._close_by)
 
     def closed(self, leg: Leg, close: Close) -> None:
         """Handle the Close of a side, which was forwarded unless the side's direction was silent."""
         if not leg.scanner.is_silent:
-            leg.other.is_told = True
+            leg.other.is_close_sent = True
         if self.close is None:
             self._begin_to_close(close)
         for each in (leg, leg.other):
@@ -278,9 +282,9 @@ class Relay:
         if self.close is None:
             self._fail(leg, "message_too_big" if violation.code == TOO_BIG else "protocol_error")
         self.end(violation, self.reason)
-        leg.shut()
+        leg.half_close()
 
-    def leg_gone(self, leg: Leg) -> None:
+    def leg_ended(self, leg: Leg) -> None:
         """Handle the end of a side's connection."""
         other = leg.other
         if other.is_gone:
@@ -291,7 +295,7 @@ class Relay:
             other.transport.close()
             return
         if other.scanner.close:
-            other.tell(other.scanner.close)  # the lost side cannot answer the Close
+            other.send_close(other.scanner.close)  # the lost side cannot answer the Close
         elif self.close is None:
             self._lost(leg)
         other.let_answer()
@@ -301,14 +305,14 @@ class Relay:
         """Close a side's connection after both Closes, if the side is the client or has half-closed.
 
         Another upstream has FIN_TIMEOUT to close its connection itself (RFC 6455 §7.1.1). A client that broke a rule
-        may still be sending, so its connection was only half-closed by `shut()`.
+        may still be sending, so its connection was only half-closed by `half_close()`.
         """
         if not leg.is_done:
             return
-        if leg.has_shut or (leg.is_client and not leg.scanner.violation):
+        if leg.has_half_closed or (leg.is_client and not leg.scanner.violation):
             leg.finish()
         elif self.client.is_gone:
-            self._close_by = self.due = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
+            self._close_by = self.next_check = min(self._close_by, self.loop.time() + FIN_TIMEOUT)
 
     def _lost(self, leg: Leg) -> None:
         if self.close:
