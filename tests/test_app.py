@@ -145,7 +145,7 @@ def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
     assert connections_by_descriptors(2) == connections_by_descriptors(0) - 2
 
 
-def test_what_nobody_may_guess_is_drawn_once_for_all_services() -> None:
+def test_secrets_are_drawn_once_for_all_services() -> None:
     first, second = (draw_secrets(make_settings({**SERVICES, "other": ["http://b"]})) for _ in range(2))
     for path in ("service.affinity.secret", "service.websocket.relay.ping_token"):
         drawn = {attrgetter(path)(each) for each in (first, *first.services)}
@@ -155,7 +155,7 @@ def test_what_nobody_may_guess_is_drawn_once_for_all_services() -> None:
     assert first.forwarding.pseudonym != second.forwarding.pseudonym
 
 
-def test_what_is_configured_is_not_drawn() -> None:
+def test_configured_secrets_are_not_drawn() -> None:
     settings = draw_secrets(make_settings(SERVICES, VIA_NAME="gw", STICKY_SECRET="known", STICKY="refuse"))
     assert settings.forwarding.pseudonym == b"gw"
     assert settings.services[0].service.affinity.secret == b"known"
@@ -189,7 +189,7 @@ async def test_every_route_answers(serve: Serve, upstream: Upstream) -> None:
 
 
 @pytest.mark.gen_test
-async def test_draining_finishes_what_is_in_flight(serve: Serve, upstream: Upstream) -> None:
+async def test_draining_finishes_requests_in_flight(serve: Serve, upstream: Upstream) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await asyncio.wait_for(released.wait(), 5)

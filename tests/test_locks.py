@@ -118,12 +118,12 @@ def test_a_lock_names_what_the_project_asks_for(lock: str) -> None:
     assert [str(each) for each in asked if not pins[canonicalize_name(each.name)].meets(each)] == []
 
 
-def test_tests_run_with_what_is_released() -> None:
+def test_tests_run_with_the_released_packages() -> None:
     released, tested = (locked(read(lock)) for lock in LOCKS)
     assert {name: tested.get(name) for name in released} == released
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_the_installed_packages_are_the_locked_packages() -> None:
     """Otherwise the tests above would look at other metadata, or at none."""
     here = {name: each for name, each in locked(read(LOCKS[1])).items() if each.applies({})}
     assert {name: distribution(name).version for name in here} == {name: each.version for name, each in here.items()}

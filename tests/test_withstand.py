@@ -356,7 +356,7 @@ MISBEHAVING = {
 
 @pytest.mark.parametrize("case", MISBEHAVING)
 @pytest.mark.gen_test(timeout=10)
-async def test_a_misbehaving_upstream_hurts_only_who_asked_it(serve: Serve, upstream: Start, case: str) -> None:
+async def test_a_misbehaving_upstream_affects_only_its_own_requests(serve: Serve, upstream: Start, case: str) -> None:
     bad, good = upstream(MISBEHAVING[case]), upstream(echo)
     running = await serve({"bad": [bad.url], "good": [good.url]})
     descriptors_before = descriptors()

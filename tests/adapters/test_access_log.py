@@ -122,7 +122,7 @@ async def test_lines_are_written_in_order_and_batched() -> None:
 
 
 @pytest.mark.gen_test
-async def test_closing_writes_what_is_there() -> None:
+async def test_closing_writes_the_remaining_lines() -> None:
     stream = io.BytesIO()
     log = AccessLog(stream, json_line)
     log.add(record())

@@ -74,7 +74,7 @@ def test_an_error_that_quotes_what_was_sent_forges_no_line(hostile: str) -> None
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("text", [True, False])
-def test_what_is_below_the_level_is_not_written(level: str, text: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_not_written(level: str, text: bool, capsys: pytest.CaptureFixture[str]) -> None:
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
         configure(LogConfig(level, "text" if text else "json"))

@@ -204,7 +204,7 @@ def test_an_endpoints_counters_are_read_by_service_and_endpoint() -> None:
     assert {seen.families[f"gateway_upstream_{name}"].type for name in counters} == {"counter"}
 
 
-def test_what_is_in_flight_is_read_by_kind() -> None:
+def test_requests_and_streams_in_flight_are_exported_by_kind() -> None:
     single = service("http://a")
     for kind, count in ((Kind.HTTP, 1), (Kind.SSE, 2), (Kind.WS, 3)):
         for _ in range(count):
@@ -217,7 +217,7 @@ def test_what_is_in_flight_is_read_by_kind() -> None:
     assert inflight == {"http": 1, "sse": 2, "ws": 3}
 
 
-def test_what_is_left_at_an_endpoint_that_has_departed_is_read_as_well() -> None:
+def test_leases_of_departed_endpoints_are_exported_too() -> None:
     pair = service("http://a", "http://b")
     lease = take(pair, kind=Kind.WS)
     pair.replace_endpoints(pair.endpoints[1:])
@@ -410,7 +410,7 @@ def test_processes_together_have_the_series_of_one_process_that_has_had_all_even
     )
 
 
-def test_what_is_in_flight_at_an_endpoint_that_one_process_has_dismissed_stands_once() -> None:
+def test_leases_of_an_endpoint_that_departed_in_one_process_are_exported_once() -> None:
     keeps, dismisses = service("http://a", "http://b"), service("http://a", "http://b")
     for each in (keeps, dismisses, dismisses):
         take(each, kind=Kind.SSE)

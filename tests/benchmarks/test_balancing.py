@@ -64,18 +64,18 @@ class TestClaims:
         assert max(slow.latencies) < 2.0
 
     @every_balancer
-    def test_who_fails_fast_gets_one_percent_at_most_after_a_second(self, balancer: str) -> None:
+    def test_a_fast_failing_endpoint_gets_one_percent_at_most_after_a_second(self, balancer: str) -> None:
         figures = simulated(SCENARIOS["failing"], balancer, seconds=25)
         assert figures.share(0, until=TROUBLE) > 0.8 * FAIR
         assert figures.share(0, since=SETTLED) <= 0.01
 
     @pytest.mark.parametrize("balancer", ["least_load", "two_choices", "peak_ewma"])
-    def test_who_fails_fast_gets_no_more_without_a_breaker_from_balancers_that_look(self, balancer: str) -> None:
+    def test_balancers_that_use_latency_avoid_a_fast_failing_endpoint_without_a_breaker(self, balancer: str) -> None:
         figures = simulated(SCENARIOS["failing"], balancer, seconds=25, breaker=NO_BREAKER)
         assert figures.share(0, since=SETTLED) <= 0.01
 
     @pytest.mark.parametrize("balancer", ["round_robin", "consistent_hash"])
-    def test_those_that_do_not_look_need_the_breaker(self, balancer: str) -> None:
+    def test_balancers_that_ignore_latency_need_the_breaker(self, balancer: str) -> None:
         figures = simulated(SCENARIOS["failing"], balancer, seconds=25, breaker=NO_BREAKER)
         assert figures.share(0, since=SETTLED) > 0.8 * FAIR
 
@@ -87,7 +87,7 @@ class TestClaims:
         assert others > 20
 
     @every_balancer
-    def test_plain_requests_still_use_who_has_a_hundred_idle_streams(self, balancer: str) -> None:
+    def test_requests_still_use_an_endpoint_with_a_hundred_idle_streams(self, balancer: str) -> None:
         figures = simulated(Scenario("", endpoints=2, held=100, streams=2.0), balancer, seconds=20)
         assert figures.share(0) > 1 / 3
 
@@ -112,7 +112,7 @@ class TestClaims:
         assert figures.error_share < 0.001
 
     @every_balancer
-    def test_who_is_back_from_a_restart_has_its_share_again(self, balancer: str) -> None:
+    def test_a_restarted_endpoint_gets_its_share_again(self, balancer: str) -> None:
         """30 s after it has come back, and 20 s after it is as fast as before."""
         assert simulated(SCENARIOS["restarting"], balancer, seconds=80).share(0, since=50.0) > 0.8 * FAIR
 
@@ -277,12 +277,12 @@ class TestServer:
     ) -> None:
         assert answers(phases, (at, work)) == [answer]
 
-    def test_who_comes_when_all_workers_are_busy_waits_in_line(self) -> None:
+    def test_a_request_waits_in_line_while_all_workers_are_busy(self) -> None:
         asked = [(0.0, 1.0)] * (2 * WORKERS + 1)
         found = [answer[0] for answer in answers((), *asked) if answer]
         assert found == [*[1.0] * WORKERS, *[2.0] * WORKERS, 3.0]
 
-    def test_who_waits_in_line_is_dropped_with_the_others(self) -> None:
+    def test_waiting_requests_are_dropped_too(self) -> None:
         asked = [(0.0, 2.0)] * (WORKERS + 1)
         assert answers((Phase(1.0, refuses=True),), *asked) == [(1.0, UpstreamReset)] * len(asked)
 

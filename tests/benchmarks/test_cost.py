@@ -89,7 +89,7 @@ def test_wrk_durations_become_seconds(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ms", "1.2", "1.2k", "-nan", "1.2.3s", "1ms "])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
@@ -111,7 +111,7 @@ def test_a_report_without_answers_has_no_latency() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "unable to connect to 127.0.0.1:9 Connection refused\n"])
-def test_what_is_no_report_is_refused(text: str) -> None:
+def test_an_invalid_report_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no report"):
         parse_wrk(text)
 

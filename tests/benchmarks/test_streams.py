@@ -172,7 +172,7 @@ def test_chunks_are_read_wherever_they_are_cut(step: int) -> None:
 
 
 @pytest.mark.parametrize("wire", [b"x\r\n", b"\r\n", b"3\r\nfour\r\n"])
-def test_what_is_no_chunk_is_refused(wire: bytes) -> None:
+def test_a_malformed_chunk_is_refused(wire: bytes) -> None:
     with pytest.raises(streams.Malformed):
         streams.Chunks().feed(wire)
 

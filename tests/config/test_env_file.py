@@ -139,7 +139,7 @@ def test_a_line_that_could_mean_something_else_is_refused_with_its_number(line: 
 @pytest.mark.parametrize(
     "content", [b"A=1\nB=\xff\n", b"# caf\xe9", "A=1\n".encode("utf-16"), "A=1".encode("utf-16-be")]
 )
-def test_what_is_not_utf_8_is_refused_with_its_number(content: bytes) -> None:
+def test_a_line_that_is_not_utf_8_is_refused_with_its_number(content: bytes) -> None:
     assert all(re.match(r"\.env:[12]: (is not UTF-8|holds the character)", each) for each in problems(content))
 
 
@@ -154,7 +154,7 @@ def test_each_wrong_line_is_a_problem() -> None:
     assert [line.split(":")[1] for line in problems("A\nB=1\n\n'\nC='\nD=a#b")] == ["1", "4", "5", "6"]
 
 
-def test_of_what_is_set_twice_the_last_counts_and_both_lines_are_named() -> None:
+def test_the_last_of_two_settings_counts_and_the_warning_names_both_lines() -> None:
     found = parse_env(b"A=1\nB=2\n\nA=3\nA=\n", "x.env")
     assert (found.values, found.places) == ({"A": "", "B": "2"}, {"A": "x.env:5", "B": "x.env:2"})
     assert found.warnings == (
@@ -258,7 +258,7 @@ def double_quoted(value: str) -> str:
 
 @pytest.mark.no_cover
 @given(st.data())
-def test_what_is_quoted_comes_back(data: st.DataObject) -> None:
+def test_quoted_values_round_trip(data: st.DataObject) -> None:
     wanted = data.draw(st.dictionaries(names, plain | plain.map("\n\r\t$".join), max_size=4))
     written = []
     for name, value in wanted.items():

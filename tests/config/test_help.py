@@ -68,7 +68,7 @@ def test_env_example_without_its_comment_marks_sets_the_defaults() -> None:
 # What is in effect
 
 
-def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
+def test_effective_values_are_shown_as_environment_variables() -> None:
     env = {
         "UPSTREAMS": '{"a": ["http://a"], "b": {"endpoints": [{"url": "http://b", "weight": 2}]}}',
         "GATEWAY_ENV": "production",
@@ -88,7 +88,7 @@ def test_what_is_in_effect_in_the_words_of_the_environment() -> None:
     }
 
 
-def test_what_is_in_effect_can_be_loaded_again() -> None:
+def test_effective_values_can_be_loaded_again() -> None:
     env = {"SHUTDOWN_DELAY_MS": "0.0000001", "TRUSTED_PROXIES": "::/0", "VIA_NAME": "a", "ACCESS_LOG": "no"}
     settings = load_settings({"UPSTREAMS": UPSTREAMS, **env})
     again = load_settings(dict(effective(settings)))

@@ -24,13 +24,13 @@ def test_rules_are_about_variables() -> None:
     assert {name for rule in (*RULES, *CONFLICTS) for name in rule.names} <= names
 
 
-def test_nothing_is_told_of_what_nobody_set() -> None:
+def test_unset_variables_are_not_mentioned() -> None:
     assert told() == []
     assert told(**{each.name: "" for each in VARIABLES}) == []
 
 
 @pytest.mark.parametrize("variable", [each for each in VARIABLES if each.reserved], ids=lambda each: each.name)
-def test_what_is_reserved_is_told(variable: Variable) -> None:
+def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
     told_of = told(**{variable.name: variable.default or "3"})
     assert told_of == [f"{variable.name} is set but has no effect in this version"]
 

@@ -122,7 +122,7 @@ def test_what_a_parser_refuses_it_explains(syntax: Syntax[Any], text: str) -> No
         "null",
     ],
 )
-def test_what_is_no_origin_is_named_with_its_place(text: str) -> None:
+def test_an_invalid_origin_is_named_with_its_place(text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         parsers.origins.parse(f"https://ok.example.com,{text}")
     (problem,) = refused.value.problems

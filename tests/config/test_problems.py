@@ -25,5 +25,5 @@ from tornado_gateway.config.problems import LONGEST_SHOWN, MASK, shown
         ("http://host?", '"http://host?"'),
     ],
 )
-def test_what_is_shown_of_a_value(value: object, text: str) -> None:
+def test_how_a_value_is_shown(value: object, text: str) -> None:
     assert shown(value) == text

@@ -248,7 +248,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 @playing()
-async def test_a_browser_gets_the_page_and_nobody_else(services: Services, http: httpx.AsyncClient) -> None:
+async def test_only_a_browser_gets_the_page(services: Services, http: httpx.AsyncClient) -> None:
     url = services["chat"][0]
     page, head, other = await http.get(url, headers=BROWSER), await http.head(url, headers=BROWSER), await http.get(url)
     assert page.headers["Content-Type"] == head.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -291,7 +291,7 @@ async def test_the_echo_keeps_text_and_binary_apart(services: Services, http: ht
 
 
 @playing()
-async def test_the_room_tells_all_members_who_comes_speaks_and_leaves(
+async def test_all_members_of_the_room_hear_arrivals_lines_and_departures(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     async with enter(services, "/room") as one:
@@ -357,7 +357,7 @@ async def test_a_burst_longer_than_the_backlog_reaches_everybody(services: Servi
 
 
 @playing()
-async def test_a_member_who_does_not_read_is_let_go_and_holds_up_nobody(
+async def test_a_member_that_does_not_read_is_dropped_without_delaying_others(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     async with enter_without_reading(services) as slow, enter(services, "/room") as fast:
@@ -377,7 +377,7 @@ async def test_a_member_who_does_not_read_is_let_go_and_holds_up_nobody(
 
 
 @playing()
-async def test_a_member_who_vanishes_with_lines_on_their_way_is_only_a_member_that_left(
+async def test_a_member_that_vanishes_with_unsent_lines_counts_as_departed(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     async with enter_without_reading(services) as slow, enter(services, "/room") as fast:
@@ -391,7 +391,7 @@ async def test_a_member_who_vanishes_with_lines_on_their_way_is_only_a_member_th
 
 
 @playing()
-async def test_a_member_who_speaks_without_listening_waits_for_itself(
+async def test_a_member_that_speaks_without_reading_waits_for_its_own_copy(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     async with enter(services, "/room") as two:

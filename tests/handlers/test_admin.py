@@ -146,7 +146,7 @@ async def test_the_kept_keys_are_there_with_the_kept_types(serve: Serve, upstrea
 
 
 @pytest.mark.gen_test
-async def test_figures_stand_for_what_they_say(serve: Serve) -> None:
+async def test_each_figure_has_the_documented_meaning(serve: Serve) -> None:
     before = time.time()
     running = await serve({"svc": [NOWHERE, NOWHERE + "/b"]}, GATEWAY_ENV="test")
     seen = await stats(running)
@@ -184,7 +184,7 @@ async def test_head_is_answered_as_get_without_a_body(serve: Serve) -> None:
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"PATCH", b"BREW"])
 @pytest.mark.gen_test
-async def test_other_methods_are_told_what_is_allowed(serve: Serve, method: bytes) -> None:
+async def test_a_405_names_the_allowed_methods(serve: Serve, method: bytes) -> None:
     answer = await ask(await serve({"svc": [NOWHERE]}), get(b"/admin/stats", method=method))
     problem(answer, 405, "method_not_allowed")
     assert answer.get(b"allow") == b"GET, HEAD, OPTIONS"
@@ -214,7 +214,7 @@ def bearer(secret: str = SECRET, valid_for: float = 3600.0) -> bytes:
     ids=["none", "empty", "nonsense", "not ASCII", "basic", "another key", "expired"],
 )
 @pytest.mark.gen_test
-async def test_without_a_valid_token_it_is_refused(serve: Serve, lines: tuple[bytes, ...]) -> None:
+async def test_stats_are_refused_without_a_valid_token(serve: Serve, lines: tuple[bytes, ...]) -> None:
     running = await serve({"svc": [NOWHERE]}, AUTH_REQUIRED="true", JWT_SECRET=SECRET)
     for target in (b"/admin/stats", b"/admin/stats?token=x"):
         answer = await ask(running, get(target, *lines))
@@ -233,7 +233,7 @@ async def test_two_tokens_are_a_bad_request(serve: Serve) -> None:
 
 
 @pytest.mark.gen_test
-async def test_with_a_token_it_is_shown_and_metrics_need_none(serve: Serve) -> None:
+async def test_stats_need_a_token_and_metrics_need_none(serve: Serve) -> None:
     running = await serve({"svc": [NOWHERE]}, AUTH_REQUIRED="true", JWT_SECRET=SECRET)
     assert list((await stats(running, bearer()))["services"]) == ["svc"]
     for target in (b"/metrics", b"/healthz", b"/readyz"):
@@ -286,7 +286,7 @@ async def test_an_open_breakers_end_is_an_instant_in_milliseconds(serve: Serve, 
 
 
 @pytest.mark.gen_test
-async def test_a_breaker_whose_time_is_over_is_open_until_nothing(serve: Serve, upstream: Start) -> None:
+async def test_a_half_open_breaker_shows_no_remaining_time(serve: Serve, upstream: Start) -> None:
     url = upstream(answers_as_asked(Counter())).url
     running = await serve({"svc": [url]}, BREAKER_FAILURES="3", BREAKER_OPEN_MS="1")
     await fail_until_open(running)
@@ -408,7 +408,7 @@ async def test_totals_equal_what_a_load_generator_counted(serve: Serve, upstream
 
 
 @pytest.mark.gen_test
-async def test_what_clients_hold_open_is_in_flight_until_they_leave(serve: Serve, upstream: Start) -> None:
+async def test_streams_are_in_flight_until_their_clients_leave(serve: Serve, upstream: Start) -> None:
     told, source, acceptor = Counter[bytes](), Source(), Acceptor()
     urls = {
         "http": upstream(answers_as_asked(told)).url, "sse": upstream(source).url, "ws": upstream(acceptor).url,

@@ -61,7 +61,7 @@ async def test_the_first_step_that_refuses_answers(serve: Serve, step: str) -> N
 
 @pytest.mark.parametrize("route", [b"/api/", b"/sse/", b"/ws/"])
 @pytest.mark.gen_test
-async def test_without_a_token_nobody_learns_which_services_there_are(serve: Serve, route: bytes) -> None:
+async def test_without_a_token_known_and_unknown_services_answer_alike(serve: Serve, route: bytes) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
     client = await running.client()
     answers = [await client.ask(get(route + name, b"x-request-id: same")) for name in (b"svc/x", b"none/x", b"")]

@@ -38,7 +38,7 @@ PATH = b"/api/svc/x"
 
 
 @pytest.mark.gen_test
-async def test_who_refuses_the_connection_is_replaced(serve: Serve, upstream: Start) -> None:  # H20
+async def test_an_endpoint_that_refuses_the_connection_is_replaced(serve: Serve, upstream: Start) -> None:  # H20
     up = upstream(echo)
     running = await serve({"svc": {"endpoints": [REFUSING, up.url], "balancer": "round_robin"}})
     lines = capture(running)
@@ -131,7 +131,7 @@ FAILING = {
     [EVENTS, b"accept: Text/Event-Stream;q=0.9, */*;q=0.1", b"Accept: */*\r\nAccept: text/event-stream"],
 )
 @pytest.mark.gen_test
-async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
+async def test_a_client_that_waits_for_events_gets_another_endpoints_events(  # S18, S20
     serve: Serve, upstream: Start, failing: Script, accept: bytes
 ) -> None:
     bad, good = upstream(failing), upstream(streaming)
@@ -157,7 +157,7 @@ async def test_who_waits_for_events_waits_for_another_endpoints(  # S18, S20
     ],
 )
 @pytest.mark.gen_test
-async def test_who_does_not_wait_for_events_gets_the_first_answer(  # S18, H20
+async def test_a_client_that_does_not_wait_for_events_gets_the_first_answer(  # S18, H20
     serve: Serve, upstream: Start, accept: bytes, method: bytes
 ) -> None:
     good = upstream(streaming)
@@ -277,7 +277,7 @@ async def test_no_more_endpoints_are_asked_than_may_be(
 
 @pytest.mark.parametrize("other", [{"url": REFUSING, "weight": 0}, None], ids=["weighs nothing", "is out"])
 @pytest.mark.gen_test
-async def test_an_answer_is_not_thrown_away_when_nobody_else_can_be_asked(
+async def test_an_answer_is_passed_on_when_no_other_endpoint_can_be_asked(
     serve: Serve, upstream: Start, other: dict[str, object] | None
 ) -> None:
     up = upstream(always(BUSY))
@@ -335,7 +335,7 @@ async def test_a_wish_to_wait_longer_than_a_request_may_take_is_passed_on(serve:
 
 @pytest.mark.parametrize("abrupt", [True, False])
 @pytest.mark.gen_test
-async def test_who_leaves_while_the_gateway_waits_is_waited_for_no_more(
+async def test_a_client_that_leaves_during_a_backoff_ends_the_backoff(
     serve: Serve, upstream: Start, abrupt: bool
 ) -> None:
     bad, good = upstream(always(come_back_in(20))), upstream(echo)
@@ -352,7 +352,7 @@ async def test_who_leaves_while_the_gateway_waits_is_waited_for_no_more(
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_asked_for_who_has_left(serve: Serve, upstream: Start) -> None:
+async def test_no_endpoint_is_asked_after_the_client_has_left(serve: Serve, upstream: Start) -> None:
     bad, good = upstream(always(come_back_in(1))), upstream(echo)
     running = await serve(
         {name: [bad.url, good.url] for name in ("svc", "other")}, RETRY_ON="503", BALANCER="round_robin"
@@ -402,7 +402,7 @@ async def test_the_last_try_has_all_the_time_there_is(serve: Serve, upstream: St
 
 
 @pytest.mark.gen_test
-async def test_a_head_in_time_leaves_its_body_all_the_time(serve: Serve, upstream: Start) -> None:
+async def test_a_try_timeout_does_not_limit_the_body(serve: Serve, upstream: Start) -> None:
     async def slow_body(peer: Peer) -> None:
         await peer.request()
         await peer.send(reply(body=b"slow")[:-2])
@@ -419,7 +419,7 @@ async def test_a_head_in_time_leaves_its_body_all_the_time(serve: Serve, upstrea
 
 
 @pytest.mark.gen_test
-async def test_when_every_try_is_too_slow_the_request_is_over_in_its_time(serve: Serve, upstream: Start) -> None:
+async def test_slow_tries_end_within_the_timeout_of_the_request(serve: Serve, upstream: Start) -> None:
     running = await serve(
         {"svc": [upstream(silent).url for _ in range(2)]}, RETRY_TRY_TIMEOUT_MS="100", HTTP_PROXY_TIMEOUT_MS="1200"
     )
@@ -435,7 +435,7 @@ async def test_when_every_try_is_too_slow_the_request_is_over_in_its_time(serve:
     ids=["not repeatable", "too large to keep", "nobody else"],
 )
 @pytest.mark.gen_test
-async def test_a_try_that_must_be_the_only_one_has_all_the_time_there_is(
+async def test_the_only_possible_try_has_the_whole_timeout(
     serve: Serve, upstream: Start, method: bytes, size: int, others: int
 ) -> None:
     other = upstream(echo)
@@ -575,7 +575,7 @@ async def test_a_post_that_was_sent_is_never_sent_again(  # H20
 
 
 @pytest.mark.gen_test
-async def test_what_waits_for_room_is_served_in_order(serve: Serve, upstream: Start) -> None:  # L12
+async def test_queued_requests_are_served_in_order(serve: Serve, upstream: Start) -> None:  # L12
     gate = Gate()
     up = upstream(gate)
     running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT="1", QUEUE_TIMEOUT_MS="5000")
@@ -608,7 +608,7 @@ async def test_room_at_any_endpoint_is_used_before_anybody_waits(serve: Serve, u
 
 @pytest.mark.parametrize("size", [0, 1])
 @pytest.mark.gen_test
-async def test_a_full_queue_takes_nobody(serve: Serve, upstream: Start, size: int) -> None:
+async def test_a_full_queue_refuses_requests(serve: Serve, upstream: Start, size: int) -> None:
     gate = Gate()
     up = upstream(gate)
     running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT="1", QUEUE_SIZE=str(size), QUEUE_TIMEOUT_MS="5000")
@@ -628,7 +628,7 @@ async def test_a_full_queue_takes_nobody(serve: Serve, upstream: Start, size: in
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_longer_than_may_be(serve: Serve, upstream: Start) -> None:
+async def test_a_queued_request_fails_after_the_queue_timeout(serve: Serve, upstream: Start) -> None:
     gate = Gate()
     up = upstream(gate)
     running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT="1", QUEUE_TIMEOUT_MS="50")
@@ -649,7 +649,7 @@ async def test_nobody_waits_longer_than_may_be(serve: Serve, upstream: Start) ->
 
 @pytest.mark.parametrize("abrupt", [True, False])
 @pytest.mark.gen_test
-async def test_who_leaves_the_queue_is_not_served(serve: Serve, upstream: Start, abrupt: bool) -> None:
+async def test_a_client_that_leaves_the_queue_is_not_served(serve: Serve, upstream: Start, abrupt: bool) -> None:
     gate = Gate()
     up = upstream(gate)
     running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT="1", QUEUE_TIMEOUT_MS="5000")
@@ -680,7 +680,7 @@ async def test_an_answer_that_turns_out_to_be_a_stream_makes_room(serve: Serve, 
 
 
 @pytest.mark.gen_test
-async def test_whose_turn_it_is_may_fail_and_the_next_one_goes_on(serve: Serve, upstream: Start) -> None:
+async def test_the_queue_goes_on_after_a_request_that_fails_at_its_turn(serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:
         while (request := await peer.request()).target != b"/2":
             if request.target == b"/1":
@@ -699,7 +699,7 @@ async def test_whose_turn_it_is_may_fail_and_the_next_one_goes_on(serve: Serve, 
 
 
 @pytest.mark.gen_test
-async def test_what_waits_is_told_at_once_that_the_circuit_has_opened(serve: Serve, upstream: Start) -> None:
+async def test_queued_requests_fail_at_once_when_the_circuit_opens(serve: Serve, upstream: Start) -> None:
     gate = Gate(reply(b"500 Oh"))
     up = upstream(gate)
     running = await serve(

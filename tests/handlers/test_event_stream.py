@@ -122,7 +122,7 @@ async def test_each_chunk_arrives_as_it_comes(serve: Serve, upstream: Start, req
     ],
 )
 @pytest.mark.gen_test
-async def test_whoever_is_between_is_told_not_to_touch_it(  # S2
+async def test_proxies_are_told_not_to_transform_or_buffer_the_stream(  # S2
     serve: Serve, upstream: Start, given: tuple[bytes, ...], accel: list[bytes], cache: list[bytes]
 ) -> None:
     source = Source(stream_head(*given))
@@ -216,7 +216,7 @@ async def test_both_connections_serve_on_behind_a_stream(serve: Serve, upstream:
 
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.gen_test
-async def test_trailers_pass_to_whoever_asks_for_them(serve: Serve, upstream: Start, wanted: bool) -> None:
+async def test_trailers_pass_to_a_client_that_asks_for_trailers(serve: Serve, upstream: Start, wanted: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(STREAM_HEAD + chunk(EVENT) + b"0\r\nX-Sum: 7\r\n\r\n")
@@ -551,7 +551,7 @@ async def test_an_old_stream_ends_behind_an_event(  # S10
 
 
 @pytest.mark.gen_test
-async def test_the_first_reason_for_an_end_is_the_one(serve: Serve, upstream: Start) -> None:
+async def test_the_first_reason_for_an_end_counts(serve: Serve, upstream: Start) -> None:
     source = Source()
     running, listener = await stream(serve, upstream, source, SSE_MAX_AGE_MS="100000")
     lines = capture(running)
@@ -576,7 +576,7 @@ async def test_an_old_client_is_told_to_come_back_too(serve: Serve, upstream: St
 
 
 @pytest.mark.gen_test
-async def test_a_compressed_stream_ends_where_it_is(serve: Serve, upstream: Start) -> None:  # S10
+async def test_a_compressed_stream_is_cut_without_an_insertion(serve: Serve, upstream: Start) -> None:  # S10
     source = Source(stream_head(b"Content-Encoding: gzip"))
     running, listener = await stream(serve, upstream, source, SSE_MAX_AGE_MS="100000")
     await opened(running)
@@ -741,7 +741,7 @@ async def test_a_failure_is_told_in_the_words_of_the_clients(  # S19
 @pytest.mark.parametrize("style", ["generic", "openai", "anthropic"])
 @pytest.mark.parametrize("open_", [b"data: par", b"data: a\n", b": com", b"event: x\r\n"])
 @pytest.mark.gen_test
-async def test_a_failure_inside_an_event_is_not_told_within_it(  # S19
+async def test_no_error_event_is_inserted_into_an_open_event(  # S19
     serve: Serve, upstream: Start, open_: bytes, style: str
 ) -> None:
     source = Source()
@@ -1077,7 +1077,7 @@ async def test_heartbeats_into_the_kernels_room_are_no_sign_of_life_of_a_reader(
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_a_reader_that_takes_what_comes_slowly_is_not(serve: Serve, upstream: Start) -> None:  # S13
+async def test_a_slow_reader_that_makes_progress_is_not_cut(serve: Serve, upstream: Start) -> None:  # S13
     source = Source()
     running, listener = await stream(serve, upstream, source, CLIENT_IDLE_TIMEOUT_MS="100")
     began = time.monotonic()
@@ -1152,7 +1152,7 @@ async def test_a_stream_that_could_only_be_cut_cannot_be_moved(serve: Serve, ups
 
 @pytest.mark.parametrize(("name", "is_movable"), [("sse", True), ("api", True), ("api-post", False)])
 @pytest.mark.gen_test
-async def test_an_answer_that_nobody_would_ask_for_again_cannot_be_moved(
+async def test_only_the_answer_to_a_get_can_be_moved(
     serve: Serve, upstream: Start, name: str, is_movable: bool
 ) -> None:
     running, _ = await stream(serve, upstream, Source(), ROUTES[name])

@@ -82,7 +82,7 @@ CUT = {
 
 @pytest.mark.parametrize("case", CUT)
 @pytest.mark.gen_test
-async def test_what_the_gateway_cuts_off_at_its_end_is_not_laid_to_the_client(
+async def test_a_request_that_the_gateway_cuts_off_at_its_stop_is_not_the_clients_fault(
     serve: Serve, upstream: Start, case: str
 ) -> None:
     script, heard, status = CUT[case]
@@ -234,7 +234,7 @@ async def test_streams_have_all_the_time_there_is(serve: Serve, upstream: Start)
     ids=["accepts nothing else", "sse", "ws"],
 )
 @pytest.mark.gen_test
-async def test_who_asks_for_a_stream_and_gets_none_has_no_more_time_than_others(
+async def test_a_plain_answer_to_a_request_for_a_stream_has_no_longer_timeout(
     serve: Serve, upstream: Start, request_: bytes
 ) -> None:
     running = await serve(limited(upstream(dripping(b"HTTP/1.1 404 X\r\nContent-Length: 9999\r\n\r\n"))))
@@ -246,7 +246,7 @@ async def test_who_asks_for_a_stream_and_gets_none_has_no_more_time_than_others(
 
 
 @pytest.mark.gen_test
-async def test_what_is_answered_in_time_leaves_no_timer_behind(serve: Serve, upstream: Start) -> None:
+async def test_a_request_answered_in_time_leaves_no_timer(serve: Serve, upstream: Start) -> None:
     running = await serve(limited(upstream(echo), 60))
     assert (await ask(running, get(b"/api/svc/x"))).status == 200
 

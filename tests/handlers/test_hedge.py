@@ -98,7 +98,7 @@ every_failure = pytest.mark.parametrize(("said", "then"), FAILURES.values(), ids
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT", b"QUERY"])
 @pytest.mark.gen_test
-async def test_what_takes_longer_than_nearly_all_goes_to_a_second_endpoint(  # H23
+async def test_a_request_slower_than_nearly_all_is_hedged(  # H23
     serve: Serve, upstream: Start, method: bytes
 ) -> None:
     slow, quick = upstream(silent), upstream(always(reply(body=b"" if method == b"HEAD" else b"ok")))
@@ -117,7 +117,7 @@ async def test_what_takes_longer_than_nearly_all_goes_to_a_second_endpoint(  # H
 
 
 @pytest.mark.gen_test
-async def test_a_service_finds_out_by_its_requests_who_is_slow(serve: Serve, upstream: Start) -> None:
+async def test_a_service_learns_from_its_requests_when_to_hedge(serve: Serve, upstream: Start) -> None:
     async def slow_once(peer: Peer) -> None:
         while (await peer.request()).target != b"/slow" or len(slow()) > 1:
             await peer.send(reply())
@@ -175,7 +175,7 @@ async def late_body(peer: Peer) -> None:
     ],
 )
 @pytest.mark.gen_test
-async def test_who_may_do_harm_twice_or_cannot_be_borne_is_asked_for_once(
+async def test_unrepeatable_requests_and_requests_beyond_the_budget_are_not_hedged(
     serve: Serve, upstream: Start, script: Script, request_: bytes, variables: dict[str, str], times: int, hedges: int
 ) -> None:
     first, second = upstream(script), upstream(silent)
@@ -188,7 +188,7 @@ async def test_who_may_do_harm_twice_or_cannot_be_borne_is_asked_for_once(
 
 
 @pytest.mark.gen_test
-async def test_by_default_nobody_is_asked_twice(serve: Serve, upstream: Start) -> None:
+async def test_hedging_is_off_by_default(serve: Serve, upstream: Start) -> None:
     second = upstream(echo)
     running = await serve({"svc": [upstream(LATE).url, second.url]}, BALANCER="round_robin")
     know(running)
@@ -210,7 +210,7 @@ async def test_a_services_own_key_comes_before_the_variable(serve: Serve, upstre
 
 @pytest.mark.parametrize("why", ["there is none", "weighs nothing", "is out"])
 @pytest.mark.gen_test
-async def test_where_no_other_endpoint_can_be_used_none_is_asked(serve: Serve, upstream: Start, why: str) -> None:
+async def test_no_hedge_without_another_usable_endpoint(serve: Serve, upstream: Start, why: str) -> None:
     late, other = upstream(LATE), upstream(echo)
     others = {"there is none": [], "weighs nothing": [{"url": other.url, "weight": 0}], "is out": [other]}
     running = await hedging(serve, [late, *others[why]])
@@ -222,9 +222,7 @@ async def test_where_no_other_endpoint_can_be_used_none_is_asked(serve: Serve, u
 
 
 @pytest.mark.gen_test
-async def test_where_no_other_endpoint_has_room_none_is_asked_and_none_is_paid_for(
-    serve: Serve, upstream: Start
-) -> None:
+async def test_no_hedge_and_no_budget_spent_when_other_endpoints_are_full(serve: Serve, upstream: Start) -> None:
     other = upstream(echo)
     running = await hedging(
         serve, [upstream(LATE), other], MAX_IN_FLIGHT="1", RETRY_BUDGET_PERCENT="0", RETRY_BUDGET_FLOOR="1"
@@ -247,7 +245,9 @@ async def test_a_session_is_not_moved_because_its_endpoint_is_slow(serve: Serve,
 
 
 @pytest.mark.gen_test
-async def test_a_session_that_has_to_move_moves_to_whoever_answers_first(serve: Serve, upstream: Start) -> None:
+async def test_a_session_that_has_to_move_moves_to_the_endpoint_that_answers_first(
+    serve: Serve, upstream: Start
+) -> None:
     ups = [upstream(script) for script in (named(b"home"), LATE, named(b"other"))]
     running = await hedging(serve, ups, STICKY="redistribute")
     answer = await ask(running, get(PATH))
@@ -288,7 +288,7 @@ async def test_second_endpoints_are_asked_for_as_long_as_the_retry_budget_lasts(
 @pytest.mark.parametrize("winner", [0, 1], ids=["the first", "the second"])
 @pytest.mark.parametrize("answer", [reply(body=b"mine"), reply(b"404 Not Found", body=b"mine")], ids=["200", "404"])
 @pytest.mark.gen_test
-async def test_who_answers_first_answers_and_the_other_one_is_left(
+async def test_the_first_answer_is_passed_on_and_the_other_attempt_is_aborted(
     serve: Serve, upstream: Start, winner: int, answer: bytes
 ) -> None:
     gate = Gate(answer)
@@ -361,7 +361,7 @@ async def test_a_second_endpoint_has_all_the_time_that_the_request_has_left(serv
 
 
 @pytest.mark.gen_test
-async def test_where_both_are_too_slow_for_a_try_a_third_one_is_asked(serve: Serve, upstream: Start) -> None:
+async def test_a_third_endpoint_is_asked_when_both_exceed_the_try_timeout(serve: Serve, upstream: Start) -> None:
     running = await hedging(
         serve, [upstream(silent), upstream(silent), upstream(named(b"third"))],
         RETRY_TRY_TIMEOUT_MS="100", HTTP_PROXY_TIMEOUT_MS="3000",
@@ -486,7 +486,7 @@ async def test_a_kept_connection_that_ends_after_the_second_endpoint_is_replaced
 @pytest.mark.parametrize("others", [0, 1])
 @every_failure
 @pytest.mark.gen_test
-async def test_where_the_first_endpoint_fails_the_second_ones_answer_is_the_clients(
+async def test_the_second_endpoints_answer_counts_when_the_first_fails(
     serve: Serve, upstream: Start, said: bytes, then: str, others: int
 ) -> None:
     failing, gate = Failing(said, then), Gate(reply(body=b"second"))
@@ -510,9 +510,7 @@ async def test_where_the_first_endpoint_fails_the_second_ones_answer_is_the_clie
 
 
 @pytest.mark.gen_test
-async def test_where_the_first_endpoint_fails_after_the_second_a_third_one_is_asked(
-    serve: Serve, upstream: Start
-) -> None:
+async def test_a_third_endpoint_is_asked_when_the_second_and_then_the_first_fail(serve: Serve, upstream: Start) -> None:
     failing = Failing()
     running = await hedging(serve, [upstream(failing), REFUSING, upstream(named(b"third"))])
     lines = capture(running)
@@ -527,7 +525,7 @@ async def test_where_the_first_endpoint_fails_after_the_second_a_third_one_is_as
 
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.gen_test
-async def test_where_both_fail_the_request_goes_on_as_if_they_had_been_asked_one_after_the_other(
+async def test_when_both_fail_the_request_goes_on_like_after_two_attempts(
     serve: Serve, upstream: Start, others: int
 ) -> None:
     both = [Failing(), Failing()]
@@ -614,7 +612,9 @@ async def test_an_endpoint_that_never_answers_costs_no_client_an_answer_and_is_l
 
 
 @pytest.mark.gen_test
-async def test_who_is_only_ever_asked_second_and_too_late_does_not_hang(serve: Serve, upstream: Start) -> None:
+async def test_an_endpoint_that_is_only_hedged_to_and_too_late_does_not_count_as_hanging(
+    serve: Serve, upstream: Start
+) -> None:
     async def as_soon_as_the_second_is_asked_too(peer: Peer) -> None:
         while True:
             await peer.request()

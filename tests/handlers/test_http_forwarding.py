@@ -39,7 +39,7 @@ PATH = b"/api/svc/chat"
 )
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 @pytest.mark.gen_test
-async def test_an_answer_that_is_one_stream_too_many_is_refused(  # S20, S21
+async def test_a_stream_above_the_limit_is_refused_when_the_answer_begins(  # S20, S21
     serve: Serve, upstream: Start, variable: str, status: int, code: str, reason: str, method: bytes
 ) -> None:
     source = Source()
@@ -61,7 +61,7 @@ async def test_an_answer_that_is_one_stream_too_many_is_refused(  # S20, S21
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 @pytest.mark.gen_test
-async def test_who_asks_for_a_stream_alone_is_refused_before_the_service_is_asked(
+async def test_a_request_for_nothing_but_a_stream_is_refused_before_the_service_is_asked(
     serve: Serve, upstream: Start, method: bytes
 ) -> None:  # S21
     source = Source()

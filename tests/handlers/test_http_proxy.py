@@ -54,7 +54,7 @@ async def test_the_target_is_the_clients_bytes_behind_the_base_path(
      b"/a\x00b", b"/a\x7fb", b"/a\rb", b"/caf\xc3\xa9", b'/"', b"/a\\b", b"/<", b"/>", b"?\xe9", b'?"'],
 )  # fmt: skip
 @pytest.mark.gen_test
-async def test_a_target_that_climbs_or_holds_what_none_may_is_refused(
+async def test_a_target_that_climbs_or_has_forbidden_bytes_is_refused(
     serve: Serve, upstream: Start, suffix: bytes
 ) -> None:
     up = upstream(echo)
@@ -184,7 +184,7 @@ async def test_target_bytes_says_what_a_target_may_hold(
 @pytest.mark.parametrize(("at_large", "of_service", "passes"), [("drop", {}, False), ("pass", {}, True),
                          ("drop", {"altSvc": "pass"}, True), ("pass", {"altSvc": "drop"}, False)])  # fmt: skip
 @pytest.mark.gen_test
-async def test_alternative_services_are_named_only_if_they_may(
+async def test_alt_svc_is_forwarded_only_if_configured(
     serve: Serve, upstream: Start, at_large: str, of_service: dict[str, str], passes: bool
 ) -> None:
     values = [b'h3=":8443"; ma=86400', b"clear"]
@@ -194,7 +194,7 @@ async def test_alternative_services_are_named_only_if_they_may(
 
 
 @pytest.mark.gen_test
-async def test_what_would_send_requests_elsewhere_stays_here(serve: Serve, upstream: Start) -> None:
+async def test_fields_that_would_redirect_requests_are_not_forwarded(serve: Serve, upstream: Start) -> None:
     up = upstream(always(reply(b"200 OK", (b"TE: trailers", b"HTTP2-Settings: a", b"X-Kept: 1"))))
     running = await serve({"svc": [up.url]})
     dropped = (b"Proxy: http://evil.test/", b"pROXY: b", b"Alt-Used: evil.test", b"X-Sendfile-Type: X-Accel-Redirect")
@@ -225,7 +225,7 @@ async def test_the_host_is_the_endpoints_unless_preserved(  # H5
     ],
 )  # fmt: skip
 @pytest.mark.gen_test
-async def test_the_request_id_is_the_clients_if_it_is_one(
+async def test_a_valid_request_id_of_the_client_is_kept(
     serve: Serve, upstream: Start, lines: tuple[bytes, ...], kept: bool
 ) -> None:
     up = upstream(echo)
@@ -281,7 +281,7 @@ async def test_statuses_without_a_body(serve: Serve, upstream: Start, status: by
 
 @pytest.mark.parametrize(("te", "passed"), [((b"TE: trailers",), [(b"X-Sum", b"7")]), ((), [])])
 @pytest.mark.gen_test
-async def test_trailers_go_to_those_who_ask(  # H8
+async def test_trailers_go_only_to_clients_that_ask(  # H8
     serve: Serve, upstream: Start, te: tuple[bytes, ...], passed: list[tuple[bytes, bytes]]
 ) -> None:
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\nSet-Cookie: evil\r\n\r\n"
@@ -431,7 +431,7 @@ async def test_an_early_answer_reaches_the_client_and_ends_the_upload(  # H10
     ],
 )
 @pytest.mark.gen_test
-async def test_an_upstream_that_fails_is_a_502_that_names_nobody(  # H24, H25
+async def test_a_failed_upstream_is_a_502_without_its_address(  # H24, H25
     serve: Serve, upstream: Start, script: Script, reason: str
 ) -> None:
     up = upstream(script)
@@ -697,7 +697,7 @@ async def test_a_client_that_leaves_ends_its_upstream_exchange(  # S4 to S6
 
 @pytest.mark.parametrize(("half_close", "answered"), [("abort", False), ("ignore", True)])
 @pytest.mark.gen_test
-async def test_what_half_a_close_means_is_configured(  # S6
+async def test_the_meaning_of_a_half_close_is_configured(  # S6
     serve: Serve, upstream: Start, half_close: str, answered: bool
 ) -> None:
     async def script(peer: Peer) -> None:
@@ -737,7 +737,7 @@ async def test_a_client_that_leaves_while_connecting_leaves_nothing(serve: Serve
 
 
 @pytest.mark.gen_test
-async def test_a_line_says_what_happened_and_keeps_secrets(serve: Serve, upstream: Start) -> None:
+async def test_a_log_line_has_the_facts_without_secrets(serve: Serve, upstream: Start) -> None:
     up = upstream(echo)
     running = await serve({"svc": [up.url]})
     lines = capture(running)

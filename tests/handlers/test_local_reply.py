@@ -35,7 +35,7 @@ def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
     }
 
 
-def test_a_problem_is_json_whatever_its_words_are() -> None:
+def test_a_problem_is_valid_json_for_any_message() -> None:
     said = json.loads(problem(BadRequest('"<é>\r\n'), b'a"b\\c'))
     assert (said["message"], said["requestId"]) == ('"<é>\r\n', 'a"b\\c')
 

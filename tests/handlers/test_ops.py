@@ -20,7 +20,7 @@ NOWHERE = {"svc": ["http://127.0.0.1:1"]}
 
 @pytest.mark.parametrize(("target", "said"), [(b"/healthz", {"status": "ok"}), (b"/readyz", {"status": "ready"})])
 @pytest.mark.gen_test
-async def test_a_gateway_says_that_it_is_well(serve: Serve, target: bytes, said: dict[str, str]) -> None:
+async def test_healthz_answers_200(serve: Serve, target: bytes, said: dict[str, str]) -> None:
     running = await serve(NOWHERE)
     client = await running.client()
     for suffix in (b"", b"?verbose=1"):
@@ -34,7 +34,7 @@ async def test_a_gateway_says_that_it_is_well(serve: Serve, target: bytes, said:
 @pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics"])
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"PROPFIND", b"BREW", b"get"])
 @pytest.mark.gen_test
-async def test_other_methods_are_told_what_is_allowed(serve: Serve, target: bytes, method: bytes) -> None:
+async def test_a_405_names_the_allowed_methods(serve: Serve, target: bytes, method: bytes) -> None:
     answer = await ask(await serve(NOWHERE), get(target, method=method))
     problem(answer, 405, "method_not_allowed")
     assert answer.get(b"allow") == b"GET, HEAD, OPTIONS"
@@ -245,7 +245,7 @@ async def test_breakers_that_real_failures_open_are_seen(
     ids=["defaults", "ejected", "panic"],
 )
 @pytest.mark.gen_test
-async def test_what_is_not_ready_is_ready_again_without_a_request(
+async def test_readiness_returns_without_a_request(
     serve: Serve, upstream: Start, settings: dict[str, str]
 ) -> None:  # which nobody sends to what is not ready; so it must be let try
     async def script(peer: Peer) -> None:

@@ -68,7 +68,7 @@ async def test_a_stream_that_begins_with_an_error_is_replaced(serve: Serve, upst
 
 
 @pytest.mark.gen_test
-async def test_a_stream_that_is_merely_slow_goes_on_where_it_began(serve: Serve, upstream: Start) -> None:
+async def test_a_slow_stream_is_not_replaced(serve: Serve, upstream: Start) -> None:
     released = asyncio.Event()
 
     async def slow(peer: Peer) -> None:

@@ -173,7 +173,7 @@ async def test_a_service_that_works_again_is_found_out(serve: Serve, upstream: S
 
 
 @pytest.mark.gen_test
-async def test_one_request_alone_finds_out(serve: Serve, upstream: Start) -> None:  # C6
+async def test_a_single_request_probes_the_endpoint(serve: Serve, upstream: Start) -> None:  # C6
     gate = Gate()
 
     async def script(peer: Peer) -> None:
@@ -241,7 +241,7 @@ async def went_to(running: Running, *lines: bytes, path: bytes = b"/x") -> bytes
 
 @pytest.mark.parametrize("source", ["header:X-User", "cookie:user", "path"])
 @pytest.mark.gen_test
-async def test_what_has_the_same_key_goes_to_the_same_endpoint(  # L8
+async def test_requests_with_the_same_key_go_to_the_same_endpoint(  # L8
     serve: Serve, upstream: Start, source: str
 ) -> None:
     running = await numbered(serve, upstream, 4, BALANCER="consistent_hash", HASH_KEY=source)
@@ -268,7 +268,7 @@ async def test_a_client_without_any_other_key_goes_to_the_same_endpoint(serve: S
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_key_goes_anywhere(serve: Serve, upstream: Start) -> None:
+async def test_a_request_without_a_key_goes_to_any_endpoint(serve: Serve, upstream: Start) -> None:
     running = await numbered(serve, upstream, 2, BALANCER="consistent_hash", HASH_KEY="header:x-user")
     assert {await went_to(running) for _ in range(40)} == {b"0", b"1"}
 

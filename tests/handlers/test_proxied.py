@@ -108,7 +108,7 @@ async def test_a_subclass_may_answer_although_an_endpoint_was_asked(serve: Serve
 
 
 @pytest.mark.gen_test
-async def test_what_a_handler_does_not_have_is_missing(serve: Serve) -> None:
+async def test_an_unknown_attribute_of_a_handler_raises_attribute_error(serve: Serve) -> None:
     seen = list[object]()
 
     def look(handler: HttpProxyHandler) -> None:
@@ -122,7 +122,7 @@ async def test_what_a_handler_does_not_have_is_missing(serve: Serve) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_handler_whose_client_leaves_is_told_of_once(serve: Serve) -> None:
+async def test_a_handler_is_told_once_that_its_client_has_left(serve: Serve) -> None:
     handlers = list[HttpProxyHandler]()
     running = await serve_with(serve, "http://127.0.0.1:1", handlers.append)
     lines = capture(running)
@@ -136,7 +136,7 @@ async def test_a_handler_whose_client_leaves_is_told_of_once(serve: Serve) -> No
 
 
 @pytest.mark.gen_test
-async def test_what_is_forwarded_makes_nothing_of_it(
+async def test_a_forwarded_request_does_not_run_tornados_constructor(
     serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:

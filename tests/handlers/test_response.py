@@ -19,7 +19,7 @@ from tornado_gateway.handlers.response import safe_reason
         (b"\xe9", b""),
     ],
 )
-def test_a_reason_is_passed_on_if_it_is_plain_words(reason: bytes, safe: bytes) -> None:  # CVE-2025-67724
+def test_a_reason_phrase_of_plain_words_is_forwarded(reason: bytes, safe: bytes) -> None:  # CVE-2025-67724
     assert safe_reason(reason) == safe
 
 

@@ -66,7 +66,7 @@ async def test_all_kinds_of_requests_share_a_connection(serve: Serve, upstream: 
 @pytest.mark.parametrize("framed", ["length", "chunks"])
 @pytest.mark.parametrize(("size", "status"), [(MAX_OWN_BODY, 404), (MAX_OWN_BODY + 1, 413)])
 @pytest.mark.gen_test
-async def test_what_is_not_proxied_has_a_small_body(serve: Serve, framed: str, size: int, status: int) -> None:
+async def test_the_bodies_of_pages_are_limited(serve: Serve, framed: str, size: int, status: int) -> None:
     running = await serve({"a": ["http://127.0.0.1:1"]})
     body = b"a" * size
     request = (
@@ -78,7 +78,7 @@ async def test_what_is_not_proxied_has_a_small_body(serve: Serve, framed: str, s
 
 
 @pytest.mark.gen_test
-async def test_what_is_proxied_is_never_collected(serve: Serve, upstream: Start) -> None:
+async def test_proxied_bodies_are_not_buffered(serve: Serve, upstream: Start) -> None:
     up = upstream(echo)
     running = await serve({"a": [up.url]})
     client = await running.client()

@@ -259,7 +259,7 @@ async def test_when_every_endpoint_fails_the_last_answer_is_the_clients(serve: S
 
 
 @pytest.mark.gen_test
-async def test_behind_the_head_nobody_is_replaced(serve: Serve, upstream: Start) -> None:  # S18
+async def test_no_endpoint_is_replaced_after_the_head(serve: Serve, upstream: Start) -> None:  # S18
     source, good = Source(), upstream(plays(GOOD))
     running = await serve({"svc": [upstream(source).url, good.url]}, BALANCER="round_robin")
     listener = await Listener.ask(running, ASK)
@@ -288,7 +288,7 @@ async def refused(running: Running, request: bytes, status: int, code: str) -> i
 )
 @pytest.mark.parametrize("has_begun", [True, False])
 @pytest.mark.gen_test
-async def test_one_stream_too_many_is_refused_before_any_dial(  # S21
+async def test_a_stream_above_the_limit_is_refused_before_any_connection(  # S21
     serve: Serve, upstream: Start, variable: str, status: int, code: str, reason: str, has_begun: bool
 ) -> None:
     up = upstream(Source() if has_begun else silent)
@@ -366,7 +366,7 @@ async def test_a_place_is_free_as_soon_as_a_stream_has_ended(serve: Serve, upstr
     ],
 )
 @pytest.mark.gen_test
-async def test_a_place_is_given_back_by_who_never_got_a_stream(serve: Serve, request_: bytes, status: int) -> None:
+async def test_a_failed_request_for_a_stream_is_counted_out(serve: Serve, request_: bytes, status: int) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]}, MAX_STREAMS="1", VIA_NAME="edge")
     for _ in range(2):
         answer = await (await running.client()).ask(request_, request_.split(b" ")[0])
@@ -449,7 +449,7 @@ async def test_a_client_that_leaves_between_two_endpoints_leaves_nothing(serve: 
 
 @pytest.mark.parametrize(("half_close", "goes_on"), [("abort", False), ("ignore", True)])
 @pytest.mark.gen_test
-async def test_what_half_a_close_means_is_configured(  # S6
+async def test_the_meaning_of_a_half_close_is_configured(  # S6
     serve: Serve, upstream: Start, half_close: str, goes_on: bool
 ) -> None:
     source = Source()
@@ -578,7 +578,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.gen_test
-async def test_what_a_client_would_repeat_in_vain_stays_an_error(serve: Serve, upstream: Start, case: str) -> None:
+async def test_errors_that_a_retry_would_not_help_stay_errors(serve: Serve, upstream: Start, case: str) -> None:
     variables, target, fields, method, status = REFUSED[case]
     running = await serve({"svc": [upstream(Source()).url]}, **variables)
     held = await running.client()
@@ -623,7 +623,7 @@ async def test_a_status_of_the_services_own_passes_to_an_event_source(
 )
 @pytest.mark.parametrize("is_own", [False, True])
 @pytest.mark.gen_test
-async def test_who_is_told_can_be_said_for_all_and_for_a_service(
+async def test_sse_unavailable_can_be_set_for_all_services_and_for_one(
     serve: Serve, mode: str, route: bytes, method: bytes, accept: bytes, told: bool, is_own: bool
 ) -> None:
     service = {"endpoints": [NOWHERE], **({"sseUnavailable": mode} if mode and is_own else {})}

@@ -214,7 +214,7 @@ async def test_100_continue_comes_from_the_gateway_if_the_upstream_does_not_know
     ],
 )
 @pytest.mark.gen_test
-async def test_nobody_is_told_to_continue_who_is_refused(
+async def test_a_refused_request_gets_no_100_continue(
     serve: Serve, upstream: Start, request_: bytes, status: int
 ) -> None:
     running = await serve({"svc": [upstream(echo).url]})
@@ -223,7 +223,7 @@ async def test_nobody_is_told_to_continue_who_is_refused(
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_told_to_continue_without_a_token(serve: Serve, upstream: Start) -> None:  # H6
+async def test_a_request_without_a_token_gets_no_100_continue(serve: Serve, upstream: Start) -> None:  # H6
     secret = "k" * 32
     up = upstream(silent)
     running = await serve({"svc": [up.url]}, AUTH_REQUIRED="true", JWT_SECRET=secret)

@@ -104,7 +104,9 @@ TARGETS = [
 
 @pytest.mark.parametrize(("asked", "seen"), TARGETS)
 @pytest.mark.gen_test
-async def test_what_the_service_is_asked_for(serve: Serve, upstream: Start, asked: bytes, seen: bytes) -> None:  # W4
+async def test_the_handshake_that_the_service_receives(
+    serve: Serve, upstream: Start, asked: bytes, seen: bytes
+) -> None:  # W4
     up = upstream(Acceptor())
     running = await serve({"svc": [up.url]})
     await (client := await running.client()).send(shake(asked))
@@ -146,7 +148,7 @@ REFUSED = [
     ("request_", "status", "code"), [each[1:] for each in REFUSED], ids=[row[0] for row in REFUSED]
 )
 @pytest.mark.gen_test
-async def test_what_is_no_handshake_is_refused_before_any_dial(  # SECURITY 11.1
+async def test_an_invalid_handshake_is_refused_before_any_connection(  # SECURITY 11.1
     serve: Serve, upstream: Start, request_: bytes, status: int, code: str
 ) -> None:
     up = upstream(Acceptor())
@@ -172,7 +174,7 @@ async def test_what_is_no_handshake_is_refused_before_any_dial(  # SECURITY 11.1
     ],
 )
 @pytest.mark.gen_test
-async def test_whose_pages_may_connect(  # W5
+async def test_origins_that_may_connect(  # W5
     serve: Serve, upstream: Start, variables: dict[str, str], origin: bytes, status: int
 ) -> None:
     up = upstream(Acceptor())
@@ -304,7 +306,9 @@ async def test_a_long_refusal_is_cut(serve: Serve, upstream: Start, framing: str
 
 @pytest.mark.parametrize("line", [b"GET /ws/svc HTTP/1.1", b"POST /ws/svc HTTP/1.1", b"GET /ws/nobody HTTP/1.1"])
 @pytest.mark.gen_test
-async def test_what_follows_a_refused_handshake_is_no_request(serve: Serve, upstream: Start, line: bytes) -> None:
+async def test_bytes_after_a_refused_handshake_are_not_read_as_a_request(
+    serve: Serve, upstream: Start, line: bytes
+) -> None:
     """RFC 9931: the client may have sent frames already; here they look like a request."""
     up = upstream(always(reply(b"403 Forbidden")))
     running = await serve({"svc": [up.url]})
@@ -318,7 +322,7 @@ async def test_what_follows_a_refused_handshake_is_no_request(serve: Serve, upst
 
 
 @pytest.mark.gen_test
-async def test_a_long_refusal_that_is_a_failure_counts_as_one(serve: Serve, upstream: Start) -> None:
+async def test_a_long_refusal_with_a_failure_status_counts_as_a_failure(serve: Serve, upstream: Start) -> None:
     running = await serve({"svc": [upstream(plays(reply(b"503 Busy", (), b"x" * (MAX_REFUSAL + 1)))).url]})
     assert (await ask(running, shake())).status == 503
     assert (running.inflight, running.errors) == (0, 1)
@@ -485,7 +489,7 @@ async def test_a_gateway_about_to_stop_takes_websockets_until_it_stops(serve: Se
 
 
 @pytest.mark.gen_test
-async def test_the_log_says_what_a_websocket_has_carried(serve: Serve, upstream: Start) -> None:
+async def test_the_log_has_the_messages_and_bytes_of_a_websocket(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream, None, b"x-request-id: mine")
     lines = capture(bridge.running)
     await bridge.client.send(text("one"), text("two"))

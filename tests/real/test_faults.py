@@ -251,7 +251,7 @@ async def test_an_endpoint_that_fails_fast_gets_next_to_nothing_even_without_a_b
 
 
 @within_uvloop
-async def test_an_endpoint_that_became_slow_gets_little_and_harms_nobody_else(tmp_path: Path) -> None:
+async def test_an_endpoint_that_became_slow_gets_little_and_delays_no_others(tmp_path: Path) -> None:
     services = {balancer: {"balancer": balancer} for balancer in BY_LOAD}
     async with staged(tmp_path, services) as stage, contextlib.AsyncExitStack() as stack:
         loads = [await stack.enter_async_context(Load(stage, 200, balancer)) for balancer in BY_LOAD]
@@ -272,7 +272,7 @@ async def test_an_endpoint_that_became_slow_gets_little_and_harms_nobody_else(tm
 
 
 @within_uvloop
-async def test_bodies_that_come_byte_by_byte_disturb_nobody_else(tmp_path: Path) -> None:
+async def test_bodies_that_come_byte_by_byte_delay_no_others(tmp_path: Path) -> None:
     services = {balancer: {"balancer": balancer} for balancer in (*BY_LOAD, "round_robin")}
     async with staged(tmp_path, services) as stage, contextlib.AsyncExitStack() as stack:
         loads = [await stack.enter_async_context(Load(stage, 150, balancer)) for balancer in services]

@@ -462,7 +462,7 @@ def refusal(url: str) -> tuple[int, str | None, str]:
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_the_gateways_own_pings_are_seen_by_nobody_who_should_not(
+def test_pongs_for_the_gateways_pings_do_not_pass(
     stage: Stage, restless: Stage, converse: Converse, client: str, upstream: str
 ) -> None:
     """Both sides answer them; the messages between them are whole, and the pongs go no further."""

@@ -283,7 +283,7 @@ async def test_a_request_is_answered_by_an_address_that_has_left_meanwhile(find,
 
 
 @pytest.mark.gen_test
-async def test_idle_connections_to_who_has_left_are_closed_and_those_of_the_others_are_kept(find, instances) -> None:
+async def test_only_idle_connections_to_departed_endpoints_are_closed(find, instances) -> None:
     leaving, staying = instances(ONE, TWO)
     found = await find({"svc": [f"http://{NAME}:{leaving.port}"]}, Names(billing=(ONE, TWO)))
     await found.sweep()
@@ -311,7 +311,7 @@ async def test_an_address_that_another_service_still_has_keeps_its_connections(f
 
 
 @pytest.mark.gen_test
-async def test_who_has_left_is_forgotten_in_the_end(find, instances) -> None:
+async def test_departed_endpoints_are_forgotten_in_the_end(find, instances) -> None:
     (up,) = instances(ONE)
     found = await find({"svc": [f"http://{NAME}:{up.port}"]}, Names(billing=(ONE,)))
     await found.sweep()
@@ -368,7 +368,7 @@ async def test_before_the_first_answer_the_name_itself_is_the_endpoint(find, ups
     "url", ["http://127.0.0.1:{port}", "http://localhost:{port}", "http://billing.test:{port}#127.0.0.1"]
 )
 @pytest.mark.gen_test
-async def test_what_is_no_name_of_many_is_not_looked_up(find, upstream, url) -> None:
+async def test_hosts_that_are_not_resolvable_are_not_looked_up(find, upstream, url) -> None:
     found = await find({"svc": [url.format(port=upstream().port)]}, Names())
     before = found.service.endpoints
     assert await found.sweep() == 0
@@ -571,7 +571,7 @@ async def test_a_connection_that_fails_has_its_name_looked_up_soon(find, instanc
 
 
 @pytest.mark.gen_test
-async def test_a_name_that_nobody_has_does_not_matter_when_it_fails(find, instances) -> None:
+async def test_a_failed_connection_to_an_unknown_name_is_ignored(find, instances) -> None:
     (up,) = instances(ONE)
     found = await find({"svc": [f"http://127.0.0.9:{up.port}"]}, Names())
     assert (await ask(found.running, GET)).status == 502

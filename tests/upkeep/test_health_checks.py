@@ -283,7 +283,7 @@ FAILING = {
 
 @pytest.mark.parametrize(("script", "shown"), FAILING.values(), ids=FAILING)
 @pytest.mark.gen_test
-async def test_whoever_does_not_answer_fails(upstream: Start, script: Script | None, shown: str) -> None:
+async def test_a_check_without_an_answer_fails(upstream: Start, script: Script | None, shown: str) -> None:
     up = upstream(script) if script else None
     timeout = 0.05 if shown == "timeout" else 5.0
     service = service_of(up.url if up else REFUSING, health=HealthConfig(kind=HealthKind.HTTP, timeout=timeout, fall=1))
@@ -520,7 +520,7 @@ async def test_checks_go_on_beside_what_they_must_wait_for(upstream: Start) -> N
 
 
 @pytest.mark.gen_test
-async def test_who_has_departed_is_asked_no_more_and_who_is_new_is(upstream: Start) -> None:
+async def test_departed_endpoints_are_not_checked_and_new_endpoints_are(upstream: Start) -> None:
     old, new = upstream(echo), upstream(echo)
     service = service_of(old.url)
     async with checking(service) as each:
@@ -533,7 +533,7 @@ async def test_who_has_departed_is_asked_no_more_and_who_is_new_is(upstream: Sta
 
 
 @pytest.mark.gen_test
-async def test_who_has_departed_is_forgotten_however_many_others_there_are(upstream: Start) -> None:
+async def test_departed_endpoints_are_forgotten_among_many_others(upstream: Start) -> None:
     url = upstream(echo).url
     service = service_of(url + "/0")
     others = service_of(*[f"{url}/{number}" for number in range(10)], health=None, name="other")
@@ -545,7 +545,7 @@ async def test_who_has_departed_is_forgotten_however_many_others_there_are(upstr
 
 
 @pytest.mark.gen_test
-async def test_a_check_of_who_departs_meanwhile_changes_nothing(upstream: Start) -> None:
+async def test_a_check_of_an_endpoint_that_departs_meanwhile_changes_nothing(upstream: Start) -> None:
     up = upstream(silent)
     service = service_of(up.url, health=HealthConfig(kind=HealthKind.HTTP, timeout=0.05, fall=1))
     (departed,) = service.endpoints
@@ -655,7 +655,7 @@ async def test_a_check_under_way_when_checks_are_switched_off_shows_nothing(upst
     "health", [None, HealthConfig(kind=HealthKind.HTTP, path="/live", interval=1e6)], ids=["unchecked", "checked"]
 )
 @pytest.mark.gen_test
-async def test_an_ejected_endpoint_that_nobody_asks_is_probed_and_comes_back(
+async def test_an_ejected_endpoint_without_requests_is_probed_and_readmitted(
     upstream: Start, health: HealthConfig | None
 ) -> None:
     up = upstream(echo)
@@ -706,7 +706,7 @@ async def test_a_broken_endpoint_that_is_used_for_want_of_others_is_probed_too(u
 
 @pytest.mark.parametrize("health", [None, HealthConfig(kind=HealthKind.HTTP, interval=1e6)])
 @pytest.mark.gen_test
-async def test_that_there_is_a_connection_shows_nothing_about_who_failed_with_one(
+async def test_a_connection_proves_nothing_about_an_endpoint_that_failed_while_connected(
     upstream: Start, health: HealthConfig | None
 ) -> None:
     up = upstream(echo)
@@ -720,7 +720,7 @@ async def test_that_there_is_a_connection_shows_nothing_about_who_failed_with_on
 
 
 @pytest.mark.gen_test
-async def test_a_probe_is_left_to_a_user_who_comes_first(upstream: Start) -> None:
+async def test_a_users_request_probes_before_a_health_check(upstream: Start) -> None:
     up = upstream(echo)
     service = service_of(up.url, upstream(echo).url, health=None)
     endpoint = service.endpoints[0]
@@ -733,7 +733,7 @@ async def test_a_probe_is_left_to_a_user_who_comes_first(upstream: Start) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_comes_as_a_probe_begins_is_no_second_one(upstream: Start) -> None:
+async def test_a_users_request_is_no_second_probe_beside_a_health_check(upstream: Start) -> None:
     service = service_of(upstream(silent).url, upstream(echo).url, health=None)
     broken, good = service.endpoints
     async with checking(service) as each:

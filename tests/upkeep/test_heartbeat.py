@@ -115,7 +115,7 @@ async def test_nothing_is_swept_after_the_stop(beating: Beating) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_sweep_leaves_alone_whoever_has_time(beating: Beating) -> None:
+async def test_a_sweep_ends_nothing_before_its_deadline(beating: Beating) -> None:
     client = await beating.serving.client()
     await client.send(get(b"/"))
     await eventually(lambda: beating.serving.server.delegate.requests)
@@ -127,7 +127,7 @@ async def test_a_sweep_leaves_alone_whoever_has_time(beating: Beating) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_spread_over_time_is_looked_at_as_often_as_can_be() -> None:
+async def test_after_hasten_sweeps_come_at_the_shortest_interval() -> None:
     sweeping = Sweeping(3600.0)
     heartbeat = Heartbeat(sweeping)
     heartbeat.start()

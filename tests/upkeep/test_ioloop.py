@@ -49,7 +49,7 @@ async def test_deadlines_hold_when_the_wall_clock_is_set(set_clock: SetClock, st
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
 @pytest.mark.gen_test
-async def test_what_is_periodic_goes_on_when_the_wall_clock_is_set(set_clock: SetClock, step: float) -> None:
+async def test_periodic_callbacks_go_on_when_the_wall_clock_is_set(set_clock: SetClock, step: float) -> None:
     ticks: list[float] = []
     periodic = PeriodicCallback(lambda: ticks.append(time.monotonic()), SOON * 1000)
     periodic.start()

@@ -89,7 +89,7 @@ def counts(service: Service) -> list[int]:
     return [endpoint.streams for endpoint in service.endpoints]
 
 
-def test_streams_are_moved_at_their_pace_until_what_is_left_is_tolerated() -> None:
+def test_streams_are_moved_at_the_configured_rate_until_the_surplus_is_tolerated() -> None:
     staged = Staged()
     service = staged.service()
     staged.hold(service, 20)
@@ -117,7 +117,7 @@ def test_a_service_for_which_that_is_not_wanted_is_left_alone(per_second: int) -
 @pytest.mark.parametrize(
     ("affinity", "left"), [(STICKY, 20), (Affinity(HashKey("client"), None), 15)], ids=["sessions", "keys"]
 )
-def test_whose_sessions_are_bound_to_endpoints_is_left_alone(affinity: Affinity, left: int) -> None:
+def test_streams_of_services_with_sticky_sessions_are_not_moved(affinity: Affinity, left: int) -> None:
     staged = Staged()
     service = staged.service(affinity)
     staged.hold(service, 20)

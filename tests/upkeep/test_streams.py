@@ -80,7 +80,7 @@ def test_limits_are_kept() -> None:
 # ---------------------------------------------------------------- the sweep
 
 
-def test_who_is_due_is_looked_at_and_nobody_else() -> None:
+def test_only_due_streams_are_checked() -> None:
     streams = Streams(StreamLimits())
     due, again, later, never = Recorded(NOW), Recorded(NOW - 5, again=1.0), Recorded(NOW + 0.1), Recorded()
     for each in (due, again, later, never):
@@ -142,7 +142,7 @@ def test_when_an_endpoint_has_fewer_than_are_to_be_moved_all_of_them_are() -> No
 
 
 @both_kinds_of_ends
-def test_who_cannot_be_moved_lets_others_go_first(ending: bool) -> None:
+def test_movable_streams_move_before_streams_that_cannot_move(ending: bool) -> None:
     one = endpoint()
     streams, recorded = placed(one, one, one, ending=ending)
     recorded[0].is_movable = False
@@ -153,14 +153,14 @@ def test_who_cannot_be_moved_lets_others_go_first(ending: bool) -> None:
     assert [each.moved for each in recorded] == [1, 1, 0]
 
 
-def test_whose_endpoint_is_unknown_stays() -> None:
+def test_a_stream_without_an_endpoint_is_not_moved() -> None:
     one = endpoint()
     streams, recorded = placed(None, one)
     streams.move({one: 2})
     assert [each.moved for each in recorded] == [0, 1]
 
 
-def test_who_takes_its_time_is_moved_once_and_known_to_be_leaving() -> None:
+def test_a_slowly_ending_stream_is_moved_once_and_counts_as_leaving() -> None:
     one, other = endpoint(), endpoint()
     streams, recorded = placed(one, one, other, one, ending=False)
     streams.move({one: 2})
@@ -176,7 +176,7 @@ def test_who_takes_its_time_is_moved_once_and_known_to_be_leaving() -> None:
     assert (streams.leaving, streams.open) == ({}, set())
 
 
-def test_who_ends_at_once_is_not_leaving() -> None:
+def test_a_stream_that_ends_at_once_does_not_count_as_leaving() -> None:
     one = endpoint()
     streams, recorded = placed(one, one)
     streams.move({one: 1})
@@ -221,13 +221,13 @@ def test_without_a_spread_all_are_ended_at_the_next_sweep() -> None:
     assert [each.drained for each in recorded] == [1] * 3
 
 
-def test_nobody_is_ended_before_a_drain() -> None:
+def test_no_stream_is_ended_before_a_drain() -> None:
     streams, recorded = opened(3)
     streams.sweep(NOW + 1e9)
     assert [each.drained for each in recorded] == [0] * 3
 
 
-def test_who_has_ended_by_itself_is_not_told() -> None:
+def test_a_stream_that_has_ended_is_not_drained() -> None:
     streams, (first, second) = opened(2)
     streams.drain(NOW, 1.0)
     streams.discard(first)
@@ -259,7 +259,7 @@ def test_a_drain_of_nothing_ends_what_comes() -> None:
     assert late.drained == 1
 
 
-def test_who_takes_its_time_is_told_again() -> None:
+def test_a_slowly_ending_stream_is_drained_again() -> None:
     streams, (slow,) = opened(1, ending=False)
     streams.drain(NOW, 1.0)
     for now in (NOW + 1.0, NOW + 2.0):
@@ -279,7 +279,7 @@ def test_all_can_be_ended_at_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_when_nothing_is_open_nobody_waits() -> None:
+async def test_closed_returns_at_once_without_open_streams() -> None:
     streams, (only,) = opened(1)
     streams.discard(only)
     await asyncio.wait_for(streams.closed(), 1)

@@ -73,7 +73,9 @@ def test_a_request_is_read_as_it_stands() -> None:
         (b"GET / HTTP/1.9", 1, None, True),  # RFC 9110 §2.5: a higher minor version is read as the highest known
     ],
 )
-def test_who_wants_the_connection_to_stay(line: bytes, minor: int, connection: bytes | None, keep_alive: bool) -> None:
+def test_requests_that_ask_for_a_persistent_connection(
+    line: bytes, minor: int, connection: bytes | None, keep_alive: bool
+) -> None:
     head = parse_request(request(*([b"Connection: " + connection] if connection else []), line=line))
     assert (head.minor, head.keep_alive) == (minor, keep_alive)
 
@@ -135,7 +137,7 @@ def test_http_1_0_has_no_transfer_encoding(line: bytes) -> None:
     "host",
     [b"a", b"a.example:80", b"a:", b"[::1]", b"[::1]:8080", b"127.0.0.1", b"a_b", b"xn--9ca", b"A.B", b"a%20b", b"*"],
 )
-def test_a_host_that_is_one(host: bytes) -> None:
+def test_valid_hosts(host: bytes) -> None:
     assert parse_request(request(host=b"Host: " + host)).host == host
 
 
@@ -224,7 +226,7 @@ def test_a_length_passes_in_its_shortest_form(value: bytes) -> None:
         (b"GET / HTTP/1.0", (b"Upgrade: h2c",), False),  # RFC 9110 §7.8: ignored
     ],
 )
-def test_who_asks_for_another_protocol(line: bytes, lines: tuple[bytes, ...], upgrades: bool) -> None:
+def test_requests_that_ask_for_another_protocol(line: bytes, lines: tuple[bytes, ...], upgrades: bool) -> None:
     assert parse_request(request(*lines, line=line)).upgrades is upgrades
 
 
@@ -325,7 +327,7 @@ def test_how_a_responses_body_is_framed(
     assert (type(head.body), head.keep_alive) == (body, keep_alive)
 
 
-def test_http_1_0_stays_only_when_it_says_so() -> None:
+def test_http_1_0_is_persistent_only_with_keep_alive() -> None:
     line = b"HTTP/1.0 200 OK"
     assert not parse_response(response(b"Content-Length: 1", line=line), b"GET").keep_alive
     assert parse_response(response(b"Content-Length: 1", b"Connection: Keep-Alive", line=line), b"GET").keep_alive
@@ -523,7 +525,7 @@ def test_a_chunk_line_is_read_in_one_pass(line: bytes) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("error", [BadRequest, UpstreamInvalid])
-def test_what_is_no_chunked_body(data: bytes, error: type[GatewayError]) -> None:
+def test_malformed_chunked_bodies(data: bytes, error: type[GatewayError]) -> None:
     with pytest.raises(error):
         read(ChunkedBody(error), data)
     with pytest.raises(error):

@@ -90,7 +90,7 @@ async def test_unix_sockets_have_no_such_state() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_has_come_and_was_not_read_is_counted() -> None:
+async def test_unread_bytes_are_counted() -> None:
     async with unread() as (client, transport):
         assert peer.unread(transport) == 0
         await client.send(b"hello")
@@ -100,7 +100,7 @@ async def test_what_has_come_and_was_not_read_is_counted() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_a_peer_has_not_acknowledged_is_counted_also_while_the_transport_holds_it() -> None:
+async def test_unacknowledged_bytes_are_counted_including_the_write_buffer() -> None:
     async with unread() as (client, transport):
         assert unacknowledged(transport) == 0
         transport.write(bytes(16 * 1024 * 1024))
@@ -114,7 +114,7 @@ async def test_what_a_peer_has_not_acknowledged_is_counted_also_while_the_transp
 
 
 @pytest.mark.gen_test
-async def test_a_reset_is_no_clean_end_and_loses_what_was_not_sent() -> None:
+async def test_a_reset_is_no_clean_end_and_loses_unsent_bytes() -> None:
     async with unread() as (client, transport):
         transport.write(b"part of a response")
         reset(transport)

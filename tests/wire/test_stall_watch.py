@@ -73,7 +73,7 @@ async def sending(size: int = MUCH) -> AsyncIterator[Sending]:
 
 
 @pytest.mark.gen_test
-async def test_what_only_the_kernel_holds_waits_too() -> None:
+async def test_bytes_in_the_kernels_send_queue_wait_too() -> None:
     async with sending() as each:
         watch = StallWatch()
         assert not watch.look(each.transport, 10.0)
@@ -89,7 +89,7 @@ async def test_nothing_waits_for_a_peer_that_has_taken_all() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_reads_is_seen_to_move_and_one_that_does_not_is_not() -> None:
+async def test_a_reading_peer_makes_progress_and_a_stalled_peer_does_not() -> None:
     async with sending() as each:
         watch = StallWatch()
         watch.look(each.transport, 10.0)
@@ -105,7 +105,7 @@ async def test_a_peer_that_reads_is_seen_to_move_and_one_that_does_not_is_not() 
 
 
 @pytest.mark.gen_test
-async def test_what_is_written_meanwhile_hides_no_progress() -> None:
+async def test_further_writes_do_not_hide_progress() -> None:
     async with sending() as each:
         watch = StallWatch()
         watch.look(each.transport, 10.0, each.written)
@@ -115,7 +115,7 @@ async def test_what_is_written_meanwhile_hides_no_progress() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_written_meanwhile_is_no_progress() -> None:
+async def test_further_writes_are_no_progress() -> None:
     async with sending() as each:
         each.write(16 * MUCH)  # the transport keeps the most of it
         await each.settles()
@@ -127,7 +127,7 @@ async def test_what_is_written_meanwhile_is_no_progress() -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_our_kernel_takes_meanwhile_is_no_progress() -> None:
+async def test_bytes_taken_by_our_kernel_are_no_progress() -> None:
     """A heartbeat goes into the send buffer's room whether or not the peer reads."""
     async with sending(MUCH // 4) as each, asyncio.timeout(5):
         watch = StallWatch()
@@ -141,7 +141,7 @@ async def test_what_our_kernel_takes_meanwhile_is_no_progress() -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_look_at_which_all_has_been_taken_is_progress_and_those_behind_it_are_not() -> None:
+async def test_taking_the_last_bytes_is_progress_once() -> None:
     async with sending() as each:
         watch = StallWatch()
         watch.look(each.transport, 10.0)
@@ -155,7 +155,7 @@ async def test_the_look_at_which_all_has_been_taken_is_progress_and_those_behind
 
 
 @pytest.mark.gen_test
-async def test_what_was_forgotten_is_no_progress() -> None:
+async def test_after_forget_the_next_look_measures_no_progress() -> None:
     async with sending() as each:
         watch = StallWatch()
         watch.look(each.transport, 10.0)
@@ -191,7 +191,7 @@ async def test_a_kernel_that_tells_less_tells_nothing(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.gen_test
-async def test_the_time_a_peer_needs_for_what_its_kernel_holds_goes_by_its_pace() -> None:
+async def test_the_reading_time_follows_the_peers_rate() -> None:
     async with sending() as each:
         watch = StallWatch()
         assert watch.reading_time(10.0) == 0.0
@@ -205,7 +205,7 @@ async def test_the_time_a_peer_needs_for_what_its_kernel_holds_goes_by_its_pace(
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_given_for_ever_to_read_what_its_kernel_holds() -> None:
+async def test_the_reading_time_is_bounded() -> None:
     async with sending() as each:
         watch = StallWatch()
         watch.look(each.transport, 0.0)

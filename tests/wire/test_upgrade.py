@@ -71,7 +71,7 @@ async def test_the_successor_has_the_connection_both_ways(listen: Listen) -> Non
 
 
 @pytest.mark.gen_test
-async def test_what_comes_before_the_answer_waits_within_bounds_and_is_delivered_in_order(listen: Listen) -> None:
+async def test_bytes_before_the_answer_are_buffered_within_bounds_and_delivered_in_order(listen: Listen) -> None:
     behind = bytes(range(256)) * (MEGABYTE // 128)
     serving, client, request = await asked(listen)
     sending = asyncio.ensure_future(client.send(behind))
@@ -193,7 +193,7 @@ async def test_the_next_response_has_the_usual_bound_again(listen: Listen) -> No
 
 @pytest.mark.parametrize("size", [1, 64 * 1024, 4 * MEGABYTE])
 @pytest.mark.gen_test(timeout=20)
-async def test_what_was_written_before_a_cut_arrives_and_the_end_does_not(listen: Listen, size: int) -> None:
+async def test_a_cut_delivers_the_written_bytes_without_the_last_chunk(listen: Listen, size: int) -> None:
     def cut(request: Request) -> None:
         request.begin()
         request.exchange.write(b"a" * size)

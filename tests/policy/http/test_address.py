@@ -42,7 +42,7 @@ ADDRESSES = st.ip_addresses()
         ("::", "::"),
     ],
 )
-def test_every_spelling_of_an_address_is_the_same_one(node: str, text: str) -> None:
+def test_all_spellings_of_an_address_are_equal(node: str, text: str) -> None:
     address = parse(node.encode())
     assert address is not None
     assert address.text == text
@@ -65,7 +65,7 @@ def test_every_spelling_of_an_address_is_the_same_one(node: str, text: str) -> N
         "fe80::1%" + "a" * LONGEST,
     ],
 )
-def test_what_is_no_address_is_none(node: str) -> None:
+def test_parsing_anything_but_an_address_gives_none(node: str) -> None:
     assert parse(node.encode()) is None
 
 
@@ -128,7 +128,7 @@ def test_a_network_of_mapped_addresses_is_an_ipv4_network(text: str, expected: s
 
 
 @pytest.mark.parametrize("text", ["fe80::1%eth0", "fe80::%x/64", "::ffff:10.0.0.1/104", "x", "", "010.0.0.1"])
-def test_what_is_no_network_is_refused(text: str) -> None:
+def test_an_invalid_network_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         network(text)
 
@@ -164,7 +164,7 @@ def test_no_spelling_makes_another_client(
 
 @settings(deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.text(alphabet='0123456789abcdefx:.[]%"_-', max_size=60).map(str.encode)))
-def test_whatever_is_parsed_its_text_is_plain(node: bytes) -> None:
+def test_the_text_of_any_parsed_address_is_plain(node: bytes) -> None:
     address = parse(node)
     if address is not None:
         assert re.fullmatch(r"[0-9a-f:.]{2,39}", address.text)

@@ -96,7 +96,7 @@ def test_an_upstream_is_told_in_four_fields_and_the_claims_of_trusted_proxies() 
     )
 
 
-def test_a_mapped_peer_is_itself_where_nobody_is_trusted() -> None:
+def test_a_mapped_peer_is_the_client_without_trusted_proxies() -> None:
     origination = originate({b"x-forwarded-for": [b"1.1.1.1"]}, of_peer("::ffff:203.0.113.7"), b"http", b"h", ())
     assert (origination.client.text, origination.forwarded_for) == ("203.0.113.7", b"203.0.113.7")
 
@@ -120,7 +120,7 @@ ANY_MEMBER = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(ANY_MEMBER, max_size=8), st.lists(ANY_MEMBER, max_size=3), st.ip_addresses())
-def test_what_stands_left_of_an_untrusted_hop_decides_nothing(
+def test_members_left_of_an_untrusted_hop_are_ignored(
     claimed: list[bytes], garbage: list[bytes], seen: ipaddress.IPv4Address | ipaddress.IPv6Address
 ) -> None:
     """A trusted proxy appends the peer that it sees; whatever that peer claimed, the client is this peer."""
@@ -135,7 +135,7 @@ def test_what_stands_left_of_an_untrusted_hop_decides_nothing(
 
 @settings(deadline=None)
 @given(st.lists(ANY_MEMBER, max_size=8))
-def test_what_upstreams_see_is_a_list_of_canonical_addresses(claimed: list[bytes]) -> None:
+def test_upstreams_receive_a_list_of_canonical_addresses(claimed: list[bytes]) -> None:
     peer = of_peer("10.0.0.1")
     sent = originate({b"x-forwarded-for": [b",".join(claimed)]}, peer, b"http", b"h", TRUSTED).forwarded_for
     members = sent.decode("ascii").split(", ")

@@ -419,7 +419,7 @@ def test_how_a_frame_is_masked_is_seen_from_its_first_bytes(masked: bool, length
 
 @both_directions
 @pytest.mark.parametrize("size", [10, 126 + 10, 0x8000 + 4, 0x8000 + 8, 40_000])
-def test_a_length_with_its_top_bit_set_is_wrong_not_just_big(masked: bool, size: int) -> None:
+def test_a_length_with_the_top_bit_set_is_a_protocol_error(masked: bool, size: int) -> None:
     good = wire(TEXT, b"good", masked=masked)
     wrong = (b"\x81\xff\x80" if masked else b"\x81\x7f\x80") + bytes(size - 3)
     assert refusal([good, wrong, good], masked=masked) == (good, Close(PROTOCOL_ERROR, LENGTH))
@@ -543,7 +543,7 @@ def test_a_messages_size_is_that_of_its_fragments_together(masked: bool, sizes: 
 
 @both_directions
 @pytest.mark.parametrize("size", [MEGABYTE + 1, 1 << 32, (1 << 63) - 1])
-def test_a_huge_message_is_refused_for_its_announcement(masked: bool, size: int) -> None:
+def test_a_huge_message_is_refused_by_its_length_field(masked: bool, size: int) -> None:
     scanner = scan(masked=masked)
     head = bytes((0x82, masked << 7 | 127)) + size.to_bytes(8, "big")
     assert scanner.feed(head[:-1]) == b""
@@ -603,7 +603,7 @@ def test_a_control_frame_is_kept_back_until_it_is_whole(masked: bool, opcode: in
 
 
 @both_directions
-def test_what_looks_like_a_message_is_not_one_within_another(masked: bool) -> None:
+def test_a_payload_that_looks_like_a_message_passes_as_payload(masked: bool) -> None:
     """A read that holds exactly one message is recognised at a glance; its place in the stream decides."""
     looks = wire(TEXT, b"abc", masked=masked)
     small = wire(BINARY, bytes(len(looks)), masked=masked)[: -len(looks)]
@@ -685,7 +685,7 @@ def test_a_frame_put_in_within_a_large_one_may_be_the_last(masked: bool) -> None
 
 
 @both_directions
-def test_behind_the_last_frame_nothing_passes_but_what_is_said_is_heard(masked: bool) -> None:
+def test_after_the_last_frame_nothing_passes_and_scanning_goes_on(masked: bool) -> None:
     mine = wire(CLOSE, b"\x03\xe9", masked=masked)
     message, bye = wire(TEXT, b"abc", masked=masked), wire(CLOSE, b"\x03\xe8bye", masked=masked)
     for behind in ([message, bye], [message + bye], single(message + bye), [wire(PING, masked=masked) + bye]):
@@ -787,7 +787,7 @@ def test_the_last_frame_stands_behind_whole_frames_of_the_sender(
 
 
 @both_directions
-def test_what_goes_beyond_the_quota_is_kept_back_until_there_is_more(masked: bool) -> None:
+def test_frames_beyond_the_quota_are_held_back_until_there_is_more(masked: bool) -> None:
     scanner = scan(masked=masked, paced=True)
     sent = [wire(TEXT, b"%d" % number, masked=masked) for number in range(6)]
     assert scanner.feed(sent[0]) == b""
@@ -838,7 +838,7 @@ def test_pings_pongs_and_tiny_fragments_count_and_a_close_does_not(masked: bool)
 
 
 @both_directions
-def test_nobody_starves_for_a_frame_that_is_not_whole(masked: bool) -> None:
+def test_an_incomplete_frame_does_not_count_as_starved(masked: bool) -> None:
     """Whoever is cut off for being too fast must have been."""
     scanner = scan(masked=masked, paced=True)
     scanner.quota = 1

@@ -122,7 +122,7 @@ def test_a_handshake_is_known_however_its_lists_are_written(name: bytes, values:
         (b"Origin", (b"https://a.example", b"https://a.example"), BadRequest),
     ],
 )
-def test_what_is_no_handshake_is_refused(name: bytes, values: tuple[bytes, ...], error: type[GatewayError]) -> None:
+def test_an_invalid_handshake_is_refused(name: bytes, values: tuple[bytes, ...], error: type[GatewayError]) -> None:
     with pytest.raises(BadRequest) as raised:
         read_offer(changed(ASKED, name, *values), 1)
     assert type(raised.value) is error
@@ -133,7 +133,7 @@ def test_http_1_0_has_no_upgrades() -> None:
         read_offer(list(ASKED.items()), 0)
 
 
-def test_who_speaks_another_version_is_told_ours() -> None:  # §4.4
+def test_another_version_is_answered_with_the_supported_version() -> None:  # §4.4
     with pytest.raises(UpgradeRequired) as raised:
         read_offer(changed(ASKED, b"Sec-WebSocket-Version", b"8"), 1)
     assert raised.value.status == 426
@@ -196,13 +196,13 @@ def test_an_answer_is_known_however_its_lists_are_written(name: bytes, values: t
         (b"Sec-WebSocket-Extensions", (b"permessage-deflate, x-unknown",)),
     ],
 )
-def test_what_a_client_would_have_to_refuse_is_refused(name: bytes, values: tuple[bytes, ...]) -> None:  # W2
+def test_an_answer_that_a_client_would_refuse_is_refused(name: bytes, values: tuple[bytes, ...]) -> None:  # W2
     with pytest.raises(UpstreamInvalid):
         check_answer(changed(ANSWERED, name, *values), ANYTHING, KEY)
 
 
 @pytest.mark.parametrize("name", [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Extensions"])
-def test_who_offered_nothing_can_be_given_nothing(name: bytes) -> None:  # W2
+def test_an_answer_cannot_choose_without_an_offer(name: bytes) -> None:  # W2
     with pytest.raises(UpstreamInvalid):
         check_answer(changed(ANSWERED, name, b"chat"), Offer(KEY, (), frozenset(), None), KEY)
 

@@ -27,7 +27,7 @@ def block(*lines: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in lines)
 
 
-def test_what_passes_keeps_order_case_repeats_and_white_space() -> None:
+def test_forwarded_fields_keep_order_case_repeats_and_white_space() -> None:
     lines = (b"X-b: 1", b"x-B:2 ", b"Host: h", b"ETag:\t3", b"Set-Cookie: a, b", b"Set-Cookie: c", b"X-Empty:")
     named, passing = REQUEST_FIELDS.interpret(block(*lines))
     assert named == {b"host": [b"h"]}
@@ -45,7 +45,7 @@ def test_what_passes_keeps_order_case_repeats_and_white_space() -> None:
         b"X-Sendfile-Type", b"X-Accel-Mapping", b"True-Client-IP", b"Client-IP", b"Proxy-Authentication-Info",
     ],
 )  # fmt: skip
-def test_what_belongs_to_one_hop_or_to_the_gateway_does_not_pass(name: bytes) -> None:
+def test_hop_by_hop_fields_and_the_gateways_own_do_not_pass(name: bytes) -> None:
     named, passing = REQUEST_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2", name.lower() + b": w"))
     assert named == {name.lower(): [b"v", b"w"]}
     assert passing == b"A: 1\r\nB: 2\r\n"
@@ -55,7 +55,7 @@ def test_what_belongs_to_one_hop_or_to_the_gateway_does_not_pass(name: bytes) ->
     "name", [b"TE", b"Trailer", b"Alt-Svc", b"HTTP2-Settings", b"Proxy-Authenticate", b"Proxy-Authorization",
              b"Proxy-Authentication-Info", b"Upgrade", b"Keep-Alive", b"Proxy-Connection"],
 )  # fmt: skip
-def test_what_belongs_to_the_services_hop_does_not_pass(name: bytes) -> None:
+def test_hop_by_hop_fields_of_a_response_do_not_pass(name: bytes) -> None:
     named, passing = RESPONSE_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2"))
     assert (named, passing) == ({name.lower(): [b"v"]}, b"A: 1\r\nB: 2\r\n")
 
@@ -63,11 +63,11 @@ def test_what_belongs_to_the_services_hop_does_not_pass(name: bytes) -> None:
 @pytest.mark.parametrize(
     "name", [b"Proxy-Status", b"Alt-Svc-Used", b"Proxyx", b"X-Forward", b"X-Accel-Buffering", b"Early-Data"]
 )
-def test_names_that_only_begin_like_those_pass(name: bytes) -> None:
+def test_names_that_only_share_a_prefix_pass(name: bytes) -> None:
     assert REQUEST_FIELDS.interpret(block(name + b": v")) == ({}, name + b": v\r\n")
 
 
-def test_what_is_read_of_a_response_but_is_the_services_word_passes() -> None:
+def test_fields_of_a_response_that_are_only_read_pass() -> None:
     named, passing = RESPONSE_FIELDS.interpret(block(b"Date: d", b"Content-Length: 3", b"Server: s"))
     assert named == {b"date": [b"d"], b"content-length": [b"3"]}
     assert passing == b"Date: d\r\nContent-Length: 3\r\nServer: s\r\n"
@@ -122,7 +122,7 @@ def test_without_connection_there_are_no_options() -> None:
         ({b"content-length"}, b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"),
     ],
 )
-def test_what_connection_names_is_dropped_but_never_the_framing(nominated: set[bytes], left: bytes) -> None:
+def test_fields_nominated_by_connection_are_dropped_but_never_the_framing(nominated: set[bytes], left: bytes) -> None:
     passing = b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"
     assert without_nominated(passing, nominated) == left
     assert without(passing, (b"x-hop",)) == b"Content-Length: 2\r\nAuthorization: a\r\n"
@@ -169,7 +169,7 @@ def test_trailers_that_would_mean_something_elsewhere_are_dropped(name: bytes) -
         ([b","], False),
     ],
 )
-def test_trailers_are_sent_to_those_who_ask(te: list[bytes] | None, expected: bool) -> None:
+def test_te_trailers_asks_for_trailers(te: list[bytes] | None, expected: bool) -> None:
     assert accepts_trailers({b"te": te} if te else {}) is expected
 
 
@@ -186,7 +186,7 @@ def test_the_gateways_own_lines_follow_the_clients() -> None:
     )
 
 
-def test_what_the_client_nominates_is_dropped_before_ours_is_added() -> None:
+def test_nominated_fields_are_dropped_before_the_gateways_are_added() -> None:
     sent = block(b"X-Hop: 1", b"A: 2", b"Connection: X-Hop, X-Request-Id")
     named, passing = REQUEST_FIELDS.interpret(sent)
     lines = upstream_fields(passing, named, FORWARDED, b"id", 1, b"gw")

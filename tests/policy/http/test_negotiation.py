@@ -103,7 +103,7 @@ def test_whether_a_client_accepts_nothing_but_event_streams(accept: list[bytes],
 @given(
     st.lists(st.sampled_from([EVENTS, b"*/*", b"text/*", b"text/html", b"", b"x"]).map(lambda each: each + b";q=0.5"))
 )
-def test_who_accepts_nothing_else_accepts_only_that(members: list[bytes]) -> None:
+def test_accepts_nothing_else_implies_accepts_only(members: list[bytes]) -> None:
     accept = [b", ".join(members)]
     assert accepts_only(accept, EVENTS) or not accepts_nothing_else(accept, EVENTS)
 
@@ -149,7 +149,7 @@ def test_who_accepts_nothing_else_accepts_only_that(members: list[bytes]) -> Non
         ([b'text/html;x="application/openmetrics-text, application/openmetrics-text;q=1"'], None),
     ],
 )
-def test_the_representation_is_the_one_that_is_wanted_most(accept: list[bytes], offer: bytes | None) -> None:
+def test_the_preferred_representation_is_chosen(accept: list[bytes], offer: bytes | None) -> None:
     assert preferred(accept, OFFERS) == offer
 
 
@@ -206,6 +206,6 @@ def test_whatever_is_sent_there_is_an_answer(accept: list[bytes]) -> None:
 
 @settings(deadline=None)
 @given(WEIGHTS, st.sampled_from([b"application/json", b"text/*", b"a/b;c=d"]), st.booleans())
-def test_another_type_counts_exactly_if_it_is_accepted(weight: int, other: bytes, is_first: bool) -> None:
+def test_another_type_counts_exactly_if_accepted(weight: int, other: bytes, is_first: bool) -> None:
     members = [EVENTS, other + b";q=" + written(weight)]
     assert accepts_only([b",".join(members if is_first else members[::-1])], EVENTS) is (weight == 0)

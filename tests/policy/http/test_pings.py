@@ -101,7 +101,7 @@ def test_a_ping_of_the_other_side_may_look_like_the_gateways() -> None:
 
 @given(st.lists(st.sampled_from(["own", "theirs", "read"]), max_size=40))
 @settings(deadline=None)
-def test_whoever_answers_only_the_last_ping_answers_the_other_side_too(steps: list[str]) -> None:
+def test_answering_only_the_last_ping_also_answers_the_other_sides_ping(steps: list[str]) -> None:
     """Both kinds of pings in any order; a side that reads answers the most recent one alone."""
     pings, unread, count = Pings(TOKEN), [], 0
     for step in [*steps, "read"]:

@@ -231,7 +231,7 @@ def test_a_mark_at_the_beginning_is_a_part_of_the_first_line() -> None:
 @pytest.mark.parametrize("own", [HEARTBEAT, b"retry: 1000\n\n", closing_event("token_expired")])
 @settings(deadline=None, max_examples=100)
 @given(stream=STREAMS, cuts=CUTS)
-def test_what_is_put_in_at_boundaries_changes_no_event(own: bytes, stream: bytes, cuts: list[int]) -> None:
+def test_insertions_at_boundaries_change_no_event(own: bytes, stream: bytes, cuts: list[int]) -> None:
     scanner, sent = BoundaryScanner(), b""
     for piece in cut(stream, cuts):
         scanner.feed(piece)

@@ -35,7 +35,7 @@ def test_without_limits_there_may_be_any_number() -> None:
         (StreamLimits(1, 1, 1), [("a", ONE)], ("a", ONE), StreamLimitReached, "stream_limit"),
     ],
 )
-def test_one_too_many_is_refused_and_changes_nothing(
+def test_a_stream_above_a_limit_is_refused_and_changes_no_count(
     limits: StreamLimits,
     taken: list[tuple[str, Address]],
     refused: tuple[str, Address],
@@ -60,7 +60,7 @@ def test_one_too_many_is_refused_and_changes_nothing(
     ("limits", "other"),
     [(StreamLimits(per_service=1), ("b", ONE)), (StreamLimits(per_client=1), ("a", TWO))],
 )
-def test_a_limit_of_one_service_or_client_is_no_other_ones(limits: StreamLimits, other: tuple[str, Address]) -> None:
+def test_limits_are_counted_separately_per_service_and_client(limits: StreamLimits, other: tuple[str, Address]) -> None:
     counts = StreamCounts(limits)
     counts.take("a", ONE)
     counts.take(*other)
@@ -75,7 +75,7 @@ def test_an_ipv6_network_of_64_bits_is_one_client() -> None:
     counts.take("a", of_peer("2001:db8:0:1::1"))
 
 
-def test_what_is_given_back_leaves_nothing_behind() -> None:
+def test_counting_all_streams_out_leaves_no_entries() -> None:
     counts = StreamCounts(StreamLimits())
     for address in (ONE, HOUSE, SAME_HOUSE, NO_ADDRESS):
         counts.take("a", address)

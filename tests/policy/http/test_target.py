@@ -41,7 +41,7 @@ from tornado_gateway.policy.http.target import (
         ("http://a:8080#FD00:0::7", Origin("http", "a", 8080, address="fd00::7"), b""),
     ],
 )
-def test_what_a_base_url_means(url: str, origin: Origin, base_path: bytes) -> None:
+def test_base_urls_are_split_into_origin_and_path(url: str, origin: Origin, base_path: bytes) -> None:
     assert parse_base_url(url) == (origin, base_path)
 
 
@@ -100,7 +100,7 @@ def test_every_spelling_of_a_base_url_is_the_same_endpoint(canonical: str, spell
         ("unix:/a\0b", "absolute path"),
     ],
 )
-def test_what_is_no_base_url_and_why(url: str, why: str) -> None:
+def test_an_invalid_base_url_is_refused_with_its_reason(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_base_url(url)
 
@@ -157,7 +157,7 @@ def test_a_host_as_certificates_and_the_host_field_know_it(host: str, name: str,
     ("host", "is_one"),
     [("10.0.0.7", True), ("::1", True), ("fe80::1%eth0", True), ("a", False), ("10.0.0", False), ("[::1]", False)],
 )
-def test_what_is_an_address(host: str, is_one: bool) -> None:
+def test_addresses_are_told_from_names(host: str, is_one: bool) -> None:
     assert is_address(host) is is_one
 
 
@@ -347,7 +347,7 @@ def test_a_path_that_would_leave_the_endpoint_or_break_its_line_is_refused(path:
         b"?path=/a&b=<", b'/a"', b"/\xc3\xa9", b"/a?\xc3", b"?path=/a%3Fb%3D%22",
     ],
 )  # fmt: skip
-def test_what_no_browser_sends_is_refused_also_once_path_is_decoded(rest: bytes) -> None:
+def test_bytes_that_no_browser_sends_are_refused_in_the_decoded_path_too(rest: bytes) -> None:
     with pytest.raises(BadRequest, match="holds the byte"):
         websocket_target(rest, TargetRule())
     assert websocket_target(rest, TargetRule(FORWARD)).startswith(b"/")
@@ -367,7 +367,7 @@ def test_a_path_may_not_be_given_twice() -> None:
 
 
 @given(st.binary(max_size=30), st.binary(max_size=10).map(lambda others: others.replace(b"path=", b"")))
-def test_any_path_is_refused_or_one_below_the_endpoints_root(path: bytes, others: bytes) -> None:
+def test_any_path_is_refused_or_stays_below_the_base_path(path: bytes, others: bytes) -> None:
     rest = b"?path=" + quote_from_bytes(path, safe="").encode() + b"&" + quote_from_bytes(others, safe="&=").encode()
     try:
         target = websocket_target(rest, TargetRule())

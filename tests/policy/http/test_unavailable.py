@@ -30,7 +30,7 @@ ERRORS = sorted(
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda each: each.__name__)
-def test_only_what_passes_by_itself_is_worth_coming_back_for(kind: type[GatewayError]) -> None:
+def test_only_transient_errors_are_answered_with_retry(kind: type[GatewayError]) -> None:
     passes = issubclass(kind, errors.UpstreamError | errors.Overloaded)
     assert comes_back(kind(), mode=RETRY, method=b"GET", accept=EVENTS) is passes
     assert (kind.status in TRANSIENT) is passes
@@ -38,7 +38,7 @@ def test_only_what_passes_by_itself_is_worth_coming_back_for(kind: type[GatewayE
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"get", b""])
 @pytest.mark.parametrize("mode", [RETRY, STATUS])
-def test_only_who_asks_as_an_event_source_does_is_told(mode: str, method: bytes) -> None:
+def test_only_requests_like_an_event_sources_are_answered_with_retry(mode: str, method: bytes) -> None:
     error = errors.UpstreamReset()
     assert comes_back(error, mode=mode, method=method, accept=EVENTS) is (mode == RETRY and method in METHODS)
 
@@ -54,7 +54,7 @@ def test_only_who_asks_as_an_event_source_does_is_told(mode: str, method: bytes)
         ([], False),
     ],
 )
-def test_only_who_accepts_nothing_but_event_streams_is_told(accept: list[bytes], told: bool) -> None:
+def test_only_clients_that_accept_nothing_but_event_streams_get_retry(accept: list[bytes], told: bool) -> None:
     assert comes_back(errors.UpstreamReset(), mode=RETRY, method=b"GET", accept=accept) is told
 
 

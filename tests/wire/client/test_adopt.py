@@ -54,7 +54,7 @@ async def test_a_caller_that_gives_up_within_a_handshake_leaves_no_connection(au
 
 
 @pytest.mark.gen_test
-async def test_a_socket_whose_peer_has_gone_is_adopted_and_ends() -> None:
+async def test_an_adopted_socket_of_a_closed_peer_ends() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
     far.close()

@@ -158,7 +158,7 @@ async def test_an_idle_connection_that_the_upstream_ends_is_forgotten_at_once(up
 
 
 @pytest.mark.gen_test
-async def test_bytes_on_an_idle_connection_close_it_and_are_nobodys_answer(upstream):
+async def test_bytes_on_an_idle_connection_close_the_connection_and_answer_no_request(upstream):
     up = upstream()
     async with wire_client() as client:
         await exchange(client, origin_of(up))
@@ -186,7 +186,7 @@ async def test_row_2_a_kept_connection_that_dies_before_a_byte_fails_as_reused(u
 
 
 @pytest.mark.gen_test
-async def test_a_body_goes_out_on_no_kept_connection_whose_end_only_the_kernel_has_heard_of(upstream):
+async def test_a_body_is_not_sent_on_a_kept_connection_that_the_kernel_knows_has_ended(upstream):
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
@@ -214,7 +214,7 @@ async def test_a_body_goes_out_on_no_kept_connection_whose_end_only_the_kernel_h
 
 
 @pytest.mark.gen_test
-async def test_a_sweep_closes_what_has_been_idle_too_long_and_forgets_the_pool(upstream):
+async def test_a_sweep_closes_expired_idle_connections_and_removes_empty_pools(upstream):
     up = upstream()
     async with wire_client(pool=PoolConfig(idle_timeout=60)) as client:
         await exchange(client, origin_of(up))
@@ -251,7 +251,7 @@ async def test_row_24_requests_do_not_queue_for_a_connection(upstream):
 
 
 @pytest.mark.gen_test
-async def test_closing_the_client_ends_what_is_connecting_in_use_and_idle(upstream):
+async def test_closing_the_client_ends_connecting_active_and_idle_connections(upstream):
     up = upstream(silent)
     idle = upstream()
     async with wire_client() as client:

@@ -233,7 +233,7 @@ async def test_an_upstream_that_accepts_only_to_close_fails_at_once():
 
 
 @pytest.mark.gen_test
-async def test_row_26_one_look_up_serves_all_who_wait_for_it(upstream, names):
+async def test_row_26_concurrent_connections_share_a_look_up(upstream, names):
     up = upstream()
     server, config = await names("127.0.0.1")
     server.gate.clear()
@@ -370,7 +370,7 @@ async def test_row_29_the_certificate_of_an_address_must_show_its_name(authority
 
 @pytest.mark.parametrize("failure", ["refused", "silent", "TLS", "name", "socket"])
 @pytest.mark.gen_test
-async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog, tmp_path, names, failure):
+async def test_on_failure_is_called_for_each_failed_connection(upstream, full_backlog, tmp_path, names, failure):
     async def plain(peer: Peer) -> None:
         await peer.more()
         await peer.send(reply())
@@ -393,7 +393,7 @@ async def test_it_is_told_where_no_connection_came_about(upstream, full_backlog,
 
 @pytest.mark.parametrize("turns", range(12))
 @pytest.mark.gen_test
-async def test_a_connection_that_is_given_up_as_it_comes_about_is_counted_out(upstream, turns):
+async def test_a_connection_cancelled_while_it_opens_is_counted_out(upstream, turns):
     up = upstream()
     async with wire_client() as client:
         for _ in range(5):
@@ -406,7 +406,7 @@ async def test_a_connection_that_is_given_up_as_it_comes_about_is_counted_out(up
 
 
 @pytest.mark.gen_test
-async def test_it_is_not_told_of_connections_that_came_about_or_were_given_up(upstream, full_backlog):
+async def test_on_failure_is_not_called_for_opened_or_cancelled_connections(upstream, full_backlog):
     failed = []
     async with wire_client() as client:
         client.connector.on_failure = failed.append

@@ -177,7 +177,7 @@ INVALID = {
 
 @pytest.mark.parametrize("answer", INVALID.values(), ids=INVALID)
 @pytest.mark.gen_test
-async def test_what_is_not_http_is_a_failure_and_ends_the_connection(upstream, answer):
+async def test_a_response_that_is_not_http_is_a_failure_and_ends_the_connection(upstream, answer):
     up = upstream(saying(answer))
     async with wire_client() as client:
         with pytest.raises(UpstreamInvalid):
@@ -227,7 +227,7 @@ async def test_rows_18_and_19_fields_keep_order_case_and_repeats_both_ways(upstr
 
 
 @pytest.mark.gen_test
-async def test_rows_20_and_21_and_22_a_request_leaves_as_it_was_given(upstream):
+async def test_rows_20_and_21_and_22_a_request_is_sent_byte_for_byte(upstream):
     async def script(peer: Peer) -> None:
         received.append(await peer.until(b"\r\n\r\n"))
         await peer.send(reply())
@@ -355,7 +355,7 @@ async def test_interim_responses_do_not_put_off_the_timeout_for_ever(upstream):
     ],
 )
 @pytest.mark.gen_test
-async def test_an_interim_response_is_no_beginning_of_the_final_one(upstream, sent, heard, is_answered):
+async def test_an_interim_response_does_not_count_as_an_answer(upstream, sent, heard, is_answered):
     up = upstream(saying(sent, then="close"))
     async with wire_client() as client:
         sending, recorder = begin(client, origin_of(up))
@@ -589,7 +589,7 @@ async def test_a_response_of_known_length_that_comes_too_slowly_is_ended(upstrea
 
 
 @pytest.mark.gen_test
-async def test_a_response_that_its_reader_holds_up_is_not_too_slow(upstream):
+async def test_a_response_paused_by_its_receiver_is_not_too_slow(upstream):
     may_go_on = asyncio.Event()
 
     async def script(peer: Peer) -> None:

@@ -140,7 +140,7 @@ INJECTIONS = {
 
 @pytest.mark.parametrize("options", INJECTIONS.values(), ids=INJECTIONS)
 @pytest.mark.gen_test
-async def test_what_would_break_the_requests_head_is_refused(upstream, options):
+async def test_a_request_that_would_break_its_own_head_is_refused(upstream, options):
     up = upstream()
     async with wire_client() as client:
         with pytest.raises(Exception, match=r"token|header|Content-Length"):
@@ -306,7 +306,7 @@ async def test_row_23_zero_means_no_timeout(upstream):
 
 
 @pytest.mark.gen_test
-async def test_closing_the_client_ends_what_is_being_fetched(upstream):
+async def test_closing_the_client_ends_fetches(upstream):
     up = upstream(silent)
     async with wire_client() as client:
         waiting = client.fetch(up.url)
@@ -484,7 +484,7 @@ async def raises_later(_) -> None:
     ],
 )
 @pytest.mark.gen_test
-async def test_what_a_callback_raises_ends_the_connection_and_is_the_callers_answer(upstream, options):
+async def test_an_exception_of_a_callback_ends_the_connection_and_reaches_the_caller(upstream, options):
     async def script(peer: Peer) -> None:
         await peer.request_head()
         await peer.send(b"HTTP/1.1 200 OK\r\n\r\nabc")
@@ -692,7 +692,7 @@ async def test_row_2_a_request_that_may_have_been_carried_out_is_not(upstream, m
 
 
 @pytest.mark.gen_test
-async def test_row_2_nor_one_whose_body_cannot_be_produced_again(upstream):
+async def test_row_2_a_request_with_a_body_producer_is_not_retried(upstream):
     up = upstream(closing_after(1))
     async with wire_client() as client:
         await client.fetch(up.url)
@@ -796,7 +796,7 @@ async def test_row_25_a_buffered_body_is_bounded_and_a_streamed_one_is_not(upstr
 
 
 @pytest.mark.gen_test
-async def test_row_25_a_body_that_says_that_it_is_too_large_is_not_waited_for(upstream):
+async def test_row_25_a_body_with_a_too_large_content_length_fails_at_once(upstream):
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BUFFERED_BODY + 1))
@@ -817,7 +817,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("rest", ACCEPTED.values(), ids=ACCEPTED)
 @pytest.mark.gen_test
-async def test_what_other_clients_stumble_over(upstream, rest):
+async def test_responses_that_other_clients_misread(upstream, rest):
     up = upstream(answering(b"HTTP/1.1 200 OK\r\n" + rest))
     async with wire_client() as client:
         for _ in range(2):
@@ -1050,7 +1050,7 @@ def configured(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_it_can_be_installed_for_all_of_tornado(upstream, configured):
+async def test_the_client_can_be_installed_with_configure(upstream, configured):
     up = upstream()
     client = AsyncHTTPClient()
     assert type(client) is PooledHTTPClient

@@ -160,7 +160,7 @@ async def test_search_list_and_ndots(name_server, name, options, asked) -> None:
     ],
 )
 @pytest.mark.gen_test
-async def test_what_can_be_no_name_is_asked_of_nobody(name_server, name) -> None:
+async def test_an_impossible_name_is_not_sent_to_any_server(name_server, name) -> None:
     server = await name_server({"*": ["127.0.0.1"]})
     async with nothing_left_behind():
         with pytest.raises(NameNotResolved):

@@ -34,12 +34,12 @@ def test_an_empty_pool_has_nothing_to_give():
     assert Pool[Kept](PoolConfig()).take() is None
 
 
-def test_what_became_idle_last_is_taken_first(kept):
+def test_the_most_recently_used_connection_is_taken_first(kept):
     pool = filled(kept)
     assert [pool.take() for _ in range(5)] == [*reversed(kept), None]
 
 
-def test_what_was_taken_belongs_to_the_caller(kept):
+def test_a_taken_connection_is_no_longer_in_the_pool(kept):
     pool = filled(kept[:1])
     taken = pool.take()
     pool.expire(1e9)
@@ -108,7 +108,7 @@ def test_short_hints_expire_before_older_connections(kept):
     assert [each.closed for each in kept] == [0, 0, 1, 0]
 
 
-def test_what_has_ended_by_itself_is_forgotten_and_not_closed_again(kept):
+def test_an_ended_connection_is_removed_and_not_closed_again(kept):
     pool = filled(kept)
     pool.discard(kept[1])
     pool.discard(kept[1])

@@ -111,7 +111,7 @@ async def test_of_a_thousand_addresses_the_first_are_tried() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_leaves_no_attempt_behind(silent) -> None:
+async def test_a_cancelled_connect_leaves_no_attempt(silent) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):  # by then the second is being tried, too
             await connect_first(["127.0.0.1", "127.0.0.1", "127.0.0.1"], port_of(silent))
@@ -119,7 +119,7 @@ async def test_who_gives_up_leaves_no_attempt_behind(silent) -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_several_that_are_connected_all_but_one_are_closed(monkeypatch) -> None:
+async def test_all_but_one_of_several_connected_sockets_are_closed(monkeypatch) -> None:
     monkeypatch.setattr(race, "ATTEMPT_DELAY", 0)
     addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     with contextlib.ExitStack() as stack:

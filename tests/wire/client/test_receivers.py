@@ -106,9 +106,7 @@ async def test_a_response_is_told_to_the_receiver_of_its_head_and_then_to_that_o
 
 @pytest.mark.parametrize("pieces", [[b""], [b"HTTP/1.1 2"], [b"HTTP/1.1 103 Early Hints\r\n\r\n"]])
 @pytest.mark.gen_test
-async def test_what_fails_before_the_head_is_told_to_the_receiver_of_the_head(
-    upstream: Start, pieces: list[bytes]
-) -> None:
+async def test_a_failure_before_the_head_goes_to_the_receiver_of_the_head(upstream: Start, pieces: list[bytes]) -> None:
     up = upstream(saying(*pieces, then="reset"))
     body = Body()
     head = Head(body)
@@ -119,7 +117,7 @@ async def test_what_fails_before_the_head_is_told_to_the_receiver_of_the_head(
 
 
 @pytest.mark.gen_test
-async def test_what_fails_behind_the_head_is_told_to_the_receiver_of_the_body(upstream: Start) -> None:
+async def test_a_failure_after_the_head_goes_to_the_receiver_of_the_body(upstream: Start) -> None:
     up = upstream(saying(HEAD, b"3\r\nabc\r\n", then="reset"))
     body = Body()
     head = Head(body)

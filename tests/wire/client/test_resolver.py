@@ -107,7 +107,7 @@ async def test_addresses_are_kept_for_a_while(name_server, resolve, ttl, asked) 
 
 
 @pytest.mark.gen_test
-async def test_a_look_up_asks_although_addresses_are_known_and_renews_them(name_server, resolve) -> None:
+async def test_look_up_asks_past_the_cache_and_renews_the_cache(name_server, resolve) -> None:
     server = await name_server({NAME: list(ONE)})
     resolver = resolve(server)
     assert await resolver.look_up(NAME) == ONE
@@ -118,7 +118,7 @@ async def test_a_look_up_asks_although_addresses_are_known_and_renews_them(name_
 
 
 @pytest.mark.gen_test
-async def test_what_is_forgotten_is_asked_for_again(name_server, resolve) -> None:
+async def test_a_forgotten_name_is_looked_up_again(name_server, resolve) -> None:
     server = await name_server({NAME: list(ONE)})
     resolver = resolve(server)
     await resolver.addresses(NAME, 1.0)
@@ -211,7 +211,7 @@ async def test_a_name_that_is_found_not_to_exist_only_then(name_server, resolve,
 
 
 @pytest.mark.gen_test
-async def test_a_slow_answer_counts_when_it_comes(name_server, resolve, soon) -> None:
+async def test_a_slow_answer_updates_the_cache(name_server, resolve, soon) -> None:
     late = asyncio.Event()
     server = await name_server({NAME: list(ONE)})
     answers = server._answers
@@ -230,7 +230,7 @@ async def test_a_slow_answer_counts_when_it_comes(name_server, resolve, soon) ->
 
 
 @pytest.mark.gen_test
-async def test_a_second_look_up_that_nobody_answers_ends_with_the_first(name_server, resolve, soon) -> None:
+async def test_an_unanswered_second_look_up_ends_with_the_first(name_server, resolve, soon) -> None:
     server = await name_server({NAME: None})
     with pytest.raises(NameTimeout):
         await resolve(server, conf="search .\n", timeout=0.3).look_up(NAME)
@@ -239,7 +239,7 @@ async def test_a_second_look_up_that_nobody_answers_ends_with_the_first(name_ser
 
 @pytest.mark.parametrize("conf", ["options timeout:1 attempts:1\n", None], ids=["its own timeout", "several"])
 @pytest.mark.gen_test
-async def test_others_are_asked_by_turns_alone(name_server, resolve, soon, conf) -> None:
+async def test_with_several_servers_no_second_look_up_begins(name_server, resolve, soon, conf) -> None:
     servers = [await name_server({NAME: None}) for _ in range(1 if conf else 2)]
     with pytest.raises(NameTimeout):
         await resolve(*servers, conf=f"search .\n{conf or ''}", timeout=0.3).look_up(NAME)
@@ -250,7 +250,7 @@ async def test_others_are_asked_by_turns_alone(name_server, resolve, soon, conf)
 
 
 @pytest.mark.gen_test
-async def test_one_look_up_serves_all_who_wait_for_it(name_server, resolve) -> None:
+async def test_concurrent_callers_share_a_look_up(name_server, resolve) -> None:
     server = await name_server({NAME: list(ONE)})
     resolver = resolve(server)
     server.gate.clear()
@@ -278,7 +278,7 @@ async def test_a_hundred_names_that_hang_hold_up_no_other(name_server, resolve) 
 
 
 @pytest.mark.gen_test
-async def test_closing_ends_look_ups_that_nobody_waits_for(name_server, resolve) -> None:
+async def test_closing_ends_look_ups_without_callers(name_server, resolve) -> None:
     server = await name_server({"*": None})
     resolver = resolve(server)
     task = asyncio.create_task(resolver.look_up(NAME))

@@ -164,7 +164,7 @@ async def _answered(client: Client, request: bytes) -> bytes | None:
 
 @pytest.mark.parametrize("end", ["FIN", "RST"])
 @pytest.mark.gen_test
-async def test_who_cannot_send_the_alert_can_be_believed_without_it(authority, upstream, end):
+async def test_a_missing_closure_alert_can_be_tolerated_by_configuration(authority, upstream, end):
     pieces = CLOSE_DELIMITED["until close"]
     cutter = Cutter(server_context(authority), pieces, by_close=True)
     up = upstream(cutter)
@@ -418,7 +418,7 @@ class Renegotiating:
 
 
 @pytest.mark.gen_test
-async def test_what_is_written_within_a_renegotiation_waits_for_its_end(authority, upstream):
+async def test_bytes_written_during_a_renegotiation_wait_for_its_end(authority, upstream):
     async def talks(peer: Peer) -> None:
         records = Records(peer, server_context(authority, ssl.TLSVersion.TLSv1_2))
         await records.shake_hands()
@@ -442,7 +442,7 @@ async def test_what_is_written_within_a_renegotiation_waits_for_its_end(authorit
 
 
 @pytest.mark.gen_test
-async def test_who_gives_up_on_a_handshake_leaves_no_connection(authority, upstream):
+async def test_a_cancelled_handshake_leaves_no_connection(authority, upstream):
     mute = upstream(lambda peer: peer.ended())
     connecting = asyncio.ensure_future(connected(authority, mute))
     await eventually(lambda: mute.open)

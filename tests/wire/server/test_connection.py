@@ -276,7 +276,7 @@ def _fields(count: int) -> list[bytes]:
         "HTTP/0.9", "TLS", "bare LF", "CL.TE", "funky chunk",
     ],
 )  # fmt: skip
-async def test_what_goes_beyond_a_limit_is_answered_exactly_and_ends_the_connection(
+async def test_each_exceeded_limit_has_its_own_answer_and_ends_the_connection(
     listen: Listen, request_: bytes, status: int
 ) -> None:
     client = await (await listen(Delegate(), max_body_bytes=8)).client()
@@ -411,7 +411,7 @@ async def test_a_body_that_stalls_is_a_408(listen: Listen) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_hurried_while_the_delegate_is_at_work(listen: Listen) -> None:
+async def test_the_client_does_not_time_out_while_the_delegate_works(listen: Listen) -> None:
     delegate = Delegate(nothing)
     serving = await listen(delegate)
     client = await serving.client()
@@ -555,7 +555,7 @@ async def test_lingering_ends_with_the_client_after_a_time_or_after_too_many_byt
 
 
 @pytest.mark.gen_test
-async def test_nobody_lingers_for_a_client_that_has_ended_its_side(listen: Listen) -> None:
+async def test_no_lingering_for_a_client_that_has_half_closed(listen: Listen) -> None:
     delegate = Delegate(nothing)
     serving = await listen(delegate, half_close_aborts=False)
     client = await serving.client()
@@ -573,7 +573,9 @@ UPGRADE = get(b"/1", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"
 
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.gen_test
-async def test_what_follows_a_refused_upgrade_is_no_request(listen: Listen, together: bool) -> None:  # RFC 9931
+async def test_bytes_after_a_refused_upgrade_are_not_read_as_a_request(
+    listen: Listen, together: bool
+) -> None:  # RFC 9931
     delegate = Delegate(nothing)
     serving = await listen(delegate)
     client = await serving.client()
@@ -804,7 +806,7 @@ async def laden(listen: Listen, **config: Any) -> tuple[Serving, Client, Request
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_reader_that_takes_what_the_kernels_hold_is_not_reset(listen: Listen) -> None:
+async def test_a_slow_reader_that_drains_the_kernel_buffers_is_not_reset(listen: Listen) -> None:
     serving, client, request = await laden(listen)
     transport = serving.connection.transport
     while send_queue(transport)[0]:
@@ -822,7 +824,7 @@ async def test_a_reader_that_takes_what_the_kernels_hold_is_not_reset(listen: Li
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_a_reader_that_takes_nothing_of_what_the_kernels_hold_is_reset(listen: Listen) -> None:
+async def test_a_reader_that_does_not_drain_the_kernel_buffers_is_reset(listen: Listen) -> None:
     serving, _, request = await laden(listen)
     request.exchange.watch_reader()
     serving.sweep_after(59)
@@ -906,7 +908,7 @@ async def test_a_body_that_keeps_its_rate_is_read_for_ever(listen: Listen) -> No
 
 
 @pytest.mark.gen_test
-async def test_time_in_which_others_were_waited_for_is_not_the_clients(listen: Listen) -> None:
+async def test_pauses_of_reading_do_not_count_against_the_client(listen: Listen) -> None:
     busy: list[asyncio.Future[None]] = []
 
     def hold(request: Request) -> Awaitable[None]:

@@ -7,7 +7,7 @@ from tornado_gateway.wire.server.context import ServerConfig, ServerContext
 
 
 @pytest.mark.gen_test
-async def test_a_context_begins_with_the_configured_times_and_with_nobody_to_wait_for() -> None:
+async def test_a_context_begins_with_the_configured_timeouts_and_a_completed_future() -> None:
     context = ServerContext(ServerConfig(keepalive_timeout=7.0))
     assert (context.keepalive_timeout, context.announces_close, context.draining) == (7.0, False, False)
     assert context.flowing.done()

@@ -215,7 +215,7 @@ async def test_memory_is_bounded_however_little_the_client_takes(listen: Listen)
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_whoever_waits_for_a_client_that_leaves_is_told(listen: Listen) -> None:
+async def test_a_pending_write_fails_when_the_client_leaves(listen: Listen) -> None:
     serving, client, request = await stalled(listen, bytes(32 * MEGABYTE), length=64 * MEGABYTE)
     waiting = request.exchange.write(b"more")
     assert not waiting.done()

@@ -73,7 +73,7 @@ async def test_the_end_of_a_connection_without_tls_needs_no_time() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_connection_is_over_when_its_response_is_acknowledged_and_nothing_comes_for_a_moment(
+async def test_a_connection_can_close_when_its_response_is_acknowledged_and_the_client_is_quiet(
     listen: Listen,
 ) -> None:
     serving = await listen(Delegate())

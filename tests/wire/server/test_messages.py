@@ -68,7 +68,7 @@ def test_headers_answer_their_first_look_as_tornados_do(look) -> None:
     assert look(RawHeaders(BLOCK)) == look(eager())
 
 
-def test_headers_that_nobody_looks_at_cost_nothing() -> None:
+def test_unused_headers_are_not_parsed() -> None:
     headers = RawHeaders(BLOCK)
     assert vars(headers) == {"_block": BLOCK}
     assert headers["host"]
@@ -112,7 +112,7 @@ def test_a_request_computes_what_needs_more_than_one_look() -> None:
     assert repr(raw).startswith("RawRequest(protocol='http', host='gateway.example:81'")
 
 
-def test_a_request_that_nobody_looks_at_costs_nothing() -> None:
+def test_an_unused_request_is_not_parsed() -> None:
     raw = request()
     assert set(vars(raw)) == {"connection", "method", "uri", "version", "headers"}
     assert vars(raw.headers) == {"_block": BLOCK}

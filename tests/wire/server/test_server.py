@@ -474,7 +474,7 @@ async def test_a_closure_alert_before_the_response_means_that_the_client_has_lef
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_does_not_speak_tls_is_ended_and_nobody_else(listen: Listen, authority: trustme.CA) -> None:
+async def test_only_a_client_that_does_not_speak_tls_is_ended(listen: Listen, authority: trustme.CA) -> None:
     serving = await listen(Delegate(), secure(authority))
     client = await serving.client()
     await client.send(get(b"/"))

@@ -126,7 +126,7 @@ async def test_a_half_closed_side_is_not_waited_for_without_bound(serve: Serve, 
     ids=["behind a Close", "alone"],
 )
 @pytest.mark.gen_test
-async def test_a_fin_before_the_handshake_is_answered_counts_as_it_does_behind_that(
+async def test_a_fin_before_the_answer_counts_like_a_fin_after_the_answer(
     serve: Serve, upstream: Start, early: bytes, told: tuple[int, bytes]
 ) -> None:
     acceptor = Acceptor()
@@ -381,7 +381,7 @@ async def test_a_side_that_answers_each_ping_is_heard_once_for_each(serve: Serve
 
 @either_side
 @pytest.mark.gen_test
-async def test_a_side_may_ping_with_what_the_gateways_pings_say(serve: Serve, upstream: Start, who: str) -> None:
+async def test_a_side_may_send_pings_with_the_gateways_payload(serve: Serve, upstream: Start, who: str) -> None:
     """It has seen them; the answer is for that side all the same."""
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
@@ -430,7 +430,7 @@ async def read_some(side: Side, leg: Leg) -> bytes:
 @pytest.mark.parametrize("is_ping_first", [True, False], ids=["behind a ping", "before a ping"])
 @either_side
 @pytest.mark.gen_test(timeout=30)
-async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_dead(
+async def test_a_side_that_drains_the_kernel_buffers_slowly_is_not_taken_for_dead(
     serve: Serve, upstream: Start, who: str, is_ping_first: bool
 ) -> None:
     bridge = await bridged(
@@ -462,7 +462,7 @@ async def test_a_side_that_reads_slowly_what_the_kernels_hold_is_not_taken_for_d
 
 @either_side
 @pytest.mark.gen_test(timeout=30)
-async def test_a_side_that_reads_nothing_of_what_the_kernels_hold_is_cut_as_stalled(
+async def test_a_side_that_does_not_drain_the_kernel_buffers_is_cut_as_stalled(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     bridge = await laden(serve, upstream, who, WS_PING_INTERVAL_MS="0")

@@ -30,7 +30,7 @@ async def test_messages_above_the_rate_arrive_later_and_in_order(serve: Serve, u
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_what_comes_behind_delayed_messages_waits_with_them(serve: Serve, upstream: Start) -> None:
+async def test_frames_after_delayed_messages_wait_as_well(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="20")
     said = counted_texts(25)
     await bridge.client.send(*said, Frame(PING, b"p"), close(4000, b"done"))
@@ -84,9 +84,7 @@ async def test_a_message_in_many_fragments_is_one_message(serve: Serve, upstream
     ids=["pings", "empty fragments"],
 )
 @pytest.mark.gen_test
-async def test_a_flood_of_what_is_hardly_a_message_counts_too(
-    serve: Serve, upstream: Start, flood: list[Frame]
-) -> None:
+async def test_small_frames_count_like_messages(serve: Serve, upstream: Start, flood: list[Frame]) -> None:
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="10", WS_RATE_LIMIT_POLICY="close")
     await bridge.client.send(*flood)
     assert (await bridge.client.told())[0] == 1008
@@ -265,7 +263,7 @@ async def test_delayed_bytes_of_a_client_that_was_reset_are_dropped(serve: Serve
 
 
 @pytest.mark.gen_test(timeout=10)
-async def test_no_more_than_one_read_waits(serve: Serve, upstream: Start) -> None:
+async def test_the_backlog_is_at_most_a_read(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_BYTES="1000")
     sending = asyncio.ensure_future(bridge.client.send(binary(bytes(8 * MEGABYTE))))
     await eventually(lambda: bridge.relay.client.is_held)

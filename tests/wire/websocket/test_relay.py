@@ -278,7 +278,7 @@ async def test_an_answer_of_another_code_arrives_too(serve: Serve, upstream: Sta
 
 
 @pytest.mark.gen_test
-async def test_of_two_closes_that_cross_each_side_gets_the_others(serve: Serve, upstream: Start) -> None:
+async def test_crossing_closes_are_both_forwarded(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream)
     await asyncio.gather(bridge.client.send(close(4001)), bridge.upstream.send(close(4002)))
     await bridge.client.hears(close(4002))
@@ -290,7 +290,7 @@ async def test_of_two_closes_that_cross_each_side_gets_the_others(serve: Serve, 
 
 @either_side
 @pytest.mark.gen_test
-async def test_what_comes_behind_a_close_is_dropped(serve: Serve, upstream: Start, who: str) -> None:
+async def test_bytes_after_a_close_are_dropped(serve: Serve, upstream: Start, who: str) -> None:
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
     await first.send(text("before"), close(1000), text("behind"), close(4000))
@@ -306,7 +306,7 @@ async def test_what_comes_behind_a_close_is_dropped(serve: Serve, upstream: Star
 
 @either_side
 @pytest.mark.gen_test
-async def test_until_it_answers_a_close_a_side_may_say_more(serve: Serve, upstream: Start, who: str) -> None:
+async def test_a_side_may_send_messages_until_it_answers_a_close(serve: Serve, upstream: Start, who: str) -> None:
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
     await first.send(close(1000))
@@ -337,9 +337,7 @@ async def test_an_upstream_that_does_not_end_its_connection_is_given_a_moment(se
 
 @either_side
 @pytest.mark.gen_test
-async def test_a_close_that_nobody_answers_ends_both_sides_in_bounded_time(
-    serve: Serve, upstream: Start, who: str
-) -> None:
+async def test_an_unanswered_close_ends_both_sides_in_bounded_time(serve: Serve, upstream: Start, who: str) -> None:
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
     await first.send(close(4000, b"now"))
@@ -479,7 +477,7 @@ async def test_a_half_closed_connection_is_a_lost_one(serve: Serve, upstream: St
 
 @either_side
 @pytest.mark.gen_test
-async def test_who_does_not_answer_when_told_of_a_loss_is_cut_in_bounded_time(
+async def test_a_side_that_does_not_answer_the_close_for_a_loss_is_cut_in_bounded_time(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     bridge = await bridged(serve, upstream)
@@ -572,7 +570,7 @@ async def test_a_violation_is_told_to_both_sides(
 
 @either_side
 @pytest.mark.gen_test
-async def test_whoever_breaks_a_rule_and_goes_on_sending_still_gets_to_know_why(
+async def test_a_side_that_breaks_a_rule_and_keeps_sending_gets_the_close(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     """A connection that is closed while bytes arrive is reset, and the Close may be lost with it."""
@@ -594,7 +592,7 @@ async def test_whoever_breaks_a_rule_and_goes_on_sending_still_gets_to_know_why(
 
 @either_side
 @pytest.mark.gen_test
-async def test_whoever_breaks_a_rule_and_does_not_leave_is_cut_in_bounded_time(
+async def test_a_side_that_breaks_a_rule_and_stays_is_cut_in_bounded_time(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     bridge = await bridged(serve, upstream)
@@ -621,7 +619,7 @@ async def test_a_violation_right_before_an_rst_is_told_to_the_other_side(
 
 @either_side
 @pytest.mark.gen_test
-async def test_a_violation_in_the_middle_of_the_other_sides_large_frame_is_told_behind_that(
+async def test_a_close_for_a_violation_follows_the_other_sides_large_frame(
     serve: Serve, upstream: Start, who: str
 ) -> None:
     bridge = await bridged(serve, upstream)
@@ -901,9 +899,7 @@ async def test_a_flood_of_pings_takes_no_memory(serve: Serve, upstream: Start, w
 @by_fin_or_rst
 @either_side
 @pytest.mark.gen_test
-async def test_what_comes_for_a_side_that_has_left_is_dropped(
-    serve: Serve, upstream: Start, who: str, how: str
-) -> None:
+async def test_frames_for_a_side_that_has_left_are_dropped(serve: Serve, upstream: Start, who: str, how: str) -> None:
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
     end(first, how)
@@ -922,9 +918,7 @@ async def test_what_comes_for_a_side_that_has_left_is_dropped(
 
 @either_side
 @pytest.mark.gen_test
-async def test_what_a_fast_side_said_before_its_fin_arrives_at_the_slow_one(
-    serve: Serve, upstream: Start, who: str
-) -> None:
+async def test_frames_before_a_fast_sides_fin_arrive_at_the_slow_side(serve: Serve, upstream: Start, who: str) -> None:
     """A connection that is not read does not end before all has been read that was sent on it."""
     bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
@@ -1126,7 +1120,7 @@ async def test_a_token_that_expires_during_the_handshake_ends_the_websocket_at_o
 
 
 @pytest.mark.gen_test
-async def test_a_machine_that_was_suspended_ends_what_has_expired_meanwhile(
+async def test_after_a_suspension_expired_websockets_end(
     serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The monotonic clock has stood still, the wall clock has not."""
@@ -1139,7 +1133,7 @@ async def test_a_machine_that_was_suspended_ends_what_has_expired_meanwhile(
 
 @pytest.mark.parametrize("seconds", [None, 1e9, 1e17])
 @pytest.mark.gen_test
-async def test_a_websocket_whose_token_has_no_end_in_sight_goes_on(
+async def test_a_websocket_with_a_token_that_does_not_expire_goes_on(
     serve: Serve, upstream: Start, seconds: float | None
 ) -> None:
     bridge = await authorized(serve, upstream, seconds, WS_PING_INTERVAL_MS="0")
