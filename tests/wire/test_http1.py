@@ -57,7 +57,7 @@ def test_a_request_is_read_as_it_stands() -> None:
     head = parse_request(request(b"X-a: 1", b"ETag:2", line=b"BREW /a%2Fb?c HTTP/1.1"))
     assert (head.method, head.target, head.minor, head.host) == (b"BREW", b"/a%2Fb?c", 1, b"a")
     assert (head.keep_alive, head.expects_continue, head.body) == (True, False, None)
-    assert head.passing == b"X-a: 1\r\nETag:2\r\n"
+    assert head.forwarded_lines == b"X-a: 1\r\nETag:2\r\n"
     assert fields(head.block) == [(b"Host", b"a"), (b"X-a", b"1"), (b"ETag", b"2")]
 
 
@@ -214,8 +214,8 @@ def test_a_length_is_below_2_to_the_63rd_in_both_directions() -> None:
 @pytest.mark.parametrize("value", [b"007", b"0" * 5000 + b"7"])
 def test_a_length_passes_in_its_shortest_form(value: bytes) -> None:
     lines = (b"Content-Length: " + value, b"X: 1")
-    assert parse_request(request(*lines, line=b"POST / HTTP/1.1")).passing == b"X: 1\r\nContent-Length: 7\r\n"
-    assert parse_response(response(*lines), b"GET").passing == b"X: 1\r\nContent-Length: 7\r\n"
+    assert parse_request(request(*lines, line=b"POST / HTTP/1.1")).forwarded_lines == b"X: 1\r\nContent-Length: 7\r\n"
+    assert parse_response(response(*lines), b"GET").forwarded_lines == b"X: 1\r\nContent-Length: 7\r\n"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_response_is_read_as_it_stands() -> None:
     head = parse_response(response(b"Content-Length: 3", b"x-Y: 1", line=b"HTTP/1.1 299 Odd But Fine"), b"GET")
     assert (head.status, head.reason, head.minor, head.length) == (299, b"Odd But Fine", 1, 3)
     assert (type(head.body), head.keep_alive, head.idle_hint) == (LengthBody, True, None)
-    assert head.passing == b"Content-Length: 3\r\nx-Y: 1\r\n"
+    assert head.forwarded_lines == b"Content-Length: 3\r\nx-Y: 1\r\n"
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.1 200", b"HTTP/1.1 200 ", b"HTTP/1.0 200 \xe9"])

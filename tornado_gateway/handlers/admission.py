@@ -82,7 +82,7 @@ def admit(
         raise MethodNotAllowed(route.allowed)
     # Origination. From here on the journal knows the client.
     peer = exchange.connection.peer
-    origination = originate(head.named, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
+    origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # (Preflight.)
     # (Shed by the route's class.)

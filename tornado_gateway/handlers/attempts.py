@@ -179,7 +179,7 @@ class Attempts:
         if lease is None or upstream is None:
             return None
         if status >= 400:
-            wait = retry_after(head.named, time.time)
+            wait = retry_after(head.known_fields, time.time)
             lease.answered(now, status, wait)
             if self._try_elsewhere(status, wait, now):
                 return None

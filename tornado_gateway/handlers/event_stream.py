@@ -71,7 +71,7 @@ class EventStream:
         is_opaque: bool = False,
     ) -> None:
         self._config, self._rng, self._on_end = config, rng, on_end
-        self._is_opaque, self._wants_trailers = is_opaque, accepts_trailers(client.head.named)
+        self._is_opaque, self._wants_trailers = is_opaque, accepts_trailers(client.head.known_fields)
         self._client, self._source = client, source
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()

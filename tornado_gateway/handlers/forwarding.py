@@ -63,7 +63,7 @@ class Forwarding:
         admitted: the result of the admission.
         rest: the client's target behind the service's name.
         target: the endpoint's target behind the base path.
-        passing: field lines of the request to forward unchanged.
+        forwarded_lines: field lines of the request to forward unchanged.
 
     Attributes:
         asks_for_stream: whether every request of the route asks for a stream: the request is then counted as a stream
@@ -94,7 +94,7 @@ class Forwarding:
         admitted: Admitted[Service],
         rest: bytes,
         target: bytes,
-        passing: bytes,
+        forwarded_lines: bytes,
     ) -> None:
         head, service, origination = client.head, admitted.found, admitted.origination
         self._gateway, self._client, self._journal = gateway, client, journal
@@ -106,7 +106,12 @@ class Forwarding:
         if service.affinity:
             self.key, self.pinned = service.affinity.of(fields(head.block), origination.client, rest)
         self._lines = upstream_fields(
-            passing, head.named, origination.lines, journal.request_id, head.minor, gateway.forwarding.pseudonym
+            forwarded_lines,
+            head.known_fields,
+            origination.lines,
+            journal.request_id,
+            head.minor,
+            gateway.forwarding.pseudonym,
         )
         self.upload: Upload | None = None
         if head.body:
@@ -116,9 +121,9 @@ class Forwarding:
         self._timers: tuple[Timer, ...] = ()
         self._is_closed = self._is_counted = False
         self.awaits_stream = self.asks_for_stream or (
-            b"accept" in head.named
+            b"accept" in head.known_fields
             and head.method in AWAITING_METHODS
-            and accepts_only(head.named[b"accept"], EVENT_STREAM)
+            and accepts_only(head.known_fields[b"accept"], EVENT_STREAM)
         )
         if self.awaits_stream:
             self._count_stream()
@@ -248,7 +253,7 @@ class Forwarding:
     def on_end(self, trailers: list[Field]) -> None:
         status = self._journal.status
         self.close(self._service.outcomes.judge(status), status, "")
-        wanted = trailers and accepts_trailers(self._client.head.named)
+        wanted = trailers and accepts_trailers(self._client.head.known_fields)
         self._client.finish(trailer_lines(trailers) if wanted else b"")
 
     # ---- the end

@@ -79,7 +79,7 @@ class Hedge:
         first, now = self._first, self._first.gateway.now()
         outcome = first.service.outcomes.judge(head.status)
         if outcome is FAILURE or is_replaceable(first.service, first.request, head.status):  # the first may do better
-            self.lease.answered(now, head.status, retry_after(head.named, time.time))
+            self.lease.answered(now, head.status, retry_after(head.known_fields, time.time))
             self._upstream.abort()
             self._settle(outcome)
             return None

@@ -24,7 +24,7 @@ class HttpForwarding(Forwarding):
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._note_head(head.status)
         # Of several Content-Type fields browsers take the last one that they understand (RFC 9110 §8.3).
-        if b"content-type" in head.named and is_event_stream(head.named[b"content-type"][-1]):
+        if b"content-type" in head.known_fields and is_event_stream(head.known_fields[b"content-type"][-1]):
             return self._await_stream(head, source)
         if self.awaits_stream:
             self._take_for_plain()

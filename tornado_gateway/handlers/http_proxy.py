@@ -14,4 +14,4 @@ class HttpProxyHandler(ProxiedRequest):
     def forward(self, admitted: Admitted[Service], rest: bytes) -> HttpForwarding:
         gateway, client = self.gateway, self.client
         target = gateway.forwarding.target.admit(rest)
-        return HttpForwarding(gateway, client, self.journal, admitted, rest, target, client.head.passing)
+        return HttpForwarding(gateway, client, self.journal, admitted, rest, target, client.head.forwarded_lines)

@@ -70,7 +70,7 @@ class Journal:
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
         self._gateway, self._exchange, self._label = gateway, exchange, label
-        self.request_id = request_id(exchange.head.named, gateway.new_request_id)
+        self.request_id = request_id(exchange.head.known_fields, gateway.new_request_id)
         self.began = gateway.now()
         self.client: Address | None = None
         self.service = ""
@@ -129,4 +129,4 @@ class Journal:
     def _client_of_a_refusal(self) -> Address:
         """The client's address, for a request that was refused before origination."""
         exchange = self._exchange
-        return client_address(exchange.head.named, exchange.connection.peer, self._gateway.forwarding.trusted)
+        return client_address(exchange.head.known_fields, exchange.connection.peer, self._gateway.forwarding.trusted)

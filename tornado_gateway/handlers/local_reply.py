@@ -93,7 +93,7 @@ def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, reque
         The status that was sent.
     """
     head, pseudonym = exchange.head, gateway.forwarding.pseudonym
-    if not comes_back(error, mode=mode, method=head.method, accept=head.named.get(b"accept", ())):
+    if not comes_back(error, mode=mode, method=head.method, accept=head.known_fields.get(b"accept", ())):
         send_error(exchange, error, request_id, pseudonym)
         return error.status
     send_retry(exchange, error, request_id, pseudonym, pause(error.retry_after, gateway.rng))

@@ -9,7 +9,7 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 
 def send_interim(client: ServerExchange, head: ResponseHead) -> None:
     """Forward a 1xx response (RFC 9110 §15.2)."""
-    lines = without(head.passing, (b"content-length",))  # RFC 9110 §8.6
+    lines = without(head.forwarded_lines, (b"content-length",))  # RFC 9110 §8.6
     client.write_interim(head.status, lines, safe_reason(head.reason))
 
 
@@ -32,15 +32,15 @@ def send_head(
         lines: field lines to add, each ended by CRLF.
         passes_alt_svc: whether to forward Alt-Svc (RFC 7838).
     """
-    named, passing, status = head.named, head.passing, head.status
-    if status == 204 and b"content-length" in named:
-        passing = without(passing, (b"content-length",))  # RFC 9110 §8.6
-    block = client_fields(passing, named, request_id, head.minor, pseudonym) + lines
-    if passes_alt_svc and b"alt-svc" in named:
-        block += serialize([(b"Alt-Svc", value) for value in named[b"alt-svc"]])
+    known_fields, forwarded_lines, status = head.known_fields, head.forwarded_lines, head.status
+    if status == 204 and b"content-length" in known_fields:
+        forwarded_lines = without(forwarded_lines, (b"content-length",))  # RFC 9110 §8.6
+    block = client_fields(forwarded_lines, known_fields, request_id, head.minor, pseudonym) + lines
+    if passes_alt_svc and b"alt-svc" in known_fields:
+        block += serialize([(b"Alt-Svc", value) for value in known_fields[b"alt-svc"]])
     if status >= 500:
         block += b"Proxy-Status: %b; received-status=%d\r\n" % (pseudonym, status)
-    client.start_response(status, safe_reason(head.reason), block, length=head.length, dated=b"date" in named)
+    client.start_response(status, safe_reason(head.reason), block, length=head.length, dated=b"date" in known_fields)
 
 
 @functools.lru_cache(maxsize=256)

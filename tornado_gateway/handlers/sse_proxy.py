@@ -39,15 +39,15 @@ class SseProxyHandler(ProxiedRequest):
     def forward(self, admitted: Admitted[Service], rest: bytes) -> SseForwarding:
         gateway, client = self.gateway, self.client
         target = gateway.forwarding.target.admit(rest)
-        passing = _passing(client.head, target, admitted.found)
-        return SseForwarding(gateway, client, self.journal, admitted, rest, target, passing)
+        forwarded_lines = _forwarded_lines(client.head, target, admitted.found)
+        return SseForwarding(gateway, client, self.journal, admitted, rest, target, forwarded_lines)
 
 
-def _passing(head: RequestHead, target: bytes, service: Service) -> bytes:
+def _forwarded_lines(head: RequestHead, target: bytes, service: Service) -> bytes:
     """The request's field lines that pass, with the Last-Event-ID that a page puts into the query."""
     # Nothing can be put into a compressed stream, and most services collect a stream before they compress it.
-    passing = without(head.passing, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
+    forwarded_lines = without(head.forwarded_lines, (b"accept-encoding",)) + b"Accept-Encoding: identity\r\n"
     id_ = last_event_id(target) if service.config.event_streams.reads_last_event_id else None
     if id_ is None or any(name.lower() == b"last-event-id" for name, _ in fields(head.block)):
-        return passing
-    return passing + serialize([(b"Last-Event-ID", id_)])
+        return forwarded_lines
+    return forwarded_lines + serialize([(b"Last-Event-ID", id_)])

@@ -65,7 +65,7 @@ class WsForwarding(Forwarding):
         self._key = b""  # of the handshake with the endpoint that was asked last
         self._relay: Relay | None = None  # once the handshakes are done
         hidden = {b"sec-websocket-key", b"origin"} if config.rewrites_origin else {b"sec-websocket-key"}
-        super().__init__(gateway, client, journal, admitted, rest, target, without(client.head.passing, hidden))
+        super().__init__(gateway, client, journal, admitted, rest, target, without(client.head.forwarded_lines, hidden))
 
     @classmethod
     def mode(cls, service: Service) -> str:
@@ -90,7 +90,7 @@ class WsForwarding(Forwarding):
         self._note_head(head.status)
         self._limit_time()
         if head.length is not None and head.length > MAX_REFUSAL:
-            head = replace(head, length=None, passing=without(head.passing, (b"content-length",)))
+            head = replace(head, length=None, forwarded_lines=without(head.forwarded_lines, (b"content-length",)))
         self._pass_head(head)
         return self
 
@@ -125,9 +125,9 @@ class WsForwarding(Forwarding):
 
     def _accepting(self, head: ResponseHead) -> bytes:
         """The field lines of the client's 101: the endpoint's own lines, and the gateway's."""
-        passing = without(head.passing, (b"sec-websocket-accept", b"content-length"))
+        forwarded_lines = without(head.forwarded_lines, (b"sec-websocket-accept", b"content-length"))
         lines = client_fields(
-            passing, head.named, self._journal.request_id, head.minor, self._gateway.forwarding.pseudonym
+            forwarded_lines, head.known_fields, self._journal.request_id, head.minor, self._gateway.forwarding.pseudonym
         )
         if self._service.affinity:
             lines += self._cookie_line(self._service.affinity)

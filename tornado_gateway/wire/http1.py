@@ -83,7 +83,7 @@ _TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout\s*=\s*([0-9]{1,6})", re.IGNORECASE)
 # llhttp checks the field lines of a response without a body.
 _BEFORE_FIELDS = b"HTTP/1.1 204 N\r\n"
 
-Named = dict[bytes, list[bytes]]
+KnownFields = dict[bytes, list[bytes]]
 
 
 class Body(Protocol):
@@ -109,8 +109,8 @@ class RequestFields:
     Attributes:
         block: the field lines and the empty line, as received.
         minor: HTTP minor version, 0 or 1; higher versions count as 1 (RFC 9110 §2.5).
-        named: the values of the fields that the gateway reads, by lower-case name.
-        passing: the lines that the gateway forwards.
+        known_fields: the values of the fields that the gateway reads, by lower-case name.
+        forwarded_lines: the lines that the gateway forwards.
         host: the value of Host; b"" if an HTTP/1.0 request has no Host.
         keep_alive: whether the client wants to keep the connection.
         expects_continue: whether the client waits for 100 (Continue) before sending the body.
@@ -120,8 +120,8 @@ class RequestFields:
 
     block: bytes
     minor: int
-    named: Named
-    passing: bytes
+    known_fields: KnownFields
+    forwarded_lines: bytes
     host: bytes
     keep_alive: bool
     expects_continue: bool
@@ -139,7 +139,7 @@ class RequestHead:
         host: the authority that the client asked for; b"" if an HTTP/1.0 request has no Host.
         keep_alive: whether the connection may be kept after the response.
         body: the body's reader; None without a body.
-        minor, block, named, passing, expects_continue, upgrades: see RequestFields.
+        minor, block, known_fields, forwarded_lines, expects_continue, upgrades: see RequestFields.
         fields: the parsed field lines, for the next parse_request() on the connection.
     """
 
@@ -147,8 +147,8 @@ class RequestHead:
     target: bytes
     minor: int
     block: bytes
-    named: Named
-    passing: bytes
+    known_fields: KnownFields
+    forwarded_lines: bytes
     host: bytes
     keep_alive: bool
     expects_continue: bool
@@ -158,7 +158,7 @@ class RequestHead:
 
     def forget_fields(self) -> None:
         """Let go of the fields, when the exchange lasts and nobody will look at them again."""
-        self.block, self.named, self.passing, self.fields = b"", {}, b"", None
+        self.block, self.known_fields, self.forwarded_lines, self.fields = b"", {}, b"", None
 
 
 @dataclass(slots=True)
@@ -170,8 +170,8 @@ class ResponseFields:
     Attributes:
         block: the field lines and the empty line, as received.
         minor: HTTP minor version, 0 or 1.
-        named: the values of the fields that the gateway reads, by lower-case name.
-        passing: the lines that the gateway forwards.
+        known_fields: the values of the fields that the gateway reads, by lower-case name.
+        forwarded_lines: the lines that the gateway forwards.
         length: the value of Content-Length, or None.
         is_chunked: whether Transfer-Encoding is chunked.
         keep_alive: whether the server wants to keep the connection.
@@ -180,8 +180,8 @@ class ResponseFields:
 
     block: bytes
     minor: int
-    named: Named
-    passing: bytes
+    known_fields: KnownFields
+    forwarded_lines: bytes
     length: int | None
     is_chunked: bool
     keep_alive: bool
@@ -195,7 +195,7 @@ class ResponseHead:
     Attributes:
         body: the body's reader; None without a body.
         keep_alive: whether the connection may be used again.
-        minor, block, named, passing, length, idle_hint: see ResponseFields.
+        minor, block, known_fields, forwarded_lines, length, idle_hint: see ResponseFields.
         fields: the parsed field lines, for the next parse_response() on the connection.
     """
 
@@ -203,8 +203,8 @@ class ResponseHead:
     reason: bytes
     minor: int
     block: bytes
-    named: Named
-    passing: bytes
+    known_fields: KnownFields
+    forwarded_lines: bytes
     length: int | None
     body: Body | None
     keep_alive: bool
@@ -213,7 +213,7 @@ class ResponseHead:
 
     def forget_fields(self) -> None:
         """Let go of the fields, when the exchange lasts and nobody will look at them again."""
-        self.block, self.named, self.passing, self.fields = b"", {}, b"", None
+        self.block, self.known_fields, self.forwarded_lines, self.fields = b"", {}, b"", None
 
 
 class _NoCallbacks:
@@ -281,8 +281,8 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
         target,
         minor,
         block,
-        said.named,
-        said.passing,
+        said.known_fields,
+        said.forwarded_lines,
         host,
         keep_alive,
         said.expects_continue,
@@ -299,22 +299,24 @@ def _request_fields(block: bytes, minor: int) -> RequestFields:
         raise BadRequest(f"the header section is malformed: {error}") from None
     if block.count(b"\n") > MAX_REQUEST_FIELDS + 1:
         raise HeadTooLarge(f"the header section has more than {MAX_REQUEST_FIELDS} fields")
-    named, passing = REQUEST_FIELDS.interpret(block[:-2])
-    host = _host(named, minor)
+    known_fields, forwarded_lines = REQUEST_FIELDS.interpret(block[:-2])
+    host = _host(known_fields, minor)
     length: int | None = 0
-    if b"transfer-encoding" in named or b"content-length" in named:
-        length, passing = _request_length(named, passing, minor)
-    expects_continue = b"expect" in named and _expects_continue(named[b"expect"], minor)
-    upgrades = minor == 1 and b"upgrade" in named  # RFC 9110 §7.8: ignored in HTTP/1.0
-    keep_alive = _keeps_alive(named, minor)
-    return RequestFields(block, minor, named, passing, host, keep_alive, expects_continue, upgrades, length)
+    if b"transfer-encoding" in known_fields or b"content-length" in known_fields:
+        length, forwarded_lines = _request_length(known_fields, forwarded_lines, minor)
+    expects_continue = b"expect" in known_fields and _expects_continue(known_fields[b"expect"], minor)
+    upgrades = minor == 1 and b"upgrade" in known_fields  # RFC 9110 §7.8: ignored in HTTP/1.0
+    keep_alive = _keeps_alive(known_fields, minor)
+    return RequestFields(
+        block, minor, known_fields, forwarded_lines, host, keep_alive, expects_continue, upgrades, length
+    )
 
 
-def _keeps_alive(named: Named, minor: int) -> bool:
+def _keeps_alive(known_fields: KnownFields, minor: int) -> bool:
     """Whether a message asks for a persistent connection, by Connection or by its version (RFC 9112 §9.3)."""
-    if b"connection" not in named:
+    if b"connection" not in known_fields:
         return minor == 1
-    return b"close" not in options(named) if minor else b"keep-alive" in options(named)
+    return b"close" not in options(known_fields) if minor else b"keep-alive" in options(known_fields)
 
 
 def check_partial_request(data: bytes) -> None:
@@ -349,9 +351,9 @@ def _bad_request_line(head: bytes) -> GatewayError:
     return BadRequest("the request line is malformed")
 
 
-def _host(named: Named, minor: int) -> bytes:
+def _host(known_fields: KnownFields, minor: int) -> bytes:
     """The value of Host (RFC 9112 §3.2); BadRequest unless valid and given once. HTTP/1.0 needs no Host."""
-    hosts = named.get(b"host", ())
+    hosts = known_fields.get(b"host", ())
     if not hosts and minor == 0:
         return b""
     if len(hosts) != 1:
@@ -390,27 +392,27 @@ def _expects_continue(values: list[bytes], minor: int) -> bool:
     return bool(expectations)
 
 
-def _request_length(named: Named, passing: bytes, minor: int) -> tuple[int | None, bytes]:
+def _request_length(known_fields: KnownFields, forwarded_lines: bytes, minor: int) -> tuple[int | None, bytes]:
     """The body's length, None if chunked, and the lines to forward (RFC 9112 §6.3).
 
     llhttp has already refused a repeated or malformed Content-Length, and Content-Length beside Transfer-Encoding.
     """
-    codings = named.get(b"transfer-encoding")
+    codings = known_fields.get(b"transfer-encoding")
     if codings:
         if minor == 0:
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding")
         if tokens(codings) != [b"chunked"]:
             raise BadRequest("the only Transfer-Encoding understood is chunked")
-        return None, passing
-    length = content_length(named[b"content-length"][0])
+        return None, forwarded_lines
+    length = content_length(known_fields[b"content-length"][0])
     if length is None:
         raise BadRequest("the Content-Length is 2^63 or more")
-    return length, plain_length(passing, named[b"content-length"][0], length)
+    return length, plain_length(forwarded_lines, known_fields[b"content-length"][0], length)
 
 
 def _request_body(said: RequestFields) -> Body:
     if said.length is None:
-        return ChunkedBody(BadRequest, nominated(options(said.named)))
+        return ChunkedBody(BadRequest, nominated(options(said.known_fields)))
     return LengthBody(said.length)
 
 
@@ -445,8 +447,8 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
         line[3] or b"",
         minor,
         block,
-        said.named,
-        said.passing,
+        said.known_fields,
+        said.forwarded_lines,
         said.length,
         body,
         said.keep_alive and not (body and body.ends_by_close),
@@ -462,21 +464,21 @@ def _response_fields(block: bytes, minor: int) -> ResponseFields:
         raise UpstreamInvalid("the service's header section is malformed") from None
     if block.count(b"\n") > MAX_RESPONSE_FIELDS + 1:
         raise UpstreamInvalid(f"the service's header section has more than {MAX_RESPONSE_FIELDS} fields")
-    named, passing = RESPONSE_FIELDS.interpret(block[:-2])
+    known_fields, forwarded_lines = RESPONSE_FIELDS.interpret(block[:-2])
     length = None
-    if b"content-length" in named:
-        value = named[b"content-length"][0]
+    if b"content-length" in known_fields:
+        value = known_fields[b"content-length"][0]
         length = content_length(value)
         if length is None:
             raise UpstreamInvalid("the service's Content-Length is 2^63 or more")
-        passing = plain_length(passing, value, length)
-    codings = named.get(b"transfer-encoding")
+        forwarded_lines = plain_length(forwarded_lines, value, length)
+    codings = known_fields.get(b"transfer-encoding")
     if codings and tokens(codings) != [b"chunked"]:
         raise UpstreamInvalid("the service used a Transfer-Encoding other than chunked")
-    idle_hint = _idle_hint(named[b"keep-alive"]) if b"keep-alive" in named else None
+    idle_hint = _idle_hint(known_fields[b"keep-alive"]) if b"keep-alive" in known_fields else None
     # RFC 9112 §6.1: HTTP/1.0 has no Transfer-Encoding, so the connection is closed after such a response.
-    keep_alive = _keeps_alive(named, minor) and not (codings and minor == 0)
-    return ResponseFields(block, minor, named, passing, length, bool(codings), keep_alive, idle_hint)
+    keep_alive = _keeps_alive(known_fields, minor) and not (codings and minor == 0)
+    return ResponseFields(block, minor, known_fields, forwarded_lines, length, bool(codings), keep_alive, idle_hint)
 
 
 def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | None:
@@ -484,7 +486,7 @@ def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | N
     if method == b"HEAD" or status < 200 or status in (204, 304):
         return None
     if said.is_chunked:
-        return ChunkedBody(UpstreamInvalid, nominated(options(said.named)))
+        return ChunkedBody(UpstreamInvalid, nominated(options(said.known_fields)))
     if said.length is None:
         return UntilCloseBody()
     return LengthBody(said.length) if said.length else None

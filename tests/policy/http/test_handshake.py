@@ -17,7 +17,7 @@ from tornado_gateway.policy.http.handshake import (
     accept_value,
     check_answer,
     check_origin,
-    named,
+    fields_by_name,
     read_offer,
 )
 from tornado_gateway.policy.http.headers import Field
@@ -46,7 +46,7 @@ def test_the_accept_value_is_that_of_the_rfcs_example() -> None:
 
 
 def test_values_are_found_by_lower_case_name_in_their_order() -> None:
-    assert named([(b"A-b", b"1"), (b"c", b"2"), (b"a-B", b"3")]) == {b"a-b": [b"1", b"3"], b"c": [b"2"]}
+    assert fields_by_name([(b"A-b", b"1"), (b"c", b"2"), (b"a-B", b"3")]) == {b"a-b": [b"1", b"3"], b"c": [b"2"]}
 
 
 # ---------------------------------------------------------------- what a client asks for
@@ -318,7 +318,7 @@ def test_any_fields_are_an_offer_or_refused(fields: list[Field], minor: int) -> 
         offer = read_offer([*ASKED.items(), *fields], minor)
     except BadRequest:
         return
-    said = named([*ASKED.items(), *fields])
+    said = fields_by_name([*ASKED.items(), *fields])
     assert said[b"sec-websocket-version"] == [b"13"]
     assert said[b"sec-websocket-key"] == [offer.key]
     assert IS_KEY.fullmatch(offer.key)
@@ -346,7 +346,7 @@ def test_any_answer_stays_within_any_offer_or_is_refused(asked: list[Field], ans
     except UpstreamInvalid:
         return
     assert rsv in (0, COMPRESSED, ANY_RSV)
-    assert set(named(answered).get(b"sec-websocket-protocol", [])) <= set(offer.protocols)
+    assert set(fields_by_name(answered).get(b"sec-websocket-protocol", [])) <= set(offer.protocols)
 
 
 @given(

@@ -29,9 +29,9 @@ def block(*lines: bytes) -> bytes:
 
 def test_forwarded_fields_keep_order_case_repeats_and_white_space() -> None:
     lines = (b"X-b: 1", b"x-B:2 ", b"Host: h", b"ETag:\t3", b"Set-Cookie: a, b", b"Set-Cookie: c", b"X-Empty:")
-    named, passing = REQUEST_FIELDS.interpret(block(*lines))
-    assert named == {b"host": [b"h"]}
-    assert passing == b"".join(line + b"\r\n" for line in lines if line != b"Host: h")
+    known_fields, forwarded_lines = REQUEST_FIELDS.interpret(block(*lines))
+    assert known_fields == {b"host": [b"h"]}
+    assert forwarded_lines == b"".join(line + b"\r\n" for line in lines if line != b"Host: h")
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,11 @@ def test_forwarded_fields_keep_order_case_repeats_and_white_space() -> None:
     ],
 )  # fmt: skip
 def test_hop_by_hop_fields_and_the_gateways_own_do_not_pass(name: bytes) -> None:
-    named, passing = REQUEST_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2", name.lower() + b": w"))
-    assert named == {name.lower(): [b"v", b"w"]}
-    assert passing == b"A: 1\r\nB: 2\r\n"
+    known_fields, forwarded_lines = REQUEST_FIELDS.interpret(
+        block(b"A: 1", name + b": v", b"B: 2", name.lower() + b": w")
+    )
+    assert known_fields == {name.lower(): [b"v", b"w"]}
+    assert forwarded_lines == b"A: 1\r\nB: 2\r\n"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,8 @@ def test_hop_by_hop_fields_and_the_gateways_own_do_not_pass(name: bytes) -> None
              b"Proxy-Authentication-Info", b"Upgrade", b"Keep-Alive", b"Proxy-Connection"],
 )  # fmt: skip
 def test_hop_by_hop_fields_of_a_response_do_not_pass(name: bytes) -> None:
-    named, passing = RESPONSE_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2"))
-    assert (named, passing) == ({name.lower(): [b"v"]}, b"A: 1\r\nB: 2\r\n")
+    known_fields, forwarded_lines = RESPONSE_FIELDS.interpret(block(b"A: 1", name + b": v", b"B: 2"))
+    assert (known_fields, forwarded_lines) == ({name.lower(): [b"v"]}, b"A: 1\r\nB: 2\r\n")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +70,9 @@ def test_names_that_only_share_a_prefix_pass(name: bytes) -> None:
 
 
 def test_fields_of_a_response_that_are_only_read_pass() -> None:
-    named, passing = RESPONSE_FIELDS.interpret(block(b"Date: d", b"Content-Length: 3", b"Server: s"))
-    assert named == {b"date": [b"d"], b"content-length": [b"3"]}
-    assert passing == b"Date: d\r\nContent-Length: 3\r\nServer: s\r\n"
+    known_fields, forwarded_lines = RESPONSE_FIELDS.interpret(block(b"Date: d", b"Content-Length: 3", b"Server: s"))
+    assert known_fields == {b"date": [b"d"], b"content-length": [b"3"]}
+    assert forwarded_lines == b"Date: d\r\nContent-Length: 3\r\nServer: s\r\n"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,8 @@ def test_fields_of_a_response_that_are_only_read_pass() -> None:
      b"Proxy_Authorization", b"X_User_Id", b"X_Forwarded_Whatever", b"X_Original-URL", b"Client_IP", b"Alt_Used"],
 )  # fmt: skip
 def test_a_name_that_imitates_another_by_underscores_is_dropped(alias: bytes) -> None:
-    _, passing = REQUEST_FIELDS.interpret(block(b"A: 1", alias + b": v", b"My_Own: 2"))
-    assert passing == b"A: 1\r\nMy_Own: 2\r\n"
+    _, forwarded_lines = REQUEST_FIELDS.interpret(block(b"A: 1", alias + b": v", b"My_Own: 2"))
+    assert forwarded_lines == b"A: 1\r\nMy_Own: 2\r\n"
 
 
 NAMES = st.sampled_from([b"Host", b"host", b"X-A", b"x-a", b"Via", b"Cookie", b"TE", b"X_Te", b"X-Hop", b"Date"])
@@ -89,11 +91,11 @@ VALUES = st.binary(max_size=8).map(lambda raw: bytes(byte for byte in raw if byt
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
 def test_a_field_is_taken_or_passes_and_none_is_changed(fields: list[tuple[bytes, bytes]]) -> None:
-    named, passing = REQUEST_FIELDS.interpret(serialize(fields))
+    known_fields, forwarded_lines = REQUEST_FIELDS.interpret(serialize(fields))
     taken = {b"host", b"via", b"te"}
     stripped = [(name, value.strip(b" ")) for name, value in fields]
-    assert pairs(passing) == [(name, value) for name, value in stripped if name.lower() not in taken]
-    assert named == {
+    assert pairs(forwarded_lines) == [(name, value) for name, value in stripped if name.lower() not in taken]
+    assert known_fields == {
         each: values for each in taken if (values := [value for name, value in stripped if name.lower() == each])
     }
 
@@ -123,9 +125,9 @@ def test_without_connection_there_are_no_options() -> None:
     ],
 )
 def test_fields_nominated_by_connection_are_dropped_but_never_the_framing(nominated: set[bytes], left: bytes) -> None:
-    passing = b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"
-    assert without_nominated(passing, nominated) == left
-    assert without(passing, (b"x-hop",)) == b"Content-Length: 2\r\nAuthorization: a\r\n"
+    forwarded_lines = b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"
+    assert without_nominated(forwarded_lines, nominated) == left
+    assert without(forwarded_lines, (b"x-hop",)) == b"Content-Length: 2\r\nAuthorization: a\r\n"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +190,8 @@ def test_the_gateways_own_lines_follow_the_clients() -> None:
 
 def test_nominated_fields_are_dropped_before_the_gateways_are_added() -> None:
     sent = block(b"X-Hop: 1", b"A: 2", b"Connection: X-Hop, X-Request-Id")
-    named, passing = REQUEST_FIELDS.interpret(sent)
-    lines = upstream_fields(passing, named, FORWARDED, b"id", 1, b"gw")
+    known_fields, forwarded_lines = REQUEST_FIELDS.interpret(sent)
+    lines = upstream_fields(forwarded_lines, known_fields, FORWARDED, b"id", 1, b"gw")
     assert lines.startswith(b"A: 2\r\n")
     assert b"X-Request-Id: id\r\n" in lines
 
@@ -214,6 +216,9 @@ def test_a_request_that_was_here_before_is_a_loop(via: bytes, loops: bool) -> No
 
 def test_a_response_gets_the_id_and_via_and_loses_what_its_connection_names() -> None:
     sent = block(b"X-Hop: 1", b"Connection: X-Hop", b"B: 2", b"Via: 1.0 a")
-    named, passing = RESPONSE_FIELDS.interpret(sent)
-    assert client_fields(passing, named, b"id", 1, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
+    known_fields, forwarded_lines = RESPONSE_FIELDS.interpret(sent)
+    assert (
+        client_fields(forwarded_lines, known_fields, b"id", 1, b"gw")
+        == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
+    )
     assert client_fields(b"B: 2\r\n", {}, b"id", 0, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 gw\r\n"

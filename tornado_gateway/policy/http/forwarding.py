@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from tornado_gateway.policy.http.address import Address, Network, of_peer, parse
 from tornado_gateway.policy.http.authority import parse_authority
-from tornado_gateway.policy.http.headers import Named, claim_lines
+from tornado_gateway.policy.http.headers import KnownFields, claim_lines
 from tornado_gateway.policy.http.target import TargetRule
 
 MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right; real chains of proxies are shorter
@@ -73,11 +73,13 @@ class Origination:
         ) + self.claims
 
 
-def originate(named: Named, peer: Address, proto: bytes, host: bytes, trusted: Sequence[Network]) -> Origination:
+def originate(
+    known_fields: KnownFields, peer: Address, proto: bytes, host: bytes, trusted: Sequence[Network]
+) -> Origination:
     """Decide where a request comes from.
 
     Args:
-        named: see FieldTable.interpret().
+        known_fields: see FieldTable.interpret().
         peer: the address of the socket's peer.
         proto: b"http" or b"https", of the connection itself.
         host: the request's authority.
@@ -85,17 +87,17 @@ def originate(named: Named, peer: Address, proto: bytes, host: bytes, trusted: S
     """
     if not trusted or not peer.is_in(trusted):
         return _direct(peer.text, proto, host)
-    chain = [peer, *_hops(named)]
-    proto = _proto(named) or proto
-    host = _host(named) or host
-    port = _claimed_port(named) or _port(host, proto)
+    chain = [peer, *_hops(known_fields)]
+    proto = _proto(known_fields) or proto
+    host = _host(known_fields) or host
+    port = _claimed_port(known_fields) or _port(host, proto)
     forwarded_for = ", ".join([hop.text for hop in reversed(chain)]).encode("ascii")
-    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, claim_lines(named))
+    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, claim_lines(known_fields))
 
 
-def client_address(named: Named, peer: Address, trusted: Sequence[Network]) -> Address:
+def client_address(known_fields: KnownFields, peer: Address, trusted: Sequence[Network]) -> Address:
     """The client's address alone, for a request that goes to no upstream. Arguments as for originate()."""
-    return _client([peer, *_hops(named)], trusted) if trusted and peer.is_in(trusted) else peer
+    return _client([peer, *_hops(known_fields)], trusted) if trusted and peer.is_in(trusted) else peer
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,9 +109,9 @@ def _direct(peer: str, proto: bytes, host: bytes) -> Origination:
     return Origination(of_peer(peer), peer.encode("ascii"), proto, host, _port(host, proto))
 
 
-def _hops(named: Named) -> Iterator[Address]:
+def _hops(known_fields: KnownFields) -> Iterator[Address]:
     """The hops in X-Forwarded-For, nearest first, up to the first member that is no address."""
-    values = named.get(b"x-forwarded-for")
+    values = known_fields.get(b"x-forwarded-for")
     if not values:
         return
     members = b",".join(values).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]
@@ -124,24 +126,24 @@ def _client(chain: Sequence[Address], trusted: Sequence[Network]) -> Address:
     return next((hop for hop in chain if not hop.is_in(trusted)), chain[-1])
 
 
-def _only(named: Named, name: bytes) -> bytes | None:
+def _only(known_fields: KnownFields, name: bytes) -> bytes | None:
     """The value of a claim that occurs once; None if the claim occurs several times, since the proxies may differ."""
-    values = named.get(name, ())
+    values = known_fields.get(name, ())
     return values[0] if len(values) == 1 else None
 
 
-def _proto(named: Named) -> bytes | None:
-    claimed = (_only(named, b"x-forwarded-proto") or b"").lower()  # RFC 3986 §3.1: schemes know no case
+def _proto(known_fields: KnownFields) -> bytes | None:
+    claimed = (_only(known_fields, b"x-forwarded-proto") or b"").lower()  # RFC 3986 §3.1: schemes know no case
     return claimed if claimed in (b"http", b"https") else None
 
 
-def _host(named: Named) -> bytes | None:
-    claimed = _only(named, b"x-forwarded-host")
+def _host(known_fields: KnownFields) -> bytes | None:
+    claimed = _only(known_fields, b"x-forwarded-host")
     return claimed if claimed and parse_authority(claimed.decode("latin-1")) else None
 
 
-def _claimed_port(named: Named) -> bytes | None:
-    found = _PORT.fullmatch(_only(named, b"x-forwarded-port") or b"")
+def _claimed_port(known_fields: KnownFields) -> bytes | None:
+    found = _PORT.fullmatch(_only(known_fields, b"x-forwarded-port") or b"")
     return b"%d" % int(found[1]) if found and 0 < int(found[1]) <= 65535 else None
 
 

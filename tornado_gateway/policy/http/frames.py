@@ -185,7 +185,7 @@ class FrameScanner:
         if self._held:
             data, self._held = self._held + data, b""
         self.is_starved = False
-        passing: list[bytes] = []
+        forwarded: list[bytes] = []
         start, at, end = 0, 0, len(data)
         while at < end and not self.has_ended:
             if self._left:
@@ -193,30 +193,30 @@ class FrameScanner:
                 self._left -= step
                 at += step
                 if self._insertion and not self._left:
-                    passing += (data[start:at], self._insertion)
-                    return self._pass_insertion(passing, data[at:])
+                    forwarded += (data[start:at], self._insertion)
+                    return self._pass_insertion(forwarded, data[at:])
                 continue
             size, head = self._judge(data, at)
             if size == 0:
                 break
             if data[at] & 0x0F >= CLOSE and (other := self._replacement(data, at, head, size)) is not None:
-                passing += (data[start:at], other)
+                forwarded += (data[start:at], other)
                 start = at + size
                 self._swallowed += size - len(other)
             at += size
         self._left += max(0, at - end)
         self._held = b"" if self.has_ended else data[at:]
         self._plain = not (self._paced or self._held or self._left or self._open or self.has_ended or self.is_silent)
-        if passing:
-            passing.append(data[start:at])
-            data = b"".join(passing)
+        if forwarded:
+            forwarded.append(data[start:at])
+            data = b"".join(forwarded)
         elif at < end:
             data = data[:at]
         return b"" if self.is_silent else data
 
-    def _pass_insertion(self, passing: list[bytes], rest: bytes) -> bytes:
+    def _pass_insertion(self, forwarded: list[bytes], rest: bytes) -> bytes:
         """The bytes to forward: those before the insertion, the insertion, and the rest."""
-        passed = b"" if self.is_silent else b"".join(passing)
+        passed = b"" if self.is_silent else b"".join(forwarded)
         self._insertion = b""
         self._fall_silent()
         return passed + self._scan(rest)

@@ -22,7 +22,7 @@ VERSION = b"13"
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-Named = Mapping[bytes, Sequence[bytes]]
+KnownFields = Mapping[bytes, Sequence[bytes]]
 
 
 def accept_value(key: bytes) -> bytes:
@@ -51,7 +51,7 @@ class Offer:
     origin: bytes | None
 
 
-def named(fields: Sequence[Field]) -> dict[bytes, list[bytes]]:
+def fields_by_name(fields: Sequence[Field]) -> dict[bytes, list[bytes]]:
     """The values of fields by lower-case name."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields:
@@ -70,7 +70,7 @@ def read_offer(fields: Sequence[Field], minor: int) -> Offer:
         UpgradeRequired: the request does not ask for a WebSocket, or asks for an unsupported WebSocket version.
         BadRequest: a WebSocket field is repeated, or the key is invalid.
     """
-    said = named(fields)
+    said = fields_by_name(fields)
     if not minor or b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
         raise UpgradeRequired
     for name in (b"Sec-WebSocket-Version", b"Sec-WebSocket-Key", b"Origin"):
@@ -99,7 +99,7 @@ def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
     Raises:
         UpstreamInvalid: a client would have to refuse the answer.
     """
-    said = named(fields)
+    said = fields_by_name(fields)
     if b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
         raise UpstreamInvalid("the service switched to something else than WebSocket")
     if said.get(b"sec-websocket-accept") != [accept_value(key)]:
@@ -143,11 +143,11 @@ def _is_key(value: bytes) -> bool:
         return False
 
 
-def _tokens(said: Named, name: bytes) -> list[bytes]:
+def _tokens(said: KnownFields, name: bytes) -> list[bytes]:
     return tokens(said.get(name, ()))
 
 
-def _extensions(said: Named) -> frozenset[bytes]:
+def _extensions(said: KnownFields) -> frozenset[bytes]:
     offered = quoted_members(said.get(b"sec-websocket-extensions", ()))  # a parameter may be quoted (RFC 6455 §9.1)
     names = (each.partition(b";")[0].strip().lower() for each in offered)
     return frozenset(filter(None, names))

@@ -16,7 +16,7 @@ from tornado_gateway.errors import LoopDetected
 from tornado_gateway.policy.http.lists import members, tokens
 
 Field = tuple[bytes, bytes]
-Named = Mapping[bytes, Sequence[bytes]]
+KnownFields = Mapping[bytes, Sequence[bytes]]
 
 MAX_LENGTH = 2**63  # a Content-Length of this many bytes or more is refused; many peers count in 63 bits
 
@@ -79,19 +79,19 @@ class FieldTable:
         >>> REQUEST_FIELDS.interpret(b"Host: a\\r\\nETag: 1\\r\\nCookie: b\\r\\nX_Request_Id: c\\r\\n")
         ({b'host': [b'a']}, b'ETag: 1\\r\\nCookie: b\\r\\n')
         """
-        named: dict[bytes, list[bytes]] = {}
+        known_fields: dict[bytes, list[bytes]] = {}
         forwarded, use = [], self._use
         for line in block.splitlines(keepends=True):
             name, _, value = line.partition(b":")
             key, is_forwarded = use(name)
             if is_forwarded:
                 forwarded.append(line)
-            if key in named:
-                named[key].append(value.strip(b" \t\r\n"))
+            if key in known_fields:
+                known_fields[key].append(value.strip(b" \t\r\n"))
             elif key:
-                named[key] = [value.strip(b" \t\r\n")]
+                known_fields[key] = [value.strip(b" \t\r\n")]
         lines = b"".join(forwarded)
-        return named, without_nominated(lines, options(named)) if b"connection" in named else lines
+        return known_fields, without_nominated(lines, options(known_fields)) if b"connection" in known_fields else lines
 
     def _use_of(self, name: bytes) -> tuple[bytes, bool]:
         """What a field name means here: the key to read the field by, b"" for none; and whether the field is forwarded.
@@ -153,9 +153,9 @@ _NOT_IN_TRAILERS = frozenset((
 _NO_TRAILER_PREFIXES = (b"accept-", b"access-control-", b"sec-")
 
 
-def claim_lines(named: Named) -> bytes:
+def claim_lines(known_fields: KnownFields) -> bytes:
     """The lines of claims that forwarding.py does not judge (all but X-Forwarded-For, -Proto, -Host and -Port)."""
-    return serialize([(name, value) for name, values in named.items() if _is_claim(name) for value in values])
+    return serialize([(name, value) for name, values in known_fields.items() if _is_claim(name) for value in values])
 
 
 def _is_claim(name: bytes) -> bool:
@@ -167,9 +167,9 @@ def _keep(lines: bytes, is_kept: Callable[[bytes], bool]) -> bytes:
     return b"".join([line for line in lines.splitlines(keepends=True) if is_kept(line.partition(b":")[0].lower())])
 
 
-def options(named: Named) -> frozenset[bytes]:
+def options(known_fields: KnownFields) -> frozenset[bytes]:
     """The options of the Connection field, in lower case (RFC 9110 §7.6.1)."""
-    values = named.get(b"connection")
+    values = known_fields.get(b"connection")
     return _split_options(b",".join(values)) if values else frozenset()
 
 
@@ -178,14 +178,14 @@ def _split_options(value: bytes) -> frozenset[bytes]:
     return frozenset(tokens([value]))
 
 
-def without_nominated(passing: bytes, connection: Collection[bytes]) -> bytes:
+def without_nominated(forwarded_lines: bytes, connection: Collection[bytes]) -> bytes:
     """Drop the lines of fields that Connection nominates, but keep Content-Length (RFC 9110 §7.6.1).
 
     >>> without_nominated(b"X-Hop: 1\\r\\nContent-Length: 2\\r\\n", {b"x-hop", b"content-length"})
     b'Content-Length: 2\\r\\n'
     """
     names = nominated(frozenset(connection))
-    return without(passing, names) if names else passing
+    return without(forwarded_lines, names) if names else forwarded_lines
 
 
 @functools.lru_cache(maxsize=256)
@@ -205,20 +205,20 @@ def content_length(value: bytes) -> int | None:
     return length if length < MAX_LENGTH else None
 
 
-def plain_length(passing: bytes, value: bytes, length: int) -> bytes:
+def plain_length(forwarded_lines: bytes, value: bytes, length: int) -> bytes:
     """Rewrite Content-Length without leading zeros, since some parsers read a leading zero as octal.
 
     >>> plain_length(b"A: 1\\r\\nContent-Length: 010\\r\\n", b"010", 10)
     b'A: 1\\r\\nContent-Length: 10\\r\\n'
     """
     if len(value) == 1 or value[0] != _ZERO:
-        return passing
-    return without(passing, (b"content-length",)) + b"Content-Length: %d\r\n" % length
+        return forwarded_lines
+    return without(forwarded_lines, (b"content-length",)) + b"Content-Length: %d\r\n" % length
 
 
-def without(passing: bytes, names: Collection[bytes]) -> bytes:
+def without(forwarded_lines: bytes, names: Collection[bytes]) -> bytes:
     """The lines whose lower-case names are not in `names`."""
-    return _keep(passing, lambda name: name not in names)
+    return _keep(forwarded_lines, lambda name: name not in names)
 
 
 def pairs(lines: bytes) -> list[Field]:
@@ -232,13 +232,13 @@ def serialize(fields: Iterable[Field]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
-def request_id(named: Named, generate: Callable[[], bytes]) -> bytes:
+def request_id(known_fields: KnownFields, generate: Callable[[], bytes]) -> bytes:
     """The client's x-request-id if the field occurs once and has 1 to 128 visible ASCII characters; else a new id.
 
     >>> request_id({b"x-request-id": [b"abc"]}, lambda: b"new"), request_id({b"x-request-id": [b"a b"]}, lambda: b"new")
     (b'abc', b'new')
     """
-    given = named.get(b"x-request-id", ())
+    given = known_fields.get(b"x-request-id", ())
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
     return generate()
@@ -259,16 +259,18 @@ def _is_trailer(name: bytes) -> bool:
     return not means_something and not REQUEST_FIELDS.knows(plain) and not RESPONSE_FIELDS.knows(plain)
 
 
-def accepts_trailers(named: Named) -> bool:
+def accepts_trailers(known_fields: KnownFields) -> bool:
     """Whether the TE field of a request asks for trailers (RFC 9110 §10.1.4)."""
-    return b"te" in named and b"trailers" in tokens(named[b"te"])
+    return b"te" in known_fields and b"trailers" in tokens(known_fields[b"te"])
 
 
-def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: bytes, minor: int, via: bytes) -> bytes:
+def upstream_fields(
+    forwarded_lines: bytes, known_fields: KnownFields, forwarded: bytes, request_id: bytes, minor: int, via: bytes
+) -> bytes:
     """The lines of a request to an upstream, without Host, Expect and Transfer-Encoding.
 
     Args:
-        passing, named: see FieldTable.interpret().
+        forwarded_lines, known_fields: see FieldTable.interpret().
         forwarded: the X-Forwarded-* lines, from forwarding.Origination.
         request_id: the value of X-Request-Id.
         minor: HTTP minor version of the client's request.
@@ -278,21 +280,23 @@ def upstream_fields(passing: bytes, named: Named, forwarded: bytes, request_id: 
         LoopDetected: Via already has this gateway's pseudonym.
     """
     received_by = b""
-    if b"via" in named:
-        hops = members(named[b"via"])
+    if b"via" in known_fields:
+        hops = members(known_fields[b"via"])
         if any(hop.split()[1:2] == [via] for hop in hops):
             raise LoopDetected
         received_by = b"".join([b"%b, " % hop for hop in hops])
     own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
-    if b"te" in named and accepts_trailers(named):
+    if b"te" in known_fields and accepts_trailers(known_fields):
         own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE needs a Connection option
-    return passing + own
+    return forwarded_lines + own
 
 
-def client_fields(passing: bytes, named: Named, request_id: bytes, minor: int, via: bytes) -> bytes:
+def client_fields(
+    forwarded_lines: bytes, known_fields: KnownFields, request_id: bytes, minor: int, via: bytes
+) -> bytes:
     """The lines of a final response to the client, without Transfer-Encoding, Connection and Date.
 
     Arguments as for upstream_fields(); `minor` is the HTTP minor version of the upstream's response.
     """
-    received_by = b"".join([b"%b, " % hop for hop in members(named[b"via"])]) if b"via" in named else b""
-    return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (passing, request_id, received_by, minor, via)
+    received_by = b"".join([b"%b, " % hop for hop in members(known_fields[b"via"])]) if b"via" in known_fields else b""
+    return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded_lines, request_id, received_by, minor, via)

@@ -97,9 +97,9 @@ def accepts_nothing_else(accept: Sequence[bytes], media_type: bytes) -> bool:
 def _accepts_only(accept: bytes, media_type: bytes) -> bool:
     offer = _media_range(media_type)
     accepted = [each for each in _media_ranges(accept) if each.weight > 0]
-    named = [each.weight for each in accepted if offer and each.fit(offer) > 2]
+    matching = [each.weight for each in accepted if offer and each.fit(offer) > 2]
     others = [each for each in accepted if offer and each.fit(offer) <= 2]
-    return bool(named) and all(each.type == _ANY and each.weight <= max(named) for each in others)
+    return bool(matching) and all(each.type == _ANY and each.weight <= max(matching) for each in others)
 
 
 def preferred(accept: Sequence[bytes], offers: Sequence[bytes]) -> bytes | None:

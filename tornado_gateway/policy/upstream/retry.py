@@ -205,14 +205,14 @@ def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
     return rng.uniform(0.0, config.backoff * min(LONGEST_BACKOFF, 2.0 ** (retry - 1)))
 
 
-def retry_after(named: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[], float]) -> float:
+def retry_after(known_fields: Mapping[bytes, Sequence[bytes]], wall_clock: Callable[[], float]) -> float:
     """Seconds of a response's Retry-After (RFC 9110 §10.2.3), ≥ 0; 0 without a valid Retry-After.
 
     Args:
-        named: field values by lower-case name.
+        known_fields: field values by lower-case name.
         wall_clock: gives the seconds since 1970; called only if Retry-After is a date.
     """
-    values = named.get(b"retry-after")
+    values = known_fields.get(b"retry-after")
     if not values:
         return 0.0
     text = values[0].decode("latin-1")

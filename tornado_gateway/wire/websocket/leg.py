@@ -96,9 +96,9 @@ class Leg(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         scanner = self.scanner
-        passing = scanner.feed(data)
-        if passing:
-            self.other.transport.write(passing)
+        forwarded = scanner.feed(data)
+        if forwarded:
+            self.other.transport.write(forwarded)
         if scanner.has_ended:
             self.close_received()
 
@@ -199,8 +199,8 @@ class Leg(asyncio.Protocol):
         """Update the stall watch; return whether this side has taken waiting bytes since the last call."""
         if self.is_lost:
             return False
-        passing = self.other.scanner
-        return self._watch.look(self.transport, now, 0 if passing.is_silent else passing.passed)
+        forwarded = self.other.scanner
+        return self._watch.look(self.transport, now, 0 if forwarded.is_silent else forwarded.passed)
 
     def check_pong(self, now: float) -> bool:
         """Whether this side missed the deadline of a pong; ends the deadline or sets a new one.
