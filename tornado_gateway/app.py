@@ -9,7 +9,6 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -25,10 +24,9 @@ from tornado_gateway.handlers.router import Router
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
-from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.membership import is_resolvable
+from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import Durations
@@ -37,6 +35,7 @@ from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
+from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
@@ -92,6 +91,7 @@ class App:
             gateway.streams,
             self.health_checks,
             self.rebalancer,
+            IdleConnections(gateway.services.values(), gateway.client),
             *([self.discovery] if self.discovery else []),
             services_timeout=gateway.services.shortest_timeout,
         )
@@ -196,10 +196,9 @@ def make_request_id(rng: random.Random) -> bytes:
 
 
 def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
-    make = endpoint_maker(spec.service, rng)
     return Service(
         spec.name,
-        [make(each.url, each.weight) for each in spec.endpoints],
+        [new_endpoint(each.url, each.weight, spec.service, rng, time.monotonic()) for each in spec.endpoints],
         BALANCERS[spec.service.balancer](rng),
         spec.service,
         limit=make_limit(spec.service, rng),
@@ -212,15 +211,10 @@ def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | Non
     return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
 
 
-def endpoint_maker(config: ServiceConfig, rng: random.Random) -> Callable[[str, int], Endpoint]:
-    return lambda url, weight: Endpoint(url, Breaker(config.breaker, rng), weight, time.monotonic())
-
-
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
     if not settings.discovery.is_on:
         return None
-    makers = {service: endpoint_maker(service.config, gateway.rng) for service in gateway.services.values()}
-    return Discovery(makers, gateway.client, settings.discovery, gateway.rng, gateway.now)
+    return Discovery(gateway.services.values(), gateway.client, settings.discovery, gateway.rng, gateway.now)
 
 
 def make_access_log(config: LogConfig) -> AccessLog | None:

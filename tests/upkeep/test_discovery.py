@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ from tests.support.name_servers import (
 )
 from tests.support.sockets import Peer, Script, Upstream, eventually, get, reply
 from tests.support.tls import TLSUpstream, ca_file, tls_upstream
+from tornado_gateway.app import make_service
+from tornado_gateway.config.services import EndpointSpec
+from tornado_gateway.config.settings import ServiceSpec
 from tornado_gateway.errors import NameNotResolved, NameTimeout
-from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.hosts import Family
-from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED
+from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, new_endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig
+from tornado_gateway.upkeep.idle_connections import LOOK_EVERY, IdleConnections
 from tornado_gateway.wire.client.resolver import ResolverConfig
 
 NAME = "billing.test"
@@ -99,8 +103,9 @@ class Found:
         self.clock = Clock()
         self.client = running.app.gateway.client
         self.services = {name.decode("ascii"): each for name, each in running.app.gateway.services.items()}
-        makers = dict.fromkeys(self.services.values(), make_endpoint)
-        self.discovery = Discovery(makers, self.client, config, random.Random(1), self.clock, names)
+        registry = running.app.gateway.services
+        self.discovery = Discovery(registry.values(), self.client, config, random.Random(1), self.clock, names)
+        self.idle_connections = IdleConnections(registry.values(), self.client)
 
     @property
     def service(self) -> Service:
@@ -109,7 +114,10 @@ class Found:
     @property
     def addresses(self) -> list[str | None]:
         """Of the service's endpoints; None for a name."""
-        return [endpoint.origin.address for endpoint in self.service.endpoints]
+        return self.addresses_of("svc")
+
+    def addresses_of(self, name: str) -> list[str | None]:
+        return [endpoint.origin.address for endpoint in self.services[name].endpoints]
 
     def at(self, address: str) -> Endpoint:
         (found,) = [endpoint for endpoint in self.service.endpoints if endpoint.origin.address == address]
@@ -120,6 +128,7 @@ class Found:
         self.clock.now += seconds
         before = len(self.names.asked)
         self.discovery.sweep(self.clock.now)
+        self.idle_connections.sweep(self.clock.now)
         await asyncio.sleep(0)
         await self.settled()
         return len(self.names.asked) - before
@@ -131,10 +140,6 @@ class Found:
         """The name has moved, and that is found out."""
         self.names.addresses[name] = addresses
         await self.sweep(TTL * (1 + JITTER))
-
-
-def make_endpoint(url: str, weight: int) -> Endpoint:
-    return Endpoint(url, Breaker(BreakerConfig(), random.Random(1)), weight)
 
 
 Find = Callable[..., Awaitable[Found]]
@@ -264,6 +269,7 @@ async def test_a_request_is_answered_by_an_address_that_has_left_meanwhile(find,
 
     (leaving,) = instances(ONE, script=script)
     found = await find({"svc": [f"http://{NAME}:{leaving.port}"]}, Names(billing=(ONE,)))
+    found.running.app.heartbeat.stop()  # the test alone says when connections are closed
     await found.sweep()
     endpoint = found.at(ONE)
     client = await found.running.client()
@@ -290,7 +296,7 @@ async def test_only_idle_connections_to_departed_endpoints_are_closed(find, inst
     await who_answers(found)
     assert (leaving.open, staying.open) == (1, 1)
     await found.now_at(TWO)
-    await found.sweep()
+    await found.sweep(LOOK_EVERY)
     await eventually(lambda: leaving.open == 0)
     await who_answers(found)
     assert (staying.open, staying.accepted) == (1, 1)
@@ -304,7 +310,7 @@ async def test_an_address_that_another_service_still_has_keeps_its_connections(f
     await found.sweep()
     await who_answers(found)
     await found.now_at(TWO)
-    await found.sweep()
+    await found.sweep(LOOK_EVERY)
     assert len(found.client.pool(found.services["other"].endpoints[0].origin)) == 1
     answer = await ask(found.running, get(b"/api/other/x"))
     assert (answer.status, up.accepted) == (200, 1)
@@ -316,10 +322,104 @@ async def test_departed_endpoints_are_forgotten_in_the_end(find, instances) -> N
     found = await find({"svc": [f"http://{NAME}:{up.port}"]}, Names(billing=(ONE,)))
     await found.sweep()
     await found.now_at(TWO)
-    (resolution,) = found.discovery._resolutions
+    (resolution,) = found.discovery._resolutions.values()
     assert len(resolution.departed) == 2  # the name itself, and its first address
     await found.sweep(2 * KEEP_DEPARTED)
     assert resolution.departed == {}
+
+
+# ---- services come, change and go
+
+
+def named_service(found: Found, name: str, *urls: str) -> Service:
+    config = found.service.config
+    specs = tuple(EndpointSpec(url) for url in urls)
+    return make_service(ServiceSpec(name=name, endpoints=specs, service=config), random.Random(1))
+
+
+@pytest.mark.gen_test
+async def test_the_names_of_an_added_service_are_looked_up_and_those_of_a_retired_service_no_more(find) -> None:
+    found = await find({"svc": ["http://127.0.0.1:1"]}, Names(billing=(ONE,)))
+    registry = found.running.app.gateway.services
+    assert await found.sweep() == 0
+    registry.add(added := named_service(found, "other", f"http://{NAME}:1"))
+    assert await found.sweep() == 1
+    assert [each.origin.address for each in added.endpoints] == [ONE]
+    registry.retire(b"other")
+    assert await found.sweep(2 * TTL) == 0
+    assert (found.discovery._names, list(found.discovery._resolutions)) == ({}, [found.service])
+
+
+@pytest.mark.gen_test
+async def test_a_look_up_for_a_retired_service_is_given_up(find) -> None:
+    names = Names(billing=(ONE,))
+    found = await find({"svc": [f"http://{NAME}"], "other": ["http://mail.test"]}, names)
+    names.gate.clear()
+    found.discovery.sweep(found.clock.now)
+    await eventually(lambda: names._running == 2)
+    found.running.app.gateway.services.retire(b"svc")
+    found.discovery.sweep(found.clock.now)
+    await eventually(lambda: names._running == 1)
+    names.gate.set()
+    await found.settled()
+    assert found.addresses_of("svc") == [None]
+
+
+@pytest.mark.gen_test
+async def test_an_added_service_has_addresses_that_are_known_at_once(find) -> None:
+    found = await find({"svc": [f"http://{NAME}"]}, Names(billing=(ONE, TWO)))
+    await found.sweep()
+    found.running.app.gateway.services.add(added := named_service(found, "other", f"http://{NAME}:1"))
+    assert await found.sweep() == 0
+    assert [each.origin.address for each in added.endpoints] == [ONE, TWO]
+    await found.now_at(THREE)
+    assert [each.origin.address for each in added.endpoints] == [THREE]
+
+
+@pytest.mark.parametrize("url", [f"http://{NAME}", "http://mail.test"], ids=["a known name", "a new name"])
+@pytest.mark.gen_test
+async def test_the_name_of_an_added_endpoint_is_looked_up_until_it_is_released(find, url) -> None:
+    found = await find({"svc": ["http://billing.test:1"]}, Names(billing=(ONE,), mail=(TWO,)))
+    await found.sweep()
+    service, now = found.service, found.clock()
+    before = service.endpoints
+    service.add_endpoint(new_endpoint(url, 5, service.config, random.Random(1), now), now)
+    await found.sweep()
+    added = service.endpoints[1]
+    assert (service.endpoints[:1], added.url, added.weight) == (before, f"{url}#{added.origin.address}", 5)
+    assert added.joined_at == now, "the gateway has run for long: what is added begins slowly"
+    service.release(url, now)
+    assert service.endpoints == before
+    await found.sweep(2 * TTL)
+    assert (service.endpoints, found.discovery._names.keys()) == (before, {NAME})
+
+
+@pytest.mark.gen_test
+async def test_an_endpoint_in_whose_place_an_operator_put_another_comes_back(find) -> None:
+    found = await find({"svc": [f"http://{NAME}"]}, Names(billing=(ONE,)))
+    await found.sweep()
+    service, now, (by_name,) = found.service, found.clock(), found.service.endpoints
+    by_address = new_endpoint(f"http://{ONE}", 5, service.config, random.Random(1), now)
+    service.add_endpoint(by_address, now)
+    await found.sweep()
+    assert service.endpoints == (by_address,)
+    service.release(by_address.url, now)
+    assert service.endpoints == (by_address,), "until the name's own endpoint is there"
+    await found.sweep()
+    assert service.endpoints == (by_name,)
+
+
+@pytest.mark.gen_test
+async def test_a_new_endpoint_has_the_newest_configuration_of_its_breaker(find) -> None:
+    found = await find({"svc": [f"http://{NAME}"]}, Names(billing=(ONE,)))
+    await found.sweep()
+    service = found.service
+    breaker = replace(service.config.breaker, failures=1)
+    service.reconfigure(replace(service.config, breaker=breaker), found.clock(), random.Random(1))
+    await found.now_at(ONE, TWO)
+    for endpoint in service.endpoints:
+        endpoint.breaker.end(endpoint.breaker.begin(found.clock()), found.clock(), failed=True)
+    assert [endpoint.breaker.is_open for endpoint in service.endpoints] == [True, True]
 
 
 # ---- what changes nothing
@@ -687,5 +787,5 @@ async def test_no_request_fails_while_addresses_come_and_go(find, instances) -> 
     await asyncio.gather(*loads)
     assert set(statuses) == {200}
     assert all(up.requests for up in ups)
-    (resolution,) = found.discovery._resolutions
+    (resolution,) = found.discovery._resolutions.values()
     assert sum(each.load for each in (*found.service.endpoints, *resolution.departed)) == 0

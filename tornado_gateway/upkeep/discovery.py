@@ -12,13 +12,13 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.hosts import Family
-from tornado_gateway.policy.upstream.resolution import MakeEndpoint, Resolution, usable
+from tornado_gateway.policy.upstream.resolution import Resolution, new_endpoint, usable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -50,26 +50,27 @@ class _Name:
     """A name that is looked up.
 
     Attributes:
-        resolutions: of the services with an endpoint of that name.
         due: instant of the next look-up.
+        addresses: as last found; empty before the first answer.
         asked_at: instant of the last look-up.
         has_failed: whether the last look-up found no address.
         task: the look-up that is running, or None.
     """
 
     due: float
-    resolutions: list[Resolution] = field(default_factory=list)
+    addresses: tuple[str, ...] = ()
     asked_at: float = -math.inf
     has_failed: bool = False
     task: "asyncio.Task[None] | None" = None
 
 
 class Discovery:
-    """A Sweeper. A look-up may begin as late as the slowest heartbeat allows, so that it shortens no interval.
+    """A Sweeper. A look-up may begin as late as the slowest heartbeat allows, so that no interval is shortened.
 
     Args:
-        services: each with the function that makes its endpoints.
-        client: connects to the endpoints; idle connections to endpoints that have left are closed.
+        services: iterated live.
+        client: its resolver looks names up; its failed connections hasten the next look-up.
+        rng: for the jitter of look-ups, and for new endpoints.
         now: seconds on the services' clock, which is the event loop's.
         resolver: finds a name's addresses or raises ConnectFailed or ConnectTimeout; None: the client's resolver.
     """
@@ -78,40 +79,70 @@ class Discovery:
 
     def __init__(
         self,
-        services: Mapping[Service, MakeEndpoint],
+        services: Collection[Service],
         client: PooledHTTPClient,
         config: DiscoveryConfig,
         rng: random.Random,
         now: Callable[[], float],
         resolver: Resolver | None = None,
     ) -> None:
-        self._client, self._config, self._rng, self._now = client, config, rng, now
+        self._services, self._config, self._rng, self._now = services, config, rng, now
+        self._loop = client.loop
         self._resolver = resolver or client.connector.resolver.look_up
-        self._services = tuple(services)
-        self._resolutions = [Resolution(service, make) for service, make in services.items()]
+        self._resolutions: dict[Service, Resolution] = {}
         self._names: dict[str, _Name] = {}
         self._is_closed = False
-        for resolution in self._resolutions:
-            for name in resolution.names:
-                self._names.setdefault(name, _Name(due=now())).resolutions.append(resolution)
         client.connector.on_failure = self._doubt
 
     def sweep(self, now: float) -> None:
-        """Begin the look-ups that are due, and close the idle connections of endpoints that have left."""
+        """Begin the look-ups that are due."""
         if self._is_closed:
             return
+        self._follow(now)
         for host, name in self._names.items():
             if now >= name.due and name.task is None:
                 name.asked_at = now
-                name.task = self._client.loop.create_task(self._look_up(host, name))
-        self._let_go(now)
+                name.task = self._loop.create_task(self._look_up(host, name))
+        for resolution in self._resolutions.values():
+            resolution.forget(now)
 
     def close(self) -> None:
-        """Begin no more look-ups and cancel those that are running."""
+        """Begin no more look-ups and cancel the running look-ups."""
         self._is_closed = True
         for name in self._names.values():
             if name.task:
                 name.task.cancel()
+
+    # ---- services and names come and go
+
+    def _follow(self, now: float) -> None:
+        """Look names up for the services that are there now, and for the endpoints that these services have now."""
+        known = self._resolutions
+        self._resolutions = {each: known.get(each) or self._resolution_of(each) for each in self._services}
+        changed = [resolution for resolution in self._resolutions.values() if resolution.is_behind]
+        if changed or len(self._resolutions) < len(known):
+            self._follow_names(now)
+        for resolution in changed:
+            for host in resolution.names:
+                if addresses := self._names[host].addresses:
+                    resolution.use(host, addresses, now)
+            resolution.follow(now)
+
+    def _resolution_of(self, service: Service) -> Resolution:
+        return Resolution(
+            service, lambda url, weight: new_endpoint(url, weight, service.config, self._rng, self._now())
+        )
+
+    def _follow_names(self, now: float) -> None:
+        wanted = {host for resolution in self._resolutions.values() for host in resolution.names}
+        for host in self._names.keys() - wanted:
+            name = self._names.pop(host)
+            if name.task:
+                name.task.cancel()
+        for host in wanted:
+            self._names.setdefault(host, _Name(due=now))
+
+    # ---- look-ups
 
     async def _look_up(self, host: str, name: _Name) -> None:
         found: Iterable[str] = ()
@@ -132,8 +163,10 @@ class Discovery:
         name.due = self._now() + (ttl if addresses else min(ttl, DOUBTFUL)) * (1 + JITTER * self._rng.random())
 
     def _use(self, host: str, name: _Name, addresses: tuple[str, ...]) -> None:
+        name.addresses = addresses
         now = self._now()
-        news = [resolution.use(host, addresses, now) for resolution in name.resolutions]
+        several = [each for each in self._resolutions.values() if host in each.names]
+        news = [resolution.use(host, addresses, now) for resolution in several]
         if any(news):
             log.info("%s is at %s", host, ", ".join(addresses))
 
@@ -142,15 +175,3 @@ class Discovery:
         name = self._names.get(origin.host)
         if name:
             name.due = min(name.due, name.asked_at + DOUBTFUL)
-
-    def _let_go(self, now: float) -> None:
-        """Close the kept connections to endpoints that have left."""
-        departed = [endpoint for resolution in self._resolutions for endpoint in resolution.departed]
-        if not departed:
-            return
-        in_use = {endpoint.origin for service in self._services for endpoint in service.endpoints}
-        for endpoint in departed:
-            if endpoint.origin not in in_use:
-                self._client.pool(endpoint.origin).close()
-        for resolution in self._resolutions:
-            resolution.forget(now)

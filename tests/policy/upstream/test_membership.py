@@ -51,6 +51,22 @@ def test_what_an_operator_takes_back_is_as_it_is_configured() -> None:
     assert (membership.wanted(), membership.names) == ({BILLING: 2}, {"billing"})
 
 
+def test_names_and_version_follow_the_base_urls() -> None:
+    membership = Membership({BILLING: 2})
+    seen = [(membership.version, membership.names)]
+    for change in (
+        lambda: membership.add(MAIL, 1),
+        lambda: membership.release(MAIL),
+        lambda: membership.configure({MAIL: 1}),
+        lambda: membership.discover("mail", (ONE,)),
+        lambda: membership.set_weight(MAIL, 3),
+    ):
+        change()
+        seen.append((membership.version, membership.names))
+    assert seen == [(0, {"billing"}), (1, {"billing", "mail"}), (2, {"billing"}), *[(3, {"mail"})] * 3]
+    assert (membership.is_configured("mail"), membership.is_configured("billing")) == (True, False)
+
+
 def test_an_added_url_that_is_configured_too_has_the_operators_weight() -> None:
     membership = Membership({BILLING: 2})
     membership.add(BILLING, 7)

@@ -1,6 +1,7 @@
 """Endpoints come and go as names resolve: who stays is the same object, who has left is remembered for a while."""
 
 import gc
+import math
 import random
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, Stat
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.membership import is_resolvable
-from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, Family, Resolution, usable
+from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, Family, Resolution, new_endpoint, usable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
@@ -163,6 +164,40 @@ def test_a_pinned_endpoint_differs_from_its_name_in_the_address_alone() -> None:
     assert (pinned.authority, pinned.base_path, pinned.origin.host) == (b"billing:8443", b"/base", "billing")
     assert (by_name.origin.address, pinned.origin.address) == (None, A)
     assert pinned.origin != by_name.origin
+
+
+def test_what_is_added_is_followed_once() -> None:
+    svc = service("http://a")
+    resolution = Resolution(svc, make)
+    resolution.use("a", (A, B), 0.0)
+    resolution.follow(0.0)
+    before, added = svc.endpoints, make("http://a:81", 5)
+    svc.add_endpoint(added, 1.0)
+    assert (resolution.is_behind, resolution.names, svc.endpoints) == (True, {"a"}, (*before, added))
+    resolution.follow(1.0)
+    assert [each.url for each in svc.endpoints[2:]] == [f"http://a:81#{A}", f"http://a:81#{B}"]
+    assert not resolution.is_behind
+    present = svc.endpoints
+    resolution.follow(2.0)
+    assert svc.endpoints is present
+
+
+@pytest.mark.parametrize(("is_added", "joined_at"), [(False, -math.inf), (True, 5.0)])
+def test_the_first_addresses_of_a_name_begin_slowly_if_the_name_was_added(is_added: bool, joined_at: float) -> None:
+    svc = service("http://a", "http://b")
+    resolution = Resolution(svc, make)
+    if is_added:
+        svc.add_endpoint(make("http://c", 1), 5.0)
+    resolution.use("c" if is_added else "b", (A,), 5.0)
+    (pinned,) = [each for each in svc.endpoints if each.origin.address]
+    assert pinned.joined_at == joined_at
+
+
+def test_a_new_endpoint_has_the_breaker_of_the_configuration() -> None:
+    config = ServiceConfig(breaker=BreakerConfig(failures=1))
+    new = new_endpoint("http://a", 3, config, random.Random(1), 7.0)
+    new.breaker.end(new.breaker.begin(7.0), 7.0, failed=True)
+    assert (new.url, new.weight, new.breaker.is_open) == ("http://a", 3, True)
 
 
 def test_an_answer_that_is_no_news_changes_nothing() -> None:

@@ -1599,6 +1599,38 @@ def test_an_endpoint_that_is_added_joins_and_stays_wanted() -> None:
     assert several.membership.wanted()["http://new"] == 3
 
 
+def test_an_endpoint_that_is_there_may_be_added_with_another_weight() -> None:
+    several = service(1, 1)
+    before = several.endpoints
+    several.add_endpoint(endpoint("host0", 3), 0.0)
+    assert (several.endpoints, before[0].weight) == (before, 3)
+    several.release("http://host0", 0.0)
+    assert (several.endpoints, before[0].weight) == (before, 1)
+
+
+def test_what_an_operator_has_said_can_be_taken_back() -> None:
+    several = service(1, 2, slow_start=10.0)
+    one, other = several.endpoints
+    several.drain(one, 0.0)
+    several.set_weight(other, 5, 0.0)
+    several.add_endpoint(new := endpoint("new"), 0.0)
+    held = lease_on(several, new)
+    for url in ("http://host0", "http://host1", "http://new"):
+        several.release(url, 5.0)
+    assert (several.endpoints, one.weight, other.weight) == ((one, other), 1, 2)
+    assert (one.joined_at, other.joined_at) == (5.0, -math.inf), "only an endpoint without a weight joins"
+    assert several.endpoint_set.departing == [new]
+    held.settle(SUCCESS, 6.0)
+    assert several.endpoint_set.departing == []
+
+
+def test_the_last_endpoint_is_never_released() -> None:
+    single = service(1)
+    single.membership.discover("host0", ("10.0.0.7",))
+    single.release("http://host0", 0.0)
+    assert [each.url for each in single.endpoints] == ["http://host0"]
+
+
 def test_who_gets_a_weight_again_starts_slowly() -> None:
     several = service(1, 1, slow_start=10.0)
     one = several.endpoints[0]

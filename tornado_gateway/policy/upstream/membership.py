@@ -18,7 +18,7 @@ else the first configured URL. The weight is the maximum of the two weights: a w
 and a second URL adds no capacity.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from tornado_gateway.policy.http.target import Origin, is_address, parse_base_url
 from tornado_gateway.policy.upstream.hosts import is_localhost
@@ -31,10 +31,20 @@ def is_resolvable(origin: Origin) -> bool:
     return not (origin.socket or origin.address or is_localhost(origin.host) or is_address(origin.host))
 
 
+def _names_in(urls: Iterable[str]) -> frozenset[str]:
+    """The host names of base URLs that are to be resolved."""
+    origins = [parse_base_url(url)[0] for url in urls]
+    return frozenset(origin.host for origin in origins if is_resolvable(origin))
+
+
 class Membership:
     """
     Args:
         configured: weights by base URL, in the order of the configuration.
+
+    Attributes:
+        names: host names to resolve.
+        version: grows with each change of the base URLs.
     """
 
     def __init__(self, configured: Mapping[str, int]) -> None:
@@ -42,12 +52,15 @@ class Membership:
         self._addresses: dict[str, tuple[str, ...]] = {}  # discovered, by host name
         self._added: dict[str, int] = {}  # the operator's weights, by base URL
         self._weights: dict[str, int] = {}  # the operator's weights, by endpoint URL
+        self.names = _names_in(self._configured)
+        self.version = 0
 
     # ---- the sources
 
     def configure(self, configured: Mapping[str, int]) -> None:
         """Replace the configured base URLs. Discovered addresses and an operator's settings stay."""
         self._configured = dict(configured)
+        self._changed()
 
     def discover(self, name: str, addresses: tuple[str, ...]) -> None:
         """Replace the addresses of a host name."""
@@ -56,6 +69,7 @@ class Membership:
     def add(self, url: str, weight: int) -> None:
         """Add an operator's base URL. A host name in the URL becomes one endpoint per address."""
         self._added[url] = weight
+        self._changed()
 
     def set_weight(self, url: str, weight: int) -> None:
         """Set an operator's weight for an endpoint; 0 drains the endpoint.
@@ -69,14 +83,17 @@ class Membership:
         """Remove an operator's settings for a URL."""
         self._added.pop(url, None)
         self._weights.pop(url, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.names = _names_in({**self._configured, **self._added})
 
     # ---- the merge
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Host names to resolve."""
-        origins = [parse_base_url(url)[0] for url in (*self._configured, *self._added)]
-        return frozenset(origin.host for origin in origins if is_resolvable(origin))
+    def is_configured(self, name: str) -> bool:
+        """Whether a base URL of the configuration has a host name; an operator may have added others."""
+        return name in _names_in(self._configured)
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
         """The discovered addresses of a host name; None before the first answer."""

@@ -14,11 +14,14 @@ a different part of a long list each time.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Mapping
 
+from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 KEEP_DEPARTED = 60.0  # seconds that an endpoint is remembered after leaving
 
@@ -42,6 +45,11 @@ def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
     return tuple(str(each) for each in found if version in (None, each.version))
 
 
+def new_endpoint(url: str, weight: int, config: ServiceConfig, rng: random.Random, now: float) -> Endpoint:
+    """An endpoint of a service that has this configuration, about which nothing is known yet."""
+    return Endpoint(url, Breaker(config.breaker, rng), weight, now)
+
+
 class Resolution:
     """Updates a service's endpoints when host names resolve to other addresses.
 
@@ -50,14 +58,31 @@ class Resolution:
         make: makes a new endpoint of the service.
 
     Attributes:
-        names: host names to resolve.
         departed: remembered endpoints that have left, with the instant of leaving.
     """
 
     def __init__(self, service: Service, make: MakeEndpoint) -> None:
         self._service, self._make = service, make
-        self.names = service.membership.names
+        self._followed = -1  # the version of the membership that the endpoints are by; -1: never compared
         self.departed: dict[Endpoint, float] = {}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Host names to resolve."""
+        return self._service.membership.names
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether base URLs have been added or taken away since the last follow()."""
+        return self._followed != self._service.membership.version
+
+    def follow(self, now: float) -> None:
+        """Make the endpoints agree with the membership."""
+        membership = self._service.membership
+        self._followed = membership.version
+        weights = membership.wanted()
+        if weights.keys() != {endpoint.url for endpoint in self._service.endpoints}:
+            self._replace(weights, now, now)
 
     def use(self, name: str, addresses: tuple[str, ...], now: float) -> bool:
         """Replace the addresses of a name.
@@ -73,13 +98,21 @@ class Resolution:
         if addresses == before:
             return False
         membership.discover(name, addresses)
-        weights = membership.wanted()
+        # The first addresses of a configured name are not new: until now, requests went to the name itself.
+        is_new = before is not None or not membership.is_configured(name)
+        self._replace(membership.wanted(), now, now if is_new else None)
+        return True
+
+    def _replace(self, weights: Mapping[str, int], now: float, joins_at: float | None) -> None:
+        """Give the service the endpoints of these URLs.
+
+        Args:
+            joins_at: when the shares of new endpoints begin to grow; None for whole shares at once.
+        """
         known = {each.url: each for each in (*self.departed, *self._service.endpoints)}
         endpoints = [known.get(url) or self._make(url, weight) for url, weight in weights.items()]
         self._note_departures(endpoints, now)
-        # The first addresses replace the endpoint of the unresolved name: no slow start.
-        self._service.replace_endpoints(endpoints, None if before is None else now, weights)
-        return True
+        self._service.replace_endpoints(endpoints, joins_at, weights)
 
     def forget(self, now: float) -> None:
         """Forget idle endpoints that left KEEP_DEPARTED seconds ago or earlier."""

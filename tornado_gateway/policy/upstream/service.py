@@ -228,9 +228,32 @@ class Service(InFlight):
         self._refresh()
 
     def add_endpoint(self, endpoint: Endpoint, now: float) -> None:
-        """Add an operator's endpoint; an answer of a name server does not remove this endpoint."""
+        """Add an operator's endpoint; an answer of a name server does not remove this endpoint.
+
+        An endpoint of the same URL stays, with the weight of the new endpoint.
+        """
         self.membership.add(endpoint.url, endpoint.weight)
-        self.replace_endpoints((*self.endpoints, endpoint), now)
+        is_there = any(each.url == endpoint.url for each in self.endpoints)
+        self._use(self.endpoints if is_there else (*self.endpoints, endpoint), now)
+
+    def release(self, url: str, now: float) -> None:
+        """Take back an operator's weight, drain or addition.
+
+        Args:
+            url: of the endpoint, or the base URL that was added.
+        """
+        self.membership.release(url)
+        wanted = self.membership.wanted()
+        # If nothing is left, the endpoint has stood for a name's address; Resolution makes that address an endpoint.
+        self._use([endpoint for endpoint in self.endpoints if endpoint.url in wanted] or self.endpoints, now)
+
+    def _use(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Use these endpoints with the weights of the membership. An endpoint whose weight was 0 joins."""
+        weights = self.membership.wanted()
+        for endpoint in endpoints:
+            if not endpoint.weight and weights.get(endpoint.url):
+                self.endpoint_set.readmit(endpoint, now, -math.inf)
+        self.replace_endpoints(endpoints, now, weights)
 
     def drain(self, endpoint: Endpoint, now: float) -> None:
         """Send no new requests to an endpoint; requests and streams in flight go on."""

@@ -155,6 +155,13 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
+    def close_idle(self, origin: Origin) -> bool:
+        """Close the idle connections to an origin. Returns whether other connections are open, or being opened."""
+        pool = self._pools.get(origin)
+        if pool:
+            pool.close()
+        return (pool is not None and pool.open > 0) or any(each.origin == origin for each in self.connecting)
+
     @property
     def shortest_timeout(self) -> float:
         """Seconds of the shortest configured timeout; an exchange may have a shorter timeout."""

@@ -1,0 +1,48 @@
+"""Closes the kept connections to endpoints that get no new requests.
+
+An endpoint gets no new requests once the endpoint has left its service or is drained, or once its service is retired.
+Requests that are still in flight there end in peace; their connections are closed afterwards.
+"""
+
+import math
+from collections.abc import Collection
+
+from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.client import PooledHTTPClient
+
+LOOK_EVERY = 0.2  # seconds between two looks
+
+
+class IdleConnections:
+    """A Sweeper.
+
+    Args:
+        services: iterated live.
+    """
+
+    shortest_timeout = math.inf
+
+    def __init__(self, services: Collection[Service], client: PooledHTTPClient) -> None:
+        self._services, self._client = services, client
+        self._chosen: set[Endpoint] = set()  # endpoints that get new requests
+        self._left: set[Origin] = set()  # origins without such an endpoint that still have connections
+        self._next_look = -math.inf
+
+    def sweep(self, now: float) -> None:
+        """Close the idle connections to origins that have no endpoint any more."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        self._follow()
+        self._left = {origin for origin in self._left if self._client.close_idle(origin)}
+
+    def _follow(self) -> None:
+        """Note which origins have lost their last endpoint, and which origins have an endpoint again."""
+        chosen = {endpoint for service in self._services for endpoint in service.endpoints if endpoint.weight}
+        if chosen == self._chosen:
+            return
+        gone = {endpoint.origin for endpoint in self._chosen - chosen}
+        self._left = (self._left | gone) - {endpoint.origin for endpoint in chosen}
+        self._chosen = chosen
