@@ -1,4 +1,4 @@
-"""What tests of several policies need."""
+"""Fixtures of several policies' tests."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, LeaseRequest, Pic
 
 @dataclass
 class Looks:
-    """How many endpoints are looked at."""
+    """The number of endpoints that a choice inspects."""
 
     count: int = 0
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    """Counts each question whether an endpoint is available."""
+    """Counts the calls of Endpoint.available()."""
     found, available = Looks(), Endpoint.available
 
     def count(endpoint: Endpoint, request: LeaseRequest, context: PickContext) -> bool:

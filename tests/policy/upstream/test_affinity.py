@@ -1,4 +1,4 @@
-"""What binds a request to an endpoint: its key, or a cookie that only the gateway can make."""
+"""Affinity: the key of a request, and sticky cookies that only the gateway can make."""
 
 import random
 import string
@@ -31,7 +31,7 @@ def sticky_of(several: list[Endpoint], secret: bytes = SECRET, name: bytes = NAM
 
 
 def tag_of(sticky: Sticky, endpoint: Endpoint, name: bytes = NAME) -> bytes:
-    """The cookie's value, as a browser would keep it."""
+    """The value of the cookie, as a browser keeps the value."""
     kept = SimpleCookie(sticky.line(endpoint, secure=False).decode("ascii").partition(": ")[2].strip())
     return kept[name.decode("ascii")].value.encode("ascii")
 
@@ -174,7 +174,7 @@ def test_no_cookie_field_makes_the_search_fail_or_find_more_than_a_pair(values: 
         st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.text(string.ascii_letters + "=-", max_size=5)), max_size=6
     )
 )
-def test_the_first_cookie_of_a_name_is_the_one_that_counts(pairs: list[tuple[bytes, str]]) -> None:
+def test_the_first_cookie_of_a_name_counts(pairs: list[tuple[bytes, str]]) -> None:
     field = b"; ".join(name + b"=" + value.encode() for name, value in pairs)
     expected = next((value.encode() for name, value in pairs if name == b"a"), b"")
     assert cookie([(b"Cookie", field)], b"a") == expected
@@ -238,12 +238,12 @@ def test_equal_gateways_give_equal_cookies_and_another_secret_gives_others() -> 
         b"a" * 9999,
     ],
 )
-def test_a_cookie_that_was_made_up_binds_nobody(value: bytes) -> None:
+def test_a_forged_cookie_binds_to_no_endpoint(value: bytes) -> None:
     assert sticky_of(endpoints("http://a")).find([(b"Cookie", b"gw_orders=" + value)]) is None
 
 
 @given(st.data())
-def test_a_tag_of_which_anything_was_changed_binds_nobody(data: st.DataObject) -> None:
+def test_a_changed_tag_binds_to_no_endpoint(data: st.DataObject) -> None:
     several = endpoints("http://a", "http://b")
     sticky = sticky_of(several)
     tag = tag_of(sticky, several[0])
@@ -254,7 +254,7 @@ def test_a_tag_of_which_anything_was_changed_binds_nobody(data: st.DataObject) -
         assert sticky.find([(b"Cookie", b"gw_orders=" + value)]) is None
 
 
-def test_the_cookie_of_another_service_binds_nobody() -> None:
+def test_the_cookie_of_another_service_binds_to_no_endpoint() -> None:
     several = endpoints("http://a")
     sticky = sticky_of(several)
     tag = tag_of(sticky, several[0])
@@ -262,7 +262,7 @@ def test_the_cookie_of_another_service_binds_nobody() -> None:
     assert sticky.find([]) is None
 
 
-def test_the_cookie_of_an_endpoint_that_is_gone_binds_nobody_until_it_returns() -> None:
+def test_the_cookie_of_a_removed_endpoint_binds_to_no_endpoint_until_the_endpoint_returns() -> None:
     several = endpoints("http://a", "http://b")
     sticky = sticky_of(several)
     fields = [(b"Cookie", b"gw_orders=" + tag_of(sticky, several[0]))]
@@ -273,7 +273,7 @@ def test_the_cookie_of_an_endpoint_that_is_gone_binds_nobody_until_it_returns() 
     assert sticky.find(fields) is returned
 
 
-def test_sessions_move_to_another_endpoint_unless_they_are_to_be_refused() -> None:
+def test_sessions_move_to_another_endpoint_unless_the_service_refuses() -> None:
     assert not Sticky(NAME, SECRET).refuses
     assert Sticky(NAME, SECRET, refuses=True).refuses
 

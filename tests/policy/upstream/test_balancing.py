@@ -1,4 +1,4 @@
-"""Which endpoint gets the next request."""
+"""Balancers: which endpoint gets the next request, and the shares of many requests."""
 
 import heapq
 import itertools
@@ -29,7 +29,7 @@ from tornado_gateway.policy.upstream.endpoint import SUCCESS, Endpoint, InFlight
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 
-BY_LOAD = ["least_load", "two_choices", "peak_ewma", "consistent_hash"]  # the last one as far as there is no key
+BY_LOAD = ["least_load", "two_choices", "peak_ewma", "consistent_hash"]  # consistent_hash without a key
 every_balancer = pytest.mark.parametrize("name", BALANCERS)
 
 
@@ -47,7 +47,7 @@ def balancer(name: str, several: Sequence[Endpoint], seed: int = 1) -> Balancer:
 
 
 def use(chooser: Balancer, several: Sequence[Endpoint]) -> None:
-    """As a service does."""
+    """A balancer that uses the endpoints, as in a service."""
     chooser.use([endpoint for endpoint in several if endpoint.weight and endpoint.is_admitted], tuple(several))
 
 
@@ -61,20 +61,20 @@ def answer(several: Iterable[Endpoint], seconds: float, now: float = 0.0) -> Non
 
 
 def context_of(several: Sequence[Endpoint]) -> PickContext:
-    """As a service's is."""
+    """The context of a service with these endpoints."""
     weight = sum(endpoint.weight for endpoint in several if endpoint.is_admitted)
     return with_load(sum(endpoint.load for endpoint in several), weight)
 
 
 def with_load(load: int, weight: int) -> PickContext:
-    """The context of a service of this weight that has so many requests in flight."""
+    """The context of a service with this weight and number of requests in flight."""
     in_flight = InFlight()
     in_flight.requests = load
     return PickContext(in_flight=in_flight, weight=weight)
 
 
 def ask(chooser: Balancer, several: Sequence[Endpoint], key: bytes = b"", kind: Kind = Kind.HTTP) -> Endpoint:
-    """The endpoint that a service would get."""
+    """The chosen endpoint, which must not be None."""
     return taken(chooser.choose(LeaseRequest(0.0, kind, key=key), context_of(several)))
 
 
@@ -86,7 +86,7 @@ def taken(chosen: Endpoint | None) -> Endpoint:
 def in_closed_loop(
     chooser: Balancer, several: Sequence[Endpoint], choices: int, in_flight: int, keys: Iterable[bytes] = ()
 ) -> list[int]:
-    """How often each is chosen if so many requests are always in flight and the oldest is the next to end."""
+    """Choices per endpoint, with a constant number of requests in flight, of which the oldest ends next."""
     held: deque[Endpoint] = deque()
     counts = Counter[str]()
     for key in itertools.islice(itertools.chain(keys, itertools.repeat(b"")), choices):
@@ -138,7 +138,7 @@ def test_with_nothing_in_flight_shares_are_as_the_weights(name: str, weights: tu
 @every_balancer
 def test_an_endpoint_of_weight_0_gets_nothing(name: str) -> None:
     several = endpoints(1, 0, 1)
-    several[1].is_admitted = False  # as its service decides
+    several[1].is_admitted = False  # set by the EndpointSet
     counts = in_closed_loop(balancer(name, several), several, 200, 5, (b"%d" % number for number in range(100)))
     assert counts[1] == 0
     assert min(counts[0], counts[2]) > 0
@@ -146,7 +146,7 @@ def test_an_endpoint_of_weight_0_gets_nothing(name: str) -> None:
 
 @every_balancer
 @pytest.mark.parametrize("key", [b"", b"client"])
-def test_where_nobody_has_any_weight_nobody_is_chosen(name: str, key: bytes) -> None:
+def test_without_any_weight_no_endpoint_is_chosen(name: str, key: bytes) -> None:
     several = endpoints(0, 0)
     for endpoint in several:
         endpoint.is_admitted = False
@@ -164,7 +164,7 @@ def test_where_nobody_has_any_weight_nobody_is_chosen(name: str, key: bytes) -> 
     kind=st.sampled_from(Kind),
     seed=st.integers(0, 9),
 )  # fmt: skip
-def test_the_choice_is_one_that_is_available_and_none_if_none_is(
+def test_the_chosen_endpoint_is_available_and_none_if_no_endpoint_is(
     name: str, rows: list[tuple[int, bool, int, int, bool]], most: float, key: bytes, kind: Kind, seed: int
 ) -> None:
     several = endpoints(*(weight for weight, *_ in rows))
@@ -181,7 +181,7 @@ def test_the_choice_is_one_that_is_available_and_none_if_none_is(
 
 
 @every_balancer
-def test_the_one_that_is_left_of_many_is_found(name: str) -> None:
+def test_the_last_available_endpoint_of_many_is_found(name: str) -> None:
     several = endpoints(*[1] * 200)
     for endpoint in several:
         endpoint.is_admitted = False
@@ -203,7 +203,7 @@ def test_a_retry_goes_elsewhere_until_all_were_tried(name: str) -> None:
 
 
 @every_balancer
-def test_other_endpoints_are_chosen_from_as_soon_as_they_are_there(name: str) -> None:
+def test_new_endpoints_are_chosen_at_once(name: str) -> None:
     before, after = endpoints(1, 1), endpoints(1, 1, 1)
     chooser = balancer(name, before)
     assert chooser.choose(LeaseRequest(0.0), PickContext()) in before
@@ -232,7 +232,7 @@ def test_a_choice_among_a_thousand_looks_at_a_few(name: str, key: bytes, out: in
 @pytest.mark.parametrize("name", BY_LOAD)
 @pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
 @pytest.mark.parametrize("known", ["", "a", "b", "ab"])
-def test_sessions_go_where_there_are_fewer(name: str, kind: Kind, known: str) -> None:
+def test_streams_go_where_fewer_streams_are(name: str, kind: Kind, known: str) -> None:
     several = endpoints(1, 1)
     answer((several["ab".index(letter)] for letter in known), 0.01)
     hold(several[0], Kind.WS, 100)
@@ -244,7 +244,7 @@ def test_sessions_go_where_there_are_fewer(name: str, kind: Kind, known: str) ->
 
 
 @pytest.mark.parametrize("name", BY_LOAD)
-def test_to_a_session_a_request_is_as_much_as_another_session(name: str) -> None:
+def test_to_a_stream_a_request_counts_as_much_as_another_stream(name: str) -> None:
     several = endpoints(1, 1)
     answer(several, 0.01)
     hold(several[0], times=5)
@@ -256,7 +256,7 @@ def test_to_a_session_a_request_is_as_much_as_another_session(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BALANCERS)
-def test_sessions_are_spread_evenly(name: str) -> None:
+def test_streams_are_spread_evenly(name: str) -> None:
     several = endpoints(1, 1, 1, 1)
     chooser = balancer(name, several)
     for _ in range(400):
@@ -265,7 +265,7 @@ def test_sessions_are_spread_evenly(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BY_LOAD)
-def test_idle_sessions_do_not_keep_requests_away(name: str) -> None:
+def test_idle_streams_do_not_keep_requests_away(name: str) -> None:
     several = endpoints(1, 1)
     answer(several, 0.01)
     hold(several[0], Kind.WS, 100)
@@ -275,7 +275,7 @@ def test_idle_sessions_do_not_keep_requests_away(name: str) -> None:
 
 @pytest.mark.parametrize("name", BY_LOAD)
 @pytest.mark.parametrize("streams", [1, 100, 10_000])
-def test_to_a_request_any_number_of_sessions_is_less_than_one_request_more(name: str, streams: int) -> None:
+def test_to_a_request_any_number_of_streams_is_less_than_one_more_request(name: str, streams: int) -> None:
     several = endpoints(1, 1)
     answer(several, 0.01)
     hold(several[0], Kind.WS, streams)
@@ -285,7 +285,7 @@ def test_to_a_request_any_number_of_sessions_is_less_than_one_request_more(name:
 
 
 @pytest.mark.parametrize("name", ["least_load", "peak_ewma"])
-def test_a_hundred_idle_sessions_do_not_make_an_endpoint_look_slower_than_one_that_is(name: str) -> None:
+def test_a_hundred_idle_streams_do_not_make_an_endpoint_look_slow(name: str) -> None:
     several = endpoints(1, 1)
     hold(several[0], Kind.WS, 100)
     answer(several[:1], 0.010)
@@ -305,7 +305,7 @@ def test_streams_do_not_decide_among_equals(name: str) -> None:
 
 
 class Traffic:
-    """Requests in virtual time, through leases of a service: so many at once, each answered after a random time.
+    """Requests in virtual time, through leases of a service: a constant number at once, with random latencies.
 
     Args:
         spread: share by which an answer takes more or less long than on average.
@@ -321,7 +321,7 @@ class Traffic:
         self._numbers = itertools.count()
 
     def send(self, requests: int) -> list[int]:
-        """How many each gets."""
+        """Requests per endpoint."""
         counts = Counter[str]()
         for _ in range(requests):
             if len(self._held) == self._at_once:
@@ -385,7 +385,7 @@ def test_shares_are_as_any_weights_at_any_load(name: str, weights: list[int], at
 def test_two_at_random_keep_to_the_weights_more_or_less(
     name: str, off: float, weights: tuple[int, ...], at_once: int
 ) -> None:
-    """A canary of weight 1 of 100 gets no more than about two in a hundred, and an equal endpoint never nothing."""
+    """A canary of weight 1 of 100 gets at most about 2 % of the requests; each of equal endpoints gets some."""
     counts = Traffic(name, weights, at_once).send(5000)
     assert counts == pytest.approx(shares(weights, 5000), rel=off, abs=60)
 
@@ -456,7 +456,7 @@ def test_one_slow_answer_costs_an_endpoint_no_more_than_a_few_requests(at_once: 
         ((3, 0, 3), (2, 0, 1), "one"),
     ],
 )
-def test_an_endpoint_is_left_out_while_another_one_has_no_more_for_its_weight_even_with_the_request(
+def test_an_endpoint_is_skipped_while_another_has_no_more_load_per_weight_even_with_the_request(
     one: tuple[int, int, int], other: tuple[int, int, int], chosen: str
 ) -> None:
     for swapped in (False, True):
@@ -473,7 +473,9 @@ def test_an_endpoint_is_left_out_while_another_one_has_no_more_for_its_weight_ev
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=40))
-def test_whoever_is_chosen_nobody_would_have_less_for_its_weight_with_the_request(rows: list[tuple[int, int]]) -> None:
+def test_the_chosen_endpoint_has_the_least_load_per_weight_with_the_request(
+    rows: list[tuple[int, int]],
+) -> None:
     several = endpoints(*(weight for *_, weight in rows))
     for endpoint, (requests, _) in zip(several, rows, strict=True):
         hold(endpoint, times=requests)
@@ -512,7 +514,7 @@ def test_an_endpoint_that_had_too_much_for_long_catches_up_on_a_few_turns_only()
 
 
 @pytest.mark.parametrize("count", [2, FULL_SCAN_LIMIT + 4])
-def test_turns_are_kept_when_others_come_and_go(count: int) -> None:
+def test_turns_are_kept_when_other_endpoints_come_and_go(count: int) -> None:
     several = endpoints(*[1] * (FULL_SCAN_LIMIT + 5))
     chooser = balancer("least_load", several)
     before = [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(3)]
@@ -532,14 +534,14 @@ def test_a_slow_endpoint_has_fewer_turns(count: int) -> None:
 
 
 @pytest.mark.parametrize(("quick", "slow"), [(0.1, 0.19), (0.001, 0.0059), (0.0001, 0.005)])
-def test_what_is_hardly_slower_has_as_many_turns(quick: float, slow: float) -> None:
+def test_an_endpoint_that_is_hardly_slower_has_as_many_turns(quick: float, slow: float) -> None:
     several = endpoints(1, 1)
     answer(several[:1], quick)
     answer(several[1:], slow)
     assert in_closed_loop(balancer("least_load", several), several, 100, 0) == [50, 50]
 
 
-def test_a_slow_endpoint_that_is_not_asked_is_tried_again_after_a_while() -> None:
+def test_a_slow_endpoint_without_requests_is_chosen_again_after_a_while() -> None:
     several = endpoints(1, 1)
     answer(several[:1], 2.0)
     chooser = balancer("least_load", several)
@@ -576,7 +578,7 @@ def test_round_robin_is_never_far_from_the_shares(weights: list[int], choices: i
         assert counts[letter] == pytest.approx(choices * weight / sum(weights), abs=2)
 
 
-def test_round_robin_is_fair_among_those_that_are_left() -> None:
+def test_round_robin_is_fair_among_the_available_endpoints() -> None:
     several = endpoints(1, 2, 4, 1)
     several[2].is_admitted = False
     assert Counter(order_of(balancer("round_robin", several), several, 40)) == {"a": 10, "b": 20, "d": 10}
@@ -596,7 +598,7 @@ def test_an_endpoint_that_returns_does_not_catch_up(weights: tuple[int, ...], ou
 
 @pytest.mark.parametrize("weights", [(1, 1), (5, 1), (1, 5, 1)])
 @pytest.mark.parametrize("refused", [1, 10, 100])
-def test_when_nobody_could_be_chosen_nobody_lost_a_turn(weights: tuple[int, ...], refused: int) -> None:
+def test_when_no_endpoint_is_available_no_endpoint_loses_a_turn(weights: tuple[int, ...], refused: int) -> None:
     several = endpoints(*weights)
     chooser = balancer("round_robin", several)
     for _ in range(refused):
@@ -607,7 +609,7 @@ def test_when_nobody_could_be_chosen_nobody_lost_a_turn(weights: tuple[int, ...]
 
 
 @pytest.mark.parametrize("refused", [0, 100])
-def test_an_endpoint_that_joins_is_not_asked_for_what_it_missed(refused: int) -> None:
+def test_a_joining_endpoint_does_not_catch_up(refused: int) -> None:
     several = endpoints(1, 1, 1)
     chooser = balancer("round_robin", several[:2])
     order_of(chooser, several, 100)
@@ -617,7 +619,7 @@ def test_an_endpoint_that_joins_is_not_asked_for_what_it_missed(refused: int) ->
     assert Counter(order_of(chooser, several, 12)) == {"a": 4, "b": 4, "c": 4}
 
 
-def test_turns_are_kept_by_those_that_stay() -> None:
+def test_endpoints_that_stay_keep_their_turns() -> None:
     several = endpoints(1, 1, 1, 1)
     chooser = balancer("round_robin", several)
     assert order_of(chooser, several, 2) == "ab"
@@ -626,7 +628,7 @@ def test_turns_are_kept_by_those_that_stay() -> None:
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (1, 1, 1, 1), (2, 1, 3)])
-def test_retries_are_spread_as_well_and_the_broken_one_gets_no_more_for_them(weights: tuple[int, ...]) -> None:
+def test_retries_are_spread_evenly_and_add_no_first_attempts_to_a_broken_endpoint(weights: tuple[int, ...]) -> None:
     several = endpoints(*weights)
     chooser = balancer("round_robin", several)
     firsts, all_of_them = Counter[str](), Counter[str]()
@@ -646,7 +648,7 @@ def test_retries_are_spread_as_well_and_the_broken_one_gets_no_more_for_them(wei
 # ---- two_choices
 
 
-def test_of_two_the_one_with_fewer_in_flight_is_chosen() -> None:
+def test_of_two_the_endpoint_with_fewer_requests_in_flight_is_chosen() -> None:
     several = endpoints(1, 1)
     hold(several[0], times=2)
     hold(several[1], times=1)
@@ -663,7 +665,7 @@ def test_in_flight_counts_by_weight() -> None:
     assert balancer("two_choices", several).choose(LeaseRequest(0.0), PickContext()) is several[0]
 
 
-def test_the_one_with_most_in_flight_is_never_chosen_of_many() -> None:
+def test_of_many_the_endpoint_with_most_in_flight_is_never_chosen() -> None:
     several = endpoints(*[1] * 10)
     hold(several[3], times=1)
     chooser = balancer("two_choices", several)
@@ -671,7 +673,7 @@ def test_the_one_with_most_in_flight_is_never_chosen_of_many() -> None:
     assert chosen == {endpoint.url for endpoint in several} - {several[3].url}
 
 
-def test_idle_endpoints_are_drawn_as_often_as_they_weigh() -> None:
+def test_idle_endpoints_are_drawn_in_proportion_to_their_weights() -> None:
     several = endpoints(1, 2, 5)
     chooser = balancer("two_choices", several)
     counts = Counter(taken(chooser.choose(LeaseRequest(0.0), PickContext())).url for _ in range(8000))
@@ -679,7 +681,7 @@ def test_idle_endpoints_are_drawn_as_often_as_they_weigh() -> None:
 
 
 @pytest.mark.parametrize(("in_flight", "chosen"), [(4, 1), (6, 0)])
-def test_a_second_of_penalty_is_as_one_more_in_flight(in_flight: int, chosen: int) -> None:
+def test_a_second_of_penalty_counts_as_one_more_request_in_flight(in_flight: int, chosen: int) -> None:
     several = endpoints(1, 1)
     several[0].latency.penalise(0.0)  # 5 s
     hold(several[1], times=in_flight)
@@ -695,7 +697,7 @@ def test_two_choices_keep_the_longest_queue_short() -> None:
     assert max(endpoint.load for endpoint in several) <= 14 < max(at_random.values())
 
 
-def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
+def test_a_choice_of_two_needs_a_criterion() -> None:
     (endpoint,) = endpoints(1)
     with pytest.raises(NotImplementedError):
         super(TwoChoices, TwoChoices(random.Random(1))).is_better(endpoint, endpoint, LeaseRequest(0.0), PickContext())
@@ -717,7 +719,7 @@ def test_what_a_choice_of_two_goes_by_must_be_said() -> None:
         ((1, 0, 1), (99, 999, 1), 1),
     ],
 )
-def test_the_cost_is_the_time_to_expect_times_those_that_wait_by_weight(
+def test_the_cost_is_the_latency_times_the_requests_in_flight_per_weight(
     one: tuple[int, int, int], other: tuple[int, int, int], chosen: int
 ) -> None:
     several = endpoints(one[2], other[2])
@@ -729,7 +731,7 @@ def test_the_cost_is_the_time_to_expect_times_those_that_wait_by_weight(
     assert [chooser.choose(LeaseRequest(0.0), PickContext()) for _ in range(10)] == [several[chosen]] * 10
 
 
-def test_a_lighter_endpoint_takes_over_from_a_heavier_one_only_as_often_as_it_weighs_beside_it() -> None:
+def test_a_lighter_endpoint_replaces_a_heavier_one_in_proportion_to_the_weights() -> None:
     several = endpoints(9, 1)
     answer(several[:1], 0.100)
     answer(several[1:], 0.010)
@@ -741,7 +743,7 @@ def test_a_lighter_endpoint_takes_over_from_a_heavier_one_only_as_often_as_it_we
 
 
 @pytest.mark.parametrize("milliseconds", [9.2, 10.0, 10.9])
-def test_what_differs_by_less_than_a_tenth_is_drawn_by_weight(milliseconds: float) -> None:
+def test_costs_that_differ_by_less_than_a_tenth_count_as_equal(milliseconds: float) -> None:
     several = endpoints(3, 1)
     answer(several[:1], 0.010)
     answer(several[1:], milliseconds / 1000)
@@ -779,7 +781,7 @@ def test_before_anything_is_answered_requests_are_spread_by_weight() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 100])
-def test_an_endpoint_of_which_only_sessions_are_left_gets_a_request_to_show_itself(streams: int) -> None:
+def test_an_unknown_endpoint_with_streams_only_gets_a_request(streams: int) -> None:
     several = endpoints(1, 1)
     answer(several, 0.010)
     hold(several[0], Kind.WS, streams)
@@ -792,7 +794,7 @@ def test_an_endpoint_of_which_only_sessions_are_left_gets_a_request_to_show_itse
 
 
 @pytest.mark.parametrize("pause", [1.0, 30.0, 60.0, 120.0])
-def test_sessions_that_come_seldom_do_not_all_go_where_the_last_one_went(pause: float) -> None:
+def test_streams_that_come_seldom_do_not_all_go_to_the_same_endpoint(pause: float) -> None:
     several = endpoints(1, 1)
     chooser = balancer("peak_ewma", several)
     for number in range(60):
@@ -803,7 +805,7 @@ def test_sessions_that_come_seldom_do_not_all_go_where_the_last_one_went(pause: 
     assert min(endpoint.streams for endpoint in several) >= 20
 
 
-def test_the_fast_ones_get_nearly_everything() -> None:
+def test_fast_endpoints_get_nearly_all_requests() -> None:
     several = endpoints(1, 1, 1, 1)
     answer(several[:3], 0.010)
     answer(several[3:], 1.0)
@@ -812,7 +814,7 @@ def test_the_fast_ones_get_nearly_everything() -> None:
     assert min(counts[:3]) >= 500
 
 
-def test_one_slow_answer_is_enough_to_be_avoided_and_time_enough_to_be_asked_again() -> None:
+def test_an_endpoint_is_avoided_after_one_slow_answer_and_chosen_again_after_a_while() -> None:
     several = endpoints(1, 1)
     answer(several, 0.010)
     answer(several[:1], 2.0)
@@ -843,11 +845,11 @@ KEYS = [b"key %d" % number for number in range(2000)]
 
 
 def homes(chooser: Balancer, several: Sequence[Endpoint], keys: Sequence[bytes] = KEYS) -> dict[bytes, str]:
-    """Which endpoint has which key while nothing is in flight."""
+    """The endpoint of each key while nothing is in flight."""
     return {key: ask(chooser, several, key).url for key in keys}
 
 
-def test_the_same_key_has_the_same_endpoint_whoever_asks_and_in_whatever_order_they_are() -> None:
+def test_the_same_key_has_the_same_endpoint_in_every_gateway_and_any_order_of_endpoints() -> None:
     several = endpoints(*[1] * 10)
     there = homes(balancer("consistent_hash", several), several)
     shuffled = random.Random(5).sample(several, 10)
@@ -929,7 +931,7 @@ def test_a_key_leaves_its_endpoint_while_that_has_a_quarter_more_than_its_share(
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(1, 5), st.integers(1, 200))
-def test_however_hot_a_key_nobody_has_far_more_than_its_share(weights: list[int], keys: int, requests: int) -> None:
+def test_a_hot_key_gives_no_endpoint_far_more_than_its_share(weights: list[int], keys: int, requests: int) -> None:
     several = endpoints(*weights)
     chooser = balancer("consistent_hash", several)
     for number in range(requests):
@@ -947,7 +949,7 @@ def test_streams_count_for_the_share() -> None:
     assert max(endpoint.load for endpoint in several) <= math.ceil(LOAD_BOUND * 100 / 2)
 
 
-def test_where_all_that_may_be_chosen_have_too_much_the_first_one_is_chosen() -> None:
+def test_when_every_endpoint_is_above_the_bound_the_first_on_the_ring_is_chosen() -> None:
     several = endpoints(*[1] * 5)
     chooser = balancer("consistent_hash", several)
     first = ask(chooser, several, b"key")
@@ -958,7 +960,7 @@ def test_where_all_that_may_be_chosen_have_too_much_the_first_one_is_chosen() ->
     assert chooser.choose(LeaseRequest(0.0, key=b"key", tried=[first]), with_load(0, 1)) is second
 
 
-def test_a_request_without_a_key_goes_where_there_is_less_to_do() -> None:
+def test_a_request_without_a_key_goes_to_the_less_loaded_endpoint() -> None:
     several = endpoints(1, 1, 1)
     counts = in_closed_loop(balancer("consistent_hash", several), several, 900, 12)
     assert counts == pytest.approx([300] * 3, abs=30)

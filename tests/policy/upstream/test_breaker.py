@@ -1,4 +1,4 @@
-"""When an endpoint is left alone and how it comes back: by table, and whatever happens in whatever order."""
+"""The circuit breaker: openings, probes and closings, by table and in any order of events."""
 
 import math
 import pickle
@@ -15,12 +15,12 @@ START = 1000.0  # seconds on any clock
 
 
 def make(**config: float) -> Breaker:
-    """A breaker without jitter, unless said otherwise."""
+    """A breaker, by default without jitter."""
     return Breaker(BreakerConfig(**({"jitter": 0.0} | config)), random.Random(1))  # type: ignore[arg-type]
 
 
 def send(breaker: Breaker, now: float, *, failed: bool | None, times: int = 1, seconds: float = 0.0) -> None:
-    """Send requests that are answered within the same instant."""
+    """Send requests that end in the same instant."""
     for _ in range(times):
         breaker.end(breaker.begin(now), now, failed=failed, seconds=seconds)
 
@@ -124,11 +124,11 @@ def test_what_says_nothing_about_the_endpoint_counts_for_nothing() -> None:
     send(breaker, START, failed=True, times=4)
     send(breaker, START, failed=None, times=1000)
     assert not breaker.is_open
-    send(breaker, START, failed=True)  # were they requests, five failures would be far under a twentieth
+    send(breaker, START, failed=True)  # as requests, these would make five failures far less than 5 %
     assert breaker.is_open
 
 
-# ---- how long it is open
+# ---- the length of an opening
 
 
 @given(st.integers())
@@ -169,7 +169,7 @@ def test_an_opening_may_be_as_long_as_the_longest_from_the_start() -> None:
 @pytest.mark.parametrize(
     ("failed_probes", "healthy", "expected"),
     [
-        (2, 0.0, 120),  # it was open for 15, 30 and 60 seconds
+        (2, 0.0, 120),  # earlier openings: 15, 30 and 60 seconds
         (2, 14.9, 120),
         (2, 15.0, 60),
         (2, 29.9, 60),
@@ -177,7 +177,7 @@ def test_an_opening_may_be_as_long_as_the_longest_from_the_start() -> None:
         (2, 45.0, 15),
         (2, 60.0, 15),
         (2, 1e6, 15),
-        (50, 0.0, 300),  # it was open for the longest time again and again, which does not take longer to forget
+        (50, 0.0, 300),  # openings at the maximum length raise the level no further
         (50, 15.0, 240),
         (50, 75.0, 15),
     ],
@@ -237,7 +237,7 @@ def test_a_probe_that_says_nothing_is_given_back(probes: int) -> None:
 
 @pytest.mark.parametrize("failed", [True, False, None])
 @pytest.mark.parametrize("later", [1.0, 20.0])
-def test_what_was_sent_before_an_opening_says_nothing_until_it_is_over(later: float, failed: bool | None) -> None:
+def test_a_request_from_before_an_opening_decides_nothing_during_the_opening(later: float, failed: bool | None) -> None:
     breaker = make()
     stragglers = [breaker.begin(START) for _ in range(50)]
     send(breaker, START, failed=True, times=5)
@@ -247,7 +247,7 @@ def test_what_was_sent_before_an_opening_says_nothing_until_it_is_over(later: fl
     assert pickle.dumps(breaker) == before
 
 
-def test_what_was_sent_before_an_opening_and_fails_after_it_opens_nothing() -> None:
+def test_a_request_from_before_an_opening_that_fails_later_opens_nothing() -> None:
     breaker = make()
     stragglers = [breaker.begin(START) for _ in range(50)]
     send(breaker, START, failed=True, times=5)
@@ -281,7 +281,7 @@ def test_a_probe_of_an_earlier_half_open_time_that_fails_later_still_opens_nothi
 
 
 @pytest.mark.parametrize("failed", [True, False, None])
-def test_what_is_sent_although_it_does_not_pass_decides_nothing(failed: bool | None) -> None:
+def test_a_request_that_does_not_pass_decides_nothing(failed: bool | None) -> None:
     breaker = make_open()
     before = pickle.dumps(breaker)
     permit = breaker.begin(START + 1)
@@ -339,7 +339,7 @@ def test_each_share_counts_its_own_kind_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("later", "is_open"), [(0.0, True), (5.0, True), (9.9, True), (10.1, False), (60.0, False)])
-def test_a_share_is_one_of_the_window_alone(later: float, is_open: bool) -> None:
+def test_a_share_counts_the_window_only(later: float, is_open: bool) -> None:
     breaker = make(failures=0, failure_share=0.5)
     send(breaker, START, failed=True, times=9)
     send(breaker, START + later, failed=True)
@@ -385,7 +385,7 @@ def test_the_rule_of_failures_and_that_of_shares_each_open_alone() -> None:
 
 
 class Traffic(RuleBasedStateMachine):
-    """Callers that send only what passes, and answers in any order."""
+    """Callers send only requests that pass; answers come in any order."""
 
     @initialize(
         failures=st.integers(0, 3),
@@ -400,7 +400,7 @@ class Traffic(RuleBasedStateMachine):
         )
         self.breaker = Breaker(self.config, random.Random(seed))
         self.now = START
-        self.sent: list[tuple[int, int, State]] = []  # permit, openings before, and state when it was sent
+        self.sent: list[tuple[int, int, State]] = []  # permit, earlier openings, and the state at sending
 
     @property
     def state(self) -> State:

@@ -1,4 +1,4 @@
-"""How many requests a service may have in flight: more while they do not get slower, fewer when they do."""
+"""The adaptive limit: growth at a flat latency, shrinking at a rising latency, and measurements."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ PAUSE = 0.5  # seconds from one window to the next
 
 
 class Clocked:
-    """A limit with its clock: windows full of answers, one after the other."""
+    """A limit with a clock: full windows of answers, one after another."""
 
     def __init__(self, seed: int = 1, **config: float) -> None:
         self.config = AdaptiveConfig(**config)  # type: ignore[arg-type]
@@ -25,13 +25,13 @@ class Clocked:
         self.now = START
 
     def answers(self, seconds: Iterable[float], in_flight: int = 1_000_000, pause: float = PAUSE) -> None:
-        """Answers that come together."""
+        """Add answers of one instant."""
         self.now += pause
         for each in seconds:
             self.limit.add(self.now, each, in_flight)
 
     def window(self, seconds: float, in_flight: int = 1_000_000, pause: float = PAUSE) -> int:
-        """As many answers as make a window; the limit after them."""
+        """Add a full window of answers. Returns the limit."""
         self.answers([seconds] * self.config.samples, in_flight, pause)
         return self.limit.limit
 
@@ -49,7 +49,7 @@ class Clocked:
 
 
 def ready(limit: int = 100, **config: float) -> Clocked:
-    """One that has measured QUICK, and has grown up to a limit that is its most for now."""
+    """A limit that has measured QUICK, and has grown to a value that is then made the maximum."""
     return Clocked(**({"most": limit, "tolerance": 0.0} | config)).measured().grown(limit)
 
 
@@ -113,7 +113,7 @@ def test_several_gateways_do_not_measure_together() -> None:
 
 
 def start_measuring_again(clocked: Clocked) -> None:
-    """With one answer of a time at which it is due for certain."""
+    """Begin a measurement, with one answer at an instant at which a measurement is certainly due."""
     clocked.answers([QUICK], pause=70.0)
     assert clocked.limit.is_measuring
 
@@ -154,18 +154,18 @@ def test_up_to_the_tolerance_slower_answers_do_not_keep_the_limit_from_growing(t
 
 
 @pytest.mark.parametrize("share", [1, 2, 100])
-def test_what_is_much_quicker_than_at_best_no_more_than_doubles_it(share: int) -> None:
+def test_a_very_low_latency_at_most_doubles_the_limit(share: int) -> None:
     clocked = Clocked(least=16, tolerance=0.0).measured()
     assert clocked.window(QUICK / share) == min(2, share) * 16 + 4
 
 
 @pytest.mark.parametrize(("in_flight", "limit"), [(1, 36), (17, 36), (18, 42), (36, 42)])
-def test_a_limit_that_is_not_used_by_half_does_not_grow(in_flight: int, limit: int) -> None:
+def test_a_limit_that_is_less_than_half_used_does_not_grow(in_flight: int, limit: int) -> None:
     clocked = Clocked(least=36, tolerance=0.0).measured()
     assert clocked.window(QUICK, in_flight) == limit
 
 
-def test_an_idle_service_never_gets_more_than_it_uses_twice() -> None:
+def test_the_limit_of_an_idle_service_never_exceeds_about_twice_the_use() -> None:
     clocked = Clocked(measure_every=3600.0).measured()
     for _ in range(1000):
         clocked.window(QUICK, in_flight=5)
@@ -193,7 +193,7 @@ def test_one_slow_answer_of_twenty_says_nothing_but_a_tenth_does(slow: int, limi
 
 
 @pytest.mark.parametrize("in_flight", [1, 10, 100])
-def test_it_shrinks_whether_it_is_used_or_not(in_flight: int) -> None:
+def test_the_limit_shrinks_whether_used_or_not(in_flight: int) -> None:
     assert ready(100).window(4 * QUICK, in_flight) == 60
 
 
@@ -215,7 +215,7 @@ def test_too_few_answers_change_nothing_however_long_they_take_to_come() -> None
     assert clocked.limit.limit > 3
 
 
-def test_many_answers_change_it_once_in_a_window() -> None:
+def test_many_answers_change_the_limit_once_in_a_window() -> None:
     clocked = Clocked(window=0.125, tolerance=0.0).measured()
     clocked.answers([QUICK] * 1000, pause=0.0)
     assert clocked.limit.limit == 3
@@ -223,7 +223,7 @@ def test_many_answers_change_it_once_in_a_window() -> None:
     assert clocked.limit.limit == 4
 
 
-# ---- what comes of it
+# ---- in the long run
 
 
 @given(
@@ -244,7 +244,7 @@ def test_the_limit_stays_within_its_bounds_and_is_the_least_while_measuring(
 
 
 @pytest.mark.parametrize("workers", [8, 32, 128])
-def test_it_settles_a_little_above_what_a_service_works_on_at_once(workers: int) -> None:
+def test_the_limit_settles_a_little_above_the_concurrency_of_a_service(workers: int) -> None:
     clocked = Clocked()
     limits = []
     for _ in range(600):  # five minutes, and as many requests as the limit lets at any time

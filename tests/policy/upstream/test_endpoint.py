@@ -1,4 +1,4 @@
-"""What is known about an endpoint, and whom an ask admits."""
+"""An endpoint's state, and its availability for a request."""
 
 import math
 import random
@@ -22,7 +22,7 @@ def test_an_endpoint_knows_where_it_is() -> None:
     assert repr(one) == "Endpoint('http://a:8080/base/', inflight=0)"
 
 
-def test_a_new_endpoint_is_believed_to_be_well_and_gets_all_of_its_traffic() -> None:
+def test_a_new_endpoint_counts_as_healthy_and_gets_its_full_share() -> None:
     one = endpoint(now=1000.0)
     assert one.checks_pass
     assert one.is_admitted
@@ -39,7 +39,7 @@ def test_load_is_counted_by_kind() -> None:
     assert repr(one) == "Endpoint('http://a', inflight=321)"
 
 
-def test_endpoints_do_not_share_what_is_known_about_them() -> None:
+def test_endpoints_do_not_share_state() -> None:
     one, other = endpoint(), endpoint()
     one.count(Kind.HTTP, 1)
     one.latency.add(0.0, 1.0)
@@ -64,7 +64,7 @@ def test_endpoints_do_not_share_what_is_known_about_them() -> None:
         (-1.0, 10.0, FIRST_SHARE),  # a lease may be older than the instant at which its endpoint came back
     ],
 )
-def test_the_share_of_one_that_joins_grows_linearly_from_a_tenth_to_all(
+def test_the_share_of_a_joining_endpoint_grows_linearly_from_a_tenth_to_all(
     since: float, slow_start: float, share: float
 ) -> None:
     one = endpoint()
@@ -108,7 +108,7 @@ def test_an_endpoint_is_available_that_is_admitted_and_untried_and_has_room_for_
 
 
 @pytest.mark.parametrize(("now", "heeds", "admitted"), [(0.0, False, True), (9.9, True, False), (10.0, True, True)])
-def test_who_has_asked_to_be_left_alone_is_where_that_is_heeded(now: float, heeds: bool, admitted: bool) -> None:
+def test_a_resting_endpoint_is_unavailable_if_retry_after_is_honoured(now: float, heeds: bool, admitted: bool) -> None:
     one = endpoint()
     one.latency.penalise(0.0, retry_after=10.0)
     assert one.available(LeaseRequest(now), PickContext(honours_retry_after=heeds)) is admitted
@@ -137,7 +137,7 @@ def test_a_second_of_penalty_is_a_burden_of_one_for_each_unit_of_weight() -> Non
     assert (context.load_per_weight(one, request), context.burden(one, request)) == (1.5, 6.5)
 
 
-def test_one_that_joins_has_more_load_for_its_weight() -> None:
+def test_a_joining_endpoint_has_more_load_per_weight() -> None:
     one = endpoint(weight=2)
     one.joined_at, one.requests = 10.0, 3
     request, context = LeaseRequest(15.0), PickContext(slow_start=10.0)
@@ -161,7 +161,7 @@ def test_nobody_is_spared_where_whatever_is_admitted_is_available(
     assert context.spares_none(LeaseRequest(0.0, tried=tried)) is spares_none
 
 
-def test_a_request_that_says_nothing_is_a_first_one_that_may_go_anywhere() -> None:
+def test_a_default_request_is_a_first_attempt_for_any_endpoint() -> None:
     request, context = LeaseRequest(5.0), PickContext()
     assert (request.kind, request.key, request.pinned, request.tried) == (Kind.HTTP, b"", None, ())
     assert (context.max_requests, context.slow_start, context.honours_retry_after) == (math.inf, 0.0, False)
@@ -171,7 +171,7 @@ def test_a_request_that_says_nothing_is_a_first_one_that_may_go_anywhere() -> No
 
 
 @pytest.mark.parametrize(("kind", "fair"), [(Kind.HTTP, 1.0), (Kind.SSE, 2.0), (Kind.WS, 2.0)])
-def test_a_fair_load_is_all_that_is_in_flight_with_one_more_by_weight(kind: Kind, fair: float) -> None:
+def test_a_fair_load_is_all_leases_and_one_more_per_weight(kind: Kind, fair: float) -> None:
     in_flight = InFlight()
     in_flight.requests, in_flight.event_streams, in_flight.websockets = 3, 1, 3
     assert PickContext(in_flight=in_flight, weight=4).fair_load(kind) == fair

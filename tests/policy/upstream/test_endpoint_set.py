@@ -1,4 +1,4 @@
-"""Whether a service could take a request; who is admitted and chosen is in test_service.py, test_probing.py."""
+"""Whether a service can take a request. Admission and choice are tested in test_service.py and test_probing.py."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_an_endpoint_whose_opening_is_over_serves_as_long_as_its_checks_pass(now
 
 
 @pytest.mark.parametrize(("weights", "serves"), [((0, 1), True), ((1, 0), False), ((0, 0), False)])
-def test_an_endpoint_without_a_weight_serves_nobody(weights: tuple[int, int], serves: bool) -> None:
+def test_an_endpoint_without_a_weight_serves_no_request(weights: tuple[int, int], serves: bool) -> None:
     several = service(*weights)
     several.set_health(several.endpoints[0], 0.0, up=False)
     assert several.endpoint_set.serves(0.0) is serves

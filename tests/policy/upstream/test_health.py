@@ -1,4 +1,4 @@
-"""What checks of an endpoint show: how many it takes to change what is believed, and when the next is due."""
+"""Health checks: the number of results that changes an endpoint's health, and the time of the next check."""
 
 import random
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthK
 
 
 def states(results: str, config: HealthConfig) -> tuple[str, str]:
-    """What is believed after each check, and where it has changed.
+    """The health after each check, and the checks that have changed the health.
 
     Args:
         results: "+" for each check that passed, "-" for one that did not.
@@ -53,7 +53,7 @@ def test_another_configuration_counts_from_the_next_check_on() -> None:
     assert health.pause(replace(hasty, jitter=0.0), random.Random(1)) == 1.0
 
 
-def test_with_one_for_both_every_check_decides() -> None:
+def test_with_rise_and_fall_of_1_every_check_decides() -> None:
     assert states("-+--++", HealthConfig(rise=1, fall=1)) == ("-+--++", "!!! ! ")
 
 

@@ -1,4 +1,4 @@
-"""When a second endpoint is asked: what is known of how long answers take, and for how long."""
+"""The delay of a hedge: a quantile of recent latencies, and how long latencies count."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tornado_gateway.policy.upstream.service import Service
 
 
 def hedging(*durations: float) -> Hedging:
-    """What is known behind these, at instant 10."""
+    """The delay of a hedge after these latencies, at instant 10."""
     known = Hedging()
     for seconds in durations:
         known.observe(10.0, seconds)
@@ -34,11 +34,11 @@ def test_who_is_slower_than_nearly_all_is_known_after_ten_answers(
 
 
 @pytest.mark.parametrize(("now", "known"), [(10.0, True), (69.9, True), (70.0, False), (3600.0, False)])
-def test_how_slow_others_are_is_forgotten_after_a_minute(now: float, known: bool) -> None:
+def test_latencies_are_forgotten_after_a_minute(now: float, known: bool) -> None:
     assert (hedging(*[0.1] * 10).after(now) is not None) is known
 
 
-def test_how_slow_others_are_is_worked_out_once_a_second() -> None:
+def test_the_quantile_is_computed_once_a_second() -> None:
     known = hedging(*[0.1] * 9)
     assert known.after(10.0) is None
     known.observe(10.0, 0.1)
@@ -60,7 +60,7 @@ def answer(of: Service, times: int, outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_answer_tells_how_slow_others_are_whoever_gives_it_and_however_its_request_ends(
+def test_every_answer_counts_whatever_endpoint_gives_it_and_however_the_request_ends(
     outcome: Outcome, count: int
 ) -> None:
     several = service(*[1] * count, hedge=True)
@@ -68,13 +68,13 @@ def test_an_answer_tells_how_slow_others_are_whoever_gives_it_and_however_its_re
     assert several.outcomes.hedging.after(10.0) == pytest.approx(0.1, rel=0.011)
 
 
-def test_where_nobody_hedges_nobody_takes_note() -> None:
+def test_without_hedging_latencies_are_not_recorded() -> None:
     single = service(1)
     answer(single, 10, Outcome.SUCCESS)
     assert single.outcomes.hedging.after(10.0) is None
 
 
-def test_what_was_not_answered_tells_nothing_about_how_slow_others_are() -> None:
+def test_a_request_without_an_answer_adds_no_latency() -> None:
     single = service(1, hedge=True)
     answer(single, 9, Outcome.SUCCESS)
     for _ in range(20):

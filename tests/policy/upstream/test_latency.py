@@ -1,4 +1,4 @@
-"""How long an endpoint is expected to take: what raises it, what a failure costs, how all of it fades."""
+"""The expected latency of an endpoint: samples, penalties of failures, decay and expiry."""
 
 import math
 import pickle
@@ -14,7 +14,7 @@ E = math.e
 
 
 def seen(*samples: tuple[float, float]) -> Latency:
-    """What has had these samples: pairs of seconds after START and seconds of the answer."""
+    """A Latency with these samples: pairs of seconds after START and seconds of the answer."""
     latency = Latency()
     for later, seconds in samples:
         latency.add(START + later, seconds)
@@ -22,7 +22,7 @@ def seen(*samples: tuple[float, float]) -> Latency:
 
 
 @pytest.mark.parametrize("now", [0.0, START, 1e9])
-def test_of_what_is_unknown_nothing_is_expected(now: float) -> None:
+def test_an_unknown_latency_is_0(now: float) -> None:
     latency = Latency()
     assert (latency.peak(now), latency.expected(now), latency.penalty(now)) == (0, 0, 0)
     assert (latency.average, latency.last) == (0, 0)
@@ -51,7 +51,7 @@ def test_quick_answers_do_not_bring_the_peak_down_before_time_does() -> None:
     assert latency.expected(START) < 0.01
 
 
-def test_the_peak_comes_down_to_what_answers_take_now() -> None:
+def test_the_peak_falls_to_the_present_latency() -> None:
     latency = seen((0, 1.0), *((number / 10, 0.01) for number in range(1, 1001)))
     assert latency.peak(START + 100) == pytest.approx(0.01, rel=0.01)
 
@@ -64,7 +64,7 @@ def test_the_average_gives_the_newest_answer_a_fifth() -> None:
     assert latency.last == 1.5
 
 
-def test_the_average_that_is_shown_does_not_fade() -> None:
+def test_the_shown_average_does_not_decay() -> None:
     latency = seen((0, 0.5))
     latency.expected(START + 3600)
     assert latency.average == 0.5
@@ -76,14 +76,14 @@ def test_a_quick_answer_after_silence_does_not_bring_old_slowness_back() -> None
     assert latency.expected(START + 60) < 0.03
 
 
-# What an average says ends when it is a hundred times as old as it is long, and after 30 s.
+# An average expires after a hundred times its own value, at most after 30 s.
 ends = pytest.mark.parametrize(
     ("seconds", "end"), [(0.001, 0.1), (0.004, 0.4), (0.06, 6.0), (0.3, 30.0), (0.301, 30.0), (5.0, 30.0), (60.0, 30.0)]
 )
 
 
 @ends
-def test_an_average_says_the_same_until_its_end_and_nothing_from_then_on(seconds: float, end: float) -> None:
+def test_an_average_stays_until_it_expires(seconds: float, end: float) -> None:
     latency = seen((0, seconds))
     for share in (0.0, 0.5, 0.99):
         assert latency.expected(START + end * share) == seconds
@@ -94,16 +94,14 @@ def test_an_average_says_the_same_until_its_end_and_nothing_from_then_on(seconds
 
 @ends
 @pytest.mark.parametrize("newest", [0.001, 0.02, 0.5])
-def test_an_answer_replaces_all_of_an_average_that_has_ended_and_not_of_one_before(
-    seconds: float, end: float, newest: float
-) -> None:
+def test_an_answer_replaces_an_expired_average_only(seconds: float, end: float, newest: float) -> None:
     assert seen((0, seconds), (end * 1.01, newest)).average == pytest.approx(newest)
     blended = seen((0, seconds), (end * 0.99, newest)).average
     kept = min(0.8, E ** (-end * 0.99 / 10))
     assert blended == pytest.approx(kept * seconds + (1 - kept) * newest)
 
 
-def test_an_average_that_is_confirmed_does_not_end() -> None:
+def test_an_average_with_new_samples_does_not_expire() -> None:
     latency = seen(*((number / 20, 0.001) for number in range(2000)))
     assert latency.expected(START + 1999 / 20) == pytest.approx(0.001)
 
@@ -119,7 +117,7 @@ def test_an_average_that_is_confirmed_does_not_end() -> None:
         ([0.001, 0.002], 0.001),
     ],
 )
-def test_one_slow_answer_says_nothing_and_a_second_one_does(answers: list[float], expected: float) -> None:
+def test_one_slow_answer_changes_nothing_and_a_second_does(answers: list[float], expected: float) -> None:
     assert seen(*((0, seconds) for seconds in answers)).expected(START) == pytest.approx(expected)
 
 
@@ -127,7 +125,7 @@ samples = st.lists(st.tuples(st.floats(0, 60), st.floats(1e-6, 100)), min_size=1
 
 
 @given(samples)
-def test_an_answer_adds_no_more_to_an_estimate_than_it_took_and_takes_it_down_no_further_than_that(
+def test_an_answer_never_moves_an_estimate_beyond_its_own_latency(
     steps: list[tuple[float, float]],
 ) -> None:
     latency, now = seen((0, 1.0)), START
@@ -140,7 +138,7 @@ def test_an_answer_adds_no_more_to_an_estimate_than_it_took_and_takes_it_down_no
 
 
 @given(samples)
-def test_an_average_lies_within_what_answers_took_and_ends_in_time(steps: list[tuple[float, float]]) -> None:
+def test_an_average_lies_within_the_samples_and_expires_in_time(steps: list[tuple[float, float]]) -> None:
     latency, now = Latency(), START
     for pause, seconds in steps:
         now += pause
@@ -159,7 +157,7 @@ def test_an_average_lies_within_what_answers_took_and_ends_in_time(steps: list[t
 @pytest.mark.parametrize(
     ("retry_after", "penalty"), [(0.0, 5), (4.9, 5), (5.0, 5), (60.0, 60), (300.0, 300), (301.0, 300), (1e9, 300)]
 )
-def test_a_failure_is_worth_five_seconds_or_what_it_asks_for_up_to_300(retry_after: float, penalty: float) -> None:
+def test_a_failure_counts_5_seconds_or_its_retry_after_up_to_300(retry_after: float, penalty: float) -> None:
     latency = seen((0, 0.001))
     latency.penalise(START, retry_after)
     assert (latency.penalty(START), latency.peak(START), latency.expected(START)) == (penalty, penalty, penalty)
@@ -180,9 +178,7 @@ def test_a_failure_is_worth_five_seconds_or_what_it_asks_for_up_to_300(retry_aft
         (1e9, 310.0, 300 / E),
     ],
 )
-def test_a_penalty_is_held_as_long_as_it_was_asked_for_and_then_fades(
-    retry_after: float, later: float, penalty: float
-) -> None:
+def test_a_penalty_stays_during_a_retry_after_and_then_decays(retry_after: float, later: float, penalty: float) -> None:
     latency = Latency()
     latency.penalise(START, retry_after)
     now = START + later
@@ -212,9 +208,7 @@ def test_an_answer_slower_than_a_penalty_counts_more() -> None:
 
 
 @pytest.mark.parametrize(("second", "later", "penalty"), [(0.0, 60.0, 60), (30.0, 60.0, 60), (100.0, 101.0, 100)])
-def test_a_second_failure_never_shortens_what_the_first_has_asked_for(
-    second: float, later: float, penalty: float
-) -> None:
+def test_a_second_failure_never_shortens_the_first_retry_after(second: float, later: float, penalty: float) -> None:
     latency = Latency()
     latency.penalise(START, 60)
     latency.penalise(START + 1, second)
@@ -228,7 +222,7 @@ def test_failures_do_not_add_up() -> None:
     assert latency.penalty(START + 0.99) == 5
 
 
-def test_a_failure_after_a_faded_one_is_worth_as_much_as_the_first() -> None:
+def test_a_failure_after_a_decayed_penalty_counts_as_much_as_the_first() -> None:
     latency = Latency()
     latency.penalise(START, 60)
     latency.penalise(START + 90)
@@ -242,7 +236,7 @@ def test_a_failure_after_a_faded_one_is_worth_as_much_as_the_first() -> None:
 def test_a_good_answer_after_a_failure_takes_away_the_penalty_and_shows_nothing_else() -> None:
     latency = seen((0, 0.001))
     latency.penalise(START, 60)
-    latency.add(START + 61, 2.0)  # the endpoint hung for most of it
+    latency.add(START + 61, 2.0)  # most of the 2 s, the endpoint hung
     assert latency.clear_penalty(START + 59)
     assert (latency.expected(START + 61), latency.peak(START + 61), latency.penalty(START + 61)) == (0, 0, 0)
     assert not latency.clear_penalty(START + 61)
@@ -255,7 +249,7 @@ def test_what_was_sent_before_a_failure_takes_nothing_away() -> None:
     assert latency.penalty(START) == 5
 
 
-def test_what_has_come_back_is_unknown_but_for_what_is_shown() -> None:
+def test_a_recovered_endpoint_has_no_latency_but_the_shown_average() -> None:
     latency = seen((0, 2.0))
     latency.penalise(START, 60)
     latency.forget()
@@ -263,7 +257,7 @@ def test_what_has_come_back_is_unknown_but_for_what_is_shown() -> None:
     assert (latency.average, latency.last) == (2.0, 2.0)
 
 
-def test_what_has_come_back_is_known_by_its_first_answer_alone() -> None:
+def test_a_recovered_endpoint_is_known_by_the_first_answer_alone() -> None:
     latency = seen((0, 2.0))
     latency.penalise(START, 60)
     latency.forget()

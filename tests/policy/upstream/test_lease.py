@@ -82,7 +82,7 @@ def test_a_retry_is_counted_where_it_goes() -> None:
         (599, 0.0, 5.0),
     ],
 )
-def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, penalty: float) -> None:
+def test_a_failed_answer_counts_as_a_slow_answer(status: int, wait: float, penalty: float) -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     lease_on(several, one).answered(0.001, status, wait)
@@ -90,7 +90,7 @@ def test_an_answer_that_is_none_counts_as_a_slow_one(status: int, wait: float, p
     assert one.latency.last == (0.0 if status == 429 else 0.001)
 
 
-def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
+def test_other_statuses_can_count_as_failures() -> None:
     several = service(1, 1, failure_statuses=(418,))
     one = several.endpoints[0]
     lease_on(several, one).answered(0.001, 503, 60.0)
@@ -99,7 +99,7 @@ def test_other_statuses_can_be_what_counts_as_a_failure() -> None:
     assert one.latency.penalty(0.001) == 5.0
 
 
-def test_a_429_is_an_endpoints_failure_where_that_is_said() -> None:
+def test_a_429_is_a_failure_where_configured() -> None:
     several = service(1, 1, failure_statuses=(429, 503))
     one = several.endpoints[0]
     lease_on(several, one).answered(0.001, 429, 60.0)
@@ -180,7 +180,7 @@ def test_how_long_a_long_poll_waits_is_no_latency(is_long_poll: bool, uploads: b
 
 
 @pytest.mark.parametrize("is_long_poll", [False, True])
-def test_a_long_poll_that_is_not_answered_in_time_has_failed_without_blame(is_long_poll: bool) -> None:
+def test_a_long_poll_without_an_answer_in_time_is_no_failure_to_the_breaker(is_long_poll: bool) -> None:
     several = service(1, 1, breaker=SLOW_RULE, is_long_poll=is_long_poll)
     one = several.endpoints[0]
     for _ in range(FAILURES):
@@ -211,7 +211,7 @@ def test_a_probe_that_is_a_long_poll_and_is_not_answered_decides_nothing() -> No
     assert one.breaker.passes(OPEN_FOR + 30.0)
 
 
-# ---- each lease is counted, whatever became of it
+# ---- each lease counts once, with any outcome
 
 LIVES = st.lists(
     st.tuples(st.sampled_from(Outcome), st.sampled_from([0, 101, 200, 429, 503]), st.booleans(), st.integers(0, 2)),
@@ -265,9 +265,7 @@ def test_a_hedge_that_lost_is_superseded() -> None:
 
 
 @pytest.mark.parametrize(("answered", "opens"), [(200, False), (503, True), (None, True)])
-def test_answers_that_clients_did_not_wait_for_are_among_those_that_a_breaker_takes_its_share_of(
-    answered: int | None, opens: bool
-) -> None:
+def test_answers_of_departed_clients_count_in_the_breakers_shares(answered: int | None, opens: bool) -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     for _ in range(FAILURES):
@@ -277,7 +275,7 @@ def test_answers_that_clients_did_not_wait_for_are_among_those_that_a_breaker_ta
                 lease.answered(0.0, answered)
             lease.settle(CLIENT_GONE, 0.0)
         lease_on(several, one).settle(FAILURE, 0.0)
-    assert one.breaker.is_open is opens  # 5 of 505 are less than the least share that opens it
+    assert one.breaker.is_open is opens  # 5 of 505 are less than MIN_FAILURE_SHARE
 
 
 def test_a_probe_whose_client_left_decides_nothing_although_it_was_answered() -> None:
@@ -310,7 +308,7 @@ def test_failures_without_an_answer_are_counted_apart_as_well(  # C1
 
 
 @pytest.mark.parametrize("kind", [Kind.SSE, Kind.WS])
-def test_a_request_that_becomes_a_stream_counts_as_one(kind: Kind) -> None:
+def test_a_request_that_becomes_a_stream_counts_as_a_stream(kind: Kind) -> None:
     single = service(1)
     (one,) = single.endpoints
     lease = single.lease(LeaseRequest(0.0))
@@ -354,7 +352,7 @@ def test_slow_heads_open_a_breaker_that_looks_for_them() -> None:
 
 
 @pytest.mark.parametrize("asked_as", [Kind.HTTP, Kind.WS])
-def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked_as: Kind) -> None:
+def test_a_stream_that_begins_is_a_successful_probe(asked_as: Kind) -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -370,7 +368,7 @@ def test_a_stream_has_shown_that_its_endpoint_is_back_as_soon_as_it_begins(asked
     assert one.joined_at == OPEN_FOR + 0.1
 
 
-def test_streams_that_die_count_as_failures_however_well_they_began() -> None:
+def test_streams_that_break_count_as_failures() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -515,7 +513,7 @@ def test_to_the_slow_call_rule_no_answer_is_slower_than_any(took: float) -> None
     assert one.breaker.is_open is (took > 1.0)
 
 
-# ---- whose time it is
+# ---- latency and uploads
 
 
 @pytest.mark.parametrize("ended", [0.0, 3.0])
@@ -580,7 +578,7 @@ def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, 
 # ---- what a probe shows
 
 
-def test_a_probe_whose_user_has_sent_too_much_shows_that_the_endpoint_lives() -> None:
+def test_a_probe_answered_with_429_closes_the_breaker() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -592,7 +590,7 @@ def test_a_probe_whose_user_has_sent_too_much_shows_that_the_endpoint_lives() ->
     assert one.latency.penalty(OPEN_FOR + 1) == 0.0
 
 
-def test_of_those_that_are_used_although_they_are_broken_one_probe_decides_while_others_pass() -> None:
+def test_of_many_requests_to_a_broken_endpoint_only_the_probe_decides() -> None:
     several = service(1, 1, max_ejected=0.0)
     one = several.endpoints[0]
     eject(several, one)
@@ -605,7 +603,7 @@ def test_of_those_that_are_used_although_they_are_broken_one_probe_decides_while
 
 
 @pytest.mark.parametrize(("sent_at", "state"), [(-1.0, State.OPEN), (0.0, State.OPEN), (1.0, State.CLOSED)])
-def test_where_no_endpoint_passes_a_good_answer_decides_if_it_was_sent_since_the_opening(
+def test_without_a_healthy_endpoint_a_good_answer_since_the_opening_closes_the_breaker(
     sent_at: float, state: State
 ) -> None:
     several = service(1, 1)

@@ -1,4 +1,4 @@
-"""How the configuration, name servers and an operator together say which endpoints a service has."""
+"""Membership: configuration, name servers and operator, merged into the endpoints of a service."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def test_an_addition_survives_the_next_answer_and_another_configuration() -> Non
     assert membership.names == {"mail"}
 
 
-def test_what_an_operator_takes_back_is_as_it_is_configured() -> None:
+def test_a_released_url_is_as_configured() -> None:
     membership = Membership({BILLING: 2})
     membership.set_weight(BILLING, 0)
     membership.add(MAIL, 1)

@@ -1,4 +1,4 @@
-"""What outcomes teach, told by hand; what leases tell is in test_lease.py."""
+"""Outcomes without leases; outcomes of leases are tested in test_lease.py."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When which endpoint is to be looked at again: each once, the earliest date that was given, in order."""
+"""The schedule of probes: one time per endpoint, the earliest of the given times, in order."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_who_is_longest_overdue_comes_first() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(5.0, 3.0), (3.0, 5.0), (3.0, 3.0)])
-def test_of_two_dates_the_earlier_one_holds(first: float, second: float) -> None:
+def test_the_earlier_of_two_probe_times_holds(first: float, second: float) -> None:
     agenda = ProbeSchedule()
     agenda.put(A, first)
     agenda.put(A, second)
@@ -45,7 +45,7 @@ def test_of_two_dates_the_earlier_one_holds(first: float, second: float) -> None
     assert all_until(agenda, 10.0) == [A]
 
 
-def test_after_its_turn_an_endpoint_can_be_given_any_date() -> None:
+def test_a_taken_endpoint_can_be_scheduled_at_any_time() -> None:
     agenda = ProbeSchedule()
     agenda.put(A, 5.0)
     agenda.put(A, 1.0)
@@ -55,7 +55,7 @@ def test_after_its_turn_an_endpoint_can_be_given_any_date() -> None:
     assert all_until(agenda, 7.0) == [A]
 
 
-def test_who_is_forgotten_has_no_turn_until_it_is_given_another_one() -> None:
+def test_a_removed_endpoint_is_not_taken_until_scheduled_again() -> None:
     agenda = ProbeSchedule()
     agenda.put(A, 1.0)
     agenda.put(B, 1.0)

@@ -1,4 +1,4 @@
-"""Who has failed, and which request finds out that it works again."""
+"""Probing: which request is sent to a failed endpoint, and when."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_requests_that_can_be_sent_again_probe_as_soon_as_the_time_is_over() -> 
 
 
 @every_balancer
-def test_a_request_that_cannot_be_sent_again_probes_nothing_while_others_can_be_used(balancer: str) -> None:
+def test_an_unrepeatable_request_does_not_probe_while_other_endpoints_are_admitted(balancer: str) -> None:
     several = service(1, 1, balancer=balancer)
     eject(several, several.endpoints[0])
     assert chosen(several, OPEN_FOR, times=20, is_repeatable=False) == {"host1": 20}
@@ -33,7 +33,7 @@ def test_a_request_that_cannot_be_sent_again_probes_nothing_while_others_can_be_
 
 
 @every_balancer
-def test_an_ejected_endpoint_that_nobody_could_ask_for_a_while_gets_any_request(balancer: str) -> None:
+def test_a_probe_that_waited_too_long_gets_any_request(balancer: str) -> None:
     several = service(1, 1, balancer=balancer)
     one = several.endpoints[0]
     eject(several, one)
@@ -46,7 +46,7 @@ def test_an_ejected_endpoint_that_nobody_could_ask_for_a_while_gets_any_request(
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 30.0])
-def test_no_request_that_cannot_be_sent_again_shows_whether_one_that_failed_works_again(seconds: float) -> None:
+def test_an_unrepeatable_request_never_probes_a_penalised_endpoint(seconds: float) -> None:
     several = service(1, 1, balancer="peak_ewma")
     one, other = several.endpoints
     lease_on(several, one, 0.0).settle(FAILURE, 0.0)
@@ -55,7 +55,7 @@ def test_no_request_that_cannot_be_sent_again_shows_whether_one_that_failed_work
     assert chosen(several, seconds + 1.0, times=20)["host0"] == 1
 
 
-def test_a_second_try_probes_nothing_while_others_can_be_used() -> None:
+def test_a_retry_does_not_probe_while_other_endpoints_are_admitted() -> None:
     several = service(1, 1, 1, 1)
     a, b, *_ = several.endpoints
     eject(several, a)
@@ -72,7 +72,7 @@ def test_where_nothing_can_be_used_second_tries_probe_as_well() -> None:
     assert several.lease(LeaseRequest(OPEN_FOR)).endpoint is a
 
 
-def test_one_that_failed_is_asked_again_when_it_can_be_used_again() -> None:
+def test_a_penalised_endpoint_is_probed_when_admitted_again() -> None:
     several = service(1, 1, 1)
     a, _, _ = several.endpoints
     lease_on(several, a, 0.0).settle(FAILURE, 0.0)
@@ -110,7 +110,7 @@ def test_one_that_asks_to_be_left_alone_gets_nothing_until_then(balancer: str) -
 
 
 @pytest.mark.parametrize("by", ["health checks", "breaker"])
-def test_users_do_not_find_out_about_one_that_is_out_in_panic_before_its_time(by: str) -> None:
+def test_in_panic_an_open_breaker_is_not_probed_before_the_opening_ends(by: str) -> None:
     several = service(1, 1, 1, panic_below=1.0)
     broken, *_ = several.endpoints
     if by == "breaker":
@@ -142,7 +142,7 @@ def test_only_so_many_requests_probe_at_once(probes: int) -> None:
     assert [several.lease(LeaseRequest(OPEN_FOR)).endpoint.url for _ in range(2)] == ["http://host0", "http://host1"]
 
 
-def test_a_retry_does_not_probe_where_it_has_been() -> None:
+def test_a_retry_does_not_probe_a_tried_endpoint() -> None:
     several = service(1, 1, 1)
     a, b = several.endpoints[:2]
     eject(several, a)
@@ -181,7 +181,7 @@ def test_a_success_from_before_proves_nothing() -> None:
     assert one.breaker.state(OPEN_FOR + 1.0) is State.HALF_OPEN
 
 
-def test_one_that_comes_back_is_not_blamed_for_how_slow_it_was() -> None:
+def test_a_recovered_endpoint_has_no_penalty_for_earlier_latency() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     one.latency.add(0.0, 20.0)

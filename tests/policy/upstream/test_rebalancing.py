@@ -1,4 +1,4 @@
-"""Rebalancing: who has more streams than its share, how many are moved and how fast, and when it stops."""
+"""Rebalancing: surplus streams, the number and rate of moves, and the end of moving."""
 
 import itertools
 import random
@@ -33,7 +33,7 @@ def endpoint(weight: int = 1, streams: int = 0, *, usable: bool = True) -> Endpo
 
 
 def hold(one: Endpoint, streams: int) -> None:
-    """Have an endpoint hold so many streams, some of them of either kind."""
+    """Give an endpoint a number of streams, of both kinds."""
     one.event_streams, one.websockets = streams // 2, streams - streams // 2
 
 
@@ -43,7 +43,7 @@ def break_(one: Endpoint) -> None:
     assert one.breaker.is_open
 
 
-# ---------------------------------------------------------------- who has too many
+# ---------------------------------------------------------------- surplus
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def break_(one: Endpoint) -> None:
         ((1, 1), (56, 44), (1, 0)),
         ((1, 1), (100, 0), (45, 0)),
         ((1, 1), (1, 0), (0, 0)),
-        ((1, 1), (2, 0), (0, 0)),  # one too many: less than is worth a move, although it is all there is
+        ((1, 1), (2, 0), (0, 0)),  # one above the share: below MIN_SURPLUS, although the endpoint has all streams
         ((1, 1), (3, 0), (0, 0)),
         ((1, 1), (4, 0), (1, 0)),
         ((1, 1, 1), (4, 1, 1), (1, 0, 0)),
@@ -64,12 +64,12 @@ def break_(one: Endpoint) -> None:
         ((2, 1), (66, 33), (0, 0)),  # shares go by weight
         ((2, 1), (99, 0), (27, 0)),
         ((1, 2), (99, 0), (63, 0)),
-        ((10, 1, 1), (1050, 130, 20), (0, 20, 0)),  # fewer than the first one has, but more than a tenth
-        ((1, 1, 1, 1), (12, 9, 9, 9), (0, 0, 0, 0)),  # nobody has room for a whole one
+        ((10, 1, 1), (1050, 130, 20), (0, 20, 0)),  # 50 above the share is within a tenth, 30 is not
+        ((1, 1, 1, 1), (12, 9, 9, 9), (0, 0, 0, 0)),  # no endpoint has room for a whole stream
         ((1,), (100,), (0,)),
     ],
 )
-def test_what_an_endpoint_has_above_its_share_and_above_what_is_tolerated(
+def test_the_surplus_is_above_the_share_and_the_tolerance(
     weights: tuple[int, ...], held: tuple[int, ...], gives: tuple[int, ...]
 ) -> None:
     several = [endpoint(weight) for weight in weights]
@@ -77,22 +77,22 @@ def test_what_an_endpoint_has_above_its_share_and_above_what_is_tolerated(
     assert tuple(found.get(each, 0) for each in several) == gives
 
 
-def test_whoever_has_most_above_its_share_gives_first() -> None:
+def test_the_largest_surplus_gives_first() -> None:
     little, most, empty = endpoint(), endpoint(), endpoint()
     assert list(surplus({little: 60, most: 90, empty: 0}, 0, START, SLOW_START)) == [most, little]
 
 
-def test_what_is_on_its_way_has_room_kept_and_is_counted() -> None:
+def test_streams_that_are_away_take_up_room() -> None:
     giving, empty = endpoint(), endpoint()
     assert surplus({giving: 80, empty: 0}, 20, START, SLOW_START) == {giving: 25}
     assert surplus({giving: 55, empty: 0}, 45, START, SLOW_START) == {}
 
 
-def test_where_there_is_nobody_nothing_is_moved() -> None:
+def test_without_endpoints_nothing_is_moved() -> None:
     assert surplus({}, 0, START, SLOW_START) == {}
 
 
-# ---------------------------------------------------------------- who takes_streams
+# ---------------------------------------------------------------- takes_streams
 
 
 def ailing(one: Endpoint) -> None:
@@ -104,7 +104,7 @@ def starting(one: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("is_spoilt", [ailing, break_, starting])
-def test_an_endpoint_that_is_not_well_or_just_starting_takes_nothing(is_spoilt: Callable[[Endpoint], None]) -> None:
+def test_an_unhealthy_or_joining_endpoint_takes_no_streams(is_spoilt: Callable[[Endpoint], None]) -> None:
     giving, empty = endpoint(), endpoint()
     assert takes_streams(empty, START, SLOW_START)
     is_spoilt(empty)
@@ -112,14 +112,14 @@ def test_an_endpoint_that_is_not_well_or_just_starting_takes_nothing(is_spoilt: 
     assert surplus({giving: 100, empty: 0}, 0, START, SLOW_START) == {}
 
 
-def test_an_endpoint_that_is_starting_keeps_what_it_has() -> None:
-    """It was ejected while its streams went on: what was taken from it now would have to be given back."""
+def test_a_joining_endpoint_keeps_its_streams() -> None:
+    """The endpoint was ejected while its streams went on: a stream moved now would have to move back."""
     starter, other = endpoint(), endpoint()
     starting(starter)
     assert surplus({starter: 50, other: 50}, 0, START, SLOW_START) == {}
 
 
-def test_what_an_endpoint_that_is_starting_will_need_is_not_given_to_others() -> None:
+def test_the_future_streams_of_a_joining_endpoint_are_not_given_to_others() -> None:
     giving, starter, third = endpoint(), endpoint(), endpoint()
     starting(starter)
     assert surplus({giving: 90, starter: 0, third: 0}, 0, START, SLOW_START) == {giving: 30}
@@ -132,13 +132,13 @@ def test_several_that_give_share_the_room_there_is() -> None:
     assert surplus({first: 61, second: 59, starter: 0, third: 0}, 0, START, SLOW_START) == {first: 28, second: 2}
 
 
-def test_an_endpoint_takes_its_share_once_it_has_started() -> None:
+def test_an_endpoint_takes_its_share_after_slow_start() -> None:
     giving, starter = endpoint(), endpoint()
     starting(starter)
     assert surplus({giving: 100, starter: 0}, 0, START + SLOW_START / 2, SLOW_START) == {giving: 45}
 
 
-def test_an_endpoint_that_may_not_be_chosen_keeps_its_streams_and_takes_none() -> None:
+def test_an_endpoint_that_is_not_admitted_keeps_its_streams_and_takes_none() -> None:
     out, giving, empty = endpoint(streams=500, usable=False), endpoint(streams=20), endpoint(streams=0)
     moved = Rebalancing(1000, START).take([out, giving, empty], NOBODY, START, SLOW_START)
     assert moved == {giving: 9}
@@ -150,7 +150,7 @@ def test_an_endpoint_that_may_not_be_chosen_keeps_its_streams_and_takes_none() -
 
 
 class Stage:
-    """A service whose streams are moved, and whose clients come back.
+    """A service whose streams are moved, and whose clients reconnect.
 
     Args:
         held: streams of each endpoint, of weight and streams.
@@ -185,7 +185,7 @@ class Stage:
         return sum(count for _, count in self.moved)
 
     def look(self, later: float = 0.2) -> int:
-        """Let time pass, streams end and clients come back, and move what is to be moved; how many that is."""
+        """Let time pass, streams end and clients reconnect, and move streams. Returns the number of moved streams."""
         self.now += later
         while self._away and self._away[0][0] <= self.now:
             _, came_from = self._away.popleft()
@@ -208,12 +208,12 @@ class Stage:
 
     @property
     def surplus(self) -> dict[Endpoint, int]:
-        """What is too much, with nobody on the way."""
+        """The surplus, without streams that are away."""
         assert not self._away
         return surplus(dict(zip(self.endpoints, self.held, strict=True)), 0, self.now, SLOW_START)
 
     def above(self) -> float:
-        """How much the one that is furthest above its share has there, with those on the way."""
+        """The largest number of streams above an endpoint's share; streams that are away count in the total."""
         total = sum(self.held) + len(self._away)
         weights = sum(each.weight for each in self.endpoints)
         return max(each.streams - total * each.weight / weights for each in self.endpoints)
@@ -247,7 +247,7 @@ def test_one_per_second_is_one_per_second() -> None:
     assert [stage.look(0.25) for _ in range(9)] == [1, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def test_of_several_that_give_the_pace_is_one() -> None:
+def test_several_endpoints_share_the_rate() -> None:
     stage = Stage((1, 90), (1, 60), (1, 0), per_second=100)
     assert stage.rebalancing.take(stage.endpoints, NOBODY, START, SLOW_START) == {
         stage.endpoints[0]: 35, stage.endpoints[1]: 5,
@@ -260,7 +260,7 @@ def test_of_several_that_give_the_pace_is_one() -> None:
     st.lists(st.floats(0, 20), min_size=1, max_size=60),
     st.sampled_from([least_loaded, the_same, nowhere]),
 )
-def test_in_no_span_more_are_moved_than_its_seconds_and_one_more_allow(
+def test_in_any_span_at_most_the_rate_and_one_second_more_is_moved(
     per_second: int,
     held: list[tuple[int, int]],
     pauses: list[float],
@@ -293,7 +293,7 @@ def test_no_more_are_moved_than_are_too_many_however_long_clients_stay_away(per_
     assert stage.held == [293, 293, 214]
 
 
-def test_a_stream_that_takes_its_time_to_end_counts_as_gone() -> None:
+def test_a_stream_that_ends_slowly_counts_as_moved() -> None:
     stage = Stage((1, 100), (1, 0), per_second=1000, ends_after=20)
     assert [stage.look() for _ in range(20)] == [45, *[0] * 19]
     assert stage.run(60).held == [55, 45]
@@ -309,7 +309,7 @@ def test_who_does_not_come_back_is_not_waited_for_forever() -> None:
 
 
 def test_who_comes_back_at_once_makes_room_for_the_next() -> None:
-    """Nobody waits for a client that is there again."""
+    """A client that has reconnected is not waited for."""
     stage = Stage((1, 100), (1, 0), absent=0.2).run(6)
     assert stage.held == [55, 45]
 
@@ -394,10 +394,10 @@ def test_moving_ends_within_tolerance_and_never_makes_the_largest_surplus_larger
     st.integers(1, 100),
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200), st.booleans(), st.floats(0, 3)), max_size=40),
 )
-def test_no_endpoint_ever_gives_more_than_it_has_above_its_share(
+def test_no_endpoint_ever_gives_more_than_its_surplus(
     held: list[tuple[int, int]], per_second: int, changes: list[tuple[int, int, bool, float]]
 ) -> None:
-    """Whatever streams and endpoints come and go in between."""
+    """Streams and endpoints come and go in any order."""
     stage = Stage(*held, per_second=per_second)
     for which, streams, usable, pause in changes:
         changed = stage.endpoints[which % len(stage.endpoints)]

@@ -1,4 +1,4 @@
-"""Endpoints come and go as names resolve: who stays is the same object, who has left is remembered for a while."""
+"""Discovery: an endpoint that stays is the same object; a departed endpoint is remembered for a while."""
 
 import gc
 import math
@@ -107,14 +107,14 @@ def test_only_names_of_other_hosts_are_resolved(url: str, resolvable: bool) -> N
 @pytest.mark.parametrize(
     ("configured", "answers", "wanted"),
     [
-        # nothing is known: all as it is configured
+        # no answer yet: all URLs as configured
         ([("http://a", 1), ("http://b", 2)], [], [("http://a", 1), ("http://b", 2)]),
         # each address, of the configured weight and path
         ([("http://a:81/x", 3)], [("a", (A, B))], [(f"http://a:81/x#{A}", 3), (f"http://a:81/x#{B}", 3)]),
         # one address is pinned, too
         ([("https://a", 1)], [("a", (A,))], [(f"https://a#{A}", 1)]),
         ([("http://a", 1)], [("a", ("fd00::1",))], [("http://a#fd00::1", 1)]),
-        # one name is known, the other is not yet; the order is the configuration's
+        # one of two names has addresses; the order of the configuration
         (
             [("http://b", 1), ("unix:/s", 1), ("http://a", 1), (f"http://{C}", 1)],
             [("a", (A, B))],
@@ -135,12 +135,12 @@ def test_only_names_of_other_hosts_are_resolved(url: str, resolvable: bool) -> N
             [("a", (A,)), ("b", (A,))],
             [(f"http://a#{A}", 1), (f"https://b:80#{A}", 5)],
         ),
-        # and of a place that is configured by its address: that one, wherever it stands
+        # a place that is also configured by its address: the URL with the address, in any order
         ([("http://a", 1), (f"http://{A}", 1)], [("a", (A, B))], [(f"http://{A}", 1), (f"http://a#{B}", 1)]),
         ([(f"http://{A}", 1), ("http://a", 7)], [("a", (A, B))], [(f"http://{A}", 7), (f"http://a#{B}", 7)]),
         ([(f"http://a#{A}", 1), ("http://a", 7)], [("a", (A, B))], [(f"http://a#{A}", 7), (f"http://a#{B}", 7)]),
         ([(f"http://a#{A}", 7), ("http://a", 1)], [("a", (A, B))], [(f"http://a#{A}", 7), (f"http://a#{B}", 1)]),
-        # an address in front of another one is but a name
+        # in A#B, address A is only a name: a#A is another place
         ([(f"http://{A}#{B}", 1), ("http://a", 7)], [("a", (A,))], [(f"http://{A}#{B}", 1), (f"http://a#{A}", 7)]),
         # the last answer counts
         ([("http://a", 1)], [("a", (A, B)), ("a", (B, C))], [(f"http://a#{B}", 1), (f"http://a#{C}", 1)]),
@@ -166,7 +166,7 @@ def test_a_pinned_endpoint_differs_from_its_name_in_the_address_alone() -> None:
     assert pinned.origin != by_name.origin
 
 
-def test_what_is_added_is_followed_once() -> None:
+def test_an_added_endpoint_is_resolved_once() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -183,7 +183,7 @@ def test_what_is_added_is_followed_once() -> None:
 
 
 @pytest.mark.parametrize(("is_added", "joined_at"), [(False, -math.inf), (True, 5.0)])
-def test_the_first_addresses_of_a_name_begin_slowly_if_the_name_was_added(is_added: bool, joined_at: float) -> None:
+def test_the_first_addresses_of_a_name_have_slow_start_if_the_name_was_added(is_added: bool, joined_at: float) -> None:
     svc = service("http://a", "http://b")
     resolution = Resolution(svc, make)
     if is_added:
@@ -200,7 +200,7 @@ def test_a_new_endpoint_has_the_breaker_of_the_configuration() -> None:
     assert (new.url, new.weight, new.breaker.is_open) == ("http://a", 3, True)
 
 
-def test_an_answer_that_is_no_news_changes_nothing() -> None:
+def test_an_unchanged_answer_changes_nothing() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     assert resolution.use("a", (A, B), 0.0)
@@ -219,7 +219,7 @@ def test_the_weight_falls_back_when_the_heavier_name_leaves() -> None:
         assert literal.weight == weight
 
 
-def test_a_weight_that_somebody_else_has_changed_is_left_alone() -> None:
+def test_an_operators_weight_stays() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -262,10 +262,10 @@ def test_a_key_stays_with_its_endpoint_when_another_one_leaves() -> None:
     assert len(set(before.values())) == 4
 
 
-# ---- who stays, who leaves, who comes back
+# ---- endpoints stay, leave and return
 
 
-def test_who_stays_keeps_all_that_is_known() -> None:
+def test_an_endpoint_that_stays_keeps_its_state() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -281,7 +281,7 @@ def test_who_stays_keeps_all_that_is_known() -> None:
     assert sum(svc.inflight.values()) == staying.load == 0
 
 
-def test_a_lease_on_who_has_left_settles_as_any_other() -> None:
+def test_a_lease_on_a_departed_endpoint_settles_as_any_other() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A,), 0.0)
@@ -306,7 +306,7 @@ def test_who_has_left_is_not_chosen_any_more() -> None:
         lease.settle(Outcome.SUCCESS, 1.0)
 
 
-def test_who_comes_back_while_it_has_streams_is_the_same_with_its_streams() -> None:
+def test_an_endpoint_that_returns_with_streams_is_the_same_object() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -332,7 +332,7 @@ def test_who_comes_back_soon_is_the_same(away: float, same: bool) -> None:
     assert (named(svc, A) is leaving) is same
 
 
-def test_who_comes_back_counts_as_healthy_until_it_is_checked_again() -> None:
+def test_a_returning_endpoint_counts_as_healthy_until_checked() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -345,7 +345,7 @@ def test_who_comes_back_counts_as_healthy_until_it_is_checked_again() -> None:
     assert leaving.is_admitted
 
 
-def test_a_first_answer_takes_the_names_place_at_once_and_what_joins_later_begins_slowly() -> None:
+def test_the_first_addresses_have_no_slow_start_and_later_addresses_do() -> None:
     svc = service("http://a", f"http://{D}")
     resolution = Resolution(svc, make)
     resolution.use("a", (A,), 100.0)
@@ -358,7 +358,7 @@ def test_a_first_answer_takes_the_names_place_at_once_and_what_joins_later_begin
     assert named(svc, A).share(315.0, 10.0) == 0.5
 
 
-def test_nothing_is_left_of_who_came_and_went() -> None:
+def test_nothing_is_left_of_departed_endpoints() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     gc.collect()
@@ -380,7 +380,7 @@ _CONFIGURED = [("http://a:80/x", 2), ("http://b:80/x", 3), (f"http://{C}:80/x", 
 
 
 class Changing(RuleBasedStateMachine):
-    """Any answers, with leases taken and settled between them."""
+    """Answers in any order, with leases taken and settled in between."""
 
     def __init__(self) -> None:
         super().__init__()

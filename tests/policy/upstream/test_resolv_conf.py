@@ -1,4 +1,4 @@
-"""Name servers, search list and options as resolv.conf(5) has them."""
+"""Name servers, search list and options of resolv.conf(5)."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""When a request is sent again: never if it may have been carried out, always if it reached nobody; and how often."""
+"""Retries: which failed requests are sent again, where, when, and how often."""
 
 import itertools
 import math
@@ -55,7 +55,7 @@ def name(error: object) -> str:
 
 
 def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool) -> RetryTarget:
-    """The decision on a POST whose body is at hand and of which nothing has been sent, unless said otherwise."""
+    """The decision on a failed attempt; by default a POST with a replayable body, of which nothing was sent."""
     usual = {"is_repeatable": False, "reused": False, "body_sent": False, "replayable": True}
     return decide_retry(error, FailedAttempt(**(usual | circumstances)), on)
 
@@ -63,7 +63,7 @@ def where(error: UpstreamError, on: Collection[str] = ON, **circumstances: bool)
 @pytest.mark.parametrize("error", UNREACHED, ids=name)
 @pytest.mark.parametrize("is_repeatable", [True, False])
 @pytest.mark.parametrize("awaits_stream", [True, False])
-def test_what_reached_nobody_goes_to_another_endpoint(
+def test_a_request_without_a_connection_goes_to_another_endpoint(
     error: UpstreamError, is_repeatable: bool, awaits_stream: bool
 ) -> None:
     assert where(error, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is RetryTarget.OTHER_ENDPOINT
@@ -95,7 +95,7 @@ def test_what_a_lost_connection_means(
 
 
 @pytest.mark.parametrize("reused", [True, False])
-def test_what_broke_within_its_answer_was_no_connection_closed_too_early(reused: bool) -> None:
+def test_a_connection_that_breaks_within_an_answer_was_not_closed_silently(reused: bool) -> None:
     assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True, answered=True) is RetryTarget.NOWHERE
 
 
@@ -124,7 +124,7 @@ def test_an_interim_response_stops_no_retry_but_shows_that_the_connection_was_no
         (IdleTimeout(), False, True, RetryTarget.NOWHERE),
     ],
 )
-def test_a_stream_is_asked_for_elsewhere_unless_it_was_waited_for_long_enough(
+def test_a_stream_is_retried_elsewhere_unless_it_timed_out(
     error: UpstreamError, reused: bool, heard: bool, is_repeatable: bool, expected: RetryTarget
 ) -> None:
     circumstances = {"is_repeatable": is_repeatable, "reused": reused, "heard": heard, "body_sent": True}
@@ -141,7 +141,7 @@ def test_a_stream_is_asked_for_elsewhere_unless_it_was_waited_for_long_enough(
         (IdleTimeout(), True, True, RetryTarget.NOWHERE),
     ],
 )
-def test_only_a_try_that_was_too_slow_for_itself_alone_is_made_elsewhere_and_only_if_it_may_be_repeated(
+def test_only_a_try_timeout_of_a_repeatable_request_is_retried_elsewhere(
     error: UpstreamError, is_repeatable: bool, has_try_timeout: bool, awaits_stream: bool, expected: RetryTarget
 ) -> None:
     circumstances = {"is_repeatable": is_repeatable, "has_try_timeout": has_try_timeout, "awaits_stream": awaits_stream}
@@ -197,7 +197,7 @@ def test_a_post_that_may_have_been_carried_out_is_never_repeated(error: Upstream
         )
 
 
-def test_unless_said_otherwise_what_reached_nobody_and_what_was_reset_is_tried_again() -> None:
+def test_by_default_failed_connections_and_resets_are_retried() -> None:
     failed = FailedAttempt(is_repeatable=True, reused=False, body_sent=True, replayable=True)
     assert decide_retry(ConnectFailed(), failed) is decide_retry(UpstreamReset(), failed) is RetryTarget.OTHER_ENDPOINT
     assert set(RetryConfig().on) == set(ON)
@@ -226,7 +226,7 @@ def test_post_and_patch_are_not_idempotent() -> None:
         (2.0, 40.0, False, (LEAST_ATTEMPT, False)),
     ],
 )
-def test_an_attempt_has_what_is_left_of_the_time_or_a_time_of_its_own_if_another_attempt_may_follow(
+def test_an_attempt_has_the_time_left_or_the_try_timeout_if_another_attempt_may_follow(
     try_timeout: float, spent: float, may_retry: bool, expected: tuple[float, bool]
 ) -> None:
     config = RetryConfig(try_timeout=try_timeout)
@@ -331,7 +331,7 @@ def test_whatever_a_response_says_the_pause_is_a_number(value: bytes) -> None:
 
 
 def retries(budget: Budget, begin: float, seconds: float, rate: int, attempts: int = 3) -> int:
-    """Of as many requests a second, all of which fail at every attempt."""
+    """Granted retries at this rate of requests, if every attempt fails."""
     granted = 0
     for number in range(int(seconds * rate)):
         now = begin + number / rate
@@ -356,17 +356,17 @@ def test_when_all_fails_for_long_retries_still_add_no_more_than_a_fifth() -> Non
 
 
 @pytest.mark.parametrize("rate", [100, 1000])
-def test_after_health_what_an_endpoint_had_in_flight_may_go_elsewhere_at_once(rate: int) -> None:
+def test_after_good_times_all_requests_of_a_killed_endpoint_may_be_retried_at_once(rate: int) -> None:
     budget = Budget(RetryConfig())
     now = START
     for number in range(10 * rate):
         now = START + number / rate
         budget.pay_in(now)
-    killed = int(rate * 1.1 / 3)  # of one in three, if each takes more than a second
+    killed = int(rate * 1.1 / 3)  # a third of the requests in flight, each of which takes more than a second
     assert all(budget.take(now) for _ in range(killed))
 
 
-def test_what_health_has_saved_is_no_more_than_its_share_of_two_seconds() -> None:
+def test_the_balance_is_at_most_the_share_of_two_seconds() -> None:
     budget = Budget(RetryConfig())
     for number in range(100_000):
         budget.pay_in(START + number / 1000)
@@ -451,7 +451,7 @@ class Spending(RuleBasedStateMachine):
         for _ in range(times):
             self.budget.pay_in(self.now)
         self.requests += times
-        # What has come within Budget.FOLD counts as if it had come together.
+        # Requests within Budget.FOLD count as simultaneous.
         off = Budget.FOLD / Budget.WINDOW
         assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=off)
 
@@ -512,7 +512,7 @@ def test_which_answers_another_endpoint_may_replace(
     assert replaces(status, config, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is expected
 
 
-# ---- what a service may say of its methods
+# ---- repeatable methods
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who of a service may be chosen: who is ejected, in panic, probed, eased in, full, bound to; and any order of that."""
+"""A service: ejection, panic, probes, slow start, limits, queue, sessions, changes; and events in any order."""
 
 import contextlib
 import math
@@ -38,7 +38,7 @@ def retry_after(error: Overloaded) -> bytes:
     return dict(error.fields)[b"Retry-After"]
 
 
-# ---- who is ejected
+# ---- ejection
 
 
 def test_an_endpoint_that_fails_is_left_alone() -> None:
@@ -113,7 +113,7 @@ def test_a_probe_that_fails_makes_no_room_for_another_one_to_be_ejected() -> Non
     assert several.endpoint_set.ejected == [a]
 
 
-def test_endpoints_of_weight_0_and_unhealthy_ones_get_nothing_and_take_nobodys_place() -> None:
+def test_endpoints_of_weight_0_and_unhealthy_endpoints_get_no_requests_and_are_not_ejected() -> None:
     several = service(1, 0, 1, 1, panic_below=0.0)
     several.set_health(several.endpoints[2], 0.0, up=False)
     assert chosen(several, times=10) == {"host0": 5, "host3": 5}
@@ -180,7 +180,7 @@ def test_when_too_few_are_left_all_are_used(count: int, unhealthy: int, below: f
     assert not several.endpoint_set.is_panicking
 
 
-def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
+def test_in_panic_no_endpoint_is_ejected_and_weight_0_stays_out() -> None:
     several = service(1, 1, 1, 1, 0, max_ejected=1.0)
     for one in several.endpoints[:2]:
         eject(several, one)
@@ -195,7 +195,7 @@ def test_in_panic_nobody_is_ejected_but_what_weighs_nothing_stays_out() -> None:
 
 
 @every_balancer
-def test_in_panic_those_that_pass_come_first(balancer: str) -> None:
+def test_in_panic_healthy_endpoints_come_first(balancer: str) -> None:
     several = service(1, 1, 2, 1, balancer=balancer)
     fall_out(several, 0, 1, 3)
     assert several.endpoint_set.is_panicking
@@ -204,7 +204,7 @@ def test_in_panic_those_that_pass_come_first(balancer: str) -> None:
 
 
 @every_balancer
-def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
+def test_in_panic_a_retry_goes_to_any_untried_endpoint(balancer: str) -> None:
     several = service(1, 1, 1, balancer=balancer)
     fall_out(several, 0, 1)
     tried: list[Endpoint] = []
@@ -216,7 +216,7 @@ def test_in_panic_a_second_try_goes_to_whoever_is_left(balancer: str) -> None:
 
 
 @every_balancer
-def test_in_panic_others_are_used_when_those_that_pass_are_full(balancer: str) -> None:
+def test_in_panic_the_reserve_is_used_when_the_healthy_endpoints_are_full(balancer: str) -> None:
     several = service(1, 1, 1, balancer=balancer, max_in_flight=5)
     fall_out(several, 0, 1)
     leases = [several.lease(LeaseRequest(0.0, key=b"%d" % number)) for number in range(15)]
@@ -225,7 +225,7 @@ def test_in_panic_others_are_used_when_those_that_pass_are_full(balancer: str) -
 
 
 @every_balancer
-def test_in_panic_others_are_used_when_those_that_pass_cannot_bear_the_load(balancer: str) -> None:
+def test_in_panic_the_reserve_is_used_when_the_healthy_endpoints_are_overloaded(balancer: str) -> None:
     several = service(1, 1, 1, balancer=balancer)
     fall_out(several, 0, 1)
     good = several.endpoints[2]
@@ -243,7 +243,7 @@ def test_in_panic_others_are_used_when_those_that_pass_cannot_bear_the_load(bala
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refuses: bool) -> None:
+def test_in_panic_a_session_that_may_move_leaves_an_unhealthy_endpoint(refuses: bool) -> None:
     affinity = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
     several = service(1, 1, 1, affinity=affinity)
     fall_out(several, 0, 1)
@@ -253,7 +253,7 @@ def test_in_panic_a_session_leaves_an_endpoint_that_does_not_pass_if_it_may(refu
 
 
 def fall_out(of: Service, *numbers: int) -> None:
-    """Have the health checks of some endpoints fail."""
+    """Let the health checks of some endpoints fail."""
     for number in numbers:
         of.set_health(of.endpoints[number], 0.0, up=False)
 
@@ -277,9 +277,7 @@ def test_where_no_endpoint_passes_all_are_used(count: int, share: float) -> None
 
 @every_balancer
 @pytest.mark.parametrize("count", [2, 3, 4, 10])
-def test_after_an_outage_of_all_the_first_that_passes_its_checks_gets_everything_and_keeps_it(
-    balancer: str, count: int
-) -> None:
+def test_after_a_full_outage_the_first_healthy_endpoint_gets_and_keeps_all_requests(balancer: str, count: int) -> None:
     several = service(*[1] * count, balancer=balancer)
     for one in several.endpoints:
         eject(several, one)
@@ -303,7 +301,7 @@ def answers_well(of: Service, endpoint: Endpoint, now: float) -> None:
 def test_after_an_outage_of_all_the_first_that_answers_well_gets_everything_without_checks_too(
     balancer: str, count: int
 ) -> None:
-    """More are broken than breakers may take out; those must not share the traffic with the one that works."""
+    """More endpoints are broken than may be ejected; these must not share the traffic of the healthy endpoint."""
     several = service(*[1] * count, balancer=balancer)
     for one in several.endpoints:
         eject(several, one)
@@ -345,7 +343,7 @@ def test_in_panic_too_a_request_that_cannot_be_sent_again_shows_at_last_whether_
     assert not several.endpoint_set.is_panicking
 
 
-def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
+def test_an_endpoint_with_full_traffic_has_no_slow_start() -> None:
     several = service(1, 1, 1, max_ejected=0.0)
     one = several.endpoints[0]
     eject(several, one)
@@ -357,7 +355,7 @@ def test_one_that_carries_its_share_already_does_not_start_slowly() -> None:
 
 
 @every_balancer
-def test_one_that_comes_back_starts_slowly_only_beside_others_that_pass(balancer: str) -> None:
+def test_a_recovered_endpoint_has_slow_start_only_beside_healthy_endpoints(balancer: str) -> None:
     several = service(1, 1, 1, balancer=balancer)
     a, b, _ = several.endpoints
     for now, one in enumerate(several.endpoints[1:]):
@@ -381,7 +379,7 @@ def test_a_failure_since_a_probe_was_sent_outlives_the_probes_success() -> None:
     assert one.latency.penalty(OPEN_FOR + 2.0) > 0
 
 
-def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too() -> None:
+def test_in_panic_a_recovered_endpoint_has_slow_start_beside_a_healthy_endpoint() -> None:
     several = service(*[1] * 5)
     fall_out(several, *range(1, 5))
     assert several.endpoint_set.is_panicking
@@ -392,11 +390,11 @@ def test_one_that_comes_back_beside_one_that_passes_starts_slowly_in_panic_too()
     assert counts["host0"] + counts["host1"] == 1000
 
 
-# ---- what the answers to one user may decide
+# ---- 429 and 503 with Retry-After
 
 
 def answer_all(of: Service, status: int, wait: float = 0.0, now: float = 0.0) -> None:
-    """Each endpoint answers so, once."""
+    """Each endpoint answers once with this status."""
     for one in of.endpoints:
         lease = lease_on(of, one, now)
         lease.answered(now + 0.001, status, wait)
@@ -406,7 +404,7 @@ def answer_all(of: Service, status: int, wait: float = 0.0, now: float = 0.0) ->
 @every_balancer
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("wait", [0.0, 300.0, 1e9])
-def test_what_tells_one_user_to_slow_down_costs_others_no_endpoint(balancer: str, count: int, wait: float) -> None:
+def test_a_429_for_one_user_makes_no_endpoint_unavailable_to_others(balancer: str, count: int, wait: float) -> None:
     several = service(*[1] * count, balancer=balancer)
     for number in range(20):
         answer_all(several, 429, wait, number / 10)
@@ -440,7 +438,7 @@ def test_an_endpoint_beyond_the_bound_is_avoided_once_its_breaker_is_open() -> N
     assert [one.latency.penalty(0.0) for one in (a, b)] == [5.0, 5.0]
 
 
-def test_what_is_ejected_leaves_less_room_for_what_wants_to_be_left_alone() -> None:
+def test_ejected_endpoints_leave_less_room_for_resting_endpoints() -> None:
     several = service(1, 1, 1, 1)
     a, b, c, d = several.endpoints
     for wait, one in ((100.0, a), (200.0, b)):
@@ -483,7 +481,7 @@ def test_in_panic_endpoints_recover_by_the_requests_they_get() -> None:
     assert all(one.breaker.state(OPEN_FOR) is State.CLOSED for one in several.endpoints)
 
 
-# ---- when nobody can be chosen
+# ---- no endpoint available
 
 
 @pytest.mark.parametrize(("now", "seconds"), [(4.0, b"11"), (7.5, b"8"), (14.0, b"1"), (14.2, b"1"), (14.999, b"1")])
@@ -507,7 +505,7 @@ def test_a_refusal_while_the_probe_is_under_way_tells_to_come_back_soon() -> Non
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(count: int) -> None:
+def test_without_healthy_endpoints_and_without_panic_requests_are_refused(count: int) -> None:
     several = service(*[1] * count, panic_below=0.0)
     for one in several.endpoints:
         several.set_health(one, 0.0, up=False)
@@ -517,7 +515,7 @@ def test_where_nobody_is_healthy_and_there_is_no_panic_requests_are_refused(coun
 
 
 @pytest.mark.parametrize("weight", [0, 1])
-def test_what_is_out_for_another_reason_than_its_breaker_tells_nothing_about_probes(weight: int) -> None:
+def test_an_endpoint_out_for_another_reason_than_its_breaker_sets_no_retry_after(weight: int) -> None:
     several = service(1, weight, max_ejected=1.0, panic_below=0.0)
     several.set_health(several.endpoints[1], 0.0, up=False)
     eject(several, several.endpoints[0])
@@ -580,7 +578,7 @@ def test_endpoints_that_are_there_from_the_start_get_their_share_at_once() -> No
 @pytest.mark.parametrize(
     ("since", "share"), [(0.0, 0.1), (0.5, 0.1), (2.5, 0.25), (5.0, 0.5), (7.5, 0.75), (10.0, 1.0), (100.0, 1.0)]
 )
-def test_what_one_that_came_back_weighs_grows_from_a_tenth_to_all(since: float, share: float) -> None:
+def test_the_share_of_a_recovered_endpoint_grows_from_a_tenth_to_all(since: float, share: float) -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -590,7 +588,7 @@ def test_what_one_that_came_back_weighs_grows_from_a_tenth_to_all(since: float, 
 
 
 def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Counter[str]:
-    """Who is chosen how often if so many requests are always in flight and the oldest is the next to end."""
+    """Choices per endpoint, with a constant number of requests in flight, of which the oldest ends next."""
     held: deque[Lease] = deque()
     counts = Counter[str]()
     for number in range(choices):
@@ -608,7 +606,7 @@ def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Cou
 
 @every_balancer
 @pytest.mark.parametrize("count", [2, 10])
-def test_however_it_is_chosen_one_that_joins_gets_little_at_first(balancer: str, count: int) -> None:
+def test_a_joining_endpoint_gets_little_at_first_from_every_balancer(balancer: str, count: int) -> None:
     several = service(*[1] * count, balancer=balancer)
     for each in several.endpoints:
         each.latency.add(0.0, 0.1)
@@ -618,7 +616,7 @@ def test_however_it_is_chosen_one_that_joins_gets_little_at_first(balancer: str,
         assert in_closed_loop(several, now, 3000, 50)["new"] == pytest.approx(wanted, rel=0.5)
 
 
-def test_one_that_joins_gets_everything_if_there_is_nobody_else() -> None:
+def test_a_joining_endpoint_alone_gets_all_requests() -> None:
     single, several = service(1), service(1)
     single.replace_endpoints([endpoint("new")], 0.0)
     assert chosen(single, times=50) == {"new": 50}
@@ -627,7 +625,7 @@ def test_one_that_joins_gets_everything_if_there_is_nobody_else() -> None:
 
 
 def open_loop(of: Service, start: float, seconds: float, rate: int, took: float) -> Counter[str]:
-    """Who is chosen how often if requests come at a steady rate and each takes as long."""
+    """Choices per endpoint, at a steady rate and a constant latency."""
     held: deque[tuple[float, Lease]] = deque()
     counts = Counter[str]()
     for number in range(int(seconds * rate)):
@@ -646,7 +644,7 @@ def open_loop(of: Service, start: float, seconds: float, rate: int, took: float)
 
 @every_balancer
 @pytest.mark.parametrize("took", [0.0001, 0.01, 0.1], ids=["idle", "busy", "crowded"])
-def test_what_one_that_joins_gets_grows_to_the_end_and_does_not_leap(balancer: str, took: float) -> None:
+def test_the_traffic_of_a_joining_endpoint_grows_without_leaps(balancer: str, took: float) -> None:
     several = service(*[1] * 4, balancer=balancer)
     open_loop(several, 0.0, 1.0, 1000, took)
     several.replace_endpoints([*several.endpoints, endpoint("new")], 10.0)
@@ -671,7 +669,7 @@ def test_endpoints_that_all_join_at_once_share_everything() -> None:
 
 
 @every_balancer
-def test_those_that_join_get_the_more_the_more_they_weigh(balancer: str) -> None:
+def test_joining_endpoints_get_traffic_by_weight(balancer: str) -> None:
     several = service(1, 1, balancer=balancer)
     open_loop(several, 0.0, 1.0, 1000, 0.01)
     several.replace_endpoints([*several.endpoints, endpoint("light", 1), endpoint("heavy", 4)], 10.0)
@@ -680,16 +678,16 @@ def test_those_that_join_get_the_more_the_more_they_weigh(balancer: str) -> None
     assert counts["heavy"] == pytest.approx(3000 * 2.0 / 4.5, rel=0.3)
 
 
-def test_who_joined_first_is_the_first_to_get_its_share() -> None:
+def test_the_first_joining_endpoint_gets_its_full_share_first() -> None:
     several = service(1)
     for now, name in ((0.0, "a"), (4.0, "b"), (8.0, "c")):
         several.replace_endpoints([*several.endpoints, endpoint(name)], now)
-    counts = chosen(several, 10.0, times=2800)  # a all of it, b six tenths, c two
+    counts = chosen(several, 10.0, times=2800)  # shares: a 1.0, b 0.6, c 0.2
     assert [counts[name] for name in ("host0", "a", "b", "c")] == pytest.approx([1000, 1000, 600, 200], rel=0.15)
     assert chosen(several, 18.0, times=400) == pytest.approx(dict.fromkeys(("host0", "a", "b", "c"), 100), abs=2)
 
 
-def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
+def test_slow_start_ends_for_an_endpoint_that_leaves() -> None:
     several = service(1)
     (other,) = several.endpoints
     several.replace_endpoints([other, new := endpoint("new")], 0.0)
@@ -699,7 +697,7 @@ def test_joining_is_over_for_one_that_leaves_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("by", ["health checks", "breaker"])
-def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
+def test_a_departed_endpoint_does_not_join_when_healthy_again(by: str) -> None:
     several = service(1, 1)
     gone, other = several.endpoints
     eject(several, gone)
@@ -714,7 +712,7 @@ def test_one_that_is_gone_does_not_join_when_it_is_well_again(by: str) -> None:
     assert chosen(several, OPEN_FOR, times=10) == {"host1": 10}
 
 
-def test_without_slow_start_one_that_comes_back_gets_its_share_at_once() -> None:
+def test_without_slow_start_a_recovered_endpoint_gets_its_share_at_once() -> None:
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]
     eject(several, one)
@@ -756,13 +754,13 @@ def test_a_retry_has_no_room_where_all_that_are_left_are_full() -> None:
 
 
 def full(max_waiting: int = 10, endpoints: int = 1, **config: float) -> tuple[Service, list[Lease]]:
-    """A service whose endpoints have one request each, and have room for no other."""
+    """A service whose endpoints are full with one request each."""
     busy = service(*[1] * endpoints, max_in_flight=1, max_waiting=max_waiting, **config)
     return busy, [busy.lease(LeaseRequest(0.0)) for _ in range(endpoints)]
 
 
 class Waiter:
-    """A request that waits; as soon as it is called it takes what it has waited for."""
+    """A waiting request, which takes a lease as soon as the queue resumes the request."""
 
     def __init__(self, of: Service, called: "list[Waiter]") -> None:
         self._service, self._called = of, called
@@ -793,7 +791,7 @@ def test_those_that_wait_have_their_turn_in_order() -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_however_a_request_ends_there_is_room_for_one_that_waits(outcome: Outcome) -> None:
+def test_any_end_of_a_request_makes_room_for_a_waiting_request(outcome: Outcome) -> None:
     busy, (lease,) = full()
     waiter = Waiter(busy, [])
     lease.settle(outcome, 0.0)
@@ -802,7 +800,7 @@ def test_however_a_request_ends_there_is_room_for_one_that_waits(outcome: Outcom
     assert busy.inflight[Kind.HTTP] == 1
 
 
-def test_a_request_that_becomes_a_stream_makes_room_for_one_that_waits() -> None:
+def test_a_request_that_becomes_a_stream_makes_room_for_a_waiting_request() -> None:
     busy, (lease,) = full()
     waiters = [Waiter(busy, []) for _ in range(2)]
     lease.becomes(Kind.SSE, 0.0)
@@ -830,12 +828,12 @@ def test_one_can_see_how_many_wait() -> None:
     assert busy.waiting == 1
 
 
-def test_without_a_queue_nobody_waits() -> None:
+def test_without_a_queue_no_request_waits() -> None:
     with pytest.raises(Overflow):
         service(1).queue.join(lambda: None)
 
 
-def test_one_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
+def test_a_request_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
     busy, (lease,) = full(max_waiting=2)
     called: list[Waiter] = []
     leaving, staying = Waiter(busy, called), Waiter(busy, called)
@@ -853,7 +851,7 @@ def test_who_comes_last_does_not_go_first() -> None:
     busy, (lease,) = full()
     newcomers: list[str] = []
 
-    def go() -> None:  # there is room now, and another one waits for it
+    def go() -> None:  # there is room, and another request waits
         try:
             busy.lease(LeaseRequest(0.0))
         except EndpointsBusy:
@@ -867,7 +865,7 @@ def test_who_comes_last_does_not_go_first() -> None:
     busy.queue.leave(second.go)
 
 
-def test_a_request_finds_room_again_when_nobody_waits_any_more() -> None:
+def test_a_request_finds_room_again_when_the_queue_is_empty() -> None:
     busy, (lease,) = full()
     waiter = Waiter(busy, [])
     busy.queue.leave(waiter.go)
@@ -911,7 +909,7 @@ def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
         several.lease(LeaseRequest(0.0))
 
 
-def test_those_that_wait_are_refused_at_once_when_nobody_can_be_used_any_more() -> None:
+def test_waiting_requests_are_refused_at_once_when_no_endpoint_is_admitted() -> None:
     busy, (lease,) = full(panic_below=0.0)
     refused: list[CircuitOpen] = []
 
@@ -933,7 +931,7 @@ def test_a_retry_is_no_newcomer() -> None:
     other = endpoint("other")
     leases: list[Lease] = []
 
-    def go() -> None:  # another one waits still, and there is room
+    def go() -> None:  # another request still waits, and there is room
         leases.append(busy.lease(LeaseRequest(0.0, tried=[other])))
 
     busy.queue.join(go)
@@ -943,7 +941,7 @@ def test_a_retry_is_no_newcomer() -> None:
     assert waiter.lease is None
 
 
-def test_however_many_that_waited_end_at_once_each_has_its_turn() -> None:
+def test_many_waiting_requests_that_end_at_once_are_all_resumed() -> None:
     busy, (lease,) = full(max_waiting=2000)
     order: list[int] = []
 
@@ -966,7 +964,7 @@ def test_a_pinned_request_finds_no_more_room_than_any_other() -> None:
     several = service(1, 1, max_in_flight=1)
     one = several.endpoints[0]
     assert several.lease(LeaseRequest(0.0, pinned=one)).endpoint is one
-    with contextlib.suppress(EndpointsBusy):  # whether it waits or goes elsewhere
+    with contextlib.suppress(EndpointsBusy):  # the request waits or goes to another endpoint
         several.lease(LeaseRequest(0.0, pinned=one))
     assert one.requests == 1
 
@@ -979,7 +977,7 @@ def limited(*weights: int, limit: int = 3, max_waiting: int = 0, **config: float
     return service(*weights, limit=adaptive, max_waiting=max_waiting, **config), adaptive
 
 
-def test_a_service_takes_no_more_requests_than_it_bears() -> None:
+def test_a_service_takes_no_more_requests_than_the_adaptive_limit() -> None:
     several, _ = limited(1, 1)
     held = [several.lease(LeaseRequest(0.0)) for _ in range(3)]
     with pytest.raises(EndpointsBusy):
@@ -1006,7 +1004,7 @@ def test_a_service_takes_no_more_requests_than_it_bears() -> None:
         (Kind.WS, Kind.WS, True, SUCCESS, False),
     ],
 )
-def test_only_requests_that_were_answered_well_show_what_a_service_bears(
+def test_only_good_answers_change_the_adaptive_limit(
     kind: Kind, becomes: Kind | None, answered: bool, outcome: Outcome, is_sample: bool
 ) -> None:
     several, adaptive = limited(1)
@@ -1029,7 +1027,7 @@ def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
     assert several.inflight[Kind.HTTP] == 5
 
 
-def test_nobody_is_called_while_the_limit_is_below_what_is_in_flight() -> None:
+def test_no_request_is_resumed_while_the_limit_is_below_the_requests_in_flight() -> None:
     several, adaptive = limited(1, limit=4, max_waiting=10)
     held = [several.lease(LeaseRequest(0.0)) for _ in range(4)]
     waiters = [Waiter(several, []) for _ in range(3)]
@@ -1142,14 +1140,14 @@ def test_a_session_that_has_begun_to_move_is_not_refused() -> None:
     assert several.lease(LeaseRequest(0.0, pinned=a, tried=[a])).endpoint is b
 
 
-def test_a_session_that_may_move_does_not_probe_with_what_cannot_be_sent_again() -> None:
+def test_a_session_that_may_move_does_not_probe_with_an_unrepeatable_request() -> None:
     several = sticky_service(2)
     one = several.endpoints[0]
     eject(several, one)
     assert chosen(several, OPEN_FOR, times=5, pinned=one, is_repeatable=False) == {"host1": 5}
 
 
-def test_a_session_that_may_not_move_probes_with_whatever_it_has() -> None:
+def test_a_session_that_may_not_move_probes_with_any_request() -> None:
     several = sticky_service(2, refuses=True)
     one = several.endpoints[0]
     eject(several, one)
@@ -1179,7 +1177,7 @@ def test_sticky_cookies_are_for_the_endpoints_that_there_are() -> None:
     assert sticky.find([(b"Cookie", field)]) is None
 
 
-def test_a_service_without_sticky_sessions_pins_nobody_for_good() -> None:
+def test_a_service_without_sticky_sessions_refuses_no_pinned_request() -> None:
     several = service(1, 1, affinity=Affinity(None, None))
     eject(several, several.endpoints[0])
     assert chosen(several, times=5, pinned=several.endpoints[0]) == {"host1": 5}
@@ -1217,7 +1215,7 @@ def test_the_load_on_others_decides_what_is_too_much_for_a_key(kind: Kind) -> No
 # ---- other endpoints
 
 
-def test_endpoints_that_stay_keep_what_is_known_about_them() -> None:
+def test_endpoints_that_stay_keep_their_state() -> None:
     several = service(1, 1, 1)
     a, b, c = several.endpoints
     eject(several, a)
@@ -1242,7 +1240,7 @@ def test_endpoints_that_are_gone_get_nothing_new(balancer: str) -> None:
     assert several.lease(LeaseRequest(0.0, pinned=gone)).endpoint is not gone
 
 
-def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
+def test_a_removed_endpoint_is_departing_until_it_has_no_leases() -> None:
     several = service(1, 1, 1)
     a, b, c = several.endpoints
     stream, request = lease_on(several, a, kind=Kind.WS), lease_on(several, c)
@@ -1252,14 +1250,14 @@ def test_one_that_is_gone_is_departing_until_nothing_of_it_is_left() -> None:
     assert several.endpoint_set.departing == [a]
     several.replace_endpoints([b, c], 3.0)
     assert several.endpoint_set.departing == [a]
-    several.replace_endpoints([a, b], 4.0)  # it is there again, with its stream
+    several.replace_endpoints([a, b], 4.0)  # the endpoint returns, with its stream
     assert several.endpoint_set.departing == []
     stream.settle(SUCCESS, 5.0)
     several.replace_endpoints([b], 6.0)
     assert several.endpoint_set.departing == []
 
 
-def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None:
+def test_leases_of_a_removed_endpoint_end_as_any_other() -> None:
     several = service(1, 1)
     gone, left = several.endpoints
     leases = [lease_on(several, gone, kind=kind) for kind in Kind for _ in range(FAILURES)]
@@ -1274,7 +1272,7 @@ def test_what_is_in_flight_to_an_endpoint_that_is_gone_ends_as_it_will() -> None
     assert chosen(several, 1.0, times=5) == {"host1": 5}
 
 
-def test_an_ejected_endpoint_that_is_gone_is_probed_by_nobody() -> None:
+def test_a_removed_endpoint_is_not_probed() -> None:
     several = service(1, 1, 1)
     gone = several.endpoints[0]
     eject(several, gone)
@@ -1332,7 +1330,9 @@ def test_whatever_happens_to_half_of_a_thousand_a_choice_looks_at_a_few(
         return
     looks.count = 0
     leases = [several.lease(LeaseRequest(OPEN_FOR, key=key and key % number)) for number in range(500)]
-    assert {lease.endpoint for lease in leases} == set(several.endpoints[:500])  # each is probed, by one
+    assert {lease.endpoint for lease in leases} == set(
+        several.endpoints[:500]
+    )  # each endpoint is probed by one request
     assert looks.count <= 500
 
 
@@ -1533,7 +1533,7 @@ class Leases(RuleBasedStateMachine):
         for lease in self.held:
             lease.settle(IGNORED, self.now)
         assert sum(self.service.inflight.values()) == sum(one.load for one in self.all) == 0
-        for one in self.all:  # no probe was lost, or nobody could ever show that the endpoint is back
+        for one in self.all:  # no probe was lost: else no request could show a recovery
             assert one.breaker.passes(max(self.now, one.breaker.open_until))
 
 
@@ -1568,7 +1568,7 @@ def test_what_counts_as_a_failure(status: int, fails: bool) -> None:
 
 
 @pytest.mark.parametrize(("status", "fails"), [(404, True), (418, True), (200, False), (500, False)])
-def test_other_statuses_can_be_what_counts_as_a_failure(status: int, fails: bool) -> None:
+def test_other_statuses_can_count_as_failures(status: int, fails: bool) -> None:
     assert service(1, failure_statuses=(404, 418)).outcomes.judge(status) is (FAILURE if fails else SUCCESS)
 
 
@@ -1581,7 +1581,7 @@ def test_a_weight_changes_shares_at_once() -> None:
     assert chosen(several, times=40) == {"host0": 30, "host1": 10}
 
 
-def test_who_is_drained_gets_nothing_new_and_ends_what_it_has() -> None:
+def test_a_drained_endpoint_gets_no_new_requests_and_keeps_its_leases() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     held = lease_on(several, one)
@@ -1641,7 +1641,7 @@ def test_who_gets_a_weight_again_starts_slowly() -> None:
     assert one.share(15.0, 10.0) == 1.0, "only who had no weight joins"
 
 
-def test_when_the_only_endpoint_is_drained_those_that_wait_are_refused() -> None:
+def test_when_the_only_endpoint_is_drained_waiting_requests_are_refused() -> None:
     busy, (lease,) = full(panic_below=0.0)
     told: list[bool] = []
     busy.queue.join(lambda: told.append(True))
@@ -1650,7 +1650,7 @@ def test_when_the_only_endpoint_is_drained_those_that_wait_are_refused() -> None
     lease.settle(SUCCESS, 0.0)
 
 
-def test_a_breaker_that_is_forced_is_open_as_long_as_was_said_and_then_probed() -> None:
+def test_a_forced_breaker_is_open_for_the_given_seconds_and_then_probed() -> None:
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]
     several.force_breaker(one, 0.0, 60.0)
@@ -1663,7 +1663,7 @@ def test_a_breaker_that_is_forced_is_open_as_long_as_was_said_and_then_probed() 
     assert (several.endpoint_set.ejected, one.latency.penalty(60.1)) == ([], 0.0)
 
 
-def test_a_breaker_that_is_reset_is_closed_and_nothing_is_held_against_the_endpoint() -> None:
+def test_a_reset_breaker_is_closed_and_the_endpoint_has_no_penalty() -> None:
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]
     eject(several, one)
@@ -1681,7 +1681,7 @@ def test_health_that_fails_and_passes_again_takes_an_endpoint_out_and_back() -> 
     assert chosen(several, 1.0, times=4) == {"host0": 2, "host1": 2}
 
 
-def test_a_check_probes_with_a_permit_and_says_what_it_has_seen() -> None:
+def test_a_health_check_probes_with_a_permit_and_reports_the_result() -> None:
     several = service(1, 1)
     one = several.endpoints[0]
     eject(several, one)
@@ -1693,7 +1693,7 @@ def test_a_check_probes_with_a_permit_and_says_what_it_has_seen() -> None:
 
 
 class TestReconfigure:
-    """Another configuration reaches whoever has captured the present one; what is known stays."""
+    """A new configuration reaches every object that holds the configuration; the state of endpoints stays."""
 
     def change(self, of: Service, now: float = 0.0, **config: object) -> None:
         of.reconfigure(replace(of.config, **config), now, random.Random(1))  # type: ignore[arg-type]
@@ -1716,7 +1716,7 @@ class TestReconfigure:
         single.lease(LeaseRequest(0.0)).settle(SUCCESS, 0.0)
         held.settle(SUCCESS, 0.0)
 
-    def test_more_room_lets_those_go_on_that_wait(self) -> None:
+    def test_more_room_resumes_waiting_requests(self) -> None:
         busy, (lease,) = full()
         told: list[bool] = []
         busy.queue.join(lambda: told.append(True))
@@ -1831,7 +1831,7 @@ class TestReconfigure:
 # ---- defaults
 
 
-def test_a_service_that_is_told_nothing_has_the_defaults() -> None:
+def test_a_service_without_a_configuration_has_the_defaults() -> None:
     plain = Service("svc", [endpoint("a")], BALANCERS["least_load"](random.Random(1)))
     assert plain.config == ServiceConfig()
     assert (plain.outcomes.limit, plain.affinity) == (None, None)

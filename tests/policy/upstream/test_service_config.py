@@ -1,4 +1,4 @@
-"""What follows from several fields of a service's configuration."""
+"""Derived values of a service's configuration."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 
 @pytest.mark.parametrize(("idle", "timeout"), [(None, 7.0), (2.0, 2.0), (60.0, 60.0)])
-def test_a_body_has_the_time_that_is_said_or_that_of_a_head(idle: float | None, timeout: float) -> None:
+def test_the_timeout_of_a_body_is_body_idle_or_head_timeout(idle: float | None, timeout: float) -> None:
     assert ServiceConfig(head_timeout=7.0, body_idle=idle).body_timeout == timeout
 
 
@@ -18,7 +18,7 @@ def test_a_long_poll_is_never_hedged(hedge: bool, is_long_poll: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", HealthKind)
-def test_checks_are_there_unless_they_are_off(kind: HealthKind) -> None:
+def test_checks_are_configured_unless_off(kind: HealthKind) -> None:
     health = HealthConfig(kind=kind)
     assert ServiceConfig(health=health).checks is (None if kind is HealthKind.OFF else health)
 

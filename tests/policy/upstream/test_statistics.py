@@ -1,4 +1,4 @@
-"""The last minute: shares and rates of what happened in it, quantiles within 1 %, and nothing of what was before."""
+"""The last minute: counts, shares and rates, quantiles within 1 %, and no older events."""
 
 import pickle
 import random
@@ -15,7 +15,7 @@ SHARES = [0.0, 0.5, 0.95, 0.99, 1.0]
 
 
 def filled(*durations: float) -> Window:
-    """A window that has seen these durations at START."""
+    """A window with these durations, added at START."""
     window = Window(START)
     for seconds in durations:
         window.add(START, seconds)
@@ -132,7 +132,7 @@ def test_steady_traffic_has_its_rate_from_the_first_second_on(seconds: float) ->
 
 
 @pytest.mark.parametrize(("later", "is_counted"), [(0.0, True), (9.75, True), (15.0, False), (3600.0, False)])
-def test_a_rate_is_one_of_the_last_seconds(later: float, is_counted: bool) -> None:
+def test_a_rate_covers_the_last_seconds(later: float, is_counted: bool) -> None:
     window = Window(START)
     window.add(START + 100)
     assert (window.minute(START + 100 + later).rate > 0) is is_counted
@@ -154,7 +154,7 @@ requests = st.lists(st.tuples(quarters, st.booleans(), st.none() | durations), m
 
 
 @given(requests, quarters)
-def test_a_window_counts_what_a_list_of_all_that_happened_counts(happened: Happened, silence: int) -> None:
+def test_a_window_counts_the_same_as_a_list_of_all_events(happened: Happened, silence: int) -> None:
     window, later = Window(START), 0.0
     seen: list[tuple[float, bool, float | None]] = []
     for pause, failed, seconds in happened:
@@ -215,7 +215,7 @@ def test_windows_of_different_ages_have_the_rate_of_each() -> None:
     assert Minute.of(each.minute(START + 100) for each in (old, new)).rate == 8 + 3
 
 
-# ---- what it costs
+# ---- cost
 
 
 @given(requests)

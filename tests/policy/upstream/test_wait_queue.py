@@ -1,4 +1,4 @@
-"""Who waits, and who goes on: in order, and nobody for somebody else's endpoint."""
+"""The queue: waiting requests are resumed in order; a pinned request waits for its endpoint only."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ A, B = (Endpoint(f"http://{name}", Breaker(BreakerConfig(), random.Random(1))) f
 
 
 class Line:
-    """A queue, room at two endpoints that can be given, and who has gone on."""
+    """A queue, adjustable room at two endpoints, and the requests that were resumed."""
 
     def __init__(self, size: int = 100) -> None:
         self.queue = Queue(size)
@@ -46,7 +46,7 @@ def test_they_go_on_in_order_as_far_as_there_is_room() -> None:
     assert line.release(a=1, b=2) == ["1", "2", "3"]
 
 
-def test_one_that_belongs_to_a_full_endpoint_holds_up_nobody() -> None:
+def test_a_request_pinned_to_a_full_endpoint_delays_no_other() -> None:
     line = Line()
     line.join("1", A)
     line.join("2")
@@ -69,7 +69,7 @@ def test_one_that_belongs_to_a_full_endpoint_holds_up_nobody() -> None:
         ([A, None], B, True),
     ],
 )
-def test_nobody_goes_before_who_waits_for_the_same(
+def test_a_newcomer_waits_behind_requests_for_the_same_room(
     waiting: list[Endpoint | None], newcomer: Endpoint | None, must_wait: bool
 ) -> None:
     line = Line()
@@ -95,7 +95,7 @@ def test_who_never_waited_may_leave() -> None:
     assert line.release(a=1) == ["1"]
 
 
-def test_one_that_ends_at_once_lets_the_next_one_on_without_nesting() -> None:
+def test_a_request_that_ends_at_once_resumes_the_next_without_nesting() -> None:
     queue, gone, depth = Queue(5000), [], [0, 0]
 
     def failing(number: int) -> Callable[[], None]:
@@ -115,7 +115,7 @@ def test_one_that_ends_at_once_lets_the_next_one_on_without_nesting() -> None:
     assert depth == [0, 1]
 
 
-def test_an_error_of_one_does_not_stop_the_line_for_good() -> None:
+def test_an_error_of_one_request_does_not_stop_the_queue() -> None:
     line = Line()
 
     def broken() -> None:
@@ -129,7 +129,7 @@ def test_an_error_of_one_does_not_stop_the_line_for_good() -> None:
 
 
 @given(st.lists(st.sampled_from([None, A, B]), max_size=20), st.integers(0, 5), st.integers(0, 5))
-def test_those_who_want_the_same_keep_their_order(pins: list[Endpoint | None], a: int, b: int) -> None:
+def test_requests_for_the_same_room_keep_their_order(pins: list[Endpoint | None], a: int, b: int) -> None:
     line = Line()
     for number, pinned in enumerate(pins):
         line.join(str(number), pinned)

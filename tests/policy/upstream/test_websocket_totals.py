@@ -1,4 +1,4 @@
-"""What a service's WebSockets have carried: sums over those that have ended, and how many there are."""
+"""Totals of a service's WebSockets: sums over ended WebSockets, and the number of open WebSockets."""
 
 import pytest
 
