@@ -97,7 +97,7 @@ class App:
         )
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; the addresses that were bound, all with one port.
+        """Listen; return the bound addresses, which all have the same port.
 
         Raises:
             CannotListen: an address of HOST cannot be bound with PORT.
@@ -207,7 +207,7 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
 
 
 def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
-    """The limit that follows the latency; None with long polls, whose times are no latencies."""
+    """The adaptive limit of a service's requests in flight; None with long polls, whose durations are no latencies."""
     return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
 
 

@@ -1,7 +1,7 @@
 """The services of a running gateway: added, reconfigured and retired while requests run.
 
-A retired service grants no new leases: requests for its name get 404. The leases that it has granted end in peace, and
-its figures stay until the last lease has ended.
+A retired service grants no new leases: requests for its name get 404. Open leases end in peace, and the service's
+figures stay until the last lease has ended.
 
 Everything that looks after services iterates the registry live: health checks, rebalancing, the figures.
 """
@@ -37,7 +37,7 @@ class ServiceRegistry(dict[bytes, Service]):
 
         Raises:
             KeyError: there is no such service.
-            ValueError: sessions are wanted, and there is no secret for them.
+            ValueError: sessions are configured without a secret.
         """
         self[name].reconfigure(config, now, rng)
 

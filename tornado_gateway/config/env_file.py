@@ -6,10 +6,9 @@ r"""The syntax of a .env file. A line has one meaning in all programs that read 
     NAME='any #, " or \'         literal
     NAME="a \"b\" c\n"           \" \\ \$ \n \r \t, and no other escape
 
-Programs differ in how they read everything else. The gateway refuses each line that another program reads as another
-value: a # without a blank before the #, text behind a closing quote, a quote that is not closed on the same line, a
-second NAME= on a line, ${NAME} and $(command), a backslash at the end of a line. A problem never shows the value: the
-value may be a secret.
+Programs read other lines in different ways. The gateway refuses such lines: a # without a blank before the #, text
+behind a closing quote, a quote that is not closed on the same line, a second NAME= on a line, ${NAME} and $(command),
+a backslash at the end of a line. A problem never shows the value: the value may be a secret.
 """
 
 import json
@@ -41,11 +40,12 @@ _QUOTED = "single quotes around a value that holds it"
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """
+    """The variables of a .env file.
+
     Attributes:
         values: text of each variable; "" if the line ends behind the =.
         places: "file:line" of each variable.
-        warnings: one for each variable that is set more than once.
+        warnings: a warning for each variable that is set more than once.
     """
 
     values: Mapping[str, str]
@@ -54,9 +54,10 @@ class EnvFile:
 
 
 def read_env_file(path: str) -> EnvFile:
-    """
+    """Read a .env file.
+
     Raises:
-        ConfigurationError: the file cannot be read; or lines are wrong, with one problem per line.
+        ConfigurationError: the file cannot be read, or lines are wrong; with a problem for each line.
     """
     try:
         content = Path(path).read_bytes()
@@ -67,12 +68,14 @@ def read_env_file(path: str) -> EnvFile:
 
 
 def parse_env(content: bytes, file: str) -> EnvFile:
-    """
+    """Parse the content of a .env file.
+
     Args:
+        content: bytes of the file.
         file: name of the file, for messages.
 
     Raises:
-        ConfigurationError: with one problem per wrong line.
+        ConfigurationError: lines are wrong; with a problem for each line.
 
     >>> parse_env(b"PORT=80 # http\\nexport HOST='::1'\\n", ".env").values
     {'PORT': '80', 'HOST': '::1'}

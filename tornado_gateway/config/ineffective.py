@@ -1,7 +1,6 @@
-"""Variables that are set and have no effect, or another effect than they say, because of other variables.
+"""Warnings about variables that are set, but have no effect or contradict other variables.
 
-A gateway that starts in silence while a limit, a check or a key does nothing makes its operator believe in protection
-that does not exist. Only variables that somebody has set are named, never a default.
+Without a warning an operator would believe in a limit, a check or a key that does nothing. Defaults are never reported.
 """
 
 import math
@@ -17,11 +16,12 @@ from tornado_gateway.policy.upstream.health import HealthKind
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """
+    """A condition for variables to have an effect.
+
     Attributes:
-        names: variables that have an effect only while the condition holds.
-        holds: the condition, on the settings as one service has them.
-        otherwise: why the variables have no effect while the condition does not hold.
+        names: variables that have an effect only if the condition holds.
+        holds: the condition on the settings of a service; see Settings.of().
+        otherwise: why the variables have no effect if the condition does not hold.
     """
 
     names: tuple[str, ...]
@@ -31,10 +31,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """
+    """A contradiction between variables.
+
     Attributes:
-        names: the variables that contradict each other.
-        contradict: whether the settings, as one service has them, are in conflict.
+        names: the variables.
+        contradict: whether the settings of a service contradict each other; see Settings.of().
         text: the conflict, and what the gateway does.
     """
 

@@ -37,7 +37,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
 
 
 def _parse(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
-    """The values of the variables that are set, by name, and what is wrong with the others."""
+    """The values of all valid variables that are set, by name, and the problems of the others."""
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for variable in VARIABLES:

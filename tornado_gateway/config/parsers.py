@@ -126,7 +126,7 @@ def _within(low: int, high: int, text: str, allowed: str) -> Decimal:
 
 
 def choice(values: Mapping[str, T]) -> Syntax[T]:
-    """One of several words, each for a value.
+    """A word out of several, each with a value.
 
     >>> choice({"pass": False, "rewrite": True}).parse("rewrite"), choice({"pass": False}).text(False)
     (True, 'pass')
@@ -141,7 +141,7 @@ def choice(values: Mapping[str, T]) -> Syntax[T]:
 
 
 def one_of(*names: str) -> Syntax[str]:
-    """One of several words, which stands for itself."""
+    """A word out of several; the value is the word."""
     return choice({name: name for name in names})
 
 

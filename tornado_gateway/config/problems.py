@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and how a wrong value is shown.
+"""The problems of a configuration, and how wrong values are shown.
 
 A `Problem` is one line: the variable, the given value, the reason, and the allowed values. A secret is never shown, nor
 is a password or key that stands in a URL by mistake.
@@ -41,10 +41,10 @@ class Problem:
 
 
 class ConfigurationError(Exception):
-    """The gateway cannot run with these variables.
+    """The configuration is wrong.
 
     Attributes:
-        problems: each wrong value.
+        problems: a problem for each wrong value.
     """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
@@ -53,7 +53,7 @@ class ConfigurationError(Exception):
 
 
 class Invalid(ValueError):
-    """A parser refuses the whole text of a variable."""
+    """A parser refuses the text of a variable."""
 
     def __init__(self, reason: str, allowed: str) -> None:
         super().__init__(reason)

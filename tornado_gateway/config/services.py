@@ -1,4 +1,4 @@
-"""The services of UPSTREAMS, read from JSON, with all that is wrong with any of them.
+"""Parses the services of UPSTREAMS from JSON, and reports all problems at once.
 
 A service is an array of endpoints, or an object with "endpoints" and with values of its own for variables of services.
 An endpoint is a base URL, or an object with "url" and "weight".
@@ -42,10 +42,10 @@ class EndpointSpec:
 
 @dataclass(frozen=True, slots=True)
 class GivenService:
-    """A service as it stands in UPSTREAMS.
+    """A service of UPSTREAMS.
 
     Attributes:
-        endpoints: at least one; no two are the same.
+        endpoints: at least one endpoint; all differ.
         values: the service's own values, by key: "breakerOpenMs".
         given: the JSON of these values.
     """

@@ -1,4 +1,4 @@
-"""What the gateway is told to do: the configs that the algorithms read, nested in one record.
+"""The settings of the gateway: the configs that the algorithms read, nested in a record.
 
 Durations are float seconds. Each default stands at the field. variables.py names the field that each variable fills.
 """
@@ -26,10 +26,11 @@ STREAMS_END_WITHIN = 0.8
 
 @dataclass(frozen=True, slots=True)
 class ListenConfig:
-    """
+    """Where to listen.
+
     Attributes:
         hosts: addresses and host names, or EVERY_ADDRESS alone.
-        port: TCP port; 0 for any free one.
+        port: TCP port; 0 for any free port.
     """
 
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104  # a gateway is there to be reached
@@ -38,12 +39,12 @@ class ListenConfig:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownConfig:
-    """Durations are seconds.
+    """The durations of a drain in seconds.
 
     Attributes:
-        timeout: to finish what is in flight.
-        delay: for which /readyz is 503 while connections are still accepted.
-        spread: over which streams are ended; see STREAMS_END_WITHIN.
+        timeout: time for requests in flight to finish.
+        delay: time during which /readyz is 503 and connections are still accepted.
+        spread: time over which streams are ended; see STREAMS_END_WITHIN.
     """
 
     timeout: float = 25.0
@@ -57,11 +58,11 @@ class ShutdownConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec:
-    """A service, with a whole config of its own.
+    """A service and its complete config.
 
     Attributes:
-        endpoints: at least one; no two are the same.
-        service: as Settings has the config, but for the service's own values.
+        endpoints: at least one endpoint; all differ.
+        service: Settings.service with the service's own values.
         given: the JSON of the service's own values, by key: "breakerOpenMs".
     """
 
@@ -78,8 +79,8 @@ class Settings:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".
         ready_requires: services, or "*", without which /readyz is 503.
-        service: for services without values of their own.
-        services: as they are served.
+        service: the config of services without own values.
+        services: the services of UPSTREAMS.
         upstreams_file: path of the file that names the services, if a file does.
         reserved: values of variables for later features, by name of the variable.
     """
@@ -102,7 +103,7 @@ class Settings:
     reserved: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, spec: ServiceSpec) -> "Settings":
-        """The settings as one service has them."""
+        """The settings with the config of a service."""
         return replace(self, service=spec.service)
 
 

@@ -1,4 +1,4 @@
-"""The variables of the environment: the one list of them.
+"""The list of all environment variables.
 
 A variable names the field of `Settings` that the variable fills, and takes the default of that field. load.py reads the
 list, help.py shows the list, hints.py finds misspelled names, and services in UPSTREAMS may have values of their own.
@@ -60,16 +60,16 @@ _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
 class Variable:
     """
     Attributes:
-        path: of the field of Settings that the variable fills: "service.breaker.failures"; "" if it is reserved.
-        syntax: how its value is written.
-        help: one line with unit, range and what 0 means.
+        path: path of the field of Settings that the variable fills: "service.breaker.failures"; "" if reserved.
+        syntax: how the value is written.
+        help: a line with unit, range and the meaning of 0.
         group: heading above the variable.
         per_service: whether a service in UPSTREAMS may have a value of its own. Marked with a star.
         also: paths of other fields that take the same value.
         aliases: other names, which count if `name` is not set.
         secret: whether the value must not be shown.
-        in_production: the default in production, if it is another one there. None: it is not.
-        reserved: whether the variable is only checked, because its feature comes with a later release.
+        in_production: the default in production; None if the same as elsewhere.
+        reserved: whether the variable is only checked, because the feature comes with a later release.
         reserved_default: text of the default of a reserved variable.
     """
 
@@ -113,7 +113,7 @@ class Variable:
         return f"{self.help}{aliases}{' *' if self.key else ''}{' (reserved)' if self.reserved else ''}"
 
     def find(self, env: Mapping[str, str]) -> tuple[str, str]:
-        """The name under which the variable is set, and its text; "" if it is not set."""
+        """The name under which the variable is set, and the text; the text is "" if unset."""
         return next(((name, env[name]) for name in (self.name, *self.aliases) if env.get(name)), (self.name, ""))
 
     def value(self, settings: Settings) -> Any:
@@ -148,7 +148,7 @@ def _endpoints(service: ServiceSpec) -> list[object]:
 
 
 def _own_values(service: ServiceSpec) -> dict[str, object]:
-    """The JSON of a service's own values. The query of a path is masked: it may hold a key."""
+    """The JSON of a service's own values; the query of a path is masked, because a query may hold a key."""
     return {
         name: path.text(str(value)) if OF_SERVICES[name].syntax is path else value
         for name, value in service.given.items()

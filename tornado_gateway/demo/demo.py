@@ -48,8 +48,8 @@ class Demo:
         tick: seconds between two events of the clock.
         slow: seconds until each instance of "slow" answers.
         visitors: connections of the traffic.
-        pause: seconds between two requests of one visitor, on average. The defaults make fewer than 120 requests
-            a minute: a rate limit by address, RATE_LIMIT_MAX=200, leaves room for a person beside them.
+        pause: mean seconds between two requests of a visitor. The defaults make fewer than 120 requests a minute: a
+            rate limit by address, RATE_LIMIT_MAX=200, leaves room for a person.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The traffic of the demo: a few visitors, one event stream and one WebSocket, all through the gateway."""
+"""The traffic of the demo: a few visitors, an event stream and a WebSocket, all through the gateway."""
 
 import asyncio
 import contextlib
@@ -18,10 +18,10 @@ from tornado.websocket import (
 # The traffic asks for each of these equally often. /items/99 does not exist: a dashboard needs a 404 too.
 VISITS = ("/api/items", "/api/items/3", "/api/items/99", "/api/bytes/65536", "/slow/", "/slow/", "/flaky/", "/flaky/")
 
-# The long-lived connections of the traffic: one event stream and one WebSocket.
+# The long-lived connections of the traffic: an event stream and a WebSocket.
 STREAM = "/sse/clock/events"
 SOCKET = "/ws/chat?path=/echo"
-HANDSHAKE_TIMEOUT = 1.0  # seconds; as long as a stop() may have to wait for one
+HANDSHAKE_TIMEOUT = 1.0  # seconds; a stop() may have to wait as long
 LONGEST_PAUSE = 30.0  # seconds between two attempts to connect
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
@@ -61,7 +61,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, targe
 
 
 async def keep_open(hold: Callable[[], Awaitable[None]], rng: random.Random, pause: float) -> None:
-    """Hold one connection after another; the pauses between attempts grow while attempts fail."""
+    """Call `hold` again and again; the pauses between calls grow while calls fail."""
     failures = 0
     while True:
         try:
@@ -74,7 +74,7 @@ async def keep_open(hold: Callable[[], Awaitable[None]], rng: random.Random, pau
 
 
 async def hold_stream(host: str, port: int) -> None:
-    """Read the clock's events until they end.
+    """Read the clock's events until the stream ends.
 
     Raises:
         OSError, EOFError, ValueError, LimitOverrunError: the stream could not be opened.

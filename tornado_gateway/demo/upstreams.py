@@ -239,7 +239,7 @@ class EchoSocket(WebSocketHandler):
         return True  # behind a gateway, a browser's Origin never is this upstream's own
 
     def open(self, *_: str, **__: str) -> None:
-        self._connection = self.ws_connection  # close() forgets it, long before the socket is closed
+        self._connection = self.ws_connection  # close() clears the attribute long before the socket is closed
         self.settings["sockets"].add(self)
 
     def drop(self) -> None:
@@ -256,7 +256,7 @@ class EchoSocket(WebSocketHandler):
 
 
 class Member(EchoSocket):
-    """What one member of the room says, all hear: many connections woken by one message."""
+    """Sends each member's lines to all members of the room: a message wakes many connections."""
 
     def open(self, *_: str, **__: str) -> None:
         super().open()
@@ -269,7 +269,7 @@ class Member(EchoSocket):
     async def on_message(self, message: str | bytes) -> None:
         text = message if isinstance(message, str) else message.decode("utf-8", "replace")
         self._say(f"{self._name}: {text[:ROOM_LINE]}")
-        # Only the speaker waits, and only for its own copy: nobody talks faster than they listen.
+        # Only the speaker waits, and only for its own copy, so that no member sends faster than it reads.
         if self._newest:
             with contextlib.suppress(WebSocketClosedError):
                 await self._newest

@@ -70,7 +70,7 @@ class Authenticator(Protocol):
             authorization: the value of each field.
 
         Returns:
-            The principal; or an awaitable, of an authenticator that has to ask somebody else.
+            The principal, or an awaitable of the principal if the authenticator has to do I/O.
 
         Raises:
             BadRequest: the fields contradict each other.

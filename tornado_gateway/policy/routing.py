@@ -17,7 +17,7 @@ H_co = TypeVar("H_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[H_co]):
-    """One row of the route table.
+    """A row of the route table.
 
     Attributes:
         path: as documents and metrics name the route; "/prefix/<service>..." for a proxied route.
@@ -36,7 +36,7 @@ class Route(Generic[H_co]):
 
     @functools.cached_property
     def prefix(self) -> bytes:
-        """What a proxied route's targets begin with; b"" for a route with a path of its own.
+        """The prefix of a proxied route's targets; b"" for a page's route.
 
         >>> Route(path="/api/<service>/*", handler=None).prefix
         b'/api/'
@@ -60,5 +60,5 @@ class Route(Generic[H_co]):
 
 
 def by_prefix(routes: Iterable[Route[H_co]]) -> dict[bytes, Route[H_co]]:
-    """Proxied routes by their prefix. Of several with one prefix the last stands for all in metrics."""
+    """Proxied routes by prefix. If several routes share a prefix, the last is used, and labels the metrics."""
     return {route.prefix: route for route in routes}

@@ -65,7 +65,7 @@ class _Name:
 
 
 class Discovery:
-    """A Sweeper. A look-up may begin as late as the slowest heartbeat allows, so that no interval is shortened.
+    """A Sweeper that looks up names. Look-ups do not shorten the heartbeat's interval, so a look-up may begin late.
 
     Args:
         services: iterated live.

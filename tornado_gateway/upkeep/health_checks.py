@@ -32,7 +32,7 @@ from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
-MOST_OF_BODY = 64 * 1024  # bytes of an answer that must come whole; what is longer is not waited for
+MOST_OF_BODY = 64 * 1024  # bytes of a response that must arrive; the rest is not awaited
 AT_ONCE = 64  # checks of a service under way: bounds descriptors, and TLS handshakes at the same moment
 IDLE_FOR = 1.0  # seconds that an endpoint whose opening is over waits for a user's request
 CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
@@ -96,7 +96,7 @@ class HealthChecks:
             self._forget_departed()
 
     def close(self) -> None:
-        """Begin nothing more, and give up what is under way."""
+        """Begin no more checks, and cancel the checks under way."""
         self._is_closed = True
         for task in [*self._probes.values(), *[each.task for each in self._checked.values() if each.task]]:
             task.cancel()
@@ -156,7 +156,7 @@ class HealthChecks:
     # ---- asking
 
     async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool, str]:
-        """Whether an endpoint is well, and what it has shown."""
+        """Check an endpoint; return whether the check passed, and its result in words."""
         try:
             async with asyncio.timeout(config.timeout):
                 if config.kind is HealthKind.TCP:
@@ -190,12 +190,12 @@ class HealthChecks:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection that is made to see whether one can be made."""
+    """A connection that only shows that the endpoint accepts connections."""
 
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # uvloop's is one without saying so
+        self.transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit from asyncio's
 
 
 class _Answer:
@@ -216,7 +216,7 @@ class _Answer:
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
         self._seen = head.status
         if head.status == 101:
-            source.abort()  # what follows is no HTTP: nobody must be given this connection
+            source.abort()  # the upgraded connection must not go back to the pool
             self._finish()
         return self
 

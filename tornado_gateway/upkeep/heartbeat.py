@@ -1,4 +1,4 @@
-"""One periodic sweep over all connections, streams and services instead of one timer for each.
+"""A periodic sweep over all connections, streams and services, instead of a timer for each.
 
 A deadline is then a number: setting a deadline costs nothing, and most deadlines are moved long before they pass. The
 heartbeat decides when sweeps run; each sweeper decides what has waited too long and what follows.
@@ -17,7 +17,7 @@ FASTEST = 0.02  # seconds between two sweeps at least
 
 
 class Sweeper(Protocol):
-    """Something whose deadlines the heartbeat enforces."""
+    """An object with deadlines, which the heartbeat makes it enforce by calling sweep()."""
 
     @property
     def shortest_timeout(self) -> float:

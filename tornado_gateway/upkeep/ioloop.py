@@ -1,4 +1,4 @@
-"""Tornado's IOLoop on a clock that nobody sets.
+"""Tornado's IOLoop on a monotonic clock.
 
 The stock IOLoop reads the wall clock (time.time()), and a PeriodicCallback adds its period to a deadline on that clock:
 when the clock is set back by a minute, the callback rests for a minute. Here the IOLoop reads the event loop's

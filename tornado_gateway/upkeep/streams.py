@@ -101,7 +101,7 @@ class Streams:
     def move(self, counts: Mapping[Endpoint, int]) -> None:
         """Move the oldest movable streams, up to a given number for each endpoint.
 
-        A client that was moved lately and came back to the same endpoint has a young stream: so it is moved last.
+        So a client that was moved lately and came back to the same endpoint is moved last.
         """
         left, chosen = dict(counts), []
         for stream, endpoint in self._endpoints.items():

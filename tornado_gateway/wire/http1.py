@@ -157,7 +157,7 @@ class RequestHead:
     fields: RequestFields | None = None
 
     def forget_fields(self) -> None:
-        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
+        """Free the memory of the fields, which are not read any more."""
         self.block, self.known_fields, self.forwarded_lines, self.fields = b"", {}, b"", None
 
 
@@ -212,7 +212,7 @@ class ResponseHead:
     fields: ResponseFields | None = None
 
     def forget_fields(self) -> None:
-        """Let go of the fields, when the exchange lasts and nobody will look at them again."""
+        """Free the memory of the fields, which are not read any more."""
         self.block, self.known_fields, self.forwarded_lines, self.fields = b"", {}, b"", None
 
 

@@ -28,7 +28,7 @@ _ANY = b"*"
 
 @dataclass(frozen=True, slots=True)
 class MediaRange:
-    """One member of an Accept field.
+    """A member of an Accept field.
 
     Attributes:
         type: in lower case, or b"*".

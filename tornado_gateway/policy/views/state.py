@@ -115,7 +115,7 @@ class ServiceState:
         waiting: requests that wait for an endpoint.
         limit: requests that may be in flight, the limits of all processes together; 0 without limits.
         retry_budget: retries that may be sent now, for each process.
-        hedges_sent, hedges_won: requests sent to a second endpoint, and those that the second endpoint answered first.
+        hedges_sent, hedges_won: hedged requests, and hedged requests that the second endpoint answered first.
     """
 
     endpoints: dict[str, EndpointState]

@@ -283,7 +283,7 @@ class ServerConnection(asyncio.Protocol):
             self.transport.pause_reading() if pause else self.transport.resume_reading()
 
     def _read_head(self) -> bool:
-        """Begin an exchange if a complete head is buffered; return whether one was."""
+        """Begin an exchange if a complete head is buffered; return whether a head was complete."""
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
             buffer = _EMPTY_LINES.sub(b"", buffer, 1)

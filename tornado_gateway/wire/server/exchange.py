@@ -282,7 +282,7 @@ class ServerExchange(HTTPConnection):
             callback()
 
     def broken_by(self, error: GatewayError) -> None:
-        """Called when the rest of the request is malformed, too large or too slow; the handler may answer with it."""
+        """Called when the rest of the request is malformed, too large or too slow; the handler may answer `error`."""
         self.error = error
         self.lost()
 

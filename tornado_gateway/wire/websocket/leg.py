@@ -1,4 +1,4 @@
-"""One of a WebSocket's two connections, held by the frame relay (wire/websocket/relay.py).
+"""A leg: one of the two connections of the frame relay (wire/websocket/relay.py).
 
 A side is the client or the upstream. A Leg gives the bytes of its side to a FrameScanner, and writes the bytes that
 pass to the other Leg's transport. A Leg notes pongs, stalls and Closes of its side; the Relay decides what to do.
