@@ -1,4 +1,4 @@
-"""What other gateways had to learn, as bytes on a socket: nothing of what is refused may reach an upstream.
+"""Lessons of other gateways' advisories, as bytes on a socket: no refused request may reach an upstream.
 
 Each id names the advisory, the advisory's class or the rule.
 """

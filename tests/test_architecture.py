@@ -1,4 +1,4 @@
-"""The rules of the source tree, read from the source itself: who may import whom, what is pure, what says the same.
+"""The rules of the source tree, checked in the source: imports, purity, and lists that must agree.
 
 Each rule is a function from sources to violations, "file:line: what is wrong", so that it is also tried on a source
 that breaks it.

@@ -1,4 +1,4 @@
-"""What is forwarded is what was sent, minus and plus exactly the documented fields.
+"""A forwarded message equals the sent message, apart from exactly the documented fields.
 
 Random valid messages go through a gateway; what arrives on the other side is compared with
 the field lists below, which say again, in few words, what the gateway's documentation promises.

@@ -1,4 +1,4 @@
-"""The error tree: every class says all that the rest of the gateway asks of it."""
+"""The error tree: every class has all attributes that the gateway uses."""
 
 from http import HTTPStatus
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Forwarded addresses over real sockets: who the client is to the endpoint, the balancer, the limits and the log."""
+"""Forwarded addresses over real sockets: the client for the endpoint, the balancer, the limits and the log."""
 
 import asyncio
 import contextlib

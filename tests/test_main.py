@@ -1,4 +1,4 @@
-"""The command line, as a process: exit codes, signals, and what it prints where."""
+"""The command line, as a process: exit codes, signals and output."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The access log: what a line says, and that neither a slow nor a dead reader of it matters to the event loop."""
+"""The access log: content of lines, and that neither a slow nor a dead reader disturbs the event loop."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or that nobody reads; in processes, because pytest replaces its own streams."""
+"""Standard streams that are closed or have no reader; in processes, because pytest replaces its own streams."""
 
 import os
 import subprocess

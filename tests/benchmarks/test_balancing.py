@@ -1,4 +1,4 @@
-"""What the simulator is to show of the balancers, and that it counts and draws rightly."""
+"""What the simulator must show of each balancer, and that the simulator counts and draws correctly."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""The benchmark of choosing: its states are what they say. How long a choice takes is not tested."""
+"""The benchmark of choosing: each state puts the endpoints into the described state. Durations are not tested."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic and reading. What they measure is not tested: nothing is started or timed here.
+"""The benchmarks' arithmetic and parsers. Nothing is started or timed here.
 
 Their streams, which must also be right, are in test_streams.py.
 """

@@ -1,4 +1,4 @@
-"""The benchmarks' streams: their clients and services speak properly, and no fault of a proxy escapes them."""
+"""The benchmarks' streams: clients and services follow the protocols, and detect each fault of a proxy."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Lines of .env files: what each means, what is refused with its number, and that no line is ever lost."""
+"""Lines of .env files: the meaning of each line, refusals with line numbers, and that no line is lost."""
 
 import re
 from pathlib import Path

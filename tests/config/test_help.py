@@ -1,4 +1,4 @@
-"""What is shown of the variables: each explained once, and what is in effect in words that can be loaded again."""
+"""How variables are shown: each is described once, and effective values can be loaded again."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is taken for a misspelling of a variable, and what is left alone."""
+"""Which unknown variables count as misspellings, and which are ignored."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which variables that are set are named because they do nothing, and that no other is."""
+"""Warnings about variables without effect, and no other warnings."""
 
 import json
 from pathlib import Path

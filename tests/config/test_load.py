@@ -1,4 +1,4 @@
-"""What variables may say, and what is answered when they say something else."""
+"""Values that variables may have, and the problems reported for other values."""
 
 import ipaddress
 import json

@@ -1,4 +1,4 @@
-"""Each parser by itself: what it takes, and the reason it gives for what it does not."""
+"""Each parser: accepted values, and the reasons for refused values."""
 
 import math
 from ipaddress import ip_network

@@ -1,4 +1,4 @@
-"""Services from JSON: what UPSTREAMS may hold, and what is said of each part that is wrong."""
+"""Services from JSON: what UPSTREAMS may contain, and the problem reported for each wrong part."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The nested record: each field has a variable or a reason, and one service may differ from the others."""
+"""The nested record: each field has a variable or a reason, and a service may have own values."""
 
 import dataclasses
 from collections.abc import Iterator

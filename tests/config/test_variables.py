@@ -1,4 +1,4 @@
-"""The table of variables: how each reads in one line, where it is kept, and what it is called in a service."""
+"""The table of variables: help lines, fields of Settings, and keys within a service."""
 
 import json
 from operator import attrgetter

@@ -1,4 +1,4 @@
-"""GET /admin/stats: the keys that this gateway's family has always had, and figures that clients can vouch for."""
+"""GET /admin/stats: the keys that this gateway's family has always had, and figures equal to clients' own counts."""
 
 import asyncio
 import json

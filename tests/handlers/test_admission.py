@@ -1,4 +1,4 @@
-"""The itinerary of every request: which step refuses first, and what a step may wait for."""
+"""The admission of requests: the order of the steps, and steps that wait."""
 
 import asyncio
 from collections.abc import Awaitable

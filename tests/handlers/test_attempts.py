@@ -1,4 +1,4 @@
-"""A request and the endpoints that are asked for it, on real sockets: which, how often, when, and whose answer counts.
+"""Attempts at endpoints, on real sockets: which endpoints are asked, how often and when, and which answer counts.
 
 What is decided is tested in tests/policy/; here, that requests, waits and answers follow. Row names such as H21 are
 those of the project's feature list.

@@ -1,4 +1,4 @@
-"""What every request has in common: an id, an answer when something fails, a line in the log."""
+"""What all requests have in common: a request id, an error body, a line in the log."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""An event stream's life, on real sockets, whichever route it came by: what passes, what is put in, and how it ends.
+"""Event streams on real sockets, by any route: what is forwarded, what is inserted, and how streams end.
 
 Row names such as S1 are those of the project's feature list. Time is let pass by looking at the streams with a
 later clock.

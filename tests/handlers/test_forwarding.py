@@ -1,4 +1,4 @@
-"""How a forwarded request ends: by its client, by a gateway that stops, by its time, and with which figures.
+"""How a forwarded request ends: by its client, by the gateway's stop, by a timeout; and the figures of each end.
 
 Most of the journey is told by test_http_proxy.py. Row names such as S18 are those of the project's feature list.
 """

@@ -1,4 +1,4 @@
-"""A second endpoint that is asked because the first one is slow, on real sockets: when, and whose answer counts."""
+"""Hedging on real sockets: when a second endpoint is asked, and which answer counts."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""An answer that turns out to be a stream: when it is counted, and when it is refused.
+"""An answer that is an event stream: when the answer counts as a stream, and when it is refused.
 
 What a stream becomes is told by test_event_stream.py. Row names such as S18 are those of the project's feature list.
 """

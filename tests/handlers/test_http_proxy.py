@@ -1,4 +1,4 @@
-"""A proxied request's journey, on real sockets: what the upstream sees, what the client sees, and how it ends.
+"""Proxied requests on real sockets: what the upstream receives, what the client receives, and how requests end.
 
 Row names such as H1 are those of the project's feature list; CVE numbers name the lesson.
 """

@@ -1,4 +1,4 @@
-"""What is told of a request: once, by the histogram and by the access log alike."""
+"""The record of a request: once, with the same figures in the histogram and in the access log."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The responses that the gateway makes itself: their bodies and fields, and who gets a word to come back."""
+"""Local replies: their bodies and fields, and which clients get an event stream that makes them reconnect."""
 
 import json
 

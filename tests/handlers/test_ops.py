@@ -1,4 +1,4 @@
-"""The gateway's word on itself."""
+"""The gateway's own pages: /healthz, /readyz, /metrics and 404."""
 
 import asyncio
 import json

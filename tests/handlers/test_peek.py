@@ -1,4 +1,4 @@
-"""SSE_PEEK_MS: a stream whose first event is an error is replaced, one that is merely slow is not."""
+"""SSE_PEEK_MS: a stream whose first event is an error is replaced; a slow stream is not."""
 
 import asyncio
 from collections.abc import Callable

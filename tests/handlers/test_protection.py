@@ -1,4 +1,4 @@
-"""Who is asked and who is left alone, on real sockets: circuits, keys, sessions, and each service in its own way.
+"""Which endpoints are asked, on real sockets: circuits, keys, sessions, and own values of services.
 
 What is decided is tested in tests/policy/; here, that requests and answers follow. Row names such as L9 are those of
 the project's feature list.

@@ -1,4 +1,4 @@
-"""A proxied handler is a Tornado handler, alive as soon as somebody asks it for something."""
+"""A proxied handler works as a Tornado handler on first use."""
 
 import json
 from collections.abc import Awaitable, Callable

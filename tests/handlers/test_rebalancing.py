@@ -1,8 +1,7 @@
-"""An endpoint comes back, and streams are moved to it: WebSockets and event streams of clients that come back by
-themselves, on real sockets.
+"""Streams are moved to an endpoint that has come back, on real sockets: WebSockets, and event streams of clients that
+reconnect.
 
-Who has too many, and how fast they go, is tested in tests/policy/test_rebalancing.py; here, that they go, arrive and
-stop.
+How many streams are moved, and how fast, is tested in tests/policy/upstream/test_rebalancing.py.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The head of a service's response, as the client gets it; most of it is told by test_http_proxy.py."""
+"""The head of a service's response; test_http_proxy.py tests most of it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The one place where a request finds its handler."""
+"""How a request finds its handler."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""/sse/<service>/*: what asking here means, beyond what any event stream gets. On real sockets.
+"""/sse/<service>/*: what the route adds to the behaviour of any event stream. On real sockets.
 
 Row names such as S14 are those of the project's feature list.
 """

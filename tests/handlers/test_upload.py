@@ -1,5 +1,7 @@
-"""A request's body on its way, on real sockets: sent again whole, while it still comes, while it waits; and who is told
-to send it. Row names such as H6 are those of the project's feature list."""
+"""A request's body, on real sockets: sent again whole, while it still comes, while it waits; and 100 Continue.
+
+Row names such as H6 are those of the project's feature list.
+"""
 
 import asyncio
 

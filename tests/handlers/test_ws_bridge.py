@@ -1,4 +1,4 @@
-"""The WebSocket route: the service is asked first, and its answer is the client's; on real sockets.
+"""The WebSocket route, on real sockets: the service is asked first, and the client gets the service's answer.
 
 Row names such as W3 are those of the project's feature list.
 """

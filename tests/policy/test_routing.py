@@ -1,4 +1,4 @@
-"""The route table: prefixes, methods, and what they are called."""
+"""The route table: prefixes, methods and labels."""
 
 import pytest
 

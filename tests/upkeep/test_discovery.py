@@ -1,4 +1,4 @@
-"""Names of upstreams through the whole gateway: their addresses come and go, requests follow, nothing is dropped.
+"""Discovery through the whole gateway: addresses come and go, requests follow, no request is dropped.
 
 The names are made up; their addresses are on loopback, where Linux has all of 127.0.0.0/8.
 """

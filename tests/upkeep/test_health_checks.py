@@ -1,4 +1,4 @@
-"""Health checks: what endpoints are asked, when, and what their answers change.
+"""Health checks: which endpoints are checked, when, and what the results change.
 
 The time between checks is a test's own; only how long an answer may take is real.
 """

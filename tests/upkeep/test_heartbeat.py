@@ -1,4 +1,4 @@
-"""The sweeps: often enough for the shortest timeout, over both sides, from start to stop."""
+"""The sweeps: often enough for the shortest timeout, over all sweepers, from start to stop."""
 
 import asyncio
 import dataclasses

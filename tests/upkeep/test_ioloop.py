@@ -1,4 +1,4 @@
-"""The IOLoop's clock: Tornado's deadlines hold when somebody sets the wall clock."""
+"""The IOLoop's clock: Tornado's deadlines hold when the wall clock is set."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The sweep that moves streams: of which services, how often, and what it takes into account."""
+"""The sweep that moves streams: of which services, and how often."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The streams that are open: looked after when they are due, moved, ended evenly, and waited for."""
+"""Open streams: checked when due, moved, ended evenly, and awaited."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""HTTP/1.x as bytes: what is a message, where it ends, and what is refused. No sockets."""
+"""HTTP/1.x messages: parsing, the ends of bodies, and refusals. No sockets."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""What the kernel tells about the other end of a connection that is not read. On real sockets, on Linux."""
+"""TCP state that asyncio's transports do not offer. On real sockets, on Linux."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Whether a peer takes what waits for it. On real sockets, with a clock of the test's own."""
+"""Whether a peer reads the waiting bytes. On real sockets, with a clock of the test's own."""
 
 import asyncio
 import contextlib

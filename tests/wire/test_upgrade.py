@@ -1,4 +1,4 @@
-"""What the proxy needs of a client's connection beside HTTP: to give it away, to bound it, and to cut it off."""
+"""What the proxy needs of a client's connection beside HTTP: upgrade, buffer limit and cut."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""An address is the same one however it is spelled, and nothing else is an address."""
+"""Addresses: all spellings of an address are equal, and anything else is refused."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""Authorities and origins that mean the same are the same."""
+"""Authorities and origins with the same meaning are equal."""
 
 import pytest
 from hypothesis import given, settings

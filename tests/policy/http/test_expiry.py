@@ -1,4 +1,4 @@
-"""When a token's streams end: by two clocks, of which one may stand still and the other may be set."""
+"""When the streams of a token end: by two clocks, of which one may stand still and the other may be set."""
 
 import math
 

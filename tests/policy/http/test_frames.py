@@ -1,4 +1,4 @@
-"""WebSocket frames: which pass, when, which never do, and what is said about them. No sockets."""
+"""WebSocket frames: which frames pass, when, and why a frame is refused. No sockets."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket, judged on both sides. Section numbers are those of RFC 6455."""
+"""The opening handshake of a WebSocket, checked on both sides. Section numbers are those of RFC 6455."""
 
 import base64
 import re

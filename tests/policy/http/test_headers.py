@@ -1,4 +1,4 @@
-"""Fields: what is read, dropped, passed and added; and who is believed."""
+"""Fields: which are read, dropped, forwarded and added."""
 
 import pytest
 from hypothesis import given

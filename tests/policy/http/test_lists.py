@@ -1,4 +1,4 @@
-"""Lists: their members, and what is ignored in them."""
+"""Lists: their members, and what is ignored."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Whose ping a pong answers (RFC 6455 §5.5.3)."""
+"""Which ping a pong answers (RFC 6455 §5.5.3)."""
 
 import pytest
 from hypothesis import given, settings

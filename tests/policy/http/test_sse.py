@@ -1,4 +1,4 @@
-"""Event streams: where an event ends, what a head says of them, and what the gateway says within them. No sockets."""
+"""Event streams: where events end, the fields of the response, and inserted lines. No sockets."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""How many streams may be open, and who counts as one client."""
+"""Limits on open streams, and what counts as a client."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The request target: the client's own bytes, on the endpoint's host, never above its base path."""
+"""The request target: the client's bytes, on the endpoint's host, never above the base path."""
 
 import ipaddress
 import string

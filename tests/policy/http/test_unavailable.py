@@ -1,4 +1,4 @@
-"""Who is told to come back instead of being told that a service is away, and when."""
+"""Which clients are made to reconnect while a service is unavailable, and when."""
 
 import itertools
 import random

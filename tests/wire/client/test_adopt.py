@@ -1,4 +1,4 @@
-"""A connected socket that becomes a connection. A caller may give up at any moment: nothing is left or counted."""
+"""A connected socket that becomes a connection. A cancellation at any moment leaves no connection and no count."""
 
 import asyncio
 import socket

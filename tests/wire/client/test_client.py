@@ -1,4 +1,4 @@
-"""Kept connections: which is used again, by whom, and for how long.
+"""Keep-alive connections: which connection is reused, by which request, and for how long.
 
 "row N": of the table of what Tornado's own clients cannot do for a proxy.
 """

@@ -1,4 +1,4 @@
-"""Names, addresses, TLS and unix sockets; what fails, and what is remembered. Names are those of scripted servers."""
+"""Names, addresses, TLS and unix sockets: failures, and what is cached. Scripted servers resolve the names."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Responses off the wire, and the time that an upstream has for them.
+"""Reading responses, and the upstream's timeouts.
 
 "row N": of the table of what Tornado's own clients cannot do for a proxy.
 """

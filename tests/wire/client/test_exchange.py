@@ -1,4 +1,4 @@
-"""One request and its response: ended early, flowing both ways, answered too soon.
+"""A request and its response: ended early, flowing in both directions, answered early.
 
 "row N": of the table of what Tornado's own clients cannot do for a proxy.
 """

@@ -1,4 +1,4 @@
-"""Look-ups against name servers that answer, fail, are silent and lie; what is left behind: nothing."""
+"""Look-ups against name servers that answer, fail, are silent or lie; no look-up leaves anything behind."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The pool alone: what it keeps, in which order, and for how long. Time is an argument."""
+"""The pool alone: which connections are kept, in which order, and for how long. Time is an argument."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The receivers of a response: which of them is called for what, and how one hands over to another."""
+"""The receivers of a response: which receiver is called, and how a body is handed over."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What names resolve to: from the hosts file, from name servers, from memory; what a failure changes: nothing."""
+"""The addresses of names: from the hosts file, name servers and the cache; a failure leaves the cache unchanged."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""TLS to upstreams: what its transport promises, and that no cut connection passes for the end of a response."""
+"""TLS to upstreams: the transport's contract, and that a cut connection never completes a response."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a connection reads, on real sockets: requests one at a time, what is refused, what is too slow, how it ends."""
+"""How a connection reads requests, on real sockets: one at a time, refusals, timeouts, and the end."""
 
 import asyncio
 import math

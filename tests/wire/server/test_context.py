@@ -1,4 +1,4 @@
-"""What the connections of one server share."""
+"""The state that all connections of a server share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A delegate that reads heads as they are: when its body comes, and what it may wait for."""
+"""A HeadDelegate: when its body comes, and what it may wait for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What an exchange writes, on real sockets: what stands on the wire, and who waits while the client does not read."""
+"""How an exchange writes responses, on real sockets: the bytes, and writers that wait for a slow client."""
 
 import asyncio
 import re

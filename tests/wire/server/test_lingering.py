@@ -1,4 +1,4 @@
-"""How a connection is half-closed behind its last response, and how long it is read on."""
+"""The lingering close of a connection after its last response."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Tornado's view of a message is the same whether it is computed at once or at the first look."""
+"""Tornado's messages have the same content whether parsed at once or on first use."""
 
 import copy
 

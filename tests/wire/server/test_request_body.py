@@ -1,4 +1,4 @@
-"""The body of a request: its framing, its size and its pace, without a connection."""
+"""The body of a request: framing, size and least rate, without a connection."""
 
 import pytest
 

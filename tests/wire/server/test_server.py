@@ -1,4 +1,4 @@
-"""The server as a whole, on real sockets: whom it lets in, how it ends, and that any Tornado Application runs on it."""
+"""The server as a whole, on real sockets: limits, drain, and that any Tornado Application runs on it."""
 
 import asyncio
 import json

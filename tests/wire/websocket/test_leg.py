@@ -1,4 +1,4 @@
-"""One of a WebSocket's two connections: whether it is there, and what it gets when it says less than the other."""
+"""A leg of a WebSocket: half-closed connections, pings, pongs and stalls."""
 
 import asyncio
 

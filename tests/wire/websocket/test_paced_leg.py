@@ -1,4 +1,4 @@
-"""How fast a client may be, in messages and in bytes."""
+"""The rate limits of a WebSocket's client, in messages and in bytes."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The frame relay: what passes, what ends it, and what either side is told. On real sockets, through a gateway.
+"""The frame relay: what passes, how it ends, and the Close for each side. On real sockets, through a gateway.
 
 Row names such as W6 are those of the project's feature list.
 """
