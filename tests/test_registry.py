@@ -76,8 +76,9 @@ def test_a_name_may_be_used_again_while_leases_on_its_old_service_end() -> None:
     lease = lease_on(one, one.endpoints[0])
     registry.retire(b"svc")
     registry.add(other := service(1))
-    assert [*registry.shown()] == [other]
+    assert [*registry.shown()] == [other, one]
     lease.settle(SUCCESS, 1.0)
+    assert [*registry.shown()] == [other]
 
 
 def test_another_configuration_reaches_the_service() -> None:
@@ -170,3 +171,26 @@ async def test_all_services_are_required_that_are_there(serve: Serve, upstream: 
     assert json.loads((await ask(running, get(b"/readyz"))).body)["services"] == ["other"]
     registry.retire(b"other")
     assert (await ask(running, get(b"/readyz"))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_name_that_is_used_again_shows_what_is_in_flight_at_its_old_service(
+    serve: Serve, upstream: Start
+) -> None:
+    gate = Gate()
+    running = await serve({"svc": [(old := upstream(gate)).url]})
+    client = await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await eventually(lambda: gate.waiting)
+    new = new_service(running, "svc", upstream(named(b"new")).url)
+    running.app.gateway.services.retire(b"svc")
+    running.app.gateway.services.add(new)
+    assert (await ask(running, get(b"/api/svc/x"))).body == b"new"
+    view = await view_of(running)
+    assert view["departing"] == [{"url": old.url, "inflight": {"http": 1, "sse": 0, "ws": 0}}]
+    assert [each["url"] for each in view["upstreamDetails"]] == [new.endpoints[0].url]
+    metrics = (await ask(running, get(b"/metrics"))).body
+    assert b'{endpoint="%b",kind="http",service="svc"} 1' % old.url.encode() in metrics
+    await gate.open()
+    assert (await client.response()).status == 200
+    assert (await view_of(running))["departing"] == []

@@ -56,10 +56,10 @@ class ServiceRegistry(dict[bytes, Service]):
         return min((service.config.shortest_timeout for service in self.values()), default=math.inf)
 
     def shown(self) -> Iterator[Service]:
-        """Services whose figures count: all present services, and retired services that still have something to do.
+        """Services whose figures count: all present services, then retired services that still have something to do.
 
-        A retired service whose name is in use again is not shown, since figures are told apart by name.
+        A retired service may have the name of a present service; see collect() in policy/views/state.py.
         """
         yield from self.values()
         self._retired = [each for each in self._retired if each.load or each.waiting]
-        yield from (each for each in self._retired if each.name.encode("ascii") not in self)
+        yield from reversed(self._retired)

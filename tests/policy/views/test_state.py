@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, lives, make_service
+from tests.support.services import lease_on, service
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
@@ -263,6 +264,26 @@ def test_a_state_stays_as_it_was_whatever_happens_later(life: list[tuple[int, Ev
     assert pickle.dumps(state) == before
 
 
+def test_a_retired_service_whose_name_is_in_use_again_is_shown_as_endpoints_that_have_left() -> None:
+    present, retired = service(1), service(1, 1)
+    leases = [lease_on(each, each.endpoints[0], kind=Kind.WS) for each in (present, retired)]
+    for each in (present, retired):
+        each.websocket_totals.opened += 1
+        each.outcomes.hedging.sent += 2
+    both = collect([present, retired], Durations(), 1.0).services["svc"]
+    alone = collect([present], Durations(), 1.0).services["svc"]
+    held = {"http": 0, "sse": 0, "ws": 1}
+    assert both == dataclasses.replace(
+        alone,
+        departing={"http://host0": held},
+        inflight={"http": 0, "sse": 0, "ws": 2},
+        hedges_sent=4,
+        websockets=dataclasses.replace(alone.websockets, opened=2, seconds=(0.0, 0.0)),
+    )
+    for lease in leases:
+        lease.settle(Outcome.SUCCESS, 1.0)
+
+
 def test_services_may_come_from_anything_that_gives_them_once() -> None:
     services = [make_service(name) for name in NAMES]
     assert collect(iter(services), Durations(), 0.0) == collect(services, Durations(), 0.0)
@@ -274,7 +295,7 @@ def test_without_the_minute_all_else_is_collected() -> None:
     process.live(Event(0, "one", 0, Kind.HTTP, Outcome.FAILURE, 503, 1024, is_retry=False), 1.0)
     whole = process.state(1.0)
     assert whole.services["one"].endpoints[URLS[0]].minute.requests == 1
-    for service in whole.services.values():
-        for endpoint in service.endpoints.values():
+    for each in whole.services.values():
+        for endpoint in each.endpoints.values():
             endpoint.minute = Minute()
     assert collect(process.services, process.durations, 1.0, with_minute=False) == whole

@@ -16,7 +16,7 @@ Services and endpoints stand in the order of the first State that has them.
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tornado_gateway.policy.upstream.breaker import State as BreakerState
@@ -156,13 +156,32 @@ class State:
 def collect(services: Iterable[Service], durations: Durations, now: float, *, with_minute: bool = True) -> State:
     """
     Args:
+        services: of services with the same name, the first is present, and the others are retired.
         now: seconds on the clock of the services.
         with_minute: whether to read the last minute of endpoints, which takes more than half of the time.
     """
     return State(
-        {service.name: _of_service(service, now, with_minute=with_minute) for service in services},
+        _by_name(services, now, with_minute=with_minute),
         {f"{method} {status} {route}": _of_histogram(each) for (method, route, status), each in durations},
     )
+
+
+def _by_name(services: Iterable[Service], now: float, *, with_minute: bool) -> dict[str, ServiceState]:
+    found: dict[str, ServiceState] = {}
+    for service in services:
+        state = _of_service(service, now, with_minute=with_minute)
+        if service.name in found:
+            state = _merge_of(ServiceState)(found[service.name], _of_remains(service, state))
+        found[service.name] = state
+    return found
+
+
+def _of_remains(service: Service, state: ServiceState) -> ServiceState:
+    """The state of a retired service whose name is in use again: endpoints that have left, and totals."""
+    leaving = [each for each in (*service.endpoints, *service.endpoint_set.departing) if each.load]
+    return replace(
+        state, endpoints={}, departing=_of_departing(leaving), panicking=False, limit=0, retry_budget=()
+    )  # fmt: skip
 
 
 def _of_histogram(histogram: Histogram) -> HistogramState:
