@@ -1,4 +1,4 @@
-"""What the tests of a WebSocket through a gateway do to its two sides, and ask of its two legs."""
+"""Helpers of tests of a WebSocket through a gateway: control of both sides, and views of both legs."""
 
 import asyncio
 import contextlib
@@ -32,39 +32,39 @@ def end(side: Side, how: str) -> None:
 
 
 def lost(who: str) -> tuple[int, bytes]:
-    """What the other side is told when a side is lost."""
+    """The Close that the other side receives when a side is lost."""
     return (1001, b"client gone") if who == "client" else (1011, b"upstream lost")
 
 
 async def answer_close(side: Side, *, heard: tuple[int, bytes]) -> None:
-    """Answer the Close that must come, as an endpoint does."""
+    """Wait for the expected Close, and answer it as an endpoint does."""
     assert await side.told() == heard
     await side.send(close(*heard) if heard[0] else close())
 
 
 def narrow(leg: Leg, size: int = SMALL_BUFFER) -> None:
-    """Let the kernel take little of what is written, so that little has to be written until it takes no more."""
+    """Shrink the kernel's send buffer, so that few written bytes fill it."""
     leg.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 async def unsent(leg: Leg) -> int:
-    """Bytes that wait for a side once the kernel takes no more."""
+    """The number of bytes that wait for a side once the kernel's buffers are full."""
     await eventually(lambda: leg.is_blocked)
     return await settled(leg)
 
 
 def messages(bridge: Bridge) -> tuple[int, int]:
-    """How many the client and the upstream have sent."""
+    """The numbers of messages that the client and the upstream have sent."""
     return bridge.relay.client.scanner.messages, bridge.relay.upstream.scanner.messages
 
 
 def waiting(leg: Leg) -> int:
-    """Bytes that wait for a side, in the gateway and in its kernel."""
+    """The number of bytes that wait for a side, in the gateway and in its kernel."""
     return leg.transport.get_write_buffer_size() + send_queue(leg.transport)[0]
 
 
 async def settled(leg: Leg) -> int:
-    """Bytes that wait for a side, as soon as that does not change any more."""
+    """The number of bytes that wait for a side, once the number is stable."""
     size, same = -1, 0
     while same < 10:
         await asyncio.sleep(0.001)
@@ -75,7 +75,7 @@ async def settled(leg: Leg) -> int:
 
 
 async def narrowed(serve: Serve, upstream: Start, slow: str, **variables: str) -> Bridge:
-    """A bridge of which one side takes little before it is read."""
+    """A bridge in which the kernel buffers little for one side."""
     acceptor = Acceptor(receive_buffer=SMALL_BUFFER)
     bridge = await bridged(serve, upstream, acceptor, receive_buffer=SMALL_BUFFER, **variables)
     narrow(bridge.leg(slow))
@@ -84,7 +84,7 @@ async def narrowed(serve: Serve, upstream: Start, slow: str, **variables: str) -
 
 @contextlib.asynccontextmanager
 async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) -> AsyncIterator[Bridge]:
-    """A bridge of which one side does not read, and the other has sent until it was paused, and sends on."""
+    """A bridge in which one side does not read, and the other side has been paused and sends on."""
     bridge = await narrowed(serve, upstream, slow, **variables)
     _, fast = bridge.side(slow)
 
@@ -105,10 +105,10 @@ async def blocked(serve: Serve, upstream: Start, slow: str, **variables: str) ->
 
 
 def own_ping(bridge: Bridge, number: int = 1) -> Frame:
-    """The gateway's ping to a side, the first one or another."""
+    """The n-th ping of the gateway to a side."""
     return Frame(PING, b"%b-%d" % (bridge.relay.config.ping_token, number))
 
 
 def own_pong(bridge: Bridge, number: int = 1) -> Frame:
-    """The answer to that."""
+    """The pong that answers own_ping()."""
     return Frame(PONG, own_ping(bridge, number).payload)

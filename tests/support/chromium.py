@@ -1,4 +1,4 @@
-"""Chromium without a window, told what to do by its DevTools protocol."""
+"""Headless Chromium, driven by the DevTools protocol."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from tests.support.websockets import PATIENCE, until
 
 @contextlib.contextmanager
 def chromium(profile: Path) -> Iterator[str]:
-    """A browser with an empty directory for its profile; the address of its DevTools."""
+    """Run a browser with an empty profile; yield the address of its DevTools."""
     process = subprocess.Popen(
         [
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -35,21 +35,21 @@ def chromium(profile: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def tab(devtools: str, url: str) -> Iterator[ClientConnection]:
-    """A page in a tab of its own; the connection that drives it."""
+    """Open a page in a tab; yield the Tab that drives the page."""
     address = httpx.put(f"{devtools}/json/new?{url}", trust_env=False).json()["webSocketDebuggerUrl"]
     with connect(address, max_size=None, proxy=None, ping_interval=None) as connection:
         yield connection
 
 
 class Tab:
-    """What can be done in a tab."""
+    """A connection to the DevTools of a tab."""
 
     def __init__(self, devtools: ClientConnection) -> None:
         self._devtools = devtools
         self._calls = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol; its result."""
+        """Call a method of the protocol; return the result."""
         self._calls += 1
         self._devtools.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
         while (message := json.loads(self._devtools.recv(PATIENCE))).get("id") != self._calls:
@@ -58,10 +58,10 @@ class Tab:
         return dict(message["result"])
 
     def value(self, expression: str) -> Any:
-        """What an expression gives in the page; of a promise, what it resolves to."""
+        """Evaluate an expression in the page; await a promise."""
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def on_event(self, message: dict[str, Any]) -> None:
-        """The browser has said something unasked."""
+        """Called for each event of the browser."""

@@ -1,4 +1,4 @@
-"""What tests of the demo need: a demo that plays during a test, and what is left of it."""
+"""Helpers of tests of the demo: a demo that runs during a test, and a check of what stop() leaves."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ Services = dict[str, list[str]]
 
 
 class Scripted(random.Random):
-    """A source whose random() takes turns through the given values."""
+    """A random.Random whose random() cycles through the given values."""
 
     def __init__(self, *values: float) -> None:
         super().__init__(0)

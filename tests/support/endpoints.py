@@ -1,4 +1,4 @@
-"""Endpoints on real sockets: how they answer, who waits for them, and what the gateway knows about them."""
+"""Endpoints on real sockets: scripts, queued clients, and the gateway's figures of endpoints."""
 
 import asyncio
 import json
@@ -21,12 +21,12 @@ WHOLE_STREAM = STREAM_HEAD + chunk(EVENT) + LAST_CHUNK
 
 
 def named(name: bytes) -> Script:
-    """A script: the answer to each request is a name."""
+    """A script: answer each request with a name."""
     return always(reply(body=name))
 
 
 def always(answer: bytes) -> Script:
-    """A script: the same answer to each request, as long as the connection lasts."""
+    """A script: send the same answer to each request on a connection."""
 
     async def script(peer: Peer) -> None:
         while True:
@@ -37,12 +37,12 @@ def always(answer: bytes) -> Script:
 
 
 async def streaming(peer: Peer) -> None:
-    """A script: a whole event stream for each request."""
+    """A script: answer each request with a complete event stream."""
     await always(WHOLE_STREAM)(peer)
 
 
 class Answers:
-    """A script: the next answer for each request, and the last one ever after."""
+    """A script: send the given answers in turn, then repeat the last."""
 
     def __init__(self, *answers: bytes) -> None:
         self.left = list(answers)
@@ -54,10 +54,10 @@ class Answers:
 
 
 class Gate:
-    """A script: each request is answered when a test says so, in the order in which they came.
+    """A script: hold requests until a test has them answered, in order of arrival.
 
     Attributes:
-        most: requests that there were at once.
+        most: greatest number of held requests.
     """
 
     def __init__(self, answer: bytes = reply()) -> None:
@@ -74,13 +74,13 @@ class Gate:
             await peer.send(self.answer)
 
     async def open(self) -> None:
-        """Let the first one that waits be answered."""
+        """Answer the first held request."""
         await eventually(lambda: self.waiting)
         self.waiting.pop(0).set()
 
 
 async def queue(running: Running, *paths: bytes) -> list[Client]:
-    """Clients that wait for room, in this order; the first one need not."""
+    """Clients that wait in the service's queue, in this order; the first client is served at once."""
     clients = []
     for number, path in enumerate(paths):
         clients.append(await running.client())
@@ -98,7 +98,7 @@ def endpoints_of(running: Running) -> list[Endpoint]:
 
 
 async def view_of(running: Running) -> dict[str, Any]:
-    """What there is to see of a service."""
+    """The figures of a service in /admin/stats."""
     answer = await ask(running, get(b"/admin/stats"))
     view: dict[str, Any] = json.loads(answer.body)["services"]["svc"]
     return view

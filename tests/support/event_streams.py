@@ -1,4 +1,4 @@
-"""Event streams from both ends: a source that a test steers, a listener that hears them as they come, and time."""
+"""Both ends of event streams: a source that a test controls, a listener, and control of time."""
 
 import asyncio
 import re
@@ -16,23 +16,23 @@ Event = tuple[str, str, str]
 
 
 def chunk(data: bytes) -> bytes:
-    """One piece of a chunked body."""
+    """Encode a chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def stream_head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
-    """A head of an event stream in chunks, with more field lines."""
+    """The head of a chunked event stream, with additional field lines."""
     return b"\r\n".join((b"HTTP/1.1 " + status, b"Content-Type: text/event-stream", *lines)) + (
         b"\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
 
 
 class Source:
-    """A script for upstreams: it answers each request with a head, and then says what the test says.
+    """A script for upstreams: answers each request with a head; the test sends the body.
 
     Attributes:
         peers: connections that have been answered, once per request.
-        requests: what they asked.
+        requests: the requests received.
     """
 
     def __init__(self, head: bytes = STREAM_HEAD, *, is_chunked: bool = True) -> None:
@@ -51,7 +51,7 @@ class Source:
             goes_on = await answered
 
     async def peer(self) -> Peer:
-        """The newest connection, as soon as there is one."""
+        """Wait for a connection; return the newest."""
         await eventually(lambda: self.peers)
         return self.peers[-1]
 
@@ -62,7 +62,7 @@ class Source:
             await peer.send(chunk(piece) if self._is_chunked else piece)
 
     async def end(self) -> None:
-        """End the body as its framing wants it."""
+        """End the body by its framing."""
         peer = await self.peer()
         if self._is_chunked:
             await peer.send(LAST_CHUNK)
@@ -103,23 +103,23 @@ class Listener:
         return b"".join(self.chunks)
 
     async def hear(self, *wanted: bytes) -> None:
-        """Read on, as far as the wanted chunks go: exactly they must come."""
+        """Read and assert that exactly the wanted chunks come."""
         for each in wanted:
             assert await self._next() == each
 
     async def until(self, mark: bytes) -> None:
-        """Read on until the body ends with a mark."""
+        """Read until the body ends with a mark."""
         while not self.body.endswith(mark):
             assert await self._next() != b"", f"{mark!r} never came: {self.body!r}"
 
     async def all(self) -> "Listener":
-        """Read on to the end."""
+        """Read to the end."""
         while await self._next():
             pass
         return self
 
     async def is_quiet(self) -> None:
-        """Assert that nothing comes, for a moment."""
+        """Assert that nothing comes for a moment."""
         assert self.client.buffer == b""
         with pytest.raises(TimeoutError):
             await self.client.more(QUIET)
@@ -152,12 +152,12 @@ class Listener:
 
 
 def let_pass(running: Running, seconds: float) -> None:
-    """Have upstreams and streams looked after as if it were so much later."""
+    """Sweep upstreams and streams with a clock that is `seconds` ahead."""
     look(running, running.app.server.context.loop.time() + seconds)
 
 
 def look(running: Running, instant: float) -> None:
-    """Have upstreams and streams looked after as if it were that instant (loop time)."""
+    """Sweep upstreams and streams with the given instant (loop time)."""
     gateway = running.app.gateway
     gateway.client.sweep(instant)
     gateway.streams.sweep(instant)
@@ -172,19 +172,19 @@ async def instant_after(running: Running, instant: float) -> float:
 
 
 async def opened(running: Running, count: int = 1) -> list[Stream]:
-    """The gateway's streams, as soon as there are so many."""
+    """The gateway's streams, once there are `count`."""
     streams = running.app.gateway.streams
     await eventually(lambda: len(streams.open) == count)
     return list(streams.open)
 
 
 def counted(running: Running) -> int:
-    """How many streams the gateway's limits know of."""
+    """The number of streams counted against the limits."""
     return running.app.gateway.streams.counts.total
 
 
 def dispatched(stream: bytes) -> list[Event]:
-    """What a browser makes of a stream (WHATWG HTML §9.2.6): type, data and last event id of each event.
+    """Parse a stream like a browser (WHATWG HTML §9.2.6): type, data and last event id of each event.
 
     A change of the reconnection time counts as an event of the type "(retry)".
     """

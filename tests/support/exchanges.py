@@ -1,4 +1,4 @@
-"""The client's side of the wire under test: a client that must leave nothing behind, and receivers that remember."""
+"""Helpers of tests of wire/client: a client whose teardown checks for leaks, and receivers that record."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ MEGABYTE = bytes(1024 * 1024)
 async def wire_client(
     timeout: float = 30.0, connect_timeout: float = 5.0, pool: PoolConfig | None = None, **connect: Any
 ) -> AsyncIterator[PooledHTTPClient]:
-    """A client; at the end no exchange may be left, and every connection must have been counted out."""
+    """A client; at the end no exchange may be open, and every connection must be counted out."""
     config = ClientConfig(timeout, ConnectConfig(connect_timeout, **connect), pool or PoolConfig())
     client = PooledHTTPClient(force_instance=True, config=config)
     pools = []
@@ -36,11 +36,11 @@ async def wire_client(
 
 
 class Recorder:
-    """Both receivers of a response, which keep what they are told.
+    """Receives a response, and records all calls.
 
     Attributes:
         calls: names of the methods that were called, in order.
-        hold: whether on_chunk() returns futures, kept in `held`, until somebody calls `take()`.
+        hold: whether on_chunk() returns futures, kept in `held` until `take()`.
     """
 
     def __init__(self, *, hold: bool = False) -> None:
@@ -86,7 +86,7 @@ class Recorder:
         self._end.set()
 
     def take(self) -> None:
-        """Let the upstream be read again."""
+        """Complete the held futures, so that reading goes on."""
         self.hold = False
         for future in self.held:
             if not future.done():
@@ -96,7 +96,7 @@ class Recorder:
         """Wait for the exchange's end; it must have ended once.
 
         Raises:
-            UpstreamError: what it failed with.
+            UpstreamError: the exchange failed.
         """
         async with asyncio.timeout(PATIENCE):
             await self._end.wait()
@@ -126,7 +126,7 @@ def begin(
 
 
 async def exchange(client: PooledHTTPClient, origin: Origin, *request: bytes, **options: Any) -> Recorder:
-    """One whole exchange of a request without a body."""
+    """Do an exchange without a request body."""
     return await begin(client, origin, *request, **options)[1].ended()
 
 
@@ -147,7 +147,7 @@ def saying(*pieces: bytes, then: str = "wait") -> Script:
 
 
 async def taken(peer: Peer) -> None:
-    """Wait until the other side's kernel has everything: a reset throws away what is still on its way."""
+    """Wait until the peer's kernel has acknowledged everything, since a reset would discard unsent bytes."""
     await asyncio.sleep(0.02)
 
 
@@ -156,6 +156,6 @@ def upload(target: bytes = b"/", *lines: bytes, method: bytes = b"POST") -> byte
 
 
 async def silent(peer: Peer) -> None:
-    """A script: read the request and never answer."""
+    """A script: read the request, and never answer."""
     await peer.request_head()
     peer.upstream.ended_cleanly = await peer.ended()

@@ -35,7 +35,7 @@ BURST = 20  # requests that are sent at once when the load is late; what is late
 
 
 def within_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test on one loop only: what is tested runs in processes of its own."""
+    """Run a test on uvloop only, because the gateway under test is a process of its own."""
 
     @functools.wraps(test)
     def run(*args: Any, **fixtures: Any) -> None:
@@ -61,7 +61,7 @@ class Upstream:
 
     Attributes:
         address: where it listens.
-        port: the same one after a restart; 0 for any free one at first.
+        port: kept across restarts; 0 at first for any free port.
         certificate: files of a chain and a key; () for plain HTTP. Looked at when it starts.
     """
 
@@ -82,7 +82,7 @@ class Upstream:
         self.port = int(await self._line())
 
     async def tell(self, **command: Any) -> dict[str, int]:
-        """Give it a command; what it has counted."""
+        """Send a command; return the upstream's counts."""
         assert self._process
         assert self._process.stdin
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -109,14 +109,14 @@ class Upstream:
 
 
 class Names:
-    """What the gateway's host names stand for: its DNS_HOSTS."""
+    """The gateway's hosts file: DNS_HOSTS."""
 
     def __init__(self, file: Path, **addresses: Sequence[str]) -> None:
         self.file = file
         self.lead_to(**addresses)
 
     def lead_to(self, **addresses: Sequence[str]) -> None:
-        """From now on, name.test has these addresses."""
+        """Give name.test these addresses from now on."""
         lines = [f"{address} {name}.test\n" for name, several in addresses.items() for address in several]
         written = self.file.with_suffix(".new")
         written.write_text("".join(lines))
@@ -125,11 +125,11 @@ class Names:
 
 @dataclass
 class Stage:
-    """What runs for a test.
+    """The processes of a test.
 
     Attributes:
         port: of the gateway.
-        log: what the gateway has written.
+        log: file with the gateway's output.
     """
 
     upstreams: dict[str, Upstream]
@@ -141,15 +141,15 @@ class Stage:
         return f"http://127.0.0.1:{self.port}"
 
     def records(self) -> list[dict[str, Any]]:
-        """The gateway's log, once it has ended; what is in it that is no record fails the test."""
+        """The records of the stopped gateway's log; any other line fails the test."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def attempts(self) -> dict[str, int]:
-        """How many times each request was sent to an endpoint, by its id."""
+        """The number of attempts of each request, by request id."""
         return {each["requestId"]: each["attempts"] for each in self.records() if each.get("type") == "access"}
 
     async def requests(self) -> int:
-        """How many the upstreams have had, together."""
+        """The number of requests that all upstreams have received."""
         counts = await asyncio.gather(*(upstream.tell() for upstream in self.upstreams.values()))
         return sum(count["requests"] for count in counts)
 
@@ -215,7 +215,7 @@ def _listens(port: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def black_hole(port: int) -> AsyncIterator[None]:
-    """A listener that never accepts and whose backlog is full: whoever connects hears nothing at all."""
+    """A listener with a full backlog that never accepts, so that connections get no answer at all."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,14 +240,14 @@ async def black_hole(port: int) -> AsyncIterator[None]:
 
 @dataclass(slots=True)
 class Seen:
-    """What a client saw of one request.
+    """The result of a request for its client.
 
     Attributes:
         sent_at: instant.
-        seconds: until all of the answer had come; None while it has not.
-        status: 0 if there was no answer that could be told for one.
-        by: upstream that answered; "" if it was the gateway itself.
-        error: what was wrong with it, in a word or two; "" if nothing was.
+        seconds: seconds until the complete answer; None before.
+        status: status of the answer; 0 without an answer.
+        by: upstream that answered; "" for the gateway.
+        error: the fault in a few words; "" for none.
     """
 
     id: str
@@ -322,7 +322,7 @@ class Load:
     It is an asynchronous context manager, and ends when all have been answered.
 
     Attributes:
-        rate: requests per second; fewer if the machine is too slow for it, never more.
+        rate: requests per second; fewer on a slow machine, never more.
         seen: in the order in which they were sent.
     """
 
@@ -385,7 +385,7 @@ class Load:
         client.ask(seen)
 
     def put(self, client: _Client, *, is_kept: bool) -> None:
-        """A client has its answer, or has lost its connection."""
+        """Take back a client whose request has ended."""
         if is_kept:
             self._idle.append(client)
             return
@@ -394,23 +394,23 @@ class Load:
             self._idle.remove(client)
 
     async def runs(self, seconds: float) -> float:
-        """Let it run; the instant at which that is over."""
+        """Run the load for `seconds`; return the instant of the end."""
         await asyncio.sleep(seconds)
         return time.monotonic()
 
     async def until_answered(self, count: int) -> None:
-        """Let it run until so many answers more have come."""
+        """Run the load until `count` further answers have come."""
         sent = len(self.seen)
         await until(lambda: sum(not each.error for each in self.seen[sent:]) >= count, f"{count} answers")
 
     # ---- what was seen
 
     def between(self, begin: float, end: float) -> list[Seen]:
-        """What was sent then."""
+        """The requests sent between two instants."""
         return [each for each in self.seen if begin <= each.sent_at < end]
 
     def errors(self, begin: float = 0.0, end: float = float("inf")) -> Counter[str]:
-        """By kind."""
+        """The errors, counted by kind."""
         return Counter(each.error for each in self.between(begin, end) if each.error)
 
     async def until_back(self, name: str) -> float | None:
@@ -425,7 +425,7 @@ class Load:
         return None
 
     def busiest(self) -> str:
-        """The upstream that has answered most of the last half second's requests."""
+        """The upstream with most answers in the last half second."""
         recent = Counter(each.by for each in self.seen if each.by and each.sent_at > time.monotonic() - WINDOW)
         return recent.most_common(1)[0][0]
 
@@ -456,11 +456,11 @@ class Load:
 
     @property
     def longest(self) -> float:
-        """Seconds; of all that were answered."""
+        """The greatest duration of an answered request in seconds."""
         return max(each.seconds or 0.0 for each in self.seen)
 
     def report(self, fault: str, *more: str) -> None:
-        """Print what clients saw; pytest -s shows it."""
+        """Print the results; pytest -s shows them."""
         errors = ", ".join(f"{count} x {kind}" for kind, count in self.errors().most_common()) or "none"
         seen = (f"{len(self.seen)} requests", f"errors: {errors}", f"longest {self.longest * 1000:.0f} ms", *more)
         print(f"\n{fault}: {'; '.join(seen)}", end="")  # noqa: T201
@@ -472,6 +472,6 @@ def after(what: str, seconds: float | None) -> str:
 
 
 def percentile(seen: list[Seen], share: float) -> float:
-    """Seconds within which so large a share was answered."""
+    """A percentile of the durations in seconds."""
     seconds = sorted(each.seconds or PATIENCE for each in seen)
     return seconds[min(len(seconds) - 1, int(len(seconds) * share))]

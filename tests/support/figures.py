@@ -1,4 +1,4 @@
-"""Lives of services, for the figures that processes show of them."""
+"""Random histories of services, for tests of figures of several processes."""
 
 import random
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def make_service(
 
 @dataclass(frozen=True)
 class Event:
-    """A request, as it ends or goes on.
+    """A request of a history.
 
     Attributes:
         quarters: of a second since the event before.
@@ -75,7 +75,7 @@ lives = st.lists(
 
 
 class Process:
-    """Services as one process has them."""
+    """The services of a process."""
 
     def __init__(self) -> None:
         self.services = [make_service(name) for name in NAMES]

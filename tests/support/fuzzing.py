@@ -1,4 +1,4 @@
-"""How long fuzzers try: some seconds by default, FUZZ times as long if that is set."""
+"""How long fuzzers run: some seconds by default, FUZZ times as long if FUZZ is set."""
 
 import os
 
@@ -8,7 +8,7 @@ TIMES = int(os.environ.get("FUZZ", "1"))
 
 
 def fuzzing(examples: int) -> settings:
-    """Settings for a property that is tried so many times, or FUZZ times as often."""
+    """Settings for a property with `examples` examples, or FUZZ times as many."""
     return settings(
         max_examples=examples * TIMES,
         deadline=None,

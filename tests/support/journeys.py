@@ -1,4 +1,4 @@
-"""What tests of whole journeys need: common upstreams, questions, and what the access log said."""
+"""Helpers of tests of whole requests: common upstreams, requests, and the access log."""
 
 import asyncio
 import io
@@ -31,13 +31,13 @@ def plays(*steps: bytes, then: str = "wait") -> Script:
 
 
 async def silent(peer: Peer) -> None:
-    """A script: read a head, then nothing more is said."""
+    """A script: read a head, and never answer."""
     await peer.request_head()
     await peer.ended()
 
 
 async def flowing(peer: Peer) -> None:
-    """A script: an endless answer."""
+    """A script: send an endless answer."""
     await peer.request()
     await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -46,12 +46,12 @@ async def flowing(peer: Peer) -> None:
 
 
 async def ask(running: Running, request: bytes, method: bytes = b"GET") -> Message:
-    """One request on a connection of its own."""
+    """Send a request on a new connection; return the response."""
     return await (await running.client()).ask(request, method)
 
 
 def problem(answer: Message, status: int, code: str) -> dict[str, Any]:
-    """The body of an error, checked for all that every error has."""
+    """Check an error response for the members of every error; return its body."""
     assert answer.status == status
     assert answer.get(b"content-type") == b"application/problem+json"
     assert answer.get(b"cache-control") == b"no-store"
@@ -66,7 +66,7 @@ def problem(answer: Message, status: int, code: str) -> dict[str, Any]:
 
 
 async def leave(client: Client, upstream: Upstream, *, abrupt: bool) -> None:
-    """End a client's connection, by RST or by FIN: its exchange with the upstream must end at once."""
+    """End a client's connection by RST or FIN, and check that its exchange with the upstream ends at once."""
     left = time.monotonic()
     client.reset() if abrupt else client.close()
     await eventually(lambda: upstream.open == 0)
@@ -74,7 +74,7 @@ async def leave(client: Client, upstream: Upstream, *, abrupt: bool) -> None:
 
 
 def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
-    """Turn the access log on; what it has said so far."""
+    """Turn the access log on; return the growing list of its lines."""
     stream = io.BytesIO()
     log = AccessLog(stream, json_line)
     object.__setattr__(running.app.gateway, "access_log", log)
@@ -87,7 +87,7 @@ def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
 
 
 async def only_line(lines: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
-    """What `capture()` has captured, as soon as there is something: one line."""
+    """Wait for the first line of `capture()`, and check that there is no other."""
     await eventually(lines)
     (line,) = lines()
     return line

@@ -38,7 +38,7 @@ class Query:
         return cls(message[:2], ".".join(labels), kind, message[12 : place + 5], over_tcp)
 
     def reply(self, *records: bytes, rcode: int = NOERROR, truncated: bool = False, **other: bytes) -> bytes:
-        """A message; `id` and `question` may be others than were asked."""
+        """A DNS message; `id` and `question` may differ from the query's."""
         flags = 0x8180 | rcode | (0x0200 if truncated else 0)
         counts = (flags, 1, len(records), 0, 0)
         return b"".join((
@@ -47,7 +47,7 @@ class Query:
         ))  # fmt: skip
 
     def addresses(self, *addresses: str, ttl: int = 3600, of: str = "") -> list[bytes]:
-        """Records of those addresses that are of the type that was asked for."""
+        """The records of all addresses that have the query's type."""
         found = [ipaddress.ip_address(each) for each in addresses]
         wanted = {A: 4, AAAA: 6}.get(self.type)
         return [record(of or self.name, self.type, each.packed, ttl) for each in found if each.version == wanted]
@@ -84,7 +84,7 @@ class NameServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen at a port that is free in UDP and TCP."""
+        """Listen on a port that is free for UDP and TCP."""
         loop = asyncio.get_running_loop()
         while True:
             listener = socket.create_server((self._address, 0), family=_family(self._address))
@@ -113,12 +113,12 @@ class NameServer:
 
     @property
     def line(self) -> str:
-        """Of resolv.conf."""
+        """The nameserver line for resolv.conf."""
         address = f"[{self._address}]" if ":" in self._address else self._address
         return f"nameserver {address}:{self.port}\n"
 
     def names(self, kind: int = A) -> list[str]:
-        """The names that one type of records was asked of, in order."""
+        """The names in queries for a type of records, in order."""
         return [query.name for query in self.asked if query.type == kind]
 
     def _receive(self) -> None:
@@ -168,7 +168,7 @@ def _family(address: str) -> socket.AddressFamily:
 def resolver_config(
     directory: Path, *servers: NameServer, conf: str = "", hosts: str = "", **config: Any
 ) -> ResolverConfig:
-    """A resolver that knows these name servers and these hosts alone."""
+    """The config of a resolver that uses only these name servers and hosts."""
     paths = directory / "resolv.conf", directory / "hosts"
     paths[0].write_text("".join(server.line for server in servers) + conf)
     paths[1].write_text(hosts)

@@ -1,4 +1,4 @@
-"""Services of the policies, by a few words; leases on one endpoint of theirs; and who of them is chosen."""
+"""Services for tests of policies: short constructors, leases, and the endpoints that are chosen."""
 
 import random
 from collections import Counter
@@ -38,19 +38,19 @@ def service(
 
 
 def lease_on(of: Service, one: Endpoint, now: float = 0.0, kind: Kind = Kind.HTTP) -> Lease:
-    """A lease on an endpoint, whoever would be chosen."""
+    """A lease on the given endpoint, without a choice."""
     return Lease(of, one, LeaseRequest(now, kind), is_retry=False)
 
 
 def eject(of: Service, one: Endpoint, now: float = 0.0) -> None:
-    """Have an endpoint fail until its breaker opens."""
+    """Fail requests of an endpoint until its breaker opens."""
     for _ in range(FAILURES):
         lease_on(of, one, now).settle(FAILURE, now)
     assert one.breaker.state(now) is State.OPEN
 
 
 def chosen(of: Service, now: float = 0.0, times: int = 1, **ask: object) -> Counter[str]:
-    """Who gets so many requests, each of which is answered before the next."""
+    """The endpoints chosen for `times` requests, each answered before the next."""
     counts = Counter[str]()
     for _ in range(times):
         lease = of.lease(LeaseRequest(now, **ask))  # type: ignore[arg-type]

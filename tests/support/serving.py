@@ -1,4 +1,4 @@
-"""What tests of the server's side need: a server with any delegate, and requests that a test steers from outside."""
+"""Helpers of tests of wire/server: a server with any delegate, and requests that a test controls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ ANY_PORT = Listener(host="127.0.0.1", port=0)
 
 
 class Request(HTTPMessageDelegate):
-    """One request, as the server hands it on.
+    """A request, as the delegate receives it.
 
     Attributes:
         is_whole: whether its end was announced.
@@ -75,11 +75,11 @@ Step = Callable[[Request], Awaitable[None] | None]
 
 
 def nothing(_: Request) -> None:
-    """A step that leaves everything to the test."""
+    """A step that does nothing; the test does everything."""
 
 
 class Delegate(HTTPServerConnectionDelegate):
-    """Keeps all requests; by default it answers each with 200 and "ok" when it is whole."""
+    """Keeps all requests; by default answers each complete request with 200 and "ok"."""
 
     def __init__(
         self,
@@ -116,17 +116,17 @@ class Serving:
         return self.clients[-1]
 
     def sweep_after(self, seconds: float) -> None:
-        """Let the server believe that so much time has passed."""
+        """Sweep the server with a clock that is `seconds` ahead."""
         self.server.sweep(self.server.context.loop.time() + seconds)
 
     @property
     def connection(self) -> Any:
-        """The only connection there is."""
+        """The server's only connection."""
         (connection,) = self.server.connections
         return connection
 
     async def close(self) -> None:
-        """End everything; what does not come to rest is an error."""
+        """Close the server; fail if a connection stays."""
         self.server.drain()
         self.server.abort()
         async with asyncio.timeout(2):
@@ -140,7 +140,7 @@ Listen = Callable[..., Awaitable[Serving]]
 
 
 async def is_open(client: Client) -> bool:
-    """Whether the connection has neither ended nor anything to say, a moment from now."""
+    """Whether the connection stays open and silent for a moment."""
     with suppress(TimeoutError):
         await client.more(patience=0.05)
         return False
@@ -148,7 +148,7 @@ async def is_open(client: Client) -> bool:
 
 
 async def stalled(listen: Listen, body: bytes, *, length: int | None = None) -> tuple[Serving, Client, Request]:
-    """A client that reads nothing of a response too large for all the buffers between."""
+    """A client that does not read a response too large for all buffers."""
 
     def answer(request: Request) -> None:
         request.begin(length if length is not None else len(body))
@@ -164,7 +164,7 @@ async def stalled(listen: Listen, body: bytes, *, length: int | None = None) -> 
 
 
 async def settled(serving: Serving) -> None:
-    """Wait until the kernel takes no more."""
+    """Wait until the kernel's buffers are full."""
     size, same = -1, 0
     while same < 20:
         await asyncio.sleep(0.001)
@@ -174,7 +174,7 @@ async def settled(serving: Serving) -> None:
 
 
 def watch(io_loop: IOLoop) -> list[BaseException]:
-    """What reaches the loop's exception handler from now on."""
+    """Record the contexts that reach the loop's exception handler."""
     seen: list[BaseException] = []
     io_loop.asyncio_loop.set_exception_handler(lambda _, context: seen.append(context["exception"]))
     return seen

@@ -1,4 +1,4 @@
-"""Raw-socket peers: an upstream that does exactly what a script says, and a client that sees every byte.
+"""Raw-socket peers: an upstream that runs a script, and a client that sees every byte.
 
 Both speak bytes, so that what they say can be wrong in any way, and what they hear is what was on the wire.
 """
@@ -14,7 +14,7 @@ PATIENCE = 15.0  # seconds any single wait may take before the test fails, with 
 
 
 class Ended(Exception):
-    """The other side ended the connection: `clean` by FIN, otherwise by RST."""
+    """The peer ended the connection: by FIN if `clean`, else by RST."""
 
     def __init__(self, clean: bool) -> None:
         super().__init__("closed" if clean else "reset")
@@ -23,11 +23,11 @@ class Ended(Exception):
 
 @dataclass
 class Message:
-    """A request or response as it stood on the wire.
+    """A request or response, as received.
 
     Attributes:
-        complete: whether its body came to the end its framing promised.
-        interim: heads of 1xx responses that came before.
+        complete: whether the body ended as its framing requires.
+        interim: heads of the 1xx responses before this response.
     """
 
     start: bytes
@@ -75,8 +75,8 @@ class Connection:
         """Read some bytes into the buffer.
 
         Raises:
-            Ended: there are no more.
-            TimeoutError: none came in time.
+            Ended: the connection has ended.
+            TimeoutError: no byte came in time.
         """
         try:
             async with asyncio.timeout(patience):
@@ -139,7 +139,7 @@ class Connection:
         message.complete = True
 
     async def ended(self, patience: float = PATIENCE) -> bool:
-        """Wait for the other side to end the connection, dropping what it sends; whether it did so by FIN."""
+        """Wait for the peer to end the connection, dropping received bytes; return whether by FIN."""
         try:
             async with asyncio.timeout(patience):
                 while True:
@@ -177,7 +177,7 @@ class Client(Connection):
         return cls(sock)
 
     async def response(self, method: bytes = b"GET") -> Message:
-        """Read one response, with the interim ones before it.
+        """Read a response, with the interim responses before it.
 
         A body that is cut off leaves `complete` false; a connection that ends before a head raises Ended.
         """
@@ -203,14 +203,14 @@ class Client(Connection):
 
 
 class Peer(Connection):
-    """One accepted connection of an Upstream."""
+    """An accepted connection of an Upstream."""
 
     def __init__(self, sock: socket.socket, upstream: "Upstream") -> None:
         super().__init__(sock)
         self.upstream = upstream
 
     async def request(self) -> Message:
-        """Read one whole request; it is also kept in `upstream.requests`."""
+        """Read a whole request, and add it to `upstream.requests`."""
         message = await self.request_head()
         await self.body(message)
         return message
@@ -228,9 +228,9 @@ class Upstream:
     """A listening socket; each connection is given to the script.
 
     Attributes:
-        requests: all heads that came, in order, with the bodies that were read.
-        accepted: connections that were made.
-        open: connections whose script has not ended.
+        requests: all received heads in order, with the bodies that were read.
+        accepted: number of accepted connections.
+        open: number of connections whose script has not ended.
     """
 
     def __init__(self, script: Script, backlog: int = 1024) -> None:
@@ -246,7 +246,7 @@ class Upstream:
         self._tasks = {self._accepting}
 
     async def stop_listening(self) -> None:
-        """Refuse new connections; those that are open stay so."""
+        """Refuse new connections; open connections stay."""
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
         self._listener.close()
@@ -316,7 +316,7 @@ async def eventually(holds: Callable[[], object], patience: float = PATIENCE) ->
     """Wait until a condition holds, looking once per turn of the loop.
 
     Raises:
-        TimeoutError: it did not hold in time.
+        TimeoutError: the condition did not hold in time.
     """
     async with asyncio.timeout(patience):
         while not holds():

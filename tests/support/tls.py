@@ -1,4 +1,4 @@
-"""Certificates, TLS upstreams, and a server's side of TLS whose every byte a test holds in its hands."""
+"""Certificates, TLS upstreams, and a server's side of TLS whose bytes a test controls."""
 
 import asyncio
 import contextlib
@@ -117,7 +117,7 @@ class Records:
         return heard
 
     async def read(self) -> bytes:
-        """Some of what the client says; b"" for its closure alert."""
+        """Read plain text from the client; b"" for the closure alert."""
         while True:
             try:
                 return self._ssl.read(65536)
@@ -125,13 +125,13 @@ class Records:
                 await self._more()
 
     def seal(self, *pieces: bytes) -> bytes:
-        """The records that hold these pieces, one each."""
+        """Seal each piece in a record; return the records."""
         for piece in pieces:
             self._ssl.write(piece)
         return self._outgoing.read()
 
     def closure(self) -> bytes:
-        """The record that holds the closure alert."""
+        """The record with the closure alert."""
         with contextlib.suppress(ssl.SSLError):  # the client's own alert is not there, and data perhaps is
             self._ssl.unwrap()
         return self._outgoing.read()
@@ -148,7 +148,7 @@ class Records:
 def server_context(
     authority: trustme.CA, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, *hosts: str
 ) -> ssl.SSLContext:
-    """A server's context with a certificate for some hosts (localhost), for one version of TLS."""
+    """A server's context for a version of TLS, with a certificate for some hosts (localhost)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     authority.issue_cert(*(hosts or ("localhost",))).configure_cert(context)

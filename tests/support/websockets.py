@@ -51,10 +51,10 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "NODE_PATH": "/usr/share/no
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame, its payload unmasked.
+    """A frame with its unmasked payload.
 
     Attributes:
-        rsv: reserved bits, as they stand in the first byte.
+        rsv: reserved bits of the first byte.
     """
 
     opcode: int
@@ -95,7 +95,7 @@ class Side:
     """One end of a WebSocket.
 
     Args:
-        masks: whether it is the client's.
+        masks: whether this end is the client's.
     """
 
     def __init__(self, connection: Connection, *, masks: bool) -> None:
@@ -103,17 +103,17 @@ class Side:
         self._masks = masks
 
     def wire(self, *frames: Frame) -> bytes:
-        """As this side sends them."""
+        """Encode frames as this side sends frames."""
         return b"".join([frame.wire(masked=self._masks) for frame in frames])
 
     async def send(self, *frames: Frame | bytes) -> None:
-        """Send them as one piece."""
+        """Send frames in one write."""
         await self.connection.send(
             b"".join([frame if isinstance(frame, bytes) else self.wire(frame) for frame in frames])
         )
 
     async def frame(self) -> Frame:
-        """The next frame from the other side; each direction must mask as it has to."""
+        """Read the next frame, and check its masking."""
         first, second = await self.connection.exactly(2)
         assert second >> 7 == (not self._masks), "masked, or not, as it must not be"
         size = second & 0x7F
@@ -124,30 +124,30 @@ class Side:
         return Frame(first & 0x0F, xor(payload, key) if any(key) else payload, first >> 7 == 1, first & 0x70)
 
     async def hears(self, *wanted: Frame) -> None:
-        """Read on: exactly these frames must come."""
+        """Read and assert that exactly these frames come."""
         for each in wanted:
             assert await self.frame() == each
 
     async def told(self) -> tuple[int, bytes]:
-        """Read on to a Close; its code, 0 if it has none, and its reason."""
+        """Read up to a Close; return its code (0 without a code) and its reason."""
         while (frame := await self.frame()).opcode != CLOSE:
             pass
         return int.from_bytes(frame.payload[:2], "big"), frame.payload[2:]
 
     async def is_quiet(self) -> None:
-        """Assert that nothing comes, for a moment, and that the connection goes on."""
+        """Assert that nothing comes for a moment, and that the connection stays open."""
         assert self.connection.buffer == b""
         with pytest.raises(TimeoutError):
             await self.connection.more(QUIET)
 
     async def ended(self) -> bool:
-        """Wait for the end; whether it came by FIN, with nothing more before."""
+        """Wait for the end; return whether a FIN came without further bytes."""
         assert self.connection.buffer == b""
         return await self.connection.ended()
 
 
 class Acceptor:
-    """A script for upstreams: it accepts each handshake, and leaves the rest to the test.
+    """A script for upstreams: accepts each handshake; the test does the rest.
 
     Args:
         lines: more field lines of its answers.
@@ -155,7 +155,7 @@ class Acceptor:
         receive_buffer: bytes, of its kernel.
 
     Attributes:
-        sides: the WebSockets, in the order of their handshakes.
+        sides: the upstream's ends of the WebSockets, in the order of the handshakes.
     """
 
     def __init__(self, *lines: bytes, early: bytes = b"", receive_buffer: int | None = None) -> None:
@@ -172,7 +172,7 @@ class Acceptor:
 
 
 def accepting(request: Message, *lines: bytes) -> bytes:
-    """The answer that accepts a handshake."""
+    """The 101 response to a handshake."""
     digest = hashlib.sha1((request.get(b"sec-websocket-key") or b"") + MAGIC, usedforsecurity=False).digest()
     accept = b"Sec-WebSocket-Accept: " + base64.b64encode(digest)
     head = (b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", accept, *lines)
@@ -180,7 +180,7 @@ def accepting(request: Message, *lines: bytes) -> bytes:
 
 
 class Bridge:
-    """A WebSocket through a gateway, with both of its ends."""
+    """Both ends of a WebSocket through a gateway."""
 
     def __init__(self, running: Running, relay: Relay, client: Side, upstream: Side) -> None:
         self.running, self.relay, self.client, self.upstream = running, relay, client, upstream
@@ -191,7 +191,7 @@ class Bridge:
         return self.client, self.upstream
 
     def side(self, name: str) -> tuple[Side, Side]:
-        """The one of that name, and the other one."""
+        """The named side, and the other side."""
         return self.sides if name == "client" else (self.upstream, self.client)
 
     def leg(self, name: str) -> Leg:
@@ -203,14 +203,14 @@ class Bridge:
         return service.websocket_totals
 
     def let_pass(self, seconds: float) -> None:
-        """Have the WebSocket looked after as if it were so much later, each time from the last."""
+        """Check the WebSocket with a clock ahead; calls add up."""
         self._later += seconds
         app = self.running.app
         app.gateway.streams.sweep(app.server.context.loop.time() + self._later)
 
     @property
     def is_over(self) -> bool:
-        """Whether both of the gateway's connections have ended, and nothing is counted that is not open."""
+        """Whether both connections of the gateway have ended and all counts are zero."""
         open_ = self.running.app.gateway.streams.open
         return self.relay not in open_ and self.running.inflight <= len(open_)
 
@@ -234,7 +234,7 @@ async def bridged(
     receive_buffer: int | None = None,
     **variables: str,
 ) -> Bridge:
-    """A WebSocket through a gateway of its own.
+    """A WebSocket through a new gateway.
 
     Args:
         lines: more field lines of the client's handshake.
@@ -249,7 +249,7 @@ async def bridged(
 async def another(
     running: Running, acceptor: Acceptor, *lines: bytes, early: bytes = b"", receive_buffer: int | None = None
 ) -> Bridge:
-    """One more WebSocket through a gateway."""
+    """Open another WebSocket through a gateway."""
     open_ = running.app.gateway.streams.open
     before, count = set(open_), len(acceptor.sides)
     client = await running.client(receive_buffer=receive_buffer)
@@ -272,7 +272,7 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """What the condition gives, once that is true."""
+    """Wait until the condition gives a true value; return the value."""
     deadline = time.monotonic() + PATIENCE
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not in {PATIENCE} s: {what}"
@@ -282,7 +282,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 @contextlib.contextmanager
 def running(command: list[str], *ports: int, **variables: str) -> Iterator[None]:
-    """A program, from when it listens on its ports; it is ended in the end."""
+    """Run a program; yield once the program listens on its ports."""
     process = subprocess.Popen(command, env=ENVIRONMENT | variables, stdout=subprocess.DEVNULL)
     try:
         for port in ports:
@@ -307,7 +307,7 @@ def _listens(port: int) -> bool:
 
 @contextlib.contextmanager
 def gateway(services: dict[str, str], **variables: str) -> Iterator[int]:
-    """The gateway as a process, without limits on how often a client may come; its port."""
+    """Run the gateway as a process without rate limits; yield its port."""
     port = free_port()
     settings = {
         "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error", "DRAIN_SPREAD_MS": "0",
@@ -319,7 +319,7 @@ def gateway(services: dict[str, str], **variables: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def python_server() -> Iterator[tuple[int, int]]:
-    """`streams_server.py`; its ports for WebSockets and for HTTP."""
+    """Run `streams_server.py`; yield its ports for WebSockets and HTTP."""
     ports = free_port(), free_port()
     with running([sys.executable, str(PROGRAMS / "streams_server.py"), *map(str, ports)], *ports):
         yield ports
@@ -327,7 +327,7 @@ def python_server() -> Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def node_server() -> Iterator[tuple[int, int]]:
-    """`streams_server.js`; its port, for both."""
+    """Run `streams_server.js`; yield its port for both."""
     port = free_port()
     with running(["node", str(PROGRAMS / "streams_server.js"), str(port)], port):
         yield port, port
