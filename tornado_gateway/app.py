@@ -202,7 +202,7 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
         BALANCERS[spec.service.balancer](rng),
         spec.service,
         limit=make_limit(spec.service, rng),
-        affinity=Affinity.made(spec.name, spec.service.affinity, spec.service.balancer),
+        affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
 
 

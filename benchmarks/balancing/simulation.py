@@ -24,7 +24,13 @@ from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.health import Health, HealthConfig, first_pause
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.retry import FailedAttempt, RetryTarget, decide_retry, is_free, wait_before
+from tornado_gateway.policy.upstream.retry import (
+    FailedAttempt,
+    RetryTarget,
+    backoff_before,
+    decide_retry,
+    is_free_retry,
+)
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
@@ -179,7 +185,7 @@ class Request:
         retry = service.config.retry
         if status in retry.on and self._is_repeatable and self._has_untried and service.budget.take(now):
             lease.settle(Outcome.FAILURE, now)
-            simulation.clock.after(wait_before(len(self._tried), retry, simulation.rng), self._attempt)
+            simulation.clock.after(backoff_before(len(self._tried), retry, simulation.rng), self._attempt)
         elif self._kind is Kind.HTTP or failed:
             self._end(failed=failed)
         else:
@@ -201,7 +207,7 @@ class Request:
 
     def _may_afford(self, error: UpstreamError) -> bool:
         retries, now = len(self._tried) - 1, self._simulation.clock.now
-        return is_free(error, retries) or self._simulation.service.budget.take(now)
+        return is_free_retry(error, retries) or self._simulation.service.budget.take(now)
 
     @property
     def _has_untried(self) -> bool:

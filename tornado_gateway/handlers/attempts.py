@@ -23,10 +23,10 @@ from tornado_gateway.policy.upstream.retry import (
     FailedAttempt,
     RetryTarget,
     attempt_timeout,
+    backoff_before,
     decide_retry,
-    is_free,
+    is_free_retry,
     retry_after,
-    wait_before,
 )
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.exchange import ClientExchange
@@ -274,7 +274,7 @@ class Attempts:
         if not self._may_ask_another:
             return False
         is_urgent = request.awaits_stream and status >= 500
-        wait = 0.0 if is_urgent else wait_before(self._retries + 1, service.config.retry, self.gateway.rng)
+        wait = 0.0 if is_urgent else backoff_before(self._retries + 1, service.config.retry, self.gateway.rng)
         wait = wait if is_urgent else max(retry_after, wait)
         # The client would wait longer than head_timeout, for an answer that may be no better.
         if now + wait - request.began > service.config.head_timeout or not service.budget.take(now):
@@ -312,7 +312,7 @@ class Attempts:
 
     def _spend_retry(self, error: UpstreamError) -> bool:
         """Take a retry out of the service's budget, unless the retry is free; return whether to retry."""
-        return is_free(error, self._retries) or self.service.budget.take(self.gateway.now())
+        return is_free_retry(error, self._retries) or self.service.budget.take(self.gateway.now())
 
     # ---- what the journey sees
 

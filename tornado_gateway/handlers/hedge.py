@@ -22,7 +22,7 @@ from tornado_gateway.policy.upstream.endpoint import (
     Outcome,
 )
 from tornado_gateway.policy.upstream.lease import Lease
-from tornado_gateway.policy.upstream.retry import replaces, retry_after
+from tornado_gateway.policy.upstream.retry import is_retried, retry_after
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.exchange import ClientExchange
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource, HeadReceiver
@@ -152,7 +152,7 @@ def begin_hedge(first: First) -> Hedge | None:
 def is_replaceable(service: Service, request: OutboundRequest, status: int) -> bool:
     """Whether to wait for the other endpoint's answer instead of passing on an answer with this status."""
     config = service.config.retry
-    return replaces(status, config, is_repeatable=request.is_repeatable, awaits_stream=request.awaits_stream)
+    return is_retried(status, config, is_repeatable=request.is_repeatable, awaits_stream=request.awaits_stream)
 
 
 def blame(upstream: ClientExchange) -> Outcome:

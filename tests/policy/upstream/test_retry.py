@@ -35,11 +35,11 @@ from tornado_gateway.policy.upstream.retry import (
     RetryConfig,
     RetryTarget,
     attempt_timeout,
+    backoff_before,
     decide_retry,
-    is_free,
-    replaces,
+    is_free_retry,
+    is_retried,
     retry_after,
-    wait_before,
 )
 
 START = 1000.0  # seconds on any clock
@@ -245,7 +245,7 @@ def test_a_retry_has_no_more_time_than_a_request_may_have_in_all() -> None:
 )
 def test_the_wait_is_drawn_from_all_of_a_time_that_doubles_up_to_the_longest(retry: int, longest: float) -> None:
     rng = random.Random(1)
-    waits = sorted(wait_before(retry, RetryConfig(), rng) for _ in range(2000))
+    waits = sorted(backoff_before(retry, RetryConfig(), rng) for _ in range(2000))
     assert 0 <= waits[0] < 0.01 * longest
     assert 0.99 * longest < waits[-1] <= longest
     assert waits[1000] == pytest.approx(longest / 2, rel=0.1)
@@ -254,7 +254,7 @@ def test_the_wait_is_drawn_from_all_of_a_time_that_doubles_up_to_the_longest(ret
 @given(st.integers(1, 50), st.floats(0, 10), st.integers())
 def test_no_wait_is_negative_or_longer_than_the_longest(retry: int, backoff: float, seed: int) -> None:
     config = RetryConfig(backoff=backoff)
-    assert 0 <= wait_before(retry, config, random.Random(seed)) <= backoff * min(LONGEST_BACKOFF, 2**retry)
+    assert 0 <= backoff_before(retry, config, random.Random(seed)) <= backoff * min(LONGEST_BACKOFF, 2**retry)
 
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -422,7 +422,7 @@ def test_what_is_not_used_fades_to_the_floor() -> None:
     ],
 )
 def test_the_first_retry_is_free_if_no_connection_was_made(error: UpstreamError, retries: int, expected: bool) -> None:
-    assert is_free(error, retries) is expected
+    assert is_free_retry(error, retries) is expected
 
 
 def test_with_neither_share_nor_floor_there_are_no_retries() -> None:
@@ -509,7 +509,7 @@ def test_which_answers_another_endpoint_may_replace(
     status: int, statuses: tuple[int, ...], is_repeatable: bool, awaits_stream: bool, expected: bool
 ) -> None:
     config = RetryConfig(on=statuses)
-    assert replaces(status, config, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is expected
+    assert is_retried(status, config, is_repeatable=is_repeatable, awaits_stream=awaits_stream) is expected
 
 
 # ---- repeatable methods

@@ -158,7 +158,7 @@ class Affinity:
         self.sticky = sticky
 
     @classmethod
-    def made(
+    def from_config(
         cls, service: str, config: AffinityConfig, balancer: str, before: "Affinity | None" = None
     ) -> "Affinity | None":
         """The affinity that a service's configuration asks for; None if nothing binds its requests.

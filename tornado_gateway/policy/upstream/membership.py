@@ -32,7 +32,7 @@ def is_resolvable(origin: Origin) -> bool:
 
 
 def _names_in(urls: Iterable[str]) -> frozenset[str]:
-    """The host names of base URLs that are to be resolved."""
+    """The host names in base URLs, without names that no name server resolves."""
     origins = [parse_base_url(url)[0] for url in urls]
     return frozenset(origin.host for origin in origins if is_resolvable(origin))
 
@@ -92,7 +92,7 @@ class Membership:
     # ---- the merge
 
     def is_configured(self, name: str) -> bool:
-        """Whether a base URL of the configuration has a host name; an operator may have added others."""
+        """Whether a configured base URL has this host name. An operator's URLs do not count."""
         return name in _names_in(self._configured)
 
     def addresses(self, name: str) -> tuple[str, ...] | None:

@@ -46,7 +46,7 @@ def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
 
 
 def new_endpoint(url: str, weight: int, config: ServiceConfig, rng: random.Random, now: float) -> Endpoint:
-    """An endpoint of a service that has this configuration, about which nothing is known yet."""
+    """A new endpoint of a service with this configuration."""
     return Endpoint(url, Breaker(config.breaker, rng), weight, now)
 
 
@@ -63,7 +63,7 @@ class Resolution:
 
     def __init__(self, service: Service, make: MakeEndpoint) -> None:
         self._service, self._make = service, make
-        self._followed = -1  # the version of the membership that the endpoints are by; -1: never compared
+        self._followed = -1  # the membership's version at the last follow(); -1 before the first
         self.departed: dict[Endpoint, float] = {}
 
     @property
@@ -73,7 +73,7 @@ class Resolution:
 
     @property
     def is_behind(self) -> bool:
-        """Whether base URLs have been added or taken away since the last follow()."""
+        """Whether base URLs have been added or removed since the last follow()."""
         return self._followed != self._service.membership.version
 
     def follow(self, now: float) -> None:
@@ -98,16 +98,16 @@ class Resolution:
         if addresses == before:
             return False
         membership.discover(name, addresses)
-        # The first addresses of a configured name are not new: until now, requests went to the name itself.
+        # The first addresses of a configured name have no slow start: so far, requests went to the name itself.
         is_new = before is not None or not membership.is_configured(name)
         self._replace(membership.wanted(), now, now if is_new else None)
         return True
 
     def _replace(self, weights: Mapping[str, int], now: float, joins_at: float | None) -> None:
-        """Give the service the endpoints of these URLs.
+        """Replace the service's endpoints by the endpoints of these URLs.
 
         Args:
-            joins_at: when the shares of new endpoints begin to grow; None for whole shares at once.
+            joins_at: instant at which slow start of new endpoints begins; None without slow start.
         """
         known = {each.url: each for each in (*self.departed, *self._service.endpoints)}
         endpoints = [known.get(url) or self._make(url, weight) for url, weight in weights.items()]

@@ -175,18 +175,18 @@ def attempt_timeout(config: RetryConfig, head_timeout: float, spent: float, *, m
     return (config.try_timeout if is_own else left), is_own
 
 
-def replaces(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_stream: bool) -> bool:
+def is_retried(status: int, config: RetryConfig, *, is_repeatable: bool, awaits_stream: bool) -> bool:
     """Whether a response with this status is dropped and another endpoint is asked.
 
-    >>> replaces(503, RetryConfig(), is_repeatable=True, awaits_stream=False)
+    >>> is_retried(503, RetryConfig(), is_repeatable=True, awaits_stream=False)
     False
-    >>> replaces(503, RetryConfig(on={503}), is_repeatable=True, awaits_stream=False)
+    >>> is_retried(503, RetryConfig(on={503}), is_repeatable=True, awaits_stream=False)
     True
     """
     return (is_repeatable and status in config.on) or (awaits_stream and status >= 500)
 
 
-def is_free(error: UpstreamError, retries: int) -> bool:
+def is_free_retry(error: UpstreamError, retries: int) -> bool:
     """Whether a retry takes nothing from the budget.
 
     Args:
@@ -196,7 +196,7 @@ def is_free(error: UpstreamError, retries: int) -> bool:
     return retries == 0 and isinstance(error, ConnectFailed | ConnectTimeout)
 
 
-def wait_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
+def backoff_before(retry: int, config: RetryConfig, rng: random.Random) -> float:
     """Seconds to wait before a retry that is due to a status; random, see RetryConfig.backoff.
 
     Args:

@@ -237,18 +237,18 @@ class Service(InFlight):
         self._use(self.endpoints if is_there else (*self.endpoints, endpoint), now)
 
     def release(self, url: str, now: float) -> None:
-        """Take back an operator's weight, drain or addition.
+        """Undo an operator's weight, drain or addition.
 
         Args:
-            url: of the endpoint, or the base URL that was added.
+            url: URL of the endpoint, or the added base URL.
         """
         self.membership.release(url)
         wanted = self.membership.wanted()
-        # If nothing is left, the endpoint has stood for a name's address; Resolution makes that address an endpoint.
+        # Without a wanted endpoint, the endpoint stood for an address; Resolution makes an endpoint of the address.
         self._use([endpoint for endpoint in self.endpoints if endpoint.url in wanted] or self.endpoints, now)
 
     def _use(self, endpoints: Sequence[Endpoint], now: float) -> None:
-        """Use these endpoints with the weights of the membership. An endpoint whose weight was 0 joins."""
+        """Replace the endpoints, with the membership's weights. A change from weight 0 begins slow start."""
         weights = self.membership.wanted()
         for endpoint in endpoints:
             if not endpoint.weight and weights.get(endpoint.url):
@@ -294,7 +294,7 @@ class Service(InFlight):
             ValueError: sessions are configured, and neither the configuration nor the service has a secret.
         """
         before = self.config
-        affinity = Affinity.made(self.name, config.affinity, config.balancer, self.affinity)
+        affinity = Affinity.from_config(self.name, config.affinity, config.balancer, self.affinity)
         balancer = BALANCERS[config.balancer](rng) if config.balancer != before.balancer else None
         self.config, self.affinity = config, affinity
         self.budget.reconfigure(config.retry)
