@@ -61,7 +61,8 @@ class CannotListen(Exception):
 
 
 def authority(host: str, port: int) -> str:
-    """
+    """ "host:port", with an IPv6 address in brackets.
+
     >>> authority("127.0.0.1", 80), authority("::1", 80)
     ('127.0.0.1:80', '[::1]:80')
     """

@@ -20,7 +20,8 @@ _BEHIND_MARK = re.compile(r'([?#=])[^"].*(?<!")')
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """
+    """A wrong value of a variable.
+
     Attributes:
         variable: the variable's name; for a part of UPSTREAMS, with the JSON path, as in UPSTREAMS.billing[0].
         given: the value as `shown()`; "" if no value was given.

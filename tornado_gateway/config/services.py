@@ -30,7 +30,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """
+    """An endpoint of UPSTREAMS.
+
     Attributes:
         url: base URL, as given.
         weight: share of the traffic relative to the service's other endpoints, 0 to 1000; 0: no new requests.

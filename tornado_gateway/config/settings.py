@@ -74,7 +74,8 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """
+    """The settings of a gateway, read once at the start.
+
     Attributes:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".

@@ -58,7 +58,8 @@ _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """
+    """An environment variable.
+
     Attributes:
         path: path of the field of Settings that the variable fills: "service.breaker.failures"; "" if reserved.
         syntax: how the value is written.

@@ -45,7 +45,8 @@ Steps = Generator[Awaitable[Any], Any, T]
 
 
 class Admitted(NamedTuple, Generic[F]):
-    """
+    """The result of an admission.
+
     Attributes:
         found: what the route leads to.
         origination: who the client is, and how the request reached the gateway.

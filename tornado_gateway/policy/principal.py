@@ -11,7 +11,8 @@ _SCOPE_CLAIMS = ("scope", "scp")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """
+    """The client of a request, as described by a checked credential.
+
     Attributes:
         subject: claim "sub" (RFC 7519 §4.1.2); "" for none.
         claims: every claim of the credential.

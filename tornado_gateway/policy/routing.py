@@ -51,7 +51,8 @@ class Route(Generic[H_co]):
 
     @property
     def methods_text(self) -> str:
-        """
+        """The methods for documents: "ANY" if not limited.
+
         >>> route = Route(path="/page", handler=None, methods=(b"GET", b"HEAD"))
         >>> route.methods_text, Route(path="/api/<service>/*", handler=None).methods_text
         ('GET, HEAD', 'ANY')

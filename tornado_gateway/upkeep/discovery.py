@@ -33,7 +33,8 @@ log = logging.getLogger("tornado_gateway")
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryConfig:
-    """
+    """Whether and how often names are looked up.
+
     Attributes:
         is_on: whether each address of a name is an endpoint.
         ttl: seconds between two look-ups of a name; below SHORTEST, SHORTEST counts.

@@ -53,7 +53,8 @@ class _Checked:
 
 
 class HealthChecks:
-    """
+    """A Sweeper that checks endpoints.
+
     Args:
         services: to look after, iterated live; those without health checks only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.

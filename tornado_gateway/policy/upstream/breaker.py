@@ -82,7 +82,8 @@ class _Bucket:
 
 
 class Breaker:
-    """
+    """The circuit breaker of an endpoint.
+
     Args:
         rng: for jitter.
 

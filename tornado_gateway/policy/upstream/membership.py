@@ -38,7 +38,8 @@ def _names_in(urls: Iterable[str]) -> frozenset[str]:
 
 
 class Membership:
-    """
+    """The merged sources of the endpoints of a service.
+
     Args:
         configured: weights by base URL, in the order of the configuration.
 

@@ -36,7 +36,8 @@ class ResolvConf:
 
 
 def parse_resolv_conf(text: str) -> ResolvConf:
-    """
+    """Parse the text of resolv.conf.
+
     >>> parse_resolv_conf("nameserver 10.0.0.2 # old\\nsearch a.test b.test\\noptions ndots:5 rotate").search
     ('a.test', 'b.test')
     """

@@ -13,7 +13,8 @@ Resume = Callable[[], None]
 
 
 class Queue:
-    """
+    """The waiting requests of a service.
+
     Args:
         size: requests that may wait at once; 0: no request may wait.
 

@@ -14,7 +14,8 @@ OTHER = b"OTHER"
 
 @dataclass(slots=True)
 class Histogram:
-    """
+    """A histogram of durations.
+
     Attributes:
         counts: durations in each bucket: above the bound before, up to the own bound. The last bucket has no bound.
         total: sum of the durations in seconds.

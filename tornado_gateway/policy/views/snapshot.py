@@ -15,7 +15,8 @@ QUANTILES = {"p50Ms": 0.5, "p95Ms": 0.95, "p99Ms": 0.99}
 
 
 def snapshot(state: State, epoch: float) -> dict[str, Any]:
-    """
+    """Render a State for JSON.
+
     Args:
         epoch: seconds since 1970 at the instant of the State.
     """

@@ -52,7 +52,8 @@ Buckets = Annotated[tuple[int, ...], _each_with_each]
 
 @dataclass(slots=True)
 class EndpointState:
-    """
+    """The figures of an endpoint.
+
     Attributes:
         weight: the highest: an endpoint has new requests as long as one process sends new requests.
         share: of the normal traffic during slow start, the least: slow starts may begin at different instants.
@@ -106,7 +107,8 @@ class WebSocketState:
 
 @dataclass(slots=True)
 class ServiceState:
-    """
+    """The figures of a service.
+
     Attributes:
         endpoints: by URL.
         departing: what endpoints that left the service still have in flight, by URL and kind.
@@ -140,7 +142,8 @@ class HistogramState:
 
 @dataclass(slots=True)
 class State:
-    """
+    """The figures of a process, or of several.
+
     Attributes:
         services: by name.
         durations: by method, status and route, in this order, with a space between.
@@ -154,7 +157,8 @@ class State:
 
 
 def collect(services: Iterable[Service], durations: Durations, now: float, *, with_minute: bool = True) -> State:
-    """
+    """Collect the figures of this process.
+
     Args:
         services: of services with the same name, the first is present, and the others are retired.
         now: seconds on the clock of the services.
