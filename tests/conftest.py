@@ -31,7 +31,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(obj: object) -> None:
-    """Let pytest know that a gen_test uses io_loop: pytest-tornado asks for it too late for its parameters."""
+    """Tell pytest that a gen_test uses io_loop: pytest-tornado requests the fixture too late for its parameters."""
     marks = getattr(obj, "pytestmark", [])
     if inspect.isfunction(obj) and any(mark.name == "gen_test" for mark in marks):
         pytest.mark.usefixtures("io_loop")(obj)
@@ -39,7 +39,7 @@ def pytest_pycollect_makeitem(obj: object) -> None:
 
 @pytest.fixture(params=LOOPS)
 def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
-    """pytest-tornado's fixture, without what Tornado 6.6 deprecates; a task that a test leaves behind fails it."""
+    """pytest-tornado's fixture, without calls that Tornado 6.6 deprecates; a task left behind fails the test."""
     asyncio_loop = LOOPS[request.param]()
     problems: list[dict[str, Any]] = []
     asyncio_loop.set_exception_handler(lambda _, context: problems.append(context))

@@ -82,7 +82,7 @@ class Source:
                 yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
     def own_imports(self) -> Iterator[tuple[int, str]]:
-        """Line and name below the package of what is imported of the package; its version is anybody's."""
+        """Line and name below the package of each import of the package, except the version."""
         for line, name in self.imports():
             package, _, below = name.partition(".")
             if package == PACKAGE and below not in ("", "__version__"):

@@ -163,7 +163,7 @@ ANY_BYTES = st.one_of(
 
 @st.composite
 def spelled(draw: st.DrawFn) -> tuple[bytes, str]:
-    """An address as a proxy may write it, and its canonical text."""
+    """A spelling of an address that proxies use, and the canonical text."""
     address = draw(ADDRESSES)
     port = draw(st.sampled_from(["", ":0", ":50000"]))
     if isinstance(address, ipaddress.IPv4Address):
@@ -176,7 +176,7 @@ def spelled(draw: st.DrawFn) -> tuple[bytes, str]:
 
 
 def test_any_forwarded_address_is_one_client_and_one_log_line(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
-    """A trusted proxy appends who it saw; whatever stands before that, the client is whom it saw."""
+    """A trusted proxy appends its peer's address, which is the client, whatever stands before."""
 
     async def start() -> tuple[Upstream, Running, Callable[[], list[bytes]]]:
         up = upstream(echo)
@@ -211,7 +211,7 @@ def test_any_forwarded_address_is_one_client_and_one_log_line(io_loop: IOLoop, s
 def test_any_request_is_logged_in_lines_of_their_own(
     io_loop: IOLoop, serve: Serve, upstream: Start, line: Format
 ) -> None:
-    """Method, target and fields of any bytes, cut or whole: what is written stays text, one line per request."""
+    """Method, target and fields of any bytes, cut or whole: the log stays text, with a line per request."""
 
     async def start() -> tuple[Running, Callable[[], list[bytes]]]:
         shortly = dict.fromkeys(("HEADER_TIMEOUT_MS", "KEEPALIVE_TIMEOUT_MS", "CLIENT_IDLE_TIMEOUT_MS"), "50")

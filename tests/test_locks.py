@@ -77,7 +77,7 @@ def locked(text: str) -> dict[str, Locked]:
 
 
 def requirements_of(name: str) -> list[Requirement]:
-    """What an installed distribution asks for; [] if it is not installed here."""
+    """The requirements of an installed distribution; [] if not installed."""
     try:
         asked = distribution(name).requires or []
     except PackageNotFoundError:

@@ -31,7 +31,7 @@ def new_service(running: Running, name: str, url: str) -> Service:
 
 
 async def shake_hands(running: Running, name: bytes) -> Client:
-    """A client whose WebSocket to a service is open."""
+    """A client with an open WebSocket to a service."""
     client = await running.client()
     await client.send(get(b"/ws/%b/chat" % name, *HANDSHAKE))
     assert (await client.head()).status == 101

@@ -49,7 +49,7 @@ class Process:
 
     @property
     def memory(self) -> int:
-        """Bytes of it that are resident."""
+        """Resident memory in bytes."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s*(\d+) kB", status)[0]) * 1024
 
@@ -556,7 +556,7 @@ requests = st.lists(
 
 @pytest.mark.no_cover
 def test_an_upstream_gets_no_request_that_is_not_answered_by_it(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
-    """Each request that an upstream got whole is one that its client sees answered: none came from a refused one."""
+    """Each whole request at an upstream is answered to its client: no bytes of a refused request reach an upstream."""
     whole = 0
 
     async def script(peer: Peer) -> None:

@@ -113,7 +113,7 @@ class TestClaims:
 
     @every_balancer
     def test_a_restarted_endpoint_gets_its_share_again(self, balancer: str) -> None:
-        """30 s after it has come back, and 20 s after it is as fast as before."""
+        """30 s after the restart, and 20 s after full speed."""
         assert simulated(SCENARIOS["restarting"], balancer, seconds=80).share(0, since=50.0) > 0.8 * FAIR
 
     @pytest.mark.parametrize("balancer", sorted({*BALANCERS} - {"round_robin"}))
@@ -141,7 +141,7 @@ class TestClaims:
             assert late < 0.04
 
     def test_what_recovers_first_is_not_overrun_by_what_four_bore(self) -> None:
-        """The one that is back bears a third of the load: the others are asked as well, and it answers in time."""
+        """The recovered endpoint bears a third of the load: the others get requests too, and it answers in time."""
         weak = (Phase(TROUBLE, fails=True), Phase(TROUBLE + 5.0, speed=0.1))
         others = (Phase(TROUBLE, fails=True),)
         checks = ServiceConfig(health=HealthConfig(kind=HealthKind.HTTP, interval=1.0, interval_down=0.5))
@@ -223,7 +223,7 @@ class TestSimulation:
 
 
 class Asked:
-    """What a server is sent, and when it had which answer."""
+    """A request to a server, and the instants of its answers."""
 
     def __init__(self, clock: Clock, work: float) -> None:
         self.work = work
@@ -244,7 +244,7 @@ class Asked:
 def answers(
     phases: Sequence[Phase], *asked: tuple[float, float]
 ) -> list[tuple[float, int | type[UpstreamError]] | None]:
-    """What a server answers who asks at such an instant for so much work, and when."""
+    """The answers of a server to requests of some work at some instants, with their instants."""
     clock = Clock()
     server = Server(clock, phases)
     several = [(at, Asked(clock, work)) for at, work in asked]
@@ -295,7 +295,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(text: str) -> dict[str, float]:
-    """The dots of a plot: what each stands for, and how far below the page's top it is."""
+    """The dots of a plot: their meanings and y coordinates."""
     found = {}
     for group in ElementTree.fromstring(text).iter(f"{SVG}g"):
         title = group.find(f"{SVG}title")

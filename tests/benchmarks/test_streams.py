@@ -93,7 +93,7 @@ def cut_off(_: bytes) -> bytes:
 
 
 def later(change: Change) -> Callable[[], Change]:
-    """Lets the head pass, and what comes within a moment of it: the first event or echo."""
+    """Passes the head, and the bytes that follow within a moment: the first event or echo."""
 
     def start() -> Change:
         calls = itertools.count()

@@ -101,7 +101,7 @@ def named(name: str) -> Variable:
 
 
 def load(**env: str) -> Settings:
-    """With what is needed to have no problems, unless the test says otherwise."""
+    """Load variables, with the required variables added."""
     return load_settings({"UPSTREAMS": UPSTREAMS, "JWT_SECRET": KEY} | env)
 
 
@@ -110,7 +110,7 @@ def value_of(name: str, text: str) -> Any:
 
 
 def text_of(name: str, text: str) -> str:
-    """The value in force, as --print-config shows it."""
+    """The effective value, as in --print-config."""
     return named(name).text(load(**{name: text}))
 
 

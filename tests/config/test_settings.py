@@ -23,7 +23,7 @@ WITHOUT_A_VARIABLE = {
 
 
 def fields_of(config: Any, prefix: str = "") -> Iterator[str]:
-    """Paths of the fields of nested configs, but for those that follow from others."""
+    """Paths of the fields of nested configs, without derived fields."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if not field.init:

@@ -68,7 +68,7 @@ class Gateway:
 
 
 async def visited(gateway: Gateway, **options: Any) -> None:
-    """Let traffic run until the gateway has seen enough of it."""
+    """Run traffic until the gateway has received enough requests."""
     demo = Demo(random.Random(7), pause=0.001, **options)
     async with await asyncio.start_server(gateway.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]

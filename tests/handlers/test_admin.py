@@ -109,7 +109,7 @@ def settled(value: Any) -> Any:
 
 
 def answers_as_asked(told: Counter[bytes]) -> Any:
-    """A script: answer with the status that the target ends with, and count it; "hang" is answered by nobody."""
+    """A script: answer with the status at the end of the target, and count the answer; never answer "hang"."""
 
     async def script(peer: Peer) -> None:
         while True:
@@ -305,7 +305,7 @@ async def test_a_half_open_breaker_shows_no_remaining_time(serve: Serve, upstrea
 
 
 class Load:
-    """Clients that ask in a random order, and count what they get.
+    """Clients that send requests in random order, and count the answers.
 
     Attributes:
         got: answers by service and status.

@@ -104,7 +104,7 @@ async def held(running: Running) -> tuple[Any, Journal]:
 
 
 class Later:
-    """An authenticator that has to ask somebody else.
+    """An authenticator that answers later.
 
     Attributes:
         asked: futures with its answers.

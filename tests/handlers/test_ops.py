@@ -44,7 +44,7 @@ async def test_a_405_names_the_allowed_methods(serve: Serve, target: bytes, meth
 @pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/admin/stats"])
 @pytest.mark.gen_test
 async def test_each_page_tells_its_methods(serve: Serve, target: bytes, auth: str) -> None:  # RFC 9110 §9.3.7
-    """Without a token: a browser asks without one before it asks across origins."""
+    """Without a token, because a browser's preflight has no credential."""
     running = await serve(NOWHERE, AUTH_REQUIRED=auth, JWT_SECRET="k" * 32)
     client = await running.client()
     for _ in range(2):

@@ -47,7 +47,7 @@ async def both_kinds(peer: Peer) -> None:
 
 
 class Clients:
-    """COUNT of them, each of which comes back whenever its stream ends; every other one has a WebSocket.
+    """COUNT clients, which reconnect when their stream ends; every other client has a WebSocket.
 
     Attributes:
         websockets: code and reason of each end.
@@ -63,7 +63,7 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Clients"]:
-        """Have all of them open, for as long as it lasts."""
+        """Keep the streams of all clients open during the with block."""
         tasks = []
         async with httpx.AsyncClient(timeout=None, trust_env=False) as client:  # streams are silent
             try:
@@ -104,7 +104,7 @@ def service_of(running: Running) -> Service:
 
 
 def by_health(running: Running, away: Endpoint) -> Callable[[], None]:
-    """Take an endpoint out; what brings it back."""
+    """Take an endpoint out; return a function that brings the endpoint back."""
     service = service_of(running)
 
     def change(*, is_healthy: bool) -> None:

@@ -25,7 +25,7 @@ def shake(target: bytes = b"/ws/svc?path=/chat", *lines: bytes) -> bytes:
 
 
 def without(name: bytes, *lines: bytes) -> bytes:
-    """A handshake that lacks a field, or has it otherwise."""
+    """A handshake without a field, or with another value."""
     kept = [line for line in HANDSHAKE if not line.lower().startswith(name.lower() + b":")]
     return get(b"/ws/svc?path=/chat", *kept, *lines)
 
@@ -309,7 +309,7 @@ async def test_a_long_refusal_is_cut(serve: Serve, upstream: Start, framing: str
 async def test_bytes_after_a_refused_handshake_are_not_read_as_a_request(
     serve: Serve, upstream: Start, line: bytes
 ) -> None:
-    """RFC 9931: the client may have sent frames already; here they look like a request."""
+    """RFC 9931: the client may have sent frames already; here the frames look like a request."""
     up = upstream(always(reply(b"403 Forbidden")))
     running = await serve({"svc": [up.url]})
     client = await running.client()

@@ -124,7 +124,7 @@ class Found:
         return found
 
     async def sweep(self, seconds: float = 0.0) -> int:
-        """Let time pass, do what is due and wait for it; how many look-ups that was."""
+        """Advance the clock, sweep, and wait for the look-ups; return their number."""
         self.clock.now += seconds
         before = len(self.names.asked)
         self.discovery.sweep(self.clock.now)

@@ -67,12 +67,12 @@ class Checking:
         self.checks = HealthChecks(services, client, random.Random(1), self.clock, at_once)
 
     def sweep(self, seconds: float = 0.0) -> None:
-        """Let time pass and begin what is due."""
+        """Advance the clock, and begin the checks that are due."""
         self.clock.now += seconds
         self.checks.sweep(self.clock.now)
 
     async def passes(self, seconds: float) -> None:
-        """Let time pass, begin what is due and wait for it."""
+        """Advance the clock, begin the checks that are due, and wait for their results."""
         self.sweep(seconds)
         await settled()
 
@@ -121,7 +121,7 @@ def break_(service: Service, endpoint: Endpoint, now: float, *, connected: bool 
 
 
 def seen(endpoint: Endpoint) -> tuple[str, bool]:
-    """What the newest check has shown, and what is believed."""
+    """The newest check's result, and whether the endpoint is healthy."""
     return endpoint.last_check, endpoint.checks_pass
 
 
@@ -297,7 +297,7 @@ KINDS = pytest.mark.parametrize("kind", [each for each in HealthKind if each is 
 
 
 async def speaks(peer: Peer) -> None:
-    """Answers to each kind of check, and to users, as often as it is asked."""
+    """A script: answer checks of each kind and requests of users."""
     while True:
         request = await peer.request()
         await peer.send(UPGRADED if request.get(b"upgrade") else reply(body=b"a" * MOST_OF_BODY))
@@ -784,7 +784,7 @@ async def stats(running: Running) -> list[dict[str, Any]]:
 
 
 class Switch:
-    """A script: all requests are answered well or ill, as a test wants it; it counts those that are no checks."""
+    """A script: answer all requests with success or failure, as the test sets; count requests that are no checks."""
 
     def __init__(self) -> None:
         self.is_well = True

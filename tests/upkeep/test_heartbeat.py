@@ -216,7 +216,7 @@ NOT_SWEPT = {
 
 
 def with_each_tiny(config: Any) -> Iterator[tuple[str, Any]]:
-    """Copies of a config, and of the configs in it: each with another of its numbers so small that none is smaller."""
+    """Copies of a nested config, each with another duration made tiny."""
     for field in [each for each in dataclasses.fields(config) if each.init]:
         value = getattr(config, field.name)
         if field.type in (float, float | None):

@@ -21,7 +21,7 @@ STICKY = Affinity(None, Sticky(b"c", b"secret", refuses=False))
 
 
 class Held:
-    """A stream with its lease; it ends as soon as it is told to move, or when a test says so."""
+    """A stream with a lease, which ends when moved or when the test ends the stream."""
 
     due = 0.0
     is_movable = True

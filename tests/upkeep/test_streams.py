@@ -18,12 +18,12 @@ NOW = 1000.0  # loop time
 
 
 class Recorded:
-    """A stream that remembers when it was asked what.
+    """A stream that records its calls.
 
     Args:
         next_check: see Stream.
-        ends: the streams it leaves as soon as it is told to end.
-        again: seconds from a look until the next one is due.
+        ends: the Streams to leave when told to end.
+        again: seconds from a check until the next check.
     """
 
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
@@ -54,7 +54,7 @@ class Recorded:
 
 
 def opened(count: int, *, ending: bool = True) -> tuple[Streams, list[Recorded]]:
-    """So many streams, which end when they are told to, or not."""
+    """A number of streams, which end when told to, or not."""
     streams = Streams(StreamLimits())
     recorded = [Recorded(ends=streams if ending else None) for _ in range(count)]
     for each in recorded:
@@ -114,7 +114,7 @@ def endpoint() -> Endpoint:
 
 
 def placed(*at: Endpoint | None, ending: bool = True) -> tuple[Streams, list[Recorded]]:
-    """A stream at each of the endpoints, which ends at once when it is told to move, or not."""
+    """A stream at each endpoint, which ends at once when moved, or not."""
     streams = Streams(StreamLimits())
     recorded = [Recorded(ends=streams if ending else None) for _ in at]
     for each, its in zip(recorded, at, strict=True):

@@ -14,11 +14,11 @@ ANSWER = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSet-Cookie: a=1\r\nset-c
 
 
 class Successor(asyncio.Protocol):
-    """Takes a connection over.
+    """A protocol that takes a connection over.
 
     Attributes:
-        heard: what has come since.
-        is_lost: whether it was told of the end.
+        heard: bytes received since the upgrade.
+        is_lost: whether connection_lost() was called.
     """
 
     def __init__(self, request: Request, *, early: bytes | None = None) -> None:
@@ -37,7 +37,7 @@ class Successor(asyncio.Protocol):
 
 
 async def asked(listen: Listen, *, behind: bytes = b"", **config: float) -> tuple[Serving, Client, Request]:
-    """A request for another protocol that nobody has answered."""
+    """A request for another protocol, not yet answered."""
     delegate = Delegate(nothing)
     serving = await listen(delegate, **config)
     client = await serving.client()

@@ -123,7 +123,7 @@ ANY_MEMBER = st.one_of(
 def test_members_left_of_an_untrusted_hop_are_ignored(
     claimed: list[bytes], garbage: list[bytes], seen: ipaddress.IPv4Address | ipaddress.IPv6Address
 ) -> None:
-    """A trusted proxy appends the peer that it sees; whatever that peer claimed, the client is this peer."""
+    """A trusted proxy appends its peer's address; that peer is the client, whatever the peer claimed."""
     fields = [b",".join(claimed), b",".join([*garbage, str(seen).encode()])]
     client = client_address({b"x-forwarded-for": fields}, of_peer("10.0.0.1"), TRUSTED)
     if not of_peer(str(seen)).is_in(TRUSTED):

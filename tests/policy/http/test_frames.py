@@ -61,7 +61,7 @@ def wire(
 
 
 def frames_of(stream: bytes) -> list[bytes]:
-    """The frames that a stream consists of, none of them cut: their lengths are all that is looked at."""
+    """Split a stream of whole frames by the lengths of the frames."""
     found, at = [], 0
     while at < len(stream):
         short, head = stream[at + 1] & 0x7F, 2
@@ -103,7 +103,7 @@ def fed(scanner: FrameScanner, pieces: Iterable[bytes]) -> bytes:
 
 
 class Seen(NamedTuple):
-    """Everything a scanner says after it has been fed."""
+    """The state of a scanner."""
 
     passed: bytes
     held: bytes
@@ -158,7 +158,7 @@ def test_fragments_pass_as_fragments_with_control_frames_between(masked: bool) -
 
 @both_directions
 def test_pongs_for_the_gateways_own_pings_do_not_pass(masked: bool) -> None:
-    """Wherever they stand within a read, and only they: peers' pings and pongs are the peers' business."""
+    """Anywhere within a read. Pings and pongs of the peers pass."""
     own = [wire(PONG, b"gateway-%d" % number, masked=masked) for number in (1, 2, 3)]
     others = [
         wire(PONG, b"", masked=masked),
@@ -226,7 +226,7 @@ CLOSES = st.sampled_from((b"", b"\x03\xe8", b"\x03\xe8bye", b"\x03\xed", b"\x03"
 
 @st.composite
 def streams(draw: st.DrawFn, *, masked: bool, rsv: int) -> bytes:
-    """Frames with something wrong about some of them, or bytes that were never frames."""
+    """Frames of which some are invalid, or arbitrary bytes."""
     good = draw(conversations(masked=masked, rsv=rsv))
     good += [wire(CLOSE, payload, masked=masked) for payload in draw(st.lists(CLOSES, max_size=1))]
     good += draw(st.lists(st.sampled_from([wire(TEXT, b"behind", masked=masked), wire(9, b"", masked=masked)])))
@@ -303,7 +303,7 @@ def test_no_bytes_are_too_strange(pieces: list[bytes], masked: bool, rsv: int) -
 
 
 class Offence(NamedTuple):
-    """A frame that breaks a rule, behind others that do not.
+    """A frame that breaks a rule, after valid frames.
 
     Attributes:
         frame: arguments of wire(); the payload is b"wrong" if none is given.
@@ -374,7 +374,7 @@ OFFENCES = {
 
 
 def refusal(stream: Sequence[bytes], **options: Any) -> tuple[bytes, Close | None]:
-    """What passes of a stream, and what ends it: the same however it comes, and nothing passes behind."""
+    """The bytes that pass, and the violation; checks that both are the same for any cut, and that nothing follows."""
     whole, found = b"".join(stream), []
     for pieces in ([whole], stream, single(whole)):
         scanner = scan(**options)
@@ -520,7 +520,7 @@ def test_a_message_may_be_as_large_as_the_limit_and_no_larger(masked: bool, limi
 @both_directions
 @pytest.mark.parametrize("sizes", [(1000, 1), (400, 600, 1), (0, 0, 1001), (1, 1, 1, 998)], ids=str)
 def test_a_messages_size_is_that_of_its_fragments_together(masked: bool, sizes: tuple[int, ...]) -> None:
-    """Neither control frames between them nor other messages count, and what went before the last fragment is gone."""
+    """Control frames between the fragments and other messages do not count."""
 
     def fragments(sizes: tuple[int, ...]) -> list[bytes]:
         last = len(sizes) - 1
@@ -839,7 +839,7 @@ def test_pings_pongs_and_tiny_fragments_count_and_a_close_does_not(masked: bool)
 
 @both_directions
 def test_an_incomplete_frame_does_not_count_as_starved(masked: bool) -> None:
-    """Whoever is cut off for being too fast must have been."""
+    """An incomplete frame is no reason to cut a client off for being too fast."""
     scanner = scan(masked=masked, paced=True)
     scanner.quota = 1
     message, bye = wire(TEXT, b"a", masked=masked), wire(CLOSE, b"\x03\xe8", masked=masked)

@@ -37,7 +37,7 @@ ANYTHING = Offer(KEY, (b"chat", b"superchat"), frozenset((b"permessage-deflate",
 
 
 def changed(fields: dict[bytes, bytes], name: bytes, *values: bytes) -> list[Field]:
-    """Fields with other values for one of them; with none, without it."""
+    """Fields with other values for a field; without the field if there are no values."""
     return [(other, value) for other, value in fields.items() if other != name] + [(name, value) for value in values]
 
 

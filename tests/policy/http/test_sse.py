@@ -221,7 +221,7 @@ def test_the_last_event_of_a_chunk_ends_behind_its_last_blank_line(before: bytes
 
 
 def test_a_mark_at_the_beginning_is_a_part_of_the_first_line() -> None:
-    """Nothing is put in behind it, nor behind a comment that it hides, until an event has ended."""
+    """Nothing is inserted after the mark, nor after a comment behind the mark, until an event has ended."""
     scanner = BoundaryScanner()
     for chunk, at_boundary in ((BOM[:2], False), (BOM[2:], False), (b": hello\n", False), (b"\n", True)):
         scanner.feed(chunk)

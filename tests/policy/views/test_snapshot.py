@@ -37,7 +37,7 @@ def service(*weights: int, name: str = "svc", limit: AdaptiveLimit | None = None
 
 
 def take(of: Service, number: int = 0, now: float = 0.0, kind: Kind = Kind.HTTP, *, is_retry: bool = False) -> Lease:
-    """A lease on an endpoint, whoever would be chosen."""
+    """A lease on the given endpoint, without a choice."""
     return Lease(of, of.endpoints[number], LeaseRequest(now, kind), is_retry=is_retry)
 
 

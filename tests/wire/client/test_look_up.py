@@ -369,7 +369,7 @@ async def test_a_hundred_look_ups_that_hang_hold_up_no_other(name_server) -> Non
 
 @pytest.mark.gen_test
 async def test_every_channel_asks_the_servers_it_was_given(name_server) -> None:
-    """Many at once: a path or an option that c-ares reads from freed memory would lead some of them elsewhere."""
+    """Many at once: options read from freed memory would send some queries elsewhere."""
     server = await name_server({"*": ["127.0.0.1"]})
     lookups = [begin(f"name{number}.test", conf_of(server)) for number in range(50)]
     await asyncio.wait([lookup.answer for lookup in lookups])

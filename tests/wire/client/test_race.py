@@ -156,7 +156,7 @@ with asyncio.Runner(loop_factory=%s.new_event_loop) as runner:
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_no_thread_takes_part(loop: str) -> None:
-    """A thread would be one that looks up: a pool of them is full while a few names hang."""
+    """A pool of look-up threads would be full while a few names hang."""
     command = [sys.executable, "-c", THREADS % loop]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.stdout, ended.stderr) == ("0\n", "")

@@ -19,7 +19,7 @@ END = b"0\r\nX-Sum: 7\r\n\r\n"
 
 
 class Body:
-    """A BodyReceiver, and nothing else, which keeps what it is told."""
+    """A BodyReceiver that records its calls."""
 
     def __init__(self) -> None:
         self.bytes = b""

@@ -75,7 +75,7 @@ class Cut:
 
 
 def cuts(length: int, last: int) -> list[Cut]:
-    """Places to cut so many bytes at, of which the last ones are looked at more closely."""
+    """Offsets at which to cut a response; denser near the end."""
     closely = range(length - last, length, max(1, STEP // 4))
     places = sorted({*range(0, length, STEP), length - last - 1, *closely, length - 1})
     return [Cut(at, ("FIN", "RST")[index % 2]) for index, at in enumerate(places)] + [
@@ -403,7 +403,7 @@ async def test_a_protocol_can_be_replaced(authority, upstream):
 
 
 class Renegotiating:
-    """An SSLObject within a renegotiation that the server has begun (TLS 1.2): nothing is written before it is over."""
+    """An SSLObject in a renegotiation begun by the server (TLS 1.2), which cannot write before the end."""
 
     def __init__(self, inner: ssl.SSLObject) -> None:
         self._inner, self.is_over = inner, False

@@ -99,7 +99,7 @@ async def test_both_sides_agree_whether_the_connection_stays(
 
 @pytest.mark.gen_test
 async def test_empty_lines_before_a_request_are_ignored(listen: Listen) -> None:
-    """RFC 9112 §2.2. Sixteen megabytes of them must not cost more than reading them."""
+    """RFC 9112 §2.2. Sixteen megabytes of empty lines must not cost more than reading the bytes."""
     client = await (await listen(Delegate())).client()
     assert (await client.ask(b"\r\n" + get(b"/"))).status == 200
     assert (await client.ask(b"\r\n" * (8 * MEGABYTE) + get(b"/"))).status == 200
@@ -437,7 +437,7 @@ async def test_a_reader_that_stalls_is_reset(listen: Listen) -> None:
 @pytest.mark.gen_test(timeout=20)
 @pytest.mark.parametrize("finished", [False, True])
 async def test_a_reader_that_is_slow_but_moves_lives(listen: Listen, finished: bool) -> None:
-    """Also when the response was handed over whole: neither a keep-alive timeout nor a 408 may cut it."""
+    """Neither a keep-alive timeout nor a 408 may cut a response that was written in one piece."""
     body = bytes(range(256)) * (128 * 1024)
     serving, client, request = await stalled(listen, body)
     if finished:
@@ -458,7 +458,7 @@ async def test_a_reader_that_is_slow_but_moves_lives(listen: Listen, finished: b
 
 @pytest.mark.gen_test(timeout=20)
 async def test_a_last_response_is_not_waited_for_for_ever(listen: Listen) -> None:
-    """Whoever asks for "Connection: close" and never reads still ends in time, by RST, without a second answer."""
+    """A client that asks for "Connection: close" and never reads is ended in time, by RST, without a second answer."""
     delegate = Delegate(lambda request: request.answer(bytes(32 * MEGABYTE)))
     serving = await listen(delegate, client_idle_timeout=60)
     client = await serving.client(receive_buffer=64 * 1024)

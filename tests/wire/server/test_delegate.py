@@ -17,7 +17,7 @@ EXPECTING = get(b"/", b"Expect: 100-continue", b"Content-Length: 3", method=b"PO
 
 
 class Head(HeadDelegate):
-    """A request that notes what it is told, and answers with its body.
+    """A HeadDelegate that records its calls, and answers with the request's body.
 
     Args:
         waits_for: what head_received() returns.

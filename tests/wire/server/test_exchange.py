@@ -227,7 +227,7 @@ async def test_a_pending_write_fails_when_the_client_leaves(listen: Listen) -> N
 
 @pytest.mark.gen_test
 async def test_a_write_after_the_client_has_left_fails(listen: Listen) -> None:
-    """A loop of write and wait must come to an end (it also must not starve the event loop)."""
+    """A loop of write and wait must end, and must not starve the event loop."""
     delegate = Delegate(Request.begin)
     serving = await listen(delegate)
     client = await serving.client()
@@ -265,7 +265,7 @@ async def test_a_field_with_a_line_break_is_never_sent(listen: Listen) -> None:
 
 
 class Fields(HTTPHeaders):
-    """Headers that do not look at what they are given."""
+    """HTTPHeaders that do not check names and values."""
 
     def __init__(self, pairs: dict[str, str]) -> None:
         super().__init__()

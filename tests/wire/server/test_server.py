@@ -772,7 +772,7 @@ async def test_more_arguments_than_tornado_reads_are_a_400(
 async def test_a_stock_websockethandler_cannot_take_the_connection_and_says_why(
     listen: Listen, application: Application, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It wants the connection as an IOStream, but a transport keeps its socket; see wire/server/server.py."""
+    """WebSocketHandler needs an IOStream, but a transport keeps its socket; see wire/server/server.py."""
     serving = await listen(application)
     client = await serving.client()
     request = get(

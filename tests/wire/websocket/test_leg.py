@@ -183,7 +183,7 @@ async def test_no_pings_are_sent_if_there_are_to_be_none(serve: Serve, upstream:
 @either_side
 @pytest.mark.gen_test
 async def test_a_ping_never_stands_inside_a_frame(serve: Serve, upstream: Start, who: str) -> None:
-    """In the middle of a large frame there is none; in the middle of a small one it comes before that."""
+    """Within a large frame no ping is sent; within a small frame the ping precedes the frame."""
     bridge = await bridged(serve, upstream)
     sender, receiver = bridge.side(who)
     large, small = binary(b"x" * MEGABYTE), binary(b"y" * 1000)
@@ -293,7 +293,7 @@ async def test_the_time_for_a_pong_is_not_prolonged_by_the_next_ping(serve: Serv
 @either_side
 @pytest.mark.gen_test
 async def test_a_ping_is_answered_past_a_stalled_direction(serve: Serve, upstream: Start, who: str) -> None:  # W7, W11
-    """While one side does not read, what it says itself still arrives."""
+    """Frames from a side that does not read still arrive."""
     async with blocked(serve, upstream, who) as bridge:
         slow, fast = bridge.side(who)
         await slow.send(Frame(PING, b"there?"), text("and this"))
@@ -319,7 +319,7 @@ async def test_a_side_that_is_not_read_cannot_miss_a_pong(serve: Serve, upstream
 @either_side
 @pytest.mark.gen_test
 async def test_a_side_that_has_much_to_read_is_not_pinged(serve: Serve, upstream: Start, who: str) -> None:
-    """The ping would lie behind all that, and its time would be over before it is read."""
+    """The ping would wait behind the unread bytes, and would time out before being read."""
     async with blocked(serve, upstream, who, CLIENT_IDLE_TIMEOUT_MS="1000000") as bridge:
         for _ in range(3):
             bridge.let_pass(PING_INTERVAL)
@@ -382,7 +382,7 @@ async def test_a_side_that_answers_each_ping_is_heard_once_for_each(serve: Serve
 @either_side
 @pytest.mark.gen_test
 async def test_a_side_may_send_pings_with_the_gateways_payload(serve: Serve, upstream: Start, who: str) -> None:
-    """It has seen them; the answer is for that side all the same."""
+    """A side knows the gateway's payloads; the pong for its own ping still goes to that side."""
     bridge = await bridged(serve, upstream)
     first, second = bridge.side(who)
     bridge.let_pass(PING_INTERVAL)
@@ -402,7 +402,7 @@ SLOWLY = {"CLIENT_IDLE_TIMEOUT_MS": "60000"}
 
 
 async def laden(serve: Serve, upstream: Start, slow: str, **variables: str) -> Bridge:
-    """A bridge of which one side has a megabyte to read, all of it in the kernels."""
+    """A bridge in which a megabyte waits for one side, all in the kernels."""
     acceptor = Acceptor(receive_buffer=SMALL_BUFFER)
     bridge = await bridged(serve, upstream, acceptor, receive_buffer=SMALL_BUFFER, **(SLOWLY | variables))
     leg = bridge.leg(slow)

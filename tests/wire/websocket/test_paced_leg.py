@@ -170,7 +170,7 @@ FLOODS = {
 @pytest.mark.parametrize("frames", FLOODS.values(), ids=FLOODS)
 @pytest.mark.gen_test(timeout=20)
 async def test_bytes_above_the_rate_arrive_evenly(serve: Serve, upstream: Start, frames: list[Frame]) -> None:
-    """After a second's worth no more than the rate allows has passed at any moment, and it passes without gaps."""
+    """After the burst, bytes pass at the rate, never faster and without gaps."""
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_BYTES=str(RATE))
     wire, loop = bridge.client.wire(*frames), asyncio.get_running_loop()
     began = loop.time()
@@ -277,7 +277,7 @@ async def test_the_backlog_is_at_most_a_read(serve: Serve, upstream: Start) -> N
 
 @pytest.mark.gen_test(timeout=10)
 async def test_a_delayed_client_is_still_delayed_behind_its_upstreams_close(serve: Serve, upstream: Start) -> None:
-    """What it sends meanwhile is not read, so that it takes no memory; its own Close arrives in its turn."""
+    """Bytes sent meanwhile are not read, so that they take no memory; the client's Close arrives in its turn."""
     bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="20")
     said = counted_texts(25)
     await bridge.client.send(*said)

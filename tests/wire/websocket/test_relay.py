@@ -504,7 +504,7 @@ async def test_both_sides_may_be_lost_at_once(serve: Serve, upstream: Start) -> 
 
 
 def from_both(who: str) -> dict[str, tuple[int, bytes]]:
-    """What breaks a rule, from a client or from an upstream, and the code it is told."""
+    """Violations from a client or an upstream, with the close code."""
     masked = who == "client"
 
     def wire(frame: Frame) -> bytes:
@@ -573,7 +573,7 @@ async def test_a_violation_is_told_to_both_sides(
 async def test_a_side_that_breaks_a_rule_and_keeps_sending_gets_the_close(
     serve: Serve, upstream: Start, who: str
 ) -> None:
-    """A connection that is closed while bytes arrive is reset, and the Close may be lost with it."""
+    """Closing a connection while bytes arrive resets the connection, which may destroy the Close."""
     bridge = await bridged(serve, upstream, WS_MAX_MESSAGE_BYTES="1000")
     first, second = bridge.side(who)
     frame = first.wire(binary(bytes(4 * MEGABYTE)))
@@ -919,7 +919,7 @@ async def test_frames_for_a_side_that_has_left_are_dropped(serve: Serve, upstrea
 @either_side
 @pytest.mark.gen_test
 async def test_frames_before_a_fast_sides_fin_arrive_at_the_slow_side(serve: Serve, upstream: Start, who: str) -> None:
-    """A connection that is not read does not end before all has been read that was sent on it."""
+    """An unread connection does not end before its bytes have been read."""
     bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
     count = 0
@@ -956,7 +956,7 @@ async def test_the_reset_of_a_side_that_is_not_read_is_noticed(serve: Serve, ups
 @either_side
 @pytest.mark.gen_test
 async def test_memory_stays_bounded_behind_a_close_of_the_slow_side(serve: Serve, upstream: Start, who: str) -> None:
-    """Until it answers, the fast side may go on; it is still paused while the slow one does not read."""
+    """The fast side may send until it answers the Close, and is still paused while the slow side does not read."""
     async with blocked(serve, upstream, who) as bridge:
         slow, fast = bridge.side(who)
         await slow.send(close(1000))
@@ -1082,7 +1082,7 @@ SECRET = "k" * 32
 
 
 async def authorized(serve: Serve, upstream: Start, seconds: float | None, **variables: str) -> Bridge:
-    """A bridge of a client whose token expires in so many seconds, or never."""
+    """A bridge of a client whose token expires after a time, or never."""
     claims = {} if seconds is None else {"exp": time.time() + seconds}
     bearer = b"Authorization: Bearer " + jwt.encode(claims, SECRET).encode()
     return await bridged(serve, upstream, None, bearer, AUTH_REQUIRED="true", JWT_SECRET=SECRET, **variables)
@@ -1306,7 +1306,7 @@ async def say(side: Side, wire: bytes, sizes: list[int]) -> None:
 
 
 async def listen(side: Side, count: int, sizes: list[int], is_time: Callable[[], object]) -> bytes:
-    """Read so many bytes once it is time, with pauses."""
+    """Read bytes with pauses, from an instant on."""
     await eventually(is_time)
     sizes = [max(size, count // 50) for size in sizes]
     heard = b""
@@ -1325,7 +1325,7 @@ async def converse(stage: Stage, up: list[Frame], down: list[Frame], cuts: list[
     to_upstream, to_client = bridge.client.wire(*up), bridge.upstream.wire(*down)
 
     def may_read(leg: Leg, wire: bytes, is_late: bool) -> Callable[[], object]:
-        """Whoever is late begins when the other side was paused, or has said everything."""
+        """The instant at which a late reader begins: when the other side was paused or has sent everything."""
         return lambda: not is_late or leg.other.is_held or leg.other.scanner.bytes == len(wire)
 
     heard = await asyncio.gather(
