@@ -505,3 +505,21 @@ def test_a_probe_that_fails_is_the_newest_opening() -> None:
     breaker.end(breaker.closed_permit, 0.0, failed=True)
     breaker.end(breaker.begin(20.0), 21.0, failed=True)
     assert (breaker.opened_at, breaker.tripped_at) == (0.0, 21.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (BreakerConfig(), False),
+        (BreakerConfig(failure_share=0.5), True),
+        (BreakerConfig(slow_after=1.0), True),
+    ],
+)
+def test_a_breaker_counts_shares_only_for_a_share_rule_at_first_and_when_reconfigured(
+    config: BreakerConfig, expected: bool
+) -> None:
+    for other in (BreakerConfig(), BreakerConfig(slow_after=1.0)):
+        breaker = Breaker(other, random.Random(1))
+        breaker.reconfigure(config)
+        assert breaker.watches_shares is expected
+    assert Breaker(config, random.Random(1)).watches_shares is expected

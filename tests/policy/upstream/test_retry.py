@@ -27,8 +27,8 @@ from tornado_gateway.policy.upstream import retry
 from tornado_gateway.policy.upstream.retry import (
     CONNECT,
     IDEMPOTENT,
-    LEAST_ATTEMPT,
     LONGEST_BACKOFF,
+    MIN_ATTEMPT,
     RESET,
     Budget,
     FailedAttempt,
@@ -221,9 +221,9 @@ def test_post_and_patch_are_not_idempotent() -> None:
         (30.0, 0.0, True, (30.0, False)),  # as much as the request has left is not less
         (2.0, 28.0, True, (2.0, False)),
         (2.0, 27.9, True, (2.0, True)),
-        (2.0, 29.5, True, (LEAST_ATTEMPT, False)),
+        (2.0, 29.5, True, (MIN_ATTEMPT, False)),
         (0.5, 40.0, True, (0.5, True)),
-        (2.0, 40.0, False, (LEAST_ATTEMPT, False)),
+        (2.0, 40.0, False, (MIN_ATTEMPT, False)),
     ],
 )
 def test_an_attempt_has_the_time_left_or_the_try_timeout_if_another_attempt_may_follow(
@@ -234,7 +234,7 @@ def test_an_attempt_has_the_time_left_or_the_try_timeout_if_another_attempt_may_
 
 
 def test_a_retry_has_no_more_time_than_a_request_may_have_in_all() -> None:
-    assert attempt_timeout(RetryConfig(), LEAST_ATTEMPT / 2, 9.0, may_retry=True) == (LEAST_ATTEMPT / 2, False)
+    assert attempt_timeout(RetryConfig(), MIN_ATTEMPT / 2, 9.0, may_retry=True) == (MIN_ATTEMPT / 2, False)
 
 
 # ---- when

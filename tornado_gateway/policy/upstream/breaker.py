@@ -107,7 +107,7 @@ class Breaker:
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
         self._config, self._rng = config, rng
-        self.watches_shares = bool(config.failure_share or config.slow_after < math.inf)
+        self.watches_shares = _has_share_rule(config)
         self.requests = 0
         self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # instant, and number of the request
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
@@ -242,5 +242,9 @@ class Breaker:
     def reconfigure(self, config: BreakerConfig) -> None:
         """Use another configuration. A present opening keeps its end."""
         self._config = config
-        self.watches_shares = bool(config.failure_share or config.slow_share)
+        self.watches_shares = _has_share_rule(config)
         self._failed = deque(self._failed, maxlen=config.failures)
+
+
+def _has_share_rule(config: BreakerConfig) -> bool:
+    return bool(config.failure_share or config.slow_after < math.inf)

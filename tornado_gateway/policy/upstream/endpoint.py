@@ -147,7 +147,7 @@ class Endpoint(InFlight):
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
         self.client_gone_total = self.superseded_total = self.ignored_total = 0
 
-    # ---- may a request be sent here
+    # ---- availability
 
     @property
     def healthy(self) -> bool:
@@ -170,7 +170,7 @@ class Endpoint(InFlight):
             and not (context.honours_retry_after and request.now < self.latency.rests_until)
         )
 
-    # ---- what is shown
+    # ---- figures
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, inflight={self.load})"

@@ -119,7 +119,7 @@ class EndpointSet:
         """
         return any(each.checks_pass and not each.breaker.is_resting(now) for each in self.endpoints if each.weight)
 
-    # ---- who is admitted
+    # ---- admission
 
     def refresh(self) -> None:
         """Recompute admission after a change of an endpoint's weight, breaker or health."""

@@ -46,16 +46,16 @@ IDEMPOTENT = frozenset(
      b"REPORT", b"SEARCH")
 )  # fmt: skip
 
-# Every method there is; for services whose team says that carrying out any request twice does no harm.
+# Every method: for services in which no request does harm when carried out twice.
 ALL = "all"
 
-REPLAY_BYTES = 64 * 1024  # of a body that are kept for a second try; Linkerd keeps as much
+REPLAY_BYTES = 64 * 1024  # bytes of a body that are kept for a retry; as in Linkerd
 
-LEAST_ATTEMPT = 1.0  # seconds that a retry has to its head, even if earlier attempts have used up the request's time
+MIN_ATTEMPT = 1.0  # seconds to the head that a retry always has, even if earlier attempts have used up head_timeout
 
 CONNECT, RESET = "connect", "reset"
 
-LONGEST_BACKOFF = 10  # times RetryConfig.backoff; Envoy's ratio
+LONGEST_BACKOFF = 10  # maximum wait / RetryConfig.backoff; Envoy's ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def attempt_timeout(config: RetryConfig, head_timeout: float, spent: float, *, m
     >>> attempt_timeout(RetryConfig(try_timeout=2.0), head_timeout=30.0, spent=29.5, may_retry=False)
     (1.0, False)
     """
-    left = max(head_timeout - spent, min(head_timeout, LEAST_ATTEMPT))
+    left = max(head_timeout - spent, min(head_timeout, MIN_ATTEMPT))
     is_own = may_retry and config.try_timeout < left
     return (config.try_timeout if is_own else left), is_own
 
