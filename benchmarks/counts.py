@@ -4,7 +4,7 @@ A folder is a package, or holds the package `tornado_gateway`. Several folders a
 commits can be compared. All counts come from syntax trees; nothing is imported.
 
 * Function body: lines without the docstring; nested functions count too.
-* Constructor parameters: those of `__init__` or `initialize` without `self`; of a dataclass, its fields.
+* Constructor parameters: of `__init__` or `initialize` without `self`; of a dataclass, the fields.
 * Fan-out: modules of the package that a module imports, for types too.
 * Circle: modules that import each other, directly or through others, for types too; the sizes are given.
 * Predicate: a property, or a function whose name begins with a word of PREDICATES. A predicate writes if the predicate

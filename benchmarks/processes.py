@@ -35,7 +35,7 @@ class ProcessStat:
 
     Attributes:
         session: the number of the session that the process belongs to.
-        ticks: CPU time of the process and of its children that have ended, in clock ticks.
+        ticks: CPU time of the process and of ended children, in clock ticks.
     """
 
     session: int
@@ -62,7 +62,7 @@ def parse_resident(status: str) -> int:
 
 
 def _session(number: int) -> Iterator[tuple[Path, ProcessStat]]:
-    """The processes of a session, each with its directory in /proc."""
+    """The processes of a session, each with the directory in /proc."""
     for directory in PROC.iterdir():
         if not directory.name.isdecimal():
             continue
@@ -101,7 +101,7 @@ class Tree:
 
 @contextlib.contextmanager
 def _pinned_to(core: int) -> Iterator[None]:
-    """Pin this process to a core during the with block; a child started there stays pinned, with all its threads."""
+    """Pin this process to a core during the with block; a child started there stays pinned, with all threads."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -114,7 +114,7 @@ class Child:
     """A program that runs on one core until the with block is left.
 
     Args:
-        argv: the program and its arguments.
+        argv: the program and the arguments.
         core: the number of the core.
         log: file for standard output and standard error; the program runs in the file's directory.
         env: variables to set beside this process's own.
@@ -155,9 +155,9 @@ class Child:
         return Tree(self.session).resident_kib()
 
     def has_ended(self) -> bool:
-        """Whether the program has ended; its descendants may still run.
+        """Whether the program has ended; descendants may still run.
 
-        The process is reaped only by stop(), so that its number is not reused before.
+        Only stop() reaps the process, so that the number is not reused before.
         """
         if self._process.returncode is not None:
             return True

@@ -1,4 +1,4 @@
-"""The programs that benchmarks need: their paths, versions and packages."""
+"""The programs that benchmarks need: paths, versions and packages."""
 
 import importlib.metadata
 import importlib.util
@@ -22,7 +22,7 @@ FROM_ROOT = {"PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("
 
 
 def our_own(module: str, *arguments: str) -> list[str]:
-    """A command line that runs a module with this Python. Run it with FROM_ROOT in its environment."""
+    """A command line that runs a module with this Python; needs FROM_ROOT in the environment."""
     return [sys.executable, "-m", module, *arguments]
 
 
@@ -31,9 +31,9 @@ class Program:
     """A program on the PATH, or beside this Python.
 
     Attributes:
-        name: name of the program, and of its Debian package.
+        name: name of the program, and of the Debian package.
         is_wheel: whether a wheel of requirements-bench.txt contains the program, instead of a Debian package.
-        asks_version: argument that makes the program print its version.
+        asks_version: argument that makes the program print the version.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A Python package with the same name as its distribution."""
+    """A Python package; name is also the distribution's."""
 
     name: str
 

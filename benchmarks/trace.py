@@ -1,4 +1,4 @@
-"""The calls that one proxied GET makes in the gateway's own code, in order: python -m benchmarks.trace
+"""The calls of a proxied GET in the gateway's own code, in order: python -m benchmarks.trace
 
 The gateway runs in this process with its default settings, the access log included. A client and an upstream keep their
 connections. The first requests warm caches; then a profiler hook records RECORDED requests. The most frequent sequence
@@ -45,7 +45,7 @@ RESPONSE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call.
+    """A call.
 
     Attributes:
         depth: calls of the package that were in progress, 0 for a callback of the event loop.
@@ -145,7 +145,7 @@ def summary(calls: Sequence[Call]) -> str:
 
 
 class _Upstream(asyncio.Protocol):
-    """Answers each piece of data with one response."""
+    """Answers each piece of data with a response."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -195,7 +195,7 @@ def _without_output() -> Iterator[None]:
 
 
 def run() -> list[Call]:
-    """One recorded request, on a loop of its own."""
+    """Record a request, on a new event loop."""
     with _without_output():
         return asyncio.run(record())
 

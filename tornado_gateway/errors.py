@@ -8,8 +8,8 @@ GatewayError
 │   ├── HeadTooLarge          431
 │   ├── ExpectationFailed     417
 │   ├── RequestTimeout        408  the request came too slowly
-│   │   └── ClientStalled     408  the client read its response too slowly
-│   │       └── SlowConsumer  408  the client read its stream too slowly
+│   │   └── ClientStalled     408  the client read the response too slowly
+│   │       └── SlowConsumer  408  the client read the stream too slowly
 │   ├── UpgradeRequired       426
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
@@ -39,7 +39,7 @@ GatewayError
         ├── RequestOutOfTime  504  the whole request took too long
         ├── ResponseTooSlow   504
         ├── HeadTimeout       504
-        └── IdleTimeout       504  the response stopped after its head
+        └── IdleTimeout       504  the response stopped after the head
 
 Each class has:
 

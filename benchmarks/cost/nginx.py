@@ -1,4 +1,4 @@
-"""Starts an nginx with a single worker and all its files in one directory, without the system's configuration."""
+"""Starts an nginx with a single worker and all files in a temporary directory, without the system's configuration."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def configuration(body: str, access_log: bool) -> str:
 
 
 def start_nginx(directory: Path, core: int, body: str, access_log: bool = False) -> Child:
-    """Start nginx with the given directives of the http block, in a directory of its own."""
+    """Start nginx with the given directives of the http block, in a directory."""
     (directory / "nginx.conf").write_text(configuration(body, access_log))
     arguments = ("-p", f"{directory}/", "-c", "nginx.conf")
     return Child(NGINX.argv(*arguments), core, directory / "output.log")

@@ -11,7 +11,7 @@ from tornado_gateway.policy.views.state import collect
 
 
 class StatsHandler(PageHandler):
-    """The figures of all services at one instant."""
+    """The figures of all services at an instant."""
 
     def get(self) -> None:
         gateway, epoch = self.gateway, time.time()

@@ -1,4 +1,4 @@
-"""A proxied request until its admission. A Forwarding (forwarding.py) carries an admitted request.
+"""A proxied request until the admission. A Forwarding (forwarding.py) carries an admitted request.
 
 client ──► head_received ──► admit (admission.py) ──► forward ──► Forwarding.begin
                                    │
@@ -29,10 +29,10 @@ from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
 
 
 class ProxiedRequest(HeadDelegate, GatewayHandler):
-    """A Tornado handler that forwards its request.
+    """A Tornado handler that forwards the request.
 
     RequestHandler.__init__ makes default headers and template helpers, which no forwarded answer uses. So
-    RequestHandler.__init__ runs at the first look at one of its attributes (measured: 11 µs less per request), and a
+    RequestHandler.__init__ runs on the first access to an attribute (measured: 11 µs less per request), and a
     subclass may write an answer with set_header(), write() and finish() as any handler does.
 
     Args:

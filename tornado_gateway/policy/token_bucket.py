@@ -1,4 +1,4 @@
-"""A token bucket: a rate per second, and a burst of one second's tokens after a pause."""
+"""A token bucket: a rate per second, and a burst of a second's tokens after a pause."""
 
 
 class TokenBucket:
@@ -33,5 +33,5 @@ class TokenBucket:
         return part
 
     def wait(self, tokens: float, now: float) -> float:
-        """Seconds until the bucket holds so many tokens; 0 if it already does."""
+        """Seconds until the bucket holds so many tokens; 0 if there are enough."""
         return max(0.0, (tokens - self.available(now)) / self.rate)

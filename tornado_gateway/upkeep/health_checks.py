@@ -1,4 +1,4 @@
-"""Health checks: of endpoints whose services have them, and of endpoints whose breaker is open.
+"""Health checks: of endpoints of services with health checks, and of endpoints whose breaker is open.
 
 policy/upstream/health.py and policy/upstream/breaker.py decide what an answer means. Requests of users close a breaker
 too; but without requests nobody would notice that an endpoint works again, so the gateway probes the endpoint once its
@@ -40,7 +40,7 @@ CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
 
 @dataclass(slots=True)
 class _Checked:
-    """An endpoint whose health is checked.
+    """An endpoint that is checked.
 
     Attributes:
         due: instant of the next check.
@@ -58,7 +58,7 @@ class HealthChecks:
     Args:
         services: to look after, iterated live; those without health checks only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.
-        at_once: checks of one service that may be under way; ≥ 1.
+        at_once: checks of a service that may be under way; ≥ 1.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class HealthChecks:
     # ---- asking
 
     async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool, str]:
-        """Check an endpoint; return whether the check passed, and its result in words."""
+        """Check an endpoint; return whether the check passed, and the result in words."""
         try:
             async with asyncio.timeout(config.timeout):
                 if config.kind is HealthKind.TCP:

@@ -16,7 +16,7 @@ LOOK_EVERY = 0.2  # seconds between two looks
 
 
 class IdleConnections:
-    """A Sweeper.
+    """A Sweeper that closes idle connections to endpoints that get no new requests.
 
     Args:
         services: iterated live.

@@ -5,7 +5,7 @@
       500 ms ───────────────── third ...
 
 When an address fails, the next address is tried at once. Names are not looked up here. uvloop's `sock_connect()` is not
-used, because it hands even numeric addresses to its thread pool, where they wait behind look-ups that hang.
+used, because uvloop hands even numeric addresses to a thread pool, where look-ups that hang may delay a connection.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 
 
 async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
-    """Connect to one of several addresses.
+    """Connect to any of several addresses.
 
     Args:
-        addresses: at least one; at most MOST_ATTEMPTS are tried.
+        addresses: not empty; at most MOST_ATTEMPTS are tried.
         port: 1 to 65535.
 
     Raises:
@@ -104,7 +104,7 @@ def _index(zone: str) -> int:
 
 
 async def _outcome(sock: socket.socket) -> int:
-    """Wait until connect() has ended; return its error number, 0 for success."""
+    """Wait until connect() has ended; return the error number, 0 for success."""
     loop = asyncio.get_running_loop()
     writable = asyncio.Event()
     loop.add_writer(sock.fileno(), writable.set)

@@ -64,7 +64,7 @@ class Leg(asyncio.Protocol):
         is_client: whether this side is the client.
         is_close_sent: whether a Close was sent to this side.
         is_gone: whether the connection has ended, so that nothing is received or sent any more.
-        has_half_closed: whether this side sent a FIN after its Close; frames are still sent to this side.
+        has_half_closed: whether this side sent a FIN after a Close; frames are still sent to this side.
         is_lost: whether the transport is closed.
         is_blocked: whether this side does not read, so that the transport's write buffer is full.
         pong_by: instant by which the pong, or any byte, must come; infinite while no ping is unanswered.
