@@ -58,8 +58,8 @@ class TestClaims:
         by_latency = simulated(SCENARIOS["slow"], "peak_ewma", seed=seed)
         assert p99(in_turn) >= 5 * p99(by_latency)
 
-    def test_round_robin_does_not_overrun_the_slow_one(self) -> None:
-        """Or any ratio could be had by simulating for longer."""
+    def test_round_robin_does_not_overrun_the_slow_endpoint(self) -> None:
+        """If the slow endpoint were overrun, a longer simulation would give any ratio."""
         slow = simulated(SCENARIOS["slow"], "round_robin", seed=1)
         assert max(slow.latencies) < 2.0
 
@@ -105,7 +105,7 @@ class TestClaims:
         assert figures.imbalance < most
 
     @every_balancer
-    def test_hardly_anybody_notices_a_restart(self, balancer: str) -> None:
+    def test_a_restart_fails_hardly_any_request(self, balancer: str) -> None:
         figures = simulated(SCENARIOS["restarting"], balancer, seconds=80)
         assert figures.share(0, SETTLED, TROUBLE + 10.0) < 0.01
         assert p99(figures) < 0.050
@@ -123,7 +123,7 @@ class TestClaims:
 
     @every_balancer
     @pytest.mark.parametrize("checked", [True, False])
-    def test_after_an_outage_of_all_traffic_goes_at_once_to_what_has_recovered(
+    def test_after_a_full_outage_traffic_goes_at_once_to_the_recovered_endpoint(
         self, balancer: str, checked: bool
     ) -> None:
         """From two seconds after the first endpoint is back until the others are."""
@@ -140,7 +140,7 @@ class TestClaims:
             assert figures.share(0, since=back + 2.0, until=others_back) > 0.96
             assert late < 0.04
 
-    def test_what_recovers_first_is_not_overrun_by_what_four_bore(self) -> None:
+    def test_the_first_recovered_endpoint_is_not_overrun(self) -> None:
         """The recovered endpoint bears a third of the load: the others get requests too, and it answers in time."""
         weak = (Phase(TROUBLE, fails=True), Phase(TROUBLE + 5.0, speed=0.1))
         others = (Phase(TROUBLE, fails=True),)
@@ -163,7 +163,7 @@ class TestClaims:
 
 class TestSimulation:
     def table(self, seed: int) -> str:
-        """Of short runs of the scenario in which most happens."""
+        """Short runs of the scenario with the most events."""
         return text_table(
             {
                 name: {balancer: simulate(SCENARIOS[name], balancer, seed=seed, seconds=13) for balancer in BALANCERS}
@@ -171,7 +171,7 @@ class TestSimulation:
             }
         )
 
-    def test_the_same_seed_gives_the_same_table_and_another_one_another(self) -> None:
+    def test_the_same_seed_gives_the_same_table_and_another_seed_another_table(self) -> None:
         table = self.table(7)
         assert table == self.table(7)
         assert table != self.table(8)
@@ -184,12 +184,12 @@ class TestSimulation:
         assert figures.service.inflight == dict.fromkeys(Kind, 0)
         assert all(endpoint.load == 0 for endpoint in figures.service.endpoints)
 
-    def test_without_repeatable_requests_what_a_restart_breaks_is_an_error(self) -> None:
+    def test_requests_that_a_restart_breaks_fail_without_repeatable_methods(self) -> None:
         odd = (Phase(TROUBLE, speed=0.0), Phase(TROUBLE + 1.0, refuses=True))
         figures = simulate(Scenario("", odd, repeatable=0.0), "round_robin", seconds=20)
         assert figures.errors == pytest.approx(RATE * FAIR, rel=0.5), "those that came in the second of the stall"
 
-    def test_bursts_are_as_many_requests_but_most_of_the_time_none(self) -> None:
+    def test_bursts_have_the_same_average_rate_with_long_silences(self) -> None:
         seconds = 3_000
         one = list(itertools.takewhile(lambda instant: instant < seconds, poisson(random.Random(1))))
         other = list(itertools.takewhile(lambda instant: instant < seconds, bursts(random.Random(1))))
@@ -200,7 +200,7 @@ class TestSimulation:
         assert len(tenths[0]) > 0.99 * 10 * seconds
         assert len(tenths[1]) < 0.2 * 10 * seconds
 
-    def test_figures_are_what_they_say(self) -> None:
+    def test_figures_of_given_latencies(self) -> None:
         service = simulate(SCENARIOS["equal"], "round_robin", seconds=1).service
         figures = Figures(
             service, 100, [*range(99, 0, -1)], 1, [4.0], [[1.0, 2.0, 3.0], [1.5], [], [2.0, 3.0]], (0, 6, 0, 0)
@@ -272,7 +272,7 @@ class TestServer:
             ((Phase(5.0, refuses=True), Phase(7.0)), 7.0, 2.0, (9.0, 200)),
         ],
     )
-    def test_work_takes_as_long_as_the_schedule_lets_it(
+    def test_the_schedule_decides_how_long_work_takes(
         self, phases: tuple[Phase, ...], at: float, work: float, answer: tuple[float, object]
     ) -> None:
         assert answers(phases, (at, work)) == [answer]
@@ -312,14 +312,14 @@ class TestPlot:
     def svg(self, values: dict[str, dict[str, float | None]]) -> str:
         return chart.svg(values, "A < B", "latency", "group")
 
-    def test_each_value_has_a_dot_and_a_missing_one_has_none(self) -> None:
+    def test_each_value_has_a_dot_and_a_missing_value_has_none(self) -> None:
         text = self.svg({"one": {"a": 0.01, "b": 0.02}, "two": {"a": None, "b": 0.04}})
         dots = drawn(text)
         assert list(dots) == ["one, a: 10.0 ms", "one, b: 20.0 ms", "two, b: 40.0 ms"]
         heights = list(dots.values())
         assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2), "a logarithmic axis"
 
-    def test_it_has_title_axes_units_and_legend(self) -> None:
+    def test_a_plot_has_title_axes_units_and_legend(self) -> None:
         root = ElementTree.fromstring(self.svg({"one": {"a": 0.01, "b": 0.02}}))
         texts = [each.text for each in root.iter(f"{SVG}text")]
         assert texts == ["A < B", "a", "b", "10 ms", "20 ms", "latency (logarithmic)", "group", "one"]
@@ -331,11 +331,11 @@ class TestPlot:
         assert dots[0] <= dots[1] or one < other or math.isclose(one, other, rel_tol=0.01)
         assert dots[0] >= dots[1] or one > other or math.isclose(one, other, rel_tol=0.01)
 
-    def test_nothing_cannot_be_drawn(self) -> None:
+    def test_a_plot_without_values_is_refused(self) -> None:
         with pytest.raises(ValueError):
             self.svg({"one": {"a": None}})
 
-    def test_it_follows_the_page_from_light_to_dark(self) -> None:
+    def test_a_plot_follows_the_page_from_light_to_dark(self) -> None:
         assert "prefers-color-scheme: dark" in self.svg({"one": {"a": 1.0}})
 
 
@@ -368,7 +368,7 @@ class TestCommand:
         dots = [title.split(":")[0] for title in drawn(readmes.read_text(encoding="utf-8"))]
         assert dots == [f"{scenario}, {balancer}" for scenario in SCENARIOS for balancer in BALANCERS]
 
-    def test_it_needs_no_arguments(self) -> None:
+    def test_no_argument_is_needed(self) -> None:
         options = arguments([])
         assert (options.seed, options.seconds, options.markdown, options.svg) == (1, 60, False, None)
 
@@ -376,7 +376,7 @@ class TestCommand:
         "argv",
         [["--seconds", "19"], ["--seconds", "601"], ["--seconds", "x"], ["--seed", "x"], ["--svg", "/"], ["equal"]],
     )
-    def test_what_it_does_not_understand_ends_it(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_invalid_argument_ends_the_program(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="2"):
             arguments(argv)
         assert argv[-1] in capsys.readouterr().err

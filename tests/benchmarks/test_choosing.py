@@ -23,7 +23,7 @@ IS_SO: dict[str, Callable[[Endpoint], bool]] = {
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_as_many_are_in_a_state_as_it_says(state: str) -> None:
+def test_the_state_puts_half_or_all_endpoints_into_the_described_state(state: str) -> None:
     service = Service("svc", [*map(endpoint, range(16))], BALANCERS["least_load"](random.Random(1)))
     STATES[state](service)
     count = {"all": 16, "half": 8}[state.partition(" ")[0]]
@@ -43,7 +43,7 @@ def test_the_table_has_a_line_for_each_state_and_a_column_for_each_balancer(monk
 
 
 @pytest.mark.parametrize("given", ["1", "10001", "-3", "ten", "٣", ""])
-def test_a_number_that_makes_no_sense_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_number_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         choosing.main(["--endpoints", given])
     assert ended.value.code == 2
