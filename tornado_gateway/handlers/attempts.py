@@ -340,7 +340,7 @@ class Attempts:
             self.upstream.abort()
 
     def close(self, outcome: Outcome, now: float) -> None:
-        """Settle the leases, and end the exchanges."""
+        """Leave the queue, and settle the leases."""
         if self._later:
             self._later.cancel()
         if self.service.queue.waiting:
