@@ -214,7 +214,7 @@ requests = messages(
 
 
 @pytest.mark.no_cover
-def test_an_upstream_sees_what_was_sent(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
+def test_an_upstream_receives_the_sent_message(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
@@ -278,7 +278,7 @@ responses = messages(
 
 
 @pytest.mark.no_cover
-def test_a_client_sees_what_was_answered(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
+def test_a_client_receives_the_answered_message(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     planned: list[Sent] = []
 
     async def script(peer: Peer) -> None:

@@ -75,7 +75,7 @@ async def test_garbage_ends_the_reading_and_adds_no_trust(serve: Serve, upstream
 
 
 @pytest.mark.gen_test
-async def test_of_several_fields_the_last_ones_last_member_is_the_nearest_hop(serve: Serve, upstream: Start) -> None:
+async def test_the_last_member_of_the_last_field_is_the_nearest_hop(serve: Serve, upstream: Start) -> None:
     up = upstream(echo)
     running = await serve({"svc": [up.url]}, TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8")
     fields = (b"X-Forwarded-For: 1.1.1.1,", b"x-forwarded-for:", b"X-FORWARDED-FOR: [2001:DB8::7]:1 , 10.9.9.9")

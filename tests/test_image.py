@@ -102,7 +102,7 @@ def test_the_builder_gets_nothing_else() -> None:
 @pytest.mark.parametrize(
     "path", [".env", ".git/config", "tornado_gateway/__pycache__/app.pyc", "static/__pycache__/x", "tests/test_app.py"]
 )
-def test_secrets_and_what_was_compiled_elsewhere_stay_away(path: str) -> None:
+def test_secrets_and_foreign_compiled_files_are_not_in_the_image(path: str) -> None:
     assert not is_sent(path, IGNORED)
 
 

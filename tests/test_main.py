@@ -273,7 +273,7 @@ def test_the_demo_needs_no_configuration_and_says_what_to_try(processes: list[Pr
         (("10.0.0.1", 8080), "10.0.0.1:8080"),
     ],
 )
-def test_what_was_bound_can_be_reached_from_here(bound: tuple[str, int], address: str) -> None:
+def test_a_bound_address_is_reachable_from_this_machine(bound: tuple[str, int], address: str) -> None:
     assert local_authority(*bound) == address
 
 

@@ -174,9 +174,7 @@ async def test_all_services_are_required_that_are_there(serve: Serve, upstream: 
 
 
 @pytest.mark.gen_test
-async def test_a_name_that_is_used_again_shows_what_is_in_flight_at_its_old_service(
-    serve: Serve, upstream: Start
-) -> None:
+async def test_a_reused_name_shows_the_leases_of_the_retired_service(serve: Serve, upstream: Start) -> None:
     gate = Gate()
     running = await serve({"svc": [(old := upstream(gate)).url]})
     client = await running.client()

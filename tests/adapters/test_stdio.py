@@ -40,7 +40,7 @@ def test_a_reader_that_has_gone_is_no_failure(lines: int) -> None:
     assert run(left + said + "settle()").stderr == "exit 0\n"
 
 
-def test_what_was_written_before_and_cannot_be_flushed_is_no_failure() -> None:
+def test_unflushable_earlier_output_is_no_failure() -> None:
     program = "r, w = os.pipe(); os.close(r); os.dup2(w, 1); secure(); sys.stdout.write('a'); settle()"
     assert run(program).stderr == "exit 0\n"
 

@@ -13,7 +13,7 @@ def test_at_first_a_seconds_worth_is_there() -> None:
     assert TokenBucket(10, START).available(START) == 10
 
 
-def test_what_is_taken_is_missing_at_once() -> None:
+def test_taken_tokens_are_missing_at_once() -> None:
     bucket = TokenBucket(10, START)
     bucket.take(3)
     assert bucket.available(START) == 7
@@ -56,9 +56,7 @@ def test_asking_changes_nothing() -> None:
 
 
 @given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0, 5), st.floats(0, 50)), max_size=30))
-def test_whoever_waits_is_never_given_more_than_the_rate_and_one_burst(
-    rate: int, steps: list[tuple[float, float]]
-) -> None:
+def test_waiting_takers_never_get_more_than_the_rate_and_one_burst(rate: int, steps: list[tuple[float, float]]) -> None:
     bucket, now, taken = TokenBucket(rate, START), START, 0.0
     for pause, wanted in steps:
         now += pause
@@ -85,7 +83,7 @@ def test_a_part_is_as_many_whole_tokens_as_there_are(taken: int, wanted: int, la
     st.floats(0.01, 0.2),
 )
 @settings(deadline=None)
-def test_parts_never_exceed_the_rate_and_starve_nobody(rate: int, bursts: list[tuple[float, int]], tick: float) -> None:
+def test_parts_never_exceed_the_rate_and_always_arrive(rate: int, bursts: list[tuple[float, int]], tick: float) -> None:
     """Whatever comes in bursts leaves in parts: in no stretch of time more than a second's worth and the rate."""
     bucket, now, waiting, passed = TokenBucket(rate, START), START, 0, [(START, 0)]
     for pause, size in bursts:

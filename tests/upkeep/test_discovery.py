@@ -395,7 +395,7 @@ async def test_the_name_of_an_added_endpoint_is_looked_up_until_it_is_released(f
 
 
 @pytest.mark.gen_test
-async def test_an_endpoint_in_whose_place_an_operator_put_another_comes_back(find) -> None:
+async def test_an_endpoint_replaced_by_an_operator_comes_back(find) -> None:
     found = await find({"svc": [f"http://{NAME}"]}, Names(billing=(ONE,)))
     await found.sweep()
     service, now, (by_name,) = found.service, found.clock(), found.service.endpoints
@@ -695,7 +695,7 @@ async def test_one_look_up_of_a_name_at_a_time_serves_all_services(find) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_name_whose_look_up_hangs_does_not_hold_up_the_others(find) -> None:
+async def test_a_hanging_look_up_does_not_delay_other_names(find) -> None:
     names = Names(billing=(ONE,), mail=(TWO,))
     gates = {NAME: asyncio.Event(), "mail.test": asyncio.Event()}
 

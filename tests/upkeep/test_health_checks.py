@@ -619,7 +619,7 @@ async def test_pauses_of_any_length_are_kept_while_the_configuration_stays(upstr
 
 
 @pytest.mark.gen_test
-async def test_checks_that_are_switched_off_keep_nobody_out(upstream: Start) -> None:
+async def test_switched_off_checks_exclude_no_endpoint(upstream: Start) -> None:
     up, quiet = upstream(Answers("f" * 100)), upstream(silent)
     service = service_of(up.url, quiet.url, health=replace(CONFIG, fall=1, timeout=60.0))
     (endpoint, asked) = service.endpoints

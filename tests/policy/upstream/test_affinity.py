@@ -103,7 +103,7 @@ def test_names_of_headers_are_the_same_in_any_case() -> None:
         *("cookie:a,b", 'cookie:"a"', "header:a/b", "header:\x00"),
     ],
 )
-def test_what_is_no_key_is_refused(text: str) -> None:
+def test_an_invalid_hash_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError) as raised:
         HashKey.parse(text)
     assert raised.value.args == (text,)

@@ -118,7 +118,7 @@ def start_measuring_again(clocked: Clocked) -> None:
     assert clocked.limit.is_measuring
 
 
-def test_what_has_become_slower_for_good_is_measured_anew_and_then_is_not_slow() -> None:
+def test_a_permanently_higher_latency_becomes_the_new_least_latency() -> None:
     clocked = ready(64)
     assert clocked.window(4 * QUICK) < 64
     start_measuring_again(clocked)
@@ -127,7 +127,7 @@ def test_what_has_become_slower_for_good_is_measured_anew_and_then_is_not_slow()
     assert clocked.window(4 * QUICK) == before + int(math.sqrt(before))
 
 
-def test_what_was_sent_before_measuring_began_tells_nothing_of_the_least_latency() -> None:
+def test_requests_sent_before_a_measurement_do_not_count_in_the_measurement() -> None:
     clocked = ready(100)
     start_measuring_again(clocked)
     clocked.answers([1.0] * 97, pause=PAUSE)  # half a second ago, when as many were in flight as the limit let

@@ -155,7 +155,7 @@ def test_a_joining_endpoint_has_more_load_per_weight() -> None:
         ((endpoint(),), PickContext(), False),
     ],
 )
-def test_nobody_is_spared_where_whatever_is_admitted_is_available(
+def test_spares_none_if_every_admitted_endpoint_is_available(
     tried: tuple[Endpoint, ...], context: PickContext, spares_none: bool
 ) -> None:
     assert context.spares_none(LeaseRequest(0.0, tried=tried)) is spares_none
@@ -177,7 +177,7 @@ def test_a_fair_load_is_all_leases_and_one_more_per_weight(kind: Kind, fair: flo
     assert PickContext(in_flight=in_flight, weight=4).fair_load(kind) == fair
 
 
-def test_nobody_writes_to_a_question_or_to_the_rules_of_the_moment() -> None:
+def test_lease_requests_and_pick_contexts_are_immutable() -> None:
     request, context = LeaseRequest(0.0), PickContext()
     with pytest.raises(AttributeError):
         request.now = 1.0  # type: ignore[misc]

@@ -27,9 +27,7 @@ def hedging(*durations: float) -> Hedging:
         ([number / 1000 for number in range(1, 1001)], 0.95),
     ],
 )
-def test_who_is_slower_than_nearly_all_is_known_after_ten_answers(
-    durations: list[float], seconds: float | None
-) -> None:
+def test_the_delay_of_a_hedge_is_known_after_ten_answers(durations: list[float], seconds: float | None) -> None:
     assert hedging(*durations).after(10.0) == (None if seconds is None else pytest.approx(seconds, rel=0.011))
 
 

@@ -242,7 +242,7 @@ def test_a_good_answer_after_a_failure_takes_away_the_penalty_and_shows_nothing_
     assert not latency.clear_penalty(START + 61)
 
 
-def test_what_was_sent_before_a_failure_takes_nothing_away() -> None:
+def test_an_answer_to_a_request_from_before_a_failure_does_not_clear_the_penalty() -> None:
     latency = Latency()
     latency.penalise(START)
     assert not latency.clear_penalty(START - 1)

@@ -565,7 +565,7 @@ def test_slow_uploads_open_no_breaker_that_looks_for_slow_answers(body_took: flo
 
 
 @pytest.mark.parametrize(("status", "least"), [(200, 0.001), (429, 0.0)])
-def test_who_refuses_at_once_shows_not_how_fast_the_service_can_be(status: int, least: float) -> None:
+def test_a_fast_refusal_is_no_sample_of_the_latency(status: int, least: float) -> None:
     limit = AdaptiveLimit(AdaptiveConfig(), random.Random(1))
     single = service(1, limit=limit)
     for number in range(50):

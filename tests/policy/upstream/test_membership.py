@@ -13,7 +13,7 @@ BILLING, MAIL = "http://billing:8080", "http://mail"
 ONE, TWO, THREE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
 
-def test_what_is_configured_is_wanted_until_a_name_is_resolved() -> None:
+def test_a_configured_url_is_an_endpoint_until_the_name_resolves() -> None:
     membership = Membership({BILLING: 2, f"http://{THREE}": 1})
     assert membership.wanted() == {BILLING: 2, f"http://{THREE}": 1}
     assert membership.addresses("billing") is None

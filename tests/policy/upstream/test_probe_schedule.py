@@ -20,7 +20,7 @@ def all_until(agenda: ProbeSchedule, until: float) -> list[Endpoint]:
     return found
 
 
-def test_nobody_is_due_before_the_date() -> None:
+def test_no_probe_is_due_before_its_time() -> None:
     agenda = ProbeSchedule()
     agenda.put(A, 5.0)
     assert agenda.take(4.999) is None
@@ -28,7 +28,7 @@ def test_nobody_is_due_before_the_date() -> None:
     assert agenda.take(math.inf) is None
 
 
-def test_who_is_longest_overdue_comes_first() -> None:
+def test_the_longest_overdue_probe_is_taken_first() -> None:
     agenda = ProbeSchedule()
     for one, at in ((B, 2.0), (C, 3.0), (A, 1.0)):
         agenda.put(one, at)

@@ -299,7 +299,7 @@ def test_a_stream_that_ends_slowly_counts_as_moved() -> None:
     assert stage.run(60).held == [55, 45]
 
 
-def test_who_does_not_come_back_is_not_waited_for_forever() -> None:
+def test_moved_streams_that_do_not_return_are_not_awaited_forever() -> None:
     stage = Stage((1, 100), (1, 0), per_second=100, lands=nowhere)
     stage.run(RECONNECT_TIME - 1)
     assert stage.held == [55, 0]
@@ -308,7 +308,7 @@ def test_who_does_not_come_back_is_not_waited_for_forever() -> None:
     assert not stage.surplus
 
 
-def test_who_comes_back_at_once_makes_room_for_the_next() -> None:
+def test_streams_that_return_at_once_let_the_next_streams_move() -> None:
     """A client that has reconnected is not waited for."""
     stage = Stage((1, 100), (1, 0), absent=0.2).run(6)
     assert stage.held == [55, 45]
@@ -351,7 +351,7 @@ def test_an_endpoint_that_has_started_begins_a_new_round() -> None:
     assert stage.held == [55, 45]
 
 
-def test_what_has_evened_out_by_itself_may_be_moved_again() -> None:
+def test_after_an_even_distribution_a_new_round_may_begin() -> None:
     stage = Stage((1, 100), (1, 0), lands=the_same).run(60)
     hold(stage.endpoints[1], 100)
     stage.run(1)
@@ -359,7 +359,7 @@ def test_what_has_evened_out_by_itself_may_be_moved_again() -> None:
     assert stage.run(60).total_moved == 90
 
 
-def test_what_is_too_many_by_less_than_before_may_be_moved_again() -> None:
+def test_a_smaller_surplus_than_before_begins_another_round() -> None:
     stage = Stage((1, 100), (1, 0), lands=the_same).run(60)
     hold(stage.endpoints[1], 40)  # 23 too many instead of 45
     assert stage.run(60).total_moved == 45 + 23

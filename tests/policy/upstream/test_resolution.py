@@ -294,7 +294,7 @@ def test_a_lease_on_a_departed_endpoint_settles_as_any_other() -> None:
     assert (leaving.load, sum(svc.inflight.values()), leaving.requests_total, leaving.errors_total) == (0, 0, 2, 1)
 
 
-def test_who_has_left_is_not_chosen_any_more() -> None:
+def test_a_departed_endpoint_is_not_chosen() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -321,7 +321,7 @@ def test_an_endpoint_that_returns_with_streams_is_the_same_object() -> None:
 
 
 @pytest.mark.parametrize(("away", "same"), [(KEEP_DEPARTED - 0.1, True), (KEEP_DEPARTED, False)])
-def test_who_comes_back_soon_is_the_same(away: float, same: bool) -> None:
+def test_an_endpoint_that_returns_soon_is_the_same_object(away: float, same: bool) -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)
     resolution.use("a", (A, B), 0.0)
@@ -439,7 +439,7 @@ class Changing(RuleBasedStateMachine):
         assert addresses <= {C, "localhost"}.union(*(self.answers.get(name, (name,)) for name in "ab"))
 
     @invariant()
-    def what_is_in_flight_is_counted_somewhere(self) -> None:
+    def leases_in_flight_are_counted(self) -> None:
         remembered = {*self.service.endpoints, *self.resolution.departed}
         assert sum(each.load for each in remembered) == len(self.leases) == sum(self.service.inflight.values())
         assert not set(self.service.endpoints) & self.resolution.departed.keys()

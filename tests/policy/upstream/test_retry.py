@@ -71,7 +71,7 @@ def test_a_request_without_a_connection_goes_to_another_endpoint(
 
 @pytest.mark.parametrize("error", HOPELESS, ids=name)
 @pytest.mark.parametrize("reused", [True, False])
-def test_what_was_too_slow_or_not_http_is_not_tried_again(error: UpstreamError, reused: bool) -> None:
+def test_timeouts_and_invalid_responses_are_not_retried(error: UpstreamError, reused: bool) -> None:
     assert where(error, is_repeatable=True, reused=reused) is RetryTarget.NOWHERE
 
 
@@ -401,7 +401,7 @@ def test_a_request_a_minute_is_sent_again_as_often_as_it_may_be() -> None:
     assert [retries(budget, START + 60 * minute, 1, 1) for minute in range(10)] == [2] * 10
 
 
-def test_what_is_not_used_fades_to_the_floor() -> None:
+def test_an_unused_balance_decays_to_the_floor() -> None:
     budget = Budget(RetryConfig())
     for number in range(10_000):
         budget.pay_in(START + number / 1000)

@@ -90,7 +90,7 @@ def test_no_more_than_a_share_of_the_endpoints_is_ejected(count: int, share: flo
     assert sum(one.is_admitted for one in several.endpoints) == count - ejected
 
 
-def test_those_that_are_out_longest_are_ejected_first_and_make_room_for_the_next() -> None:
+def test_the_longest_open_breakers_are_ejected_first_and_make_room_for_the_next() -> None:
     several = service(*[1] * 4)
     a, _, c, d = several.endpoints
     for number, one in enumerate((c, a, d)):
@@ -654,7 +654,7 @@ def test_the_traffic_of_a_joining_endpoint_grows_without_leaps(balancer: str, to
         assert counts["new"] == pytest.approx(1000 * share / (4 + share), rel=0.35, abs=35)
 
 
-def test_those_that_join_get_as_much_as_each_weighs() -> None:
+def test_each_joining_endpoint_gets_its_share_of_slow_start() -> None:
     several = service(1, 1)
     several.replace_endpoints([*several.endpoints, *(endpoint(name) for name in "abcdefgh")], 0.0)
     counts = chosen(several, times=2800)  # eight that weigh a tenth beside two
@@ -776,7 +776,7 @@ class Waiter:
             self.was_refused = True
 
 
-def test_those_that_wait_have_their_turn_in_order() -> None:
+def test_waiting_requests_resume_in_order() -> None:
     busy, (lease,) = full()
     called: list[Waiter] = []
     waiters = [Waiter(busy, called) for _ in range(4)]
@@ -847,7 +847,7 @@ def test_a_request_that_leaves_the_queue_gives_its_place_to_the_next() -> None:
     assert called == [staying, third]
 
 
-def test_who_comes_last_does_not_go_first() -> None:
+def test_a_new_request_does_not_overtake_waiting_requests() -> None:
     busy, (lease,) = full()
     newcomers: list[str] = []
 
@@ -874,7 +874,7 @@ def test_a_request_finds_room_again_when_the_queue_is_empty() -> None:
     assert waiter.lease is None
 
 
-def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
+def test_waiting_requests_get_all_the_room_of_a_new_endpoint() -> None:
     busy, (lease,) = full()
     waiters = [Waiter(busy, []) for _ in range(3)]
     busy.replace_endpoints([*busy.endpoints, endpoint("new")], 0.0)
@@ -884,7 +884,7 @@ def test_those_that_wait_get_all_the_room_that_a_new_endpoint_has() -> None:
     assert [waiter.lease is not None for waiter in waiters] == [True, True, False]
 
 
-def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
+def test_waiting_requests_resume_when_an_endpoint_recovers() -> None:
     busy, _ = full()
     busy.replace_endpoints([*busy.endpoints, new := endpoint("new")], 0.0)
     busy.set_health(new, 0.0, up=False)
@@ -895,7 +895,7 @@ def test_those_that_wait_go_on_when_an_endpoint_is_well_again() -> None:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_who_has_nothing_to_wait_for_is_refused_at_once(refuses: bool) -> None:
+def test_a_request_without_any_usable_endpoint_is_refused_at_once(refuses: bool) -> None:
     limit = AdaptiveLimit(AdaptiveConfig(least=1), random.Random(1))
     sticky = Affinity(None, Sticky(b"gw_svc", b"secret", refuses=refuses))
     several = service(1, 1, limit=limit, affinity=sticky, max_waiting=10, panic_below=0.0, max_in_flight=10)
@@ -1017,7 +1017,7 @@ def test_only_good_answers_change_the_adaptive_limit(
     assert adaptive.is_measuring is is_sample  # what the first sample begins
 
 
-def test_those_that_wait_get_all_the_room_when_the_limit_has_grown() -> None:
+def test_waiting_requests_get_all_the_room_when_the_limit_grows() -> None:
     several, adaptive = limited(1, limit=1, max_waiting=10)
     lease = several.lease(LeaseRequest(0.0))
     waiters = [Waiter(several, []) for _ in range(10)]
@@ -1123,7 +1123,7 @@ def test_a_session_waits_for_its_endpoint_if_it_can(refuses: bool, max_waiting: 
         ([], [], 0, True, False),
     ],
 )
-def test_who_else_can_be_asked(
+def test_whether_another_endpoint_can_be_asked(
     tried: list[int], unhealthy: list[int], pinned: int | None, refuses: bool, expected: bool
 ) -> None:
     several = sticky_service(2, refuses=refuses, panic_below=0.0)
@@ -1202,7 +1202,7 @@ def test_the_same_key_has_the_same_endpoint_and_few_keys_move_when_one_is_gone()
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_the_load_on_others_decides_what_is_too_much_for_a_key(kind: Kind) -> None:
+def test_the_bound_of_a_keys_endpoint_follows_the_load_of_the_other_endpoints(kind: Kind) -> None:
     several = service(1, 2, 1, balancer="consistent_hash")
     home = several.lease(LeaseRequest(0.0, kind, key=b"the same")).endpoint
     for _ in range(399):
@@ -1495,7 +1495,7 @@ class Leases(RuleBasedStateMachine):
         self.service.replace_endpoints(self.service.endpoints, self.now)
 
     @invariant()
-    def what_is_in_flight_is_what_is_held(self) -> None:
+    def counts_in_flight_equal_the_held_leases(self) -> None:
         held = Counter((lease.endpoint.url, lease.kind) for lease in self.held)
         assert held == Counter(
             {(one.url, kind): count for one in self.all for kind, count in one.inflight.items() if count}
@@ -1505,7 +1505,7 @@ class Leases(RuleBasedStateMachine):
         assert all(count >= 0 for one in self.all for count in one.inflight.values())
 
     @invariant()
-    def who_may_be_chosen_is_as_the_rules_say(self) -> None:
+    def admission_follows_the_rules(self) -> None:
         found = self.service.endpoint_set
         members = [one for one in found.endpoints if one.weight]
         for one in found.endpoints:
@@ -1515,7 +1515,7 @@ class Leases(RuleBasedStateMachine):
         assert all(one.breaker.is_open for one in self.service.endpoint_set.ejected)
 
     @invariant()
-    def nobody_waits_for_what_there_is_or_what_will_not_come(self) -> None:
+    def no_request_waits_while_there_is_room_or_without_hope(self) -> None:
         limit, usable = self.service.outcomes.limit, [one for one in self.service.endpoints if one.is_admitted]
         is_limited = limit is not None and self.service.requests >= limit.limit
         for pinned in self.queue.values():
@@ -1631,7 +1631,7 @@ def test_the_last_endpoint_is_never_released() -> None:
     assert [each.url for each in single.endpoints] == ["http://host0"]
 
 
-def test_who_gets_a_weight_again_starts_slowly() -> None:
+def test_an_endpoint_with_a_weight_again_begins_slow_start() -> None:
     several = service(1, 1, slow_start=10.0)
     one = several.endpoints[0]
     several.drain(one, 0.0)
@@ -1839,7 +1839,7 @@ def test_a_service_without_a_configuration_has_the_defaults() -> None:
     assert plain.budget.balance(0.0) == plain.config.retry.budget_floor
 
 
-def test_who_gets_no_lease_pays_nothing_into_the_budget() -> None:
+def test_a_request_without_a_lease_pays_nothing_into_the_budget() -> None:
     busy, _ = full()
     before = busy.budget.balance(0.0)
     for _ in range(100):
@@ -1848,7 +1848,7 @@ def test_who_gets_no_lease_pays_nothing_into_the_budget() -> None:
     assert busy.budget.balance(0.0) == before
 
 
-def test_who_has_waited_pays_once() -> None:
+def test_a_request_that_has_waited_pays_once() -> None:
     busy, (lease,) = full()
     before = busy.budget.balance(0.0)
     with pytest.raises(EndpointsBusy):

@@ -57,7 +57,7 @@ def test_what_took_no_time_is_a_microsecond(seconds: float) -> None:
     assert filled(seconds).minute(START).quantiles([0.5]) == [pytest.approx(1e-6, rel=0.010001)]
 
 
-def test_what_was_not_answered_has_no_duration() -> None:
+def test_a_request_without_an_answer_has_no_duration() -> None:
     window = filled(0.1)
     for _ in range(100):
         window.add(START, failed=True)
@@ -65,7 +65,7 @@ def test_what_was_not_answered_has_no_duration() -> None:
     assert window.minute(START).answers == 1
 
 
-def test_what_is_not_counted_has_a_duration_all_the_same() -> None:
+def test_observe_counts_a_duration_without_a_request() -> None:
     window = filled(0.1)
     for second in (0, SLOT):
         window.observe(START + second, 5.0)

@@ -88,7 +88,7 @@ def test_no_more_wait_than_may() -> None:
     assert line.release(a=2) == ["3"]
 
 
-def test_who_never_waited_may_leave() -> None:
+def test_leave_ignores_a_request_that_never_waited() -> None:
     line = Line()
     line.queue.leave(lambda: None)
     line.join("1")

@@ -23,7 +23,7 @@ def test_each_service_has_its_own_sums() -> None:
 
 
 @pytest.mark.parametrize(("opened", "closed"), [(0, 0), (1, 0), (3, 1), (3, 3)])
-def test_those_that_have_begun_and_not_ended_are_open(opened: int, closed: int) -> None:
+def test_open_is_begun_minus_ended(opened: int, closed: int) -> None:
     totals = WebSocketTotals(opened=opened)
     for _ in range(closed):
         totals.add(messages=(1, 1), wire_bytes=(10, 10), seconds=1.0, close_code=1000)

@@ -118,7 +118,7 @@ def test_services_may_come_from_anything_that_gives_them_once() -> None:
 # ---- what is in flight
 
 
-def test_what_is_in_flight_is_shown_by_kind_endpoint_and_in_all() -> None:
+def test_leases_in_flight_are_shown_by_kind_by_endpoint_and_in_total() -> None:
     one, two = service(1, 1, name="one"), service(1, name="two")
     held = [
         *(take(one, 0) for _ in range(3)),
@@ -138,7 +138,7 @@ def test_what_is_in_flight_is_shown_by_kind_endpoint_and_in_all() -> None:
     assert snapshot([one, two], 0.0, EPOCH)["connections"] == {"http": 0, "sse": 0, "ws": 0}
 
 
-def test_what_is_in_flight_at_an_endpoint_that_has_left_is_still_in_flight() -> None:
+def test_leases_of_a_departed_endpoint_are_still_in_flight() -> None:
     changing = service(1, 1)
     leases = [take(changing), take(changing, kind=Kind.WS), take(changing, 1)]
     changing.replace_endpoints(changing.endpoints[1:])
@@ -288,7 +288,7 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
 
 
-def test_a_panic_shows_and_so_does_who_is_used_in_it() -> None:
+def test_a_panic_and_its_usable_endpoints_are_shown() -> None:
     pair = service(1, 1, max_ejected=1.0, panic_below=1.0)
     assert (view(pair)["panic"], view(pair)["ejected"]) == (False, 0)
     open_breaker(pair)
@@ -297,7 +297,7 @@ def test_a_panic_shows_and_so_does_who_is_used_in_it() -> None:
     assert [(each["healthy"], each["usable"]) for each in seen["upstreamDetails"]] == [(False, True), (True, True)]
 
 
-def test_who_is_ejected_is_counted() -> None:
+def test_ejected_endpoints_are_counted() -> None:
     several = service(1, 1, 1, 1)
     for number in range(3):
         open_breaker(several, number, now=float(number))
@@ -315,7 +315,7 @@ def test_an_endpoint_that_joins_is_shown_with_its_growing_share() -> None:
     assert (details(growing, 0.0, 0)["share"], details(growing, 0.0, 1)["weight"]) == (1.0, 7)
 
 
-def test_who_waits_and_what_is_allowed_is_shown() -> None:
+def test_waiting_requests_and_the_limit_are_shown() -> None:
     limited = service(1, limit=AdaptiveLimit(AdaptiveConfig(), random.Random(1)), max_waiting=5)
     for number in range(3):
         limited.queue.join(lambda number=number: number)  # type: ignore[misc]
@@ -344,7 +344,7 @@ def test_no_latency_makes_invalid_json(seconds: float) -> None:
     assert json.loads(text)["services"]["svc"]["upstreams"] == 2
 
 
-def test_what_is_seen_is_plain_data_that_stays_as_it_was() -> None:
+def test_a_snapshot_is_plain_data_that_does_not_change() -> None:
     single = service(1)
     answer(single, 0, 0.1)
     before = snapshot([single], 1.0, EPOCH)

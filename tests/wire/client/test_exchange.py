@@ -34,13 +34,13 @@ async def test_row_3_abort_while_connecting(upstream):
     async with wire_client() as client:
         leaving, recorder = begin(client, origin_of(up))
         leaving.abort()
-        await exchange_with_nobody(client)
+        await exchange_without_upstream(client)
         assert not client.connecting
     assert recorder.calls == []
     assert not up.requests
 
 
-async def exchange_with_nobody(client) -> None:
+async def exchange_without_upstream(client) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
 
