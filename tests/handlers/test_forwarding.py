@@ -21,7 +21,7 @@ from tests.support.event_streams import (
 from tests.support.journeys import CHUNKED, Start, ask, capture, leave, only_line, plays, problem, silent
 from tests.support.sockets import Peer, Script, echo, eventually, get
 from tests.support.websockets import HANDSHAKE
-from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL, WINDOW
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, IGNORED
 
 PATH = b"/api/svc/chat"
@@ -268,7 +268,7 @@ async def test_each_service_has_least_rates_of_its_own(serve: Serve, upstream: S
     (upper,) = running.app.gateway.client.active
     assert connection._exchange.min_upload_rate == rate
     now = running.app.server.context.loop.time()
-    for seconds in (2 * LOOK_EVERY, WINDOW + 4 * LOOK_EVERY):  # the heartbeat has looked once
+    for seconds in (2 * CHECK_INTERVAL, WINDOW + 4 * CHECK_INTERVAL):  # the heartbeat has looked once
         upper.deadline = math.inf
         running.app.gateway.client.sweep(now + seconds)
     assert (upper.transport.is_closing(), running.errors) == (slow, int(slow))

@@ -20,14 +20,14 @@ from tests.support.sockets import Peer, eventually
 from tests.support.websockets import CLOSE, Side, accepting
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.upkeep.rebalancer import LOOK_EVERY
+from tornado_gateway.upkeep.rebalancer import CHECK_INTERVAL
 
 EVENT = b"data: hello\n\n"
 COUNT = 24
 PACE = 6  # streams per second
 EVEN = (13, 11)  # one above its share is less than is worth a move
 ENDLESS = {"DRAIN_SPREAD_MS": "80000000", "SHUTDOWN_TIMEOUT_MS": "86400000"}  # of a stop
-A_WHILE = 3 * LOOK_EVERY  # seconds in which streams would be moved if any were to be
+A_WHILE = 3 * CHECK_INTERVAL  # seconds in which streams would be moved if any were to be
 
 
 async def both_kinds(peer: Peer) -> None:
@@ -164,7 +164,7 @@ async def test_streams_are_moved_to_an_endpoint_that_is_back_until_shares_are_ev
         began = time.monotonic()
         come_back()
         await eventually(lambda: (stayed.streams, away.streams) == EVEN, patience=20)
-        assert time.monotonic() - began >= (11 - PACE) / PACE - LOOK_EVERY
+        assert time.monotonic() - began >= (11 - PACE) / PACE - CHECK_INTERVAL
         await asyncio.sleep(A_WHILE)
         assert (stayed.streams, away.streams) == EVEN
 

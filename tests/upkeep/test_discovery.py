@@ -41,7 +41,7 @@ from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, new_endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.discovery import DOUBTFUL, JITTER, SHORTEST, Discovery, DiscoveryConfig
-from tornado_gateway.upkeep.idle_connections import LOOK_EVERY, IdleConnections
+from tornado_gateway.upkeep.idle_connections import CHECK_INTERVAL, IdleConnections
 from tornado_gateway.wire.client.resolver import ResolverConfig
 
 NAME = "billing.test"
@@ -296,7 +296,7 @@ async def test_only_idle_connections_to_departed_endpoints_are_closed(find, inst
     await who_answers(found)
     assert (leaving.open, staying.open) == (1, 1)
     await found.now_at(TWO)
-    await found.sweep(LOOK_EVERY)
+    await found.sweep(CHECK_INTERVAL)
     await eventually(lambda: leaving.open == 0)
     await who_answers(found)
     assert (staying.open, staying.accepted) == (1, 1)
@@ -310,7 +310,7 @@ async def test_an_address_that_another_service_still_has_keeps_its_connections(f
     await found.sweep()
     await who_answers(found)
     await found.now_at(TWO)
-    await found.sweep(LOOK_EVERY)
+    await found.sweep(CHECK_INTERVAL)
     assert len(found.client.pool(found.services["other"].endpoints[0].origin)) == 1
     answer = await ask(found.running, get(b"/api/other/x"))
     assert (answer.status, up.accepted) == (200, 1)

@@ -13,7 +13,7 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.upkeep.rebalancer import LOOK_EVERY, Rebalancer
+from tornado_gateway.upkeep.rebalancer import CHECK_INTERVAL, Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 
 START = 1000.0  # seconds on the services' clock
@@ -70,7 +70,7 @@ class Staged:
             self.streams.add(each, each.lease.endpoint)
         return held
 
-    def moves(self, rebalancer: Rebalancer, seconds: float = LOOK_EVERY) -> None:
+    def moves(self, rebalancer: Rebalancer, seconds: float = CHECK_INTERVAL) -> None:
         self.now += seconds
         rebalancer.sweep(self.now)
 
@@ -158,9 +158,9 @@ def test_looks_are_not_more_frequent_than_they_need_to_be() -> None:
     rebalancer = rebalancing(staged, service, per_second=100)
     staged.moves(rebalancer)
     staged.hold(service, 20)
-    staged.moves(rebalancer, LOOK_EVERY / 2)
+    staged.moves(rebalancer, CHECK_INTERVAL / 2)
     assert counts(service) == [20, 0]
-    staged.moves(rebalancer, LOOK_EVERY / 2)
+    staged.moves(rebalancer, CHECK_INTERVAL / 2)
     assert counts(service) == [11, 0]
 
 

@@ -12,7 +12,7 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
-LOOK_EVERY = 0.2  # seconds between two looks
+CHECK_INTERVAL = 0.2  # seconds between two checks
 
 
 class IdleConnections:
@@ -28,13 +28,13 @@ class IdleConnections:
         self._services, self._client = services, client
         self._chosen: set[Endpoint] = set()  # endpoints that get new requests
         self._left: set[Origin] = set()  # origins without such an endpoint that still have connections
-        self._next_look = -math.inf
+        self._next_check = -math.inf
 
     def sweep(self, now: float) -> None:
         """Close the idle connections to origins that have no endpoint any more."""
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + LOOK_EVERY
+        self._next_check = now + CHECK_INTERVAL
         self._follow()
         self._left = {origin for origin in self._left if self._client.close_idle(origin)}
 

@@ -11,7 +11,7 @@ from tornado_gateway.policy.upstream.rebalancing import Rebalancing
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.streams import Streams
 
-LOOK_EVERY = 0.2  # seconds between two looks: each moves up to a fifth of a second's streams
+CHECK_INTERVAL = 0.2  # seconds between two checks; a check moves up to a fifth of a second's streams
 
 
 class Rebalancer:
@@ -27,13 +27,13 @@ class Rebalancer:
     def __init__(self, services: Collection[Service], streams: Streams) -> None:
         self._services, self._streams = services, streams
         self._rebalancings: dict[Service, Rebalancing] = {}
-        self._next_look = -math.inf
+        self._next_check = -math.inf
 
     def sweep(self, now: float) -> None:
         """Move the streams that may be moved now."""
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + LOOK_EVERY
+        self._next_check = now + CHECK_INTERVAL
         leaving = self._streams.leaving
         self._follow(now)
         for service, rebalancing in self._rebalancings.items():

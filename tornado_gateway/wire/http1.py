@@ -268,10 +268,10 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
         raise _target_too_long()
     block = head[line.end() :]
     if previous and previous.block == block and previous.minor == minor:
-        said = previous
+        parsed = previous
     else:
-        said = _request_fields(block, minor)
-    host, keep_alive = said.host, said.keep_alive
+        parsed = _request_fields(block, minor)
+    host, keep_alive = parsed.host, parsed.keep_alive
     if not target.startswith(b"/"):
         target, host = _origin_form(method, target, host)
     if method == b"CONNECT":  # refused; the next bytes may belong to a tunnel (RFC 9110 §9.3.6, RFC 9931)
@@ -281,14 +281,14 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
         target,
         minor,
         block,
-        said.known_fields,
-        said.forwarded_lines,
+        parsed.known_fields,
+        parsed.forwarded_lines,
         host,
         keep_alive,
-        said.expects_continue,
-        said.upgrades,
-        None if said.length == 0 else _request_body(said),
-        said,
+        parsed.expects_continue,
+        parsed.upgrades,
+        None if parsed.length == 0 else _request_body(parsed),
+        parsed,
     )
 
 
@@ -410,10 +410,10 @@ def _request_length(known_fields: KnownFields, forwarded_lines: bytes, minor: in
     return length, plain_length(forwarded_lines, known_fields[b"content-length"][0], length)
 
 
-def _request_body(said: RequestFields) -> Body:
-    if said.length is None:
-        return ChunkedBody(BadRequest, nominated(options(said.known_fields)))
-    return LengthBody(said.length)
+def _request_body(parsed: RequestFields) -> Body:
+    if parsed.length is None:
+        return ChunkedBody(BadRequest, nominated(options(parsed.known_fields)))
+    return LengthBody(parsed.length)
 
 
 # ---------------------------------------------------------------- responses
@@ -438,22 +438,22 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
     minor, status = min(int(line[1]), 1), int(line[2])
     block = head[line.end() :]
     if previous and previous.block == block and previous.minor == minor:
-        said = previous
+        parsed = previous
     else:
-        said = _response_fields(block, minor)
-    body = _response_body(said, status, method)
+        parsed = _response_fields(block, minor)
+    body = _response_body(parsed, status, method)
     return ResponseHead(
         status,
         line[3] or b"",
         minor,
         block,
-        said.known_fields,
-        said.forwarded_lines,
-        said.length,
+        parsed.known_fields,
+        parsed.forwarded_lines,
+        parsed.length,
         body,
-        said.keep_alive and not (body and body.ends_by_close),
-        said.idle_hint,
-        said,
+        parsed.keep_alive and not (body and body.ends_by_close),
+        parsed.idle_hint,
+        parsed,
     )
 
 
@@ -481,15 +481,15 @@ def _response_fields(block: bytes, minor: int) -> ResponseFields:
     return ResponseFields(block, minor, known_fields, forwarded_lines, length, bool(codings), keep_alive, idle_hint)
 
 
-def _response_body(said: ResponseFields, status: int, method: bytes) -> Body | None:
+def _response_body(parsed: ResponseFields, status: int, method: bytes) -> Body | None:
     """The reader of a response's body (RFC 9112 §6.3, rules 1 to 8); None without a body."""
     if method == b"HEAD" or status < 200 or status in (204, 304):
         return None
-    if said.is_chunked:
-        return ChunkedBody(UpstreamInvalid, nominated(options(said.known_fields)))
-    if said.length is None:
+    if parsed.is_chunked:
+        return ChunkedBody(UpstreamInvalid, nominated(options(parsed.known_fields)))
+    if parsed.length is None:
         return UntilCloseBody()
-    return LengthBody(said.length) if said.length else None
+    return LengthBody(parsed.length) if parsed.length else None
 
 
 def _idle_hint(values: list[bytes]) -> float | None:

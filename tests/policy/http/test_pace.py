@@ -2,7 +2,7 @@
 
 import pytest
 
-from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW, Pace
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL, WINDOW, Pace
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_rate_of_nothing_is_always_kept() -> None:
 
 
 def test_a_body_is_looked_at_several_times_per_window() -> None:
-    assert 0 < LOOK_EVERY <= WINDOW / 2
+    assert 0 < CHECK_INTERVAL <= WINDOW / 2

@@ -24,7 +24,7 @@ from tests.support.exchanges import (
 from tests.support.journeys import Start
 from tests.support.sockets import Peer, Upstream, chunked, eventually, get, reply
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, ResponseTooSlow, UpstreamInvalid, UpstreamReset
-from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL, WINDOW
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.client.connection import INTERIM_TIMEOUTS, MAX_INTERIM_BYTES
 from tornado_gateway.wire.client.exchange import ClientExchange
@@ -579,7 +579,7 @@ async def test_a_response_of_known_length_that_comes_too_slowly_is_ended(upstrea
         sending, recorder = begin(client, origin_of(up))
         sending.min_rate = rate
         await eventually(lambda: recorder.body)
-        for seconds in (0, WINDOW - 1, WINDOW + LOOK_EVERY):
+        for seconds in (0, WINDOW - 1, WINDOW + CHECK_INTERVAL):
             sending.connection.deadline = math.inf
             client.sweep(client.loop.time() + seconds)
             assert (recorder.error is not None) == (is_ended and seconds > WINDOW)

@@ -100,7 +100,7 @@ async def test_of_several_errors_the_first_counts() -> None:
 async def test_of_a_thousand_addresses_the_first_are_tried() -> None:
     thousand = [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(1000)]
     with listen("127.0.0.1") as listener:
-        for place, is_reached in ((race.MOST_ATTEMPTS - 1, True), (race.MOST_ATTEMPTS, False)):
+        for place, is_reached in ((race.MAX_ATTEMPTS - 1, True), (race.MAX_ATTEMPTS, False)):
             addresses = [*thousand[:place], "127.0.0.1", *thousand[place:]]
             try:
                 (await connect_first(addresses, port_of(listener))).close()

@@ -26,7 +26,7 @@ from tests.support.serving import (
     watch,
 )
 from tests.support.sockets import Client, Ended, chunked, eventually, get
-from tornado_gateway.policy.http.pace import LOOK_EVERY, WINDOW
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL, WINDOW
 from tornado_gateway.wire.http1 import MAX_REQUEST_FIELDS, MAX_REQUEST_HEAD, MAX_TARGET
 from tornado_gateway.wire.peer import send_queue
 from tornado_gateway.wire.server import connection as module
@@ -883,7 +883,7 @@ async def test_a_body_that_comes_too_slowly_is_refused(
     assert await is_open(client)
     await client.send(b"1\r\nb\r\n")
     await eventually(lambda: delegate.requests[0].body.endswith((b"b", b"b\r\n")))
-    pass_time(serving, WINDOW + LOOK_EVERY)
+    pass_time(serving, WINDOW + CHECK_INTERVAL)
     if answered:
         assert (await client.response()).status == answered
         assert await client.ended()

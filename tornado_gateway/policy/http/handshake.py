@@ -70,19 +70,19 @@ def read_offer(fields: Sequence[Field], minor: int) -> Offer:
         UpgradeRequired: the request does not ask for a WebSocket, or asks for an unsupported WebSocket version.
         BadRequest: a WebSocket field is repeated, or the key is invalid.
     """
-    said = fields_by_name(fields)
-    if not minor or b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
+    values = fields_by_name(fields)
+    if not minor or b"websocket" not in _tokens(values, b"upgrade") or b"upgrade" not in _tokens(values, b"connection"):
         raise UpgradeRequired
     for name in (b"Sec-WebSocket-Version", b"Sec-WebSocket-Key", b"Origin"):
-        if len(said.get(name.lower(), ())) > 1:  # RFC 6455 §11.3.1, §11.3.5; RFC 6454 §7.1
+        if len(values.get(name.lower(), ())) > 1:  # RFC 6455 §11.3.1, §11.3.5; RFC 6454 §7.1
             raise BadRequest(f"the request has more than one {name.decode('ascii')} field")
-    if said.get(b"sec-websocket-version") != [VERSION]:
+    if values.get(b"sec-websocket-version") != [VERSION]:
         raise UpgradeRequired("the only version of WebSocket spoken here is 13")
-    keys = said.get(b"sec-websocket-key", [])
+    keys = values.get(b"sec-websocket-key", [])
     if not keys or not _is_key(keys[0]):
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64")
-    origin = said.get(b"origin", [None])[0]
-    return Offer(keys[0], tuple(members(said.get(b"sec-websocket-protocol", ()))), _extensions(said), origin)
+    origin = values.get(b"origin", [None])[0]
+    return Offer(keys[0], tuple(members(values.get(b"sec-websocket-protocol", ()))), _extensions(values), origin)
 
 
 def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
@@ -99,15 +99,15 @@ def check_answer(fields: Sequence[Field], offer: Offer, key: bytes) -> int:
     Raises:
         UpstreamInvalid: a client would have to refuse the answer.
     """
-    said = fields_by_name(fields)
-    if b"websocket" not in _tokens(said, b"upgrade") or b"upgrade" not in _tokens(said, b"connection"):
+    values = fields_by_name(fields)
+    if b"websocket" not in _tokens(values, b"upgrade") or b"upgrade" not in _tokens(values, b"connection"):
         raise UpstreamInvalid("the service switched to something else than WebSocket")
-    if said.get(b"sec-websocket-accept") != [accept_value(key)]:
+    if values.get(b"sec-websocket-accept") != [accept_value(key)]:
         raise UpstreamInvalid("the service's Sec-WebSocket-Accept is wrong")
-    chosen = said.get(b"sec-websocket-protocol", [])
+    chosen = values.get(b"sec-websocket-protocol", [])
     if len(chosen) > 1 or not set(chosen) <= set(offer.protocols):
         raise UpstreamInvalid("the service chose a subprotocol that was not offered")
-    extensions = _extensions(said)
+    extensions = _extensions(values)
     if not extensions <= offer.extensions:
         raise UpstreamInvalid("the service chose an extension that was not offered")
     if not extensions:
@@ -143,11 +143,11 @@ def _is_key(value: bytes) -> bool:
         return False
 
 
-def _tokens(said: KnownFields, name: bytes) -> list[bytes]:
-    return tokens(said.get(name, ()))
+def _tokens(values: KnownFields, name: bytes) -> list[bytes]:
+    return tokens(values.get(name, ()))
 
 
-def _extensions(said: KnownFields) -> frozenset[bytes]:
-    offered = quoted_members(said.get(b"sec-websocket-extensions", ()))  # a parameter may be quoted (RFC 6455 §9.1)
+def _extensions(values: KnownFields) -> frozenset[bytes]:
+    offered = quoted_members(values.get(b"sec-websocket-extensions", ()))  # a parameter may be quoted (RFC 6455 §9.1)
     names = (each.partition(b";")[0].strip().lower() for each in offered)
     return frozenset(filter(None, names))

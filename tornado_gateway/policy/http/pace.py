@@ -6,7 +6,7 @@ in use (Iridium: 2.4 kbit/s); Apache's mod_reqtimeout requires 500 bytes/s after
 """
 
 WINDOW = 60.0  # least seconds over which a rate is averaged
-LOOK_EVERY = WINDOW / 6  # seconds between two checks of a body
+CHECK_INTERVAL = WINDOW / 6  # seconds between two checks of a body
 
 
 class Pace:

@@ -24,7 +24,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tornado_gateway.errors import ConnectFailed, UpstreamError
-from tornado_gateway.policy.http.pace import LOOK_EVERY
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
@@ -73,7 +73,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.connector = Connector(self.config.connect)
         self.active: set[ClientConnection] = set()
         self.connecting: set[ClientExchange] = set()
-        self._look_at = 0.0  # instant of the next check of response rates
+        self._next_check = 0.0  # instant of the next check of response rates
         self._pools: dict[Origin, Pool[Connection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()
         self._fetching: asyncio.Task[HTTPResponse] | None = None  # from fetch_impl() to the fetch() that called it
@@ -171,8 +171,8 @@ class PooledHTTPClient(AsyncHTTPClient):
         """Enforce all deadlines, rates and idle timeouts."""
         for connection in [each for each in self.active if each.deadline <= now]:
             connection.expire(now)
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
+        if now >= self._next_check:
+            self._next_check = now + CHECK_INTERVAL
             for connection in list(self.active):
                 connection.judge_pace(now)
         for origin, pool in list(self._pools.items()):

@@ -30,7 +30,7 @@ from tornado_gateway.wire.http1 import (
 from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.stall_watch import StallWatch
 
-LOOK_AFTER = 0.1  # share of the timeout after which to check whether the upstream still reads an upload
+STALL_CHECK_AFTER = 0.1  # share of the timeout after which to check whether the upstream still reads an upload
 # Greatest size of the heads of all 1xx responses before a final response. A limit of their number would break services
 # that report progress: 64 KiB are 2600 times "102 Processing".
 MAX_INTERIM_BYTES = 64 * 1024
@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
             now = self._loop.time()
             self.deadline = self._too_late_at = now + exchange.timeout
             if exchange.sent:  # the upstream may still be reading the body: expire() restarts the timeout
-                self.deadline = now + exchange.timeout * LOOK_AFTER
+                self.deadline = now + exchange.timeout * STALL_CHECK_AFTER
         else:
             self.deadline = math.inf
 
@@ -145,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
             if self._watch.look(self.transport, now, exchange.sent):
                 self._too_late_at = now + exchange.timeout + self._watch.reading_time(now)
             if now < self._too_late_at:
-                looks_again = now + exchange.timeout * LOOK_AFTER if self._watch.waits else math.inf
+                looks_again = now + exchange.timeout * STALL_CHECK_AFTER if self._watch.waits else math.inf
                 self.deadline = min(self._too_late_at, looks_again)
                 return
         self.deadline = math.inf

@@ -19,7 +19,7 @@ ATTEMPT_DELAY = 0.25  # seconds until the next address is tried while earlier at
 
 # Addresses tried for a connection: as many as silent addresses leave time for in 5 s. Without this limit, every request
 # to a name with 1,000 refusing addresses would try all 1,000.
-MOST_ATTEMPTS = 20
+MAX_ATTEMPTS = 20
 
 
 def interleaved(addresses: Sequence[str]) -> list[str]:
@@ -37,7 +37,7 @@ async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
     """Connect to any of several addresses.
 
     Args:
-        addresses: not empty; at most MOST_ATTEMPTS are tried.
+        addresses: not empty; at most MAX_ATTEMPTS are tried.
         port: 1 to 65535.
 
     Raises:
@@ -45,7 +45,7 @@ async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
     """
     if len(addresses) == 1:
         return await connect(addresses[0], port)
-    waiting = interleaved(addresses)[:MOST_ATTEMPTS]
+    waiting = interleaved(addresses)[:MAX_ATTEMPTS]
     attempts: set[asyncio.Task[socket.socket]] = set()
     errors: list[BaseException] = []
     try:

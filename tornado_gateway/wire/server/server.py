@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_gateway.errors import GatewayError, Overloaded
-from tornado_gateway.policy.http.pace import LOOK_EVERY
+from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.wire.server.connection import IDLE_GRACE, ServerConnection
 from tornado_gateway.wire.server.context import ServerConfig, ServerContext
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -96,7 +96,7 @@ class HTTPServer:
         self.refuse = refuse
         self.connections: set[ServerConnection] = set()
         self.refused = 0
-        self._look_at = 0.0  # instant of the next check of upload rates
+        self._next_check = 0.0  # instant of the next check of upload rates
         self._sockets: list[asyncio.Server] = []
         self._all_closed: asyncio.Future[None] | None = None
         self._all_answered: asyncio.Future[None] | None = None
@@ -184,8 +184,8 @@ class HTTPServer:
                 connection.expire(now)
             elif connection.client_has_left():
                 connection.transport.abort()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
+        if now >= self._next_check:
+            self._next_check = now + CHECK_INTERVAL
             for connection in [each for each in self.connections if each.is_reading_body]:
                 connection.judge_pace(now)
         answered = self._all_answered
