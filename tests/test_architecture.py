@@ -7,7 +7,7 @@ that breaks it.
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,17 @@ IMPURE_CALLS = {"input", "open", "print"}
 
 # Outside libraries that one place translates for all others.
 ONLY_IN = {"jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters", "pycares": "wire"}
+
+
+# Names of modules that nothing in the package reads, and why they are there.
+_OF_SEVERAL_PROCESSES = "for the figures of several processes, which are to be shown as one"
+WITHOUT_A_READER = {
+    "__main__.USAGE": "argparse exits with this code; the name completes the list of exit codes",
+    "handlers.router.ROUTES": "the table of routes in the README is compared with these",
+    "policy.views.state.merge": _OF_SEVERAL_PROCESSES,
+    "policy.views.state.to_plain": _OF_SEVERAL_PROCESSES,
+    "policy.views.state.from_plain": _OF_SEVERAL_PROCESSES,
+}
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,52 @@ def modules_without_tests(sources: Iterable[Source], tests: set[str]) -> Iterato
             yield f"{source.file}:1: its tests, {wanted}, do not exist"
 
 
+def _defined(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines, but for names of Python's own."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [statement.name]
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        return [name for name in names if not name.startswith("__")]
+    return []
+
+
+def _read(statement: ast.AST) -> set[str]:
+    """The names that a statement reads: of variables, of attributes, and in annotations that are strings."""
+    read: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            read.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            read.add(node.attr)
+        annotations = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        for text in [each for found in annotations if found for each in ast.walk(found)]:
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                read |= _read(ast.parse(text.value, mode="eval"))
+    return read
+
+
+def names_without_readers(sources: Iterable[Source], allowed: Collection[str]) -> Iterator[str]:
+    """Names of modules that no module of the package reads: only tests do, or nobody.
+
+    Args:
+        allowed: names that need no reader, as "module.name".
+    """
+    bodies = {source: ast.parse(source.text, source.file).body for source in sources}
+    read_in = {source.module: [_read(each) for each in body] for source, body in bodies.items()}
+    imported = {(name, source.module) for source in bodies for _, name in source.own_imports()}
+    for source, body in bodies.items():
+        importers = {module for name, module in imported if is_within(name, source.module)}
+        elsewhere = set[str]().union(*[each for module in importers - {source.module} for each in read_in[module]])
+        here = read_in[source.module]
+        for number, statement in enumerate(body):
+            beside = elsewhere.union(*here[:number], *here[number + 1 :])
+            for name in _defined(statement):
+                if name not in beside and f"{source.module}.{name}" not in allowed:
+                    yield f"{source.file}:{statement.lineno}: nothing in the package reads {name}"
+
+
 def lines_that_differ(file: str, first_line: int, text: str, wanted: str) -> Iterator[str]:
     pairs = itertools.zip_longest(text.splitlines(), wanted.splitlines())
     for number, (line, other) in enumerate(pairs, first_line):
@@ -254,6 +311,15 @@ def test_outside_libraries_are_translated_in_one_place() -> None:
 def test_every_module_has_its_own_tests() -> None:
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     keep(modules_without_tests(package_sources(), tests))
+
+
+def test_every_name_has_a_reader_in_the_package() -> None:
+    keep(names_without_readers(package_sources(), WITHOUT_A_READER))
+
+
+def test_every_name_without_a_reader_is_there_and_has_none() -> None:
+    found = {violation.rpartition(" ")[2] for violation in names_without_readers(package_sources(), ())}
+    assert {name.rpartition(".")[2] for name in WITHOUT_A_READER} == found
 
 
 def test_the_example_environment_names_the_variables_of_the_settings() -> None:
@@ -438,6 +504,46 @@ def test_a_module_without_tests_is_found() -> None:
     assert list(modules_without_tests(sources, tests)) == [
         "wire/pool.py:1: its tests, tests/wire/test_pool.py, do not exist"
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_read"),
+    [
+        ((), False),
+        (("LIMIT = 2",), False),
+        (("limit = LIMIT",), True),
+        (("def limit(of: 'LIMIT | None') -> None: ...",), True),
+        (("def limit() -> 'list[LIMIT]': ...",), True),
+        (("text = 'LIMIT'",), False),
+        (("print(self.LIMIT)",), True),
+    ],
+)
+def test_a_name_that_only_tests_read_is_found(lines: tuple[str, ...], is_read: bool) -> None:
+    here = source("wire.pool", "import math", "LIMIT = 1", *lines)
+    found = [each for each in names_without_readers([here], ("wire.pool.limit", "wire.pool.text")) if "LIMIT" in each]
+    assert found[:1] == ([] if is_read else ["wire/pool.py:2: nothing in the package reads LIMIT"])
+    assert not list(names_without_readers([here], {"wire.pool.LIMIT", "wire.pool.limit", "wire.pool.text"}))
+
+
+@pytest.mark.parametrize(
+    ("line", "is_read"),
+    [
+        ("from tornado_gateway.wire.pool import LIMIT", False),
+        ("from tornado_gateway.wire.pool import LIMIT\nprint(LIMIT)", True),
+        ("from tornado_gateway.wire import pool\nprint(pool.LIMIT)", True),
+        ("import tornado_gateway.wire.pool\nprint(tornado_gateway.wire.pool.LIMIT)", True),
+        ("LIMIT = 3\nprint(LIMIT)", False),
+    ],
+)
+def test_a_name_that_another_module_reads_has_a_reader(line: str, is_read: bool) -> None:
+    sources = [source("wire.pool", "LIMIT = 1"), source("wire.client", line)]
+    assert list(names_without_readers(sources, ())) == (
+        [] if is_read else ["wire/pool.py:1: nothing in the package reads LIMIT"]
+    )
+
+
+def test_a_function_that_only_calls_itself_has_no_reader() -> None:
+    assert len(list(names_without_readers([source("wire.pool", "def again() -> None: again()")], ()))) == 1
 
 
 @pytest.mark.parametrize(
