@@ -32,11 +32,11 @@ USUAL = 0.02  # seconds that nearly all requests have taken
 LONG = 10 * USUAL
 
 
-def know(running: Running, times: int = 10) -> None:
-    """Have the endpoints of a service answer so many requests, in turn, each in USUAL seconds."""
+def know(running: Running, times: int = 10, usual: float = USUAL) -> None:
+    """Have the endpoints of a service answer so many requests, in turn, each in `usual` seconds."""
     service, now = service_of(running), running.app.gateway.now()
     for number in range(times):
-        lease = lease_on(service, service.endpoints[number % len(service.endpoints)], now - USUAL)
+        lease = lease_on(service, service.endpoints[number % len(service.endpoints)], now - usual)
         lease.answered(now, 200)
         lease.settle(SUCCESS, now)
 
@@ -141,15 +141,6 @@ LATE = after(LONG, reply(body=b"late"))
 LATE_STREAM = after(LONG, WHOLE_STREAM)
 
 
-async def late_body(peer: Peer) -> None:
-    """A script: a head at once, and its body late."""
-    await peer.request()
-    await peer.send(reply(body=b"late")[:-4])
-    await asyncio.sleep(LONG)
-    await peer.send(b"late")
-    await peer.ended()
-
-
 @pytest.mark.parametrize(
     ("script", "request_", "variables", "times", "hedges"),
     [
@@ -165,7 +156,6 @@ async def late_body(peer: Peer) -> None:
         pytest.param(LATE_STREAM, get(PATH, EVENTS), {}, 10, 0, id="asks for events"),
         pytest.param(LATE_STREAM, get(b"/sse/svc/x"), {}, 10, 0, id="event stream"),
         pytest.param(LATE, get(b"/ws/svc/x", *HANDSHAKE), {}, 10, 0, id="WebSocket"),
-        pytest.param(late_body, get(PATH), {}, 10, 0, id="a body that is slow"),
         pytest.param(
             LATE, get(PATH), {"RETRY_BUDGET_PERCENT": "0", "RETRY_BUDGET_FLOOR": "0"}, 10, 0, id="no retry budget"
         ),
@@ -178,13 +168,43 @@ async def late_body(peer: Peer) -> None:
 async def test_unrepeatable_requests_and_requests_beyond_the_budget_are_not_hedged(
     serve: Serve, upstream: Start, script: Script, request_: bytes, variables: dict[str, str], times: int, hedges: int
 ) -> None:
-    first, second = upstream(script), upstream(silent)
+    async def once_the_second_is_asked(peer: Peer) -> None:
+        await peer.request()
+        await eventually(lambda: second.accepted)
+        await peer.send(reply(body=b"late"))
+        await peer.ended()
+
+    # An answer at the very instant of the hedge would forestall the hedge.
+    first, second = upstream(once_the_second_is_asked if hedges else script), upstream(silent)
     running = await hedging(serve, [first, second], times, **variables)
     lines = capture(running)
     await ask(running, request_)
     assert (len(first.requests), second.accepted) == (1, hedges)
     assert (await only_line(lines))["attempts"] == 1 + hedges
     assert (await view_of(running))["hedges"] == {"sent": hedges, "won": 0}
+
+
+@pytest.mark.gen_test
+async def test_a_request_whose_head_is_fast_and_whose_body_is_slow_is_not_hedged(serve: Serve, upstream: Start) -> None:
+    """The usual latency is SOON, so that a busy machine does not make the head slow."""
+    now = asyncio.get_running_loop().time
+
+    async def late_body(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply(body=b"late")[:-4])
+        await eventually(lambda: now() > asked_at + SOON + LONG)
+        await peer.send(b"late")
+        await peer.ended()
+
+    first, second = upstream(late_body), upstream(silent)
+    running = await serve({"svc": [first.url, second.url]}, **HEDGED)
+    know(running, usual=SOON)
+    lines = capture(running)
+    asked_at = now()
+    assert (await ask(running, get(PATH))).body == b"late"
+    assert (len(first.requests), second.accepted) == (1, 0)
+    assert (await only_line(lines))["attempts"] == 1
+    assert (await view_of(running))["hedges"] == {"sent": 0, "won": 0}
 
 
 @pytest.mark.gen_test
