@@ -25,8 +25,6 @@ from tests.support.journeys import Start, ask, flowing, plays, silent
 from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
 from tornado_gateway.config.settings import assemble
-from tornado_gateway.errors import UpstreamReset
-from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.endpoint import FAILURE, FIRST_SHARE, Endpoint, LeaseRequest
@@ -34,9 +32,8 @@ from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks, _Answer
+from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.http1 import parse_response
 
 REFUSING = "http://127.0.0.1:1"
 INTERVAL, INTERVAL_DOWN = 10.0, 2.0
@@ -452,18 +449,43 @@ async def test_a_websocket_is_asked_for(upstream: Start, answer: bytes, shown: s
         await eventually(lambda: not passes or not up.open, patience=1)  # what was upgraded serves nobody else
 
 
+@pytest.mark.parametrize(("size", "shown"), [(MOST_OF_BODY, "timeout"), (MOST_OF_BODY + 1, "200")])
 @pytest.mark.gen_test
-async def test_what_comes_behind_a_result_changes_nothing() -> None:
-    answer = _Answer(asyncio.get_running_loop())
-    head = parse_response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET")
-    async with wire_client() as client:
-        answer.on_head(head, client.open(Origin("http", "a", 80), b"GET", answer))
-    for size, is_done in [(MOST_OF_BODY, False), (1, True), (1, True)]:
-        answer.on_chunk(b"a" * size)
-        assert answer.status.done() is is_done
-    answer.on_failure(UpstreamReset())
-    answer.on_end([])
-    assert await answer.status == 200
+async def test_a_body_up_to_a_size_must_come_whole(upstream: Start, size: int, shown: str) -> None:
+    up = upstream(plays(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (size, b"a" * size)))
+    service = service_of(up.url, health=HealthConfig(kind=HealthKind.HTTP, timeout=0.5))
+    async with checking(service) as each:
+        await each.passes(LONG)
+        assert service.endpoints[0].last_check == shown
+        await eventually(lambda: not up.open)
+
+
+@pytest.mark.gen_test
+async def test_a_pinned_endpoint_is_asked_at_its_address_and_by_its_name(upstream: Start) -> None:
+    up = upstream(echo)
+    service = service_of(f"http://no.such.host.test:{up.port}/base#127.0.0.1")
+    async with checking(service) as each:
+        await each.passes(LONG)
+    assert service.endpoints[0].last_check == "200"
+    (request,) = up.requests
+    assert (request.target, request.get(b"host")) == (b"/base/", b"no.such.host.test:%d" % up.port)
+
+
+@pytest.mark.gen_test
+async def test_the_bytes_of_a_check(upstream: Start) -> None:
+    plain, upgrading = upstream(echo), upstream(plays(UPGRADED))
+    by_kind = {plain: HealthKind.HTTP, upgrading: HealthKind.WEBSOCKET}
+    services = [service_of(up.url, health=HealthConfig(kind=kind), name=kind.value) for up, kind in by_kind.items()]
+    async with checking(*services) as each:
+        await each.passes(LONG)
+    agent = (b"User-Agent", b"tornado-gateway-health-check")
+    (request,) = plain.requests
+    assert request.fields == [(b"Host", b"127.0.0.1:%d" % plain.port), agent, (b"Connection", b"close")]
+    (request,) = upgrading.requests
+    assert request.fields == [
+        (b"Host", b"127.0.0.1:%d" % upgrading.port), agent, (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Key", request.get(b"sec-websocket-key")), (b"Sec-WebSocket-Version", b"13"),
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- what follows from it

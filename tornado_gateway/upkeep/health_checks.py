@@ -3,15 +3,16 @@
 policy/upstream/health.py and policy/upstream/breaker.py decide what an answer means. Requests of users close a breaker
 too; but without requests nobody would notice that an endpoint works again, so the gateway probes the endpoint once its
 opening is over. A service that is configured anew has the next check by the new configuration.
-A service without a health check does not say what to ask for. Then the probe makes a connection, if that was what had
-failed; a connection shows nothing about an endpoint that failed in another way.
 
-Each check makes a connection of its own and closes the connection afterwards. A kept connection of users proves nothing
-about new connections: the endpoint may accept none any more. And a kept connection may just have been closed by the
-endpoint, which is no failure.
+A probe is the service's health check. For a service without a health check the probe makes a connection, and only if
+the endpoint's failure was that no connection could be made: a connection proves nothing about other failures.
 
-The heartbeat starts the checks, each in a task of its own. A service has no more than AT_ONCE checks under way; the
-check that is due longest is the first to begin. Services do not wait for each other's checks.
+Each check has a connection of its own, which is closed afterwards. A kept connection proves nothing about new
+connections: the endpoint may accept none. And the endpoint may have just closed a kept connection, which is no failure.
+
+HTTP and WebSocket checks go through fetch(), the latter as a request that asks for an upgrade: the status alone
+counts, and no frame is sent. Each check runs in a task of its own, at most AT_ONCE for each service; the check that is
+overdue longest begins first.
 """
 
 import asyncio
@@ -22,20 +23,22 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from tornado.httpclient import HTTPError
+
 from tornado_gateway.errors import UpstreamError
 from tornado_gateway.policy.http.handshake import VERSION
-from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind, first_pause
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
-from tornado_gateway.wire.http1 import ResponseHead
+from tornado_gateway.wire.client.fetch import DirectRequest
 
 MOST_OF_BODY = 64 * 1024  # bytes of a response that must arrive; the rest is not awaited
 AT_ONCE = 64  # checks of a service under way: bounds descriptors, and TLS handshakes at the same moment
 IDLE_FOR = 1.0  # seconds that an endpoint whose opening is over waits for a user's request
 CONNECT_ONLY = HealthConfig(kind=HealthKind.TCP)
+USER_AGENT = {"User-Agent": "tornado-gateway-health-check"}
+CLOSE = {"Connection": "close"}  # RFC 9112 §9.6
 
 
 @dataclass(slots=True)
@@ -159,35 +162,49 @@ class HealthChecks:
     async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool, str]:
         """Check an endpoint; return whether the check passed, and the result in words."""
         try:
-            async with asyncio.timeout(config.timeout):
-                if config.kind is HealthKind.TCP:
-                    connection = await self._client.connector.connect(endpoint.origin, _Connection, config.timeout)
-                    connection.transport.abort()
-                    return True, "connected"
-                status = await self._status(endpoint, config)
+            if config.kind is HealthKind.TCP:
+                await self._connect(endpoint, config.timeout)
+                return True, "connected"
+            response = await self._client.fetch(self._request(endpoint, config), raise_error=False)
         except TimeoutError:
             return False, "timeout"
         except UpstreamError as error:
             return False, error.reason
-        return status in config.expected, str(status)
+        except HTTPError as error:  # fetch()'s, with the cause of the failure
+            cause = error.__cause__
+            return False, cause.reason if isinstance(cause, UpstreamError) else "timeout"
+        return response.code in config.expected, str(response.code)
 
-    async def _status(self, endpoint: Endpoint, config: HealthConfig) -> int:
-        answer = _Answer(self._client.loop)
-        exchange = self._client.open(endpoint.origin, b"GET", answer, alone=True)
-        lines = b"Connection: close\r\n"  # RFC 9112 §9.6
-        if config.kind is HealthKind.WEBSOCKET:
-            exchange.upgrades = True
-            key = base64.b64encode(self._rng.randbytes(16))
-            lines = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
-            lines += b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\n" % (key, VERSION)
-        head = b"GET %b%b HTTP/1.1\r\nHost: %b\r\nUser-Agent: tornado-gateway-health-check\r\n%b\r\n" % (
-            endpoint.base_path, config.path.encode("ascii"), endpoint.authority, lines,
-        )  # fmt: skip
-        exchange.send(head, connect_timeout=config.timeout)
-        try:
-            return await answer.status
-        finally:
-            exchange.abort()
+    async def _connect(self, endpoint: Endpoint, seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            connection = await self._client.connector.connect(endpoint.origin, _Connection, seconds)
+        connection.transport.abort()
+
+    def _request(self, endpoint: Endpoint, config: HealthConfig) -> DirectRequest:
+        upgrades = config.kind is HealthKind.WEBSOCKET
+        return DirectRequest(
+            endpoint.origin,
+            endpoint.base_path + config.path.encode("ascii"),
+            headers=USER_AGENT | (self._handshake() if upgrades else CLOSE),
+            connect_timeout=config.timeout,
+            request_timeout=config.timeout,
+            streaming_callback=_ignore,
+            most_of_body=MOST_OF_BODY,
+            upgrades=upgrades,
+        )
+
+    def _handshake(self) -> dict[str, str]:
+        """The fields of a WebSocket handshake (RFC 6455 §4.1)."""
+        return {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": base64.b64encode(self._rng.randbytes(16)).decode("ascii"),
+            "Sec-WebSocket-Version": VERSION.decode("ascii"),
+        }
+
+
+def _ignore(piece: bytes) -> None:
+    """A check looks at the status alone."""
 
 
 class _Connection(asyncio.Protocol):
@@ -197,42 +214,3 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit from asyncio's
-
-
-class _Answer:
-    """Both receivers of a check's answer.
-
-    Attributes:
-        status: of the response, once it has come, with as much of its body as is read.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.status: asyncio.Future[int] = loop.create_future()
-        self._seen = 0
-        self._bytes = 0
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """A final response follows."""
-
-    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
-        self._seen = head.status
-        if head.status == 101:
-            source.abort()  # the upgraded connection must not go back to the pool
-            self._finish()
-        return self
-
-    def on_chunk(self, chunk: bytes) -> None:
-        self._bytes += len(chunk)
-        if self._bytes > MOST_OF_BODY:
-            self._finish()
-
-    def on_end(self, trailers: list[Field]) -> None:
-        self._finish()
-
-    def on_failure(self, error: UpstreamError) -> None:
-        if not self.status.done():
-            self.status.set_exception(error)
-
-    def _finish(self) -> None:
-        if not self.status.done():
-            self.status.set_result(self._seen)

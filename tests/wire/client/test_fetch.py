@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import inspect
 import ssl
@@ -12,11 +13,12 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.httputil import HTTPHeaders, HTTPOutputError
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
-from tests.support.exchanges import wire_client
+from tests.support.exchanges import origin_of, wire_client
 from tests.support.sockets import Ended, Peer, chunked, eventually, reply
 from tests.support.tls import ca_file, tls_upstream
+from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.client.fetch import MAX_BUFFERED_BODY
+from tornado_gateway.wire.client.fetch import MAX_BUFFERED_BODY, DirectRequest
 
 
 def answering(*answers: bytes):
@@ -1104,3 +1106,89 @@ async def test_a_request_object_is_not_changed(upstream):
     async with wire_client() as client:
         await client.fetch(request)
     assert (request.url, request.method, request.body, dict(request.headers)) == (up.url, "POST", b"abc", {"X": "1"})
+
+
+# ---- a request to an origin that no URL names
+
+
+@pytest.mark.gen_test
+async def test_a_direct_request_goes_to_one_address_of_a_host(upstream):
+    up = upstream()
+    origin = Origin("http", "no.such.host.test", up.port, address="127.0.0.1")
+    async with wire_client() as client:
+        response = await client.fetch(DirectRequest(origin, b"/caf\xc3\xa9//a?%zz"))
+    assert response.code == 200
+    (request,) = up.requests
+    assert request.target == b"/caf\xc3\xa9//a?%zz"
+    assert request.fields == [(b"Host", b"no.such.host.test:%d" % up.port)]
+
+
+@pytest.mark.gen_test
+async def test_a_direct_request_goes_to_a_unix_socket(tmp_path):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply(body=b"from a socket"))
+        writer.close()
+
+    path = str(tmp_path / "app.sock")
+    async with await asyncio.start_unix_server(answer, path), wire_client() as client:
+        response = await client.fetch(DirectRequest(Origin("http", "localhost", 0, path), b"/"))
+    assert response.body == b"from a socket"
+
+
+@pytest.mark.gen_test
+async def test_a_direct_request_has_a_connection_of_its_own(upstream):
+    up = upstream()
+    async with wire_client() as client:
+        await client.fetch(up.url)
+        for number in (2, 3):
+            await client.fetch(DirectRequest(origin_of(up), b"/"))
+            await eventually(lambda number=number: (up.accepted, up.open) == (number, 1))
+        await client.fetch(up.url)
+    assert up.accepted == 3
+
+
+@pytest.mark.gen_test
+async def test_a_direct_request_follows_no_redirect(upstream):
+    up = upstream(answering(redirect("/elsewhere")))
+    async with wire_client() as client:
+        response = await client.fetch(DirectRequest(origin_of(up), b"/"), raise_error=False)
+    assert (response.code, len(up.requests)) == (302, 1)
+
+
+@pytest.mark.parametrize("most", [0, 3, 4])
+@pytest.mark.gen_test
+async def test_a_direct_request_reads_no_more_of_a_body_than_it_asks_for(upstream, most):
+    async def pours(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(5):
+            await peer.send(b"a")
+            await asyncio.sleep(0.01)  # for the pieces to come one by one
+        await peer.ended()
+
+    up = upstream(pours)
+    async with wire_client() as client:
+        response = await client.fetch(DirectRequest(origin_of(up), b"/", most_of_body=most))
+        await eventually(lambda: not up.open)
+    assert most < len(response.body) <= 5
+    assert set(response.body) == set(b"a")
+
+
+@pytest.mark.parametrize("upgrades", [True, False])
+@pytest.mark.gen_test
+async def test_a_101_resolves_a_direct_request_that_asks_for_an_upgrade(upstream, upgrades):
+    async def switches(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nnot HTTP")
+        await peer.ended()
+
+    up = upstream(switches)
+    async with wire_client() as client:
+        response = None
+        with contextlib.suppress(HTTPClientError):
+            request = DirectRequest(origin_of(up), b"/", upgrades=upgrades, headers={"Sec-WebSocket-Key": "a"})
+            response = await client.fetch(request, raise_error=False)
+        await eventually(lambda: not up.open)
+    assert (response and response.code) == (101 if upgrades else None)
+    assert (b"Sec-WebSocket-Key", b"a") in up.requests[0].fields

@@ -1,6 +1,6 @@
 """AsyncHTTPClient.fetch() over the pooled connections: a request, and its HTTPResponse.
 
-For the gateway's own requests (health checks) and for Tornado code that shares the client. HTTPRequest works as Tornado
+For health checks, which make a DirectRequest, and for Tornado code that shares the client. HTTPRequest works as Tornado
 documents, except for HTTP proxies, network interfaces, address families and digest authentication, which raise
 NotImplementedError. Fields added to the caller's fields: Host, the body's framing, Accept-Encoding (if decompressing),
 Authorization and Expect (if asked for).
@@ -54,6 +54,34 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
+class DirectRequest(HTTPRequest):
+    """A request to a given origin, on a connection of its own that is closed after the response.
+
+    A URL cannot name every origin: the origin may be one address of a host, or a unix socket. Redirects are not
+    followed, and the body is given as it comes.
+
+    Args:
+        target: path and query, sent byte for byte.
+        most_of_body: once more bytes of the response's body have come, the rest is not awaited: fetch() returns.
+        upgrades: whether a 101 is the response; otherwise a 101 is an error.
+        options: see HTTPRequest.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        target: bytes,
+        *,
+        most_of_body: float = math.inf,
+        upgrades: bool = False,
+        **options: Any,
+    ) -> None:
+        url = f"{origin.scheme}://{(origin.authority + target).decode('latin-1')}"
+        super().__init__(url, follow_redirects=False, decompress_response=False, **options)
+        self.origin, self.target = origin, target
+        self.most_of_body, self.upgrades = most_of_body, upgrades
+
+
 class OpenExchange(Protocol):
     """Prepares an exchange; see PooledHTTPClient.open()."""
 
@@ -64,6 +92,7 @@ class OpenExchange(Protocol):
         receiver: HeadReceiver,
         *,
         fresh: bool = False,
+        alone: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> ClientExchange: ...
 
@@ -161,13 +190,15 @@ async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: boo
         follows: whether a redirect will be followed, so that the caller does not see the redirect's body.
     """
     _check(request)
-    origin, target, userinfo = _locate(request.url)
+    direct = _direct(request)
+    origin, target, userinfo = (direct.origin, direct.target, "") if direct else _locate(request.url)
     method, head = request.method.encode("ascii"), _head(request, origin, target, userinfo)
     tls = _tls_context(request, origin)
     fresh = False
     while True:
         incoming = _Incoming()
-        exchange = open_(origin, method, incoming, fresh=fresh, tls=tls)
+        exchange = open_(origin, method, incoming, fresh=fresh, alone=direct is not None, tls=tls)
+        exchange.upgrades = direct is not None and direct.upgrades
         exchange.timeout = math.inf  # request_timeout bounds the whole request
         sending = _send(exchange, request, head, incoming)
         try:
@@ -181,6 +212,12 @@ async def _fetch_once(open_: OpenExchange, request: HTTPRequest, *, follows: boo
             exchange.abort()
             if sending:
                 sending.cancel()
+
+
+def _direct(request: HTTPRequest) -> DirectRequest | None:
+    """The caller's DirectRequest; None for any other request."""
+    original = cast(_RequestProxy, request).request
+    return original if isinstance(original, DirectRequest) else None
 
 
 def _send(
@@ -243,7 +280,10 @@ async def _collect(request: HTTPRequest, incoming: "_Incoming", follows: bool) -
             headers["X-Consumed-Content-Encoding"] = headers.pop("Content-Encoding")
         _tell_head(request, head, headers)
         take = request.streaming_callback or _keep_in(buffer, head)
-    while chunk := await incoming.chunk():
+    direct, size = _direct(request), 0
+    most = direct.most_of_body if direct else math.inf
+    while size <= most and (chunk := await incoming.chunk()):
+        size += len(chunk)
         for piece in _unpacked(gunzip, chunk):
             busy = take(piece)
             if inspect.isawaitable(busy):
@@ -368,7 +408,9 @@ def _head(request: HTTPRequest, origin: Origin, target: bytes, userinfo: str) ->
         headers["Expect"] = "100-continue"
     if credentials := _credentials(request, userinfo):
         headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
-    lines = [f"{name}: {value}\r\n" for name, value in (("Host", host), *headers.get_all())]
+    # HTTPHeaders writes "Websocket", and RFC 6455 §11.3 "WebSocket"
+    named = [(name.replace("-Websocket-", "-WebSocket-"), value) for name, value in headers.get_all()]
+    lines = [f"{name}: {value}\r\n" for name, value in (("Host", host), *named)]
     block = "".join(lines).encode("latin-1") + b"\r\n"
     check_fields(block)
     return b"%b %b HTTP/1.1\r\n%b" % (request.method.encode("ascii"), target, block)
