@@ -132,6 +132,12 @@ def test_a_pause_differs_from_its_interval_by_no_more_than_the_jitter(
     assert low * (1 - 1e-9) <= Health().pause(config, random.Random(seed)) <= high * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(("interval", "down"), [(10.0, 2.0), (2.0, 10.0)])
+def test_the_longest_and_the_shortest_time_between_two_checks(interval: float, down: float) -> None:
+    config = HealthConfig(interval=interval, interval_down=down, jitter=0.1)
+    assert (config.shortest_timeout, config.longest_pause) == (2.0, pytest.approx(11.0))
+
+
 def test_first_checks_are_spread_over_a_whole_interval() -> None:
     rng = random.Random(1)
     pauses = [first_pause(HealthConfig(interval=10.0), rng) for _ in range(1000)]
