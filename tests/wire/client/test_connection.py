@@ -26,8 +26,8 @@ from tests.support.sockets import Peer, Upstream, chunked, eventually, get, repl
 from tornado_gateway.errors import HeadTimeout, IdleTimeout, ResponseTooSlow, UpstreamInvalid, UpstreamReset
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL, WINDOW
 from tornado_gateway.wire.client.client import PooledHTTPClient
-from tornado_gateway.wire.client.connection import INTERIM_TIMEOUTS, MAX_INTERIM_BYTES
 from tornado_gateway.wire.client.exchange import ClientExchange
+from tornado_gateway.wire.client.interim import MAX_BYTES, TIMEOUTS
 from tornado_gateway.wire.peer import send_queue
 
 # ---- framing of responses
@@ -171,7 +171,7 @@ INVALID = {
     "a head without end": b"HTTP/1.1 200 OK\r\nA: " + b"a" * 200_000,
     "10,000 fields": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 10_000 + b"\r\n",
     "row 13: 101 without being asked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
-    "row 13: too many interim responses": HINTS * (MAX_INTERIM_BYTES // len(HINTS) + 1) + reply(),
+    "row 13: too many interim responses": HINTS * (MAX_BYTES // len(HINTS) + 1) + reply(),
 }
 
 
@@ -187,7 +187,7 @@ async def test_a_response_that_is_not_http_is_a_failure_and_ends_the_connection(
 
 @pytest.mark.gen_test
 async def test_row_13_interim_responses_are_told_apart_from_the_final_one(upstream):
-    count = MAX_INTERIM_BYTES // len(HINTS) - 1
+    count = MAX_BYTES // len(HINTS) - 1
     up = upstream(saying(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS * count, reply()))
     async with wire_client() as client:
         response = await exchange(client, origin_of(up))
@@ -199,7 +199,7 @@ async def test_row_13_interim_responses_are_told_apart_from_the_final_one(upstre
 
 @pytest.mark.gen_test
 async def test_row_13_interim_responses_are_counted_per_request(upstream):
-    count = MAX_INTERIM_BYTES // len(HINTS)
+    count = MAX_BYTES // len(HINTS)
 
     async def script(peer: Peer) -> None:
         while True:
@@ -336,13 +336,13 @@ async def test_interim_responses_do_not_put_off_the_timeout_for_ever(upstream):
         for _ in range(50):
             connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
             assert connection.deadline <= beginning + 31
-        connection._interim_until = beginning + 20  # as if INTERIM_TIMEOUTS - 1 timeouts and a bit had passed
+        connection._interim.until = beginning + 20  # as if TIMEOUTS - 1 timeouts and a bit had passed
         connection.data_received(b"HTTP/1.1 102 Processing\r\n\r\n")
         assert connection.deadline == beginning + 20
         client.sweep(beginning + 20)
         with pytest.raises(HeadTimeout):
             await recorder.ended()
-        assert INTERIM_TIMEOUTS > 1
+        assert TIMEOUTS > 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tornado_gateway.errors import (
 from tornado_gateway.policy.http.pace import Pace
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
+from tornado_gateway.wire.client.interim import InterimResponses
 from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.client.receivers import NOBODY
 from tornado_gateway.wire.http1 import (
@@ -31,12 +32,6 @@ from tornado_gateway.wire.peer import arrived
 from tornado_gateway.wire.stall_watch import StallWatch
 
 STALL_CHECK_AFTER = 0.1  # share of the timeout after which to check whether the upstream still reads an upload
-# Greatest size of the heads of all 1xx responses before a final response. A limit of their number would break services
-# that report progress: 64 KiB are 2600 times "102 Processing".
-MAX_INTERIM_BYTES = 64 * 1024
-
-# A 1xx response shows that the service is at work, and restarts the timeout; at most for so many timeouts in all.
-INTERIM_TIMEOUTS = 10
 
 
 class ConnectionOwner(Protocol):
@@ -65,7 +60,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_drained", "_exchange", "_interim", "_interim_until", "_last_fields", "_loop", "_origin",
+        "_buffer", "_drained", "_exchange", "_interim", "_last_fields", "_loop", "_origin",
         "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held",
         "transport",
     )  # fmt: skip
@@ -79,8 +74,7 @@ class ClientConnection(asyncio.Protocol):
         self._origin = origin
         self._exchange: ClientExchange | None = None
         self._buffer = b""
-        self._interim = 0  # bytes of the 1xx heads of the exchange
-        self._interim_until = math.inf  # latest instant to which 1xx responses may postpone the deadline
+        self._interim: InterimResponses | None = None  # of the exchange
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
         self.is_held = False
@@ -94,7 +88,7 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, exchange: ClientExchange, data: bytes) -> None:
         self._exchange, exchange.connection = exchange, self
-        self._interim, self._pace, self.is_held = 0, None, False
+        self._interim, self._pace, self.is_held = None, None, False
         self._owner.active.add(self)
         self.transport.write(data)
         self.wait_for_upstream()
@@ -231,11 +225,11 @@ class ClientConnection(asyncio.Protocol):
             data = data[end + 4 :]
             if head.status >= 200 or (head.status == 101 and exchange.upgrades):
                 break
-            self._count_interim(exchange, head, end + 4)
+            interim = self._count_interim(exchange, head, end + 4)
             exchange.head_receiver.on_interim(head)
             if self._exchange is not exchange:
                 return
-            self._wait_on()
+            self._wait_on(interim)
         self._buffer = data if head.status == 101 else b""
         exchange.head, exchange.is_answered = head, True
         exchange.receiver = exchange.head_receiver.on_head(head, exchange) or NOBODY
@@ -247,20 +241,19 @@ class ClientConnection(asyncio.Protocol):
         """Free the fields kept for the next response (1 KiB), since a stream would keep them for long."""
         self._last_fields = None
 
-    def _count_interim(self, exchange: ClientExchange, head: ResponseHead, size: int) -> None:
+    def _count_interim(self, exchange: ClientExchange, head: ResponseHead, size: int) -> InterimResponses:
         if head.status == 101:
             raise UpstreamInvalid("the service switched protocols without being asked to")
-        if not self._interim:
-            self._interim_until = self._loop.time() + INTERIM_TIMEOUTS * exchange.timeout
-        self._interim += size
-        if self._interim > MAX_INTERIM_BYTES:
-            raise UpstreamInvalid(f"the service sent more than {MAX_INTERIM_BYTES} bytes of interim responses")
+        if self._interim is None:
+            self._interim = InterimResponses(self._loop.time(), exchange.timeout)
+        self._interim.count(size)
+        return self._interim
 
-    def _wait_on(self) -> None:
-        """Restart the timeout after a 1xx response (RFC 9110 §15.2), up to INTERIM_TIMEOUTS in all."""
+    def _wait_on(self, interim: InterimResponses) -> None:
+        """Restart the timeout after a 1xx response (RFC 9110 §15.2), within the bound of all 1xx responses."""
         self.wait_for_upstream()
         if self.deadline < math.inf:
-            self.deadline = min(self.deadline, self._interim_until)
+            self.deadline = min(self.deadline, interim.until)
 
     def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
         if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream() without the call
