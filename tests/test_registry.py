@@ -80,6 +80,24 @@ def test_a_retired_service_is_shown_until_its_last_lease_has_ended() -> None:
     assert [*registry.shown()] == []
 
 
+def test_retired_services_are_let_go_of_though_no_figures_are_asked_for() -> None:
+    registry = ServiceRegistry()
+    for _ in range(3):
+        registry.add(service(1))
+        newest = registry.retire(b"svc")
+    assert registry._retired == [newest]
+
+
+def test_showing_services_changes_nothing() -> None:
+    registry = ServiceRegistry(one := service(1))
+    lease = lease_on(one, one.endpoints[0])
+    registry.retire(b"svc")
+    shown = registry.shown()
+    lease.settle(SUCCESS, 1.0)
+    lease_on(one, one.endpoints[0])
+    assert [*registry.shown()] == [*shown] == [one]
+
+
 def test_a_name_may_be_used_again_while_leases_on_its_old_service_end() -> None:
     registry = ServiceRegistry(one := service(1))
     lease = lease_on(one, one.endpoints[0])

@@ -24,11 +24,9 @@ from tornado_gateway.handlers.router import Router
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
-from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.service import Service, limit_of
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import collect
 from tornado_gateway.registry import ServiceRegistry
@@ -202,14 +200,9 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
         [new_endpoint(each.url, each.weight, spec.service, rng, time.monotonic()) for each in spec.endpoints],
         BALANCERS[spec.service.balancer](rng),
         spec.service,
-        limit=make_limit(spec.service, rng),
+        limit=limit_of(spec.service, rng),
         affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
-
-
-def make_limit(config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
-    """The adaptive limit of a service's requests in flight; None with long polls, whose durations are no latencies."""
-    return AdaptiveLimit(AdaptiveConfig(), rng) if config.adapts and not config.is_long_poll else None
 
 
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:

@@ -1,7 +1,7 @@
 """The services of a running gateway: added, reconfigured and retired while requests run.
 
-A retired service grants no new leases: requests for its name get 404. Open leases end in peace, and the service's
-figures stay until the last lease has ended.
+New requests for a retired service get 404. Requests that are there already end in peace: a retry, or a request that
+waited for room, may still take a lease. The service's figures stay until the last lease has ended.
 
 Everything that looks after services iterates the registry live: health checks, rebalancing, the figures.
 """
@@ -48,7 +48,7 @@ class ServiceRegistry(dict[bytes, Service]):
             KeyError: there is no such service.
         """
         service = self.pop(name)
-        self._retired.append(service)
+        self._retired = [*filter(_is_in_use, self._retired), service]
         return service
 
     def shortest_timeout(self) -> float:
@@ -61,5 +61,9 @@ class ServiceRegistry(dict[bytes, Service]):
         A retired service may have the name of a present service; see collect() in policy/views/state.py.
         """
         yield from self.values()
-        self._retired = [each for each in self._retired if each.load or each.waiting]
-        yield from reversed(self._retired)
+        yield from filter(_is_in_use, reversed(self._retired))
+
+
+def _is_in_use(service: Service) -> bool:
+    """Whether requests of the service are in flight, or wait for room."""
+    return service.load > 0 or service.waiting > 0

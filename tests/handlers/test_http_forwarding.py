@@ -5,6 +5,7 @@ What a stream becomes is told by test_event_stream.py. Row names such as S18 are
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,10 @@ from tests.support.event_streams import (
 )
 from tests.support.journeys import Start, ask, capture, only_line, problem
 from tests.support.sockets import Peer, echo, eventually, get
+from tornado_gateway.handlers.http_forwarding import HttpForwarding
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import ResponseHead
 
 PATH = b"/api/svc/chat"
 
@@ -207,3 +212,54 @@ async def test_an_upstreams_fields_pass_with_a_stream(serve: Serve, upstream: St
     assert [line for line in seen if line in lines] == list(lines)
     assert listener.head.all(b"x-hop") + listener.head.all(b"keep-alive") == []
     assert listener.head.get(b"x-request-id") == b"mine"
+
+
+# ---------------------------------------------------------------- a tee
+
+
+class Tee:
+    """Keeps a copy of a body: the BodyReceiver that the source knows, and the BodySource that the receiver knows."""
+
+    def __init__(self, source: BodySource) -> None:
+        self._source = source
+        self.receiver: BodyReceiver | None = None
+        self.copy = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def hand_to(self, receiver: BodyReceiver) -> None:
+        self.receiver = receiver
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        self.copy += chunk
+        return self.receiver.on_chunk(chunk) if self.receiver else None
+
+    def on_end(self, trailers: list[Field]) -> None:
+        assert self.receiver
+        self.receiver.on_end(trailers)
+
+
+@pytest.mark.parametrize("variables", [{}, {"SSE_PEEK_MS": "1000"}])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.gen_test
+async def test_a_tee_keeps_a_copy_of_a_stream_that_is_handed_over(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], mark: bytes
+) -> None:
+    tees: list[Tee] = []
+    on_head = HttpForwarding.on_head
+
+    def teed(forwarding: HttpForwarding, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        tees.append(tee := Tee(source))
+        tee.receiver = on_head(forwarding, head, tee) or tee.receiver
+        return tee
+
+    monkeypatch.setattr(HttpForwarding, "on_head", teed)
+    source = Source()
+    running = await serve({"svc": [upstream(source).url, upstream(Source()).url]}, BALANCER="round_robin", **variables)
+    listener = await Listener.ask(running, get(PATH))
+    await source.say(mark + EVENT)
+    await source.say(EVENT)
+    await source.end()
+    await listener.all()
+    assert tees[0].copy == mark + EVENT + EVENT

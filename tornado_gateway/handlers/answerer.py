@@ -21,7 +21,7 @@ class OutboundRequest(Protocol):
     Attributes:
         kind: kind of the lease.
         upgrades: whether the request asks for another protocol.
-        began: instant (loop time) at which the request came.
+        began: instant (gateway clock) at which the request came.
         is_repeatable: whether an endpoint may carry out the request twice; see policy/upstream/retry.py.
         awaits_stream: whether the client waits for an event stream or a WebSocket.
         key: requests with the same key belong to the same endpoint; b"" for no key.

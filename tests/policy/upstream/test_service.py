@@ -1663,6 +1663,14 @@ def test_a_forced_breaker_is_open_for_the_given_seconds_and_then_probed() -> Non
     assert (several.endpoint_set.ejected, one.latency.penalty(60.1)) == ([], 0.0)
 
 
+@pytest.mark.parametrize("seconds", [math.inf, math.nan])
+def test_a_forced_opening_has_an_end(seconds: float) -> None:
+    several = service(1, 1)
+    with pytest.raises(ValueError, match="finite"):
+        several.force_breaker(several.endpoints[0], 0.0, seconds)
+    assert several.endpoints[0].healthy
+
+
 def test_a_reset_breaker_is_closed_and_the_endpoint_has_no_penalty() -> None:
     several = service(1, 1, slow_start=0.0)
     one = several.endpoints[0]

@@ -229,7 +229,13 @@ class Breaker:
     # ---- from outside
 
     def force_open(self, now: float, seconds: float) -> None:
-        """Open the breaker for a number of seconds. The next opening is not longer for this opening."""
+        """Open the breaker for a number of seconds. The next opening is not longer for this opening.
+
+        Raises:
+            ValueError: the number is not finite: figures and Retry-After show the end. drain() needs no end.
+        """
+        if not math.isfinite(seconds):
+            raise ValueError("a breaker is opened for a finite time")
         if not self.is_open:
             self.opened_at = now
         self._begin_opening(now, now + seconds)

@@ -260,7 +260,7 @@ class Service(InFlight):
         self.set_weight(endpoint, 0, now)
 
     def force_breaker(self, endpoint: Endpoint, now: float, seconds: float) -> None:
-        """Open an endpoint's breaker for a number of seconds."""
+        """Open an endpoint's breaker for a number of seconds; see Breaker.force_open()."""
         endpoint.breaker.force_open(now, seconds)
         self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
         self.make_room()
@@ -299,7 +299,7 @@ class Service(InFlight):
         self.config, self.affinity = config, affinity
         self.budget.reconfigure(config.retry)
         self.queue.size = config.max_waiting
-        self.outcomes.reconfigure(config, self._limit_for(config, rng))
+        self.outcomes.reconfigure(config, limit_of(config, rng, self.outcomes.limit))
         self._is_bounded = self.outcomes.limit is not None or config.max_in_flight < math.inf
         for endpoint in self.endpoints:
             endpoint.breaker.reconfigure(config.breaker)
@@ -312,12 +312,17 @@ class Service(InFlight):
         self.endpoint_set.end_rests(now)
         self.make_room()
 
-    def _limit_for(self, config: ServiceConfig, rng: random.Random) -> AdaptiveLimit | None:
-        """The adaptive limit of a configuration, the present limit if there is one. Long polls have no latency."""
-        if not config.adapts or config.is_long_poll:
-            return None
-        return self.outcomes.limit or AdaptiveLimit(AdaptiveConfig(), rng)
-
     def _refresh(self) -> None:
         self.endpoint_set.refresh()
         self.make_room()
+
+
+def limit_of(config: ServiceConfig, rng: random.Random, present: AdaptiveLimit | None = None) -> AdaptiveLimit | None:
+    """The adaptive limit of a service's requests in flight; None with long polls, whose durations are no latencies.
+
+    Args:
+        present: stays if the configuration has a limit.
+    """
+    if not config.adapts or config.is_long_poll:
+        return None
+    return present or AdaptiveLimit(AdaptiveConfig(), rng)

@@ -4,7 +4,8 @@
     BodyReceiver ◄── chunks, end                    hand_to() gives the rest of the body to another receiver
 
 Exactly one call of on_end() or on_failure() ends a response; no such call comes after abort(). A BodyReceiver may
-forward all calls to another BodyReceiver, and keep a copy (a tee).
+forward all calls to another BodyReceiver, and keep a copy (a tee). An event stream hands its body over: a tee in front
+of an event stream must therefore be the stream's BodySource as well, and change its own receiver at hand_to().
 """
 
 import asyncio
