@@ -56,12 +56,12 @@ async def test_bytes_are_dropped_up_to_a_bound() -> None:
 async def test_a_connection_lasts_while_its_client_takes_the_response() -> None:
     async with connected() as (transport, _):
         lingering = Lingering(transport, now=10.0, taken_at=4.0)
-        assert not lingering.lasts(12.0, 60.0, has_taken=False, waits=False)
-        assert lingering.lasts(63.9, 60.0, has_taken=False, waits=True)
-        assert not lingering.lasts(64.0, 60.0, has_taken=False, waits=True)
-        assert lingering.lasts(64.0, 60.0, has_taken=True, waits=False)
-        assert lingering.lasts(123.9, 60.0, has_taken=False, waits=True)
-        assert not lingering.lasts(124.0, 60.0, has_taken=False, waits=True)
+        assert not lingering.look(12.0, 60.0, has_taken=False, waits=False)
+        assert lingering.look(63.9, 60.0, has_taken=False, waits=True)
+        assert not lingering.look(64.0, 60.0, has_taken=False, waits=True)
+        assert lingering.look(64.0, 60.0, has_taken=True, waits=False)
+        assert lingering.look(123.9, 60.0, has_taken=False, waits=True)
+        assert not lingering.look(124.0, 60.0, has_taken=False, waits=True)
 
 
 @pytest.mark.gen_test

@@ -483,7 +483,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _expire_lingering(self, lingering: Lingering, now: float, has_moved: bool) -> None:
         patience, waits = self.server.config.client_idle_timeout, self._watch.waits
-        if lingering.lasts(now, patience, has_taken=has_moved, waits=waits):
+        if lingering.look(now, patience, has_taken=has_moved, waits=waits):
             self.deadline = self.server.loop.time() + LINGER
         elif waits:
             self.reset()

@@ -53,8 +53,8 @@ class Lingering:
         if self._dropped > LINGER_BYTES:
             self._transport.abort()
 
-    def lasts(self, now: float, patience: float, *, has_taken: bool, waits: bool) -> bool:
-        """Whether the client still reads the last response.
+    def look(self, now: float, patience: float, *, has_taken: bool, waits: bool) -> bool:
+        """Note whether the client has taken bytes; return whether the client still reads the last response.
 
         Args:
             now: loop time.
