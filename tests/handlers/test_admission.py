@@ -162,6 +162,21 @@ async def test_a_refusal_may_come_late(serve: Serve, upstream: Start, target: by
     assert (await client.response()).status == 200
 
 
+@pytest.mark.parametrize("target", PATHS)
+@pytest.mark.gen_test
+async def test_a_step_that_breaks_late_is_an_error_of_the_gateway(
+    serve: Serve, upstream: Start, caplog: pytest.LogCaptureFixture, target: bytes
+) -> None:
+    running, later, client, up = await waiting(serve, upstream, get(target + b"?secret"))
+    lines = capture(running)
+    later.asked[0].set_exception(ConnectionError("the store is down"))
+    problem(await client.response(), 500, "internal_error")
+    assert (await only_line(lines))["status"] == 500
+    assert "the store is down" in caplog.text
+    assert "secret" not in caplog.text
+    assert up.accepted == 0
+
+
 @pytest.mark.parametrize("size", [3, 200_000])
 @pytest.mark.gen_test
 async def test_a_body_waits_with_its_head(serve: Serve, upstream: Start, size: int) -> None:
@@ -190,6 +205,18 @@ async def test_a_client_that_leaves_meanwhile_is_not_forwarded(serve: Serve, ups
     later.asked[0].set_result(ADA)
     await asyncio.sleep(0.01)
     assert (up.accepted, running.inflight, len(lines())) == (0, 0, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_before_its_page_is_recorded_so(serve: Serve, upstream: Start) -> None:
+    running, later, client, _ = await waiting(serve, upstream, get(b"/admin/stats"))
+    lines = capture(running)
+    client.reset()
+    line = await only_line(lines)
+    assert (line["status"], line["reason"]) == (499, "client_gone")
+    later.asked[0].set_result(ADA)
+    await asyncio.sleep(0.01)
+    assert len(lines()) == 1
 
 
 @pytest.mark.gen_test

@@ -8,7 +8,7 @@ from typing import Any, cast
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler
 
-from tornado_gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from tornado_gateway.errors import ClientGone, Draining, GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import admit, resume
 from tornado_gateway.handlers.journal import Journal
@@ -73,6 +73,11 @@ class GatewayHandler(RequestHandler):
     def close_journal(self) -> None:
         """Close the journal of a request that this handler has answered."""
         raise NotImplementedError
+
+    def on_connection_close(self) -> None:
+        """Close the journal of a request whose client has left before an answer."""
+        end = Draining if self.gateway.lifecycle.stopped else ClientGone
+        self.journal.close(end.status, end.reason, self.gateway.now())
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log an exception without the query and the header fields, which Tornado logs and which may hold secrets."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
 
-from tornado_gateway.errors import ClientGone, Draining, GatewayError, UnknownService
+from tornado_gateway.errors import GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
 from tornado_gateway.handlers.base import GatewayHandler
@@ -102,6 +102,10 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         except GatewayError as error:
             self._refuse(error, STATUS)
             return
+        except Exception as error:  # as Tornado answers an exception in prepare() of a page
+            self.log_exception(type(error), error, error.__traceback__)
+            self._refuse(GatewayError(), STATUS)
+            return
         if not self.journal.is_closed:  # the client has not left meanwhile
             self._begin(admitted, rest)
 
@@ -154,8 +158,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         elif self.client.error:
             self._refuse(self.client.error, STATUS)
         else:
-            end = Draining if self.gateway.lifecycle.stopped else ClientGone
-            self.journal.close(end.status, end.reason, self.gateway.now())
+            super().on_connection_close()
 
     def close_journal(self) -> None:
         status, reason = self.get_status(), self.reason
