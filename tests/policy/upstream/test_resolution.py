@@ -332,6 +332,19 @@ def test_an_endpoint_that_returns_soon_is_the_same_object(away: float, same: boo
     assert (named(svc, A) is leaving) is same
 
 
+def test_a_returning_endpoint_has_the_configuration_that_its_service_has_now() -> None:
+    of = service("http://a")
+    resolution = Resolution(of, make)
+    resolution.use("a", (A, B), 0.0)
+    returning = named(of, B)
+    resolution.use("a", (A,), 1.0)
+    of.reconfigure(ServiceConfig(breaker=BreakerConfig(failures=1)), 2.0, random.Random(1))
+    resolution.use("a", (A, B), 3.0)
+    assert named(of, B) is returning
+    lease_on(of, returning, 4.0).settle(Outcome.FAILURE, 4.0)
+    assert returning.breaker.state(4.0) is State.OPEN
+
+
 def test_a_returning_endpoint_counts_as_healthy_until_checked() -> None:
     svc = service("http://a")
     resolution = Resolution(svc, make)

@@ -122,10 +122,11 @@ class Resolution:
             del self.departed[endpoint]
 
     def _note_departures(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Note which endpoints leave, and which have returned."""
+        """Note which endpoints leave, and which have returned: these get the service's present configuration."""
         present = set(endpoints)
         for endpoint in self._service.endpoints:
             if endpoint not in present:
                 self.departed[endpoint] = now
         for endpoint in present & self.departed.keys():
             del self.departed[endpoint]
+            endpoint.breaker.reconfigure(self._service.config.breaker)
