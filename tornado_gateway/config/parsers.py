@@ -65,6 +65,7 @@ def whole(low: int, high: int, unit: str = "", *, zero: float = 0) -> Syntax[flo
     Args:
         zero: value that the number 0 stands for.
 
+    >>> import math
     >>> whole(0, 9).parse("9"), whole(0, 9, zero=math.inf).parse("0"), whole(0, 9, zero=math.inf).text(math.inf)
     (9, inf, '0')
     """
@@ -99,6 +100,7 @@ def milliseconds(low: int, *, zero: float = 0.0) -> Syntax[float]:
     Args:
         zero: value that the number 0 stands for.
 
+    >>> import math
     >>> milliseconds(0).parse("1500"), milliseconds(0, zero=math.inf).text(math.inf), milliseconds(0).text(0.0005)
     (1.5, '0', '0.5')
     """
