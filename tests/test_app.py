@@ -19,9 +19,11 @@ from tornado_gateway.app import (
     App,
     connections_by_descriptors,
     draw_secrets,
+    listeners,
     make_service,
     server_config,
 )
+from tornado_gateway.config.settings import ListenConfig
 from tornado_gateway.handlers.router import ROUTES
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
 from tornado_gateway.policy.upstream.hosts import Family
@@ -319,3 +321,17 @@ async def test_closing_twice_is_closing_once(serve: Serve) -> None:
     await app.close()
     await app.close()
     assert not app.server.connections
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (("127.0.0.1",), [("127.0.0.1", False)]),
+        (("127.0.0.1", "::1"), [("127.0.0.1", False), ("::1", False)]),
+        (("*",), [("0.0.0.0", False), ("::", True)]),
+    ],
+)
+def test_each_host_has_a_listener_and_only_ipv6_of_every_address_may_be_missing(hosts, expected) -> None:
+    found = listeners(ListenConfig(hosts=hosts, port=8080))
+    assert [(each.host, each.is_optional) for each in found] == expected
+    assert all((each.port, each.scheme, each.reuse_port) == (8080, b"http", False) for each in found)

@@ -17,7 +17,7 @@ from tornado_gateway.adapters.jwt_auth import JwtAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.config.parsers import EVERY_ADDRESS
-from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.router import Router
@@ -67,6 +67,14 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def listeners(config: ListenConfig) -> list[Listener]:
+    """What the gateway listens on."""
+    if config.hosts != (EVERY_ADDRESS,):
+        return [Listener(host=host, port=config.port) for host in config.hosts]
+    of_ipv4 = Listener(host="0.0.0.0", port=config.port)  # noqa: S104  # that is what * means
+    return [of_ipv4, Listener(host="::", port=config.port, is_optional=True)]
+
+
 class App:
     """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
 
@@ -79,6 +87,7 @@ class App:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
+        self.listeners = listeners(settings.listen)
         self.server = HTTPServer(Router(self.gateway), server_config(settings), LocalReply(self.gateway))
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
@@ -102,26 +111,16 @@ class App:
             CannotListen: an address of HOST cannot be bound with PORT.
         """
         addresses: list[tuple[str, int]] = []
-        for host in self.settings.listen.hosts:
-            port = self.settings.listen.port or (addresses[0][1] if addresses else 0)
-            addresses += await self._listen(host, port)
+        for listener in self.listeners:
+            port = listener.port or (addresses[0][1] if addresses else 0)
+            try:
+                addresses += await self.server.listen(replace(listener, port=port))
+            except OSError as error:
+                if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
+                    raise CannotListen(listener.host, port, error) from error
         self.heartbeat.start()
         self.heartbeat.sweep()
         return addresses
-
-    async def _listen(self, host: str, port: int) -> list[tuple[str, int]]:
-        try:
-            if host != EVERY_ADDRESS:
-                return await self.server.listen(Listener(host=host, port=port))
-            bound = await self.server.listen(Listener(host="0.0.0.0", port=port))  # noqa: S104  # that is what * means
-        except OSError as error:
-            raise CannotListen(host, port, error) from error
-        try:
-            return bound + await self.server.listen(Listener(host="::", port=bound[0][1]))
-        except OSError as error:
-            if error.errno in _WITHOUT_IPV6:
-                return bound
-            raise CannotListen("::", port, error) from error
 
     async def drain(self) -> bool:
         """Stop in three steps: announce the stop, stop accepting connections, finish what is in flight.

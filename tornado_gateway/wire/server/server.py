@@ -46,12 +46,14 @@ class Listener:
         tls: TLS context for https; None for http.
         reuse_port: whether other sockets may be bound to the same address (SO_REUSEPORT); the kernel then spreads
             new connections over all sockets.
+        is_optional: whether a machine without the address's family goes on without this listener.
     """
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     reuse_port: bool = False
+    is_optional: bool = False
 
     @property
     def scheme(self) -> bytes:
