@@ -523,3 +523,9 @@ def test_a_breaker_counts_shares_only_for_a_share_rule_at_first_and_when_reconfi
         breaker.reconfigure(config)
         assert breaker.watches_shares is expected
     assert Breaker(config, random.Random(1)).watches_shares is expected
+
+
+def test_a_forced_opening_of_an_open_breaker_moves_the_end_but_not_the_beginning() -> None:
+    breaker = make_open()
+    breaker.force_open(START + 1, 100.0)
+    assert (breaker.opened_at, breaker.open_until, breaker.state(START + 100)) == (START, START + 101, State.OPEN)
