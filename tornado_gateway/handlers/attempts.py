@@ -237,10 +237,10 @@ class Attempts:
         self._send_upload(lease, self.upstream)
 
     def _leave(self, outcome: Outcome) -> bool:
-        """End the attempt under way, before its receiver is called.
+        """End the attempt under way, before the receiver is called.
 
         Returns:
-            Whether a hedge goes on in its place.
+            Whether a hedge replaces the attempt.
         """
         self._retries += 1
         self._cancel_later()

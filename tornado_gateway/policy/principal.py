@@ -1,4 +1,4 @@
-"""The principal of a request: the client as its credential describes it."""
+"""The principal of a request: the client as described by the credential."""
 
 import math
 from collections.abc import Awaitable, Mapping

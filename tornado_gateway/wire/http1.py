@@ -320,7 +320,7 @@ def _keeps_alive(known_fields: KnownFields, minor: int) -> bool:
 
 
 def check_partial_request(data: bytes) -> None:
-    """Check an incomplete head: refuse it as soon as no continuation can make it valid.
+    """Refuse an incomplete head as soon as no continuation can make the head valid.
 
     Raises:
         BadRequest: or a subclass.
@@ -621,7 +621,7 @@ class ChunkedBody:
         return rest
 
     def _end(self, rest: bytes) -> bytes | None:
-        """Read the trailer section; return the bytes behind it, or None while it is incomplete."""
+        """Read the trailer section; return the bytes behind it, or None while the section is incomplete."""
         if rest.startswith(b"\r\n"):
             return rest[2:]
         end = rest.find(END_OF_HEAD)

@@ -89,7 +89,7 @@ class ConnectionOwner(Protocol):
         """Answer a request that no delegate sees."""
 
     def opened(self, connection: "ServerConnection", /) -> None:
-        """Add a new connection; call its `refuse()` if the server is full."""
+        """Add a new connection; a full server calls `connection.refuse()`."""
 
     def lost(self, connection: "ServerConnection", /) -> None:
         """Remove a lost connection."""

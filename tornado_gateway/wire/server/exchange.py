@@ -22,7 +22,7 @@ _COPIED_BELOW = 16 * 1024  # bytes; a smaller chunk is joined with its head, whi
 
 
 class Connection(Protocol):
-    """The connection, as an exchange and its handler use it; see ServerConnection."""
+    """What an exchange and a handler use of a ServerConnection."""
 
     server: ServerContext
     transport: asyncio.Transport
