@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from tests.conftest import Running, Serve
+from tests.support.fuzzing import fuzzing
 from tests.support.journeys import Start
 from tests.support.sockets import Client, Field, Message, Peer, Upstream
 
@@ -195,14 +195,6 @@ def stage(io_loop: IOLoop, serve: Serve, upstream: Start, script: Callable[[Peer
     return io_loop.asyncio_loop.run_until_complete(start())
 
 
-trying = settings(
-    max_examples=100,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
 # ---------------------------------------------------------------- to the upstream
 
 
@@ -213,7 +205,6 @@ requests = messages(
 )
 
 
-@pytest.mark.no_cover
 def test_an_upstream_receives_the_sent_message(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:
         while True:
@@ -259,7 +250,7 @@ def test_an_upstream_receives_the_sent_message(io_loop: IOLoop, serve: Serve, up
         assert (seen.body, seen.complete) == (sent.body or b"", True)
         assert seen.trailers == sent.trailers
 
-    @trying
+    @fuzzing(50)
     @given(st.lists(requests, min_size=1, max_size=4), st.booleans())
     def holds(sequence: list[Sent], trailers: bool) -> None:
         io_loop.asyncio_loop.run_until_complete(journey(sequence, trailers))
@@ -277,7 +268,6 @@ responses = messages(
 )
 
 
-@pytest.mark.no_cover
 def test_a_client_receives_the_answered_message(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     planned: list[Sent] = []
 
@@ -317,7 +307,7 @@ def test_a_client_receives_the_answered_message(io_loop: IOLoop, serve: Serve, u
         assert (seen.body, seen.complete) == (answer.body or b"", True)
         assert seen.trailers == (answer.trailers if trailers else [])
 
-    @trying
+    @fuzzing(50)
     @given(st.lists(responses, min_size=1, max_size=4), st.booleans())
     def holds(sequence: list[Sent], trailers: bool) -> None:
         io_loop.asyncio_loop.run_until_complete(journey(sequence, trailers))

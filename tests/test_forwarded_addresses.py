@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from tests.conftest import Running, Serve
+from tests.support.fuzzing import fuzzing
 from tests.support.journeys import Start, ask, capture, only_line, plays
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.tls import server_context, talk
@@ -23,8 +24,6 @@ from tests.support.websockets import HANDSHAKE, accepting
 from tornado_gateway.adapters.access_log import AccessLog, Format, json_line, text_line
 from tornado_gateway.wire.server.connection import ServerConnection
 from tornado_gateway.wire.server.server import Listener
-
-fuzzing = settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 SPELLINGS = (
     b"203.0.113.7", b"203.0.113.7:50000", b"203.0.113.7:50001", b"::ffff:203.0.113.7", b"[::FFFF:CB00:7107]:443",
@@ -199,7 +198,7 @@ def test_any_forwarded_address_is_one_client_and_one_log_line(io_loop: IOLoop, s
         assert json.loads(line)["client"] == client
         running.clients.pop().close()
 
-    @fuzzing
+    @fuzzing(60)
     @given(st.lists(HOSTILE, max_size=4), spelled())
     def holds(claims: list[bytes], last: tuple[bytes, str]) -> None:
         run(journey(claims, *last))
@@ -248,7 +247,7 @@ def test_any_request_is_logged_in_lines_of_their_own(
         block = b"".join([b"%b: %b\r\n" % field for field in fields])
         return b"%b %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%b\r\n" % (method, target, block)
 
-    @fuzzing
+    @fuzzing(60)
     @given(st.lists(requests(), min_size=1, max_size=6))
     def holds(batch: list[bytes]) -> None:
         run(journey(batch))

@@ -18,11 +18,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from tests.conftest import Running, Serve
+from tests.support.fuzzing import fuzzing
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, chunked, echo, eventually, get, reply
 from tornado_gateway.policy.upstream.endpoint import Outcome
@@ -479,12 +480,6 @@ responses = st.lists(
     ) | st.binary(max_size=20),
     max_size=3,
 ).map(b"".join)  # fmt: skip
-fuzzing = settings(
-    max_examples=150,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def forget(running: Running) -> None:
@@ -526,7 +521,7 @@ def test_whatever_an_upstream_says_the_client_is_told_an_end(io_loop: IOLoop, se
     run = io_loop.asyncio_loop.run_until_complete
     running = run(start())
 
-    @fuzzing
+    @fuzzing(75)
     @given(
         responses,
         st.integers(0, 200),
@@ -554,7 +549,6 @@ requests = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@pytest.mark.no_cover
 def test_an_upstream_gets_no_request_that_is_not_answered_by_it(io_loop: IOLoop, serve: Serve, upstream: Start) -> None:
     """Each whole request at an upstream is answered to its client: no bytes of a refused request reach an upstream."""
     whole = 0
@@ -598,7 +592,7 @@ def test_an_upstream_gets_no_request_that_is_not_answered_by_it(io_loop: IOLoop,
     run = io_loop.asyncio_loop.run_until_complete
     running = run(start())
 
-    @fuzzing
+    @fuzzing(75)
     @given(st.lists(st.tuples(requests, st.integers(0, 200)), min_size=1, max_size=8))
     def survives(batch: list[tuple[bytes, int]]) -> None:
         run(journey(batch))

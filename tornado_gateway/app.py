@@ -21,7 +21,7 @@ from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings,
 from tornado_gateway.gateway import Gateway, Lifecycle
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.router import Router
-from tornado_gateway.policy.http.target import parse_base_url
+from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.membership import is_resolvable
@@ -170,9 +170,12 @@ def make_gateway(settings: Settings) -> Gateway:
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     services = ServiceRegistry(*[make_service(each, rng) for each in settings.services])
     durations = Durations()
+    client = PooledHTTPClient(force_instance=True, config=settings.client)
+    if any(origin.scheme == "https" for origin in origins_of(settings)):
+        client.connector.load_authorities()
     return Gateway(
         services=services,
-        client=PooledHTTPClient(force_instance=True, config=settings.client),
+        client=client,
         forwarding=settings.forwarding,
         authenticator=JwtAuthenticator(settings.auth.secret) if settings.auth.is_required else None,
         access_log=make_access_log(settings.logs),
@@ -237,8 +240,12 @@ def server_config(settings: Settings) -> ServerConfig:
 
 def names_of(settings: Settings) -> set[str]:
     """The host names that must be looked up."""
-    origins = (parse_base_url(endpoint.url)[0] for service in settings.services for endpoint in service.endpoints)
-    return {origin.host for origin in origins if is_resolvable(origin)}
+    return {origin.host for origin in origins_of(settings) if is_resolvable(origin)}
+
+
+def origins_of(settings: Settings) -> list[Origin]:
+    """The origins of all configured endpoints."""
+    return [parse_base_url(endpoint.url)[0] for service in settings.services for endpoint in service.endpoints]
 
 
 def connections_by_descriptors(names: int) -> int:

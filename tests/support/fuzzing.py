@@ -1,4 +1,4 @@
-"""How long fuzzers run: some seconds by default, FUZZ times as long if FUZZ is set."""
+"""How many examples fuzzers and long properties try: seconds' worth by default, FUZZ times as many if FUZZ is set."""
 
 import os
 

@@ -118,7 +118,10 @@ async def test_a_connection_that_is_being_made_is_not_forgotten(serve: Serve, up
 
 
 @pytest.mark.gen_test
-async def test_an_endpoint_that_an_operator_adds_and_takes_back(serve: Serve, upstream: Start) -> None:
+async def test_an_endpoint_that_an_operator_adds_and_takes_back(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_gateway.upkeep.idle_connections.CHECK_INTERVAL", 0)  # each sweep sees all endpoints
     first, added = upstream(named(b"first")), upstream(named(b"added"))
     running = await serve({"svc": [first.url]}, BALANCER="round_robin", SLOW_START_MS="0")
     service, now = service_of(running), running.app.gateway.now()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.fuzzing import fuzzing
 from tornado_gateway.policy.http.frames import (
     ANY_RSV,
     ATOMIC,
@@ -237,8 +238,7 @@ def streams(draw: st.DrawFn, *, masked: bool, rsv: int) -> bytes:
     return bytes(stream) + draw(st.binary(max_size=20))
 
 
-@pytest.mark.no_cover
-@settings(deadline=None, max_examples=300)
+@fuzzing(100)
 @given(st.data(), DIRECTIONS, st.sampled_from((0, COMPRESSED, ANY_RSV)), CUTS)
 def test_a_stream_cut_anywhere_is_judged_as_one_piece(data: st.DataObject, masked: bool, rsv: int, cuts: list) -> None:
     stream = data.draw(st.one_of(streams(masked=masked, rsv=rsv), st.binary(max_size=200)))
@@ -270,8 +270,7 @@ def test_a_message_cut_at_any_place_is_judged_as_one_piece(masked: bool, length:
         assert seen(scan(masked=masked), [stream[:place], stream[place:]]) == expected
 
 
-@pytest.mark.no_cover
-@settings(deadline=None, max_examples=200)
+@fuzzing(60)
 @given(st.data(), DIRECTIONS, st.sampled_from((0, COMPRESSED)), CUTS)
 def test_whatever_a_side_may_send_passes_but_for_the_gateways_pongs(
     data: st.DataObject, masked: bool, rsv: int, cuts: list[int]
@@ -742,8 +741,7 @@ def test_a_frame_that_was_to_be_put_in_is_lost_when_its_receiver_goes(masked: bo
     assert scanner.close == Close(NORMAL)
 
 
-@pytest.mark.no_cover
-@settings(deadline=None, max_examples=200)
+@fuzzing(60)
 @given(st.data(), DIRECTIONS, CUTS)
 def test_frames_put_in_at_any_moment_stand_between_those_of_the_sender(
     data: st.DataObject, masked: bool, cuts: list[int]
@@ -760,8 +758,7 @@ def test_frames_put_in_at_any_moment_stand_between_those_of_the_sender(
     assert [each for each in frames if each in mine] == mine
 
 
-@pytest.mark.no_cover
-@settings(deadline=None, max_examples=200)
+@fuzzing(60)
 @given(st.data(), DIRECTIONS, CUTS)
 def test_the_last_frame_stands_behind_whole_frames_of_the_sender(
     data: st.DataObject, masked: bool, cuts: list[int]

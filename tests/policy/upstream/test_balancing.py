@@ -8,10 +8,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.policy.upstream.conftest import Looks
+from tests.support.fuzzing import fuzzing
 from tornado_gateway.policy.upstream.balancing import (
     BALANCERS,
     FULL_SCAN_LIMIT,
@@ -368,10 +369,9 @@ def test_shares_of_a_thousand_requests_are_within_a_tenth_of_the_weights(
     assert counts == pytest.approx(shares(weights), rel=0.1, abs=2)
 
 
-@pytest.mark.no_cover
-@pytest.mark.timeout(300)  # 5,500 requests for each example, among up to 50 endpoints
+@pytest.mark.timeout(600)  # 5,500 requests for each example, among up to 50 endpoints
 @pytest.mark.parametrize("name", ["least_load", "round_robin"])
-@settings(deadline=None)
+@fuzzing(15)
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=50), st.sampled_from([1, 4, 64]), st.integers(0, 99))
 def test_shares_are_as_any_weights_at_any_load(name: str, weights: list[int], at_once: int, seed: int) -> None:
     traffic = Traffic(name, weights, at_once, seed=seed)

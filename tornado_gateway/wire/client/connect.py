@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
@@ -50,9 +51,6 @@ class Connector:
     Attributes:
         on_failure: called with the origin after each failed connection.
         resolver: looks up the names of origins.
-
-    Raises:
-        OSError, ssl.SSLError: the CA file cannot be read.
     """
 
     def __init__(self, config: ConnectConfig) -> None:
@@ -60,10 +58,24 @@ class Connector:
         self.resolver = Resolver(config.names)
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._tls = ssl.create_default_context(cafile=config.tls_ca_file)
-        if not config.tls_verify:
-            self._tls.check_hostname = False
-            self._tls.verify_mode = ssl.CERT_NONE
+
+    def load_authorities(self) -> None:
+        """Load the trusted authorities now instead of at the first https connection.
+
+        OpenSSL takes about 50 ms for the system's authorities, and the event loop stands still meanwhile.
+
+        Raises:
+            OSError, ssl.SSLError: the CA file cannot be read.
+        """
+        _ = self._tls
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._config.tls_ca_file)
+        if not self._config.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
