@@ -20,8 +20,10 @@ from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle
 from tornado_gateway.handlers.local_reply import LocalReply
-from tornado_gateway.handlers.router import Router
+from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.handlers.router import OWN, PROXIED, Router
 from tornado_gateway.policy.http.target import Origin, parse_base_url
+from tornado_gateway.policy.routing import RouteTable
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.membership import is_resolvable
@@ -88,7 +90,9 @@ class App:
         self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
         self.listeners = listeners(settings.listen)
-        self.server = HTTPServer(Router(self.gateway), server_config(settings), LocalReply(self.gateway))
+        self.server = HTTPServer(
+            Router(self.gateway, make_routes(settings)), server_config(settings), LocalReply(self.gateway)
+        )
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
@@ -194,6 +198,10 @@ def make_gateway(settings: Settings) -> Gateway:
 def make_request_id(rng: random.Random) -> bytes:
     """128 random bits in hexadecimal, as many as a W3C trace id has."""
     return b"%032x" % rng.getrandbits(128)
+
+
+def make_routes(settings: Settings) -> RouteTable[type[ProxiedRequest]]:
+    return RouteTable(PROXIED, OWN, settings.routes, settings.gateway_hosts)
 
 
 def make_service(spec: ServiceSpec, rng: random.Random) -> Service:

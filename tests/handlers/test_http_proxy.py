@@ -16,6 +16,8 @@ from tests.support.event_streams import let_pass
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, leave, only_line, plays, problem, silent
 from tests.support.sockets import Ended, Peer, Script, chunked, echo, eventually, get, reply
 from tornado_gateway.handlers.router import PROXIED
+from tornado_gateway.policy.http.mount import Mount
+from tornado_gateway.policy.routing import Match
 
 # ---------------------------------------------------------------- what the upstream sees
 
@@ -774,7 +776,8 @@ async def test_a_handler_knows_its_request_as_tornado_does(serve: Serve, upstrea
     await eventually(lambda: running.inflight)
     (exchange,) = [connection._exchange for connection in running.app.server.connections]
     assert exchange is not None
-    handler = PROXIED[0].handler(running.app.gateway, None, exchange, PROXIED[0])  # type: ignore[arg-type]
+    match = Match(PROXIED[0], b"svc", Mount(b"/api/svc"), b"/x")
+    handler = PROXIED[0].handler(running.app.gateway, None, exchange, match)  # type: ignore[arg-type]
     assert (handler.request.method, handler.request.path, handler.request.arguments) == (
         "GET",
         "/api/svc/x",

@@ -12,7 +12,7 @@ from tests.support.journeys import Start, ask, capture, only_line, plays, proble
 from tests.support.sockets import echo, eventually, get
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.router import Router
-from tornado_gateway.policy.routing import Route
+from tornado_gateway.policy.routing import Route, RouteTable
 
 
 async def serve_with(serve: Serve, url: str, answer: Callable[[HttpProxyHandler], object]) -> Running:
@@ -24,7 +24,8 @@ async def serve_with(serve: Serve, url: str, answer: Callable[[HttpProxyHandler]
             return None
 
     running = await serve({"svc": [url]})
-    running.app.server.delegate = Router(running.app.gateway, (Route(path="/api/<service>/*", handler=Answering),))
+    standard = Route(path="/api/<service>/*", handler=Answering)
+    running.app.server.delegate = Router(running.app.gateway, RouteTable([standard], standard))
     return running
 
 

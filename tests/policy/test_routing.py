@@ -1,9 +1,9 @@
-"""The route table: prefixes, methods and labels."""
+"""The route table: hosts, prefixes, methods and labels."""
 
 import pytest
 
-from tornado_gateway.errors import METHODS
-from tornado_gateway.policy.routing import Route, by_prefix
+from tornado_gateway.errors import METHODS, BadRequest, NotFound
+from tornado_gateway.policy.routing import OWN_SEGMENTS, Route, RouteSpec, RouteTable
 
 
 def route(path: str, *methods: bytes) -> Route[str]:
@@ -18,12 +18,114 @@ def test_a_prefix_is_what_stands_before_the_service(path: str, prefix: bytes) ->
     assert route(path).prefix == prefix
 
 
-def test_the_last_of_several_routes_stands_for_a_prefix() -> None:
-    table = by_prefix([route("/api/<service>/*"), route("/ws/<service>"), route("/ws/<service>/*")])
-    assert {prefix: each.path for prefix, each in table.items()} == {
-        b"/api/": "/api/<service>/*",
-        b"/ws/": "/ws/<service>/*",
-    }
+STANDARD = [route("/api/<service>/*"), route("/ws/<service>"), route("/ws/<service>/*")]
+OWN = [
+    RouteSpec(path="/notebooks/*", service="jupyter"),
+    RouteSpec(path="/notebooks/lab/*", service="lab", inner=""),
+    RouteSpec(host="chat.example.com", path="/*", service="chat", inner="/v2"),
+    RouteSpec(host="*.example.com", path="/a/*", service="any"),
+    RouteSpec(host="both.example.com", path="/*", service="both"),
+]
+
+
+def table(*own: RouteSpec, gateway_hosts: tuple[str, ...] = ()) -> RouteTable[str]:
+    return RouteTable(STANDARD, route("/*"), own, gateway_hosts)
+
+
+def found(of: RouteTable[str], target: bytes, host: bytes = b"gateway") -> tuple[str, bytes, bytes] | None:
+    """Label, service, and the target behind an endpoint's base path."""
+    match = of.match(target, host)
+    return match and (match.route.path, match.service, match.mount.inner_target(match.rest))
+
+
+@pytest.mark.parametrize("own", [(), tuple(OWN)], ids=["standard", "own"])
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (b"/api/billing/a?b", ("/api/<service>/*", b"billing", b"/a?b")),
+        (b"/ws/chat?path=/a", ("/ws/<service>/*", b"chat", b"/?path=/a")),  # the last of two routes with a prefix
+        (b"/api", None),
+        (b"/healthz", None),
+        (b"/", None),
+        (b"*", None),
+    ],
+)
+def test_standard_routes_name_the_service(own: tuple[RouteSpec, ...], target: bytes, wanted: object) -> None:
+    assert found(table(*own), target) == wanted
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "wanted"),
+    [
+        (b"any", b"/notebooks", ("/notebooks/*", b"jupyter", b"/notebooks")),
+        (b"any", b"/notebooks?a", ("/notebooks/*", b"jupyter", b"/notebooks?a")),
+        (b"any", b"/notebooks/a//b", ("/notebooks/*", b"jupyter", b"/notebooks/a//b")),
+        (b"any", b"/notebooks/lab/a", ("/notebooks/lab/*", b"lab", b"/a")),
+        (b"any", b"/notebooks/lab", ("/notebooks/lab/*", b"lab", b"/")),
+        (b"any", b"/notebooks/laboratory", ("/notebooks/*", b"jupyter", b"/notebooks/laboratory")),
+        (b"any", b"/notebook", None),
+        (b"", b"/notebooks/", ("/notebooks/*", b"jupyter", b"/notebooks/")),
+        (b"CHAT.Example.com.:8443", b"/a?b", ("chat.example.com/*", b"chat", b"/v2/a?b")),
+        (b"chat.example.com", b"/healthz", ("chat.example.com/*", b"chat", b"/v2/healthz")),
+        (b"chat.example.com", b"/api/billing/", ("chat.example.com/*", b"chat", b"/v2/api/billing/")),
+        (b"x.example.com", b"/a", ("*.example.com/a/*", b"any", b"/a")),
+        (b"x.y.example.com", b"/a", None),
+        (b"example.com", b"/a", None),
+    ],
+)
+def test_the_longest_prefix_of_the_host_wins(host: bytes, target: bytes, wanted: object) -> None:
+    assert found(table(*OWN), target, host) == wanted
+
+
+def test_a_host_with_routes_serves_nothing_else() -> None:
+    with pytest.raises(NotFound):
+        table(*OWN).match(b"/healthz", b"x.example.com")
+
+
+def test_a_gateway_host_keeps_the_gateways_own_paths() -> None:
+    of = table(*OWN, gateway_hosts=("both.example.com",))
+    assert found(of, b"/healthz", b"both.example.com") is None
+    assert found(of, b"/api/billing/", b"both.example.com") == ("/api/<service>/*", b"billing", b"/")
+    assert found(of, b"/health", b"both.example.com") == ("both.example.com/*", b"both", b"/health")
+
+
+@pytest.mark.parametrize("segment", sorted(OWN_SEGMENTS))
+def test_the_gateways_own_paths_cannot_be_shadowed(segment: bytes) -> None:
+    of = table(RouteSpec(path="/*", service="app"))
+    for target in (b"/%b" % segment, b"/%b?a" % segment):
+        assert found(of, target) is None
+    with pytest.raises(BadRequest):
+        of.match(b"/%%%02x%b" % (segment[0], segment[1:]), b"gateway")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/x/../private/a", b"/%70rivate/a", b"//private/a", b"/./private", b"/private;a=1/b", rb"/x\..\private",
+        b"/x/%2e%2E/private", b"/x%2f..%2fprivate", b"/.;/private", b"/private/../x",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_path_leads_past_its_route(target: bytes) -> None:
+    of = table(RouteSpec(path="/*", service="app"), RouteSpec(path="/private/*", service="app"))
+    with pytest.raises(BadRequest):
+        of.match(target, b"gateway")
+
+
+def test_spellings_within_one_route_pass_as_they_are() -> None:
+    of = table(RouteSpec(path="/*", service="app"), RouteSpec(path="/private/*", service="app"))
+    for target in (b"/private/a%2Fb/../c;x=1//d", b"/a;b/%7Euser//./x"):
+        match = of.match(target, b"gateway")
+        assert match and match.mount.inner_target(match.rest) == target
+
+
+def test_a_service_is_alone_on_a_host_whose_routes_all_lead_there() -> None:
+    of = table(
+        RouteSpec(host="one", path="/*", service="a"), RouteSpec(host="one", path="/x/*", service="a"),
+        RouteSpec(host="two", path="/*", service="a"), RouteSpec(host="two", path="/x/*", service="b"),
+        RouteSpec(path="/*", service="a"),
+    )  # fmt: skip
+    alone = {host: of.match(b"/x", host).mount.is_alone for host in (b"one", b"two", b"other")}
+    assert alone == {b"one": True, b"two": False, b"other": False}
 
 
 def test_methods_are_told_as_documents_and_allow_fields_have_them() -> None:

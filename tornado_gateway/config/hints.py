@@ -90,7 +90,7 @@ def hints(env: Mapping[str, str], places: Mapping[str, str] = MappingProxyType({
 
 
 def _hint(name: str, text: str, place: str | None) -> str | None:
-    other = None if _is_service_link(text) else _meant(name.upper())
+    other = None if _is_service_link(name, text) else _meant(name.upper())
     if not other and not place:
         return None
     said = name.encode("ascii", "backslashreplace").decode("ascii")  # an invisible character is shown
@@ -115,6 +115,6 @@ def _alike(name: str) -> str | None:
     return next(iter(likely), None)
 
 
-def _is_service_link(text: str) -> bool:
+def _is_service_link(name: str, text: str) -> bool:
     """Whether Kubernetes may have set the variable: a service called "gateway" puts GATEWAY_PORT into every pod."""
-    return text.startswith(("tcp://", "udp://"))
+    return text.startswith(("tcp://", "udp://")) or name.endswith("_SERVICE_HOST")

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
+from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
-from tornado_gateway.config.variables import OF_SERVICES, VARIABLES
+from tornado_gateway.config.variables import OF_ROUTES, OF_SERVICES, VARIABLES
+from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec
 
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
@@ -27,13 +29,22 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         values |= {each.name: each.in_production for each in VARIABLES if each.in_production and not each.find(env)[1]}
     given: tuple[GivenService, ...] = values.pop("UPSTREAMS_FILE", ())
     given = values.pop("UPSTREAMS", given)
-    problems += [*_check_upstreams(env), *_check_secret(values), *_check_required(values, given)]
+    routes: tuple[GivenRoute, ...] = values.pop("ROUTES", ())
+    problems += [
+        *_check_upstreams(env), *_check_secret(values), *_check_required(values, given),
+        *_check_routes(values, routes, given),
+    ]  # fmt: skip
     if problems:
         raise ConfigurationError(tuple(problems))
     reserved = {each.name: values[each.name] for each in VARIABLES if each.reserved and each.name in values}
     settings = assemble(Settings(reserved=reserved), _by_field(values))
     services = tuple(_specify(settings, each) for each in given)
-    return replace(settings, services=services, upstreams_file=env.get("UPSTREAMS_FILE") or None)
+    return replace(
+        settings,
+        services=services,
+        routes=tuple(_specify_route(each, services) for each in routes),
+        upstreams_file=env.get("UPSTREAMS_FILE") or None,
+    )
 
 
 def _parse(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
@@ -68,6 +79,15 @@ def _specify(settings: Settings, given: GivenService) -> ServiceSpec:
     return assemble(spec, {path: value for key, value in given.values.items() for path in OF_SERVICES[key].fills_spec})
 
 
+def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteSpec:
+    """A route with the values of its service, but for its own values."""
+    if not given.values:
+        return given.spec
+    (service,) = (each for each in services if each.name == given.spec.service)
+    values = {OF_ROUTES[key].path: value for key, value in given.values.items()}
+    return replace(given.spec, config=assemble(service, values).service.mount)
+
+
 def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:
     given, file = env.get("UPSTREAMS"), env.get("UPSTREAMS_FILE")
     if given and file:
@@ -81,6 +101,19 @@ def _check_required(values: Mapping[str, Any], given: Iterable[GivenService]) ->
     for name in values.get("READY_REQUIRES", ()):
         if known and name not in (*known, "*"):
             yield Problem("READY_REQUIRES", shown(name), "is not a service", ", ".join([*known, "*"]))
+
+
+def _check_routes(
+    values: Mapping[str, Any], routes: Iterable[GivenRoute], given: Iterable[GivenService]
+) -> Iterator[Problem]:
+    known = [service.name for service in given]
+    for index, route in enumerate(routes):
+        spec = route.spec
+        if known and spec.service not in known:
+            yield Problem(f"ROUTES[{index}].service", shown(spec.service), "is not a service", ", ".join(known))
+        if spec.host in values.get("GATEWAY_HOSTS", ()) and spec.segment in OWN_SEGMENTS:
+            reason = f"is a path of the gateway's own, which {spec.host} keeps by GATEWAY_HOSTS"
+            yield Problem(f"ROUTES[{index}].path", shown(spec.path), reason, "another first segment")
 
 
 def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:

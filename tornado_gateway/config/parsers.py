@@ -30,6 +30,9 @@ EVERY_ADDRESS = "*"  # of IPv4 and of IPv6, to listen on
 _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+HOST_OF_A_ROUTE = "a host name without port, or *. and a host name"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_OF_A_ROUTE = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -183,6 +186,33 @@ def _is_host(text: str) -> bool:
 
 
 hosts = Syntax(_parse_hosts, joined)  # to listen on: each once, or EVERY_ADDRESS alone
+
+
+def parse_host_of_a_route(text: str) -> str:
+    """A host of a route in lower case and, if international, as A-labels (RFC 5891).
+
+    Raises:
+        Invalid: the text is no host.
+
+    >>> parse_host_of_a_route("Chat.Example.com."), parse_host_of_a_route("*.b\u00fccher.example")
+    ('chat.example.com', '*.xn--bcher-kva.example')
+    """
+    plain = text.lower().removesuffix(".")
+    wildcard, name = ("*.", plain[2:]) if plain.startswith("*.") else ("", plain)
+    try:
+        host = wildcard + (name if name.isascii() else name.encode("idna").decode("ascii"))
+    except UnicodeError:
+        host = ""
+    if not _HOST_OF_A_ROUTE.fullmatch(host):
+        raise Invalid("is not a host", HOST_OF_A_ROUTE)
+    return host
+
+
+def _parse_hosts_of_routes(text: str) -> tuple[str, ...]:
+    return tuple(parse_host_of_a_route(each) for each in filter(None, map(str.strip, text.split(","))))
+
+
+hosts_of_routes = Syntax(_parse_hosts_of_routes, joined)
 
 
 def _parse_token(text: str) -> bytes:

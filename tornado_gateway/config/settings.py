@@ -12,6 +12,7 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.wire.client.client import ClientConfig
@@ -82,6 +83,8 @@ class Settings:
         ready_requires: services, or "*", without which /readyz is 503.
         service: the config of services without own values.
         services: the services of UPSTREAMS.
+        routes: the routes of ROUTES.
+        gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
         upstreams_file: path of the file that names the services, if a file does.
         reserved: values of variables for later features, by name of the variable.
     """
@@ -100,6 +103,8 @@ class Settings:
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()
+    routes: tuple[RouteSpec, ...] = ()
+    gateway_hosts: tuple[str, ...] = ()
     upstreams_file: str | None = None
     reserved: Mapping[str, Any] = field(default_factory=dict)
 

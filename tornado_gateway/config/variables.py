@@ -20,6 +20,7 @@ from tornado_gateway.config.parsers import (
     flag,
     hash_key,
     hosts,
+    hosts_of_routes,
     key,
     member_of,
     milliseconds,
@@ -40,12 +41,15 @@ from tornado_gateway.config.parsers import (
     whole,
 )
 from tornado_gateway.config.problems import MASK
+from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
+from tornado_gateway.policy.http.mount import Rewriting
 from tornado_gateway.policy.http.target import BROWSER, FORWARD, STRICT, TargetRule
 from tornado_gateway.policy.http.unavailable import RETRY, STATUS
+from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.health import HealthKind
@@ -54,6 +58,7 @@ from tornado_gateway.policy.upstream.hosts import Family
 _DEFAULTS = Settings()
 _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
 _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
+_OF_A_ROUTE = "service.mount."  # begins the paths for which a route may have values of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,22 @@ def _read(text: str | bytes) -> tuple[GivenService, ...]:
 
 def _read_file(path: str) -> tuple[GivenService, ...]:
     return _read(read_file(path))
+
+
+def _read_routes(text: str) -> tuple[GivenRoute, ...]:
+    return read_routes(text, {key: variable.syntax for key, variable in OF_ROUTES.items()})
+
+
+def _routes_text(routes: Iterable[RouteSpec]) -> str:
+    return json.dumps([_shown_route(each) for each in routes])
+
+
+def _shown_route(route: RouteSpec) -> dict[str, object]:
+    said: dict[str, object] = {"host": route.host} if route.host else {}
+    said |= {"path": route.path, "service": route.service}
+    if route.inner is not None:
+        said |= {"rewrite": f"{route.inner}/*"} if route.inner else {"strip": True}
+    return said | dict(route.given)
 
 
 def _services_text(services: Iterable[ServiceSpec]) -> str:
@@ -336,8 +357,19 @@ VARIABLES: tuple[Variable, ...] = (
              "Forwarding", per_service=True),
     Variable("TRUSTED_PROXIES", "forwarding.trusted", networks,
              "addresses and networks whose forwarding headers are believed, separated by commas", "Forwarding"),
-    Variable("PRESERVE_HOST", "forwarding.preserve_host", flag,
-             "true or false: whether upstreams see the client's Host instead of the upstream's own", "Forwarding"),
+    Variable("ROUTES", "routes", Syntax(_read_routes, _routes_text),
+             'JSON array of routes by host and path: [{"path": "/notebooks/*", "service": "jupyter"}]', "Routes"),
+    Variable("GATEWAY_HOSTS", "gateway_hosts", hosts_of_routes,
+             "hosts that keep the gateway's own paths beside routes of their own, separated by commas", "Routes"),
+    Variable("PRESERVE_HOST", "service.mount.preserve_host", flag,
+             "true or false: whether upstreams see the client's Host instead of the upstream's own",
+             "Routes", per_service=True),
+    Variable("REWRITE_LOCATION", "service.mount.location", member_of(Rewriting),
+             "off, origin or all: what gets a public path in Location: nothing, own URLs, root-relative too",
+             "Routes", per_service=True),
+    Variable("REWRITE_COOKIE_PATH", "service.mount.maps_cookie_path", flag,
+             "true or false: whether the Path of a service's cookies becomes a public path",
+             "Routes", per_service=True),
     Variable("TARGET_BYTES", "forwarding.target", choice(_TARGETS),
              "browser, strict or forward: accept what browsers send, only bytes of RFC 3986, nearly any byte",
              "Forwarding"),
@@ -410,8 +442,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("WS_ALLOWED_ORIGINS", "service.websocket.allowed_origins", origins,
              "origins whose pages may connect, * or same-origin; unset: *, in production same-origin",
              "WebSocket", in_production=(SAME_ORIGIN,)),
-    Variable("WS_ORIGIN", "service.websocket.rewrites_origin", choice({"pass": False, "rewrite": True}),
-             "pass or rewrite: whether services see the client's Origin or their own", "WebSocket"),
+    Variable("WS_ORIGIN", "service.mount.rewrites_origin", choice({"pass": False, "rewrite": True}),
+             "pass or rewrite: whether services see the client's Origin or their own", "WebSocket", per_service=True),
     Variable("WS_MAX_MESSAGE_BYTES", "service.websocket.relay.max_message", size(1),
              "bytes of a message on the wire, over all its fragments, 1 to 1125899906842624", "WebSocket"),
     Variable("WS_MAX_BUFFERED_BYTES", "service.websocket.relay.max_buffered", size(1),
@@ -436,3 +468,4 @@ VARIABLES: tuple[Variable, ...] = (
 # fmt: on
 
 OF_SERVICES = {each.key: each for each in VARIABLES if each.per_service}
+OF_ROUTES = {key: each for key, each in OF_SERVICES.items() if each.path.startswith(_OF_A_ROUTE)}

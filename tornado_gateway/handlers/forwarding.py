@@ -11,7 +11,8 @@ journeys share this module. A subclass for each kind of journey says what the he
 
 import asyncio
 import math
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from tornado_gateway.errors import (
     ClientClosed,
@@ -33,8 +34,10 @@ from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
 from tornado_gateway.policy.http.negotiation import accepts_only
+from tornado_gateway.policy.http.rewriting import REWRITTEN, Place, public_lines
 from tornado_gateway.policy.http.sse import EVENT_STREAM
 from tornado_gateway.policy.http.unavailable import STATUS
+from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, IGNORED, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.retry import is_repeatable
@@ -61,7 +64,7 @@ class Forwarding:
     Args:
         client: the exchange with the client.
         admitted: the result of the admission.
-        rest: the client's target behind the service's name.
+        match: the route.
         target: the endpoint's target behind the base path.
         forwarded_lines: field lines of the request to forward unchanged.
 
@@ -76,7 +79,7 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines",
+        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines", "_mount",
         "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream", "began", "is_repeatable", "key",
         "method", "pinned", "upload",
     )  # fmt: skip
@@ -92,23 +95,24 @@ class Forwarding:
         client: ServerExchange,
         journal: Journal,
         admitted: Admitted[Service],
-        rest: bytes,
+        match: Match[Any],
         target: bytes,
         forwarded_lines: bytes,
     ) -> None:
         head, service, origination = client.head, admitted.found, admitted.origination
         self._gateway, self._client, self._journal = gateway, client, journal
         self._origination, self._expiry = origination, admitted.expiry
+        mount = self._mount = match.mount
         self._service, self._target = service, target
         self.method, self.began = head.method, journal.began
         self.is_repeatable = is_repeatable(head.method, service.config.retry)
         self.key, self.pinned = b"", None
         if service.affinity:
-            self.key, self.pinned = service.affinity.of(fields(head.block), origination.client, rest)
+            self.key, self.pinned = service.affinity.of(fields(head.block), origination.client, match.rest)
         self._lines = upstream_fields(
             forwarded_lines,
             head.known_fields,
-            origination.lines,
+            origination.lines + (mount.line_behind(origination.prefix) if origination.prefix else mount.line),
             journal.request_id,
             head.minor,
             gateway.forwarding.pseudonym,
@@ -168,7 +172,8 @@ class Forwarding:
     # ---- the request
 
     def head_for(self, endpoint: Endpoint) -> bytes:
-        asked, keeps_host = self._client.head.host, self._gateway.forwarding.preserve_host
+        asked = self._client.head.host
+        keeps_host = (self._mount.config or self._service.config.mount).preserve_host
         return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
             self.method,
             endpoint.base_path + self._target,
@@ -214,6 +219,8 @@ class Forwarding:
             lines: to add, each with its CRLF.
         """
         service = self._service
+        if not REWRITTEN.isdisjoint(head.known_fields):
+            head = self._rewritten(head)
         if self.upload:
             self.upload.forget()
         if service.affinity:
@@ -225,6 +232,17 @@ class Forwarding:
             self._gateway.forwarding.pseudonym,
             lines=lines,
             passes_alt_svc=service.config.passes_alt_svc,
+        )
+
+    def _rewritten(self, head: ResponseHead) -> ResponseHead:
+        """The head of the answer with public paths instead of the endpoint's."""
+        endpoint = self._answerer.endpoint
+        if endpoint is None:
+            return head
+        config = self._mount.config or self._service.config.mount
+        place = Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
+        return replace(
+            head, forwarded_lines=public_lines(head.forwarded_lines, self._mount, config, place, self._client.head.host)
         )
 
     def _cookie_line(self, affinity: Affinity) -> bytes:

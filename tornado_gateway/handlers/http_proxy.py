@@ -1,4 +1,4 @@
-"""ANY /api/<service>/<path>: a request of any method, with any answer."""
+"""ANY /api/<service>/<path>, and the routes of ROUTES: a request of any method, with any answer."""
 
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.http_forwarding import HttpForwarding
@@ -11,7 +11,7 @@ class HttpProxyHandler(ProxiedRequest):
 
     FORWARDING = HttpForwarding
 
-    def forward(self, admitted: Admitted[Service], rest: bytes) -> HttpForwarding:
-        gateway, client = self.gateway, self.client
-        target = gateway.forwarding.target.admit(rest)
-        return HttpForwarding(gateway, client, self.journal, admitted, rest, target, client.head.forwarded_lines)
+    def forward(self, admitted: Admitted[Service]) -> HttpForwarding:
+        gateway, client, match = self.gateway, self.client, self.match
+        target = match.mount.inner_target(gateway.forwarding.target.admit(match.rest))
+        return HttpForwarding(gateway, client, self.journal, admitted, match, target, client.head.forwarded_lines)

@@ -19,9 +19,8 @@ from tornado_gateway.handlers.base import GatewayHandler
 from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
-from tornado_gateway.policy.http.target import split_route
 from tornado_gateway.policy.http.unavailable import STATUS
-from tornado_gateway.policy.routing import Route
+from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, start_line
@@ -39,16 +38,18 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         client: the exchange with the client.
 
     Attributes:
+        match: the route of the request.
         FORWARDING: class of the route's Forwardings.
     """
 
     FORWARDING: ClassVar[type[Forwarding]]
 
     def __init__(
-        self, gateway: Gateway, application: Application, client: ServerExchange, route: Route[type["ProxiedRequest"]]
+        self, gateway: Gateway, application: Application, client: ServerExchange, match: Match[type["ProxiedRequest"]]
     ) -> None:
-        self.application, self.gateway, self.client, self.route = application, gateway, client, route
-        self.journal = Journal(gateway, client, route.path)
+        self.application, self.gateway, self.client, self.match = application, gateway, client, match
+        self.route = match.route
+        self.journal = Journal(gateway, client, match.route.path)
         self._forwarding: Forwarding | None = None  # once the request is admitted
         client.set_close_callback(self.on_connection_close)
 
@@ -81,8 +82,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     # ---- HeadDelegate
 
     def head_received(self) -> Awaitable[None] | None:
-        name, rest = split_route(self.client.head.target, self.route.prefix)
-        service = self.gateway.services.get(name)
+        service = self.gateway.services.get(self.match.service)
         steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService)
         try:
             waits_for = next(steps)
@@ -92,11 +92,11 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             self._refuse(error, STATUS)
             return None
         else:
-            return self._admit_later(steps, waits_for, rest)
-        self._begin(admitted, rest)
+            return self._admit_later(steps, waits_for)
+        self._begin(admitted)
         return None
 
-    async def _admit_later(self, steps: Steps[Admitted[Service]], waits_for: Awaitable[Any], rest: bytes) -> None:
+    async def _admit_later(self, steps: Steps[Admitted[Service]], waits_for: Awaitable[Any]) -> None:
         try:
             admitted = await resume(steps, waits_for)
         except GatewayError as error:
@@ -107,12 +107,12 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             self._refuse(GatewayError(), STATUS)
             return
         if not self.journal.is_closed:  # the client has not left meanwhile
-            self._begin(admitted, rest)
+            self._begin(admitted)
 
-    def _begin(self, admitted: Admitted[Service], rest: bytes) -> None:
+    def _begin(self, admitted: Admitted[Service]) -> None:
         self.journal.service = admitted.found.name
         try:
-            forwarding = self._forwarding = self.forward(admitted, rest)
+            forwarding = self._forwarding = self.forward(admitted)
         except GatewayError as error:
             self._refuse(error, self.FORWARDING.mode(admitted.found))
             return
@@ -127,11 +127,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
 
     # ---- the journey
 
-    def forward(self, admitted: Admitted[Service], rest: bytes) -> Forwarding:
+    def forward(self, admitted: Admitted[Service]) -> Forwarding:
         """Make the Forwarding of an admitted request.
-
-        Args:
-            rest: the target behind the service's name.
 
         Raises:
             GatewayError: the route or the service does not allow the request.

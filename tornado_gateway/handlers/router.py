@@ -1,7 +1,7 @@
-"""The route table, and the look-up that finds the handler of a request.
+"""The rows of the route table, and the handler of a request.
 
-A proxied route is found by the first segment of the raw target, without regular expressions. The handler of a proxied
-route reads no cookies, makes no ETags and uses no templates. Every other request goes to a Tornado Application.
+policy/routing.py looks up the route of a request for a service. The handler of such a route reads no cookies, makes no
+ETags and uses no templates. Every other request goes to a Tornado Application.
 """
 
 from typing import Any
@@ -18,14 +18,15 @@ from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFound
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.policy.routing import Route, by_prefix
+from tornado_gateway.policy.http.handshake import is_handshake
+from tornado_gateway.policy.routing import Route, RouteTable
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 MAX_OWN_BODY = 64 * 1024  # bytes of the body of a request for a page; Tornado collects the whole body
 
 PROXIED: tuple[Route[type[ProxiedRequest]], ...] = (
-    Route(path="/api/<service>/*", handler=HttpProxyHandler),
+    Route(path="/api/<service>/*", handler=HttpProxyHandler, on_handshake=WsBridgeHandler),
     Route(path="/sse/<service>/*", handler=SseProxyHandler, methods=(b"GET", b"HEAD")),
     Route(path="/ws/<service>", handler=WsBridgeHandler, methods=(b"GET",)),
     Route(path="/ws/<service>/*", handler=WsBridgeHandler, methods=(b"GET",)),
@@ -39,6 +40,8 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/metrics", handler=MetricsHandler, methods=READ, needs_token=False, answers_options=True),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
 )
+
+OWN: Route[type[ProxiedRequest]] = Route(path="/*", handler=HttpProxyHandler, on_handshake=WsBridgeHandler)
 
 ROUTES: tuple[Route[type[Any]], ...] = (*PROXIED, *PAGES)
 
@@ -62,21 +65,23 @@ class Router(HTTPServerConnectionDelegate):
     """Gives each request to the handler of its route.
 
     Args:
-        proxied: the proxied routes.
+        table: the routes that lead to services.
     """
 
-    def __init__(self, gateway: Gateway, proxied: tuple[Route[type[ProxiedRequest]], ...] = PROXIED) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, table: RouteTable[type[ProxiedRequest]]) -> None:
+        self._gateway, self._table = gateway, table
         self._application = make_application(gateway)
-        self._proxied = by_prefix(proxied)
 
     def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
         self, server_conn: object, request_conn: ServerExchange
     ) -> HTTPMessageDelegate | HeadDelegate:
-        target = request_conn.head.target
-        route = self._proxied.get(target[: target.find(b"/", 1) + 1])
-        if route:
-            return route.handler(self._gateway, self._application, request_conn, route)
+        head = request_conn.head
+        match = self._table.match(head.target, head.host)
+        if match:
+            handler = match.route.handler
+            if head.upgrades and match.route.on_handshake and is_handshake(head.method, head.known_fields):
+                handler = match.route.on_handshake
+            return handler(self._gateway, self._application, request_conn, match)
         configured = request_conn.max_body_size
         request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))
         return self._application.start_request(server_conn, request_conn)

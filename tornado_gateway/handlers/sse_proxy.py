@@ -36,11 +36,11 @@ class SseProxyHandler(ProxiedRequest):
 
     FORWARDING = SseForwarding
 
-    def forward(self, admitted: Admitted[Service], rest: bytes) -> SseForwarding:
-        gateway, client = self.gateway, self.client
-        target = gateway.forwarding.target.admit(rest)
+    def forward(self, admitted: Admitted[Service]) -> SseForwarding:
+        gateway, client, match = self.gateway, self.client, self.match
+        target = match.mount.inner_target(gateway.forwarding.target.admit(match.rest))
         forwarded_lines = _forwarded_lines(client.head, target, admitted.found)
-        return SseForwarding(gateway, client, self.journal, admitted, rest, target, forwarded_lines)
+        return SseForwarding(gateway, client, self.journal, admitted, match, target, forwarded_lines)
 
 
 def _forwarded_lines(head: RequestHead, target: bytes, service: Service) -> bytes:

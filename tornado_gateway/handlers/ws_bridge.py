@@ -1,4 +1,4 @@
-"""GET /ws/<service>?path=/… and /ws/<service>/<path>: a WebSocket to one of the service's endpoints.
+"""GET /ws/<service>?path=/… and /ws/<service>/<path>, and handshakes on other routes: a WebSocket to an endpoint.
 
     client ──handshake──► judged ──► endpoint's handshake
     client ◄──101────────────────── 101, judged     then a Relay (wire/websocket/relay.py) carries frames
@@ -13,6 +13,7 @@ import base64
 import secrets
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Any
 
 from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
 from tornado_gateway.gateway import Gateway
@@ -25,6 +26,7 @@ from tornado_gateway.policy.http.handshake import Offer, accept_value, check_ans
 from tornado_gateway.policy.http.headers import client_fields, pairs, without
 from tornado_gateway.policy.http.target import websocket_target
 from tornado_gateway.policy.http.unavailable import STATUS
+from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.exchange import ClientExchange
@@ -45,7 +47,7 @@ class WsForwarding(Forwarding):
         offer: the client's handshake.
     """
 
-    __slots__ = ("_config", "_key", "_offer", "_relay")
+    __slots__ = ("_config", "_key", "_offer", "_relay", "_rewrites_origin")
 
     kind = Kind.WS
     upgrades = asks_for_stream = True
@@ -56,16 +58,18 @@ class WsForwarding(Forwarding):
         client: ServerExchange,
         journal: Journal,
         admitted: Admitted[Service],
-        rest: bytes,
+        match: Match[Any],
         target: bytes,
         offer: Offer,
     ) -> None:
         self._offer = offer
-        config = self._config = admitted.found.config.websocket
+        self._config = admitted.found.config.websocket
         self._key = b""  # of the handshake with the endpoint that was asked last
         self._relay: Relay | None = None  # once the handshakes are done
-        hidden = {b"sec-websocket-key", b"origin"} if config.rewrites_origin else {b"sec-websocket-key"}
-        super().__init__(gateway, client, journal, admitted, rest, target, without(client.head.forwarded_lines, hidden))
+        self._rewrites_origin = (match.mount.config or admitted.found.config.mount).rewrites_origin
+        hidden = {b"sec-websocket-key", b"origin"} if self._rewrites_origin else {b"sec-websocket-key"}
+        lines = without(client.head.forwarded_lines, hidden)
+        super().__init__(gateway, client, journal, admitted, match, target, lines)
 
     @classmethod
     def mode(cls, service: Service) -> str:
@@ -76,7 +80,7 @@ class WsForwarding(Forwarding):
     def head_for(self, endpoint: Endpoint) -> bytes:
         self._key = base64.b64encode(secrets.token_bytes(16))
         lines = b"%bSec-WebSocket-Key: %b\r\n" % (_UPGRADE, self._key)
-        if self._offer.origin is not None and self._config.rewrites_origin:
+        if self._offer.origin is not None and self._rewrites_origin:
             lines += b"Origin: %b://%b\r\n" % (endpoint.origin.scheme.encode("ascii"), endpoint.authority)
         return super().head_for(endpoint)[:-2] + lines + b"\r\n"
 
@@ -186,11 +190,13 @@ class WsBridgeHandler(ProxiedRequest):
             self.client.keep_alive = False
         return super().head_received()
 
-    def forward(self, admitted: Admitted[Service], rest: bytes) -> WsForwarding:
-        gateway, head, config = self.gateway, self.client.head, admitted.found.config.websocket
+    def forward(self, admitted: Admitted[Service]) -> WsForwarding:
+        gateway, head, match = self.gateway, self.client.head, self.match
         if head.body:
             raise BadRequest("a WebSocket handshake has no body")
         offer = read_offer(pairs(head.block[:-2]), head.minor)
-        target = websocket_target(rest, gateway.forwarding.target)
-        check_origin(offer.origin, config.allowed_origins, admitted.origination.host)
-        return WsForwarding(gateway, self.client, self.journal, admitted, rest, target, offer)
+        rule = gateway.forwarding.target
+        rest = rule.admit(match.rest) if match.route.on_handshake else websocket_target(match.rest, rule)
+        check_origin(offer.origin, admitted.found.config.websocket.allowed_origins, admitted.origination.host)
+        target = match.mount.inner_target(rest)
+        return WsForwarding(gateway, self.client, self.journal, admitted, match, target, offer)

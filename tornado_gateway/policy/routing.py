@@ -1,27 +1,53 @@
-"""The route table: which handler serves a request target, with which methods, and for whom."""
+"""The route table: which route serves a request, by host and path.
+
+Three standard routes lead to every service by the service's name. Routes of ROUTES lead to one service each, by host
+and by a prefix of the path. The order of the look-up:
+
+    1. a host that has a route of its own: the routes of that host, and nothing else
+    2. the gateway's own paths: the standard routes and the pages
+    3. the routes without a host
+
+The longest prefix wins. A prefix matches at "/" only: /a/* matches /a, /a/b and /a?c, but not /ab.
+
+A look-up costs a few look-ups in dicts, whatever the number of routes.
+"""
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
 
-from tornado_gateway.errors import METHODS
+from tornado_gateway.errors import METHODS, BadRequest, NotFound
+from tornado_gateway.policy.http.mount import Mount, MountConfig, standard_mount
+from tornado_gateway.policy.http.target import split_route
 
 # RFC 9110 §9.3.6 and §9.3.8: a gateway serves neither tunnels nor echoes.
 REFUSED_METHODS = (b"TRACE", b"CONNECT")
 
-_SERVICE = "<service>"
+# First segments of the gateway's own paths, present and to come. No route without a host can shadow these paths.
+OWN_SEGMENTS = frozenset((b"_pressure", b"admin", b"api", b"auth", b"healthz", b"metrics", b"readyz", b"sse", b"ws"))
 
-H_co = TypeVar("H_co", covariant=True)
+_SERVICE = "<service>"
+_ANYTHING = "/*"  # ends the path of a route of ROUTES
+_ANY_LABEL = "*."  # begins the host of such a route, for any one label
+_REMEMBERED_HOSTS = 1024  # hosts whose routes are remembered; clients make up hosts
+
+# A path with none of these bytes has one meaning only.
+_AMBIGUOUS = re.compile(rb"[%;\\]|//|/\.")
+
+H = TypeVar("H")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route(Generic[H_co]):
+class Route(Generic[H]):
     """A row of the route table.
 
     Attributes:
-        path: as documents and metrics name the route; "/prefix/<service>..." for a proxied route.
+        path: as documents and metrics name the route; "/prefix/<service>..." for a standard route.
         handler: what serves the route.
+        on_handshake: what serves a WebSocket handshake instead of `handler`; None for `handler`.
         methods: served methods; () for every method but REFUSED_METHODS.
         needs_token: whether a client needs a token where AUTH_REQUIRED is set.
         answers_options: whether the gateway answers OPTIONS itself. The answer names the methods and nothing else, and
@@ -29,14 +55,15 @@ class Route(Generic[H_co]):
     """
 
     path: str
-    handler: H_co
+    handler: H
+    on_handshake: H | None = None
     methods: tuple[bytes, ...] = ()
     needs_token: bool = True
     answers_options: bool = False
 
     @functools.cached_property
     def prefix(self) -> bytes:
-        """The prefix of a proxied route's targets; b"" for a page's route.
+        """The prefix of a standard route's targets; b"" for other routes.
 
         >>> Route(path="/api/<service>/*", handler=None).prefix
         b'/api/'
@@ -60,6 +87,199 @@ class Route(Generic[H_co]):
         return ", ".join(self.allowed) if self.methods else "ANY"
 
 
-def by_prefix(routes: Iterable[Route[H_co]]) -> dict[bytes, Route[H_co]]:
-    """Proxied routes by prefix. If several routes share a prefix, the last is used, and labels the metrics."""
-    return {route.prefix: route for route in routes}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec:
+    """A route of ROUTES.
+
+    Attributes:
+        host: a host name in lower case, "*.example.com" for exactly one more label, or "" for every host without a
+            route of its own.
+        path: a prefix that ends with "/*".
+        service: name of the service.
+        inner: the inner prefix, see Mount; None to keep the prefix.
+        config: how the service appears below the route; None for the values of the service.
+        given: the JSON of the route's own values, by key: "preserveHost".
+    """
+
+    path: str
+    service: str
+    host: str = ""
+    inner: str | None = None
+    config: MountConfig | None = None
+    given: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> bytes:
+        """The prefix without a final slash.
+
+        >>> RouteSpec(path="/a/*", service="s").prefix, RouteSpec(path="/*", service="s").prefix
+        (b'/a', b'')
+        """
+        return self.path.removesuffix(_ANYTHING).encode("ascii")
+
+    @property
+    def segment(self) -> bytes:
+        """The first segment of the path; b"" for a route of all paths.
+
+        >>> RouteSpec(path="/a/b/*", service="s").segment, RouteSpec(path="/*", service="s").segment
+        (b'a', b'')
+        """
+        return self.prefix[1:].partition(b"/")[0]
+
+    @property
+    def label(self) -> str:
+        """The route's name in metrics and documents.
+
+        >>> RouteSpec(host="chat.example.com", path="/*", service="chat").label
+        'chat.example.com/*'
+        """
+        return self.host + self.path
+
+
+class Match(NamedTuple, Generic[H]):
+    """The route of a request.
+
+    Attributes:
+        service: name of the service, as the target has the name.
+        mount: how the target maps onto an endpoint's paths.
+        rest: the target behind the public prefix: b"", or bytes that begin with "/" or "?".
+    """
+
+    route: Route[H]
+    service: bytes
+    mount: Mount
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Mounted(Generic[H]):
+    """A route of one's own, ready for a look-up."""
+
+    route: Route[H]
+    service: bytes
+    mount: Mount
+
+
+class _Paths(Generic[H]):
+    """The routes of one host, by prefix."""
+
+    __slots__ = ("_by_prefix", "_depth")
+
+    def __init__(self, routes: Iterable[_Mounted[H]] = ()) -> None:
+        self._by_prefix = {each.mount.public: each for each in routes}
+        self._depth = max((prefix.count(b"/") for prefix in self._by_prefix), default=0)
+
+    def find(self, path: bytes) -> _Mounted[H] | None:
+        """The route with the longest prefix of a path."""
+        ends = [0]
+        while len(ends) <= self._depth and ends[-1] < len(path):
+            end = path.find(b"/", ends[-1] + 1)
+            ends.append(end if end >= 0 else len(path))
+        return next((self._by_prefix[path[:end]] for end in reversed(ends) if path[:end] in self._by_prefix), None)
+
+
+class RouteTable(Generic[H]):
+    """All routes that lead to services.
+
+    Args:
+        standard: routes whose path names the service.
+        own: routes of ROUTES; all differ in host or path.
+        model: the route of which a route of ROUTES is a copy with its own path.
+        gateway_hosts: names of hosts that keep the gateway's own paths beside routes of their own.
+    """
+
+    def __init__(
+        self,
+        standard: Iterable[Route[H]],
+        model: Route[H],
+        own: Sequence[RouteSpec] = (),
+        gateway_hosts: Iterable[str] = (),
+    ) -> None:
+        self._standard = {route.prefix: route for route in standard}
+        self._gateway_hosts = frozenset(gateway_hosts)
+        self._hosts = {host: self._paths(host, own, model) for host in {each.host for each in own}}
+        self._paths_of = functools.lru_cache(maxsize=_REMEMBERED_HOSTS)(self._find_paths)
+
+    def match(self, target: bytes, host: bytes) -> Match[H] | None:
+        """The route of a request; None for one of the gateway's pages.
+
+        Args:
+            target: in origin-form, or "*".
+            host: the authority that the client asked for; b"" for none.
+
+        Raises:
+            BadRequest: the path leads to another route once dot segments and encodings are resolved.
+            NotFound: the host has routes of its own, and none of them has the path.
+        """
+        is_own, paths = self._paths_of(host) if self._hosts else (False, None)
+        if not is_own:
+            route = self._standard.get(target[: target.find(b"/", 1) + 1])
+            if route:
+                name, rest = split_route(target, route.prefix)
+                return Match(route, name, standard_mount(route.prefix, name), rest)
+        if paths is None or not target.startswith(b"/"):
+            return None
+        path = target.partition(b"?")[0]
+        found = _route_of(path, paths, is_own=is_own)
+        if _AMBIGUOUS.search(path) and _route_of(plain_path(path), paths, is_own=is_own) is not found:
+            raise BadRequest("the request target leads to another route once its encodings and dots are resolved")
+        if found:
+            return Match(found.route, found.service, found.mount, target[len(found.mount.public) :])
+        if is_own:
+            raise NotFound
+        return None
+
+    def _paths(self, host: str, own: Sequence[RouteSpec], model: Route[H]) -> _Paths[H]:
+        specs = [each for each in own if each.host == host]
+        is_shared = not host or host in self._gateway_hosts or (host.startswith(_ANY_LABEL) and self._gateway_hosts)
+        is_alone = not is_shared and len({each.service for each in specs}) == 1
+        return _Paths([_mounted(each, model, is_alone=is_alone) for each in specs])
+
+    def _find_paths(self, authority: bytes) -> tuple[bool, _Paths[H]]:
+        """Whether the gateway's own paths are not served on a host, and the routes of the host."""
+        name = host_name(authority)
+        for host in (name, _ANY_LABEL + name.partition(".")[2]):
+            if host and host in self._hosts:
+                return name not in self._gateway_hosts, self._hosts[host]
+        return False, self._hosts.get("", _Paths())
+
+
+def _route_of(path: bytes, paths: _Paths[H], *, is_own: bool) -> _Mounted[H] | None:
+    """The route of a path; None for no route, and for the gateway's own paths."""
+    is_gateways = not is_own and path[1:].partition(b"/")[0] in OWN_SEGMENTS
+    return None if is_gateways else paths.find(path)
+
+
+def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
+    inner = spec.prefix if spec.inner is None else spec.inner.encode("ascii")
+    mount = Mount(spec.prefix, inner, is_alone, spec.config)
+    return _Mounted(replace(model, path=spec.label), spec.service.encode("ascii"), mount)
+
+
+def host_name(authority: bytes) -> str:
+    """The host of an authority in lower case, without port and final dot.
+
+    >>> host_name(b"Chat.Example.com.:8443"), host_name(b"[::1]:80")
+    ('chat.example.com', '[::1]')
+    """
+    text = authority.decode("latin-1").lower()
+    host, colon, port = text.rpartition(":")
+    return (host if colon and not port.endswith("]") else text).removesuffix(".")
+
+
+def plain_path(path: bytes) -> bytes:
+    """A path as the least strict server reads the path: decoded once, parameters cut, slashes and dot segments merged.
+
+    A path that leads above the root ends at the root (RFC 3986 §5.2.4).
+
+    >>> plain_path(b"/a//b/%2e%2E/./c;x=1/d"), plain_path(rb"/a%2F..\\b"), plain_path(b"/a/")
+    (b'/a/c/d', b'/b', b'/a/')
+    """
+    kept: list[bytes] = []
+    *inner, last = unquote_to_bytes(path).replace(b"\\", b"/").split(b"/")
+    for segment in (each.partition(b";")[0] for each in (*inner, last)):
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    return b"/" + b"/".join(kept) + (b"/" if kept and last in (b"", b".", b"..") else b"")

@@ -23,6 +23,7 @@ from tornado_gateway.policy.http.target import TargetRule
 
 MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right; real chains of proxies are shorter
 
+_PREFIX = re.compile(rb"((?:/[!-.0-~]+)+)/?")
 _PORT = re.compile(rb"0*([0-9]{1,5})")
 
 
@@ -32,13 +33,11 @@ class ForwardingConfig:
 
     Attributes:
         pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that already carries the name is a loop.
-        preserve_host: whether upstreams receive the client's Host field instead of the endpoint's authority.
         trusted: networks of the proxies in front of the gateway whose claims count.
         target: which bytes a request target may hold.
     """
 
     pseudonym: bytes = b""
-    preserve_host: bool = False
     trusted: tuple[Network, ...] = ()
     target: TargetRule = field(default_factory=TargetRule)
 
@@ -54,6 +53,7 @@ class Origination:
         proto: b"http" or b"https".
         host: the authority that the client asked for.
         port: digits of the port that the client connected to.
+        prefix: the prefix that trusted proxies have stripped from the path; b"" for none.
         claims: field lines of the trusted proxies' other claims.
     """
 
@@ -62,6 +62,7 @@ class Origination:
     proto: bytes
     host: bytes
     port: bytes
+    prefix: bytes = b""
     claims: bytes = b""
 
     @functools.cached_property
@@ -92,7 +93,8 @@ def originate(
     host = _host(known_fields) or host
     port = _claimed_port(known_fields) or _port(host, proto)
     forwarded_for = ", ".join([hop.text for hop in reversed(chain)]).encode("ascii")
-    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, claim_lines(known_fields))
+    prefix, claims = _prefix(known_fields), claim_lines(known_fields)
+    return Origination(_client(chain, trusted), forwarded_for, proto, host, port, prefix, claims)
 
 
 def client_address(known_fields: KnownFields, peer: Address, trusted: Sequence[Network]) -> Address:
@@ -107,6 +109,13 @@ def _direct(peer: str, proto: bytes, host: bytes) -> Origination:
     The cache's key is the peer's text, because a str keeps its hash and an Address does not.
     """
     return Origination(of_peer(peer), peer.encode("ascii"), proto, host, _port(host, proto))
+
+
+def _prefix(known_fields: KnownFields) -> bytes:
+    """The prefix in X-Forwarded-Prefix, without a final slash; b"" unless the field occurs once and is a path."""
+    values = known_fields.get(b"x-forwarded-prefix", ())
+    path = _PREFIX.fullmatch(values[0]) if len(values) == 1 else None
+    return path[1] if path else b""
 
 
 def _hops(known_fields: KnownFields) -> Iterator[Address]:

@@ -59,6 +59,15 @@ def fields_by_name(fields: Sequence[Field]) -> dict[bytes, list[bytes]]:
     return found
 
 
+def is_handshake(method: bytes, known_fields: KnownFields) -> bool:
+    """Whether a request that has an Upgrade field asks for a WebSocket (RFC 6455 §4.1).
+
+    >>> is_handshake(b"GET", {b"upgrade": [b"h2c, WebSocket"]}), is_handshake(b"POST", {b"upgrade": [b"websocket"]})
+    (True, False)
+    """
+    return method == b"GET" and b"websocket" in tokens(known_fields[b"upgrade"])
+
+
 def read_offer(fields: Sequence[Field], minor: int) -> Offer:
     """Read and check a client's handshake (RFC 6455 §4.2.1).
 

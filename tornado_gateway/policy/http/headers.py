@@ -106,15 +106,17 @@ class FieldTable:
         return b"", b"_" not in name or not self.knows(name)
 
 
-# Claims of proxies beside X-Forwarded-For, -Proto, -Host and -Port; forwarded if the proxy is trusted. Some servers
-# read the client's address, the path or the file to send from these fields (Rack::Sendfile CVE-2025-61780).
+# Claims of proxies beside the judged claims below; forwarded if the proxy is trusted. Some servers read the client's
+# address, the path or the file to send from these fields (Rack::Sendfile CVE-2025-61780).
 _CLAIMS = (
     b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"forwarded", b"front-end-https", b"true-client-ip",
     b"x-accel-mapping", b"x-accel-redirect", b"x-client-ip", b"x-cluster-client-ip", b"x-real-ip", b"x-rewrite-url",
     b"x-scheme", b"x-sendfile", b"x-sendfile-type", b"x-url-scheme",
 )  # fmt: skip
 _CLAIM_PREFIXES = (b"x-forwarded-", b"x-original-")
-_JUDGED_CLAIMS = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"))
+_JUDGED_CLAIMS = frozenset(
+    (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto")
+)
 
 # Hop-by-hop fields: RFC 9110 §7.6.1 and §11.7, RFC 7540 §3.2.1, and two that are common without a standard.
 _OF_ONE_HOP = (
@@ -134,7 +136,10 @@ REQUEST_FIELDS = FieldTable(
 )  # fmt: skip
 
 RESPONSE_FIELDS = FieldTable(
-    read=(b"content-length", b"content-type", b"date", b"retry-after"),
+    read=(
+        b"content-length", b"content-location", b"content-type", b"date", b"location", b"retry-after",
+        b"service-worker-allowed", b"set-cookie",
+    ),
     taken=(
         *_OF_ONE_HOP, b"via", b"x-request-id",
         b"alt-svc",  # speaks of the service's origin; browsers would apply it to the gateway's (RFC 7838 §2.1)
@@ -154,7 +159,7 @@ _NO_TRAILER_PREFIXES = (b"accept-", b"access-control-", b"sec-")
 
 
 def claim_lines(known_fields: KnownFields) -> bytes:
-    """The lines of claims that forwarding.py does not judge (all but X-Forwarded-For, -Proto, -Host and -Port)."""
+    """The lines of claims that forwarding.py does not judge."""
     return serialize([(name, value) for name, values in known_fields.items() if _is_claim(name) for value in values])
 
 

@@ -55,10 +55,8 @@ class WebSocketConfig:
 
     Attributes:
         allowed_origins: see check_origin() in policy/http/handshake.py.
-        rewrites_origin: whether upstreams receive their own origin instead of the client's.
         relay: limits after the handshake.
     """
 
     allowed_origins: Collection[str] = (ANY_ORIGIN,)
-    rewrites_origin: bool = False
     relay: RelayConfig = field(default_factory=RelayConfig)

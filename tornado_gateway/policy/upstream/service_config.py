@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 
+from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.sse import EventStreamConfig
 from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.upstream.affinity import AffinityConfig
@@ -47,6 +48,7 @@ class ServiceConfig:
             the head is no failure to the breaker.
         event_streams: limits and rules of the service's event streams.
         websocket: limits and rules of the service's WebSockets.
+        mount: how the service appears to clients, and clients to the service.
         passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
         hedges: `hedge` and not is_long_poll: a waiting long poll is not slow.
@@ -77,6 +79,7 @@ class ServiceConfig:
     is_long_poll: bool = False
     event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
+    mount: MountConfig = field(default_factory=MountConfig)
     passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)
     hedges: bool = field(init=False, compare=False, repr=False)

@@ -1,0 +1,106 @@
+"""Reads JSON documents of variables, and reports all problems of a document at once, each with its JSON path."""
+
+import difflib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tornado_gateway.config.parsers import Syntax
+from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
+
+_CLOSE = 0.8  # ratio of difflib: "wsMaxMessageBytes" (a variable of no service) is not meant for "sseMaxBytes"
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Options = Mapping[str, Syntax[Any]]  # by the key that an object may have beside its own keys
+
+
+class Members(dict[str, Any]):
+    """A JSON object.
+
+    Attributes:
+        repeated: keys that were given more than once.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+
+
+def parse_json(text: str | bytes, allowed: str) -> Any:
+    """Parse a document; objects become Members.
+
+    Args:
+        allowed: description of a valid document.
+
+    Raises:
+        Invalid: the text is not JSON.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=Members)
+    except (ValueError, RecursionError) as error:  # RecursionError: a million brackets
+        raise Invalid(f"is not JSON: {error}", allowed) from None
+
+
+class DocumentReader:
+    """Reads on after a problem, to find all problems. A result is valid only if there are none.
+
+    Attributes:
+        problems: found so far.
+        options: syntax of the values that an object may have for variables.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.problems: list[Problem] = []
+        self.options = options
+
+    def option(self, path: str, key: str, value: Any) -> Any:
+        """A value, read like the text of a variable: 5 is "5", true is "true"."""
+        text = _as_text(value, is_list=self.options[key].is_list)
+        try:
+            if not isinstance(text, str):
+                raise Invalid("is neither text, a number, true nor false", "what the variable of that name takes")
+            return self.options[key].parse(text)
+        except Invalid as error:
+            self.report(path, shown(value), error.reason, error.allowed)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                self.report(f"{path}{problem.variable}", problem.given, problem.reason, problem.allowed)
+        return None
+
+    def check_keys(self, path: str, members: Members, *known: str, shown_as: str = "") -> None:
+        """Report unknown and repeated keys.
+
+        Args:
+            shown_as: description of the known keys; "" to list the keys.
+        """
+        self.check_repeated(path, members)
+        for key in (key for key in members if key not in known):
+            meant = difflib.get_close_matches(key, known, n=1, cutoff=_CLOSE) if shown_as else []
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+            given = shown(members[key], secret=isinstance(members[key], str))  # an unknown key may hold a secret
+            self.report(path + member(key), given, f"is unknown{hint}", shown_as or ", ".join(known))
+
+    def check_repeated(self, path: str, members: Members) -> None:
+        """Report repeated keys."""
+        for key in members.repeated:
+            self.report(path + member(key), "", "is given more than once", "each name once")
+
+    def report(self, path: str, given: str, reason: str, allowed: str) -> None:
+        """Add a problem; see Problem."""
+        self.problems.append(Problem(path, given, reason, allowed))
+
+
+def _as_text(value: Any, *, is_list: bool) -> Any:
+    """The text of a JSON value; a value that has no text, unchanged."""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if is_list and isinstance(value, list) and all(type(each) in (str, int) and "," not in str(each) for each in value):
+        return ",".join(map(str, value))
+    return value
+
+
+def member(key: str) -> str:
+    """The path of a member, behind the path of its object."""
+    return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{shown(key)}]"

@@ -1,0 +1,118 @@
+"""Rewrites the paths of an endpoint in the fields of a response to the public paths of a mount.
+
+    Location, Content-Location   by MountConfig.location
+    Set-Cookie                   the Path of a cookie, by MountConfig.maps_cookie_path
+    Service-Worker-Allowed       removed, unless every path of the host leads to the service
+
+Whatever has no public path stays as the endpoint wrote it: a URL of another host, a path above the mount, a Domain.
+
+Sources: RFC 9110 §8.7 and §10.2.2, RFC 6265 §5.2.4, RFC 3986 §4.2; Service Workers §4.1 for the scope of a worker.
+"""
+
+import re
+from typing import NamedTuple
+
+from tornado_gateway.policy.http.authority import parse_authority
+from tornado_gateway.policy.http.mount import Mount, MountConfig, Rewriting
+from tornado_gateway.policy.http.target import climbs
+
+# The fields of responses that this module may change.
+REWRITTEN = frozenset((b"content-location", b"location", b"service-worker-allowed", b"set-cookie"))
+
+_ABSOLUTE = re.compile(rb"(https?):[/\\]{2}([^/\\?#]*)(.*)", re.IGNORECASE)
+_ROOT_RELATIVE = re.compile(rb"/(?![/\\]).*")  # browsers read a backslash as a slash (WHATWG URL §4.4)
+_PATH = re.compile(rb"([^?#]*)(.*)")
+_PATH_OF_COOKIE = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
+_HOST_COOKIE = re.compile(rb"[ \t]*__host-", re.IGNORECASE)  # a browser takes such a cookie with Path=/ only
+
+
+class Place(NamedTuple):
+    """Where the answering endpoint is.
+
+    Attributes:
+        scheme: b"http" or b"https".
+        authority: as in the Host field of requests to the endpoint.
+        base_path: without a final slash.
+    """
+
+    scheme: bytes
+    authority: bytes
+    base_path: bytes
+
+
+def public_lines(lines: bytes, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> bytes:
+    """Rewrite field lines of a response.
+
+    Args:
+        lines: each ended by CRLF.
+        asked: the authority that the client asked for.
+    """
+    rewriter = _Rewriter(mount, config, place, asked)
+    return b"".join(map(rewriter.line, lines.splitlines(keepends=True)))
+
+
+class _Rewriter:
+    def __init__(self, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> None:
+        self._mount, self._config, self._place, self._asked = mount, config, place, asked
+        self._inner = place.base_path + mount.inner
+
+    def line(self, line: bytes) -> bytes:
+        """A rewritten line; b"" for a line that is removed."""
+        name, _, rest = line.partition(b":")
+        known, value = name.lower(), rest.strip(b" \t\r\n")
+        if known in (b"location", b"content-location"):
+            return b"%b: %b\r\n" % (name, self._reference(value))
+        if known == b"set-cookie" and self._config.maps_cookie_path:
+            return b"%b: %b\r\n" % (name, self._cookie(value))
+        if known == b"service-worker-allowed" and not self._mount.is_alone:
+            return b""
+        return line
+
+    def _reference(self, value: bytes) -> bytes:
+        mode = self._config.location
+        if mode is Rewriting.OFF:
+            return value
+        absolute = _ABSOLUTE.fullmatch(value)
+        if absolute:
+            scheme, authority, behind = absolute[1].lower(), absolute[2], absolute[3]
+            is_own = scheme == self._place.scheme and _is_same(scheme, authority, self._place.authority)
+            is_asked = mode is Rewriting.ALL and bool(self._asked) and _is_same(scheme, authority, self._asked)
+            if is_own or is_asked:
+                return self._public(behind if behind.startswith(b"/") else b"/" + behind) or value
+        elif mode is Rewriting.ALL and _ROOT_RELATIVE.fullmatch(value) and not self._is_public(value):
+            return self._public(value) or value
+        return value
+
+    def _public(self, reference: bytes) -> bytes:
+        """The public path of a root-relative reference; b"" if there is none."""
+        parts = _PATH.fullmatch(reference)
+        if parts is None:
+            return b""
+        path, tail, inner = parts[1], parts[2], self._inner
+        below = path[len(inner) :]
+        if not path.startswith(inner) or (below and not below.startswith(b"/")) or climbs(below):
+            return b""
+        public = (self._mount.public + below or b"/") + tail
+        return public if _ROOT_RELATIVE.fullmatch(public) else b""  # "//host" would lead to another host
+
+    def _is_public(self, reference: bytes) -> bool:
+        """Whether an application that knows its public prefix has written the reference."""
+        prefix = self._mount.public
+        return bool(prefix) and reference.startswith(prefix) and reference[len(prefix) :][:1] in (b"", b"/", b"?", b"#")
+
+    def _cookie(self, value: bytes) -> bytes:
+        if _HOST_COOKIE.match(value):
+            return value
+        return _PATH_OF_COOKIE.sub(self._cookie_path, value)
+
+    def _cookie_path(self, found: re.Match[bytes]) -> bytes:
+        path = found[2].rstrip(b" \t")
+        if path == b"/" and not self._inner:
+            return found[1] + (self._mount.public or path)  # without a final slash, which would leave the prefix out
+        return found[1] + (self._public(path) or path)
+
+
+def _is_same(scheme: bytes, authority: bytes, other: bytes) -> bool:
+    one, two = (parse_authority(each.decode("latin-1")) for each in (authority, other))
+    text = scheme.decode("ascii")
+    return one is not None and two is not None and one.at(text) == two.at(text)
