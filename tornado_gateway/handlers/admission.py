@@ -34,7 +34,6 @@ from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.principal import ANYBODY, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
-from tornado_gateway.wire.http1 import RequestHead, fields
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 T = TypeVar("T")
@@ -91,7 +90,7 @@ def admit(
     # Authenticate.
     principal, expiry = ANYBODY, NEVER
     if gateway.authenticator and route.needs_token and not (route.answers_options and head.method == b"OPTIONS"):
-        checked = gateway.authenticator.check(_authorization(head))
+        checked = gateway.authenticator.check(head.known_fields.get(b"authorization", []))
         principal = checked if isinstance(checked, Principal) else (yield checked)
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
     # Unknown service, or unknown page.
@@ -100,10 +99,6 @@ def admit(
     # (Scopes.)
     # (Limit by principal.)
     return Admitted(found, origination, principal, expiry)
-
-
-def _authorization(head: RequestHead) -> list[bytes]:
-    return [value for name, value in fields(head.block) if name.lower() == b"authorization"]
 
 
 async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:

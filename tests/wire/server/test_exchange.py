@@ -37,6 +37,20 @@ async def test_a_response_without_length_is_chunked_or_ends_with_the_connection(
 
 
 @pytest.mark.gen_test
+async def test_a_response_has_the_lines_that_an_earlier_step_has_added(listen: Listen) -> None:
+    def answer(request: Request) -> None:
+        request.exchange.added_lines += b"X-Left: 7\r\n"
+        request.exchange.write_interim(103, b"Link: </a>\r\n")
+        request.begin()
+        request.exchange.finish()
+
+    client = await (await listen(Delegate(answer))).client()
+    await client.send(get(b"/"))
+    assert (await client.head()).get(b"x-left") is None
+    assert (await client.response()).all(b"x-left") == [b"7"]
+
+
+@pytest.mark.gen_test
 async def test_trailers_follow_a_chunked_response(listen: Listen) -> None:
     def answer(request: Request) -> None:
         request.begin()

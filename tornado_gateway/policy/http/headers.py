@@ -125,13 +125,13 @@ _OF_ONE_HOP = (
 )  # fmt: skip
 
 REQUEST_FIELDS = FieldTable(
-    read=(b"accept", b"content-length"),
+    read=(b"accept", b"authorization", b"content-length", b"cookie"),
     taken=(
         *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",
         b"proxy",  # CGI servers turn Proxy into HTTP_PROXY, their own outgoing proxy (httpoxy, CVE-2016-5385)
         b"alt-used",  # names the gateway's host, not the upstream's (RFC 7838 §5)
     ),
-    protected=(b"authorization", b"cookie", b"remote-addr", b"remote-user", b"x-user-id"),
+    protected=(b"remote-addr", b"remote-user", b"x-user-id"),
     prefixes=_CLAIM_PREFIXES,
 )  # fmt: skip
 

@@ -69,11 +69,14 @@ class ServerExchange(HTTPConnection):
         body_bytes: bytes of the response's body written so far.
         min_upload_rate: least rate of the request's body in bytes per second; 0 for no limit.
         max_body_size: greatest size of the request's body in bytes; None for no limit.
+        added_lines: field lines, each ended by CRLF, that the final response or the 101 gets, whatever writes it. An
+            admission step that has a word for the client (the state of a limit) adds lines here.
     """
 
     __slots__ = (
-        "_chunked", "_high_water", "_left", "_on_close", "_pending", "body_bytes", "connection", "error", "finished",
-        "head", "is_read", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started", "trailers",
+        "_chunked", "_high_water", "_left", "_on_close", "_pending", "added_lines", "body_bytes", "connection", "error",
+        "finished", "head", "is_read", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started",
+        "trailers",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
@@ -90,6 +93,7 @@ class ServerExchange(HTTPConnection):
         self._chunked = False
         self._high_water: int | None = None  # high-water mark in bytes; None for asyncio's default
         self._left: int | None = None  # bytes of the body still to come by Content-Length
+        self.added_lines = b""
         self._pending = b""  # the response's head, until the first bytes of the body
         self._on_close: Callable[[], None] | None = None
 
@@ -144,7 +148,7 @@ class ServerExchange(HTTPConnection):
         elif head.minor == 0:
             framing += _KEEP_ALIVE
         date = b"" if dated else connection.server.date()
-        self._pending = b"".join((_status_line(status, reason), block, date, framing, b"\r\n"))
+        self._pending = b"".join((_status_line(status, reason), block, self.added_lines, date, framing, b"\r\n"))
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
         """Send a piece of the body.
@@ -209,7 +213,7 @@ class ServerExchange(HTTPConnection):
             The bytes that the client has sent behind the request.
         """
         self.started = self.finished = True
-        self.connection.transport.write(_status_line(101, b"") + block + b"\r\n")
+        self.connection.transport.write(_status_line(101, b"") + block + self.added_lines + b"\r\n")
         return self.connection.upgrade(successor)
 
     def limit_buffer(self, size: int) -> None:
