@@ -253,10 +253,13 @@ def test_healthcheck_tells_a_running_gateway_from_none(processes: list[Process])
 
 
 def test_the_demo_needs_no_configuration_and_says_what_to_try(processes: list[Process]) -> None:
-    process = Process("--demo", UPSTREAMS="")
+    process = Process("--demo", UPSTREAMS="", ROUTES='[{"path": "/a/*", "service": "of nobody"}]')
     processes.append(process)
     with process.connect() as client:
         client.sendall(b"GET /api/api/items/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.recv(10000).startswith(b"HTTP/1.1 200 ")
+    with process.connect() as client:
+        client.sendall(b"GET /live/items HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert client.recv(10000).startswith(b"HTTP/1.1 200 ")
     code, out, err = process.end(signal.SIGTERM)
     assert code == 0

@@ -33,7 +33,7 @@ from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
-from tornado_gateway.demo.demo import Demo, banner
+from tornado_gateway.demo.demo import ROUTES, Demo, banner
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -76,6 +76,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
         demo = Demo() if asked.demo else None
         if demo:
             environment["UPSTREAMS"] = json.dumps(runner.run(start(demo)))
+            environment["ROUTES"] = json.dumps(ROUTES)
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
@@ -109,7 +110,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="run with small services of its own and a little traffic; UPSTREAMS is ignored",
+        help="run with small services of its own and a little traffic; UPSTREAMS and ROUTES are ignored",
     )
     parser.add_argument("--version", action="version", version=f"tornado_gateway {__version__}")
     return parser.parse_args(arguments)

@@ -160,18 +160,17 @@ def test_stop_does_not_wait_for_a_gateway_that_does_not_answer() -> None:
 def test_the_banner_names_only_routes_that_this_release_has() -> None:
     text = banner("http://127.0.0.1:8080/")
     routes = set(re.findall(r"http://127\.0\.0\.1:8080/([a-z]+)", text))
-    assert routes == {"api", "sse", "healthz", "readyz"}
-    first, second, third = text.partition("\n\n")[2].splitlines()[:3]
-    assert "open http://127.0.0.1:8080/api/chat/ in a browser " in first
-    assert "curl -N http://127.0.0.1:8080/sse/clock/events " in second
-    assert "python -m websockets 'ws://127.0.0.1:8080/ws/chat?path=/echo' " in third
+    assert routes == {"live", "api", "sse", "healthz", "readyz"}
+    lines = text.partition("\n\n")[2].splitlines()
+    assert re.search("  open http://127.0.0.1:8080/live/ in a browser .* on one route; ", lines[0])
+    assert any(line.startswith("  python -m websockets 'ws://127.0.0.1:8080/live/room' ") for line in lines)
+    assert any(line.startswith("  python -m websockets 'ws://127.0.0.1:8080/ws/chat?path=/echo' ") for line in lines)
 
 
 @playing()
 async def test_every_request_of_the_banner_works(services: Services, http: httpx.AsyncClient) -> None:
-    asked = re.findall(
-        r"http://gateway/(?:api|sse)/([a-z]+)(/[^\s']*)", banner("http://gateway").replace("delay=2000", "delay=1")
-    )
+    text = banner("http://gateway").replace("delay=2000", "delay=1").replace("gateway/live/", "gateway/api/chat/")
+    asked = re.findall(r"http://gateway/(?:api|sse)/([a-z]+)(/[^\s']*)", text)
     assert {service for service, _ in asked} == {"api", "slow", "flaky", "clock", "chat"}
     for service, target in asked:
         async with http.stream("POST" if "echo" in target else "GET", services[service][0] + target) as response:

@@ -157,9 +157,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def pages(demo: Demo, browser: str) -> Iterator[tuple[Page, Page]]:
-    """Two pages with everything open; they must not have complained in the end."""
-    url = f"{demo.url}/api/chat/"
-    with opened(browser, url) as one, opened(browser, url) as two:
+    """A page by the standard routes and a page on a route of its own, with everything open; the pages must not have
+    complained in the end."""
+    with opened(browser, f"{demo.url}/api/chat/") as one, opened(browser, f"{demo.url}/live/") as two:
         yield one, two
         assert one.complaints + two.complaints == []
 
@@ -170,8 +170,9 @@ def rename(page: Page, name: str) -> None:
     until(lambda: f"{name} joined" in page.lines(), f"{name} joined")
 
 
-def test_events_tick_and_requests_are_answered(pages: tuple[Page, Page]) -> None:
-    page, _ = pages
+@pytest.mark.parametrize("which", [0, 1], ids=["standard routes", "one route"])
+def test_events_tick_and_requests_are_answered(pages: tuple[Page, Page], which: int) -> None:
+    page = pages[which]
     until(lambda: page.number("tick-count") >= 3, "three ticks")
     assert (page.number("tick-missed"), page.number("tick-reconnects")) == (0, 0)
     assert page.number("tick-id") >= 3
@@ -179,6 +180,18 @@ def test_events_tick_and_requests_are_answered(pages: tuple[Page, Page]) -> None
     assert page.text("requests-state").startswith("200")
     assert page.text("request-response") != "x-request-id: none"
     until(lambda: "X-Forwarded-For: 127.0.0.1" in page.text("request-seen"), "what the upstream saw")
+
+
+def test_one_route_carries_the_page_and_all_that_the_page_asks_for(demo: Demo, pages: tuple[Page, Page]) -> None:
+    _, page = pages
+    until(lambda: "X-Forwarded-Prefix: /live" in page.text("request-seen"), lambda: page.text("request-seen"))
+    asked = page.value("performance.getEntriesByType('resource').map(each => new URL(each.name).pathname)")
+    asked += [page.value("new URL(chat.socket.url).pathname"), page.value("new URL(stream.source.url).pathname")]
+    assert {"/live/items", "/live/request", "/live/events", "/live/room"} == {
+        each for each in asked if each != "image/"
+    }
+    assert page.text("events-where") == "GET /live/events"
+    assert page.value("document.querySelector('.ways [aria-current]').getAttribute('href')") == "/live/"
 
 
 def test_what_one_page_says_the_other_one_shows_as_text(pages: tuple[Page, Page]) -> None:

@@ -4,7 +4,7 @@
     (or you)        ├─────► slow-1, slow-2            20 ms and 300 ms: balancing by latency
                     ├─────► flaky-1, flaky-2, (none)  good, half failing, refusing: breakers
                     ├─────► clock-1                   an endless event stream
-                    └─────► chat-1                    WebSockets, and a page for browsers
+                    └─────► chat-1                    a page with events and WebSockets; on /live/*, too
 
 The upstreams are stock Tornado servers on 127.0.0.1 and free ports. Requests of upstreams end when the client leaves,
 or at stop().
@@ -38,6 +38,9 @@ from tornado_gateway.demo.upstreams import (
 )
 
 LOOPBACK = "127.0.0.1"
+
+# A value for ROUTES: a route that carries everything that the page of "chat" needs.
+ROUTES = ({"path": "/live/*", "service": "chat", "strip": True},)
 
 
 class Demo:
@@ -82,7 +85,14 @@ class Demo:
             ],
             "clock": [self._serve("clock-1", [("/events", Clock)], about=CLOCK_ABOUT, tick=self._tick)],
             "chat": [
-                self._serve("chat-1", CHAT_ROUTES, about=CHAT_ABOUT, sockets=self._sockets, guests=itertools.count(1))
+                self._serve(
+                    "chat-1",
+                    CHAT_ROUTES,
+                    about=CHAT_ABOUT,
+                    tick=self._tick,
+                    sockets=self._sockets,
+                    guests=itertools.count(1),
+                )
             ],
         }
 
@@ -142,9 +152,12 @@ def banner(gateway_url: str) -> str:
     return f"""\
 The gateway is at {url}, with services to try and a little traffic of its own:
 
-  open {url}/api/chat/ in a browser           event streams and a chat, live; open it twice
-  curl -N {url}/sse/clock/events              an event stream: an event every second
-  python -m websockets '{ws_url}/ws/chat?path=/echo'    after pip install websockets; or any other client
+  open {url}/live/ in a browser               a page, live events and a chat on one route; open it twice
+  open {url}/api/chat/ in a browser           the same by the standard routes /api, /sse and /ws
+  curl -N {url}/live/events                   an event stream: an event every second
+  curl -N {url}/sse/clock/events              the same on a standard route
+  python -m websockets '{ws_url}/live/room'     the chat, after pip install websockets; or any other client
+  python -m websockets '{ws_url}/ws/chat?path=/echo'    every message comes back
   curl {url}/api/api/                         what this service can be asked; two equal instances
   curl {url}/api/api/items
   curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request

@@ -53,6 +53,9 @@ CLOCK_ABOUT = {
 }
 CHAT_ABOUT = {
     "GET /": "a page, for a client that accepts text/html",
+    "GET /items": "a list",
+    "POST /request": "the request as this instance saw it",
+    "GET /events": "text/event-stream, as of the clock",
     "WebSocket /echo": "every message comes back",
     "WebSocket /room": "what one member says, all hear",
     "?name=<name>": "on /room: what to be called, 1 to 24 letters, digits, spaces, dots and hyphens",
@@ -307,4 +310,12 @@ API_ROUTES: Routes = [
     ("/bytes/([^/]+)", Bytes),
     (".*", Api),
 ]
-CHAT_ROUTES: Routes = [("/", Front), ("/echo", EchoSocket), ("/room", Member)]
+# Requests, events and WebSockets on paths of one service: a route of its own is enough for all of them.
+CHAT_ROUTES: Routes = [
+    ("/", Front),
+    ("/items", Items),
+    ("/request", Echo),
+    ("/events", Clock),
+    ("/echo", EchoSocket),
+    ("/room", Member),
+]
