@@ -113,6 +113,46 @@ def test_a_key_of_a_service_is_told_with_its_place() -> None:
     assert told(services, HEALTH_CHECK="http") == []
 
 
+@pytest.mark.parametrize(
+    ("hosts", "of_routes", "void"),
+    [
+        ("a.example.com", ["a.example.com"], []),
+        ("a.example.com", ["*.example.com"], []),
+        ("a.example.com", [], ["a.example.com"]),
+        ("a.example.com,b.example.com,example.com", ["b.example.com", "*.other.com"], ["a.example.com", "example.com"]),
+    ],
+)
+def test_a_host_of_the_gateway_without_a_route_is_told(hosts: str, of_routes: list[str], void: list[str]) -> None:
+    routes = json.dumps([{"path": "/*", "service": "a", "host": host} for host in of_routes])
+    assert told(ROUTES=routes, GATEWAY_HOSTS=hosts) == [
+        f"{host} of GATEWAY_HOSTS is set but has no effect: "
+        "no route of ROUTES is for that host, which keeps the gateway's own paths anyway"
+        for host in void
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "route", "has_effect"),
+    [
+        (URL, {"path": "/app/*"}, False),
+        (URL, {"path": "/app/*", "rewrite": "/app/*"}, False),
+        (URL, {"path": "/*", "host": "a.example.com"}, False),
+        (URL, {"path": "/app/*", "strip": True}, True),
+        (URL, {"path": "/app/*", "rewrite": "/v2/*"}, True),
+        (f"{URL}/base/", {"path": "/app/*"}, True),
+        (f"{URL}/app", {"path": "/app/*", "strip": True}, False),
+        (f"{URL}/base", {"path": "/*", "host": "a.example.com"}, True),
+        ("unix:/run/app.sock", {"path": "/app/*"}, False),
+    ],
+)
+def test_cookie_paths_that_are_public_already_are_told(url: str, route: dict[str, object], has_effect: bool) -> None:
+    on, off = ({**route, "service": "a", "rewriteCookiePath": value} for value in (True, False))
+    line = "ROUTES[1].rewriteCookiePath is set but has no effect: the paths of the service are the public paths already"
+    other = {"path": "/other/*", "service": "a", "strip": True}
+    assert told({"a": [url]}, ROUTES=json.dumps([other, on])) == ([] if has_effect else [line])
+    assert told({"a": [url]}, ROUTES=json.dumps([other, off])) == []
+
+
 def test_an_alias_is_told_if_it_says_something_else() -> None:
     assert told(GATEWAY_ENV="test", NODE_ENV="production") == [
         "NODE_ENV is set but has no effect: GATEWAY_ENV is set, too"
@@ -126,6 +166,7 @@ def test_an_alias_is_told_if_it_says_something_else() -> None:
         ({"BREAKER_OPEN_MS": "600000"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
         ({"BREAKER_MAX_OPEN_MS": "1"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
         ({"HEALTH_CHECK": "tcp", "HEALTH_INTERVAL_MS": "100"}, "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: "),
+        ({"PRESERVE_HOST": "true", "WS_ORIGIN": "rewrite"}, "PRESERVE_HOST is true and WS_ORIGIN is rewrite: "),
         ({"DRAIN_SPREAD_MS": "90000"}, "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: "),
     ],
 )
@@ -137,6 +178,12 @@ def test_what_contradicts_another_variable_is_told_once(env: dict[str, str], beg
 def test_a_contradiction_within_a_service_is_told_with_its_place() -> None:
     (line,) = told({"a": [URL], "b": {"endpoints": [URL], "breakerOpenMs": 600000}})
     assert line.startswith("UPSTREAMS.b: BREAKER_OPEN_MS is longer than ")
+
+
+def test_a_contradiction_within_a_route_is_told_with_its_place() -> None:
+    route = {"path": "/app/*", "service": "a", "preserveHost": True}
+    (line,) = told(ROUTES=json.dumps([route | {"path": "/x/*", "preserveHost": False}, route]), WS_ORIGIN="rewrite")
+    assert line.startswith("ROUTES[1]: PRESERVE_HOST is true and WS_ORIGIN is rewrite: ")
 
 
 def test_defaults_contradict_nothing() -> None:

@@ -5,11 +5,13 @@ Without a warning an operator would believe in a limit, a check or a key that do
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.http.target import parse_base_url
+from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
 
@@ -121,6 +123,9 @@ CONFLICTS = (
              "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: a check without an answer delays the next"),
     Conflict(("DRAIN_SPREAD_MS",), lambda s: s.shutdown.spread > s.shutdown.longest_spread,
              "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: streams end within those"),
+    Conflict(("PRESERVE_HOST", "WS_ORIGIN"),
+             lambda s: s.service.mount.preserve_host and s.service.mount.rewrites_origin,
+             "PRESERVE_HOST is true and WS_ORIGIN is rewrite: services see the client's Host beside another Origin"),
 )
 # fmt: on
 
@@ -136,7 +141,7 @@ def ineffective(settings: Settings, env: Mapping[str, str]) -> list[str]:
     Args:
         settings: loaded from env.
     """
-    void = (*_reserved(env), *_hidden(env), *_void(settings, env))
+    void = (*_reserved(env), *_hidden(env), *_void(settings, env), *_of_routes(settings))
     return [*(f"{name} is set but has no effect{why}" for name, why in void), *_contradictions(settings, env)]
 
 
@@ -168,13 +173,42 @@ def _without_own(settings: Settings, variable: Variable) -> list[Settings]:
     return [settings.of(service) for service in settings.services if variable.key not in service.given]
 
 
+def _of_routes(settings: Settings) -> Iterator[tuple[str, str]]:
+    hosts = {route.host for route in settings.routes}
+    for host in settings.gateway_hosts:
+        if hosts.isdisjoint((host, f"*.{host.partition('.')[2]}")):
+            yield (
+                f"{host} of GATEWAY_HOSTS",
+                ": no route of ROUTES is for that host, which keeps the gateway's own paths anyway",
+            )
+    for index, route in enumerate(settings.routes):
+        if route.given.get("rewriteCookiePath") and _has_the_services_paths(route, settings):
+            yield f"ROUTES[{index}].rewriteCookiePath", ": the paths of the service are the public paths already"
+
+
+def _has_the_services_paths(route: RouteSpec, settings: Settings) -> bool:
+    """Whether clients use the same paths as the endpoints of the route's service."""
+    urls = {end.url for service in settings.services if service.name == route.service for end in service.endpoints}
+    return all(parse_base_url(url)[1] + route.inner_prefix == route.prefix for url in urls)
+
+
 def _contradictions(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:
     for conflict in CONFLICTS:
         variables = [each for each in VARIABLES if each.name in conflict.names]
         is_set = any(env.get(each.name) for each in variables)
         if is_set and any(conflict.contradict(each) for each in (settings, *map(settings.of, settings.services))):
             yield conflict.text
-        for service in settings.services if not is_set else ():
-            own = any(each.key in service.given for each in variables)
-            if own and conflict.contradict(settings.of(service)):
-                yield f"UPSTREAMS.{service.name}: {conflict.text}"
+            continue
+        for place, given, own in _places(settings):
+            if any(each.key in given for each in variables) and conflict.contradict(own):
+                yield f"{place}: {conflict.text}"
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, Mapping[str, object], Settings]]:
+    """Services and routes: the JSON path, the own values, and the settings with the own values."""
+    for service in settings.services:
+        yield f"UPSTREAMS.{service.name}", service.given, settings.of(service)
+    for index, route in enumerate(settings.routes):
+        if route.config:
+            own = replace(settings, service=replace(settings.service, mount=route.config))
+            yield f"ROUTES[{index}]", route.given, own

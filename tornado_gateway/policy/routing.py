@@ -118,6 +118,15 @@ class RouteSpec:
         return self.path.removesuffix(_ANYTHING).encode("ascii")
 
     @property
+    def inner_prefix(self) -> bytes:
+        """The inner prefix without a final slash, see Mount.
+
+        >>> [RouteSpec(path="/a/*", service="s", inner=each).inner_prefix for each in (None, "", "/b")]
+        [b'/a', b'', b'/b']
+        """
+        return self.prefix if self.inner is None else self.inner.encode("ascii")
+
+    @property
     def segment(self) -> bytes:
         """The first segment of the path; b"" for a route of all paths.
 
@@ -251,8 +260,7 @@ def _route_of(path: bytes, paths: _Paths[H], *, is_own: bool) -> _Mounted[H] | N
 
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
-    inner = spec.prefix if spec.inner is None else spec.inner.encode("ascii")
-    mount = Mount(spec.prefix, inner, is_alone, spec.config)
+    mount = Mount(spec.prefix, spec.inner_prefix, is_alone, spec.config)
     return _Mounted(replace(model, path=spec.label), spec.service.encode("ascii"), mount)
 
 
