@@ -50,6 +50,26 @@ async def test_the_target_is_the_clients_bytes_behind_the_base_path(
     assert up.requests[0].get(b"host") == b"127.0.0.1:%d" % up.port
 
 
+@pytest.mark.parametrize("base", ["", "/base"])
+@pytest.mark.parametrize(
+    ("route", "asked", "target"),
+    [
+        ({}, b"/app", b"/app"), ({}, b"/app?a", b"/app?a"), ({}, b"/app/", b"/app/"), ({}, b"/app//x", b"/app//x"),
+        ({"strip": True}, b"/app", b"/"), ({"strip": True}, b"/app?a", b"/?a"), ({"strip": True}, b"/app/x?", b"/x?"),
+        ({"rewrite": "/v2/*"}, b"/app", b"/v2"), ({"rewrite": "/v2/*"}, b"/app?a", b"/v2?a"),
+        ({"rewrite": "/v2/*"}, b"/app/x", b"/v2/x"),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_the_bytes_behind_the_prefix_of_a_route_pass_too(
+    serve: Serve, upstream: Start, base: str, route: dict[str, object], asked: bytes, target: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url + base]}, ROUTES=json.dumps([{"path": "/app/*", "service": "svc", **route}]))
+    assert (await ask(running, get(asked))).status == 200
+    assert [request.target for request in up.requests] == [base.encode() + target]
+
+
 @pytest.mark.parametrize(
     "suffix",
     [b"/..", b"/../x", b"/%2e%2e/x", b"/.%2E/x", b"/a/../../x", b"/..%2f..", b"/\\..", b"/a b", b"/a#b", b"/a\tb",

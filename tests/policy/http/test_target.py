@@ -193,20 +193,14 @@ def test_a_route_is_split_at_the_first_slash_or_question_mark(target: bytes, ser
 
 # FEATURES H15 to H17; Next.js CVE-2026-44578, reply-from CVE-2021-21321
 @pytest.mark.parametrize(
-    ("rest", "target"),
+    "rest",
     [
-        (b"/a%2Fb;v=1//c?x=%20&y", b"/a%2Fb;v=1//c?x=%20&y"),
-        (b"", b"/"),
-        (b"?", b"/?"),
-        (b"?a", b"/?a"),
-        (b"//evil.example/x", b"//evil.example/x"),
-        (b"/%00%zz", b"/%00%zz"),
-        (b"/a/../b", b"/a/../b"),
-        (b"/x?next=/../../y", b"/x?next=/../../y"),
+        *(b"/a%2Fb;v=1//c?x=%20&y", b"", b"?", b"?a", b"//evil.example/x", b"/%00%zz", b"/a/../b"),
+        b"/x?next=/../../y",
     ],
 )
-def test_the_clients_bytes_pass_as_they_are(rest: bytes, target: bytes) -> None:
-    assert TargetRule().admit(rest) == TargetRule(FORWARD).admit(rest) == target
+def test_the_clients_bytes_pass_as_they_are(rest: bytes) -> None:
+    assert TargetRule().admit(rest) == TargetRule(FORWARD).admit(rest) == rest
 
 
 @pytest.mark.parametrize("name", [BROWSER, STRICT, FORWARD])
@@ -286,8 +280,7 @@ def test_any_bytes_are_refused_or_pass_unchanged(rest: bytes, name: str) -> None
         target = TargetRule(name).admit(rest)
     except BadRequest:
         return
-    assert target in (rest, b"/" + rest)
-    assert target.startswith(b"/")
+    assert target == rest
     assert not climbs(target.partition(b"?")[0])
 
 

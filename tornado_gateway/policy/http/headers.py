@@ -77,7 +77,7 @@ class FieldTable:
             The values of the fields that are read, by lower-case name, and the lines to forward, each with its CRLF.
 
         >>> REQUEST_FIELDS.interpret(b"Host: a\\r\\nETag: 1\\r\\nCookie: b\\r\\nX_Request_Id: c\\r\\n")
-        ({b'host': [b'a']}, b'ETag: 1\\r\\nCookie: b\\r\\n')
+        ({b'host': [b'a'], b'cookie': [b'b']}, b'ETag: 1\\r\\nCookie: b\\r\\n')
         """
         known_fields: dict[bytes, list[bytes]] = {}
         forwarded, use = [], self._use

@@ -251,20 +251,18 @@ class TargetRule:
         return hash(self.name)
 
     def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
-        """Check the rest of a target; return the rest with a leading slash, to append to the base path.
+        """Check the rest of a target; return the rest unchanged.
 
         Args:
-            rest: from split_route().
+            rest: the target behind the public prefix: b"", or bytes that begin with "/" or "?".
             of: name of `rest` in error messages.
 
         Raises:
             BadRequest: the rule refuses a byte, or dot segments climb above the base path.
 
         >>> TargetRule().admit(b"?a"), TargetRule().admit(b"/a%2Fb;v=1//c|^?x={%20}")
-        (b'/?a', b'/a%2Fb;v=1//c|^?x={%20}')
+        (b'?a', b'/a%2Fb;v=1//c|^?x={%20}')
         """
-        if not rest.startswith(b"/"):
-            rest = b"/" + rest
         if self._suspect.search(rest):
             path, _, query = rest.partition(b"?")
             _refuse(self._path.search(path), f"the path of {of}")
