@@ -5,17 +5,27 @@ that breaks it.
 """
 
 import ast
+import itertools
 import json
 import posixpath
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tornado_gateway.app import make_routes
+from tornado_gateway.config.ineffective import ineffective
 from tornado_gateway.config.load import load_settings
+from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES
+from tornado_gateway.errors import BadRequest, NotFound
+from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.policy.http.mount import Mount, MountConfig, Rewriting
+from tornado_gateway.policy.http.rewriting import Place, public_lines
+from tornado_gateway.policy.routing import RouteTable
 
 ROOT = Path(__file__).parent.parent
 WIDEST = 120  # characters of a line of prose or code; a row of a table cannot be broken
@@ -27,6 +37,7 @@ _CODE = re.compile(r"`[^`]*`")
 _MODULE = re.compile(r"`([\w/]+\.py)`")
 _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+_ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
 
 # Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, and a family.
@@ -141,6 +152,31 @@ def json_blocks(text: str) -> Iterator[str]:
     return (found[1] for found in re.finditer(r"```json\n(.*?)```", text, re.DOTALL))
 
 
+def environments(text: str) -> Iterator[dict[str, str]]:
+    """The variables of the commands in blocks of shell that set UPSTREAMS to more than dots.
+
+    >>> list(environments("```sh\\nA=1 UPSTREAMS='{}' \\\\\\nB='2 3' run C=4\\ncurl D=5\\n```\\n"))
+    [{'A': '1', 'UPSTREAMS': '{}', 'B': '2 3'}]
+    """
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = itertools.takewhile(_ASSIGNMENT.match, shlex.split(line, comments=True))
+            env = dict(word.split("=", 1) for word in words)
+            if env.get("UPSTREAMS", "...") != "...":
+                yield env
+
+
+def rows(text: str, name: str) -> list[list[str]]:
+    """The cells of the table between <!-- name --> and <!-- /name -->, without the head.
+
+    >>> rows("<!-- a -->\\n| x | y |\\n|---|---|\\n| `1` | |\\n<!-- /a -->", "a")
+    [['`1`', '']]
+    """
+    part = text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
 def unknown_functions(file: str, text: str, functions: Collection[str]) -> Iterator[str]:
     """Calls of a trace, "module: Class.function", that the source does not have."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -207,8 +243,98 @@ def test_every_named_variable_exists() -> None:
 @pytest.mark.parametrize("block", [each for text in documents().values() for each in json_blocks(text)])
 def test_every_json_example_is_json_and_a_configuration_if_it_says_so(block: str) -> None:
     example = json.loads(block)
-    if "requestId" not in example:  # a line of the access log
+    if isinstance(example, list):
+        assert len(routed(block).routes) == len(example)
+    elif "requestId" not in example:  # a line of the access log
         assert len(load_settings({"UPSTREAMS": block}).services) == len(example)
+
+
+def routed(routes: str) -> Settings:
+    """The settings with a value for ROUTES, and with the services of the routes; no warning may be told."""
+    services = {each["service"]: [f"http://{each['service']}.internal"] for each in json.loads(routes)}
+    env = {"UPSTREAMS": json.dumps(services), "ROUTES": routes}
+    settings = load_settings(env)
+    assert ineffective(settings, env) == []
+    return settings
+
+
+@pytest.mark.parametrize("env", [each for text in documents().values() for each in environments(text)], ids=" ".join)
+def test_every_command_with_services_has_a_valid_configuration(env: dict[str, str]) -> None:
+    settings = load_settings(env)
+    assert settings.services
+    assert ineffective(settings, env) == []
+
+
+# ---------------------------------------------------------------- docs/routes.md: each row of a table, carried out
+
+ROUTES = documents()["docs/routes.md"]
+MOUNT, PLACE = Mount(b"/app"), Place(b"http", b"10.0.0.7:8080", b"/base")
+
+
+def code(cell: str) -> list[str]:
+    """
+    >>> code("`a`, `b c` and d")
+    ['a', 'b c']
+    """
+    return [each.strip("`") for each in _CODE.findall(cell)]
+
+
+def table_of_the_document() -> RouteTable[type[ProxiedRequest]]:
+    (block,) = json_blocks(ROUTES.partition("<!-- look-up -->")[2].partition("<!-- /look-up -->")[0])
+    return make_routes(routed(block))
+
+
+def looked_up(host: str, target: str) -> list[str]:
+    """Cells of a row: the service, and the target at an endpoint."""
+    try:
+        match = table_of_the_document().match(target.encode(), host.encode())
+    except NotFound:
+        return ["404", ""]
+    if not match:
+        return ["the gateway" if target in ("/healthz", "/metrics") else "404", ""]
+    return [f"`{match.service.decode()}`", f"`{match.mount.inner_target(match.rest).decode()}`"]
+
+
+@pytest.mark.parametrize("row", rows(ROUTES, "look-up"), ids=" ".join)
+def test_the_look_ups_of_the_document_are_those_of_the_table(row: list[str]) -> None:
+    (host,), (target,) = code(row[0]), code(row[1])
+    assert looked_up(host, target) == row[2:]
+
+
+@pytest.mark.parametrize("path", [path for row in rows(ROUTES, "refused") for path in code(row[0])])
+def test_the_paths_that_the_document_calls_refused_are_refused(path: str) -> None:
+    with pytest.raises(BadRequest):
+        looked_up("example.com", path)
+
+
+@pytest.mark.parametrize("path", code(ROUTES.partition("<!-- accepted -->")[2].partition("<!-- /accepted -->")[0]))
+def test_the_paths_that_the_document_calls_accepted_pass(path: str) -> None:
+    assert looked_up("example.com", path) == ["`jupyter`", f"`{path}`"]
+
+
+def said_to_the_client(line: str, config: MountConfig) -> str:
+    return public_lines(f"{line}\r\n".encode(), MOUNT, config, PLACE, b"www.example.com").decode().removesuffix("\r\n")
+
+
+@pytest.mark.parametrize("row", rows(ROUTES, "location"), ids=" ".join)
+@pytest.mark.parametrize(("column", "mode"), list(enumerate(Rewriting, 1)))
+def test_the_locations_of_the_document_are_rewritten_so(row: list[str], column: int, mode: Rewriting) -> None:
+    for sent in code(row[0]):
+        (expected,) = code(row[column]) or [sent]
+        assert said_to_the_client(f"Location: {sent}", MountConfig(location=mode)) == f"Location: {expected}"
+
+
+@pytest.mark.parametrize("row", rows(ROUTES, "cookies"), ids=" ".join)
+def test_the_cookies_of_the_document_are_rewritten_so(row: list[str]) -> None:
+    (sent,), (expected,) = map(code, row)
+    assert said_to_the_client(sent, MountConfig(maps_cookie_path=True)) == expected
+
+
+def test_the_tables_of_the_document_are_found() -> None:
+    assert [len(rows(ROUTES, name)) for name in ("look-up", "refused", "location", "cookies")] == [11, 5, 7, 4]
+
+
+# ---------------------------------------------------------------- metrics
 
 
 def test_every_metric_is_documented() -> None:
