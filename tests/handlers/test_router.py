@@ -1,9 +1,11 @@
 """How a request finds its handler."""
 
+import json
+
 import pytest
 
 from tests.conftest import Serve
-from tests.support.journeys import CHUNKED, Start, ask, problem
+from tests.support.journeys import CHUNKED, Start, ask, capture, problem
 from tests.support.sockets import chunked, echo, eventually, get
 from tornado_gateway.handlers.router import MAX_OWN_BODY
 
@@ -105,3 +107,63 @@ async def test_a_smaller_limit_is_kept_on_our_own_pages_too(serve: Serve) -> Non
     running = await serve({"svc": ["http://127.0.0.1:1"]}, MAX_BODY_BYTES="0")
     client = await running.client()
     assert (await client.ask(get(b"/nothing", method=b"POST", body=b"a"))).status == 413
+
+
+# ---------------------------------------------------------------- routes of one's own
+
+
+@pytest.mark.parametrize("own", [{}, {"strip": True}, {"rewrite": "/v2/*"}, {"rewrite": "/*"}], ids=json.dumps)
+@pytest.mark.parametrize("rest", [b"", b"?q=/..", b"/", b"/?q", b"/x", b"/x/../y?z=1", b"//x", b"/%20;v=1"])
+@pytest.mark.gen_test
+async def test_the_rest_of_a_target_is_forwarded_byte_for_byte(
+    serve: Serve, upstream: Start, own: dict[str, object], rest: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve(
+        {"svc": [f"{up.url}/base"]}, ROUTES=json.dumps([{"path": "/app/one/*", "service": "svc", **own}])
+    )
+    assert (await ask(running, get(b"/app/one" + rest))).status == 200
+    inner = {"{}": b"/app/one", '{"rewrite": "/v2/*"}': b"/v2"}.get(json.dumps(own), b"")
+    below = rest if inner or rest.startswith(b"/") else b"/" + rest
+    assert [each.target for each in up.requests] == [b"/base" + inner + below]
+
+
+# ---------------------------------------------------------------- what the route table refuses
+
+OF_A_HOST = json.dumps([{"host": "app.test", "path": "/a/*", "service": "svc"}])
+REFUSED = {"no route": (b"/b?c", 404, "not_found"), "another route in disguise": (b"/b/%2e%2e/a", 400, "bad_request")}
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
+@pytest.mark.parametrize(("target", "status", "code"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.gen_test
+async def test_a_refusal_of_the_route_table_is_a_local_reply(
+    serve: Serve, upstream: Start, target: bytes, status: int, code: str, method: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, ROUTES=OF_A_HOST)
+    lines = capture(running)
+    client = await running.client()
+    answer = await client.ask(get(target, b"x-request-id: mine", method=method, host=b"app.test"), method)
+    if method == b"HEAD":
+        assert (answer.status, answer.body, answer.get(b"x-request-id")) == (status, b"", b"mine")
+    else:
+        assert problem(answer, status, code)["requestId"] == "mine"
+    assert (await client.ask(get(b"/a", host=b"app.test"))).status == 200  # on the same connection
+    await eventually(lambda: len(lines()) == 2)
+    refused = lines()[0]
+    assert (refused["status"], refused["reason"], refused["requestId"]) == (status, code, "mine")
+    assert refused["client"] == "127.0.0.1"
+    assert [each.target for each in up.requests] == [b"/a"]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", CHUNKED])
+@pytest.mark.gen_test
+async def test_a_refusal_before_the_body_ends_the_connection(serve: Serve, upstream: Start, framing: bytes) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, ROUTES=OF_A_HOST)
+    client = await running.client()
+    answer = await client.ask(get(b"/b", framing, method=b"POST", host=b"app.test"))
+    problem(answer, 404, "not_found")
+    assert answer.get(b"connection") == b"close"
+    await client.send(b"GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n")  # is body, and must not be answered
+    assert await client.ended()

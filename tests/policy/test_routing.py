@@ -71,6 +71,7 @@ def test_standard_routes_name_the_service(own: tuple[RouteSpec, ...], target: by
         (b"x.example.com", b"/a", ("*.example.com/a/*", b"any", b"/a")),
         (b"x.y.example.com", b"/a", None),
         (b"example.com", b"/a", None),
+        (b".example.com", b"/a", None),  # no label is not one label
     ],
 )
 def test_the_longest_prefix_of_the_host_wins(host: bytes, target: bytes, wanted: object) -> None:
@@ -103,6 +104,10 @@ def test_the_gateways_own_paths_cannot_be_shadowed(segment: bytes) -> None:
     [
         b"/x/../private/a", b"/%70rivate/a", b"//private/a", b"/./private", b"/private;a=1/b", rb"/x\..\private",
         b"/x/%2e%2E/private", b"/x%2f..%2fprivate", b"/.;/private", b"/private/../x",
+        b"/x/a%2Fb/../../private",  # two steps up for a server to which an encoded slash separates nothing
+        b"/private;a%2Fb/c", b"/private%3Ba/b",  # parameters cut before slashes are decoded, and after
+        b"/x/../private/%2e%2e/y",  # a server that resolves dots before it decodes
+        b"/x//../private", b"/x/;a/../private",  # empty segments that count, or do not
     ],
 )  # fmt: skip
 def test_no_spelling_of_a_path_leads_past_its_route(target: bytes) -> None:
@@ -113,7 +118,7 @@ def test_no_spelling_of_a_path_leads_past_its_route(target: bytes) -> None:
 
 def test_spellings_within_one_route_pass_as_they_are() -> None:
     of = table(RouteSpec(path="/*", service="app"), RouteSpec(path="/private/*", service="app"))
-    for target in (b"/private/a%2Fb/../c;x=1//d", b"/a;b/%7Euser//./x"):
+    for target in (b"/private/a%2Fb/c;x=1//d", b"/a;b/%7Euser//./x", b"/private/a/../b%20c"):
         match = of.match(target, b"gateway")
         assert match and match.mount.inner_target(match.rest) == target
 

@@ -1,6 +1,7 @@
 """Local replies: the responses that the gateway makes itself instead of a service (Envoy's term)."""
 
 import json
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from tornado_gateway.errors import GatewayError
@@ -9,6 +10,7 @@ from tornado_gateway.handlers.journal import ELSEWHERE, Journal
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.unavailable import comes_back, pause, retry_line
 from tornado_gateway.wire.http1 import fields
+from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
@@ -110,3 +112,20 @@ class LocalReply:
         journal = Journal(self._gateway, exchange, ELSEWHERE)
         send_error(exchange, error, journal.request_id, self._gateway.forwarding.pseudonym)
         journal.close(error.status, error.reason, journal.began)
+
+
+class RefusedRequest(HeadDelegate):
+    """A request that the route table refuses; the connection is kept as behind any other answer."""
+
+    def __init__(self, gateway: Gateway, exchange: ServerExchange, error: GatewayError) -> None:
+        self._gateway, self._exchange, self._error = gateway, exchange, error
+
+    def head_received(self) -> Awaitable[None] | None:
+        LocalReply(self._gateway)(self._exchange, self._error)
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return None
+
+    def body_received(self) -> None:
+        pass

@@ -9,11 +9,13 @@ from typing import Any
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.web import Application
 
+from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admin import StatsHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
+from tornado_gateway.handlers.local_reply import RefusedRequest
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
@@ -76,7 +78,10 @@ class Router(HTTPServerConnectionDelegate):
         self, server_conn: object, request_conn: ServerExchange
     ) -> HTTPMessageDelegate | HeadDelegate:
         head = request_conn.head
-        match = self._table.match(head.target, head.host)
+        try:
+            match = self._table.match(head.target, head.host)
+        except GatewayError as error:
+            return RefusedRequest(self._gateway, request_conn, error)
         if match:
             handler = match.route.handler
             if head.upgrades and match.route.on_handshake and is_handshake(head.method, head.known_fields):

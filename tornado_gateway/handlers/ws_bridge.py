@@ -24,6 +24,7 @@ from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.frames import ABNORMAL
 from tornado_gateway.policy.http.handshake import Offer, accept_value, check_answer, check_origin, read_offer
 from tornado_gateway.policy.http.headers import client_fields, pairs, without
+from tornado_gateway.policy.http.rewriting import REWRITTEN
 from tornado_gateway.policy.http.target import websocket_target
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.routing import Match
@@ -128,7 +129,9 @@ class WsForwarding(Forwarding):
         )  # fmt: skip
 
     def _accepting(self, head: ResponseHead) -> bytes:
-        """The field lines of the client's 101: the endpoint's own lines, and the gateway's."""
+        """The field lines of the client's 101: the endpoint's own lines with public paths, and the gateway's."""
+        if not REWRITTEN.isdisjoint(head.known_fields):
+            head = self._rewritten(head)
         forwarded_lines = without(head.forwarded_lines, (b"sec-websocket-accept", b"content-length"))
         lines = client_fields(
             forwarded_lines, head.known_fields, self._journal.request_id, head.minor, self._gateway.forwarding.pseudonym

@@ -37,6 +37,13 @@ _REMEMBERED_HOSTS = 1024  # hosts whose routes are remembered; clients make up h
 # A path with none of these bytes has one meaning only.
 _AMBIGUOUS = re.compile(rb"[%;\\]|//|/\.")
 
+# A segment of two dots, as any server may find one; and what servers read differently. A path with both has too many
+# readings to compare, and no client sends such a path: clients resolve dot segments (RFC 3986 §5.2.4).
+_STEP_UP = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){2}(?:[/\\;]|%2f|%5c|%3b|$)", re.IGNORECASE)
+_READ_DIFFERENTLY = re.compile(rb"[;\\]|//|%2e|%2f|%3b|%5c", re.IGNORECASE)
+
+_PARAMETERS = re.compile(rb"(?:;|%3b)[^/]*", re.IGNORECASE)
+
 H = TypeVar("H")
 
 
@@ -217,7 +224,7 @@ class RouteTable(Generic[H]):
             host: the authority that the client asked for; b"" for none.
 
         Raises:
-            BadRequest: the path leads to another route once dot segments and encodings are resolved.
+            BadRequest: a server may read the path as a path of another route.
             NotFound: the host has routes of its own, and none of them has the path.
         """
         is_own, paths = self._paths_of(host) if self._hosts else (False, None)
@@ -230,8 +237,8 @@ class RouteTable(Generic[H]):
             return None
         path = target.partition(b"?")[0]
         found = _route_of(path, paths, is_own=is_own)
-        if _AMBIGUOUS.search(path) and _route_of(plain_path(path), paths, is_own=is_own) is not found:
-            raise BadRequest("the request target leads to another route once its encodings and dots are resolved")
+        if _AMBIGUOUS.search(path) and _misleads(path, found, paths, is_own=is_own):
+            raise BadRequest("the request target may lead to another route once its encodings and dots are resolved")
         if found:
             return Match(found.route, found.service, found.mount, target[len(found.mount.public) :])
         if is_own:
@@ -247,7 +254,8 @@ class RouteTable(Generic[H]):
     def _find_paths(self, authority: bytes) -> tuple[bool, _Paths[H]]:
         """Whether the gateway's own paths are not served on a host, and the routes of the host."""
         name = host_name(authority)
-        for host in (name, _ANY_LABEL + name.partition(".")[2]):
+        label, _, parent = name.partition(".")
+        for host in (name, _ANY_LABEL + parent if label else ""):
             if host and host in self._hosts:
                 return name not in self._gateway_hosts, self._hosts[host]
         return False, self._hosts.get("", _Paths())
@@ -257,6 +265,18 @@ def _route_of(path: bytes, paths: _Paths[H], *, is_own: bool) -> _Mounted[H] | N
     """The route of a path; None for no route, and for the gateway's own paths."""
     is_gateways = not is_own and path[1:].partition(b"/")[0] in OWN_SEGMENTS
     return None if is_gateways else paths.find(path)
+
+
+def _misleads(path: bytes, found: _Mounted[H] | None, paths: _Paths[H], *, is_own: bool) -> bool:
+    """Whether a server may read a path as a path of another route.
+
+    Some servers cut parameters before they decode slashes, some after. Any other reading without a step up is blocked
+    at a segment that neither of the two readings passes.
+    """
+    if _STEP_UP.search(path) and _READ_DIFFERENTLY.search(path):
+        return True
+    readings = {plain_path(path), plain_path(_PARAMETERS.sub(b"", path))}
+    return any(_route_of(each, paths, is_own=is_own) is not found for each in readings)
 
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:

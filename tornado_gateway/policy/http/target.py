@@ -38,8 +38,9 @@ _REFUSED = {
     FORWARD: (_FORBIDDEN.pattern,) * 2,
 }
 
-# Path separators of any upstream server: IIS and Java servers also split at backslashes and at encoded slashes.
-_SEPARATOR = re.compile(rb"/|\\|%2f|%5c", re.IGNORECASE)
+# Path separators of some upstream servers: IIS and Java servers also split at backslashes and at encoded slashes.
+_SEPARATOR_OF_SOME = re.compile(rb"\\|%2f|%5c", re.IGNORECASE)
+_PARAMETERS = re.compile(rb"(?:;|%3b).*", re.IGNORECASE)  # some servers decode a path before they cut parameters
 
 _PERCENT = ord("%")
 _ONE_SLASH = re.compile(rb"/(?![/\\])")
@@ -316,18 +317,21 @@ def websocket_target(rest: bytes, rule: TargetRule) -> bytes:
 
 
 def climbs(path: bytes) -> bool:
-    """Whether dot segments, plain or encoded, lead above the start of the path.
+    """Whether dot segments, plain or encoded, lead above the start of the path as any server may read the path.
+
+    Servers differ in what separates segments, and in whether parameters and empty segments count. So a segment counts
+    as a step up if any server steps up, and as a step down only if every server steps down.
 
     >>> climbs(b"/a/../b"), climbs(b"/a/../../b"), climbs(b"/%2e%2E/b"), climbs(rb"/a/..%2f..%5cb")
     (False, True, True, True)
+    >>> climbs(b"/a%2Fb/../.."), climbs(b"/..%3Bx/b")
+    (True, True)
     """
     depth = 0
-    for segment in _SEPARATOR.split(path)[1:]:
-        plain = segment.partition(b";")[0].lower().replace(b"%2e", b".")
-        if plain == b"..":
-            depth -= 1
-            if depth < 0:
-                return True
-        elif plain not in (b"", b"."):
-            depth += 1
+    for segment in path.split(b"/")[1:]:
+        parts = [_PARAMETERS.sub(b"", each) for each in _SEPARATOR_OF_SOME.split(segment.lower().replace(b"%2e", b"."))]
+        ups = parts.count(b"..")
+        depth += -ups if ups else any(each not in (b"", b".") for each in parts)
+        if depth < 0:
+            return True
     return False
