@@ -1,7 +1,7 @@
 """Parses the routes of ROUTES from JSON, and reports all problems at once.
 
-A route is an object with "path" and "service"; with "host", "strip" or "rewrite"; and with values of its own for
-variables that say how a service appears to clients.
+A route is an object with "path" and "service". A route may have "host", and "strip" or "rewrite". A route may also have
+a value for each variable that says how a service appears to clients: "preserveHost", for example.
 """
 
 import re
@@ -27,8 +27,8 @@ class GivenRoute:
     """A route of ROUTES.
 
     Attributes:
-        spec: the route, without values of its own.
-        values: the route's own values, by key: "preserveHost".
+        spec: the route, without the route's own values.
+        values: the route's own values, parsed, by key: "preserveHost".
     """
 
     spec: RouteSpec

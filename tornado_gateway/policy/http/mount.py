@@ -3,8 +3,8 @@
     client     /notebooks/tree?a     public prefix  /notebooks
     endpoint   /base/lab/tree?a      base path      /base        inner prefix  /lab
 
-A route that strips its prefix has an empty inner prefix. A route that keeps its prefix has an inner prefix equal to the
-public prefix.
+A route that strips the prefix has an empty inner prefix. A route that keeps the prefix has an inner prefix equal to the
+public prefix. A route that replaces the prefix has another inner prefix.
 """
 
 import functools
@@ -17,7 +17,7 @@ class Rewriting(Enum):
 
     OFF = "off"
     ORIGIN = "origin"  # absolute URLs of the endpoint that answered
-    ALL = "all"  # root-relative references, too
+    ALL = "all"  # also root-relative references, and absolute URLs of the host that the client asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,9 @@ class MountConfig:
     """How a service appears to clients, and clients to the service.
 
     Attributes:
-        preserve_host: whether endpoints receive the client's Host field instead of their own authority.
-        rewrites_origin: whether endpoints receive their own origin in WebSocket handshakes instead of the client's.
+        preserve_host: whether an endpoint receives the client's Host field instead of the endpoint's authority.
+        rewrites_origin: whether an endpoint receives the endpoint's origin in WebSocket handshakes instead of the
+            client's.
         location: which references in Location and Content-Location are rewritten.
         maps_cookie_path: whether the Path of a cookie is rewritten from the endpoint's base path to the public prefix.
     """
@@ -44,11 +45,11 @@ class Mount:
     Attributes:
         public: the public prefix without a final slash: b"/api/billing"; b"" for the root.
         inner: the inner prefix without a final slash; b"" for a stripped prefix.
-        is_alone: whether every path of the host leads to the service, so that no other service shares its origin.
+        is_alone: whether every path of the host leads to the service, so that no other service shares the origin.
         config: of a route with values of its own; None for the values of the service.
-        line: the X-Forwarded-Prefix line of the stripped prefix; b"" if no prefix is stripped. A prefix that is
-            replaced by another prefix has no line: an application that put the public prefix before the other prefix
-            would make paths that no client can use.
+        line: the X-Forwarded-Prefix line of the stripped prefix; b"" if no prefix is stripped. A prefix that
+            another prefix replaces has no line: an application would put the public prefix before the other prefix,
+            and so make paths that no client can use.
     """
 
     public: bytes

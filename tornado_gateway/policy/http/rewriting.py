@@ -4,7 +4,8 @@
     Set-Cookie                   the Path of a cookie, by MountConfig.maps_cookie_path
     Service-Worker-Allowed       removed, unless every path of the host leads to the service
 
-Whatever has no public path stays as the endpoint wrote it: a URL of another host, a path above the mount, a Domain.
+A reference without a public path stays as the endpoint wrote the reference: a URL of another host, a path above the
+mount. The Domain of a cookie always stays.
 
 Sources: RFC 9110 §8.7 and §10.2.2, RFC 6265 §5.2.4, RFC 3986 §4.2; Service Workers §4.1 for the scope of a worker.
 """
@@ -41,17 +42,20 @@ class Place(NamedTuple):
 
 
 def public_lines(lines: bytes, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> bytes:
-    """Rewrite field lines of a response.
+    """Rewrite field lines of a response. A line of another field passes unchanged.
 
     Args:
-        lines: each ended by CRLF.
-        asked: the authority that the client asked for.
+        lines: valid field lines, each ended by CRLF.
+        place: the endpoint that answered.
+        asked: the authority that the client asked for; b"" for none.
     """
     rewriter = _Rewriter(mount, config, place, asked)
     return b"".join(map(rewriter.line, lines.splitlines(keepends=True)))
 
 
 class _Rewriter:
+    """Rewrites the lines of a response."""
+
     def __init__(self, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> None:
         self._mount, self._config, self._place, self._asked = mount, config, place, asked
         self._inner = place.base_path + mount.inner
@@ -69,6 +73,7 @@ class _Rewriter:
         return line
 
     def _reference(self, value: bytes) -> bytes:
+        """The value of Location or Content-Location for the client."""
         mode = self._config.location
         if mode is Rewriting.OFF:
             return value
