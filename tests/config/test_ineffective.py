@@ -119,6 +119,9 @@ def test_a_key_of_a_service_is_told_with_its_place() -> None:
         ("a.example.com", ["a.example.com"], []),
         ("a.example.com", ["*.example.com"], []),
         ("a.example.com", [], ["a.example.com"]),
+        ("*.example.com", ["a.example.com"], []),
+        ("*.example.com", ["*.example.com"], []),
+        ("*.example.com", ["example.com", "a.b.example.com"], ["*.example.com"]),
         ("a.example.com,b.example.com,example.com", ["b.example.com", "*.other.com"], ["a.example.com", "example.com"]),
     ],
 )

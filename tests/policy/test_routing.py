@@ -99,6 +99,21 @@ def test_the_gateways_own_paths_cannot_be_shadowed(segment: bytes) -> None:
         of.match(b"/%%%02x%b" % (segment[0], segment[1:]), b"gateway")
 
 
+@pytest.mark.parametrize("kept", ["a.example.com", "*.example.com"])
+@pytest.mark.parametrize("host", ["a.example.com", "*.example.com"])
+def test_a_host_of_the_gateway_may_stand_for_any_label(kept: str, host: str) -> None:
+    of = table(RouteSpec(host=host, path="/*", service="app"), gateway_hosts=(kept,))
+    assert found(of, b"/metrics", b"a.example.com") is None
+    assert found(of, b"/api/other/x", b"A.Example.com.:80") == ("/api/<service>/*", b"other", b"/x")
+    match = of.match(b"/x", b"a.example.com")
+    assert match and (match.service, match.mount.is_alone) == (b"app", False)
+
+
+def test_a_host_beside_a_host_of_the_gateway_is_the_routes_own() -> None:
+    of = table(RouteSpec(host="*.example.com", path="/*", service="app"), gateway_hosts=("a.example.com",))
+    assert found(of, b"/metrics", b"b.example.com") == ("*.example.com/*", b"app", b"/metrics")
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.http.target import parse_base_url
-from tornado_gateway.policy.routing import RouteSpec
+from tornado_gateway.policy.routing import RouteSpec, hosts_for
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
 
@@ -176,7 +176,7 @@ def _without_own(settings: Settings, variable: Variable) -> list[Settings]:
 def _of_routes(settings: Settings) -> Iterator[tuple[str, str]]:
     hosts = {route.host for route in settings.routes}
     for host in settings.gateway_hosts:
-        if hosts.isdisjoint((host, f"*.{host.partition('.')[2]}")):
+        if not any(of_route in hosts_for(host) or host in hosts_for(of_route) for of_route in hosts):
             yield (
                 f"{host} of GATEWAY_HOSTS",
                 ": no route of ROUTES is for that host, which keeps the gateway's own paths anyway",

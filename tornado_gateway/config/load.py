@@ -13,7 +13,7 @@ from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.config.variables import OF_ROUTES, OF_SERVICES, VARIABLES
-from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec
+from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
@@ -111,7 +111,8 @@ def _check_routes(
         spec = route.spec
         if known and spec.service not in known:
             yield Problem(f"ROUTES[{index}].service", shown(spec.service), "is not a service", ", ".join(known))
-        if spec.host in values.get("GATEWAY_HOSTS", ()) and spec.segment in OWN_SEGMENTS:
+        keeps = not set(hosts_for(spec.host)).isdisjoint(values.get("GATEWAY_HOSTS", ()))
+        if keeps and spec.segment in OWN_SEGMENTS:
             reason = f"is a path of the gateway's own, which {spec.host} keeps by GATEWAY_HOSTS"
             yield Problem(f"ROUTES[{index}].path", shown(spec.path), reason, "another first segment")
 

@@ -365,7 +365,7 @@ VARIABLES: tuple[Variable, ...] = (
              "true or false: whether services see the client's Host instead of their own",
              "Routes", per_service=True),
     Variable("REWRITE_LOCATION", "service.mount.location", member_of(Rewriting),
-             "off, origin or all: references in Location that get public paths: none, own URLs, root-relative too",
+             "off, origin or all: which references in Location become public: none, own URLs, root-relative too",
              "Routes", per_service=True),
     Variable("REWRITE_COOKIE_PATH", "service.mount.maps_cookie_path", flag,
              "true or false: whether the Path of a service's cookies becomes a public path",

@@ -201,7 +201,7 @@ class RouteTable(Generic[H]):
         standard: routes whose path names the service.
         own: routes of ROUTES; all differ in host or path.
         model: the route of which a route of ROUTES is a copy with its own path.
-        gateway_hosts: names of hosts that keep the gateway's own paths beside routes of their own.
+        gateway_hosts: hosts, as of RouteSpec, that keep the gateway's own paths beside routes of their own.
     """
 
     def __init__(
@@ -247,17 +247,18 @@ class RouteTable(Generic[H]):
 
     def _paths(self, host: str, own: Sequence[RouteSpec], model: Route[H]) -> _Paths[H]:
         specs = [each for each in own if each.host == host]
-        is_shared = not host or host in self._gateway_hosts or (host.startswith(_ANY_LABEL) and self._gateway_hosts)
+        keeps = not self._gateway_hosts.isdisjoint(hosts_for(host))
+        is_shared = not host or keeps or (host.startswith(_ANY_LABEL) and self._gateway_hosts)
         is_alone = not is_shared and len({each.service for each in specs}) == 1
         return _Paths([_mounted(each, model, is_alone=is_alone) for each in specs])
 
     def _find_paths(self, authority: bytes) -> tuple[bool, _Paths[H]]:
         """Whether the gateway's own paths are not served on a host, and the routes of the host."""
         name = host_name(authority)
-        label, _, parent = name.partition(".")
-        for host in (name, _ANY_LABEL + parent if label else ""):
-            if host and host in self._hosts:
-                return name not in self._gateway_hosts, self._hosts[host]
+        hosts = hosts_for(name)
+        for host in hosts:
+            if host in self._hosts:
+                return self._gateway_hosts.isdisjoint(hosts), self._hosts[host]
         return False, self._hosts.get("", _Paths())
 
 
@@ -293,6 +294,16 @@ def host_name(authority: bytes) -> str:
     text = authority.decode("latin-1").lower()
     host, colon, port = text.rpartition(":")
     return (host if colon and not port.endswith("]") else text).removesuffix(".")
+
+
+def hosts_for(name: str) -> tuple[str, ...]:
+    """The hosts of routes that a host name matches, the exact host first.
+
+    >>> hosts_for("a.example.com"), hosts_for("localhost"), hosts_for("")
+    (('a.example.com', '*.example.com'), ('localhost',), ())
+    """
+    label, _, parent = name.partition(".")
+    return tuple(filter(None, (name, _ANY_LABEL + parent if label and parent else "")))
 
 
 def plain_path(path: bytes) -> bytes:
