@@ -271,11 +271,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until the condition gives a true value; return the value."""
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Wait until the condition gives a true value, for `patience` seconds at most; return the value."""
+    deadline = time.monotonic() + patience
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not in {PATIENCE} s: {what}"
+        assert time.monotonic() < deadline, f"not in {patience} s: {what}"
         time.sleep(0.01)
     return result
 
