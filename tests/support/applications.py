@@ -89,9 +89,8 @@ class Stage:
         routes += [{"host": f"{name}.localhost", "path": "/*", "service": name} for name in services]
         settings = {"HOST": "127.0.0.1", "PORT": str(port), "UPSTREAMS": json.dumps(services), "PYTHONPATH": str(ROOT)}
         settings |= {"ROUTES": json.dumps(routes)} | variables
-        self.start(
-            sys.executable, "-m", "tornado_gateway", answers=f"http://127.0.0.1:{port}/readyz", cwd=self.folder, **settings
-        )  # fmt: skip
+        ready = f"http://127.0.0.1:{port}/readyz"
+        self.start(sys.executable, "-m", "tornado_gateway", answers=ready, cwd=self.folder, **settings)
         return port
 
     def client(self, *command: str | Path) -> dict[str, Any]:

@@ -28,9 +28,7 @@ def test_a_tool_answers(running: tuple[Stage, int], transport: str, base: str) -
     assert seen == {"tools": ["add"], "result": "42", "progress": [1.0, 2.0], "wrong": True}
 
 
-@pytest.mark.parametrize(
-    ("transport", "base"), [*(("streamable", base) for base in BASES), ("sse", "host")]
-)
+@pytest.mark.parametrize(("transport", "base"), [*(("streamable", base) for base in BASES), ("sse", "host")])
 def test_what_needs_no_prefix_works_unconfigured(running: tuple[Stage, int], transport: str, base: str) -> None:
     stage, port = running
     url = base_url(base, port, "bare") + PATHS[transport]

@@ -1,6 +1,6 @@
-"""Names below localhost lead to 127.0.0.1, as in browsers (RFC 6761 §6.3). The system's resolver may not know the names.
+"""Names below localhost lead to 127.0.0.1, as in browsers (RFC 6761 §6.3).
 
-A client imports this module before the client opens a connection.
+The system's resolver may not know the names. A client imports this module before the client opens a connection.
 """
 
 import functools
