@@ -22,7 +22,7 @@ REWRITTEN = frozenset((b"content-location", b"location", b"service-worker-allowe
 
 _ABSOLUTE = re.compile(rb"(https?):[/\\]{2}([^/\\?#]*)(.*)", re.IGNORECASE)
 _ROOT_RELATIVE = re.compile(rb"/(?![/\\]).*")  # browsers read a backslash as a slash (WHATWG URL §4.4)
-_PATH = re.compile(rb"([^?#]*)(.*)")
+_END_OF_PATH = re.compile(rb"[?#]")
 _PATH_OF_COOKIE = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
 _HOST_COOKIE = re.compile(rb"[ \t]*__host-", re.IGNORECASE)  # a browser takes such a cookie with Path=/ only
 
@@ -90,10 +90,8 @@ class _Rewriter:
 
     def _public(self, reference: bytes) -> bytes:
         """The public path of a root-relative reference; b"" if there is none."""
-        parts = _PATH.fullmatch(reference)
-        if parts is None:
-            return b""
-        path, tail, inner = parts[1], parts[2], self._inner
+        path, inner = _END_OF_PATH.split(reference, maxsplit=1)[0], self._inner
+        tail = reference[len(path) :]
         below = path[len(inner) :]
         if not path.startswith(inner) or (below and not below.startswith(b"/")) or climbs(below):
             return b""
