@@ -14,6 +14,7 @@ GatewayError
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
 ├── Unauthorized              401
+├── InsufficientScope         403
 ├── OriginNotAllowed          403
 ├── NotFound                  404
 │   └── UnknownService        404
@@ -24,7 +25,6 @@ GatewayError
 │   ├── EndpointsBusy         503
 │   ├── Overflow              503
 │   ├── CircuitOpen           503
-│   ├── Shed                  503
 │   └── Draining              503
 ├── ClientGone                499  the client left before the response's head; never sent
 │   └── ClientClosed          499  the client left after the response's head; the log has the sent status
@@ -202,6 +202,21 @@ class Unauthorized(GatewayError):
         super().__init__(message, ((b"WWW-Authenticate", challenge),))
 
 
+class InsufficientScope(GatewayError):
+    """The token lacks a scope that this request needs.
+
+    Args:
+        scopes: the scopes that the token must have.
+    """
+
+    status, code, reason, proxy = 403, "forbidden", "insufficient_scope", "http_request_denied"
+
+    def __init__(self, message: str = "", scopes: Iterable[str] = ()) -> None:
+        words = " ".join(sorted(scopes)).encode("ascii", "replace")
+        challenge = b'Bearer realm="gateway", error="insufficient_scope", scope="%b"' % words  # RFC 6750 §3.1
+        super().__init__(message, ((b"WWW-Authenticate", challenge),))
+
+
 class OriginNotAllowed(GatewayError):
     """Pages of this origin may not open WebSockets here."""
 
@@ -253,12 +268,6 @@ class CircuitOpen(Overloaded):
     """The service has failed too often and is left alone for a while."""
 
     code, reason, proxy = "circuit_open", "circuit_open", "destination_unavailable"
-
-
-class Shed(Overloaded):
-    """The gateway has more work than it can do."""
-
-    reason = "shed"
 
 
 class Draining(Overloaded):

@@ -92,9 +92,9 @@ def test_what_kubernetes_sets_for_a_service_is_not(service: str) -> None:
 
 
 def test_what_stands_in_a_file_sets_something_or_is_named_with_its_place() -> None:
-    places = {"AUTH": ".env:1", "UPSTREAM": ".env:2", "PORT": ".env:3", "X": ".env:4", "NODE_ENV": ".env:5"}
-    assert hints({"AUTH": "true", "UPSTREAM": "x", "PORT": "1", "PATH": "/bin"}, places) == [
-        ".env:1: AUTH is not a variable of this gateway",
+    places = {"ATHU": ".env:1", "UPSTREAM": ".env:2", "PORT": ".env:3", "X": ".env:4", "NODE_ENV": ".env:5"}
+    assert hints({"ATHU": "true", "UPSTREAM": "x", "PORT": "1", "PATH": "/bin"}, places) == [
+        ".env:1: ATHU is not a variable of this gateway",
         ".env:2: UPSTREAM is not a variable of this gateway; did you mean UPSTREAMS?",
         ".env:4: X is not a variable of this gateway",
     ]

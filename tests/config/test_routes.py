@@ -1,12 +1,14 @@
 """ROUTES: what is read, and how mistakes are told."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError
 from tornado_gateway.config.variables import VARIABLES
+from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import MountConfig, Rewriting
 from tornado_gateway.policy.routing import RouteSpec
 
@@ -43,7 +45,8 @@ def problems(routes: object, **variables: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_route_is_read(given: dict[str, object], wanted: RouteSpec) -> None:
-    assert read([given]) == (wanted,)
+    (route,) = read([given])
+    assert (replace(route, access=None), route.access) == (wanted, Access())
 
 
 def test_values_of_a_route_precede_those_of_its_service() -> None:

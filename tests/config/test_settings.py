@@ -28,7 +28,7 @@ def fields_of(config: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(config, field.name)
         if not field.init:
             continue
-        if dataclasses.is_dataclass(value) and type(value).__name__.endswith(("Config", "Limits")):
+        if dataclasses.is_dataclass(value) and type(value).__name__.endswith(("Access", "Config", "Limits")):
             yield from fields_of(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name

@@ -15,6 +15,7 @@ from tornado_gateway.errors import NotFound, Unauthorized
 from tornado_gateway.handlers.admission import admit
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.router import PAGES, PROXIED
+from tornado_gateway.policy.http.credentials import Asked, Presented, TokenSources
 from tornado_gateway.policy.principal import ANYBODY, Principal
 
 SECRET = "s" * 32
@@ -103,6 +104,13 @@ async def held(running: Running) -> tuple[Any, Journal]:
 # ---------------------------------------------------------------- a step that waits
 
 
+class Anywhere(TokenSources):
+    """Finds a token in every request."""
+
+    def find(self, asked: Asked) -> Presented:
+        return Presented(b"token", by_cookie=False)
+
+
 class Later:
     """An authenticator that answers later.
 
@@ -110,10 +118,13 @@ class Later:
         asked: futures with its answers.
     """
 
+    is_default, claim_fields = True, None
+
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Principal]] = []
+        self.sources = Anywhere()
 
-    def check(self, authorization: list[bytes]) -> Awaitable[Principal]:
+    def check(self, token: bytes) -> Awaitable[Principal]:
         self.asked.append(asyncio.get_running_loop().create_future())
         return self._answer(self.asked[-1])
 

@@ -14,7 +14,6 @@ from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.routing import RouteSpec, hosts_for
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
-from tornado_gateway.upkeep.process import tells_malloc
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,12 @@ def _has_https(s: Settings) -> bool:
 
 # fmt: off
 RULES = (
-    Rule(("JWT_SECRET",), lambda s: s.auth.is_required, "AUTH_REQUIRED is false"),
-    Rule(("METRICS_AUTH",), lambda s: s.auth.is_required or not s.protects_figures, "AUTH_REQUIRED is false"),
+    Rule(
+        ("JWT_SECRET", "JWT_SECRETS", "JWT_PUBLIC_KEY", "JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_LEEWAY_S",
+         "JWT_REQUIRE_EXP", "JWT_REQUIRED_CLAIMS", "AUTH_TOKEN_SOURCES"),
+        lambda s: s.asks_for_tokens,
+        "AUTH_REQUIRED is false",
+    ),
     Rule(("HASH_KEY",), lambda s: s.service.balancer == "consistent_hash", "BALANCER is not consistent_hash"),
     Rule(("STICKY_SECRET",), lambda s: s.service.affinity.sessions is not Sessions.OFF, "STICKY is off"),
     Rule(("QUEUE_SIZE", "QUEUE_TIMEOUT_MS"), _has_limit, "MAX_IN_FLIGHT is 0 and ADAPTIVE_CONCURRENCY is false"),
@@ -110,9 +113,6 @@ RULES = (
          "MAX_STREAMS is less"),
     Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.streams.per_client, s.streams.total),
          "MAX_STREAMS is less"),
-    Rule(("PRIORITY",), lambda s: s.overload.is_on, "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
-    Rule(("UNDER_PRESSURE_MAX_HEAP_USED_BYTES",), lambda s: s.overload.max_heap == math.inf or tells_malloc(),
-         "malloc of this system does not tell its bytes in use"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
          "WS_PING_INTERVAL_MS is 0"),
     Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.service.websocket.relay.is_paced,

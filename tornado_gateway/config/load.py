@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.config.variables import OF_ROUTES, OF_SERVICES, VARIABLES
+from tornado_gateway.policy.access import strictest
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
+_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY"))
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
 
@@ -39,12 +42,15 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     reserved = {each.name: values[each.name] for each in VARIABLES if each.reserved and each.name in values}
     settings = assemble(Settings(reserved=reserved), _by_field(values))
     services = tuple(_specify(settings, each) for each in given)
-    return replace(
+    own = tuple(_specify_route(each, services) for each in routes)
+    settings = replace(
         settings,
-        services=services,
-        routes=tuple(_specify_route(each, services) for each in routes),
+        services=tuple(_protect(each, own, settings.auth) for each in services),
+        routes=own,
         upstreams_file=env.get("UPSTREAMS_FILE") or None,
     )
+    _check_keys(settings)
+    return settings
 
 
 def _parse(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
@@ -81,11 +87,41 @@ def _specify(settings: Settings, given: GivenService) -> ServiceSpec:
 
 def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteSpec:
     """A route with the values of its service, but for its own values."""
-    if not given.values:
-        return given.spec
     (service,) = (each for each in services if each.name == given.spec.service)
     values = {OF_ROUTES[key].path: value for key, value in given.values.items()}
-    return replace(given.spec, config=assemble(service, values).service.mount)
+    own = assemble(service, values).service
+    is_as_service = own.mount == service.service.mount
+    return replace(given.spec, config=None if is_as_service else own.mount, access=own.access)
+
+
+def _protect(service: ServiceSpec, routes: Iterable[RouteSpec], auth: AuthConfig) -> ServiceSpec:
+    """A service whose standard routes ask of clients whatever a route to the service asks.
+
+    Otherwise /api/<service> would lead past what protects a route.
+    """
+    asked = [route.access for route in routes if route.service == service.name and route.access]
+    if not asked:
+        return service
+    access = strictest([service.service.access, *asked], by_default=auth.is_required)
+    return assemble(service, {"service.access": access})
+
+
+def _check_keys(settings: Settings) -> None:
+    """
+    Raises:
+        ConfigurationError: a token is asked for, and no key can verify a token.
+    """
+    if not settings.reads_tokens:
+        return
+    tokens, allowed = settings.auth.tokens, "32 bytes or more; or JWT_SECRETS, or JWT_PUBLIC_KEY"
+    is_missing, reason = settings.asks_for_tokens, "is not set, but a service or route asks for a token"
+    try:
+        is_missing = is_missing and not tokens.keys
+    except ValueError as error:
+        is_missing, reason = True, str(error)
+    if is_missing:
+        given = shown("", secret=True) if tokens.secret else ""
+        raise ConfigurationError((Problem("JWT_SECRET", given, reason, allowed),))
 
 
 def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:
@@ -119,7 +155,7 @@ def _check_routes(
 
 def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
     key = values.get("JWT_SECRET", "")
-    if values.get("AUTH_REQUIRED") and len(key) < SHORTEST_KEY:
+    if values.get("AUTH_REQUIRED") and len(key) < SHORTEST_KEY and (key or not _OTHER_KEYS & values.keys()):
         reason = (
             "is too short for AUTH_REQUIRED"
             if key

@@ -150,6 +150,18 @@ def one_of(*names: str) -> Syntax[str]:
     return choice({name: name for name in names})
 
 
+def several_of(*names: str) -> Syntax[tuple[str, ...]]:
+    """Words out of several, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(filter(None, map(str.strip, text.split(","))))
+        if not found or not set(found) <= set(names):
+            raise Invalid("has an unknown word in it", f"{', '.join(names)}; separated by commas")
+        return found
+
+    return Syntax(parse, joined, is_list=True)
+
+
 E = TypeVar("E", bound=Enum)
 
 
@@ -347,6 +359,7 @@ def _parse_names(text: str) -> tuple[str, ...]:
 
 
 names = Syntax(_parse_names, joined)
+word_set = Syntax(lambda text: frozenset(_parse_names(text)), lambda words: joined(sorted(words)), is_list=True)
 
 
 def _parse_path(text: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tornado_gateway.adapters.jwt_auth import AuthConfig
+from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.config.services import EndpointSpec
+from tornado_gateway.policy.access import DEFAULT
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
-from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
@@ -81,7 +81,6 @@ class Settings:
     Attributes:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".
-        protects_figures: whether /metrics and /_pressure need a token where other pages do.
         ready_requires: services, or "*", without which /readyz is 503.
         service: the config of services without own values.
         services: the services of UPSTREAMS.
@@ -102,8 +101,6 @@ class Settings:
     client: ClientConfig = field(default_factory=ClientConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     streams: StreamLimits = field(default_factory=StreamLimits)
-    overload: OverloadConfig = field(default_factory=OverloadConfig)
-    protects_figures: bool = False
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()
@@ -111,6 +108,17 @@ class Settings:
     gateway_hosts: tuple[str, ...] = ()
     upstreams_file: str | None = None
     reserved: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether any request needs a token."""
+        accesses = [*(each.service.access for each in self.services), *(each.access for each in self.routes)]
+        return any(each.needs_token(by_default=self.auth.is_required) for each in (DEFAULT, *filter(None, accesses)))
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether requests are searched for tokens: to verify them, or to keep them and the claims' fields away."""
+        return self.asks_for_tokens or self.auth != replace(AuthConfig(), tokens=self.auth.tokens)
 
     def of(self, spec: ServiceSpec) -> "Settings":
         """The settings with the config of a service."""

@@ -12,6 +12,14 @@ from operator import attrgetter
 from typing import Any
 
 from tornado_gateway.adapters.logs import LEVELS
+from tornado_gateway.adapters.signing_keys import ALGORITHMS
+from tornado_gateway.config.auth_parsers import (
+    claim_fields,
+    public_keys,
+    required_claims,
+    secrets,
+    token_sources,
+)
 from tornado_gateway.config.parsers import (
     MILLION,
     Syntax,
@@ -34,22 +42,24 @@ from tornado_gateway.config.parsers import (
     readable_file,
     repeatable,
     retry_on,
+    several_of,
     size,
     statuses,
     text,
     token,
     whole,
+    word_set,
 )
 from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
+from tornado_gateway.policy.access import Rule
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
 from tornado_gateway.policy.http.target import BROWSER, FORWARD, STRICT, TargetRule
 from tornado_gateway.policy.http.unavailable import RETRY, STATUS
-from tornado_gateway.policy.overload import Priority
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -59,7 +69,7 @@ from tornado_gateway.policy.upstream.hosts import Family
 _DEFAULTS = Settings()
 _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
 _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
-_OF_A_ROUTE = "service.mount."  # begins the paths for which a route may have values of its own
+_OF_A_ROUTE = ("service.access.", "service.mount.")  # begin the paths for which a route may have values of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,11 +389,42 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("AUTH_REQUIRED", "auth.is_required", flag,
              "true or false: whether requests need a bearer token; unset: true in production, else false",
              "Authentication", in_production=True),
-    Variable("JWT_SECRET", "auth.secret", text,
+    Variable("AUTH", "service.access.rule", member_of(Rule),
+             "none or jwt: whether requests for a service need a token; unset: AUTH_REQUIRED decides",
+             "Authentication", per_service=True),
+    Variable("SCOPES", "service.access.scopes", word_set,
+             "scopes that a token must have, separated by commas; else 403", "Authentication", per_service=True),
+    Variable("JWT_SECRET", "auth.tokens.secret", text,
              "key of the tokens' HMAC signatures, 32 characters or more if AUTH_REQUIRED",
              "Authentication", secret=True),
-    Variable("METRICS_AUTH", "protects_figures", flag,
-             "true or false: whether /metrics and /_pressure need a token, too", "Authentication"),
+    Variable("JWT_SECRETS", "auth.tokens.secrets", secrets,
+             "more such keys, separated by commas, 32 bytes or more each: the newest first",
+             "Authentication", secret=True),
+    Variable("JWT_PUBLIC_KEY", "auth.tokens.public_keys", public_keys,
+             "PEM text or path of a file with public keys: RSA, P-256, P-384, P-521, Ed25519 or Ed448",
+             "Authentication", secret=True),
+    Variable("JWT_ALGORITHMS", "auth.tokens.algorithms", several_of(*ALGORITHMS),
+             "algorithms that may verify tokens, separated by commas; a key allows those of its kind",
+             "Authentication"),
+    Variable("JWT_ISSUER", "auth.tokens.issuer", text,
+             "the iss claim that tokens must have; unset: any", "Authentication"),
+    Variable("JWT_AUDIENCE", "auth.tokens.audiences", names,
+             "audiences, separated by commas: a token's aud claim must name one; unset: any", "Authentication"),
+    Variable("JWT_LEEWAY_S", "auth.tokens.leeway", whole(0, 3600),
+             "s by which the clocks of issuer and gateway may differ, 0 to 3600", "Authentication"),
+    Variable("JWT_REQUIRE_EXP", "auth.tokens.needs_expiry", flag,
+             "true or false: whether a token without an exp claim is refused", "Authentication"),
+    Variable("JWT_REQUIRED_CLAIMS", "auth.tokens.required_claims", required_claims,
+             "claims that tokens must have, separated by commas: tenant, or with a value, role=admin",
+             "Authentication"),
+    Variable("AUTH_TOKEN_SOURCES", "auth.sources", token_sources,
+             "where a token may stand: header[:NAME], cookie:NAME, query[:NAME], subprotocol, by commas",
+             "Authentication"),
+    Variable("AUTH_HIDE_CREDENTIALS", "auth.hides_credentials", flag,
+             "true or false: whether tokens in headers and cookies are kept from services", "Authentication"),
+    Variable("AUTH_CLAIM_HEADERS", "auth.claim_fields", claim_fields,
+             "claims that services get in fields, separated by commas: sub:X-User-Id,tenant:X-Tenant",
+             "Authentication"),
     Variable("RATE_LIMIT_MAX", "", whole(0, 2**53),
              "requests per window and client, 0 to 9007199254740992; unset, 0: no limit", "Rate limit", reserved=True),
     Variable("RATE_LIMIT_WINDOW_MS", "", milliseconds(1),
@@ -396,17 +437,15 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CACHE_MAX_BODY_BYTES", "", size(0),
              "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only",
              "Cache", reserved=True, reserved_default="262144"),
-    Variable("MAX_IN_FLIGHT_TOTAL", "overload.max_in_flight", whole(0, MILLION, zero=math.inf),
-             "requests in flight, without streams, that mean overload, 0 to 1000000; 0: off", "Under pressure"),
-    Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "overload.max_delay", milliseconds(0, zero=math.inf),
-             "ms of delay that mean overload, 0 to 86400000; 0: off", "Under pressure"),
-    Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "overload.max_heap", size(0, zero=math.inf),
-             "bytes in use of malloc that mean overload, 0 to 1125899906842624; 0: off", "Under pressure"),
-    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "overload.max_resident", size(0, zero=math.inf),
-             "bytes resident that mean overload, 0 to 1125899906842624; 0: off", "Under pressure"),
-    Variable("PRIORITY", "service.mount.priority", choice({each.name.lower(): each for each in Priority}),
-             "low, normal or high: under overload, requests of low priority are refused first",
-             "Under pressure", per_service=True),
+    Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "", milliseconds(0),
+             "ms of delay that mean overload, 0 to 86400000; 0: off",
+             "Under pressure", reserved=True, reserved_default="1000"),
+    Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "", size(0),
+             "bytes in use that mean overload, 0 to 1125899906842624; 0: off",
+             "Under pressure", reserved=True, reserved_default="0"),
+    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "", size(0),
+             "bytes resident that mean overload, 0 to 1125899906842624; 0: off",
+             "Under pressure", reserved=True, reserved_default="0"),
     Variable("MAX_STREAMS", "streams.total", whole(0, MILLION),
              "event streams and WebSockets at once, 0 to 1000000; 0: no limit", "Streams"),
     Variable("MAX_STREAMS_PER_SERVICE", "streams.per_service", whole(0, MILLION),

@@ -8,11 +8,11 @@ brackets do not exist yet.
     method                  one comparison
     origination             before everything that counts by client
     (preflight)             before authentication: a browser sends no credential with a preflight
-    shed                    before everything that costs more than a refusal
+    (shed)                  before everything that costs more than a refusal
     (limit by address)      before a signature is checked
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
     unknown service         before everything that is a service's own
-    (scopes)                of the service or route
+    scopes                  of the service or route
     (limit by principal)    once the principal is known
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
@@ -25,16 +25,23 @@ step waits, no task and no future is made.
 
 import time
 from collections.abc import Awaitable, Generator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from tornado_gateway.errors import GatewayError, MethodNotAllowed, Shed
+from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.policy.access import DEFAULT, Access
+from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
-from tornado_gateway.policy.principal import ANYBODY, Principal
+from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
+from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.http1 import RequestHead, fields
 from tornado_gateway.wire.server.exchange import ServerExchange
+
+SAFE = (b"GET", b"HEAD", b"OPTIONS")  # methods that change nothing (RFC 9110 §9.2.1)
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -51,19 +58,28 @@ class Admitted(NamedTuple, Generic[F]):
         origination: who the client is, and how the request reached the gateway.
         principal: ANYBODY where no token is needed.
         expiry: of the principal's token.
+        authenticator: says which tokens endpoints may see, and what endpoints learn of the principal; None if no
+            token is ever asked for.
     """
 
     found: F
     origination: Origination
     principal: Principal
     expiry: Expiry
+    authenticator: Authenticator | None
 
+    def visible_target(self, target: bytes) -> bytes:
+        """A target without tokens that endpoints must not see."""
+        return self.authenticator.sources.visible_target(target) if self.authenticator else target
 
-class Sheddable(Protocol):
-    """A request that may be shed."""
-
-    def shed_class(self) -> int:
-        """The index in CLASSES of policy/overload.py. Asked for only while something is shed."""
+    def visible_lines(self, lines: bytes) -> bytes:
+        """Field lines of the request without tokens that endpoints must not see, and with the principal's claims."""
+        if self.authenticator is None:
+            return lines
+        if self.authenticator.sources.hides_something:
+            lines = self.authenticator.sources.visible_lines(lines)
+        claim_fields = self.authenticator.claim_fields
+        return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
 
 def admit(
@@ -72,7 +88,7 @@ def admit(
     exchange: ServerExchange,
     journal: Journal,
     found: F | type[GatewayError],
-    sheddable: Sheddable | None = None,
+    access: Access = DEFAULT,
 ) -> Steps[Admitted[F]]:
     """Take a request through the steps that all requests have.
 
@@ -80,7 +96,7 @@ def admit(
         exchange: the exchange with the client.
         journal: gets the client's address as soon as the address is known.
         found: the result of the look-up: a service, None for a page, or the error of an unknown service or page.
-        sheddable: the request; None for a page, which is never shed.
+        access: what the route or the service asks of clients.
 
     Raises:
         GatewayError: a step refuses the request.
@@ -94,22 +110,44 @@ def admit(
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # (Preflight.)
-    # Shed.
-    if gateway.overload.level and sheddable and gateway.overload.sheds(sheddable.shed_class()):
-        raise Shed(retry_after=gateway.overload.pause())
+    # (Shed by the route's class.)
     # (Limit by address.)
     # Authenticate.
     principal, expiry = ANYBODY, NEVER
-    if gateway.authenticator and route.needs_token and not (route.answers_options and head.method == b"OPTIONS"):
-        checked = gateway.authenticator.check(head.known_fields.get(b"authorization", []))
+    authenticator = gateway.authenticator
+    if authenticator and _needs_token(route, head.method, access, authenticator):
+        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target))
+        checked = authenticator.check(presented.token)
         principal = checked if isinstance(checked, Principal) else (yield checked)
+        if presented.by_cookie and (head.method not in SAFE or head.upgrades):
+            _check_page(head, origination, found)
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found
-    # (Scopes.)
+    # Scopes.
+    if not access.scopes <= principal.scopes:
+        raise InsufficientScope(scopes=access.scopes)
     # (Limit by principal.)
-    return Admitted(found, origination, principal, expiry)
+    return Admitted(found, origination, principal, expiry, authenticator)
+
+
+def _needs_token(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> bool:
+    is_answered_here = route.answers_options and method == b"OPTIONS"
+    return route.needs_token and not is_answered_here and access.needs_token(by_default=authenticator.is_default)
+
+
+def _check_page(head: RequestHead, origination: Origination, found: object) -> None:
+    """Refuse a request with a cookie's token that a page of another origin may have caused.
+
+    Raises:
+        OriginNotAllowed: Origin names another origin, or is missing.
+    """
+    listed = found.config.websocket.allowed_origins if isinstance(found, Service) else ()
+    origin = next((value for name, value in fields(head.block) if name.lower() == b"origin"), None)
+    if origin is None:
+        raise OriginNotAllowed("a token in a cookie needs an Origin field")
+    check_origin(origin, {SAME_ORIGIN, *listed} - {ANY_ORIGIN}, origination.host)
 
 
 async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:

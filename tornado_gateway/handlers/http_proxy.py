@@ -13,5 +13,7 @@ class HttpProxyHandler(ProxiedRequest):
 
     def forward(self, admitted: Admitted[Service]) -> HttpForwarding:
         gateway, client, match = self.gateway, self.client, self.match
-        target = match.mount.inner_target(gateway.forwarding.target.admit(match.rest))
-        return HttpForwarding(gateway, client, self.journal, admitted, match, target, client.head.forwarded_lines)
+        rest = admitted.visible_target(match.rest)
+        target = match.mount.inner_target(gateway.forwarding.target.admit(rest))
+        lines = admitted.visible_lines(client.head.forwarded_lines)
+        return HttpForwarding(gateway, client, self.journal, admitted, match, target, lines)

@@ -38,8 +38,9 @@ class SseProxyHandler(ProxiedRequest):
 
     def forward(self, admitted: Admitted[Service]) -> SseForwarding:
         gateway, client, match = self.gateway, self.client, self.match
-        target = match.mount.inner_target(gateway.forwarding.target.admit(match.rest))
-        forwarded_lines = _forwarded_lines(client.head, target, admitted.found)
+        rest = admitted.visible_target(match.rest)
+        target = match.mount.inner_target(gateway.forwarding.target.admit(rest))
+        forwarded_lines = admitted.visible_lines(_forwarded_lines(client.head, target, admitted.found))
         return SseForwarding(gateway, client, self.journal, admitted, match, target, forwarded_lines)
 
 

@@ -21,8 +21,16 @@ from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.journal import Frames, Journal
 from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.policy.http.credentials import BEARER
 from tornado_gateway.policy.http.frames import ABNORMAL
-from tornado_gateway.policy.http.handshake import Offer, accept_value, check_answer, check_origin, read_offer
+from tornado_gateway.policy.http.handshake import (
+    Offer,
+    accept_value,
+    check_answer,
+    check_origin,
+    fields_by_name,
+    read_offer,
+)
 from tornado_gateway.policy.http.headers import client_fields, pairs, without
 from tornado_gateway.policy.http.rewriting import REWRITTEN
 from tornado_gateway.policy.http.target import websocket_target
@@ -48,7 +56,7 @@ class WsForwarding(Forwarding):
         offer: the client's handshake.
     """
 
-    __slots__ = ("_config", "_key", "_offer", "_relay", "_rewrites_origin")
+    __slots__ = ("_config", "_is_token_offered", "_key", "_offer", "_relay", "_rewrites_origin")
 
     kind = Kind.WS
     upgrades = asks_for_stream = True
@@ -63,13 +71,17 @@ class WsForwarding(Forwarding):
         target: bytes,
         offer: Offer,
     ) -> None:
-        self._offer = offer
+        self._offer, self._is_token_offered = offer, False
+        if admitted.authenticator:
+            protocols = admitted.authenticator.sources.visible_protocols(offer.protocols)
+            self._is_token_offered = protocols != offer.protocols and offer.protocols[0].lower() == BEARER
+            self._offer = replace(offer, protocols=protocols)
         self._config = admitted.found.config.websocket
         self._key = b""  # of the handshake with the endpoint that was asked last
         self._relay: Relay | None = None  # once the handshakes are done
         self._rewrites_origin = (match.mount.config or admitted.found.config.mount).rewrites_origin
         hidden = {b"sec-websocket-key", b"origin"} if self._rewrites_origin else {b"sec-websocket-key"}
-        lines = without(client.head.forwarded_lines, hidden)
+        lines = without(admitted.visible_lines(client.head.forwarded_lines), hidden)
         super().__init__(gateway, client, journal, admitted, match, target, lines)
 
     @classmethod
@@ -138,6 +150,8 @@ class WsForwarding(Forwarding):
         )
         if self._service.affinity:
             lines += self._cookie_line(self._service.affinity)
+        if self._is_token_offered and b"sec-websocket-protocol" not in fields_by_name(pairs(head.block[:-2])):
+            lines += b"Sec-WebSocket-Protocol: bearer\r\n"  # browsers demand a protocol out of the offered ones
         return b"%b%bSec-WebSocket-Accept: %b\r\n" % (lines, _UPGRADE, accept_value(self._offer.key))
 
     # ---- an endpoint's refusal
@@ -198,8 +212,8 @@ class WsBridgeHandler(ProxiedRequest):
         if head.body:
             raise BadRequest("a WebSocket handshake has no body")
         offer = read_offer(pairs(head.block[:-2]), head.minor)
-        rule = gateway.forwarding.target
-        rest = rule.admit(match.rest) if match.route.on_handshake else websocket_target(match.rest, rule)
+        rule, rest = gateway.forwarding.target, admitted.visible_target(match.rest)
+        rest = rule.admit(rest) if match.route.on_handshake else websocket_target(rest, rule)
         check_origin(offer.origin, admitted.found.config.websocket.allowed_origins, admitted.origination.host)
         target = match.mount.inner_target(rest)
         return WsForwarding(gateway, self.client, self.journal, admitted, match, target, offer)

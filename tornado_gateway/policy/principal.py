@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tornado_gateway.policy.http.claims import ClaimFields
+from tornado_gateway.policy.http.credentials import TokenSources
+
 # "scope" is the registered claim (RFC 8693 §4.2). Okta and Microsoft Entra ID send "scp" instead.
 _SCOPE_CLAIMS = ("scope", "scp")
 
@@ -15,12 +18,14 @@ class Principal:
 
     Attributes:
         subject: claim "sub" (RFC 7519 §4.1.2); "" for none.
+        name: names the principal among all principals: "iss|sub", because two issuers may use the same subject.
         claims: every claim of the credential.
         scopes: what the credential permits.
         expiry: seconds since 1970; math.inf for a credential that does not expire.
     """
 
     subject: str
+    name: str
     claims: Mapping[str, Any]
     scopes: frozenset[str]
     expiry: float
@@ -37,8 +42,9 @@ class Principal:
         >>> sorted(Principal.of({"scp": ["read", "write"]}).scopes)
         ['read', 'write']
         """
-        subject = claims.get("sub")
-        return cls(subject if isinstance(subject, str) else "", claims, _scopes(claims), _expiry(claims))
+        subject, issuer = (each if isinstance(each, str) else "" for each in (claims.get("sub"), claims.get("iss")))
+        name = f"{issuer}|{subject}" if issuer or subject else ""
+        return cls(subject, name, claims, _scopes(claims), _expiry(claims))
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
@@ -58,22 +64,28 @@ def _expiry(claims: Mapping[str, Any]) -> float:
 
 
 # The client of a route that needs no credential, or of a gateway that asks for none.
-ANYBODY = Principal("", {}, frozenset(), math.inf)
+ANYBODY = Principal("", "", {}, frozenset(), math.inf)
 
 
 class Authenticator(Protocol):
-    """Finds the principal of a request."""
+    """Finds the principal of a request.
 
-    def check(self, authorization: list[bytes]) -> Principal | Awaitable[Principal]:
-        """Check a request's Authorization fields.
+    Attributes:
+        is_default: whether a request needs a token, unless its service or route says otherwise.
+        sources: where a token may stand.
+        claim_fields: the fields that tell endpoints about the principal; None for none.
+    """
 
-        Args:
-            authorization: the value of each field.
+    is_default: bool
+    sources: TokenSources
+    claim_fields: ClaimFields | None
+
+    def check(self, token: bytes) -> Principal | Awaitable[Principal]:
+        """Check a token.
 
         Returns:
             The principal, or an awaitable of the principal if the authenticator has to do I/O.
 
         Raises:
-            BadRequest: the fields contradict each other.
-            Unauthorized: no credential, or a credential that is not valid now.
+            Unauthorized: the token is not valid now.
         """

@@ -20,6 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
+from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import Mount, MountConfig, standard_mount
 from tornado_gateway.policy.http.target import split_route
 
@@ -57,6 +58,7 @@ class Route(Generic[H]):
         on_handshake: what serves a WebSocket handshake instead of `handler`; None for `handler`.
         methods: served methods; () for every method but REFUSED_METHODS.
         needs_token: whether a client needs a token where AUTH_REQUIRED is set.
+        access: what a route of ROUTES asks of clients; None for what its service asks.
         answers_options: whether the gateway answers OPTIONS itself. The answer names the methods and nothing else, and
             needs no token: a browser sends no credential with a preflight (Fetch §4.8).
     """
@@ -66,6 +68,7 @@ class Route(Generic[H]):
     on_handshake: H | None = None
     methods: tuple[bytes, ...] = ()
     needs_token: bool = True
+    access: Access | None = None
     answers_options: bool = False
 
     @functools.cached_property
@@ -105,6 +108,7 @@ class RouteSpec:
         service: name of the service.
         inner: the inner prefix, see Mount; None to keep the prefix.
         config: how the service appears below the route; None for the values of the service.
+        access: what the route asks of clients; None for what the service asks.
         given: the JSON of the route's own values, by key: "preserveHost".
     """
 
@@ -113,6 +117,7 @@ class RouteSpec:
     host: str = ""
     inner: str | None = None
     config: MountConfig | None = None
+    access: Access | None = None
     given: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -282,7 +287,7 @@ def _misleads(path: bytes, found: _Mounted[H] | None, paths: _Paths[H], *, is_ow
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
     mount = Mount(spec.prefix, spec.inner_prefix, is_alone, spec.config)
-    return _Mounted(replace(model, path=spec.label), spec.service.encode("ascii"), mount)
+    return _Mounted(replace(model, path=spec.label, access=spec.access), spec.service.encode("ascii"), mount)
 
 
 def host_name(authority: bytes) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 
+from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.sse import EventStreamConfig
 from tornado_gateway.policy.http.websocket import WebSocketConfig
@@ -48,6 +49,7 @@ class ServiceConfig:
             the head is no failure to the breaker.
         event_streams: limits and rules of the service's event streams.
         websocket: limits and rules of the service's WebSockets.
+        access: what the standard routes ask of clients.
         mount: how the service appears to clients, and clients to the service.
         passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
@@ -79,6 +81,7 @@ class ServiceConfig:
     is_long_poll: bool = False
     event_streams: EventStreamConfig = field(default_factory=EventStreamConfig)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
+    access: Access = field(default_factory=Access)
     mount: MountConfig = field(default_factory=MountConfig)
     passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)

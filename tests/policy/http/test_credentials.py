@@ -1,0 +1,117 @@
+"""Where tokens stand, and what endpoints see of the tokens."""
+
+import base64
+
+import pytest
+
+from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.policy.http.credentials import AUTHORIZATION, Asked, Source, TokenSources, Where
+from tornado_gateway.policy.http.headers import REQUEST_FIELDS
+
+OWN_HEADER = Source(Where.HEADER, b"x-gateway-token")
+COOKIE = Source(Where.COOKIE, b"session")
+QUERY = Source(Where.QUERY, b"access_token")
+SUBPROTOCOL = Source(Where.SUBPROTOCOL)
+ALL = (AUTHORIZATION, OWN_HEADER, COOKIE, QUERY, SUBPROTOCOL)
+ENCODED = b"base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(b"tok.en").rstrip(b"=")
+
+
+def asked(*lines: bytes, target: bytes = b"/api/svc/x") -> Asked:
+    block = b"".join(line + b"\r\n" for line in lines)
+    return Asked(REQUEST_FIELDS.interpret(block)[0], block + b"\r\n", target)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "target"),
+    [
+        (AUTHORIZATION, b"Authorization: bearer  tok.en ", b"/x"),
+        (OWN_HEADER, b"X-Gateway-Token: tok.en", b"/x"),
+        (OWN_HEADER, b"x-gateway-token:Bearer tok.en", b"/x"),
+        (COOKIE, b"Cookie: a=b; session=tok.en;c=d", b"/x"),
+        (COOKIE, b'cookie: session="tok.en"', b"/x"),
+        (QUERY, b"A: b", b"/x?a=b&access_token=tok.en&c"),
+        (SUBPROTOCOL, b"Sec-WebSocket-Protocol: bearer, tok.en, chat", b"/x"),
+        (SUBPROTOCOL, b"Sec-WebSocket-Protocol: chat, " + ENCODED, b"/x"),
+    ],
+)
+def test_a_token_is_read_where_it_may_stand_and_nowhere_else(source: Source, line: bytes, target: bytes) -> None:
+    request = asked(line, target=target)
+    for sources in ((source,), ALL):
+        presented = TokenSources(sources).find(request)
+        assert (presented.token, presented.by_cookie) == (b"tok.en", source is COOKIE)
+    with pytest.raises(Unauthorized) as refused:
+        TokenSources([each for each in ALL if each is not source]).find(request)
+    assert b"invalid_token" not in refused.value.fields[0][1]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (), (b"Authorization: Basic tok.en",), (b"Authorization: tok.en",), (b"Authorization: Bearer",),
+        (b"Cookie: session",), (b"Cookie: sessions=tok.en",), (b"X-Gateway-Token: Basic tok.en",),
+        (b"Sec-WebSocket-Protocol: bearer",), (b"Sec-WebSocket-Protocol: chat, bearer, tok.en",),
+        (b"Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.A",),
+    ],
+)  # fmt: skip
+def test_without_a_token_a_token_is_asked_for(lines: tuple[bytes, ...]) -> None:
+    for sources in (ALL, (AUTHORIZATION,)):
+        with pytest.raises(Unauthorized):
+            TokenSources(sources).find(asked(*lines))
+
+
+def test_two_places_may_hold_one_token_but_not_two() -> None:
+    same = asked(b"Authorization: Bearer a", b"Cookie: session=a")
+    assert TokenSources(ALL).find(same).by_cookie is False
+    for other in (
+        asked(b"Authorization: Bearer a", b"Cookie: session=b"),
+        asked(b"Cookie: session=a", target=b"/?access_token=b"),
+    ):
+        with pytest.raises(Unauthorized, match="two different tokens"):
+            TokenSources(ALL).find(other)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked(b"Authorization: Bearer a", b"authorization: Bearer a"),
+        asked(b"X-Gateway-Token: a", b"X-Gateway-Token: a"),
+        asked(b"Cookie: session=a; session=b"),
+        asked(target=b"/?access_token=a&access_token=a"),
+    ],
+    ids=["authorization", "own field", "cookie", "query"],
+)
+def test_a_token_stands_once_in_its_place(request_: Asked) -> None:
+    with pytest.raises(BadRequest):
+        TokenSources(ALL).find(request_)
+
+
+LINES = (
+    b"Authorization: Bearer a\r\nX-Gateway-Token: a\r\nCookie: b=c; session=a; d=e\r\n"
+    b"Sec-WebSocket-Protocol: bearer, a, chat\r\nETag: x\r\n"
+)
+
+
+def test_tokens_in_the_query_and_in_subprotocols_never_reach_an_endpoint() -> None:
+    sources = TokenSources(ALL)
+    assert sources.hides_something
+    assert sources.visible_lines(LINES) == LINES.replace(b"bearer, a, chat", b"chat")
+    assert sources.visible_target(b"/x?a=1&access_token=t&b") == b"/x?a=1&b"
+    assert sources.visible_target(b"/x?access_token=t") == b"/x"
+    assert sources.visible_target(b"/x?my_access_token=t#?") == b"/x?my_access_token=t#?"
+    assert sources.visible_protocols((b"chat", ENCODED)) == (b"chat",)
+    assert sources.visible_protocols((b"chat", b"v2")) == (b"chat", b"v2")
+    assert sources.visible_lines(b"Sec-WebSocket-Protocol: bearer, a\r\n") == b""
+
+
+def test_tokens_in_headers_and_cookies_are_hidden_if_configured() -> None:
+    hidden = TokenSources(ALL, hides=True)
+    assert hidden.visible_lines(LINES) == b"Cookie: b=c; d=e\r\nSec-WebSocket-Protocol: chat\r\nETag: x\r\n"
+    assert hidden.visible_lines(b"Cookie: session=a\r\n") == b""
+
+
+def test_what_is_no_place_of_tokens_is_not_touched() -> None:
+    plain = TokenSources()
+    assert not plain.hides_something
+    assert plain.visible_target(b"/x?access_token=t") == b"/x?access_token=t"
+    assert plain.visible_protocols((b"bearer", b"a")) == (b"bearer", b"a")
+    assert TokenSources(hides=True).visible_lines(LINES) == LINES.partition(b"\r\n")[2]

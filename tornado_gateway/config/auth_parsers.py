@@ -1,0 +1,110 @@
+"""The syntax of the variables of authentication."""
+
+import re
+
+from tornado_gateway.adapters.signing_keys import of_pem, of_secret
+from tornado_gateway.config.parsers import Syntax, joined, read_file
+from tornado_gateway.config.problems import Invalid
+from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, Source, Where
+from tornado_gateway.policy.http.headers import REQUEST_FIELDS
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+_SOURCES = "header, header:<field>, cookie:<name>, query, query:<name>, subprotocol; each once"
+_CLAIMS = "claims such as tenant, or role=admin, separated by commas; each once"
+_FIELDS = (
+    "pairs such as sub:X-User-Id, separated by commas; each field once, and no field that the gateway writes itself"
+)
+_PEM_BEGINS = "-----BEGIN "
+
+
+def split(text: str) -> list[str]:
+    """The items of a list, separated by commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _parse_secrets(text: str) -> tuple[str, ...]:
+    found = tuple(split(text))
+    for place, each in enumerate(found, start=1):
+        try:
+            of_secret(each)
+        except ValueError as error:
+            raise Invalid(f"has a secret (number {place}) that {error}", "secrets of 32 bytes or more") from None
+    return found
+
+
+secrets = Syntax(_parse_secrets, joined)
+
+
+def _parse_public_keys(text: str) -> bytes:
+    pem = text.replace("\\n", "\n").encode() if text.startswith(_PEM_BEGINS) else read_file(text)
+    try:
+        of_pem(pem)
+    except ValueError as error:
+        raise Invalid(str(error), "PEM text of public keys, or the path of a file with such text") from None
+    return pem
+
+
+public_keys = Syntax(_parse_public_keys, lambda pem: pem.decode("ascii", "replace"))
+
+
+def _parse_required_claims(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, mark, value in (item.partition("=") for item in split(text)):
+        if not name or name in found or (mark and not value):
+            raise Invalid("is not a list of claims", _CLAIMS)
+        found[name] = value
+    return found
+
+
+def _claims_text(claims: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" if value else name for name, value in claims.items())
+
+
+required_claims = Syntax(_parse_required_claims, _claims_text)
+
+
+def _parse_token_sources(text: str) -> tuple[Source, ...]:
+    found = tuple(map(_source, split(text)))
+    if not found or len(set(found)) < len(found):
+        raise Invalid("is not a list of sources", _SOURCES)
+    return found
+
+
+def _source(text: str) -> Source:
+    kind, mark, name = text.partition(":")
+    plain = {"header": "authorization", "query": ACCESS_TOKEN, "subprotocol": ""}
+    is_known = kind in (each.value for each in Where) and (kind != "subprotocol" or not mark)
+    name = name if mark else plain.get(kind, "")
+    if not is_known or (kind != "subprotocol" and not _TOKEN.fullmatch(name)):
+        raise Invalid("has an unknown source in it", _SOURCES)
+    return Source(Where(kind), (name.lower() if kind == "header" else name).encode("ascii"))
+
+
+def _sources_text(sources: tuple[Source, ...]) -> str:
+    return ",".join(_source_text(each) for each in sources)
+
+
+def _source_text(source: Source) -> str:
+    name = source.name.decode("ascii")
+    return source.where.value if name in ("authorization", ACCESS_TOKEN, "") else f"{source.where.value}:{name}"
+
+
+token_sources = Syntax(_parse_token_sources, _sources_text)
+
+
+def _parse_claim_fields(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(item.partition(":")[::2]) for item in split(text)]
+    fields = [field for _, field in pairs]
+    for claim, field in pairs:
+        is_own = REQUEST_FIELDS.knows(field.lower().encode("ascii", "replace")) and field.lower() not in _USER_FIELDS
+        if not claim or not _TOKEN.fullmatch(field) or "_" in field or is_own:
+            raise Invalid("is not a list of claims and fields", _FIELDS)
+    if len({field.lower() for field in fields}) < len(fields):
+        raise Invalid("names a field twice", _FIELDS)
+    return tuple((claim, field) for claim, field in pairs)
+
+
+# Fields that a claim may fill although the gateway protects the names: the fields are there to name the user.
+_USER_FIELDS = ("remote-user", "x-user-id")
+
+claim_fields = Syntax(_parse_claim_fields, lambda pairs: ",".join(":".join(pair) for pair in pairs))

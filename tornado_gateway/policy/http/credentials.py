@@ -1,0 +1,215 @@
+"""Where a client's token may stand in a request, and how the token is hidden from endpoints.
+
+    header              Authorization: Bearer <token> (RFC 6750 §2.1)
+    header:NAME         NAME: <token>, or NAME: Bearer <token>; Authorization is then the service's own
+    cookie:NAME         the cookie NAME
+    query:NAME          the query parameter NAME; access_token by default (RFC 6750 §2.3)
+    subprotocol         Sec-WebSocket-Protocol: bearer, <token>; or base64url.bearer.authorization.<any>.<token>
+
+A token in the query or among the subprotocols never reaches an endpoint. Tokens in other places reach endpoints unless
+the configuration hides the tokens.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.policy.http.headers import Field, pairs, serialize
+from tornado_gateway.policy.http.lists import members
+
+BEARER = b"bearer"
+ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a parameter
+_IN_BASE64 = re.compile(rb"base64url\.bearer\.authorization\.(?:[A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+)")
+_NEEDED = "one Authorization field with a bearer token is needed"
+
+KnownFields = Mapping[bytes, Sequence[bytes]]
+
+
+class Where(Enum):
+    """The kinds of places."""
+
+    HEADER = "header"
+    COOKIE = "cookie"
+    QUERY = "query"
+    SUBPROTOCOL = "subprotocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place where a token may stand.
+
+    Attributes:
+        name: of the field, in lower case; of the cookie or parameter, as is; b"" for subprotocols.
+    """
+
+    where: Where
+    name: bytes = b""
+
+
+AUTHORIZATION = Source(Where.HEADER, b"authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parts of a request that may hold a token.
+
+    Attributes:
+        known_fields: see FieldTable.interpret().
+        block: all field lines of the request, with the empty line.
+        target: of the request.
+    """
+
+    known_fields: KnownFields
+    block: bytes
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A token, and where the token stood.
+
+    Attributes:
+        by_cookie: whether only a cookie held the token, so that a page of another origin may have caused the request.
+    """
+
+    token: bytes
+    by_cookie: bool
+
+
+class TokenSources:
+    """The places where tokens may stand.
+
+    Args:
+        sources: at least one.
+        hides: whether endpoints get no token from a header or cookie.
+    """
+
+    def __init__(self, sources: Sequence[Source] = (AUTHORIZATION,), *, hides: bool = False) -> None:
+        self._only_header = tuple(sources) == (AUTHORIZATION,)
+        self._sources = tuple(sources)
+        self._hidden = {each for each in sources if hides or each.where in (Where.QUERY, Where.SUBPROTOCOL)}
+        self.hides_something = bool(self._hidden)
+
+    def find(self, asked: Asked) -> Presented:
+        """The token of a request.
+
+        Raises:
+            BadRequest: a field that holds one token occurs twice, so the service might read another token.
+            Unauthorized: there is no token, or two places hold different tokens.
+        """
+        if self._only_header:
+            return Presented(_bearer(asked.known_fields.get(b"authorization", ())), by_cookie=False)
+        found = {source: token for source in self._sources if (token := _READERS[source.where](asked, source.name))}
+        tokens = set(found.values())
+        if len(tokens) > 1:
+            raise Unauthorized("the request holds two different tokens", invalid=True)
+        if not tokens:
+            raise Unauthorized("a token is needed")
+        return Presented(tokens.pop(), all(each.where is Where.COOKIE for each in found))
+
+    def visible_target(self, target: bytes) -> bytes:
+        """A target without the parameters that hold tokens."""
+        names = {each.name for each in self._hidden if each.where is Where.QUERY}
+        path, mark, query = target.partition(b"?")
+        if not names or not mark:
+            return target
+        kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in names]
+        return path + (mark + b"&".join(kept) if kept else b"")
+
+    def visible_lines(self, lines: bytes) -> bytes:
+        """Field lines without tokens."""
+        return serialize(list(filter(None, map(self._visible_field, pairs(lines)))))
+
+    def visible_protocols(self, offered: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Offered subprotocols without the ones that hold a token."""
+        offered = tuple(offered)
+        if Source(Where.SUBPROTOCOL) not in self._hidden or _token_among(offered) == b"":
+            return offered
+        if offered[0].lower() == BEARER:
+            return offered[2:]
+        return tuple(each for each in offered if not _IN_BASE64.fullmatch(each))
+
+    def _visible_field(self, field: Field) -> Field | None:
+        name, value = field
+        lower = name.lower()
+        if Source(Where.HEADER, lower) in self._hidden:
+            return None
+        if lower == b"cookie":
+            names = {each.name for each in self._hidden if each.where is Where.COOKIE}
+            kept = [each for each in value.split(b";") if each.partition(b"=")[0].strip(b" \t") not in names]
+            return (name, b";".join(kept).strip(b" \t")) if kept else None
+        if lower == b"sec-websocket-protocol":
+            protocols = self.visible_protocols(members([value]))
+            return (name, b", ".join(protocols)) if protocols else None
+        return field
+
+
+def _bearer(values: Sequence[bytes]) -> bytes:
+    if len(values) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
+        raise BadRequest("the request has more than one Authorization field")
+    scheme, _, token = values[0].partition(b" ") if values else (b"", b"", b"")
+    token = token.strip(b" ")
+    if scheme.lower() != BEARER or not token:
+        raise Unauthorized(_NEEDED)
+    return token
+
+
+def _of_header(asked: Asked, name: bytes) -> bytes:
+    values = [value for each, value in pairs(asked.block[:-2]) if each.lower() == name]
+    if len(values) > 1:
+        raise BadRequest(f"the request has more than one {name.decode('ascii')} field")
+    scheme, blank, token = values[0].partition(b" ") if values else (b"", b"", b"")
+    if scheme.lower() == BEARER:
+        return token.strip(b" ")
+    return b"" if blank or name == b"authorization" else scheme
+
+
+def _of_cookie(asked: Asked, name: bytes) -> bytes:
+    cookies = [each.strip(b" \t") for value in asked.known_fields.get(b"cookie", ()) for each in value.split(b";")]
+    found = {value for each, mark, value in (cookie.partition(b"=") for cookie in cookies) if mark and each == name}
+    if len(found) > 1:
+        raise BadRequest("the request has two cookies of the name that holds the token")
+    return found.pop().strip(b'"') if found else b""
+
+
+def _of_query(asked: Asked, name: bytes) -> bytes:
+    pieces = asked.target.partition(b"?")[2].split(b"&")
+    found = [value for each, _, value in (piece.partition(b"=") for piece in pieces) if each == name]
+    if len(found) > 1:
+        raise BadRequest("the request target has two parameters of the name that holds the token")
+    return found[0] if found else b""
+
+
+def _of_subprotocol(asked: Asked, _: bytes) -> bytes:
+    values = [value for name, value in pairs(asked.block[:-2]) if name.lower() == b"sec-websocket-protocol"]
+    return _token_among(tuple(members(values)))
+
+
+def _token_among(offered: Sequence[bytes]) -> bytes:
+    """The token among subprotocols; b"" for none."""
+    if len(offered) > 1 and offered[0].lower() == BEARER:
+        return offered[1]
+    for each in offered:
+        encoded = _IN_BASE64.fullmatch(each)
+        if encoded:
+            return _decoded(encoded[1])
+    return b""
+
+
+def _decoded(part: bytes) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
+    except binascii.Error:
+        return b""
+
+
+_READERS: Mapping[Where, Callable[[Asked, bytes], bytes]] = {
+    Where.HEADER: _of_header,
+    Where.COOKIE: _of_cookie,
+    Where.QUERY: _of_query,
+    Where.SUBPROTOCOL: _of_subprotocol,
+}
