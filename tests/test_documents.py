@@ -5,17 +5,16 @@ that breaks it.
 """
 
 import ast
-import itertools
 import json
 import posixpath
 import re
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support.examples import environments
 from tornado_gateway.app import make_routes
 from tornado_gateway.config.ineffective import ineffective
 from tornado_gateway.config.load import load_settings
@@ -37,7 +36,6 @@ _CODE = re.compile(r"`[^`]*`")
 _MODULE = re.compile(r"`([\w/]+\.py)`")
 _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
-_ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
 
 # Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, and a family.
@@ -150,20 +148,6 @@ def unknown_variables(texts: Texts, variables: Collection[str]) -> Iterator[str]
 
 def json_blocks(text: str) -> Iterator[str]:
     return (found[1] for found in re.finditer(r"```json\n(.*?)```", text, re.DOTALL))
-
-
-def environments(text: str) -> Iterator[dict[str, str]]:
-    """The variables of the commands in blocks of shell that set UPSTREAMS to more than dots.
-
-    >>> list(environments("```sh\\nA=1 UPSTREAMS='{}' \\\\\\nB='2 3' run C=4\\ncurl D=5\\n```\\n"))
-    [{'A': '1', 'UPSTREAMS': '{}', 'B': '2 3'}]
-    """
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = itertools.takewhile(_ASSIGNMENT.match, shlex.split(line, comments=True))
-            env = dict(word.split("=", 1) for word in words)
-            if env.get("UPSTREAMS", "...") != "...":
-                yield env
 
 
 def rows(text: str, name: str) -> list[list[str]]:

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.support.applications import PATIENCE, Stage
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.examples import environments
 from tests.support.websockets import ROOT, until
 
 SHARED = "apps.localhost"  # the host of applications that have a path each; no application knows the name
@@ -26,20 +26,10 @@ def example(section: str, way: str) -> dict[str, str]:
         way: one of WAYS.
     """
     text = (ROOT / "docs" / "applications.md").read_text(encoding="utf-8")
-    beginning = rf"^## {re.escape(section)}\n(?:(?!^## ).)*?^\*\*{_WORDS[way]}\.\*\*(?:(?!^\*\*).)*?```sh\n(.*?)```"
-    found = re.search(beginning, text, re.DOTALL | re.MULTILINE)
+    _, found, of_section = text.partition(f"\n## {section}\n")
+    _, found, of_way = of_section.partition("\n## ")[0].partition(f"\n**{_WORDS[way]}.**")
     assert found, f"docs/applications.md has no example of {section}, {_WORDS[way]}"
-    return assignments(found[1])
-
-
-def assignments(block: str) -> dict[str, str]:
-    """The variables that a block of shell sets.
-
-    >>> assignments("A='[1]'\\nB=true\\nserver --c=d\\n")
-    {'A': '[1]', 'B': 'true'}
-    """
-    words = (word.partition("=") for word in shlex.split(block))
-    return {name: value for name, found, value in words if found and name.isupper()}
+    return next(environments(of_way))
 
 
 def documented(stage: Stage, section: str, way: str, port: int, **more: str) -> str:
