@@ -38,8 +38,12 @@ _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
 
-# Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, and a family.
-NO_VARIABLES = {"HALF_OPEN", "HTTP_PROXY", "MAX_STREAM", "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT"}
+# Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, a family, and
+# settings of Django.
+NO_VARIABLES = {
+    "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "HALF_OPEN", "HTTP_PROXY", "MAX_STREAM", "PROXY_READ_TIMEOUT",
+    "WS_RATE_LIMIT",
+}  # fmt: skip
 
 Texts = Mapping[str, str]  # of documents, by path from the root
 
