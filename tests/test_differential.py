@@ -242,6 +242,7 @@ def test_an_upstream_receives_the_sent_message(io_loop: IOLoop, serve: Serve, up
             (b"X-Forwarded-Proto", b"http"),
             (b"X-Forwarded-Host", b"Public.Example:99"),
             (b"X-Forwarded-Port", b"99"),
+            (b"X-Forwarded-Prefix", b"/api/svc"),
             (b"X-Request-Id", b"mine"),
             (b"Via", b"1.0 first, 1.1 edge"),
             *([(b"TE", b"trailers"), (b"Connection", b"TE")] if trailers else []),
