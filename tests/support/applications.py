@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -43,6 +44,17 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def port_of(url: str) -> int:
+    """The port that a URL names.
+
+    >>> port_of("http://127.0.0.1:8000")
+    8000
+    """
+    port = urlsplit(url).port
+    assert port is not None, url
+    return port
 
 
 class Stage:

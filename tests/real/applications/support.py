@@ -15,7 +15,7 @@ from tests.support.websockets import ROOT, until
 SHARED = "apps.localhost"  # the host of applications that have a path each; no application knows the name
 WAYS = ("host", "path", "api")
 
-_WORDS = {"host": "By host", "path": "By path", "api": "Below /api"}
+_WORDS = {"host": "By host", "path": "By path", "api": "Below /api", "two": "Two endpoints"}
 
 
 def example(section: str, way: str) -> dict[str, str]:
@@ -23,7 +23,7 @@ def example(section: str, way: str) -> dict[str, str]:
 
     Args:
         section: the heading.
-        way: one of WAYS.
+        way: one of WAYS, or "two" for two endpoints.
     """
     text = (ROOT / "docs" / "applications.md").read_text(encoding="utf-8")
     _, found, of_section = text.partition(f"\n## {section}\n")

@@ -4,19 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.applications import BASES, PROGRAMS, PYTHON, Stage, base_url, staged
+from tests.real.applications.support import WAYS, documented
+from tests.support.applications import PROGRAMS, PYTHON, Stage, port_of, staged
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, int]]:
     with staged(tmp_path_factory.mktemp("openai")) as stage:
-        yield stage, stage.gateway({"model": [stage.asgi("openai_server")]})
+        yield stage, port_of(stage.asgi("openai_server"))
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_completions_stream_abort_and_fail(running: tuple[Stage, int], base: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_completions_stream_abort_and_fail(running: tuple[Stage, int], way: str) -> None:
     stage, port = running
-    seen = stage.client(PYTHON, PROGRAMS / "openai_client.py", base_url(base, port, "model"))
+    seen = stage.client(PYTHON, PROGRAMS / "openai_client.py", documented(stage, "OpenAI's SDK", way, port))
     assert seen["whole"] == "The answer is 42."
     assert seen["token_by_token"] == ["The ", "answer ", "is ", "4", "2", ".", ""]
     assert seen["abort"] == {"aborted": True}

@@ -1,22 +1,21 @@
 """Vite with hot reload: a page in Chromium changes with its modules, over a WebSocket on the page's base URL.
 
-Vite makes root-relative URLs from its option base. So below a prefix the option and the base URL of the endpoint have
-the public prefix; by host nothing is configured.
+Vite makes root-relative URLs from its option base, which has the public prefix. By host nothing is configured.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.support.applications import BASES, ENVIRONMENT, PATIENCE, Stage, base_url, free_port, staged
+from tests.real.applications.support import WAYS, documented
+from tests.support.applications import ENVIRONMENT, PATIENCE, Stage, free_port, staged
 from tests.support.chromium import Tab, chromium, tab
 from tests.support.websockets import until
 
+PREFIXES = {"host": "", "path": "/front", "api": "/api/site"}
 PAGE = '<!doctype html><title>{title}</title><p id="seen"></p><script type="module" src="/main.js"></script>'
 MAIN = """
 import { message } from "./message.js";
@@ -50,63 +49,44 @@ class Page(Tab):
         until(lambda: self.value(expression) == text, f"{expression} is {text}", PATIENCE)
 
 
-@dataclass(frozen=True)
-class Running:
-    """A gateway with a Vite server for each base URL; the service has the name of the base.
-
-    Attributes:
-        browser: address of the DevTools.
-    """
-
-    stage: Stage
-    port: int
-    browser: str
-
-    def sources(self, base: str) -> Path:
-        return self.stage.folder / base
-
-
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("vite")
-    with staged(folder) as stage, chromium(tmp_path_factory.mktemp("profile")) as browser:
-        services = {base: [serve(stage, base)] for base in BASES}
-        yield Running(stage, stage.gateway(services), browser)
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with chromium(tmp_path_factory.mktemp("profile")) as devtools:
+        yield devtools
 
 
-def serve(stage: Stage, base: str) -> str:
-    """Run a Vite server; the base URL of the endpoint."""
-    sources, port = stage.folder / base, free_port()
-    sources.mkdir()
+def serve(stage: Stage, prefix: str) -> int:
+    """Run a Vite server in the stage's folder; the port."""
+    port = free_port()
     for name, text in (("index.html", PAGE.format(title="first")), ("main.js", MAIN), ("package.json", "{}")):
-        (sources / name).write_text(text)
-    say(sources, "first")
-    prefix = urlsplit(base_url(base, port, base)).path
-    vite = ENVIRONMENT / "node_modules" / "vite" / "bin" / "vite.js"
-    url = f"http://127.0.0.1:{port}{prefix}"
-    command = ("node", vite, "--host", "127.0.0.1", "--port", str(port), "--strictPort", "--base", f"{prefix}/")
-    stage.start(*command, answers=url + "/", cwd=sources)
-    return url
+        (stage.folder / name).write_text(text)
+    say(stage.folder, "first")
+    base = ("--base", f"{prefix}/") if prefix else ()
+    stage.start(
+        "node", ENVIRONMENT / "node_modules" / "vite" / "bin" / "vite.js", "--host", "127.0.0.1", "--port", str(port),
+        "--strictPort", *base, answers=f"http://127.0.0.1:{port}{prefix}/", cwd=stage.folder,
+    )  # fmt: skip
+    return port
 
 
 def say(sources: Path, message: str) -> None:
     (sources / "message.js").write_text(f'export const message = "{message}";\n')
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_a_changed_module_changes_the_page(running: Running, base: str) -> None:
-    url, sources = base_url(base, running.port, base), running.sources(base)
-    with tab(running.browser, "about:blank") as devtools:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_changed_module_changes_the_page(browser: str, way: str, tmp_path: Path) -> None:
+    with staged(tmp_path) as stage, tab(browser, "about:blank") as devtools:
+        url = documented(stage, "Vite", way, serve(stage, PREFIXES[way]))
         page = Page(devtools)
         page.call("Page.navigate", url=url + "/")
         shown = "document.getElementById('seen')?.textContent"
         page.until_shown(shown, "first")
         until(lambda: page.value("1") and page.accepted == 1, "hot reload is connected", PATIENCE)
         page.value("globalThis.mark = 'not reloaded'")
-        say(sources, "second")
+        say(stage.folder, "second")
         page.until_shown(shown, "second")
         assert page.value("globalThis.mark") == "not reloaded"
-        (sources / "index.html").write_text(PAGE.format(title="reloaded"))
+        (stage.folder / "index.html").write_text(PAGE.format(title="reloaded"))
         page.until_shown("document.title", "reloaded")
         page.until_shown(shown, "second")
         until(lambda: page.value("1") and page.accepted == 2, "hot reload is connected again", PATIENCE)
