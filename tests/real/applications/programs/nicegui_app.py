@@ -8,7 +8,7 @@ from nicegui import app, ui
 
 @app.get("/start")
 def start() -> RedirectResponse:
-    """Lead to the page, as an application that does not know its prefix."""
+    """Lead to the page; NiceGUI puts the public prefix in front."""
     return RedirectResponse("/")
 
 
