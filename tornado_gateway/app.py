@@ -37,6 +37,7 @@ from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat
 from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
+from tornado_gateway.upkeep.key_set import KeySet
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -96,6 +97,7 @@ class App:
         gateway = self.gateway
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
+        self.key_set = make_key_set(settings, gateway)
         self.rebalancer = Rebalancer(gateway.services.values(), gateway.streams)
         self.heartbeat = Heartbeat(
             self.server,
@@ -122,6 +124,8 @@ class App:
             except OSError as error:
                 if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
                     raise CannotListen(listener.host, port, error) from error
+        if self.key_set:
+            self.key_set.start()
         self.heartbeat.start()
         self.heartbeat.sweep()
         return addresses
@@ -159,6 +163,8 @@ class App:
         self.rebalancer.close()
         if self.discovery:
             self.discovery.close()
+        if self.key_set:
+            self.key_set.close()
         self.server.drain()
         self.gateway.streams.abort()
         self.server.abort()
@@ -219,6 +225,15 @@ def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
     if not settings.discovery.is_on:
         return None
     return Discovery(gateway.services.values(), gateway.client, settings.discovery, gateway.rng, gateway.now)
+
+
+def make_key_set(settings: Settings, gateway: Gateway) -> KeySet | None:
+    authenticator = gateway.authenticator
+    if not isinstance(authenticator, TokenAuthenticator) or not settings.key_set.is_on:
+        return None
+    key_set = KeySet(settings.key_set, gateway.client, gateway.rng, gateway.now, authenticator.use_key_set)
+    authenticator.key_source = key_set
+    return key_set
 
 
 def make_access_log(config: LogConfig) -> AccessLog | None:

@@ -14,6 +14,7 @@ GatewayError
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
 ├── Unauthorized              401
+├── KeysUnavailable           503
 ├── InsufficientScope         403
 ├── OriginNotAllowed          403
 ├── NotFound                  404
@@ -200,6 +201,15 @@ class Unauthorized(GatewayError):
     def __init__(self, message: str = "", *, invalid: bool = False) -> None:
         challenge = b'Bearer realm="gateway"' + (b', error="invalid_token"' if invalid else b"")
         super().__init__(message, ((b"WWW-Authenticate", challenge),))
+
+
+class KeysUnavailable(GatewayError):
+    """The keys that verify tokens are not known yet."""
+
+    status, code, reason, proxy = 503, "keys_unavailable", "keys_unavailable", "http_request_denied"
+
+    def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
+        super().__init__(message, (_retry_after(retry_after),))
 
 
 class InsufficientScope(GatewayError):

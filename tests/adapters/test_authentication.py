@@ -19,8 +19,10 @@ def test_a_token_is_found_and_verified_as_configured() -> None:
     presented = authenticator.sources.find(Asked({b"cookie": [b"session=" + token.encode()]}, b"\r\n", b"/"))
     principal = authenticator.check(presented.token)
     assert isinstance(principal, Principal) and principal.subject == "ada"
-    with pytest.raises(Unauthorized):
-        authenticator.check(b"a.b.c")
+    other = jwt.encode({}, "k" * 64, "HS512").encode()  # by an algorithm that no key has
+    for wrong in (b"a.b.c", other):
+        with pytest.raises(Unauthorized):
+            authenticator.check(wrong)
 
 
 def test_the_rule_and_the_claims_fields_are_as_configured() -> None:

@@ -18,7 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tornado_gateway.adapters.jwt_auth import MAX_TOKEN, VERDICT_AGE, TokenConfig, TokenVerifier
+from tornado_gateway.adapters.jwt_auth import (
+    MAX_KEYS,
+    MAX_TOKEN,
+    VERDICT_AGE,
+    TokenConfig,
+    TokenVerifier,
+    UnknownKey,
+    read_key_set,
+)
+from tornado_gateway.adapters.signing_keys import of_secret
 from tornado_gateway.errors import Unauthorized
 
 SECRET = "s" * 32
@@ -106,8 +115,9 @@ def test_a_public_key_is_no_secret() -> None:
     )
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(signing_input, pem)
     forged = signing_input + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
-    for config in (TokenConfig(public_keys=pem), TokenConfig(secrets=(SECRET,), public_keys=pem)):
-        refuses(TokenVerifier(config), forged)
+    refuses(TokenVerifier(TokenConfig(secrets=(SECRET,), public_keys=pem)), forged)
+    with pytest.raises(UnknownKey):
+        TokenVerifier(TokenConfig(public_keys=pem)).verify(forged)
 
 
 @pytest.mark.parametrize(
@@ -143,16 +153,14 @@ def test_a_verdict_is_kept_until_the_token_expires_at_most() -> None:
     assert (of.verify(short) is kept[short], of.verify(long) is kept[long]) == (False, True)
     wall += VERDICT_AGE
     assert of.verify(long) is not kept[long]
-    again = of.verify(long)
-    of.forget()
-    assert of.verify(long) is not again
 
 
-def test_a_key_that_is_gone_verifies_nothing_once_the_verdicts_are_forgotten() -> None:
-    of = verifier("n" * 32, SECRET)
+def test_a_verdict_ends_with_its_key() -> None:
+    of = TokenVerifier(TokenConfig())
+    assert not of.has_keys
+    of.use((of_secret(SECRET),))
     assert of.verify(token()).expiry == math.inf
-    of.keys = of.keys[:1]
-    of.forget()
+    of.use((of_secret("n" * 32),))
     refuses(of, token())
 
 
@@ -229,3 +237,51 @@ def test_an_invalid_token_is_refused_and_the_reason_is_not_told(bad: bytes) -> N
 def test_a_short_secret_is_no_secret() -> None:
     with pytest.raises(ValueError, match="shorter than 32 bytes"):
         verifier("s" * 31)
+
+
+# ---------------------------------------------------------------- key sets
+
+
+def member(key: Any, kid: str | None = None, **more: object) -> dict[str, object]:
+    kind = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
+    return {**kind.to_jwk(key.public_key(), as_dict=True), **({"kid": kid} if kid else {}), **more}
+
+
+def document(*members: object) -> bytes:
+    return json.dumps({"keys": members}).encode()
+
+
+def test_keys_that_sign_are_read_with_id_and_algorithm() -> None:
+    keys = read_key_set(document(member(P256, "one"), member(RSA, alg="PS256", use="sig")))
+    assert [(each.kid, sorted(each.algorithms)) for each in keys] == [("one", ["ES256"]), (None, ["PS256"])]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlYw"}, member(P256, use="enc"), {"kty": "x"}, 7,
+        {}, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, member(P256, alg="HS256"), member(P256, alg="RS256"),
+        member(P256, alg=7),
+    ],
+)  # fmt: skip
+def test_other_keys_are_left_out(given: object) -> None:
+    assert [each.kid for each in read_key_set(document(given, member(P256, "one")))] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"keys": {}}',
+        b"[" * 100_000,
+        document(*[member(P256)] * (MAX_KEYS + 1)),
+        document(),
+    ],
+    ids=["empty", "HTML", "list", "no keys", "keys are no list", "deep", "many", "none"],
+)
+def test_what_is_no_key_set_is_refused(given: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_key_set(given)

@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier
+from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, UnknownKey, read_key_set
+from tornado_gateway.errors import KeysUnavailable, Unauthorized
 from tornado_gateway.policy.http.claims import ClaimFields
 from tornado_gateway.policy.http.credentials import AUTHORIZATION, Source, TokenSources
 from tornado_gateway.policy.principal import Principal
@@ -28,8 +30,18 @@ class AuthConfig:
     claim_fields: tuple[tuple[str, str], ...] = ()
 
 
+class KeySource(Protocol):
+    """Fetches keys; see KeySet."""
+
+    def look_again(self) -> Awaitable[object] | None:
+        """Fetch because of an unknown key id; None if the last such fetch was a moment ago."""
+
+
 class TokenAuthenticator:
     """An Authenticator of tokens; see there.
+
+    Attributes:
+        key_source: fetches keys; None if all keys are configured.
 
     Raises:
         ValueError: a key cannot be used.
@@ -39,7 +51,32 @@ class TokenAuthenticator:
         self.is_default = config.is_required
         self.sources = TokenSources(config.sources, hides=config.hides_credentials)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
+        self.key_source: KeySource | None = None
         self._verifier = TokenVerifier(config.tokens)
 
+    def use_key_set(self, document: bytes) -> None:
+        """Use the keys of a key set beside the configured keys.
+
+        Raises:
+            ValueError: the document is no key set, or has no usable key. The old keys stay.
+        """
+        self._verifier.use(read_key_set(document))
+
     def check(self, token: bytes) -> Principal | Awaitable[Principal]:
-        return self._verifier.verify(token)
+        try:
+            return self._verifier.verify(token)
+        except UnknownKey:
+            fetch = self.key_source.look_again() if self.key_source else None
+            return self._check_after(fetch, token) if fetch else self._refuse()
+
+    async def _check_after(self, fetch: Awaitable[object], token: bytes) -> Principal:
+        await fetch
+        try:
+            return self._verifier.verify(token)
+        except UnknownKey:
+            return self._refuse()
+
+    def _refuse(self) -> Principal:
+        if self.key_source and not self._verifier.has_keys:
+            raise KeysUnavailable
+        raise Unauthorized("the token is not valid", invalid=True)

@@ -9,6 +9,7 @@ refusal costs the client as much as the first.
 import base64
 import binascii
 import hashlib
+import json
 import math
 import re
 import time
@@ -19,15 +20,20 @@ from typing import Any
 import jwt
 from cachetools import TLRUCache
 
-from tornado_gateway.adapters.signing_keys import ALGORITHMS, VerifyingKey, of_pem, of_secret
+from tornado_gateway.adapters.signing_keys import ALGORITHMS, VerifyingKey, of_pem, of_public_key, of_secret
 from tornado_gateway.errors import Unauthorized
 from tornado_gateway.policy.principal import Principal
 
 MAX_TOKEN = 8 * 1024  # bytes; a larger token is refused before decoding
+MAX_KEYS = 100  # of a key set; Microsoft's has some ten
 VERDICTS = 10_000  # tokens whose verdict is kept; about 2 KiB each
 VERDICT_AGE = 30.0  # seconds
 
 _FORM = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")  # RFC 7515 §7.1, without padding
+
+
+class UnknownKey(Exception):
+    """No key fits the algorithm and the key id of a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +80,13 @@ class TokenVerifier:
         config: which tokens are valid.
         wall: seconds since 1970.
 
-    Attributes:
-        keys: the keys in use; may be replaced at any time.
-
     Raises:
         ValueError: a key cannot be used.
     """
 
     def __init__(self, config: TokenConfig, wall: Callable[[], float] = time.time) -> None:
         self._config, self._wall = config, wall
-        self.keys: tuple[VerifyingKey, ...] = config.keys
+        self._keys = self._own = config.keys
         self._verdicts: TLRUCache[bytes, Principal] = TLRUCache(VERDICTS, _verdict_end, timer=wall)
         required = [*config.required_claims, *(["exp"] if config.needs_expiry else [])]
         self._options: jwt.types.Options = {
@@ -95,6 +98,7 @@ class TokenVerifier:
         """The principal of a token.
 
         Raises:
+            UnknownKey: the token may be valid, and its key is unknown.
             Unauthorized: the token is not valid now. The error does not say which check failed, because the answer
                 would help to forge tokens.
         """
@@ -104,8 +108,14 @@ class TokenVerifier:
             principal = self._verdicts[digest] = self._principal(token)
         return principal
 
-    def forget(self) -> None:
-        """Forget all verdicts, because keys or rules have changed."""
+    @property
+    def has_keys(self) -> bool:
+        """Whether any token can be valid."""
+        return bool(self._keys)
+
+    def use(self, keys: tuple[VerifyingKey, ...]) -> None:
+        """Use other keys beside the configured keys. All verdicts are forgotten."""
+        self._keys = (*self._own, *keys)
         self._verdicts.clear()
 
     def _principal(self, token: bytes) -> Principal:
@@ -120,7 +130,10 @@ class TokenVerifier:
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
         if algorithm not in self._config.algorithms:
             raise jwt.InvalidAlgorithmError
-        for key in _candidates(self.keys, str(algorithm), kid):
+        candidates = _candidates(self._keys, str(algorithm), kid)
+        if not candidates:
+            raise UnknownKey
+        for key in candidates:
             try:
                 claims = self._decode(token, key, str(algorithm))
             except jwt.InvalidSignatureError:
@@ -145,6 +158,45 @@ class TokenVerifier:
         for name, wanted in self._config.required_claims.items():
             if wanted and not _has(claims[name], wanted):
                 raise jwt.InvalidTokenError
+
+
+def read_key_set(document: bytes) -> tuple[VerifyingKey, ...]:
+    """The keys of a JSON Web Key Set that verify signatures; keys of other kinds are left out (RFC 7517 §5).
+
+    Raises:
+        ValueError: the document is no key set, has more than MAX_KEYS keys, or has no usable key.
+    """
+    try:
+        said = json.loads(document)
+    except (ValueError, RecursionError):
+        raise ValueError("the document is no JSON") from None
+    given = said.get("keys") if isinstance(said, dict) else None
+    if not isinstance(given, list):
+        raise ValueError("the document has no keys")
+    if len(given) > MAX_KEYS:
+        raise ValueError(f"the document has more than {MAX_KEYS} keys")
+    keys = tuple(key for each in given if (key := of_jwk(each)))
+    if not keys:
+        raise ValueError("the document has no usable key")
+    return keys
+
+
+def of_jwk(member: object) -> VerifyingKey | None:
+    """The verifying key of a member of a key set (RFC 7517 §4); None for a key that signs no tokens.
+
+    A symmetric key is never taken: whoever can read the key set could sign tokens.
+    """
+    if not isinstance(member, dict) or member.get("use", "sig") != "sig" or member.get("kty") == "oct":
+        return None
+    kid, algorithm = member.get("kid"), member.get("alg")
+    try:
+        key = of_public_key(jwt.PyJWK.from_dict(member).key, kid if isinstance(kid, str) else None)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None
+    if algorithm is None:
+        return key
+    algorithms = key.algorithms & {algorithm} if isinstance(algorithm, str) else frozenset()
+    return VerifyingKey(key.key, algorithms, key.kid) if algorithms else None
 
 
 def _candidates(keys: Iterable[VerifyingKey], algorithm: str, kid: object) -> list[VerifyingKey]:

@@ -7,6 +7,7 @@ from tornado_gateway.config.parsers import Syntax, joined, read_file
 from tornado_gateway.config.problems import Invalid
 from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, Source, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
+from tornado_gateway.policy.http.target import is_trustworthy
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 _SOURCES = "header, header:<field>, cookie:<name>, query, query:<name>, subprotocol; each once"
@@ -45,6 +46,15 @@ def _parse_public_keys(text: str) -> bytes:
 
 
 public_keys = Syntax(_parse_public_keys, lambda pem: pem.decode("ascii", "replace"))
+
+
+def _parse_key_url(text: str) -> str:
+    if not is_trustworthy(text):
+        raise Invalid("is neither https nor on loopback", "a URL such as https://id.example.com/keys")
+    return text
+
+
+key_url = Syntax(_parse_key_url, str)
 
 
 def _parse_required_claims(text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ _FAMILIES = (
     *("GATEWAY_", "UPSTREAM", "WS_", "SSE_", "MAX_STREAMS", "CACHE_", "RATE_LIMIT_", "UNDER_PRESSURE_"),
     *("BREAKER_", "HEALTH_", "RETRY_", "REWRITE_", "HTTP_PROXY_T"),
 )
+_OF_OTHERS = {"WS_URL": {"JWKS_URL"}}  # names that other programs use, and what is not meant by them
 _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
 _UNIT = re.compile(r"_(?:MS|MILLIS|MILLISECONDS|S|SEC|SECS|SECONDS|BYTES|KB|MB)$")
@@ -123,7 +124,7 @@ def _meant(name: str) -> str | None:
 def _alike(name: str) -> str | None:
     family = next(filter(name.startswith, _FAMILIES), None)
     relatives = [each for each in _NAMES if family and each.startswith(family)]
-    likely = difflib.get_close_matches(name, _NAMES, n=1, cutoff=_CLOSE)
+    likely = difflib.get_close_matches(name, set(_NAMES) - _OF_OTHERS.get(name, set()), n=1, cutoff=_CLOSE)
     likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
     return next(iter(likely), None)
 

@@ -80,7 +80,7 @@ def _has_https(s: Settings) -> bool:
 RULES = (
     Rule(
         ("JWT_SECRET", "JWT_SECRETS", "JWT_PUBLIC_KEY", "JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_LEEWAY_S",
-         "JWT_REQUIRE_EXP", "JWT_REQUIRED_CLAIMS", "AUTH_TOKEN_SOURCES"),
+         "JWT_REQUIRE_EXP", "JWT_REQUIRED_CLAIMS", "JWKS_URL", "OIDC_ISSUER", "AUTH_TOKEN_SOURCES"),
         lambda s: s.asks_for_tokens,
         "AUTH_REQUIRED is false",
     ),

@@ -17,7 +17,8 @@ from tornado_gateway.config.variables import OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import strictest
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
-_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY"))
+_FETCHED_KEYS = ("JWKS_URL", "OIDC_ISSUER")
+_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS))
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
 
@@ -40,6 +41,8 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     if problems:
         raise ConfigurationError(tuple(problems))
     reserved = {each.name: values[each.name] for each in VARIABLES if each.reserved and each.name in values}
+    if "OIDC_ISSUER" in values:
+        values.setdefault("JWT_ISSUER", values["OIDC_ISSUER"])
     settings = assemble(Settings(reserved=reserved), _by_field(values))
     services = tuple(_specify(settings, each) for each in given)
     own = tuple(_specify_route(each, services) for each in routes)
@@ -113,10 +116,10 @@ def _check_keys(settings: Settings) -> None:
     """
     if not settings.reads_tokens:
         return
-    tokens, allowed = settings.auth.tokens, "32 bytes or more; or JWT_SECRETS, or JWT_PUBLIC_KEY"
+    tokens, allowed = settings.auth.tokens, "32 bytes or more; or another key"
     is_missing, reason = settings.asks_for_tokens, "is not set, but a service or route asks for a token"
     try:
-        is_missing = is_missing and not tokens.keys
+        is_missing = is_missing and not tokens.keys and not settings.key_set.is_on
     except ValueError as error:
         is_missing, reason = True, str(error)
     if is_missing:
@@ -154,6 +157,9 @@ def _check_routes(
 
 
 def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in _FETCHED_KEYS:
+        if name in values and not values.get("JWT_AUDIENCE"):  # an issuer signs tokens for other services, too
+            yield Problem("JWT_AUDIENCE", "", f"is not set, but {name} is", "the audience of tokens for this gateway")
     key = values.get("JWT_SECRET", "")
     if values.get("AUTH_REQUIRED") and len(key) < SHORTEST_KEY and (key or not _OTHER_KEYS & values.keys()):
         reason = (

@@ -16,6 +16,7 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
+from tornado_gateway.upkeep.key_set import KeySetConfig
 from tornado_gateway.wire.client.client import ClientConfig
 from tornado_gateway.wire.server.context import ServerConfig
 
@@ -97,6 +98,7 @@ class Settings:
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
     logs: LogConfig = field(default_factory=LogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    key_set: KeySetConfig = field(default_factory=KeySetConfig)
     forwarding: ForwardingConfig = field(default_factory=ForwardingConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)

@@ -15,6 +15,7 @@ from tornado_gateway.adapters.logs import LEVELS
 from tornado_gateway.adapters.signing_keys import ALGORITHMS
 from tornado_gateway.config.auth_parsers import (
     claim_fields,
+    key_url,
     public_keys,
     required_claims,
     secrets,
@@ -403,6 +404,11 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("JWT_PUBLIC_KEY", "auth.tokens.public_keys", public_keys,
              "PEM text or path of a file with public keys: RSA, P-256, P-384, P-521, Ed25519 or Ed448",
              "Authentication", secret=True),
+    Variable("JWKS_URL", "key_set.url", key_url,
+             "URL of a JSON Web Key Set, https or on loopback; needs JWT_AUDIENCE", "Authentication"),
+    Variable("OIDC_ISSUER", "key_set.issuer", key_url,
+             "URL of an OpenID provider: its keys, and its name as JWT_ISSUER; needs JWT_AUDIENCE",
+             "Authentication"),
     Variable("JWT_ALGORITHMS", "auth.tokens.algorithms", several_of(*ALGORITHMS),
              "algorithms that may verify tokens, separated by commas; a key allows those of its kind",
              "Authentication"),

@@ -18,6 +18,7 @@ from tornado_gateway.policy.http.target import (
     canonical_url,
     climbs,
     is_address,
+    is_trustworthy,
     parse_base_url,
     split_route,
     websocket_target,
@@ -394,3 +395,15 @@ def test_rules_of_one_name_are_the_same() -> None:
     rules = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
     assert TargetRule() == rules[BROWSER] != rules[STRICT] != rules[FORWARD] != FORWARD
     assert len({TargetRule(), *rules.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://id.example/keys", True), ("http://localhost:1/", True), ("http://127.0.0.9/", True),
+        ("http://[::1]:8/", True), ("http://id.example/", False), ("http://10.0.0.1/", False), ("ftp://a/", False),
+        ("id.example", False), ("https://", False), ("file:///etc/passwd", False),
+    ],
+)  # fmt: skip
+def test_only_https_and_loopback_are_trusted(url: str, expected: bool) -> None:
+    assert is_trustworthy(url) is expected

@@ -125,6 +125,25 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
     return Origin(parts.scheme, _host(parts.hostname), _port(parts), address=address), base_path
 
 
+def is_trustworthy(url: str) -> bool:
+    """Whether nobody on the way can change what a URL brings: https, or http on loopback.
+
+    >>> is_trustworthy("https://id.example/keys"), is_trustworthy("http://127.0.0.1:9/"), is_trustworthy("http://id/")
+    (True, True, False)
+    """
+    parts = urlsplit(url)
+    try:
+        parse_base_url(f"{parts.scheme}://{parts.netloc}")
+    except ValueError:
+        return False
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
 def canonical_url(origin: Origin, base_path: bytes) -> str:
     """The canonical text of an endpoint's base URL (RFC 3986 §6.2).
 
