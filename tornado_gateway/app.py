@@ -23,6 +23,7 @@ from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import OWN, PROXIED, Router
 from tornado_gateway.policy.http.target import Origin, parse_base_url
+from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.routing import RouteTable
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -30,7 +31,7 @@ from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.state import collect
+from tornado_gateway.policy.views.state import ProcessState, collect
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
@@ -38,8 +39,10 @@ from tornado_gateway.upkeep.heartbeat import Heartbeat
 from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.key_set import KeySet
+from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.server import HTTPServer, Listener
@@ -91,10 +94,11 @@ class App:
         self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
         self.listeners = listeners(settings.listen)
-        self.server = HTTPServer(
-            Router(self.gateway, make_routes(settings)), server_config(settings), LocalReply(self.gateway)
-        )
+        router = Router(self.gateway, make_routes(settings), protects_figures=settings.protects_figures)
+        self.server = HTTPServer(router, server_config(settings), LocalReply(self.gateway))
         gateway = self.gateway
+        gateway.pressure.server = self.server
+        self.watchdog = Watchdog(lambda: gateway.pressure.ticked_at, gateway.now)
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
         self.key_set = make_key_set(settings, gateway)
@@ -128,6 +132,8 @@ class App:
             self.key_set.start()
         self.heartbeat.start()
         self.heartbeat.sweep()
+        self.gateway.pressure.start()
+        self.watchdog.start()
         return addresses
 
     async def drain(self) -> bool:
@@ -158,6 +164,8 @@ class App:
     async def close(self) -> None:
         """End everything at once. A request that is cut off still has a line in the access log."""
         self.gateway.lifecycle.stopped = True
+        self.watchdog.stop()
+        self.gateway.pressure.stop()
         self.heartbeat.stop()
         self.health_checks.close()
         self.rebalancer.close()
@@ -180,6 +188,8 @@ def make_gateway(settings: Settings) -> Gateway:
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     services = ServiceRegistry(*[make_service(each, rng) for each in settings.services])
     durations = Durations()
+    overload = Overload(settings.overload, rng)
+    pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
@@ -190,9 +200,16 @@ def make_gateway(settings: Settings) -> Gateway:
         authenticator=TokenAuthenticator(settings.auth) if settings.reads_tokens else None,
         access_log=make_access_log(settings.logs),
         streams=Streams(settings.streams),
+        overload=overload,
+        pressure=pressure,
         rng=rng,
         new_request_id=partial(make_request_id, rng),
-        metrics=Metrics(lambda: collect(services.shown(), durations, now(), with_minute=False)),
+        metrics=Metrics(
+            lambda: replace(
+                collect(services.shown(), durations, now(), with_minute=False),
+                process=ProcessState.of(overload, pressure.delays),
+            )
+        ),
         durations=durations,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,

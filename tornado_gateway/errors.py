@@ -26,6 +26,7 @@ GatewayError
 │   ├── EndpointsBusy         503
 │   ├── Overflow              503
 │   ├── CircuitOpen           503
+│   ├── Shed                  503
 │   └── Draining              503
 ├── ClientGone                499  the client left before the response's head; never sent
 │   └── ClientClosed          499  the client left after the response's head; the log has the sent status
@@ -278,6 +279,12 @@ class CircuitOpen(Overloaded):
     """The service has failed too often and is left alone for a while."""
 
     code, reason, proxy = "circuit_open", "circuit_open", "destination_unavailable"
+
+
+class Shed(Overloaded):
+    """The gateway has more work than it can do."""
+
+    reason = "shed"
 
 
 class Draining(Overloaded):

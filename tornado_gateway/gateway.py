@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
+from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -40,6 +42,8 @@ class Gateway:
         authenticator: checks tokens; None if AUTH_REQUIRED is false.
         access_log: None for no access log.
         streams: open event streams and WebSockets.
+        overload: which requests are shed.
+        pressure: the measurements that `overload` decides by.
         metrics: the figures for Prometheus.
         durations: durations of all requests.
         required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
@@ -55,6 +59,8 @@ class Gateway:
     authenticator: Authenticator | None
     access_log: AccessLog | None
     streams: Streams
+    overload: Overload
+    pressure: Pressure
     metrics: Metrics
     durations: Durations
     required: frozenset[str]

@@ -1,5 +1,6 @@
 """What Prometheus reads: an exposition that its own parsers take, with the figures of services and durations."""
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from tests.support.figures import Event, Process, lives
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.policy.loop_delays import LoopDelays
+from tornado_gateway.policy.overload import CLASSES, ORDINARY, Overload, OverloadConfig
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
@@ -21,7 +24,7 @@ from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
-from tornado_gateway.policy.views.state import collect, merge
+from tornado_gateway.policy.views.state import ProcessState, collect, merge
 
 ROUTE = "/api/<service>/*"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -422,8 +425,26 @@ def test_leases_of_an_endpoint_that_departed_in_one_process_are_exported_once() 
 
 def test_every_metric_of_ours_says_what_it_is() -> None:
     families = [each for name, each in scrape(service("http://a")).families.items() if name.startswith("gateway_")]
-    assert len(families) == 15
+    assert len(families) == 18
     assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
+
+
+def test_overload_is_shown() -> None:
+    overload, delays = Overload(OverloadConfig(max_in_flight=1), random.Random(1)), LoopDelays()
+    overload.take()
+    assert overload.sheds(ORDINARY)
+    delays.add(0.25, 1.0)
+    of = service("http://a")
+    take(of)
+    state = dataclasses.replace(collect([of], Durations(), 0.0), process=ProcessState.of(overload, delays))
+    for form, accept in ((text_format, []), (open_metrics, [b"application/openmetrics-text; version=1.0.0"])):
+        seen = Scrape(form(Metrics(lambda: state).text(accept)[0].decode()))
+        shed = {
+            labels["class"]: seen.value("gateway_shed_total", **labels) for labels in seen.all("gateway_shed_total")
+        }
+        assert shed == {name: name == "request" for name in CLASSES}
+        assert seen.value("gateway_event_loop_delay_seconds", quantile="0.99") == 0.25
+        assert [seen.value("gateway_in_flight", kind=kind) for kind in ("http", "sse", "ws")] == [1, 0, 0]
 
 
 def test_the_process_is_described_too() -> None:

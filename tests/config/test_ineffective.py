@@ -9,6 +9,7 @@ import trustme
 from tornado_gateway.config.ineffective import CONFLICTS, RULES, ineffective
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.upkeep import process
 
 URL = "http://10.0.0.7"
 KEY = "k" * 32
@@ -40,6 +41,9 @@ def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
     [
         ("JWT_SECRET", {"JWT_SECRET": KEY}, {"AUTH_REQUIRED": "true"}, "AUTH_REQUIRED is false"),
         ("JWT_SECRET", {"JWT_SECRET": KEY}, {"GATEWAY_ENV": "production"}, "AUTH_REQUIRED is false"),
+        ("METRICS_AUTH", {"METRICS_AUTH": "true"}, {"AUTH_REQUIRED": "true"}, "AUTH_REQUIRED is false"),
+        ("PRIORITY", {"PRIORITY": "low", "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"}, {"MAX_IN_FLIGHT_TOTAL": "9"},
+         "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
         ("HASH_KEY", {"HASH_KEY": "path"}, {"BALANCER": "consistent_hash"}, "BALANCER is not consistent_hash"),
         ("STICKY_SECRET", {"STICKY_SECRET": KEY}, {"STICKY": "refuse"}, "STICKY is off"),
         ("QUEUE_SIZE", {"QUEUE_SIZE": "5"}, {"MAX_IN_FLIGHT": "9"},
@@ -94,6 +98,14 @@ def test_authorities_are_for_https_that_is_verified(tmp_path: Path) -> None:
     assert told(https, UPSTREAM_TLS_VERIFY="false", **env) == [
         "UPSTREAM_TLS_CA_FILE is set but has no effect: UPSTREAM_TLS_VERIFY is false"
     ]
+
+
+def test_a_limit_of_the_heap_needs_a_malloc_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, tells, void in (("9", True, False), ("9", False, True), ("0", False, False)):
+        monkeypatch.setattr(process, "_mallinfo", process.blocks if tells else None)
+        why = "malloc of this system does not tell its bytes in use"
+        warnings = [f"UNDER_PRESSURE_MAX_HEAP_USED_BYTES is set but has no effect: {why}"] if void else []
+        assert told(UNDER_PRESSURE_MAX_HEAP_USED_BYTES=limit) == warnings
 
 
 def test_a_variable_has_an_effect_if_it_has_one_for_any_service() -> None:

@@ -21,6 +21,7 @@ from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.http.target import TargetRule
+from tornado_gateway.policy.overload import Priority
 from tornado_gateway.policy.upstream.affinity import HashKey, Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.health import HealthKind
@@ -63,20 +64,30 @@ SIZES_OR_ZERO = [
 SIZES = ["WS_MAX_BUFFERED_BYTES", *SIZES_OR_ZERO]
 RANGES = [
     ("PORT", 0, 65535),
-    *((name, 0, 1_000_000) for name in ("MAX_CONNECTIONS", "UPSTREAM_MAX_IDLE", "REBALANCE_STREAMS")),
+    *(
+        (name, 0, 1_000_000)
+        for name in ("MAX_CONNECTIONS", "MAX_IN_FLIGHT_TOTAL", "UPSTREAM_MAX_IDLE", "REBALANCE_STREAMS")
+    ),
     ("RATE_LIMIT_MAX", 0, 2**53),
     *((name, 1, DAY) for name in TIMEOUTS),
     *((name, 0, DAY) for name in DURATIONS_OR_ZERO),
     *((name, 0, PEBIBYTE) for name in SIZES_OR_ZERO),
     ("WS_MAX_BUFFERED_BYTES", 1, PEBIBYTE),
 ]
-UNLIMITED = dict.fromkeys(("MAX_CONNECTIONS", "UPSTREAM_BODY_IDLE_TIMEOUT_MS", "WS_PING_INTERVAL_MS"), math.inf)
+UNLIMITED = dict.fromkeys(
+    (
+        "MAX_CONNECTIONS", "MAX_IN_FLIGHT_TOTAL", "UPSTREAM_BODY_IDLE_TIMEOUT_MS", "WS_PING_INTERVAL_MS",
+        "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "UNDER_PRESSURE_MAX_RSS_BYTES",
+    ),
+    math.inf,
+)  # fmt: skip
 CHOICES = {
     "GATEWAY_ENV": ["development", "test", "production"],
     "EVENT_LOOP": ["auto", "uvloop", "asyncio"],
     "HALF_CLOSE": ["abort", "ignore"],
     "LOG_LEVEL": ["fatal", "error", "warn", "info", "debug", "trace", "silent"],
     "LOG_FORMAT": ["auto", "json", "text"],
+    "PRIORITY": ["low", "normal", "high"],
     "BALANCER": list(BALANCERS),
     "DNS_FAMILY": ["auto", "ipv4", "ipv6", "all"],
     "STICKY": ["off", "redistribute", "refuse"],
@@ -212,8 +223,11 @@ DEFAULTS = {
     "CACHE_DEFAULT_TTL_MS": 5.0,
     "CACHE_MAX_BODY_BYTES": 262144,
     "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": 1.0,
-    "UNDER_PRESSURE_MAX_HEAP_USED_BYTES": 0,
-    "UNDER_PRESSURE_MAX_RSS_BYTES": 0,
+    "UNDER_PRESSURE_MAX_HEAP_USED_BYTES": math.inf,
+    "UNDER_PRESSURE_MAX_RSS_BYTES": math.inf,
+    "MAX_IN_FLIGHT_TOTAL": math.inf,
+    "PRIORITY": Priority.NORMAL,
+    "METRICS_AUTH": False,
     "MAX_STREAMS": 0,
     "MAX_STREAMS_PER_SERVICE": 0,
     "MAX_STREAMS_PER_CLIENT": 0,

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections import Counter
 
+import jwt
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Running, Serve
+from tests.support.event_streams import Source
 from tests.support.journeys import Start, ask, plays, problem
 from tests.support.sockets import Client, Peer, echo, eventually, get, reply
 from tornado_gateway.handlers.router import ROUTES
@@ -31,7 +33,7 @@ async def test_healthz_answers_200(serve: Serve, target: bytes, said: dict[str, 
     assert (bare.status, bare.get(b"content-length"), client.buffer) == (200, b"%d" % len(answer.body), b"")
 
 
-@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics"])
+@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/_pressure"])
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"PROPFIND", b"BREW", b"get"])
 @pytest.mark.gen_test
 async def test_a_405_names_the_allowed_methods(serve: Serve, target: bytes, method: bytes) -> None:
@@ -41,7 +43,7 @@ async def test_a_405_names_the_allowed_methods(serve: Serve, target: bytes, meth
 
 
 @pytest.mark.parametrize("auth", ["true", "false"])
-@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/admin/stats"])
+@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/_pressure", b"/admin/stats"])
 @pytest.mark.gen_test
 async def test_each_page_tells_its_methods(serve: Serve, target: bytes, auth: str) -> None:  # RFC 9110 §9.3.7
     """Without a token, because a browser's preflight has no credential."""
@@ -398,3 +400,88 @@ async def test_clients_cannot_make_series(serve: Serve, upstream: Start) -> None
     assert {route for _, route, _ in counted} <= {route.path for route in ROUTES} | {"other"}
     assert OTHER not in METHODS
     assert sum(counted.values()) == asked
+
+
+# ---------------------------------------------------------------- /_pressure
+
+
+@pytest.mark.gen_test
+async def test_pressure_tells_the_figures_of_the_process(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(plays()).url], "events": [upstream(Source()).url]})
+    waiting, stream = await running.client(), await running.client()
+    await waiting.send(get(b"/api/svc/x"))
+    await stream.send(get(b"/sse/events/x"))
+    await eventually(lambda: running.inflight == 2 and running.app.gateway.streams.open)
+    client = await running.client()
+    answer = await client.ask(get(b"/_pressure"))
+    said = json.loads(answer.body)
+    assert (answer.status, answer.get(b"content-type"), said.pop("status")) == (200, b"application/json", "ok")
+    assert (said.pop("shedding"), said.pop("shedTotal"), said.pop("bufferedBytes")) == ([], 0, 0)
+    assert said.pop("active") == {"requests": 1, "waiting": 0, "eventStreams": 1, "webSockets": 0}
+    assert set(said.pop("eventLoopDelay")) == {"p50Ms", "p99Ms"}
+    descriptors, queue = said.pop("descriptors"), said.pop("acceptQueue")
+    assert 0 < descriptors["used"] <= descriptors["allowed"]
+    assert said.pop("rssBytes") > 10_000_000
+    assert queue["waiting"] == 0 < queue["limit"]
+    assert said == {}
+    head = await client.ask(get(b"/_pressure", method=b"HEAD"), b"HEAD")
+    assert (head.status, client.buffer) == (200, b"")
+
+
+@pytest.mark.parametrize("query", [b"?heap", b"?heap=1", b"?a=b&heap"])
+@pytest.mark.gen_test
+async def test_the_heap_is_told_if_asked_for(serve: Serve, query: bytes) -> None:
+    said = json.loads((await ask(await serve(NOWHERE), get(b"/_pressure" + query))).body)
+    assert set(said["heap"]) == {"mallocBytes", "pymallocBlocks"}
+    assert said["heap"]["pymallocBlocks"] > 1000
+    assert said["heap"]["mallocBytes"] is None or said["heap"]["mallocBytes"] > 0
+
+
+@pytest.mark.gen_test
+async def test_bytes_that_a_client_does_not_take_are_told(serve: Serve, upstream: Start) -> None:
+    large = reply(body=b"x" * 32 * 1024 * 1024)
+    running = await serve({"svc": [upstream(plays(large)).url]})
+    client, probe = await running.client(receive_buffer=4096), await running.client()
+    await client.send(get(b"/api/svc/x"))
+    await eventually(lambda: running.app.server.buffered_bytes)
+    assert json.loads((await probe.ask(get(b"/_pressure"))).body)["bufferedBytes"] > 0
+    client.reset()
+
+
+@pytest.mark.gen_test
+async def test_the_accept_queue_is_told(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    queue = running.app.server.accept_queue()
+    if queue is None:  # not Linux
+        return
+    client = await running.client()  # connected by the kernel; the gateway has not accepted
+    after = running.app.server.accept_queue()
+    assert after and after["waiting"] in (0, 1)
+    await client.ask(get(b"/healthz"))
+    assert running.app.server.accept_queue() == {"waiting": 0, "limit": queue["limit"]}
+
+
+FIGURES = [b"/metrics", b"/_pressure"]
+
+
+@pytest.mark.parametrize("target", FIGURES)
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [
+        ({}, 200),
+        ({"AUTH_REQUIRED": "true"}, 200),
+        ({"METRICS_AUTH": "true"}, 200),
+        ({"METRICS_AUTH": "true", "AUTH_REQUIRED": "true"}, 401),
+    ],
+    ids=["neither", "AUTH_REQUIRED", "METRICS_AUTH", "both"],
+)
+@pytest.mark.gen_test
+async def test_figures_need_a_token_if_both_variables_say_so(
+    serve: Serve, target: bytes, variables: dict[str, str], status: int
+) -> None:
+    running = await serve(NOWHERE, JWT_SECRET="k" * 32, **variables)
+    assert (await ask(running, get(target))).status == status
+    token = b"Authorization: Bearer " + jwt.encode({"sub": "ada"}, "k" * 32).encode()
+    assert (await ask(running, get(target, token))).status == 200
+    assert (await ask(running, get(target, method=b"OPTIONS"))).status == 204
+    assert (await ask(running, get(b"/healthz"))).status == 200

@@ -7,8 +7,8 @@ Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the Op
 """
 
 import itertools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import fsum
 from typing import NamedTuple, TypeVar
 
@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from tornado_gateway.policy.http.negotiation import preferred
-from tornado_gateway.policy.upstream.endpoint import FAILURE
+from tornado_gateway.policy.upstream.endpoint import FAILURE, Kind
 from tornado_gateway.policy.views.durations import BOUNDS
 from tornado_gateway.policy.views.state import EndpointState, ServiceState, State
 
@@ -106,6 +106,18 @@ def _families(state: State) -> Iterator[_Family]:
         _request_durations(state),
     )
     yield _Family("gateway_websocket_connections", "gauge", "Open WebSockets.", [("", _open_websockets(state))])
+    yield _Family(
+        "gateway_in_flight", "gauge", "Requests and streams that the gateway works on.", _in_flight_in_all(state)
+    )
+    yield _Family(
+        "gateway_shed", "counter", "Requests refused because of overload.", _by_label("class", state.process.shed)
+    )
+    yield _Family(
+        "gateway_event_loop_delay_seconds",
+        "gauge",
+        "How late the event loop was in the last ten seconds.",
+        _by_label("quantile", state.process.loop_delay),
+    )
     services = [(_labels(service=name), service) for name, service in state.services.items()]
     yield from _of_each(_OF_A_SERVICE, services)
     yield _Family("gateway_upstream_requests", "counter", "Requests that ended, each counted once.", _outcomes(state))
@@ -143,6 +155,18 @@ def _outcomes(state: State) -> _Series:
         for url, endpoint in service.endpoints.items():
             for outcome, count in endpoint.outcomes.items():
                 yield _labels(endpoint=url, outcome=outcome, service=name), count
+
+
+def _by_label(label: str, values: Mapping[str, float]) -> _Series:
+    return [(_labels(**{label: key}), value) for key, value in values.items()]
+
+
+def _in_flight_in_all(state: State) -> _Series:
+    """Also what waits for an endpoint."""
+    services = state.services.values()
+    held = Counter({kind.value: sum(each.inflight[kind.value] for each in services) for kind in Kind})
+    held[Kind.HTTP.value] += sum(each.waiting for each in services)
+    return _by_label("kind", held)
 
 
 def _in_flight(state: State) -> _Series:

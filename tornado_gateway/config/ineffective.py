@@ -14,6 +14,7 @@ from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.routing import RouteSpec, hosts_for
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
+from tornado_gateway.upkeep.process import tells_malloc
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ RULES = (
         lambda s: s.asks_for_tokens,
         "AUTH_REQUIRED is false",
     ),
+    Rule(("METRICS_AUTH",), lambda s: s.auth.is_required or not s.protects_figures, "AUTH_REQUIRED is false"),
     Rule(("HASH_KEY",), lambda s: s.service.balancer == "consistent_hash", "BALANCER is not consistent_hash"),
     Rule(("STICKY_SECRET",), lambda s: s.service.affinity.sessions is not Sessions.OFF, "STICKY is off"),
     Rule(("QUEUE_SIZE", "QUEUE_TIMEOUT_MS"), _has_limit, "MAX_IN_FLIGHT is 0 and ADAPTIVE_CONCURRENCY is false"),
@@ -113,6 +115,9 @@ RULES = (
          "MAX_STREAMS is less"),
     Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.streams.per_client, s.streams.total),
          "MAX_STREAMS is less"),
+    Rule(("PRIORITY",), lambda s: s.overload.is_on, "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
+    Rule(("UNDER_PRESSURE_MAX_HEAP_USED_BYTES",), lambda s: s.overload.max_heap == math.inf or tells_malloc(),
+         "malloc of this system does not tell its bytes in use"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
          "WS_PING_INTERVAL_MS is 0"),
     Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.service.websocket.relay.is_paced,

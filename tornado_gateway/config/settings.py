@@ -13,6 +13,7 @@ from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import DEFAULT
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
@@ -82,6 +83,7 @@ class Settings:
     Attributes:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".
+        protects_figures: whether /metrics and /_pressure need a token where other pages do.
         ready_requires: services, or "*", without which /readyz is 503.
         service: the config of services without own values.
         services: the services of UPSTREAMS.
@@ -103,6 +105,8 @@ class Settings:
     client: ClientConfig = field(default_factory=ClientConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     streams: StreamLimits = field(default_factory=StreamLimits)
+    overload: OverloadConfig = field(default_factory=OverloadConfig)
+    protects_figures: bool = False
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()

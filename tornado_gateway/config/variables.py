@@ -61,6 +61,7 @@ from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
 from tornado_gateway.policy.http.target import BROWSER, FORWARD, STRICT, TargetRule
 from tornado_gateway.policy.http.unavailable import RETRY, STATUS
+from tornado_gateway.policy.overload import Priority
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -431,6 +432,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("AUTH_CLAIM_HEADERS", "auth.claim_fields", claim_fields,
              "claims that services get in fields, separated by commas: sub:X-User-Id,tenant:X-Tenant",
              "Authentication"),
+    Variable("METRICS_AUTH", "protects_figures", flag,
+             "true or false: whether /metrics and /_pressure need a token, too", "Authentication"),
     Variable("RATE_LIMIT_MAX", "", whole(0, 2**53),
              "requests per window and client, 0 to 9007199254740992; unset, 0: no limit", "Rate limit", reserved=True),
     Variable("RATE_LIMIT_WINDOW_MS", "", milliseconds(1),
@@ -443,15 +446,17 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CACHE_MAX_BODY_BYTES", "", size(0),
              "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only",
              "Cache", reserved=True, reserved_default="262144"),
-    Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "", milliseconds(0),
-             "ms of delay that mean overload, 0 to 86400000; 0: off",
-             "Under pressure", reserved=True, reserved_default="1000"),
-    Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "", size(0),
-             "bytes in use that mean overload, 0 to 1125899906842624; 0: off",
-             "Under pressure", reserved=True, reserved_default="0"),
-    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "", size(0),
-             "bytes resident that mean overload, 0 to 1125899906842624; 0: off",
-             "Under pressure", reserved=True, reserved_default="0"),
+    Variable("MAX_IN_FLIGHT_TOTAL", "overload.max_in_flight", whole(0, MILLION, zero=math.inf),
+             "requests in flight, without streams, that mean overload, 0 to 1000000; 0: off", "Under pressure"),
+    Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "overload.max_delay", milliseconds(0, zero=math.inf),
+             "ms of delay that mean overload, 0 to 86400000; 0: off", "Under pressure"),
+    Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "overload.max_heap", size(0, zero=math.inf),
+             "bytes in use of malloc that mean overload, 0 to 1125899906842624; 0: off", "Under pressure"),
+    Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "overload.max_resident", size(0, zero=math.inf),
+             "bytes resident that mean overload, 0 to 1125899906842624; 0: off", "Under pressure"),
+    Variable("PRIORITY", "service.mount.priority", choice({each.name.lower(): each for each in Priority}),
+             "low, normal or high: under overload, requests of low priority are refused first",
+             "Under pressure", per_service=True),
     Variable("MAX_STREAMS", "streams.total", whole(0, MILLION),
              "event streams and WebSockets at once, 0 to 1000000; 0: no limit", "Streams"),
     Variable("MAX_STREAMS_PER_SERVICE", "streams.per_service", whole(0, MILLION),

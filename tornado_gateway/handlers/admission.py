@@ -8,7 +8,7 @@ brackets do not exist yet.
     method                  one comparison
     origination             before everything that counts by client
     (preflight)             before authentication: a browser sends no credential with a preflight
-    (shed)                  before everything that costs more than a refusal
+    shed                    before everything that costs more than a refusal
     (limit by address)      before a signature is checked
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
     unknown service         before everything that is a service's own
@@ -25,9 +25,9 @@ step waits, no task and no future is made.
 
 import time
 from collections.abc import Awaitable, Generator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed
+from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Shed
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.policy.access import DEFAULT, Access
@@ -82,6 +82,13 @@ class Admitted(NamedTuple, Generic[F]):
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
 
+class Sheddable(Protocol):
+    """A request that may be shed."""
+
+    def shed_class(self) -> int:
+        """The index in CLASSES of policy/overload.py. Asked for only while something is shed."""
+
+
 def admit(
     gateway: Gateway,
     route: Route[Any],
@@ -89,6 +96,7 @@ def admit(
     journal: Journal,
     found: F | type[GatewayError],
     access: Access = DEFAULT,
+    sheddable: Sheddable | None = None,
 ) -> Steps[Admitted[F]]:
     """Take a request through the steps that all requests have.
 
@@ -97,6 +105,7 @@ def admit(
         journal: gets the client's address as soon as the address is known.
         found: the result of the look-up: a service, None for a page, or the error of an unknown service or page.
         access: what the route or the service asks of clients.
+        sheddable: the request; None for a page, which is never shed.
 
     Raises:
         GatewayError: a step refuses the request.
@@ -110,7 +119,9 @@ def admit(
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # (Preflight.)
-    # (Shed by the route's class.)
+    # Shed.
+    if gateway.overload.level and sheddable and gateway.overload.sheds(sheddable.shed_class()):
+        raise Shed(retry_after=gateway.overload.pause())
     # (Limit by address.)
     # Authenticate.
     principal, expiry = ANYBODY, NEVER

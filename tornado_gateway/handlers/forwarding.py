@@ -44,10 +44,15 @@ from tornado_gateway.policy.upstream.retry import is_repeatable
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.upkeep.streams import Stream
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
-from tornado_gateway.wire.http1 import ResponseHead, fields
+from tornado_gateway.wire.http1 import RequestHead, ResponseHead, fields
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # methods that clients ask for event streams with
+
+
+def awaits_events(head: RequestHead) -> bool:
+    """Whether a request with an Accept field asks for an event stream, on a route that has other answers, too."""
+    return head.method in AWAITING_METHODS and accepts_only(head.known_fields[b"accept"], EVENT_STREAM)
 
 
 class Timer(Protocol):
@@ -79,9 +84,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_journal", "_lines", "_mount",
-        "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream", "began", "is_repeatable", "key",
-        "method", "pinned", "upload",
+        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_is_in_flight", "_journal",
+        "_lines", "_mount", "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream", "began",
+        "is_repeatable", "key", "method", "pinned", "upload",
     )  # fmt: skip
 
     kind = Kind.HTTP
@@ -123,12 +128,8 @@ class Forwarding:
             client.min_upload_rate = service.config.min_upload_rate
         self._stream: Stream | None = None
         self._timers: tuple[Timer, ...] = ()
-        self._is_closed = self._is_counted = False
-        self.awaits_stream = self.asks_for_stream or (
-            b"accept" in head.known_fields
-            and head.method in AWAITING_METHODS
-            and accepts_only(head.known_fields[b"accept"], EVENT_STREAM)
-        )
+        self._is_closed = self._is_counted = self._is_in_flight = False
+        self.awaits_stream = self.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
         if self.awaits_stream:
             self._count_stream()
         self._answerer = self._answerer_of(service)
@@ -145,6 +146,8 @@ class Forwarding:
         """Begin to answer; a failure is answered by a local reply."""
         if not self.awaits_stream and self._service.config.request_timeout < math.inf:
             self._limit_time()
+        if self._gateway.overload.counts_requests and not self._is_counted:
+            self._enter_flight()
         try:
             self._answerer.begin()
         except GatewayError as error:
@@ -163,11 +166,22 @@ class Forwarding:
         """
         self._gateway.streams.counts.take(self._service.name, self._origination.client)
         self._is_counted = True
+        self._leave_flight()
 
     def _uncount_stream(self) -> None:
         if self._is_counted:
             self._is_counted = False
             self._gateway.streams.counts.give_back(self._service.name, self._origination.client)
+
+    def _enter_flight(self) -> None:
+        """Count a request that is no stream."""
+        self._is_in_flight = True
+        self._gateway.overload.take()
+
+    def _leave_flight(self) -> None:
+        if self._is_in_flight:
+            self._is_in_flight = False
+            self._gateway.overload.give_back()
 
     # ---- the request
 
@@ -357,6 +371,8 @@ class Forwarding:
             self.upload.close()
         if self._is_counted:
             self._uncount_stream()
+        if self._is_in_flight:
+            self._leave_flight()
         if self._stream:
             gateway.streams.discard(self._stream)
         self._journal.close(

@@ -35,6 +35,8 @@ class HttpForwarding(Forwarding):
         """A stream was awaited, and the answer is none."""
         if not self.asks_for_stream:
             self._uncount_stream()
+            if self._gateway.overload.counts_requests:
+                self._enter_flight()
         self._limit_time()
 
     def _await_stream(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:

@@ -4,12 +4,16 @@ GET /healthz   200 as long as the event loop turns
 GET /readyz    200 when requests should be sent here; 503 while draining, or while a service of READY_REQUIRES
                has no endpoint that can be used
 GET /metrics   the figures for Prometheus
+GET /_pressure 200 while the gateway takes what comes; 503 while ordinary requests are shed; figures of the process
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.base import PageHandler
+from tornado_gateway.policy.upstream.endpoint import Kind
+from tornado_gateway.upkeep import process
 
 
 class HealthHandler(PageHandler):
@@ -51,6 +55,48 @@ class MetricsHandler(PageHandler):
         self.finish(text)
 
     head = get
+
+
+class PressureHandler(PageHandler):
+    """How much the process has to do. `?heap` adds the figures of the allocators."""
+
+    def get(self) -> None:
+        is_overloaded = self.gateway.overload.is_overloaded
+        said = {"status": "overloaded" if is_overloaded else "ok", **self._figures()}
+        if self.get_query_argument("heap", None) is not None:
+            said["heap"] = {"mallocBytes": process.malloc_bytes(), "pymallocBlocks": process.blocks()}
+        self.send_json(said, 503 if is_overloaded else 200)
+
+    head = get
+
+    def _figures(self) -> dict[str, object]:
+        gateway = self.gateway
+        median, p99 = gateway.pressure.delays.quantiles(0.5, 0.99)
+        server = gateway.pressure.server
+        return {
+            "shedding": gateway.overload.shedding,
+            "shedTotal": gateway.overload.shed.total(),
+            "eventLoopDelay": {"p50Ms": round(median * 1000, 1), "p99Ms": round(p99 * 1000, 1)},
+            "rssBytes": process.resident_bytes(),
+            "active": self._active(),
+            "bufferedBytes": server.buffered_bytes + gateway.client.buffered_bytes if server else 0,
+            "descriptors": {"used": process.descriptors_used(), "allowed": process.descriptors_allowed()},
+            "acceptQueue": server.accept_queue() if server else None,
+        }
+
+    def _active(self) -> dict[str, int]:
+        """Requests and streams that the gateway works on, by kind; of the requests, also how many wait."""
+        services = list(self.gateway.services.shown())
+        held: Counter[Kind] = Counter()
+        for service in services:
+            held.update(service.inflight)
+        waiting = sum(service.waiting for service in services)
+        return {
+            "requests": held[Kind.HTTP] + waiting,
+            "waiting": waiting,
+            "eventStreams": held[Kind.SSE],
+            "webSockets": held[Kind.WS],
+        }
 
 
 class NotFoundHandler(PageHandler):

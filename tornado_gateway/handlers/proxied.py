@@ -16,16 +16,20 @@ from tornado_gateway.errors import GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
 from tornado_gateway.handlers.base import GatewayHandler
-from tornado_gateway.handlers.forwarding import Forwarding
+from tornado_gateway.handlers.forwarding import Forwarding, awaits_events
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.policy.access import DEFAULT
+from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
+from tornado_gateway.policy.overload import shed_class
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, start_line
 from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
+
+_UNKNOWN = MountConfig()  # of requests for unknown services
 
 
 class ProxiedRequest(HeadDelegate, GatewayHandler):
@@ -85,13 +89,13 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     def head_received(self) -> Awaitable[None] | None:
         service = self.gateway.services.get(self.match.service)
         access = self.route.access or (service.config.access if service else DEFAULT)
-        steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService, access)
+        steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService, access, self)
         try:
             waits_for = next(steps)
         except StopIteration as end:
             admitted = end.value
         except GatewayError as error:
-            self._refuse(error, STATUS)
+            self._refuse(error, self._mode(service))
             return None
         else:
             return self._admit_later(steps, waits_for)
@@ -102,7 +106,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         try:
             admitted = await resume(steps, waits_for)
         except GatewayError as error:
-            self._refuse(error, STATUS)
+            self._refuse(error, self._mode(self.gateway.services.get(self.match.service)))
             return
         except Exception as error:  # as Tornado answers an exception in prepare() of a page
             self.log_exception(type(error), error, error.__traceback__)
@@ -119,6 +123,17 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             self._refuse(error, self.FORWARDING.mode(admitted.found))
             return
         forwarding.begin()
+
+    def _mode(self, service: Service | None) -> str:
+        """How a refusal is answered: a 503 ends an EventSource for good, which is to come back instead."""
+        return self.FORWARDING.mode(service) if service else STATUS
+
+    def shed_class(self) -> int:
+        """The index in CLASSES of policy/overload.py. Requests for unknown services are ordinary requests."""
+        service, head = self.gateway.services.get(self.match.service), self.client.head
+        config = self.match.mount.config or (service.config.mount if service else _UNKNOWN)
+        is_stream = self.FORWARDING.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
+        return shed_class(config.priority, is_stream=is_stream)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._forwarding.data_received(chunk) if self._forwarding else None

@@ -4,6 +4,7 @@ policy/routing.py looks up the route of a request for a service. The handler of 
 ETags and uses no templates. Every other request goes to a Tornado Application.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
@@ -16,7 +17,7 @@ from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
 from tornado_gateway.handlers.local_reply import RefusedRequest
-from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
+from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
@@ -40,6 +41,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/healthz", handler=HealthHandler, methods=READ, needs_token=False, answers_options=True),
     Route(path="/readyz", handler=ReadyHandler, methods=READ, needs_token=False, answers_options=True),
     Route(path="/metrics", handler=MetricsHandler, methods=READ, needs_token=False, answers_options=True),
+    Route(path="/_pressure", handler=PressureHandler, methods=READ, needs_token=False, answers_options=True),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
 )
 
@@ -49,11 +51,21 @@ ROUTES: tuple[Route[type[Any]], ...] = (*PROXIED, *PAGES)
 
 NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False)
 
+# Pages of figures of the process, which need a token only with METRICS_AUTH: a scraper often has none.
+FIGURES = ("/metrics", "/_pressure")
 
-def make_application(gateway: Gateway) -> Application:
+
+def pages(*, protects_figures: bool) -> list[Route[type[PageHandler]]]:
+    """The rows of PAGES, with a token for FIGURES if these are protected."""
+    return [
+        replace(each, needs_token=each.needs_token or (protects_figures and each.path in FIGURES)) for each in PAGES
+    ]
+
+
+def make_application(gateway: Gateway, *, protects_figures: bool) -> Application:
     """A Tornado Application for the pages. The log function closes the journal of each answer of a handler."""
     return Application(
-        [(route.path, route.handler, {"route": route}) for route in PAGES],
+        [(each.path, each.handler, {"route": each}) for each in pages(protects_figures=protects_figures)],
         gateway=gateway,
         default_handler_class=NO_ROUTE.handler,
         default_handler_args={"route": NO_ROUTE},
@@ -68,11 +80,14 @@ class Router(HTTPServerConnectionDelegate):
 
     Args:
         table: the routes that lead to services.
+        protects_figures: whether /metrics and /_pressure need a token where other pages do.
     """
 
-    def __init__(self, gateway: Gateway, table: RouteTable[type[ProxiedRequest]]) -> None:
+    def __init__(
+        self, gateway: Gateway, table: RouteTable[type[ProxiedRequest]], *, protects_figures: bool = False
+    ) -> None:
         self._gateway, self._table = gateway, table
-        self._application = make_application(gateway)
+        self._application = make_application(gateway, protects_figures=protects_figures)
 
     def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
         self, server_conn: object, request_conn: ServerExchange

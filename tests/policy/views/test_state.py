@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, lives, make_service
 from tests.support.services import lease_on, service
+from tornado_gateway.policy.overload import CLASSES
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
@@ -24,6 +25,7 @@ from tornado_gateway.policy.views.state import (
     BREAKER_STATES,
     EndpointState,
     HistogramState,
+    ProcessState,
     ServiceState,
     State,
     WebSocketState,
@@ -98,6 +100,11 @@ states = st.builds(
     State,
     st.dictionaries(st.sampled_from(NAMES), service_states),
     st.dictionaries(st.sampled_from(["GET 200 /api/<service>/*", "POST 404 other"]), histograms),
+    st.builds(
+        ProcessState,
+        st.dictionaries(st.sampled_from(CLASSES), counts),
+        st.dictionaries(st.sampled_from(["0.5", "0.99"]), seconds),
+    ),
 )
 
 

@@ -11,6 +11,8 @@ import functools
 from dataclasses import dataclass, field
 from enum import Enum
 
+from tornado_gateway.policy.overload import Priority
+
 
 class Rewriting(Enum):
     """Which references in Location and Content-Location are rewritten to public paths."""
@@ -30,12 +32,14 @@ class MountConfig:
             client's.
         location: which references in Location and Content-Location are rewritten.
         maps_cookie_path: whether the Path of a cookie is rewritten from the endpoint's base path to the public prefix.
+        priority: how important the requests are; see policy/overload.py.
     """
 
     preserve_host: bool = False
     rewrites_origin: bool = False
     location: Rewriting = Rewriting.ORIGIN
     maps_cookie_path: bool = False
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

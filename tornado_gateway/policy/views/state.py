@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from tornado_gateway.policy.loop_delays import LoopDelays
+from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.upstream.breaker import State as BreakerState
 from tornado_gateway.policy.upstream.endpoint import Endpoint, InFlight
 from tornado_gateway.policy.upstream.service import Service
@@ -29,6 +31,7 @@ from tornado_gateway.policy.views.durations import Durations, Histogram
 T = TypeVar("T")
 Merge = Callable[[Any, Any], Any]
 
+QUANTILES = (0.5, 0.99)  # of the event loop's delay
 BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)  # from best to worst
 
 
@@ -141,16 +144,36 @@ class HistogramState:
 
 
 @dataclass(slots=True)
+class ProcessState:
+    """The figures of the process itself.
+
+    Attributes:
+        shed: requests that were shed, by class.
+        loop_delay: the event loop's delay of the last seconds in seconds, by quantile; the worst process's.
+    """
+
+    shed: dict[str, int] = field(default_factory=dict)
+    loop_delay: dict[str, Most[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, overload: Overload, delays: LoopDelays) -> "ProcessState":
+        """The figures of this process."""
+        return cls(dict(overload.shed), dict(zip(map(str, QUANTILES), delays.quantiles(*QUANTILES), strict=True)))
+
+
+@dataclass(slots=True)
 class State:
     """The figures of a process, or of several.
 
     Attributes:
         services: by name.
         durations: by method, status and route, in this order, with a space between.
+        process: of the process itself; empty if collected without.
     """
 
     services: dict[str, ServiceState] = field(default_factory=dict)
     durations: dict[str, HistogramState] = field(default_factory=dict)
+    process: ProcessState = field(default_factory=ProcessState)
 
 
 # ---- collect

@@ -167,6 +167,11 @@ class PooledHTTPClient(AsyncHTTPClient):
         """Seconds of the shortest configured timeout; an exchange may have a shorter timeout."""
         return self.config.shortest_timeout
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of requests that endpoints have not taken yet; without frames of WebSockets."""
+        return sum(connection.transport.get_write_buffer_size() for connection in self.active)
+
     def sweep(self, now: float) -> None:
         """Enforce all deadlines, rates and idle timeouts."""
         for connection in [each for each in self.active if each.deadline <= now]:

@@ -18,6 +18,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ from tornado_gateway.wire.server.lingering import LINGER
 
 BACKLOG = 4096  # connections that the kernel queues for accept(); Linux limits the number to net.core.somaxconn
 ACCEPTS = 8  # calls of accept() per turn of asyncio's loop; without descriptors each call fails and is logged
+_QUEUE = struct.Struct("=II")  # tcpi_unacked and tcpi_sacked: of a listening socket, length and limit of the queue
+_QUEUE_AT = 24  # bytes from the beginning of struct tcp_info (linux/tcp.h)
 MAX_REFUSED = 64  # connections above max_connections that are answered 503; further connections are only closed
 
 
@@ -149,6 +152,25 @@ class HTTPServer:
             server.close()
         for connection in list(self.connections):
             connection.close_if_idle()
+
+    def accept_queue(self) -> dict[str, int] | None:
+        """Connections that the kernel has queued for accept(), and the greatest number, over all listeners.
+
+        None where the system does not tell. Linux tells both in TCP_INFO of a listening socket (tcp_diag(7)).
+        """
+        option = getattr(socket, "TCP_INFO", None)
+        queues: list[tuple[int, int]] = []
+        for listening in [each for server in self._sockets for each in server.sockets] if option else []:
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                queues.append(_QUEUE.unpack_from(same.getsockopt(socket.IPPROTO_TCP, option or 0, 64), _QUEUE_AT))
+        return (
+            {"waiting": sum(each for each, _ in queues), "limit": sum(each for _, each in queues)} if queues else None
+        )
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of responses and frames that clients have not taken yet."""
+        return sum(connection.transport.get_write_buffer_size() for connection in self.connections)
 
     @property
     def busy(self) -> int:

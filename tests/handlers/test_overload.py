@@ -1,0 +1,322 @@
+"""Overload on sockets: what is shed, what never is, and how the gateway recovers."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.event_streams import STREAM_HEAD, Listener, Source
+from tests.support.journeys import CHUNKED, Start, ask, capture, only_line, problem
+from tests.support.sockets import Client, Peer, echo, eventually, get, reply
+from tests.support.websockets import HANDSHAKE, Acceptor, another, text
+from tornado_gateway.policy.overload import Overload
+
+LIMIT = 10
+REQUEST = get(b"/api/svc/x")
+EVENTS = b"Accept: text/event-stream"
+
+
+class Held:
+    """A script: read requests; answer each when the test releases one."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Semaphore(0)
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await self.gate.acquire()
+            await peer.send(reply())
+
+    def release(self, count: int) -> None:
+        for _ in range(count):
+            self.gate.release()
+
+
+def overload(running: Running) -> Overload:
+    return running.app.gateway.overload
+
+
+async def fill(running: Running, count: int) -> list[Client]:
+    """Put a number of requests in flight to the service "held"."""
+    before = overload(running).in_flight
+    clients = [await running.client() for _ in range(count)]
+    for client in clients:
+        await client.send(get(b"/api/held/x"))
+    await eventually(lambda: overload(running).in_flight == before + count)
+    return clients
+
+
+async def served(serve: Serve, upstream: Start, held: Held, **variables: str) -> Running:
+    url = upstream(echo).url
+    return await serve(
+        {
+            "held": [upstream(held).url],
+            "svc": [url],
+            "low": {"endpoints": [url], "priority": "low"},
+            "high": {"endpoints": [url], "priority": "high"},
+        },
+        **({"MAX_IN_FLIGHT_TOTAL": str(LIMIT), "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"} | variables),
+    )  # fmt: skip
+
+
+async def release_all(held: Held, clients: list[Client]) -> None:
+    held.release(len(clients))
+    for client in clients:
+        assert (await client.response()).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_says_when_to_come_back_and_is_logged(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    lines = capture(running)
+    answer = await ask(running, REQUEST)
+    said = problem(answer, 503, "overloaded")
+    assert said["detail"] == "The gateway has more work than it can do."
+    assert (answer.get(b"retry-after") or b"") in (b"1", b"2", b"3", b"4", b"5")
+    line = await only_line(lines)
+    assert (line["status"], line["reason"], line["attempts"], line["endpoint"]) == (503, "shed", 0, "")
+    await release_all(held, clients)
+
+
+@pytest.mark.gen_test
+async def test_refusals_are_spread_over_time(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    client = await running.client()
+    waits = {(await client.ask(REQUEST)).get(b"retry-after") for _ in range(100)}
+    assert len(waits) >= 3
+    assert overload(running).shed["request"] == 100
+    await release_all(held, clients)
+
+
+# ---- the order
+
+
+LOW, LOW_STREAM = get(b"/api/low/x"), get(b"/sse/low/x")
+STREAM, BY_ACCEPT = get(b"/sse/svc/x"), get(b"/api/svc/x", EVENTS)
+WEBSOCKET = get(b"/ws/svc/x", *HANDSHAKE)
+HIGH, HIGH_STREAM = get(b"/api/high/x"), get(b"/sse/high/x")
+UNKNOWN = get(b"/api/none/x")
+
+
+@pytest.mark.parametrize(
+    ("count", "refused", "passed"),
+    [
+        (7, [], [LOW_STREAM, LOW, STREAM, REQUEST, HIGH]),
+        (8, [LOW_STREAM, LOW], [STREAM, BY_ACCEPT, REQUEST, HIGH_STREAM, HIGH]),
+        (9, [LOW, STREAM, BY_ACCEPT, WEBSOCKET], [REQUEST, HIGH_STREAM, HIGH]),
+        (10, [LOW, STREAM, REQUEST, UNKNOWN], [HIGH_STREAM, HIGH]),
+    ],
+    ids=["7", "8", "9", "10"],
+)
+@pytest.mark.gen_test
+async def test_low_priority_is_shed_first_then_new_streams_then_requests(
+    serve: Serve, upstream: Start, count: int, refused: list[bytes], passed: list[bytes]
+) -> None:
+    held = Held()
+    running = await served(serve, upstream, held, SSE_UNAVAILABLE="status")
+    clients = await fill(running, count)
+    for request in refused:
+        problem(await ask(running, request), 503, "overloaded")
+    assert overload(running).shed.total() == len(refused)
+    for request in passed:
+        assert (await ask(running, request)).status == 200
+    await release_all(held, clients)
+
+
+@pytest.mark.gen_test
+async def test_a_route_may_have_a_priority_of_its_own(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    routes = [
+        {"path": "/batch/*", "service": "svc", "priority": "low"},
+        {"path": "/pay/*", "service": "low", "priority": "high"},
+        {"path": "/plain/*", "service": "low"},
+    ]
+    running = await served(serve, upstream, held, ROUTES=json.dumps(routes))
+    clients = await fill(running, 8)
+    assert [(await ask(running, get(path))).status for path in (b"/batch/x", b"/plain/x", b"/pay/x")] == [503, 503, 200]
+    clients += await fill(running, 1)
+    overload(running).take()  # the tenth
+    assert [(await ask(running, get(path))).status for path in (b"/batch/x", b"/pay/x")] == [503, 200]
+    overload(running).give_back()
+    await release_all(held, clients)
+
+
+@pytest.mark.gen_test
+async def test_an_event_source_that_is_shed_comes_back(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    lines = capture(running)
+    answer = await ask(running, get(b"/sse/svc/x", EVENTS))
+    assert (answer.status, answer.get(b"content-type")) == (200, b"text/event-stream")
+    assert answer.body.startswith(b"retry: ")
+    line = await only_line(lines)
+    assert (line["status"], line["reason"]) == (200, "shed")
+    await release_all(held, clients)
+
+
+# ---- what is never shed
+
+
+@pytest.mark.gen_test
+async def test_running_streams_lose_nothing(serve: Serve, upstream: Start) -> None:
+    held, source, acceptor = Held(), Source(), Acceptor()
+    running = await serve(
+        {"held": [upstream(held).url], "events": [upstream(source).url], "svc": [upstream(acceptor).url]},
+        MAX_IN_FLIGHT_TOTAL=str(LIMIT), SSE_UNAVAILABLE="status",
+    )  # fmt: skip
+    listener = await Listener.ask(running, get(b"/sse/events/x"))
+    bridge = await another(running, acceptor)
+    assert overload(running).in_flight == 0
+    clients = await fill(running, LIMIT)
+    problem(await ask(running, get(b"/sse/events/x")), 503, "overloaded")
+    for number in range(20):
+        await source.say(b"data: %d\n\n" % number)
+        await listener.until(b"data: %d\n\n" % number)
+        await bridge.client.send(text(b"%d" % number))
+        await bridge.upstream.hears(text(b"%d" % number))
+        await bridge.upstream.send(text(b"back"))
+        await bridge.client.hears(text(b"back"))
+    await release_all(held, clients)
+    await source.end()
+    assert (await listener.all()).end == "complete"
+    assert len(listener.body.split(b"\n\n")) == 21
+    bridge.client.connection.reset()
+    await bridge.over()
+
+
+@pytest.mark.parametrize("target", [b"/healthz", b"/readyz", b"/metrics", b"/admin/stats", b"/_pressure"])
+@pytest.mark.gen_test
+async def test_pages_for_operators_answer(serve: Serve, upstream: Start, target: bytes) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    answer = await ask(running, get(target))
+    assert answer.status == (503 if target == b"/_pressure" else 200)
+    assert answer.get(b"content-type") != b"application/problem+json"
+    await release_all(held, clients)
+
+
+# ---- counting
+
+
+@pytest.mark.gen_test
+async def test_a_request_is_in_flight_until_its_last_byte_and_a_stream_never(serve: Serve, upstream: Start) -> None:
+    source = Source(b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n\r\n")
+    events = Source(STREAM_HEAD)
+    running = await serve(
+        {"plain": [upstream(source).url], "events": [upstream(events).url], "none": ["http://127.0.0.1:1"]},
+        MAX_IN_FLIGHT_TOTAL="100",
+    )
+    state = overload(running)
+    plain = await Listener.ask(running, get(b"/api/plain/x"))
+    assert state.in_flight == 1
+    awaited = await Listener.ask(running, get(b"/api/plain/x", EVENTS))  # a stream was awaited, and none came
+    assert state.in_flight == 2
+    found = await Listener.ask(running, get(b"/api/events/x"))  # a stream that nobody awaited
+    assert state.in_flight == 2
+    assert (await ask(running, get(b"/api/none/x"))).status == 502
+    assert state.in_flight == 2
+    plain.client.reset()
+    awaited.client.reset()
+    await eventually(lambda: state.in_flight == 0)
+    found.client.reset()
+    await eventually(lambda: not running.app.gateway.streams.open)
+    assert state.in_flight == 0
+
+
+@pytest.mark.gen_test
+async def test_without_a_limit_nothing_is_counted(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    running = await serve({"held": [upstream(held).url]})
+    client = await running.client()
+    await client.send(get(b"/api/held/x"))
+    await eventually(lambda: running.inflight == 1)
+    assert (overload(running).in_flight, overload(running).level) == (0, 0.0)
+    await release_all(held, [client])
+
+
+# ---- hysteresis and recovery
+
+
+@pytest.mark.gen_test
+async def test_what_was_shed_is_admitted_again_once_a_tenth_is_free(serve: Serve, upstream: Start) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    statuses = []
+    for left in (10, 9, 8):
+        await eventually(lambda left=left: overload(running).in_flight == left)
+        statuses.append((await ask(running, REQUEST)).status)
+        held.release(1)
+    assert statuses == [503, 503, 200]
+    held.release(LIMIT)
+    for client in clients:
+        assert (await client.response()).status == 200
+    assert (overload(running).level, overload(running).in_flight) == (0.0, 0)
+    assert (await ask(running, LOW)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Start) -> None:
+    async def slow(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await asyncio.sleep(0.02)
+            await peer.send(reply())
+
+    up = upstream(slow)
+    running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT_TOTAL="8", UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="0")
+    most, statuses = 0, Counter[int]()
+
+    async def keep_asking() -> None:
+        nonlocal most
+        client = await running.client()
+        for _ in range(20):
+            await client.send(REQUEST)
+            answer = await client.response()
+            statuses[answer.status] += 1
+            most = max(most, overload(running).in_flight)
+            if answer.status == 503:
+                await asyncio.sleep(0.01)  # an open loop: who is refused takes as long to ask again
+
+    await asyncio.gather(*[keep_asking() for _ in range(16)])
+    assert set(statuses) == {200, 503}
+    assert statuses.total() == 16 * 20
+    assert statuses[200] == len(up.requests)
+    assert most <= 8
+    assert (overload(running).in_flight, overload(running).level) == (0, 0.0)
+    assert (await ask(running, REQUEST)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_blocked_loop_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="20")
+    state = overload(running)
+    await asyncio.sleep(0.1)  # the timer has been set
+    time.sleep(0.5)
+    await eventually(lambda: state.level)
+    assert state.is_overloaded
+    problem(await ask(running, REQUEST), 503, "overloaded")
+    assert (await ask(running, get(b"/_pressure"))).status == 503
+    await eventually(lambda: not state.level)
+    assert (await ask(running, REQUEST)).status == 200
+    said = json.loads((await ask(running, get(b"/_pressure"))).body)
+    assert (said["status"], said["shedding"], said["shedTotal"]) == ("ok", [], 1)
+    assert said["eventLoopDelay"]["p99Ms"] > 400
+
+
+@pytest.mark.gen_test
+async def test_memory_above_its_threshold_sheds(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_RSS_BYTES="1")
+    await eventually(lambda: overload(running).is_overloaded)
+    problem(await ask(running, REQUEST), 503, "overloaded")
+    assert (await ask(running, get(b"/healthz"))).status == 200
