@@ -52,6 +52,7 @@ reason  the cause in the access log: finer than code, also stable.
 proxy   the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import ClassVar
@@ -293,6 +294,7 @@ class Draining(Overloaded):
     reason = "draining"
 
 
+@functools.lru_cache(maxsize=64)
 def _retry_after(seconds: float) -> tuple[bytes, bytes]:
     return b"Retry-After", str(max(1, math.ceil(seconds))).encode("ascii")
 

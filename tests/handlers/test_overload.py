@@ -77,7 +77,7 @@ async def test_a_refusal_says_when_to_come_back_and_is_logged(serve: Serve, upst
     lines = capture(running)
     answer = await ask(running, REQUEST)
     said = problem(answer, 503, "overloaded")
-    assert said["detail"] == "The gateway has more work than it can do."
+    assert said["detail"] == "the gateway has more work than it can do"
     assert (answer.get(b"retry-after") or b"") in (b"1", b"2", b"3", b"4", b"5")
     line = await only_line(lines)
     assert (line["status"], line["reason"], line["attempts"], line["endpoint"]) == (503, "shed", 0, "")

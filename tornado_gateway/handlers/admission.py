@@ -5,10 +5,10 @@ brackets do not exist yet.
 
     request id              first, so that every refusal below can be found again
     route                   one look-up; whether the service exists is noted here, and told below
+    shed                    before everything that costs more than a refusal; requests for services only
     method                  one comparison
     origination             before everything that counts by client
     (preflight)             before authentication: a browser sends no credential with a preflight
-    shed                    before everything that costs more than a refusal
     (limit by address)      before a signature is checked
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
     unknown service         before everything that is a service's own
@@ -17,7 +17,8 @@ brackets do not exist yet.
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
 Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. A
-journey takes the last step itself, because only a stream has it.
+request for a service is given to `shed()` before, apart from `admit()`, because a refusal under overload is to cost
+little. A journey takes the last step itself, because only a stream has it.
 
 A step may wait, for example for a limit that is kept in Redis: `admit()` then yields what the step waits for. While no
 step waits, no task and no future is made.
@@ -25,7 +26,7 @@ step waits, no task and no future is made.
 
 import time
 from collections.abc import Awaitable, Generator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Shed
 from tornado_gateway.gateway import Gateway
@@ -35,6 +36,7 @@ from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
+from tornado_gateway.policy.overload import LATEST, Overload
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
 from tornado_gateway.policy.upstream.service import Service
@@ -82,11 +84,17 @@ class Admitted(NamedTuple, Generic[F]):
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
 
-class Sheddable(Protocol):
-    """A request that may be shed."""
+# By seconds of Retry-After from 1 on. Never raised: an exception that is raised again collects tracebacks.
+_REFUSALS = tuple(Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST))
 
-    def shed_class(self) -> int:
-        """The index in CLASSES of policy/overload.py. Asked for only while something is shed."""
+
+def shed(overload: Overload, class_: int) -> Shed | None:
+    """The refusal of a request that is shed; None for a request that goes on.
+
+    Args:
+        class_: index in CLASSES of policy/overload.py.
+    """
+    return _REFUSALS[overload.pause() - 1] if overload.sheds(class_) else None
 
 
 def admit(
@@ -96,7 +104,6 @@ def admit(
     journal: Journal,
     found: F | type[GatewayError],
     access: Access = DEFAULT,
-    sheddable: Sheddable | None = None,
 ) -> Steps[Admitted[F]]:
     """Take a request through the steps that all requests have.
 
@@ -105,7 +112,6 @@ def admit(
         journal: gets the client's address as soon as the address is known.
         found: the result of the look-up: a service, None for a page, or the error of an unknown service or page.
         access: what the route or the service asks of clients.
-        sheddable: the request; None for a page, which is never shed.
 
     Raises:
         GatewayError: a step refuses the request.
@@ -119,9 +125,6 @@ def admit(
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # (Preflight.)
-    # Shed.
-    if gateway.overload.level and sheddable and gateway.overload.sheds(sheddable.shed_class()):
-        raise Shed(retry_after=gateway.overload.pause())
     # (Limit by address.)
     # Authenticate.
     principal, expiry = ANYBODY, NEVER

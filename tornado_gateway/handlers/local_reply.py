@@ -1,5 +1,6 @@
 """Local replies: the responses that the gateway makes itself instead of a service (Envoy's term)."""
 
+import functools
 import json
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -18,23 +19,42 @@ PROBLEM = b"application/problem+json"
 
 def problem(error: GatewayError, request_id: bytes) -> bytes:
     """The body of an error: RFC 9457's members, and `error`, `message` and `requestId` for programs."""
+    before, between = _around_the_id(error.status, error.code, error.message)
+    quoted = request_id.replace(b"\\", rb"\\").replace(b'"', rb"\"")  # the rest of an id needs no escape
+    return b'%b%b%b%b"}\n' % (before, quoted, between, quoted)
+
+
+@functools.lru_cache(maxsize=256)
+def _around_the_id(status: int, code: str, message: str) -> tuple[bytes, bytes]:
+    """What stands in the body before the request's id, and between the id and its repetition.
+
+    Cached: a refusal under overload is to cost little.
+    """
     said = {
-        "type": f"urn:tornado-gateway:error:{error.code}",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.message,
-        "instance": f"urn:tornado-gateway:request:{request_id.decode('ascii')}",
-        "error": error.code,
-        "message": error.message,
-        "requestId": request_id.decode("ascii"),
+        "type": f"urn:tornado-gateway:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": message,
+        "instance": "urn:tornado-gateway:request:",
     }
-    return json.dumps(said).encode("ascii") + b"\n"
+    repeated = {"error": code, "message": message, "requestId": ""}
+    before, between = json.dumps(said)[: -len('"}')], json.dumps(repeated)[len("{") : -len('"}')]
+    return before.encode("ascii"), f'", {between}'.encode("ascii")
 
 
 def error_fields(error: GatewayError, pseudonym: bytes) -> list[Field]:
     """The header fields of an error, with its Proxy-Status (RFC 9209)."""
-    status = [(b"Proxy-Status", b"%b; error=%b" % (pseudonym, error.proxy.encode("ascii")))] if error.proxy else []
-    return [*error.fields, *status]
+    return _fields(error.fields, error.proxy, pseudonym)
+
+
+def _fields(own: tuple[Field, ...], proxy: str | None, pseudonym: bytes) -> list[Field]:
+    status = [(b"Proxy-Status", b"%b; error=%b" % (pseudonym, proxy.encode("ascii")))] if proxy else []
+    return [*own, *status]
+
+
+@functools.lru_cache(maxsize=256)
+def _error_lines(own: tuple[Field, ...], proxy: str | None, pseudonym: bytes) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in _fields(own, proxy, pseudonym)])
 
 
 def send_error(exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes) -> None:
@@ -43,7 +63,7 @@ def send_error(exchange: ServerExchange, error: GatewayError, request_id: bytes,
     Args:
         pseudonym: this gateway's name in Proxy-Status.
     """
-    lines = b"".join([b"%b: %b\r\n" % field for field in error_fields(error, pseudonym)])
+    lines = _error_lines(error.fields, error.proxy, pseudonym)
     _send(exchange, error.status, PROBLEM, problem(error, request_id), request_id, lines)
 
 

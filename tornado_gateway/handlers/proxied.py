@@ -14,7 +14,7 @@ from tornado.web import Application, RequestHandler
 
 from tornado_gateway.errors import GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
+from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume, shed
 from tornado_gateway.handlers.base import GatewayHandler
 from tornado_gateway.handlers.forwarding import Forwarding, awaits_events
 from tornado_gateway.handlers.journal import Journal
@@ -87,9 +87,12 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     # ---- HeadDelegate
 
     def head_received(self) -> Awaitable[None] | None:
-        service = self.gateway.services.get(self.match.service)
+        service, overload = self.gateway.services.get(self.match.service), self.gateway.overload
+        if overload.level and (refusal := shed(overload, self._shed_class(service))):
+            self._refuse(refusal, self._mode(service))
+            return None
         access = self.route.access or (service.config.access if service else DEFAULT)
-        steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService, access, self)
+        steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService, access)
         try:
             waits_for = next(steps)
         except StopIteration as end:
@@ -128,10 +131,9 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         """How a refusal is answered: a 503 ends an EventSource for good, which is to come back instead."""
         return self.FORWARDING.mode(service) if service else STATUS
 
-    def shed_class(self) -> int:
+    def _shed_class(self, service: Service | None) -> int:
         """The index in CLASSES of policy/overload.py. Requests for unknown services are ordinary requests."""
-        service, head = self.gateway.services.get(self.match.service), self.client.head
-        config = self.match.mount.config or (service.config.mount if service else _UNKNOWN)
+        head, config = self.client.head, self.match.mount.config or (service.config.mount if service else _UNKNOWN)
         is_stream = self.FORWARDING.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
         return shed_class(config.priority, is_stream=is_stream)
 

@@ -40,7 +40,7 @@ RELEASE = 0.9  # the level falls at shares that are lower by a tenth
 # what waits for it; a longer time refuses requests for which there is room.
 HALF_LIFE = 0.5
 
-SOONEST, LATEST = 0.0, 5.0  # seconds of Retry-After, rounded up: clients come back spread over five seconds
+LATEST = 5  # seconds of Retry-After at most: clients come back spread over five seconds
 
 
 class Priority(IntEnum):
@@ -208,6 +208,6 @@ class Overload:
         """The classes that are shed now, whole or in part."""
         return list(CLASSES[: math.ceil(self.level)])
 
-    def pause(self) -> float:
-        """Random seconds until a client that was shed should come back."""
-        return self._rng.uniform(SOONEST, LATEST)
+    def pause(self) -> int:
+        """Random whole seconds until a client that was shed should come back, from 1 to LATEST."""
+        return 1 + int(self._rng.random() * LATEST)
