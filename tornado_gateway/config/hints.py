@@ -129,7 +129,8 @@ def _meant(name: str) -> str | None:
 def _alike(name: str) -> str | None:
     family = next(filter(name.startswith, _FAMILIES), None)
     relatives = [each for each in _NAMES if family and each.startswith(family)]
-    likely = difflib.get_close_matches(name, set(_NAMES) - _OF_OTHERS.get(name, set()), n=1, cutoff=_CLOSE)
+    meant = [each for each in _NAMES if each not in _OF_OTHERS.get(name, ())]
+    likely = difflib.get_close_matches(name, meant, n=1, cutoff=_CLOSE)
     likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
     return next(iter(likely), None)
 
