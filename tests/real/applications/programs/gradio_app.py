@@ -1,4 +1,7 @@
-"""Functions behind Gradio: add() answers at once, count() answers piece by piece. Arguments: port, root path."""
+"""A page of Gradio with a button, and two functions: add() answers at once, count() answers piece by piece.
+
+Arguments: port, root path.
+"""
 
 import sys
 import time
@@ -20,6 +23,8 @@ def count(to: float) -> Iterator[str]:
 
 
 with gradio.Blocks() as app:
+    shown = gradio.Markdown("nothing yet")
+    gradio.Button("Answer").click(lambda: f"it is {6 * 7}", outputs=shown)
     gradio.api(add, api_name="add")
     gradio.api(count, api_name="count")
 
