@@ -18,11 +18,13 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
-from tornado_gateway.gateway import Gateway, Lifecycle
+from tornado_gateway.gateway import Gateway, Lifecycle, Limits
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import OWN, PROXIED, Router
 from tornado_gateway.policy.http.target import Origin, parse_base_url
+from tornado_gateway.policy.limits.memory import MemoryStore
+from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.routing import RouteTable
 from tornado_gateway.policy.upstream.affinity import Affinity
@@ -31,7 +33,7 @@ from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.state import ProcessState, collect
+from tornado_gateway.policy.views.state import LimitsState, ProcessState, collect
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
@@ -111,6 +113,7 @@ class App:
             self.rebalancer,
             IdleConnections(gateway.services.values(), gateway.client),
             *([self.discovery] if self.discovery else []),
+            *([gateway.limits.memory] if gateway.limits else []),
             services_timeout=gateway.services.shortest_timeout,
         )
 
@@ -190,6 +193,7 @@ def make_gateway(settings: Settings) -> Gateway:
     durations = Durations()
     overload = Overload(settings.overload, rng)
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
+    limits = make_limits(settings, rng)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
@@ -204,10 +208,12 @@ def make_gateway(settings: Settings) -> Gateway:
         pressure=pressure,
         rng=rng,
         new_request_id=partial(make_request_id, rng),
+        limits=limits,
         metrics=Metrics(
             lambda: replace(
                 collect(services.shown(), durations, now(), with_minute=False),
                 process=ProcessState.of(overload, pressure.delays),
+                limits=figures_of(limits),
             )
         ),
         durations=durations,
@@ -236,6 +242,24 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
         limit=limit_of(spec.service, rng),
         affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
+
+
+def make_limits(settings: Settings, rng: random.Random) -> Limits | None:
+    """The rate limits; None if no config has any."""
+    configs = [settings.service.limits, *[each.service.limits for each in settings.services]]
+    configs += [each.limits for each in settings.routes if each.limits]
+    if not any(each.rules for each in configs):
+        return None
+    memory = MemoryStore(rng)
+    return Limits(memory, memory, settings.service.limits, LimitTotals())
+
+
+def figures_of(limits: Limits | None) -> LimitsState:
+    """The figures of the rate limits."""
+    if limits is None:
+        return LimitsState()
+    limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
+    return LimitsState(limited, len(limits.memory), limits.memory.dropped)
 
 
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:

@@ -21,6 +21,7 @@ GatewayError
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
 ├── TooManyStreams            429
+├── RateLimited               429  the client has used its quota
 ├── Overloaded                503  this gateway protects itself
 │   ├── StreamLimitReached    503
 │   ├── EndpointsBusy         503
@@ -50,11 +51,13 @@ status  the HTTP status of the response.
 code    the stable "error" member of the JSON body, for programs.
 reason  the cause in the access log: finer than code, also stable.
 proxy   the error type of the Proxy-Status field (RFC 9209 §2.3), or None.
+type    the problem type (RFC 9457 §3.1.1) if the code has a registered type; "" for a type of the gateway's own.
 """
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -70,13 +73,16 @@ class GatewayError(Exception):
 
     Attributes:
         retry_after: seconds until a retry may succeed; 0 if unknown.
+        members: further members of the JSON body (RFC 9457 §3.2).
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     reason: ClassVar[str] = "internal_error"
     proxy: ClassVar[str | None] = "proxy_internal_error"
+    type: ClassVar[str] = ""
     retry_after = 0.0
+    members: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, message: str = "", fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
@@ -242,6 +248,25 @@ class TooManyStreams(GatewayError):
 
     def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
         super().__init__(message, (_retry_after(retry_after),))
+
+
+class RateLimited(GatewayError):
+    """This client has used its quota.
+
+    Type and members are those of draft-ietf-httpapi-ratelimit-headers-10 §5.1.
+
+    Args:
+        policies: names of the policies that refuse the request.
+        retry_after: seconds until all policies would admit the request; rounded up for Retry-After.
+    """
+
+    status, code, reason, proxy = 429, "rate_limited", "quota_exceeded", "http_request_denied"
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+    def __init__(self, policies: Iterable[str] = (), retry_after: float = 1.0) -> None:
+        super().__init__(fields=(_retry_after(retry_after),))
+        self.retry_after = retry_after
+        self.members = {"violated-policies": list(policies)}
 
 
 class Overloaded(GatewayError):

@@ -1,12 +1,17 @@
 """The record of everything that handlers may use. No behaviour."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.limits.memory import Asked, MemoryStore
+from tornado_gateway.policy.limits.rules import LimitConfig
+from tornado_gateway.policy.limits.totals import LimitTotals
+from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.views.durations import Durations
@@ -31,6 +36,40 @@ class Lifecycle:
     stopped: bool = False
 
 
+class LimitStore(Protocol):
+    """Counts requests."""
+
+    def take(self, asked: Sequence[Asked], now: float, /) -> list[Verdict] | Awaitable[list[Verdict]]:
+        """Count a request if all rules admit the request; count nothing otherwise.
+
+        Args:
+            now: seconds on the gateway clock.
+
+        Returns:
+            The verdicts in the order of the rules, or an awaitable of the verdicts if the store has to do I/O.
+
+        Raises:
+            LimitsUnavailable: nobody can tell, and RATE_LIMIT_ON_ERROR is closed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The rate limits.
+
+    Attributes:
+        store: has the counters.
+        memory: has the counters of this process.
+        default: of requests that reach no service.
+        totals: what the limits have done.
+    """
+
+    store: LimitStore
+    memory: MemoryStore
+    default: LimitConfig
+    totals: LimitTotals
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The parts of a running gateway.
@@ -40,6 +79,7 @@ class Gateway:
         client: connections to endpoints.
         forwarding: how requests are forwarded.
         authenticator: checks tokens; None if AUTH_REQUIRED is false.
+        limits: None if nothing is limited.
         access_log: None for no access log.
         streams: open event streams and WebSockets.
         overload: which requests are shed.
@@ -57,6 +97,7 @@ class Gateway:
     client: PooledHTTPClient
     forwarding: ForwardingConfig
     authenticator: Authenticator | None
+    limits: Limits | None
     access_log: AccessLog | None
     streams: Streams
     overload: Overload

@@ -75,6 +75,13 @@ def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
          "MAX_STREAMS is less"),
         ("MAX_STREAMS_PER_SERVICE", {"MAX_STREAMS_PER_SERVICE": "9", "MAX_STREAMS": "8"}, {"MAX_STREAMS": "0"},
          "MAX_STREAMS is less"),
+        ("RATE_LIMIT_WINDOW_MS", {"RATE_LIMIT_WINDOW_MS": "9"}, {"RATE_LIMIT_MAX": "5"}, "RATE_LIMIT_MAX is 0"),
+        ("RATE_LIMIT_KEY", {"RATE_LIMIT_KEY": "route", "RATE_LIMITS": "1/s;key=ip"}, {"RATE_LIMITS": "1/s"},
+         "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
+        ("RATE_LIMIT_MODE", {"RATE_LIMIT_MODE": "observe"}, {"RATE_LIMITS": "1/s"},
+         "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
+        ("RATE_LIMIT_ALGORITHM", {"RATE_LIMIT_ALGORITHM": "sliding"}, {"RATE_LIMIT_MAX": "1"},
+         "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
         ("WS_PONG_TIMEOUT_MS", {"WS_PONG_TIMEOUT_MS": "9", "WS_PING_INTERVAL_MS": "0"}, {"WS_PING_INTERVAL_MS": "5"},
          "WS_PING_INTERVAL_MS is 0"),
         ("WS_RATE_LIMIT_POLICY", {"WS_RATE_LIMIT_POLICY": "close"}, {"WS_RATE_LIMIT_BYTES": "5"},
@@ -203,3 +210,19 @@ def test_a_contradiction_within_a_route_is_told_with_its_place() -> None:
 
 def test_defaults_contradict_nothing() -> None:
     assert told(SHUTDOWN_TIMEOUT_MS="100") == []
+
+
+@pytest.mark.parametrize(
+    ("env", "mended", "text"),
+    [
+        ({"RATE_LIMITS": "9/s;burst=3", "RATE_LIMIT_ALGORITHM": "sliding"}, {"RATE_LIMIT_ALGORITHM": "gcra"},
+         "RATE_LIMITS has a burst and RATE_LIMIT_ALGORITHM is sliding, which knows no bursts: the limit counts"),
+        ({"RATE_LIMIT_MAX": "9", "RATE_LIMIT_KEY": "principal"}, {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY},
+         "a rate limit counts by principal and nothing asks for a token: clients are counted by address"),
+    ],
+)  # fmt: skip
+def test_limits_that_contradict_other_variables_are_told(
+    env: dict[str, str], mended: dict[str, str], text: str
+) -> None:
+    assert told(**env) == [text]
+    assert told(**env | mended) == []

@@ -21,6 +21,7 @@ from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.http.target import TargetRule
+from tornado_gateway.policy.limits.quota import LimitKey, Quota
 from tornado_gateway.policy.overload import Priority
 from tornado_gateway.policy.upstream.affinity import HashKey, Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -94,6 +95,8 @@ CHOICES = {
     "TARGET_BYTES": ["browser", "strict", "forward"],
     "ALT_SVC": ["drop", "pass"],
     "HEALTH_CHECK": ["off", "http", "tcp", "websocket"],
+    "RATE_LIMIT_ALGORITHM": ["gcra", "sliding"],
+    "RATE_LIMIT_MODE": ["enforce", "observe"],
 }
 FLAGS = [
     "DISCOVERY",
@@ -217,8 +220,12 @@ DEFAULTS = {
     "VIA_NAME": b"",
     "AUTH_REQUIRED": False,
     "JWT_SECRET": "",
-    "RATE_LIMIT_MAX": None,
+    "RATE_LIMIT_MAX": 0,
     "RATE_LIMIT_WINDOW_MS": 60.0,
+    "RATE_LIMITS": (),
+    "RATE_LIMIT_KEY": LimitKey("ip"),
+    "RATE_LIMIT_ALGORITHM": "gcra",
+    "RATE_LIMIT_MODE": True,
     "CACHE_ENABLED": False,
     "CACHE_DEFAULT_TTL_MS": 5.0,
     "CACHE_MAX_BODY_BYTES": 262144,
@@ -756,3 +763,40 @@ def test_in_production_only_pages_of_the_same_origin_open_websockets(
 ) -> None:
     settings = load_settings({"UPSTREAMS": '{"a": ["http://x"]}', **env})
     assert settings.service.websocket.allowed_origins == expected
+
+
+# ---------------------------------------------------------------- rate limits
+
+
+def test_limits_of_a_service_and_of_a_route_have_their_own_counters() -> None:
+    services = {"a": [URL], "b": {"endpoints": [URL], "rateLimits": "5/m"}}
+    routes = [
+        {"path": "/a/*", "service": "a"},
+        {"path": "/b/*", "service": "b", "rateLimitKey": "route"},
+        {"path": "/c/*", "service": "b", "preserveHost": True},
+    ]
+    settings = load_settings({"UPSTREAMS": json.dumps(services), "ROUTES": json.dumps(routes), "RATE_LIMIT_MAX": "9"})
+    a, b = (each.service.limits for each in settings.services)
+    assert a is settings.service.limits
+    assert (a.group, b.group, b.label) == ("default", "service b", "b")
+    assert (b.max, b.quotas) == (9, (Quota(5, 60.0),))
+    of_a, of_b, of_c = settings.routes
+    assert (of_a.limits, of_a.config, of_b.config, of_c.limits) == (None, None, None, None)
+    assert of_b.limits
+    assert of_c.config
+    assert (of_b.limits.group, str(of_b.limits.key), of_b.limits.quotas) == ("route /b/*", "route", b.quotas)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("RATE_LIMITS", "5", 'has "5" in it'),
+        ("RATE_LIMITS", "5/s;burst=0", 'has "5/s" in it, with a wrong burst'),
+        ("RATE_LIMIT_KEY", "user", "is not a key"),
+    ],
+)
+def test_wrong_limits_are_refused(name: str, text: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(**{name: text})
+    (problem,) = refused.value.problems
+    assert (problem.variable, problem.reason) == (name, reason)

@@ -18,6 +18,8 @@ WITHOUT_A_VARIABLE = {
     "client.connect.names.timeout": "the C library's own time for one silent name server",
     "service.breaker.jitter": "spreads the ends of openings; no other value is better for a user",
     "service.health.jitter": "spreads checks; no other value is better for a user",
+    "service.limits.group": "names the counters of a service or a route with limits of its own",
+    "service.limits.label": "the same, as clients and metrics see the name",
     "service.websocket.relay.ping_token": "drawn at random when the gateway starts",
 }
 

@@ -20,7 +20,7 @@ def test_help_is_one_line_that_needs_no_escaping(variable: Variable) -> None:
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
 def test_reserved_variables_are_marked_everywhere(variable: Variable) -> None:
-    groups = ("Rate limit", "Cache")
+    groups = ("Cache",)
     assert variable.reserved is (variable.group in groups)
     assert variable.line.endswith(" (reserved)") is variable.reserved
 

@@ -106,6 +106,14 @@ def _families(state: State) -> Iterator[_Family]:
         _request_durations(state),
     )
     yield _Family("gateway_websocket_connections", "gauge", "Open WebSockets.", [("", _open_websockets(state))])
+    yield _Family("gateway_rate_limited", "counter", "Requests above a rate limit.", _limited(state))
+    yield _Family("gateway_rate_limit_keys", "gauge", "Keys of rate limits in memory.", [("", state.limits.keys)])
+    yield _Family(
+        "gateway_rate_limit_dropped_keys",
+        "counter",
+        "Keys dropped while their limit was in use, because the memory was full.",
+        [("", state.limits.dropped)],
+    )
     yield _Family(
         "gateway_in_flight", "gauge", "Requests and streams that the gateway works on.", _in_flight_in_all(state)
     )
@@ -137,6 +145,12 @@ def _of_each(table: Iterable[_Row[T]], labelled: Sequence[tuple[str, T]]) -> Ite
 
 def _open_websockets(state: State) -> int:
     return sum(each.websockets.opened - each.websockets.closed for each in state.services.values())
+
+
+def _limited(state: State) -> _Series:
+    for key, count in state.limits.limited.items():
+        outcome, policy = key.split(" ", 1)
+        yield _labels(outcome=outcome, policy=policy), count
 
 
 def _request_durations(state: State) -> _Series:

@@ -73,6 +73,19 @@ def _tries_are_shorter(s: Settings) -> bool:
     return seconds == math.inf or seconds < s.service.head_timeout
 
 
+def _has_a_policy_without_key(s: Settings) -> bool:
+    limits = s.service.limits
+    return limits.max > 0 or any(each.key is None for each in limits.quotas)
+
+
+def _has_a_burst(s: Settings) -> bool:
+    return any(each.burst for each in s.service.limits.quotas)
+
+
+def _counts_principals_without_auth(s: Settings) -> bool:
+    return bool(s.service.limits.after) and not s.asks_for_tokens
+
+
 def _has_https(s: Settings) -> bool:
     return any(urlsplit(each.url).scheme == "https" for service in s.services for each in service.endpoints)
 
@@ -118,6 +131,10 @@ RULES = (
     Rule(("PRIORITY",), lambda s: s.overload.is_on, "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
     Rule(("UNDER_PRESSURE_MAX_HEAP_USED_BYTES",), lambda s: s.overload.max_heap == math.inf or tells_malloc(),
          "malloc of this system does not tell its bytes in use"),
+    Rule(("RATE_LIMIT_WINDOW_MS",), lambda s: s.service.limits.max > 0, "RATE_LIMIT_MAX is 0"),
+    Rule(("RATE_LIMIT_KEY",), _has_a_policy_without_key, "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
+    Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE"), lambda s: bool(s.service.limits.rules),
+         "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
          "WS_PING_INTERVAL_MS is 0"),
     Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.service.websocket.relay.is_paced,
@@ -133,6 +150,11 @@ CONFLICTS = (
              "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: a check without an answer delays the next"),
     Conflict(("DRAIN_SPREAD_MS",), lambda s: s.shutdown.spread > s.shutdown.longest_spread,
              "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: streams end within those"),
+    Conflict(("RATE_LIMITS", "RATE_LIMIT_ALGORITHM"),
+             lambda s: _has_a_burst(s) and s.service.limits.algorithm == "sliding",
+             "RATE_LIMITS has a burst and RATE_LIMIT_ALGORITHM is sliding, which knows no bursts: the limit counts"),
+    Conflict(("RATE_LIMITS", "RATE_LIMIT_KEY"), _counts_principals_without_auth,
+             "a rate limit counts by principal and nothing asks for a token: clients are counted by address"),
     Conflict(("PRESERVE_HOST", "WS_ORIGIN"),
              lambda s: s.service.mount.preserve_host and s.service.mount.rewrites_origin,
              "PRESERVE_HOST is true and WS_ORIGIN is rewrite: services see the client's Host beside another Origin"),

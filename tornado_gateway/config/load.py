@@ -13,7 +13,7 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
-from tornado_gateway.config.variables import OF_ROUTES, OF_SERVICES, VARIABLES
+from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import strictest
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
@@ -85,16 +85,28 @@ def _specify(settings: Settings, given: GivenService) -> ServiceSpec:
         service=settings.service,
         given=given.given,
     )
-    return assemble(spec, {path: value for key, value in given.values.items() for path in OF_SERVICES[key].fills_spec})
+    values = {path: value for key, value in given.values.items() for path in OF_SERVICES[key].fills_spec}
+    return assemble(spec, values | _own_counters(values, f"service {given.name}", given.name))
+
+
+def _own_counters(values: Mapping[str, Any], group: str, label: str) -> dict[str, Any]:
+    """What gives a service or a route with own values for rate limits counters of its own."""
+    is_own = any(path.startswith(OF_LIMITS) for path in values)
+    return {f"{OF_LIMITS}group": group, f"{OF_LIMITS}label": label} if is_own else {}
 
 
 def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteSpec:
     """A route with the values of its service, but for its own values."""
     (service,) = (each for each in services if each.name == given.spec.service)
     values = {OF_ROUTES[key].path: value for key, value in given.values.items()}
-    own = assemble(service, values).service
+    own = assemble(service, values | _own_counters(values, f"route {given.spec.label}", given.spec.label)).service
     is_as_service = own.mount == service.service.mount
-    return replace(given.spec, config=None if is_as_service else own.mount, access=own.access)
+    return replace(
+        given.spec,
+        config=None if is_as_service else own.mount,
+        access=own.access,
+        limits=None if own.limits is service.service.limits else own.limits,
+    )
 
 
 def _protect(service: ServiceSpec, routes: Iterable[RouteSpec], auth: AuthConfig) -> ServiceSpec:

@@ -19,6 +19,7 @@ from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, P
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
+from tornado_gateway.policy.limits.quota import LimitKey, PolicyError, Quota, parse_quotas
 from tornado_gateway.policy.upstream.affinity import HashKey
 from tornado_gateway.policy.upstream.retry import ALL, CONNECT, RESET
 
@@ -351,6 +352,29 @@ def _parse_hash_key(text: str) -> HashKey:
 
 
 hash_key = Syntax(_parse_hash_key)
+
+
+def _parse_limit_key(text: str) -> LimitKey:
+    try:
+        return LimitKey.parse(text)
+    except ValueError:
+        raise Invalid("is not a key", "ip, principal, route or header:<name>") from None
+
+
+limit_key = Syntax(_parse_limit_key)
+
+
+def _parse_quotas(text: str) -> tuple[Quota, ...]:
+    try:
+        return parse_quotas(text)
+    except PolicyError as error:
+        raise Invalid(
+            f"has {shown(error.policy.partition(';')[0])} in it{error.why}",
+            "off, or policies such as 100/s,5000/h;burst=20;key=ip",
+        ) from None
+
+
+quotas = Syntax(_parse_quotas, lambda value: joined(value) or "off", is_list=True)
 
 
 def _parse_names(text: str) -> tuple[str, ...]:

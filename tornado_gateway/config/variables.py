@@ -31,6 +31,7 @@ from tornado_gateway.config.parsers import (
     hosts,
     hosts_of_routes,
     key,
+    limit_key,
     member_of,
     milliseconds,
     names,
@@ -39,6 +40,7 @@ from tornado_gateway.config.parsers import (
     origins,
     path,
     percent,
+    quotas,
     read_file,
     readable_file,
     repeatable,
@@ -61,6 +63,8 @@ from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
 from tornado_gateway.policy.http.target import BROWSER, FORWARD, STRICT, TargetRule
 from tornado_gateway.policy.http.unavailable import RETRY, STATUS
+from tornado_gateway.policy.limits.quota import MOST
+from tornado_gateway.policy.limits.rules import LIMIT_ALGORITHMS
 from tornado_gateway.policy.overload import Priority
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
@@ -70,8 +74,10 @@ from tornado_gateway.policy.upstream.hosts import Family
 
 _DEFAULTS = Settings()
 _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
+OF_LIMITS = "service.limits."  # begins the paths of rate limits
 _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
-_OF_A_ROUTE = ("service.access.", "service.mount.")  # begin the paths for which a route may have values of its own
+# Beginnings of the paths for which a route may have values of its own.
+_OF_A_ROUTE = ("service.access.", "service.mount.", OF_LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,10 +440,22 @@ VARIABLES: tuple[Variable, ...] = (
              "Authentication"),
     Variable("METRICS_AUTH", "protects_figures", flag,
              "true or false: whether /metrics and /_pressure need a token, too", "Authentication"),
-    Variable("RATE_LIMIT_MAX", "", whole(0, 2**53),
-             "requests per window and client, 0 to 9007199254740992; unset, 0: no limit", "Rate limit", reserved=True),
-    Variable("RATE_LIMIT_WINDOW_MS", "", milliseconds(1),
-             "ms of a window, 1 to 86400000", "Rate limit", reserved=True, reserved_default="60000"),
+    Variable("RATE_LIMIT_MAX", "service.limits.max", whole(0, MOST),
+             "requests per window and client, 0 to 9007199254740992; 0: no limit", "Rate limit", per_service=True),
+    Variable("RATE_LIMIT_WINDOW_MS", "service.limits.window", milliseconds(1),
+             "ms of the window of RATE_LIMIT_MAX, 1 to 86400000", "Rate limit", per_service=True),
+    Variable("RATE_LIMITS", "service.limits.quotas", quotas,
+             "limits that hold at once, such as 100/s,5000/h;burst=20;key=principal; off: none",
+             "Rate limit", per_service=True),
+    Variable("RATE_LIMIT_KEY", "service.limits.key", limit_key,
+             "ip (of IPv6: /64 network), principal, header:<name> or route: what requests are counted by",
+             "Rate limit", per_service=True),
+    Variable("RATE_LIMIT_ALGORITHM", "service.limits.algorithm", one_of(*LIMIT_ALGORITHMS),
+             "gcra (a rate, with bursts) or sliding (never more than the limit in any window)",
+             "Rate limit", per_service=True),
+    Variable("RATE_LIMIT_MODE", "service.limits.enforces", choice({"enforce": True, "observe": False}),
+             "enforce or observe: a request above a limit gets a 429, or is only counted and logged",
+             "Rate limit", per_service=True),
     Variable("CACHE_ENABLED", "", flag,
              "true or false: whether responses are cached", "Cache", reserved=True, reserved_default="false"),
     Variable("CACHE_DEFAULT_TTL_MS", "", milliseconds(0),

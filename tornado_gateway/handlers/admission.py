@@ -9,11 +9,11 @@ brackets do not exist yet.
     method                  one comparison
     origination             before everything that counts by client
     (preflight)             before authentication: a browser sends no credential with a preflight
-    (limit by address)      before a signature is checked
+    limit by address        before a signature is checked
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
     unknown service         before everything that is a service's own
     scopes                  of the service or route
-    (limit by principal)    once the principal is known
+    limit by principal      once the principal is known
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
 Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. A
@@ -26,16 +26,19 @@ step waits, no task and no future is made.
 
 import time
 from collections.abc import Awaitable, Generator
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Shed
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.handlers.limiting import config_of, limit
 from tornado_gateway.policy.access import DEFAULT, Access
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
+from tornado_gateway.policy.limits.key import Asker
 from tornado_gateway.policy.overload import LATEST, Overload
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
@@ -125,7 +128,11 @@ def admit(
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # (Preflight.)
-    # (Limit by address.)
+    # Limit by address, or by a field.
+    config = gateway.limits and config_of(gateway.limits, route, found)
+    if gateway.limits and config and config.before:
+        asker = _asker(exchange, origination, ANYBODY, route, found)
+        yield from limit(gateway.limits, config, config.before, asker, exchange, journal)
     # Authenticate.
     principal, expiry = ANYBODY, NEVER
     authenticator = gateway.authenticator
@@ -142,7 +149,10 @@ def admit(
     # Scopes.
     if not access.scopes <= principal.scopes:
         raise InsufficientScope(scopes=access.scopes)
-    # (Limit by principal.)
+    # Limit by principal.
+    if gateway.limits and config and config.after:
+        asker = _asker(exchange, origination, principal, route, found)
+        yield from limit(gateway.limits, config, config.after, asker, exchange, journal)
     return Admitted(found, origination, principal, expiry, authenticator)
 
 
@@ -162,6 +172,13 @@ def _check_page(head: RequestHead, origination: Origination, found: object) -> N
     if origin is None:
         raise OriginNotAllowed("a token in a cookie needs an Origin field")
     check_origin(origin, {SAME_ORIGIN, *listed} - {ANY_ORIGIN}, origination.host)
+
+
+def _asker(
+    exchange: ServerExchange, origination: Origination, principal: Principal, route: Route[Any], found: object
+) -> Asker:
+    service = found.name if isinstance(found, Service) else ""
+    return Asker(origination.client, principal.name, f"{route.path} {service}", partial(fields, exchange.head.block))
 
 
 async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:

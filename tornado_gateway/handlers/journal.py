@@ -10,6 +10,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.forwarding import client_address
 from tornado_gateway.policy.http.headers import request_id
+from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 ELSEWHERE = "other"  # label of requests without a route, so that a client cannot make up labels
@@ -60,12 +61,14 @@ class Journal:
         is_stream: whether the answer is a stream. The histogram then counts `head_seconds`, because the life of a
             stream is no latency.
         frames: what a WebSocket has carried; None for everything else.
+        remark: the reason in the access log for a request that did not fail; "" for none.
+        verdicts: what the rate limits have said.
         is_closed: whether histogram and access log have the request.
     """
 
     __slots__ = (
         "_exchange", "_gateway", "_label", "began", "client", "frames", "head_seconds", "is_closed", "is_stream",
-        "request_id", "service", "status",
+        "remark", "request_id", "service", "status", "verdicts",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
@@ -78,6 +81,8 @@ class Journal:
         self.head_seconds: float | None = None
         self.is_stream = self.is_closed = False
         self.frames: Frames | None = None
+        self.remark = ""
+        self.verdicts: list[Verdict] | None = None
 
     def close(
         self,
@@ -116,7 +121,7 @@ class Journal:
             service=self.service,
             endpoint=endpoint,
             status=sent or status,
-            reason=reason,
+            reason=reason or self.remark,
             attempts=attempts,
             bytes_in=bytes_in,
             bytes_out=self._exchange.body_bytes,

@@ -19,19 +19,20 @@ PROBLEM = b"application/problem+json"
 
 def problem(error: GatewayError, request_id: bytes) -> bytes:
     """The body of an error: RFC 9457's members, and `error`, `message` and `requestId` for programs."""
-    before, between = _around_the_id(error.status, error.code, error.message)
+    before, between = _around_the_id(error.status, error.code, error.message, error.type)
     quoted = request_id.replace(b"\\", rb"\\").replace(b'"', rb"\"")  # the rest of an id needs no escape
-    return b'%b%b%b%b"}\n' % (before, quoted, between, quoted)
+    members = f", {json.dumps(dict(error.members))[1:-1]}".encode("ascii") if error.members else b""
+    return b'%b%b%b%b"%b}\n' % (before, quoted, between, quoted, members)
 
 
 @functools.lru_cache(maxsize=256)
-def _around_the_id(status: int, code: str, message: str) -> tuple[bytes, bytes]:
+def _around_the_id(status: int, code: str, message: str, problem_type: str) -> tuple[bytes, bytes]:
     """What stands in the body before the request's id, and between the id and its repetition.
 
     Cached: a refusal under overload is to cost little.
     """
     said = {
-        "type": f"urn:tornado-gateway:error:{code}",
+        "type": problem_type or f"urn:tornado-gateway:error:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": message,

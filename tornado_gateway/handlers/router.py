@@ -37,11 +37,17 @@ PROXIED: tuple[Route[type[ProxiedRequest]], ...] = (
 
 READ = (b"GET", b"HEAD", b"OPTIONS")
 
+
+def operational(path: str, handler: type[PageHandler]) -> Route[type[PageHandler]]:
+    """A page for orchestrators and monitoring."""
+    return Route(path=path, handler=handler, methods=READ, needs_token=False, answers_options=True, is_operational=True)
+
+
 PAGES: tuple[Route[type[PageHandler]], ...] = (
-    Route(path="/healthz", handler=HealthHandler, methods=READ, needs_token=False, answers_options=True),
-    Route(path="/readyz", handler=ReadyHandler, methods=READ, needs_token=False, answers_options=True),
-    Route(path="/metrics", handler=MetricsHandler, methods=READ, needs_token=False, answers_options=True),
-    Route(path="/_pressure", handler=PressureHandler, methods=READ, needs_token=False, answers_options=True),
+    operational("/healthz", HealthHandler),
+    operational("/readyz", ReadyHandler),
+    operational("/metrics", MetricsHandler),
+    operational("/_pressure", PressureHandler),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
 )
 

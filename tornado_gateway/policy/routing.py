@@ -23,6 +23,7 @@ from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import Mount, MountConfig, standard_mount
 from tornado_gateway.policy.http.target import split_route
+from tornado_gateway.policy.limits.rules import LimitConfig
 
 # RFC 9110 §9.3.6 and §9.3.8: a gateway serves neither tunnels nor echoes.
 REFUSED_METHODS = (b"TRACE", b"CONNECT")
@@ -61,6 +62,8 @@ class Route(Generic[H]):
         access: what a route of ROUTES asks of clients; None for what its service asks.
         answers_options: whether the gateway answers OPTIONS itself. The answer names the methods and nothing else, and
             needs no token: a browser sends no credential with a preflight (Fetch §4.8).
+        is_operational: whether the route is for orchestrators and monitoring, which no rate limit may refuse.
+        limits: how often clients may ask; None for the limits of the service.
     """
 
     path: str
@@ -70,6 +73,8 @@ class Route(Generic[H]):
     needs_token: bool = True
     access: Access | None = None
     answers_options: bool = False
+    is_operational: bool = False
+    limits: LimitConfig | None = None
 
     @functools.cached_property
     def prefix(self) -> bytes:
@@ -109,6 +114,7 @@ class RouteSpec:
         inner: the inner prefix, see Mount; None to keep the prefix.
         config: how the service appears below the route; None for the values of the service.
         access: what the route asks of clients; None for what the service asks.
+        limits: how often clients may ask; None for the limits of the service.
         given: the JSON of the route's own values, by key: "preserveHost".
     """
 
@@ -118,6 +124,7 @@ class RouteSpec:
     inner: str | None = None
     config: MountConfig | None = None
     access: Access | None = None
+    limits: LimitConfig | None = None
     given: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -287,7 +294,9 @@ def _misleads(path: bytes, found: _Mounted[H] | None, paths: _Paths[H], *, is_ow
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
     mount = Mount(spec.prefix, spec.inner_prefix, is_alone, spec.config)
-    return _Mounted(replace(model, path=spec.label, access=spec.access), spec.service.encode("ascii"), mount)
+    return _Mounted(
+        replace(model, path=spec.label, access=spec.access, limits=spec.limits), spec.service.encode("ascii"), mount
+    )
 
 
 def host_name(authority: bytes) -> str:

@@ -9,6 +9,7 @@ from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.sse import EventStreamConfig
 from tornado_gateway.policy.http.websocket import WebSocketConfig
+from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.upstream.affinity import AffinityConfig
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
@@ -51,6 +52,7 @@ class ServiceConfig:
         websocket: limits and rules of the service's WebSockets.
         access: what the standard routes ask of clients.
         mount: how the service appears to clients, and clients to the service.
+        limits: how often clients may ask.
         passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
         hedges: `hedge` and not is_long_poll: a waiting long poll is not slow.
@@ -83,6 +85,7 @@ class ServiceConfig:
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     access: Access = field(default_factory=Access)
     mount: MountConfig = field(default_factory=MountConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
     passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)
     hedges: bool = field(init=False, compare=False, repr=False)

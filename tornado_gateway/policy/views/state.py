@@ -162,6 +162,21 @@ class ProcessState:
 
 
 @dataclass(slots=True)
+class LimitsState:
+    """The figures of the rate limits.
+
+    Attributes:
+        limited: requests above a limit, by outcome and policy, with a space between.
+        keys: keys in memory.
+        dropped: keys that were dropped, because the memory was full.
+    """
+
+    limited: dict[str, int] = field(default_factory=dict)
+    keys: int = 0
+    dropped: int = 0
+
+
+@dataclass(slots=True)
 class State:
     """The figures of a process, or of several.
 
@@ -169,11 +184,13 @@ class State:
         services: by name.
         durations: by method, status and route, in this order, with a space between.
         process: of the process itself; empty if collected without.
+        limits: of the rate limits; empty if collected without.
     """
 
     services: dict[str, ServiceState] = field(default_factory=dict)
     durations: dict[str, HistogramState] = field(default_factory=dict)
     process: ProcessState = field(default_factory=ProcessState)
+    limits: LimitsState = field(default_factory=LimitsState)
 
 
 # ---- collect

@@ -1,0 +1,317 @@
+"""Rate limits of whole requests: who is refused, what every answer tells, and what is exempt."""
+
+import asyncio
+import json
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.conftest import Running, Serve
+from tests.support.endpoints import always
+from tests.support.event_streams import STREAM_HEAD
+from tests.support.journeys import Start, ask, capture, only_line, plays
+from tests.support.sockets import Message, Peer, echo, eventually, get, reply
+from tests.support.websockets import HANDSHAKE, accepting
+from tornado_gateway.handlers.limiting import OBSERVED_REASON
+from tornado_gateway.handlers.router import PAGES, ROUTES
+
+SECRET = "s" * 32
+AUTH = {"AUTH_REQUIRED": "true", "JWT_SECRET": SECRET}
+PATH = b"/api/svc/x"
+FIELDS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset", b"ratelimit-policy", b"ratelimit")
+TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+PROXY = {"TRUSTED_PROXIES": "127.0.0.1"}
+
+
+def bearer(**claims: str) -> bytes:
+    return b"Authorization: Bearer " + jwt.encode(claims, SECRET).encode()
+
+
+def state(answer: Message) -> tuple[bytes | None, ...]:
+    """The values of FIELDS."""
+    return tuple(answer.get(each) for each in FIELDS)
+
+
+async def statuses(running: Running, *requests: bytes) -> list[int]:
+    client = await running.client()
+    return [(await client.ask(each)).status for each in requests]
+
+
+def by(address: str, target: bytes = PATH, *fields: bytes) -> bytes:
+    """A request of a client behind a trusted proxy."""
+    return get(target, b"X-Forwarded-For: " + address.encode(), *fields)
+
+
+# ---------------------------------------------------------------- what a client is told
+
+
+@pytest.mark.gen_test
+async def test_the_answers_tell_the_limit_until_a_429_says_when_to_come_back(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, RATE_LIMIT_MAX="2")
+    lines = capture(running)
+    first, second, third = [await ask(running, get(PATH)) for _ in range(3)]
+    assert state(first) == (b"2", b"1", b"30", b'"default";q=2;w=60', b'"default";r=1;t=30')
+    assert (first.status, second.status, third.status, len(up.requests)) == (200, 200, 429, 2)
+    assert (second.get(b"x-ratelimit-remaining"), third.get(b"x-ratelimit-remaining")) == (b"0", b"0")
+    assert int(third.get(b"retry-after") or 0) in (29, 30)
+    assert third.get(b"ratelimit") == b'"default";r=0;t=%b' % (third.get(b"retry-after") or b"")
+    said = json.loads(third.body)
+    assert third.get(b"content-type") == b"application/problem+json"
+    assert (said["type"], said["violated-policies"]) == (TYPE, ["default"])
+    assert (said["error"], said["status"], said["requestId"].encode()) == (
+        "rate_limited", 429, third.get(b"x-request-id"),
+    )  # fmt: skip
+    await eventually(lambda: len(lines()) == 3)
+    assert [each["reason"] for each in lines()] == ["", "", "quota_exceeded"]
+
+
+@pytest.mark.gen_test
+async def test_a_wait_below_a_second_is_told_as_one(serve: Serve, upstream: Start) -> None:  # R5
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMITS="1/s")
+    client = await running.client()
+    answers = [await client.ask(get(PATH)) for _ in range(4)]
+    refused = next(each for each in answers if each.status == 429)
+    assert refused.get(b"retry-after") == b"1"
+
+
+ANSWERS = {
+    "of a service": get(PATH),
+    "of a service's error": get(b"/api/bad/x"),
+    "of a dead service": get(b"/api/dead/x"),
+    "for an unknown service": get(b"/api/none/x"),
+    "for an unknown page": get(b"/nothing"),
+    "of a page": get(b"/admin/stats"),
+    "for a stream": get(b"/sse/stream/x"),
+    "without a body": get(PATH, method=b"HEAD"),
+}
+
+
+@pytest.mark.parametrize("which", ANSWERS)
+@pytest.mark.gen_test
+async def test_every_answer_tells_the_state(serve: Serve, upstream: Start, which: str) -> None:
+    services = {
+        "svc": [upstream(echo).url],
+        "bad": [upstream(always(reply(b"503 Oh"))).url],
+        "dead": ["http://127.0.0.1:1"],
+        "stream": [upstream(plays(STREAM_HEAD, b"data: 1\n\n")).url],
+    }
+    running = await serve(services, RATE_LIMIT_MAX="5")
+    client = await running.client()
+    await client.send(ANSWERS[which])
+    head = await client.until(b"\r\n\r\n")
+    found = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")]
+    assert [found.count(each) for each in FIELDS] == [1] * 5
+
+
+@pytest.mark.gen_test
+async def test_a_handshake_counts_once_whatever_the_stream_carries(serve: Serve, upstream: Start) -> None:
+    async def accept(peer: Peer) -> None:
+        await peer.send(accepting(await peer.request()))
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(accept).url]}, RATE_LIMIT_MAX="2")
+    client = await running.client()
+    await client.send(get(b"/ws/svc/x", *HANDSHAKE))
+    head = (await client.until(b"\r\n\r\n")).lower()
+    assert head.startswith(b"http/1.1 101")
+    assert b"x-ratelimit-remaining: 1\r\n" in head
+    assert (await ask(running, get(b"/ws/svc/x"))).status == 426
+    assert (await ask(running, get(b"/ws/svc/x", *HANDSHAKE))).status == 429
+
+
+@pytest.mark.gen_test
+async def test_an_event_source_gets_the_429(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(plays(STREAM_HEAD)).url]}, RATE_LIMIT_MAX="1", SSE_UNAVAILABLE="retry")
+    request = get(b"/sse/svc/x", b"Accept: text/event-stream")
+    client = await running.client()
+    await client.send(request)
+    await client.until(b"\r\n\r\n")
+    assert (await ask(running, request)).status == 429
+
+
+@pytest.mark.gen_test
+async def test_a_retry_is_not_counted(serve: Serve, upstream: Start) -> None:
+    busy, good = upstream(always(reply(b"503 Oh"))), upstream(echo)
+    running = await serve(
+        {"svc": [busy.url, good.url]}, RATE_LIMIT_MAX="9", RETRY_ON="503", RETRY_BACKOFF_MS="0", BALANCER="round_robin"
+    )
+    answers = [await ask(running, get(PATH)) for _ in range(4)]
+    assert [each.status for each in answers] == [200] * 4
+    assert len(busy.requests) >= 2
+    assert answers[-1].get(b"x-ratelimit-remaining") == b"5"
+
+
+# ---------------------------------------------------------------- who is counted
+
+
+@pytest.mark.gen_test
+async def test_operational_routes_are_exempt_and_all_others_are_not(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, RATE_LIMIT_MAX="1")
+    for page in [each for each in PAGES if not each.path.startswith("/admin")]:
+        assert page.is_operational, page.path
+        answers = [await ask(running, get(page.path.encode())) for _ in range(3)]
+        assert {each.status for each in answers} <= {200, 503}
+        assert set(map(state, answers)) == {(None,) * 5}
+    assert [each.path for each in ROUTES if each.is_operational and each not in PAGES] == []
+    assert await statuses(running, get(b"/admin/stats"), get(b"/admin/stats")) == [200, 429]
+
+
+@pytest.mark.gen_test
+async def test_without_a_limit_nothing_is_told_and_nothing_is_kept(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]})
+    assert running.app.gateway.limits is None
+    assert state(await ask(running, get(PATH))) == (None,) * 5
+
+
+@pytest.mark.gen_test
+async def test_clients_are_told_apart_by_address_behind_trusted_proxies_only(serve: Serve, upstream: Start) -> None:
+    services = {"svc": [upstream(echo).url]}
+    trusting = await serve(services, RATE_LIMIT_MAX="1", **PROXY)
+    addresses = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
+    assert await statuses(trusting, *map(by, addresses)) == [200, 429, 200, 200, 429, 200]
+    suspicious = await serve(services, RATE_LIMIT_MAX="1")
+    assert await statuses(suspicious, *map(by, addresses[:3])) == [200, 429, 429]
+
+
+@pytest.mark.gen_test
+async def test_principals_are_counted_wherever_they_are(serve: Serve, upstream: Start) -> None:
+    running = await serve(
+        {"svc": [upstream(echo).url]}, RATE_LIMIT_MAX="1", RATE_LIMIT_KEY="principal", **AUTH, **PROXY
+    )
+    ada, bob, other = bearer(sub="ada"), bearer(sub="bob"), bearer(sub="ada", iss="https://other.example")
+    assert await statuses(
+        running,
+        by("192.0.2.1", PATH, ada),
+        by("192.0.2.2", PATH, ada),
+        by("192.0.2.1", PATH, bob),
+        by("192.0.2.1", PATH, other),
+    ) == [200, 429, 200, 200]
+
+
+@pytest.mark.gen_test
+async def test_addresses_are_limited_before_a_signature_is_checked_and_principals_after(
+    serve: Serve, upstream: Start
+) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMITS="3/m;key=ip,1/m;key=principal", **AUTH)
+    wrong, ada = bearer(sub="ada")[:-2] + b"xx", bearer(sub="ada")
+    answer = await ask(running, get(PATH, ada))
+    assert answer.status == 200
+    assert answer.get(b"ratelimit") == b'"default 3/m;key=ip";r=2;t=20, "default 1/m;key=principal";r=0;t=60'
+    assert state(answer)[:2] == (b"1", b"0")
+    refused = await ask(running, get(PATH, ada))
+    assert (refused.status, json.loads(refused.body)["violated-policies"]) == (429, ["default 1/m;key=principal"])
+    unknown = await ask(running, get(PATH, wrong))
+    assert (unknown.status, unknown.get(b"x-ratelimit-limit")) == (401, b"3")
+    assert (await ask(running, get(PATH, wrong))).status == 429
+
+
+@pytest.mark.gen_test
+async def test_a_field_may_be_the_key(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMIT_MAX="1", RATE_LIMIT_KEY="header:X-Tenant")
+    requests = [get(PATH, b"X-Tenant: a"), get(PATH, b"x-tenant: b"), get(PATH, b"X-Tenant: a"), get(PATH), get(PATH)]
+    assert await statuses(running, *requests) == [200, 200, 429, 200, 429]
+
+
+@pytest.mark.gen_test
+async def test_a_route_may_be_the_key(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url], "other": [up.url]}, RATE_LIMIT_MAX="1", RATE_LIMIT_KEY="route", **PROXY)
+    requests = [by("192.0.2.1"), by("192.0.2.2"), by("192.0.2.3", b"/api/other/x")]
+    assert await statuses(running, *requests) == [200, 429, 200]
+
+
+# ---------------------------------------------------------------- services and routes
+
+
+@pytest.mark.gen_test
+async def test_services_and_routes_with_own_values_have_counters_of_their_own(serve: Serve, upstream: Start) -> None:
+    url = upstream(echo).url
+    services = {
+        "one": [url],
+        "two": [url],
+        "own": {"endpoints": [url], "rateLimitMax": 1},
+        "free": {"endpoints": [url], "rateLimitMax": 0},
+    }
+    routes = [{"path": "/two/*", "service": "two", "rateLimits": "1/h"}, {"path": "/one/*", "service": "one"}]
+    running = await serve(services, RATE_LIMIT_MAX="2", ROUTES=json.dumps(routes))
+    targets = [b"/api/one/", b"/api/two/", b"/one/", b"/api/own/", b"/api/own/", b"/two/", b"/two/"]
+    assert await statuses(running, *map(get, targets)) == [200, 200, 429, 200, 429, 200, 429]
+    assert state(await ask(running, get(b"/api/own/")))[3] == b'"own";q=1;w=60'
+    assert b'"/two/* 1/h;key=ip";q=1;w=3600' in (state(await ask(running, get(b"/two/")))[3] or b"")
+    assert state(await ask(running, get(b"/api/free/"))) == (None,) * 5
+
+
+@pytest.mark.gen_test
+async def test_a_service_alone_may_have_a_limit(serve: Serve, upstream: Start) -> None:
+    url = upstream(echo).url
+    running = await serve({"free": [url], "own": {"endpoints": [url], "rateLimits": "1/h"}})
+    assert await statuses(running, *map(get, [b"/api/own/", b"/api/own/", b"/api/free/", b"/api/free/"])) == [
+        200, 429, 200, 200,
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- observe
+
+
+@pytest.mark.gen_test
+async def test_observe_refuses_nothing_and_says_what_it_would_refuse(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, RATE_LIMIT_MAX="1", RATE_LIMIT_MODE="observe")
+    lines = capture(running)
+    answers = [await ask(running, get(PATH)) for _ in range(3)]
+    assert [each.status for each in answers] == [200] * 3
+    assert answers[2].get(b"x-ratelimit-remaining") == b"0"
+    await eventually(lambda: len(lines()) == 3)
+    assert [each["reason"] for each in lines()] == ["", OBSERVED_REASON, OBSERVED_REASON]
+    scraped = (await ask(running, get(b"/metrics"))).body
+    assert b'gateway_rate_limited_total{outcome="observed",policy="default"} 2.0' in scraped
+
+
+@pytest.mark.gen_test
+async def test_refusals_and_keys_are_in_the_metrics(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMIT_MAX="1")
+    await statuses(running, get(PATH), get(PATH), get(PATH))
+    scraped = (await ask(running, get(b"/metrics"))).body
+    assert b'gateway_rate_limited_total{outcome="refused",policy="default"} 2.0' in scraped
+    assert b"gateway_rate_limit_keys 1.0" in scraped
+    assert b"gateway_rate_limit_dropped_keys_total 0.0" in scraped
+
+
+# ---------------------------------------------------------------- a store that answers later
+
+
+class Slow:
+    """A store that has to do I/O: the answers of a store in memory, a turn of the loop later."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def take(self, asked: Any, now: float) -> Any:
+        await asyncio.sleep(0)
+        return self._store.take(asked, now)
+
+
+@pytest.mark.gen_test
+async def test_a_store_may_answer_later(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMITS="2/h,2/h;key=principal", **AUTH)
+    limits = running.app.gateway.limits
+    assert limits
+    object.__setattr__(limits, "store", Slow(limits.store))
+    lines = capture(running)
+    assert await statuses(running, *[get(PATH, bearer(sub="ada"))] * 3) == [200, 200, 429]
+    await eventually(lambda: len(lines()) == 3)
+    assert await statuses(running, get(b"/admin/stats", bearer(sub="ada"))) == [429]
+
+
+@pytest.mark.gen_test
+async def test_a_body_behind_a_refusal_is_not_forwarded(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, RATE_LIMIT_MAX="1")
+    lines = capture(running)
+    request = get(PATH, b"Content-Length: 5", method=b"POST") + b"hello"
+    assert (await ask(running, request, b"POST")).status == 200
+    await only_line(lines)
+    assert (await ask(running, request, b"POST")).status == 429
+    assert len(up.requests) == 1

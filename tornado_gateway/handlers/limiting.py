@@ -1,0 +1,62 @@
+"""The two limit steps of the admission: what a rule is asked, and what the client is told."""
+
+from collections.abc import Awaitable, Generator, Sequence
+from typing import Any
+
+from tornado_gateway.errors import RateLimited
+from tornado_gateway.gateway import Limits
+from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.policy.limits.key import Asker, key_of
+from tornado_gateway.policy.limits.memory import Asked
+from tornado_gateway.policy.limits.rules import LimitConfig, Rule
+from tornado_gateway.policy.limits.totals import OBSERVED, REFUSED
+from tornado_gateway.policy.limits.verdict import Verdict, longest_wait, refusals, state_lines
+from tornado_gateway.policy.routing import Route
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.server.exchange import ServerExchange
+
+OBSERVED_REASON = "quota_exceeded_observed"  # in the access log, of a request that RATE_LIMIT_MODE=observe admits
+
+
+def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig | None:
+    """The limits of a request; None for a request without limits.
+
+    Args:
+        found: what the route leads to, see Admitted. Without a service, the limits of all services apply.
+    """
+    if route.is_operational:
+        return None
+    config = route.limits or (found.config.limits if isinstance(found, Service) else limits.default)
+    return config if config.before or config.after else None
+
+
+def limit(
+    limits: Limits, config: LimitConfig, rules: Sequence[Rule], asker: Asker, exchange: ServerExchange, journal: Journal
+) -> Generator[Awaitable[Any], Any, None]:
+    """Ask rules whether they admit a request, count the request, and add the state of the limits to the response.
+
+    Raises:
+        RateLimited: a rule refuses the request, and the rules are enforced.
+    """
+    taken = limits.store.take([Asked(rule, key_of(rule.key, asker)) for rule in rules], journal.began)
+    verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
+    _tell(exchange, journal, verdicts)
+    refused = refusals(verdicts)
+    if not refused:
+        return
+    outcome = REFUSED if config.enforces else OBSERVED
+    for each in refused:
+        limits.totals.limited[outcome, each.rule.name] += 1
+    if config.enforces:
+        raise RateLimited([each.rule.name for each in refused], longest_wait(refused))
+    journal.remark = OBSERVED_REASON
+
+
+def _tell(exchange: ServerExchange, journal: Journal, verdicts: list[Verdict]) -> None:
+    """Add the lines of the verdicts to the response: with the verdicts of the earlier step, if there was one."""
+    earlier = journal.verdicts
+    if earlier:
+        exchange.added_lines = exchange.added_lines.replace(state_lines(earlier), b"")
+        verdicts = earlier + verdicts
+    journal.verdicts = verdicts
+    exchange.added_lines += state_lines(verdicts)
