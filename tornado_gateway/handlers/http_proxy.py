@@ -13,7 +13,8 @@ class HttpProxyHandler(ProxiedRequest):
 
     def forward(self, admitted: Admitted[Service]) -> HttpForwarding:
         gateway, client, match = self.gateway, self.client, self.match
-        rest = admitted.visible_target(match.rest)
+        rest, lines = match.rest, client.head.forwarded_lines
+        if admitted.authenticator:
+            rest, lines = admitted.visible_target(rest), admitted.visible_lines(lines)
         target = match.mount.inner_target(gateway.forwarding.target.admit(rest))
-        lines = admitted.visible_lines(client.head.forwarded_lines)
         return HttpForwarding(gateway, client, self.journal, admitted, match, target, lines)
