@@ -183,12 +183,12 @@ def test_a_line_that_is_wrong_stops_the_start(tmp_path: Path, line: str) -> None
 
 
 def test_a_line_without_effect_is_never_silent(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(f"PORT=1\nAUTH=true\nPORT=2\nUPSTREAMS={UPSTREAMS}\n")
+    (tmp_path / ".env").write_text(f"PORT=1\nAUTHORITY=true\nPORT=2\nUPSTREAMS={UPSTREAMS}\n")
     done = run("--print-config", cwd=tmp_path)
     assert "PORT=2" in done.stdout.splitlines()
     assert done.stderr.splitlines() == [
         "warning: PORT is set twice: the value at .env:3 counts, not the one at .env:1",
-        "warning: .env:2: AUTH is not a variable of this gateway",
+        "warning: .env:2: AUTHORITY is not a variable of this gateway",
     ]
 
 

@@ -89,10 +89,10 @@ ODD_STARTS = (
     b"GET https://gateway.example/api/svc/abs?x=1 HTTP/1.1", b"GET\t/api/svc/x\tHTTP/1.1", b"HTTP/1.1 200 OK",
 )  # fmt: skip
 OWN_PAGES = (
-    b"/healthz", b"/readyz", b"/_pressure", b"/admin", b"/admin/", b"/admin/none", b"/", b"/none", b"/api", b"/api/",
+    b"/healthz", b"/readyz", b"/_pressure/", b"/admin", b"/admin/", b"/admin/none", b"/", b"/none", b"/api", b"/api/",
     b"/api/unknown/x", b"/sse/unknown/x", b"/ws/unknown", b"/apis/svc/x", b"/api//x", b"/ws", b"/sse",
     b"/favicon.ico",
-    b"/admin/%2e%2e/etc", b"/healthz?x=1", b"/healthz/", b"/api/sv%63/x", b"/API/svc/x", b"/_pressure?x",
+    b"/admin/%2e%2e/etc", b"/healthz?x=1", b"/healthz/", b"/api/sv%63/x", b"/API/svc/x", b"/_pressures?x",
 )  # fmt: skip
 STATUSES = (
     b"200 OK", b"200 OK", b"200 OK", b"201 Created", b"206 Partial", b"301 Moved", b"302 Found", b"400 Bad",

@@ -34,7 +34,9 @@ TIMED_KEYS = {
     "p50Ms", "p95Ms", "p99Ms", "share", "circuitOpenUntilMs", "openForMs", "time", "headMs", "totalMs",
 }  # fmt: skip
 # Metrics whose values depend on time or on the process; HELP lines are documentation.
-TIMED_METRIC = re.compile(r"(process|python)_|\w+_(bucket|sum)\{|\w+_(bucket|sum) |gateway_retry_budget")
+TIMED_METRIC = re.compile(
+    r"(process|python)_|\w+_(bucket|sum)\{|\w+_(bucket|sum) |gateway_retry_budget|gateway_event_loop_delay"
+)
 # The service with an endpoint that refuses: chance decides how many tries a request needs.
 HALF = "half"
 
