@@ -23,7 +23,7 @@ from tornado_gateway.config.variables import VARIABLES
 from tornado_gateway.errors import BadRequest, NotFound
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.mount import Mount, MountConfig, Rewriting
-from tornado_gateway.policy.http.rewriting import Place, public_lines
+from tornado_gateway.policy.http.rewriting import Asked, Place, public_lines
 from tornado_gateway.policy.routing import RouteTable
 
 ROOT = Path(__file__).parent.parent
@@ -301,7 +301,8 @@ def test_the_paths_that_the_document_calls_accepted_pass(path: str) -> None:
 
 
 def said_to_the_client(line: str, config: MountConfig) -> str:
-    return public_lines(f"{line}\r\n".encode(), MOUNT, config, PLACE, b"www.example.com").decode().removesuffix("\r\n")
+    asked = Asked(b"http", b"www.example.com")
+    return public_lines(f"{line}\r\n".encode(), MOUNT, config, PLACE, asked).decode().removesuffix("\r\n")
 
 
 @pytest.mark.parametrize("row", rows(ROUTES, "location"), ids=" ".join)
@@ -319,7 +320,7 @@ def test_the_cookies_of_the_document_are_rewritten_so(row: list[str]) -> None:
 
 
 def test_the_tables_of_the_document_are_found() -> None:
-    assert [len(rows(ROUTES, name)) for name in ("look-up", "refused", "location", "cookies")] == [11, 6, 7, 4]
+    assert [len(rows(ROUTES, name)) for name in ("look-up", "refused", "location", "cookies")] == [11, 6, 9, 4]
 
 
 # ---------------------------------------------------------------- metrics

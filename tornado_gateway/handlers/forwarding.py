@@ -34,7 +34,7 @@ from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
 from tornado_gateway.policy.http.negotiation import accepts_only
-from tornado_gateway.policy.http.rewriting import REWRITTEN, Place, public_lines
+from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
 from tornado_gateway.policy.http.sse import EVENT_STREAM
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.routing import Match
@@ -255,9 +255,8 @@ class Forwarding:
             return head
         config = self._mount.config or self._service.config.mount
         place = Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
-        return replace(
-            head, forwarded_lines=public_lines(head.forwarded_lines, self._mount, config, place, self._client.head.host)
-        )
+        asked = Asked(self._origination.proto, self._origination.host)
+        return replace(head, forwarded_lines=public_lines(head.forwarded_lines, self._mount, config, place, asked))
 
     def _cookie_line(self, affinity: Affinity) -> bytes:
         """The Set-Cookie line that binds the client to the endpoint; b"" for a client that is bound already."""

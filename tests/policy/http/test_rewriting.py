@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_gateway.policy.http.mount import Mount, MountConfig, Rewriting
-from tornado_gateway.policy.http.rewriting import REWRITTEN, Place, public_lines
+from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
 
 STRIPPED = Mount(b"/api/svc")
 KEPT = Mount(b"/app", b"/app")
@@ -11,6 +11,7 @@ REPLACED = Mount(b"/app", b"/v2")
 ROOT = Mount(b"", is_alone=True)
 AT_ROOT = Place(b"http", b"10.0.0.7:8080", b"")
 AT_BASE = Place(b"http", b"10.0.0.7:8080", b"/base")
+ASKED = Asked(b"http", b"Public.example:80")
 
 
 def rewritten(
@@ -19,8 +20,9 @@ def rewritten(
     place: Place = AT_BASE,
     mode: Rewriting = Rewriting.ALL,
     name: bytes = b"Location",
+    asked: Asked = ASKED,
 ) -> bytes:
-    line = public_lines(b"%b: %b\r\n" % (name, value), mount, MountConfig(location=mode), place, b"Public.example:80")
+    line = public_lines(b"%b: %b\r\n" % (name, value), mount, MountConfig(location=mode), place, asked)
     assert line.startswith(name + b": ") and line.endswith(b"\r\n")
     return line[len(name) + 2 : -2]
 
@@ -35,6 +37,9 @@ def rewritten(
         (STRIPPED, AT_ROOT, b"http://10.0.0.7:8080?b", b"/api/svc/?b"),
         (STRIPPED, AT_BASE, b"http://10.0.0.7:8080/base/a", b"/api/svc/a"),
         (STRIPPED, AT_BASE, b"http://10.0.0.7:8080/base", b"/api/svc"),
+        # from an application that knows its prefix, and not its public host
+        (STRIPPED, AT_ROOT, b"http://10.0.0.7:8080/api/svc/a?b", b"/api/svc/a?b"),
+        (STRIPPED, AT_BASE, b"http://10.0.0.7:8080/api/svc", b"/api/svc"),
         (KEPT, AT_ROOT, b"http://10.0.0.7:8080/app/a", b"/app/a"),
         (REPLACED, AT_BASE, b"http://10.0.0.7:8080/base/v2/a", b"/app/a"),
         (ROOT, AT_BASE, b"http://10.0.0.7:8080/base/a", b"/a"),
@@ -58,6 +63,7 @@ def test_the_endpoints_own_urls_become_public_paths(
         (STRIPPED, AT_BASE, b"/base/a", b"/api/svc/a"),
         (STRIPPED, AT_BASE, b"https://public.example:81/base/a", b"https://public.example:81/base/a"),  # another port
         (STRIPPED, AT_BASE, b"http://public.example/base/a", b"/api/svc/a"),  # with preserveHost
+        (STRIPPED, AT_ROOT, b"http://public.example/api/svc/a", b"/api/svc/a"),
         (KEPT, AT_ROOT, b"/app/a", b"/app/a"),
         (REPLACED, AT_ROOT, b"/v2/a", b"/app/a"),
     ],
@@ -88,9 +94,32 @@ def test_whatever_has_no_public_path_stays(mount: Mount, place: Place, value: by
     assert rewritten(value, mount, place, Rewriting.OFF) == value
 
 
+@pytest.mark.parametrize(
+    ("asked", "value", "public"),
+    [
+        (b"http", b"https://public.example/base/a?b", b"https://public.example/api/svc/a?b"),
+        (b"http", b"https://public.example/other", b"https://public.example/other"),
+        (b"https", b"https://public.example/base/a", b"/api/svc/a"),
+        (b"https", b"http://public.example/base/a", b"/api/svc/a"),
+    ],
+)
+def test_a_redirect_to_https_stays_one(asked: bytes, value: bytes, public: bytes) -> None:
+    """A path alone would keep the client on http, and the service would redirect for ever."""
+    assert rewritten(value, asked=Asked(asked, b"public.example")) == public
+
+
+@pytest.mark.parametrize("value", [b"/base/\t/other", b"/base/\t\\other", b"http://10.0.0.7:8080/base/.\t./x"])
+def test_a_tab_which_browsers_drop_makes_no_other_reference(value: bytes) -> None:
+    assert rewritten(value, ROOT) == rewritten(value, STRIPPED) == value
+
+
+def test_without_an_authority_nothing_is_of_the_host_that_the_client_asked_for() -> None:
+    assert rewritten(b"http:///base/a", asked=Asked(b"http", b"")) == b"http:///base/a"
+
+
 def cookie(value: bytes, mount: Mount = STRIPPED, place: Place = AT_ROOT, *, maps: bool = True) -> bytes:
     line = b"set-Cookie: %b\r\n" % value
-    return public_lines(line, mount, MountConfig(maps_cookie_path=maps), place, b"")[12:-2]
+    return public_lines(line, mount, MountConfig(maps_cookie_path=maps), place, ASKED)[12:-2]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +138,7 @@ def cookie(value: bytes, mount: Mount = STRIPPED, place: Place = AT_ROOT, *, map
         (ROOT, AT_BASE, b"a=1; path=/base", b"a=1; path=/"),
         (ROOT, AT_ROOT, b"a=1; path=/", b"a=1; path=/"),
         (KEPT, AT_ROOT, b"a=1; path=/app", b"a=1; path=/app"),
+        (STRIPPED, AT_ROOT, b"a=1; path=/api/svc/x", b"a=1; path=/api/svc/x"),
     ],
 )
 def test_the_path_of_a_cookie_becomes_public(mount: Mount, place: Place, value: bytes, public: bytes) -> None:
@@ -118,11 +148,11 @@ def test_the_path_of_a_cookie_becomes_public(mount: Mount, place: Place, value: 
 
 def test_a_service_worker_gets_no_wider_scope_on_a_shared_host() -> None:
     lines = b"Service-Worker-Allowed: /\r\nX: 1\r\n"
-    assert public_lines(lines, STRIPPED, MountConfig(), AT_ROOT, b"") == b"X: 1\r\n"
-    assert public_lines(lines, ROOT, MountConfig(), AT_ROOT, b"") == lines
+    assert public_lines(lines, STRIPPED, MountConfig(), AT_ROOT, ASKED) == b"X: 1\r\n"
+    assert public_lines(lines, ROOT, MountConfig(), AT_ROOT, ASKED) == lines
 
 
 def test_all_other_lines_keep_their_bytes() -> None:
     lines = b"X-Location:http://10.0.0.7:8080/\r\nLink:  </a>\r\n"
-    assert public_lines(lines, STRIPPED, MountConfig(location=Rewriting.ALL), AT_ROOT, b"a") == lines
+    assert public_lines(lines, STRIPPED, MountConfig(location=Rewriting.ALL), AT_ROOT, ASKED) == lines
     assert {b"location", b"content-location", b"set-cookie", b"service-worker-allowed"} == REWRITTEN

@@ -22,6 +22,7 @@ REWRITTEN = frozenset((b"content-location", b"location", b"service-worker-allowe
 
 _ABSOLUTE = re.compile(rb"(https?):[/\\]{2}([^/\\?#]*)(.*)", re.IGNORECASE)
 _ROOT_RELATIVE = re.compile(rb"/(?![/\\]).*")  # browsers read a backslash as a slash (WHATWG URL §4.4)
+_TAB = b"\t"  # browsers drop tabs: "/<tab>/host" is "//host" (WHATWG URL §4.4)
 _END_OF_PATH = re.compile(rb"[?#]")
 _PATH_OF_COOKIE = re.compile(rb"(;[ \t]*path[ \t]*=[ \t]*)(/[^;]*)", re.IGNORECASE)
 _HOST_COOKIE = re.compile(rb"[ \t]*__host-", re.IGNORECASE)  # a browser takes such a cookie with Path=/ only
@@ -41,13 +42,24 @@ class Place(NamedTuple):
     base_path: bytes
 
 
-def public_lines(lines: bytes, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> bytes:
+class Asked(NamedTuple):
+    """What the client asked for, as far as trusted proxies report.
+
+    Attributes:
+        scheme: b"http" or b"https".
+        authority: b"" for none.
+    """
+
+    scheme: bytes
+    authority: bytes
+
+
+def public_lines(lines: bytes, mount: Mount, config: MountConfig, place: Place, asked: Asked) -> bytes:
     """Rewrite field lines of a response. A line of another field passes unchanged.
 
     Args:
         lines: valid field lines, each ended by CRLF.
         place: the endpoint that answered.
-        asked: the authority that the client asked for; b"" for none.
     """
     rewriter = _Rewriter(mount, config, place, asked)
     return b"".join(map(rewriter.line, lines.splitlines(keepends=True)))
@@ -56,7 +68,7 @@ def public_lines(lines: bytes, mount: Mount, config: MountConfig, place: Place, 
 class _Rewriter:
     """Rewrites the lines of a response."""
 
-    def __init__(self, mount: Mount, config: MountConfig, place: Place, asked: bytes) -> None:
+    def __init__(self, mount: Mount, config: MountConfig, place: Place, asked: Asked) -> None:
         self._mount, self._config, self._place, self._asked = mount, config, place, asked
         self._inner = place.base_path + mount.inner
 
@@ -79,29 +91,36 @@ class _Rewriter:
             return value
         absolute = _ABSOLUTE.fullmatch(value)
         if absolute:
-            scheme, authority, behind = absolute[1].lower(), absolute[2], absolute[3]
-            is_own = scheme == self._place.scheme and _is_same(scheme, authority, self._place.authority)
-            is_asked = mode is Rewriting.ALL and bool(self._asked) and _is_same(scheme, authority, self._asked)
-            if is_own or is_asked:
-                return self._public(behind if behind.startswith(b"/") else b"/" + behind) or value
-        elif mode is Rewriting.ALL and _ROOT_RELATIVE.fullmatch(value) and not self._is_public(value):
+            return self._absolute(absolute[1].lower(), absolute[2], absolute[3]) or value
+        if mode is Rewriting.ALL and _ROOT_RELATIVE.fullmatch(value):
             return self._public(value) or value
         return value
 
-    def _public(self, reference: bytes) -> bytes:
-        """The public path of a root-relative reference; b"" if there is none."""
-        path, inner = _END_OF_PATH.split(reference, maxsplit=1)[0], self._inner
-        tail = reference[len(path) :]
-        below = path[len(inner) :]
-        if not path.startswith(inner) or (below and not below.startswith(b"/")) or climbs(below):
+    def _absolute(self, scheme: bytes, authority: bytes, behind: bytes) -> bytes:
+        """The public reference for an absolute URL; b"" if there is none."""
+        reference = behind if behind.startswith(b"/") else b"/" + behind
+        if scheme == self._place.scheme and _is_same(scheme, authority, self._place.authority):
+            return self._public(reference)
+        if self._config.location is not Rewriting.ALL or not _is_same(scheme, authority, self._asked.authority):
             return b""
-        public = (self._mount.public + below or b"/") + tail
-        return public if _ROOT_RELATIVE.fullmatch(public) else b""  # "//host" would lead to another host
+        public = self._public(reference)
+        # A path alone would keep the client on http, and a service that redirects to https would redirect for ever.
+        return b"https://%b%b" % (authority, public) if public and scheme == b"https" != self._asked.scheme else public
 
-    def _is_public(self, reference: bytes) -> bool:
-        """Whether an application that knows its public prefix has written the reference."""
+    def _public(self, reference: bytes) -> bytes:
+        """The public path of a root-relative reference; b"" if there is none.
+
+        A path below the public prefix is public already: an application that knows the prefix has written the path.
+        """
+        path = _END_OF_PATH.split(reference, maxsplit=1)[0]
         prefix = self._mount.public
-        return bool(prefix) and reference.startswith(prefix) and reference[len(prefix) :][:1] in (b"", b"/", b"?", b"#")
+        known = next((each for each in (prefix or self._inner, self._inner) if _is_below(path, each)), None)
+        if known is None or _TAB in reference:
+            return b""
+        below = path[len(known) :]
+        public = (prefix + below or b"/") + reference[len(path) :]
+        # "//host" would lead to another host.
+        return public if _ROOT_RELATIVE.fullmatch(public) and not climbs(below) else b""
 
     def _cookie(self, value: bytes) -> bytes:
         if _HOST_COOKIE.match(value):
@@ -113,6 +132,10 @@ class _Rewriter:
         if path == b"/" and not self._inner:
             return found[1] + (self._mount.public or path)  # without a final slash, which would leave the prefix out
         return found[1] + (self._public(path) or path)
+
+
+def _is_below(path: bytes, prefix: bytes) -> bool:
+    return path.startswith(prefix) and path[len(prefix) :][:1] in (b"", b"/")
 
 
 def _is_same(scheme: bytes, authority: bytes, other: bytes) -> bool:
