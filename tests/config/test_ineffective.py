@@ -188,7 +188,11 @@ def test_an_alias_is_told_if_it_says_something_else() -> None:
         ({"BREAKER_OPEN_MS": "600000"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
         ({"BREAKER_MAX_OPEN_MS": "1"}, "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: "),
         ({"HEALTH_CHECK": "tcp", "HEALTH_INTERVAL_MS": "100"}, "HEALTH_TIMEOUT_MS is longer than HEALTH_INTERVAL_MS: "),
-        ({"PRESERVE_HOST": "true", "WS_ORIGIN": "rewrite"}, "PRESERVE_HOST is true and WS_ORIGIN is rewrite: "),
+        ({"WS_ORIGIN": "rewrite"}, "WS_ORIGIN is rewrite and WS_ALLOWED_ORIGINS is *: "),
+        (
+            {"PRESERVE_HOST": "true", "WS_ORIGIN": "rewrite", "WS_ALLOWED_ORIGINS": "same-origin"},
+            "PRESERVE_HOST is true and WS_ORIGIN is rewrite: ",
+        ),
         ({"DRAIN_SPREAD_MS": "90000"}, "DRAIN_SPREAD_MS is longer than four fifths of SHUTDOWN_TIMEOUT_MS: "),
     ],
 )
@@ -204,7 +208,8 @@ def test_a_contradiction_within_a_service_is_told_with_its_place() -> None:
 
 def test_a_contradiction_within_a_route_is_told_with_its_place() -> None:
     route = {"path": "/app/*", "service": "a", "preserveHost": True}
-    (line,) = told(ROUTES=json.dumps([route | {"path": "/x/*", "preserveHost": False}, route]), WS_ORIGIN="rewrite")
+    routes = json.dumps([route | {"path": "/x/*", "preserveHost": False}, route])
+    (line,) = told(ROUTES=routes, WS_ORIGIN="rewrite", WS_ALLOWED_ORIGINS="same-origin")
     assert line.startswith("ROUTES[1]: PRESERVE_HOST is true and WS_ORIGIN is rewrite: ")
 
 

@@ -78,6 +78,12 @@ def test_the_longest_prefix_of_the_host_wins(host: bytes, target: bytes, wanted:
     assert found(table(*OWN), target, host) == wanted
 
 
+def test_a_host_that_is_longer_than_any_name_has_no_route() -> None:
+    of = table(*OWN)
+    assert found(of, b"/a", b"a" * 320 + b".example.com") is None
+    assert found(of, b"/notebooks", b"a" * 320 + b".example.com") == ("/notebooks/*", b"jupyter", b"/notebooks")
+
+
 def test_a_host_with_routes_serves_nothing_else() -> None:
     with pytest.raises(NotFound):
         table(*OWN).match(b"/healthz", b"x.example.com")

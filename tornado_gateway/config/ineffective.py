@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.routing import RouteSpec, hosts_for
 from tornado_gateway.policy.upstream.affinity import Sessions
@@ -158,6 +159,10 @@ CONFLICTS = (
     Conflict(("PRESERVE_HOST", "WS_ORIGIN"),
              lambda s: s.service.mount.preserve_host and s.service.mount.rewrites_origin,
              "PRESERVE_HOST is true and WS_ORIGIN is rewrite: services see the client's Host beside another Origin"),
+    Conflict(("WS_ORIGIN", "WS_ALLOWED_ORIGINS"),
+             lambda s: s.service.mount.rewrites_origin and ANY_ORIGIN in s.service.websocket.allowed_origins,
+             "WS_ORIGIN is rewrite and WS_ALLOWED_ORIGINS is *: pages of every origin may use WebSockets of services "
+             "that would refuse these pages"),
 )
 # fmt: on
 

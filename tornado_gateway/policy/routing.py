@@ -35,6 +35,7 @@ _SERVICE = "<service>"
 _ANYTHING = "/*"  # ends the path of a route of ROUTES
 _ANY_LABEL = "*."  # begins the host of such a route, for any one label
 _REMEMBERED_HOSTS = 1024  # hosts whose routes are remembered; clients make up hosts
+_LONGEST_HOST = 320  # bytes of an authority that may have a route: a name has 253 (RFC 1035 §2.3.4), a port has 6
 
 # A path with none of these bytes has one meaning only.
 _AMBIGUOUS = re.compile(rb"[%;\\]|//|/\.")
@@ -239,7 +240,7 @@ class RouteTable(Generic[H]):
             BadRequest: a server may read the path as a path of another route.
             NotFound: the host has routes of its own, and none of them has the path.
         """
-        is_own, paths = self._paths_of(host) if self._hosts else (False, None)
+        is_own, paths = self._paths_of(host if len(host) <= _LONGEST_HOST else b"") if self._hosts else (False, None)
         if not is_own:
             route = self._standard.get(target[: target.find(b"/", 1) + 1])
             if route:

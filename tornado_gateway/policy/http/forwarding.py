@@ -22,6 +22,7 @@ from tornado_gateway.policy.http.headers import KnownFields, claim_lines
 from tornado_gateway.policy.http.target import TargetRule
 
 MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right; real chains of proxies are shorter
+LONGEST_REMEMBERED = 320  # bytes of a host whose origination is remembered; clients make up hosts of 64 KiB
 
 _PREFIX = re.compile(rb"((?:/[!-.0-~]+)+)/?")
 _PORT = re.compile(rb"0*([0-9]{1,5})")
@@ -87,7 +88,8 @@ def originate(
         trusted: see ForwardingConfig.
     """
     if not trusted or not peer.is_in(trusted):
-        return _direct(peer.text, proto, host)
+        direct = _direct if len(host) <= LONGEST_REMEMBERED else _direct.__wrapped__
+        return direct(peer.text, proto, host)
     chain = [peer, *_hops(known_fields)]
     proto = _proto(known_fields) or proto
     host = _host(known_fields) or host

@@ -13,6 +13,8 @@ from enum import Enum
 
 from tornado_gateway.policy.overload import Priority
 
+LONGEST_REMEMBERED = 255  # bytes of a service's name whose mount is remembered; clients make up names of 16 KiB
+
 
 class Rewriting(Enum):
     """Which references in Location and Content-Location are rewritten to public paths."""
@@ -91,11 +93,15 @@ class Mount:
         return rest if rest.startswith(b"/") else b"/" + rest
 
 
-@functools.lru_cache(maxsize=1024)
 def standard_mount(prefix: bytes, service: bytes) -> Mount:
-    """The mount of a service below a standard route. Cached: clients use few names of services.
+    """The mount of a service below a standard route. A name that a client makes long is not remembered.
 
     >>> standard_mount(b"/api/", b"billing").public
     b'/api/billing'
     """
+    return _remembered(prefix, service) if len(service) <= LONGEST_REMEMBERED else Mount(prefix + service)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered(prefix: bytes, service: bytes) -> Mount:
     return Mount(prefix + service)
