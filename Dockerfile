@@ -2,8 +2,8 @@
 
 FROM python:3.13-slim AS build
 RUN python -m venv /venv
-COPY requirements.txt .
-RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt
+COPY requirements.txt requirements-extras.txt .
+RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt -r requirements-extras.txt
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="tornado-gateway" \

@@ -12,6 +12,7 @@ from hypothesis import settings
 from tornado.ioloop import IOLoop
 
 from tests.support.name_servers import NameServer, Zone
+from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import Client, Script, Upstream, echo
 from tornado_gateway.app import App
 from tornado_gateway.config.load import load_settings
@@ -86,6 +87,20 @@ def name_server(io_loop: IOLoop) -> Iterator[Callable[..., Awaitable[NameServer]
     yield start
     for each in started:
         io_loop.asyncio_loop.run_until_complete(each.close())
+
+
+@pytest.fixture
+def redis_server() -> Iterator[StartRedis]:
+    """Start real servers: `redis_server()`; all are ended after the test."""
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        started.append(RedisServer(*options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
 
 
 class Running:

@@ -106,7 +106,7 @@ def test_secrets_and_foreign_compiled_files_are_not_in_the_image(path: str) -> N
     assert not is_sent(path, IGNORED)
 
 
-@pytest.mark.parametrize("needed", ["!static", "!tornado_gateway", "!requirements.txt"])
+@pytest.mark.parametrize("needed", ["!static", "!tornado_gateway", "!requirements.txt", "!requirements-extras.txt"])
 def test_a_line_too_few_is_found(needed: str) -> None:
     source = needed.removeprefix("!")
     assert source in missing(DOCKERFILE, IGNORED.replace(f"{needed}\n", ""), files_below(*FOLDERS))

@@ -16,6 +16,7 @@ from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits
@@ -182,6 +183,8 @@ class App:
         self.gateway.client.close()
         await self.server.closed()
         await self.gateway.streams.closed()
+        if self.gateway.limits and self.gateway.limits.shared:
+            await self.gateway.limits.shared.close()
         if self.gateway.access_log:
             self.gateway.access_log.close()
 
@@ -250,8 +253,9 @@ def make_limits(settings: Settings, rng: random.Random) -> Limits | None:
     configs += [each.limits for each in settings.routes if each.limits]
     if not any(each.rules for each in configs):
         return None
-    memory = MemoryStore(rng)
-    return Limits(memory, memory, settings.service.limits, LimitTotals())
+    memory, url = MemoryStore(rng), settings.limit_store_url
+    shared = RedisStore(url, settings.limit_store.on_error, memory) if url else None
+    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals())
 
 
 def figures_of(limits: Limits | None) -> LimitsState:
@@ -259,7 +263,9 @@ def figures_of(limits: Limits | None) -> LimitsState:
     if limits is None:
         return LimitsState()
     limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
-    return LimitsState(limited, len(limits.memory), limits.memory.dropped)
+    state = LimitsState(limited, len(limits.memory), limits.memory.dropped)
+    shared = limits.shared
+    return replace(state, store_errors=shared.errors, store_is_away=not shared.is_up) if shared else state
 
 
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:

@@ -28,6 +28,7 @@ GatewayError
 │   ├── Overflow              503
 │   ├── CircuitOpen           503
 │   ├── Shed                  503
+│   ├── LimitsUnavailable     503
 │   └── Draining              503
 ├── ClientGone                499  the client left before the response's head; never sent
 │   └── ClientClosed          499  the client left after the response's head; the log has the sent status
@@ -311,6 +312,12 @@ class Shed(Overloaded):
     """The gateway has more work than it can do."""
 
     reason = "shed"
+
+
+class LimitsUnavailable(Overloaded):
+    """The rate limits cannot be checked now."""
+
+    reason = "limits_unavailable"
 
 
 class Draining(Overloaded):

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
 from tornado_gateway.policy.limits.rules import LimitConfig
@@ -60,12 +61,14 @@ class Limits:
     Attributes:
         store: has the counters.
         memory: has the counters of this process.
+        shared: has the counters of all processes; None without Redis.
         default: of requests that reach no service.
         totals: what the limits have done.
     """
 
     store: LimitStore
     memory: MemoryStore
+    shared: RedisStore | None
     default: LimitConfig
     totals: LimitTotals
 

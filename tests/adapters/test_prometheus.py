@@ -425,7 +425,7 @@ def test_leases_of_an_endpoint_that_departed_in_one_process_are_exported_once() 
 
 def test_every_metric_of_ours_says_what_it_is() -> None:
     families = [each for name, each in scrape(service("http://a")).families.items() if name.startswith("gateway_")]
-    assert len(families) == 21
+    assert len(families) == 23
     assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
 
 

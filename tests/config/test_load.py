@@ -97,6 +97,7 @@ CHOICES = {
     "HEALTH_CHECK": ["off", "http", "tcp", "websocket"],
     "RATE_LIMIT_ALGORITHM": ["gcra", "sliding"],
     "RATE_LIMIT_MODE": ["enforce", "observe"],
+    "RATE_LIMIT_ON_ERROR": ["local", "open", "closed"],
 }
 FLAGS = [
     "DISCOVERY",
@@ -226,6 +227,9 @@ DEFAULTS = {
     "RATE_LIMIT_KEY": LimitKey("ip"),
     "RATE_LIMIT_ALGORITHM": "gcra",
     "RATE_LIMIT_MODE": True,
+    "RATE_LIMIT_STORE": "",
+    "RATE_LIMIT_ON_ERROR": "local",
+    "REDIS_URL": "",
     "CACHE_ENABLED": False,
     "CACHE_DEFAULT_TTL_MS": 5.0,
     "CACHE_MAX_BODY_BYTES": 262144,

@@ -108,6 +108,13 @@ def _families(state: State) -> Iterator[_Family]:
     yield _Family("gateway_websocket_connections", "gauge", "Open WebSockets.", [("", _open_websockets(state))])
     yield _Family("gateway_rate_limited", "counter", "Requests above a rate limit.", _limited(state))
     yield _Family("gateway_rate_limit_keys", "gauge", "Keys of rate limits in memory.", [("", state.limits.keys)])
+    yield _Family("gateway_rate_limit_store_errors", "counter", "Failures of Redis.", [("", state.limits.store_errors)])
+    yield _Family(
+        "gateway_rate_limit_store_up",
+        "gauge",
+        "1 unless the counters of rate limits are in Redis and Redis is away.",
+        [("", not state.limits.store_is_away)],
+    )
     yield _Family(
         "gateway_rate_limit_dropped_keys",
         "counter",

@@ -79,6 +79,11 @@ def _has_a_policy_without_key(s: Settings) -> bool:
     return limits.max > 0 or any(each.key is None for each in limits.quotas)
 
 
+def _limits_something(s: Settings) -> bool:
+    of_services = (each.service.limits for each in s.services)
+    return any(each.rules for each in (s.service.limits, *of_services, *(r.limits for r in s.routes if r.limits)))
+
+
 def _has_a_burst(s: Settings) -> bool:
     return any(each.burst for each in s.service.limits.quotas)
 
@@ -134,6 +139,10 @@ RULES = (
          "malloc of this system does not tell its bytes in use"),
     Rule(("RATE_LIMIT_WINDOW_MS",), lambda s: s.service.limits.max > 0, "RATE_LIMIT_MAX is 0"),
     Rule(("RATE_LIMIT_KEY",), _has_a_policy_without_key, "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
+    Rule(("RATE_LIMIT_STORE",), _limits_something, "nothing is limited"),
+    Rule(("RATE_LIMIT_ON_ERROR",), lambda s: bool(s.limit_store_url), "the counters are in memory"),
+    Rule(("REDIS_URL",), lambda s: not s.limit_store.url, "RATE_LIMIT_STORE is set"),
+    Rule(("REDIS_URL",), _limits_something, "nothing is limited"),
     Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE"), lambda s: bool(s.service.limits.rules),
          "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,

@@ -14,7 +14,9 @@ from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
+from tornado_gateway.adapters.redis_limits import MEMORY, SCHEMES, SENTINEL, is_installed
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
@@ -375,6 +377,28 @@ def _parse_quotas(text: str) -> tuple[Quota, ...]:
 
 
 quotas = Syntax(_parse_quotas, lambda value: joined(value) or "off", is_list=True)
+
+
+def _store_url(*schemes: str) -> Syntax[str]:
+    """The URL of a store of counters."""
+    allowed = "memory://, redis://host:6379/0, rediss://host or redis+sentinel://host:26379/name"
+
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        is_local = parts.scheme == MEMORY
+        if parts.scheme not in schemes or is_local == bool(parts.netloc) or not text.isprintable():
+            raise Invalid("is not the URL of a store", allowed)
+        if parts.scheme == SENTINEL and not parts.path.strip("/"):
+            raise Invalid("does not name the service of the Sentinels", allowed)
+        if not is_local and not is_installed():
+            raise Invalid("needs redis, a library of requirements-extras.txt that is not installed", "memory://")
+        return text
+
+    return Syntax(parse)
+
+
+redis_url = _store_url(*(each for each in SCHEMES if each != MEMORY))
+store_url = _store_url(*SCHEMES)
 
 
 def _parse_names(text: str) -> tuple[str, ...]:

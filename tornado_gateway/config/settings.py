@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.adapters.logs import LogConfig
+from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import DEFAULT
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
@@ -89,6 +90,8 @@ class Settings:
         services: the services of UPSTREAMS.
         routes: the routes of ROUTES.
         gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
+        redis_url: of the Redis for everything that several gateways share; "" for none.
+        limit_store: where the counters of rate limits are.
         upstreams_file: path of the file that names the services, if a file does.
         reserved: values of variables for later features, by name of the variable.
     """
@@ -112,6 +115,8 @@ class Settings:
     services: tuple[ServiceSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     gateway_hosts: tuple[str, ...] = ()
+    redis_url: str = field(default="", repr=False)
+    limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
     upstreams_file: str | None = None
     reserved: Mapping[str, Any] = field(default_factory=dict)
 
@@ -125,6 +130,12 @@ class Settings:
     def reads_tokens(self) -> bool:
         """Whether requests are searched for tokens: to verify them, or to keep them and the claims' fields away."""
         return self.asks_for_tokens or self.auth != replace(AuthConfig(), tokens=self.auth.tokens)
+
+    @property
+    def limit_store_url(self) -> str:
+        """URL of the counters of rate limits; "" for the memory of the process."""
+        url = self.limit_store.url or self.redis_url
+        return "" if url.startswith(f"{MEMORY}:") else url
 
     def of(self, spec: ServiceSpec) -> "Settings":
         """The settings with the config of a service."""

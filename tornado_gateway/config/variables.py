@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from tornado_gateway.adapters.logs import LEVELS
+from tornado_gateway.adapters.redis_limits import CLOSED, LOCAL, OPEN
 from tornado_gateway.adapters.signing_keys import ALGORITHMS
 from tornado_gateway.config.auth_parsers import (
     claim_fields,
@@ -43,11 +44,13 @@ from tornado_gateway.config.parsers import (
     quotas,
     read_file,
     readable_file,
+    redis_url,
     repeatable,
     retry_on,
     several_of,
     size,
     statuses,
+    store_url,
     text,
     token,
     whole,
@@ -456,6 +459,15 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("RATE_LIMIT_MODE", "service.limits.enforces", choice({"enforce": True, "observe": False}),
              "enforce or observe: a request above a limit gets a 429, or is only counted and logged",
              "Rate limit", per_service=True),
+    Variable("RATE_LIMIT_STORE", "limit_store.url", store_url,
+             "memory://, redis://, rediss:// or redis+sentinel://: the counters' URL; unset: REDIS_URL, memory://",
+             "Rate limit", secret=True),
+    Variable("RATE_LIMIT_ON_ERROR", "limit_store.on_error", one_of(LOCAL, OPEN, CLOSED),
+             "local, open or closed: while Redis is away each process counts, nothing is limited, or all get 503",
+             "Rate limit"),
+    Variable("REDIS_URL", "redis_url", redis_url,
+             "URL of a Redis that several gateways share, the default of RATE_LIMIT_STORE; unset: none",
+             "Rate limit", secret=True),
     Variable("CACHE_ENABLED", "", flag,
              "true or false: whether responses are cached", "Cache", reserved=True, reserved_default="false"),
     Variable("CACHE_DEFAULT_TTL_MS", "", milliseconds(0),

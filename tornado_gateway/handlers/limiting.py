@@ -40,6 +40,8 @@ def limit(
     """
     taken = limits.store.take([Asked(rule, key_of(rule.key, asker)) for rule in rules], journal.began)
     verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
+    if not verdicts:  # RATE_LIMIT_ON_ERROR=open, and the store is away
+        return
     _tell(exchange, journal, verdicts)
     refused = refusals(verdicts)
     if not refused:

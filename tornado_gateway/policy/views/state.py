@@ -169,11 +169,15 @@ class LimitsState:
         limited: requests above a limit, by outcome and policy, with a space between.
         keys: keys in memory.
         dropped: keys that were dropped, because the memory was full.
+        store_errors: how often Redis has failed.
+        store_is_away: whether Redis is away, for any process.
     """
 
     limited: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     dropped: int = 0
+    store_errors: int = 0
+    store_is_away: InAny = False
 
 
 @dataclass(slots=True)
