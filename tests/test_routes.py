@@ -310,6 +310,20 @@ async def test_a_cookie_of_an_accepted_handshake_gets_a_public_path(
     acceptor.sides[0].connection.close()
 
 
+@pytest.mark.parametrize("prefix", [b"/api/svc", b"/sse/svc", b"/kept", b"/cut"])
+@pytest.mark.gen_test
+async def test_a_service_worker_at_the_prefix_itself_is_refused(serve: Serve, upstream: Start, prefix: bytes) -> None:
+    """The worker's scope would be the directory of the prefix: /api/ for /api/svc?worker."""
+    running = await start(serve, upstream(echo).url)
+    script = b"service-worker: script"
+    for rest in (b"", b"?worker"):
+        said = problem(await ask(running, get(prefix + rest, script)), 400, "bad_request")
+        assert said["detail"] == "a service worker at the prefix itself would see the paths of other services"
+        assert (await ask(running, get(prefix + rest))).status == 200
+    assert (await ask(running, get(prefix + b"/worker.js", script))).status == 200
+    assert (await ask(running, get(b"/", script, host=b"app.test"))).status == 200
+
+
 @pytest.mark.parametrize(("place", "passes"), [(place, place == "host") for place in PLACES])
 @pytest.mark.gen_test
 async def test_a_service_worker_has_no_scope_among_other_services(

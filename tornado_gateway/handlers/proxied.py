@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
 
-from tornado_gateway.errors import GatewayError, UnknownService
+from tornado_gateway.errors import BadRequest, GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume, shed
 from tornado_gateway.handlers.base import GatewayHandler
@@ -25,6 +25,7 @@ from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.overload import shed_class
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, start_line
 from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
@@ -121,6 +122,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     def _begin(self, admitted: Admitted[Service]) -> None:
         self.journal.service = admitted.found.name
         try:
+            if self.match.mount.is_beside_others(self.match.rest):
+                self._refuse_worker()
             forwarding = self._forwarding = self.forward(admitted)
         except GatewayError as error:
             self._refuse(error, self.FORWARDING.mode(admitted.found))
@@ -153,6 +156,14 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             GatewayError: the route or the service does not allow the request.
         """
         raise NotImplementedError
+
+    def _refuse_worker(self) -> None:
+        """
+        Raises:
+            BadRequest: a browser asks for the script of a service worker.
+        """
+        if any(name.lower() == b"service-worker" for name, _ in fields(self.client.head.block)):
+            raise BadRequest("a service worker at the prefix itself would see the paths of other services")
 
     # ---- the end
 

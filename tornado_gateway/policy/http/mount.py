@@ -79,6 +79,19 @@ class Mount:
         """
         return b"X-Forwarded-Prefix: %b%b\r\n" % (outer, b"" if self.inner else self.public)
 
+    def is_beside_others(self, rest: bytes) -> bool:
+        """Whether other services have paths in the directory of a target: /api/ is the directory of /api/billing?a.
+
+        A browser lets a service worker see the directory of the worker's script (Service Workers §4.1).
+
+        Args:
+            rest: see inner_target().
+
+        >>> Mount(b"/api/billing").is_beside_others(b"?a"), Mount(b"/api/billing").is_beside_others(b"/a")
+        (True, False)
+        """
+        return not rest.startswith(b"/") and bool(self.public) and not self.is_alone
+
     def inner_target(self, rest: bytes) -> bytes:
         """The target behind an endpoint's base path.
 
