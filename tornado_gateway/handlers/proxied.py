@@ -122,7 +122,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     def _begin(self, admitted: Admitted[Service]) -> None:
         self.journal.service = admitted.found.name
         try:
-            if self.match.mount.is_beside_others(self.match.rest):
+            if not self.match.rest.startswith(b"/"):
                 self._refuse_worker()
             forwarding = self._forwarding = self.forward(admitted)
         except GatewayError as error:
@@ -160,9 +160,10 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     def _refuse_worker(self) -> None:
         """
         Raises:
-            BadRequest: a browser asks for the script of a service worker.
+            BadRequest: a browser asks for the script of a service worker that would see paths of other services.
         """
-        if any(name.lower() == b"service-worker" for name, _ in fields(self.client.head.block)):
+        is_beside_others = self.match.mount.is_beside_others(self.match.rest)
+        if is_beside_others and any(name.lower() == b"service-worker" for name, _ in fields(self.client.head.block)):
             raise BadRequest("a service worker at the prefix itself would see the paths of other services")
 
     # ---- the end
