@@ -43,3 +43,17 @@ def test_a_name_that_a_client_makes_long_takes_no_memory() -> None:
     name = b"a" * (LONGEST_REMEMBERED + 1)
     assert standard_mount(b"/api/", name) is not standard_mount(b"/api/", name)
     assert standard_mount(b"/api/", name) == Mount(b"/api/" + name)
+
+
+@pytest.mark.parametrize(
+    ("mount", "rest", "expected"),
+    [
+        (Mount(b"/api/a"), b"", True),
+        (Mount(b"/a", b"/a"), b"?worker", True),
+        (Mount(b"/api/a"), b"/worker.js", False),
+        (Mount(b"/a", is_alone=True), b"", False),
+        (Mount(b""), b"?worker", False),
+    ],
+)
+def test_a_prefix_itself_is_beside_other_services(mount: Mount, rest: bytes, expected: bool) -> None:
+    assert mount.is_beside_others(rest) is expected
