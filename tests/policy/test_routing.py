@@ -3,6 +3,7 @@
 import pytest
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
+from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, standard_mount
 from tornado_gateway.policy.routing import OWN_SEGMENTS, Route, RouteSpec, RouteTable
 
 
@@ -158,3 +159,11 @@ def test_methods_are_told_as_documents_and_allow_fields_have_them() -> None:
     few, all_ = route("/a", b"GET", b"HEAD"), route("/b")
     assert (few.methods_text, few.allowed) == ("GET, HEAD", ("GET", "HEAD"))
     assert (all_.methods_text, all_.allowed) == ("ANY", METHODS)
+
+
+def test_a_name_that_a_client_makes_long_takes_no_memory() -> None:
+    of, before = table(), standard_mount.cache_info().currsize
+    name = b"a" * (LONGEST_REMEMBERED + 1)
+    match = of.match(b"/api/%b/x" % name, b"gateway")
+    assert match and (match.service, match.mount, match.rest) == (name, Mount(b"/api/" + name), b"/x")
+    assert standard_mount.cache_info().currsize == before

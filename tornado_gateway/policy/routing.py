@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.access import Access
-from tornado_gateway.policy.http.mount import Mount, MountConfig, standard_mount
+from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, MountConfig, standard_mount
 from tornado_gateway.policy.http.target import split_route
 from tornado_gateway.policy.limits.rules import LimitConfig
 
@@ -245,7 +245,9 @@ class RouteTable(Generic[H]):
             route = self._standard.get(target[: target.find(b"/", 1) + 1])
             if route:
                 name, rest = split_route(target, route.prefix)
-                return Match(route, name, standard_mount(route.prefix, name), rest)
+                is_short = len(name) <= LONGEST_REMEMBERED  # a client makes up names
+                mount = standard_mount(route.prefix, name) if is_short else Mount(route.prefix + name)
+                return Match(route, name, mount, rest)
         if paths is None or not target.startswith(b"/"):
             return None
         path = target.partition(b"?")[0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, standard_mount
+from tornado_gateway.policy.http.mount import Mount, standard_mount
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,6 @@ def test_endpoints_learn_of_a_stripped_prefix(mount: Mount, line: bytes, behind:
 
 def test_a_standard_mount_is_made_once() -> None:
     assert standard_mount(b"/api/", b"a") is standard_mount(b"/api/", b"a") == Mount(b"/api/a")
-
-
-def test_a_name_that_a_client_makes_long_takes_no_memory() -> None:
-    name = b"a" * (LONGEST_REMEMBERED + 1)
-    assert standard_mount(b"/api/", name) is not standard_mount(b"/api/", name)
-    assert standard_mount(b"/api/", name) == Mount(b"/api/" + name)
 
 
 @pytest.mark.parametrize(

@@ -106,15 +106,11 @@ class Mount:
         return rest if rest.startswith(b"/") else b"/" + rest
 
 
+@functools.lru_cache(maxsize=1024)
 def standard_mount(prefix: bytes, service: bytes) -> Mount:
-    """The mount of a service below a standard route. A name that a client makes long is not remembered.
+    """The mount of a service below a standard route. Cached: give no name longer than LONGEST_REMEMBERED.
 
     >>> standard_mount(b"/api/", b"billing").public
     b'/api/billing'
     """
-    return _remembered(prefix, service) if len(service) <= LONGEST_REMEMBERED else Mount(prefix + service)
-
-
-@functools.lru_cache(maxsize=1024)
-def _remembered(prefix: bytes, service: bytes) -> Mount:
     return Mount(prefix + service)
