@@ -255,7 +255,7 @@ def make_limits(settings: Settings, rng: random.Random) -> Limits | None:
         return None
     memory, url = MemoryStore(rng), settings.limit_store_url
     shared = RedisStore(url, settings.limit_store.on_error, memory) if url else None
-    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals())
+    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic)
 
 
 def figures_of(limits: Limits | None) -> LimitsState:

@@ -53,6 +53,9 @@ class LimitStore(Protocol):
             LimitsUnavailable: nobody can tell, and RATE_LIMIT_ON_ERROR is closed.
         """
 
+    def charge(self, asked: Sequence[Asked], cost: int, now: float, /) -> None:
+        """Count `cost` more requests, even above the limits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -64,6 +67,7 @@ class Limits:
         shared: has the counters of all processes; None without Redis.
         default: of requests that reach no service.
         totals: what the limits have done.
+        now: seconds on the gateway clock.
     """
 
     store: LimitStore
@@ -71,6 +75,7 @@ class Limits:
     shared: RedisStore | None
     default: LimitConfig
     totals: LimitTotals
+    now: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,6 +144,39 @@ async def test_a_script_that_redis_has_forgotten_is_loaded_again(redis_server: S
     await store.close()
 
 
+@pytest.mark.parametrize("algorithm", LIMIT_ALGORITHMS)
+@pytest.mark.gen_test
+async def test_a_cost_counts_above_the_limit(redis_server: StartRedis, algorithm: str) -> None:  # R9
+    store, local = connect(redis_server()), memory()
+    ten = rule(10, 86_400.0, algorithm)
+    for each in (store, local):
+        assert await admitted(each, "a", ten)
+        each.charge([Asked(ten, "a")], 4, time.monotonic())
+        (verdict,) = await take(each, "a", ten)
+        assert verdict.judgement.remaining == 4
+        each.charge([Asked(ten, "a")], 20, time.monotonic())
+        (verdict,) = await take(each, "a", ten)
+        assert verdict.judgement.wait > (80_000 if algorithm == "sliding" else 130_000)
+    await store.close()
+
+
+@pytest.mark.parametrize(("on_error", "left"), [("local", 0), ("open", 9)])
+@pytest.mark.gen_test
+async def test_a_cost_while_redis_is_away_counts_in_memory_or_nowhere(
+    redis_server: StartRedis, on_error: str, left: int
+) -> None:
+    server, local, ten = redis_server(), memory(), rule(10, 86_400.0)
+    store = patient(RedisStore(server.url, on_error, local))
+    assert await admitted(store, "a", ten)
+    server.stop()
+    for _ in range(2):  # fails on the way, and is away
+        store.charge([Asked(ten, "a")], 6, time.monotonic())
+        await eventually(lambda: not store.is_up)
+    (verdict,) = local.take([Asked(ten, "a")], time.monotonic())
+    assert verdict.judgement.remaining == left
+    await store.close()
+
+
 # ---------------------------------------------------------------- two gateways
 
 

@@ -227,6 +227,7 @@ DEFAULTS = {
     "RATE_LIMIT_KEY": LimitKey("ip"),
     "RATE_LIMIT_ALGORITHM": "gcra",
     "RATE_LIMIT_MODE": True,
+    "RATE_LIMIT_COST_HEADER": b"",
     "RATE_LIMIT_STORE": "",
     "RATE_LIMIT_ON_ERROR": "local",
     "REDIS_URL": "",

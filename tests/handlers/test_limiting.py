@@ -279,6 +279,65 @@ async def test_refusals_and_keys_are_in_the_metrics(serve: Serve, upstream: Star
     assert b"gateway_rate_limit_dropped_keys_total 0.0" in scraped
 
 
+# ---------------------------------------------------------------- cost
+
+COST = {"RATE_LIMIT_COST_HEADER": "X-Cost"}
+
+
+async def remaining(running: Running) -> bytes | None:
+    return (await ask(running, get(b"/nothing"))).get(b"x-ratelimit-remaining")
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        ([], b"98"), ([b"X-Cost: 10"], b"89"), ([b"x-cost: 1"], b"98"), ([b"X-Cost: 0"], b"98"),
+        ([b"X-Cost: 1000000"], b"0"), ([b"X-Cost: -5"], b"98"), ([b"X-Cost: 1.5"], b"98"), ([b"X-Cost:"], b"98"),
+        ([b"X-Cost: 5", b"X-Cost: 5"], b"98"), ([b"X-Cost: 9999999999"], b"98"),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_service_may_tell_what_a_request_has_cost(  # R9
+    serve: Serve, upstream: Start, told: list[bytes], left: bytes
+) -> None:
+    running = await serve({"svc": [upstream(always(reply(b"200 OK", tuple(told)))).url]}, RATE_LIMITS="100/d", **COST)
+    answer = await ask(running, get(PATH))
+    assert (answer.status, answer.get(b"x-ratelimit-remaining")) == (200, b"99")
+    assert await remaining(running) == left
+
+
+@pytest.mark.gen_test
+async def test_a_cost_above_the_limit_blocks_later_requests(serve: Serve, upstream: Start) -> None:
+    running = await serve(
+        {"svc": [upstream(always(reply(b"200 OK", (b"X-Cost: 50",)))).url]}, RATE_LIMITS="10/s,100/d;burst=10", **COST
+    )
+    assert (await ask(running, get(PATH))).status == 200
+    refused = await ask(running, get(PATH))
+    assert refused.status == 429
+    assert int(refused.get(b"retry-after") or 0) > 30_000
+
+
+@pytest.mark.gen_test
+async def test_a_trailer_may_tell_the_cost(serve: Serve, upstream: Start) -> None:
+    body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Cost: 30\r\n\r\n"
+    running = await serve({"svc": [upstream(plays(body)).url]}, RATE_LIMITS="100/d", **COST)
+    assert (await ask(running, get(PATH))).status == 200
+    assert await remaining(running) == b"69"
+
+
+@pytest.mark.gen_test
+async def test_a_cost_counts_under_all_rules(serve: Serve, upstream: Start) -> None:
+    running = await serve(
+        {"svc": [upstream(always(reply(b"200 OK", (b"X-Cost: 20",)))).url]},
+        RATE_LIMITS="100/d,50/d;key=principal", **AUTH, **COST,
+    )  # fmt: skip
+    await ask(running, get(PATH, bearer(sub="ada")))
+    answer = await ask(running, get(b"/admin/stats", bearer(sub="ada")))
+    assert [part.partition(b"r=")[2].partition(b";")[0] for part in (answer.get(b"ratelimit") or b"").split(b", ")] == [
+        b"79", b"29",
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------- a store that answers later
 
 

@@ -1,10 +1,12 @@
--- Counts a request under several rules, if all rules admit the request; counts nothing otherwise.
+-- Counts a request under several rules, if all rules admit the request; counts nothing otherwise. Or adds the cost of a
+-- request that was admitted, whatever the rules say.
 --
 -- KEYS[i]           the key of the request under rule i
 -- ARGV[4 * i - 3]   algorithm of rule i: "gcra" or "sliding"
 -- ARGV[4 * i - 2]   limit: requests per window
 -- ARGV[4 * i - 1]   window in microseconds
 -- ARGV[4 * i]       burst; of a sliding window: number of slices
+-- ARGV[#ARGV]       requests to add in any case; 0: one request, if all rules admit the request
 --
 -- Returns, for each rule: wait, remaining, renewal, reset (see Judgement in policy/limits/algorithms.py), with times in
 -- microseconds. The clock is the clock of Redis, so that all processes agree.
@@ -14,6 +16,8 @@
 
 local LEAST = 1e-6 -- of a request: what rounding may add
 
+local cost = tonumber(ARGV[#ARGV])
+local added = math.max(1, cost)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
@@ -31,11 +35,11 @@ local function gcra(state, limit, window, burst)
     used = math.max(0, state[1] - math.max(0, now - state[2]) / each)
   end
   local free = burst - used
-  if free + LEAST < 1 then
+  if cost == 0 and free + LEAST < 1 then
     local wait = (1 - free) * each
     return { wait, 0, wait, used * each }
   end
-  used, free = used + 1, free - 1
+  used, free = used + added, free - added
   local remaining = math.max(0, math.floor(free + LEAST))
   local value = string.format('%.9f %.0f', used, now)
   return { 0, remaining, (remaining + 1 - free) * each, used * each, value, used * each }
@@ -58,17 +62,17 @@ local function sliding(state, limit, window, slices)
     end
     return (newest - age + slices + 1) * slice - now
   end
-  if total >= limit then
+  if cost == 0 and total >= limit then
     local wait = untilGone(total - limit + 1)
     return { wait, 0, wait, untilGone(total) }
   end
-  counts[0] = counts[0] + 1
+  counts[0] = counts[0] + added
   local value = { string.format('%.0f', newest) }
   for age = 0, slices do
     value[age + 2] = string.format('%.0f', counts[age])
   end
-  local reset = untilGone(total + 1)
-  return { 0, limit - total - 1, untilGone(1), reset, table.concat(value, ' '), reset }
+  local reset = untilGone(total + added)
+  return { 0, math.max(0, limit - total - added), untilGone(1), reset, table.concat(value, ' '), reset }
 end
 
 local algorithms, judgements, admitted = { gcra = gcra, sliding = sliding }, {}, true

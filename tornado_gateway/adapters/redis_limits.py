@@ -64,6 +64,7 @@ class _Waiting(NamedTuple):
     asked: Sequence[Asked]
     now: float
     answer: "asyncio.Future[list[Verdict]]"
+    cost: int = 0  # of a request that was admitted; 0 for a request that asks
 
 
 class RedisStore:
@@ -98,7 +99,17 @@ class RedisStore:
         """As LimitStore.take()."""
         if not self.is_up:
             return self._without_redis(asked, now)
-        waiting = _Waiting(asked, now, self._loop.create_future())
+        return self._wait(_Waiting(asked, now, self._loop.create_future()))
+
+    def charge(self, asked: Sequence[Asked], cost: int, now: float) -> None:
+        """As LimitStore.charge(). A cost that Redis does not take is counted in memory, with LOCAL, or lost."""
+        waiting = _Waiting(asked, now, self._loop.create_future(), cost)
+        if self.is_up:
+            self._wait(waiting)
+        else:
+            self._answer_without_redis(waiting)
+
+    def _wait(self, waiting: _Waiting) -> "asyncio.Future[list[Verdict]]":
         self._waiting.append(waiting)
         if self._sender is None:
             self._sender = self._loop.create_task(self._send())
@@ -163,7 +174,7 @@ class RedisStore:
         for each in batch:
             keys = [f"{PREFIX}{rule.id}:{key}" for rule, key in each.asked]
             arguments = [argument for rule, _ in each.asked for argument in _arguments(rule)]
-            pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
+            pipeline.evalsha(self._sha, len(keys), *keys, *arguments, each.cost)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -192,7 +203,7 @@ class RedisStore:
             try:
                 async with asyncio.timeout(self.timeout):
                     await self._client.connection_pool.disconnect()
-                    await self._client.eval(self._script, 1, f"{PREFIX}probe", "gcra", 1, 1000, 1)
+                    await self._client.eval(self._script, 1, f"{PREFIX}probe", "gcra", 1, 1000, 1, 0)
             except Exception:  # still away, for whatever reason
                 self.errors += 1
             else:
@@ -209,6 +220,11 @@ class RedisStore:
 
     def _answer_without_redis(self, waiting: _Waiting) -> None:
         if waiting.answer.done():
+            return
+        if waiting.cost:
+            if self._on_error == LOCAL:
+                self._memory.charge(waiting.asked, waiting.cost, waiting.now)
+            waiting.answer.cancel()  # nobody waits
             return
         try:
             waiting.answer.set_result(self._without_redis(waiting.asked, waiting.now))

@@ -143,7 +143,7 @@ RULES = (
     Rule(("RATE_LIMIT_ON_ERROR",), lambda s: bool(s.limit_store_url), "the counters are in memory"),
     Rule(("REDIS_URL",), lambda s: not s.limit_store.url, "RATE_LIMIT_STORE is set"),
     Rule(("REDIS_URL",), _limits_something, "nothing is limited"),
-    Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE"), lambda s: bool(s.service.limits.rules),
+    Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE", "RATE_LIMIT_COST_HEADER"), lambda s: bool(s.service.limits.rules),
          "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
          "WS_PING_INTERVAL_MS is 0"),

@@ -233,6 +233,8 @@ class Forwarding:
             lines: to add, each with its CRLF.
         """
         service = self._service
+        if self._journal.charge:
+            self._journal.charge(fields(head.block))
         if not REWRITTEN.isdisjoint(head.known_fields):
             head = self._rewritten(head)
         if self.upload:
@@ -283,6 +285,8 @@ class Forwarding:
 
     def on_end(self, trailers: list[Field]) -> None:
         status = self._journal.status
+        if trailers and self._journal.charge:
+            self._journal.charge(trailers)
         self.close(self._service.outcomes.judge(status), status, "")
         wanted = trailers and accepts_trailers(self._client.head.known_fields)
         self._client.finish(trailer_lines(trailers) if wanted else b"")

@@ -3,13 +3,14 @@
 No other module writes to either. Requests for a service, requests for a page and local replies are recorded alike.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.forwarding import client_address
-from tornado_gateway.policy.http.headers import request_id
+from tornado_gateway.policy.http.headers import Field, request_id
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.wire.server.exchange import ServerExchange
 
@@ -62,13 +63,14 @@ class Journal:
             stream is no latency.
         frames: what a WebSocket has carried; None for everything else.
         remark: the reason in the access log for a request that did not fail; "" for none.
+        charge: counts the cost that a service tells in fields of its response; None where no cost counts.
         verdicts: what the rate limits have said.
         is_closed: whether histogram and access log have the request.
     """
 
     __slots__ = (
-        "_exchange", "_gateway", "_label", "began", "client", "frames", "head_seconds", "is_closed", "is_stream",
-        "remark", "request_id", "service", "status", "verdicts",
+        "_exchange", "_gateway", "_label", "began", "charge", "client", "frames", "head_seconds", "is_closed",
+        "is_stream", "remark", "request_id", "service", "status", "verdicts",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
@@ -82,6 +84,7 @@ class Journal:
         self.is_stream = self.is_closed = False
         self.frames: Frames | None = None
         self.remark = ""
+        self.charge: Callable[[Iterable[Field]], None] | None = None
         self.verdicts: list[Verdict] | None = None
 
     def close(

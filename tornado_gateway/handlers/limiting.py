@@ -1,11 +1,14 @@
 """The two limit steps of the admission: what a rule is asked, and what the client is told."""
 
-from collections.abc import Awaitable, Generator, Sequence
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from tornado_gateway.errors import RateLimited
 from tornado_gateway.gateway import Limits
 from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.limits.key import Asker, key_of
 from tornado_gateway.policy.limits.memory import Asked
 from tornado_gateway.policy.limits.rules import LimitConfig, Rule
@@ -15,6 +18,7 @@ from tornado_gateway.policy.routing import Route
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.server.exchange import ServerExchange
 
+_COST = re.compile(rb"[0-9]{1,9}")
 OBSERVED_REASON = "quota_exceeded_observed"  # in the access log, of a request that RATE_LIMIT_MODE=observe admits
 
 
@@ -38,11 +42,14 @@ def limit(
     Raises:
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
-    taken = limits.store.take([Asked(rule, key_of(rule.key, asker)) for rule in rules], journal.began)
+    asked = [Asked(rule, key_of(rule.key, asker)) for rule in rules]
+    taken = limits.store.take(asked, journal.began)
     verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
     if not verdicts:  # RATE_LIMIT_ON_ERROR=open, and the store is away
         return
     _tell(exchange, journal, verdicts)
+    if config.cost_field:
+        journal.charge = partial(_charge, limits, config.cost_field.lower(), asked, journal.charge)
     refused = refusals(verdicts)
     if not refused:
         return
@@ -52,6 +59,27 @@ def limit(
     if config.enforces:
         raise RateLimited([each.rule.name for each in refused], longest_wait(refused))
     journal.remark = OBSERVED_REASON
+
+
+def _charge(
+    limits: Limits,
+    name: bytes,
+    asked: Sequence[Asked],
+    others: Callable[[Iterable[Field]], None] | None,
+    fields: Iterable[Field],
+) -> None:
+    """Count the cost that a service tells, beyond the request that is counted already.
+
+    Args:
+        name: of the field with the cost, in lower case. Anything but one whole number tells no cost.
+        others: charges the rules of the earlier step.
+        fields: of the response, or its trailers.
+    """
+    told = [value for each, value in fields if each.lower() == name]
+    if len(told) == 1 and _COST.fullmatch(told[0]) and int(told[0]) > 1:
+        limits.store.charge(asked, int(told[0]) - 1, limits.now())
+        if others:
+            others(fields)
 
 
 def _tell(exchange: ServerExchange, journal: Journal, verdicts: list[Verdict]) -> None:

@@ -77,6 +77,7 @@ class LimitConfig:
         key: of policies without a key of their own.
         algorithm: name in LIMIT_ALGORITHMS.
         enforces: whether a request above a limit is refused; else the request is only counted and logged.
+        cost_field: response field in which a service says how many requests a request counts for; b"" for none.
         group: names the counters. Services and routes without own values share the counters of DEFAULT_GROUP.
         label: the group in fields and metrics.
     """
@@ -87,6 +88,7 @@ class LimitConfig:
     key: LimitKey = field(default_factory=LimitKey)
     algorithm: str = "gcra"
     enforces: bool = True
+    cost_field: bytes = b""
     group: str = DEFAULT_GROUP
     label: str = DEFAULT_GROUP
 
