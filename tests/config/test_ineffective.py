@@ -228,6 +228,8 @@ def test_defaults_contradict_nothing() -> None:
     [
         ({"RATE_LIMITS": "9/s;burst=3", "RATE_LIMIT_ALGORITHM": "sliding"}, {"RATE_LIMIT_ALGORITHM": "gcra"},
          "RATE_LIMITS has a burst and RATE_LIMIT_ALGORITHM is sliding, which knows no bursts: the limit counts"),
+        ({"RATE_LIMITS": "9/s;scope=free"}, {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY},
+         "a rate limit of RATE_LIMITS is for a scope and nothing asks for a token: the limit is never reached"),
         ({"RATE_LIMIT_MAX": "9", "RATE_LIMIT_KEY": "principal"}, {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY},
          "a rate limit counts by principal and nothing asks for a token: clients are counted by address"),
     ],

@@ -222,6 +222,16 @@ async def test_a_route_may_be_the_key(serve: Serve, upstream: Start) -> None:
     assert await statuses(running, *requests) == [200, 429, 200]
 
 
+@pytest.mark.gen_test
+async def test_a_policy_may_be_for_tokens_with_a_scope(serve: Serve, upstream: Start) -> None:
+    running = await serve(
+        {"svc": [upstream(echo).url]}, RATE_LIMITS="1/d;scope=free,2/d;scope=pro", RATE_LIMIT_KEY="principal", **AUTH
+    )
+    for scope, expected in (("free", [200, 429, 429]), ("pro", [200, 200, 429]), ("other", [200] * 3)):
+        assert await statuses(running, *[get(PATH, bearer(sub=scope, scope=scope))] * 3) == expected
+    assert state(await ask(running, get(PATH, bearer(sub="x", scope="other")))) == (None,) * 5
+
+
 # ---------------------------------------------------------------- services and routes
 
 

@@ -89,7 +89,11 @@ def _has_a_burst(s: Settings) -> bool:
 
 
 def _counts_principals_without_auth(s: Settings) -> bool:
-    return bool(s.service.limits.after) and not s.asks_for_tokens
+    return any(each.key.source == "principal" for each in s.service.limits.after) and not s.asks_for_tokens
+
+
+def _limits_scopes_without_auth(s: Settings) -> bool:
+    return any(each.quota.scope for each in s.service.limits.after) and not s.asks_for_tokens
 
 
 def _has_https(s: Settings) -> bool:
@@ -163,6 +167,8 @@ CONFLICTS = (
     Conflict(("RATE_LIMITS", "RATE_LIMIT_ALGORITHM"),
              lambda s: _has_a_burst(s) and s.service.limits.algorithm == "sliding",
              "RATE_LIMITS has a burst and RATE_LIMIT_ALGORITHM is sliding, which knows no bursts: the limit counts"),
+    Conflict(("RATE_LIMITS",), _limits_scopes_without_auth,
+             "a rate limit of RATE_LIMITS is for a scope and nothing asks for a token: the limit is never reached"),
     Conflict(("RATE_LIMITS", "RATE_LIMIT_KEY"), _counts_principals_without_auth,
              "a rate limit counts by principal and nothing asks for a token: clients are counted by address"),
     Conflict(("PRESERVE_HOST", "WS_ORIGIN"),

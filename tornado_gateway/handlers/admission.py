@@ -152,7 +152,8 @@ def admit(
     # Limit by principal.
     if gateway.limits and config and config.after:
         asker = _asker(exchange, origination, principal, route, found)
-        yield from limit(gateway.limits, config, config.after, asker, exchange, journal)
+        rules = [each for each in config.after if each.is_for(principal.scopes)]
+        yield from limit(gateway.limits, config, rules, asker, exchange, journal)
     return Admitted(found, origination, principal, expiry, authenticator)
 
 

@@ -42,6 +42,8 @@ def limit(
     Raises:
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
+    if not rules:  # none is for this principal
+        return
     asked = [Asked(rule, key_of(rule.key, asker)) for rule in rules]
     taken = limits.store.take(asked, journal.began)
     verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)

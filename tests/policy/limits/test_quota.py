@@ -16,6 +16,7 @@ KEYS = ["ip", "principal", "route", "header:x-tenant"]
         ("100/10s", [Quota(100, 10.0)]),
         ("5/m, 5000/h;burst=20,", [Quota(5, 60.0), Quota(5000, 3600.0, 20)]),
         ("1/2d;key=header:X-Tenant;burst=3", [Quota(1, 172_800.0, 3, LimitKey("header", "x-tenant"))]),
+        ("9/s;scope=gpt:4", [Quota(9, 1.0, scope="gpt:4")]),
         ("off", []),
     ],
 )
@@ -28,7 +29,7 @@ def test_policies_are_read(text: str, quotas: list[Quota]) -> None:
     [
         "100", "/s", "0/s", "-1/s", "1.5/s", "100/", "100/0s", "100/w", "100/s;", "100/s;burst", "100/s;burst=0",
         "100/s;burst=x", "100/s;burst=1;burst=2", "100/s;size=1", "100/s;key=user", "100/s;key=header:", "1/32d",
-        f"{MOST + 1}/s", f"1/s;burst={MOST + 1}", "1/s,x", "off,1/s",
+        f"{MOST + 1}/s", f"1/s;burst={MOST + 1}", "1/s,x", "off,1/s", "1/s;scope=", "1/s;scope=a b", '1/s;scope="',
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_and_named(text: str) -> None:
@@ -45,6 +46,7 @@ def test_anything_else_is_refused_and_named(text: str) -> None:
             st.integers(1, int(LONGEST)).map(float),
             st.integers(0, MOST),
             st.none() | st.sampled_from(KEYS).map(LimitKey.parse),
+            st.sampled_from(["", "read", "a=b/c"]),
         ),
         min_size=1,
     )

@@ -48,3 +48,11 @@ def test_the_ids_of_rules_differ_and_last() -> None:
 def test_a_burst_is_for_gcra(algorithm: str, at_once: int) -> None:
     (rule,) = LimitConfig(quotas=parse_quotas("10/m;burst=3"), algorithm=algorithm).rules
     assert rule.algorithm.judge(rule.algorithm.fresh, 10**12).remaining == at_once - 1
+
+
+def test_a_policy_for_a_scope_is_asked_once_the_scopes_are_known() -> None:
+    config = LimitConfig(quotas=parse_quotas("1/s,2/s;scope=free;key=ip,3/s;scope=pro"))
+    assert [each.limit for each in config.before] == [1]
+    assert [each.limit for each in config.after if each.is_for({"pro", "read"})] == [3]
+    assert [each.limit for each in config.after if each.is_for(())] == []
+    assert all(each.is_for(()) for each in config.before)

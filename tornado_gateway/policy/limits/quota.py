@@ -7,6 +7,7 @@ a number before the unit or without: `100/10s`. Policies are separated by commas
 
     burst=N     requests that may come at once; without, as many as the limit. For gcra alone.
     key=KEY     the key of this policy; without, RATE_LIMIT_KEY.
+    scope=NAME  the policy is for tokens with this scope alone.
 
 Keys:
 
@@ -26,6 +27,7 @@ LONGEST = 86_400.0 * 31  # seconds of the longest window
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _POLICY = re.compile(r"([0-9]{1,16})/([0-9]{0,9})([smhd])((?:;[a-z]+=[^;,]+)*)")
+_SCOPE = re.compile(r"[!#-+\--:<-\[\]-~]+")  # RFC 6749 §3.3, without comma and semicolon
 _KEY = re.compile(r"ip|principal|route|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -69,16 +71,19 @@ class Quota:
         window: seconds; > 0.
         burst: requests that may come at once; 0 for as many as the limit.
         key: None for the key of policies without a key of their own.
+        scope: the scope of the tokens for which the policy is; "" for all requests.
     """
 
     limit: int
     window: float
     burst: int = 0
     key: LimitKey | None = None
+    scope: str = ""
 
     def __str__(self) -> str:
         burst = f";burst={self.burst}" if self.burst else ""
-        return f"{self.limit}/{_window_text(self.window)}{burst}{f';key={self.key}' if self.key else ''}"
+        scope = f";scope={self.scope}" if self.scope else ""
+        return f"{self.limit}/{_window_text(self.window)}{burst}{f';key={self.key}' if self.key else ''}{scope}"
 
 
 class PolicyError(ValueError):
@@ -136,7 +141,17 @@ def _parse_burst(text: str) -> int:
     return int(text)
 
 
-_PARAMETERS: Mapping[str, Callable[[str], Any]] = {"burst": _parse_burst, "key": LimitKey.parse}
+def _parse_scope(text: str) -> str:
+    if not _SCOPE.fullmatch(text):
+        raise ValueError
+    return text
+
+
+_PARAMETERS: Mapping[str, Callable[[str], Any]] = {
+    "burst": _parse_burst,
+    "key": LimitKey.parse,
+    "scope": _parse_scope,
+}
 
 
 def _parameters(policy: str, text: str) -> dict[str, Any]:

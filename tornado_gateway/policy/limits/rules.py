@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from tornado_gateway.policy.limits.algorithms import SECOND, Algorithm, Gcra, Sliding
@@ -56,6 +56,15 @@ class Rule:
         }.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def needs_principal(self) -> bool:
+        """Whether the rule counts by principal, or is for some principals alone."""
+        return self.key.source == "principal" or bool(self.quota.scope)
+
+    def is_for(self, scopes: Collection[str]) -> bool:
+        """Whether the rule is for a principal with these scopes."""
+        return not self.quota.scope or self.quota.scope in scopes
+
 
 def _window_parameter(seconds: float) -> bytes:
     """The parameter w, which is a whole number; b"" for a window that is not.
@@ -95,17 +104,17 @@ class LimitConfig:
     @functools.cached_property
     def before(self) -> tuple[Rule, ...]:
         """The rules that are asked before the authentication."""
-        return tuple(each for each in self.rules if each.key.source != "principal")
+        return tuple(each for each in self.rules if not each.needs_principal)
 
     @functools.cached_property
     def after(self) -> tuple[Rule, ...]:
-        """The rules that count by principal."""
-        return tuple(each for each in self.rules if each.key.source == "principal")
+        """The rules that are asked once the principal is known."""
+        return tuple(each for each in self.rules if each.needs_principal)
 
     @functools.cached_property
     def rules(self) -> tuple[Rule, ...]:
         simple = (Quota(int(self.max), self.window),) if self.max else ()
-        quotas = [Quota(each.limit, each.window, each.burst, each.key or self.key) for each in simple + self.quotas]
+        quotas = [replace(each, key=each.key or self.key) for each in simple + self.quotas]
         return tuple(
             Rule(
                 f"{self.group}/{index}/{each}/{self.algorithm}",
