@@ -131,7 +131,7 @@ def admit(
     # Limit by address, or by a field.
     config = gateway.limits and config_of(gateway.limits, route, found)
     if gateway.limits and config and config.before:
-        asker = _asker(exchange, origination, ANYBODY, route, found)
+        asker = partial(_asker, exchange, origination, ANYBODY, route, found)
         yield from limit(gateway.limits, config, config.before, asker, exchange, journal)
     # Authenticate.
     principal, expiry = ANYBODY, NEVER
@@ -151,7 +151,7 @@ def admit(
         raise InsufficientScope(scopes=access.scopes)
     # Limit by principal.
     if gateway.limits and config and config.after:
-        asker = _asker(exchange, origination, principal, route, found)
+        asker = partial(_asker, exchange, origination, principal, route, found)
         rules = [each for each in config.after if each.is_for(principal.scopes)]
         yield from limit(gateway.limits, config, rules, asker, exchange, journal)
     return Admitted(found, origination, principal, expiry, authenticator)

@@ -35,16 +35,25 @@ def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig |
 
 
 def limit(
-    limits: Limits, config: LimitConfig, rules: Sequence[Rule], asker: Asker, exchange: ServerExchange, journal: Journal
+    limits: Limits,
+    config: LimitConfig,
+    rules: Sequence[Rule],
+    asker: Callable[[], Asker],
+    exchange: ServerExchange,
+    journal: Journal,
 ) -> Generator[Awaitable[Any], Any, None]:
     """Ask rules whether they admit a request, count the request, and add the state of the limits to the response.
+
+    Args:
+        asker: called if a rule does not count by address.
 
     Raises:
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
     if not rules:  # none is for this principal
         return
-    asked = [Asked(rule, key_of(rule.key, asker)) for rule in rules]
+    client = journal.client.client if journal.client else ""
+    asked = [Asked(each, client if each.by_address else key_of(each.key, asker())) for each in rules]
     taken = limits.store.take(asked, journal.began)
     verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
     if not verdicts:  # RATE_LIMIT_ON_ERROR=open, and the store is away
@@ -52,9 +61,9 @@ def limit(
     _tell(exchange, journal, verdicts)
     if config.cost_field:
         journal.charge = partial(_charge, limits, config.cost_field.lower(), asked, journal.charge)
-    refused = refusals(verdicts)
-    if not refused:
+    if all(not each.judgement.wait for each in verdicts):
         return
+    refused = refusals(verdicts)
     outcome = REFUSED if config.enforces else OBSERVED
     for each in refused:
         limits.totals.limited[outcome, each.rule.name] += 1

@@ -46,3 +46,9 @@ def test_of_several_rules_the_tightest_is_told_in_the_fields_with_room_for_one()
 def test_the_refusals_and_the_longest_wait() -> None:
     assert refusals([ROOMY, SPENT, TIGHT, LONG]) == [SPENT, LONG]
     assert longest_wait([SPENT, LONG]) == 9.5
+
+
+def test_a_name_with_percent_signs_stays() -> None:
+    odd = verdict("100 %é", 5, Judgement(0.0, 1, 12.0, 48.0))
+    assert lines(odd)[3:5] == ['RateLimit-Policy: "100 %25%C3%A9";q=5;w=60', 'RateLimit: "100 %25%C3%A9";r=1;t=12']
+    assert state_lines([odd, odd]).count(b"%25%C3%A9") == 4

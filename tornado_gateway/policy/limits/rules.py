@@ -18,6 +18,11 @@ LIMIT_ALGORITHMS: dict[str, Callable[[Quota, int], Algorithm]] = {
 # Characters that a policy's name keeps: a string of RFC 9651 §3.3.3 is ASCII without quotes here.
 _KEPT = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 
+_FORMAT = (
+    b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %%d\r\nx-ratelimit-reset: %%d\r\n"
+    b"RateLimit-Policy: %b\r\nRateLimit: %b;r=%%d;t=%%d\r\n"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
@@ -31,7 +36,10 @@ class Rule:
         limit: of the quota.
         key: of the quota.
         algorithm: judges.
+        by_address: whether the key is the client's address.
         quoted_name, policy_item: of RateLimit and RateLimit-Policy.
+        lines: of a response to a request with this rule alone; a format for the remaining requests, the seconds until
+            the reset, the remaining requests again, and the seconds until the renewal. Formatted once for speed.
     """
 
     id: str
@@ -41,18 +49,24 @@ class Rule:
     limit: int = field(init=False)
     key: LimitKey = field(init=False)
     algorithm: Algorithm = field(init=False, repr=False)
+    by_address: bool = field(init=False)
     quoted_name: bytes = field(init=False, repr=False)
+    lines: bytes = field(init=False, repr=False)
     policy_item: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         quota = self.quota
+        key = quota.key or LimitKey()
         quoted = b'"%b"' % quote(self.name, safe=_KEPT).encode("ascii")
+        policy_item = b"%b;q=%d%b" % (quoted, quota.limit, _window_parameter(quota.window))
         for name, value in {
             "limit": quota.limit,
-            "key": quota.key or LimitKey(),
+            "key": key,
+            "by_address": key.source == "ip",
             "algorithm": LIMIT_ALGORITHMS[self.algorithm_name](quota, round(quota.window * SECOND)),
             "quoted_name": quoted,
-            "policy_item": b"%b;q=%d%b" % (quoted, quota.limit, _window_parameter(quota.window)),
+            "policy_item": policy_item,
+            "lines": _FORMAT % (quota.limit, policy_item.replace(b"%", b"%%"), quoted.replace(b"%", b"%%")),
         }.items():
             object.__setattr__(self, name, value)
 

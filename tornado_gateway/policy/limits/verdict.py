@@ -36,7 +36,8 @@ def state_lines(verdicts: Sequence[Verdict]) -> bytes:
     requests.
     """
     if len(verdicts) == 1:
-        return _lines(verdicts[0], verdicts[0].rule.policy_item, _item(verdicts[0]))
+        rule, (_, remaining, renewal, reset, _) = verdicts[0]
+        return rule.lines % (remaining, math.ceil(reset), remaining, math.ceil(renewal))
     tightest = min(verdicts, key=lambda each: (-each.judgement.wait, each.judgement.remaining))
     policies = b", ".join([each.rule.policy_item for each in verdicts])
     return _lines(tightest, policies, b", ".join(map(_item, verdicts)))
