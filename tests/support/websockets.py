@@ -43,7 +43,10 @@ HANDSHAKE = (
 QUIET = 0.03  # seconds without a byte that are taken for silence
 
 # Debian's node-ws lies where only Debian's own nodejs looks for modules by itself.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "NODE_PATH": "/usr/share/nodejs"}
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT), "NODE_PATH": "/usr/share/nodejs",
+    "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0",  # on a busy machine a gateway may stand still for a second
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------- frames on raw sockets

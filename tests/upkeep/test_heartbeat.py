@@ -204,6 +204,8 @@ NOT_SWEPT = {
         "max_ejected", "panic_below", "max_in_flight", "min_upload_rate", "min_response_rate", "retry.budget_share",
         "retry.budget_floor", "event_streams.max_bytes", "breaker.failure_share", "breaker.slow_share",
         "breaker.jitter",
+        # asked for at each request
+        "limits.window",
         # each has a timer of its own
         "queue_timeout", "connect_timeout", "request_timeout", "retry.backoff",
         "event_streams.peek",

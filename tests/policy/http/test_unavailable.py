@@ -31,7 +31,7 @@ ERRORS = sorted(
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda each: each.__name__)
 def test_only_transient_errors_are_answered_with_retry(kind: type[GatewayError]) -> None:
-    passes = issubclass(kind, errors.UpstreamError | errors.Overloaded)
+    passes = issubclass(kind, errors.UpstreamError | errors.Overloaded | errors.KeysUnavailable)
     assert comes_back(kind(), mode=RETRY, method=b"GET", accept=EVENTS) is passes
     assert (kind.status in TRANSIENT) is passes
 
