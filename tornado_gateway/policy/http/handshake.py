@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tornado_gateway.errors import BadRequest, OriginNotAllowed, UpgradeRequired, UpstreamInvalid
 from tornado_gateway.policy.http.authority import is_of_authority, parse_origin
 from tornado_gateway.policy.http.frames import ANY_RSV, COMPRESSED
-from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.headers import Field, options
 from tornado_gateway.policy.http.lists import members, quoted_members, tokens
 
 ANY_ORIGIN, SAME_ORIGIN = "*", "same-origin"
@@ -62,10 +62,12 @@ def fields_by_name(fields: Sequence[Field]) -> dict[bytes, list[bytes]]:
 def is_handshake(method: bytes, known_fields: KnownFields) -> bool:
     """Whether a request that has an Upgrade field asks for a WebSocket (RFC 6455 §4.1).
 
-    >>> is_handshake(b"GET", {b"upgrade": [b"h2c, WebSocket"]}), is_handshake(b"POST", {b"upgrade": [b"websocket"]})
-    (True, False)
+    >>> fields = {b"connection": [b"Upgrade"], b"upgrade": [b"h2c, WebSocket"], b"sec-websocket-key": [b"a"]}
+    >>> is_handshake(b"GET", fields), is_handshake(b"POST", fields), is_handshake(b"GET", fields | {b"connection": []})
+    (True, False, False)
     """
-    return method == b"GET" and b"websocket" in tokens(known_fields[b"upgrade"])
+    is_asked = method == b"GET" and b"sec-websocket-key" in known_fields
+    return is_asked and b"websocket" in tokens(known_fields[b"upgrade"]) and b"upgrade" in options(known_fields)
 
 
 def read_offer(fields: Sequence[Field], minor: int) -> Offer:

@@ -125,7 +125,7 @@ _OF_ONE_HOP = (
 )  # fmt: skip
 
 REQUEST_FIELDS = FieldTable(
-    read=(b"accept", b"authorization", b"content-length", b"cookie"),
+    read=(b"accept", b"authorization", b"content-length", b"cookie", b"sec-websocket-key"),
     taken=(
         *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",
         b"proxy",  # CGI servers turn Proxy into HTTP_PROXY, their own outgoing proxy (httpoxy, CVE-2016-5385)
