@@ -200,7 +200,8 @@ def test_the_oldest_pip_resolves_a_lock(lock: str, oldest_pip: Path, tmp_path: P
     done = resolve(read(lock), oldest_pip, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Would install" in done.stdout
-    assert "tornado-" in done.stdout
+    names = [line.partition("==")[0].partition("[")[0] for line in read(lock).splitlines() if "==" in line[:60]]
+    assert names and any(f"{name}-" in done.stdout for name in names)
 
 
 def test_the_oldest_pip_refuses_a_lock_without_its_extras(oldest_pip: Path, tmp_path: Path) -> None:

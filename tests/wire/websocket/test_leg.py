@@ -39,8 +39,8 @@ from tests.support.websockets import (
     close,
     text,
 )
-from tornado_gateway.wire.peer import send_queue
-from tornado_gateway.wire.websocket.leg import Leg
+from tornado_gateway.wire.peer import send_queue, unread
+from tornado_gateway.wire.websocket.leg import Hold, Leg
 from tornado_gateway.wire.websocket.relay import CLOSE_TIMEOUT
 
 # A FIN behind a Close is the orderly end of what one side says; what the other one says still arrives.
@@ -314,6 +314,25 @@ async def test_a_side_that_is_not_read_cannot_miss_a_pong(serve: Serve, upstream
             await eventually(lambda heard=heard: bridge.leg(who).scanner.bytes > heard)
             bridge.let_pass(PONG_TIMEOUT + 1)
         assert bridge.relay.close is None
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_pong_that_the_kernel_has_is_not_missed(serve: Serve, upstream: Start, who: str) -> None:
+    """Reading goes on just before the deadline, and nothing has been read since."""
+    bridge = await bridged(serve, upstream)
+    side, other = bridge.side(who)
+    bridge.let_pass(PING_INTERVAL)
+    for each in bridge.sides:
+        await each.hears(own_ping(bridge))
+    await other.send(own_pong(bridge))
+    await eventually(lambda: bridge.leg(who).other.scanner.bytes)
+    bridge.leg(who).hold(Hold.TOO_FAST)
+    await side.send(own_pong(bridge))
+    await eventually(lambda: unread(bridge.leg(who).transport))
+    bridge.leg(who).release(Hold.TOO_FAST)
+    bridge.let_pass(PONG_TIMEOUT + 1)
+    assert bridge.relay.close is None
 
 
 @either_side

@@ -205,12 +205,12 @@ class Leg(asyncio.Protocol):
     def check_pong(self, now: float) -> bool:
         """Whether this side missed the deadline of a pong; ends the deadline or sets a new one.
 
-        False while reading is paused or bytes wait for this side, because the pong may be delayed; see `stalled_at`.
+        False while reading is paused or bytes wait on either way, because the pong may be delayed; see `stalled_at`.
         """
         if now < self.pong_by:
             return False
         self.pong_by = math.inf
-        if self.scanner.bytes != self._heard or self._held:
+        if self.scanner.bytes != self._heard or self._held or unread(self.transport):
             return False
         if self._watch.waits or self._watch.since > self._pinged_at:
             self._expect_pong(now)
