@@ -200,12 +200,12 @@ def of_jwk(member: object) -> VerifyingKey | None:
 
 
 def _candidates(keys: Iterable[VerifyingKey], algorithm: str, kid: object) -> list[VerifyingKey]:
-    """The keys that may have signed a token: of its algorithm and, if both have an id, of its id."""
+    """The keys that allow the algorithm, and that have the key id of the token where both have an id."""
     return [each for each in keys if algorithm in each.algorithms and (None in (each.kid, kid) or each.kid == kid)]
 
 
 def _has(value: object, wanted: str) -> bool:
-    """Whether a claim has a value: is it, or lists it."""
+    """Whether a claim equals the wanted text, or is a list with the wanted text."""
     if isinstance(value, list):
         return wanted in value
     return value == wanted if isinstance(value, str) else str(value).lower() == wanted.lower()

@@ -96,7 +96,7 @@ def _own_counters(values: Mapping[str, Any], group: str, label: str) -> dict[str
 
 
 def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteSpec:
-    """A route with the values of its service, but for its own values."""
+    """A route: the values of the service, replaced by the values that the route itself gives."""
     (service,) = (each for each in services if each.name == given.spec.service)
     values = {OF_ROUTES[key].path: value for key, value in given.values.items()}
     own = assemble(service, values | _own_counters(values, f"route {given.spec.label}", given.spec.label)).service

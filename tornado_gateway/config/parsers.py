@@ -287,7 +287,7 @@ _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
 def _parse_statuses(text: str) -> frozenset[int]:
-    """HTTP statuses and ranges of them.
+    """HTTP statuses, given singly and as ranges.
 
     >>> sorted(_parse_statuses("200-202,404"))
     [200, 201, 202, 404]

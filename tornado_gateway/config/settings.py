@@ -128,7 +128,7 @@ class Settings:
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether requests are searched for tokens: to verify them, or to keep them and the claims' fields away."""
+        """Whether requests are searched for tokens: a token is verified or hidden, or fields of claims are removed."""
         return self.asks_for_tokens or self.auth != replace(AuthConfig(), tokens=self.auth.tokens)
 
     @property

@@ -230,7 +230,7 @@ class Forwarding:
         """Begin the client's response.
 
         Args:
-            lines: to add, each with its CRLF.
+            lines: field lines to add, each ended by CRLF.
         """
         service = self._service
         if self._journal.charge:

@@ -30,7 +30,7 @@ def longest_wait(verdicts: Iterable[Verdict]) -> float:
 
 
 def state_lines(verdicts: Sequence[Verdict]) -> bytes:
-    """The field lines that tell a client about its limits; each with its CRLF.
+    """The field lines that tell a client the state of the limits; each line ends with CRLF.
 
     The x-ratelimit fields have room for one rule: the rule with the longest wait, or else with the fewest remaining
     requests.
