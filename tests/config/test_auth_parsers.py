@@ -12,7 +12,7 @@ from tornado_gateway.config.auth_parsers import claim_fields, public_keys, requi
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import Syntax
 from tornado_gateway.config.problems import ConfigurationError, Invalid
-from tornado_gateway.policy.access import Access, Rule
+from tornado_gateway.policy.access import RULES, Access
 from tornado_gateway.policy.http.credentials import Source, Where
 
 PEM = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -107,9 +107,9 @@ def test_standard_routes_are_as_strict_as_every_route_to_the_service() -> None:
     settings = load({"a": OPEN, "b": OPEN, "c": OPEN}, ROUTES=json.dumps(routes), JWT_SECRETS=KEY)
     accesses = {each.name: each.service.access for each in settings.services}
     assert accesses == {
-        "a": Access(Rule.JWT, frozenset({"admin"})), "b": Access(Rule.NONE), "c": Access(),
+        "a": Access(RULES["jwt"], frozenset({"admin"})), "b": Access(RULES["none"]), "c": Access(),
     }  # fmt: skip
     assert [each.access for each in settings.routes] == [
-        Access(Rule.NONE), Access(Rule.JWT, frozenset({"admin"})), Access(),
+        Access(RULES["none"]), Access(RULES["jwt"], frozenset({"admin"})), Access(),
     ]  # fmt: skip
     assert [each.config for each in settings.routes] == [None, None, None]

@@ -15,6 +15,7 @@ from tornado_gateway.errors import NotFound, Unauthorized
 from tornado_gateway.handlers.admission import admit
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.router import PAGES, PROXIED
+from tornado_gateway.policy.access import ANY, Kind
 from tornado_gateway.policy.http.credentials import Asked, Presented, TokenSources
 from tornado_gateway.policy.principal import ANYBODY, Principal
 
@@ -107,8 +108,8 @@ async def held(running: Running) -> tuple[Any, Journal]:
 class Anywhere(TokenSources):
     """Finds a token in every request."""
 
-    def find(self, asked: Asked) -> Presented:
-        return Presented(b"token", by_cookie=False)
+    def find(self, asked: Asked, accepted: frozenset[Kind]) -> Presented:
+        return Presented(Kind.JWT, b"token")
 
 
 class Later:
@@ -118,13 +119,13 @@ class Later:
         asked: futures with its answers.
     """
 
-    is_default, claim_fields = True, None
+    default, claim_fields = ANY, None
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Principal]] = []
         self.sources = Anywhere()
 
-    def check(self, token: bytes) -> Awaitable[Principal]:
+    def check(self, presented: Presented) -> Awaitable[Principal]:
         self.asked.append(asyncio.get_running_loop().create_future())
         return self._answer(self.asked[-1])
 

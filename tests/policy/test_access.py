@@ -1,28 +1,33 @@
-"""Who needs a token, and what a token must permit."""
+"""Tests of access: which credentials a request may come with."""
 
 import pytest
 
-from tornado_gateway.policy.access import DEFAULT, Access, Rule, strictest
+from tornado_gateway.policy.access import ANY, ANYTHING, DEFAULT, RULES, Access, Kind, default_rule, strictest
 
-READ, WRITE = Access(scopes=frozenset({"read"})), Access(Rule.JWT, frozenset({"write"}))
+JWT, KEY = RULES["jwt"], RULES["key"]
+READ, WRITE = Access(scopes=frozenset({"read"})), Access(JWT, frozenset({"write"}))
 
 
-@pytest.mark.parametrize("by_default", [False, True])
-def test_a_rule_precedes_the_default(by_default: bool) -> None:
-    assert DEFAULT.needs_token(by_default=by_default) is by_default
-    assert Access(Rule.JWT).needs_token(by_default=by_default)
-    assert not Access(Rule.NONE).needs_token(by_default=by_default)
-    assert READ.needs_token(by_default=by_default)
+@pytest.mark.parametrize("is_required", [False, True])
+def test_a_rule_of_its_own_and_scopes_hold_whatever_the_default_says(is_required: bool) -> None:
+    default = default_rule(is_required=is_required)
+    assert DEFAULT.needs_credential(default) is is_required
+    assert Access(JWT).accepted(default) == {Kind.JWT}
+    assert not Access(RULES["none"]).needs_credential(default)
+    assert READ.accepted(default) == ANY
 
 
 @pytest.mark.parametrize(
     ("several", "rule", "scopes"),
     [
-        ([DEFAULT, Access(Rule.NONE)], Rule.NONE, set()),
-        ([Access(Rule.NONE), Access(Rule.JWT)], Rule.JWT, set()),
-        ([READ, WRITE, DEFAULT], Rule.JWT, {"read", "write"}),
+        ([DEFAULT, Access(RULES["none"])], ANYTHING, set()),
+        ([Access(RULES["none"]), Access(JWT)], JWT, set()),
+        ([Access(RULES["any"]), Access(KEY)], KEY, set()),
+        ([READ, WRITE, DEFAULT], JWT, {"read", "write"}),
+        ([Access(JWT), Access(KEY)], frozenset(), set()),
     ],
+    ids=["none", "jwt", "any-key", "scopes", "nobody"],
 )
-def test_the_strictest_permits_what_all_permit(several: list[Access], rule: Rule, scopes: set[str]) -> None:
-    assert strictest(several, by_default=False) == Access(rule, frozenset(scopes))
-    assert strictest([DEFAULT], by_default=True).rule is Rule.JWT
+def test_the_strictest_permits_what_all_permit(several: list[Access], rule: frozenset[Kind], scopes: set[str]) -> None:
+    assert strictest(several, ANYTHING) == Access(rule, frozenset(scopes))
+    assert strictest([DEFAULT], ANY).rule == ANY

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, UnknownKey, read_key_set
 from tornado_gateway.errors import KeysUnavailable, Unauthorized
+from tornado_gateway.policy.access import default_rule
 from tornado_gateway.policy.http.claims import ClaimFields
-from tornado_gateway.policy.http.credentials import AUTHORIZATION, Source, TokenSources
+from tornado_gateway.policy.http.credentials import AUTHORIZATION, Presented, Source, TokenSources
 from tornado_gateway.policy.principal import Principal
 
 
@@ -48,7 +49,7 @@ class TokenAuthenticator:
     """
 
     def __init__(self, config: AuthConfig) -> None:
-        self.is_default = config.is_required
+        self.default = default_rule(is_required=config.is_required)
         self.sources = TokenSources(config.sources, hides=config.hides_credentials)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
         self.key_source: KeySource | None = None
@@ -62,7 +63,8 @@ class TokenAuthenticator:
         """
         self._verifier.use(read_key_set(document))
 
-    def check(self, token: bytes) -> Principal | Awaitable[Principal]:
+    def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
+        token = presented.value
         try:
             return self._verifier.verify(token)
         except UnknownKey:

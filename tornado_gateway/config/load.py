@@ -14,7 +14,7 @@ from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
-from tornado_gateway.policy.access import strictest
+from tornado_gateway.policy.access import default_rule, strictest
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
 _FETCHED_KEYS = ("JWKS_URL", "OIDC_ISSUER")
@@ -117,7 +117,7 @@ def _protect(service: ServiceSpec, routes: Iterable[RouteSpec], auth: AuthConfig
     asked = [route.access for route in routes if route.service == service.name and route.access]
     if not asked:
         return service
-    access = strictest([service.service.access, *asked], by_default=auth.is_required)
+    access = strictest([service.service.access, *asked], default_rule(is_required=auth.is_required))
     return assemble(service, {"service.access": access})
 
 

@@ -11,7 +11,7 @@ from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
 from tornado_gateway.config.services import EndpointSpec
-from tornado_gateway.policy.access import DEFAULT
+from tornado_gateway.policy.access import DEFAULT, default_rule
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.overload import OverloadConfig
@@ -124,7 +124,8 @@ class Settings:
     def asks_for_tokens(self) -> bool:
         """Whether any request needs a token."""
         accesses = [*(each.service.access for each in self.services), *(each.access for each in self.routes)]
-        return any(each.needs_token(by_default=self.auth.is_required) for each in (DEFAULT, *filter(None, accesses)))
+        default = default_rule(is_required=self.auth.is_required)
+        return any(each.needs_credential(default) for each in (DEFAULT, *filter(None, accesses)))
 
     @property
     def reads_tokens(self) -> bool:

@@ -60,7 +60,7 @@ from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
-from tornado_gateway.policy.access import Rule
+from tornado_gateway.policy.access import RULES
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
@@ -400,8 +400,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("AUTH_REQUIRED", "auth.is_required", flag,
              "true or false: whether requests need a bearer token; unset: true in production, else false",
              "Authentication", in_production=True),
-    Variable("AUTH", "service.access.rule", member_of(Rule),
-             "none or jwt: whether requests for a service need a token; unset: AUTH_REQUIRED decides",
+    Variable("AUTH", "service.access.rule", choice(RULES),
+             "none, jwt, key, basic or any: the credential that a service asks for; unset: AUTH_REQUIRED decides",
              "Authentication", per_service=True),
     Variable("SCOPES", "service.access.scopes", word_set,
              "scopes that a token must have, separated by commas; else 403", "Authentication", per_service=True),

@@ -33,7 +33,7 @@ from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAll
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
-from tornado_gateway.policy.access import DEFAULT, Access
+from tornado_gateway.policy.access import DEFAULT, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
@@ -136,9 +136,9 @@ def admit(
     # Authenticate.
     principal, expiry = ANYBODY, NEVER
     authenticator = gateway.authenticator
-    if authenticator and _needs_token(route, head.method, access, authenticator):
-        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target))
-        checked = authenticator.check(presented.token)
+    if authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
+        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target), accepted)
+        checked = authenticator.check(presented)
         principal = checked if isinstance(checked, Principal) else (yield checked)
         if presented.by_cookie and (head.method not in SAFE or head.upgrades):
             _check_page(head, origination, found)
@@ -157,9 +157,12 @@ def admit(
     return Admitted(found, origination, principal, expiry, authenticator)
 
 
-def _needs_token(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> bool:
-    is_answered_here = route.answers_options and method == b"OPTIONS"
-    return route.needs_token and not is_answered_here and access.needs_token(by_default=authenticator.is_default)
+def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:
+    """The kinds of credentials of which the request needs one; None for a request that needs none."""
+    if not route.needs_token or (route.answers_options and method == b"OPTIONS"):
+        return None
+    accepted = access.accepted(authenticator.default)
+    return None if Kind.NOTHING in accepted else accepted
 
 
 def _check_page(head: RequestHead, origination: Origination, found: object) -> None:

@@ -1,15 +1,30 @@
-"""Access: whether a request needs a token, and what the token must permit."""
+"""Access: which credentials a request may prove its client with, and what the credential must permit."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 
-class Rule(Enum):
-    """How a client proves who the client is."""
+class Kind(Enum):
+    """The kinds of credentials."""
 
-    NONE = "none"
+    NOTHING = "none"
     JWT = "jwt"
+    KEY = "key"
+    BASIC = "basic"
+
+
+# A rule is the set of the kinds that are accepted. A request that may come without a credential may come with any, so
+# that the intersection of rules is the rule that asks for whatever each rule asks for.
+ANYTHING = frozenset(Kind)
+ANY = ANYTHING - {Kind.NOTHING}
+RULES = {
+    "none": ANYTHING,
+    "jwt": frozenset({Kind.JWT}),
+    "key": frozenset({Kind.KEY}),
+    "basic": frozenset({Kind.BASIC}),
+    "any": ANY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,36 +32,47 @@ class Access:
     """What a service or a route asks of clients.
 
     Attributes:
-        rule: None for the default: a token if AUTH_REQUIRED is true.
-        scopes: what a token must permit; a scope needs a token, whatever AUTH_REQUIRED says.
+        rule: the accepted kinds of credentials; None for the default, which AUTH_REQUIRED decides.
+        scopes: what a credential must permit; a scope needs a credential, whatever AUTH_REQUIRED says.
     """
 
-    rule: Rule | None = None
+    rule: frozenset[Kind] | None = None
     scopes: frozenset[str] = frozenset()
 
-    def needs_token(self, *, by_default: bool) -> bool:
-        """Whether a request needs a token.
+    def accepted(self, default: frozenset[Kind]) -> frozenset[Kind]:
+        """The accepted kinds of credentials.
 
-        >>> Access().needs_token(by_default=True), Access(Rule.NONE).needs_token(by_default=True)
-        (True, False)
-        >>> Access(scopes=frozenset({"read"})).needs_token(by_default=False)
+        Args:
+            default: the rule of a service that has none.
+
+        >>> Access().accepted(ANY) == ANY, Access(RULES["none"]).accepted(ANY) == ANYTHING
+        (True, True)
+        >>> Access(scopes=frozenset({"read"})).accepted(ANYTHING) == ANY
         True
         """
-        if self.rule is None:
-            return by_default or bool(self.scopes)
-        return self.rule is Rule.JWT
+        if self.rule is not None:
+            return self.rule
+        return default - {Kind.NOTHING} if self.scopes else default
+
+    def needs_credential(self, default: frozenset[Kind]) -> bool:
+        return Kind.NOTHING not in self.accepted(default)
 
 
 DEFAULT = Access()
 
 
-def strictest(several: Iterable[Access], *, by_default: bool) -> Access:
-    """An Access that permits only what each Access permits.
+def default_rule(*, is_required: bool) -> frozenset[Kind]:
+    """The rule of services and routes that have none."""
+    return ANY if is_required else ANYTHING
 
-    >>> strictest([Access(Rule.NONE), Access(Rule.JWT, frozenset({"a"}))], by_default=False)
-    Access(rule=<Rule.JWT: 'jwt'>, scopes=frozenset({'a'}))
+
+def strictest(several: Iterable[Access], default: frozenset[Kind]) -> Access:
+    """An Access that permits only what each Access permits. No credential is accepted if the rules share no kind.
+
+    >>> access = strictest([Access(RULES["none"]), Access(RULES["jwt"], frozenset({"a"}))], ANYTHING)
+    >>> access.rule == RULES["jwt"], access.scopes
+    (True, frozenset({'a'}))
     """
     accesses = list(several)
-    needs = any(each.needs_token(by_default=by_default) for each in accesses)
-    rule = Rule.JWT if needs else Rule.NONE
+    rule = ANYTHING.intersection(*(each.accepted(default) for each in accesses))
     return Access(rule, frozenset().union(*(each.scopes for each in accesses)))

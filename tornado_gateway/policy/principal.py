@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.http.claims import ClaimFields
-from tornado_gateway.policy.http.credentials import TokenSources
+from tornado_gateway.policy.http.credentials import Presented, TokenSources
 
 # "scope" is the registered claim (RFC 8693 §4.2). Okta and Microsoft Entra ID send "scp" instead.
 _SCOPE_CLAIMS = ("scope", "scp")
@@ -71,21 +72,21 @@ class Authenticator(Protocol):
     """Finds the principal of a request.
 
     Attributes:
-        is_default: whether a request needs a token, unless its service or route says otherwise.
+        default: the rule of services and routes that have none.
         sources: where a token may stand.
         claim_fields: the fields that tell endpoints about the principal; None for none.
     """
 
-    is_default: bool
+    default: frozenset[Kind]
     sources: TokenSources
     claim_fields: ClaimFields | None
 
-    def check(self, token: bytes) -> Principal | Awaitable[Principal]:
-        """Check a token.
+    def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
+        """Check a credential.
 
         Returns:
             The principal, or an awaitable of the principal if the authenticator has to do I/O.
 
         Raises:
-            Unauthorized: the token is not valid now.
+            Unauthorized: the credential is not valid now.
         """

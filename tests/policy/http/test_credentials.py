@@ -5,6 +5,7 @@ import base64
 import pytest
 
 from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.policy.access import ANY, RULES
 from tornado_gateway.policy.http.credentials import AUTHORIZATION, Asked, Source, TokenSources, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 
@@ -37,10 +38,10 @@ def asked(*lines: bytes, target: bytes = b"/api/svc/x") -> Asked:
 def test_a_token_is_read_where_it_may_stand_and_nowhere_else(source: Source, line: bytes, target: bytes) -> None:
     request = asked(line, target=target)
     for sources in ((source,), ALL):
-        presented = TokenSources(sources).find(request)
-        assert (presented.token, presented.by_cookie) == (b"tok.en", source is COOKIE)
+        presented = TokenSources(sources).find(request, ANY)
+        assert (presented.value, presented.by_cookie) == (b"tok.en", source is COOKIE)
     with pytest.raises(Unauthorized) as refused:
-        TokenSources([each for each in ALL if each is not source]).find(request)
+        TokenSources([each for each in ALL if each is not source]).find(request, ANY)
     assert b"invalid_token" not in refused.value.fields[0][1]
 
 
@@ -56,18 +57,23 @@ def test_a_token_is_read_where_it_may_stand_and_nowhere_else(source: Source, lin
 def test_without_a_token_a_token_is_asked_for(lines: tuple[bytes, ...]) -> None:
     for sources in (ALL, (AUTHORIZATION,)):
         with pytest.raises(Unauthorized):
-            TokenSources(sources).find(asked(*lines))
+            TokenSources(sources).find(asked(*lines), ANY)
+
+
+def test_a_token_is_not_looked_for_where_none_is_accepted() -> None:
+    with pytest.raises(Unauthorized):
+        TokenSources(ALL).find(asked(b"Authorization: Bearer a"), RULES["key"])
 
 
 def test_two_places_may_hold_one_token_but_not_two() -> None:
     same = asked(b"Authorization: Bearer a", b"Cookie: session=a")
-    assert TokenSources(ALL).find(same).by_cookie is False
+    assert TokenSources(ALL).find(same, ANY).by_cookie is False
     for other in (
         asked(b"Authorization: Bearer a", b"Cookie: session=b"),
         asked(b"Cookie: session=a", target=b"/?access_token=b"),
     ):
         with pytest.raises(Unauthorized, match="two different tokens"):
-            TokenSources(ALL).find(other)
+            TokenSources(ALL).find(other, ANY)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_two_places_may_hold_one_token_but_not_two() -> None:
 )
 def test_a_token_stands_once_in_its_place(request_: Asked) -> None:
     with pytest.raises(BadRequest):
-        TokenSources(ALL).find(request_)
+        TokenSources(ALL).find(request_, ANY)
 
 
 LINES = (

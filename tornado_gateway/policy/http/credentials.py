@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.http.headers import Field, pairs, serialize
 from tornado_gateway.policy.http.lists import members
 
@@ -70,14 +71,16 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token, and where the token stood.
+    """A credential, and where the credential stood.
 
     Attributes:
+        value: the token.
         by_cookie: whether only a cookie held the token, so that a page of another origin may have caused the request.
     """
 
-    token: bytes
-    by_cookie: bool
+    kind: Kind
+    value: bytes
+    by_cookie: bool = False
 
 
 class TokenSources:
@@ -94,22 +97,27 @@ class TokenSources:
         self._hidden = {each for each in sources if hides or each.where in (Where.QUERY, Where.SUBPROTOCOL)}
         self.hides_something = bool(self._hidden)
 
-    def find(self, asked: Asked) -> Presented:
-        """The token of a request.
+    def find(self, asked: Asked, accepted: frozenset[Kind]) -> Presented:
+        """The credential of a request.
+
+        Args:
+            accepted: the kinds of credentials to look for. Others belong to the service.
 
         Raises:
             BadRequest: a field that holds one token occurs twice, so the service might read another token.
-            Unauthorized: there is no token, or two places hold different tokens.
+            Unauthorized: there is no credential, or two places hold different credentials.
         """
+        if Kind.JWT not in accepted:
+            raise Unauthorized("no credential is accepted here")
         if self._only_header:
-            return Presented(_bearer(asked.known_fields.get(b"authorization", ())), by_cookie=False)
+            return Presented(Kind.JWT, _bearer(asked.known_fields.get(b"authorization", ())))
         found = {source: token for source in self._sources if (token := _READERS[source.where](asked, source.name))}
         tokens = set(found.values())
         if len(tokens) > 1:
             raise Unauthorized("the request holds two different tokens", invalid=True)
         if not tokens:
             raise Unauthorized("a token is needed")
-        return Presented(tokens.pop(), all(each.where is Where.COOKIE for each in found))
+        return Presented(Kind.JWT, tokens.pop(), all(each.where is Where.COOKIE for each in found))
 
     def visible_target(self, target: bytes) -> bytes:
         """A target without the parameters that hold tokens."""
