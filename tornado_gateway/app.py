@@ -16,6 +16,7 @@ from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
@@ -185,6 +186,8 @@ class App:
         await self.gateway.streams.closed()
         if self.gateway.limits and self.gateway.limits.shared:
             await self.gateway.limits.shared.close()
+        for connection in self.gateway.redis.values():
+            await connection.close()
         if self.gateway.access_log:
             self.gateway.access_log.close()
 
@@ -196,7 +199,8 @@ def make_gateway(settings: Settings) -> Gateway:
     durations = Durations()
     overload = Overload(settings.overload, rng)
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
-    limits = make_limits(settings, rng)
+    redis: dict[str, RedisConnection] = {}
+    limits = make_limits(settings, rng, redis)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
@@ -212,6 +216,7 @@ def make_gateway(settings: Settings) -> Gateway:
         rng=rng,
         new_request_id=partial(make_request_id, rng),
         limits=limits,
+        redis=redis,
         metrics=Metrics(
             lambda: replace(
                 collect(services.shown(), durations, now(), with_minute=False),
@@ -247,14 +252,25 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
     )
 
 
-def make_limits(settings: Settings, rng: random.Random) -> Limits | None:
+def connect(redis: dict[str, RedisConnection], url: str) -> RedisConnection:
+    """The connection to the Redis of a URL. Everything that has the same URL shares one connection.
+
+    Args:
+        redis: the connections by URL; gets a new connection.
+    """
+    if url not in redis:
+        redis[url] = RedisConnection(url)
+    return redis[url]
+
+
+def make_limits(settings: Settings, rng: random.Random, redis: dict[str, RedisConnection]) -> Limits | None:
     """The rate limits; None if no config has any."""
     configs = [settings.service.limits, *[each.service.limits for each in settings.services]]
     configs += [each.limits for each in settings.routes if each.limits]
     if not any(each.rules for each in configs):
         return None
     memory, url = MemoryStore(rng), settings.limit_store_url
-    shared = RedisStore(url, settings.limit_store.on_error, memory) if url else None
+    shared = RedisStore(connect(redis, url), settings.limit_store.on_error, memory) if url else None
     return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic)
 
 
@@ -264,8 +280,10 @@ def figures_of(limits: Limits | None) -> LimitsState:
         return LimitsState()
     limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
     state = LimitsState(limited, len(limits.memory), limits.memory.dropped)
-    shared = limits.shared
-    return replace(state, store_errors=shared.errors, store_is_away=not shared.is_up) if shared else state
+    if limits.shared is None:
+        return state
+    connection = limits.shared.connection
+    return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
 
 
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:

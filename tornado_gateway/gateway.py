@@ -1,12 +1,13 @@
 """The record of everything that handlers may use. No behaviour."""
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
@@ -88,6 +89,7 @@ class Gateway:
         forwarding: how requests are forwarded.
         authenticator: checks tokens; None if AUTH_REQUIRED is false.
         limits: None if nothing is limited.
+        redis: the connections to Redis, by URL.
         access_log: None for no access log.
         streams: open event streams and WebSockets.
         overload: which requests are shed.
@@ -106,6 +108,7 @@ class Gateway:
     forwarding: ForwardingConfig
     authenticator: Authenticator | None
     limits: Limits | None
+    redis: Mapping[str, RedisConnection]
     access_log: AccessLog | None
     streams: Streams
     overload: Overload

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-from tornado_gateway.adapters.redis_limits import MEMORY, SCHEMES, SENTINEL, is_installed
+from tornado_gateway.adapters.redis_connection import SCHEMES, SENTINEL, is_installed
+from tornado_gateway.adapters.redis_limits import MEMORY
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
@@ -397,8 +398,8 @@ def _store_url(*schemes: str) -> Syntax[str]:
     return Syntax(parse)
 
 
-redis_url = _store_url(*(each for each in SCHEMES if each != MEMORY))
-store_url = _store_url(*SCHEMES)
+redis_url = _store_url(*SCHEMES)
+store_url = _store_url(MEMORY, *SCHEMES)
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
