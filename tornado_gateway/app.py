@@ -20,7 +20,7 @@ from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
-from tornado_gateway.gateway import Gateway, Lifecycle, Limits
+from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Tickets
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import OWN, PROXIED, Router
@@ -29,6 +29,8 @@ from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.routing import RouteTable
+from tornado_gateway.policy.tickets.allowance import Allowance
+from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.membership import is_resolvable
@@ -39,7 +41,7 @@ from tornado_gateway.policy.views.state import LimitsState, ProcessState, collec
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
-from tornado_gateway.upkeep.heartbeat import Heartbeat
+from tornado_gateway.upkeep.heartbeat import Heartbeat, Sweeper
 from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.key_set import KeySet
@@ -116,6 +118,7 @@ class App:
             IdleConnections(gateway.services.values(), gateway.client),
             *([self.discovery] if self.discovery else []),
             *([gateway.limits.memory] if gateway.limits else []),
+            *sweepers_of(gateway.tickets),
             services_timeout=gateway.services.shortest_timeout,
         )
 
@@ -209,6 +212,7 @@ def make_gateway(settings: Settings) -> Gateway:
         client=client,
         forwarding=settings.forwarding,
         authenticator=TokenAuthenticator(settings.auth) if settings.reads_tokens else None,
+        tickets=make_tickets(settings),
         access_log=make_access_log(settings.logs),
         streams=Streams(settings.streams),
         overload=overload,
@@ -284,6 +288,20 @@ def figures_of(limits: Limits | None) -> LimitsState:
         return state
     connection = limits.shared.connection
     return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
+
+
+def make_tickets(settings: Settings) -> Tickets | None:
+    """The one-time tickets; None if AUTH_TOKEN_SOURCES has none."""
+    if not settings.auth.has_tickets:
+        return None
+    memory = MemoryTickets()
+    return Tickets(memory, memory, Allowance())
+
+
+def sweepers_of(tickets: Tickets | None) -> list[Sweeper]:
+    if tickets is None:
+        return []
+    return [tickets.allowance, *([tickets.memory] if tickets.memory is not None else [])]
 
 
 def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:

@@ -22,6 +22,7 @@ GatewayError
 ├── MethodNotAllowed          405
 ├── TooManyStreams            429
 ├── RateLimited               429  the client has used its quota
+├── TooManyTickets            429
 ├── Overloaded                503  this gateway protects itself
 │   ├── StreamLimitReached    503
 │   ├── EndpointsBusy         503
@@ -29,6 +30,7 @@ GatewayError
 │   ├── CircuitOpen           503
 │   ├── Shed                  503
 │   ├── LimitsUnavailable     503
+│   ├── TicketsUnavailable    503
 │   └── Draining              503
 ├── ClientGone                499  the client left before the response's head; never sent
 │   └── ClientClosed          499  the client left after the response's head; the log has the sent status
@@ -270,6 +272,15 @@ class RateLimited(GatewayError):
         self.members = {"violated-policies": list(policies)}
 
 
+class TooManyTickets(GatewayError):
+    """This client has made as many tickets as it may within half a minute."""
+
+    status, code, reason, proxy = 429, "rate_limited", "ticket_limit", "http_request_denied"
+
+    def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
+        super().__init__(message, (_retry_after(retry_after),))
+
+
 class Overloaded(GatewayError):
     """The gateway is at its limit.
 
@@ -318,6 +329,12 @@ class LimitsUnavailable(Overloaded):
     """The rate limits cannot be checked now."""
 
     reason = "limits_unavailable"
+
+
+class TicketsUnavailable(Overloaded):
+    """Tickets can be neither made nor checked now."""
+
+    reason = "tickets_unavailable"
 
 
 class Draining(Overloaded):

@@ -16,6 +16,8 @@ from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
+from tornado_gateway.policy.tickets.allowance import Allowance
+from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.pressure import Pressure
@@ -79,6 +81,50 @@ class Limits:
     now: Callable[[], float]
 
 
+class TicketStore(Protocol):
+    """Keeps tickets until their first use."""
+
+    def put(self, digest: str, ticket: bytes, seconds: float, now: float, /) -> Awaitable[None] | None:
+        """Keep a ticket.
+
+        Args:
+            seconds: that the ticket is good for; TTL of policy/tickets/ticket.py at most.
+            now: seconds on the gateway clock.
+
+        Returns:
+            None, or an awaitable if the store has to do I/O.
+
+        Raises:
+            TicketsUnavailable: the store is full or away.
+        """
+
+    def take(self, digest: str, now: float, /) -> bytes | Awaitable[bytes | None] | None:
+        """Take a ticket out of the store: of any number of calls for a ticket, one gets the ticket.
+
+        Returns:
+            The ticket; None for a ticket that is unknown, used or too old; an awaitable of either if the store has to
+            do I/O.
+
+        Raises:
+            TicketsUnavailable: the store is away.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Tickets:
+    """The one-time tickets.
+
+    Attributes:
+        store: has the tickets.
+        memory: has the tickets of this process; None for a store of several processes.
+        allowance: how many tickets each principal may make.
+    """
+
+    store: TicketStore
+    memory: MemoryTickets | None
+    allowance: Allowance
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The parts of a running gateway.
@@ -88,6 +134,7 @@ class Gateway:
         client: connections to endpoints.
         forwarding: how requests are forwarded.
         authenticator: checks tokens; None if AUTH_REQUIRED is false.
+        tickets: None without `ticket` in AUTH_TOKEN_SOURCES.
         limits: None if nothing is limited.
         redis: the connections to Redis, by URL.
         access_log: None for no access log.
@@ -107,6 +154,7 @@ class Gateway:
     client: PooledHTTPClient
     forwarding: ForwardingConfig
     authenticator: Authenticator | None
+    tickets: Tickets | None
     limits: Limits | None
     redis: Mapping[str, RedisConnection]
     access_log: AccessLog | None

@@ -26,10 +26,19 @@ KEY = "k" * 32
         (required_claims, "tenant, role=admin", {"tenant": "", "role": "admin"}),
         (
             token_sources,
-            "header,header:X-Token,cookie:sid,query,query:t,subprotocol",
+            "header,header:X-Token,cookie:sid,query,query:t,subprotocol,ticket",
             (
                 Source(Where.HEADER, b"authorization"), Source(Where.HEADER, b"x-token"), Source(Where.COOKIE, b"sid"),
                 Source(Where.QUERY, b"access_token"), Source(Where.QUERY, b"t"), Source(Where.SUBPROTOCOL),
+                Source(Where.TICKET, b"ticket"),
+            ),
+        ),
+        (token_sources, "header,ticket:t", (Source(Where.HEADER, b"authorization"), Source(Where.TICKET, b"t"))),
+        (
+            token_sources, "cookie:authorization,query:authorization,ticket:access_token",
+            (
+                Source(Where.COOKIE, b"authorization"), Source(Where.QUERY, b"authorization"),
+                Source(Where.TICKET, b"access_token"),
             ),
         ),
         (claim_fields, "sub:X-User-Id, tenant:X-Tenant", (("sub", "X-User-Id"), ("tenant", "X-Tenant"))),
@@ -47,6 +56,8 @@ def test_a_list_is_read_and_shown(syntax: Syntax[Any], text: str, value: object)
         (required_claims, "=a"), (required_claims, "a="), (required_claims, "a,a=b"),
         (token_sources, ","), (token_sources, "header,header"), (token_sources, "body"), (token_sources, "cookie"),
         (token_sources, "cookie:"), (token_sources, "cookie:a b"), (token_sources, "subprotocol:x"),
+        (token_sources, "ticket,ticket"), (token_sources, "ticket,ticket:t"), (token_sources, "query:t,ticket:t"),
+        (token_sources, "ticket:"), (token_sources, "ticket:a b"),
         (claim_fields, "sub"), (claim_fields, ":X-A"), (claim_fields, "sub:X A"), (claim_fields, "sub:X_A"),
         (claim_fields, "sub:X-A,tenant:x-a"), (claim_fields, "sub:X-Forwarded-For"), (claim_fields, "sub:Host"),
         (claim_fields, "sub:Cookie"),

@@ -101,6 +101,13 @@ def test_what_another_variable_makes_void_is_told_with_the_cause(
     assert told(**(env | {"JWT_SECRET": KEY, "AUTH_REQUIRED": "true"} | mended)) == []
 
 
+def test_tickets_need_another_source_of_tokens() -> None:
+    env = {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY}
+    why = "AUTH_TOKEN_SOURCES is ticket alone: no token is accepted, so none can be exchanged for a ticket"
+    assert told(**env, AUTH_TOKEN_SOURCES="ticket") == [why]
+    assert told(**env, AUTH_TOKEN_SOURCES="ticket,cookie:sid") == []
+
+
 def test_authorities_are_for_https_that_is_verified(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(authority)

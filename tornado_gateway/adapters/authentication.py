@@ -8,7 +8,7 @@ from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, Unknow
 from tornado_gateway.errors import KeysUnavailable, Unauthorized
 from tornado_gateway.policy.access import default_rule
 from tornado_gateway.policy.http.claims import ClaimFields
-from tornado_gateway.policy.http.credentials import AUTHORIZATION, Presented, Source, TokenSources
+from tornado_gateway.policy.http.credentials import AUTHORIZATION, Presented, Source, TokenSources, Where
 from tornado_gateway.policy.principal import Principal
 
 
@@ -29,6 +29,11 @@ class AuthConfig:
     sources: tuple[Source, ...] = (AUTHORIZATION,)
     hides_credentials: bool = False
     claim_fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def has_tickets(self) -> bool:
+        """Whether one-time tickets are made and accepted."""
+        return any(each.where is Where.TICKET for each in self.sources)
 
 
 class KeySource(Protocol):

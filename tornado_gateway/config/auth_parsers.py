@@ -5,12 +5,16 @@ import re
 from tornado_gateway.adapters.signing_keys import of_pem, of_secret
 from tornado_gateway.config.parsers import Syntax, joined, read_file
 from tornado_gateway.config.problems import Invalid
-from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, Source, Where
+from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, TICKET, Source, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 from tornado_gateway.policy.http.target import is_trustworthy
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
-_SOURCES = "header, header:<field>, cookie:<name>, query, query:<name>, subprotocol; each once"
+_SOURCES = (
+    "header, header:<field>, cookie:<name>, query, query:<name>, subprotocol, ticket, ticket:<name>; "
+    "each once, and each parameter of the query once"
+)
+_PLAIN_NAMES = {"header": "authorization", "query": ACCESS_TOKEN, "subprotocol": "", "ticket": TICKET}
 _CLAIMS = "claims such as tenant, or role=admin, separated by commas; each once"
 _FIELDS = (
     "pairs such as sub:X-User-Id, separated by commas; each field once, and no field that the gateway writes itself"
@@ -75,16 +79,17 @@ required_claims = Syntax(_parse_required_claims, _claims_text)
 
 def _parse_token_sources(text: str) -> tuple[Source, ...]:
     found = tuple(map(_source, split(text)))
-    if not found or len(set(found)) < len(found):
+    parameters = [each.name for each in found if each.where in (Where.QUERY, Where.TICKET)]
+    has_tickets_twice = sum(each.where is Where.TICKET for each in found) > 1
+    if not found or has_tickets_twice or len(set(found)) < len(found) or len(set(parameters)) < len(parameters):
         raise Invalid("is not a list of sources", _SOURCES)
     return found
 
 
 def _source(text: str) -> Source:
     kind, mark, name = text.partition(":")
-    plain = {"header": "authorization", "query": ACCESS_TOKEN, "subprotocol": ""}
     is_known = kind in (each.value for each in Where) and (kind != "subprotocol" or not mark)
-    name = name if mark else plain.get(kind, "")
+    name = name if mark else _PLAIN_NAMES.get(kind, "")
     if not is_known or (kind != "subprotocol" and not _TOKEN.fullmatch(name)):
         raise Invalid("has an unknown source in it", _SOURCES)
     return Source(Where(kind), (name.lower() if kind == "header" else name).encode("ascii"))
@@ -96,7 +101,8 @@ def _sources_text(sources: tuple[Source, ...]) -> str:
 
 def _source_text(source: Source) -> str:
     name = source.name.decode("ascii")
-    return source.where.value if name in ("authorization", ACCESS_TOKEN, "") else f"{source.where.value}:{name}"
+    where = source.where.value
+    return where if name == _PLAIN_NAMES.get(where) else f"{where}:{name}"
 
 
 token_sources = Syntax(_parse_token_sources, _sources_text)

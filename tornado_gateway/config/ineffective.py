@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.http.credentials import Where
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.routing import RouteSpec, hosts_for
@@ -156,6 +157,8 @@ RULES = (
 )
 
 CONFLICTS = (
+    Conflict(("AUTH_TOKEN_SOURCES",), lambda s: all(each.where is Where.TICKET for each in s.auth.sources),
+             "AUTH_TOKEN_SOURCES is ticket alone: no token is accepted, so none can be exchanged for a ticket"),
     Conflict(("BREAKER_OPEN_MS", "BREAKER_MAX_OPEN_MS"),
              lambda s: s.service.breaker.open_for > s.service.breaker.longest,
              "BREAKER_OPEN_MS is longer than BREAKER_MAX_OPEN_MS: every opening takes BREAKER_OPEN_MS"),

@@ -10,7 +10,8 @@ brackets do not exist yet.
     origination             before everything that counts by client
     (preflight)             before authentication: a browser sends no credential with a preflight
     limit by address        before a signature is checked
-    authenticate            by the route's rule; before 404, so that only a client with a token learns what exists
+    authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
+                            ticket (ticketing.py) stands for a token
     unknown service         before everything that is a service's own
     scopes                  of the service or route
     limit by principal      once the principal is known
@@ -33,6 +34,7 @@ from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAll
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
+from tornado_gateway.handlers.ticketing import redeem
 from tornado_gateway.policy.access import DEFAULT, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
@@ -42,6 +44,7 @@ from tornado_gateway.policy.limits.key import Asker
 from tornado_gateway.policy.overload import LATEST, Overload
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
+from tornado_gateway.policy.tickets.ticket import Use
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.http1 import RequestHead, fields
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -62,6 +65,7 @@ class Admitted(NamedTuple, Generic[F]):
         found: what the route leads to.
         origination: who the client is, and how the request reached the gateway.
         principal: ANYBODY where no token is needed.
+        kind: of the credential; NOTHING where none is needed.
         expiry: of the principal's token.
         authenticator: says which tokens endpoints may see, and what endpoints learn of the principal; None if no
             token is ever asked for.
@@ -70,6 +74,7 @@ class Admitted(NamedTuple, Generic[F]):
     found: F
     origination: Origination
     principal: Principal
+    kind: Kind
     expiry: Expiry
     authenticator: Authenticator | None
 
@@ -134,12 +139,17 @@ def admit(
         asker = partial(_asker, exchange, origination, ANYBODY, route, found)
         yield from limit(gateway.limits, config, config.before, asker, exchange, journal)
     # Authenticate.
-    principal, expiry = ANYBODY, NEVER
+    principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
     authenticator = gateway.authenticator
     if authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
-        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target), accepted)
-        checked = authenticator.check(presented)
-        principal = checked if isinstance(checked, Principal) else (yield checked)
+        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target, head.method), accepted)
+        if presented.is_ticket:
+            use = Use(_service_name(found), origin_of(head), origination.host)
+            ticket = yield from redeem(gateway, presented.value, use, accepted)
+            principal, kind = ticket.principal, ticket.kind
+        else:
+            checked = authenticator.check(presented)
+            principal, kind = checked if isinstance(checked, Principal) else (yield checked), presented.kind
         if presented.by_cookie and (head.method not in SAFE or head.upgrades):
             _check_page(head, origination, found)
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
@@ -154,7 +164,7 @@ def admit(
         asker = partial(_asker, exchange, origination, principal, route, found)
         rules = [each for each in config.after if each.is_for(principal.scopes)]
         yield from limit(gateway.limits, config, rules, asker, exchange, journal)
-    return Admitted(found, origination, principal, expiry, authenticator)
+    return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 
 def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:
@@ -172,17 +182,26 @@ def _check_page(head: RequestHead, origination: Origination, found: object) -> N
         OriginNotAllowed: Origin names another origin, or is missing.
     """
     listed = found.config.websocket.allowed_origins if isinstance(found, Service) else ()
-    origin = next((value for name, value in fields(head.block) if name.lower() == b"origin"), None)
+    origin = origin_of(head)
     if origin is None:
         raise OriginNotAllowed("a token in a cookie needs an Origin field")
     check_origin(origin, {SAME_ORIGIN, *listed} - {ANY_ORIGIN}, origination.host)
 
 
+def origin_of(head: RequestHead) -> bytes | None:
+    """The value of Origin; None for a request without Origin."""
+    return next((value for name, value in fields(head.block) if name.lower() == b"origin"), None)
+
+
+def _service_name(found: object) -> str:
+    return found.name if isinstance(found, Service) else ""
+
+
 def _asker(
     exchange: ServerExchange, origination: Origination, principal: Principal, route: Route[Any], found: object
 ) -> Asker:
-    service = found.name if isinstance(found, Service) else ""
-    return Asker(origination.client, principal.name, f"{route.path} {service}", partial(fields, exchange.head.block))
+    place = f"{route.path} {_service_name(found)}"
+    return Asker(origination.client, principal.name, place, partial(fields, exchange.head.block))
 
 
 async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:

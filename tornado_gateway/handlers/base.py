@@ -10,10 +10,12 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from tornado_gateway.errors import ClientGone, Draining, GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admission import admit, resume
+from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import PROBLEM, error_fields, problem
+from tornado_gateway.policy.access import DEFAULT
 from tornado_gateway.policy.routing import Route
+from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 log = logging.getLogger("tornado_gateway")
@@ -86,26 +88,39 @@ class GatewayHandler(RequestHandler):
 
 
 class PageHandler(GatewayHandler):
-    """A page of the gateway's own."""
+    """A page of the gateway's own.
+
+    Attributes:
+        exchange: the exchange with the client.
+        admitted: the result of the admission, once the request is admitted.
+    """
+
+    admitted: Admitted[Service | None]
 
     def __init__(self, application: Application, request: HTTPServerRequest, route: Route[Any]) -> None:
         self.gateway, self.route = application.settings["gateway"], route
-        self.journal = Journal(self.gateway, cast(ServerExchange, request.connection), route.path)
+        self.exchange = cast(ServerExchange, request.connection)
+        self.journal = Journal(self.gateway, self.exchange, route.path)
         self.journal.began -= request.request_time()  # Tornado makes a handler when the body has come whole
         super().__init__(application, request)
 
     @property
-    def found(self) -> type[GatewayError] | None:
-        """The error of a page that does not exist; None for a page that exists."""
+    def found(self) -> Service | type[GatewayError] | None:
+        """The service that a request for the page is about, or the error of a page that does not exist; None for a page
+        that exists, and is about no service."""
         return None
 
     def prepare(self) -> Awaitable[Any] | None:
-        exchange = cast(ServerExchange, self.request.connection)
-        steps = admit(self.gateway, self.route, exchange, self.journal, self.found)
+        access = self.route.access or DEFAULT
+        steps = admit(self.gateway, self.route, self.exchange, self.journal, self.found, access)
         try:
-            return resume(steps, next(steps))
-        except StopIteration:
+            return self._admit_later(steps, next(steps))
+        except StopIteration as end:
+            self.admitted = end.value
             return None
+
+    async def _admit_later(self, steps: Steps[Admitted[Service | None]], waits_for: Awaitable[Any]) -> None:
+        self.admitted = await resume(steps, waits_for)
 
     def options(self) -> None:
         """Answer OPTIONS with the served methods (RFC 9110 §9.3.7)."""

@@ -20,7 +20,9 @@ from tornado_gateway.handlers.local_reply import RefusedRequest
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
+from tornado_gateway.handlers.tickets import TicketHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
+from tornado_gateway.policy.access import ANY, Access
 from tornado_gateway.policy.http.handshake import is_handshake
 from tornado_gateway.policy.routing import Route, RouteTable
 from tornado_gateway.wire.server.delegate import HeadDelegate
@@ -49,6 +51,13 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     operational("/metrics", MetricsHandler),
     operational("/_pressure", PressureHandler),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
+    Route(
+        path="/auth/ticket",
+        handler=TicketHandler,
+        methods=(b"POST", b"OPTIONS"),
+        access=Access(ANY),
+        answers_options=True,
+    ),
 )
 
 OWN: Route[type[ProxiedRequest]] = Route(path="/*", handler=HttpProxyHandler, on_handshake=WsBridgeHandler)

@@ -60,7 +60,7 @@ class Route(Generic[H]):
         on_handshake: what serves a WebSocket handshake instead of `handler`; None for `handler`.
         methods: served methods; () for every method but REFUSED_METHODS.
         needs_token: whether a client needs a token where AUTH_REQUIRED is set.
-        access: what a route of ROUTES asks of clients; None for what its service asks.
+        access: what the route asks of clients; None for what its service asks, or for AUTH_REQUIRED without a service.
         answers_options: whether the gateway answers OPTIONS itself. The answer names the methods and nothing else, and
             needs no token: a browser sends no credential with a preflight (Fetch §4.8).
         is_operational: whether the route is for orchestrators and monitoring, which no rate limit may refuse.

@@ -5,21 +5,22 @@ import base64
 import pytest
 
 from tornado_gateway.errors import BadRequest, Unauthorized
-from tornado_gateway.policy.access import ANY, RULES
-from tornado_gateway.policy.http.credentials import AUTHORIZATION, Asked, Source, TokenSources, Where
+from tornado_gateway.policy.access import ANY, RULES, Kind
+from tornado_gateway.policy.http.credentials import AUTHORIZATION, Asked, Presented, Source, TokenSources, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 
 OWN_HEADER = Source(Where.HEADER, b"x-gateway-token")
 COOKIE = Source(Where.COOKIE, b"session")
 QUERY = Source(Where.QUERY, b"access_token")
 SUBPROTOCOL = Source(Where.SUBPROTOCOL)
-ALL = (AUTHORIZATION, OWN_HEADER, COOKIE, QUERY, SUBPROTOCOL)
+TICKET = Source(Where.TICKET, b"ticket")
+ALL = (AUTHORIZATION, OWN_HEADER, COOKIE, QUERY, SUBPROTOCOL, TICKET)
 ENCODED = b"base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(b"tok.en").rstrip(b"=")
 
 
-def asked(*lines: bytes, target: bytes = b"/api/svc/x") -> Asked:
+def asked(*lines: bytes, target: bytes = b"/api/svc/x", method: bytes = b"GET") -> Asked:
     block = b"".join(line + b"\r\n" for line in lines)
-    return Asked(REQUEST_FIELDS.interpret(block)[0], block + b"\r\n", target)
+    return Asked(REQUEST_FIELDS.interpret(block)[0], block + b"\r\n", target, method)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,38 @@ def test_a_token_is_not_looked_for_where_none_is_accepted() -> None:
         TokenSources(ALL).find(asked(b"Authorization: Bearer a"), RULES["key"])
 
 
+HANDSHAKE = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: a")
+SHOWN = b"/x?a=b&ticket=tick.et"
+
+
+@pytest.mark.parametrize("rule", ["any", "jwt", "key", "basic"])
+@pytest.mark.parametrize(
+    "lines", [(b"Accept: text/event-stream",), (b"Accept: text/event-stream, */*;q=0.1",), HANDSHAKE]
+)
+def test_a_request_for_a_stream_may_show_a_ticket(lines: tuple[bytes, ...], rule: str) -> None:
+    presented = TokenSources(ALL).find(asked(*lines, target=SHOWN), RULES[rule])
+    assert presented == Presented(Kind.NOTHING, b"tick.et", is_ticket=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        asked(target=SHOWN), asked(b"Accept: */*", target=SHOWN), asked(b"Upgrade: h2c", target=SHOWN),
+        asked(b"Accept: text/event-stream", target=SHOWN, method=b"POST"), asked(*HANDSHAKE, target=b"/x?tickets=a"),
+        asked(*HANDSHAKE, target=SHOWN, method=b"POST"), asked(*HANDSHAKE, target=b"/x?ticket="),
+    ],
+    ids=["no accept", "any type", "another upgrade", "post", "another name", "posted handshake", "empty"],
+)  # fmt: skip
+def test_every_other_request_shows_none(request_: Asked) -> None:
+    with pytest.raises(Unauthorized):
+        TokenSources(ALL).find(request_, ANY)
+
+
+def test_a_ticket_beside_a_token_is_refused() -> None:
+    with pytest.raises(Unauthorized, match="a token and a ticket"):
+        TokenSources(ALL).find(asked(*HANDSHAKE, b"Cookie: session=a", target=SHOWN), ANY)
+
+
 def test_two_places_may_hold_one_token_but_not_two() -> None:
     same = asked(b"Authorization: Bearer a", b"Cookie: session=a")
     assert TokenSources(ALL).find(same, ANY).by_cookie is False
@@ -83,8 +116,9 @@ def test_two_places_may_hold_one_token_but_not_two() -> None:
         asked(b"X-Gateway-Token: a", b"X-Gateway-Token: a"),
         asked(b"Cookie: session=a; session=b"),
         asked(target=b"/?access_token=a&access_token=a"),
+        asked(*HANDSHAKE, target=b"/?ticket=a&ticket=b"),
     ],
-    ids=["authorization", "own field", "cookie", "query"],
+    ids=["authorization", "own field", "cookie", "query", "ticket"],
 )
 def test_a_token_stands_once_in_its_place(request_: Asked) -> None:
     with pytest.raises(BadRequest):
@@ -103,6 +137,7 @@ def test_tokens_in_the_query_and_in_subprotocols_never_reach_an_endpoint() -> No
     assert sources.visible_lines(LINES) == LINES.replace(b"bearer, a, chat", b"chat")
     assert sources.visible_target(b"/x?a=1&access_token=t&b") == b"/x?a=1&b"
     assert sources.visible_target(b"/x?access_token=t") == b"/x"
+    assert sources.visible_target(b"/x?a=1&ticket=t&tickets=u") == b"/x?a=1&tickets=u"
     assert sources.visible_target(b"/x?my_access_token=t#?") == b"/x?my_access_token=t#?"
     assert sources.visible_protocols((b"chat", ENCODED)) == (b"chat",)
     assert sources.visible_protocols((b"chat", b"v2")) == (b"chat", b"v2")

@@ -5,9 +5,10 @@
     cookie:NAME         the cookie NAME
     query:NAME          the query parameter NAME; access_token by default (RFC 6750 §2.3)
     subprotocol         Sec-WebSocket-Protocol: bearer, <token>; or base64url.bearer.authorization.<any>.<token>
+    ticket:NAME         the query parameter NAME of a request for a stream; a one-time ticket for a token
 
-A token in the query or among the subprotocols never reaches an endpoint. Tokens in other places reach endpoints unless
-the configuration hides the tokens.
+A ticket, and a token in the query or among the subprotocols, never reaches an endpoint. Tokens in other places reach
+endpoints unless the configuration hides the tokens.
 """
 
 import base64
@@ -19,11 +20,15 @@ from enum import Enum
 
 from tornado_gateway.errors import BadRequest, Unauthorized
 from tornado_gateway.policy.access import Kind
+from tornado_gateway.policy.http.handshake import is_handshake
 from tornado_gateway.policy.http.headers import Field, pairs, serialize
 from tornado_gateway.policy.http.lists import members
+from tornado_gateway.policy.http.negotiation import accepts_only
+from tornado_gateway.policy.http.sse import EVENT_STREAM
 
 BEARER = b"bearer"
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a parameter
+TICKET = "ticket"
 _IN_BASE64 = re.compile(rb"base64url\.bearer\.authorization\.(?:[A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+)")
 _NEEDED = "one Authorization field with a bearer token is needed"
 
@@ -37,6 +42,10 @@ class Where(Enum):
     COOKIE = "cookie"
     QUERY = "query"
     SUBPROTOCOL = "subprotocol"
+    TICKET = "ticket"
+
+
+_IN_QUERY = (Where.QUERY, Where.TICKET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +71,21 @@ class Asked:
         known_fields: see FieldTable.interpret().
         block: all field lines of the request, with the empty line.
         target: of the request.
+        method: of the request.
     """
 
     known_fields: KnownFields
     block: bytes
     target: bytes
+    method: bytes = b"GET"
+
+    @property
+    def is_for_stream(self) -> bool:
+        """Whether an EventSource or a WebSocket of a browser asks: a GET for an event stream alone, or a handshake."""
+        known = self.known_fields
+        if b"upgrade" in known and is_handshake(self.method, known):
+            return True
+        return self.method == b"GET" and accepts_only(known.get(b"accept", ()), EVENT_STREAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +93,16 @@ class Presented:
     """A credential, and where the credential stood.
 
     Attributes:
-        value: the token.
+        kind: of the credential; NOTHING for a ticket, which tells the kind of its credential when it is redeemed.
+        value: the token, or the ticket.
         by_cookie: whether only a cookie held the token, so that a page of another origin may have caused the request.
+        is_ticket: whether the value is a ticket.
     """
 
     kind: Kind
     value: bytes
     by_cookie: bool = False
+    is_ticket: bool = False
 
 
 class TokenSources:
@@ -93,8 +115,9 @@ class TokenSources:
 
     def __init__(self, sources: Sequence[Source] = (AUTHORIZATION,), *, hides: bool = False) -> None:
         self._only_header = tuple(sources) == (AUTHORIZATION,)
-        self._sources = tuple(sources)
-        self._hidden = {each for each in sources if hides or each.where in (Where.QUERY, Where.SUBPROTOCOL)}
+        self._sources = tuple(each for each in sources if each.where is not Where.TICKET)
+        self._ticket_name = next((each.name for each in sources if each.where is Where.TICKET), b"")
+        self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
         self.hides_something = bool(self._hidden)
 
     def find(self, asked: Asked, accepted: frozenset[Kind]) -> Presented:
@@ -107,21 +130,35 @@ class TokenSources:
             BadRequest: a field that holds one token occurs twice, so the service might read another token.
             Unauthorized: there is no credential, or two places hold different credentials.
         """
-        if Kind.JWT not in accepted:
-            raise Unauthorized("no credential is accepted here")
-        if self._only_header:
+        takes_tokens = Kind.JWT in accepted
+        if self._only_header and takes_tokens:
             return Presented(Kind.JWT, _bearer(asked.known_fields.get(b"authorization", ())))
+        found = [self._token(asked)] if takes_tokens else []
+        found += [self._ticket(asked)] if self._ticket_name else []
+        presented = [each for each in found if each]
+        if len(presented) > 1:
+            raise Unauthorized("the request holds a token and a ticket")
+        if not presented:
+            raise Unauthorized("a token is needed")
+        return presented[0]
+
+    def _token(self, asked: Asked) -> Presented | None:
         found = {source: token for source in self._sources if (token := _READERS[source.where](asked, source.name))}
         tokens = set(found.values())
         if len(tokens) > 1:
             raise Unauthorized("the request holds two different tokens", invalid=True)
         if not tokens:
-            raise Unauthorized("a token is needed")
+            return None
         return Presented(Kind.JWT, tokens.pop(), all(each.where is Where.COOKIE for each in found))
+
+    def _ticket(self, asked: Asked) -> Presented | None:
+        """A ticket is for streams alone: every other request can bring its credential in a field."""
+        ticket = _of_query(asked, self._ticket_name) if asked.is_for_stream else b""
+        return Presented(Kind.NOTHING, ticket, is_ticket=True) if ticket else None
 
     def visible_target(self, target: bytes) -> bytes:
         """A target without the parameters that hold tokens."""
-        names = {each.name for each in self._hidden if each.where is Where.QUERY}
+        names = {each.name for each in self._hidden if each.where in _IN_QUERY}
         path, mark, query = target.partition(b"?")
         if not names or not mark:
             return target

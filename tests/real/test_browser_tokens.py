@@ -1,0 +1,191 @@
+"""A page in Chromium opens streams by cookie, ticket and subprotocol; neither services nor logs see the token."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.support.chromium import Tab, chromium, tab
+from tests.support.websockets import MAGIC, free_port, running, until
+from tests.test_tickets_page import block
+
+KEY = "k" * 32
+TOKEN = jwt.encode({"sub": "ada"}, KEY)
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 100\ndata: hello\n\n"
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+)
+HELLO = b"\x81\x05hello"  # a frame of text
+
+# The first message of a stream, or why there is none.
+FIRST = """
+const first = stream => new Promise(resolve => {
+  stream.onmessage = message => { resolve(message.data); stream.close() };
+  stream.onerror = () => resolve(`error in state ${stream.readyState}`);
+});
+const sockets = location.origin.replace("http", "ws") + "/ws/chat/room";
+const token = %s;
+"""
+
+
+class Upstream:
+    """A service of one event, or of one message, per connection. Keeps all bytes that come."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(65536) or b"\r\n\r\n"
+            self.received += head
+            key = head.lower().partition(b"sec-websocket-key: ")[2]
+            if not key:
+                client.sendall(EVENTS)  # the end of the connection is the end of the stream
+                return
+            key = head[-len(key) :].partition(b"\r\n")[0]
+            accept = base64.b64encode(hashlib.sha1(key + MAGIC, usedforsecurity=False).digest())
+            client.sendall(SWITCHING % accept + HELLO)
+            while data := client.recv(65536):
+                self.received += data
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@dataclass
+class Stage:
+    """A browser on a page of a gateway.
+
+    Attributes:
+        log: everything that the gateway has written.
+    """
+
+    page: Tab
+    upstream: Upstream
+    log: Path
+
+    def value(self, expression: str) -> Any:
+        return self.page.value(f"(async () => {{ {FIRST % json.dumps(TOKEN)} {expression} }})()")
+
+    def nobody_has_seen(self, *secrets: str) -> None:
+        seen = self.upstream.received.decode("latin-1") + self.log.read_text()
+        assert "/events" in seen and "/room" in seen
+        assert [secret for secret in secrets if secret in seen] == []
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    upstream, port, log = Upstream(), free_port(), tmp_path / "log"
+    variables = {
+        "UPSTREAMS": json.dumps({"chat": [f"http://127.0.0.1:{upstream.port}"]}), "HOST": "127.0.0.1",
+        "PORT": str(port), "LOG_LEVEL": "trace", "AUTH_REQUIRED": "true", "JWT_SECRET": KEY,
+        "AUTH_TOKEN_SOURCES": "header,cookie:sid,subprotocol,ticket", "AUTH_HIDE_CREDENTIALS": "true",
+    }  # fmt: skip
+    command = ["bash", "-c", f'exec {sys.executable} -m tornado_gateway >"$0" 2>&1', str(log)]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running(command, port, **variables),
+        chromium(tmp_path / "profile") as devtools,
+        tab(devtools, f"{url}/healthz") as connection,
+    ):
+        page = Tab(connection)
+        until(lambda: _shows(page, url), "the gateway's page is there")
+        yield Stage(page, upstream, log)
+    upstream.close()
+
+
+def _shows(page: Tab, origin: str) -> bool:
+    with contextlib.suppress(AssertionError):  # between two pages there is nothing that could be asked
+        return bool(page.value(f"location.origin === '{origin}' && document.readyState") == "complete")
+    return False
+
+
+def _logged(stage: Stage, count: int) -> bool:
+    return stage.log.read_text().count('"type":"access"') >= count
+
+
+def test_a_page_without_a_credential_opens_nothing(stage: Stage) -> None:
+    refused = stage.value(
+        'return [await first(new EventSource("/sse/chat/events")), await first(new WebSocket(sockets))]'
+    )
+    assert refused == ["error in state 2", "error in state 3"]
+    assert stage.upstream.received == b""
+
+
+def test_a_page_opens_streams_by_cookie(stage: Stage) -> None:
+    received = stage.value("""
+        document.cookie = `sid=${token}`;
+        return [await first(new EventSource("/sse/chat/events")), await first(new WebSocket(sockets))];
+    """)
+    assert received == ["hello", "hello"]
+    until(lambda: _logged(stage, 3), "the log has the streams")
+    stage.nobody_has_seen(TOKEN)
+
+
+def test_a_page_opens_a_websocket_by_subprotocol(stage: Stage) -> None:
+    received = stage.value("""
+        const socket = new WebSocket(sockets, ["bearer", token]);
+        const data = await first(socket);
+        const events = await fetch("/sse/chat/events", {headers: {Authorization: `Bearer ${token}`}});
+        return [data, socket.protocol, events.status];
+    """)
+    assert received == ["hello", "bearer", 200]
+    until(lambda: _logged(stage, 3), "the log has the streams")
+    stage.nobody_has_seen(TOKEN)
+
+
+def test_a_page_opens_streams_by_tickets_as_the_document_says(stage: Stage) -> None:
+    received = stage.value(f"""
+        Math.random = () => 0;
+        const shown = [];
+        const Plain = EventSource;
+        globalThis.EventSource = class extends Plain {{
+          constructor(url) {{ shown.push(url); super(url); }}
+        }};
+        {block("page")}
+        const events = new Promise(resolve => {{
+          let seen = 0;
+          listen(message => {{ if (++seen === 2) resolve(message.data); }});  // the second after a new ticket
+        }});
+        const socket = await first(await talk());
+        return [await events, socket, shown];
+    """)
+    assert received[:2] == ["hello", "hello"]
+    tickets = [url.partition("ticket=")[2] for url in received[2]]
+    assert len(set(tickets)) == len(tickets) >= 2
+    until(lambda: _logged(stage, 6), "the log has the streams")
+    stage.nobody_has_seen(TOKEN, *tickets)
+
+
+def test_an_event_source_ends_for_good_when_its_ticket_is_spent(stage: Stage) -> None:
+    received = stage.value(f"""
+        {block("page")}
+        const events = new EventSource(`/sse/chat/events?ticket=${{await ticket("chat")}}`);
+        const states = [];
+        await new Promise(resolve => {{
+          events.onopen = () => states.push("open");
+          events.onerror = () => {{ states.push(events.readyState); if (events.readyState === 2) resolve(); }};
+        }});
+        return states;
+    """)
+    assert received == ["open", 0, 2]  # the service ended; 401 to the attempt to reconnect
