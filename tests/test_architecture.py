@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 SHARED_BY_JOURNEYS = tuple(
     f"handlers.{each}"
     for each in (
-        "journal", "local_reply", "limiting", "ticketing", "admission", "base", "response", "event_stream", "peek",
+        "journal", "cross_origin", "local_reply", "limiting", "ticketing", "admission", "base", "response",
+        "event_stream", "peek",
         "upload", "answerer", "hedge", "attempts", "forwarding", "http_forwarding", "proxied",
     )
 )  # fmt: skip

@@ -24,6 +24,7 @@ from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Tickets
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import OWN, PROXIED, Router
+from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
@@ -221,6 +222,7 @@ def make_gateway(settings: Settings) -> Gateway:
         new_request_id=partial(make_request_id, rng),
         limits=limits,
         redis=redis,
+        cors=make_cors(settings),
         metrics=Metrics(
             lambda: replace(
                 collect(services.shown(), durations, now(), with_minute=False),
@@ -276,6 +278,13 @@ def make_limits(settings: Settings, rng: random.Random, redis: dict[str, RedisCo
     memory, url = MemoryStore(rng), settings.limit_store_url
     shared = RedisStore(connect(redis, url), settings.limit_store.on_error, memory) if url else None
     return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic)
+
+
+def make_cors(settings: Settings) -> CorsConfig | None:
+    """The CORS of requests that reach no service; None if no config has any."""
+    configs = [settings.service.cors, *[each.service.cors for each in settings.services]]
+    configs += [each.cors for each in settings.routes if each.cors]
+    return settings.service.cors if any(each.answers or each.passes for each in configs) else None
 
 
 def figures_of(limits: Limits | None) -> LimitsState:

@@ -9,6 +9,7 @@ from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
+from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
 from tornado_gateway.policy.limits.rules import LimitConfig
@@ -137,6 +138,8 @@ class Gateway:
         tickets: None without `ticket` in AUTH_TOKEN_SOURCES.
         limits: None if nothing is limited.
         redis: the connections to Redis, by URL.
+        cors: of requests that reach no service; None if all services answer CORS themselves, and no preflight passes
+            without a credential.
         access_log: None for no access log.
         streams: open event streams and WebSockets.
         overload: which requests are shed.
@@ -157,6 +160,7 @@ class Gateway:
     tickets: Tickets | None
     limits: Limits | None
     redis: Mapping[str, RedisConnection]
+    cors: CorsConfig | None
     access_log: AccessLog | None
     streams: Streams
     overload: Overload

@@ -75,6 +75,10 @@ def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
          "MAX_STREAMS is less"),
         ("MAX_STREAMS_PER_SERVICE", {"MAX_STREAMS_PER_SERVICE": "9", "MAX_STREAMS": "8"}, {"MAX_STREAMS": "0"},
          "MAX_STREAMS is less"),
+        ("CORS_ORIGINS", {"CORS_ORIGINS": "*", "CORS": "pass"}, {"CORS": "answer"}, "CORS is pass or off"),
+        ("CORS", {"CORS": "answer"}, {"CORS_ORIGINS": "*"}, "CORS_ORIGINS is not set"),
+        ("CORS_MAX_AGE_S", {"CORS_MAX_AGE_S": "9"}, {"CORS_ORIGINS": "*"},
+         "CORS_ORIGINS is not set, or CORS is pass or off"),
         ("RATE_LIMIT_WINDOW_MS", {"RATE_LIMIT_WINDOW_MS": "9"}, {"RATE_LIMIT_MAX": "5"}, "RATE_LIMIT_MAX is 0"),
         ("RATE_LIMIT_KEY", {"RATE_LIMIT_KEY": "route", "RATE_LIMITS": "1/s;key=ip"}, {"RATE_LIMITS": "1/s"},
          "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
@@ -186,6 +190,31 @@ def test_cookie_paths_that_are_public_already_are_told(url: str, route: dict[str
     other = {"path": "/other/*", "service": "a", "strip": True}
     assert told({"a": [url]}, ROUTES=json.dumps([other, on])) == ([] if has_effect else [line])
     assert told({"a": [url]}, ROUTES=json.dumps([other, off])) == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "passages"),
+    [
+        ([{"path": "/open/*", "strip": True, "auth": "none"}, {"path": "/team/*"}], [(0, 1, "/open/team", "/team/*")]),
+        ([{"path": "/open/*", "auth": "none"}, {"path": "/team/*"}], []),
+        ([{"path": "/*", "auth": "none"}, {"path": "/team/*"}], []),  # the longer prefix has the path
+        ([{"path": "/*", "host": "a.example.com", "auth": "none"}, {"path": "/team/*"}],
+         [(0, 1, "a.example.com/team", "/team/*")]),
+        ([{"path": "/all/*", "strip": True}, {"path": "/*", "host": "a.example.com", "scopes": "x"}],
+         [(0, 1, "/all", "a.example.com/*")]),
+        ([{"path": "/x/*", "auth": "none"}, {"path": "/*"}], []),  # an exception
+    ],
+    ids=["stripped", "kept", "longer", "host", "scope", "exception"],
+)  # fmt: skip
+def test_a_route_past_the_protection_of_another_is_told(
+    routes: list[dict[str, object]], passages: list[tuple[int, int, str, str]]
+) -> None:
+    env = {"ROUTES": json.dumps([{**each, "service": "a"} for each in routes])}
+    assert told(AUTH_REQUIRED="true", JWT_SECRET=KEY, **env) == [
+        f"ROUTES[{route}] asks less of clients than ROUTES[{other}], and leads to the same paths of the service a: "
+        f"{path} is {label} without its protection"
+        for route, other, path, label in passages
+    ]
 
 
 def test_an_alias_is_told_if_it_says_something_else() -> None:

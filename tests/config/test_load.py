@@ -20,6 +20,7 @@ from tornado_gateway.config.problems import LONGEST_SHOWN, ConfigurationError, P
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.target import TargetRule
 from tornado_gateway.policy.limits.quota import LimitKey, Quota
 from tornado_gateway.policy.overload import Priority
@@ -240,6 +241,12 @@ DEFAULTS = {
     "MAX_IN_FLIGHT_TOTAL": math.inf,
     "PRIORITY": Priority.NORMAL,
     "METRICS_AUTH": False,
+    "CORS": CorsMode.ANSWER,
+    "CORS_ORIGINS": (),
+    "CORS_ALLOW_CREDENTIALS": False,
+    "CORS_ALLOW_HEADERS": ("*",),
+    "CORS_EXPOSE_HEADERS": (),
+    "CORS_MAX_AGE_S": 600,
     "MAX_STREAMS": 0,
     "MAX_STREAMS_PER_SERVICE": 0,
     "MAX_STREAMS_PER_CLIENT": 0,
@@ -768,6 +775,58 @@ def test_in_production_only_pages_of_the_same_origin_open_websockets(
 ) -> None:
     settings = load_settings({"UPSTREAMS": '{"a": ["http://x"]}', **env})
     assert settings.service.websocket.allowed_origins == expected
+
+
+# ---------------------------------------------------------------- CORS
+
+
+def test_origins_are_kept_as_browsers_write_origins() -> None:
+    service = {"endpoints": [URL], "corsOrigins": ["https://A.example:443"], "corsAllowHeaders": "X-A, X-B"}
+    routes = [{"path": "/a/*", "service": "a", "cors": "off"}, {"path": "/b/*", "service": "a"}]
+    settings = load_settings(
+        {"UPSTREAMS": json.dumps({"a": service, "b": [URL]}), "ROUTES": json.dumps(routes), "CORS_ORIGINS": "*"}
+    )
+    a, b = (each.service.cors for each in settings.services)
+    assert (a.origins, a.allowed_fields, b.origins) == (("https://a.example",), ("X-A", "X-B"), ("*",))
+    of_a, of_b = (each.cors for each in settings.routes)
+    assert of_a
+    assert (of_a.mode, of_a.origins, of_b) == (CorsMode.OFF, a.origins, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("CORS", "yes", "is unknown"),
+        ("CORS_ORIGINS", "null", "is not an origin"),
+        ("CORS_ORIGINS", "https://a.example/", "is not an origin"),
+        ("CORS_ORIGINS", "https://*.example.com", "is not an origin"),
+        ("CORS_ORIGINS", "*,https://a.example", "has * beside others, which it makes void"),
+        ("CORS_ORIGINS", "same-origin", "has same-origin in it, whose pages need no CORS"),
+        ("CORS_ALLOW_HEADERS", "x a", 'has "x a" in it'),
+        ("CORS_ALLOW_HEADERS", "*,x-a", "has * beside others, which it makes void"),
+        ("CORS_EXPOSE_HEADERS", "é", "has"),
+        ("CORS_MAX_AGE_S", "86401", "is out of range"),
+    ],
+)
+def test_a_wrong_value_of_cors_is_told(name: str, text: str, reason: str) -> None:
+    (line,) = lines(**{name: text})
+    assert line.startswith(name)
+    assert reason in line
+
+
+def test_everybody_with_credentials_is_told_wherever_it_stands() -> None:
+    services = {"a": {"endpoints": [URL], "corsOrigins": "*"}, "b": [URL]}
+    routes = [{"path": "/b/*", "service": "b", "corsOrigins": "*"}, {"path": "/c/*", "service": "b"}]
+    env = {"UPSTREAMS": json.dumps(services), "ROUTES": json.dumps(routes), "CORS_ALLOW_CREDENTIALS": "true"}
+    with pytest.raises(ConfigurationError) as error:
+        load_settings({**env, "CORS_ORIGINS": "https://a.example"})
+    assert [each.variable for each in error.value.problems] == [
+        "UPSTREAMS.a.corsAllowCredentials", "ROUTES[0].corsAllowCredentials",
+    ]  # fmt: skip
+    with pytest.raises(ConfigurationError) as error:
+        load_settings({"UPSTREAMS": UPSTREAMS, "CORS_ORIGINS": "*", "CORS_ALLOW_CREDENTIALS": "true"})
+    (problem,) = error.value.problems
+    assert str(problem).startswith('CORS_ALLOW_CREDENTIALS="true": is true, but CORS_ORIGINS is *')
 
 
 # ---------------------------------------------------------------- rate limits

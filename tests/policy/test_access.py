@@ -2,7 +2,17 @@
 
 import pytest
 
-from tornado_gateway.policy.access import ANY, ANYTHING, DEFAULT, RULES, Access, Kind, default_rule, strictest
+from tornado_gateway.policy.access import (
+    ANY,
+    ANYTHING,
+    DEFAULT,
+    RULES,
+    Access,
+    Kind,
+    default_rule,
+    permits_more,
+    strictest,
+)
 
 JWT, KEY = RULES["jwt"], RULES["key"]
 READ, WRITE = Access(scopes=frozenset({"read"})), Access(JWT, frozenset({"write"}))
@@ -31,3 +41,20 @@ def test_a_rule_of_its_own_and_scopes_hold_whatever_the_default_says(is_required
 def test_the_strictest_permits_what_all_permit(several: list[Access], rule: frozenset[Kind], scopes: set[str]) -> None:
     assert strictest(several, ANYTHING) == Access(rule, frozenset(scopes))
     assert strictest([DEFAULT], ANY).rule == ANY
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "default", "permits"),
+    [
+        (DEFAULT, DEFAULT, ANY, False),
+        (DEFAULT, Access(JWT), ANYTHING, True),
+        (Access(JWT), Access(KEY), ANY, True),
+        (Access(JWT), Access(RULES["any"]), ANY, False),
+        (READ, Access(JWT, frozenset({"read", "write"})), ANY, True),
+        (Access(JWT, frozenset({"read", "write"})), READ, ANY, False),
+    ],
+)
+def test_an_access_permits_more_if_it_admits_what_another_refuses(
+    one: Access, other: Access, default: frozenset[Kind], permits: bool
+) -> None:
+    assert permits_more(one, other, default) is permits

@@ -4,7 +4,7 @@ import pytest
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, standard_mount
-from tornado_gateway.policy.routing import OWN_SEGMENTS, Route, RouteSpec, RouteTable
+from tornado_gateway.policy.routing import OWN_SEGMENTS, Route, RouteSpec, RouteTable, passage
 
 
 def route(path: str, *methods: bytes) -> Route[str]:
@@ -73,10 +73,47 @@ def test_standard_routes_name_the_service(own: tuple[RouteSpec, ...], target: by
         (b"x.y.example.com", b"/a", None),
         (b"example.com", b"/a", None),
         (b".example.com", b"/a", None),  # no label is not one label
+        (b"x..example.com", b"/a", None),
+        (b"chat..example.com", b"/notebooks", ("/notebooks/*", b"jupyter", b"/notebooks")),
+        (b"chat.example.com..", b"/healthz", None),
     ],
 )
 def test_the_longest_prefix_of_the_host_wins(host: bytes, target: bytes, wanted: object) -> None:
     assert found(table(*OWN), target, host) == wanted
+
+
+ALL, TEAM = RouteSpec(path="/*", service="s"), RouteSpec(path="/team/*", service="s")
+ON_HOST = RouteSpec(host="a.example.com", path="/*", service="s")
+STRIPPED = RouteSpec(path="/open/*", service="s", inner="")
+INTO_TEAM = RouteSpec(path="/open/team/*", service="s", inner="/team")
+ADMIN = RouteSpec(host="b.example.com", path="/admin/*", service="s")
+
+
+@pytest.mark.parametrize(
+    ("route", "other", "path"),
+    [
+        (STRIPPED, TEAM, b"/open/team"),
+        (STRIPPED, ON_HOST, b"/open"),
+        (STRIPPED, ADMIN, b"/open/admin"),
+        (ON_HOST, TEAM, b"/team"),
+        (ON_HOST, ALL, b"/"),
+        (ALL, ON_HOST, b"/"),
+        (ALL, TEAM, None),  # /team/* has the path
+        (ALL, ADMIN, None),  # /admin is the gateway's own
+        (TEAM, ALL, None),  # the route is narrower
+        (TEAM, TEAM, None),
+        (STRIPPED, RouteSpec(path="/team/*", service="other"), None),
+        (RouteSpec(path="/tea/*", service="s"), TEAM, None),
+    ],
+)
+def test_a_route_may_lead_to_what_another_route_is_for(route: RouteSpec, other: RouteSpec, path: bytes | None) -> None:
+    assert passage(route, other, [ALL, TEAM, ON_HOST, STRIPPED, ADMIN]) == path
+
+
+def test_a_longer_route_or_the_gateway_may_close_a_passage() -> None:
+    assert passage(STRIPPED, TEAM, [STRIPPED, TEAM, INTO_TEAM]) is None
+    assert passage(ON_HOST, ADMIN, [ON_HOST, ADMIN]) == b"/admin"
+    assert passage(ON_HOST, ADMIN, [ON_HOST, ADMIN], ["*.example.com"]) is None
 
 
 def test_a_host_that_is_longer_than_any_name_has_no_route() -> None:

@@ -6,14 +6,17 @@ Without a warning an operator would believe in a limit, a check or a key that do
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.access import default_rule, permits_more
+from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.http.target import parse_base_url
-from tornado_gateway.policy.routing import RouteSpec, hosts_for
+from tornado_gateway.policy.routing import RouteSpec, hosts_for, passage
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
 from tornado_gateway.upkeep.process import tells_malloc
@@ -142,6 +145,11 @@ RULES = (
     Rule(("PRIORITY",), lambda s: s.overload.is_on, "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
     Rule(("UNDER_PRESSURE_MAX_HEAP_USED_BYTES",), lambda s: s.overload.max_heap == math.inf or tells_malloc(),
          "malloc of this system does not tell its bytes in use"),
+    Rule(("CORS_ORIGINS",), lambda s: s.service.cors.mode is CorsMode.ANSWER, "CORS is pass or off"),
+    Rule(("CORS_ALLOW_CREDENTIALS", "CORS_ALLOW_HEADERS", "CORS_EXPOSE_HEADERS", "CORS_MAX_AGE_S"),
+         lambda s: s.service.cors.answers, "CORS_ORIGINS is not set, or CORS is pass or off"),
+    Rule(("CORS",), lambda s: s.service.cors.mode is not CorsMode.ANSWER or s.service.cors.answers,
+         "CORS_ORIGINS is not set"),
     Rule(("RATE_LIMIT_WINDOW_MS",), lambda s: s.service.limits.max > 0, "RATE_LIMIT_MAX is 0"),
     Rule(("RATE_LIMIT_KEY",), _has_a_policy_without_key, "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
     Rule(("RATE_LIMIT_STORE",), _limits_something, "nothing is limited"),
@@ -197,7 +205,8 @@ def ineffective(settings: Settings, env: Mapping[str, str]) -> list[str]:
         settings: loaded from env.
     """
     void = (*_reserved(env), *_hidden(env), *_void(settings, env), *_of_routes(settings))
-    return [*(f"{name} is set but has no effect{why}" for name, why in void), *_contradictions(settings, env)]
+    told = [f"{name} is set but has no effect{why}" for name, why in void]
+    return [*told, *_contradictions(settings, env), *_passages(settings)]
 
 
 def _reserved(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -245,6 +254,19 @@ def _has_the_services_paths(route: RouteSpec, settings: Settings) -> bool:
     """Whether clients use the same paths as the endpoints of the route's service."""
     urls = {end.url for service in settings.services if service.name == route.service for end in service.endpoints}
     return all(parse_base_url(url)[1] + route.inner_prefix == route.prefix for url in urls)
+
+
+def _passages(settings: Settings) -> Iterator[str]:
+    """Routes by which clients evade what another route asks."""
+    default = default_rule(is_required=settings.auth.is_required)
+    for (index, route), (guarded, other) in product(enumerate(settings.routes), repeat=2):
+        asks_less = route.access and other.access and permits_more(route.access, other.access, default)
+        path = passage(route, other, settings.routes, settings.gateway_hosts) if asks_less else None
+        if path:
+            yield (
+                f"ROUTES[{index}] asks less of clients than ROUTES[{guarded}], and leads to the same paths of the "
+                f"service {route.service}: {route.host}{path.decode('ascii')} is {other.label} without its protection"
+            )
 
 
 def _contradictions(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tornado_gateway.adapters.authentication import AuthConfig
+from tornado_gateway.config.documents import member
 from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
@@ -53,6 +54,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         upstreams_file=env.get("UPSTREAMS_FILE") or None,
     )
     _check_keys(settings)
+    _check_cors(settings)
     return settings
 
 
@@ -106,6 +108,7 @@ def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteS
         config=None if is_as_service else own.mount,
         access=own.access,
         limits=None if own.limits is service.service.limits else own.limits,
+        cors=None if own.cors == service.service.cors else own.cors,
     )
 
 
@@ -137,6 +140,28 @@ def _check_keys(settings: Settings) -> None:
     if is_missing:
         given = shown("", secret=True) if tokens.secret else ""
         raise ConfigurationError((Problem("JWT_SECRET", given, reason, allowed),))
+
+
+def _check_cors(settings: Settings) -> None:
+    """
+    Raises:
+        ConfigurationError: pages of every origin may send cookies. No browser allows that (Fetch §3.3.5), and an
+            operator who wants that would open what the cookies protect to every page.
+    """
+    common = settings.service.cors
+    places = [("", common)]
+    places += [(f"UPSTREAMS{member(each.name)}.", each.service.cors) for each in settings.services]
+    places += [(f"ROUTES[{index}].", each.cors) for index, each in enumerate(settings.routes) if each.cors]
+    problems = [
+        Problem(
+            f"{place}corsAllowCredentials" if place else "CORS_ALLOW_CREDENTIALS", shown("true"),
+            "is true, but CORS_ORIGINS is *", "false, or a list of origins in CORS_ORIGINS",
+        )
+        for place, cors in places
+        if cors.answers and cors.is_for_all and cors.allows_credentials and (cors is not common or not place)
+    ]  # fmt: skip
+    if problems:
+        raise ConfigurationError(tuple(problems))
 
 
 def _check_upstreams(env: Mapping[str, str]) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from tornado_gateway.adapters.redis_limits import MEMORY
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
+from tornado_gateway.policy.http.cors import ANY
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.limits.quota import LimitKey, PolicyError, Quota, parse_quotas
 from tornado_gateway.policy.upstream.affinity import HashKey
@@ -281,6 +282,39 @@ def _parse_origins(text: str) -> tuple[str, ...]:
 
 
 origins = Syntax(_parse_origins, joined)
+
+
+def _parse_origins_of_others(text: str) -> tuple[str, ...]:
+    found = _parse_origins(text)
+    if SAME_ORIGIN in found:
+        raise Invalid(
+            f"has {SAME_ORIGIN} in it, whose pages need no CORS", "* or origins such as https://app.example.com"
+        )
+    return found
+
+
+origins_of_others = Syntax(_parse_origins_of_others, joined, is_list=True)
+
+
+def _parse_fields(text: str) -> tuple[str, ...]:
+    found = _parse_names(text)
+    for item in found:
+        if not _TOKEN.fullmatch(item):
+            raise Invalid(f"has {shown(item)} in it", "names of fields such as ETag, separated by commas")
+    return found
+
+
+field_names = Syntax(_parse_fields, joined, is_list=True)
+
+
+def _parse_allowed_fields(text: str) -> tuple[str, ...]:
+    found = _parse_fields(text)
+    if ANY in found and len(found) > 1:
+        raise Invalid(f"has {ANY} beside others, which it makes void", f"{ANY} alone, or the others")
+    return found
+
+
+allowed_fields = Syntax(_parse_allowed_fields, joined, is_list=True)
 
 
 _PATH = re.compile(r"/[!-\"$-~]*")

@@ -25,8 +25,10 @@ from tornado_gateway.config.auth_parsers import (
 from tornado_gateway.config.parsers import (
     MILLION,
     Syntax,
+    allowed_fields,
     certificates,
     choice,
+    field_names,
     flag,
     hash_key,
     hosts,
@@ -39,6 +41,7 @@ from tornado_gateway.config.parsers import (
     networks,
     one_of,
     origins,
+    origins_of_others,
     path,
     percent,
     quotas,
@@ -61,6 +64,7 @@ from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.policy.access import RULES
+from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
@@ -80,7 +84,7 @@ _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
 OF_LIMITS = "service.limits."  # begins the paths of rate limits
 _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
 # Beginnings of the paths for which a route may have values of its own.
-_OF_A_ROUTE = ("service.access.", "service.mount.", OF_LIMITS)
+_OF_A_ROUTE = ("service.access.", "service.cors.", "service.mount.", OF_LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +447,22 @@ VARIABLES: tuple[Variable, ...] = (
              "Authentication"),
     Variable("METRICS_AUTH", "protects_figures", flag,
              "true or false: whether /metrics and /_pressure need a token, too", "Authentication"),
+    Variable("CORS", "service.cors.mode", member_of(CorsMode),
+             "answer, pass or off: the gateway answers for CORS_ORIGINS, or lets preflights pass without a token",
+             "CORS", per_service=True),
+    Variable("CORS_ORIGINS", "service.cors.origins", origins_of_others,
+             "origins whose pages may use services, separated by commas, or *; unset: services answer CORS",
+             "CORS", per_service=True),
+    Variable("CORS_ALLOW_CREDENTIALS", "service.cors.allows_credentials", flag,
+             "true or false: whether pages of CORS_ORIGINS may send cookies", "CORS", per_service=True),
+    Variable("CORS_ALLOW_HEADERS", "service.cors.allowed_fields", allowed_fields,
+             "fields that pages of CORS_ORIGINS may send, separated by commas, or *: whatever a page asks for",
+             "CORS", per_service=True),
+    Variable("CORS_EXPOSE_HEADERS", "service.cors.exposed_fields", field_names,
+             "fields of responses that such pages may read besides the gateway's own, separated by commas",
+             "CORS", per_service=True),
+    Variable("CORS_MAX_AGE_S", "service.cors.max_age", whole(0, 86400),
+             "s for which browsers keep the answer to a preflight, 0 to 86400", "CORS", per_service=True),
     Variable("RATE_LIMIT_MAX", "service.limits.max", whole(0, MOST),
              "requests per window and client, 0 to 9007199254740992; 0: no limit", "Rate limit", per_service=True),
     Variable("RATE_LIMIT_WINDOW_MS", "service.limits.window", milliseconds(1),

@@ -8,8 +8,8 @@ brackets do not exist yet.
     shed                    before everything that costs more than a refusal; requests for services only
     method                  one comparison
     origination             before everything that counts by client
-    (preflight)             before authentication: a browser sends no credential with a preflight
     limit by address        before a signature is checked
+    preflight               before authentication: a browser sends no credential with a preflight
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
                             ticket (ticketing.py) stands for a token
     unknown service         before everything that is a service's own
@@ -17,7 +17,8 @@ brackets do not exist yet.
     limit by principal      once the principal is known
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
-Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. A
+Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. Where
+a service has CORS, the response is annotated next (cross_origin.py), so that a page can read every refusal below. A
 request for a service is given to `shed()` before, apart from `admit()`, because a refusal under overload is to cost
 little. A journey takes the last step itself, because only a stream has it.
 
@@ -32,6 +33,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Shed
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
 from tornado_gateway.handlers.ticketing import redeem
@@ -112,6 +114,8 @@ def admit(
     journal: Journal,
     found: F | type[GatewayError],
     access: Access = DEFAULT,
+    *,
+    is_preflight: bool = False,
 ) -> Steps[Admitted[F]]:
     """Take a request through the steps that all requests have.
 
@@ -120,25 +124,26 @@ def admit(
         journal: gets the client's address as soon as the address is known.
         found: the result of the look-up: a service, None for a page, or the error of an unknown service or page.
         access: what the route or the service asks of clients.
+        is_preflight: whether the request is a preflight (Fetch §3.3.2): PUBLIC, and of a method that no route names.
 
     Raises:
         GatewayError: a step refuses the request.
     """
     head = exchange.head
     # Method.
-    if head.method in REFUSED_METHODS or (route.methods and head.method not in route.methods):
+    is_served = not route.methods or head.method in route.methods or is_preflight
+    if head.method in REFUSED_METHODS or not is_served:
         raise MethodNotAllowed(route.allowed)
     # Origination. From here on the journal knows the client.
     peer = exchange.connection.peer
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
-    # (Preflight.)
     # Limit by address, or by a field.
     config = gateway.limits and config_of(gateway.limits, route, found)
     if gateway.limits and config and config.before:
         asker = partial(_asker, exchange, origination, ANYBODY, route, found)
         yield from limit(gateway.limits, config, config.before, asker, exchange, journal)
-    # Authenticate.
+    # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
     principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
     authenticator = gateway.authenticator
     if authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
@@ -151,7 +156,7 @@ def admit(
             checked = authenticator.check(presented)
             principal, kind = checked if isinstance(checked, Principal) else (yield checked), presented.kind
         if presented.by_cookie and (head.method not in SAFE or head.upgrades):
-            _check_page(head, origination, found)
+            _check_page(gateway, route, head, origination, found)
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
     # Unknown service, or unknown page.
     if isinstance(found, type):
@@ -175,13 +180,17 @@ def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: A
     return None if Kind.NOTHING in accepted else accepted
 
 
-def _check_page(head: RequestHead, origination: Origination, found: object) -> None:
+def _check_page(
+    gateway: Gateway, route: Route[Any], head: RequestHead, origination: Origination, found: object
+) -> None:
     """Refuse a request with a cookie's token that a page of another origin may have caused.
 
     Raises:
         OriginNotAllowed: Origin names another origin, or is missing.
     """
-    listed = found.config.websocket.allowed_origins if isinstance(found, Service) else ()
+    listed = {*found.config.websocket.allowed_origins} if isinstance(found, Service) else set()
+    if gateway.cors:  # the operator has let these origins send cookies
+        listed.update(cors_of(gateway.cors, route, found).credentialed_origins)
     origin = origin_of(head)
     if origin is None:
         raise OriginNotAllowed("a token in a cookie needs an Origin field")
@@ -190,7 +199,7 @@ def _check_page(head: RequestHead, origination: Origination, found: object) -> N
 
 def origin_of(head: RequestHead) -> bytes | None:
     """The value of Origin; None for a request without Origin."""
-    return next((value for name, value in fields(head.block) if name.lower() == b"origin"), None)
+    return next(iter(head.known_fields.get(b"origin", ())), None)
 
 
 def _service_name(found: object) -> str:

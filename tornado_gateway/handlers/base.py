@@ -11,6 +11,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 from tornado_gateway.errors import ClientGone, Draining, GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
+from tornado_gateway.handlers.cross_origin import meet_page
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import PROBLEM, error_fields, problem
 from tornado_gateway.policy.access import DEFAULT
@@ -111,6 +112,8 @@ class PageHandler(GatewayHandler):
         return None
 
     def prepare(self) -> Awaitable[Any] | None:
+        if self.gateway.cors and self.route.serves_pages:
+            meet_page(self.gateway.cors, self.exchange, self.route)
         access = self.route.access or DEFAULT
         steps = admit(self.gateway, self.route, self.exchange, self.journal, self.found, access)
         try:

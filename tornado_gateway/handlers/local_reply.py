@@ -2,16 +2,15 @@
 
 import functools
 import json
-from collections.abc import Awaitable
 from http import HTTPStatus
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.cross_origin import annotate
 from tornado_gateway.handlers.journal import ELSEWHERE, Journal
+from tornado_gateway.policy.http.cors import lines_for_anybody
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.unavailable import comes_back, pause, retry_line
-from tornado_gateway.wire.http1 import fields
-from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
@@ -77,21 +76,12 @@ def send_retry(
         error: why no service answers; named by Proxy-Status alone.
         seconds: until the client is to come back.
     """
-    lines = _cors_lines(exchange)
+    # A page of another origin must be able to read the reply, or its EventSource gives up for good. Where the gateway
+    # does not answer CORS, the service alone knows which origins may read, and the reply only tells when to come back.
+    lines = b"" if exchange.replaced_prefix else lines_for_anybody(exchange.head.known_fields)
     if error.proxy:
         lines += b"Proxy-Status: %b; error=%b\r\n" % (pseudonym, error.proxy.encode("ascii"))
     _send(exchange, 200, b"text/event-stream", retry_line(seconds), request_id, lines)
-
-
-def _cors_lines(exchange: ServerExchange) -> bytes:
-    """A page of another origin must be able to read the reply, or its EventSource gives up for good (Fetch §4.10, CORS
-    check). The service cannot be asked which origins may read, and the reply only tells when to come back."""
-    for name, value in fields(exchange.head.block):
-        if name.lower() == b"origin":
-            return (
-                b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n" % value
-            )
-    return b""
 
 
 def _send(
@@ -123,6 +113,13 @@ def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, reque
     return 200
 
 
+def refuse(gateway: Gateway, exchange: ServerExchange, error: GatewayError, journal: Journal) -> None:
+    """Answer a request that reaches no handler with an error."""
+    if gateway.cors:
+        annotate(gateway.cors, exchange)
+    send_error(exchange, error, journal.request_id, gateway.forwarding.pseudonym)
+
+
 class LocalReply:
     """Answers requests that never reach a handler: malformed, too large, too late, too many."""
 
@@ -131,22 +128,5 @@ class LocalReply:
 
     def __call__(self, exchange: ServerExchange, error: GatewayError) -> None:
         journal = Journal(self._gateway, exchange, ELSEWHERE)
-        send_error(exchange, error, journal.request_id, self._gateway.forwarding.pseudonym)
+        refuse(self._gateway, exchange, error, journal)
         journal.close(error.status, error.reason, journal.began)
-
-
-class RefusedRequest(HeadDelegate):
-    """A request that the route table refuses; the connection is kept as behind any other answer."""
-
-    def __init__(self, gateway: Gateway, exchange: ServerExchange, error: GatewayError) -> None:
-        self._gateway, self._exchange, self._error = gateway, exchange, error
-
-    def head_received(self) -> Awaitable[None] | None:
-        LocalReply(self._gateway)(self._exchange, self._error)
-        return None
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return None
-
-    def body_received(self) -> None:
-        pass

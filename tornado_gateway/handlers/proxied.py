@@ -6,8 +6,8 @@ client ◄── local reply ◄───────────┘
 """
 
 import functools
-from collections.abc import Awaitable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, TypeVar
 
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
@@ -16,10 +16,12 @@ from tornado_gateway.errors import BadRequest, GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume, shed
 from tornado_gateway.handlers.base import GatewayHandler
+from tornado_gateway.handlers.cross_origin import annotate, answer_preflight, cors_of, hide_credentials, meet_page
 from tornado_gateway.handlers.forwarding import Forwarding, awaits_events
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
-from tornado_gateway.policy.access import DEFAULT
+from tornado_gateway.policy.access import DEFAULT, PUBLIC
+from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.overload import shed_class
@@ -31,6 +33,8 @@ from tornado_gateway.wire.server.exchange import ServerExchange, start_line
 from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
 
 _UNKNOWN = MountConfig()  # of requests for unknown services
+
+T = TypeVar("T")
 
 
 class ProxiedRequest(HeadDelegate, GatewayHandler):
@@ -89,11 +93,18 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
 
     def head_received(self) -> Awaitable[None] | None:
         service, overload = self.gateway.services.get(self.match.service), self.gateway.overload
+        cors = self._cors_of_preflight(self.gateway.cors, service) if self.gateway.cors else None
+        if cors and cors.answers:
+            return self._answer_preflight(service)
         if overload.level and (refusal := shed(overload, self._shed_class(service))):
             self._refuse(refusal, self._mode(service))
             return None
         access = self.route.access or (service.config.access if service else DEFAULT)
-        steps = admit(self.gateway, self.route, self.client, self.journal, service or UnknownService, access)
+        if cors:
+            access = PUBLIC
+            hide_credentials(self.client, self.gateway.authenticator)
+        found, is_preflight = service or UnknownService, cors is not None
+        steps = admit(self.gateway, self.route, self.client, self.journal, found, access, is_preflight=is_preflight)
         try:
             waits_for = next(steps)
         except StopIteration as end:
@@ -102,22 +113,56 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             self._refuse(error, self._mode(service))
             return None
         else:
-            return self._admit_later(steps, waits_for)
+            return self._admit_later(steps, waits_for, self._begin)
         self._begin(admitted)
         return None
 
-    async def _admit_later(self, steps: Steps[Admitted[Service]], waits_for: Awaitable[Any]) -> None:
+    async def _admit_later(self, steps: Steps[T], waits_for: Awaitable[Any], begin: Callable[[T], None]) -> None:
         try:
             admitted = await resume(steps, waits_for)
         except GatewayError as error:
-            self._refuse(error, self._mode(self.gateway.services.get(self.match.service)))
+            self._refuse(error, self._mode(self._service))
             return
         except Exception as error:  # as Tornado answers an exception in prepare() of a page
             self.log_exception(type(error), error, error.__traceback__)
             self._refuse(GatewayError(), STATUS)
             return
         if not self.journal.is_closed:  # the client has not left meanwhile
-            self._begin(admitted)
+            begin(admitted)
+
+    def _cors_of_preflight(self, default: CorsConfig, service: Service | None) -> CorsConfig | None:
+        """Annotate the response for pages of other origins.
+
+        Args:
+            default: of requests that reach no service.
+
+        Returns:
+            The config if the request is a preflight that the gateway answers, or that passes to a service; else None.
+        """
+        cors = cors_of(default, self.route, service)
+        needs_nothing = meet_page(cors, self.client, self.route)
+        return cors if needs_nothing and (cors.answers or service) else None
+
+    def _answer_preflight(self, service: Service | None) -> Awaitable[None] | None:
+        """Answer a preflight instead of the service. Never shed: the answer costs no more than the refusal, which the
+        page could not read."""
+        steps = admit(self.gateway, self.route, self.client, self.journal, service, PUBLIC, is_preflight=True)
+        try:
+            waits_for = next(steps)
+        except StopIteration as end:
+            self._send_preflight(end.value)
+        except GatewayError as error:
+            self._refuse(error, STATUS)
+        else:
+            return self._admit_later(steps, waits_for, self._send_preflight)
+        return None
+
+    def _send_preflight(self, admitted: Admitted[Service | None]) -> None:
+        journal = self.journal
+        journal.service = admitted.found.name if admitted.found else ""
+        self.client.set_close_callback(None)
+        reason = answer_preflight(self.client, journal.request_id)
+        journal.close(204, reason, self.gateway.now())
 
     def _begin(self, admitted: Admitted[Service]) -> None:
         self.journal.service = admitted.found.name
@@ -129,6 +174,10 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
             self._refuse(error, self.FORWARDING.mode(admitted.found))
             return
         forwarding.begin()
+
+    @property
+    def _service(self) -> Service | None:
+        return self.gateway.services.get(self.match.service)
 
     def _mode(self, service: Service | None) -> str:
         """How a refusal is answered: a 503 ends an EventSource for good, which is to come back instead."""
@@ -184,6 +233,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         if self._forwarding:
             self._forwarding.client_left()
         elif self.client.error:
+            if self.gateway.cors:  # the head may be refused before head_received()
+                annotate(cors_of(self.gateway.cors, self.route, self._service), self.client)
             self._refuse(self.client.error, STATUS)
         else:
             super().on_connection_close()

@@ -16,9 +16,9 @@ from tornado_gateway.handlers.admin import StatsHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
-from tornado_gateway.handlers.local_reply import RefusedRequest
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.handlers.refused import RefusedRequest
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.tickets import TicketHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
@@ -57,6 +57,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
         methods=(b"POST", b"OPTIONS"),
         access=Access(ANY),
         answers_options=True,
+        serves_pages=True,
     ),
 )
 
@@ -64,7 +65,7 @@ OWN: Route[type[ProxiedRequest]] = Route(path="/*", handler=HttpProxyHandler, on
 
 ROUTES: tuple[Route[type[Any]], ...] = (*PROXIED, *PAGES)
 
-NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False)
+NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False, serves_pages=True)
 
 # Pages of figures of the process, which need a token only with METRICS_AUTH: a scraper often has none.
 FIGURES = ("/metrics", "/_pressure")

@@ -36,12 +36,14 @@ class SseProxyHandler(ProxiedRequest):
 
     FORWARDING = SseForwarding
 
-    def forward(self, admitted: Admitted[Service]) -> SseForwarding:
+    def forward(self, admitted: Admitted[Service]) -> HttpForwarding:
         gateway, client, match = self.gateway, self.client, self.match
         rest = admitted.visible_target(match.rest)
         target = match.mount.inner_target(gateway.forwarding.target.admit(rest))
         forwarded_lines = admitted.visible_lines(_forwarded_lines(client.head, target, admitted.found))
-        return SseForwarding(gateway, client, self.journal, admitted, match, target, forwarded_lines)
+        # OPTIONS is a preflight that passes to the service, and no request for a stream.
+        kind = HttpForwarding if client.head.method == b"OPTIONS" else SseForwarding
+        return kind(gateway, client, self.journal, admitted, match, target, forwarded_lines)
 
 
 def _forwarded_lines(head: RequestHead, target: bytes, service: Service) -> bytes:

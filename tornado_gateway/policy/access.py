@@ -59,11 +59,21 @@ class Access:
 
 
 DEFAULT = Access()
+PUBLIC = Access(RULES["none"])
 
 
 def default_rule(*, is_required: bool) -> frozenset[Kind]:
     """The rule of services and routes that have none."""
     return ANY if is_required else ANYTHING
+
+
+def permits_more(one: Access, other: Access, default: frozenset[Kind]) -> bool:
+    """Whether `one` may permit a request that `other` refuses.
+
+    >>> permits_more(DEFAULT, Access(RULES["jwt"]), ANY), permits_more(Access(RULES["jwt"]), DEFAULT, ANY)
+    (True, False)
+    """
+    return not (one.accepted(default) <= other.accepted(default) and other.scopes <= one.scopes)
 
 
 def strictest(several: Iterable[Access], default: frozenset[Kind]) -> Access:

@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.access import Access
+from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, MountConfig, standard_mount
 from tornado_gateway.policy.http.target import split_route
 from tornado_gateway.policy.limits.rules import LimitConfig
@@ -65,6 +66,9 @@ class Route(Generic[H]):
             needs no token: a browser sends no credential with a preflight (Fetch §4.8).
         is_operational: whether the route is for orchestrators and monitoring, which no rate limit may refuse.
         limits: how often clients may ask; None for the limits of the service.
+        cors: which pages of other origins may use the route; None for the pages that may use the service.
+        serves_pages: whether pages of other origins may use one of the gateway's own pages, by the CORS of services
+            without own values.
     """
 
     path: str
@@ -76,6 +80,8 @@ class Route(Generic[H]):
     answers_options: bool = False
     is_operational: bool = False
     limits: LimitConfig | None = None
+    cors: CorsConfig | None = None
+    serves_pages: bool = False
 
     @functools.cached_property
     def prefix(self) -> bytes:
@@ -116,6 +122,7 @@ class RouteSpec:
         config: how the service appears below the route; None for the values of the service.
         access: what the route asks of clients; None for what the service asks.
         limits: how often clients may ask; None for the limits of the service.
+        cors: which pages of other origins may use the route; None for the pages that may use the service.
         given: the JSON of the route's own values, by key: "preserveHost".
     """
 
@@ -126,6 +133,7 @@ class RouteSpec:
     config: MountConfig | None = None
     access: Access | None = None
     limits: LimitConfig | None = None
+    cors: CorsConfig | None = None
     given: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -297,9 +305,34 @@ def _misleads(path: bytes, found: _Mounted[H] | None, paths: _Paths[H], *, is_ow
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
     mount = Mount(spec.prefix, spec.inner_prefix, is_alone, spec.config)
-    return _Mounted(
-        replace(model, path=spec.label, access=spec.access, limits=spec.limits), spec.service.encode("ascii"), mount
-    )
+    route = replace(model, path=spec.label, access=spec.access, limits=spec.limits, cors=spec.cors)
+    return _Mounted(route, spec.service.encode("ascii"), mount)
+
+
+def passage(
+    route: RouteSpec, other: RouteSpec, routes: Iterable[RouteSpec], gateway_hosts: Iterable[str] = ()
+) -> bytes | None:
+    """The path by which clients of a route reach what another route is for; None if there is no such path.
+
+    A narrow route that is an exception from a wide route is no passage: the wide route is not for the exception.
+
+    Args:
+        routes: all routes of ROUTES.
+        gateway_hosts: see RouteTable.
+
+    >>> open_, guarded = RouteSpec(path="/open/*", service="s", inner=""), RouteSpec(path="/team/*", service="s")
+    >>> passage(open_, guarded, [open_, guarded]), passage(guarded, open_, [open_, guarded])
+    (b'/open/team', None)
+    """
+    inner, wanted = route.inner_prefix, other.inner_prefix
+    if route is other or route.service != other.service or not (wanted + b"/").startswith(inner + b"/"):
+        return None
+    path = route.prefix + wanted[len(inner) :]
+    is_shared = not route.host or not frozenset(gateway_hosts).isdisjoint(hosts_for(route.host))
+    if is_shared and path[1:].partition(b"/")[0] in OWN_SEGMENTS:
+        return None
+    of_host = [each for each in routes if each.host == route.host and (path + b"/").startswith(each.prefix + b"/")]
+    return (path or b"/") if max(of_host, key=lambda each: len(each.prefix)) is route else None
 
 
 def host_name(authority: bytes) -> str:

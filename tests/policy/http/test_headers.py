@@ -18,6 +18,7 @@ from tornado_gateway.policy.http.headers import (
     upstream_fields,
     without,
     without_nominated,
+    without_prefix,
 )
 
 FORWARDED = b"X-Forwarded-For: 1.1.1.1\r\n"
@@ -112,6 +113,11 @@ def test_a_field_is_taken_or_passes_and_none_is_changed(fields: list[tuple[bytes
 )
 def test_connection_options_are_collected_from_all_lines(values: list[bytes], expected: set[bytes]) -> None:
     assert options({b"connection": values}) == expected
+
+
+def test_lines_are_dropped_by_the_beginning_of_their_names() -> None:
+    lines = b"X-Own-A: 1\r\nx-own-: 2\r\nX-Owner: x-own-a\r\n"
+    assert without_prefix(lines, b"x-own-") == b"X-Owner: x-own-a\r\n"
 
 
 def test_without_connection_there_are_no_options() -> None:

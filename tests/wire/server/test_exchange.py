@@ -51,6 +51,19 @@ async def test_a_response_has_the_lines_that_an_earlier_step_has_added(listen: L
 
 
 @pytest.mark.gen_test
+async def test_added_lines_may_replace_fields_of_the_response(listen: Listen) -> None:
+    def answer(request: Request) -> None:
+        exchange = request.exchange
+        exchange.added_lines, exchange.replaced_prefix = b"X-Own-A: 2\r\n", b"x-own-"
+        exchange.start_response(204, b"", b"x-OWN-a: 1\r\nX-Owner: 1\r\nX-Own-B: 1\r\n", length=None, dated=False)
+        exchange.finish()
+
+    client = await (await listen(Delegate(answer))).client()
+    response = await client.ask(get(b"/"))
+    assert (response.get(b"x-own-a"), response.get(b"x-own-b"), response.get(b"x-owner")) == (b"2", None, b"1")
+
+
+@pytest.mark.gen_test
 async def test_trailers_follow_a_chunked_response(listen: Listen) -> None:
     def answer(request: Request) -> None:
         request.begin()

@@ -111,6 +111,10 @@ class TokenSources:
     Args:
         sources: at least one.
         hides: whether endpoints get no token from a header or cookie.
+
+    Attributes:
+        hides_something: whether endpoints get no token from some place.
+        field_names: names of the fields that may hold a token, in lower case, without Cookie.
     """
 
     def __init__(self, sources: Sequence[Source] = (AUTHORIZATION,), *, hides: bool = False) -> None:
@@ -119,6 +123,7 @@ class TokenSources:
         self._ticket_name = next((each.name for each in sources if each.where is Where.TICKET), b"")
         self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
         self.hides_something = bool(self._hidden)
+        self.field_names = frozenset(each.name for each in sources if each.where is Where.HEADER)
 
     def find(self, asked: Asked, accepted: frozenset[Kind]) -> Presented:
         """The credential of a request.

@@ -125,7 +125,10 @@ _OF_ONE_HOP = (
 )  # fmt: skip
 
 REQUEST_FIELDS = FieldTable(
-    read=(b"accept", b"authorization", b"content-length", b"cookie", b"sec-websocket-key"),
+    read=(
+        b"accept", b"access-control-request-headers", b"access-control-request-method", b"authorization",
+        b"content-length", b"cookie", b"origin", b"sec-websocket-key",
+    ),
     taken=(
         *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",
         b"proxy",  # CGI servers turn Proxy into HTTP_PROXY, their own outgoing proxy (httpoxy, CVE-2016-5385)
@@ -224,6 +227,11 @@ def plain_length(forwarded_lines: bytes, value: bytes, length: int) -> bytes:
 def without(forwarded_lines: bytes, names: Collection[bytes]) -> bytes:
     """The lines whose lower-case names are not in `names`."""
     return _keep(forwarded_lines, lambda name: name not in names)
+
+
+def without_prefix(lines: bytes, prefix: bytes) -> bytes:
+    """The lines whose lower-case names do not begin with `prefix`."""
+    return _keep(lines, lambda name: not name.startswith(prefix))
 
 
 def pairs(lines: bytes) -> list[Field]:

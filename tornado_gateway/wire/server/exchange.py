@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.policy.http.address import Address
+from tornado_gateway.policy.http.headers import without_prefix
 from tornado_gateway.wire.http1 import RequestHead
 from tornado_gateway.wire.server.context import ServerContext
 from tornado_gateway.wire.server.delegate import HeadDelegate
@@ -71,12 +72,14 @@ class ServerExchange(HTTPConnection):
         max_body_size: greatest size of the request's body in bytes; None for no limit.
         added_lines: field lines, each ended by CRLF, that the final response or the 101 gets, whatever writes it. An
             admission step that has a word for the client (the state of a limit) adds lines here.
+        replaced_prefix: beginning, in lower case, of the names of fields that only `added_lines` may give the final
+            response; b"" for none.
     """
 
     __slots__ = (
         "_chunked", "_high_water", "_left", "_on_close", "_pending", "added_lines", "body_bytes", "connection", "error",
-        "finished", "head", "is_read", "keep_alive", "max_body_size", "min_upload_rate", "persistent", "started",
-        "trailers",
+        "finished", "head", "is_read", "keep_alive", "max_body_size", "min_upload_rate", "persistent",
+        "replaced_prefix", "started", "trailers",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
@@ -93,7 +96,7 @@ class ServerExchange(HTTPConnection):
         self._chunked = False
         self._high_water: int | None = None  # high-water mark in bytes; None for asyncio's default
         self._left: int | None = None  # bytes of the body still to come by Content-Length
-        self.added_lines = b""
+        self.added_lines = self.replaced_prefix = b""
         self._pending = b""  # the response's head, until the first bytes of the body
         self._on_close: Callable[[], None] | None = None
 
@@ -148,6 +151,8 @@ class ServerExchange(HTTPConnection):
         elif head.minor == 0:
             framing += _KEEP_ALIVE
         date = b"" if dated else connection.server.date()
+        if self.replaced_prefix:
+            block = without_prefix(block, self.replaced_prefix)
         self._pending = b"".join((_status_line(status, reason), block, self.added_lines, date, framing, b"\r\n"))
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
