@@ -18,6 +18,7 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
+from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Tickets
@@ -213,7 +214,7 @@ def make_gateway(settings: Settings) -> Gateway:
         client=client,
         forwarding=settings.forwarding,
         authenticator=TokenAuthenticator(settings.auth) if settings.reads_tokens else None,
-        tickets=make_tickets(settings),
+        tickets=make_tickets(settings, redis),
         access_log=make_access_log(settings.logs),
         streams=Streams(settings.streams),
         overload=overload,
@@ -299,10 +300,12 @@ def figures_of(limits: Limits | None) -> LimitsState:
     return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
 
 
-def make_tickets(settings: Settings) -> Tickets | None:
+def make_tickets(settings: Settings, redis: dict[str, RedisConnection]) -> Tickets | None:
     """The one-time tickets; None if AUTH_TOKEN_SOURCES has none."""
     if not settings.auth.has_tickets:
         return None
+    if settings.redis_url:
+        return Tickets(RedisTickets(connect(redis, settings.redis_url)), None, Allowance())
     memory = MemoryTickets()
     return Tickets(memory, memory, Allowance())
 
