@@ -153,10 +153,10 @@ async def _come_to_rest(running: Running) -> None:
     app = running.app
     app.health_checks.close()  # on a busy machine, checks each 10 ms would leave no moment without one
     for _ in range(4000):  # longer than the 2 s that a connection may linger behind an early answer
-        if not app.server.connections and not app.gateway.client.active and not running.inflight:
+        if not app.connections and not app.gateway.client.active and not running.inflight:
             break
         await asyncio.sleep(0.001)
-    left = (len(app.server.connections), len(app.gateway.client.active), running.inflight)
+    left = (app.connections, len(app.gateway.client.active), running.inflight)
     await app.close()
     await asyncio.sleep(0.01)  # asyncio's transports close their sockets some turns of the loop later
     assert left == (0, 0, 0), f"left behind: {left[0]} client connections, {left[1]} exchanges, {left[2]} leases"

@@ -38,9 +38,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 SHARED_BY_JOURNEYS = tuple(
     f"handlers.{each}"
     for each in (
-        "journal", "cross_origin", "local_reply", "limiting", "ticketing", "admission", "base", "response",
-        "event_stream", "peek",
-        "upload", "answerer", "hedge", "attempts", "forwarding", "http_forwarding", "proxied",
+        "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
+        "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts", "forwarding",
+        "http_forwarding", "proxied",
     )
 )  # fmt: skip
 ROUTER = "handlers.router"

@@ -304,13 +304,15 @@ def test_the_address_that_is_taken_is_named(host: str) -> None:
         port = taken.getsockname()[1]
         done = run(UPSTREAMS=UPSTREAMS, HOST=host, PORT=str(port))
     address = "[::]" if host == "*" else "[::1]"
-    assert (done.returncode, done.stderr) == (3, f"cannot listen on {address}:{port}: Address already in use\n")
+    assert (done.returncode, done.stderr) == (
+        3, f"HOST, PORT: cannot listen on {address}:{port}: Address already in use\n"
+    )  # fmt: skip
 
 
 def test_a_name_that_is_not_found_is_named() -> None:
     done = run(UPSTREAMS=UPSTREAMS, HOST="127.0.0.1,no-such-host.invalid", PORT="0")
     assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith("cannot listen on no-such-host.invalid:")
+    assert done.stderr.splitlines()[-1].startswith("HOST, PORT: cannot listen on no-such-host.invalid:")
 
 
 # ---------------------------------------------------------------- signals and streams of the process

@@ -230,7 +230,7 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> i
         except CannotListen as error:
             say(str(error), sys.stderr)
             return CANNOT_START
-        announce(settings, addresses)
+        announce(settings, addresses, app.admin_addresses)
         if demo:
             url = f"http://{local_authority(*addresses[0])}"
             say(banner(url))
@@ -278,7 +278,7 @@ class Signals:
 
 async def stop(app: App, signals: Signals) -> int:
     """Drain until everything has ended, a second signal or the timeout; return the exit code."""
-    log.info("stopping: open connections: %d", len(app.server.connections))
+    log.info("stopping: open connections: %d", app.connections)
     draining, interrupted = asyncio.ensure_future(app.drain()), asyncio.ensure_future(signals.second.wait())
     await asyncio.wait([draining, interrupted], return_when=asyncio.FIRST_COMPLETED)
     clean = draining.done() and draining.result()
@@ -287,21 +287,22 @@ async def stop(app: App, signals: Signals) -> int:
     if clean:
         log.info("stopped")
     else:
-        log.warning("stopped: connections that were cut off: %d", app.server.busy)
+        log.warning("stopped: connections that were cut off: %d", app.busy)
     return STOPPED if clean else CRASHED
 
 
-def announce(settings: Settings, addresses: list[tuple[str, int]]) -> None:
+def announce(settings: Settings, addresses: list[tuple[str, int]], admin_addresses: list[tuple[str, int]]) -> None:
     loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     services = ", ".join(f"{service.name} ({len(service.endpoints)})" for service in settings.services)
     log.info(
-        "tornado_gateway %s on Python %s, %s, pid %d: listening on %s for %s",
+        "tornado_gateway %s on Python %s, %s, pid %d: listening on %s for %s%s",
         __version__,
         platform.python_version(),
         loop,
         os.getpid(),
         ", ".join(authority(*address) for address in addresses),
         services,
+        "".join(f", on {authority(*address)} for operators" for address in admin_addresses),
     )
 
 

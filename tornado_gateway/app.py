@@ -9,6 +9,7 @@ import resource
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,17 +21,20 @@ from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.config.parsers import EVERY_ADDRESS
-from tornado_gateway.config.settings import ListenConfig, ServiceSpec, Settings, assemble
-from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Tickets
+from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, Tickets
+from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.handlers.router import OWN, PROXIED, Router
+from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages
+from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.overload import Overload
-from tornado_gateway.policy.routing import RouteTable
+from tornado_gateway.policy.routing import Route, RouteTable
+from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.upstream.affinity import Affinity
@@ -58,18 +62,21 @@ from tornado_gateway.wire.server.server import HTTPServer, Listener
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
 
+MAX_ADDRESSES = 10_000  # whose log-ins are counted
+MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
+
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class CannotListen(Exception):
-    """An address of HOST cannot be bound. The text says which address, and why."""
+    """An address cannot be bound. The text says which address, why, and which variables name the address."""
 
-    def __init__(self, host: str, port: int, error: OSError) -> None:
+    def __init__(self, host: str, port: int, error: OSError, variables: str) -> None:
         # asyncio replaces the system's message by a longer sentence; an unknown name has no errno of the system.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-        super().__init__(f"cannot listen on {authority(host, port)}: {reason}")
+        super().__init__(f"{variables}: cannot listen on {authority(host, port)}: {reason}")
 
 
 def authority(host: str, port: int) -> str:
@@ -81,16 +88,41 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listeners(config: ListenConfig) -> list[Listener]:
+def listeners(hosts: Sequence[str], port: int) -> list[Listener]:
     """What the gateway listens on."""
-    if config.hosts != (EVERY_ADDRESS,):
-        return [Listener(host=host, port=config.port) for host in config.hosts]
-    of_ipv4 = Listener(host="0.0.0.0", port=config.port)  # noqa: S104  # that is what * means
-    return [of_ipv4, Listener(host="::", port=config.port, is_optional=True)]
+    if hosts != (EVERY_ADDRESS,):
+        return [Listener(host=host, port=port) for host in hosts]
+    of_ipv4 = Listener(host="0.0.0.0", port=port)  # noqa: S104  # that is what * means
+    return [of_ipv4, Listener(host="::", port=port, is_optional=True)]
+
+
+async def listen(server: HTTPServer, wanted: Sequence[Listener], variables: str) -> list[tuple[str, int]]:
+    """Listen; return the bound addresses, which all have the same port.
+
+    Args:
+        variables: names of the variables that name the addresses.
+
+    Raises:
+        CannotListen: an address cannot be bound.
+    """
+    addresses: list[tuple[str, int]] = []
+    for listener in wanted:
+        port = listener.port or (addresses[0][1] if addresses else 0)
+        try:
+            addresses += await server.listen(replace(listener, port=port))
+        except OSError as error:
+            if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
+                raise CannotListen(listener.host, port, error, variables) from error
+    return addresses
 
 
 class App:
-    """A gateway, its server and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
+    """A gateway, its servers and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
+
+    Attributes:
+        server: serves everything, but for the pages of `admin_server`.
+        admin_server: serves the pages for operators; None if `server` does.
+        admin_addresses: what `admin_server` listens on.
 
     Raises:
         OSError: UPSTREAM_TLS_CA_FILE cannot be read.
@@ -101,9 +133,10 @@ class App:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self.settings = settings = draw_secrets(settings)
         self.gateway = make_gateway(settings)
-        self.listeners = listeners(settings.listen)
-        router = Router(self.gateway, make_routes(settings), protects_figures=settings.protects_figures)
-        self.server = HTTPServer(router, server_config(settings), LocalReply(self.gateway))
+        self.listeners = listeners(settings.listen.hosts, settings.listen.port)
+        self.admin_addresses: list[tuple[str, int]] = []
+        self.server = make_server(settings, self.gateway)
+        self.admin_server = make_admin_server(settings, self.gateway)
         gateway = self.gateway
         gateway.pressure.server = self.server
         self.watchdog = Watchdog(lambda: gateway.pressure.ticked_at, gateway.now)
@@ -112,7 +145,7 @@ class App:
         self.key_set = make_key_set(settings, gateway)
         self.rebalancer = Rebalancer(gateway.services.values(), gateway.streams)
         self.heartbeat = Heartbeat(
-            self.server,
+            *self.servers,
             gateway.client,
             gateway.streams,
             self.health_checks,
@@ -125,19 +158,16 @@ class App:
         )
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; return the bound addresses, which all have the same port.
+        """Listen; return the bound addresses of `server`, which all have the same port.
 
         Raises:
-            CannotListen: an address of HOST cannot be bound with PORT.
+            CannotListen: an address cannot be bound.
         """
-        addresses: list[tuple[str, int]] = []
-        for listener in self.listeners:
-            port = listener.port or (addresses[0][1] if addresses else 0)
-            try:
-                addresses += await self.server.listen(replace(listener, port=port))
-            except OSError as error:
-                if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
-                    raise CannotListen(listener.host, port, error) from error
+        addresses = await listen(self.server, self.listeners, "HOST, PORT")
+        config = self.settings.admin_listen
+        if self.admin_server:
+            wanted = listeners(config.hosts, config.port or 0)
+            self.admin_addresses = await listen(self.admin_server, wanted, "ADMIN_HOST, ADMIN_PORT")
         if self.key_set:
             self.key_set.start()
         self.heartbeat.start()
@@ -145,6 +175,20 @@ class App:
         self.gateway.pressure.start()
         self.watchdog.start()
         return addresses
+
+    @property
+    def servers(self) -> list[HTTPServer]:
+        return [self.server, self.admin_server] if self.admin_server else [self.server]
+
+    @property
+    def connections(self) -> int:
+        """The number of clients' connections."""
+        return sum(len(server.connections) for server in self.servers)
+
+    @property
+    def busy(self) -> int:
+        """The number of connections with an incomplete response or a WebSocket."""
+        return sum(server.busy for server in self.servers)
 
     async def drain(self) -> bool:
         """Stop in three steps: announce the stop, stop accepting connections, finish what is in flight.
@@ -156,19 +200,21 @@ class App:
             Whether everything in flight has finished within SHUTDOWN_TIMEOUT_MS.
         """
         self.gateway.lifecycle.draining = True
-        self.server.announce_close()
+        for server in self.servers:
+            server.announce_close()
         await asyncio.sleep(self.settings.shutdown.delay)
         self.health_checks.close()
         self.rebalancer.close()
-        self.server.drain()
+        for server in self.servers:
+            server.drain()
         spread = min(self.settings.shutdown.spread, self.settings.shutdown.longest_spread)
         self.heartbeat.hasten()
         self.gateway.streams.drain(self.server.context.loop.time(), spread)
         try:
             async with asyncio.timeout(self.settings.shutdown.timeout):
-                await self.server.answered()
+                await asyncio.gather(*[server.answered() for server in self.servers])
         except TimeoutError:
-            return not self.server.busy
+            return not self.busy
         return True
 
     async def close(self) -> None:
@@ -183,11 +229,14 @@ class App:
             self.discovery.close()
         if self.key_set:
             self.key_set.close()
-        self.server.drain()
+        for server in self.servers:
+            server.drain()
         self.gateway.streams.abort()
-        self.server.abort()
+        for server in self.servers:
+            server.abort()
         self.gateway.client.close()
-        await self.server.closed()
+        for server in self.servers:
+            await server.closed()
         await self.gateway.streams.closed()
         if self.gateway.limits and self.gateway.limits.shared:
             await self.gateway.limits.shared.close()
@@ -221,6 +270,7 @@ def make_gateway(settings: Settings) -> Gateway:
         pressure=pressure,
         rng=rng,
         new_request_id=partial(make_request_id, rng),
+        operators=make_operators(settings, rng),
         limits=limits,
         redis=redis,
         cors=make_cors(settings),
@@ -237,6 +287,37 @@ def make_gateway(settings: Settings) -> Gateway:
         now=now,
         lifecycle=Lifecycle(now()),
     )
+
+
+def make_operators(settings: Settings, rng: random.Random) -> Operators:
+    config = settings.admin
+    attempts = MemoryStore(rng, MAX_ADDRESSES)
+    return Operators(config, settings.protects_admin, SessionStore(config.sessions), attempts)
+
+
+def make_server(settings: Settings, gateway: Gateway) -> HTTPServer:
+    """The server of everything but the pages that `make_admin_server()` serves."""
+    own = make_pages(settings)
+    if settings.admin_listen.port is not None:
+        own = [each for each in own if not is_for_operators(each)]
+    return HTTPServer(Router(gateway, make_routes(settings), own), server_config(settings), LocalReply(gateway))
+
+
+def make_admin_server(settings: Settings, gateway: Gateway) -> HTTPServer | None:
+    """The server of the pages for operators; None if operators use the same listener as everybody."""
+    if settings.admin_listen.port is None:
+        return None
+    own = [each for each in make_pages(settings) if is_for_operators(each) or each.path in HEALTH]
+    config = server_config(settings)
+    config = replace(config, max_connections=min(config.max_connections, MAX_OPERATORS))
+    return HTTPServer(Router(gateway, RouteTable((), OWN), own), config, LocalReply(gateway))
+
+
+def make_pages(settings: Settings) -> list[Route[type[PageHandler]]]:
+    default = default_rule(is_required=settings.auth.is_required)
+    is_asked = settings.protects_admin
+    figures = Access(ANY) if settings.protects_figures and is_asked else None
+    return pages(admin_access(default, is_asked=is_asked), figures)
 
 
 def make_request_id(rng: random.Random) -> bytes:

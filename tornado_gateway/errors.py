@@ -17,11 +17,13 @@ GatewayError
 ├── KeysUnavailable           503
 ├── InsufficientScope         403
 ├── OriginNotAllowed          403
+├── ActNotAllowed             403
 ├── NotFound                  404
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
 ├── TooManyStreams            429
 ├── RateLimited               429  the client has used its quota
+│   └── TooManyLogIns         429
 ├── TooManyTickets            429
 ├── Overloaded                503  this gateway protects itself
 │   ├── StreamLimitReached    503
@@ -244,6 +246,12 @@ class OriginNotAllowed(GatewayError):
     status, code, reason, proxy = 403, "forbidden", "origin_not_allowed", "http_request_denied"
 
 
+class ActNotAllowed(GatewayError):
+    """This client may not change anything here."""
+
+    status, code, reason, proxy = 403, "forbidden", "act_not_allowed", "http_request_denied"
+
+
 class TooManyStreams(GatewayError):
     """This client has as many streams as it may."""
 
@@ -270,6 +278,12 @@ class RateLimited(GatewayError):
         super().__init__(fields=(_retry_after(retry_after),))
         self.retry_after = retry_after
         self.members = {"violated-policies": list(policies)}
+
+
+class TooManyLogIns(RateLimited):
+    """Too many log-ins were tried from this address. Try again later."""
+
+    reason = "too_many_log_ins"
 
 
 class TooManyTickets(GatewayError):

@@ -9,6 +9,7 @@ from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
+from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
@@ -17,6 +18,7 @@ from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
+from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.durations import Durations
@@ -126,6 +128,23 @@ class Tickets:
     allowance: Allowance
 
 
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """The pages below /admin, and who may use the pages.
+
+    Attributes:
+        config: who may act.
+        asks: whether the pages need a credential.
+        sessions: of operators who have logged in.
+        attempts: counts log-ins.
+    """
+
+    config: AdminConfig
+    asks: bool
+    sessions: SessionStore
+    attempts: MemoryStore
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The parts of a running gateway.
@@ -136,6 +155,7 @@ class Gateway:
         forwarding: how requests are forwarded.
         authenticator: checks tokens; None if AUTH_REQUIRED is false.
         tickets: None without `ticket` in AUTH_TOKEN_SOURCES.
+        operators: who may use the pages below /admin.
         limits: None if nothing is limited.
         redis: the connections to Redis, by URL.
         cors: of requests that reach no service; None if all services answer CORS themselves, and no preflight passes
@@ -158,6 +178,7 @@ class Gateway:
     forwarding: ForwardingConfig
     authenticator: Authenticator | None
     tickets: Tickets | None
+    operators: Operators
     limits: Limits | None
     redis: Mapping[str, RedisConnection]
     cors: CorsConfig | None

@@ -9,6 +9,7 @@ from tornado_gateway.policy.access import (
     RULES,
     Access,
     Kind,
+    admin_access,
     default_rule,
     permits_more,
     strictest,
@@ -58,3 +59,20 @@ def test_an_access_permits_more_if_it_admits_what_another_refuses(
     one: Access, other: Access, default: frozenset[Kind], permits: bool
 ) -> None:
     assert permits_more(one, other, default) is permits
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_service_accepts_an_operators_session(rule: str) -> None:
+    assert Kind.SESSION not in RULES[rule]
+
+
+@pytest.mark.parametrize(
+    ("is_required", "is_asked", "needs"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_pages_below_admin_accept_every_credential_and_a_session(
+    is_required: bool, is_asked: bool, needs: bool
+) -> None:
+    default = default_rule(is_required=is_required)
+    access = admin_access(default, is_asked=is_asked)
+    assert access.needs_credential(default) is needs
+    assert (access.accepted(default) == ANY | {Kind.SESSION}) is needs

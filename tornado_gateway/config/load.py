@@ -132,7 +132,8 @@ def _check_keys(settings: Settings) -> None:
     if not settings.reads_tokens:
         return
     tokens, allowed = settings.auth.tokens, "32 bytes or more; or another key"
-    is_missing, reason = settings.asks_for_tokens, "is not set, but a service or route asks for a token"
+    asker = "a service or route" if settings.services_ask_for_tokens else "ADMIN_SCOPE"
+    is_missing, reason = settings.needs_keys, f"is not set, but {asker} asks for a token"
     try:
         is_missing = is_missing and not tokens.keys and not settings.key_set.is_on
     except ValueError as error:

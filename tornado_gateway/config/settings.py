@@ -12,6 +12,7 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import DEFAULT, default_rule
+from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.overload import OverloadConfig
@@ -40,6 +41,19 @@ class ListenConfig:
 
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104  # a gateway is there to be reached
     port: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class AdminListenConfig:
+    """Where to listen for operators.
+
+    Attributes:
+        hosts: see ListenConfig; this machine alone by default.
+        port: TCP port; 0 for any free port; None for no listener of their own.
+    """
+
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +98,9 @@ class Settings:
     Attributes:
         environment: "development", "test" or "production".
         event_loop: "auto", "uvloop" or "asyncio".
-        protects_figures: whether /metrics and /_pressure need a token where other pages do.
+        admin: who may use the pages below /admin.
+        admin_listen: where the pages for operators are served.
+        protects_figures: whether /metrics and /_pressure need a token where the pages below /admin do.
         ready_requires: services, or "*", without which /readyz is 503.
         service: the config of services without own values.
         services: the services of UPSTREAMS.
@@ -109,6 +125,8 @@ class Settings:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     streams: StreamLimits = field(default_factory=StreamLimits)
     overload: OverloadConfig = field(default_factory=OverloadConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
+    admin_listen: AdminListenConfig = field(default_factory=AdminListenConfig)
     protects_figures: bool = False
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
@@ -121,8 +139,23 @@ class Settings:
     reserved: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def protects_admin(self) -> bool:
+        """Whether the pages below /admin need a credential."""
+        return self.auth.is_required or self.admin.asks_for_credential
+
+    @property
     def asks_for_tokens(self) -> bool:
         """Whether any request needs a token."""
+        return self.protects_admin or self.services_ask_for_tokens
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the gateway must be able to verify tokens."""
+        return self.services_ask_for_tokens or self.protects_admin
+
+    @property
+    def services_ask_for_tokens(self) -> bool:
+        """Whether any request for a service needs a token."""
         accesses = [*(each.service.access for each in self.services), *(each.access for each in self.routes)]
         default = default_rule(is_required=self.auth.is_required)
         return any(each.needs_credential(default) for each in (DEFAULT, *filter(None, accesses)))

@@ -11,7 +11,7 @@ brackets do not exist yet.
     limit by address        before a signature is checked
     preflight               before authentication: a browser sends no credential with a preflight
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
-                            ticket (ticketing.py) stands for a token
+                            ticket (ticketing.py) stands for a token, and a session for a credential below /admin
     unknown service         before everything that is a service's own
     scopes                  of the service or route
     limit by principal      once the principal is known
@@ -36,6 +36,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
+from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
 from tornado_gateway.policy.access import DEFAULT, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
@@ -146,7 +147,10 @@ def admit(
     # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
     principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
     authenticator = gateway.authenticator
-    if authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
+    accepted = _accepted(route, head.method, access, authenticator) if authenticator else None
+    if accepted and Kind.SESSION in accepted and (session := find_session(gateway, head.known_fields, origination)):
+        principal, kind, expiry = session.principal, Kind.SESSION, session.expiry
+    elif authenticator and accepted is not None:
         presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target, head.method), accepted)
         if presented.is_ticket:
             use = Use(_service_name(found), origin_of(head), origination.host)

@@ -114,16 +114,26 @@ class PageHandler(GatewayHandler):
     def prepare(self) -> Awaitable[Any] | None:
         if self.gateway.cors and self.route.serves_pages:
             meet_page(self.gateway.cors, self.exchange, self.route)
-        access = self.route.access or DEFAULT
-        steps = admit(self.gateway, self.route, self.exchange, self.journal, self.found, access)
+        access, found = self.route.access or DEFAULT, self.found
+        steps = admit(self.gateway, self.route, self.exchange, self.journal, found, access)
         try:
-            return self._admit_later(steps, next(steps))
+            waits_for = next(steps)
         except StopIteration as end:
             self.admitted = end.value
+            self.on_admitted(end.value)
             return None
+        return self._admit_later(steps, waits_for)
 
     async def _admit_later(self, steps: Steps[Admitted[Service | None]], waits_for: Awaitable[Any]) -> None:
         self.admitted = await resume(steps, waits_for)
+        self.on_admitted(self.admitted)
+
+    def on_admitted(self, admitted: Admitted[Service | None]) -> None:
+        """Check what this page asks of a request beyond the admission.
+
+        Raises:
+            GatewayError: the page refuses the request.
+        """
 
     def options(self) -> None:
         """Answer OPTIONS with the served methods (RFC 9110 §9.3.7)."""

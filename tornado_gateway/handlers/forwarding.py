@@ -32,6 +32,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.upload import Upload
+from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own, without_session
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
 from tornado_gateway.policy.http.negotiation import accepts_only
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
@@ -105,6 +106,8 @@ class Forwarding:
         forwarded_lines: bytes,
     ) -> None:
         head, service, origination = client.head, admitted.found, admitted.origination
+        if b"cookie" in head.known_fields:
+            forwarded_lines = without_session(forwarded_lines)
         self._gateway, self._client, self._journal = gateway, client, journal
         self._origination, self._expiry = origination, admitted.expiry
         mount = self._mount = match.mount
@@ -210,7 +213,7 @@ class Forwarding:
     def on_interim(self, head: ResponseHead) -> None:
         # Of a 100 that the client has asked for, Upload decides.
         if head.status != 100 or not self._client.head.expects_continue:
-            send_interim(self._client, head)
+            send_interim(self._client, self._without_own_cookies(head))
         elif self.upload:
             self.upload.upstream_continues()
 
@@ -251,14 +254,23 @@ class Forwarding:
         )
 
     def _rewritten(self, head: ResponseHead) -> ResponseHead:
-        """The head of the answer with public paths instead of the endpoint's."""
-        endpoint = self._answerer.endpoint
+        """The head of the answer with public paths instead of the endpoint's, and without cookies of the gateway's."""
+        endpoint, head = self._answerer.endpoint, self._without_own_cookies(head)
         if endpoint is None:
             return head
         config = self._mount.config or self._service.config.mount
         place = Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
         asked = Asked(self._origination.proto, self._origination.host)
         return replace(head, forwarded_lines=public_lines(head.forwarded_lines, self._mount, config, place, asked))
+
+    def _without_own_cookies(self, head: ResponseHead) -> ResponseHead:
+        if b"set-cookie" not in head.known_fields:
+            return head
+        return replace(head, forwarded_lines=without_own(head.forwarded_lines, self._is_own_cookie))
+
+    def _is_own_cookie(self, name: bytes) -> bool:
+        service = self._gateway.services.get(service_of(name))
+        return is_session_name(name) or bool(service and service.affinity and service.affinity.sticky)
 
     def _cookie_line(self, affinity: Affinity) -> bytes:
         """The Set-Cookie line that binds the client to the endpoint; b"" for a client that is bound already."""

@@ -50,7 +50,7 @@ class MetricsHandler(PageHandler):
     """Prometheus's text format, or OpenMetrics if the client prefers OpenMetrics."""
 
     def get(self) -> None:
-        text, media_type = self.gateway.metrics.text(self.request.connection.head.known_fields.get(b"accept", ()))  # type: ignore[union-attr]
+        text, media_type = self.gateway.metrics.text(self.exchange.head.known_fields.get(b"accept", ()))
         self.set_header("Content-Type", media_type)
         self.finish(text)
 

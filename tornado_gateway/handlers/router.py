@@ -4,6 +4,8 @@ policy/routing.py looks up the route of a request for a service. The handler of 
 ETags and uses no templates. Every other request goes to a Tornado Application.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +14,11 @@ from tornado.web import Application
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admin import StatsHandler
+from tornado_gateway.handlers.admin import HomeHandler, StatsHandler, UnknownHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
+from tornado_gateway.handlers.login import LoginHandler, LogoutHandler
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.refused import RefusedRequest
@@ -38,6 +41,7 @@ PROXIED: tuple[Route[type[ProxiedRequest]], ...] = (
 )
 
 READ = (b"GET", b"HEAD", b"OPTIONS")
+ACT = (b"POST", b"OPTIONS")
 
 
 def operational(path: str, handler: type[PageHandler]) -> Route[type[PageHandler]]:
@@ -50,6 +54,9 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     operational("/readyz", ReadyHandler),
     operational("/metrics", MetricsHandler),
     operational("/_pressure", PressureHandler),
+    Route(path="/admin", handler=HomeHandler, methods=READ, answers_options=True),
+    Route(path="/admin/login", handler=LoginHandler, methods=(*READ, b"POST"), needs_token=False, answers_options=True),
+    Route(path="/admin/logout", handler=LogoutHandler, methods=ACT, needs_token=False, answers_options=True),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
     Route(
         path="/auth/ticket",
@@ -67,21 +74,46 @@ ROUTES: tuple[Route[type[Any]], ...] = (*PROXIED, *PAGES)
 
 NO_ROUTE = Route(path=ELSEWHERE, handler=NotFoundHandler, needs_token=False, serves_pages=True)
 
+UNKNOWN_ADMIN: Route[type[PageHandler]] = Route(path=ELSEWHERE, handler=UnknownHandler)
+_BELOW_ADMIN = re.compile(r"/admin(?:/.*)?")
+
 # Pages of figures of the process, which need a token only with METRICS_AUTH: a scraper often has none.
 FIGURES = ("/metrics", "/_pressure")
+HEALTH = ("/healthz", "/readyz")
 
 
-def pages(*, protects_figures: bool) -> list[Route[type[PageHandler]]]:
-    """The rows of PAGES, with a token for FIGURES if these are protected."""
-    return [
-        replace(each, needs_token=each.needs_token or (protects_figures and each.path in FIGURES)) for each in PAGES
-    ]
+def pages(admin: Access, figures: Access | None) -> list[Route[type[PageHandler]]]:
+    """The rows of PAGES, and of unknown pages below /admin.
+
+    Args:
+        admin: what the pages below /admin ask of clients.
+        figures: what FIGURES ask; None for nothing.
+    """
+    return [_protected(each, admin, figures) for each in (*PAGES, UNKNOWN_ADMIN)]
 
 
-def make_application(gateway: Gateway, *, protects_figures: bool) -> Application:
-    """A Tornado Application for the pages. The log function closes the journal of each answer of a handler."""
+def _protected(page: Route[type[PageHandler]], admin: Access, figures: Access | None) -> Route[type[PageHandler]]:
+    if page.path in FIGURES:
+        return replace(page, needs_token=figures is not None, access=figures)
+    return replace(page, access=admin) if is_of_admin(page) else page
+
+
+def is_of_admin(page: Route[Any]) -> bool:
+    return page.handler is UnknownHandler or _BELOW_ADMIN.fullmatch(page.path) is not None
+
+
+def is_for_operators(page: Route[Any]) -> bool:
+    """Whether ADMIN_PORT moves a page to a listener of its own."""
+    return is_of_admin(page) or page.path in FIGURES
+
+
+def make_application(gateway: Gateway, pages: Iterable[Route[type[PageHandler]]]) -> Application:
+    """A Tornado Application for pages. The log function closes the journal of each answer of a handler."""
     return Application(
-        [(each.path, each.handler, {"route": each}) for each in pages(protects_figures=protects_figures)],
+        [
+            (_BELOW_ADMIN.pattern if each.handler is UnknownHandler else each.path, each.handler, {"route": each})
+            for each in pages
+        ],
         gateway=gateway,
         default_handler_class=NO_ROUTE.handler,
         default_handler_args={"route": NO_ROUTE},
@@ -96,14 +128,14 @@ class Router(HTTPServerConnectionDelegate):
 
     Args:
         table: the routes that lead to services.
-        protects_figures: whether /metrics and /_pressure need a token where other pages do.
+        pages: the gateway's own pages.
     """
 
     def __init__(
-        self, gateway: Gateway, table: RouteTable[type[ProxiedRequest]], *, protects_figures: bool = False
+        self, gateway: Gateway, table: RouteTable[type[ProxiedRequest]], pages: Iterable[Route[type[PageHandler]]]
     ) -> None:
         self._gateway, self._table = gateway, table
-        self._application = make_application(gateway, protects_figures=protects_figures)
+        self._application = make_application(gateway, pages)
 
     def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
         self, server_conn: object, request_conn: ServerExchange

@@ -12,11 +12,12 @@ class Kind(Enum):
     JWT = "jwt"
     KEY = "key"
     BASIC = "basic"
+    SESSION = "session"  # of an operator: accepted by pages below /admin, and by no service
 
 
 # A rule is the set of the kinds that are accepted. A request that may come without a credential may come with any, so
 # that the intersection of rules is the rule that asks for whatever each rule asks for.
-ANYTHING = frozenset(Kind)
+ANYTHING = frozenset(Kind) - {Kind.SESSION}
 ANY = ANYTHING - {Kind.NOTHING}
 RULES = {
     "none": ANYTHING,
@@ -74,6 +75,21 @@ def permits_more(one: Access, other: Access, default: frozenset[Kind]) -> bool:
     (True, False)
     """
     return not (one.accepted(default) <= other.accepted(default) and other.scopes <= one.scopes)
+
+
+def admin_access(default: frozenset[Kind], *, is_asked: bool) -> Access:
+    """What pages below /admin ask of clients.
+
+    Args:
+        default: the rule of a service that has none.
+        is_asked: whether the pages need a credential, whatever `default` says.
+
+    >>> Kind.SESSION in admin_access(ANY, is_asked=False).accepted(ANY)
+    True
+    >>> admin_access(ANYTHING, is_asked=False).accepted(ANYTHING) == ANYTHING
+    True
+    """
+    return Access(ANY | {Kind.SESSION} if is_asked or Kind.NOTHING not in default else ANYTHING)
 
 
 def strictest(several: Iterable[Access], default: frozenset[Kind]) -> Access:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.policy.http.address import NO_ADDRESS, of_peer, parse
+from tornado_gateway.policy.http.cookies import sticky_name
 from tornado_gateway.policy.http.headers import Field
-from tornado_gateway.policy.upstream.affinity import COOKIE_PREFIX, TAG_BYTES, Affinity, HashKey, Sticky, cookie
+from tornado_gateway.policy.upstream.affinity import TAG_BYTES, Affinity, HashKey, Sticky, cookie
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
@@ -258,7 +259,7 @@ def test_the_cookie_of_another_service_binds_to_no_endpoint() -> None:
     several = endpoints("http://a")
     sticky = sticky_of(several)
     tag = tag_of(sticky, several[0])
-    assert sticky.find([(b"Cookie", COOKIE_PREFIX.encode() + b"users=" + tag)]) is None
+    assert sticky.find([(b"Cookie", sticky_name("users") + b"=" + tag)]) is None
     assert sticky.find([]) is None
 
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tornado_gateway.policy.http.address import Address
+from tornado_gateway.policy.http.cookies import sticky_name
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 
-COOKIE_PREFIX = "gw_"
 TAG_BYTES = 12  # bytes of the hash in the cookie: 96 bits cannot be guessed
 
 _KEY = re.compile(r"client|path|(?:header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -176,8 +176,7 @@ class Affinity:
             secret = config.secret or (before.sticky.secret if before and before.sticky else b"")
             if not secret:
                 raise ValueError("sessions need a secret")
-            name = f"{COOKIE_PREFIX}{service}".encode("ascii")
-            sticky = Sticky(name, secret, refuses=config.sessions is Sessions.REFUSE)
+            sticky = Sticky(sticky_name(service), secret, refuses=config.sessions is Sessions.REFUSE)
         return cls(key, sticky) if key or sticky else None
 
     def of(self, fields: list[Field], client: Address, path: bytes) -> tuple[bytes, Endpoint | None]:

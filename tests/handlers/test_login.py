@@ -1,0 +1,148 @@
+"""The log-in and the log-out."""
+
+import logging
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.journeys import ask, problem
+from tests.support.operators import AUTH, BROWSER, ORIGIN, bearer, form, log_in, token
+from tests.support.sockets import get
+
+NOWHERE = {"svc": ["http://127.0.0.1:1"]}
+LOG_IN, LOG_OUT = b"/admin/login", b"/admin/logout"
+
+
+@pytest.mark.gen_test
+async def test_the_page_has_a_form(serve: Serve) -> None:
+    answer = await ask(await serve(NOWHERE, **AUTH), get(LOG_IN))
+    assert (answer.status, answer.get(b"content-type")) == (200, b"text/html; charset=utf-8")
+    assert b'<form method="post" action="/admin/login">' in answer.body
+    assert b'type="password"' in answer.body and b"Token or API key" in answer.body
+    assert b'class="complaint"' not in answer.body
+
+
+@pytest.mark.gen_test
+async def test_a_token_logs_in(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    for given in (token(), f"  {token()}\n"):  # as somebody pastes it
+        session = await log_in(running, given)
+        answer = await ask(running, get(b"/admin", session))
+        assert answer.status == 200
+        assert b"Logged in as id|ada" in answer.body
+        assert b'action="/admin/logout"' in answer.body
+
+
+@pytest.mark.gen_test
+async def test_the_cookie_is_for_admin_alone_and_for_no_script(serve: Serve) -> None:
+    answer = await ask(await serve(NOWHERE, **AUTH), form(LOG_IN, ORIGIN, credential=token()))
+    name, *attributes = (answer.get(b"set-cookie") or b"").split(b"; ")
+    assert name.startswith(b"gateway_session=")
+    assert attributes == [b"Path=/admin", b"HttpOnly", b"SameSite=Strict"]
+
+
+@pytest.mark.parametrize("credential", ["", "x", "k" * 32, "a.b.c", "\0", "é", "x" * 20_000])
+@pytest.mark.gen_test
+async def test_a_wrong_credential_is_refused(serve: Serve, credential: str) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    answer = await ask(running, form(LOG_IN, ORIGIN, credential=credential))
+    problem(answer, 401, "unauthorized")
+    assert answer.get(b"set-cookie") is None
+    page = await ask(running, form(LOG_IN, ORIGIN, BROWSER, credential=credential))
+    assert (page.status, page.get(b"content-type")) == (401, b"text/html; charset=utf-8")
+    assert b"The credential is not valid." in page.body
+    assert len(running.app.gateway.operators.sessions) == 0
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_has_expired_is_refused(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    problem(await ask(running, form(LOG_IN, ORIGIN, credential=token(exp=1))), 401, "unauthorized")
+
+
+@pytest.mark.gen_test
+async def test_what_is_no_form_is_no_log_in(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    said = b'{"credential": "%b"}' % token().encode()
+    json = get(LOG_IN, ORIGIN, b"Content-Type: application/json", method=b"POST", body=said)
+    problem(await ask(running, json), 401, "unauthorized")
+    problem(await ask(running, get(LOG_IN + b"?credential=" + token().encode(), method=b"POST")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("place", "leads_to"),
+    [
+        ("/admin/stats", b"/admin/stats"), ("/admin", b"/admin"), ("", b"/admin"), ("/api/svc", b"/admin"),
+        ("https://evil.example/admin", b"/admin"), ("//evil.example", b"/admin"), ("/admin\\..\\..", b"/admin"),
+        ("/admin/\r\nSet-Cookie: a=b", b"/admin"), ("/administrator", b"/admin"),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_log_in_leads_to_the_page_that_was_asked_for(serve: Serve, place: str, leads_to: bytes) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    answer = await ask(running, form(LOG_IN, ORIGIN, credential=token(), next=place))
+    assert (answer.status, answer.get(b"location")) == (303, leads_to)
+    assert len(answer.all(b"set-cookie")) == 1
+
+
+@pytest.mark.parametrize("line", [b"Origin: https://evil.example", b"Origin: null", b"Sec-Fetch-Site: cross-site"])
+@pytest.mark.parametrize("path", [LOG_IN, LOG_OUT])
+@pytest.mark.gen_test
+async def test_no_page_of_another_origin_logs_in_or_out(serve: Serve, path: bytes, line: bytes) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    session = await log_in(running, token())
+    problem(await ask(running, form(path, line, session, credential=token())), 403, "forbidden")
+    assert (await ask(running, get(b"/admin/stats", session))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_log_out_ends_the_session(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    session = await log_in(running, token())
+    answer = await ask(running, form(LOG_OUT, ORIGIN, session))
+    assert (answer.status, answer.get(b"location")) == (303, LOG_IN)
+    assert (answer.get(b"set-cookie") or b"").startswith(b"gateway_session=; Path=/admin;")
+    assert b"; Max-Age=0" in (answer.get(b"set-cookie") or b"")
+    problem(await ask(running, get(b"/admin/stats", session)), 401, "unauthorized")
+    assert (await ask(running, form(LOG_OUT, ORIGIN, session))).status == 303  # once more does no harm
+    problem(await ask(running, get(LOG_OUT, session)), 405, "method_not_allowed")  # a link cannot log out
+
+
+@pytest.mark.gen_test
+async def test_log_ins_are_limited_by_address(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH, TRUSTED_PROXIES="127.0.0.1")
+    proxied = b"X-Forwarded-For: "
+    for number in range(10):
+        address = b"2001:db8::%d" % number  # of one client: IPv6 clients have a /64
+        assert (await ask(running, form(LOG_IN, proxied + address, credential="guess"))).status == 401
+    refused = await ask(running, form(LOG_IN, proxied + b"2001:db8::a", credential=token()))
+    assert (refused.status, refused.get(b"set-cookie")) == (429, None)
+    assert 1 <= int(refused.get(b"retry-after") or b"0") <= 60
+    page = await ask(running, form(LOG_IN, BROWSER, proxied + b"2001:db8::a", credential=token()))
+    assert page.status == 429
+    assert b"Too many log-ins" in page.body
+    await log_in(running, token(), proxied + b"2001:db8:1::1")
+    assert (await ask(running, get(b"/admin/stats", proxied + b"2001:db8::a", bearer()))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_without_authentication_there_is_no_log_in(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    for request in (get(LOG_IN), form(LOG_IN, ORIGIN, credential="x")):
+        answer = await ask(running, request)
+        assert (answer.status, answer.get(b"location"), answer.get(b"set-cookie")) == (303, b"/admin", None)
+    assert b"Log out" not in (await ask(running, get(b"/admin"))).body
+
+
+@pytest.mark.gen_test
+async def test_the_log_says_who_has_logged_in_and_out(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tornado_gateway.audit")
+    running = await serve(NOWHERE, **AUTH)
+    await ask(running, form(LOG_IN, ORIGIN, credential="guess"))
+    await ask(running, form(LOG_OUT, ORIGIN, await log_in(running, token())))
+    assert [each.getMessage() for each in caplog.records if each.name == "tornado_gateway.audit"] == [
+        'POST /admin/login by "nobody" from 127.0.0.1: 401',
+        'POST /admin/login by "id|ada" from 127.0.0.1: 303',
+        'POST /admin/logout by "id|ada" from 127.0.0.1: 303',
+    ]
+    assert "guess" not in caplog.text and token() not in caplog.text

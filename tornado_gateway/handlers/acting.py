@@ -1,0 +1,90 @@
+"""The base of the pages by which operators change something, and of the log of what operators did.
+
+A request of a safe method reads. Every other request is an act: policy/acting.py says who may act, and from where. Each
+act has a line in the log, whether the act was carried out or refused:
+
+    POST /admin/api/revocations by "id|ada" from 203.0.113.7: 201 (revoked jti a1b2)
+"""
+
+import json
+import logging
+from typing import Any
+
+from tornado_gateway.handlers.admin_page import AdminPage
+from tornado_gateway.handlers.admission import SAFE, Admitted
+from tornado_gateway.policy.access import Kind
+from tornado_gateway.policy.acting import Asked, check_local, check_same_origin, check_scopes
+from tornado_gateway.policy.principal import ANYBODY
+from tornado_gateway.wire.http1 import fields
+
+audit = logging.getLogger("tornado_gateway.audit")
+
+# What browsers send by themselves, with requests that a page of another origin causes, too. Of a token in a cookie the
+# admission checks the origin.
+AMBIENT = (Kind.SESSION, Kind.BASIC)
+
+_PRODUCTION = "production"
+
+
+class ActingHandler(AdminPage):
+    """A page that changes something by POST, PUT, PATCH or DELETE.
+
+    Attributes:
+        who: name of the principal, for the log; "anybody" where no credential is asked for, "nobody" while nobody is
+            known.
+        deed: what the act has done, for the log; a subclass fills it.
+    """
+
+    who = "nobody"
+    deed = ""
+
+    @property
+    def is_act(self) -> bool:
+        return (self.request.method or "").encode("latin-1") not in SAFE
+
+    def on_admitted(self, admitted: Admitted[Any]) -> None:
+        if self.is_act:
+            self.check_act(admitted)
+
+    def check_act(self, admitted: Admitted[Any]) -> None:
+        """
+        Raises:
+            GatewayError: the client may not act.
+        """
+        asked, principal = self.asked(admitted), admitted.principal
+        in_production = self.gateway.environment == _PRODUCTION
+        self.who = "anybody" if principal is ANYBODY else principal.name or "unnamed"
+        check_same_origin(asked, is_strict=admitted.kind in AMBIENT)
+        if principal is ANYBODY:
+            check_local(asked, in_production=in_production)
+        else:
+            check_scopes(self.gateway.operators.config, principal.scopes, in_production=in_production)
+
+    def asked(self, admitted: Admitted[Any]) -> Asked:
+        """Where the request comes from."""
+        found = {name.lower(): value for name, value in fields(self.exchange.head.block)}
+        return Asked(
+            found.get(b"origin"),
+            found.get(b"sec-fetch-site"),
+            admitted.origination.host,
+            self.exchange.connection.peer,
+            is_forwarded=any(is_of_a_proxy(name) for name in found),
+        )
+
+    def close_journal(self) -> None:
+        super().close_journal()
+        if self.is_act:
+            client = self.journal.client.text if self.journal.client else ""
+            did = f" ({self.deed})" if self.deed else ""
+            who = json.dumps(self.who)
+            audit.info("%s %s by %s from %s: %d%s",
+                       self.request.method, self.request.path, who, client, self.get_status(), did)  # fmt: skip
+
+
+def is_of_a_proxy(name: bytes) -> bool:
+    """Whether a field, in lower case, says that a proxy has forwarded the request.
+
+    >>> is_of_a_proxy(b"x-forwarded-for"), is_of_a_proxy(b"origin")
+    (True, False)
+    """
+    return name in (b"via", b"forwarded", b"x-real-ip") or name.startswith(b"x-forwarded-")

@@ -1,0 +1,41 @@
+"""The session of an operator, in requests and responses; policy/sessions.py says when a session ends."""
+
+import secrets
+import time
+
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.policy.http.cookies import session_cookie, session_values
+from tornado_gateway.policy.http.forwarding import Origination
+from tornado_gateway.policy.http.headers import KnownFields
+from tornado_gateway.policy.principal import Principal
+from tornado_gateway.policy.sessions import Session
+
+TOKEN_BYTES = 32  # 256 random bits; OWASP asks for 64 or more
+
+
+def find_session(gateway: Gateway, known_fields: KnownFields, origination: Origination) -> Session | None:
+    """The session of a request, which goes on; None for a request with no session, or with two."""
+    if b"cookie" not in known_fields:
+        return None
+    now, wall, sessions = gateway.now(), time.time(), gateway.operators.sessions
+    tokens = session_values(known_fields[b"cookie"], is_secure=is_secure(origination))
+    found = [session for token in tokens if (session := sessions.use(token, now, wall))]
+    return found[0] if len(found) == 1 else None
+
+
+def begin_session(gateway: Gateway, principal: Principal, origination: Origination) -> str:
+    """Open a session; return the value of a Set-Cookie field."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    gateway.operators.sessions.open(token.encode("ascii"), principal, gateway.now(), time.time())
+    return session_cookie(token, is_secure=is_secure(origination))
+
+
+def end_sessions(gateway: Gateway, known_fields: KnownFields, origination: Origination) -> list[Session]:
+    """End the sessions of a request; return the sessions."""
+    tokens = session_values(known_fields.get(b"cookie", ()), is_secure=is_secure(origination))
+    return [session for token in tokens if (session := gateway.operators.sessions.close(token))]
+
+
+def is_secure(origination: Origination) -> bool:
+    """Whether the client used https."""
+    return origination.proto == b"https"
