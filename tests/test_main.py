@@ -402,9 +402,9 @@ def test_what_an_encoding_cannot_hold_is_escaped(tmp_path: Path) -> None:
 
 
 def test_ineffective_variables_are_reported_at_start_and_by_check(processes: list[Process]) -> None:
-    told = "CACHE_ENABLED is set but has no effect in this version"
-    assert run("--check", UPSTREAMS=UPSTREAMS, CACHE_ENABLED="true").stderr == f"warning: {told}\n"
-    process = Process(CACHE_ENABLED="true", JWT_SECRET="k" * 40)
+    told = "CACHE_MAX_BYTES is set but has no effect: nothing is cached"
+    assert run("--check", UPSTREAMS=UPSTREAMS, CACHE_MAX_BYTES="9").stderr == f"warning: {told}\n"
+    process = Process(CACHE_MAX_BYTES="9", JWT_SECRET="k" * 40)
     processes.append(process)
     _, _, err = process.end(signal.SIGTERM)
     assert told in err

@@ -20,9 +20,10 @@ from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
+from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
-from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, Tickets
+from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
@@ -274,6 +275,7 @@ def make_gateway(settings: Settings) -> Gateway:
         limits=limits,
         redis=redis,
         cors=make_cors(settings),
+        cache=make_cache(settings),
         metrics=Metrics(
             lambda: replace(
                 collect(services.shown(), durations, now(), with_minute=False),
@@ -367,6 +369,13 @@ def make_cors(settings: Settings) -> CorsConfig | None:
     configs = [settings.service.cors, *[each.service.cors for each in settings.services]]
     configs += [each.cors for each in settings.routes if each.cors]
     return settings.service.cors if any(each.answers or each.passes for each in configs) else None
+
+
+def make_cache(settings: Settings) -> ResponseCache | None:
+    """The response cache; None if no service's responses are cached."""
+    if not settings.caches_something:
+        return None
+    return ResponseCache(MemoryCache(settings.cache_store), settings.forwarding.pseudonym, time.monotonic, time.time)
 
 
 def figures_of(limits: Limits | None) -> LimitsState:

@@ -34,6 +34,7 @@ GatewayError
 │   ├── LimitsUnavailable     503
 │   ├── TicketsUnavailable    503
 │   └── Draining              503
+├── NotCached                 504  the client wants an answer from the cache alone
 ├── ClientGone                499  the client left before the response's head; never sent
 │   └── ClientClosed          499  the client left after the response's head; the log has the sent status
 └── UpstreamError             502  the endpoint is at fault
@@ -360,6 +361,12 @@ class Draining(Overloaded):
 @functools.lru_cache(maxsize=64)
 def _retry_after(seconds: float) -> tuple[bytes, bytes]:
     return b"Retry-After", str(max(1, math.ceil(seconds))).encode("ascii")
+
+
+class NotCached(GatewayError):
+    """The cache has no answer, and the request forbids to ask the service."""
+
+    status, code, reason = 504, "not_cached", "not_cached"
 
 
 class ClientGone(GatewayError):

@@ -10,6 +10,8 @@ from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.policy.acting import AdminConfig
+from tornado_gateway.policy.http.caching.request import Key
+from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
@@ -145,6 +147,42 @@ class Operators:
     attempts: MemoryStore
 
 
+class ResponseStore(Protocol):
+    """Keeps responses by key; see adapters/response_cache.py."""
+
+    def find(self, key: Key, /) -> Variants | None:
+        """The stored responses of a key."""
+
+    def keep(self, key: Key, response: Stored, /) -> bool:
+        """Store a response; return whether the response is stored."""
+
+    def drop(self, key: Key, response: Stored, /) -> None:
+        """Forget a response, if the response is stored still."""
+
+    def generation(self, resource: bytes, /) -> int:
+        """A number that changes whenever a resource is invalidated."""
+
+    def invalidate(self, resource: bytes, /) -> int:
+        """Forget all responses of a resource; return the number of keys that had responses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCache:
+    """The response cache.
+
+    Attributes:
+        store: has the stored responses.
+        name: of the cache in Cache-Status.
+        now: seconds on the gateway clock.
+        wall: seconds since 1970.
+    """
+
+    store: ResponseStore
+    name: bytes
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The parts of a running gateway.
@@ -160,6 +198,7 @@ class Gateway:
         redis: the connections to Redis, by URL.
         cors: of requests that reach no service; None if all services answer CORS themselves, and no preflight passes
             without a credential.
+        cache: None if no service's responses are cached.
         access_log: None for no access log.
         streams: open event streams and WebSockets.
         overload: which requests are shed.
@@ -182,6 +221,7 @@ class Gateway:
     limits: Limits | None
     redis: Mapping[str, RedisConnection]
     cors: CorsConfig | None
+    cache: ResponseCache | None
     access_log: AccessLog | None
     streams: Streams
     overload: Overload

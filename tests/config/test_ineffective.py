@@ -8,7 +8,7 @@ import trustme
 
 from tornado_gateway.config.ineffective import CONFLICTS, RULES, ineffective
 from tornado_gateway.config.load import load_settings
-from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.config.variables import VARIABLES
 from tornado_gateway.upkeep import process
 
 URL = "http://10.0.0.7"
@@ -30,12 +30,6 @@ def test_unset_variables_are_not_mentioned() -> None:
     assert told(**{each.name: "" for each in VARIABLES}) == []
 
 
-@pytest.mark.parametrize("variable", [each for each in VARIABLES if each.reserved], ids=lambda each: each.name)
-def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
-    told_of = told(**{variable.name: variable.default or "3"})
-    assert told_of == [f"{variable.name} is set but has no effect in this version"]
-
-
 @pytest.mark.parametrize(
     ("name", "env", "mended", "why"),
     [
@@ -48,6 +42,13 @@ def test_a_set_reserved_variable_is_reported(variable: Variable) -> None:
          "AUTH_REQUIRED is false and ADMIN_SCOPE is not set"),
         ("PRIORITY", {"PRIORITY": "low", "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"}, {"MAX_IN_FLIGHT_TOTAL": "9"},
          "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
+        ("CACHE_DEFAULT_TTL_MS", {"CACHE_DEFAULT_TTL_MS": "9"}, {"CACHE_ENABLED": "true"}, "CACHE_ENABLED is false"),
+        ("CACHE_MAX_BYTES", {"CACHE_MAX_BYTES": "9"}, {"CACHE_ENABLED": "true", "CACHE_MAX_BODY_BYTES": "1"},
+         "nothing is cached"),
+        ("CACHE_SCOPE", {"CACHE_SCOPE": "principal", "CACHE_ENABLED": "true"},
+         {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY}, "nothing asks for a token"),
+        ("CACHE_SORT_QUERY", {"CACHE_SORT_QUERY": "true", "CACHE_ENABLED": "true", "CACHE_IGNORE_QUERY": "*"},
+         {"CACHE_IGNORE_QUERY": "a"}, "CACHE_IGNORE_QUERY is *"),
         ("HASH_KEY", {"HASH_KEY": "path"}, {"BALANCER": "consistent_hash"}, "BALANCER is not consistent_hash"),
         ("STICKY_SECRET", {"STICKY_SECRET": KEY}, {"STICKY": "refuse"}, "STICKY is off"),
         ("QUEUE_SIZE", {"QUEUE_SIZE": "5"}, {"MAX_IN_FLIGHT": "9"},

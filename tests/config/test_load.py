@@ -20,6 +20,7 @@ from tornado_gateway.config.problems import LONGEST_SHOWN, ConfigurationError, P
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.target import TargetRule
 from tornado_gateway.policy.limits.quota import LimitKey, Quota
@@ -99,6 +100,7 @@ CHOICES = {
     "RATE_LIMIT_ALGORITHM": ["gcra", "sliding"],
     "RATE_LIMIT_MODE": ["enforce", "observe"],
     "RATE_LIMIT_ON_ERROR": ["local", "open", "closed"],
+    "CACHE_SCOPE": ["public", "principal"],
 }
 FLAGS = [
     "DISCOVERY",
@@ -109,6 +111,9 @@ FLAGS = [
     "PRESERVE_HOST",
     "AUTH_REQUIRED",
     "CACHE_ENABLED",
+    "CACHE_IGNORE_HOST",
+    "CACHE_SORT_QUERY",
+    "CACHE_IGNORE_CLIENT",
 ]
 
 
@@ -235,6 +240,15 @@ DEFAULTS = {
     "CACHE_ENABLED": False,
     "CACHE_DEFAULT_TTL_MS": 5.0,
     "CACHE_MAX_BODY_BYTES": 262144,
+    "CACHE_MAX_BYTES": 67_108_864,
+    "CACHE_HEURISTIC_PERCENT": 0.0,
+    "CACHE_SCOPE": Scope.PUBLIC,
+    "CACHE_IGNORE_HOST": False,
+    "CACHE_IGNORE_QUERY": (),
+    "CACHE_SORT_QUERY": False,
+    "CACHE_KEY_HEADERS": (),
+    "CACHE_STALE_IF_ERROR_MS": 0.0,
+    "CACHE_IGNORE_CLIENT": False,
     "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": 1.0,
     "UNDER_PRESSURE_MAX_HEAP_USED_BYTES": math.inf,
     "UNDER_PRESSURE_MAX_RSS_BYTES": math.inf,

@@ -14,7 +14,6 @@ from tornado_gateway.config.variables import VARIABLES
 
 # Fields that no variable fills, and why.
 WITHOUT_A_VARIABLE = {
-    "reserved": "the values of variables for later features",
     "client.connect.names.timeout": "the C library's own time for one silent name server",
     "service.breaker.jitter": "spreads the ends of openings; no other value is better for a user",
     "service.health.jitter": "spreads checks; no other value is better for a user",

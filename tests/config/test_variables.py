@@ -19,13 +19,6 @@ def test_help_is_one_line_that_needs_no_escaping(variable: Variable) -> None:
 
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
-def test_reserved_variables_are_marked_everywhere(variable: Variable) -> None:
-    groups = ("Cache",)
-    assert variable.reserved is (variable.group in groups)
-    assert variable.line.endswith(" (reserved)") is variable.reserved
-
-
-@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
 def test_a_default_is_that_of_each_field_the_variable_fills(variable: Variable) -> None:
     defaults = [attrgetter(path)(Settings()) for path in variable.fills]
     if variable.default:
@@ -34,12 +27,6 @@ def test_a_default_is_that_of_each_field_the_variable_fills(variable: Variable) 
         assert defaults and variable.in_production not in defaults
     else:
         assert not any(defaults)
-
-
-@pytest.mark.parametrize("variable", VARIABLES, ids=NAMES)
-def test_a_variable_fills_fields_unless_it_is_reserved(variable: Variable) -> None:
-    assert bool(variable.fills) is not variable.reserved
-    assert bool(variable.path) is not variable.reserved
 
 
 def test_a_service_may_have_the_variables_of_services_under_their_names_in_camel_case() -> None:

@@ -8,6 +8,7 @@ from tests.conftest import Serve
 from tests.support.endpoints import service_of
 from tests.support.journeys import Start, ask, capture, only_line
 from tests.support.sockets import echo, eventually, get
+from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.http_forwarding import HttpForwarding
@@ -77,12 +78,12 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> list[Remembered]:
     made: list[Remembered] = []
     answers = {b"whole": (WHOLE, b"hello"), b"stream": (STREAM, b"data: a\n\n"), b"never": (b"", b"")}
 
-    def answerer_of(forwarding: HttpForwarding, service: Service) -> Answerer:
+    def answerer_of(forwarding: HttpForwarding, admitted: Admitted[Service], *_: object) -> Answerer:
         wanted = next(
             (name for name in answers if b"X-Remembered: %b\r\n" % name in forwarding._client.head.block), None
         )
         if wanted is None:
-            return Attempts(forwarding._gateway, service, forwarding, forwarding)
+            return Attempts(forwarding._gateway, admitted.found, forwarding, forwarding)
         made.append(Remembered(forwarding, answers[wanted]))
         return made[-1]
 

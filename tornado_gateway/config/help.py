@@ -11,8 +11,7 @@ from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 
 MARKS = """\
-*: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH.
-(reserved): checked now, without effect in this version."""
+*: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH."""
 
 
 def environment_help() -> str:
@@ -37,8 +36,7 @@ _ABOUT_ENV = """\
 # Copy to .env and set UPSTREAMS. The default of every other variable stands behind its =; remove the # to set it.
 # An empty value means: not set. Put single quotes around a value that holds a #.
 #
-# *: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH.
-# (reserved): checked now, without effect in this version."""
+# *: a service in UPSTREAMS may have a value of its own, under the name in camel case: "healthPath" for HEALTH_PATH."""
 
 
 def _mark(variable: Variable) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.access import default_rule, permits_more
+from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN
@@ -162,6 +163,15 @@ RULES = (
          "nothing is limited, and AUTH_TOKEN_SOURCES has no tickets"),
     Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE", "RATE_LIMIT_COST_HEADER"), lambda s: bool(s.service.limits.rules),
          "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
+    Rule(("CACHE_DEFAULT_TTL_MS", "CACHE_HEURISTIC_PERCENT", "CACHE_MAX_BODY_BYTES", "CACHE_SCOPE", "CACHE_IGNORE_HOST",
+          "CACHE_IGNORE_QUERY", "CACHE_SORT_QUERY", "CACHE_KEY_HEADERS", "CACHE_STALE_IF_ERROR_MS",
+          "CACHE_IGNORE_CLIENT"),
+         lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
+    Rule(("CACHE_MAX_BYTES",), lambda s: s.caches_something, "nothing is cached"),
+    Rule(("CACHE_SCOPE",), lambda s: s.service.cache.scope is Scope.PUBLIC or s.asks_for_tokens,
+         "nothing asks for a token"),
+    Rule(("CACHE_SORT_QUERY",), lambda s: EVERY_PARAMETER not in s.service.cache.ignored_parameters,
+         "CACHE_IGNORE_QUERY is *"),
     Rule(("WS_PONG_TIMEOUT_MS",), lambda s: s.service.websocket.relay.ping_interval < math.inf,
          "WS_PING_INTERVAL_MS is 0"),
     Rule(("WS_RATE_LIMIT_POLICY",), lambda s: s.service.websocket.relay.is_paced,
@@ -186,6 +196,9 @@ CONFLICTS = (
              "a rate limit of RATE_LIMITS is for a scope and nothing asks for a token: the limit is never reached"),
     Conflict(("RATE_LIMITS", "RATE_LIMIT_KEY"), _counts_principals_without_auth,
              "a rate limit counts by principal and nothing asks for a token: clients are counted by address"),
+    Conflict(("CACHE_MAX_BYTES", "CACHE_MAX_BODY_BYTES"),
+             lambda s: s.service.cache.is_on and s.service.cache.max_body > s.cache_store.most_of_a_key,
+             "CACHE_MAX_BODY_BYTES is more than a fifth of CACHE_MAX_BYTES: larger bodies are not kept"),
     Conflict(("PRESERVE_HOST", "WS_ORIGIN"),
              lambda s: s.service.mount.preserve_host and s.service.mount.rewrites_origin,
              "PRESERVE_HOST is true and WS_ORIGIN is rewrite: services see the client's Host beside another Origin"),
@@ -208,13 +221,9 @@ def ineffective(settings: Settings, env: Mapping[str, str]) -> list[str]:
     Args:
         settings: loaded from env.
     """
-    void = (*_reserved(env), *_hidden(env), *_void(settings, env), *_of_routes(settings))
+    void = (*_hidden(env), *_void(settings, env), *_of_routes(settings))
     told = [f"{name} is set but has no effect{why}" for name, why in void]
     return [*told, *_contradictions(settings, env), *_passages(settings)]
-
-
-def _reserved(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    return ((each.name, " in this version") for each in VARIABLES if each.reserved and env.get(each.name))
 
 
 def _hidden(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -41,10 +41,9 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     ]  # fmt: skip
     if problems:
         raise ConfigurationError(tuple(problems))
-    reserved = {each.name: values[each.name] for each in VARIABLES if each.reserved and each.name in values}
     if "OIDC_ISSUER" in values:
         values.setdefault("JWT_ISSUER", values["OIDC_ISSUER"])
-    settings = assemble(Settings(reserved=reserved), _by_field(values))
+    settings = assemble(Settings(), _by_field(values))
     services = tuple(_specify(settings, each) for each in given)
     own = tuple(_specify_route(each, services) for each in routes)
     settings = replace(
@@ -65,8 +64,8 @@ def _parse(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
     for variable in VARIABLES:
         name, text = variable.find(env)
         try:
-            if text or variable.reserved_default:
-                values[variable.name] = variable.syntax.parse(text or variable.reserved_default)
+            if text:
+                values[variable.name] = variable.syntax.parse(text)
         except Invalid as error:
             problems.append(Problem(name, shown(text, secret=variable.secret), error.reason, error.allowed))
         except ConfigurationError as error:

@@ -34,6 +34,7 @@ EVERY_ADDRESS = "*"  # of IPv4 and of IPv6, to listen on
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_PARAMETER = re.compile(r"[!$-%'-+\--;>-~]+")  # no separator of parameters: & = # or a comma
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 HOST_OF_A_ROUTE = "a host name without port, or *. and a host name"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -239,6 +240,33 @@ def _parse_token(text: str) -> bytes:
 
 
 token = Syntax(_parse_token, bytes.decode)  # RFC 9110 §5.6.2
+
+
+def _parse_key_fields(text: str) -> tuple[bytes, ...]:
+    """Names of fields, in lower case and each once.
+
+    >>> _parse_key_fields("X-Tenant, x-plan")
+    (b'x-tenant', b'x-plan')
+    """
+    names = [_parse_token(item.strip()).lower() for item in text.split(",") if item.strip()]
+    return tuple(dict.fromkeys(names))
+
+
+key_fields = Syntax(_parse_key_fields, lambda names: joined(name.decode("ascii") for name in names), is_list=True)
+
+
+def _parse_parameters(text: str) -> tuple[str, ...]:
+    """Names of query parameters as a target has the names, each once; or "*" alone."""
+    names = tuple(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
+    allowed = "names of query parameters as in a URL, separated by commas; or *"
+    if any(not _PARAMETER.fullmatch(each) for each in names):
+        raise Invalid("is not a list of query parameters", allowed)
+    if "*" in names and len(names) > 1:
+        raise Invalid("has a name beside *", allowed)
+    return names
+
+
+parameters = Syntax(_parse_parameters, joined, is_list=True)
 key = Syntax(lambda text: text.encode("utf-8", "surrogatepass"), lambda value: value.decode("utf-8", "surrogatepass"))
 text = Syntax(str)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
+from tornado_gateway.adapters.response_cache import StoreConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import DEFAULT, default_rule
 from tornado_gateway.policy.acting import AdminConfig
@@ -108,8 +109,8 @@ class Settings:
         gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
         redis_url: of the Redis for everything that several gateways share; "" for none.
         limit_store: where the counters of rate limits are.
+        cache_store: where responses are kept.
         upstreams_file: path of the file that names the services, if a file does.
-        reserved: values of variables for later features, by name of the variable.
     """
 
     environment: str = "development"
@@ -135,8 +136,8 @@ class Settings:
     gateway_hosts: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
+    cache_store: StoreConfig = field(default_factory=StoreConfig)
     upstreams_file: str | None = None
-    reserved: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def protects_admin(self) -> bool:
@@ -164,6 +165,11 @@ class Settings:
     def reads_tokens(self) -> bool:
         """Whether requests are searched for tokens: a token is verified or hidden, or fields of claims are removed."""
         return self.asks_for_tokens or self.auth != replace(AuthConfig(), tokens=self.auth.tokens)
+
+    @property
+    def caches_something(self) -> bool:
+        """Whether the responses of any service are cached."""
+        return any(each.service.cache.is_on for each in self.services)
 
     @property
     def limit_store_url(self) -> str:

@@ -34,6 +34,7 @@ from tornado_gateway.config.parsers import (
     hosts,
     hosts_of_routes,
     key,
+    key_fields,
     limit_key,
     member_of,
     milliseconds,
@@ -42,6 +43,7 @@ from tornado_gateway.config.parsers import (
     one_of,
     origins,
     origins_of_others,
+    parameters,
     path,
     percent,
     quotas,
@@ -64,6 +66,7 @@ from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
 from tornado_gateway.policy.access import RULES
+from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
@@ -92,7 +95,7 @@ class Variable:
     """An environment variable.
 
     Attributes:
-        path: path of the field of Settings that the variable fills: "service.breaker.failures"; "" if reserved.
+        path: path of the field of Settings that the variable fills: "service.breaker.failures".
         syntax: how the value is written.
         help: a line with unit, range and the meaning of 0.
         group: heading above the variable.
@@ -101,8 +104,6 @@ class Variable:
         aliases: other names, which count if `name` is not set.
         secret: whether the value must not be shown.
         in_production: the default in production; None if the same as elsewhere.
-        reserved: whether the variable is only checked, because the feature comes with a later release.
-        reserved_default: text of the default of a reserved variable.
     """
 
     name: str
@@ -115,8 +116,6 @@ class Variable:
     aliases: tuple[str, ...] = ()
     secret: bool = False
     in_production: Any = None
-    reserved: bool = False
-    reserved_default: str = ""
 
     @property
     def key(self) -> str:
@@ -127,7 +126,7 @@ class Variable:
     @property
     def fills(self) -> tuple[str, ...]:
         """Paths of all fields of Settings that the variable fills."""
-        return () if self.reserved else (self.path, *self.also)
+        return (self.path, *self.also)
 
     @property
     def fills_spec(self) -> tuple[str, ...]:
@@ -142,7 +141,7 @@ class Variable:
     @property
     def line(self) -> str:
         aliases = "".join(f"; also read from {alias}" for alias in self.aliases)
-        return f"{self.help}{aliases}{' *' if self.key else ''}{' (reserved)' if self.reserved else ''}"
+        return f"{self.help}{aliases}{' *' if self.key else ''}"
 
     def find(self, env: Mapping[str, str]) -> tuple[str, str]:
         """The name under which the variable is set, and the text; the text is "" if unset."""
@@ -150,16 +149,14 @@ class Variable:
 
     def value(self, settings: Settings) -> Any:
         """The value in force; None if the variable is unset."""
-        return settings.reserved.get(self.name) if self.reserved else attrgetter(self.path)(settings)
+        return attrgetter(self.path)(settings)
 
     def text(self, settings: Settings) -> str:
         """Text of the value in force, with secrets masked; "" if the variable is unset."""
         value = self.value(settings)
         if self.secret:
             return MASK if value else ""
-        if value is None:
-            return self.reserved_default
-        return self.syntax.text(value)
+        return "" if value is None else self.syntax.text(value)
 
 
 def _read(text: str | bytes) -> tuple[GivenService, ...]:
@@ -503,14 +500,34 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("REDIS_URL", "redis_url", redis_url,
              "URL of a Redis that gateways share for tickets, and the default of RATE_LIMIT_STORE; unset: none",
              "Rate limit", secret=True),
-    Variable("CACHE_ENABLED", "", flag,
-             "true or false: whether responses are cached", "Cache", reserved=True, reserved_default="false"),
-    Variable("CACHE_DEFAULT_TTL_MS", "", milliseconds(0),
-             "ms for responses that do not say, 0 to 86400000; 0: do not keep them",
-             "Cache", reserved=True, reserved_default="5000"),
-    Variable("CACHE_MAX_BODY_BYTES", "", size(0),
-             "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only",
-             "Cache", reserved=True, reserved_default="262144"),
+    Variable("CACHE_ENABLED", "service.cache.is_on", flag,
+             "true or false: whether responses are cached", "Cache", per_service=True),
+    Variable("CACHE_DEFAULT_TTL_MS", "service.cache.default_ttl", milliseconds(0),
+             "ms for responses that do not say, 0 to 86400000; 0: do not keep them", "Cache", per_service=True),
+    Variable("CACHE_HEURISTIC_PERCENT", "service.cache.heuristic_share", percent(0, 100),
+             "percent of the time since Last-Modified, for responses that do not say, 0 to 100; 0: off",
+             "Cache", per_service=True),
+    Variable("CACHE_MAX_BODY_BYTES", "service.cache.max_body", size(0),
+             "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only", "Cache", per_service=True),
+    Variable("CACHE_MAX_BYTES", "cache_store.max_bytes", size(1),
+             "bytes of memory of all that is kept, 1 to 1125899906842624; a fifth for one URL at most", "Cache"),
+    Variable("CACHE_SCOPE", "service.cache.scope", member_of(Scope),
+             "public or principal: who shares a kept response: everybody, or nobody but the same principal",
+             "Cache", per_service=True),
+    Variable("CACHE_IGNORE_HOST", "service.cache.ignores_host", flag,
+             "true or false: whether requests for different hosts share responses", "Cache", per_service=True),
+    Variable("CACHE_IGNORE_QUERY", "service.cache.ignored_parameters", parameters,
+             "query parameters that select no response, separated by commas; * alone: all", "Cache", per_service=True),
+    Variable("CACHE_SORT_QUERY", "service.cache.sorts_query", flag,
+             "true or false: whether the order of query parameters selects no response", "Cache", per_service=True),
+    Variable("CACHE_KEY_HEADERS", "service.cache.key_fields", key_fields,
+             "request fields whose values select a response, whatever Vary says, separated by commas",
+             "Cache", per_service=True),
+    Variable("CACHE_STALE_IF_ERROR_MS", "service.cache.stale_if_error", milliseconds(0),
+             "ms a stale response may answer instead of an error, 0 to 86400000; 0: as the response says",
+             "Cache", per_service=True),
+    Variable("CACHE_IGNORE_CLIENT", "service.cache.ignores_client", flag,
+             "true or false: whether Cache-Control and Pragma of requests are ignored", "Cache", per_service=True),
     Variable("MAX_IN_FLIGHT_TOTAL", "overload.max_in_flight", whole(0, MILLION, zero=math.inf),
              "requests in flight, without streams, that mean overload, 0 to 1000000; 0: off", "Under pressure"),
     Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "overload.max_delay", milliseconds(0, zero=math.inf),

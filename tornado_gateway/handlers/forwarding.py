@@ -135,10 +135,11 @@ class Forwarding:
         self.awaits_stream = self.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
         if self.awaits_stream:
             self._count_stream()
-        self._answerer = self._answerer_of(service)
+        self._answerer = self._answerer_of(admitted, match, forwarded_lines)
 
-    def _answerer_of(self, service: Service) -> Answerer:
-        return Attempts(self._gateway, service, self, self)
+    def _answerer_of(self, admitted: Admitted[Service], match: Match[Any], forwarded_lines: bytes) -> Answerer:
+        """The Answerer of the request. Arguments as for the constructor."""
+        return Attempts(self._gateway, admitted.found, self, self)
 
     @classmethod
     def mode(cls, service: Service) -> str:
@@ -239,7 +240,7 @@ class Forwarding:
         if self._journal.charge:
             self._journal.charge(fields(head.block))
         if not REWRITTEN.isdisjoint(head.known_fields):
-            head = self._rewritten(head)
+            head = self.rewritten(head)
         if self.upload:
             self.upload.forget()
         if service.affinity:
@@ -253,13 +254,15 @@ class Forwarding:
             passes_alt_svc=service.config.passes_alt_svc,
         )
 
-    def _rewritten(self, head: ResponseHead) -> ResponseHead:
-        """The head of the answer with public paths instead of the endpoint's, and without cookies of the gateway's."""
-        endpoint, head = self._answerer.endpoint, self._without_own_cookies(head)
-        if endpoint is None:
+    def rewritten(self, head: ResponseHead) -> ResponseHead:
+        """The head of the answer with public paths instead of the endpoint's, and without cookies of the gateway's.
+
+        Changes something if a field of REWRITTEN is there.
+        """
+        place, head = self.place, self._without_own_cookies(head)
+        if place is None:
             return head
         config = self._mount.config or self._service.config.mount
-        place = Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
         asked = Asked(self._origination.proto, self._origination.host)
         return replace(head, forwarded_lines=public_lines(head.forwarded_lines, self._mount, config, place, asked))
 
@@ -271,6 +274,18 @@ class Forwarding:
     def _is_own_cookie(self, name: bytes) -> bool:
         service = self._gateway.services.get(service_of(name))
         return is_session_name(name) or bool(service and service.affinity and service.affinity.sticky)
+
+    @property
+    def place(self) -> Place | None:
+        """Where the endpoint is that answers; None if no endpoint was asked."""
+        endpoint = self._answerer.endpoint
+        if endpoint is None:
+            return None
+        return Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
+
+    def tell(self, lines: bytes) -> None:
+        """Add field lines, each ended by CRLF, to the final response, whatever writes the response."""
+        self._client.added_lines += lines
 
     def _cookie_line(self, affinity: Affinity) -> bytes:
         """The Set-Cookie line that binds the client to the endpoint; b"" for a client that is bound already."""

@@ -5,13 +5,22 @@ good as an endpoint that refuses, and is replaced.
 """
 
 from functools import partial
+from typing import Any
 
 from tornado_gateway.errors import GatewayError
+from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.answerer import Answerer
+from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.caching import cache_request, cached_answerer
 from tornado_gateway.handlers.event_stream import EventStream
 from tornado_gateway.handlers.forwarding import Forwarding
+from tornado_gateway.handlers.invalidating import Invalidating
 from tornado_gateway.handlers.peek import Peek
+from tornado_gateway.policy.http.caching.invalidation import SAFE
 from tornado_gateway.policy.http.sse import is_encoded, is_event_stream, stream_fields
+from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.endpoint import SUCCESS, Kind, Outcome
+from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead, fields
 
@@ -20,6 +29,17 @@ class HttpForwarding(Forwarding):
     """Passes a plain answer on, and lets an EventStream carry an event stream."""
 
     __slots__ = ()
+
+    def _answerer_of(self, admitted: Admitted[Service], match: Match[Any], forwarded_lines: bytes) -> Answerer:
+        gateway, service = self._gateway, admitted.found
+        if gateway.cache is None or not service.config.cache.is_on or self.awaits_stream:
+            return Attempts(gateway, service, self, self)
+        if self.method not in SAFE:
+            return Attempts(gateway, service, self, Invalidating(gateway.cache.store, service, self, self._target))
+        looking = cache_request(self._client.head, admitted, match, self._target, forwarded_lines)
+        if looking is None:
+            return Attempts(gateway, service, self, self)
+        return cached_answerer(gateway, gateway.cache, service, self, looking)
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._note_head(head.status)

@@ -156,3 +156,20 @@ def test_what_is_no_place_of_tokens_is_not_touched() -> None:
     assert plain.visible_target(b"/x?access_token=t") == b"/x?access_token=t"
     assert plain.visible_protocols((b"bearer", b"a")) == (b"bearer", b"a")
     assert TokenSources(hides=True).visible_lines(LINES) == LINES.partition(b"\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "target"),
+    [
+        (AUTHORIZATION, b"authorization: Basic x", b"/x"),
+        (OWN_HEADER, b"X-Gateway-Token: not a token", b"/x"),
+        (COOKIE, b"Cookie: session=x", b"/x"),
+        (COOKIE, b"Cookie: session=x; session=y", b"/x"),
+        (QUERY, b"A: b", b"/x?access_token=x"),
+        (TICKET, b"A: b", b"/x?ticket=x"),
+        (SUBPROTOCOL, b"Sec-WebSocket-Protocol: bearer, x", b"/x"),
+    ],
+)
+def test_a_place_may_hold_a_credential_valid_or_not(source: Source, line: bytes, target: bytes) -> None:
+    assert TokenSources([source]).may_hold(asked(line, target=target))
+    assert not TokenSources([source]).may_hold(asked(b"A: b"))

@@ -161,6 +161,18 @@ class TokenSources:
         ticket = _of_query(asked, self._ticket_name) if asked.is_for_stream else b""
         return Presented(Kind.NOTHING, ticket, is_ticket=True) if ticket else None
 
+    def may_hold(self, asked: Asked) -> bool:
+        """Whether a place of the request holds anything that might be a credential, valid or not."""
+        own = {each.name for each in self._sources if each.where is Where.HEADER}
+        if any(name.lower() in own for name, _ in pairs(asked.block[:-2])):
+            return True
+        try:
+            held = [_READERS[source.where](asked, source.name) for source in self._sources]
+            held += [_of_query(asked, self._ticket_name)] if self._ticket_name else []
+        except BadRequest:
+            return True
+        return any(held)
+
     def visible_target(self, target: bytes) -> bytes:
         """A target without the parameters that hold tokens."""
         names = {each.name for each in self._hidden if each.where in _IN_QUERY}

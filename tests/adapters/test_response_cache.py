@@ -1,0 +1,151 @@
+"""The store of responses: bounds, segments, variants, invalidation, and memory as promised."""
+
+import gc
+import tracemalloc
+
+from tornado_gateway.adapters.response_cache import MemoryCache, StoreConfig
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key
+from tornado_gateway.policy.http.caching.stored import OVERHEAD, Stored
+from tornado_gateway.policy.http.caching.terms import Terms
+
+KIB = 1024
+
+
+def response(size: int = 0, language: bytes = b"") -> Stored:
+    terms = Terms(60.0, 0.0, vary=(b"accept-language",) if language else ())
+    return Stored(200, b"OK", 1, b"", {}, bytes(size), terms, (language,) if language else (), 0.0)
+
+
+def key(number: int = 0, partition: bytes = b"") -> Key:
+    return Key(b"%06d" % number, partition)
+
+
+def store_for(count: float) -> MemoryCache:
+    """A store with room for responses without a body."""
+    return MemoryCache(StoreConfig(int(count * (OVERHEAD + 6))))
+
+
+def asks(language: bytes = b"") -> CacheRequest:
+    return CacheRequest(key(), b"GET", {b"accept-language": [language]})
+
+
+def test_a_response_is_found_by_its_key_until_it_is_dropped() -> None:
+    store, kept = store_for(100), response()
+    assert store.find(key()) is None
+    assert store.keep(key(), kept)
+    for _ in range(2):  # from either segment
+        found = store.find(key())
+        assert found is not None and list(found) == [kept]
+    assert len(store) == 1
+    store.drop(key(), kept)
+    store.drop(key(), kept)
+    assert (store.find(key()), len(store), store.size) == (None, 0, 0)
+
+
+def test_variants_share_a_key() -> None:
+    store, german, english = store_for(100), response(language=b"de"), response(language=b"en")
+    store.keep(key(), german)
+    store.find(key())
+    store.keep(key(), english)
+    found = store.find(key())
+    assert found is not None and found.find(asks(b"de")) is german
+    store.drop(key(), german)
+    found = store.find(key())
+    assert found is not None and list(found) == [english]
+    assert len(store) == 1
+
+
+def test_a_flood_stays_within_the_bound_and_leaves_what_was_used() -> None:
+    store = store_for(100)
+    for number in range(50):
+        store.keep(key(number), response())
+        store.find(key(number))
+    for number in range(1000, 3000):
+        store.keep(key(number), response())
+        assert store.size <= 100 * (OVERHEAD + 6)
+    assert all(store.find(key(number)) for number in range(50))
+    assert store.evictions == 2000 - 20
+    assert len(store._partitions) == len(store)
+
+
+def test_the_least_recently_used_of_the_used_leaves_for_a_newly_used() -> None:
+    store = store_for(10)  # 2 new, 8 used
+    for number in range(9):
+        store.keep(key(number), response())
+        store.find(key(number))
+    assert store.evictions == 0
+    store.find(key(1))
+    store.keep(key(20), response())
+    store.keep(key(21), response())  # pushes out the first, which was demoted
+    assert store.find(key(0)) is None
+    assert store.find(key(1)) is not None
+
+
+def test_a_response_that_is_too_large_is_not_stored_and_replaces_nothing() -> None:
+    store = store_for(10)
+    assert not store.keep(key(), response(3 * OVERHEAD))
+    assert (len(store), store._partitions) == (0, {})
+    store.keep(key(), response())
+    assert not store.keep(key(), response(3 * OVERHEAD))
+    assert (store.find(key()), store.size, store._partitions) == (None, 0, {})
+
+
+def test_variants_that_are_too_much_together_leave_the_newest() -> None:
+    store = store_for(10)
+    for language in (b"de", b"en", b"fr"):
+        assert store.keep(key(), response(language=language))
+    found = store.find(key())
+    assert found is not None and [each.selected_by for each in found] == [(b"fr",)]
+
+
+def test_used_variants_that_outgrew_the_segment_of_the_new_leave_when_they_are_pushed_out() -> None:
+    store = store_for(10)
+    store.keep(key(), response())
+    store.find(key())
+    for language in (b"de", b"en", b"fr", b"nl"):
+        store.keep(key(), response(language=language))
+    for number in range(1, 9):
+        store.keep(key(number), response())
+        store.find(key(number))
+    assert store.find(key()) is None
+    assert len(store._partitions) == len(store) == 8
+
+
+def test_a_resource_is_invalidated_in_all_partitions() -> None:
+    store = store_for(100)
+    for part in (b"a", b"b"):
+        store.keep(key(1, part), response())
+    store.find(key(1, b"a"))
+    store.keep(key(2), response())
+    assert (store.invalidate(b"000001"), store.invalidate(b"000001"), len(store)) == (2, 0, 1)
+    assert store.find(key(1, b"a")) is store.find(key(1, b"b")) is None
+
+
+def test_memory_is_what_is_counted() -> None:
+    store = MemoryCache(StoreConfig(512 * 1024 * 1024))
+    lines = b'Date: Tue, 01 Dec 2026 19:00:00 GMT\r\nContent-Type: text/html\r\nETag: "123"\r\n'
+    known: dict[bytes, list[bytes]] = {}
+    size = 0
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            terms = Terms(float(number), 0.5 + number, vary=(b"accept-encoding",))
+            made = Stored(200, b"", 1, lines + b"%d" % number, known, b"%d" % number * KIB,
+                          terms, (b"gzip%d" % number,), float(number), b"%d" % number)  # fmt: skip
+            size += len(made.body)
+            store.keep(key(number, b"http\n80\nexample.com\n%d" % number), made)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert store.size * 0.85 <= after - before <= store.size
+    assert (after - before - size) / 1000 <= 1.5 * KIB  # beside the body
+
+
+def test_an_invalidation_changes_the_generation_of_the_resource() -> None:
+    store = store_for(100)
+    before = store.generation(b"a")
+    store.invalidate(b"a")
+    assert store.generation(b"a") == before + 1

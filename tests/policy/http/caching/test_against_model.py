@@ -1,0 +1,107 @@
+"""The policy decides as a literal model of RFC 9111 does, for any mixture of fields, times and requests."""
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.rfc9111 import Fields, Model
+from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.dates import format_date
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
+from tornado_gateway.policy.http.caching.request import directives_of as asked_directives
+from tornado_gateway.policy.http.caching.reuse import reuse
+from tornado_gateway.policy.http.caching.stored import Stored
+from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
+from tornado_gateway.policy.http.caching.vary import selection
+
+WALL = 1_800_000_000
+KEY = Key(b"svc /", b"")
+
+durations = st.sampled_from(["0", "1", "5", "60", "3600", "2147483648", "x", "-1", "1.5", '"60"', ""])
+timed = st.sampled_from(["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "MAX-AGE"])
+words = st.sampled_from([
+    "public", "private", "no-cache", "no-store", "must-revalidate", "proxy-revalidate", "must-understand", "immutable",
+    'private="set-cookie"', 'no-cache="x-a, Set-Cookie"', 'no-cache="a b"', "max-age", "no-transform", "unknown=1",
+    'unknown="max-age=1, no-store"', "private=",
+])  # fmt: skip
+response_directives = st.lists(st.one_of(words, st.builds("{}={}".format, timed, durations)), max_size=4)
+asked_timed = st.sampled_from(["max-age", "min-fresh", "max-stale"])
+asked_directives_ = st.lists(
+    st.one_of(
+        st.sampled_from(["no-cache", "no-store", "max-stale", "only-if-cached"]),
+        st.builds("{}={}".format, asked_timed, durations),
+    ),
+    max_size=2,
+)
+offsets = st.sampled_from([-3600, -60, -5, 0, 5, 60, 3600])
+dates = st.one_of(st.builds(lambda off: format_date(WALL + off).decode(), offsets), st.sampled_from(["0", "x"]))
+languages = st.sampled_from(["de, en", "EN ,de", "fr", "", "de;q=1, en", "en"])
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> Fields:
+    fields: Fields = [("Cache-Control", ", ".join(each)) for each in draw(st.lists(response_directives, max_size=2))]
+    for name, values in {
+        "Expires": dates, "Date": dates, "Last-Modified": st.just(format_date(WALL - 9999).decode()),
+        "ETag": st.just('"1"'), "Age": st.sampled_from(["0", "5", "70", "x", "7, 9"]),
+        "Set-Cookie": st.just("a=b"),
+        "Vary": st.sampled_from(["Accept-Language", "X-A", "*", "accept-language, x-a", ""]),
+    }.items():  # fmt: skip
+        fields += [(name, value) for value in draw(st.lists(values, max_size=1))]
+    return fields + [("Date", draw(dates))] * draw(st.integers(0, 1))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Fields:
+    fields: Fields = []
+    for name, values in {
+        "Accept-Language": languages, "X-A": st.sampled_from(["1", "2", "A", "a"]),
+        "Authorization": st.just("Basic eA=="), "Cookie": st.just("a=b"),
+        "Cache-Control": asked_directives_.map(", ".join), "Pragma": st.sampled_from(["no-cache", "x"]),
+    }.items():  # fmt: skip
+        fields += [(name, value) for value in draw(st.lists(values, max_size=1))]
+    return fields
+
+
+def as_bytes(fields: Fields) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        found.setdefault(name.lower().encode(), []).append(value.strip(" \t").encode())
+    return found
+
+
+def as_request(fields: Fields, config: CacheConfig) -> CacheRequest:
+    read = as_bytes(fields)
+    return CacheRequest(KEY, b"GET", read, asked_directives(read, config), has_credentials(read))
+
+
+@settings(max_examples=300)
+@given(
+    first=requests(),
+    status=st.sampled_from([200, 204, 206, 301, 302, 304, 404, 418, 500]),
+    response=responses(),
+    default=st.sampled_from([0.0, 5.0]),
+    delay=st.sampled_from([0.0, 2.0]),
+    second=requests(),
+    resident=st.sampled_from([0.0, 1.0, 4.0, 58.0, 60.0, 3600.0]),
+)
+@example([], 200, [("Cache-Control", "max-age=60")], 0.0, 0.0, [], 59.0)
+@example([], 200, [("Cache-Control", "max-age=60")], 0.0, 0.0, [], 60.0)
+@example([], 200, [("Cache-Control", 'private="x')], 5.0, 0.0, [], 0.0)
+def test_a_response_is_stored_and_reused_as_the_standard_says(
+    first: Fields, status: int, response: Fields, default: float, delay: float, second: Fields, resident: float
+) -> None:
+    model, config = Model(default), CacheConfig(default_ttl=default)
+    request, fields = as_request(first, config), as_bytes(response)
+    terms = terms_of(request, status, fields, Arrival(delay, WALL), config)
+    may_store = model.may_store("GET", first, status, response, WALL)
+    if terms is None:
+        # The gateway also leaves out what it could never use: stale at once, with nothing to validate by.
+        has_validator = b"etag" in fields or b"last-modified" in fields
+        again = [each for each in first if each[0] not in ("Cache-Control", "Pragma")]
+        assert not may_store or not (has_validator or model.may_reuse(again, first, response, delay, WALL, 0.0))
+        return
+    assert may_store
+    stored = Stored(status, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 100.0)
+    later = as_request(second, config)
+    answers = stored.answers(later) and reuse(terms, stored.age(100.0 + resident), later.directives).answers
+    assert answers == model.may_reuse(second, first, response, delay, WALL, resident)

@@ -1,0 +1,128 @@
+"""Requests that look into the cache, and the key that tells requests apart."""
+
+import pytest
+
+from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.directives import NO_CACHE
+from tornado_gateway.policy.http.caching.request import (
+    LONGEST_REMEMBERED,
+    CacheRequest,
+    Key,
+    by_name,
+    directives_of,
+    has_credentials,
+    looks,
+    partition,
+    resource,
+)
+
+PLAIN = CacheConfig()
+ORIGIN = (b"http", b"80", b"", b"/api/svc")
+
+
+@pytest.mark.parametrize(
+    ("method", "names", "does"),
+    [
+        (b"GET", [], True),
+        (b"HEAD", [b"range", b"if-none-match"], True),
+        (b"POST", [], False),
+        (b"get", [], False),
+        (b"GET", [b"if-match"], False),
+        (b"GET", [b"if-unmodified-since"], False),
+        (b"GET", [b"x-http-method-override"], False),
+        (b"GET", [b"x-method-override"], False),
+    ],
+)
+def test_only_requests_that_a_stored_response_can_answer_look(method: bytes, names: list[bytes], does: bool) -> None:
+    assert looks(method, {name: [b"x"] for name in names}) == does
+
+
+@pytest.mark.parametrize("size", [10, LONGEST_REMEMBERED])
+def test_fields_are_found_by_lower_case_name(size: int) -> None:
+    lines = b"A: 1\r\nb:2 \r\na: 3\r\nX: %b\r\n" % (b"x" * size)
+    assert by_name(lines) == {b"a": [b"1", b"3"], b"b": [b"2"], b"x": [b"x" * size]}
+
+
+@pytest.mark.parametrize(
+    ("names", "bears"),
+    [
+        ([b"accept"], False),
+        ([b"cookie"], True),
+        ([b"authorization"], True),
+        ([b"x-api-key"], True),
+        ([b"x-token"], True),
+    ],
+)
+def test_credentials_are_known_by_their_fields(names: list[bytes], bears: bool) -> None:
+    assert has_credentials(names, [b"x-token"]) == bears
+
+
+def test_a_principal_of_its_own_may_keep_what_a_credential_forbids_to_share() -> None:
+    request = CacheRequest(Key(b"", b""), b"GET", {}, has_credentials=True)
+    assert not request.may_share
+    assert CacheRequest(Key(b"", b""), b"GET", {}, has_credentials=True, has_principal=True).may_share
+    assert CacheRequest(Key(b"", b""), b"GET", {}).may_share
+
+
+def test_directives_of_clients_can_be_ignored() -> None:
+    fields = {b"cache-control": [b"no-cache"]}
+    assert NO_CACHE in directives_of(fields, PLAIN)
+    assert NO_CACHE not in directives_of(fields, CacheConfig(ignores_client=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "target", "wanted"),
+    [
+        (PLAIN, b"/a?b=2&a=1", b"/a?b=2&a=1"),
+        (CacheConfig(sorts_query=True), b"/a?b=2&a=2&a=1&=", b"/a?=&a=2&a=1&b=2"),
+        (CacheConfig(sorts_query=True), b"/a", b"/a"),
+        (CacheConfig(sorts_query=True), b"/a?", b"/a?"),
+        (CacheConfig(ignored_parameters=("utm",)), b"/a?utm=1&x=1&utm&utms=2", b"/a?x=1&utms=2"),
+        (CacheConfig(ignored_parameters=("utm",)), b"/a?utm=1", b"/a"),
+        (CacheConfig(ignored_parameters=("*",)), b"/a?utm=1&x=2", b"/a"),
+    ],
+)
+def test_the_resource_is_service_and_target(config: CacheConfig, target: bytes, wanted: bytes) -> None:
+    assert resource(b"svc", target, config) == b"svc " + wanted
+
+
+def test_paths_that_differ_in_any_byte_are_different_resources() -> None:
+    targets = [b"/a", b"//a", b"/a/", b"/A", b"/%61", b"/a;x", b"/a%00", b"/a?", b"/a/..%2fa", b"/.//a"]
+    assert len({resource(b"svc", each, PLAIN) for each in targets}) == len(targets)
+
+
+def parted(
+    config: CacheConfig = PLAIN, host: bytes = b"a", claims: bytes = b"", principal: str = "", **fields: bytes
+) -> bytes:
+    known = {name.replace("_", "-").encode(): [value] for name, value in fields.items()}
+    return partition(config, known, ORIGIN, host, claims, principal)
+
+
+def test_what_an_endpoint_sees_of_the_origin_keeps_requests_apart() -> None:
+    assert parted(host=b"a") != parted(host=b"b")
+    assert parted(principal="ada") != parted()
+    assert partition(PLAIN, {}, (b"https", *ORIGIN[1:]), b"a", b"", "") != parted()
+    assert parted(claims=b"X-Rewrite-URL: /x\r\n") != parted(claims=b"X-Rewrite-URL: /y\r\n")
+    ignoring = CacheConfig(ignores_host=True)
+    assert parted(ignoring, host=b"a") == parted(ignoring, host=b"b")
+
+
+def test_fields_of_the_configuration_keep_requests_apart() -> None:
+    keyed = CacheConfig(key_fields=(b"x-tenant", b"x-plan"))
+    tenants = [parted(keyed), parted(keyed, x_tenant=b"1"), parted(keyed, x_plan=b"1"), parted(keyed, x_tenant=b"2")]
+    assert len(set(tenants)) == 4
+    assert parted(keyed, x_tenant=b"1", x_other=b"1") == parted(keyed, x_tenant=b"1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b"X-Real-IP: 10.0.0.1\r\n", b"X-Real-IP: 10.0.0.2\r\n", True),
+        (b"Forwarded: for=a;host=h\r\n", b"Forwarded: for=b;host=h\r\n", True),
+        (b"Forwarded: for=a;host=h, by=x\r\n", b"Forwarded: For=b;host=h, by=y\r\n", True),
+        (b"Forwarded: for=a;host=h\r\n", b"Forwarded: for=a;host=g\r\n", False),
+        (b"X-Original-URL: /a\r\n", b"X-Original-URL: /b\r\n", False),
+    ],
+)
+def test_claims_about_addresses_do_not_keep_requests_apart(one: bytes, other: bytes, same: bool) -> None:
+    assert (parted(claims=one) == parted(claims=other)) == same

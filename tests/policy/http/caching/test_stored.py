@@ -1,0 +1,68 @@
+"""Stored responses: age, variants, and the lines that are stored."""
+
+from dataclasses import replace
+
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key
+from tornado_gateway.policy.http.caching.stored import MOST_VARIANTS, OVERHEAD, Stored, Variants, storable_lines
+from tornado_gateway.policy.http.caching.terms import Terms
+
+TERMS = Terms(60.0, 5.0)
+PLAIN = Stored(200, b"", 1, b"A: 1\r\n", {}, b"body", TERMS, (), 100.0)
+BY_LANGUAGE = Terms(60.0, 0.0, vary=(b"accept-language",))
+
+
+def asks(language: bytes = b"", **facts: bool) -> CacheRequest:
+    return CacheRequest(Key(b"", b""), b"GET", {b"accept-language": [language]} if language else {}, **facts)
+
+
+def in_language(language: bytes, body: bytes = b"") -> Stored:
+    return Stored(200, b"", 1, b"", {}, body, BY_LANGUAGE, (language,), 0.0)
+
+
+def test_a_response_ages_from_its_age_on_arrival() -> None:
+    assert (PLAIN.age(100.0), PLAIN.age(130.5)) == (5.0, 35.5)
+
+
+def test_a_response_knows_its_size_and_fields() -> None:
+    assert (PLAIN.size, PLAIN.fields) == (OVERHEAD + 10, {b"a": [b"1"]})
+
+
+def test_the_newest_response_that_a_request_selects_answers() -> None:
+    variants = Variants(in_language(b"de")).with_response(in_language(b"en", b"old")).with_response(in_language(b"en"))
+    found = variants.find(asks(b"en"))
+    assert found is not None and (found.selected_by, found.body) == ((b"en",), b"")
+    assert variants.find(asks(b"fr")) is None
+    assert variants.find(asks()) is None
+    assert len(list(variants)) == 2
+    assert variants.size == 2 * OVERHEAD
+
+
+def test_a_response_without_vary_answers_every_request() -> None:
+    assert Variants(PLAIN).find(asks(b"de")) is PLAIN
+
+
+def test_a_request_with_credentials_gets_only_what_is_everybodys() -> None:
+    shared = replace(PLAIN, terms=replace(TERMS, is_shared=True))
+    assert not PLAIN.answers(asks(has_credentials=True))
+    assert PLAIN.answers(asks(has_credentials=True, has_principal=True))
+    assert shared.answers(asks(has_credentials=True))
+
+
+def test_variants_are_bounded_and_the_oldest_leaves() -> None:
+    variants = Variants()
+    for number in range(MOST_VARIANTS + 1):
+        variants = variants.with_response(in_language(b"%d" % number))
+    assert len(list(variants)) == MOST_VARIANTS
+    assert variants.find(asks(b"0")) is None
+    assert variants.find(asks(b"1")) is not None
+
+
+def test_a_response_can_be_taken_out() -> None:
+    first, second = in_language(b"de"), in_language(b"en")
+    assert list(Variants(first, second).without_response(first)) == [second]
+
+
+def test_lines_that_must_not_be_stored_are_left_out() -> None:
+    terms = replace(TERMS, withheld=frozenset((b"x-user",)))
+    lines = b"A: 1\r\nage: 5\r\nSet-Cookie: a\r\nX-User: ada\r\nContent-Length: 4\r\nETag: 1\r\n"
+    assert storable_lines(lines, terms) == b"A: 1\r\nETag: 1\r\n"

@@ -1,0 +1,61 @@
+"""The table of directives in docs/cache.md: each row is executed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.dates import format_date
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key, directives_of, has_credentials
+from tornado_gateway.policy.http.caching.reuse import reuse
+from tornado_gateway.policy.http.caching.stored import Stored
+from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
+from tornado_gateway.policy.http.caching.vary import selection
+
+PAGE = Path(__file__).parent.parent / "docs" / "cache.md"
+WALL = 1_800_000_000
+CONFIG = CacheConfig()
+_RELATIVE = re.compile(r"[+-][0-9]+")
+
+
+def rows() -> list[list[str]]:
+    text = PAGE.read_text(encoding="utf-8").partition("<!-- directives -->")[2].partition("<!-- /directives -->")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()[2:]]
+
+
+def fields(cell: str) -> dict[bytes, list[bytes]]:
+    """The fields of a cell; a date is written as seconds from now."""
+    found: dict[bytes, list[bytes]] = {}
+    for line in re.findall(r"`([^`]+)`", cell):
+        name, _, value = line.partition(": ")
+        if _RELATIVE.fullmatch(value):
+            value = format_date(WALL + int(value)).decode()
+        found.setdefault(name.lower().encode(), []).append(value.encode())
+    return found
+
+
+def asks(cell: str) -> CacheRequest:
+    read = fields(cell)
+    return CacheRequest(Key(b"", b""), b"GET", read, directives_of(read, CONFIG), has_credentials(read))
+
+
+def result(response: str, first: str, second: str, after: str) -> str:
+    request = asks(first)
+    terms = terms_of(request, 200, fields(response), Arrival(0.0, WALL), CONFIG)
+    if terms is None:
+        return "not kept"
+    stored = Stored(200, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 0.0)
+    later, age = asks(second), stored.age(float(after.removesuffix(" s")))
+    return "kept" if stored.answers(later) and reuse(terms, age, later.directives).answers else "asked"
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: "; ".join(row[:4]))
+def test_each_row_of_the_table_of_directives_holds(row: list[str]) -> None:
+    *situation, wanted, section = row
+    assert result(*situation) == wanted
+    assert section
+
+
+def test_the_table_has_every_result() -> None:
+    assert {row[4] for row in rows()} == {"kept", "asked", "not kept"}

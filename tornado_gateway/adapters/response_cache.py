@@ -1,0 +1,170 @@
+"""The stored responses of a process, within a bound of bytes (cachetools).
+
+    new response ──► new (a fifth of the bytes) ──► out
+                      │ found again      ▲
+                      ▼                  │ pushed out
+                     used (the rest) ────┘
+
+Two LRU segments (segmented LRU): a response that nobody asks for again leaves without pushing out a response that was
+used. So a scan of all URLs, or a flood of made-up queries, empties a fifth at most.
+
+Bounds are estimates of memory: bytes of fields, body and key, and the measured overhead of a response.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from tornado_gateway.policy.http.caching.request import Key
+from tornado_gateway.policy.http.caching.stored import Stored, Variants
+
+_SLOTS = 1024  # counters of invalidations; resources that share a counter miss the cache a little more often
+
+SHARE_OF_NEW = 0.2  # of the bytes; a fifth as in Caffeine and in the first description of segmented LRU
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """The store of responses.
+
+    Attributes:
+        max_bytes: bytes of memory of all stored responses. No response, with its variants, takes more than a fifth.
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+
+    @property
+    def most_of_a_key(self) -> float:
+        """Bytes that the responses of one key may take."""
+        return self.max_bytes * SHARE_OF_NEW
+
+
+class _Kept:
+    """The responses of a key, and their size with the key in bytes."""
+
+    __slots__ = ("size", "variants")
+
+    def __init__(self, key: Key, variants: Variants) -> None:
+        self.variants, self.size = variants, variants.size + len(key.resource) + len(key.partition)
+
+
+class _Segment(LRUCache[Key, _Kept]):
+    """An LRU cache that tells what is pushed out."""
+
+    def __init__(self, max_bytes: float, pushed_out: Callable[[Key, _Kept], None]) -> None:
+        super().__init__(max_bytes, getsizeof=lambda kept: kept.size)
+        self._pushed_out = pushed_out
+
+    def popitem(self) -> tuple[Key, _Kept]:
+        key, kept = super().popitem()
+        self._pushed_out(key, kept)
+        return key, kept
+
+
+class MemoryCache:
+    """Stored responses by key.
+
+    Attributes:
+        evictions: number of keys that were pushed out.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._new = _Segment(config.most_of_a_key, self._forget)
+        self._used = _Segment(config.max_bytes * (1 - SHARE_OF_NEW), self._demote)
+        # Most resources have one partition: a set for each would take 200 bytes more per response (measured).
+        self._partitions: dict[bytes, Key | set[Key]] = {}
+        self._generations = [0] * _SLOTS
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        """The number of keys with stored responses."""
+        return len(self._new) + len(self._used)
+
+    @property
+    def size(self) -> float:
+        """Bytes of memory of all stored responses, estimated."""
+        return self._new.currsize + self._used.currsize
+
+    def find(self, key: Key) -> Variants | None:
+        """The stored responses of a key."""
+        kept = self._used.get(key)
+        if kept is None:
+            kept = self._new.pop(key, None)
+            if kept is None:
+                return None
+            self._used[key] = kept
+        return kept.variants
+
+    def keep(self, key: Key, response: Stored) -> bool:
+        """Store a response.
+
+        Returns:
+            Whether the response is stored: a response that is too large is not.
+        """
+        segment = self._used if key in self._used else self._new
+        earlier = segment.pop(key, None)
+        kept = _Kept(key, earlier.variants.with_response(response) if earlier else Variants(response))
+        if kept.size > segment.maxsize:  # the other variants are too much
+            kept = _Kept(key, Variants(response))
+        if kept.size > self._new.maxsize:
+            if earlier:
+                self._unlink(key)
+            return False
+        self._link(key)
+        segment[key] = kept
+        return True
+
+    def drop(self, key: Key, response: Stored) -> None:
+        """Forget a response, if the response is stored still."""
+        segment = self._used if key in self._used else self._new
+        kept = segment.pop(key, None)
+        if kept is None:
+            return
+        variants = kept.variants.without_response(response)
+        if any(variants):
+            segment[key] = _Kept(key, variants)
+        else:
+            self._unlink(key)
+
+    def generation(self, resource: bytes) -> int:
+        """A number that changes whenever the resource is invalidated, and now and then when another resource is."""
+        return self._generations[hash(resource) % _SLOTS]
+
+    def invalidate(self, resource: bytes) -> int:
+        """Forget the responses of a resource in all partitions.
+
+        Returns:
+            The number of keys that had responses.
+        """
+        self._generations[hash(resource) % _SLOTS] += 1
+        known = self._partitions.pop(resource, set())
+        keys = known if isinstance(known, set) else {known}
+        for key in keys:
+            if self._used.pop(key, None) is None:
+                self._new.pop(key, None)
+        return len(keys)
+
+    def _demote(self, key: Key, kept: _Kept) -> None:
+        if kept.size > self._new.maxsize:
+            self._forget(key, kept)
+        else:
+            self._new[key] = kept
+
+    def _forget(self, key: Key, kept: _Kept) -> None:
+        self.evictions += 1
+        self._unlink(key)
+
+    def _link(self, key: Key) -> None:
+        known = self._partitions.setdefault(key.resource, key)
+        if isinstance(known, set):
+            known.add(key)
+        elif known != key:
+            self._partitions[key.resource] = {known, key}
+
+    def _unlink(self, key: Key) -> None:
+        known = self._partitions[key.resource]
+        if isinstance(known, set):
+            known.discard(key)
+        if not isinstance(known, set) or not known:
+            del self._partitions[key.resource]

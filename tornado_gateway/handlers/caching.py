@@ -1,0 +1,100 @@
+"""Finds the answer of a request in the cache, or has the endpoint's answer stored.
+
+    request ──► look ──► a usable stored response: Replay (replay.py)
+                  ├────► one that must be validated: Revalidation (revalidation.py)
+                  └────► none: Attempts, whose answer passes Storing (storing.py)
+
+The look comes after the admission and before an endpoint is chosen. Which responses are stored and reused is decided in
+policy/http/caching/.
+"""
+
+from typing import Any
+
+from tornado_gateway.errors import NotCached
+from tornado_gateway.gateway import Gateway, ResponseCache
+from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.answerer import Answerer
+from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.replay import replay
+from tornado_gateway.handlers.revalidation import Revalidation
+from tornado_gateway.handlers.storing import CachedRequest, Look, Storing
+from tornado_gateway.policy.http.caching.config import Scope
+from tornado_gateway.policy.http.caching.request import (
+    CacheRequest,
+    Key,
+    by_name,
+    directives_of,
+    has_credentials,
+    looks,
+    partition,
+    resource,
+)
+from tornado_gateway.policy.http.caching.reuse import ONLY_IF_CACHED, reuse
+from tornado_gateway.policy.http.caching.status import REASONS, Forwarded, hit_line, miss_line
+from tornado_gateway.policy.http.credentials import Asked
+from tornado_gateway.policy.http.headers import KnownFields
+from tornado_gateway.policy.principal import ANYBODY
+from tornado_gateway.policy.routing import Match
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.http1 import RequestHead
+
+
+def cache_request(
+    head: RequestHead, admitted: Admitted[Service], match: Match[Any], target: bytes, lines: bytes
+) -> CacheRequest | None:
+    """A request as the cache sees the request; None for a request that does not look into the cache.
+
+    Args:
+        target: behind an endpoint's base path.
+        lines: field lines of the client, as an endpoint gets the lines.
+    """
+    service, config, fields = admitted.found, admitted.found.config.cache, by_name(lines)
+    if head.body or head.upgrades or not looks(head.method, fields):
+        return None
+    owner = admitted.principal.name if config.scope is Scope.PRINCIPAL else ""
+    origination, mount = admitted.origination, match.mount
+    keeps_host = (mount.config or service.config.mount).preserve_host
+    host = b"%b %b" % (origination.host, head.host) if keeps_host else origination.host
+    origin = (origination.proto, origination.port, origination.prefix, mount.public, mount.line)
+    key = Key(
+        resource(service.name.encode("ascii"), target, config),
+        partition(config, fields, origin, host, origination.claims, owner),
+    )
+    bears = _bears_credentials(head, admitted, fields)
+    return CacheRequest(key, head.method, fields, directives_of(fields, config), bears, bool(owner))
+
+
+def _bears_credentials(head: RequestHead, admitted: Admitted[Service], fields: KnownFields) -> bool:
+    """Whether a request bears credentials, valid or not, wherever the gateway or a service might read these."""
+    if has_credentials(head.known_fields) or has_credentials(fields) or admitted.principal is not ANYBODY:
+        return True
+    authenticator = admitted.authenticator
+    return bool(authenticator and authenticator.sources.may_hold(Asked(head.known_fields, head.block, head.target)))
+
+
+def cached_answerer(
+    gateway: Gateway, cache: ResponseCache, service: Service, request: CachedRequest, looking: CacheRequest
+) -> Answerer:
+    """The Answerer of a request that looks into the cache.
+
+    Raises:
+        NotCached: the client wants an answer from the cache alone, and there is none.
+    """
+    look = Look(cache, looking, service.config.cache)
+    variants = cache.store.find(looking.key)
+    stored = variants.find(looking) if variants else None
+    if stored is None:
+        why = Forwarded.VARY_MISS if variants else Forwarded.URI_MISS
+    else:
+        age = stored.age(request.began)
+        good_for = reuse(stored.terms, age, looking.directives)
+        if good_for.answers:
+            request.tell(hit_line(cache.name, stored.terms.lifetime - age))
+            return replay(look, request, stored, age)
+        why = REASONS[good_for]
+    if ONLY_IF_CACHED in looking.directives:  # RFC 9111 §5.2.1.7
+        request.tell(miss_line(cache.name))
+        raise NotCached
+    if stored:
+        return Revalidation(gateway, service, look, request, stored, why)
+    return Attempts(gateway, service, request, Storing(look, request, why))

@@ -1,0 +1,185 @@
+"""The Answerer of a request whose stored response needs a validation, or is stale.
+
+stored response ──► conditional request ──► 304: the stored response, refreshed, is replayed    RFC 9111 §4.3.4
+                                        ├─► another answer goes to the client, and is stored    §4.3.3
+                                        └─► an error: the stored response, if allowed           RFC 5861 §4
+"""
+
+from dataclasses import replace
+
+from tornado_gateway.errors import GatewayError, UpstreamError
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.answerer import OutboundRequest
+from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.replay import Replay, replay
+from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, dated_lines, public_head
+from tornado_gateway.policy.http.caching.directives import NO_STORE
+from tornado_gateway.policy.http.caching.freshness import initial_age
+from tornado_gateway.policy.http.caching.request import by_name
+from tornado_gateway.policy.http.caching.reuse import ERRORS, survives_error
+from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.stored import Stored, refreshed
+from tornado_gateway.policy.http.caching.terms import terms_of
+from tornado_gateway.policy.http.caching.validation import belongs_to, condition, refreshed_lines
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import ResponseHead
+
+
+class Conditional:
+    """A request that asks an endpoint whether a stored response is still good; see OutboundRequest."""
+
+    __slots__ = (
+        "_request", "_stored", "awaits_stream", "began", "is_repeatable", "key", "kind", "method", "pinned", "upgrades",
+        "upload",
+    )  # fmt: skip
+
+    def __init__(self, request: OutboundRequest, stored: Stored) -> None:
+        self._request, self._stored = request, stored
+        self.method, self.kind, self.upgrades, self.began = (
+            request.method,
+            request.kind,
+            request.upgrades,
+            request.began,
+        )
+        self.is_repeatable, self.awaits_stream = request.is_repeatable, request.awaits_stream
+        self.key, self.pinned, self.upload = request.key, request.pinned, request.upload
+
+    def head_for(self, endpoint: Endpoint) -> bytes:
+        start, end, lines = self._request.head_for(endpoint).partition(b"\r\n")
+        stored = self._stored
+        return b"%b%b%b%b" % (start, end, condition(lines[: -len(end)], stored.etag, stored.last_modified), end)
+
+
+class Revalidation:
+    """Asks an endpoint, with the condition of a stored response if the response has a validator.
+
+    Args:
+        request: gets the answer.
+        stored: the stored response.
+        why: why the stored response does not answer by itself.
+    """
+
+    __slots__ = (
+        "_attempts", "_gateway", "_look", "_outcome", "_replay", "_request", "_service", "_stored", "_storing", "_why",
+    )  # fmt: skip
+
+    def __init__(
+        self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored, why: Forwarded
+    ) -> None:
+        self._gateway, self._service, self._look = gateway, service, look
+        self._request, self._stored, self._why = request, stored, why
+        self._storing = Storing(look, request, why)
+        asking = Conditional(request, stored) if stored.etag or stored.last_modified else request
+        self._attempts = Attempts(gateway, service, asking, self)
+        self._replay: Replay | None = None
+        self._outcome: Outcome | None = None  # how the endpoint did, if the status that the client gets does not say
+
+    # ---- AnswerReceiver
+
+    def on_interim(self, head: ResponseHead) -> None:
+        self._request.on_interim(head)
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        if head.status == 304 and isinstance(self._attempts.request, Conditional):
+            self._take_304(head)
+            return None
+        if head.status in ERRORS and self._survives_error:
+            self._outcome = self._service.outcomes.judge(head.status)
+            self._answer(self._stored, forward_line(self._look.cache.name, self._why, status=head.status))
+            return None
+        if head.status not in ERRORS:  # RFC 9111 §4.3.3
+            self._forget()
+        return self._storing.on_head(head, source)
+
+    def on_failure(self, error: GatewayError) -> None:
+        if error.status not in ERRORS or not self._survives_error:
+            self._storing.on_failure(error)
+            return
+        self._outcome = FAILURE if isinstance(error, UpstreamError) else IGNORED
+        detail = error.reason.encode("ascii")
+        self._answer(self._stored, forward_line(self._look.cache.name, self._why, detail=detail))
+
+    @property
+    def _survives_error(self) -> bool:
+        look, stored = self._look, self._stored
+        age = stored.age(look.cache.now())
+        return survives_error(stored.terms, age, look.request.directives, look.config.stale_if_error)
+
+    def _take_304(self, head: ResponseHead) -> None:
+        """Replay the stored response with the fields of a 304; ask again if the 304 speaks of another response."""
+        stored = self._stored
+        if belongs_to(by_name(head.forwarded_lines), stored.etag, stored.last_modified):
+            self._validated(head)
+            return
+        self._forget()
+        self._attempts.close(SUCCESS, self._look.cache.now())
+        self._attempts = Attempts(self._gateway, self._service, self._request, self)
+        self.begin()
+
+    def _validated(self, head: ResponseHead) -> None:
+        look, stored = self._look, self._stored
+        arrival = look.arrival(self._request.began)
+        lines = refreshed_lines(stored.lines, dated_lines(public_head(self._request, head), arrival))
+        terms = terms_of(replace(look.request, method=b"GET"), stored.status, by_name(lines), arrival, look.config)
+        # The client gets the response, which is good now, even if the response may not be kept any longer.
+        good = replace(stored.terms, initial_age=initial_age(by_name(lines), *arrival))
+        fresh = refreshed(stored, lines, terms or good, look.request, look.cache.now())
+        is_kept = False
+        if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
+            self._forget()
+            is_kept = terms is not None and look.cache.store.keep(look.request.key, fresh)
+        self._answer(fresh, forward_line(look.cache.name, self._why, status=304, stored=is_kept))
+
+    def _answer(self, stored: Stored, line: bytes) -> None:
+        self._request.tell(line)
+        self._replay = replay(self._look, self._request, stored, stored.age(self._look.cache.now()))
+        self._replay.begin()
+
+    def _forget(self) -> None:
+        self._look.cache.store.drop(self._look.request.key, self._stored)
+
+    # ---- Answerer
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._attempts.endpoint
+
+    @property
+    def attempt_count(self) -> int:
+        return self._attempts.attempt_count
+
+    def begin(self) -> None:
+        try:
+            self._attempts.begin()
+        except GatewayError as error:  # no endpoint can be asked
+            self.on_failure(error)
+
+    def abort(self) -> None:
+        self._attempts.abort()
+        if self._replay:
+            self._replay.abort()
+
+    def close(self, outcome: Outcome, now: float) -> None:
+        self._attempts.close(self._outcome or outcome, now)
+        if self._replay:
+            self._replay.close(outcome, now)
+
+    def becomes(self, kind: Kind) -> None:
+        self._attempts.becomes(kind)
+
+    @property
+    def may_replace_stream(self) -> bool:
+        return self._attempts.may_replace_stream
+
+    def replace_stream(self) -> bool:
+        return self._attempts.replace_stream()
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._attempts.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        return self._replay.is_held if self._replay else self._attempts.is_held

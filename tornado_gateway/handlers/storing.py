@@ -1,0 +1,184 @@
+"""Stores a response while the response goes to the client.
+
+    endpoint ──► Storing ──► the request
+                    └─ once the response is whole ──► store
+
+A response that is broken off, too large, or without a length of its own is passed on and not stored.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from tornado_gateway.errors import GatewayError
+from tornado_gateway.gateway import ResponseCache
+from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
+from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.dates import format_date
+from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
+from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
+from tornado_gateway.policy.http.caching.vary import selection
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.rewriting import REWRITTEN
+from tornado_gateway.policy.http.sse import is_event_stream
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import ResponseHead
+
+# The known fields of a stored response without Via: one object for all (measured: 290 bytes less per response). Whether
+# Date is there is asked, not the value.
+_DATED: dict[bytes, list[bytes]] = {b"date": []}
+
+
+class CachedRequest(OutboundRequest, AnswerReceiver, Protocol):
+    """A request that looks into the cache, and takes the answer."""
+
+    def rewritten(self, head: ResponseHead) -> ResponseHead:
+        """The head of a response with public paths instead of the endpoint's."""
+
+    def tell(self, lines: bytes) -> None:
+        """Add field lines, each ended by CRLF, to the final response, whatever writes the response."""
+
+
+def public_head(request: CachedRequest, head: ResponseHead) -> ResponseHead:
+    """The head of an endpoint's response as clients get the head."""
+    return head if REWRITTEN.isdisjoint(head.known_fields) else request.rewritten(head)
+
+
+def dated_lines(head: ResponseHead, arrival: Arrival) -> bytes:
+    """The field lines of a response, with a Date if the endpoint has sent none (RFC 9110 §6.6.1)."""
+    if b"date" in head.known_fields:
+        return head.forwarded_lines
+    return head.forwarded_lines + b"Date: %b\r\n" % format_date(arrival.wall)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A request's look into the cache.
+
+    Attributes:
+        request: the request as the cache sees the request.
+        config: of the service.
+    """
+
+    cache: ResponseCache
+    request: CacheRequest
+    config: CacheConfig
+
+    def arrival(self, began: float) -> Arrival:
+        """The arrival of a response whose head has come just now.
+
+        Args:
+            began: instant (gateway clock) of the request.
+        """
+        return Arrival(max(self.cache.now() - began, 0.0), self.cache.wall())
+
+    def terms(self, head: ResponseHead, lines: bytes, arrival: Arrival) -> Terms | None:
+        """The terms under which a response may be stored; None for a response that is not stored.
+
+        Args:
+            lines: the end-to-end field lines of the response.
+        """
+        if head.length is not None and head.length > self.config.max_body:
+            return None
+        if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
+            return None
+        if b"content-type" in head.known_fields and is_event_stream(head.known_fields[b"content-type"][-1]):
+            return None
+        return terms_of(self.request, head.status, by_name(lines), arrival, self.config)
+
+
+class Storing:
+    """Receives the answer of an endpoint for a request that found no usable stored response.
+
+    Args:
+        why: why the request went to the endpoint.
+    """
+
+    __slots__ = (
+        "_came",
+        "_generation",
+        "_head",
+        "_lines",
+        "_look",
+        "_pieces",
+        "_request",
+        "_size",
+        "_taker",
+        "_terms",
+        "_why",
+    )
+
+    def __init__(self, look: Look, request: CachedRequest, why: Forwarded) -> None:
+        self._look, self._request = look, request
+        # A response that was asked for before an invalidation may be older than the change.
+        self._generation = look.cache.store.generation(look.request.key.resource)
+        self._why: Forwarded | None = why  # None once the client is told
+        self._taker: BodyReceiver | None = None
+        self._head: ResponseHead | None = None
+        self._terms: Terms | None = None
+        self._lines = b""
+        self._came = 0.0  # instant (gateway clock) of the head
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def on_interim(self, head: ResponseHead) -> None:
+        self._request.on_interim(head)
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        look, request = self._look, self._request
+        arrival = look.arrival(request.began)
+        terms = look.terms(head, head.forwarded_lines, arrival)
+        self._tell(is_stored=terms is not None)
+        if terms is None:
+            return request.on_head(head, source)
+        self._head, self._terms, self._came = head, terms, look.cache.now()
+        self._lines = storable_lines(dated_lines(public_head(request, head), arrival), terms)
+        self._taker = request.on_head(head, source)
+        return self
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        if self._terms:
+            self._size += len(chunk)
+            self._pieces.append(chunk)
+            if self._size > self._look.config.max_body:
+                self._terms, self._pieces = None, []
+        return self._taker.on_chunk(chunk) if self._taker else None
+
+    def on_end(self, trailers: list[Field]) -> None:
+        """Store the response, before the client can ask again."""
+        head, terms, store, key = self._head, self._terms, self._look.cache.store, self._look.request.key
+        if head and terms and store.generation(key.resource) == self._generation:
+            store.keep(key, self._stored(head, terms))
+        if self._taker:
+            self._taker.on_end(trailers)
+
+    def _stored(self, head: ResponseHead, terms: Terms) -> Stored:
+        look, fields = self._look, by_name(self._lines)
+        known = {**_DATED, b"via": head.known_fields[b"via"]} if b"via" in head.known_fields else _DATED
+        length = b"" if head.status == 204 else b"Content-Length: %d\r\n" % self._size
+        return Stored(
+            head.status,
+            head.reason,
+            head.minor,
+            self._lines + length,
+            known,
+            b"".join(self._pieces),
+            terms,
+            selection(terms.vary, look.request.fields),
+            self._came,
+            fields.get(b"etag", (b"",))[0],
+            fields.get(b"last-modified", (b"",))[0],
+        )
+
+    def on_failure(self, error: GatewayError) -> None:
+        self._terms, self._pieces = None, []
+        self._tell(is_stored=False)
+        self._request.on_failure(error)
+
+    def _tell(self, *, is_stored: bool) -> None:
+        """Add Cache-Status to the response, once."""
+        if self._why:
+            self._request.tell(forward_line(self._look.cache.name, self._why, stored=is_stored))
+            self._why = None

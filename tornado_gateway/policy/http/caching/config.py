@@ -1,0 +1,46 @@
+"""What a service can be configured with for the response cache."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+# Every parameter of the query, in CacheConfig.ignored_parameters.
+EVERY_PARAMETER = "*"
+
+
+class Scope(Enum):
+    """Who shares a stored response."""
+
+    PUBLIC = "public"  # everybody
+    PRINCIPAL = "principal"  # each principal has stored responses of its own
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """How the responses of a service are cached.
+
+    Attributes:
+        is_on: whether responses are stored and reused at all.
+        default_ttl: seconds for which a response that names no lifetime is fresh; 0: such a response is not stored.
+        heuristic_share: share of the time since Last-Modified for which a response that names no lifetime is fresh
+            (RFC 9111 §4.2.2), 0 to 1; 0: default_ttl counts instead.
+        max_body: bytes of the largest body that is stored.
+        scope: who shares a stored response.
+        ignores_host: whether requests for different hosts share a response.
+        ignored_parameters: names of query parameters that select no response; EVERY_PARAMETER alone for all.
+        sorts_query: whether the order of the query's parameters selects no response.
+        key_fields: names, in lower case, of request fields whose values select a response, whatever Vary says.
+        stale_if_error: seconds beyond the lifetime for which a response may answer instead of an error of the service.
+        ignores_client: whether Cache-Control and Pragma of requests are ignored.
+    """
+
+    is_on: bool = False
+    default_ttl: float = 5.0
+    heuristic_share: float = 0.0
+    max_body: int = 256 * 1024
+    scope: Scope = Scope.PUBLIC
+    ignores_host: bool = False
+    ignored_parameters: tuple[str, ...] = ()
+    sorts_query: bool = False
+    key_fields: tuple[bytes, ...] = ()
+    stale_if_error: float = 0.0
+    ignores_client: bool = False

@@ -1,0 +1,107 @@
+"""How old a response is, and how long a response is fresh (RFC 9111 §4.2).
+
+    lifetime   s-maxage, max-age, Expires − Date, the heuristic, the default       §4.2.1, §4.2.2
+    age        Age and the time of the exchange, or now − Date if that is more     §4.2.3
+
+A response is fresh while its age is below its lifetime.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.dates import parse_date
+from tornado_gateway.policy.http.caching.directives import LONGEST, MAX_AGE, S_MAXAGE, ResponseDirectives
+from tornado_gateway.policy.http.headers import KnownFields
+
+# Statuses of responses that may be fresh without saying so. A subset of RFC 9110 §15.1: responses to other statuses
+# are small, or errors of which the next request might be free.
+FRESH_BY_DEFAULT = frozenset((200, 203, 300, 301, 308, 404, 410))
+
+LONGEST_GUESS = 86_400.0  # seconds; the heuristic gives no longer lifetime (RFC 9111 §4.2.2 wants a warning beyond)
+
+
+class Lifetime(NamedTuple):
+    """How long a response is fresh.
+
+    Attributes:
+        seconds: 0 to LONGEST.
+        is_explicit: whether the response itself says so.
+    """
+
+    seconds: float
+    is_explicit: bool
+
+
+def lifetime(
+    status: int, fields: KnownFields, said: ResponseDirectives, wall: float, config: CacheConfig
+) -> Lifetime | None:
+    """The lifetime of a response; None if nothing gives the response a lifetime.
+
+    Args:
+        fields: of the response, by lower-case name.
+        said: the directives of the response.
+        wall: when the response came, in seconds since 1970.
+    """
+    explicit = _explicit(fields, said, wall)
+    if explicit is not None:
+        return Lifetime(explicit, True)
+    if status not in FRESH_BY_DEFAULT:
+        return None
+    if config.heuristic_share and b"last-modified" in fields:
+        return Lifetime(_guess(fields, wall, config.heuristic_share), False)
+    return Lifetime(config.default_ttl, False) if config.default_ttl else None
+
+
+def _explicit(fields: KnownFields, said: ResponseDirectives, wall: float) -> float | None:
+    """RFC 9111 §4.2.1, for a shared cache."""
+    for name in (S_MAXAGE, MAX_AGE):
+        seconds = said.directives.seconds(name)
+        if seconds is not None:
+            return seconds
+    if b"expires" in fields and not said.are_targeted:
+        return _until(fields[b"expires"], date_of(fields, wall), wall)
+    return None
+
+
+def _until(expires: Sequence[bytes], date: float, wall: float) -> float:
+    """Seconds from Date to Expires. An invalid date, "0" above all, is in the past (RFC 9111 §5.3)."""
+    dates = [parse_date(each, wall) for each in expires]
+    known = [each for each in dates if each is not None]
+    return min(max(min(known) - date, 0.0), LONGEST) if len(known) == len(dates) else 0.0
+
+
+def _guess(fields: KnownFields, wall: float, share: float) -> float:
+    """RFC 9111 §4.2.2: a share of the time since Last-Modified."""
+    modified = only_date(fields.get(b"last-modified", ()), wall)
+    if modified is None:
+        return 0.0
+    return min(max(date_of(fields, wall) - modified, 0.0) * share, LONGEST_GUESS)
+
+
+def only_date(values: Collection[bytes], wall: float) -> float | None:
+    """The date of a field that occurs once; None for no date, an invalid date or several."""
+    return parse_date(next(iter(values)), wall) if len(values) == 1 else None
+
+
+def date_of(fields: KnownFields, wall: float) -> float:
+    """The Date of a response, in seconds since 1970; the time of its arrival without a valid Date."""
+    date = only_date(fields.get(b"date", ()), wall)
+    return wall if date is None else date
+
+
+def initial_age(fields: KnownFields, delay: float, wall: float) -> float:
+    """The age of a response on arrival, in seconds ≥ 0 (RFC 9111 §4.2.3).
+
+    Args:
+        delay: seconds between the request and the response's head.
+        wall: when the response came, in seconds since 1970.
+    """
+    apparent = max(wall - date_of(fields, wall), 0.0)
+    return max(apparent, _told_age(fields.get(b"age", ())) + delay)
+
+
+def _told_age(values: Sequence[bytes]) -> float:
+    """The first member of Age; 0 for an invalid Age (RFC 9111 §5.1)."""
+    first = values[0].partition(b",")[0].strip(b" \t") if values else b""
+    return min(float(first), LONGEST) if first.isdigit() and len(first) < 20 else LONGEST if first.isdigit() else 0.0

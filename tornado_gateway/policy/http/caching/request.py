@@ -1,0 +1,175 @@
+"""A request as the cache sees the request: which requests look into the cache, and by which key.
+
+A request looks into the cache if the method is GET or HEAD, and if no field says that only an endpoint can answer. The
+key has everything an endpoint sees of the request's origin and target, so that what an endpoint reflects into a
+response selects the response:
+
+    resource    service, and the target as sent
+    partition   scheme, authority and port, the prefix and the claims of trusted proxies, the principal, key_fields
+
+An unsafe request invalidates a resource in all partitions; see invalidation.py.
+"""
+
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, CacheConfig
+from tornado_gateway.policy.http.caching.directives import NONE, Directives, request_directives
+from tornado_gateway.policy.http.headers import KnownFields, pairs
+
+READ_METHODS = (b"GET", b"HEAD")
+
+# Fields of which the meaning is the service's alone. A precondition that only an origin server may evaluate (RFC 9111
+# §4.3.2), and fields with which frameworks let a GET act as another method.
+_PASSES = frozenset((
+    b"if-match", b"if-unmodified-since", b"x-http-method", b"x-http-method-override", b"x-method-override",
+))  # fmt: skip
+
+# Fields that carry credentials, besides the fields and parameters that the gateway itself reads tokens from.
+_CREDENTIALS = frozenset((b"authorization", b"cookie", b"x-api-key"))
+
+# Claims of trusted proxies about the client's address: no resource differs by these.
+_OF_THE_CLIENT = frozenset((
+    b"cf-connecting-ip", b"client-ip", b"fastly-client-ip", b"true-client-ip", b"x-client-ip", b"x-cluster-client-ip",
+    b"x-forwarded-for", b"x-real-ip",
+))  # fmt: skip
+
+LONGEST_REMEMBERED = 4096  # bytes of field lines whose fields are remembered
+
+
+class Key(NamedTuple):
+    """Selects the stored responses of a request; which of these answers, Vary decides.
+
+    Attributes:
+        resource: what an unsafe request invalidates.
+        partition: everything else.
+    """
+
+    resource: bytes
+    partition: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRequest:
+    """A request that looks into the cache.
+
+    Attributes:
+        fields: as an endpoint sees the fields of the client, by lower-case name.
+        directives: of the request; none if the service ignores the directives of clients.
+        has_credentials: whether the request bears a cookie, Authorization, or a token.
+        has_principal: whether the key names the principal, so that no other principal can find the response.
+    """
+
+    key: Key
+    method: bytes
+    fields: KnownFields
+    directives: Directives = NONE
+    has_credentials: bool = False
+    has_principal: bool = False
+
+    @property
+    def may_share(self) -> bool:
+        """Whether every response to the request may be used for other requests that have the key."""
+        return not self.has_credentials or self.has_principal
+
+
+def by_name(lines: bytes) -> KnownFields:
+    """The values of all fields in field lines, by lower-case name.
+
+    Clients repeat their fields byte for byte; fields of ordinary size are remembered.
+    """
+    return _remembered(lines) if len(lines) <= LONGEST_REMEMBERED else _remembered.__wrapped__(lines)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(lines: bytes) -> KnownFields:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in pairs(lines):
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def looks(method: bytes, fields: KnownFields) -> bool:
+    """Whether a request without a body looks into the cache."""
+    return method in READ_METHODS and _PASSES.isdisjoint(fields)
+
+
+def has_credentials(names: Collection[bytes], token_fields: Collection[bytes] = ()) -> bool:
+    """Whether a request bears credentials, valid or not.
+
+    Args:
+        names: of the fields of the request, in lower case.
+        token_fields: names of the fields that the gateway reads tokens from, in lower case.
+    """
+    return not _CREDENTIALS.isdisjoint(names) or not frozenset(token_fields).isdisjoint(names)
+
+
+def directives_of(fields: KnownFields, config: CacheConfig) -> Directives:
+    """The directives of a request that count."""
+    return NONE if config.ignores_client else request_directives(fields)
+
+
+def resource(service: bytes, target: bytes, config: CacheConfig) -> bytes:
+    """The part of the key that names a resource.
+
+    Args:
+        target: as sent to endpoints, without the base path.
+
+    >>> resource(b"svc", b"/a?b=2&a=1&t=9", CacheConfig(sorts_query=True, ignored_parameters=("t",)))
+    b'svc /a?a=1&b=2'
+    """
+    if config.sorts_query or config.ignored_parameters:
+        target = _with_plain_query(target, config)
+    return b"%b %b" % (service, target)
+
+
+def _with_plain_query(target: bytes, config: CacheConfig) -> bytes:
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    if EVERY_PARAMETER in config.ignored_parameters:
+        return path
+    ignored = {each.encode("ascii") for each in config.ignored_parameters}
+    kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in ignored]
+    if config.sorts_query:
+        kept.sort(key=lambda each: each.partition(b"=")[0])  # stable: the order of equal names may mean something
+    return path + (mark + b"&".join(kept) if kept else b"")
+
+
+def partition(
+    config: CacheConfig, fields: KnownFields, origin: Sequence[bytes], host: bytes, claims: bytes, principal: str
+) -> bytes:
+    """The part of the key that keeps requests apart which an endpoint can tell apart.
+
+    Args:
+        origin: scheme, port and prefixes of the request, as endpoints learn of these.
+        host: the authority that the client asked for, as endpoints learn of the authority.
+        claims: lines of the claims of trusted proxies.
+        principal: the name of the principal; "" for nobody, or if everybody shares the response.
+    """
+    parts = [b"" if config.ignores_host else host, *origin, principal.encode("utf-8")]
+    if config.key_fields:
+        parts += [b"\0".join(fields.get(name, ())) for name in config.key_fields]
+    if claims:
+        parts.append(_about_the_resource(claims))
+    return b"\n".join(parts)
+
+
+def _about_the_resource(claims: bytes) -> bytes:
+    """The claims of trusted proxies, without claims about the client's address."""
+    kept = [(name, value) for name, value in pairs(claims) if name.lower() not in _OF_THE_CLIENT]
+    return b"\n".join([name + b":" + _without_addresses(name, value) for name, value in kept])
+
+
+def _without_addresses(name: bytes, value: bytes) -> bytes:
+    """A claim; of Forwarded only the parameters that are not about addresses (RFC 7239 §5)."""
+    if name.lower() != b"forwarded":
+        return value
+    hops = value.split(b",")
+    return b",".join([b";".join(each for each in hop.split(b";") if not _names_address(each)) for hop in hops])
+
+
+def _names_address(parameter: bytes) -> bool:
+    return parameter.partition(b"=")[0].strip(b" \t").lower() in (b"for", b"by")

@@ -1,0 +1,68 @@
+"""Cache-Status: what the cache did with a request (RFC 9211)."""
+
+from enum import Enum
+
+from tornado_gateway.policy.http.caching.reuse import Reuse
+
+
+class Forwarded(Enum):
+    """Why a request went to the service (RFC 9211 §2.2)."""
+
+    BYPASS = "bypass"  # the configuration or the request keeps the request out of the cache
+    METHOD = "method"
+    URI_MISS = "uri-miss"
+    VARY_MISS = "vary-miss"
+    REQUEST = "request"  # a directive of the client, although the stored response is fresh
+    STALE = "stale"
+
+
+# By what the stored response is good for.
+REASONS = {Reuse.UNFRESH: Forwarded.REQUEST, Reuse.EXPIRED: Forwarded.STALE}
+
+
+def hit_line(name: bytes, left: float, *, detail: bytes = b"") -> bytes:
+    """The line of a response that comes from the cache.
+
+    Args:
+        name: of the cache.
+        left: seconds until the response is stale; negative for a stale response (RFC 9211 §2.4).
+
+    >>> hit_line(b"gw", 12.9)
+    b'Cache-Status: gw; hit; ttl=12\\r\\n'
+    """
+    return b"Cache-Status: %b; hit; ttl=%d%b\r\n" % (name, left // 1, _detail(detail))
+
+
+def miss_line(name: bytes) -> bytes:
+    """The line of a 504, because the client wants no request to the service (RFC 9111 §5.2.1.7).
+
+    >>> miss_line(b"gw")
+    b'Cache-Status: gw; detail=only-if-cached\\r\\n'
+    """
+    return b"Cache-Status: %b%b\r\n" % (name, _detail(b"only-if-cached"))
+
+
+def forward_line(
+    name: bytes, why: Forwarded, *, status: int = 0, stored: bool = False, collapsed: bool = False, detail: bytes = b""
+) -> bytes:
+    """The line of a response that came from the service.
+
+    Args:
+        name: of the cache.
+        status: of the service's response, where the client gets another (RFC 9211 §2.3); 0 for the same.
+
+    >>> forward_line(b"gw", Forwarded.STALE, status=304, stored=True)
+    b'Cache-Status: gw; fwd=stale; fwd-status=304; stored\\r\\n'
+    """
+    parts = [b"Cache-Status: %b; fwd=%b" % (name, why.value.encode("ascii"))]
+    if status:
+        parts.append(b"fwd-status=%d" % status)
+    if stored:
+        parts.append(b"stored")
+    if collapsed:
+        parts.append(b"collapsed")
+    return b"; ".join(parts) + _detail(detail) + b"\r\n"
+
+
+def _detail(detail: bytes) -> bytes:
+    return b"; detail=%b" % detail if detail else b""
