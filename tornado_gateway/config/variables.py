@@ -435,7 +435,7 @@ VARIABLES: tuple[Variable, ...] = (
              "claims that tokens must have, separated by commas: tenant, or with a value, role=admin",
              "Authentication"),
     Variable("AUTH_TOKEN_SOURCES", "auth.sources", token_sources,
-             "where a token may stand: header[:NAME], cookie:NAME, query[:NAME], subprotocol, ticket[:NAME], by commas",
+             "where a token may stand: header[:NAME], cookie:NAME, query[:NAME], subprotocol, ticket[:NAME]",
              "Authentication"),
     Variable("AUTH_HIDE_CREDENTIALS", "auth.hides_credentials", flag,
              "true or false: whether tokens in headers and cookies are kept from services", "Authentication"),
