@@ -13,6 +13,9 @@ from tests.support.journeys import Start
 from tests.support.sockets import Peer
 from tests.support.tickets import token_of
 from tests.test_documents import documents
+from tornado_gateway.policy.tickets.allowance import MAX_OF_PRINCIPAL
+from tornado_gateway.policy.tickets.memory import MAX_TICKETS
+from tornado_gateway.policy.tickets.ticket import TTL
 
 PAGE = documents()["docs/authentication.md"]
 
@@ -42,3 +45,11 @@ async def test_the_commands_of_the_page_open_a_stream(serve: Serve, upstream: St
         "bash", "-c", script, env=variables, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     assert await process.communicate() == (b"data: hello\n\n", b"")
+
+
+def test_the_numbers_of_the_page_are_those_of_the_source() -> None:
+    seconds = round(TTL)
+    assert f"or after {seconds} seconds" in PAGE
+    assert f'"expiresInMs": {seconds * 1000}}}' in PAGE
+    assert f"A principal may make {MAX_OF_PRINCIPAL} tickets in {seconds} seconds" in PAGE
+    assert f"room for {MAX_TICKETS:,} unused tickets" in PAGE

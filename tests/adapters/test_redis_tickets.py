@@ -73,6 +73,19 @@ async def test_redis_has_digests_for_half_a_minute(serve: Serve, upstream: Start
 
 
 @pytest.mark.gen_test
+async def test_redis_is_not_asked_for_what_no_ticket_can_be(
+    serve: Serve, upstream: Start, redis_server: StartRedis
+) -> None:
+    server = redis_server()
+    one, _ = await two_gateways(serve, server, upstream(echo))
+    for guess in (b"", b"a" * 31, b"a" * 33, b"a" * 5000, b"a" * 31 + b"*", b"a" * 31 + b"%0a"):
+        assert (await used(one, guess)).status == 401
+    assert "getdel" not in server.command("INFO", "commandstats")
+    assert (await used(one, b"a" * 32)).status == 401
+    assert "cmdstat_getdel:calls=1," in server.command("INFO", "commandstats")
+
+
+@pytest.mark.gen_test
 async def test_while_redis_is_away_no_ticket_is_made_and_none_is_accepted(
     serve: Serve, upstream: Start, redis_server: StartRedis, caplog: pytest.LogCaptureFixture
 ) -> None:

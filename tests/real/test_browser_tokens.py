@@ -74,54 +74,72 @@ class Upstream:
 
 @dataclass
 class Stage:
-    """A browser on a page of a gateway.
+    """A browser beside a gateway.
 
     Attributes:
         log: everything that the gateway has written.
+        page: on a page of the gateway's; new for each test.
     """
 
-    page: Tab
+    url: str
+    devtools: str
     upstream: Upstream
     log: Path
+    page: Tab
+    _logged_before: int = 0
+
+    def begin(self, page: Tab) -> None:
+        """Begin a test: without cookies, and without what services and logs have seen before."""
+        page.call("Network.clearBrowserCookies")
+        until(lambda: _shows(page, self.url), "the gateway's page is there")
+        self.page, self.upstream.received = page, b""
+        self._logged_before = len(self.log.read_text())
+
+    @property
+    def logged(self) -> str:
+        return self.log.read_text()[self._logged_before :]
 
     def value(self, expression: str) -> Any:
         return self.page.value(f"(async () => {{ {FIRST % json.dumps(TOKEN)} {expression} }})()")
 
     def nobody_has_seen(self, *secrets: str) -> None:
-        seen = self.upstream.received.decode("latin-1") + self.log.read_text()
-        assert "/events" in seen and "/room" in seen
-        assert [secret for secret in secrets if secret in seen] == []
+        """Check what the service has received, and what stands in the log, once the log has both streams."""
+        until(lambda: "/events" in self.logged and "/room" in self.logged, "the log has the streams")
+        received = self.upstream.received.decode("latin-1")
+        assert "/events" in received and "/room" in received
+        assert [secret for secret in secrets if secret in received or secret in self.log.read_text()] == []
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    upstream, port, log = Upstream(), free_port(), tmp_path / "log"
+@pytest.fixture(scope="module")
+def running_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    upstream, port, folder = Upstream(), free_port(), tmp_path_factory.mktemp("stage")
+    log, url = folder / "log", f"http://127.0.0.1:{port}"
     variables = {
         "UPSTREAMS": json.dumps({"chat": [f"http://127.0.0.1:{upstream.port}"]}), "HOST": "127.0.0.1",
         "PORT": str(port), "LOG_LEVEL": "trace", "AUTH_REQUIRED": "true", "JWT_SECRET": KEY,
         "AUTH_TOKEN_SOURCES": "header,cookie:sid,subprotocol,ticket", "AUTH_HIDE_CREDENTIALS": "true",
     }  # fmt: skip
     command = ["bash", "-c", f'exec {sys.executable} -m tornado_gateway >"$0" 2>&1', str(log)]
-    url = f"http://127.0.0.1:{port}"
     with (
         running(command, port, **variables),
-        chromium(tmp_path / "profile") as devtools,
-        tab(devtools, f"{url}/healthz") as connection,
+        chromium(folder / "profile") as devtools,
+        tab(devtools, "about:blank") as connection,
     ):
-        page = Tab(connection)
-        until(lambda: _shows(page, url), "the gateway's page is there")
-        yield Stage(page, upstream, log)
+        yield Stage(url, devtools, upstream, log, Tab(connection))
     upstream.close()
+
+
+@pytest.fixture
+def stage(running_stage: Stage) -> Iterator[Stage]:
+    with tab(running_stage.devtools, f"{running_stage.url}/healthz") as connection:
+        running_stage.begin(Tab(connection))
+        yield running_stage
 
 
 def _shows(page: Tab, origin: str) -> bool:
     with contextlib.suppress(AssertionError):  # between two pages there is nothing that could be asked
         return bool(page.value(f"location.origin === '{origin}' && document.readyState") == "complete")
     return False
-
-
-def _logged(stage: Stage, count: int) -> bool:
-    return stage.log.read_text().count('"type":"access"') >= count
 
 
 def test_a_page_without_a_credential_opens_nothing(stage: Stage) -> None:
@@ -138,7 +156,6 @@ def test_a_page_opens_streams_by_cookie(stage: Stage) -> None:
         return [await first(new EventSource("/sse/chat/events")), await first(new WebSocket(sockets))];
     """)
     assert received == ["hello", "hello"]
-    until(lambda: _logged(stage, 3), "the log has the streams")
     stage.nobody_has_seen(TOKEN)
 
 
@@ -150,7 +167,6 @@ def test_a_page_opens_a_websocket_by_subprotocol(stage: Stage) -> None:
         return [data, socket.protocol, events.status];
     """)
     assert received == ["hello", "bearer", 200]
-    until(lambda: _logged(stage, 3), "the log has the streams")
     stage.nobody_has_seen(TOKEN)
 
 
@@ -173,7 +189,6 @@ def test_a_page_opens_streams_by_tickets_as_the_document_says(stage: Stage) -> N
     assert received[:2] == ["hello", "hello"]
     tickets = [url.partition("ticket=")[2] for url in received[2]]
     assert len(set(tickets)) == len(tickets) >= 2
-    until(lambda: _logged(stage, 6), "the log has the streams")
     stage.nobody_has_seen(TOKEN, *tickets)
 
 
