@@ -25,6 +25,7 @@ EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 100\
 SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 )
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n"
 HELLO = b"\x81\x05hello"  # a frame of text
 
 # The first message of a stream, or why there is none.
@@ -39,12 +40,12 @@ const token = %s;
 
 
 class Upstream:
-    """A service of one event, or of one message, per connection. Keeps all bytes that come."""
+    """A service of one event, or of one message, per connection, and a page. Keeps all bytes that come for streams."""
 
     def __init__(self) -> None:
         self.received = b""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -57,6 +58,9 @@ class Upstream:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(65536) or b"\r\n\r\n"
+            if head.startswith(b"GET /page "):
+                client.sendall(PAGE)
+                return
             self.received += head
             key = head.lower().partition(b"sec-websocket-key: ")[2]
             if not key:
@@ -65,8 +69,7 @@ class Upstream:
             key = head[-len(key) :].partition(b"\r\n")[0]
             accept = base64.b64encode(hashlib.sha1(key + MAGIC, usedforsecurity=False).digest())
             client.sendall(SWITCHING % accept + HELLO)
-            while data := client.recv(65536):
-                self.received += data
+            self.received += client.recv(65536)  # the client's Close, or the end
 
     def close(self) -> None:
         self._listener.close()
@@ -91,9 +94,13 @@ class Stage:
     def begin(self, page: Tab) -> None:
         """Begin a test: without cookies, and without what services and logs have seen before."""
         page.call("Network.clearBrowserCookies")
-        until(lambda: _shows(page, self.url), "the gateway's page is there")
         self.page, self.upstream.received = page, b""
+        self.visit(f"{self.url}/healthz")
         self._logged_before = len(self.log.read_text())
+
+    def visit(self, url: str) -> None:
+        self.page.call("Page.navigate", url=url)
+        until(lambda: _shows(self.page, url), f"{url} is there")
 
     @property
     def logged(self) -> str:
@@ -115,7 +122,8 @@ def running_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     upstream, port, folder = Upstream(), free_port(), tmp_path_factory.mktemp("stage")
     log, url = folder / "log", f"http://127.0.0.1:{port}"
     variables = {
-        "UPSTREAMS": json.dumps({"chat": [f"http://127.0.0.1:{upstream.port}"]}), "HOST": "127.0.0.1",
+        "UPSTREAMS": json.dumps({"chat": [upstream.url]}), "HOST": "127.0.0.1", "CORS_ORIGINS": upstream.url,
+        "WS_ALLOWED_ORIGINS": f"same-origin,{upstream.url}",
         "PORT": str(port), "LOG_LEVEL": "trace", "AUTH_REQUIRED": "true", "JWT_SECRET": KEY,
         "AUTH_TOKEN_SOURCES": "header,cookie:sid,subprotocol,ticket", "AUTH_HIDE_CREDENTIALS": "true",
     }  # fmt: skip
@@ -131,14 +139,14 @@ def running_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(running_stage: Stage) -> Iterator[Stage]:
-    with tab(running_stage.devtools, f"{running_stage.url}/healthz") as connection:
+    with tab(running_stage.devtools, "about:blank") as connection:
         running_stage.begin(Tab(connection))
         yield running_stage
 
 
-def _shows(page: Tab, origin: str) -> bool:
+def _shows(page: Tab, url: str) -> bool:
     with contextlib.suppress(AssertionError):  # between two pages there is nothing that could be asked
-        return bool(page.value(f"location.origin === '{origin}' && document.readyState") == "complete")
+        return bool(page.value(f"location.href === '{url}' && document.readyState") == "complete")
     return False
 
 
@@ -190,6 +198,29 @@ def test_a_page_opens_streams_by_tickets_as_the_document_says(stage: Stage) -> N
     tickets = [url.partition("ticket=")[2] for url in received[2]]
     assert len(set(tickets)) == len(tickets) >= 2
     stage.nobody_has_seen(TOKEN, *tickets)
+
+
+def test_a_page_of_another_origin_opens_streams_by_tickets(stage: Stage) -> None:
+    stage.visit(f"{stage.upstream.url}/page")
+    received = stage.value(f"""
+        const gateway = "{stage.url}";
+        const tickets = [];
+        const ticket = async () => {{
+          const headers = {{Authorization: `Bearer ${{token}}`}};
+          const body = '{{"service": "chat"}}';
+          const answer = await fetch(`${{gateway}}/auth/ticket`, {{method: "POST", headers, body}});
+          tickets.push((await answer.json()).ticket);
+          return tickets.at(-1);
+        }};
+        const room = `${{gateway.replace("http", "ws")}}/ws/chat/room`;
+        return [
+          await first(new EventSource(`${{gateway}}/sse/chat/events?ticket=${{await ticket()}}`)),
+          await first(new WebSocket(`${{room}}?ticket=${{await ticket()}}`)),
+          tickets,
+        ];
+    """)
+    assert received[:2] == ["hello", "hello"]
+    stage.nobody_has_seen(TOKEN, *received[2])
 
 
 def test_an_event_source_ends_for_good_when_its_ticket_is_spent(stage: Stage) -> None:
