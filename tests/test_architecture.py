@@ -53,13 +53,18 @@ IMPURE_MODULES = {
 IMPURE_CALLS = {"input", "open", "print"}
 
 # Outside libraries that one place translates for all others.
-ONLY_IN = {"jwt": "adapters", "prometheus_client": "adapters", "redis": "adapters", "pycares": "wire"}
+ONLY_IN = {
+    "argon2": "adapters",
+    "jwt": "adapters",
+    "prometheus_client": "adapters",
+    "redis": "adapters",
+    "pycares": "wire",
+}
 
 
 # Names of modules that nothing in the package reads, and why they are there.
 _OF_SEVERAL_PROCESSES = "for the figures of several processes, which are to be shown as one"
 WITHOUT_A_READER = {
-    "__main__.USAGE": "argparse exits with this code; the name completes the list of exit codes",
     "handlers.router.ROUTES": "the table of routes in the README is compared with these",
     "policy.views.state.merge": _OF_SEVERAL_PROCESSES,
     "policy.views.state.to_plain": _OF_SEVERAL_PROCESSES,

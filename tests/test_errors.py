@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tornado_gateway import errors
-from tornado_gateway.errors import GatewayError, Overloaded, Unauthorized, UpstreamError
+from tornado_gateway.errors import BEARER_CHALLENGE, GatewayError, Overloaded, Unauthorized, UpstreamError
 
 
 def every(of: type[GatewayError] = GatewayError) -> list[type[GatewayError]]:
@@ -54,6 +54,14 @@ def test_retry_after_is_whole_seconds_rounded_up(seconds: float, field: bytes) -
 def test_a_challenge_says_whether_there_was_a_token() -> None:
     assert Unauthorized().fields == ((b"WWW-Authenticate", b'Bearer realm="gateway"'),)
     assert b'error="invalid_token"' in Unauthorized(invalid=True).fields[0][1]
+
+
+def test_a_challenge_for_each_way_to_authenticate_has_a_field_of_its_own() -> None:
+    refused = Unauthorized(invalid=True)
+    refused.challenge((BEARER_CHALLENGE, b"Basic realm"))
+    assert refused.fields == (
+        (b"WWW-Authenticate", b'Bearer realm="gateway", error="invalid_token"'), (b"WWW-Authenticate", b"Basic realm"),
+    )  # fmt: skip
 
 
 def test_a_message_may_be_given() -> None:

@@ -25,6 +25,7 @@ from tornado_gateway import __version__
 from tornado_gateway.adapters import logs, stdio
 from tornado_gateway.adapters.stdio import say
 from tornado_gateway.app import App, CannotListen, authority
+from tornado_gateway.config import hashing
 from tornado_gateway.config.env_file import EnvFile, read_env_file
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def obey(arguments: list[str] | None) -> int:
     asked = parse(arguments)
+    if asked.command == "hash":
+        return make_hash(asked.what, asked.name)
     try:
         file = read_file(asked.env_file)
         return run(asked, merge(asked, os.environ, file), file)
@@ -96,10 +99,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["run", "healthcheck"],
+        choices=["run", "healthcheck", "hash"],
         default="run",
-        help="run (the default) or healthcheck: ask the gateway on this machine for /healthz; exit code 0 if it lives",
+        help="run (the default); healthcheck: ask the gateway on this machine for /healthz, exit code 0 if the gateway "
+        "lives; hash: read a key or a password from standard input, and write the item for API_KEYS or BASIC_USERS",
     )
+    parser.add_argument("what", nargs="?", choices=[hashing.KEY, hashing.PASSWORD], help="with hash: key or password")
+    parser.add_argument("name", nargs="?", default="client", help="with hash: of whom the key or password belongs to")
     parser.add_argument("--host", help="HOST: addresses to listen on")
     parser.add_argument("--port", help="PORT: the TCP port to listen on")
     parser.add_argument("--env-file", metavar="FILE", help="read variables from FILE instead of ./.env")
@@ -113,7 +119,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="run with small services of its own and a little traffic; UPSTREAMS and ROUTES are ignored",
     )
     parser.add_argument("--version", action="version", version=f"tornado_gateway {__version__}")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if (asked.command == "hash") is not bool(asked.what):
+        parser.error("key or password is needed after hash, and only there")
+    return asked
 
 
 def read_file(named: str | None) -> EnvFile:
@@ -137,6 +146,16 @@ def merge(asked: argparse.Namespace, environ: Mapping[str, str], file: EnvFile) 
     """
     layers: list[Mapping[str, str]] = [file.values, environ, {"HOST": asked.host or "", "PORT": asked.port or ""}]
     return {name: value for layer in layers for name, value in layer.items() if value != ""}
+
+
+def make_hash(what: str, name: str) -> int:
+    """Write an item for API_KEYS or BASIC_USERS; return the exit code."""
+    try:
+        say(hashing.make_item(what, name))
+    except hashing.CannotHash as error:
+        say(str(error), sys.stderr)
+        return USAGE
+    return STOPPED
 
 
 def show(settings: Settings, warnings: list[str], *, print_config: bool) -> int:

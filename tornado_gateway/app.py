@@ -239,6 +239,8 @@ class App:
         for server in self.servers:
             await server.closed()
         await self.gateway.streams.closed()
+        if isinstance(self.gateway.authenticator, TokenAuthenticator):
+            await self.gateway.authenticator.close()
         if self.gateway.limits and self.gateway.limits.shared:
             await self.gateway.limits.shared.close()
         for connection in self.gateway.redis.values():
@@ -263,7 +265,7 @@ def make_gateway(settings: Settings) -> Gateway:
         services=services,
         client=client,
         forwarding=settings.forwarding,
-        authenticator=TokenAuthenticator(settings.auth) if settings.reads_tokens else None,
+        authenticator=TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None,
         tickets=make_tickets(settings, redis),
         access_log=make_access_log(settings.logs),
         streams=Streams(settings.streams),

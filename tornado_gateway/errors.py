@@ -25,6 +25,7 @@ GatewayError
 ├── RateLimited               429  the client has used its quota
 │   └── TooManyLogIns         429
 ├── TooManyTickets            429
+├── TooManyAttempts           429  the client has failed to log in too often
 ├── Overloaded                503  this gateway protects itself
 │   ├── StreamLimitReached    503
 │   ├── EndpointsBusy         503
@@ -33,6 +34,7 @@ GatewayError
 │   ├── Shed                  503
 │   ├── LimitsUnavailable     503
 │   ├── TicketsUnavailable    503
+│   ├── PasswordChecksBusy    503
 │   └── Draining              503
 ├── NotCached                 504  the client wants an answer from the cache alone
 ├── ClientGone                499  the client left before the response's head; never sent
@@ -203,8 +205,11 @@ class MethodNotAllowed(GatewayError):
         super().__init__(fields=((b"Allow", ", ".join(allowed).encode("ascii")),))
 
 
+BEARER_CHALLENGE = b'Bearer realm="gateway"'
+
+
 class Unauthorized(GatewayError):
-    """A valid token is needed.
+    """A valid credential is needed.
 
     Args:
         invalid: whether the request had a token, so that the challenge has error="invalid_token" (RFC 6750 §3.1).
@@ -213,8 +218,21 @@ class Unauthorized(GatewayError):
     status, code, reason, proxy = 401, "unauthorized", "unauthorized", "http_request_denied"
 
     def __init__(self, message: str = "", *, invalid: bool = False) -> None:
-        challenge = b'Bearer realm="gateway"' + (b', error="invalid_token"' if invalid else b"")
-        super().__init__(message, ((b"WWW-Authenticate", challenge),))
+        super().__init__(message)
+        self._is_token_invalid = invalid
+        self.challenge((BEARER_CHALLENGE,))
+
+    def challenge(self, challenges: Iterable[bytes]) -> None:
+        """Name the ways to authenticate (RFC 9110 §11.6.1).
+
+        Args:
+            challenges: at least one. Each has a field of its own: some clients read only the first of a list.
+        """
+        self.fields = tuple((b"WWW-Authenticate", self._completed(each)) for each in challenges)
+
+    def _completed(self, challenge: bytes) -> bytes:
+        is_about_tokens = self._is_token_invalid and challenge == BEARER_CHALLENGE
+        return challenge + b', error="invalid_token"' if is_about_tokens else challenge
 
 
 class KeysUnavailable(GatewayError):
@@ -296,6 +314,20 @@ class TooManyTickets(GatewayError):
         super().__init__(message, (_retry_after(retry_after),))
 
 
+class TooManyAttempts(GatewayError):
+    """This client has failed to log in too often.
+
+    Args:
+        retry_after: seconds until the client may try again; rounded up for Retry-After.
+    """
+
+    status, code, reason, proxy = 429, "rate_limited", "failed_attempts", "http_request_denied"
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, (_retry_after(retry_after),))
+        self.retry_after = retry_after
+
+
 class Overloaded(GatewayError):
     """The gateway is at its limit.
 
@@ -350,6 +382,12 @@ class TicketsUnavailable(Overloaded):
     """Tickets can be neither made nor checked now."""
 
     reason = "tickets_unavailable"
+
+
+class PasswordChecksBusy(Overloaded):
+    """As many passwords wait to be checked as may."""
+
+    reason = "password_checks_busy"
 
 
 class Draining(Overloaded):

@@ -191,7 +191,7 @@ class Gateway:
         services: by name as in request targets; services may be added and retired.
         client: connections to endpoints.
         forwarding: how requests are forwarded.
-        authenticator: checks tokens; None if AUTH_REQUIRED is false.
+        authenticator: checks credentials; None if nothing asks for a credential.
         tickets: None without `ticket` in AUTH_TOKEN_SOURCES.
         operators: who may use the pages below /admin.
         limits: None if nothing is limited.

@@ -8,11 +8,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tornado_gateway.config.auth_parsers import claim_fields, public_keys, required_claims, secrets, token_sources
+from tests.support.credentials import API_KEYS, BASIC_USERS, KEY_HASH, OTHER_HASH, PASSWORD_HASH
+from tornado_gateway.adapters import passwords
+from tornado_gateway.config.auth_parsers import (
+    api_keys,
+    claim_fields,
+    public_keys,
+    required_claims,
+    secrets,
+    token_sources,
+    users,
+)
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import Syntax
 from tornado_gateway.config.problems import ConfigurationError, Invalid
-from tornado_gateway.policy.access import RULES, Access
+from tornado_gateway.policy.access import RULES, Access, Kind
+from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.credentials import Source, Where
 
 PEM = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -41,6 +52,10 @@ KEY = "k" * 32
                 Source(Where.TICKET, b"access_token"),
             ),
         ),
+        (
+            api_keys, f"ci:{KEY_HASH}:write,read  ci:{'a1b2c3d4' * 8}\n",
+            (NamedHash("ci", KEY_HASH, frozenset({"read", "write"})), NamedHash("ci", "a1b2c3d4" * 8)),
+        ),
         (claim_fields, "sub:X-User-Id, tenant:X-Tenant", (("sub", "X-User-Id"), ("tenant", "X-Tenant"))),
     ],
 )  # fmt: skip
@@ -61,12 +76,50 @@ def test_a_list_is_read_and_shown(syntax: Syntax[Any], text: str, value: object)
         (claim_fields, "sub"), (claim_fields, ":X-A"), (claim_fields, "sub:X A"), (claim_fields, "sub:X_A"),
         (claim_fields, "sub:X-A,tenant:x-a"), (claim_fields, "sub:X-Forwarded-For"), (claim_fields, "sub:Host"),
         (claim_fields, "sub:Cookie"),
+        (api_keys, " "), (api_keys, f"a:{KEY_HASH} b:{KEY_HASH}"), (users, "\t"),
+        (users, f"a:{PASSWORD_HASH} a:{OTHER_HASH}"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_list_is_told(syntax: Syntax[Any], text: str) -> None:
     with pytest.raises(Invalid) as failed:
         syntax.parse(text)
     assert KEY not in str(failed.value)
+    assert KEY_HASH not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "problems"),
+    [
+        (
+            "API_KEYS", f"ci:{KEY_HASH} my-secret-key ci:5f4dcc3b5aa765d61d8327deb882cf99",
+            ["API_KEYS[1]=********: is not a name, a colon and a hash",
+             "API_KEYS[2]=********: is not a SHA-256 hash, which has 64 hexadecimal digits"],
+        ),
+        (
+            "BASIC_USERS", f"ada:hunter2 bob:{PASSWORD_HASH.replace('t=5', 't=4')} eve:{PASSWORD_HASH}:",
+            ["BASIC_USERS[0]=********: is not an Argon2id hash", "BASIC_USERS[1]=********: is too weak",
+             "BASIC_USERS[2]=********: has no scopes"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_hashes_is_told_by_place_and_shows_nothing(variable: str, text: str, problems: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as failed:
+        load({"a": OPEN}, **{variable: text})
+    told = list(map(str, failed.value.problems))
+    assert len(told) == len(problems)
+    for line, beginning in zip(told, problems, strict=True):
+        assert line.startswith(beginning)
+    for item in text.split():
+        assert item not in str(failed.value)
+        assert item.partition(":")[2] not in str(failed.value) or ":" not in item
+
+
+def test_users_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "is_installed", lambda: False)
+    with pytest.raises(ConfigurationError) as failed:
+        load({"a": OPEN}, BASIC_USERS=BASIC_USERS)
+    assert "BASIC_USERS=********: needs argon2-cffi, a library of requirements-extras.txt" in str(failed.value)
+    assert load({"a": OPEN}, API_KEYS=API_KEYS).auth.keys
 
 
 def test_public_keys_are_text_or_a_file(tmp_path: Path) -> None:
@@ -94,10 +147,40 @@ def guarded(**own: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("services", "variables", "problem"),
     [
-        ({"a": guarded(auth="jwt")}, {}, "JWT_SECRET: is not set, but a service or route asks for a token"),
-        ({"a": guarded(scopes="read")}, {}, "JWT_SECRET: is not set, but a service or route asks for a token"),
+        (
+            {"a": guarded(auth="jwt")},
+            {},
+            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+        ),
+        (
+            {"a": guarded(scopes="read")},
+            {},
+            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+        ),
         ({"a": guarded(auth="jwt")}, {"JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than 32 bytes"),
         ({"a": OPEN}, {"AUTH_REQUIRED": "true"}, "JWT_SECRET: is not set, but AUTH_REQUIRED is true"),
+        (
+            {"a": guarded(auth="key")},
+            {"JWT_SECRET": KEY},
+            "API_KEYS: is not set, but a service or route (or ADMIN_SCOPE) asks for an API",
+        ),
+        ({"a": guarded(auth="basic")}, {"API_KEYS": API_KEYS}, "BASIC_USERS: is not set, but a service or route"),
+        (
+            {"a": guarded(auth="jwt")},
+            {"API_KEYS": API_KEYS},
+            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for",
+        ),
+        (
+            {"a": guarded(auth="any")},
+            {},
+            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+        ),
+        ({"a": OPEN}, {"AUTH_HIDE_CREDENTIALS": "true", "JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than"),
+        (
+            {"a": OPEN},
+            {"API_KEYS": API_KEYS, "AUTH_TOKEN_SOURCES": "header:x-api-key"},
+            "AUTH_TOKEN_SOURCES: names X-API-Key, which holds a key of API_KEYS",
+        ),
         ({"a": guarded(auth="maybe")}, {}, 'UPSTREAMS.a.auth="maybe": is unknown; allowed: none, jwt'),
     ],
 )
@@ -124,3 +207,23 @@ def test_standard_routes_are_as_strict_as_every_route_to_the_service() -> None:
         Access(RULES["none"]), Access(RULES["jwt"], frozenset({"admin"})), Access(),
     ]  # fmt: skip
     assert [each.config for each in settings.routes] == [None, None, None]
+
+
+def test_each_kind_that_cannot_be_checked_is_told() -> None:
+    with pytest.raises(ConfigurationError) as failed:
+        load({"a": guarded(auth="key"), "b": guarded(auth="basic"), "c": guarded(auth="key")}, JWT_SECRET=KEY)
+    assert [each.variable for each in failed.value.problems] == ["API_KEYS", "BASIC_USERS"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "kinds"),
+    [
+        ({"API_KEYS": API_KEYS}, {Kind.KEY}),
+        ({"JWT_SECRET": KEY, "API_KEYS": API_KEYS}, {Kind.JWT, Kind.KEY}),
+        ({"JWKS_URL": "https://id.example/keys", "JWT_AUDIENCE": "me"}, {Kind.JWT}),
+    ],
+)  # fmt: skip
+def test_any_kind_that_can_be_checked_is_enough(variables: dict[str, str], kinds: set[Kind]) -> None:
+    for env in ({"AUTH_REQUIRED": "true"}, {"GATEWAY_ENV": "production"}):
+        settings = load({"a": guarded(auth="any")}, **variables, **env)
+        assert (settings.kinds, settings.auth.is_required) == (kinds, True)

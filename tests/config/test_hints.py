@@ -66,7 +66,7 @@ def test_a_likely_misspelling_is_hinted_at(name: str, meant: str) -> None:
     [
         *("PATH", "HOME", "HOSTNAME", "USER", "PWD", "SHLVL", "TERM", "LANG", "LOGNAME", "HOSTTYPE", "PYTHONPATH", "_"),
         *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "no_proxy", "NODE_PATH", "WEB_CONCURRENCY", "VIRTUAL_ENV"),
-        *("GATEWAY_BASE_URL", "CACHE_DIR", "WS_URL", "HTTP_PORT", "SERVER_PORT"),
+        *("GATEWAY_BASE_URL", "CACHE_DIR", "WS_URL", "API_KEY", "HTTP_PORT", "SERVER_PORT"),
         *("DATABASE_URL", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "APP_ORIGIN", "SECRET_KEY", "DEBUG", "VERSION", "TZ"),
         *("MAIL_HOST", "DB_PORT", "REDIS_URL", "SERVICE_NAME", "COLUMNS", "LINES", "DNS", "RETRY_AFTER_X"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.support.credentials import API_KEYS
 from tornado_gateway.config.ineffective import CONFLICTS, RULES, ineffective
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.variables import VARIABLES
@@ -35,6 +36,7 @@ def test_unset_variables_are_not_mentioned() -> None:
     [
         ("JWT_SECRET", {"JWT_SECRET": KEY}, {"AUTH_REQUIRED": "true"}, "AUTH_REQUIRED is false"),
         ("JWT_SECRET", {"JWT_SECRET": KEY}, {"GATEWAY_ENV": "production"}, "AUTH_REQUIRED is false"),
+        ("API_KEYS", {"API_KEYS": API_KEYS}, {"AUTH_REQUIRED": "true"}, "nothing asks for an API key"),
         ("METRICS_AUTH", {"METRICS_AUTH": "true"}, {"AUTH_REQUIRED": "true"}, "AUTH_REQUIRED is false"),
         ("METRICS_AUTH", {"METRICS_AUTH": "true"}, {"ADMIN_SCOPE": "admin"}, "AUTH_REQUIRED is false"),
         ("ADMIN_HOST", {"ADMIN_HOST": "::1"}, {"ADMIN_PORT": "0"}, "ADMIN_PORT is not set"),
@@ -283,3 +285,12 @@ def test_limits_that_contradict_other_variables_are_told(
 ) -> None:
     assert told(**env) == [text]
     assert told(**env | mended) == []
+
+
+def test_routes_that_ask_for_different_credentials_close_the_standard_routes() -> None:
+    routes = [{"path": "/k/*", "service": "a", "auth": "key"}, {"path": "/j/*", "service": "a", "auth": "jwt"}]
+    env = {"API_KEYS": API_KEYS, "JWT_SECRET": KEY}
+    closed = "the routes to a ask for different credentials: /api/a, /sse/a and /ws/a refuse every request"
+    assert told(ROUTES=json.dumps(routes), **env) == [closed]
+    assert told(ROUTES=json.dumps([routes[0], routes[1] | {"auth": "any"}]), **env) == []
+    assert told({"a": {"endpoints": [URL], "auth": "key"}}, ROUTES=json.dumps(routes[1:]), JWT_SECRET=KEY) == [closed]

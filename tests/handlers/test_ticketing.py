@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.credentials import API_KEYS
 from tests.support.journeys import Start, ask, capture, plays, problem
 from tests.support.sockets import Peer, Upstream, echo, eventually, get
 from tests.support.tickets import (
@@ -197,7 +198,7 @@ async def test_a_ticket_permits_what_its_token_permits(serve: Serve, upstream: S
 async def test_a_ticket_counts_as_the_kind_of_its_credential(
     serve: Serve, upstream: Start, rule: str, kind: Kind, status: int
 ) -> None:
-    running = await serve({"svc": {"endpoints": [upstream(echo).url], "auth": rule}}, **AUTH)
+    running = await serve({"svc": {"endpoints": [upstream(echo).url], "auth": rule}}, **AUTH, API_KEYS=API_KEYS)
     ticket = put(running, Ticket(Principal.of({"sub": "ada"}), kind, "svc"))
     assert (await used(running, ticket)).status == status
 

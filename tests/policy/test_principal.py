@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.principal import ANYBODY, Principal
 
 
@@ -51,3 +52,11 @@ def test_claims_are_kept() -> None:
 
 def test_anybody_has_no_subject_no_scope_and_no_expiry() -> None:
     assert Principal.of({}) == ANYBODY
+
+
+def test_a_principal_of_the_gateways_own_is_never_named_as_one_of_a_token() -> None:
+    ada = Principal.local(Kind.BASIC, "ada", frozenset())
+    assert (ada.subject, ada.name, ada.claims, ada.expiry) == ("basic:ada", "basic:ada", {"sub": "basic:ada"}, math.inf)
+    key = Principal.local(Kind.KEY, "ci", frozenset({"b", "a"}))
+    assert (key.name, key.claims, key.scopes) == ("key:ci", {"sub": "key:ci", "scope": "a b"}, {"a", "b"})
+    assert Principal.of({"sub": "basic:ada"}).name != ada.name

@@ -1,12 +1,15 @@
-"""The authenticator: finds the token of a request, and verifies the token."""
+"""The authenticator: finds the credential of a request, and checks the credential by its kind."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tornado_gateway.adapters.basic_auth import BasicVerifier
 from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, UnknownKey, read_key_set
 from tornado_gateway.errors import KeysUnavailable, Unauthorized
-from tornado_gateway.policy.access import default_rule
+from tornado_gateway.policy.access import Kind, default_rule
+from tornado_gateway.policy.api_keys import ApiKeys
+from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.claims import ClaimFields
 from tornado_gateway.policy.http.credentials import AUTHORIZATION, Presented, Source, TokenSources, Where
 from tornado_gateway.policy.principal import Principal
@@ -14,14 +17,16 @@ from tornado_gateway.policy.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """Whether, where and how tokens are read.
+    """Whether, where and how credentials are read.
 
     Attributes:
-        is_required: whether requests need a token, unless their service or route says otherwise.
+        is_required: whether requests need a credential, unless their service or route says otherwise.
         tokens: which tokens are valid.
         sources: where a token may stand.
-        hides_credentials: whether endpoints get no token from a header or cookie.
+        hides_credentials: whether endpoints get no credential from a header or cookie.
         claim_fields: pairs of a claim and the name of the field that tells endpoints the claim.
+        keys: the API keys; all hashes differ.
+        users: the users with a password; all names differ.
     """
 
     is_required: bool = False
@@ -29,6 +34,8 @@ class AuthConfig:
     sources: tuple[Source, ...] = (AUTHORIZATION,)
     hides_credentials: bool = False
     claim_fields: tuple[tuple[str, str], ...] = ()
+    keys: tuple[NamedHash, ...] = ()
+    users: tuple[NamedHash, ...] = ()
 
     @property
     def has_tickets(self) -> bool:
@@ -44,21 +51,27 @@ class KeySource(Protocol):
 
 
 class TokenAuthenticator:
-    """An Authenticator of tokens; see there.
+    """An Authenticator of tokens, API keys and passwords; see there.
+
+    Args:
+        kinds: the kinds of credentials that can be checked.
 
     Attributes:
         key_source: fetches keys; None if all keys are configured.
 
     Raises:
         ValueError: a key cannot be used.
+        ImportError: there are users, and argon2-cffi is not installed.
     """
 
-    def __init__(self, config: AuthConfig) -> None:
+    def __init__(self, config: AuthConfig, kinds: frozenset[Kind] = frozenset({Kind.JWT})) -> None:
         self.default = default_rule(is_required=config.is_required)
-        self.sources = TokenSources(config.sources, hides=config.hides_credentials)
+        self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=kinds)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
         self.key_source: KeySource | None = None
         self._verifier = TokenVerifier(config.tokens)
+        self._api_keys = ApiKeys(config.keys)
+        self._users = BasicVerifier(config.users) if config.users else None
 
     def use_key_set(self, document: bytes) -> None:
         """Use the keys of a key set beside the configured keys.
@@ -68,8 +81,21 @@ class TokenAuthenticator:
         """
         self._verifier.use(read_key_set(document))
 
+    async def close(self) -> None:
+        """Leave no check of a password running."""
+        if self._users:
+            await self._users.checks.close()
+
     def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
-        token = presented.value
+        if presented.kind is Kind.JWT:
+            return self._check_token(presented.value)
+        if presented.kind is Kind.KEY:
+            return self._api_keys.principal(presented.value)
+        if presented.kind is Kind.BASIC and self._users:
+            return self._users.verify(presented.value, presented.client)
+        raise Unauthorized("the credential is not valid")
+
+    def _check_token(self, token: bytes) -> Principal | Awaitable[Principal]:
         try:
             return self._verifier.verify(token)
         except UnknownKey:

@@ -1,10 +1,13 @@
 """The syntax of the variables of authentication."""
 
 import re
+from collections.abc import Callable, Iterable
 
+from tornado_gateway.adapters import passwords
 from tornado_gateway.adapters.signing_keys import of_pem, of_secret
 from tornado_gateway.config.parsers import Syntax, joined, read_file
-from tornado_gateway.config.problems import Invalid
+from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem
+from tornado_gateway.policy.hashes import NamedHash, check_key_hash, check_password_hash, parse
 from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, TICKET, Source, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 from tornado_gateway.policy.http.target import is_trustworthy
@@ -15,11 +18,15 @@ _SOURCES = (
     "each once, and each parameter of the query once"
 )
 _PLAIN_NAMES = {"header": "authorization", "query": ACCESS_TOKEN, "subprotocol": "", "ticket": TICKET}
+_LACKS_ARGON2 = "needs argon2-cffi, a library of requirements-extras.txt that is not installed"
 _CLAIMS = "claims such as tenant, or role=admin, separated by commas; each once"
 _FIELDS = (
     "pairs such as sub:X-User-Id, separated by commas; each field once, and no field that the gateway writes itself"
 )
 _PEM_BEGINS = "-----BEGIN "
+_NAMED_HASHES = "name:hash or name:hash:scope,scope, separated by blanks"
+_KEYS = f"{_NAMED_HASHES}, each hash once, as python -m tornado_gateway hash key writes the items"
+_USERS = f"{_NAMED_HASHES}, each name once, as python -m tornado_gateway hash password writes the items"
 
 
 def split(text: str) -> list[str]:
@@ -124,3 +131,40 @@ def _parse_claim_fields(text: str) -> tuple[tuple[str, str], ...]:
 _USER_FIELDS = ("remote-user", "x-user-id")
 
 claim_fields = Syntax(_parse_claim_fields, lambda pairs: ",".join(":".join(pair) for pair in pairs))
+
+
+def _named_hashes(
+    text: str, check: Callable[[str], None], unique: Callable[[NamedHash], str], allowed: str
+) -> tuple[NamedHash, ...]:
+    """The items of a list; each problem names the place of the item, and shows none of the text."""
+    found: list[NamedHash] = []
+    problems: list[Problem] = []
+    for place, item in enumerate(text.split()):
+        try:
+            found.append(parse(item, check))
+        except ValueError as error:
+            problems.append(Problem(f"[{place}]", MASK, str(error), allowed))
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    if not found or len(set(map(unique, found))) < len(found):
+        raise Invalid("is empty, or has a name or a hash twice", allowed)
+    return tuple(found)
+
+
+def _parse_api_keys(text: str) -> tuple[NamedHash, ...]:
+    return _named_hashes(text, check_key_hash, lambda each: each.hash, _KEYS)
+
+
+def _parse_users(text: str) -> tuple[NamedHash, ...]:
+    found = _named_hashes(text, check_password_hash, lambda each: each.name, _USERS)
+    if not passwords.is_installed():
+        raise Invalid(_LACKS_ARGON2, "no users without the library")
+    return found
+
+
+def _named_hashes_text(items: Iterable[NamedHash]) -> str:
+    return " ".join(map(str, items))
+
+
+api_keys = Syntax(_parse_api_keys, _named_hashes_text)
+users = Syntax(_parse_users, _named_hashes_text)

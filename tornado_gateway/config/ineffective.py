@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
-from tornado_gateway.policy.access import default_rule, permits_more
+from tornado_gateway.policy.access import Kind, default_rule, permits_more
 from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
@@ -109,10 +109,14 @@ def _has_https(s: Settings) -> bool:
 RULES = (
     Rule(
         ("JWT_SECRET", "JWT_SECRETS", "JWT_PUBLIC_KEY", "JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_LEEWAY_S",
-         "JWT_REQUIRE_EXP", "JWT_REQUIRED_CLAIMS", "JWKS_URL", "OIDC_ISSUER", "AUTH_TOKEN_SOURCES"),
-        lambda s: s.asks_for_tokens,
+         "JWT_REQUIRE_EXP", "JWT_REQUIRED_CLAIMS", "JWKS_URL", "OIDC_ISSUER"),
+        lambda s: s.asks_for(Kind.JWT),
         "AUTH_REQUIRED is false",
     ),
+    Rule(("AUTH_TOKEN_SOURCES",), lambda s: s.asks_for(Kind.JWT) or (s.auth.has_tickets and s.asks_for_tokens),
+         "AUTH_REQUIRED is false"),
+    Rule(("API_KEYS",), lambda s: s.asks_for(Kind.KEY), "nothing asks for an API key"),
+    Rule(("BASIC_USERS",), lambda s: s.asks_for(Kind.BASIC), "nothing asks for a password"),
     Rule(("METRICS_AUTH",), lambda s: s.protects_admin or not s.protects_figures, "AUTH_REQUIRED is false"),
     Rule(("ADMIN_HOST",), lambda s: s.admin_listen.port is not None, "ADMIN_PORT is not set"),
     Rule(("ADMIN_SESSION_IDLE_MS", "ADMIN_SESSION_MAX_MS"), lambda s: s.protects_admin,
@@ -223,7 +227,7 @@ def ineffective(settings: Settings, env: Mapping[str, str]) -> list[str]:
     """
     void = (*_hidden(env), *_void(settings, env), *_of_routes(settings))
     told = [f"{name} is set but has no effect{why}" for name, why in void]
-    return [*told, *_contradictions(settings, env), *_passages(settings)]
+    return [*told, *_contradictions(settings, env), *_passages(settings), *_closed(settings)]
 
 
 def _hidden(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -280,6 +284,15 @@ def _passages(settings: Settings) -> Iterator[str]:
                 f"ROUTES[{index}] asks less of clients than ROUTES[{guarded}], and leads to the same paths of the "
                 f"service {route.service}: {route.host}{path.decode('ascii')} is {other.label} without its protection"
             )
+
+
+def _closed(settings: Settings) -> Iterator[str]:
+    """Services whose routes ask for credentials of different kinds; see strictest()."""
+    for name in (each.name for each in settings.services if each.service.access.rule == frozenset()):
+        yield (
+            f"the routes to {name} ask for different credentials: "
+            f"/api/{name}, /sse/{name} and /ws/{name} refuse every request"
+        )
 
 
 def _contradictions(settings: Settings, env: Mapping[str, str]) -> Iterator[str]:

@@ -15,11 +15,19 @@ from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
-from tornado_gateway.policy.access import default_rule, strictest
+from tornado_gateway.policy.access import Kind, default_rule, strictest
+from tornado_gateway.policy.http.credentials import API_KEY, Source, Where
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
 _FETCHED_KEYS = ("JWKS_URL", "OIDC_ISSUER")
-_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS))
+_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS, "API_KEYS", "BASIC_USERS"))
+# What a kind of credentials needs: the problem of a service that asks for a credential nobody can have.
+_NOT_SET = "is not set, but a service or route (or ADMIN_SCOPE) asks for"
+_NEEDS = {
+    Kind.JWT: Problem("JWT_SECRET", "", f"{_NOT_SET} a token", "32 bytes or more; or another key"),
+    Kind.KEY: Problem("API_KEYS", "", f"{_NOT_SET} an API key", "names and hashes of keys"),
+    Kind.BASIC: Problem("BASIC_USERS", "", f"{_NOT_SET} a password", "names and hashes of passwords"),
+}
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
 
@@ -126,20 +134,20 @@ def _protect(service: ServiceSpec, routes: Iterable[RouteSpec], auth: AuthConfig
 def _check_keys(settings: Settings) -> None:
     """
     Raises:
-        ConfigurationError: a token is asked for, and no key can verify a token.
+        ConfigurationError: a key of tokens cannot be used, or a service or route asks for a credential of kinds that
+            cannot be checked.
     """
     if not settings.reads_tokens:
         return
-    tokens, allowed = settings.auth.tokens, "32 bytes or more; or another key"
-    asker = "a service or route" if settings.services_ask_for_tokens else "ADMIN_SCOPE"
-    is_missing, reason = settings.needs_keys, f"is not set, but {asker} asks for a token"
     try:
-        is_missing = is_missing and not tokens.keys and not settings.key_set.is_on
+        kinds = settings.kinds
     except ValueError as error:
-        is_missing, reason = True, str(error)
-    if is_missing:
-        given = shown("", secret=True) if tokens.secret else ""
-        raise ConfigurationError((Problem("JWT_SECRET", given, reason, allowed),))
+        weak = replace(_NEEDS[Kind.JWT], given=shown("", secret=True), reason=str(error))
+        raise ConfigurationError((weak,)) from None
+    unmet = [rule for rule in settings.rules if rule and not rule & kinds]
+    missing = {next(kind for kind in _NEEDS if kind in rule) for rule in unmet}
+    if missing:
+        raise ConfigurationError(tuple(problem for kind, problem in _NEEDS.items() if kind in missing))
 
 
 def _check_cors(settings: Settings) -> None:
@@ -197,6 +205,8 @@ def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:
     for name in _FETCHED_KEYS:
         if name in values and not values.get("JWT_AUDIENCE"):  # an issuer signs tokens for other services, too
             yield Problem("JWT_AUDIENCE", "", f"is not set, but {name} is", "the audience of tokens for this gateway")
+    if "API_KEYS" in values and Source(Where.HEADER, API_KEY) in values.get("AUTH_TOKEN_SOURCES", ()):
+        yield Problem("AUTH_TOKEN_SOURCES", "", "names X-API-Key, which holds a key of API_KEYS", "another field")
     key = values.get("JWT_SECRET", "")
     if values.get("AUTH_REQUIRED") and len(key) < SHORTEST_KEY and (key or not _OTHER_KEYS & values.keys()):
         reason = (

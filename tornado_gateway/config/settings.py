@@ -12,7 +12,7 @@ from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
 from tornado_gateway.adapters.response_cache import StoreConfig
 from tornado_gateway.config.services import EndpointSpec
-from tornado_gateway.policy.access import DEFAULT, default_rule
+from tornado_gateway.policy.access import ANY, DEFAULT, Kind, default_rule
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
@@ -145,26 +145,40 @@ class Settings:
         return self.auth.is_required or self.admin.asks_for_credential
 
     @property
-    def asks_for_tokens(self) -> bool:
-        """Whether any request needs a token."""
-        return self.protects_admin or self.services_ask_for_tokens
-
-    @property
-    def needs_keys(self) -> bool:
-        """Whether the gateway must be able to verify tokens."""
-        return self.services_ask_for_tokens or self.protects_admin
-
-    @property
-    def services_ask_for_tokens(self) -> bool:
-        """Whether any request for a service needs a token."""
+    def rules(self) -> tuple[frozenset[Kind], ...]:
+        """The kinds of credentials that requests for services, routes and pages need; without rules that need none."""
         accesses = [*(each.service.access for each in self.services), *(each.access for each in self.routes)]
         default = default_rule(is_required=self.auth.is_required)
-        return any(each.needs_credential(default) for each in (DEFAULT, *filter(None, accesses)))
+        accepted = [each.accepted(default) for each in (DEFAULT, *filter(None, accesses))]
+        accepted += [ANY] if self.protects_admin else []
+        return tuple(each for each in accepted if Kind.NOTHING not in each)
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether any request needs a credential."""
+        return bool(self.rules)
+
+    def asks_for(self, kind: Kind) -> bool:
+        """Whether any request may need a credential of a kind."""
+        return any(kind in each for each in self.rules)
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of credentials that can be checked.
+
+        Raises:
+            ValueError: a key of tokens cannot be used.
+        """
+        tokens = self.auth.tokens.keys or self.key_set.is_on
+        configured = {Kind.JWT: tokens, Kind.KEY: self.auth.keys, Kind.BASIC: self.auth.users}
+        return frozenset(kind for kind, is_set in configured.items() if is_set)
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether requests are searched for tokens: a token is verified or hidden, or fields of claims are removed."""
-        return self.asks_for_tokens or self.auth != replace(AuthConfig(), tokens=self.auth.tokens)
+        """Whether requests are searched for credentials: a credential is checked or hidden, or fields of claims are
+        removed."""
+        auth = self.auth
+        return self.asks_for_tokens or auth != AuthConfig(tokens=auth.tokens, keys=auth.keys, users=auth.users)
 
     @property
     def caches_something(self) -> bool:

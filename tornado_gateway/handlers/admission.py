@@ -31,7 +31,14 @@ from collections.abc import Awaitable, Generator
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Shed
+from tornado_gateway.errors import (
+    GatewayError,
+    InsufficientScope,
+    MethodNotAllowed,
+    OriginNotAllowed,
+    Shed,
+    Unauthorized,
+)
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
@@ -57,7 +64,8 @@ SAFE = (b"GET", b"HEAD", b"OPTIONS")  # methods that change nothing (RFC 9110 §
 T = TypeVar("T")
 F = TypeVar("F")
 
-# What a step waits for is yielded; the step goes on with the result. An exception refuses the request.
+# What a step waits for is yielded; the step goes on with the result or the exception. An exception that a step does not
+# catch refuses the request.
 Steps = Generator[Awaitable[Any], Any, T]
 
 
@@ -90,7 +98,7 @@ class Admitted(NamedTuple, Generic[F]):
         if self.authenticator is None:
             return lines
         if self.authenticator.sources.hides_something:
-            lines = self.authenticator.sources.visible_lines(lines)
+            lines = self.authenticator.sources.visible_lines(lines, self.kind)
         claim_fields = self.authenticator.claim_fields
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
@@ -151,16 +159,7 @@ def admit(
     if accepted and Kind.SESSION in accepted and (session := find_session(gateway, head.known_fields, origination)):
         principal, kind, expiry = session.principal, Kind.SESSION, session.expiry
     elif authenticator and accepted is not None:
-        presented = authenticator.sources.find(Asked(head.known_fields, head.block, head.target, head.method), accepted)
-        if presented.is_ticket:
-            use = Use(_service_name(found), origin_of(head), origination.host)
-            ticket = yield from redeem(gateway, presented.value, use, accepted)
-            principal, kind = ticket.principal, ticket.kind
-        else:
-            checked = authenticator.check(presented)
-            principal, kind = checked if isinstance(checked, Principal) else (yield checked), presented.kind
-        if presented.by_cookie and (head.method not in SAFE or head.upgrades):
-            _check_page(gateway, route, head, origination, found)
+        principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
     # Unknown service, or unknown page.
     if isinstance(found, type):
@@ -182,6 +181,37 @@ def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: A
         return None
     accepted = access.accepted(authenticator.default)
     return None if Kind.NOTHING in accepted else accepted
+
+
+def _authenticate(
+    gateway: Gateway,
+    authenticator: Authenticator,
+    accepted: frozenset[Kind],
+    head: RequestHead,
+    origination: Origination,
+    route: Route[Any],
+    found: object,
+) -> Steps[tuple[Principal, Kind]]:
+    """Find and check the credential of a request.
+
+    Raises:
+        Unauthorized: with a challenge for each accepted kind.
+    """
+    asked = Asked(head.known_fields, head.block, head.target, head.method, origination.client.client)
+    try:
+        presented = authenticator.sources.find(asked, accepted)
+        if presented.is_ticket:
+            use = Use(_service_name(found), origin_of(head), origination.host)
+            ticket = yield from redeem(gateway, presented.value, use, accepted)
+            return ticket.principal, ticket.kind
+        checked = authenticator.check(presented)
+        principal = checked if isinstance(checked, Principal) else (yield checked)
+    except Unauthorized as error:
+        error.challenge(authenticator.sources.challenges(accepted))
+        raise
+    if presented.by_cookie and (head.method not in SAFE or head.upgrades):
+        _check_page(gateway, route, head, origination, found)
+    return principal, presented.kind
 
 
 def _check_page(
@@ -228,7 +258,12 @@ async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:
     """
     try:
         while True:
-            waits_for = steps.send(await waits_for)
+            try:
+                result = await waits_for
+            except Exception as error:
+                waits_for = steps.throw(error)
+            else:
+                waits_for = steps.send(result)
     except StopIteration as end:
-        result: T = end.value
-        return result
+        admitted: T = end.value
+        return admitted

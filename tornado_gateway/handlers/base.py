@@ -62,7 +62,7 @@ class GatewayHandler(RequestHandler):
         self.set_status(error.status)
         self.set_header("Content-Type", PROBLEM.decode("ascii"))
         for name, value in error_fields(error, self.gateway.forwarding.pseudonym):
-            self.set_header(name.decode("ascii"), value)
+            self.add_header(name.decode("ascii"), value)  # a 401 may have several challenges
         self.finish(problem(error, self.journal.request_id))
 
     def _error_for(self, status: int) -> GatewayError:

@@ -19,7 +19,8 @@ class Principal:
 
     Attributes:
         subject: claim "sub" (RFC 7519 §4.1.2); "" for none.
-        name: names the principal among all principals: "iss|sub", because two issuers may use the same subject.
+        name: names the principal among all principals: "iss|sub", because two issuers may use the same subject;
+            "key:name" and "basic:name", which have no "|".
         claims: every claim of the credential.
         scopes: what the credential permits.
         expiry: seconds since 1970; math.inf for a credential that does not expire.
@@ -46,6 +47,17 @@ class Principal:
         subject, issuer = (each if isinstance(each, str) else "" for each in (claims.get("sub"), claims.get("iss")))
         name = f"{issuer}|{subject}" if issuer or subject else ""
         return cls(subject, name, claims, _scopes(claims), _expiry(claims))
+
+    @classmethod
+    def local(cls, kind: Kind, name: str, scopes: frozenset[str]) -> "Principal":
+        """The principal of an API key or of a user of the gateway's own. Endpoints get claims as of a token.
+
+        >>> Principal.local(Kind.KEY, "ci", frozenset({"write", "read"})).claims
+        {'sub': 'key:ci', 'scope': 'read write'}
+        """
+        full = f"{kind.value}:{name}"
+        claims = {"sub": full} | ({"scope": " ".join(sorted(scopes))} if scopes else {})
+        return cls(full, full, claims, scopes, math.inf)
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:

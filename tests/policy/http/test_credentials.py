@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from tornado_gateway.errors import BadRequest, Unauthorized
-from tornado_gateway.policy.access import ANY, RULES, Kind
+from tornado_gateway.policy.access import ANY, ANYTHING, RULES, Kind
 from tornado_gateway.policy.http.credentials import AUTHORIZATION, Asked, Presented, Source, TokenSources, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 
@@ -94,7 +94,7 @@ def test_every_other_request_shows_none(request_: Asked) -> None:
 
 
 def test_a_ticket_beside_a_token_is_refused() -> None:
-    with pytest.raises(Unauthorized, match="a token and a ticket"):
+    with pytest.raises(Unauthorized, match="two different credentials"):
         TokenSources(ALL).find(asked(*HANDSHAKE, b"Cookie: session=a", target=SHOWN), ANY)
 
 
@@ -173,3 +173,94 @@ def test_what_is_no_place_of_tokens_is_not_touched() -> None:
 def test_a_place_may_hold_a_credential_valid_or_not(source: Source, line: bytes, target: bytes) -> None:
     assert TokenSources([source]).may_hold(asked(line, target=target))
     assert not TokenSources([source]).may_hold(asked(b"A: b"))
+
+
+# ---------------------------------------------------------------- keys and passwords
+
+EVERY = TokenSources(kinds=ANY)
+WITH_KEY, WITH_BASIC, WITH_BEARER = b"X-API-Key: k", b"Authorization: basic  YTpi ", b"Authorization: Bearer t"
+
+
+@pytest.mark.parametrize("rule", ["any", "jwt", "key", "basic"])
+@pytest.mark.parametrize(
+    ("line", "kind", "value"),
+    [(WITH_KEY, "key", b"k"), (WITH_BASIC, "basic", b"YTpi"), (WITH_BEARER, "jwt", b"t"),
+     (b"x-api-key:  k\t", "key", b"k")],
+)  # fmt: skip
+def test_a_credential_is_found_if_its_kind_is_accepted_and_can_be_checked(
+    line: bytes, kind: str, value: bytes, rule: str
+) -> None:
+    request, accepted = asked(b"ETag: x", line), RULES[rule]
+    if Kind(kind) in accepted:
+        presented = EVERY.find(request, accepted)
+        assert (presented.kind, presented.value, presented.by_cookie) == (Kind(kind), value, False)
+        lacking = TokenSources(kinds=ANY - {Kind(kind)})
+    else:
+        lacking = EVERY
+    with pytest.raises(Unauthorized):
+        lacking.find(request, accepted)
+
+
+def test_credentials_of_two_kinds_are_refused_only_where_both_are_looked_for() -> None:
+    with_both = asked(WITH_KEY, WITH_BASIC)
+    with pytest.raises(Unauthorized, match="two different credentials"):
+        EVERY.find(with_both, ANY)
+    with pytest.raises(Unauthorized, match="two different credentials"):
+        EVERY.find(asked(WITH_KEY, WITH_BEARER), ANY)
+    assert EVERY.find(with_both, RULES["key"]).kind is Kind.KEY
+    assert EVERY.find(with_both, RULES["basic"]).kind is Kind.BASIC
+    assert TokenSources(kinds=RULES["key"]).find(asked(WITH_KEY, WITH_BEARER), ANY).kind is Kind.KEY
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [(), (b"X-API-Key:",), (b"X_API_Key: k",), (b"Authorization: Basic",), (b"Authorization: Digest YTpi",),
+     (b"Authorization: YTpi",), (b"Cookie: x-api-key=k",)],
+)  # fmt: skip
+def test_without_a_credential_a_credential_is_asked_for(lines: tuple[bytes, ...]) -> None:
+    for rule in (ANY, RULES["key"], RULES["basic"], frozenset[Kind]()):
+        with pytest.raises(Unauthorized, match="a credential is needed"):
+            EVERY.find(asked(*lines), rule)
+
+
+def test_a_key_or_a_password_stands_once_in_its_place() -> None:
+    for request, rule in ((asked(WITH_KEY, WITH_KEY), "key"), (asked(WITH_BASIC, WITH_BEARER), "basic")):
+        with pytest.raises(BadRequest):
+            EVERY.find(request, RULES[rule])
+
+
+def test_the_client_of_a_password_is_told_to_the_check() -> None:
+    request = asked(WITH_BASIC)
+    found = EVERY.find(Asked(request.known_fields, request.block, request.target, client="192.0.2.1"), ANY)
+    assert found.client == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "rule", "schemes"),
+    [
+        (ANY, ANY, [b"Bearer", b"ApiKey", b"Basic"]),
+        (ANY, RULES["key"], [b"ApiKey"]), (ANY, RULES["basic"], [b"Basic"]),
+        (RULES["basic"], ANY, [b"Basic"]), (RULES["key"], RULES["jwt"], [b"Bearer"]), (ANY, frozenset(), [b"Bearer"]),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_ways_that_are_accepted(
+    kinds: frozenset[Kind], rule: frozenset[Kind], schemes: list[bytes]
+) -> None:
+    assert [each.partition(b" ")[0] for each in TokenSources(kinds=kinds).challenges(rule)] == schemes
+
+
+def test_a_password_is_asked_for_in_utf_8() -> None:
+    assert EVERY.challenges(RULES["basic"]) == (b'Basic realm="gateway", charset="UTF-8"',)
+
+
+def test_the_credential_that_was_looked_for_is_hidden_and_no_other() -> None:
+    lines = b"X-API-Key: k\r\nx_api_key: k\r\nAuthorization: Basic YTpi\r\nETag: x\r\n"
+    own_header = (OWN_HEADER,)
+    hidden = TokenSources(own_header, hides=True, kinds=ANY)
+    assert hidden.visible_lines(lines, Kind.KEY) == b"Authorization: Basic YTpi\r\nETag: x\r\n"
+    assert hidden.visible_lines(lines, Kind.BASIC) == b"X-API-Key: k\r\nx_api_key: k\r\nETag: x\r\n"
+    for kind in (Kind.JWT, Kind.NOTHING):
+        assert hidden.visible_lines(lines, kind) == lines
+    shown = TokenSources(own_header, kinds=ANY)
+    for kind in ANYTHING:
+        assert shown.visible_lines(lines, kind) == lines

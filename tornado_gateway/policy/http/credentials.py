@@ -1,4 +1,6 @@
-"""Where a client's token may stand in a request, and how the token is hidden from endpoints.
+"""Where a client's credential may stand in a request, and how the credential is hidden from endpoints.
+
+An API key stands in X-API-Key, a password in Authorization: Basic (RFC 7617), and a token in one of several places:
 
     header              Authorization: Bearer <token> (RFC 6750 §2.1)
     header:NAME         NAME: <token>, or NAME: Bearer <token>; Authorization is then the service's own
@@ -7,8 +9,9 @@
     subprotocol         Sec-WebSocket-Protocol: bearer, <token>; or base64url.bearer.authorization.<any>.<token>
     ticket:NAME         the query parameter NAME of a request for a stream; a one-time ticket for a token
 
-A ticket, and a token in the query or among the subprotocols, never reaches an endpoint. Tokens in other places reach
-endpoints unless the configuration hides the tokens.
+A ticket, and a token in the query or among the subprotocols, never reaches an endpoint. Credentials in other places
+reach endpoints unless the configuration hides the credentials. Only kinds of credentials that a request may come with
+are looked for: an X-API-Key that is not looked for belongs to the service.
 """
 
 import base64
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tornado_gateway.errors import BadRequest, Unauthorized
+from tornado_gateway.errors import BEARER_CHALLENGE, BadRequest, Unauthorized
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.http.handshake import is_handshake
 from tornado_gateway.policy.http.headers import Field, pairs, serialize
@@ -26,11 +29,20 @@ from tornado_gateway.policy.http.lists import members
 from tornado_gateway.policy.http.negotiation import accepts_only
 from tornado_gateway.policy.http.sse import EVENT_STREAM
 
-BEARER = b"bearer"
+BEARER, BASIC = b"bearer", b"basic"
+API_KEY = b"x-api-key"
 ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a parameter
 TICKET = "ticket"
 _IN_BASE64 = re.compile(rb"base64url\.bearer\.authorization\.(?:[A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+)")
 _NEEDED = "one Authorization field with a bearer token is needed"
+_ONLY_TOKENS = frozenset({Kind.JWT})
+
+# In the order of a 401. No scheme of API keys is registered; "ApiKey" is the word of OpenAPI.
+_CHALLENGES = {
+    Kind.JWT: BEARER_CHALLENGE,
+    Kind.KEY: b'ApiKey realm="gateway"',
+    Kind.BASIC: b'Basic realm="gateway", charset="UTF-8"',
+}
 
 KnownFields = Mapping[bytes, Sequence[bytes]]
 
@@ -61,6 +73,7 @@ class Source:
 
 
 AUTHORIZATION = Source(Where.HEADER, b"authorization")
+_FIELDS = {Kind.KEY: API_KEY, Kind.BASIC: AUTHORIZATION.name}  # of credentials that stand in one place
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +85,14 @@ class Asked:
         block: all field lines of the request, with the empty line.
         target: of the request.
         method: of the request.
+        client: the address by which failed attempts are counted.
     """
 
     known_fields: KnownFields
     block: bytes
     target: bytes
     method: bytes = b"GET"
+    client: str = ""
 
     @property
     def is_for_stream(self) -> bool:
@@ -94,36 +109,48 @@ class Presented:
 
     Attributes:
         kind: of the credential; NOTHING for a ticket, which tells the kind of its credential when it is redeemed.
-        value: the token, or the ticket.
+        value: the token, the key, what follows "Basic", or the ticket.
         by_cookie: whether only a cookie held the token, so that a page of another origin may have caused the request.
         is_ticket: whether the value is a ticket.
+        client: the address by which failed attempts are counted.
     """
 
     kind: Kind
     value: bytes
     by_cookie: bool = False
     is_ticket: bool = False
+    client: str = ""
 
 
 class TokenSources:
-    """The places where tokens may stand.
+    """The places where credentials may stand.
 
     Args:
-        sources: at least one.
-        hides: whether endpoints get no token from a header or cookie.
+        sources: of tokens; at least one.
+        hides: whether endpoints get no credential from a header or cookie.
+        kinds: the kinds of credentials that can be checked. Others are never looked for.
 
     Attributes:
-        hides_something: whether endpoints get no token from some place.
-        field_names: names of the fields that may hold a token, in lower case, without Cookie.
+        hides_something: whether endpoints get no credential from some place.
+        field_names: names of the fields that may hold a credential, in lower case, without Cookie.
     """
 
-    def __init__(self, sources: Sequence[Source] = (AUTHORIZATION,), *, hides: bool = False) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source] = (AUTHORIZATION,),
+        *,
+        hides: bool = False,
+        kinds: frozenset[Kind] = _ONLY_TOKENS,
+    ) -> None:
         self._only_header = tuple(sources) == (AUTHORIZATION,)
         self._sources = tuple(each for each in sources if each.where is not Where.TICKET)
         self._ticket_name = next((each.name for each in sources if each.where is Where.TICKET), b"")
+        self._kinds = kinds
         self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
+        self._hidden_fields = _FIELDS if hides else {}
         self.hides_something = bool(self._hidden)
-        self.field_names = frozenset(each.name for each in sources if each.where is Where.HEADER)
+        of_tokens = {each.name for each in sources if each.where is Where.HEADER}
+        self.field_names = frozenset(of_tokens | {name for kind, name in _FIELDS.items() if kind in kinds})
 
     def find(self, asked: Asked, accepted: frozenset[Kind]) -> Presented:
         """The credential of a request.
@@ -132,20 +159,27 @@ class TokenSources:
             accepted: the kinds of credentials to look for. Others belong to the service.
 
         Raises:
-            BadRequest: a field that holds one token occurs twice, so the service might read another token.
+            BadRequest: a field that holds one credential occurs twice, so the service might read another credential.
             Unauthorized: there is no credential, or two places hold different credentials.
         """
-        takes_tokens = Kind.JWT in accepted
-        if self._only_header and takes_tokens:
+        wanted = accepted & self._kinds
+        if self._only_header and wanted == _ONLY_TOKENS:
             return Presented(Kind.JWT, _bearer(asked.known_fields.get(b"authorization", ())))
-        found = [self._token(asked)] if takes_tokens else []
+        found = [self._token(asked)] if Kind.JWT in wanted else []
+        found += [_api_key(asked)] if Kind.KEY in wanted else []
+        found += [_basic(asked)] if Kind.BASIC in wanted else []
         found += [self._ticket(asked)] if self._ticket_name else []
         presented = [each for each in found if each]
         if len(presented) > 1:
-            raise Unauthorized("the request holds a token and a ticket")
+            raise Unauthorized("the request holds two different credentials")
         if not presented:
-            raise Unauthorized("a token is needed")
+            raise Unauthorized("a credential is needed")
         return presented[0]
+
+    def challenges(self, accepted: frozenset[Kind]) -> tuple[bytes, ...]:
+        """What a 401 asks for (RFC 9110 §11.6.1): at least one challenge."""
+        asked_for = accepted & self._kinds
+        return tuple(challenge for kind, challenge in _CHALLENGES.items() if kind in asked_for) or (BEARER_CHALLENGE,)
 
     def _token(self, asked: Asked) -> Presented | None:
         found = {source: token for source in self._sources if (token := _READERS[source.where](asked, source.name))}
@@ -182,9 +216,16 @@ class TokenSources:
         kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in names]
         return path + (mark + b"&".join(kept) if kept else b"")
 
-    def visible_lines(self, lines: bytes) -> bytes:
-        """Field lines without tokens."""
-        return serialize(list(filter(None, map(self._visible_field, pairs(lines)))))
+    def visible_lines(self, lines: bytes, kind: Kind = Kind.JWT) -> bytes:
+        """Field lines without credentials.
+
+        Args:
+            kind: of the credential that the request has been admitted with. Credentials of other kinds but tokens were
+                not looked for.
+        """
+        hidden = self._hidden_fields.get(kind)
+        kept = [each for each in pairs(lines) if each[0].lower().replace(b"_", b"-") != hidden]
+        return serialize(list(filter(None, map(self._visible_field, kept))))
 
     def visible_protocols(self, offered: Iterable[bytes]) -> tuple[bytes, ...]:
         """Offered subprotocols without the ones that hold a token."""
@@ -211,23 +252,48 @@ class TokenSources:
 
 
 def _bearer(values: Sequence[bytes]) -> bytes:
-    if len(values) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
-        raise BadRequest("the request has more than one Authorization field")
-    scheme, _, token = values[0].partition(b" ") if values else (b"", b"", b"")
-    token = token.strip(b" ")
-    if scheme.lower() != BEARER or not token:
+    scheme, token = _authorization(values)
+    if scheme != BEARER or not token:
         raise Unauthorized(_NEEDED)
     return token
 
 
-def _of_header(asked: Asked, name: bytes) -> bytes:
+def _basic(asked: Asked) -> Presented | None:
+    scheme, credential = _authorization(asked.known_fields.get(b"authorization", ()))
+    return Presented(Kind.BASIC, credential, client=asked.client) if scheme == BASIC and credential else None
+
+
+def _authorization(values: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The scheme in lower case, and what follows the scheme."""
+    if len(values) > 1:  # RFC 9110 §5.3 and §11.6.2: not a list
+        raise BadRequest("the request has more than one Authorization field")
+    scheme, _, credential = values[0].partition(b" ") if values else (b"", b"", b"")
+    return scheme.lower(), credential.strip(b" ")
+
+
+def _api_key(asked: Asked) -> Presented | None:
+    key = _field_value(asked, API_KEY)
+    return Presented(Kind.KEY, key) if key else None
+
+
+def _field_value(asked: Asked, name: bytes) -> bytes:
+    """The value of a field that may occur once; b"" for none."""
+    if name not in asked.block.lower():  # ten times as quick as the next line
+        return b""
     values = [value for each, value in pairs(asked.block[:-2]) if each.lower() == name]
     if len(values) > 1:
         raise BadRequest(f"the request has more than one {name.decode('ascii')} field")
-    scheme, blank, token = values[0].partition(b" ") if values else (b"", b"", b"")
+    return values[0] if values else b""
+
+
+def _of_header(asked: Asked, name: bytes) -> bytes:
+    if name == AUTHORIZATION.name:
+        scheme, token = _authorization(asked.known_fields.get(name, ()))
+        return token if scheme == BEARER else b""
+    scheme, blank, token = _field_value(asked, name).partition(b" ")
     if scheme.lower() == BEARER:
         return token.strip(b" ")
-    return b"" if blank or name == b"authorization" else scheme
+    return b"" if blank else scheme
 
 
 def _of_cookie(asked: Asked, name: bytes) -> bytes:

@@ -1,0 +1,58 @@
+"""Attempts to log in, by client: a client that has failed too often has to wait.
+
+    begin ──► counted ──► succeed: forgotten
+                     └──► otherwise: counted until the attempt is WINDOW seconds old
+
+An attempt counts from the beginning, so that attempts at the same time do not evade the limit.
+"""
+
+MOST = 10  # failed attempts; more than a person makes who has forgotten which of some passwords it was
+WINDOW = 60.0  # seconds
+CLIENTS = 10_000  # clients that are remembered; some 4 MiB
+
+
+class Attempts:
+    """Counts attempts.
+
+    Args:
+        most: attempts of a client within `window` that may fail; ≥ 1.
+        window: seconds that a failed attempt counts.
+        clients: greatest number of clients that are remembered. Then the client is forgotten whose last attempt is the
+            oldest: a flood of addresses gets no more attempts than new addresses have anyway.
+    """
+
+    def __init__(self, most: int = MOST, window: float = WINDOW, clients: int = CLIENTS) -> None:
+        self._most, self._window, self._clients = most, window, clients
+        self._began: dict[str, list[float]] = {}  # by client, the oldest first; the latest client last
+
+    def wait(self, client: str, now: float) -> float:
+        """Seconds until the client may try again; 0.0 for a client that may try now.
+
+        Args:
+            now: seconds on a monotonic clock.
+        """
+        began = self._counted(client, now)
+        return began[-self._most] + self._window - now if len(began) >= self._most else 0.0
+
+    def begin(self, client: str, now: float) -> None:
+        """Count an attempt."""
+        began = [*self._counted(client, now), now]
+        self._began.pop(client, None)
+        if len(self._began) >= self._clients:
+            del self._began[next(iter(self._began))]
+        self._began[client] = began
+
+    def succeed(self, client: str, began: float) -> None:
+        """Forget an attempt that has not failed.
+
+        Args:
+            began: the `now` of begin().
+        """
+        left = self._began.get(client, [])
+        if began in left:
+            left.remove(began)
+        if not left:
+            self._began.pop(client, None)
+
+    def _counted(self, client: str, now: float) -> list[float]:
+        return [each for each in self._began.get(client, ()) if each > now - self._window]
