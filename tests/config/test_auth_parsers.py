@@ -150,30 +150,30 @@ def guarded(**own: object) -> dict[str, object]:
         (
             {"a": guarded(auth="jwt")},
             {},
-            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
         ),
         (
             {"a": guarded(scopes="read")},
             {},
-            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
         ),
         ({"a": guarded(auth="jwt")}, {"JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than 32 bytes"),
         ({"a": OPEN}, {"AUTH_REQUIRED": "true"}, "JWT_SECRET: is not set, but AUTH_REQUIRED is true"),
         (
             {"a": guarded(auth="key")},
             {"JWT_SECRET": KEY},
-            "API_KEYS: is not set, but a service or route (or ADMIN_SCOPE) asks for an API",
+            "API_KEYS: is not set, but a service, a route or ADMIN_SCOPE",
         ),
-        ({"a": guarded(auth="basic")}, {"API_KEYS": API_KEYS}, "BASIC_USERS: is not set, but a service or route"),
+        ({"a": guarded(auth="basic")}, {"API_KEYS": API_KEYS}, "BASIC_USERS: is not set, but a service, a route"),
         (
             {"a": guarded(auth="jwt")},
             {"API_KEYS": API_KEYS},
-            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for",
+            "JWT_SECRET: is not set, but a service, a route or",
         ),
         (
             {"a": guarded(auth="any")},
             {},
-            "JWT_SECRET: is not set, but a service or route (or ADMIN_SCOPE) asks for a token",
+            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
         ),
         ({"a": OPEN}, {"AUTH_HIDE_CREDENTIALS": "true", "JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than"),
         (
