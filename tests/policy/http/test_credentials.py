@@ -175,6 +175,12 @@ def test_a_place_may_hold_a_credential_valid_or_not(source: Source, line: bytes,
     assert not TokenSources([source]).may_hold(asked(b"A: b"))
 
 
+def test_a_key_may_be_a_credential_where_keys_can_be_checked() -> None:
+    assert TokenSources(kinds=RULES["key"]).may_hold(asked(b"X-Api-Key: k"))
+    assert TokenSources([OWN_HEADER], kinds=RULES["basic"]).may_hold(asked(b"Authorization: x"))
+    assert not TokenSources().may_hold(asked(b"X-Api-Key: k"))
+
+
 # ---------------------------------------------------------------- keys and passwords
 
 EVERY = TokenSources(kinds=ANY)

@@ -197,8 +197,7 @@ class TokenSources:
 
     def may_hold(self, asked: Asked) -> bool:
         """Whether a place of the request holds anything that might be a credential, valid or not."""
-        own = {each.name for each in self._sources if each.where is Where.HEADER}
-        if any(name.lower() in own for name, _ in pairs(asked.block[:-2])):
+        if any(name.lower() in self.field_names for name, _ in pairs(asked.block[:-2])):
             return True
         try:
             held = [_READERS[source.where](asked, source.name) for source in self._sources]
