@@ -242,27 +242,32 @@ class Upstream:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
-        self._tasks = {self._accepting}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        # Not sock_accept(): asyncio loses the connection that comes in the turn in which the call is cancelled.
+        self._loop.add_reader(self._listener, self._accept)
 
-    async def stop_listening(self) -> None:
+    def stop_listening(self) -> None:
         """Refuse new connections; open connections stay."""
-        self._accepting.cancel()
-        await asyncio.wait([self._accepting])
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(self._listener)
-            self.accepted += 1
-            task = loop.create_task(self._serve(Peer(sock, self)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:  # the client has left
+            return
+        sock.setblocking(False)
+        self.accepted += 1
+        peer = Peer(sock, self)
+        self.peers.append(peer)  # here, because a task that is cancelled before its first step does nothing
+        task = self._loop.create_task(self._serve(peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, peer: Peer) -> None:
         self.open += 1
-        self.peers.append(peer)
         try:
             await self.script(peer)
         except (Ended, ConnectionError):
@@ -272,11 +277,11 @@ class Upstream:
             peer.close()
 
     async def close(self) -> None:
+        self.stop_listening()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-        self._listener.close()
         for peer in self.peers:
             peer.close()
         for result in results:

@@ -343,7 +343,7 @@ async def test_a_kept_connection_does_not_hide_that_none_can_be_made(upstream: S
     service = service_of(up.url, health=HealthConfig(kind=kind, fall=1))
     async with checking(service) as each:
         await exchange(each.client, service.endpoints[0].origin)
-        await up.stop_listening()
+        up.stop_listening()
         await each.passes(LONG)
         assert seen(service.endpoints[0]) == ("connect_failed", False)
         assert up.open == 1, "the connection of users has ended, so that nothing is shown"
