@@ -271,19 +271,28 @@ class ActNotAllowed(GatewayError):
     status, code, reason, proxy = 403, "forbidden", "act_not_allowed", "http_request_denied"
 
 
+# The problem type of draft-ietf-httpapi-ratelimit-headers-10 §5.1, with the member "violated-policies".
+_QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
 class TooManyStreams(GatewayError):
-    """This client has as many streams as it may."""
+    """This client has as many streams as it may.
+
+    Args:
+        limit: greatest number of streams of a client, told as a policy of concurrent requests (ibid. §3.1.1).
+    """
 
     status, code, reason, proxy = 429, "rate_limited", "client_stream_limit", "http_request_denied"
+    type = _QUOTA_EXCEEDED
+    members = MappingProxyType({"violated-policies": ["streams"]})
 
-    def __init__(self, message: str = "", retry_after: float = 5.0) -> None:
-        super().__init__(message, (_retry_after(retry_after),))
+    def __init__(self, limit: int = 1, retry_after: float = 5.0) -> None:
+        policy = b'"streams";q=%d;qu="concurrent-requests"' % limit
+        super().__init__(fields=(_retry_after(retry_after), (b"RateLimit-Policy", policy)))
 
 
 class RateLimited(GatewayError):
     """This client has used its quota.
-
-    Type and members are those of draft-ietf-httpapi-ratelimit-headers-10 §5.1.
 
     Args:
         policies: names of the policies that refuse the request.
@@ -291,7 +300,7 @@ class RateLimited(GatewayError):
     """
 
     status, code, reason, proxy = 429, "rate_limited", "quota_exceeded", "http_request_denied"
-    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    type = _QUOTA_EXCEEDED
 
     def __init__(self, policies: Iterable[str] = (), retry_after: float = 1.0) -> None:
         super().__init__(fields=(_retry_after(retry_after),))

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -855,14 +856,16 @@ def test_limits_of_a_service_and_of_a_route_have_their_own_counters() -> None:
     ]
     settings = load_settings({"UPSTREAMS": json.dumps(services), "ROUTES": json.dumps(routes), "RATE_LIMIT_MAX": "9"})
     a, b = (each.service.limits for each in settings.services)
-    assert a is settings.service.limits
+    assert (a, a.also) == (settings.service.limits, ())
     assert (a.group, b.group, b.label) == ("default", "service b", "b")
     assert (b.max, b.quotas) == (9, (Quota(5, 60.0),))
     of_a, of_b, of_c = settings.routes
-    assert (of_a.limits, of_a.config, of_b.config, of_c.limits) == (None, None, None, None)
+    assert (of_a.limits, of_a.config, of_b.config) == (a, None, None)
     assert of_b.limits
     assert of_c.config
     assert (of_b.limits.group, str(of_b.limits.key), of_b.limits.quotas) == ("route /b/*", "route", b.quotas)
+    assert (of_b.limits.route, of_c.limits) == ("/b/*", replace(b, also=()))
+    assert b.also == (of_b.limits,)  # holds at the standard routes, too
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ WITHOUT_A_VARIABLE = {
     "service.health.jitter": "spreads checks; no other value is better for a user",
     "service.limits.group": "names the counters of a service or a route with limits of its own",
     "service.limits.label": "the same, as clients and metrics see the name",
+    "service.limits.route": "the same, of a route",
+    "service.limits.also": "the limits of the routes that lead to the service",
     "service.websocket.relay.ping_token": "drawn at random when the gateway starts",
 }
 

@@ -246,11 +246,79 @@ async def test_services_and_routes_with_own_values_have_counters_of_their_own(se
     }
     routes = [{"path": "/two/*", "service": "two", "rateLimits": "1/h"}, {"path": "/one/*", "service": "one"}]
     running = await serve(services, RATE_LIMIT_MAX="2", ROUTES=json.dumps(routes))
-    targets = [b"/api/one/", b"/api/two/", b"/one/", b"/api/own/", b"/api/own/", b"/two/", b"/two/"]
-    assert await statuses(running, *map(get, targets)) == [200, 200, 429, 200, 429, 200, 429]
+    targets = [b"/two/", b"/two/", b"/api/one/", b"/one/", b"/api/one/", b"/api/own/", b"/api/own/"]
+    assert await statuses(running, *map(get, targets)) == [200, 429, 200, 200, 429, 200, 429]
     assert state(await ask(running, get(b"/api/own/")))[3] == b'"own";q=1;w=60'
     assert b'"/two/* 1/h;key=ip";q=1;w=3600' in (state(await ask(running, get(b"/two/")))[3] or b"")
     assert state(await ask(running, get(b"/api/free/"))) == (None,) * 5
+
+
+DOORS = {
+    "api": get(b"/api/svc/x"),
+    "sse": get(b"/sse/svc/x"),
+    "ws": get(b"/ws/svc/x", *HANDSHAKE),
+    "ws and a path": get(b"/ws/svc?path=/x", *HANDSHAKE),
+    "a handshake on api": get(b"/api/svc/x", *HANDSHAKE),
+    "own": get(b"/own/x"),
+    "a handshake on own": get(b"/own/x", *HANDSHAKE),
+}
+
+
+@pytest.mark.parametrize("key", ["ip", "route", "principal", "header:X-Tenant"])
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.gen_test
+async def test_the_limit_of_a_route_holds_at_every_door_of_its_service(
+    serve: Serve, upstream: Start, door: str, key: str
+) -> None:
+    url = upstream(echo).url
+    routes = [
+        {"path": "/own/*", "service": "svc", "rateLimits": "1/d", "rateLimitKey": key},
+        {"path": "/free/*", "service": "svc"},
+    ]
+    running = await serve({"svc": [url], "other": [url]}, ROUTES=json.dumps(routes))
+    (first,) = await statuses(running, DOORS[door])
+    assert first != 429
+    for each in DOORS.values():
+        assert (await ask(running, each)).status == 429
+    assert await statuses(running, get(b"/free/x"), get(b"/api/other/x")) == [200, 200]
+
+
+@pytest.mark.gen_test
+async def test_standard_routes_count_under_the_service_and_under_its_routes(serve: Serve, upstream: Start) -> None:
+    routes = [
+        {"path": "/narrow/*", "service": "svc", "rateLimits": "2/d"},
+        {"path": "/wide/*", "service": "svc", "rateLimits": "9/d"},
+    ]
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMITS="5/d", ROUTES=json.dumps(routes))
+    answer = await ask(running, get(PATH))
+    assert answer.get(b"x-ratelimit-limit") == b"2"
+    names = [each.partition(b";")[0] for each in (answer.get(b"ratelimit") or b"").split(b", ")]
+    assert names == [b'"default"', b'"/narrow/*"', b'"/wide/*"']
+    assert await statuses(running, get(PATH), get(PATH), get(b"/wide/x")) == [200, 429, 200]
+    assert (await ask(running, get(b"/wide/x"))).get(b"x-ratelimit-remaining") == b"5"  # not counted when refused
+
+
+@pytest.mark.gen_test
+async def test_a_route_that_observes_refuses_nothing_at_any_door(serve: Serve, upstream: Start) -> None:
+    routes = [{"path": "/own/*", "service": "svc", "rateLimits": "1/d", "rateLimitMode": "observe"}]
+    running = await serve({"svc": [upstream(echo).url]}, RATE_LIMITS="3/d", ROUTES=json.dumps(routes))
+    lines = capture(running)
+    assert await statuses(running, *[get(PATH)] * 4) == [200, 200, 200, 429]
+    await eventually(lambda: len(lines()) == 4)
+    assert [each["reason"] for each in lines()] == ["", OBSERVED_REASON, OBSERVED_REASON, "quota_exceeded"]
+    assert await statuses(running, *[get(b"/own/x")] * 2) == [200, 200]
+
+
+@pytest.mark.gen_test
+async def test_service_and_route_may_name_different_fields_of_a_cost(serve: Serve, upstream: Start) -> None:
+    routes = [{"path": "/own/*", "service": "svc", "rateLimits": "100/d", "rateLimitCostHeader": "X-Units"}]
+    told = reply(b"200 OK", (b"X-Cost: 10", b"X-Units: 30"))
+    running = await serve(
+        {"svc": [upstream(always(told)).url]}, RATE_LIMITS="100/d", ROUTES=json.dumps(routes), **COST
+    )  # fmt: skip
+    assert (await ask(running, get(PATH))).status == 200
+    assert await remaining(running) == b"89"
+    assert (await ask(running, get(b"/own/x"))).get(b"x-ratelimit-remaining") == b"69"
 
 
 @pytest.mark.gen_test

@@ -149,6 +149,45 @@ async def test_a_route_may_have_a_priority_of_its_own(serve: Serve, upstream: St
     await release_all(held, clients)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [get(b"/api/svc/x", b"x-request-id: mine"), get(b"/sse/svc/x", EVENTS, b"x-request-id: mine")],
+    ids=["request", "stream"],
+)
+@pytest.mark.gen_test
+async def test_a_refusal_has_its_id_and_is_counted_by_route_and_status(
+    serve: Serve, upstream: Start, request_: bytes
+) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    lines = capture(running)
+    answer = await ask(running, request_)
+    assert answer.get(b"x-request-id") == b"mine"
+    line = await only_line(lines)
+    assert (line["requestId"], line["client"], line["reason"], line["bytesOut"]) == (
+        "mine", "127.0.0.1", "shed", len(answer.body),
+    )  # fmt: skip
+    ((_, route, status), _) = next(iter(running.app.gateway.durations))
+    assert (route.startswith("/api/") or route.startswith("/sse/"), status) == (True, 503)
+    scraped = (await ask(running, get(b"/metrics"))).body
+    kind = b"stream" if b"/sse/" in request_ else b"request"
+    assert b'gateway_shed_total{class="%b"} 1.0' % kind in scraped
+    await release_all(held, clients)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"HEAD"])
+@pytest.mark.gen_test
+async def test_the_body_of_a_request_that_is_shed_goes_nowhere(serve: Serve, upstream: Start, method: bytes) -> None:
+    held = Held()
+    running = await served(serve, upstream, held)
+    clients = await fill(running, LIMIT)
+    body = b"hello" if method == b"POST" else b""
+    answer = await ask(running, get(b"/api/svc/x", method=method, body=body), method)
+    assert (answer.status, len(answer.body) > 0) == (503, method == b"POST")
+    await release_all(held, clients)
+
+
 @pytest.mark.gen_test
 async def test_an_event_source_that_is_shed_comes_back(serve: Serve, upstream: Start) -> None:
     held = Held()
@@ -273,8 +312,12 @@ async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Star
             await asyncio.sleep(0.02)
             await peer.send(reply())
 
-    up = upstream(slow)
-    running = await serve({"svc": [up.url]}, MAX_IN_FLIGHT_TOTAL="8", UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="0")
+    up, source = upstream(slow), Source()
+    running = await serve(
+        {"svc": [up.url], "events": [upstream(source).url]},
+        MAX_IN_FLIGHT_TOTAL="8", UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="0",
+    )  # fmt: skip
+    listener = await Listener.ask(running, get(b"/sse/events/x"))
     most, statuses = 0, Counter[int]()
 
     async def keep_asking() -> None:
@@ -286,15 +329,26 @@ async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Star
             statuses[answer.status] += 1
             most = max(most, overload(running).in_flight)
             if answer.status == 503:
+                assert (answer.get(b"retry-after") or b"") in (b"1", b"2", b"3", b"4", b"5")
                 await asyncio.sleep(0.01)  # an open loop: who is refused takes as long to ask again
 
-    await asyncio.gather(*[keep_asking() for _ in range(16)])
+    async def keep_looking() -> None:
+        client = await running.client()
+        for number in range(20):
+            for target in (b"/healthz", b"/readyz", b"/metrics", b"/admin/stats"):
+                assert (await client.ask(get(target))).status == 200
+            await source.say(b"data: %d\n\n" % number)
+            await listener.until(b"data: %d\n\n" % number)
+
+    await asyncio.gather(keep_looking(), *[keep_asking() for _ in range(16)])
     assert set(statuses) == {200, 503}
     assert statuses.total() == 16 * 20
     assert statuses[200] == len(up.requests)
     assert most <= 8
     assert (overload(running).in_flight, overload(running).level) == (0, 0.0)
     assert (await ask(running, REQUEST)).status == 200
+    await source.end()
+    assert (await listener.all()).end == "complete"
 
 
 @pytest.mark.gen_test

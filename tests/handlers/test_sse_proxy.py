@@ -306,6 +306,21 @@ async def test_a_stream_above_the_limit_is_refused_before_any_connection(  # S21
 
 
 @pytest.mark.gen_test
+async def test_a_client_with_too_many_streams_is_told_the_policy(serve: Serve, upstream: Start) -> None:  # S21
+    running = await serve({"svc": [upstream(Source()).url]}, MAX_STREAMS_PER_CLIENT="5", RATE_LIMIT_MAX="100")
+    for _ in range(5):
+        await Listener.ask(running, ASK)
+    answer = await ask(running, ASK)
+    said = problem(answer, 429, "rate_limited")
+    assert said["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert said["violated-policies"] == ["streams"]
+    assert sorted(answer.all(b"ratelimit-policy")) == [
+        b'"default";q=100;w=60',
+        b'"streams";q=5;qu="concurrent-requests"',
+    ]
+
+
+@pytest.mark.gen_test
 async def test_limits_are_kept_per_service_and_per_client(serve: Serve, upstream: Start) -> None:  # S21
     ups = [upstream(Source()) for _ in range(2)]
     running = await serve(

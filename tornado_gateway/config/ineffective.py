@@ -94,11 +94,11 @@ def _has_a_burst(s: Settings) -> bool:
 
 
 def _counts_principals_without_auth(s: Settings) -> bool:
-    return any(each.key.source == "principal" for each in s.service.limits.after) and not s.asks_for_tokens
+    return any(each.key.source == "principal" for each in s.service.limits.rules) and not s.asks_for_tokens
 
 
 def _limits_scopes_without_auth(s: Settings) -> bool:
-    return any(each.quota.scope for each in s.service.limits.after) and not s.asks_for_tokens
+    return any(each.quota.scope for each in s.service.limits.rules) and not s.asks_for_tokens
 
 
 def _has_https(s: Settings) -> bool:

@@ -108,13 +108,17 @@ def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteS
     """A route: the values of the service, replaced by the values that the route itself gives."""
     (service,) = (each for each in services if each.name == given.spec.service)
     values = {OF_ROUTES[key].path: value for key, value in given.values.items()}
-    own = assemble(service, values | _own_counters(values, f"route {given.spec.label}", given.spec.label)).service
+    label = given.spec.label
+    counters = _own_counters(values, f"route {label}", label)
+    if counters:
+        counters[f"{OF_LIMITS}route"] = label
+    own = assemble(service, values | counters).service
     is_as_service = own.mount == service.service.mount
     return replace(
         given.spec,
         config=None if is_as_service else own.mount,
         access=own.access,
-        limits=None if own.limits is service.service.limits else own.limits,
+        limits=own.limits,
         cors=None if own.cors == service.service.cors else own.cors,
     )
 
@@ -124,11 +128,13 @@ def _protect(service: ServiceSpec, routes: Iterable[RouteSpec], auth: AuthConfig
 
     Otherwise /api/<service> would lead past what protects a route.
     """
-    asked = [route.access for route in routes if route.service == service.name and route.access]
-    if not asked:
-        return service
-    access = strictest([service.service.access, *asked], default_rule(is_required=auth.is_required))
-    return assemble(service, {"service.access": access})
+    to_service = [each for each in routes if each.service == service.name]
+    asked = [each.access for each in to_service if each.access]
+    if asked:
+        access = strictest([service.service.access, *asked], default_rule(is_required=auth.is_required))
+        service = assemble(service, {"service.access": access})
+    limits = tuple(each.limits for each in to_service if each.limits and each.limits.route)
+    return assemble(service, {f"{OF_LIMITS}also": limits}) if limits else service
 
 
 def _check_keys(settings: Settings) -> None:

@@ -18,9 +18,9 @@ brackets do not exist yet.
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
 Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. Where
-a service has CORS, the response is annotated next (cross_origin.py), so that a page can read every refusal below. A
-request for a service is given to `shed()` before, apart from `admit()`, because a refusal under overload is to cost
-little. A journey takes the last step itself, because only a stream has it.
+a service has CORS, the response is annotated next (cross_origin.py), so that a page can read every refusal below. The
+Router also sheds (shedding.py), before a handler is made, because a refusal under overload is to cost little. A journey
+takes the last step itself, because only a stream has it.
 
 A step may wait, for example for a limit that is kept in Redis: `admit()` then yields what the step waits for. While no
 step waits, no task and no future is made.
@@ -28,17 +28,9 @@ step waits, no task and no future is made.
 
 import time
 from collections.abc import Awaitable, Generator
-from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from tornado_gateway.errors import (
-    GatewayError,
-    InsufficientScope,
-    MethodNotAllowed,
-    OriginNotAllowed,
-    Shed,
-    Unauthorized,
-)
+from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Unauthorized
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
@@ -50,8 +42,6 @@ from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
-from tornado_gateway.policy.limits.key import Asker
-from tornado_gateway.policy.overload import LATEST, Overload
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
 from tornado_gateway.policy.tickets.ticket import Use
@@ -103,19 +93,6 @@ class Admitted(NamedTuple, Generic[F]):
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
 
-# By seconds of Retry-After from 1 on. Never raised: an exception that is raised again collects tracebacks.
-_REFUSALS = tuple(Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST))
-
-
-def shed(overload: Overload, class_: int) -> Shed | None:
-    """The refusal of a request that is shed; None for a request that goes on.
-
-    Args:
-        class_: index in CLASSES of policy/overload.py.
-    """
-    return _REFUSALS[overload.pause() - 1] if overload.sheds(class_) else None
-
-
 def admit(
     gateway: Gateway,
     route: Route[Any],
@@ -148,10 +125,11 @@ def admit(
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
     # Limit by address, or by a field.
-    config = gateway.limits and config_of(gateway.limits, route, found)
-    if gateway.limits and config and config.before:
-        asker = partial(_asker, exchange, origination, ANYBODY, route, found)
-        yield from limit(gateway.limits, config, config.before, asker, exchange, journal)
+    limits = gateway.limits
+    config = limits and config_of(limits, route, found)
+    if limits and config:
+        for group in config.before:
+            yield from limit(limits, group, exchange, journal, ANYBODY, route, found)
     # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
     principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
     authenticator = gateway.authenticator
@@ -168,10 +146,9 @@ def admit(
     if not access.scopes <= principal.scopes:
         raise InsufficientScope(scopes=access.scopes)
     # Limit by principal.
-    if gateway.limits and config and config.after:
-        asker = partial(_asker, exchange, origination, principal, route, found)
-        rules = [each for each in config.after if each.is_for(principal.scopes)]
-        yield from limit(gateway.limits, config, rules, asker, exchange, journal)
+    if limits and config:
+        for group in config.after_for(principal.scopes):
+            yield from limit(limits, group, exchange, journal, principal, route, found)
     return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 
@@ -238,13 +215,6 @@ def origin_of(head: RequestHead) -> bytes | None:
 
 def _service_name(found: object) -> str:
     return found.name if isinstance(found, Service) else ""
-
-
-def _asker(
-    exchange: ServerExchange, origination: Origination, principal: Principal, route: Route[Any], found: object
-) -> Asker:
-    place = f"{route.path} {_service_name(found)}"
-    return Asker(origination.client, principal.name, place, partial(fields, exchange.head.block))
 
 
 async def resume(steps: Steps[T], waits_for: Awaitable[Any]) -> T:

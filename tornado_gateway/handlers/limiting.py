@@ -8,14 +8,17 @@ from typing import Any
 from tornado_gateway.errors import RateLimited
 from tornado_gateway.gateway import Limits
 from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.policy.http.address import NO_ADDRESS
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.limits.key import Asker, key_of
 from tornado_gateway.policy.limits.memory import Asked
-from tornado_gateway.policy.limits.rules import LimitConfig, Rule
+from tornado_gateway.policy.limits.rules import Group, LimitConfig
 from tornado_gateway.policy.limits.totals import OBSERVED, REFUSED
 from tornado_gateway.policy.limits.verdict import Verdict, longest_wait, refusals, state_lines
+from tornado_gateway.policy.principal import Principal
 from tornado_gateway.policy.routing import Route
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 _COST = re.compile(rb"[0-9]{1,9}")
@@ -36,61 +39,82 @@ def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig |
 
 def limit(
     limits: Limits,
-    config: LimitConfig,
-    rules: Sequence[Rule],
-    asker: Callable[[], Asker],
+    group: Group,
     exchange: ServerExchange,
     journal: Journal,
+    principal: Principal,
+    route: Route[Any],
+    found: object,
 ) -> Generator[Awaitable[Any], Any, None]:
     """Ask rules whether they admit a request, count the request, and add the state of the limits to the response.
 
     Args:
-        asker: called if a rule does not count by address.
+        principal: ANYBODY before the authentication.
+        found: what the route leads to, see Admitted.
 
     Raises:
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
-    if not rules:  # none is for this principal
-        return
-    client = journal.client.client if journal.client else ""
-    asked = [Asked(each, client if each.by_address else key_of(each.key, asker())) for each in rules]
+    client = journal.client or NO_ADDRESS
+    if group.by_address:
+        asked = [Asked(each, client.client) for each in group.rules]
+    else:
+        asker = Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
+        asked = [Asked(each, key_of(each.key, asker, each.route)) for each in group.rules]
     taken = limits.store.take(asked, journal.began)
     verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
     if not verdicts:  # RATE_LIMIT_ON_ERROR=open, and the store is away
         return
     _tell(exchange, journal, verdicts)
-    if config.cost_field:
-        journal.charge = partial(_charge, limits, config.cost_field.lower(), asked, journal.charge)
-    if all(not each.judgement.wait for each in verdicts):
-        return
-    refused = refusals(verdicts)
-    outcome = REFUSED if config.enforces else OBSERVED
+    if group.tells_cost:
+        journal.charge = partial(_charge, limits, asked, journal.charge)
+    if refused := refusals(verdicts):
+        _refuse(limits, group, refused, journal)
+
+
+def _name_of(route: Route[Any], found: object) -> str:
+    """Names the route and the service of a request."""
+    return f"{route.path} {found.name if isinstance(found, Service) else ''}"
+
+
+def _refuse(limits: Limits, group: Group, refused: Sequence[Verdict], journal: Journal) -> None:
+    """
+    Raises:
+        RateLimited: the rules are enforced.
+    """
+    outcome = REFUSED if group.enforces else OBSERVED
     for each in refused:
         limits.totals.limited[outcome, each.rule.name] += 1
-    if config.enforces:
+    if group.enforces:
         raise RateLimited([each.rule.name for each in refused], longest_wait(refused))
     journal.remark = OBSERVED_REASON
 
 
 def _charge(
     limits: Limits,
-    name: bytes,
     asked: Sequence[Asked],
     others: Callable[[Iterable[Field]], None] | None,
-    fields: Iterable[Field],
+    response_fields: Iterable[Field],
 ) -> None:
     """Count the cost that a service tells, beyond the request that is counted already.
 
     Args:
-        name: of the field with the cost, in lower case. Anything but one whole number tells no cost.
-        others: charges the rules of the earlier step.
-        fields: of the response, or its trailers.
+        others: charges the rules of the earlier groups.
+        response_fields: of the response, or its trailers.
     """
-    told = [value for each, value in fields if each.lower() == name]
-    if len(told) == 1 and _COST.fullmatch(told[0]) and int(told[0]) > 1:
-        limits.store.charge(asked, int(told[0]) - 1, limits.now())
-        if others:
-            others(fields)
+    told = list(response_fields)
+    for name in {each.rule.cost_field for each in asked} - {b""}:
+        cost = _cost(name, told)
+        if cost > 1:
+            limits.store.charge([each for each in asked if each.rule.cost_field == name], cost - 1, limits.now())
+    if others:
+        others(told)
+
+
+def _cost(name: bytes, response_fields: Iterable[Field]) -> int:
+    """The cost in the field of a name; 1 for anything but one whole number."""
+    told = [value for each, value in response_fields if each.lower() == name]
+    return int(told[0]) if len(told) == 1 and _COST.fullmatch(told[0]) else 1
 
 
 def _tell(exchange: ServerExchange, journal: Journal, verdicts: list[Verdict]) -> None:

@@ -14,25 +14,21 @@ from tornado.web import Application, RequestHandler
 
 from tornado_gateway.errors import BadRequest, GatewayError, UnknownService
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume, shed
+from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
 from tornado_gateway.handlers.base import GatewayHandler
 from tornado_gateway.handlers.cross_origin import annotate, answer_preflight, cors_of, hide_credentials, meet_page
-from tornado_gateway.handlers.forwarding import Forwarding, awaits_events
+from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.policy.access import DEFAULT, PUBLIC
 from tornado_gateway.policy.http.cors import CorsConfig
-from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
-from tornado_gateway.policy.overload import shed_class
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange, start_line
 from tornado_gateway.wire.server.messages import RawHeaders, RawRequest
-
-_UNKNOWN = MountConfig()  # of requests for unknown services
 
 T = TypeVar("T")
 
@@ -92,13 +88,10 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     # ---- HeadDelegate
 
     def head_received(self) -> Awaitable[None] | None:
-        service, overload = self.gateway.services.get(self.match.service), self.gateway.overload
+        service = self.gateway.services.get(self.match.service)
         cors = self._cors_of_preflight(self.gateway.cors, service) if self.gateway.cors else None
         if cors and cors.answers:
             return self._answer_preflight(service)
-        if overload.level and (refusal := shed(overload, self._shed_class(service))):
-            self._refuse(refusal, self._mode(service))
-            return None
         access = self.route.access or (service.config.access if service else DEFAULT)
         if cors:
             access = PUBLIC
@@ -144,8 +137,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         return cors if needs_nothing and (cors.answers or service) else None
 
     def _answer_preflight(self, service: Service | None) -> Awaitable[None] | None:
-        """Answer a preflight instead of the service. Never shed: the answer costs no more than the refusal, which the
-        page could not read."""
+        """Answer a preflight instead of the service."""
         steps = admit(self.gateway, self.route, self.client, self.journal, service, PUBLIC, is_preflight=True)
         try:
             waits_for = next(steps)
@@ -182,12 +174,6 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     def _mode(self, service: Service | None) -> str:
         """How a refusal is answered: a 503 ends an EventSource for good, which is to come back instead."""
         return self.FORWARDING.mode(service) if service else STATUS
-
-    def _shed_class(self, service: Service | None) -> int:
-        """The index in CLASSES of policy/overload.py. Requests for unknown services are ordinary requests."""
-        head, config = self.client.head, self.match.mount.config or (service.config.mount if service else _UNKNOWN)
-        is_stream = self.FORWARDING.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
-        return shed_class(config.priority, is_stream=is_stream)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._forwarding.data_received(chunk) if self._forwarding else None

@@ -22,6 +22,7 @@ from tornado_gateway.handlers.login import LoginHandler, LogoutHandler
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.refused import RefusedRequest
+from tornado_gateway.handlers.shedding import shed
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.tickets import TicketHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
@@ -149,6 +150,8 @@ class Router(HTTPServerConnectionDelegate):
             handler = match.route.handler
             if head.upgrades and match.route.on_handshake and is_handshake(head.method, head.known_fields):
                 handler = match.route.on_handshake
+            if self._gateway.overload.level and (refused := shed(self._gateway, request_conn, match, handler)):
+                return refused
             return handler(self._gateway, self._application, request_conn, match)
         configured = request_conn.max_body_size
         request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))

@@ -40,6 +40,12 @@ def test_a_route_counts_all_its_clients_together() -> None:
     assert key("route") != key("route", route="/api b")
 
 
+def test_the_limits_of_a_route_count_together_whatever_the_door() -> None:
+    askers = [Asker(NO_ADDRESS, "", route, lambda: ()) for route in ("/api/<service>/* a", "/own/* a")]
+    assert len({key_of(LimitKey("route"), each, "/own/*") for each in askers}) == 1
+    assert len({key_of(LimitKey("route"), each) for each in askers}) == 2
+
+
 @pytest.mark.parametrize("same", ["192.0.2.7", "p192.0.2.7", "a"])
 def test_no_client_can_make_up_the_key_of_another_source(same: str) -> None:
     keys = [

@@ -1,5 +1,7 @@
 """Rules, and the configs that they come from."""
 
+from dataclasses import replace
+
 import pytest
 
 from tornado_gateway.policy.limits.quota import LimitKey, parse_quotas
@@ -31,8 +33,10 @@ def test_a_name_is_a_string_of_rfc_9651() -> None:
 
 def test_policies_without_a_key_have_the_key_of_the_config() -> None:
     config = LimitConfig(max=1, quotas=parse_quotas("2/s;key=ip,3/s,4/s;key=header:a"), key=LimitKey("principal"))
-    assert [(each.limit, str(each.key)) for each in config.before] == [(2, "ip"), (4, "header:a")]
-    assert [(each.limit, str(each.key)) for each in config.after] == [(1, "principal"), (3, "principal")]
+    (before,), (after,) = config.before, config.after
+    assert [(each.limit, str(each.key)) for each in before.rules] == [(2, "ip"), (4, "header:a")]
+    assert [(each.limit, str(each.key)) for each in after.rules] == [(1, "principal"), (3, "principal")]
+    assert (before.by_address, after.by_address) == (False, False)
 
 
 def test_the_ids_of_rules_differ_and_last() -> None:
@@ -52,7 +56,37 @@ def test_a_burst_is_for_gcra(algorithm: str, at_once: int) -> None:
 
 def test_a_policy_for_a_scope_is_asked_once_the_scopes_are_known() -> None:
     config = LimitConfig(quotas=parse_quotas("1/s,2/s;scope=free;key=ip,3/s;scope=pro"))
-    assert [each.limit for each in config.before] == [1]
-    assert [each.limit for each in config.after if each.is_for({"pro", "read"})] == [3]
-    assert [each.limit for each in config.after if each.is_for(())] == []
-    assert all(each.is_for(()) for each in config.before)
+    (before,), (after,) = config.before, config.after
+    assert [each.limit for each in before.rules] == [1]
+    assert before.for_scopes(()) is before
+    pro = after.for_scopes({"pro", "read"})
+    assert pro
+    assert [each.limit for each in pro.rules] == [3]
+    assert after.for_scopes({"read"}) is None
+    assert [[each.limit for each in group.rules] for group in config.after_for({"free"})] == [[2]]
+    assert [*config.after_for(())] == []
+
+
+def test_further_limits_keep_their_names_and_counters() -> None:
+    route = LimitConfig(max=3, group="route /a/*", label="/a/*", route="/a/*", cost_field=b"X-Cost")
+    config = LimitConfig(max=9, also=(route,))
+    assert [(each.name, each.limit, each.route, each.cost_field) for each in config.rules] == [
+        ("default", 9, "", b""), ("/a/*", 3, "/a/*", b"x-cost"),
+    ]  # fmt: skip
+    assert config.rules[0].id == LimitConfig(max=9).rules[0].id
+    assert config.rules[1].id == route.rules[0].id
+
+
+def test_enforced_rules_are_asked_before_observed_rules() -> None:
+    observed = LimitConfig(max=1, quotas=parse_quotas("2/s;key=principal"), enforces=False, group="b")
+    config = replace(observed, also=(LimitConfig(max=3, group="a"), LimitConfig(max=4, group="c")))
+    assert [[each.limit for each in group.rules] for group in config.before] == [[3, 4], [1]]
+    assert [[each.limit for each in group.rules] for group in config.after] == [[2]]
+    assert [group.enforces for group in (*config.before, *config.after)] == [True, False, False]
+    assert (LimitConfig().before, LimitConfig().after) == ((), ())
+
+
+def test_a_group_knows_what_its_rules_need() -> None:
+    (plain,), (costly,) = LimitConfig(max=1).before, LimitConfig(max=1, cost_field=b"X-Cost").before
+    assert (plain.by_address, plain.tells_cost, costly.tells_cost) == (True, False, True)
+    assert not LimitConfig(max=1, key=LimitKey("route")).before[0].by_address

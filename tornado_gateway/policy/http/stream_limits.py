@@ -51,7 +51,7 @@ class StreamCounts:
         if limits.per_service and self.services[service] >= limits.per_service:
             raise StreamLimitReached("the service has as many streams as it may")
         if limits.per_client and self.clients[client] >= limits.per_client:
-            raise TooManyStreams
+            raise TooManyStreams(limits.per_client)
         self.total += 1
         self.services[service] += 1
         self.clients[client] += 1

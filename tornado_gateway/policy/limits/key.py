@@ -29,16 +29,19 @@ class Asker(NamedTuple):
     fields: Callable[[], Iterable[Field]]
 
 
-def key_of(key: LimitKey, asker: Asker) -> str:
+def key_of(key: LimitKey, asker: Asker, route: str = "") -> str:
     """The key of a request. Keys of different sources differ: an address never begins with "p", "h" or "r".
 
     A request without a principal, or without the field, has the client's address as the key.
+
+    Args:
+        route: the route whose limits ask, see LimitConfig; "" for the route of the request.
     """
     source = key.source
     if source == "ip":
         return asker.address.client
     if source == "route":
-        return _short("r", asker.route)
+        return _short("r", route or asker.route)
     if source == "principal":
         return _short("p", asker.principal) if asker.principal else asker.address.client
     name = key.name.encode("ascii")

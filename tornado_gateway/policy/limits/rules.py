@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
@@ -33,6 +33,7 @@ class Rule:
         name: of the policy in fields and metrics.
         quota: with a key.
         algorithm_name: in LIMIT_ALGORITHMS.
+        enforces, cost_field, route: see LimitConfig.
         limit: of the quota.
         key: of the quota.
         algorithm: judges.
@@ -46,6 +47,9 @@ class Rule:
     name: str
     quota: Quota
     algorithm_name: str
+    enforces: bool = True
+    cost_field: bytes = b""
+    route: str = ""
     limit: int = field(init=False)
     key: LimitKey = field(init=False)
     algorithm: Algorithm = field(init=False, repr=False)
@@ -89,6 +93,46 @@ def _window_parameter(seconds: float) -> bytes:
     return b";w=%d" % seconds if seconds == math.floor(seconds) else b""
 
 
+class Group:
+    """Rules that admit and count a request together, or refuse the request and count nothing.
+
+    Args:
+        rules: at least one; all enforced, or all observed.
+
+    Attributes:
+        enforces: whether the rules are enforced.
+        tells_cost: whether a rule has a field in which a service tells the cost of a request.
+        by_address: whether all rules count by the client's address.
+    """
+
+    __slots__ = ("_has_scopes", "by_address", "enforces", "rules", "tells_cost")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.enforces = rules[0].enforces
+        self.tells_cost = any(each.cost_field for each in rules)
+        self.by_address = all(each.by_address for each in rules)
+        self._has_scopes = any(each.quota.scope for each in rules)
+
+    def for_scopes(self, scopes: Collection[str]) -> "Group | None":
+        """The rules that are for a principal with these scopes; None if no rule is."""
+        if not self._has_scopes:
+            return self
+        rules = [each for each in self.rules if each.is_for(scopes)]
+        return Group(rules) if rules else None
+
+
+def groups_of(rules: Iterable[Rule]) -> tuple[Group, ...]:
+    """The enforced rules, then the observed rules.
+
+    The groups are asked one after the other, so observed rules see only what the enforced rules admit, and a request
+    that an observed rule would refuse is still counted by the enforced rules.
+    """
+    asked = list(rules)
+    parted = ([each for each in asked if each.enforces is enforces] for enforces in (True, False))
+    return tuple(Group(each) for each in parted if each)
+
+
 @dataclass(frozen=True)  # without slots, so that rules are made once
 class LimitConfig:
     """How often clients may ask.
@@ -103,6 +147,9 @@ class LimitConfig:
         cost_field: response field in which a service says how many requests a request counts for; b"" for none.
         group: names the counters. Services and routes without own values share the counters of DEFAULT_GROUP.
         label: the group in fields and metrics.
+        route: the route that the limits are for; "" for other limits. The key "route" counts all requests that the
+            limits of a route hold for together, whatever route the requests came by.
+        also: further limits that hold for the same requests, each with the counters of its own group.
     """
 
     max: int = 0
@@ -114,19 +161,29 @@ class LimitConfig:
     cost_field: bytes = b""
     group: str = DEFAULT_GROUP
     label: str = DEFAULT_GROUP
+    route: str = ""
+    also: tuple["LimitConfig", ...] = ()
 
     @functools.cached_property
-    def before(self) -> tuple[Rule, ...]:
+    def before(self) -> tuple[Group, ...]:
         """The rules that are asked before the authentication."""
-        return tuple(each for each in self.rules if not each.needs_principal)
+        return groups_of(each for each in self.rules if not each.needs_principal)
 
     @functools.cached_property
-    def after(self) -> tuple[Rule, ...]:
+    def after(self) -> tuple[Group, ...]:
         """The rules that are asked once the principal is known."""
-        return tuple(each for each in self.rules if each.needs_principal)
+        return groups_of(each for each in self.rules if each.needs_principal)
+
+    def after_for(self, scopes: Collection[str]) -> Iterator[Group]:
+        """The rules of `after` that are for a principal with these scopes."""
+        return filter(None, [each.for_scopes(scopes) for each in self.after])
 
     @functools.cached_property
     def rules(self) -> tuple[Rule, ...]:
+        return self._own_rules + tuple(rule for each in self.also for rule in each.rules)
+
+    @property
+    def _own_rules(self) -> tuple[Rule, ...]:
         simple = (Quota(int(self.max), self.window),) if self.max else ()
         quotas = [replace(each, key=each.key or self.key) for each in simple + self.quotas]
         return tuple(
@@ -135,6 +192,9 @@ class LimitConfig:
                 self.label if len(quotas) == 1 else f"{self.label} {each}",
                 each,
                 self.algorithm,
+                self.enforces,
+                self.cost_field.lower(),
+                self.route,
             )
             for index, each in enumerate(quotas)
         )

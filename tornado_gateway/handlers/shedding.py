@@ -1,0 +1,80 @@
+"""Refuses requests under overload, before a handler is made for the request: a refusal is to cost little.
+
+The Router asks shed() while some class of requests is shed. Requests for the gateway's own pages have no class.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from tornado_gateway.errors import Shed
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.cross_origin import annotate, cors_of
+from tornado_gateway.handlers.forwarding import awaits_events
+from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.handlers.local_reply import reply
+from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.policy.http.cors import is_preflight
+from tornado_gateway.policy.http.mount import MountConfig
+from tornado_gateway.policy.http.unavailable import STATUS
+from tornado_gateway.policy.overload import LATEST, shed_class
+from tornado_gateway.policy.routing import Match
+from tornado_gateway.wire.server.delegate import HeadDelegate
+from tornado_gateway.wire.server.exchange import ServerExchange
+
+_UNKNOWN = MountConfig()  # requests for unknown services are ordinary requests
+
+# By seconds of Retry-After from 1 on. Never raised: an exception that is raised again collects tracebacks.
+_REFUSALS = tuple(Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST))
+
+
+def shed(
+    gateway: Gateway, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest]
+) -> "ShedRequest | None":
+    """The refusal of a request that is shed; None for a request that goes on.
+
+    A preflight that the gateway answers goes on: the answer costs no more than the refusal, which no page could read.
+
+    Args:
+        client: the exchange with the client.
+        handler: what would serve the request.
+    """
+    head, service, overload, forwarding = client.head, gateway.services.get(match.service), gateway.overload, (
+        handler.FORWARDING
+    )  # fmt: skip
+    mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
+    is_stream = forwarding.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
+    cors = gateway.cors and cors_of(gateway.cors, match.route, service)
+    if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
+        return None
+    if not overload.sheds(shed_class(mount.priority, is_stream=is_stream)):
+        return None
+    if cors:
+        annotate(cors, client)
+    mode = forwarding.mode(service) if service else STATUS
+    return ShedRequest(gateway, client, _REFUSALS[overload.pause() - 1], match.route.path, mode)
+
+
+class ShedRequest(HeadDelegate):
+    """A request that is shed; the connection is kept as behind any other answer.
+
+    Args:
+        label: the path of the route.
+        mode: RETRY or STATUS; see policy/http/unavailable.py.
+    """
+
+    __slots__ = ("_client", "_error", "_gateway", "_label", "_mode")
+
+    def __init__(self, gateway: Gateway, client: ServerExchange, error: Shed, label: str, mode: str) -> None:
+        self._gateway, self._client, self._error, self._label, self._mode = gateway, client, error, label, mode
+
+    def head_received(self) -> Awaitable[None] | None:
+        journal, error = Journal(self._gateway, self._client, self._label), self._error
+        sent = reply(self._gateway, self._client, error, journal.request_id, self._mode)
+        journal.close(error.status, error.reason, journal.began, sent=sent)
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return None
+
+    def body_received(self) -> None:
+        pass
