@@ -8,7 +8,7 @@ that options can be measured, for example EVENT_LOOP=asyncio python -m benchmark
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,12 @@ class Place:
         return str(path)
 
 
-def _gateway(place: Place) -> Child:
+def gateway(place: Place, variables: Mapping[str, str] | None = None) -> Child:
+    """Start the gateway.
+
+    Args:
+        variables: beside the variables that every measurement has.
+    """
     env = {
         "HOST": HOST,
         "PORT": str(place.port),
@@ -165,6 +170,7 @@ def _gateway(place: Place) -> Child:
         "WEB_CONCURRENCY": "1",
         "UPSTREAMS_FILE": "",
     }
+    env |= variables or {}
     return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)
 
 
@@ -232,7 +238,7 @@ class Peer:
 
 
 PEERS = {
-    "gateway": Peer(_gateway, keeps_log=True),
+    "gateway": Peer(gateway, keeps_log=True),
     "nginx": Peer(_nginx, NGINX, keeps_log=True),
     "haproxy": Peer(_haproxy, HAPROXY),
     "envoy": Peer(_envoy, ENVOY),

@@ -54,7 +54,7 @@ def measure(plan: Plan, progress: Progress) -> Results:
     """
     results: Results = {name: {peer: [] for peer in peers_of(name, plan.peers)} for name in plan.scenarios}
     pairs = [(scenario, peer) for scenario, peers in results.items() for peer in peers]
-    with _directory() as directory, upstream(directory, plan.load_core) as upstream_port:
+    with working_directory() as directory, upstream(directory, plan.load_core) as upstream_port:
         for turn in range(1, plan.rounds + 1):
             for scenario, peer in tuple(pairs):
                 try:
@@ -70,7 +70,7 @@ def measure(plan: Plan, progress: Progress) -> Results:
 
 def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
     scenario = SCENARIOS[name]
-    with _directory() as directory:
+    with working_directory() as directory:
         port, stream_port = free_port(), free_port()
         place = Place(directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log)
         with PEERS[peer].start(place) as proxy:
@@ -91,7 +91,7 @@ def _check_log(log: Path, sample: Sample) -> None:
 
 
 @contextlib.contextmanager
-def _directory() -> Iterator[Path]:
+def working_directory() -> Iterator[Path]:
     """A temporary directory for a server's files, readable by the user of nginx's workers."""
     with tempfile.TemporaryDirectory(prefix="gateway-benchmark-", ignore_cleanup_errors=True) as name:
         directory = Path(name)

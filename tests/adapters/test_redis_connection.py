@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import PATIENCE, eventually
+from tests.support.tls import ca_file
 from tornado_gateway.adapters import redis_connection
 from tornado_gateway.adapters.redis_connection import CONNECTIONS, RedisAway, RedisConnection
 from tornado_gateway.config.load import load_settings
@@ -238,6 +240,43 @@ async def test_sentinels_name_the_server(redis_server: StartRedis, tmp_path: Pat
         await connection.close()
     finally:
         sentinel.stop()
+
+
+class TLSServer(RedisServer):
+    """A redis-server that listens with TLS alone."""
+
+    def __init__(self, authority: trustme.CA, directory: Path) -> None:
+        self._certificate, self._key = directory / "certificate.pem", directory / "key.pem"
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_pem.write_to_path(str(self._key))
+        for each in issued.cert_chain_pems:
+            each.write_to_path(str(self._certificate), append=True)
+        super().__init__()
+
+    @property
+    def arguments(self) -> list[str]:
+        return [
+            "--port", "0", "--tls-port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--tls-auth-clients",
+            "no", "--tls-cert-file", str(self._certificate), "--tls-key-file", str(self._key),
+            "--tls-ca-cert-file", str(self._certificate),
+        ]  # fmt: skip
+
+
+@pytest.mark.gen_test
+async def test_a_redis_with_tls_is_used_if_its_certificate_is_trusted(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server = TLSServer(authority, tmp_path)
+    url = f"rediss://127.0.0.1:{server.port}/0"
+    try:
+        trusting, suspicious = connect(f"{url}?ssl_ca_certs={ca_file(authority, tmp_path)}"), connect(url)
+        assert await write(trusting)
+        with pytest.raises(RedisAway):
+            await write(suspicious)
+        assert (trusting.is_up, suspicious.is_up) == (True, False)
+        await trusting.close()
+        await suspicious.close()
+    finally:
+        server.stop()
 
 
 @pytest.mark.gen_test

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, problem
-from tests.support.redis import StartRedis
+from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import echo, eventually, get
 from tornado_gateway.adapters.redis_connection import TIMEOUT, RedisConnection
 from tornado_gateway.adapters.redis_limits import BATCH, RedisStore
@@ -63,6 +65,12 @@ def shared(running: Running) -> RedisStore:
     assert limits
     assert limits.shared
     return limits.shared
+
+
+def calls(server: RedisServer) -> Counter[str]:
+    """How often clients have called each command; what the script calls, and what redis-cli calls, does not count."""
+    found = re.findall(r"cmdstat_([a-z|]+):calls=([0-9]+)", server.command("INFO", "commandstats"))
+    return Counter({name: int(count) for name, count in found if name not in ("get", "set", "time", "info")})
 
 
 async def statuses(running: Running, count: int) -> list[int]:
@@ -133,6 +141,18 @@ async def test_a_refusal_by_one_rule_counts_under_none(redis_server: StartRedis)
     assert [await admitted(store, "a", wide, narrow) for _ in range(3)] == [True, False, False]
     (verdict,) = await take(store, "a", wide)
     assert verdict.judgement.remaining == 3
+    await close(store)
+
+
+@pytest.mark.gen_test
+async def test_a_request_is_one_round_trip_whatever_its_rules(redis_server: StartRedis) -> None:  # R7
+    server = redis_server()
+    store, rules = connect(server.url), [rule(50, 3600.0, name=name) for name in ("one", "two", "three")]
+    assert await admitted(store, "a", *rules)  # loads the script
+    before = calls(server)
+    for _ in range(10):
+        assert await admitted(store, "a", *rules)
+    assert calls(server) - before == {"evalsha": 10}
     await close(store)
 
 

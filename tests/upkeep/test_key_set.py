@@ -213,3 +213,40 @@ async def test_without_any_key_a_request_is_told_to_come_back(serve: Serve, upst
     problem(refused, 503, "keys_unavailable")
     assert refused.get(b"retry-after") == b"5"
     assert (await ask(running, get(b"/api/svc/x"))).status == 401
+
+
+@pytest.mark.gen_test
+async def test_keys_rotate_under_load_and_the_issuer_goes_away(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFRESH", 0.02)
+    monkeypatch.setattr(module, "RETRY", 0.02)
+    monkeypatch.setattr(module, "TIMEOUT", 1.0)
+    script = Issuer(keys=KEYS)
+    running = await gateway(serve, upstream, script)
+    told: dict[str, list[int]] = {"one": [], "two": []}
+    tokens = {"one": token(), "two": token(SECOND, "two")}
+    ends = False
+
+    async def keep_asking(kid: str) -> None:
+        client = await running.client()
+        while not ends:
+            told[kid].append((await client.ask(with_token(tokens[kid]))).status)
+
+    load = [asyncio.ensure_future(keep_asking("one")) for _ in range(4)]
+    await eventually(lambda: len(told["one"]) > 50)
+    script.answers["keys"] = BOTH
+    load += [asyncio.ensure_future(keep_asking("two")) for _ in range(4)]
+    await eventually(lambda: len(told["two"]) > 50)
+    assert {*told["one"], *told["two"]} == {200}
+    script.answers["keys"] = json_reply(document(member(SECOND, "two")))
+    await eventually(lambda: told["one"][-1] == 401)
+    for away in (reply(b"500 Oh"), json_reply(b"<html>"), None):
+        script.answers["keys"] = away
+        before = {kid: len(each) for kid, each in told.items()}
+        await eventually(lambda before=before: len(told["two"]) > before["two"] + 50)
+        assert set(told["one"][before["one"] + 4 :]) <= {401}  # may wait for the fetch that is on its way
+    ends = True
+    script.answers["keys"] = BOTH
+    await asyncio.gather(*load)
+    assert set(told["two"]) == {200}

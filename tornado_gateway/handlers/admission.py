@@ -46,7 +46,7 @@ from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
 from tornado_gateway.policy.tickets.ticket import Use
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.wire.http1 import RequestHead, fields
+from tornado_gateway.wire.http1 import RequestHead
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 SAFE = (b"GET", b"HEAD", b"OPTIONS")  # methods that change nothing (RFC 9110 §9.2.1)
@@ -128,8 +128,7 @@ def admit(
     limits = gateway.limits
     config = limits and config_of(limits, route, found)
     if limits and config:
-        for group in config.before:
-            yield from limit(limits, group, exchange, journal, ANYBODY, route, found)
+        yield from limit(limits, config.before, exchange, journal, ANYBODY, route, found)
     # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
     principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
     authenticator = gateway.authenticator
@@ -147,8 +146,7 @@ def admit(
         raise InsufficientScope(scopes=access.scopes)
     # Limit by principal.
     if limits and config:
-        for group in config.after_for(principal.scopes):
-            yield from limit(limits, group, exchange, journal, principal, route, found)
+        yield from limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
     return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 

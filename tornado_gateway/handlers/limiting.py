@@ -39,7 +39,7 @@ def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig |
 
 def limit(
     limits: Limits,
-    group: Group,
+    groups: Iterable[Group],
     exchange: ServerExchange,
     journal: Journal,
     principal: Principal,
@@ -56,15 +56,31 @@ def limit(
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
     client = journal.client or NO_ADDRESS
-    if group.by_address:
-        asked = [Asked(each, client.client) for each in group.rules]
-    else:
-        asker = Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
-        asked = [Asked(each, key_of(each.key, asker, each.route)) for each in group.rules]
-    taken = limits.store.take(asked, journal.began)
-    verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
-    if not verdicts:  # RATE_LIMIT_ON_ERROR=open, and the store is away
-        return
+    for group in groups:
+        if group.by_address:
+            asked = [Asked(each, client.client) for each in group.rules]
+        else:
+            asker = Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
+            asked = [Asked(each, key_of(each.key, asker, each.route)) for each in group.rules]
+        taken = limits.store.take(asked, journal.began)
+        verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
+        if verdicts:  # none with RATE_LIMIT_ON_ERROR=open while the store is away
+            _heed(limits, group, asked, verdicts, exchange, journal)
+
+
+def _heed(
+    limits: Limits,
+    group: Group,
+    asked: list[Asked],
+    verdicts: list[Verdict],
+    exchange: ServerExchange,
+    journal: Journal,
+) -> None:
+    """Tell the client what the rules say, and see to the cost.
+
+    Raises:
+        RateLimited: as limit().
+    """
     _tell(exchange, journal, verdicts)
     if group.tells_cost:
         journal.charge = partial(_charge, limits, asked, journal.charge)

@@ -1,0 +1,242 @@
+"""Latencies under overload: python -m benchmarks.overload
+
+    in-flight   A service answers 500 requests/s of 20 ms each, and later if there are more. MAX_IN_FLIGHT_TOTAL keeps
+                the gateway from queueing there. The load is twice what the service can do.
+    loop        The gateway's event loop has twice as many requests as it can do, and sheds from a delay of 50 ms on.
+
+Event streams are open meanwhile, and must all go on. The load is open-loop, see open_loop.py. The exit status is 1 if a
+bound is not kept.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import uvloop
+
+from benchmarks import machine
+from benchmarks.cost.peers import PREFIX, Place, gateway
+from benchmarks.cost.session import working_directory
+from benchmarks.cost.upstream import BODY_BYTES, upstream
+from benchmarks.open_loop import OpenLoop, Outcome
+from benchmarks.processes import Child
+from benchmarks.programs import FROM_ROOT, NGINX, our_own
+from benchmarks.readiness import HOST, free_port, wait_until_served
+
+TIME = 0.02  # seconds that the service takes for a request
+WORKERS = 10  # requests that the service works on at once
+STREAMS = 50
+SECONDS = 5.0
+MANY = 100  # connections of the closed loop that measures what the gateway can do
+
+REQUEST = b"GET %b HTTP/1.1\r\nHost: x\r\nUser-Agent: benchmark\r\nAccept: application/json\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A measurement.
+
+    Attributes:
+        p99: seconds, of answers of the service.
+        shed_p99: seconds, of refusals.
+        bound: greatest p99 in seconds; None for no bound.
+        streams: how many streams have gone on.
+    """
+
+    name: str
+    rate: float
+    outcome: Outcome
+    streams: int
+    bound: float | None = None
+
+    @property
+    def p99(self) -> float:
+        return self.outcome.percentile(200, 99)
+
+    @property
+    def is_kept(self) -> bool:
+        is_quick = self.bound is None or self.p99 <= self.bound
+        return is_quick and self.streams == STREAMS and not self.outcome.lost and set(self.outcome.counts) <= {200, 503}
+
+
+def table(rows: list[Row]) -> str:
+    """The measurements in Markdown."""
+    lines = [
+        "| load | requests/s | served | shed | lost | p50 | p99 | p99 of refusals | bound | streams |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        counts, outcome = row.outcome.counts, row.outcome
+        bound = "-" if row.bound is None else f"{row.bound * 1000:.0f} ms"
+        lines.append(
+            f"| {row.name} | {row.rate:,.0f} | {counts[200]:,} | {counts[503]:,} | {outcome.lost:,} "
+            f"| {outcome.percentile(200, 50) * 1000:.1f} ms | {row.p99 * 1000:.1f} ms "
+            f"| {outcome.percentile(503, 99) * 1000:.1f} ms | {bound} | {row.streams} of {STREAMS} |"
+        )
+    return "\n".join(lines)
+
+
+# ---- the service, a process of its own
+
+
+async def serve(port: int) -> None:
+    """Answer /small after TIME, WORKERS requests at once; answer /events with an event each 100 ms."""
+    room = asyncio.Semaphore(WORKERS)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"/events" in head.split(b"\r\n", 1)[0]:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+                    while not writer.is_closing():
+                        writer.write(b"data: x\n\n")
+                        await asyncio.sleep(0.1)
+                    return
+                async with room:
+                    await asyncio.sleep(TIME)
+                body = b"x" * BODY_BYTES["small"]
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(talk, HOST, port, backlog=4096)
+    await server.serve_forever()
+
+
+# ---- the load
+
+
+class _Streams:
+    """Event streams through the gateway."""
+
+    def __init__(self) -> None:
+        self._readers: list[asyncio.StreamReader] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def open(self, port: int) -> None:
+        for _ in range(STREAMS):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(REQUEST % b"/sse/streams/events")
+            await reader.readuntil(b"data: x\n\n")
+            self._readers.append(reader)
+            self._writers.append(writer)
+
+    async def count(self) -> int:
+        """How many streams still bring events."""
+        going_on = 0
+        for each in self._readers:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    while await each.read(65_536):  # what has come meanwhile, and one event more
+                        if not each._buffer:  # type: ignore[attr-defined]
+                            going_on += 1
+                            break
+        return going_on
+
+    def close(self) -> None:
+        for each in self._writers:
+            each.transport.abort()
+
+
+async def load(port: int, name: str, rate: float, bound: float | None = None) -> Row:
+    """Load a gateway while streams are open."""
+    streams = _Streams()
+    await streams.open(port)
+    outcome = await OpenLoop(port, [REQUEST % f"{PREFIX}small".encode()]).run(rate, SECONDS)
+    row = Row(name, rate, outcome, await streams.count(), bound)
+    streams.close()
+    return row
+
+
+async def capacity(port: int) -> float:
+    """Requests per second that a gateway can do, by a closed loop of MANY connections."""
+    done, loop = 0, asyncio.get_running_loop()
+    end = loop.time() + 2.0
+
+    async def keep_asking() -> None:
+        nonlocal done
+        reader, writer = await asyncio.open_connection(HOST, port)
+        while loop.time() < end:
+            writer.write(REQUEST % f"{PREFIX}small".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await reader.readexactly(length)
+            done += 1
+        writer.transport.abort()
+
+    await asyncio.gather(*[keep_asking() for _ in range(MANY)])
+    return done / 2.0
+
+
+# ---- the measurements
+
+
+@contextlib.asynccontextmanager
+async def running(upstream_port: int, stream_port: int, variables: Mapping[str, str]) -> AsyncIterator[int]:
+    """A gateway on a core of its own; yields the port."""
+    proxy_core, _ = machine.cores()
+    with working_directory() as directory:
+        port = free_port()
+        place = Place(directory, proxy_core, port, upstream_port, stream_port, access_log=True)
+        with gateway(place, variables) as child:
+            await asyncio.to_thread(wait_until_served, child, port, f"{PREFIX}small", BODY_BYTES["small"])
+            yield port
+
+
+async def in_flight(service_port: int) -> list[Row]:
+    """Twice the load of a service."""
+    most = {"MAX_IN_FLIGHT_TOTAL": str(2 * WORKERS)}
+    async with running(service_port, service_port, most) as port:
+        alone = await load(port, "in-flight, unloaded", 0.1 * WORKERS / TIME)
+        return [alone, await load(port, "in-flight, twice the load", 2 * WORKERS / TIME, 3 * alone.p99)]
+
+
+async def full_loop(service_port: int, nginx_port: int, rate: float | None) -> list[Row]:
+    """Twice the load of an event loop."""
+    async with running(nginx_port, service_port, {"UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "50"}) as port:
+        rate = rate or 2 * await capacity(port)
+        return [await load(port, "loop, twice the load", rate, 0.15)]
+
+
+async def measure(names: list[str], rate: float | None) -> list[Row]:
+    _, load_core = machine.cores()
+    os.sched_setaffinity(0, {load_core})
+    rows: list[Row] = []
+    with working_directory() as directory:
+        service_port = free_port()
+        argv = our_own("benchmarks.overload", "--serve", str(service_port))
+        with (
+            Child(argv, load_core, directory / "service.log", FROM_ROOT) as service,
+            upstream(directory, load_core) as nginx_port,
+        ):
+            await asyncio.to_thread(wait_until_served, service, service_port, "/small", BODY_BYTES["small"])
+            if "in-flight" in names:
+                rows += await in_flight(service_port)
+            if "loop" in names:
+                rows += await full_loop(service_port, nginx_port, rate)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("loads", nargs="*", choices=[[], "in-flight", "loop"], metavar="load", help="in-flight, loop")
+    parser.add_argument("--rate", type=float, metavar="N", help="requests/s of loop, instead of twice what it can do")
+    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(options.serve))
+    if not NGINX.is_installed:
+        print(f"cannot measure: {NGINX.remedy}", file=sys.stderr)
+        return 2
+    machine.raise_descriptor_limit()
+    rows = uvloop.run(measure(options.loads or ["in-flight", "loop"], options.rate))
+    print(table(rows))
+    return 0 if all(row.is_kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

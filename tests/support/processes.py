@@ -1,0 +1,56 @@
+"""A gateway in a process of its own, for tests of several gateways and of memory."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.support.sockets import PATIENCE, Client, get
+
+
+class GatewayProcess:
+    """A gateway that listens."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", port: int) -> None:
+        self._popen, self.port = popen, port
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        status = Path(f"/proc/{self._popen.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s*(\d+) kB", status)[0]) * 1024
+
+    async def figure(self, name: str) -> float:
+        """A figure of /metrics without labels."""
+        client = await Client.connect(self.port)
+        text = (await client.ask(get(b"/metrics"))).body.decode()
+        client.close()
+        return float(re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)[0])
+
+
+@asynccontextmanager
+async def gateway_process(services: dict[str, Any], **variables: str) -> AsyncIterator[GatewayProcess]:
+    """Start a gateway, which must end well when it is told to."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    quiet = {"HOST": "127.0.0.1", "PORT": str(port), "ACCESS_LOG": "false", "LOG_LEVEL": "fatal"}
+    env = os.environ | quiet | {"UPSTREAMS": json.dumps(services)} | variables
+    popen = subprocess.Popen([sys.executable, "-m", "tornado_gateway"], env=env)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(ConnectionRefusedError):
+                    (await Client.connect(port)).close()
+                    break
+                await asyncio.sleep(0.02)
+        yield GatewayProcess(popen, port)
+    finally:
+        popen.terminate()
+        assert popen.wait(PATIENCE) == 0

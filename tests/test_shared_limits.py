@@ -1,0 +1,123 @@
+"""A rate limit of two gateway processes on a real redis-server: while Redis is up, away, and back without memory.
+
+SHARED_LIMITS_SECONDS=20 python -m pytest tests/test_shared_limits.py     the long form
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from itertools import chain
+
+import pytest
+
+from tests.support.journeys import Start
+from tests.support.processes import GatewayProcess, gateway_process
+from tests.support.redis import RedisServer, StartRedis
+from tests.support.sockets import PATIENCE, Client, echo, get
+
+SECONDS = float(os.environ.get("SHARED_LIMITS_SECONDS", "0"))  # of the load of the long form; 0 for the short form
+PACE = 2000  # requests per second of all clients together, if the machine can
+CLIENTS = 8  # of each gateway
+LIMIT = 160
+
+on_one_loop = pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+
+
+async def ask_both(gateways: Sequence[GatewayProcess], count: int) -> list[Counter[int]]:
+    """The statuses of requests at PACE, by gateway: each gets a half, over kept connections."""
+    share = count // len(gateways) // CLIENTS
+    pause = len(gateways) * CLIENTS / PACE
+    async with AsyncExitStack() as stack:
+        clients = [[await Client.connect(each.port) for _ in range(CLIENTS)] for each in gateways]
+        for each in chain.from_iterable(clients):
+            stack.callback(each.close)
+        return list(await asyncio.gather(*[_ask(of_one, share, pause) for of_one in clients]))
+
+
+async def _ask(clients: Sequence[Client], count: int, pause: float) -> Counter[int]:
+    statuses = await asyncio.gather(*[_paced(each, count, pause) for each in clients])
+    return Counter(chain.from_iterable(statuses))
+
+
+async def _paced(client: Client, count: int, pause: float) -> list[int]:
+    statuses, due = [], time.monotonic()
+    for _ in range(count):
+        statuses.append((await client.ask(get(b"/api/svc/x"))).status)
+        due += pause
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    return statuses
+
+
+async def until_shared(gateways: Sequence[GatewayProcess]) -> None:
+    """Until all gateways count in Redis."""
+    async with asyncio.timeout(PATIENCE):
+        while not all([await each.figure("gateway_rate_limit_store_up") for each in gateways]):
+            await asyncio.sleep(0.05)
+
+
+async def failures(gateways: Sequence[GatewayProcess]) -> list[float]:
+    return [await each.figure("gateway_rate_limit_store_errors_total") for each in gateways]
+
+
+async def ask_while_up(
+    gateways: Sequence[GatewayProcess], redis: RedisServer, count: int
+) -> tuple[Counter[int], float]:
+    """The statuses of requests while Redis was up all the time, from an empty memory on, and the seconds they took.
+
+    A machine that stands still for longer than a gateway waits for Redis is a Redis that is away: the requests are then
+    repeated.
+    """
+    while True:
+        await until_shared(gateways)
+        redis.command("FLUSHALL")
+        before, began = await failures(gateways), time.monotonic()
+        found = await ask_both(gateways, count)
+        took = time.monotonic() - began
+        if await failures(gateways) == before:
+            return sum(found, Counter()), took
+
+
+@on_one_loop
+@pytest.mark.parametrize("on_error", ["local", "open", "closed"])
+@pytest.mark.gen_test
+async def test_processes_share_a_limit_while_redis_is_up_and_do_as_told_while_it_is_away(
+    upstream: Start, redis_server: StartRedis, on_error: str
+) -> None:
+    redis, service, count = redis_server(), upstream(echo).url, 4 * LIMIT
+    variables = {"RATE_LIMITS": f"{LIMIT}/d", "REDIS_URL": redis.url, "RATE_LIMIT_ON_ERROR": on_error}
+    async with AsyncExitStack() as stack:
+        starting = [stack.enter_async_context(gateway_process({"svc": [service]}, **variables)) for _ in range(2)]
+        gateways = await asyncio.gather(*starting)
+        up, _ = await ask_while_up(gateways, redis, count)
+        assert up == {200: LIMIT, 429: count - LIMIT}
+        redis.stop()
+        away = await ask_both(gateways, count)
+        for each in away:
+            if on_error == "local":  # requests that were repeated have used a part of the limit
+                assert 0 < each[200] <= LIMIT
+                assert set(each) == {200, 429}
+            else:
+                assert set(each) == ({200} if on_error == "open" else {503})
+        redis.start()  # without memory
+        back, _ = await ask_while_up(gateways, redis, count)
+        assert back == {200: LIMIT, 429: count - LIMIT}
+
+
+@on_one_loop
+@pytest.mark.gen_test(timeout=60 + 2 * SECONDS)
+async def test_a_rate_of_two_processes_is_kept(upstream: Start, redis_server: StartRedis) -> None:
+    redis, service = redis_server(), upstream(echo).url
+    rate, burst, seconds = 1000, 100, SECONDS or 0.5
+    variables = {"RATE_LIMITS": f"{rate}/s;burst={burst}", "REDIS_URL": redis.url, "RATE_LIMIT_ON_ERROR": "closed"}
+    async with AsyncExitStack() as stack:
+        starting = [stack.enter_async_context(gateway_process({"svc": [service]}, **variables)) for _ in range(2)]
+        gateways = await asyncio.gather(*starting)
+        total, took = await ask_while_up(gateways, redis, int(PACE * seconds))
+    most = burst + rate * took
+    assert total[200] <= most
+    if SECONDS:  # the short form says nothing about the least: a busy machine may not bring as many requests
+        told = f"{total[200]:,} of {total.total():,} requests admitted in {took:.2f} s; the limit: {most:,.0f}"
+        assert total[200] >= most * 0.99, told
