@@ -21,6 +21,7 @@ from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.response_cache import MemoryCache
+from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
@@ -34,6 +35,8 @@ from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.overload import Overload
+from tornado_gateway.policy.principal import Holder
+from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.routing import Route, RouteTable
 from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
@@ -152,6 +155,7 @@ class App:
             self.health_checks,
             self.rebalancer,
             IdleConnections(gateway.services.values(), gateway.client),
+            gateway.revocation_store,
             *([self.discovery] if self.discovery else []),
             *([gateway.limits.memory] if gateway.limits else []),
             *sweepers_of(gateway.tickets),
@@ -258,6 +262,7 @@ def make_gateway(settings: Settings) -> Gateway:
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
     redis: dict[str, RedisConnection] = {}
     limits = make_limits(settings, rng, redis)
+    streams, revocations = Streams(settings.streams), Revocations(settings.auth.tokens.leeway)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
@@ -268,7 +273,9 @@ def make_gateway(settings: Settings) -> Gateway:
         authenticator=TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None,
         tickets=make_tickets(settings, redis),
         access_log=make_access_log(settings.logs),
-        streams=Streams(settings.streams),
+        streams=streams,
+        revocations=revocations,
+        revocation_store=make_revocation_store(settings, revocations, streams, redis),
         overload=overload,
         pressure=pressure,
         rng=rng,
@@ -378,6 +385,18 @@ def make_cache(settings: Settings) -> ResponseCache | None:
     if not settings.caches_something:
         return None
     return ResponseCache(MemoryCache(settings.cache_store), settings.forwarding.pseudonym, time.monotonic, time.time)
+
+
+def make_revocation_store(
+    settings: Settings, revocations: Revocations, streams: Streams, redis: dict[str, RedisConnection]
+) -> RevocationStore:
+    """Shares revocations over REDIS_URL, and ends the streams of what is revoked."""
+
+    def is_revoked(holder: Holder) -> bool:
+        return revocations.refuses(holder, time.time())
+
+    connection = connect(redis, settings.redis_url) if settings.shares_revocations else None
+    return RevocationStore(revocations, partial(streams.revoke, is_revoked), connection)
 
 
 def figures_of(limits: Limits | None) -> LimitsState:

@@ -14,6 +14,7 @@ GatewayError
 │   └── VersionNotSupported   505
 ├── LoopDetected              508
 ├── Unauthorized              401
+│   └── Revoked               401
 ├── KeysUnavailable           503
 ├── InsufficientScope         403
 ├── OriginNotAllowed          403
@@ -233,6 +234,15 @@ class Unauthorized(GatewayError):
     def _completed(self, challenge: bytes) -> bytes:
         is_about_tokens = self._is_token_invalid and challenge == BEARER_CHALLENGE
         return challenge + b', error="invalid_token"' if is_about_tokens else challenge
+
+
+class Revoked(Unauthorized):
+    """The token is not valid."""
+
+    reason = "token_revoked"
+
+    def __init__(self) -> None:
+        super().__init__("the token is not valid", invalid=True)  # the answer does not say why
 
 
 class KeysUnavailable(GatewayError):

@@ -9,6 +9,7 @@ from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
+from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
@@ -20,6 +21,7 @@ from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
+from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
@@ -194,6 +196,8 @@ class Gateway:
         authenticator: checks credentials; None if nothing asks for a credential.
         tickets: None without `ticket` in AUTH_TOKEN_SOURCES.
         operators: who may use the pages below /admin.
+        revocations: what is revoked.
+        revocation_store: where revocations come and go.
         limits: None if nothing is limited.
         redis: the connections to Redis, by URL.
         cors: of requests that reach no service; None if all services answer CORS themselves, and no preflight passes
@@ -218,6 +222,8 @@ class Gateway:
     authenticator: Authenticator | None
     tickets: Tickets | None
     operators: Operators
+    revocations: Revocations
+    revocation_store: RevocationStore
     limits: Limits | None
     redis: Mapping[str, RedisConnection]
     cors: CorsConfig | None

@@ -143,6 +143,12 @@ def test_claims_must_be_as_configured(config: dict[str, Any], good: dict[str, An
     refuses(of, token(bad))
 
 
+@pytest.mark.parametrize("issuer", ["id|a", "|", "id|"])
+def test_a_principal_has_one_name(issuer: str) -> None:
+    refuses(verifier(), token({"iss": issuer, "sub": "b"}))
+    assert verifier().verify(token({"iss": "id", "sub": "a|b"})).name == "id|a|b"
+
+
 def test_a_verdict_is_kept_until_the_token_expires_at_most() -> None:
     wall = 4_000_000_000.0
     of = TokenVerifier(TokenConfig(secrets=(SECRET,), leeway=1e9), wall=lambda: wall)

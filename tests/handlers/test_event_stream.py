@@ -663,6 +663,37 @@ async def test_a_stream_ends_when_its_token_does(  # S11
     await (await source.peer()).ended()
 
 
+@on_every_route
+@pytest.mark.parametrize(
+    ("before", "behind", "end"),
+    [(b"", b"", "complete"), (b"data: par", b"tial\n\n", "complete"), (b"data: par", b"", "cut")],
+)
+@pytest.mark.gen_test
+async def test_a_stream_ends_when_its_token_is_revoked(  # S11
+    serve: Serve, upstream: Start, request_: bytes, before: bytes, behind: bytes, end: str
+) -> None:
+    source = Source()
+    running = await serve({"svc": [upstream(source).url]}, AUTH_REQUIRED="true", JWT_SECRET=SECRET)
+    lines = capture(running)
+    first, rest = request_.split(b"\r\n", 1)
+    listener = await Listener.ask(running, b"\r\n".join((first, bearer(1000), rest)))
+    (opened_,) = await opened(running)
+    running.app.heartbeat.stop()  # so that only look() checks
+    if before:
+        await source.say(before)
+        await listener.hear(before)
+    opened_.revoke()
+    if behind:
+        await source.say(behind)
+    elif before:
+        look(running, running.app.server.context.loop.time())
+    await listener.all()
+    closing = b"event: gateway-close\ndata: token_revoked\n\n" if end == "complete" else b""
+    assert listener.body == before + behind + closing
+    assert (listener.end, await line_of(lines), running.errors) == (end, (200, "token_revoked"), 0)
+    await (await source.peer()).ended()
+
+
 @pytest.mark.gen_test
 async def test_a_stream_with_an_endless_token_goes_on(serve: Serve, upstream: Start) -> None:  # S11
     source = Source()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tornado_gateway.policy.access import Kind
-from tornado_gateway.policy.principal import ANYBODY, Principal
+from tornado_gateway.policy.principal import ANYBODY, NOBODY, Holder, Principal
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,23 @@ def test_a_subject_is_a_string(claims: dict[str, Any], subject: str) -> None:
 )
 def test_an_expiry_is_in_seconds_since_1970(claims: dict[str, Any], expiry: float) -> None:
     assert Principal.of(claims).expiry == expiry
+
+
+@pytest.mark.parametrize(
+    ("claims", "holder"),
+    [
+        ({}, NOBODY),
+        ({"iss": "id", "sub": "ada", "jti": "7", "iat": 10}, Holder("id|ada", "7", 10.0)),
+        ({"sub": "ada", "jti": 7, "iat": "10"}, Holder("|ada", "", 10.0)),
+        ({"jti": None, "iat": None}, NOBODY),
+        ({"iat": 10**400}, NOBODY),
+        ({"iat": math.nan}, NOBODY),
+        ({"iat": math.inf}, NOBODY),  # a token that is issued later than any revocation
+        ({"iat": "soon"}, NOBODY),
+    ],
+)
+def test_a_holder_is_what_a_revocation_may_name(claims: dict[str, Any], holder: Holder) -> None:
+    assert Principal.of(claims).holder == holder
 
 
 def test_claims_are_kept() -> None:

@@ -10,9 +10,10 @@ import pytest
 from tornado_gateway.errors import StreamLimitReached
 from tornado_gateway.policy.http.address import of_peer
 from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.principal import NOBODY, Holder
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.upkeep.streams import SLICE, Streams
 
 NOW = 1000.0  # loop time
 
@@ -29,8 +30,9 @@ class Recorded:
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
         self.next_check = due
         self.looked: list[float] = []
-        self.drained = self.moved = self.aborted = 0
+        self.drained = self.moved = self.aborted = self.revoked = 0
         self.is_movable = True
+        self.holder = NOBODY
         self._ends, self._again = ends, again
 
     def check(self, now: float) -> None:
@@ -44,6 +46,11 @@ class Recorded:
 
     def move(self) -> None:
         self.moved += 1
+        if self._ends:
+            self._ends.discard(self)
+
+    def revoke(self) -> None:
+        self.revoked += 1
         if self._ends:
             self._ends.discard(self)
 
@@ -104,6 +111,41 @@ def test_a_stream_that_ends_when_it_is_looked_at_is_forgotten() -> None:
     streams.sweep(NOW)
     assert [each.looked for each in ending] == [[NOW]] * 3
     assert not streams.open
+
+
+# ---------------------------------------------------------------- revocations
+
+ADA, EVE = Holder("id|ada", "", -math.inf), Holder("id|eve", "", -math.inf)
+
+
+@pytest.mark.parametrize("ending", [True, False], ids=["at once", "later"])
+def test_the_next_sweep_ends_the_streams_of_a_revoked_token_once(ending: bool) -> None:
+    streams, recorded = opened(4, ending=ending)
+    for each, holder in zip(recorded, (ADA, EVE, ADA, NOBODY), strict=True):
+        each.holder = holder
+    streams.sweep(NOW)
+    assert [each.revoked for each in recorded] == [0, 0, 0, 0]
+    for holder in (EVE, ADA):  # one look at the streams, with the newest revocations
+        streams.revoke({holder}.__contains__)
+    for _ in range(2):
+        streams.sweep(NOW)
+    assert [each.revoked for each in recorded] == [1, 0, 1, 0]
+
+
+@pytest.mark.gen_test
+async def test_many_streams_are_looked_at_over_several_turns() -> None:
+    streams, recorded = opened(2 * SLICE + 1)
+    other = recorded[SLICE + 5]
+    other.holder = EVE
+    streams.revoke(lambda holder: holder is NOBODY)
+    streams.sweep(NOW)
+    streams.discard(recorded[0])  # has ended meanwhile
+    ended = [sum(each.revoked for each in recorded)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        ended.append(sum(each.revoked for each in recorded))
+    assert ended == [SLICE - 1, 2 * SLICE - 1, 2 * SLICE - 1, 2 * SLICE - 1]
+    assert streams.open == {other}
 
 
 # ---------------------------------------------------------------- away from an endpoint

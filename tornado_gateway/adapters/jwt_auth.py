@@ -138,6 +138,7 @@ class TokenVerifier:
                 claims = self._decode(token, key, str(algorithm))
             except jwt.InvalidSignatureError:
                 continue
+            _check_issuer(claims)
             self._check_required(claims)
             return claims
         raise jwt.InvalidSignatureError
@@ -202,6 +203,12 @@ def of_jwk(member: object) -> VerifyingKey | None:
 def _candidates(keys: Iterable[VerifyingKey], algorithm: str, kid: object) -> list[VerifyingKey]:
     """The keys that allow the algorithm, and that have the key id of the token where both have an id."""
     return [each for each in keys if algorithm in each.algorithms and (None in (each.kid, kid) or each.kid == kid)]
+
+
+def _check_issuer(claims: Mapping[str, Any]) -> None:
+    """Refuse an issuer with a "|": the name "iss|sub" would name two principals. A URL has no "|" (RFC 3986 §2)."""
+    if "|" in str(claims.get("iss", "")):
+        raise jwt.InvalidIssuerError
 
 
 def _has(value: object, wanted: str) -> bool:

@@ -191,6 +191,11 @@ class Settings:
         url = self.limit_store.url or self.redis_url
         return "" if url.startswith(f"{MEMORY}:") else url
 
+    @property
+    def shares_revocations(self) -> bool:
+        """Whether revocations are shared over Redis."""
+        return bool(self.redis_url) and self.asks_for_tokens
+
     def of(self, spec: ServiceSpec) -> "Settings":
         """The settings with the config of a service."""
         return replace(self, service=spec.service)

@@ -506,7 +506,7 @@ VARIABLES: tuple[Variable, ...] = (
              "local, open or closed: while Redis is away each process counts, nothing is limited, or all get 503",
              "Rate limit"),
     Variable("REDIS_URL", "redis_url", redis_url,
-             "URL of a Redis that gateways share for tickets, and the default of RATE_LIMIT_STORE; unset: none",
+             "URL of a Redis shared for tickets and revocations, and the default of RATE_LIMIT_STORE; unset: none",
              "Rate limit", secret=True),
     Variable("CACHE_ENABLED", "service.cache.is_on", flag,
              "true or false: whether responses are cached", "Cache", per_service=True),

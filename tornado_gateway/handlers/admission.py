@@ -12,6 +12,7 @@ brackets do not exist yet.
     preflight               before authentication: a browser sends no credential with a preflight
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
                             ticket (ticketing.py) stands for a token, and a session for a credential below /admin
+    revocations             of the principal, behind the caches of verdicts, tickets and sessions, which know of none
     unknown service         before everything that is a service's own
     scopes                  of the service or route
     limit by principal      once the principal is known
@@ -30,7 +31,14 @@ import time
 from collections.abc import Awaitable, Generator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from tornado_gateway.errors import GatewayError, InsufficientScope, MethodNotAllowed, OriginNotAllowed, Unauthorized
+from tornado_gateway.errors import (
+    GatewayError,
+    InsufficientScope,
+    MethodNotAllowed,
+    OriginNotAllowed,
+    Revoked,
+    Unauthorized,
+)
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
@@ -42,7 +50,7 @@ from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
-from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
+from tornado_gateway.policy.principal import ANYBODY, Authenticator, Holder, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
 from tornado_gateway.policy.tickets.ticket import Use
 from tornado_gateway.policy.upstream.service import Service
@@ -137,7 +145,10 @@ def admit(
         principal, kind, expiry = session.principal, Kind.SESSION, session.expiry
     elif authenticator and accepted is not None:
         principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
-        expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time())
+        expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time(), principal.holder)
+    # Revocations.
+    if gateway.revocations.count:
+        refuse_revoked(gateway, principal.holder)
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found
@@ -148,6 +159,15 @@ def admit(
     if limits and config:
         yield from limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
     return Admitted(found, origination, principal, kind, expiry, authenticator)
+
+
+def refuse_revoked(gateway: Gateway, holder: Holder) -> None:
+    """
+    Raises:
+        Revoked: the credential is revoked.
+    """
+    if gateway.revocations.refuses(holder, time.time()):
+        raise Revoked
 
 
 def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:

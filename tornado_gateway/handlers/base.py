@@ -135,7 +135,7 @@ class PageHandler(GatewayHandler):
             GatewayError: the page refuses the request.
         """
 
-    def options(self) -> None:
+    def options(self, *_: str) -> None:
         """Answer OPTIONS with the served methods (RFC 9110 §9.3.7)."""
         self.set_status(204)
         self.set_header("Allow", ", ".join(self.route.allowed))

@@ -4,12 +4,12 @@ The bytes of the stream are forwarded as they come. Between two events, and neve
 
     a comment                 if the client has got nothing for SSE_HEARTBEAT_MS
     retry: and a clean end    if the stream has reached its maximum age, moves to another endpoint, or the gateway stops
-    a closing event           if the client's token has expired
+    a closing event           if the client's token has expired or was revoked
     an error event            if the upstream has failed; no clean end follows
 
 Into a compressed stream, or a stream with a Content-Length, nothing can be inserted. The gateway ends such a stream by
 cutting the connection, so that no client takes a part of the stream for the whole. A stream that has to end is cut
-also if its current event lasts longer than BOUNDARY_GRACE.
+also if its current event lasts longer than BOUNDARY_GRACE, or, after a revocation, until the next check.
 """
 
 import asyncio
@@ -32,13 +32,14 @@ from tornado_gateway.policy.http.sse import (
     retry_hint,
 )
 from tornado_gateway.policy.http.stream_limits import high_water
+from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.upstream.endpoint import Outcome
 from tornado_gateway.wire.client.receivers import BodySource
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 BOUNDARY_GRACE = 5.0  # seconds that a stream which has to end waits for the end of its current event
 
-TOKEN_EXPIRED = "token_expired"  # noqa: S105  # a reason
+TOKEN_EXPIRED, TOKEN_REVOKED = "token_expired", "token_revoked"  # reasons
 
 
 class EventStream:
@@ -159,6 +160,14 @@ class EventStream:
     def move(self) -> None:
         self._end("rebalanced")
 
+    @property
+    def holder(self) -> Holder:
+        return self._expiry.holder
+
+    def revoke(self) -> None:
+        self._cut_at = -math.inf
+        self._end(TOKEN_REVOKED)
+
     def abort(self) -> None:
         self._client.abort()
 
@@ -173,7 +182,7 @@ class EventStream:
     def _finish(self, *, is_whole: bool) -> None:
         self._source.abort()
         if is_whole:
-            says_why = self._ending == TOKEN_EXPIRED
+            says_why = self._ending in (TOKEN_EXPIRED, TOKEN_REVOKED)
             self._client.write(closing_event(self._ending) if says_why else retry_hint(self._rng))
         self._on_end(Outcome.SUCCESS, self._ending)
         self._client.finish() if is_whole else self._client.cut()

@@ -25,7 +25,7 @@ from tornado_gateway.errors import (
     UpstreamError,
 )
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.admission import Admitted, refuse_revoked
 from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.journal import Journal
@@ -293,6 +293,15 @@ class Forwarding:
         if endpoint is None or endpoint is self.pinned:
             return b""
         return affinity.cookie_line(endpoint, secure=self._origination.proto == b"https")
+
+    def _check_token(self) -> None:
+        """Called before a stream begins.
+
+        Raises:
+            Revoked: the client's token was revoked while an endpoint was asked.
+        """
+        if self._gateway.revocations.count:
+            refuse_revoked(self._gateway, self._expiry.holder)
 
     def _keep(self, stream: Stream) -> None:
         """Have the sweep look after a stream until the end, and forget what only the beginning needed.

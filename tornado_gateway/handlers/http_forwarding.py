@@ -78,6 +78,7 @@ class HttpForwarding(Forwarding):
         try:
             if failed and answerer.replace_stream():
                 return None
+            self._check_token()
             if not self._is_counted:
                 self._count_stream()
         except GatewayError as error:

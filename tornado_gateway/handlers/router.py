@@ -22,6 +22,7 @@ from tornado_gateway.handlers.login import LoginHandler, LogoutHandler
 from tornado_gateway.handlers.ops import HealthHandler, MetricsHandler, NotFoundHandler, PressureHandler, ReadyHandler
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.refused import RefusedRequest
+from tornado_gateway.handlers.revocations import RevocationHandler, RevocationsHandler
 from tornado_gateway.handlers.shedding import shed
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.tickets import TicketHandler
@@ -66,6 +67,13 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
         access=Access(ANY),
         answers_options=True,
         serves_pages=True,
+    ),
+    Route(path="/admin/api/revocations", handler=RevocationsHandler, methods=(*READ, b"POST"), answers_options=True),
+    Route(
+        path="/admin/api/revocations/<id>",
+        handler=RevocationHandler,
+        methods=(b"DELETE", b"OPTIONS"),
+        answers_options=True,
     ),
 )
 
@@ -112,7 +120,11 @@ def make_application(gateway: Gateway, pages: Iterable[Route[type[PageHandler]]]
     """A Tornado Application for pages. The log function closes the journal of each answer of a handler."""
     return Application(
         [
-            (_BELOW_ADMIN.pattern if each.handler is UnknownHandler else each.path, each.handler, {"route": each})
+            (
+                _BELOW_ADMIN.pattern if each.handler is UnknownHandler else _pattern(each.path),
+                each.handler,
+                {"route": each},
+            )
             for each in pages
         ],
         gateway=gateway,
@@ -122,6 +134,15 @@ def make_application(gateway: Gateway, pages: Iterable[Route[type[PageHandler]]]
         serve_traceback=False,
         cross_origin_protection=False,
     )
+
+
+def _pattern(path: str) -> str:
+    """Tornado's pattern for a path, with a segment for each name in angle brackets.
+
+    >>> _pattern("/admin/things/<id>")
+    '/admin/things/([^/]+)'
+    """
+    return re.sub("<[a-z]+>", "([^/]+)", path)
 
 
 class Router(HTTPServerConnectionDelegate):

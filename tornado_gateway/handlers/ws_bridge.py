@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-from tornado_gateway.errors import BadRequest, ClientGone, UpstreamInvalid
+from tornado_gateway.errors import BadRequest, ClientGone, GatewayError, UpstreamInvalid
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.forwarding import Forwarding
@@ -111,8 +111,8 @@ class WsForwarding(Forwarding):
         self._pass_head(head)
         return self
 
-    def _reject(self, error: UpstreamInvalid) -> None:
-        """End a handshake that the endpoint has answered wrongly."""
+    def _reject(self, error: GatewayError) -> None:
+        """End a handshake that the endpoint has answered wrongly, or too late."""
         self._answerer.abort()
         self.on_failure(error)
 
@@ -123,7 +123,8 @@ class WsForwarding(Forwarding):
             return
         try:
             rsv = check_answer(pairs(head.block[:-2]), self._offer, self._key)
-        except UpstreamInvalid as error:
+            self._check_token()
+        except GatewayError as error:
             self._reject(error)
             return
         self._note_head(101)

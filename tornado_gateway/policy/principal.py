@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.http.claims import ClaimFields
@@ -11,6 +11,23 @@ from tornado_gateway.policy.http.credentials import Presented, TokenSources
 
 # "scope" is the registered claim (RFC 8693 §4.2). Okta and Microsoft Entra ID send "scp" instead.
 _SCOPE_CLAIMS = ("scope", "scp")
+
+
+class Holder(NamedTuple):
+    """What a revocation may name of a credential. Streams keep this instead of the claims.
+
+    Attributes:
+        name: of the principal.
+        jti: claim "jti" (RFC 7519 §4.1.7); "" for none.
+        issued: claim "iat", seconds since 1970; -math.inf for none.
+    """
+
+    name: str
+    jti: str
+    issued: float
+
+
+NOBODY = Holder("", "", -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,7 @@ class Principal:
         claims: every claim of the credential.
         scopes: what the credential permits.
         expiry: seconds since 1970; math.inf for a credential that does not expire.
+        holder: what a revocation may name.
     """
 
     subject: str
@@ -31,6 +49,11 @@ class Principal:
     claims: Mapping[str, Any]
     scopes: frozenset[str]
     expiry: float
+    holder: Holder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        jti, issued = self.claims.get("jti"), _instant(self.claims, "iat", -math.inf)
+        object.__setattr__(self, "holder", Holder(self.name, jti if isinstance(jti, str) else "", issued))
 
     @classmethod
     def of(cls, claims: Mapping[str, Any]) -> "Principal":
@@ -46,7 +69,7 @@ class Principal:
         """
         subject, issuer = (each if isinstance(each, str) else "" for each in (claims.get("sub"), claims.get("iss")))
         name = f"{issuer}|{subject}" if issuer or subject else ""
-        return cls(subject, name, claims, _scopes(claims), _expiry(claims))
+        return cls(subject, name, claims, _scopes(claims), _instant(claims, "exp", math.inf))
 
     @classmethod
     def local(cls, kind: Kind, name: str, scopes: frozenset[str]) -> "Principal":
@@ -69,11 +92,13 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset()
 
 
-def _expiry(claims: Mapping[str, Any]) -> float:
+def _instant(claims: Mapping[str, Any], name: str, default: float) -> float:
+    """The value of a claim that is a number; the default for a claim that is missing, or no finite number."""
     try:
-        return float(claims["exp"]) if "exp" in claims else math.inf
-    except OverflowError:  # an integer beyond the largest float
-        return math.inf
+        value = float(claims.get(name, default))
+    except (OverflowError, TypeError, ValueError):
+        return default
+    return value if math.isfinite(value) else default
 
 
 # The client of a route that needs no credential, or of a gateway that asks for none.

@@ -76,7 +76,7 @@ class SessionStore:
             del self._by_digest[own[0]]
         elif len(self._by_digest) >= MAX_SESSIONS:
             del self._by_digest[next(iter(self._by_digest))]
-        expiry = Expiry.of(min(principal.expiry, wall + self.config.longest), now, wall)
+        expiry = Expiry.of(min(principal.expiry, wall + self.config.longest), now, wall, principal.holder)
         self._by_digest[_digest(token)] = Session(principal, expiry, now)
 
     def use(self, token: bytes, now: float, wall: float) -> Session | None:

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tornado_gateway.policy.http.expiry import Expiry
+from tornado_gateway.policy.http.expiry import NEVER, Expiry
+from tornado_gateway.policy.principal import NOBODY, Holder
 
 NOW, WALL = 100.0, 1_700_000_000.0
 MINUTE = Expiry.of(WALL + 60, NOW, WALL)
@@ -33,3 +34,8 @@ def test_a_token_that_expires_now_has_expired(exp: float) -> None:
 @pytest.mark.parametrize("expiry", [Expiry(), Expiry.of(math.inf, NOW, WALL), Expiry.of(WALL + 1e18, NOW, WALL)])
 def test_a_token_without_an_end_in_sight_never_expires(expiry: Expiry) -> None:
     assert not expiry.has_passed(NOW + 1e12, WALL + 1e12)
+
+
+def test_an_expiry_knows_whose_token_it_is() -> None:
+    ada = Holder("id|ada", "7", WALL)
+    assert (Expiry.of(WALL, NOW, WALL, ada).holder, NEVER.holder) == (ada, NOBODY)

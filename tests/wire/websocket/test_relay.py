@@ -1174,6 +1174,41 @@ async def test_a_token_that_expires_in_a_large_frame_ends_the_websocket_behind_i
     await bridge.all_ends()
 
 
+REVOKED = {"client": (4401, b"token revoked"), "upstream": (1001, b"token revoked")}
+
+
+@pytest.mark.gen_test
+async def test_a_websocket_ends_when_its_token_is_revoked(serve: Serve, upstream: Start) -> None:  # W17
+    bridge = await authorized(serve, upstream, 1000, WS_PING_INTERVAL_MS="0")
+    lines = capture(bridge.running)
+    for _ in range(2):
+        bridge.relay.revoke()
+    for name, side in zip(("client", "upstream"), bridge.sides, strict=True):
+        await answer_close(side, heard=REVOKED[name])
+    assert await bridge.client.ended()
+    end(bridge.upstream, "FIN")
+    await bridge.over()
+    await eventually(lines)
+    assert [(line["reason"], line["closeCode"]) for line in lines()] == [("token_revoked", 4401)]
+    assert bridge.running.errors == 0
+
+
+@either_side
+@pytest.mark.gen_test
+async def test_a_token_that_is_revoked_in_a_large_frame_cuts_off_the_receiver(
+    serve: Serve, upstream: Start, who: str
+) -> None:
+    bridge = await authorized(serve, upstream, 1000, WS_PING_INTERVAL_MS="0")
+    sender, receiver = bridge.side(who)
+    half = sender.wire(binary(b"x" * 100_000))[:50_000]
+    await sender.send(half)
+    assert await receiver.connection.exactly(len(half)) == half
+    bridge.relay.revoke()
+    with pytest.raises(Ended):
+        await receiver.connection.exactly(1)
+    assert await sender.told() == REVOKED[who]
+
+
 # ---------------------------------------------------------------- what is counted
 
 

@@ -1,7 +1,9 @@
-"""When a client's token expires; streams that were opened with the token end at the same time."""
+"""When a client's token expires, and whose token it is; streams that were opened with the token end with the token."""
 
 import math
 from dataclasses import dataclass
+
+from tornado_gateway.policy.principal import NOBODY, Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,23 +16,26 @@ class Expiry:
     Attributes:
         at: seconds on the monotonic clock; math.inf for never.
         wall: seconds since 1970 on the wall clock; math.inf for never.
+        holder: whose token it is, for revocations.
     """
 
     at: float = math.inf
     wall: float = math.inf
+    holder: Holder = NOBODY
 
     @classmethod
-    def of(cls, exp: float, now: float, wall: float) -> "Expiry":
+    def of(cls, exp: float, now: float, wall: float, holder: Holder = NOBODY) -> "Expiry":
         """The expiry of a token.
 
         Args:
             exp: the token's `exp` claim, seconds since 1970; math.inf without the claim.
             now, wall: the current time on the monotonic and the wall clock.
 
-        >>> Expiry.of(1_700_000_010.0, now=5.0, wall=1_700_000_000.0)
-        Expiry(at=15.0, wall=1700000010.0)
+        >>> expiry = Expiry.of(1_700_000_010.0, now=5.0, wall=1_700_000_000.0)
+        >>> expiry.at, expiry.wall
+        (15.0, 1700000010.0)
         """
-        return cls(now + exp - wall, exp)
+        return cls(now + exp - wall, exp, holder)
 
     def has_passed(self, now: float, wall: float) -> bool:
         """Whether either clock has reached the instant."""

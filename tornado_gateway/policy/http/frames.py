@@ -24,7 +24,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GOING_AWAY, PROTOCOL_ERROR, NOT_UTF8, POLICY, TOO_BIG, INTERNAL = 1001, 1002, 1007, 1008, 1009, 1011
 NO_STATUS, ABNORMAL = 1005, 1006  # a Close frame without a code; a connection that ended without a Close; never sent
 SERVICE_RESTART, TRY_AGAIN_LATER = 1012, 1013
-TOKEN_EXPIRED = 4401  # HTTP's 401 in the private range (RFC 6455 §7.4.2), as other gateways do
+TOKEN_ENDED = 4401  # HTTP's 401 in the private range (RFC 6455 §7.4.2), as other gateways do
 
 COMPRESSED, ANY_RSV = 0x40, 0x70  # RSV1, which permessage-deflate sets (RFC 7692 §6); all three reserved bits
 _FIN, _MASKED = 0x80, 0x80

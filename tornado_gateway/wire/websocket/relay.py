@@ -18,10 +18,12 @@ no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
 the stream moves to another endpoint  1001 or 1012 rebalanced   the same
 the client's token expired            4401 token expired        1001 token expired
+the client's token was revoked        4401 token revoked        1001 token revoked
 the gateway stops                     1001 or 1012              the same
 
 A Close cannot be inserted into a frame: if a side is lost in the middle of a large frame (above ATOMIC in
-policy/http/frames.py), the other side's connection ends without a Close.
+policy/http/frames.py), the other side's connection ends without a Close. After a revocation, so does the connection of
+a side that has got a part of a large frame.
 
 Flow control is the transports' own: while one side does not read, reading from the other side is paused, and the
 opposite direction goes on. A side that reads nothing for stall_timeout is cut. After a Close the same holds while
@@ -39,7 +41,7 @@ from tornado_gateway.policy.http.frames import (
     ATOMIC,
     GOING_AWAY,
     INTERNAL,
-    TOKEN_EXPIRED,
+    TOKEN_ENDED,
     TOO_BIG,
     TRY_AGAIN_LATER,
     Close,
@@ -48,6 +50,7 @@ from tornado_gateway.policy.http.frames import (
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.http.websocket import RelayConfig
+from tornado_gateway.policy.principal import Holder
 from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
@@ -158,7 +161,7 @@ class Relay:
         if self.close is None:
             self._check_activity(now)
         if self.close is None and self._expiry.has_passed(now, time.time()):
-            self._expire()
+            self._end_with_token("expired")
         self.next_check = self._time_of_next_check(now)
 
     def _check_progress(self, now: float) -> bool:
@@ -228,13 +231,26 @@ class Relay:
         for leg in (self.client, self.upstream):
             leg.let_answer()
 
-    def _expire(self) -> None:
-        """End both sides because the client's token has expired.
+    def _end_with_token(self, how: str) -> None:
+        """End both sides because the client's token has ended.
 
         The upstream is sent 1001, because 4401 is in the private range and may mean something else to the upstream.
         """
-        reason = b"token expired"
-        self.end(Close(TOKEN_EXPIRED, reason), "token_expired", for_upstream=Close(GOING_AWAY, reason))
+        reason = f"token {how}".encode("ascii")
+        self.end(Close(TOKEN_ENDED, reason), f"token_{how}", for_upstream=Close(GOING_AWAY, reason))
+
+    @property
+    def holder(self) -> Holder:
+        """Whose token opened the WebSocket."""
+        return self._expiry.holder
+
+    def revoke(self) -> None:
+        """End both sides because the client's token was revoked. The receiver of a part of a large frame is cut off:
+        the rest of the frame could take long."""
+        self._end_with_token("revoked")
+        for leg in (self.client, self.upstream):
+            if not (leg.scanner.at_boundary or leg.other.is_lost):
+                leg.other.transport.abort()
 
     def drain(self) -> None:
         """End both sides because the gateway stops."""
