@@ -16,6 +16,7 @@ from tests.support.tickets import (
     PAGE,
     bearer,
     made,
+    request,
     stream,
     tickets_of,
     token,
@@ -266,6 +267,21 @@ async def test_tickets_nobody_uses_are_forgotten(serve: Serve) -> None:
         if sweeper in kept:
             sweeper.sweep(time.monotonic() + TTL + 1)
     assert [len(each) for each in kept] == [0, 0]
+
+
+@pytest.mark.gen_test
+async def test_guesses_take_no_room_and_keep_nobody_out(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, **AUTH)
+    tickets, ticket, client = tickets_of(running), await made(running), await running.client()
+    for number in range(20):
+        guesses = [stream(b"%032d" % (50 * number + guess)) for guess in range(50)]
+        logins = [request(b"Authorization: Bearer a.%d.c" % guess) for guess in range(50)]
+        await client.send(b"".join([*guesses, *logins]))
+        assert {(await client.response()).status for _ in range(100)} == {401}
+    assert isinstance(tickets.memory, MemoryTickets)
+    assert (len(tickets.allowance), len(tickets.memory), up.accepted) == (1, 1, 0)
+    assert (await used(running, ticket)).status == 200
 
 
 @pytest.mark.gen_test
