@@ -117,6 +117,7 @@ def test_tickets_need_another_source_of_tokens() -> None:
     why = "AUTH_TOKEN_SOURCES is ticket alone: no token is accepted, so none can be exchanged for a ticket"
     assert told(**env, AUTH_TOKEN_SOURCES="ticket") == [why]
     assert told(**env, AUTH_TOKEN_SOURCES="ticket,cookie:sid") == []
+    assert told(**env, AUTH_TOKEN_SOURCES="ticket", API_KEYS=API_KEYS) == []
 
 
 def test_authorities_are_for_https_that_is_verified(tmp_path: Path) -> None:

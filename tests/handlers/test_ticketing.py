@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.credentials import API_KEYS
+from tests.support.credentials import API_KEYS, api_key
 from tests.support.journeys import Start, ask, capture, plays, problem
 from tests.support.sockets import Peer, Upstream, echo, eventually, get
 from tests.support.tickets import (
@@ -202,6 +202,19 @@ async def test_a_ticket_counts_as_the_kind_of_its_credential(
     running = await serve({"svc": {"endpoints": [upstream(echo).url], "auth": rule}}, **AUTH, API_KEYS=API_KEYS)
     ticket = put(running, Ticket(Principal.of({"sub": "ada"}), kind, "svc"))
     assert (await used(running, ticket)).status == status
+
+
+@pytest.mark.gen_test
+async def test_a_key_is_exchanged_for_a_ticket_that_counts_as_a_key(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    services = {"svc": [up.url], "tokens": {"endpoints": [up.url], "auth": "jwt"}}
+    variables = {**AUTH, "AUTH_TOKEN_SOURCES": "ticket", "API_KEYS": API_KEYS, "AUTH_CLAIM_HEADERS": "sub:X-User-Id"}
+    running = await serve(services, **variables)
+    assert (await used(running, await made(running, api_key()))).status == 200
+    assert (b"X-User-Id", b"key:ci") in up.requests[0].fields
+    ticket = await made(running, api_key(), service="tokens")
+    assert (await ask(running, stream(ticket, path=b"/sse/tokens/x"))).status == 401
+    problem(await used(running, await made(running, api_key()), api_key()), 401, "unauthorized")
 
 
 # ---------------------------------------------------------------- in time

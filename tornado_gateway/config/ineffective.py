@@ -101,6 +101,11 @@ def _limits_scopes_without_auth(s: Settings) -> bool:
     return any(each.quota.scope for each in s.service.limits.rules) and not s.asks_for_tokens
 
 
+def _exchanges_nothing_for_tickets(s: Settings) -> bool:
+    has_others = bool(s.auth.keys or s.auth.users)
+    return not has_others and all(each.where is Where.TICKET for each in s.auth.sources)
+
+
 def _has_https(s: Settings) -> bool:
     return any(urlsplit(each.url).scheme == "https" for service in s.services for each in service.endpoints)
 
@@ -183,7 +188,7 @@ RULES = (
 )
 
 CONFLICTS = (
-    Conflict(("AUTH_TOKEN_SOURCES",), lambda s: all(each.where is Where.TICKET for each in s.auth.sources),
+    Conflict(("AUTH_TOKEN_SOURCES",), _exchanges_nothing_for_tickets,
              "AUTH_TOKEN_SOURCES is ticket alone: no token is accepted, so none can be exchanged for a ticket"),
     Conflict(("BREAKER_OPEN_MS", "BREAKER_MAX_OPEN_MS"),
              lambda s: s.service.breaker.open_for > s.service.breaker.longest,
