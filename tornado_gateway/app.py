@@ -16,6 +16,7 @@ from functools import partial
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
+from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
@@ -30,6 +31,7 @@ from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
+from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.limits.memory import MemoryStore
@@ -66,7 +68,7 @@ from tornado_gateway.wire.server.server import HTTPServer, Listener
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
 
-MAX_ADDRESSES = 10_000  # whose log-ins are counted
+LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
@@ -243,14 +245,19 @@ class App:
         for server in self.servers:
             await server.closed()
         await self.gateway.streams.closed()
-        if isinstance(self.gateway.authenticator, TokenAuthenticator):
-            await self.gateway.authenticator.close()
+        await self._close_password_checks()
         if self.gateway.limits and self.gateway.limits.shared:
             await self.gateway.limits.shared.close()
         for connection in self.gateway.redis.values():
             await connection.close()
         if self.gateway.access_log:
             self.gateway.access_log.close()
+
+    async def _close_password_checks(self) -> None:
+        if isinstance(self.gateway.authenticator, TokenAuthenticator):
+            await self.gateway.authenticator.close()
+        if self.gateway.operators.is_password:
+            await self.gateway.operators.is_password.close()
 
 
 def make_gateway(settings: Settings) -> Gateway:
@@ -280,7 +287,7 @@ def make_gateway(settings: Settings) -> Gateway:
         pressure=pressure,
         rng=rng,
         new_request_id=partial(make_request_id, rng),
-        operators=make_operators(settings, rng),
+        operators=make_operators(settings),
         limits=limits,
         redis=redis,
         cors=make_cors(settings),
@@ -300,10 +307,11 @@ def make_gateway(settings: Settings) -> Gateway:
     )
 
 
-def make_operators(settings: Settings, rng: random.Random) -> Operators:
+def make_operators(settings: Settings) -> Operators:
     config = settings.admin
-    attempts = MemoryStore(rng, MAX_ADDRESSES)
-    return Operators(config, settings.protects_admin, SessionStore(config.sessions), attempts)
+    is_password = OperatorPassword(config.password.hash) if config.password else None
+    sessions, attempts = SessionStore(config.sessions), Attempts(window=LOG_IN_WINDOW)
+    return Operators(config, settings.protects_admin, sessions, attempts, is_password)
 
 
 def make_server(settings: Settings, gateway: Gateway) -> HTTPServer:

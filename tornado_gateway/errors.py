@@ -24,7 +24,6 @@ GatewayError
 ├── MethodNotAllowed          405
 ├── TooManyStreams            429
 ├── RateLimited               429  the client has used its quota
-│   └── TooManyLogIns         429
 ├── TooManyTickets            429
 ├── TooManyAttempts           429  the client has failed to log in too often
 ├── Overloaded                503  this gateway protects itself
@@ -316,12 +315,6 @@ class RateLimited(GatewayError):
         super().__init__(fields=(_retry_after(retry_after),))
         self.retry_after = retry_after
         self.members = {"violated-policies": list(policies)}
-
-
-class TooManyLogIns(RateLimited):
-    """Too many log-ins were tried from this address. Try again later."""
-
-    reason = "too_many_log_ins"
 
 
 class TooManyTickets(GatewayError):

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
+from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.policy.acting import AdminConfig
+from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.cors import CorsConfig
@@ -141,12 +143,14 @@ class Operators:
         asks: whether the pages need a credential.
         sessions: of operators who have logged in.
         attempts: counts log-ins.
+        is_password: None if there is no password.
     """
 
     config: AdminConfig
     asks: bool
     sessions: SessionStore
-    attempts: MemoryStore
+    attempts: Attempts
+    is_password: OperatorPassword | None
 
 
 class ResponseStore(Protocol):

@@ -227,3 +227,37 @@ def test_any_kind_that_can_be_checked_is_enough(variables: dict[str, str], kinds
     for env in ({"AUTH_REQUIRED": "true"}, {"GATEWAY_ENV": "production"}):
         settings = load({"a": guarded(auth="any")}, **variables, **env)
         assert (settings.kinds, settings.auth.is_required) == (kinds, True)
+
+
+@pytest.mark.parametrize("name", ["", "ops:"])
+def test_the_operators_password_is_enough_for_operators_alone(name: str) -> None:
+    settings = load({"a": OPEN}, ADMIN_PASSWORD_HASH=name + PASSWORD_HASH)
+    assert settings.admin.password == NamedHash(name[:-1] or "admin", PASSWORD_HASH)
+    assert (settings.protects_admin, settings.kinds) == (True, {Kind.SESSION})
+    with pytest.raises(ConfigurationError, match="JWT_SECRET"):
+        load({"a": OPEN}, ADMIN_PASSWORD_HASH=PASSWORD_HASH, AUTH_REQUIRED="true")
+    with pytest.raises(ConfigurationError, match="JWT_SECRET"):
+        load({"a": OPEN}, ADMIN_SCOPE="admin")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("open sesame", "is not a name, a colon and a hash"),
+        ("$argon2i$v=19$secret", "is not an Argon2id hash"),
+        (f"ops:{PASSWORD_HASH}:admin", "has scopes"),
+        (f"ops:{PASSWORD_HASH} ada:{PASSWORD_HASH}", "base64"),
+    ],
+)
+def test_a_wrong_password_hash_is_an_error_that_shows_nothing(text: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as failed:
+        load({"a": OPEN}, ADMIN_PASSWORD_HASH=text)
+    (problem,) = map(str, failed.value.problems)
+    assert problem.startswith("ADMIN_PASSWORD_HASH=********: ") and reason in problem
+    assert text not in problem
+
+
+def test_without_the_library_there_is_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "is_installed", lambda: False)
+    with pytest.raises(ConfigurationError, match=r"ADMIN_PASSWORD_HASH.* needs argon2-cffi"):
+        load({"a": OPEN}, ADMIN_PASSWORD_HASH=PASSWORD_HASH)

@@ -41,7 +41,7 @@ def test_unset_variables_are_not_mentioned() -> None:
         ("METRICS_AUTH", {"METRICS_AUTH": "true"}, {"ADMIN_SCOPE": "admin"}, "AUTH_REQUIRED is false"),
         ("ADMIN_HOST", {"ADMIN_HOST": "::1"}, {"ADMIN_PORT": "0"}, "ADMIN_PORT is not set"),
         ("ADMIN_SESSION_IDLE_MS", {"ADMIN_SESSION_IDLE_MS": "5"}, {"ADMIN_SCOPE": "admin"},
-         "AUTH_REQUIRED is false and ADMIN_SCOPE is not set"),
+         "AUTH_REQUIRED is false, and neither ADMIN_SCOPE nor ADMIN_PASSWORD_HASH is set"),
         ("PRIORITY", {"PRIORITY": "low", "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"}, {"MAX_IN_FLIGHT_TOTAL": "9"},
          "no threshold of overload is set (MAX_IN_FLIGHT_TOTAL and others)"),
         ("CACHE_DEFAULT_TTL_MS", {"CACHE_DEFAULT_TTL_MS": "9"}, {"CACHE_ENABLED": "true"}, "CACHE_ENABLED is false"),

@@ -11,6 +11,7 @@ from tornado_gateway.policy.acting import (
     check_scopes,
     is_loopback_host,
 )
+from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.address import of_peer
 
 HERE, THERE = of_peer("127.0.0.1"), of_peer("203.0.113.7")
@@ -107,7 +108,7 @@ def test_other_hosts_are_not_this_machine(host: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("config", "asks"),
-    [(AdminConfig(), False), (AdminConfig(frozenset({"a"})), True)],
+    [(AdminConfig(), False), (AdminConfig(frozenset({"a"})), True), (AdminConfig(password=NamedHash("a", "x")), True)],
 )
-def test_a_scope_asks_for_a_credential(config: AdminConfig, asks: bool) -> None:
+def test_a_scope_or_a_password_asks_for_a_credential(config: AdminConfig, asks: bool) -> None:
     assert config.asks_for_credential is asks

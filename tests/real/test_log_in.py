@@ -10,7 +10,7 @@ import pytest
 from tests.real.applications.support import Page
 from tests.support.applications import Stage
 from tests.support.chromium import chromium, tab
-from tests.support.operators import AUTH, token
+from tests.support.credentials import OTHER_PASSWORD, PASSWORD, PASSWORD_HASH
 
 COMPLAINT = "document.querySelector('[role=alert]')?.textContent"
 
@@ -46,7 +46,8 @@ def gateway(tmp_path: Path) -> Iterator[str]:
     """A gateway as a process; its URL."""
     stage = Stage(tmp_path)
     try:
-        yield f"http://localhost:{stage.gateway({'svc': ['http://127.0.0.1:1']}, ROUTES='[]', **AUTH)}"
+        port = stage.gateway({"svc": ["http://127.0.0.1:1"]}, ROUTES="[]", ADMIN_PASSWORD_HASH=f"ops:{PASSWORD_HASH}")
+        yield f"http://localhost:{port}"
     finally:
         stage.close()
 
@@ -61,17 +62,17 @@ def page(gateway: str, tmp_path: Path) -> Iterator[Watched]:
 
 
 def test_an_operator_logs_in_reads_and_logs_out(gateway: str, page: Watched) -> None:
-    page.submit("a wrong token")
+    page.submit(OTHER_PASSWORD)
     assert page.becomes(COMPLAINT, "the complaint") == "The credential is not valid."
     assert page.cookies() == []
-    page.submit(token())
+    page.submit(PASSWORD)
     page.becomes("location.pathname === '/admin/stats'", "the page that was asked for")
     stats = json.loads(page.becomes("document.body.innerText", "the figures"))
     assert list(stats["services"]) == ["svc"]
     (cookie,) = page.cookies()
     assert (cookie["path"], cookie["httpOnly"], cookie["sameSite"]) == ("/admin", True, "Strict")
     page.call("Page.navigate", url=f"{gateway}/admin")
-    assert page.becomes("document.querySelector('header p')?.textContent", "the name") == "Logged in as id|ada"
+    assert page.becomes("document.querySelector('header p')?.textContent", "the name") == "Logged in as password:ops"
     page.becomes("(document.querySelector('form button').click(), true)", "the log-out")
     page.becomes("location.pathname === '/admin/login'", "the log-in")
     assert page.cookies() == []

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tornado_gateway.errors import PasswordChecksBusy
+from tornado_gateway.policy.hashes import normal
 
 WORKERS = 2  # threads; more would take more memory at once, and leave the event loop no core of a small machine
 WAITING = 30  # checks that wait for a thread; about a second of work
@@ -79,3 +80,37 @@ class PasswordChecks:
             return bool(self._hasher.verify(hash_, password))
         except self._argon2.exceptions.VerifyMismatchError:
             return False
+
+
+class OperatorPassword:
+    """Knows the operators' password. The checks have threads of their own: a flood of wrong passwords of services'
+    users keeps no operator out.
+
+    Args:
+        hash_: a PHC string of Argon2id.
+
+    Raises:
+        ImportError: argon2-cffi is not installed.
+    """
+
+    def __init__(self, hash_: str) -> None:
+        self._hash, self._checks = hash_, PasswordChecks()
+
+    async def __call__(self, password: bytes) -> bool:
+        """Whether a password is right.
+
+        Args:
+            password: in UTF-8.
+
+        Raises:
+            PasswordChecksBusy: see PasswordChecks.check().
+        """
+        try:
+            text = password.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return await self._checks.check(self._hash, normal(text))
+
+    async def close(self) -> None:
+        """Leave no check running."""
+        await self._checks.close()

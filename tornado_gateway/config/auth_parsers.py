@@ -26,6 +26,8 @@ _FIELDS = (
 _PEM_BEGINS = "-----BEGIN "
 _NAMED_HASHES = "name:hash or name:hash:scope,scope, separated by blanks"
 _KEYS = f"{_NAMED_HASHES}, each hash once, as python -m tornado_gateway hash key writes the items"
+_OPERATOR = "admin"  # the name of whoever knows the operators' password, if ADMIN_PASSWORD_HASH has no name
+_PASSWORD = "name:hash as python -m tornado_gateway hash password writes the item, or the hash alone"  # noqa: S105
 _USERS = f"{_NAMED_HASHES}, each name once, as python -m tornado_gateway hash password writes the items"
 
 
@@ -166,5 +168,18 @@ def _named_hashes_text(items: Iterable[NamedHash]) -> str:
     return " ".join(map(str, items))
 
 
+def _parse_password(text: str) -> NamedHash:
+    try:
+        found = parse(f"{_OPERATOR}:{text}" if text.startswith("$") else text, check_password_hash)
+    except ValueError as error:
+        raise Invalid(str(error), _PASSWORD) from None
+    if found.scopes:
+        raise Invalid("has scopes: whoever knows the password may do everything", _PASSWORD)
+    if not passwords.is_installed():
+        raise Invalid(_LACKS_ARGON2, "no password without the library")
+    return found
+
+
 api_keys = Syntax(_parse_api_keys, _named_hashes_text)
 users = Syntax(_parse_users, _named_hashes_text)
+password = Syntax(_parse_password)

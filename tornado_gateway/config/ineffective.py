@@ -125,7 +125,7 @@ RULES = (
     Rule(("METRICS_AUTH",), lambda s: s.protects_admin or not s.protects_figures, "AUTH_REQUIRED is false"),
     Rule(("ADMIN_HOST",), lambda s: s.admin_listen.port is not None, "ADMIN_PORT is not set"),
     Rule(("ADMIN_SESSION_IDLE_MS", "ADMIN_SESSION_MAX_MS"), lambda s: s.protects_admin,
-         "AUTH_REQUIRED is false and ADMIN_SCOPE is not set"),
+         "AUTH_REQUIRED is false, and neither ADMIN_SCOPE nor ADMIN_PASSWORD_HASH is set"),
     Rule(("HASH_KEY",), lambda s: s.service.balancer == "consistent_hash", "BALANCER is not consistent_hash"),
     Rule(("STICKY_SECRET",), lambda s: s.service.affinity.sessions is not Sessions.OFF, "STICKY is off"),
     Rule(("QUEUE_SIZE", "QUEUE_TIMEOUT_MS"), _has_limit, "MAX_IN_FLIGHT is 0 and ADAPTIVE_CONCURRENCY is false"),

@@ -150,7 +150,7 @@ class Settings:
         accesses = [*(each.service.access for each in self.services), *(each.access for each in self.routes)]
         default = default_rule(is_required=self.auth.is_required)
         accepted = [each.accepted(default) for each in (DEFAULT, *filter(None, accesses))]
-        accepted += [ANY] if self.protects_admin else []
+        accepted += [ANY | {Kind.SESSION}] if self.protects_admin else []
         return tuple(each for each in accepted if Kind.NOTHING not in each)
 
     @property
@@ -164,13 +164,14 @@ class Settings:
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """The kinds of credentials that can be checked.
+        """The kinds of credentials that can be checked. A password is checked at the log-in, and makes a session.
 
         Raises:
             ValueError: a key of tokens cannot be used.
         """
         tokens = self.auth.tokens.keys or self.key_set.is_on
-        configured = {Kind.JWT: tokens, Kind.KEY: self.auth.keys, Kind.BASIC: self.auth.users}
+        configured: dict[Kind, object] = {Kind.JWT: tokens, Kind.KEY: self.auth.keys, Kind.BASIC: self.auth.users}
+        configured[Kind.SESSION] = self.admin.password
         return frozenset(kind for kind, is_set in configured.items() if is_set)
 
     @property

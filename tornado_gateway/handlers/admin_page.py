@@ -86,4 +86,5 @@ class AdminPage(PageHandler):
 
     def send_log_in(self, status: int = 200, complaint: str = "") -> None:
         """Send the log-in page."""
-        self.send_html("login", status, complaint=complaint, place=self.place)
+        has_password = self.gateway.operators.is_password is not None
+        self.send_html("login", status, complaint=complaint, place=self.place, has_password=has_password)

@@ -1,14 +1,16 @@
 """GET, POST /admin/login and POST /admin/logout: a browser gets a session for a credential, and gives the session back.
 
-The credential is a token or an API key. A log-in always makes a new session, so that nobody
-can plant a session before the log-in (session fixation). Log-ins are counted by the client's address, right ones too.
+The credential is a token, an API key or the operators' password. A log-in always makes a new session, so that nobody
+can plant a session before the log-in (session fixation). Log-ins that fail are counted by the client's address.
 """
 
+import math
 import re
+import time
 from contextlib import suppress
 from typing import Any
 
-from tornado_gateway.errors import GatewayError, TooManyLogIns, Unauthorized
+from tornado_gateway.errors import GatewayError, TooManyAttempts, Unauthorized
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.session import begin_session, end_sessions, is_secure
@@ -16,18 +18,12 @@ from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.acting import check_same_origin
 from tornado_gateway.policy.http.cookies import session_cookie
 from tornado_gateway.policy.http.credentials import Presented
-from tornado_gateway.policy.limits.memory import Asked
-from tornado_gateway.policy.limits.quota import Quota
-from tornado_gateway.policy.limits.rules import Rule
-from tornado_gateway.policy.limits.verdict import longest_wait, refusals
 from tornado_gateway.policy.principal import Principal
 
 HOME = "/admin"
 LOG_IN = "/admin/login"
 
-# 10 at once, then one in 30 s: 2,890 guesses a day.
-ATTEMPTS = Rule("log-in", "log-in", Quota(10, 300.0), "gcra")
-TOKENS = (Kind.JWT, Kind.KEY)  # what a log-in may use
+TOKENS = (Kind.JWT, Kind.KEY)  # what a log-in may use beside the password
 
 _PLACE = re.compile(r"/admin(?:/[A-Za-z0-9._~/-]*)?")  # a path of this host; no page elsewhere can be named
 
@@ -46,8 +42,7 @@ class LoginHandler(ActingHandler):
     async def post(self) -> None:
         admitted = self.admitted
         if self.gateway.operators.asks:
-            self._count(admitted)
-            principal = await self._check(self._said("credential"))
+            principal = await self._log_in(admitted)
             end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination)
             self.who = principal.name
             self.add_header("Set-Cookie", begin_session(self.gateway, principal, admitted.origination))
@@ -71,17 +66,23 @@ class LoginHandler(ActingHandler):
     def complaint(self, error: GatewayError) -> str:
         return error.message
 
-    def _count(self, admitted: Admitted[Any]) -> None:
-        """
-        Raises:
-            TooManyLogIns: the client has tried too often.
-        """
-        asked = [Asked(ATTEMPTS, admitted.origination.client.client)]
-        if refused := refusals(self.gateway.operators.attempts.take(asked, self.gateway.now())):
-            raise TooManyLogIns([ATTEMPTS.name], longest_wait(refused))
+    async def _log_in(self, admitted: Admitted[Any]) -> Principal:
+        """The principal of the credential in the form.
 
-    async def _check(self, given: bytes) -> Principal:
-        """The principal of a credential.
+        Raises:
+            TooManyAttempts: the client has failed too often.
+            Unauthorized: the credential is none of those that are accepted.
+        """
+        attempts, client, now = self.gateway.operators.attempts, admitted.origination.client.client, self.gateway.now()
+        if wait := attempts.wait(client, now):
+            raise TooManyAttempts(retry_after=wait)
+        attempts.begin(client, now)  # before the check, so that attempts at the same time count
+        principal = await self._check(self._said("credential"), client)
+        attempts.succeed(client, now)
+        return principal
+
+    async def _check(self, given: bytes, client: str) -> Principal:
+        """Check a credential: tokens and keys first, because a password takes a core for a while.
 
         Raises:
             Unauthorized: the credential is none of those that are accepted.
@@ -91,9 +92,22 @@ class LoginHandler(ActingHandler):
             with suppress(Unauthorized):
                 if authenticator is None:
                     break
-                checked = authenticator.check(Presented(kind, given.strip()))
+                checked = authenticator.check(Presented(kind, given.strip(), client=client))
                 return checked if isinstance(checked, Principal) else await checked
+        is_password, config = self.gateway.operators.is_password, self.gateway.operators.config
+        if is_password and config.password and await is_password(given):
+            return of_password(config.password.name, config.scopes, time.time())
         raise Unauthorized("The credential is not valid.")
+
+
+def of_password(name: str, scopes: frozenset[str], now: float) -> Principal:
+    """The principal of whoever knows the operators' password.
+
+    Args:
+        now: seconds since 1970. A revocation ends the sessions from before, and none that begins later.
+    """
+    full = f"password:{name}"
+    return Principal(full, full, {"sub": full, "iat": int(now)}, scopes, math.inf)
 
 
 class LogoutHandler(ActingHandler):

@@ -16,6 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tornado_gateway.errors import ActNotAllowed, InsufficientScope, OriginNotAllowed
+from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.address import Address, Network
 from tornado_gateway.policy.http.authority import parse_authority
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN, check_origin
@@ -29,17 +30,19 @@ class AdminConfig:
     """Who may read and act on the pages below /admin.
 
     Attributes:
-        scopes: what a credential must permit for acts.
+        scopes: what a credential must permit for acts. The password permits all acts.
+        password: the hash of the operators' password, and the name of those who know the password; None for none.
         sessions: how long operators' sessions last.
     """
 
     scopes: frozenset[str] = frozenset()
+    password: NamedHash | None = None
     sessions: SessionConfig = field(default_factory=SessionConfig)
 
     @property
     def asks_for_credential(self) -> bool:
         """Whether the pages need a credential, whatever AUTH_REQUIRED says."""
-        return bool(self.scopes)
+        return bool(self.scopes or self.password)
 
 
 @dataclass(frozen=True, slots=True)
