@@ -181,12 +181,14 @@ class ResponseCache:
         name: of the cache in Cache-Status.
         now: seconds on the gateway clock.
         wall: seconds since 1970.
+        refreshing: keys whose stored response is validated in the background at present.
     """
 
     store: ResponseStore
     name: bytes
     now: Callable[[], float]
     wall: Callable[[], float]
+    refreshing: set[Key] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,7 +173,7 @@ RULES = (
     Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE", "RATE_LIMIT_COST_HEADER"), lambda s: bool(s.service.limits.rules),
          "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
     Rule(("CACHE_DEFAULT_TTL_MS", "CACHE_HEURISTIC_PERCENT", "CACHE_MAX_BODY_BYTES", "CACHE_SCOPE", "CACHE_IGNORE_HOST",
-          "CACHE_IGNORE_QUERY", "CACHE_SORT_QUERY", "CACHE_KEY_HEADERS", "CACHE_STALE_IF_ERROR_MS",
+          "CACHE_IGNORE_QUERY", "CACHE_SORT_QUERY", "CACHE_KEY_HEADERS", "CACHE_GRACE_MS", "CACHE_STALE_IF_ERROR_MS",
           "CACHE_IGNORE_CLIENT"),
          lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
     Rule(("CACHE_MAX_BYTES",), lambda s: s.caches_something, "nothing is cached"),

@@ -1,6 +1,6 @@
 """Finds the answer of a request in the cache, or has the endpoint's answer stored.
 
-    request ──► look ──► a usable stored response: Replay (replay.py)
+    request ──► look ──► a usable stored response: Replay (replay.py), with a refresh beside (refreshing.py)
                   ├────► one that must be validated: Revalidation (revalidation.py)
                   └────► none: Attempts, whose answer passes Storing (storing.py)
 
@@ -15,6 +15,7 @@ from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.refreshing import refresh
 from tornado_gateway.handlers.replay import replay
 from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look, Storing
@@ -29,7 +30,7 @@ from tornado_gateway.policy.http.caching.request import (
     partition,
     resource,
 )
-from tornado_gateway.policy.http.caching.reuse import ONLY_IF_CACHED, reuse
+from tornado_gateway.policy.http.caching.reuse import ONLY_IF_CACHED, Reuse, reuse
 from tornado_gateway.policy.http.caching.status import REASONS, Forwarded, hit_line, miss_line
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.headers import KnownFields
@@ -87,7 +88,9 @@ def cached_answerer(
         why = Forwarded.VARY_MISS if variants else Forwarded.URI_MISS
     else:
         age = stored.age(request.began)
-        good_for = reuse(stored.terms, age, looking.directives)
+        good_for = reuse(stored.terms, age, looking.directives, look.config.grace)
+        if good_for is Reuse.REVALIDATING:
+            refresh(gateway, service, look, request, stored)
         if good_for.answers:
             request.tell(hit_line(cache.name, stored.terms.lifetime - age))
             return replay(look, request, stored, age)

@@ -31,6 +31,7 @@ from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.handlers.response import send_head, send_interim
+from tornado_gateway.handlers.storing import place_of
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own, without_session
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
@@ -240,7 +241,7 @@ class Forwarding:
         if self._journal.charge:
             self._journal.charge(fields(head.block))
         if not REWRITTEN.isdisjoint(head.known_fields):
-            head = self.rewritten(head)
+            head = self.rewritten(head, self.place)
         if self.upload:
             self.upload.forget()
         if service.affinity:
@@ -254,12 +255,15 @@ class Forwarding:
             passes_alt_svc=service.config.passes_alt_svc,
         )
 
-    def rewritten(self, head: ResponseHead) -> ResponseHead:
-        """The head of the answer with public paths instead of the endpoint's, and without cookies of the gateway's.
+    def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
+        """The head of an answer with public paths instead of the endpoint's, and without cookies of the gateway's.
 
         Changes something if a field of REWRITTEN is there.
+
+        Args:
+            place: where the endpoint is that has answered; None for no endpoint.
         """
-        place, head = self.place, self._without_own_cookies(head)
+        head = self._without_own_cookies(head)
         if place is None:
             return head
         config = self._mount.config or self._service.config.mount
@@ -279,9 +283,7 @@ class Forwarding:
     def place(self) -> Place | None:
         """Where the endpoint is that answers; None if no endpoint was asked."""
         endpoint = self._answerer.endpoint
-        if endpoint is None:
-            return None
-        return Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
+        return place_of(endpoint) if endpoint else None
 
     def tell(self, lines: bytes) -> None:
         """Add field lines, each ended by CRLF, to the final response, whatever writes the response."""

@@ -21,8 +21,9 @@ from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
 from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
 from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import Field
-from tornado_gateway.policy.http.rewriting import REWRITTEN
+from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
 from tornado_gateway.policy.http.sse import is_event_stream
+from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
@@ -31,19 +32,38 @@ from tornado_gateway.wire.http1 import ResponseHead
 _DATED: dict[bytes, list[bytes]] = {b"date": []}
 
 
-class CachedRequest(OutboundRequest, AnswerReceiver, Protocol):
-    """A request that looks into the cache, and takes the answer."""
+class CacheReceiver(AnswerReceiver, Protocol):
+    """Takes an answer that may be stored.
 
-    def rewritten(self, head: ResponseHead) -> ResponseHead:
+    Attributes:
+        began: instant (gateway clock) of the request.
+        place: where the endpoint is that answers; None if no endpoint was asked.
+    """
+
+    began: float
+
+    @property
+    def place(self) -> Place | None: ...
+
+    def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
         """The head of a response with public paths instead of the endpoint's."""
 
     def tell(self, lines: bytes) -> None:
         """Add field lines, each ended by CRLF, to the final response, whatever writes the response."""
 
 
-def public_head(request: CachedRequest, head: ResponseHead) -> ResponseHead:
+class CachedRequest(OutboundRequest, CacheReceiver, Protocol):
+    """A request that looks into the cache, and takes the answer."""
+
+
+def place_of(endpoint: Endpoint) -> Place:
+    """Where an endpoint is."""
+    return Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
+
+
+def public_head(request: CacheReceiver, head: ResponseHead) -> ResponseHead:
     """The head of an endpoint's response as clients get the head."""
-    return head if REWRITTEN.isdisjoint(head.known_fields) else request.rewritten(head)
+    return head if REWRITTEN.isdisjoint(head.known_fields) else request.rewritten(head, request.place)
 
 
 def dated_lines(head: ResponseHead, arrival: Arrival) -> bytes:
@@ -110,7 +130,7 @@ class Storing:
         "_why",
     )
 
-    def __init__(self, look: Look, request: CachedRequest, why: Forwarded) -> None:
+    def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
         self._look, self._request = look, request
         # A response that was asked for before an invalidation may be older than the change.
         self._generation = look.cache.store.generation(look.request.key.resource)

@@ -144,7 +144,7 @@ class WsForwarding(Forwarding):
     def _accepting(self, head: ResponseHead) -> bytes:
         """The field lines of the client's 101: the endpoint's own lines with public paths, and the gateway's."""
         if not REWRITTEN.isdisjoint(head.known_fields):
-            head = self.rewritten(head)
+            head = self.rewritten(head, self.place)
         forwarded_lines = without(head.forwarded_lines, (b"sec-websocket-accept", b"content-length"))
         lines = client_fields(
             forwarded_lines, head.known_fields, self._journal.request_id, head.minor, self._gateway.forwarding.pseudonym

@@ -43,6 +43,19 @@ def test_a_stored_response_is_good_for(terms: Terms, age: float, asked: bytes, w
     assert reuse(terms, age, read_directives([asked])) is wanted
 
 
+@pytest.mark.parametrize(
+    ("terms", "age", "wanted"),
+    [
+        (MINUTE, 69.9, Reuse.REVALIDATING),
+        (MINUTE, 70.0, Reuse.EXPIRED),
+        (LENIENT, 89.9, Reuse.REVALIDATING),
+        (STRICT, 61.0, Reuse.EXPIRED),
+    ],
+)
+def test_the_operator_can_give_a_stale_response_a_grace(terms: Terms, age: float, wanted: Reuse) -> None:
+    assert reuse(terms, age, NONE, 10.0) is wanted
+
+
 def test_fresh_stale_and_revalidating_answer() -> None:
     assert [each for each in Reuse if each.answers] == [Reuse.FRESH, Reuse.STALE, Reuse.REVALIDATING]
 

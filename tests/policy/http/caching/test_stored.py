@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
-from tornado_gateway.policy.http.caching.stored import MOST_VARIANTS, OVERHEAD, Stored, Variants, storable_lines
+from tornado_gateway.policy.http.caching.stored import (
+    MOST_VARIANTS,
+    OVERHEAD,
+    Stored,
+    Variants,
+    refreshed,
+    storable_lines,
+)
 from tornado_gateway.policy.http.caching.terms import Terms
 
 TERMS = Terms(60.0, 5.0)
@@ -60,6 +67,18 @@ def test_variants_are_bounded_and_the_oldest_leaves() -> None:
 def test_a_response_can_be_taken_out() -> None:
     first, second = in_language(b"de"), in_language(b"en")
     assert list(Variants(first, second).without_response(first)) == [second]
+
+
+def test_a_validated_response_has_the_new_lines_terms_and_validators() -> None:
+    stored = replace(PLAIN, lines=b"ETag: 1\r\ncontent-length: 4\r\n", etag=b"1")
+    terms = replace(TERMS, initial_age=1.0, vary=(b"accept-language",))
+    lines = b"ETag: 2\r\nLast-Modified: x\r\nAge: 7\r\n"
+    fresh = refreshed(stored, lines, terms, asks(b"de"), 200.0)
+    assert fresh == replace(
+        stored, lines=b"ETag: 2\r\nLast-Modified: x\r\ncontent-length: 4\r\n", terms=terms, selected_by=(b"de",),
+        came=200.0, etag=b"2", last_modified=b"x",
+    )  # fmt: skip
+    assert (fresh.age(203.0), refreshed(stored, b"", TERMS, asks(), 0.0).etag) == (4.0, b"")
 
 
 def test_lines_that_must_not_be_stored_are_left_out() -> None:

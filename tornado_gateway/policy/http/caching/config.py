@@ -29,6 +29,7 @@ class CacheConfig:
         ignored_parameters: names of query parameters that select no response; EVERY_PARAMETER alone for all.
         sorts_query: whether the order of the query's parameters selects no response.
         key_fields: names, in lower case, of request fields whose values select a response, whatever Vary says.
+        grace: seconds beyond the lifetime for which a response may answer while the service is asked for a newer one.
         stale_if_error: seconds beyond the lifetime for which a response may answer instead of an error of the service.
         ignores_client: whether Cache-Control and Pragma of requests are ignored.
     """
@@ -42,5 +43,6 @@ class CacheConfig:
     ignored_parameters: tuple[str, ...] = ()
     sorts_query: bool = False
     key_fields: tuple[bytes, ...] = ()
+    grace: float = 0.0
     stale_if_error: float = 0.0
     ignores_client: bool = False

@@ -27,11 +27,12 @@ class Reuse(Enum):
         return self in (Reuse.FRESH, Reuse.STALE, Reuse.REVALIDATING)
 
 
-def reuse(terms: Terms, age: float, asked: Directives) -> Reuse:
+def reuse(terms: Terms, age: float, asked: Directives, grace: float = 0.0) -> Reuse:
     """What a stored response is good for, by its terms and by the directives of a request.
 
     Args:
         age: of the response, in seconds.
+        grace: seconds beyond the lifetime for which the operator allows what stale-while-revalidate allows.
     """
     left = terms.lifetime - age
     if terms.needs_validation or NO_CACHE in asked or _wants_newer(left, age, asked):
@@ -44,7 +45,7 @@ def reuse(terms: Terms, age: float, asked: Directives) -> Reuse:
     if _accepts_stale(-left, asked):
         return Reuse.STALE
     # RFC 5861 §3
-    return Reuse.REVALIDATING if -left < terms.stale_while_revalidate else Reuse.EXPIRED
+    return Reuse.REVALIDATING if -left < max(terms.stale_while_revalidate, grace) else Reuse.EXPIRED
 
 
 def _wants_newer(left: float, age: float, asked: Directives) -> bool:

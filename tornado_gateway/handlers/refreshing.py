@@ -1,0 +1,90 @@
+"""Validates a stale response in the background, while the stale response answers (RFC 5861 §3).
+
+The background request is sent with the fields of the client's request that found the response stale. It has a lease
+and timeouts as every request, and no client: the answer goes to the store alone.
+"""
+
+from tornado_gateway.errors import GatewayError, UpstreamError
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.revalidation import Revalidation
+from tornado_gateway.handlers.storing import CachedRequest, Look, place_of
+from tornado_gateway.policy.http.caching.status import Forwarded
+from tornado_gateway.policy.http.caching.stored import Stored
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.rewriting import Place
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, Endpoint, Outcome
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import ResponseHead
+
+
+def refresh(gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored) -> None:
+    """Begin to validate a stored response, unless a validation of the key is under way."""
+    refreshing, key = look.cache.refreshing, look.request.key
+    if key not in refreshing:
+        refreshing.add(key)
+        Refresh(gateway, service, look, request, stored).begin()
+
+
+class Refresh:
+    """A request without a client; see CachedRequest."""
+
+    __slots__ = (
+        "_answerer", "_look", "_request", "_service", "_size", "_status", "awaits_stream", "began", "is_repeatable",
+        "key", "kind", "method", "pinned", "upgrades", "upload",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored) -> None:
+        self._service, self._look, self._request = service, look, request
+        self.method, self.kind, self.upgrades, self.began = b"GET", request.kind, request.upgrades, request.began
+        self.is_repeatable, self.awaits_stream = request.is_repeatable, request.awaits_stream
+        self.key, self.pinned, self.upload = request.key, request.pinned, request.upload
+        self._status = self._size = 0
+        self._answerer: Revalidation | None = Revalidation(gateway, service, look, self, stored, Forwarded.STALE)
+
+    def begin(self) -> None:
+        if self._answerer:
+            self._answerer.begin()
+
+    def head_for(self, endpoint: Endpoint) -> bytes:
+        return self._request.head_for(endpoint)
+
+    @property
+    def place(self) -> Place | None:
+        """Where the endpoint is that answers; None if no endpoint was asked."""
+        endpoint = self._answerer.endpoint if self._answerer else None
+        return place_of(endpoint) if endpoint else None
+
+    def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
+        return self._request.rewritten(head, place)
+
+    def tell(self, lines: bytes) -> None:
+        """There is no client to be told."""
+
+    # ---- the answer
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """There is no client that waits."""
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
+        self._status = head.status
+        return self
+
+    def on_chunk(self, chunk: bytes) -> None:
+        """Count the body. What is too large to be stored is not read to the end."""
+        self._size += len(chunk)
+        if self._answerer and self._size > self._look.config.max_body:
+            self._answerer.abort()
+            self._close(IGNORED)
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self._close(self._service.outcomes.judge(self._status))
+
+    def on_failure(self, error: GatewayError) -> None:
+        self._close(FAILURE if isinstance(error, UpstreamError) else IGNORED)
+
+    def _close(self, outcome: Outcome) -> None:
+        answerer, self._answerer = self._answerer, None
+        if answerer:
+            answerer.close(outcome, self._look.cache.now())
+            self._look.cache.refreshing.discard(self._look.request.key)
