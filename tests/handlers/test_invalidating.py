@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Serve
-from tests.support.caching import FRESH, ON, PATH, Each, ask, kept
+from tests.support.caching import FRESH, ON, PATH, Each, ask, frozen, kept
 from tests.support.endpoints import Gate
 from tests.support.journeys import Start
 from tests.support.sockets import Message, Peer, eventually, get, reply
@@ -25,7 +25,7 @@ def changing(status: bytes = b"204 No Content", *lines: bytes) -> Each:
 async def test_a_success_of_an_unsafe_method_invalidates_the_target(
     serve: Serve, upstream: Start, method: bytes
 ) -> None:
-    running = await serve({"svc": [upstream(changing(b"200 OK")).url]}, **ON)
+    running = await frozen(serve, {"svc": [upstream(changing(b"200 OK")).url]}, **ON)
     for host in (b"a", b"b"):
         await ask(running, host=host)
     await ask(running, path=PATH + b"/other")
@@ -41,7 +41,7 @@ async def test_a_success_of_an_unsafe_method_invalidates_the_target(
 async def test_an_error_and_a_safe_method_invalidate_nothing(
     serve: Serve, upstream: Start, method: bytes, status: bytes
 ) -> None:
-    running = await serve({"svc": [upstream(changing(status)).url]}, **ON)
+    running = await frozen(serve, {"svc": [upstream(changing(status)).url]}, **ON)
     await ask(running)
     await ask(running, method=method)
     assert (await ask(running)).body == b"answer 1"
@@ -51,7 +51,7 @@ async def test_an_error_and_a_safe_method_invalidate_nothing(
 @pytest.mark.gen_test
 async def test_what_the_answer_names_is_invalidated_too(serve: Serve, upstream: Start, name: bytes) -> None:
     up = upstream(changing(b"201 Created", name + b": /base/x"))
-    running = await serve({"svc": [up.url + "/base"]}, **ON)
+    running = await frozen(serve, {"svc": [up.url + "/base"]}, **ON)
     await ask(running)
     await ask(running, path=b"/api/svc/collection", method=b"POST")
     assert (await ask(running)).body == b"answer 3"
@@ -69,7 +69,7 @@ async def test_an_answer_from_before_the_change_is_not_stored_after_the_change(s
             await peer.send(reply())
 
     up = upstream(script)
-    running = await serve({"svc": [up.url]}, **ON)
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
     client = await running.client()
     await client.send(get(PATH))
     await eventually(lambda: gate.waiting)
@@ -81,11 +81,11 @@ async def test_an_answer_from_before_the_change_is_not_stored_after_the_change(s
 
 @pytest.mark.gen_test
 async def test_an_unsafe_request_without_the_cache_passes(serve: Serve, upstream: Start) -> None:
-    running = await serve({"svc": [upstream(changing(b"200 OK")).url]})
+    running = await frozen(serve, {"svc": [upstream(changing(b"200 OK")).url]})
     assert (await ask(running, method=b"POST")).body == b"ok"
 
 
 @pytest.mark.gen_test
 async def test_a_failed_unsafe_request_is_answered(serve: Serve) -> None:
-    running = await serve({"svc": ["http://127.0.0.1:1"]}, **ON)
+    running = await frozen(serve, {"svc": ["http://127.0.0.1:1"]}, **ON)
     assert (await ask(running, method=b"POST")).status == 502

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.caching import ON, PATH, Each, age, ask, cache_of, status_of
+from tests.support.caching import ON, PATH, Each, age, ask, cache_of, frozen, status_of
 from tests.support.endpoints import service_of
 from tests.support.journeys import Start
 from tests.support.sockets import Message, Peer, Script, Upstream, eventually, get, reply
@@ -35,7 +35,7 @@ class Slow:
 async def stale(serve: Serve, upstream: Start, script: Script, **variables: str) -> tuple[Running, Upstream]:
     """A gateway with a stale response in memory."""
     up = upstream(script)
-    running = await serve({"svc": [up.url]}, **ON, **variables)
+    running = await frozen(serve, {"svc": [up.url]}, **ON, **variables)
     await ask(running)
     age(running, 80)
     return running, up
@@ -53,12 +53,12 @@ async def test_a_stale_answer_is_given_at_once_and_one_request_brings_the_new_on
     running, up = await stale(serve, upstream, script)
     for _ in range(20):
         answer = await ask(running)
-        assert (answer.body, status_of(answer), answer.get(b"age")) == (b"old", b"hit; ttl=-21", b"80")
+        assert (answer.body, status_of(answer), answer.get(b"age")) == (b"old", b"hit; ttl=-20", b"80")
     await script.answer()
     await at_rest(running)
     assert len(up.requests) == 2
     answer = await ask(running)
-    assert (answer.body, status_of(answer)) == (b"new", b"hit; ttl=59")
+    assert (answer.body, status_of(answer)) == (b"new", b"hit; ttl=60")
     assert up.requests[1].get(b"if-none-match") == b'"1"'
     await eventually(lambda: service_of(running).load == 0)
 
@@ -71,7 +71,7 @@ async def test_a_304_in_the_background_makes_the_answer_good_again(serve: Serve,
     await script.answer()
     await at_rest(running)
     answer = await ask(running)
-    assert (answer.body, status_of(answer)) == (b"old", b"hit; ttl=59")
+    assert (answer.body, status_of(answer)) == (b"old", b"hit; ttl=60")
 
 
 @pytest.mark.parametrize("status", [b"500 No", b"404 Not Found"])

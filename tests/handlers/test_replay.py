@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.caching import FRESH, ON, PATH, Each, ask
+from tests.support.caching import FRESH, ON, PATH, Each, ask, frozen
 from tests.support.journeys import Start
 from tests.support.sockets import eventually, get, reply
 from tornado_gateway.handlers.replay import PIECE
@@ -15,7 +15,7 @@ ROOM = {"CACHE_MAX_BODY_BYTES": str(LARGE), "CACHE_MAX_BYTES": str(10 * LARGE), 
 async def large(serve: Serve, upstream: Start) -> tuple[Running, bytes]:
     """A gateway that has a large response in memory."""
     body = bytes(range(256)) * (LARGE // 256)
-    running = await serve({"svc": [upstream(Each(lambda *_: reply(fields=(FRESH,), body=body))).url]}, **ROOM)
+    running = await frozen(serve, {"svc": [upstream(Each(lambda *_: reply(fields=(FRESH,), body=body))).url]}, **ROOM)
     assert (await ask(running)).body == body
     return running, body
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import Serve
-from tests.support.caching import FRESH, ON, PATH, Origin, ask, cache_of, kept, status_of
+from tests.support.caching import FRESH, ON, PATH, Origin, ask, cache_of, frozen, kept, status_of
 from tests.support.journeys import Start
 from tests.support.sockets import Peer, eventually, get
 from tornado_gateway.policy.http.caching.stored import OVERHEAD
@@ -19,7 +19,7 @@ async def test_the_client_gets_each_piece_at_once(serve: Serve, upstream: Start)
         gates.append(peer)
         await peer.ended()
 
-    running = await serve({"svc": [upstream(in_pieces).url]}, **ON)
+    running = await frozen(serve, {"svc": [upstream(in_pieces).url]}, **ON)
     client = await running.client()
     await client.send(get(PATH))
     await client.until(b"half")
@@ -28,14 +28,14 @@ async def test_the_client_gets_each_piece_at_once(serve: Serve, upstream: Start)
     await gates[0].send(b"rest")
     await client.until(b"rest")
     answer = await ask(running)
-    assert (answer.body, status_of(answer)) == (b"halfrest", b"hit; ttl=59")
+    assert (answer.body, status_of(answer)) == (b"halfrest", b"hit; ttl=60")
 
 
 @pytest.mark.gen_test
 async def test_a_flood_of_made_up_queries_stays_within_the_bound(serve: Serve, upstream: Start) -> None:
     bound = 50 * OVERHEAD
-    running = await serve(
-        {"svc": [upstream(Origin(FRESH)).url]}, CACHE_MAX_BYTES=str(bound), CACHE_MAX_BODY_BYTES="1000", **ON
+    running = await frozen(
+        serve, {"svc": [upstream(Origin(FRESH)).url]}, CACHE_MAX_BYTES=str(bound), CACHE_MAX_BODY_BYTES="1000", **ON
     )
     client = await running.client()
     for _ in range(2):
@@ -48,8 +48,8 @@ async def test_a_flood_of_made_up_queries_stays_within_the_bound(serve: Serve, u
 
 @pytest.mark.gen_test
 async def test_via_of_a_replayed_answer_is_as_of_the_answer(serve: Serve, upstream: Start) -> None:
-    running = await serve({"svc": [upstream(Origin(FRESH, b"Via: 1.0 inner")).url]}, VIA_NAME="gw", **ON)
+    running = await frozen(serve, {"svc": [upstream(Origin(FRESH, b"Via: 1.0 inner")).url]}, VIA_NAME="gw", **ON)
     first, second = await ask(running), await ask(running)
     assert first.get(b"via") == second.get(b"via") == b"1.0 inner, 1.1 gw"
     assert first.get(b"x-request-id") != second.get(b"x-request-id")
-    assert second.get(b"cache-status") == b"gw; hit; ttl=59"
+    assert second.get(b"cache-status") == b"gw; hit; ttl=60"

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from tests.conftest import Running
+from tests.conftest import Running, Serve
 from tests.support.sockets import Message, Peer, get, reply
 from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.gateway import ResponseCache
@@ -70,12 +71,20 @@ def kept(running: Running) -> int:
     return len(store)
 
 
+async def frozen(serve: Serve, services: dict[str, Any], **variables: str) -> Running:
+    """A gateway whose clock stands still, so that Age and ttl are exact however busy the machine is."""
+    running = await serve(services, **variables)
+    age(running, 0.0)
+    return running
+
+
 def age(running: Running, seconds: float) -> None:
-    """Let all stored responses grow older."""
+    """Let all stored responses grow older by exactly so many seconds."""
     gateway = running.app.gateway
-    earlier = gateway.now
-    object.__setattr__(gateway, "now", lambda: earlier() + seconds)
-    object.__setattr__(gateway, "cache", replace(cache_of(running), now=gateway.now))
+    instant = gateway.now() + seconds
+    object.__setattr__(gateway, "now", lambda: instant)
+    if gateway.cache:
+        object.__setattr__(gateway, "cache", replace(gateway.cache, now=gateway.now))
 
 
 def status_of(answer: Message) -> bytes:

@@ -89,9 +89,11 @@ class Revalidation:
             self._outcome = self._service.outcomes.judge(head.status)
             self._answer(self._stored, forward_line(self._look.cache.name, self._why, status=head.status))
             return None
-        if head.status not in ERRORS:  # RFC 9111 §4.3.3
+        taker = self._storing.on_head(head, source)
+        # RFC 9111 §4.3.3. A response that is stored replaces the stored response once the new response is whole.
+        if head.status not in ERRORS and not self._storing.stores:
             self._forget()
-        return self._storing.on_head(head, source)
+        return taker
 
     def on_failure(self, error: GatewayError) -> None:
         if error.status not in ERRORS or not self._survives_error:

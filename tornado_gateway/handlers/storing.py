@@ -92,7 +92,8 @@ class Look:
         Args:
             began: instant (gateway clock) of the request.
         """
-        return Arrival(max(self.cache.now() - began, 0.0), self.cache.wall())
+        # Whole seconds, as Date has: a response of this second has no age.
+        return Arrival(max(self.cache.now() - began, 0.0), self.cache.wall() // 1)
 
     def terms(self, head: ResponseHead, lines: bytes, arrival: Arrival) -> Terms | None:
         """The terms under which a response may be stored; None for a response that is not stored.
@@ -142,6 +143,11 @@ class Storing:
         self._came = 0.0  # instant (gateway clock) of the head
         self._pieces: list[bytes] = []
         self._size = 0
+
+    @property
+    def stores(self) -> bool:
+        """Whether the response that is coming will be stored, as far as its head and the body so far tell."""
+        return self._terms is not None
 
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
