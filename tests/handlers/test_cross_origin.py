@@ -228,7 +228,7 @@ async def test_pages_of_the_gateway_are_not_for_other_origins(serve: Serve) -> N
         running = await serve({"svc": [NOWHERE]}, **AUTH, **variables)
         for page, status in ((b"/healthz", 200), (b"/metrics", 200), (b"/admin/stats", 401)):
             answer = await ask(running, get(page, from_page()))
-            assert (answer.status, access(answer), answer.all(b"vary")) == (status, {}, [])
+            assert (answer.status, access(answer), b"Origin" in answer.all(b"vary")) == (status, {}, False)
             answer = await ask(running, preflight(page), b"OPTIONS")
             assert (answer.status, access(answer)) == (204, {})
 
