@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.journeys import Start, ask, problem
+from tests.support.journeys import Start, ask, capture, problem
 from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import Upstream, echo, eventually
-from tests.support.tickets import AUTH, EVENTS, PAGE, bearer, made, request, stream, used
+from tests.support.tickets import AUTH, EVENTS, PAGE, bearer, made, request, stream, tickets_of, used
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_tickets import PREFIX, RedisTickets
 from tornado_gateway.errors import TicketsUnavailable
@@ -119,6 +119,30 @@ async def test_a_redis_that_hangs_accepts_nothing(serve: Serve, upstream: Start,
     problem(await used(other, ticket), 503, "overloaded")
     assert up.accepted == 0
     server.thaw()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_while_redis_hangs_leaves_nothing_behind(
+    serve: Serve, upstream: Start, redis_server: StartRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    up, server = upstream(echo), redis_server()
+    one, _ = await two_gateways(serve, server, up)
+    ticket, lines, store = await made(one), capture(one), tickets_of(one).store
+    assert isinstance(store, RedisTickets)
+    server.freeze()
+    clients = [await one.client() for _ in range(2)]
+    for client, sent in zip(clients, (request(bearer()), stream(ticket)), strict=True):
+        await client.send(sent)
+    await eventually(lambda: store._waiting == 2)
+    for client in clients:
+        client.reset()
+    await eventually(lambda: len(lines()) == 2)
+    assert {(line["status"], line["reason"]) for line in lines()} == {(499, "client_gone")}
+    server.thaw()
+    await eventually(lambda: store._waiting == 0)
+    assert (await used(one, ticket)).status == 401  # spent
+    assert (await used(one, await made(one))).status == 200
+    assert (len(up.requests), caplog.text) == (1, "")
 
 
 @pytest.mark.gen_test
