@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.journeys import Start, ask, capture, problem
+from tests.support.journeys import Start, ask, capture, plays, problem
 from tests.support.redis import RedisServer, StartRedis
-from tests.support.sockets import Upstream, echo, eventually
+from tests.support.sockets import Upstream, echo, eventually, get
 from tests.support.tickets import AUTH, EVENTS, PAGE, bearer, made, request, stream, tickets_of, used
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_tickets import PREFIX, RedisTickets
@@ -43,6 +43,23 @@ async def test_a_ticket_of_one_gateway_is_good_once_at_another(
     ticket = await made(one, bearer(), PAGE)
     assert (await used(other, ticket)).status == 401  # of another page; spent
     assert (await used(one, ticket, PAGE)).status == 401
+
+
+@pytest.mark.gen_test
+async def test_a_revocation_at_one_gateway_ends_what_a_ticket_has_opened_at_another(
+    serve: Serve, upstream: Start, redis_server: StartRedis
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    one, other = await two_gateways(serve, redis_server(), upstream(plays(head)))
+    first, second = [await made(one, bearer(jti="7")) for _ in range(2)]
+    client = await other.client()
+    await client.send(stream(first))
+    assert (await client.head()).status == 200
+    said = get(b"/admin/api/revocations", bearer(sub="root"), method=b"POST", body=b'{"jti": "7"}')
+    assert (await ask(one, said)).status == 201
+    await client.until(b"event: gateway-close\ndata: token_revoked\n\n")
+    assert (await used(other, second)).status == 401
+    client.close()
 
 
 @pytest.mark.gen_test
