@@ -236,12 +236,16 @@ class Unauthorized(GatewayError):
 
 
 class Revoked(Unauthorized):
-    """The token is not valid."""
+    """The credential is revoked. The answer is that to any invalid credential, and does not say why.
+
+    Args:
+        is_token: whether the credential is a token.
+    """
 
     reason = "token_revoked"
 
-    def __init__(self) -> None:
-        super().__init__("the token is not valid", invalid=True)  # the answer does not say why
+    def __init__(self, *, is_token: bool = True) -> None:
+        super().__init__(f"the {'token' if is_token else 'credential'} is not valid", invalid=is_token)
 
 
 class KeysUnavailable(GatewayError):

@@ -14,10 +14,11 @@ import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import Running, Serve
+from tests.support.credentials import API_KEYS, api_key
 from tests.support.endpoints import always
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask, capture, only_line, problem
-from tests.support.operators import log_in
+from tests.support.operators import ORIGIN, form, log_in
 from tests.support.redis import StartRedis
 from tests.support.sockets import PATIENCE, Message, Peer, echo, eventually, get, reply
 from tests.support.tickets import made as made_ticket
@@ -122,6 +123,21 @@ async def test_a_revoked_jti_is_refused_however_the_token_is_spelled(serve: Serv
     assert [await status(running, each) for each in [*others, bearer()]] == [200] * 6
 
 
+@pytest.mark.gen_test
+async def test_a_revoked_key_is_refused_like_an_unknown_key(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH, API_KEYS=API_KEYS)
+    assert await status(running, api_key()) == 200
+    await revoke(running, subject="key:ci")
+    revoked, unknown = [await ask(running, get(PATH, each)) for each in (api_key(), api_key("x" * 30))]
+    assert (revoked.status, unknown.status) == (401, 401)
+    assert revoked.all(b"www-authenticate") == unknown.all(b"www-authenticate")
+    messages = {problem(each, 401, "unauthorized")["message"] for each in (revoked, unknown)}
+    assert len(messages) == 1
+    for name in ("|ci", "id|key:ci", "id|ci"):
+        issuer, _, sub = name.rpartition("|")
+        assert await status(running, bearer(sub, iss=issuer)) == 200
+
+
 @pytest.mark.parametrize("said", [{"subject": "id|ada"}, {"jti": "7"}])
 @pytest.mark.gen_test
 async def test_the_tickets_of_a_revoked_token_are_revoked(serve: Serve, upstream: Start, said: dict[str, str]) -> None:
@@ -193,6 +209,8 @@ async def test_the_session_of_a_revoked_operator_is_over(serve: Serve) -> None:
     sessions = [await log_in(running, token(name).decode()) for name in ("ada", "eve")]
     await revoke(running, subject="id|ada")
     assert [await status(running, each, path=PAGE) for each in sessions] == [401, 200]
+    again = await ask(running, form(b"/admin/login", ORIGIN, credential=token("ada").decode()), b"POST")
+    assert (again.status, again.get(b"set-cookie")) == (401, None)
 
 
 @pytest.mark.gen_test

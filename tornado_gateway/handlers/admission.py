@@ -148,7 +148,7 @@ def admit(
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time(), principal.holder)
     # Revocations.
     if gateway.revocations.count:
-        refuse_revoked(gateway, principal.holder)
+        refuse_revoked(gateway, principal.holder, kind, accepted)
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found
@@ -161,13 +161,22 @@ def admit(
     return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 
-def refuse_revoked(gateway: Gateway, holder: Holder) -> None:
+def refuse_revoked(
+    gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT, accepted: frozenset[Kind] | None = None
+) -> None:
     """
+    Args:
+        kind: of the credential.
+        accepted: the kinds of credentials that would be accepted; None if unknown.
+
     Raises:
         Revoked: the credential is revoked.
     """
     if gateway.revocations.refuses(holder, time.time()):
-        raise Revoked
+        error = Revoked(is_token=kind is Kind.JWT)
+        if gateway.authenticator and accepted:
+            error.challenge(gateway.authenticator.sources.challenges(accepted))
+        raise error
 
 
 def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tornado_gateway.errors import GatewayError, TooManyAttempts, Unauthorized
 from tornado_gateway.handlers.acting import ActingHandler
-from tornado_gateway.handlers.admission import Admitted
+from tornado_gateway.handlers.admission import Admitted, refuse_revoked
 from tornado_gateway.handlers.session import begin_session, end_sessions, is_secure
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.acting import check_same_origin
@@ -93,7 +93,9 @@ class LoginHandler(ActingHandler):
                 if authenticator is None:
                     break
                 checked = authenticator.check(Presented(kind, given.strip(), client=client))
-                return checked if isinstance(checked, Principal) else await checked
+                principal = checked if isinstance(checked, Principal) else await checked
+                refuse_revoked(self.gateway, principal.holder)
+                return principal
         is_password, config = self.gateway.operators.is_password, self.gateway.operators.config
         if is_password and config.password and await is_password(given):
             return of_password(config.password.name, config.scopes, time.time())
