@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "policy", "wire", "adapters", "upkeep", "config"),
     "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
-    "app": ("errors", "policy", "registry", "config", "wire", "adapters", "upkeep", "gateway", "handlers"),
+    "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
+    "app": ("errors", "policy", "registry", "config", "wire", "adapters", "upkeep", "gateway", "handlers", "figures"),
     "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo"),
 }
 

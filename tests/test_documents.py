@@ -36,7 +36,6 @@ _CODE = re.compile(r"`[^`]*`")
 _MODULE = re.compile(r"`([\w/]+\.py)`")
 _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
-_METRIC = re.compile(r'"(gateway_\w+)", "(counter)?')
 
 # Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, a family, and
 # settings of Django.
@@ -321,25 +320,6 @@ def test_the_cookies_of_the_document_are_rewritten_so(row: list[str]) -> None:
 
 def test_the_tables_of_the_document_are_found() -> None:
     assert [len(rows(ROUTES, name)) for name in ("look-up", "refused", "location", "cookies")] == [11, 6, 9, 4]
-
-
-# ---------------------------------------------------------------- metrics
-
-
-def test_every_metric_is_documented() -> None:
-    file = "docs/observability.md"
-    metrics = parse_metrics((ROOT / "tornado_gateway" / "adapters" / "prometheus.py").read_text(encoding="utf-8"))
-    assert "gateway_hedges_total" in metrics
-    keep(words_without_mention(metrics, file, documents()[file]))
-
-
-def parse_metrics(source: str) -> set[str]:
-    """The names of metric families as a scrape shows them.
-
-    >>> sorted(parse_metrics('("gateway_a", "counter", "A.") ("gateway_b", "gauge", "B.")'))
-    ['gateway_a_total', 'gateway_b']
-    """
-    return {f"{name}_total" if counter else name for name, counter in _METRIC.findall(re.sub(r"\s+", " ", source))}
 
 
 # ---------------------------------------------------------------- and each of them can be broken

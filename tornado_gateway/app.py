@@ -17,7 +17,6 @@ from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.passwords import OperatorPassword
-from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
@@ -25,6 +24,7 @@ from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.figures import Parts, make_figures
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import LocalReply
@@ -49,7 +49,6 @@ from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.state import LimitsState, ProcessState, collect
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
@@ -242,6 +241,7 @@ class App:
         for server in self.servers:
             server.abort()
         self.gateway.client.close()
+        self.gateway.figures.close()
         for server in self.servers:
             await server.closed()
         await self.gateway.streams.closed()
@@ -270,14 +270,20 @@ def make_gateway(settings: Settings) -> Gateway:
     redis: dict[str, RedisConnection] = {}
     limits = make_limits(settings, rng, redis)
     streams, revocations = Streams(settings.streams), Revocations(settings.auth.tokens.leeway)
+    lifecycle = Lifecycle(now())
+    authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
+    parts = Parts(
+        services, durations, streams, client, overload, pressure, limits, authenticator, lifecycle,
+        settings.environment, settings.endpoint_histograms, now,
+    )  # fmt: skip
     return Gateway(
         services=services,
         client=client,
         forwarding=settings.forwarding,
-        authenticator=TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None,
+        authenticator=authenticator,
         tickets=make_tickets(settings, redis),
         access_log=make_access_log(settings.logs),
         streams=streams,
@@ -292,18 +298,12 @@ def make_gateway(settings: Settings) -> Gateway:
         redis=redis,
         cors=make_cors(settings),
         cache=make_cache(settings),
-        metrics=Metrics(
-            lambda: replace(
-                collect(services.shown(), durations, now(), with_minute=False),
-                process=ProcessState.of(overload, pressure.delays),
-                limits=figures_of(limits),
-            )
-        ),
+        figures=make_figures(parts),
         durations=durations,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,
-        lifecycle=Lifecycle(now()),
+        lifecycle=lifecycle,
     )
 
 
@@ -405,18 +405,6 @@ def make_revocation_store(
 
     connection = connect(redis, settings.redis_url) if settings.shares_revocations else None
     return RevocationStore(revocations, partial(streams.revoke, is_revoked), connection)
-
-
-def figures_of(limits: Limits | None) -> LimitsState:
-    """The figures of the rate limits."""
-    if limits is None:
-        return LimitsState()
-    limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
-    state = LimitsState(limited, len(limits.memory), limits.memory.dropped)
-    if limits.shared is None:
-        return state
-    connection = limits.shared.connection
-    return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
 
 
 def make_tickets(settings: Settings, redis: dict[str, RedisConnection]) -> Tickets | None:

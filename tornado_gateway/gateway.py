@@ -7,7 +7,6 @@ from typing import Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.passwords import OperatorPassword
-from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
@@ -30,6 +29,7 @@ from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.pressure import Pressure
+from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -191,6 +191,25 @@ class ResponseCache:
     refreshing: set[Key] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The pages of figures.
+
+    Attributes:
+        stats: the body of /admin/stats.
+        text, open_metrics: the body of /metrics in each format, and its media type.
+    """
+
+    stats: Shared[str]
+    text: Shared[tuple[bytes, str]]
+    open_metrics: Shared[tuple[bytes, str]]
+
+    def close(self) -> None:
+        """End what is computed."""
+        for each in (self.stats, self.text, self.open_metrics):
+            each.close()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The parts of a running gateway.
@@ -213,7 +232,7 @@ class Gateway:
         streams: open event streams and WebSockets.
         overload: which requests are shed.
         pressure: the measurements that `overload` decides by.
-        metrics: the figures for Prometheus.
+        figures: the pages of figures.
         durations: durations of all requests.
         required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
         environment: development, test or production.
@@ -238,7 +257,7 @@ class Gateway:
     streams: Streams
     overload: Overload
     pressure: Pressure
-    metrics: Metrics
+    figures: Figures
     durations: Durations
     required: frozenset[str]
     environment: str

@@ -119,7 +119,7 @@ class Later:
         asked: futures with its answers.
     """
 
-    default, claim_fields = ANY, None
+    default, claim_fields, accepted = ANY, None, 0
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Principal]] = []

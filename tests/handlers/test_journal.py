@@ -12,6 +12,7 @@ from tests.support.sockets import eventually, get
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.handlers.journal import Frames, Journal
 from tornado_gateway.policy.http.address import of_peer
+from tornado_gateway.policy.views.durations import Key
 
 SERVICES = {"svc": ["http://127.0.0.1:1"]}
 
@@ -37,7 +38,7 @@ async def test_a_request_is_told_of_once(serve: Serve) -> None:
         each.close(status, "oh", each.began + 0.25, sent=200, endpoint="http://e", attempts=2, bytes_in=3)
     assert each.is_closed
     ((key, histogram),) = running.app.gateway.durations
-    assert (key, histogram.total) == (("POST", "/a", 502), 0.25)
+    assert (key, histogram.total) == (Key("POST", "/a", "502", "svc", False), 0.25)
     line = await only_line(lines)
     del line["time"]
     assert line == {
@@ -63,7 +64,7 @@ async def test_without_an_access_log_durations_are_counted(serve: Serve) -> None
     running, each, lines = await journal(serve)
     object.__setattr__(running.app.gateway, "access_log", None)
     each.close(200, "", each.began)
-    assert [key for key, _ in running.app.gateway.durations] == [("POST", "/a", 200)]
+    assert [key for key, _ in running.app.gateway.durations] == [Key("POST", "/a", "200", "", False)]
     await asyncio.sleep(0.01)
     assert lines() == []
 

@@ -1,8 +1,9 @@
 """Random histories of services, for tests of figures of several processes."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -13,8 +14,15 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.stream_totals import Carried
+from tornado_gateway.policy.views import collecting
+from tornado_gateway.policy.views import snapshot as rendering
+from tornado_gateway.policy.views.collecting import Sources
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.state import State, collect
+from tornado_gateway.policy.views.state import State
+from tornado_gateway.policy.views.steps import Steps
+
+T = TypeVar("T")
 
 NAMES = ("one", "two")
 URLS = ("http://a", "http://b", "http://c")
@@ -54,6 +62,26 @@ class Event:
     is_retry: bool
 
 
+def whole(steps: Steps[T]) -> T:
+    """The result of a computation, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def collect(services: Iterable[Service], durations: Durations, now: float, *, with_minute: bool = True) -> State:
+    """The State of services and durations at an instant."""
+    return whole(collecting.collect(Sources(services, durations), now, with_minute=with_minute))
+
+
+def snapshot(state: State, epoch: float) -> dict[str, Any]:
+    """A State as plain data for JSON."""
+    return whole(rendering.snapshot(state, epoch))
+
+
 # Events, each with the number of the process that it happens in.
 lives = st.lists(
     st.tuples(
@@ -90,13 +118,12 @@ class Process:
         service.websocket_totals.opened += event.kind is Kind.WS
         if event.status:
             lease.answered(now, event.status)
-            self.durations.add(b"GET", f"/{event.service}/*", event.status, seconds)
+            self.durations.add(b"GET", f"/{event.service}/*", event.status, seconds, event.service)
+            service.heads.add(seconds)
         if event.outcome:
             lease.settle(event.outcome, now)
         if event.outcome and event.kind is Kind.WS:
-            service.websocket_totals.add(
-                messages=(1, 2), wire_bytes=(event.ticks, 3), seconds=seconds, close_code=1000 + event.endpoint
-            )
+            service.websocket_totals.add(Carried(1, 2, event.ticks, 3, 0), seconds, 1000 + event.endpoint)
 
     def state(self, now: float) -> State:
         return collect(self.services, self.durations, now)

@@ -23,7 +23,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
-from tornado_gateway.policy.upstream.service import WebSocketTotals
+from tornado_gateway.policy.upstream.stream_totals import StreamTotals
 from tornado_gateway.wire.websocket.leg import Leg
 from tornado_gateway.wire.websocket.relay import Relay
 
@@ -201,7 +201,7 @@ class Bridge:
         return self.relay.client if name == "client" else self.relay.upstream
 
     @property
-    def totals(self) -> WebSocketTotals:
+    def totals(self) -> StreamTotals:
         (service,) = self.running.app.gateway.services.values()
         return service.websocket_totals
 

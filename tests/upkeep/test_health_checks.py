@@ -912,7 +912,7 @@ async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upst
     before = switch.checks
     service = running.app.gateway.services[b"svc"]
     for client in clients:
-        service.note_check(service.endpoints[0], "none")
+        service.note_check(service.endpoints[0], "none", passed=False)
         running.app.heartbeat.sweep()
         assert (await client.ask(get(b"/api/svc/x"))).status == 200
     assert (switch.checks, under_way(), service.endpoints[0].last_check) == (before, 0, "none")

@@ -13,6 +13,7 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.upkeep.rebalancer import CHECK_INTERVAL, Rebalancer
 from tornado_gateway.upkeep.streams import Streams
 
@@ -25,10 +26,13 @@ class Held:
 
     due = 0.0
     is_movable = True
+    carried = Carried(0, 0, 0, 0, 0)
 
     def __init__(self, staged: "Staged", lease: Lease, *, ends: bool = True) -> None:
         self.staged, self.lease, self._ends = staged, lease, ends
-        self.moved = 0
+        self.moved, self.totals = 0, StreamTotals()
+
+    def count_end(self, seconds: float) -> None: ...
 
     def look(self, now: float) -> None: ...
 

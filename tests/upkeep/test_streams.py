@@ -13,6 +13,7 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.principal import NOBODY, Holder
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.upkeep.streams import SLICE, Streams
 
 NOW = 1000.0  # loop time
@@ -28,7 +29,7 @@ class Recorded:
     """
 
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
-        self.next_check = due
+        self.next_check, self.totals = due, StreamTotals()
         self.looked: list[float] = []
         self.drained = self.moved = self.aborted = self.revoked = 0
         self.is_movable = True
@@ -58,6 +59,12 @@ class Recorded:
         self.aborted += 1
         if self._ends:
             self._ends.discard(self)
+
+    @property
+    def carried(self) -> Carried:
+        return Carried(0, 0, 0, 0, 0)
+
+    def count_end(self, seconds: float) -> None: ...
 
 
 def opened(count: int, *, ending: bool = True) -> tuple[Streams, list[Recorded]]:

@@ -69,6 +69,7 @@ class TokenAuthenticator:
         self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=kinds)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
         self.key_source: KeySource | None = None
+        self.accepted = 0
         self._verifier = TokenVerifier(config.tokens)
         self._api_keys = ApiKeys(config.keys)
         self._users = BasicVerifier(config.users) if config.users else None

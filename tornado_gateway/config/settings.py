@@ -101,6 +101,7 @@ class Settings:
         event_loop: "auto", "uvloop" or "asyncio".
         admin: who may use the pages below /admin.
         admin_listen: where the pages for operators are served.
+        endpoint_histograms: whether /metrics has a histogram of each endpoint; see Metrics.
         protects_figures: whether /metrics and /_pressure need a token where the pages below /admin do.
         ready_requires: services, or "*", without which /readyz is 503.
         service: the config of services without own values.
@@ -129,6 +130,7 @@ class Settings:
     admin: AdminConfig = field(default_factory=AdminConfig)
     admin_listen: AdminListenConfig = field(default_factory=AdminListenConfig)
     protects_figures: bool = False
+    endpoint_histograms: bool = False
     ready_requires: tuple[str, ...] = ()
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()

@@ -4,12 +4,8 @@ GET /admin         links to the pages, and the log-out
 GET /admin/stats   the figures of services and endpoints as JSON; needs a token if AUTH_REQUIRED
 """
 
-import time
-
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.admin_page import AdminPage
-from tornado_gateway.policy.views.snapshot import snapshot
-from tornado_gateway.policy.views.state import collect
 
 
 class HomeHandler(AdminPage):
@@ -32,17 +28,9 @@ class UnknownHandler(AdminPage):
 class StatsHandler(AdminPage):
     """The figures of all services at an instant."""
 
-    def get(self) -> None:
-        gateway, epoch = self.gateway, time.time()
-        now = gateway.now()
-        self.send_json(
-            {
-                "nowMs": round(epoch * 1000),
-                "uptimeSeconds": round(now - gateway.lifecycle.began, 3),
-                "env": gateway.environment,
-                "draining": gateway.lifecycle.draining,
-                **snapshot(collect(gateway.services.shown(), gateway.durations, now), epoch),
-            }
-        )
+    async def get(self) -> None:
+        text = await self.gateway.figures.stats.get()
+        self.set_header("Content-Type", "application/json")
+        self.finish(text)
 
     head = get

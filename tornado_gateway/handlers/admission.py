@@ -145,6 +145,7 @@ def admit(
         principal, kind, expiry = session.principal, Kind.SESSION, session.expiry
     elif authenticator and accepted is not None:
         principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
+        authenticator.accepted += 1
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time(), principal.holder)
     # Revocations.
     if gateway.revocations.count:

@@ -136,6 +136,10 @@ class Attempts:
             upstream.send(head, connect_timeout=connect_timeout)
         else:
             upstream.send(head, body=True, chunked=upload.is_chunked, connect_timeout=connect_timeout)
+        if upstream.reused:
+            endpoint.reused += 1
+        else:
+            endpoint.dialled += 1
         return upstream, is_short
 
     def _send_upload(self, lease: Lease, upstream: ClientExchange) -> None:

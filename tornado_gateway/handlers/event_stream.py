@@ -16,10 +16,13 @@ import asyncio
 import math
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tornado_gateway.errors import SlowConsumer, UpstreamError
-from tornado_gateway.policy.http.expiry import NEVER, Expiry
+from tornado_gateway.policy.histogram import PAUSES
+from tornado_gateway.policy.http.expiry import Expiry
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines
 from tornado_gateway.policy.http.sse import (
     HEARTBEAT,
@@ -34,6 +37,7 @@ from tornado_gateway.policy.http.sse import (
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.upstream.endpoint import Outcome
+from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.wire.client.receivers import BodySource
 from tornado_gateway.wire.server.exchange import ServerExchange
 
@@ -42,22 +46,36 @@ BOUNDARY_GRACE = 5.0  # seconds that a stream which has to end waits for the end
 TOKEN_EXPIRED, TOKEN_REVOKED = "token_expired", "token_revoked"  # reasons
 
 
+class Subscription(NamedTuple):
+    """What is known of a stream before the first byte.
+
+    Attributes:
+        began: instant (gateway clock) of the request.
+        expiry: of the client's token.
+        totals: of the service's event streams.
+    """
+
+    began: float
+    expiry: Expiry
+    totals: StreamTotals
+
+
 class EventStream:
     """The BodyReceiver of an event stream.
 
     Args:
         on_end: called once, with the outcome of the upstream and the reason for the access log. Only the end of the
             response is sent after that.
-        expiry: of the client's token.
         is_opaque: whether nothing can be inserted.
 
     Attributes:
-        next_check: see streams.Stream.
+        next_check, totals: see streams.Stream.
     """
 
     __slots__ = (
-        "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heartbeat",
-        "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
+        "_began", "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heard_at",
+        "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
+        "totals",
     )  # fmt: skip
 
     def __init__(
@@ -67,8 +85,8 @@ class EventStream:
         client: ServerExchange,
         source: BodySource,
         on_end: Callable[[Outcome, str], None],
+        subscription: Subscription,
         *,
-        expiry: Expiry = NEVER,
         is_opaque: bool = False,
     ) -> None:
         self._config, self._rng, self._on_end = config, rng, on_end
@@ -76,12 +94,14 @@ class EventStream:
         self._client, self._source = client, source
         self._loop = client.connection.server.loop
         self._scanner = BoundaryScanner()
+        self.totals, self._began = subscription.totals, subscription.began
+        self._heard_at = -math.inf  # instant of the last bytes of the stream; before the first, long ago
         self._ending = ""  # the reason why the stream ends at the next event boundary
         self._cut_at = math.inf  # instant at which the stream is cut, at a boundary or not
         self._heartbeat = math.inf if is_opaque else config.heartbeat
         now = self._began_or_beat = self._loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
-        self._expiry = expiry
+        self._expiry = subscription.expiry
         self.next_check = self._time_of_next_check()
         source.allow(config.idle_timeout)
         client.limit_buffer(high_water(config.max_buffered, cuts_slow=config.cuts_slow))
@@ -89,7 +109,15 @@ class EventStream:
     # ---- BodyReceiver
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        now, pauses = self._loop.time(), self.totals.pauses
+        pause, self._heard_at = now - self._heard_at, now
+        if pause < math.inf:
+            pauses.counts[bisect_left(PAUSES, pause)] += 1
+            pauses.total += pause
+        else:
+            self.totals.firsts.add(time.monotonic() - self._began)
         if self._ending and (end := self._scanner.end_of_last_event(chunk)) >= 0:
+            self._scanner.feed(chunk[:end])
             self._client.write(chunk[:end])
             self._finish(is_whole=True)
             return None
@@ -170,6 +198,14 @@ class EventStream:
 
     def abort(self) -> None:
         self._client.abort()
+
+    @property
+    def carried(self) -> Carried:
+        client, events = self._client, 0 if self._is_opaque else self._scanner.events
+        return Carried(0, events, 0, client.body_bytes, client.connection.transport.get_write_buffer_size())
+
+    def count_end(self, seconds: float) -> None:
+        self.totals.add(self.carried, seconds)
 
     def _end(self, reason: str) -> None:
         """End the stream at the next event boundary: now, after the next blank line, or, inside a comment, at the next

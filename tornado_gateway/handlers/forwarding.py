@@ -11,6 +11,7 @@ journeys share this module. A subclass for each kind of journey says what the he
 
 import asyncio
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.storing import place_of
 from tornado_gateway.handlers.upload import Upload
+from tornado_gateway.policy.histogram import SECONDS
 from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own, without_session
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
 from tornado_gateway.policy.http.negotiation import accepts_only
@@ -228,8 +230,10 @@ class Forwarding:
         raise NotImplementedError
 
     def _note_head(self, status: int) -> None:
-        journal = self._journal
-        journal.status, journal.head_seconds = status, self._gateway.now() - self.began
+        journal, heads, seconds = self._journal, self._service.heads, self._gateway.now() - self.began
+        journal.status, journal.head_seconds = status, seconds
+        heads.counts[bisect_left(SECONDS, seconds)] += 1
+        heads.total += seconds
 
     def _pass_head(self, head: ResponseHead, lines: bytes = b"") -> None:
         """Begin the client's response.
@@ -311,6 +315,7 @@ class Forwarding:
         Measured: 3 KiB less per stream with a browser's fields.
         """
         self._stream, self._journal.is_stream = stream, True
+        stream.totals.opened += 1
         for timer in self._timers:
             timer.cancel()
         self._gateway.streams.add(stream, self._answerer.endpoint)
@@ -416,6 +421,7 @@ class Forwarding:
             self._leave_flight()
         if self._stream:
             gateway.streams.discard(self._stream)
+            self._stream.count_end(now - self.began)
         self._journal.close(
             status,
             reason,

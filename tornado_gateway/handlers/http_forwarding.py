@@ -12,7 +12,7 @@ from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.caching import cache_request, cached_answerer
-from tornado_gateway.handlers.event_stream import EventStream
+from tornado_gateway.handlers.event_stream import EventStream, Subscription
 from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.invalidating import Invalidating
 from tornado_gateway.handlers.peek import Peek
@@ -91,7 +91,7 @@ class HttpForwarding(Forwarding):
         is_opaque = head.length is not None or is_encoded(lines)
         stream = EventStream(
             self._service.config.event_streams, gateway.rng, self._client, source, self._end_stream,
-            expiry=self._expiry, is_opaque=is_opaque,
+            Subscription(self.began, self._expiry, self._service.event_stream_totals), is_opaque=is_opaque,
         )  # fmt: skip
         self._keep(stream)
         source.forget_fields()

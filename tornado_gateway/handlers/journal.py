@@ -113,7 +113,10 @@ class Journal:
             return
         self.is_closed = True
         gateway, method, seconds = self._gateway, self._exchange.head.method, now - self.began
-        gateway.durations.add(method, self._label, status, (self.head_seconds or 0.0) if self.is_stream else seconds)
+        to_count = (self.head_seconds or 0.0) if self.is_stream else seconds
+        gateway.durations.add(method, self._label, status, to_count, self.service, self.is_stream)
+        if reason:
+            gateway.durations.reasons[self.service, reason] += 1
         if gateway.access_log is None:
             return
         head = self._exchange.head

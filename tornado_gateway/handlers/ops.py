@@ -10,6 +10,7 @@ GET /_pressure 200 while the gateway takes what comes; 503 while ordinary reques
 from collections import Counter
 from collections.abc import Iterator
 
+from tornado_gateway.adapters.prometheus import prefers_open_metrics
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.policy.upstream.endpoint import Kind
@@ -49,8 +50,9 @@ class ReadyHandler(PageHandler):
 class MetricsHandler(PageHandler):
     """Prometheus's text format, or OpenMetrics if the client prefers OpenMetrics."""
 
-    def get(self) -> None:
-        text, media_type = self.gateway.metrics.text(self.exchange.head.known_fields.get(b"accept", ()))
+    async def get(self) -> None:
+        figures, accept = self.gateway.figures, self.exchange.head.known_fields.get(b"accept", ())
+        text, media_type = await (figures.open_metrics if prefers_open_metrics(accept) else figures.text).get()
         self.set_header("Content-Type", media_type)
         self.finish(text)
 

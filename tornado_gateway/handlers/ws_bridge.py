@@ -22,7 +22,6 @@ from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.journal import Frames, Journal
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.credentials import BEARER
-from tornado_gateway.policy.http.frames import ABNORMAL
 from tornado_gateway.policy.http.handshake import (
     Offer,
     accept_value,
@@ -129,9 +128,9 @@ class WsForwarding(Forwarding):
             return
         self._note_head(101)
         self._answerer.becomes(Kind.WS)
-        self._service.websocket_totals.opened += 1
         relay = self._relay = Relay(
-            self._config.relay, rsv, client.connection, upstream.connection, self._end, expiry=self._expiry
+            self._config.relay, rsv, client.connection, upstream.connection, self._end,
+            self._service.websocket_totals, expiry=self._expiry,
         )  # fmt: skip
         transport, from_upstream = upstream.upgrade(relay.upstream)
         from_client = client.upgrade(self._accepting(head), relay.client)
@@ -181,19 +180,13 @@ class WsForwarding(Forwarding):
             outcome = Outcome.FAILURE
         else:
             outcome = Outcome.CLIENT_GONE if relay.reason == ClientGone.reason else Outcome.SUCCESS
-        close_code = relay.close.code if relay.close else ABNORMAL
-        self._service.websocket_totals.add(
-            messages=(relay.client.scanner.messages, relay.upstream.scanner.messages),
-            wire_bytes=(relay.client.scanner.bytes, relay.upstream.scanner.bytes),
-            seconds=self._gateway.now() - self.began,
-            close_code=close_code,
-        )
+        carried = relay.carried
         self._journal.frames = Frames(
-            bytes_in=relay.client.scanner.bytes,
-            bytes_out=relay.upstream.scanner.bytes,
-            messages_in=relay.client.scanner.messages,
-            messages_out=relay.upstream.scanner.messages,
-            close_code=close_code,
+            bytes_in=carried.bytes_up,
+            bytes_out=carried.bytes_down,
+            messages_in=carried.messages_up,
+            messages_out=carried.messages_down,
+            close_code=relay.close_code,
         )
         self.close(outcome, 101, relay.reason)
 

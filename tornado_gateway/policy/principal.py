@@ -112,11 +112,13 @@ class Authenticator(Protocol):
         default: the rule of services and routes that have none.
         sources: where a token may stand.
         claim_fields: the fields that tell endpoints about the principal; None for none.
+        accepted: requests with a valid credential so far.
     """
 
     default: frozenset[Kind]
     sources: TokenSources
     claim_fields: ClaimFields | None
+    accepted: int
 
     def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
         """Check a credential.

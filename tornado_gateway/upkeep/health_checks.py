@@ -129,7 +129,7 @@ class HealthChecks:
         configured = service.config.checks
         if not configured:  # switched off meanwhile
             return
-        service.note_check(endpoint, shown)
+        service.note_check(endpoint, shown, passed=passed)
         if checked.health.record(configured, passed=passed):
             service.set_health(endpoint, self._now(), up=checked.health.is_up)
         checked.due = self._now() + checked.health.pause(configured, self._rng)
@@ -144,7 +144,7 @@ class HealthChecks:
         passed: bool | None = None
         try:
             passed, shown = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
-            service.note_check(endpoint, shown)
+            service.note_check(endpoint, shown, passed=passed)
         finally:
             failed = None if passed is None else not passed
             service.end_permit(endpoint, permit, self._now(), failed=failed)

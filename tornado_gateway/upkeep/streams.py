@@ -13,6 +13,7 @@ from typing import Protocol
 from tornado_gateway.policy.http.stream_limits import StreamCounts, StreamLimits
 from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 
 SLICE = 1000  # streams that are compared with the revocations in a turn of the event loop; about 0.3 ms
 
@@ -22,9 +23,18 @@ class Stream(Protocol):
 
     Attributes:
         next_check: instant (loop time) at which to `check()`.
+        totals: of the streams of the same kind and service.
     """
 
     next_check: float
+    totals: StreamTotals
+
+    @property
+    def carried(self) -> Carried:
+        """What the stream has carried so far. Stays as it was at the end of the stream."""
+
+    def count_end(self, seconds: float) -> None:
+        """Add the stream to `totals`, because the stream has ended; `seconds` from the request to the end."""
 
     def check(self, now: float) -> None:
         """See whether something is overdue, and set `next_check` anew."""

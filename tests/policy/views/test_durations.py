@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations, Histogram
+from tornado_gateway.policy.histogram import Histogram
+from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, STATUSES, Durations, Key
 
 ROUTE = "/api/<service>/*"
 
@@ -62,21 +63,22 @@ def test_method_route_and_status_are_told_apart() -> None:
         for _ in range(number):
             found.add(method, route, status, 0.5)
     assert [sum(each.counts) for _, each in found] == list(range(1, len(several) + 1))
-    assert [key for key, _ in found] == [(method.decode(), route, status) for method, route, status in several]
+    expected = [Key(method.decode(), route, str(status), "", False) for method, route, status in several]
+    assert [key for key, _ in found] == expected
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_usual_method_has_its_name(method: bytes) -> None:
     found = Durations()
     found.add(method, ROUTE, 200, 0.1)
-    assert [key for key, _ in found] == [(method.decode(), ROUTE, 200)]
+    assert [key for key, _ in found] == [Key(method.decode(), ROUTE, "200", "", False)]
 
 
 @pytest.mark.parametrize("method", [b"BREW", b"PROPFIND", b"get", b"Get", b"TRACE", b"CONNECT", b"GET ", b"", OTHER])
 def test_any_other_method_counts_as_other(method: bytes) -> None:  # methods are case-sensitive: RFC 9110 §9.1
     found = Durations()
     found.add(method, ROUTE, 200, 0.1)
-    assert [key for key, _ in found] == [("OTHER", ROUTE, 200)]
+    assert [key for key, _ in found] == [Key("OTHER", ROUTE, "200", "", False)]
 
 
 @given(st.lists(st.binary(), max_size=50))
@@ -84,8 +86,35 @@ def test_methods_make_no_more_series_than_there_are_methods(methods: list[bytes]
     found = Durations()
     for method in methods:
         found.add(method, ROUTE, 200, 0.1)
-    assert {method.encode() for (method, _, _), _ in found} <= METHODS | {OTHER}
+    assert {key.method.encode() for key, _ in found} <= METHODS | {OTHER}
     assert sum(sum(each.counts) for _, each in found) == len(methods)
+
+
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [(200, "200"), (418, "418"), (499, "499"), (599, "5xx"), (299, "2xx"), (777, "7xx"), (999, "9xx"), (100, "100")],
+)
+def test_a_status_without_a_name_counts_as_its_class(status: int, label: str) -> None:
+    found = Durations()
+    found.add(b"GET", ROUTE, status, 0.1)
+    assert [key.status for key, _ in found] == [label]
+
+
+def test_statuses_make_no_more_series_than_there_are_names_and_classes() -> None:
+    found = Durations()
+    for status in range(100, 1000):
+        found.add(b"GET", ROUTE, status, 0.1)
+    assert len(list(found)) <= len(STATUSES) + 9
+    assert sum(each.count for _, each in found) == 900
+
+
+def test_services_and_streams_are_told_apart() -> None:
+    found = Durations()
+    for service, is_stream in (("", False), ("one", False), ("one", True), ("two", False)):
+        found.add(b"GET", ROUTE, 200, 0.1, service, is_stream)
+    assert [(key.service, key.is_stream, each.count) for key, each in found] == [
+        ("", False, 1), ("one", False, 1), ("one", True, 1), ("two", False, 1)
+    ]  # fmt: skip
 
 
 def test_requests_may_be_counted_while_they_are_read() -> None:

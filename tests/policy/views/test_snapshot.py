@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.figures import collect
+from tests.support.figures import snapshot as rendered
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
@@ -17,15 +19,18 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.stream_totals import Carried
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.snapshot import QUANTILES
-from tornado_gateway.policy.views.snapshot import snapshot as rendered
-from tornado_gateway.policy.views.state import collect
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
 SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED, IGNORED = Outcome
 NO_QUANTILES = dict.fromkeys(QUANTILES)
+NO_STREAMS = {
+    "open": 0, "closed": 0, "messages": {"up": 0, "down": 0}, "bytes": {"up": 0, "down": 0}, "waitingBytes": 0,
+    "seconds": 0.0,
+}  # fmt: skip
 
 
 def service(*weights: int, name: str = "svc", limit: AdaptiveLimit | None = None, **config: Any) -> Service:
@@ -83,16 +88,14 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
                         "errorRate": 0.0, "unansweredTotal": 0, "retriesTotal": 0,
                         "weight": 1, "share": 1.0, "usable": True,
                         "breaker": {"state": "closed", "openForMs": 0, "opened": 0, "ejected": False},
-                        "checks": {"passing": True, "last": ""},
+                        "checks": {"passing": True, "last": "", "passed": 0, "failed": 0}, "responses": {},
+                        "connections": {"active": 0, "idle": 0}, "sent": {"new": 0, "kept": 0},
                     }
                 ],
                 "latency": NO_QUANTILES, "panic": False, "ejected": 0, "waiting": 0, "concurrencyLimit": None,
                 "retryBudget": 3.0,
                 "hedges": {"sent": 0, "won": 0},
-                "websockets": {
-                    "closed": 0, "messages": {"up": 0, "down": 0}, "bytes": {"up": 0, "down": 0}, "seconds": 0.0,
-                    "closeCodes": {},
-                },
+                "requests": {}, "eventStreams": NO_STREAMS, "websockets": {**NO_STREAMS, "closeCodes": {}},
             }
         },
         "connections": {"http": 0, "sse": 0, "ws": 0},
@@ -232,12 +235,14 @@ def test_quantiles_are_of_all_that_was_answered() -> None:
 
 def test_websockets_that_have_ended_are_shown_with_what_they_carried() -> None:
     single = service(1)
-    single.websocket_totals.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.23456, close_code=1006)
-    single.websocket_totals.add(messages=(1, 2), wire_bytes=(10, 20), seconds=1.0, close_code=1000)
-    single.websocket_totals.add(messages=(0, 0), wire_bytes=(0, 0), seconds=0.0, close_code=1000)
+    single.websocket_totals.opened = 4
+    single.websocket_totals.add(Carried(3, 5, 30, 50, 0), 1.23456, 1006)
+    single.websocket_totals.add(Carried(1, 2, 10, 20, 0), 1.0, 1000)
+    single.websocket_totals.add(Carried(0, 0, 0, 0, 0), 0.0, 1000)
     shown = view(single)["websockets"]
     assert shown == {
-        "closed": 3, "messages": {"up": 4, "down": 7}, "bytes": {"up": 40, "down": 70}, "seconds": 2.235,
+        "open": 1, "closed": 3, "messages": {"up": 4, "down": 7}, "bytes": {"up": 40, "down": 70}, "waitingBytes": 0,
+        "seconds": 2.235,
         "closeCodes": {"1000": 2, "1006": 1},
     }  # fmt: skip
     assert list(shown["closeCodes"]) == ["1000", "1006"]
@@ -285,7 +290,8 @@ def test_an_endpoint_is_healthy_if_neither_checks_nor_its_breaker_say_otherwise(
     seen = view(several)
     assert one.healthy == seen["upstreamDetails"][0]["healthy"] == available
     assert (seen["healthy"], seen["upstreams"]) == (2 + available, 3)
-    assert seen["upstreamDetails"][0]["checks"] == {"passing": passes, "last": one.last_check}
+    result = {"passing": passes, "last": one.last_check, "passed": 0, "failed": 0}
+    assert seen["upstreamDetails"][0]["checks"] == result
 
 
 def test_a_panic_and_its_usable_endpoints_are_shown() -> None:
@@ -352,7 +358,7 @@ def test_a_snapshot_is_plain_data_that_does_not_change() -> None:
     assert copy == before
     answer(single, 0, 0.2, FAILURE)
     take(single, kind=Kind.WS)
-    single.websocket_totals.add(messages=(3, 5), wire_bytes=(30, 50), seconds=1.0, close_code=1006)
+    single.websocket_totals.add(Carried(3, 5, 30, 50, 0), 1.0, 1006)
     assert before == copy
 
 

@@ -11,25 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, lives, make_service
-from tests.support.services import lease_on, service
+from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, collect, lives, make_service, snapshot
 from tornado_gateway.policy.overload import CLASSES
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.statistics import Minute
-from tornado_gateway.policy.views.durations import BOUNDS, Durations
-from tornado_gateway.policy.views.snapshot import snapshot
+from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import (
     BREAKER_STATES,
+    ConnectState,
     EndpointState,
     HistogramState,
     ProcessState,
     ServiceState,
     State,
-    WebSocketState,
-    collect,
+    StreamState,
     from_plain,
     merge,
     to_plain,
@@ -44,6 +42,24 @@ counts = st.integers(0, 10**9)
 seconds = st.floats(0, 1e9)
 by_kind = st.fixed_dictionaries({kind.value: counts for kind in Kind})
 sums = st.lists(seconds, max_size=3).map(lambda each: tuple(sorted(each)))
+
+
+histograms = st.builds(HistogramState, st.tuples(counts, counts), sums)
+by_class = st.dictionaries(st.sampled_from(["2xx", "4xx", "5xx"]), counts)
+stream_states = st.builds(
+    StreamState,
+    opened=counts,
+    closed=counts,
+    messages_up=counts,
+    messages_down=counts,
+    bytes_up=counts,
+    bytes_down=counts,
+    waiting=counts,
+    lives=histograms,
+    firsts=histograms,
+    pauses=histograms,
+    close_codes=st.dictionaries(st.integers(1000, 4999), counts, max_size=3),
+)
 minutes = st.builds(
     Minute,
     counts,
@@ -66,6 +82,11 @@ endpoint_states = st.builds(
     outcomes=st.fixed_dictionaries({outcome.value: counts for outcome in Outcome}),
     unanswered=counts,
     retries=counts,
+    answers=by_class,
+    heads=histograms,
+    checks=st.fixed_dictionaries({"passed": counts, "failed": counts}),
+    sent=st.fixed_dictionaries({"new": counts, "kept": counts}),
+    connections=st.fixed_dictionaries({"active": counts, "idle": counts}),
     latency=st.tuples(seconds, seconds, seconds),
     peak=seconds,
     minute=minutes,
@@ -81,29 +102,28 @@ service_states = st.builds(
     retry_budget=sums,
     hedges_sent=counts,
     hedges_won=counts,
-    websockets=st.builds(
-        WebSocketState,
-        opened=counts,
-        closed=counts,
-        messages_up=counts,
-        messages_down=counts,
-        bytes_up=counts,
-        bytes_down=counts,
-        seconds=sums,
-        close_codes=st.dictionaries(st.integers(1000, 4999), counts, max_size=3),
-    ),
-)
-histograms = st.builds(
-    HistogramState, st.lists(counts, min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1).map(tuple), sums
+    requests=by_class,
+    durations=histograms,
+    heads=histograms,
+    event_streams=stream_states,
+    websockets=stream_states,
 )
 states = st.builds(
     State,
     st.dictionaries(st.sampled_from(NAMES), service_states),
     st.dictionaries(st.sampled_from(["GET 200 /api/<service>/*", "POST 404 other"]), histograms),
+    st.dictionaries(st.sampled_from(["unauthorized ", "client_gone one"]), counts),
     st.builds(
         ProcessState,
         st.dictionaries(st.sampled_from(CLASSES), counts),
         st.dictionaries(st.sampled_from(["0.5", "0.99"]), seconds),
+        st.builds(ConnectState, histograms, histograms, histograms, by_class, counts, counts),
+        counts,
+        st.dictionaries(st.sampled_from(["clients", "upstreams"]), counts),
+        counts,
+        counts,
+        counts,
+        st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
     ),
 )
 
@@ -240,69 +260,3 @@ def without(keys: Collection[str], seen: Any) -> Any:
     if isinstance(seen, dict):
         return {key: without(keys, value) for key, value in seen.items() if key not in keys}
     return [without(keys, each) for each in seen] if isinstance(seen, list) else seen
-
-
-# ---- looking changes nothing
-
-
-@given(lives, st.booleans())
-def test_collecting_changes_nothing_and_gives_the_same_again(life: list[tuple[int, Event]], with_minute: bool) -> None:
-    process, now = Process(), 0.0
-    for _, event in life:
-        now += event.quarters / 4
-        process.live(event, now)
-    before = pickle.dumps((process.services, process.durations))
-    states = [collect(process.services, process.durations, now, with_minute=with_minute) for _ in range(2)]
-    assert states[0] == states[1]
-    assert pickle.dumps((process.services, process.durations)) == before
-    shown = [snapshot(each, EPOCH) for each in (states[0], states[0])]
-    assert shown[0] == shown[1]
-    assert states[0] == states[1]
-
-
-@given(lives)
-def test_a_state_stays_as_it_was_whatever_happens_later(life: list[tuple[int, Event]]) -> None:
-    process, now = Process(), 0.0
-    state = process.state(now)
-    before = pickle.dumps(state)
-    for _, event in life:
-        now += event.quarters / 4
-        process.live(event, now)
-    assert pickle.dumps(state) == before
-
-
-def test_a_retired_service_whose_name_is_in_use_again_is_shown_as_endpoints_that_have_left() -> None:
-    present, retired = service(1), service(1, 1)
-    leases = [lease_on(each, each.endpoints[0], kind=Kind.WS) for each in (present, retired)]
-    for each in (present, retired):
-        each.websocket_totals.opened += 1
-        each.outcomes.hedging.sent += 2
-    both = collect([present, retired], Durations(), 1.0).services["svc"]
-    alone = collect([present], Durations(), 1.0).services["svc"]
-    held = {"http": 0, "sse": 0, "ws": 1}
-    assert both == dataclasses.replace(
-        alone,
-        departing={"http://host0": held},
-        inflight={"http": 0, "sse": 0, "ws": 2},
-        hedges_sent=4,
-        websockets=dataclasses.replace(alone.websockets, opened=2, seconds=(0.0, 0.0)),
-    )
-    for lease in leases:
-        lease.settle(Outcome.SUCCESS, 1.0)
-
-
-def test_services_may_come_from_anything_that_gives_them_once() -> None:
-    services = [make_service(name) for name in NAMES]
-    assert collect(iter(services), Durations(), 0.0) == collect(services, Durations(), 0.0)
-    assert list(collect(iter(services), Durations(), 0.0).services) == [*NAMES]
-
-
-def test_without_the_minute_all_else_is_collected() -> None:
-    process = Process()
-    process.live(Event(0, "one", 0, Kind.HTTP, Outcome.FAILURE, 503, 1024, is_retry=False), 1.0)
-    whole = process.state(1.0)
-    assert whole.services["one"].endpoints[URLS[0]].minute.requests == 1
-    for each in whole.services.values():
-        for endpoint in each.endpoints.values():
-            endpoint.minute = Minute()
-    assert collect(process.services, process.durations, 1.0, with_minute=False) == whole

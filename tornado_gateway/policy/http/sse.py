@@ -31,6 +31,7 @@ RETRY_MS = (1000, 5000)  # range of the reconnection time that clients are sent
 MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _CR, _LF = 0x0D, 0x0A
+_ENDS_OF_LINE = (b"\n", b"\r\n", b"\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class BoundaryScanner:
 
     Attributes:
         at_boundary: whether no event is open, so that lines may be inserted here.
+        events: blank lines read so far: as many as events and comments between blank lines, as services write these.
 
     >>> scanner = BoundaryScanner()
     >>> scanner.feed(b"data: a\\r"); scanner.at_boundary
@@ -81,10 +83,11 @@ class BoundaryScanner:
     True
     """
 
-    __slots__ = ("_after_cr", "_in_comment", "_in_event", "_in_line", "at_boundary")
+    __slots__ = ("_after_cr", "_in_comment", "_in_event", "_in_line", "at_boundary", "events")
 
     def __init__(self) -> None:
         self.at_boundary = True
+        self.events = 0
         self._in_event = False  # a line that is no comment has ended since the last blank line
         self._in_line = False  # bytes have come since the last end of a line
         self._in_comment = False  # the open line is a comment
@@ -95,6 +98,7 @@ class BoundaryScanner:
         if chunk.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):  # most servers write whole events
             self._in_event = self._in_line = False
             self.at_boundary, self._after_cr = True, chunk[-1] == _CR
+            self.events += chunk.count(b"\n\n") or chunk.count(b"\r\n\r\n") or chunk.count(b"\r\r")
         elif chunk:
             self._read(chunk)
 
@@ -115,6 +119,7 @@ class BoundaryScanner:
         return 1 if self._after_cr and chunk.startswith(b"\n") else 0
 
     def _read(self, chunk: bytes) -> None:
+        self.events += _blank_lines(chunk[self._continued(chunk) :]) - (self._in_line and chunk[:1] in (b"\r", b"\n"))
         end = self.end_of_last_event(chunk)
         if end >= 0:
             self._in_event = self._in_line = False
@@ -129,6 +134,15 @@ class BoundaryScanner:
                 self._in_event = True
         self._after_cr = chunk[-1] == _CR
         self.at_boundary = not self._in_event and not self._in_line
+
+
+def _blank_lines(chunk: bytes) -> int:
+    """The number of blank lines, if a line begins with the chunk.
+
+    >>> _blank_lines(b"data: a\\r\\n\\r\\ndata: b\\r\\n\\r\\n"), _blank_lines(b"\\n\\ndata")
+    (2, 2)
+    """
+    return sum(line in _ENDS_OF_LINE for line in chunk.splitlines(keepends=True))
 
 
 @functools.lru_cache(maxsize=256)  # called for every response (measured: 0.3 µs less)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from tornado_gateway.policy.histogram import Histogram
 from tornado_gateway.policy.http.target import canonical_url, parse_base_url
 from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.latency import Latency
@@ -120,13 +121,17 @@ class Endpoint(InFlight):
         unanswered_total: failures without a response (Envoy: local-origin failures).
         hedges_lost: consecutive requests that a hedge answered first.
         retries_total: leases for a retry or a hedge.
+        answers: heads of responses by the first digit of the status; the first item is unused.
+        heads: seconds from a request to the head of the response, where these are a latency.
+        checks_passed, checks_failed: health checks and probes by their results.
+        dialled, reused: requests sent over a new connection, and over a kept connection.
     """
 
     __slots__ = (
-        "authority", "base_path", "breaker", "client_gone_total", "errors_total", "identity", "ignored_total",
-        "is_ejected",
+        "answers", "authority", "base_path", "breaker", "checks_failed", "checks_passed", "client_gone_total",
+        "dialled", "errors_total", "heads", "identity", "ignored_total", "is_ejected",
         "checks_pass", "is_unreachable", "is_admitted", "joined_at", "last_check", "latency", "origin", "hedges_lost",
-        "requests_total", "retries_total", "superseded_total", "unanswered_total", "url", "weight", "window",
+        "requests_total", "retries_total", "reused", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
     def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
@@ -146,6 +151,9 @@ class Endpoint(InFlight):
         self.hedges_lost = 0
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0
         self.client_gone_total = self.superseded_total = self.ignored_total = 0
+        self.checks_passed = self.checks_failed = self.dialled = self.reused = 0
+        self.answers = [0] * 10
+        self.heads = Histogram()
 
     # ---- availability
 

@@ -9,7 +9,9 @@ BREAKER_STATUSES names 429.
 """
 
 import math
+from bisect import bisect_left
 
+from tornado_gateway.policy.histogram import SECONDS
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
 from tornado_gateway.policy.upstream.endpoint import (
     CLIENT_GONE,
@@ -103,14 +105,18 @@ class Outcomes:
         endpoint, config, is_429 = trial.endpoint, self.config, status == TOO_MANY_REQUESTS
         latency = endpoint.latency
         trial.is_answered = True
+        endpoint.answers[status // 100] += 1
         failed = status in config.failure_statuses
         trial.is_declined = failed or is_429
         if now >= trial.sent_at:
-            trial.seconds = now - trial.sent_at
+            seconds = trial.seconds = now - trial.sent_at
+            heads = endpoint.heads
+            heads.counts[bisect_left(SECONDS, seconds)] += 1
+            heads.total += seconds
             if not is_429:
-                latency.add(now, trial.seconds)
+                latency.add(now, seconds)
                 if config.hedges:
-                    self.hedging.observe(now, trial.seconds)
+                    self.hedging.observe(now, seconds)
         if endpoint.hedges_lost:
             endpoint.hedges_lost = 0
         if failed:

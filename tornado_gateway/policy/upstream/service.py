@@ -10,6 +10,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
+from tornado_gateway.policy.histogram import Histogram
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS, Balancer
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
@@ -20,8 +21,8 @@ from tornado_gateway.policy.upstream.membership import Membership
 from tornado_gateway.policy.upstream.outcomes import Outcomes
 from tornado_gateway.policy.upstream.retry import Budget
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.stream_totals import StreamTotals
 from tornado_gateway.policy.upstream.wait_queue import Queue
-from tornado_gateway.policy.upstream.websocket_totals import WebSocketTotals
 
 
 class Service(InFlight):
@@ -34,15 +35,16 @@ class Service(InFlight):
         affinity: binds requests to endpoints; None without affinity.
         budget: the retry budget.
         endpoint_set: the endpoints, and the choice of an endpoint.
+        heads: seconds from a request to the head of its answer.
         membership: the sources of the endpoints.
         outcomes: learns from the outcomes of requests.
         queue: requests that wait for room.
-        websocket_totals: sums over the WebSockets that have ended.
+        event_stream_totals, websocket_totals: sums over the streams that have ended.
     """
 
     __slots__ = (
-        "_is_bounded", "affinity", "budget", "config", "endpoint_set", "membership", "name",
-        "outcomes", "queue", "websocket_totals",
+        "_is_bounded", "affinity", "budget", "config", "endpoint_set", "event_stream_totals", "heads", "membership",
+        "name", "outcomes", "queue", "websocket_totals",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +64,8 @@ class Service(InFlight):
         self.queue = Queue(self.config.max_waiting)
         self.endpoint_set = EndpointSet(self.config, balancer, self)
         self.outcomes = Outcomes(self.config, self.endpoint_set, limit, self)
-        self.websocket_totals = WebSocketTotals()
+        self.heads = Histogram()
+        self.event_stream_totals, self.websocket_totals = StreamTotals(), StreamTotals()
         self.membership = Membership({endpoint.url: endpoint.weight for endpoint in endpoints})
         self._is_bounded = limit is not None or self.config.max_in_flight < math.inf
         self.replace_endpoints(endpoints)
@@ -200,9 +203,13 @@ class Service(InFlight):
             self.affinity.sticky.use(endpoints)
         self.make_room()
 
-    def note_check(self, endpoint: Endpoint, shown: str) -> None:
-        """Remember for the figures what the newest check of an endpoint has shown, in words."""
+    def note_check(self, endpoint: Endpoint, shown: str, *, passed: bool) -> None:
+        """Remember for the figures what the newest check of an endpoint has shown, in words, and whether it passed."""
         endpoint.last_check = shown
+        if passed:
+            endpoint.checks_passed += 1
+        else:
+            endpoint.checks_failed += 1
 
     def set_health(self, endpoint: Endpoint, now: float, *, up: bool) -> None:
         """Record that health checks of an endpoint have begun to pass (up) or to fail."""

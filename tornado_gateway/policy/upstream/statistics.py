@@ -55,13 +55,17 @@ class Minute:
     @classmethod
     def of(cls, minutes: Iterable["Minute"]) -> "Minute":
         """The sum of several Minutes."""
-        found = list(minutes)
-        return cls(
-            sum(each.requests for each in found),
-            sum(each.errors for each in found),
-            _added(each.durations for each in found),
-            _added(each.spans for each in found),
-        )
+        total = cls()
+        for each in minutes:
+            total.add(each)
+        return total
+
+    def add(self, other: "Minute") -> None:
+        """Add another Minute to this one."""
+        self.requests += other.requests
+        self.errors += other.errors
+        _add(self.durations, other.durations)
+        _add(self.spans, other.spans)
 
     @property
     def rate(self) -> float:
@@ -89,11 +93,15 @@ class Minute:
 
 def _added(counts: Iterable[dict[K, int]]) -> dict[K, int]:
     total: dict[K, int] = {}
-    get = total.get  # a new key costs less with get() than in a defaultdict
     for each in counts:
-        for key, count in each.items():
-            total[key] = get(key, 0) + count
+        _add(total, each)
     return total
+
+
+def _add(total: dict[K, int], counts: dict[K, int]) -> None:
+    get = total.get  # a new key costs less with get() than in a defaultdict
+    for key, count in counts.items():
+        total[key] = get(key, 0) + count
 
 
 class Window:

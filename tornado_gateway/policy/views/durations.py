@@ -1,50 +1,83 @@
-"""Histograms of the durations of requests, by method, route and status, as Prometheus defines histograms."""
+"""Histograms of the durations of requests, by method, route, status and service; and the reasons of failures.
+
+Each request is counted once, when the request ends.
+"""
 
 import bisect
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import NamedTuple
 
-# Upper bounds in seconds. The gateway takes a fraction of a millisecond; a service may take any time.
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from tornado_gateway.policy.histogram import SECONDS, Histogram
+
+BOUNDS = SECONDS
 
 # All other methods share a series: a client that invents methods must not make new series.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 OTHER = b"OTHER"
 
+# Other statuses of a class share a series: some services answer with the status that a client asks for.
+STATUSES = frozenset((*(status.value for status in HTTPStatus), 499))
 
-@dataclass(slots=True)
-class Histogram:
-    """A histogram of durations.
+
+class Key(NamedTuple):
+    """What a histogram is of.
 
     Attributes:
-        counts: durations in each bucket: above the bound before, up to the own bound. The last bucket has no bound.
-        total: sum of the durations in seconds.
+        status: "200"; of a status that has no name, the class: "2xx".
+        service: name of the service; "" for a request that was refused before admission, or that is for a page.
+        is_stream: whether the answers are streams.
     """
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
-    total: float = 0.0
+    method: str
+    route: str
+    status: str
+    service: str
+    is_stream: bool
 
 
 class Durations:
-    """A histogram for each method, route and status."""
+    """A histogram for each Key.
+
+    Attributes:
+        reasons: requests that failed or ended early, by service and reason in the access log.
+    """
 
     def __init__(self) -> None:
-        self._histograms: dict[tuple[bytes, str, int], Histogram] = {}
+        self._histograms: dict[tuple[bytes, str, int, str, bool], Histogram] = {}
+        self.reasons: Counter[tuple[str, str]] = Counter()
 
-    def add(self, method: bytes, route: str, status: int, seconds: float) -> None:
+    def add(
+        self, method: bytes, route: str, status: int, seconds: float, service: str = "", is_stream: bool = False
+    ) -> None:
         """Count a request that has ended.
 
         Args:
+            service, is_stream: see Key.
             seconds: from the request's head to the end of the response; of a stream, to the head of the response.
         """
-        histogram = self._histograms.get((method, route, status)) or self._of(method, route, status)
+        key = (method, route, status, service, is_stream)
+        histogram = self._histograms.get(key) or self._of(key)
         histogram.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
         histogram.total += seconds
 
-    def _of(self, method: bytes, route: str, status: int) -> Histogram:
-        return self._histograms.setdefault((method if method in METHODS else OTHER, route, status), Histogram())
+    def _of(self, key: tuple[bytes, str, int, str, bool]) -> Histogram:
+        method, route, status, service, is_stream = key
+        bounded = method if method in METHODS else OTHER
+        return self._histograms.setdefault((bounded, route, _bounded(status), service, is_stream), Histogram())
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str, int], Histogram]]:
-        """Method, route and status of each histogram, and the histogram."""
-        for (method, route, status), histogram in list(self._histograms.items()):
-            yield (method.decode("ascii"), route, status), histogram
+    def __iter__(self) -> Iterator[tuple[Key, Histogram]]:
+        """Each histogram, and what the histogram is of."""
+        for (method, route, status, service, is_stream), histogram in list(self._histograms.items()):
+            named = str(status) if status > 99 else f"{status}xx"
+            yield Key(method.decode("ascii"), route, named, service, is_stream), histogram
+
+
+def _bounded(status: int) -> int:
+    """The status; of a status without a name, the first digit alone.
+
+    >>> _bounded(404), _bounded(299), _bounded(777)
+    (404, 2, 7)
+    """
+    return status if status in STATUSES else status // 100

@@ -8,35 +8,42 @@ from typing import Any
 
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, Kind, Outcome
 from tornado_gateway.policy.upstream.statistics import Minute
-from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State, WebSocketState
+from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State, StreamState
+from tornado_gateway.policy.views.steps import Steps
 
 _OUTCOME_KEYS = {outcome.value: "clientGone" if outcome is CLIENT_GONE else outcome.value for outcome in Outcome}
 QUANTILES = {"p50Ms": 0.5, "p95Ms": 0.95, "p99Ms": 0.99}
 
 
-def snapshot(state: State, epoch: float) -> dict[str, Any]:
+def snapshot(state: State, epoch: float) -> Steps[dict[str, Any]]:
     """Render a State for JSON.
 
     Args:
         epoch: seconds since 1970 at the instant of the State.
     """
-    services = state.services
+    services = {}
+    for name, service in state.services.items():
+        services[name] = yield from _service_view(service, epoch)
+    held = [each.inflight for each in state.services.values()]
     return {
-        "services": {name: _service_view(service, epoch) for name, service in services.items()},
-        "connections": {kind.value: sum(each.inflight[kind.value] for each in services.values()) for kind in Kind},
+        "services": services,
+        "connections": {kind.value: sum(each[kind.value] for each in held) for kind in Kind},
     }
 
 
-def _service_view(service: ServiceState, epoch: float) -> dict[str, Any]:
-    endpoints = service.endpoints.values()
-    minute = Minute.of(each.minute for each in endpoints)
+def _service_view(service: ServiceState, epoch: float) -> Steps[dict[str, Any]]:
+    endpoints, details, minute = service.endpoints.values(), [], Minute()
+    for url, endpoint in service.endpoints.items():
+        details.append(_endpoint_view(url, endpoint, epoch))
+        minute.add(endpoint.minute)
+        yield
     return {
         "upstreams": len(endpoints),
         "healthy": sum(each.healthy for each in endpoints),
         "avgLatencyMs": _average_latency(service),
         "rps": _rounded(minute.rate),
         "errorRate": _rounded(minute.error_rate),
-        "upstreamDetails": [_endpoint_view(url, each, epoch) for url, each in service.endpoints.items()],
+        "upstreamDetails": details,
         "departing": [{"url": url, "inflight": dict(inflight)} for url, inflight in service.departing.items()],
         "latency": _quantiles(minute),
         "panic": service.panicking,
@@ -45,7 +52,12 @@ def _service_view(service: ServiceState, epoch: float) -> dict[str, Any]:
         "concurrencyLimit": service.limit or None,
         "retryBudget": _rounded(math.fsum(service.retry_budget)),
         "hedges": {"sent": service.hedges_sent, "won": service.hedges_won},
-        "websockets": _websocket_view(service.websockets),
+        "requests": dict(service.requests),
+        "eventStreams": _stream_view(service.event_streams),
+        "websockets": {
+            **_stream_view(service.websockets),
+            "closeCodes": {str(code): count for code, count in sorted(service.websockets.close_codes.items())},
+        },
     }
 
 
@@ -55,13 +67,14 @@ def _average_latency(service: ServiceState) -> float:
     return _rounded(sum(averages) / len(averages)) if averages else 0
 
 
-def _websocket_view(totals: WebSocketState) -> dict[str, Any]:
+def _stream_view(totals: StreamState) -> dict[str, Any]:
     return {
+        "open": totals.opened - totals.closed,
         "closed": totals.closed,
         "messages": {"up": totals.messages_up, "down": totals.messages_down},
         "bytes": {"up": totals.bytes_up, "down": totals.bytes_down},
-        "seconds": _rounded(math.fsum(totals.seconds)),
-        "closeCodes": {str(code): count for code, count in sorted(totals.close_codes.items())},
+        "waitingBytes": totals.waiting,
+        "seconds": _rounded(math.fsum(totals.lives.seconds)),
     }
 
 
@@ -76,6 +89,7 @@ def _endpoint_view(url: str, endpoint: EndpointState, epoch: float) -> dict[str,
         "requestsTotal": sum(endpoint.outcomes.values()),
         "errorsTotal": endpoint.outcomes[FAILURE.value],
         "outcomes": {_OUTCOME_KEYS[outcome]: count for outcome, count in endpoint.outcomes.items()},
+        "responses": dict(endpoint.answers),
         "rps": _rounded(endpoint.minute.rate),
         "latency": {
             "ewmaMs": _rounded(average * 1000),
@@ -95,7 +109,9 @@ def _endpoint_view(url: str, endpoint: EndpointState, epoch: float) -> dict[str,
             "opened": endpoint.openings,
             "ejected": endpoint.ejected,
         },
-        "checks": {"passing": not checks_fail, "last": last_check},
+        "checks": {"passing": not checks_fail, "last": last_check, **endpoint.checks},
+        "connections": dict(endpoint.connections),
+        "sent": dict(endpoint.sent),
     }
 
 

@@ -1,10 +1,10 @@
 """The figures of a process at one instant: plain data that adds up with the figures of other processes.
 
-    collect(services, durations, now)   the State of this process; changes nothing
     merge(states)                       the State of several processes; associative and commutative, State() is neutral
     to_plain(state), from_plain(plain)  a State as JSON can carry a State, and back
 
-snapshot.py renders a State as JSON, adapters/prometheus.py renders a State for Prometheus.
+collecting.py collects the State of this process, snapshot.py renders a State as JSON, adapters/prometheus.py renders a
+State for Prometheus.
 
 Numbers are added, dictionaries are merged by their keys. The type of any other field names its merge. Of states that
 cannot be added, the worst is shown, because an operator looks for trouble: an endpoint whose breaker is open in one
@@ -16,17 +16,15 @@ Services and endpoints stand in the order of the first State that has them.
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from tornado_gateway.policy.histogram import SECONDS, Histogram
 from tornado_gateway.policy.loop_delays import LoopDelays
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.upstream.breaker import State as BreakerState
-from tornado_gateway.policy.upstream.endpoint import Endpoint, InFlight
-from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.statistics import Minute
-from tornado_gateway.policy.upstream.websocket_totals import WebSocketTotals
-from tornado_gateway.policy.views.durations import Durations, Histogram
 
 T = TypeVar("T")
 Merge = Callable[[Any, Any], Any]
@@ -54,6 +52,27 @@ Buckets = Annotated[tuple[int, ...], _each_with_each]
 
 
 @dataclass(slots=True)
+class HistogramState:
+    """As Histogram."""
+
+    counts: Buckets
+    seconds: Sums
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> "HistogramState":
+        return cls(tuple(histogram.counts), (histogram.total,))
+
+    @classmethod
+    def empty(cls) -> "HistogramState":
+        """Of durations up to a response's head or end, without any."""
+        return cls((0,) * (len(SECONDS) + 1), ())
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(slots=True)
 class EndpointState:
     """The figures of an endpoint.
 
@@ -70,6 +89,12 @@ class EndpointState:
         outcomes: leases that ended, by outcome.
         unanswered: failures without an answer.
         retries: leases that repeated a request.
+        answers: heads of responses by class of the status: "2xx".
+        heads: seconds from a request to the head of the response.
+        checks: health checks and probes, "passed" and "failed".
+        sent: requests sent over a "new" or a "kept" connection.
+        connections: open connections to the origin of the endpoint, "active" and "idle". Endpoints of the same origin
+            share connections.
         latency: of the process with the newest answer: instant of the answer (0 if long ago), average and newest sample
             in seconds.
         peak: peak EWMA in seconds, the highest.
@@ -89,14 +114,23 @@ class EndpointState:
     outcomes: dict[str, int]
     unanswered: int
     retries: int
+    answers: dict[str, int]
+    heads: HistogramState
+    checks: dict[str, int]
+    sent: dict[str, int]
+    connections: dict[str, int]
     latency: Most[tuple[float, float, float]]
     peak: Most[float]
     minute: Annotated[Minute, lambda one, other: Minute.of((one, other))]
 
 
 @dataclass(slots=True)
-class WebSocketState:
-    """As WebSocketTotals."""
+class StreamState:
+    """As StreamTotals; messages and bytes are also of open streams.
+
+    Attributes:
+        waiting: bytes that receivers of open streams have not taken yet.
+    """
 
     opened: int
     closed: int
@@ -104,7 +138,10 @@ class WebSocketState:
     messages_down: int
     bytes_up: int
     bytes_down: int
-    seconds: Sums
+    waiting: int
+    lives: HistogramState
+    firsts: HistogramState
+    pauses: HistogramState
     close_codes: dict[int, int]
 
 
@@ -121,6 +158,9 @@ class ServiceState:
         limit: requests that may be in flight, the limits of all processes together; 0 without limits.
         retry_budget: retries that may be sent now, for each process.
         hedges_sent, hedges_won: hedged requests, and hedged requests that the second endpoint answered first.
+        requests: requests and streams that ended, by class of the status that the client got.
+        durations: seconds of requests that ended; without streams.
+        heads: seconds from a request or the request for a stream to the head of the answer.
     """
 
     endpoints: dict[str, EndpointState]
@@ -132,15 +172,33 @@ class ServiceState:
     retry_budget: Sums
     hedges_sent: int
     hedges_won: int
-    websockets: WebSocketState
+    requests: dict[str, int]
+    durations: HistogramState
+    heads: HistogramState
+    event_streams: StreamState
+    websockets: StreamState
 
 
 @dataclass(slots=True)
-class HistogramState:
-    """As Histogram."""
+class ConnectState:
+    """As ConnectTotals.
 
-    counts: Buckets
-    seconds: Sums
+    Attributes:
+        waiting: requests that wait for a connection that is being opened.
+    """
+
+    look_ups: HistogramState = field(default_factory=HistogramState.empty)
+    connections: HistogramState = field(default_factory=HistogramState.empty)
+    handshakes: HistogramState = field(default_factory=HistogramState.empty)
+    failures: dict[str, int] = field(default_factory=dict)
+    failed_look_ups: int = 0
+    waiting: int = 0
+
+    @classmethod
+    def of(cls, totals: ConnectTotals, waiting: int) -> "ConnectState":
+        """The figures of this process."""
+        look_ups, opened, handshakes = map(HistogramState.of, (totals.look_ups, totals.connections, totals.handshakes))
+        return cls(look_ups, opened, handshakes, dict(totals.failures), totals.failed_look_ups, waiting)
 
 
 @dataclass(slots=True)
@@ -150,14 +208,28 @@ class ProcessState:
     Attributes:
         shed: requests that were shed, by class.
         loop_delay: the event loop's delay of the last seconds in seconds, by quantile; the worst process's.
+        connects: of connections to upstreams.
+        clients: open connections of clients.
+        buffered: bytes that clients and upstreams have not taken yet, by side.
+        malloc: bytes that malloc has given out; 0 if malloc does not tell.
+        authenticated: requests with a valid credential.
+        draining: processes that were told to stop.
+        build: number of processes by version, Python and event loop, with a space between.
     """
 
     shed: dict[str, int] = field(default_factory=dict)
     loop_delay: dict[str, Most[float]] = field(default_factory=dict)
+    connects: ConnectState = field(default_factory=ConnectState)
+    clients: int = 0
+    buffered: dict[str, int] = field(default_factory=dict)
+    malloc: int = 0
+    authenticated: int = 0
+    draining: int = 0
+    build: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, overload: Overload, delays: LoopDelays) -> "ProcessState":
-        """The figures of this process."""
+        """The figures of this process that policies keep."""
         return cls(dict(overload.shed), dict(zip(map(str, QUANTILES), delays.quantiles(*QUANTILES), strict=True)))
 
 
@@ -187,108 +259,17 @@ class State:
     Attributes:
         services: by name.
         durations: by method, status and route, in this order, with a space between.
+        reasons: requests that failed or ended early, by reason and service, with a space between. The service is
+            empty for a request that was refused before admission.
         process: of the process itself; empty if collected without.
         limits: of the rate limits; empty if collected without.
     """
 
     services: dict[str, ServiceState] = field(default_factory=dict)
     durations: dict[str, HistogramState] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
     process: ProcessState = field(default_factory=ProcessState)
     limits: LimitsState = field(default_factory=LimitsState)
-
-
-# ---- collect
-
-
-def collect(services: Iterable[Service], durations: Durations, now: float, *, with_minute: bool = True) -> State:
-    """Collect the figures of this process.
-
-    Args:
-        services: of services with the same name, the first is present, and the others are retired.
-        now: seconds on the clock of the services.
-        with_minute: whether to read the last minute of endpoints, which takes more than half of the time.
-    """
-    return State(
-        _by_name(services, now, with_minute=with_minute),
-        {f"{method} {status} {route}": _of_histogram(each) for (method, route, status), each in durations},
-    )
-
-
-def _by_name(services: Iterable[Service], now: float, *, with_minute: bool) -> dict[str, ServiceState]:
-    found: dict[str, ServiceState] = {}
-    for service in services:
-        state = _of_service(service, now, with_minute=with_minute)
-        if service.name in found:
-            state = _merge_of(ServiceState)(found[service.name], _of_remains(service, state))
-        found[service.name] = state
-    return found
-
-
-def _of_remains(service: Service, state: ServiceState) -> ServiceState:
-    """The state of a retired service whose name is in use again: endpoints that have left, and totals."""
-    leaving = [each for each in (*service.endpoints, *service.endpoint_set.departing) if each.load]
-    return replace(
-        state, endpoints={}, departing=_of_departing(leaving), panicking=False, limit=0, retry_budget=()
-    )  # fmt: skip
-
-
-def _of_histogram(histogram: Histogram) -> HistogramState:
-    return HistogramState(tuple(histogram.counts), (histogram.total,))
-
-
-def _of_service(service: Service, now: float, *, with_minute: bool) -> ServiceState:
-    slow_start = service.config.slow_start
-    return ServiceState(
-        endpoints={
-            each.url: _of_endpoint(each, slow_start, now, with_minute=with_minute) for each in service.endpoints
-        },
-        departing=_of_departing(service.endpoint_set.departing),
-        inflight=_in_flight(service),
-        panicking=service.endpoint_set.is_panicking,
-        waiting=service.waiting,
-        limit=service.outcomes.limit.limit if service.outcomes.limit else 0,
-        retry_budget=(service.budget.balance(now),),
-        hedges_sent=service.outcomes.hedging.sent,
-        hedges_won=service.outcomes.hedging.won,
-        websockets=_of_websockets(service.websocket_totals),
-    )
-
-
-def _of_endpoint(endpoint: Endpoint, slow_start: float, now: float, *, with_minute: bool) -> EndpointState:
-    breaker, latency = endpoint.breaker, endpoint.latency
-    return EndpointState(
-        weight=endpoint.weight,
-        share=endpoint.share(now, slow_start),
-        healthy=endpoint.healthy,
-        usable=endpoint.is_admitted,
-        check=(not endpoint.checks_pass, endpoint.last_check),
-        breaker=BREAKER_STATES.index(breaker.state(now)),
-        openings=breaker.opened,
-        open_for=max(0.0, breaker.open_until - now) if breaker.is_open else 0.0,
-        ejected=endpoint.is_ejected,
-        inflight=_in_flight(endpoint),
-        outcomes={outcome.value: count for outcome, count in endpoint.outcomes.items()},
-        unanswered=endpoint.unanswered_total,
-        retries=endpoint.retries_total,
-        latency=(max(0.0, latency.seen_at), latency.average, latency.last),
-        peak=latency.peak(now),
-        minute=endpoint.window.minute(now) if with_minute else Minute(),
-    )
-
-
-def _of_departing(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, int]]:
-    """An endpoint that left, came back as another object and left again has one URL."""
-    each_alone = ({each.url: _in_flight(each)} for each in endpoints)
-    return functools.reduce(_merge_of(dict[str, dict[str, int]]), each_alone, {})
-
-
-def _in_flight(held: InFlight) -> dict[str, int]:
-    return {kind.value: count for kind, count in held.inflight.items()}
-
-
-def _of_websockets(totals: WebSocketTotals) -> WebSocketState:
-    plain = {each.name: getattr(totals, each.name) for each in fields(totals)}
-    return WebSocketState(**{**plain, "seconds": (totals.seconds,), "close_codes": dict(totals.close_codes)})
 
 
 # ---- merge
@@ -296,24 +277,24 @@ def _of_websockets(totals: WebSocketTotals) -> WebSocketState:
 
 def merge(states: Iterable[State]) -> State:
     """The State of all processes together."""
-    return functools.reduce(_merge_of(State), states, State())
+    return functools.reduce(merge_of(State), states, State())
 
 
 @functools.cache
-def _merge_of(kind: Any) -> Merge:
+def merge_of(kind: Any) -> Merge:
     """The function that merges two values of a type."""
     if get_origin(kind) is Annotated:
         return kind.__metadata__[0]  # type: ignore[no-any-return]
     if is_dataclass(kind):
         return functools.partial(_by_field, kind)
     if get_origin(kind) is dict:
-        return functools.partial(_by_key, _merge_of(get_args(kind)[1]))
+        return functools.partial(_by_key, merge_of(get_args(kind)[1]))
     return operator.add
 
 
 def _by_field(kind: Any, one: Any, other: Any) -> Any:
     return kind(
-        **{name: _merge_of(hint)(getattr(one, name), getattr(other, name)) for name, hint in _types_of(kind).items()}
+        **{name: merge_of(hint)(getattr(one, name), getattr(other, name)) for name, hint in _types_of(kind).items()}
     )
 
 

@@ -155,6 +155,11 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
+    def connections_to(self, origin: Origin) -> tuple[int, int]:
+        """The number of connections to an origin that carry an exchange or a WebSocket, and that are idle."""
+        pool = self._pools.get(origin)
+        return (pool.open - len(pool), len(pool)) if pool else (0, 0)
+
     def close_idle(self, origin: Origin) -> bool:
         """Close the idle connections to an origin. Returns whether other connections are open, or being opened."""
         pool = self._pools.get(origin)

@@ -8,6 +8,7 @@ Addresses are never looked up, and a connection waits for the look-up of its own
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
+from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
@@ -51,11 +53,13 @@ class Connector:
     Attributes:
         on_failure: called with the origin after each failed connection.
         resolver: looks up the names of origins.
+        totals: of all connections.
     """
 
     def __init__(self, config: ConnectConfig) -> None:
         self.on_failure: Callable[[Origin], object] = lambda _: None
-        self.resolver = Resolver(config.names)
+        self.totals = ConnectTotals()
+        self.resolver = Resolver(config.names, self.totals)
         self._config = config
         self._loop = asyncio.get_running_loop()
 
@@ -92,11 +96,15 @@ class Connector:
             ConnectTimeout: the time limit was reached.
             ConnectFailed: or a subclass for the step that failed.
         """
+        began = time.monotonic()
         try:
-            return await self._connect(origin, factory, seconds or self._config.timeout, tls)
-        except UpstreamError:
+            protocol = await self._connect(origin, factory, seconds or self._config.timeout, tls)
+        except UpstreamError as error:
+            self.totals.failures[error.reason] += 1
             self.on_failure(origin)
             raise
+        self.totals.connections.add(time.monotonic() - began)
+        return protocol
 
     def close(self) -> None:
         """End all look-ups under way."""
@@ -133,8 +141,10 @@ class Connector:
         try:
             if origin.scheme == "http":
                 return await adopt(factory, sock)
-            context = tls or self._tls
-            return await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
+            context, began = tls or self._tls, time.monotonic()
+            protocol = await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
+            self.totals.handshakes.add(time.monotonic() - began)
+            return protocol
         except BaseException:
             sock.close()
             raise

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout
+from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.hosts import LOOPBACK, Family, hosts_addresses, is_localhost
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
 from tornado_gateway.wire.client.look_up import Answer, LookUp
@@ -61,10 +62,13 @@ class Resolver:
 
     A name has at most one look-up under way, so look-ups never outnumber the names in the configuration. A look-up
     has two descriptors, or four when TCP is needed.
+
+    Args:
+        totals: count the look-ups.
     """
 
-    def __init__(self, config: ResolverConfig) -> None:
-        self._config = config
+    def __init__(self, config: ResolverConfig, totals: ConnectTotals | None = None) -> None:
+        self._config, self._totals = config, totals or ConnectTotals()
         self._family = _FAMILIES.get(config.family, socket.AF_UNSPEC)
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, _Known] = {}
@@ -154,10 +158,12 @@ class Resolver:
         first.answer.add_done_callback(lambda _: second.close())
 
     def _answered(self, name: str, answer: "asyncio.Future[Answer]") -> None:
-        del self._under_way[name]
+        self._totals.look_ups.add(self._loop.time() - self._under_way.pop(name).began)
         if not answer.exception():
             self._remember(name, answer.result())
-        elif name in self._known:
+            return
+        self._totals.failed_look_ups += 1
+        if name in self._known:
             self._known[name].expires = self._loop.time() + RECHECK  # RFC 8767 §5: the failure recheck timer
 
     def _remember(self, name: str, addresses: Answer) -> Answer:

@@ -51,6 +51,7 @@ from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.policy.principal import Holder
+from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
@@ -67,6 +68,7 @@ class Relay:
         rsv: reserved bits that the negotiated extensions may set.
         client, upstream: the protocols of the two transports so far.
         on_end: called once, when both connections have ended.
+        totals: of the service's WebSockets.
         expiry: expiry of the client's token.
 
     Attributes:
@@ -78,7 +80,7 @@ class Relay:
 
     __slots__ = (
         "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
-        "close", "config", "next_check", "loop", "reason", "upstream",
+        "close", "config", "next_check", "loop", "reason", "totals", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -88,10 +90,11 @@ class Relay:
         client: Predecessor,
         upstream: Predecessor,
         on_end: Callable[["Relay"], None],
+        totals: StreamTotals,
         *,
         expiry: Expiry = NEVER,
     ) -> None:
-        self.config, self._on_end, self._expiry = config, on_end, expiry
+        self.config, self._on_end, self._expiry, self.totals = config, on_end, expiry, totals
         self.loop = asyncio.get_running_loop()
         pings, upstream_pings = Pings(config.ping_token), Pings(config.ping_token)
         from_client = FrameScanner(
@@ -145,6 +148,23 @@ class Relay:
                 leg.data_received(early)
         if client_half_closed and not self.client.eof_received():
             self.client.finish()
+
+    # ---- figures
+
+    @property
+    def carried(self) -> Carried:
+        client, upstream = self.client, self.upstream
+        waiting = sum(leg.transport.get_write_buffer_size() for leg in (client, upstream) if not leg.is_lost)
+        up, down = client.scanner, upstream.scanner
+        return Carried(up.messages, down.messages, up.bytes, down.bytes, waiting)
+
+    @property
+    def close_code(self) -> int:
+        """The code of the Close that ended the WebSocket; 1006 without a Close frame (RFC 6455 §7.1.5)."""
+        return self.close.code if self.close else ABNORMAL
+
+    def count_end(self, seconds: float) -> None:
+        self.totals.add(self.carried, seconds, self.close_code)
 
     # ---- time
 

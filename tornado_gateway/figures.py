@@ -1,0 +1,107 @@
+"""The pages of figures: which parts of the gateway are read for /metrics and for /admin/stats."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from tornado_gateway import __version__
+from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.gateway import Figures, Lifecycle, Limits
+from tornado_gateway.policy.overload import Overload
+from tornado_gateway.policy.principal import Authenticator
+from tornado_gateway.policy.views.collecting import Sources, collect
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.snapshot import snapshot
+from tornado_gateway.policy.views.state import ConnectState, LimitsState, ProcessState, State
+from tornado_gateway.policy.views.steps import Steps, json_text
+from tornado_gateway.registry import ServiceRegistry
+from tornado_gateway.upkeep import process
+from tornado_gateway.upkeep.pressure import Pressure
+from tornado_gateway.upkeep.shared import Shared
+from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.wire.client.client import PooledHTTPClient
+
+
+class Parts(NamedTuple):
+    """The parts that are read; see Gateway.
+
+    Attributes:
+        endpoint_histograms: see Metrics.
+    """
+
+    services: ServiceRegistry
+    durations: Durations
+    streams: Streams
+    client: PooledHTTPClient
+    overload: Overload
+    pressure: Pressure
+    limits: Limits | None
+    authenticator: Authenticator | None
+    lifecycle: Lifecycle
+    environment: str
+    endpoint_histograms: bool
+    now: Callable[[], float]
+
+
+def make_figures(parts: Parts) -> Figures:
+    """The pages, computed in slices. Made inside a running event loop."""
+    metrics = Metrics(lambda: state_of(parts, with_minute=False), endpoint_histograms=parts.endpoint_histograms)
+    return Figures(
+        stats=Shared(lambda: stats_of(parts), parts.now),
+        text=Shared(lambda: metrics.steps(is_open=False), parts.now),
+        open_metrics=Shared(lambda: metrics.steps(is_open=True), parts.now),
+    )
+
+
+def state_of(parts: Parts, *, with_minute: bool) -> Steps[State]:
+    """The figures of this process.
+
+    Args:
+        with_minute: see collect().
+    """
+    sources = Sources(parts.services.shown(), parts.durations, parts.streams.open, parts.client.connections_to)
+    state = yield from collect(sources, parts.now(), with_minute=with_minute)
+    return replace(state, process=_process(parts), limits=figures_of(parts.limits))
+
+
+def stats_of(parts: Parts) -> Steps[str]:
+    """The text of /admin/stats."""
+    epoch, now = time.time(), parts.now()
+    state = yield from state_of(parts, with_minute=True)
+    shown = yield from snapshot(state, epoch)
+    about = {
+        "nowMs": round(epoch * 1000),
+        "uptimeSeconds": round(now - parts.lifecycle.began, 3),
+        "env": parts.environment,
+        "draining": parts.lifecycle.draining,
+    }
+    return (yield from json_text({**about, **shown})) + "\n"
+
+
+def figures_of(limits: Limits | None) -> LimitsState:
+    """The figures of the rate limits."""
+    if limits is None:
+        return LimitsState()
+    limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
+    state = LimitsState(limited, len(limits.memory), limits.memory.dropped)
+    if limits.shared is None:
+        return state
+    connection = limits.shared.connection
+    return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
+
+
+def _process(parts: Parts) -> ProcessState:
+    client, server = parts.client, parts.pressure.server
+    event_loop = type(client.loop).__module__.partition(".")[0]
+    return replace(
+        ProcessState.of(parts.overload, parts.pressure.delays),
+        connects=ConnectState.of(client.connector.totals, len(client.connecting)),
+        clients=len(server.connections) if server else 0,
+        buffered={"clients": server.buffered_bytes if server else 0, "upstreams": client.buffered_bytes},
+        malloc=process.malloc_bytes() or 0,
+        authenticated=parts.authenticator.accepted if parts.authenticator else 0,
+        draining=int(parts.lifecycle.draining),
+        build={f"{__version__} {platform.python_version()} {event_loop}": 1},
+    )

@@ -1,0 +1,72 @@
+"""A long computation, made in slices for everybody who asks within a second.
+
+A page about a thousand endpoints takes some 50 milliseconds. Computed at once, these would delay every other request.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from tornado_gateway.policy.views.steps import Steps
+
+SLICE = 0.004  # seconds of a slice; a request that comes meanwhile waits half of it, on average
+KEPT = 1.0  # seconds from the beginning of a computation during which its result is given to others
+
+# Steps that are made at once, in some 5 ms. A result that needs no more steps is not shared: a small gateway's page is
+# always of the instant of the request.
+AT_ONCE = 200
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """The result of a computation. Made inside a running event loop.
+
+    Args:
+        begin: begins the computation.
+        now: seconds on a monotonic clock.
+    """
+
+    def __init__(self, begin: Callable[[], Steps[T]], now: Callable[[], float]) -> None:
+        self._begin, self._now = begin, now
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[T] | None = None
+        self._began = 0.0
+
+    async def get(self) -> T:
+        """The result: of a computation under way, of a computation that began within KEPT, or of a new one.
+
+        Raises:
+            Exception: the computation has failed. The next call begins anew.
+        """
+        if self._task is None or not self._is_fresh(self._task):
+            steps = self._begin()
+            try:
+                for _ in range(AT_ONCE):
+                    next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            self._began, self._task = self._now(), self._loop.create_task(self._go_on(steps))
+        return await asyncio.shield(self._task)  # who leaves does not end the computation for others
+
+    def close(self) -> None:
+        """End the computation under way."""
+        if self._task:
+            self._task.cancel()
+
+    def _is_fresh(self, task: "asyncio.Task[T]") -> bool:
+        if not task.done():
+            return True
+        return not task.cancelled() and task.exception() is None and self._now() - self._began < KEPT
+
+    async def _go_on(self, steps: Steps[T]) -> T:
+        while True:
+            await asyncio.sleep(0)  # the event loop does other work
+            slice_ends = self._now() + SLICE
+            try:
+                while self._now() < slice_ends:
+                    next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
