@@ -282,6 +282,16 @@ async def test_only_pages_that_may_read_learn_when_to_come_back(serve: Serve) ->
         assert answer.all(b"vary") == [b"Origin"]
 
 
+@pytest.mark.gen_test
+async def test_a_stored_answer_is_for_whoever_may_read_it(serve: Serve, upstream: Start) -> None:
+    up = upstream(always(reply(fields=(b"Cache-Control: max-age=60", b"Access-Control-Allow-Origin: *"))))
+    running = await serve({"svc": [up.url]}, CACHE_ENABLED="true", CORS_ORIGINS="https://a.example,https://b.example")
+    for origin, readable in ((b"https://a.example", True), (EVIL, False), (b"https://b.example", True)):
+        answer = await ask(running, get(PATH, from_page(origin)))
+        assert (answer.body, is_readable(answer, origin), answer.all(b"vary")) == (b"ok", readable, [b"Origin"])
+    assert len(up.requests) == 1
+
+
 # ---------------------------------------------------------------- services and routes
 
 

@@ -143,8 +143,11 @@ class CorsConfig:
         given = known_fields.get(b"origin", ())
         if len(given) != 1:
             return b""
-        origin = parse_origin(given[0].decode("latin-1"))
-        return self._by_origin.get(origin, b"") if origin else b""
+        found = self._by_origin.get(given[0])  # browsers send the canonical form
+        if found is None:
+            origin = parse_origin(given[0].decode("latin-1"))
+            found = self._by_origin.get(origin.encode("ascii")) if origin else None
+        return found or b""
 
     def _fields(self, asked: Sequence[bytes]) -> bytes:
         """The value of Access-Control-Allow-Headers; b"" for no field.
@@ -163,13 +166,11 @@ class CorsConfig:
         return b"Access-Control-Expose-Headers: %b\r\n" % ", ".join((*EXPOSED, *self.exposed_fields)).encode("ascii")
 
     @functools.cached_property
-    def _by_origin(self) -> dict[str, bytes]:
+    def _by_origin(self) -> dict[bytes, bytes]:
         """The lines that let a page read, by origin."""
         credentials = b"Access-Control-Allow-Credentials: true\r\n" if self.allows_credentials else b""
-        return {
-            each: b"Access-Control-Allow-Origin: %b\r\n%b" % (each.encode("ascii"), credentials)
-            for each in self.origins
-        }
+        origins = [each.encode("ascii") for each in self.origins]
+        return {each: b"Access-Control-Allow-Origin: %b\r\n%b" % (each, credentials) for each in origins}
 
 
 def is_preflight(method: bytes, known_fields: KnownFields) -> bool:
