@@ -32,6 +32,7 @@ CONNECTIONS = 64
 TURN = 1  # seconds
 SECRET = "0123456789abcdef0123456789abcdef"
 TOKEN = jwt.encode({"sub": "ada", "iss": "benchmark", "exp": 4_000_000_000}, SECRET)
+ORIGIN = "https://app.example.com"
 AUTHORIZATION = f"Authorization: Bearer {TOKEN}"
 
 _LIMIT = {"RATE_LIMIT_MAX": "1000000000"}
@@ -62,6 +63,7 @@ FEATURES = {
     "limit": Feature("a rate limit in memory, by address", _LIMIT),
     "token": Feature("a token in Authorization, verified before", _AUTH, (AUTHORIZATION,)),
     "token-limit": Feature("both", _LIMIT | _AUTH, (AUTHORIZATION,), bound=1.15),
+    "cors": Feature("an annotated answer", {"CORS_ORIGINS": ORIGIN}, (f"Origin: {ORIGIN}",)),
     "shed": Feature("a refusal under overload", {"UNDER_PRESSURE_MAX_RSS_BYTES": "1"}, status=503, bound=0.35),
 }
 

@@ -118,6 +118,7 @@ def test_connection_options_are_collected_from_all_lines(values: list[bytes], ex
 def test_lines_are_dropped_by_the_beginning_of_their_names() -> None:
     lines = b"X-Own-A: 1\r\nx-own-: 2\r\nX-Owner: x-own-a\r\n"
     assert without_prefix(lines, b"x-own-") == b"X-Owner: x-own-a\r\n"
+    assert without_prefix(b"X-Owner: 1\r\n", b"x-own-") == b"X-Owner: 1\r\n"
 
 
 def test_without_connection_there_are_no_options() -> None:

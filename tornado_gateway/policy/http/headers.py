@@ -231,6 +231,8 @@ def without(forwarded_lines: bytes, names: Collection[bytes]) -> bytes:
 
 def without_prefix(lines: bytes, prefix: bytes) -> bytes:
     """The lines whose lower-case names do not begin with `prefix`."""
+    if prefix not in lines.lower():
+        return lines
     return _keep(lines, lambda name: not name.startswith(prefix))
 
 
