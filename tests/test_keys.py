@@ -137,6 +137,26 @@ async def test_the_key_of_a_service_passes_where_keys_are_not_asked_for(serve: S
 
 
 @pytest.mark.gen_test
+async def test_no_copy_of_a_key_reaches_an_endpoint(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, **REQUIRED)
+    assert (await ask(running, get(b"/api/svc/", api_key(), b"X_Api_Key: of-another"))).status == 200
+    assert b"of-another" not in received(up).values()
+
+
+@pytest.mark.gen_test
+async def test_a_revoked_key_is_refused_as_a_key_that_never_was(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": {"endpoints": [upstream(echo).url], "auth": "any"}}, **REQUIRED, JWT_SECRET=SECRET)
+    fields = (b"x-request-id: same",)
+    assert (await ask(running, get(b"/api/svc/", api_key()))).status == 200
+    order = get(b"/admin/api/revocations", BEARER, method=b"POST", body=b'{"subject": "key:ci"}')
+    assert (await ask(running, order, b"POST")).status == 201
+    revoked = await ask(running, get(b"/api/svc/", api_key(), *fields))
+    wrong = await ask(running, get(b"/api/svc/", api_key(KEY + "x"), *fields))
+    assert (revoked.status, revoked.body, challenges(revoked)) == (401, wrong.body, challenges(wrong))
+
+
+@pytest.mark.gen_test
 async def test_limits_count_keys_by_name(serve: Serve, upstream: Start) -> None:
     newer = "new:a1b2c3d4e5f60718a1b2c3d4e5f60718a1b2c3d4e5f60718a1b2c3d4e5f60718"
     running = await serve(

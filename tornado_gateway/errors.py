@@ -205,6 +205,7 @@ class MethodNotAllowed(GatewayError):
         super().__init__(fields=((b"Allow", ", ".join(allowed).encode("ascii")),))
 
 
+NOT_VALID = "the credential is not valid"  # whatever the cause: an answer that says more would help to guess
 BEARER_CHALLENGE = b'Bearer realm="gateway"'
 
 
@@ -245,7 +246,7 @@ class Revoked(Unauthorized):
     reason = "token_revoked"
 
     def __init__(self, *, is_token: bool = True) -> None:
-        super().__init__(f"the {'token' if is_token else 'credential'} is not valid", invalid=is_token)
+        super().__init__(NOT_VALID, invalid=is_token)
 
 
 class KeysUnavailable(GatewayError):

@@ -59,7 +59,7 @@ def refuses(of: TokenVerifier, given: bytes) -> None:
         of.verify(given)
     assert refused.value.status == 401
     assert dict(refused.value.fields) == {b"WWW-Authenticate": b'Bearer realm="gateway", error="invalid_token"'}
-    assert refused.value.message == "the token is not valid"
+    assert refused.value.message == "the credential is not valid"
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3600])

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from tornado_gateway.adapters.basic_auth import BasicVerifier
 from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, UnknownKey, read_key_set
-from tornado_gateway.errors import KeysUnavailable, Unauthorized
+from tornado_gateway.errors import NOT_VALID, KeysUnavailable, Unauthorized
 from tornado_gateway.policy.access import Kind, default_rule
 from tornado_gateway.policy.api_keys import ApiKeys
 from tornado_gateway.policy.hashes import NamedHash
@@ -94,7 +94,7 @@ class TokenAuthenticator:
             return self._api_keys.principal(presented.value)
         if presented.kind is Kind.BASIC and self._users:
             return self._users.verify(presented.value, presented.client)
-        raise Unauthorized("the credential is not valid")
+        raise Unauthorized(NOT_VALID)
 
     def _check_token(self, token: bytes) -> Principal | Awaitable[Principal]:
         try:
@@ -113,4 +113,4 @@ class TokenAuthenticator:
     def _refuse(self) -> Principal:
         if self.key_source and not self._verifier.has_keys:
             raise KeysUnavailable
-        raise Unauthorized("the token is not valid", invalid=True)
+        raise Unauthorized(NOT_VALID, invalid=True)

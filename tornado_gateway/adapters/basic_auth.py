@@ -18,7 +18,7 @@ from functools import partial
 from cachetools import TTLCache
 
 from tornado_gateway.adapters.passwords import PasswordChecks
-from tornado_gateway.errors import TooManyAttempts, Unauthorized
+from tornado_gateway.errors import NOT_VALID, TooManyAttempts, Unauthorized
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.hashes import NamedHash
@@ -27,8 +27,6 @@ from tornado_gateway.policy.principal import Principal
 
 VERDICTS = 1_000  # credentials whose verdict is kept
 VERDICT_AGE = 30.0  # seconds, as for tokens
-
-_REFUSAL = "the credential is not valid"
 
 Answer = asyncio.Future[Principal | None]
 
@@ -78,7 +76,7 @@ class BasicVerifier:
         """Check a credential. Nothing that a client can time depends on whether the name is known."""
         given, now = read_basic(credential), self._now()
         if given is None:
-            raise Unauthorized(_REFUSAL)
+            raise Unauthorized(NOT_VALID)
         wait = self._attempts.wait(client, now)
         if wait:
             raise TooManyAttempts(retry_after=wait)
@@ -116,5 +114,5 @@ async def _principal(answer: Answer) -> Principal:
     """Wait for an answer, which others may wait for, too."""
     principal = await asyncio.shield(answer)
     if principal is None:
-        raise Unauthorized(_REFUSAL)
+        raise Unauthorized(NOT_VALID)
     return principal

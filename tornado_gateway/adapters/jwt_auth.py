@@ -21,7 +21,7 @@ import jwt
 from cachetools import TLRUCache
 
 from tornado_gateway.adapters.signing_keys import ALGORITHMS, VerifyingKey, of_pem, of_public_key, of_secret
-from tornado_gateway.errors import Unauthorized
+from tornado_gateway.errors import NOT_VALID, Unauthorized
 from tornado_gateway.policy.principal import Principal
 
 MAX_TOKEN = 8 * 1024  # bytes; a larger token is refused before decoding
@@ -124,7 +124,7 @@ class TokenVerifier:
             header = jwt.get_unverified_header(token)
             claims = self._claims(token, header["alg"], header.get("kid"))
         except (jwt.PyJWTError, ValueError, KeyError, OverflowError):
-            raise Unauthorized("the token is not valid", invalid=True) from None
+            raise Unauthorized(NOT_VALID, invalid=True) from None
         return Principal.of(claims)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Collection, Generator
 from typing import Any
 
-from tornado_gateway.errors import Unauthorized
+from tornado_gateway.errors import NOT_VALID, Unauthorized
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.tickets.ticket import Ticket, Use, digest, has_form
@@ -33,7 +33,7 @@ def redeem(
     ticket = _ticket_of(said) if said else None
     if ticket and ticket.kind in accepted and ticket.is_for(use) and ticket.seconds(time.time()) > 0:
         return ticket
-    raise Unauthorized("the ticket is not valid", invalid=True)
+    raise Unauthorized(NOT_VALID, invalid=True)
 
 
 def _ticket_of(said: bytes) -> Ticket | None:

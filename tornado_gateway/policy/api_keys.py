@@ -8,7 +8,7 @@ hash of a key does not help to find the key.
 import hashlib
 from collections.abc import Iterable
 
-from tornado_gateway.errors import Unauthorized
+from tornado_gateway.errors import NOT_VALID, Unauthorized
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.principal import Principal
@@ -34,5 +34,5 @@ class ApiKeys:
         """
         found = self._principals.get(hashlib.sha256(key).digest())
         if found is None:
-            raise Unauthorized("the credential is not valid")
+            raise Unauthorized(NOT_VALID)
         return found

@@ -265,8 +265,17 @@ def test_the_credential_that_was_looked_for_is_hidden_and_no_other() -> None:
     hidden = TokenSources(own_header, hides=True, kinds=ANY)
     assert hidden.visible_lines(lines, Kind.KEY) == b"Authorization: Basic YTpi\r\nETag: x\r\n"
     assert hidden.visible_lines(lines, Kind.BASIC) == b"X-API-Key: k\r\nx_api_key: k\r\nETag: x\r\n"
+    assert hidden.visible_lines(lines.replace(b"_", b"-"), Kind.KEY) == b"Authorization: Basic YTpi\r\nETag: x\r\n"
     for kind in (Kind.JWT, Kind.NOTHING):
         assert hidden.visible_lines(lines, kind) == lines
     shown = TokenSources(own_header, kinds=ANY)
-    for kind in ANYTHING:
+    for kind in ANYTHING - {Kind.KEY}:
         assert shown.visible_lines(lines, kind) == lines
+
+
+def test_beside_a_checked_key_no_copy_reaches_an_endpoint_that_would_read_the_copy_as_the_key() -> None:
+    shown = TokenSources(kinds=ANY)
+    lines = b"X-API-Key: k\r\nX_API_Key: j\r\nx-api_key: j\r\nX_API_Keys: j\r\nETag: _\r\n"
+    assert shown.visible_lines(lines, Kind.KEY) == b"X-API-Key: k\r\nX_API_Keys: j\r\nETag: _\r\n"
+    assert shown.visible_lines(lines, Kind.JWT) == lines
+    assert shown.visible_lines(lines[:14], Kind.KEY) == lines[:14]

@@ -222,8 +222,12 @@ class TokenSources:
             kind: of the credential that the request has been admitted with. Credentials of other kinds but tokens were
                 not looked for.
         """
+        if kind is Kind.KEY:
+            lines = _without_copies(lines)
+        if not self.hides_something:
+            return lines
         hidden = self._hidden_fields.get(kind)
-        kept = [each for each in pairs(lines) if each[0].lower().replace(b"_", b"-") != hidden]
+        kept = [each for each in pairs(lines) if each[0].lower() != hidden]
         return serialize(list(filter(None, map(self._visible_field, kept))))
 
     def visible_protocols(self, offered: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -273,6 +277,19 @@ def _authorization(values: Sequence[bytes]) -> tuple[bytes, bytes]:
 def _api_key(asked: Asked) -> Presented | None:
     key = _field_value(asked, API_KEY)
     return Presented(Kind.KEY, key) if key else None
+
+
+def _without_copies(lines: bytes) -> bytes:
+    """Field lines without X_API_Key and the like: CGI servers would take the unchecked value for that of X-API-Key
+    (Traefik GHSA-5m6w-wvh7-57vm)."""
+    if b"_" not in lines:
+        return lines
+    return b"".join([line for line in lines.splitlines(keepends=True) if not _is_copy(line)])
+
+
+def _is_copy(line: bytes) -> bool:
+    name = line.partition(b":")[0].lower()
+    return name != API_KEY and name.replace(b"_", b"-") == API_KEY
 
 
 def _field_value(asked: Asked, name: bytes) -> bytes:
