@@ -41,8 +41,8 @@ SHARED_BY_JOURNEYS = tuple(
     for each in (
         "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
-        "storing", "replay", "revalidation", "refreshing", "caching", "invalidating", "forwarding", "http_forwarding",
-        "proxied",
+        "storing", "replay", "revalidation", "refreshing", "collapsing", "caching", "invalidating",
+        "forwarding", "http_forwarding", "proxied",
     )
 )  # fmt: skip
 ROUTER = "handlers.router"

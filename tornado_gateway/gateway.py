@@ -3,7 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.passwords import OperatorPassword
@@ -182,6 +182,8 @@ class ResponseCache:
         now: seconds on the gateway clock.
         wall: seconds since 1970.
         refreshing: keys whose stored response is validated in the background at present.
+        flights: requests to services that other requests may join; see handlers/collapsing.py.
+        alone: hashes of keys whose responses could not be shared, with the instant (gateway clock) of forgetting.
     """
 
     store: ResponseStore
@@ -189,6 +191,8 @@ class ResponseCache:
     now: Callable[[], float]
     wall: Callable[[], float]
     refreshing: set[Key] = field(default_factory=set)
+    flights: dict[Key, Any] = field(default_factory=dict)
+    alone: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

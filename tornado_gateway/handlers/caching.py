@@ -2,7 +2,8 @@
 
     request ──► look ──► a usable stored response: Replay (replay.py), with a refresh beside (refreshing.py)
                   ├────► one that must be validated: Revalidation (revalidation.py)
-                  └────► none: Attempts, whose answer passes Storing (storing.py)
+                  └────► none: one request to the service for all who ask (collapsing.py), whose answer is stored
+                         (storing.py)
 
 The look comes after the admission and before an endpoint is chosen. Which responses are stored and reused is decided in
 policy/http/caching/.
@@ -14,11 +15,11 @@ from tornado_gateway.errors import NotCached
 from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer
-from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.collapsing import fetch
 from tornado_gateway.handlers.refreshing import refresh
 from tornado_gateway.handlers.replay import replay
 from tornado_gateway.handlers.revalidation import Revalidation
-from tornado_gateway.handlers.storing import CachedRequest, Look, Storing
+from tornado_gateway.handlers.storing import CachedRequest, Look
 from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.caching.request import (
     CacheRequest,
@@ -100,4 +101,4 @@ def cached_answerer(
         raise NotCached
     if stored:
         return Revalidation(gateway, service, look, request, stored, why)
-    return Attempts(gateway, service, request, Storing(look, request, why))
+    return fetch(gateway, service, look, request, why)

@@ -149,6 +149,15 @@ class Storing:
         """Whether the response that is coming will be stored, as far as its head and the body so far tell."""
         return self._terms is not None
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the resource has not been invalidated since the request."""
+        return self._look.cache.store.generation(self._look.request.key.resource) == self._generation
+
+    def answers(self, request: CacheRequest) -> bool:
+        """Whether the response that is being stored answers another request with the same key, too."""
+        return self._terms is not None and self._terms.answer(request, self._look.request)
+
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
 
@@ -175,7 +184,7 @@ class Storing:
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
         head, terms, store, key = self._head, self._terms, self._look.cache.store, self._look.request.key
-        if head and terms and store.generation(key.resource) == self._generation:
+        if head and terms and self.is_current:
             store.keep(key, self._stored(head, terms))
         if self._taker:
             self._taker.on_end(trailers)

@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
-from tornado_gateway.policy.http.caching.directives import NO_CACHE
+from tornado_gateway.policy.http.caching.directives import NO_CACHE, read_directives
 from tornado_gateway.policy.http.caching.request import (
     LONGEST_REMEMBERED,
     CacheRequest,
@@ -12,6 +12,7 @@ from tornado_gateway.policy.http.caching.request import (
     directives_of,
     has_credentials,
     looks,
+    may_collapse,
     partition,
     resource,
 )
@@ -62,6 +63,24 @@ def test_a_principal_of_its_own_may_keep_what_a_credential_forbids_to_share() ->
     assert not request.may_share
     assert CacheRequest(Key(b"", b""), b"GET", {}, has_credentials=True, has_principal=True).may_share
     assert CacheRequest(Key(b"", b""), b"GET", {}).may_share
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "directive", "may"),
+    [
+        (b"GET", b"accept", b"max-age=1", True),
+        (b"HEAD", b"accept", b"", False),
+        (b"GET", b"range", b"", False),
+        (b"GET", b"if-none-match", b"", False),
+        (b"GET", b"accept", b"no-cache", False),
+        (b"GET", b"accept", b"no-store", False),
+    ],
+)
+def test_requests_with_an_answer_of_their_own_are_not_collapsed(
+    method: bytes, name: bytes, directive: bytes, may: bool
+) -> None:
+    request = CacheRequest(Key(b"", b""), method, {name: [b"x"]}, read_directives([directive]))
+    assert may_collapse(request) == may
 
 
 def test_directives_of_clients_can_be_ignored() -> None:

@@ -29,6 +29,8 @@ class CacheConfig:
         ignored_parameters: names of query parameters that select no response; EVERY_PARAMETER alone for all.
         sorts_query: whether the order of the query's parameters selects no response.
         key_fields: names, in lower case, of request fields whose values select a response, whatever Vary says.
+        lock_timeout: seconds that a request may wait for the answer to an earlier request for the same; 0: no request
+            waits.
         grace: seconds beyond the lifetime for which a response may answer while the service is asked for a newer one.
         stale_if_error: seconds beyond the lifetime for which a response may answer instead of an error of the service.
         ignores_client: whether Cache-Control and Pragma of requests are ignored.
@@ -43,6 +45,7 @@ class CacheConfig:
     ignored_parameters: tuple[str, ...] = ()
     sorts_query: bool = False
     key_fields: tuple[bytes, ...] = ()
+    lock_timeout: float = 5.0
     grace: float = 0.0
     stale_if_error: float = 0.0
     ignores_client: bool = False

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, CacheConfig
-from tornado_gateway.policy.http.caching.directives import NONE, Directives, request_directives
+from tornado_gateway.policy.http.caching.directives import NO_CACHE, NO_STORE, NONE, Directives, request_directives
 from tornado_gateway.policy.http.headers import KnownFields, pairs
 
 READ_METHODS = (b"GET", b"HEAD")
@@ -26,6 +26,8 @@ READ_METHODS = (b"GET", b"HEAD")
 _PASSES = frozenset((
     b"if-match", b"if-unmodified-since", b"x-http-method", b"x-http-method-override", b"x-method-override",
 ))  # fmt: skip
+
+_OF_ONE = frozenset((b"if-modified-since", b"if-none-match", b"if-range", b"range"))
 
 # Fields that carry credentials, besides the fields and parameters that the gateway itself reads tokens from.
 _CREDENTIALS = frozenset((b"authorization", b"cookie", b"x-api-key"))
@@ -94,6 +96,16 @@ def _remembered(lines: bytes) -> KnownFields:
 def looks(method: bytes, fields: KnownFields) -> bool:
     """Whether a request without a body looks into the cache."""
     return method in READ_METHODS and _PASSES.isdisjoint(fields)
+
+
+def may_collapse(request: CacheRequest) -> bool:
+    """Whether a request may be sent to the service for other requests with the same key, too.
+
+    A request for a part, or with a condition, has an answer of its own. A client that wants the service asked is not
+    to wait for an answer to an earlier request.
+    """
+    wants_own = NO_CACHE in request.directives or NO_STORE in request.directives
+    return request.method == b"GET" and not wants_own and _OF_ONE.isdisjoint(request.fields)
 
 
 def has_credentials(names: Collection[bytes], token_fields: Collection[bytes] = ()) -> bool:

@@ -22,7 +22,7 @@ from tornado_gateway.policy.http.caching.directives import (
 )
 from tornado_gateway.policy.http.caching.freshness import initial_age, lifetime
 from tornado_gateway.policy.http.caching.request import CacheRequest
-from tornado_gateway.policy.http.caching.vary import selecting_fields
+from tornado_gateway.policy.http.caching.vary import selecting_fields, selection
 from tornado_gateway.policy.http.headers import KnownFields
 
 _PUBLIC, _MUST_UNDERSTAND, _MUST_REVALIDATE = b"public", b"must-understand", b"must-revalidate"
@@ -71,6 +71,12 @@ class Terms:
     stale_if_error: float = 0.0
     vary: Sequence[bytes] = ()
     withheld: frozenset[bytes] = frozenset()
+
+    def answer(self, request: CacheRequest, first: CacheRequest) -> bool:
+        """Whether the response to a first request answers another request with the same key (RFC 9111 §4.1, §3.5)."""
+        if self.vary and selection(self.vary, request.fields) != selection(self.vary, first.fields):
+            return False
+        return self.is_shared or request.may_share
 
 
 def terms_of(

@@ -1,0 +1,380 @@
+"""One request to a service for all clients that ask for the same at the same time (collapsed forwarding).
+
+    first client  ──► Passenger ─┐
+    other clients ──► Passenger ─┴─► Flight ──► Attempts ──► Storing ──► Flight ──► Passengers ──► clients
+
+Nobody but the first client gets a byte before the head of the answer allows to share the answer. If the head does not
+allow that, or if the service fails, the others go on their own at once. If the first client leaves, the flight goes on
+for the others. Each client reads the answer at its own pace from the pieces that the flight keeps; while the answer is
+small enough to be stored, a slow client slows nobody.
+"""
+
+import asyncio
+import math
+
+from tornado_gateway.errors import GatewayError, UpstreamError
+from tornado_gateway.gateway import Gateway, ResponseCache
+from tornado_gateway.handlers.answerer import Answerer
+from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
+from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.rewriting import Place
+from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
+from tornado_gateway.wire.http1 import ResponseHead
+
+# Seconds for which requests for a key are not collapsed after an answer that could not be shared ("hit for miss"), and
+# the number of keys that are remembered. Varnish remembers for 120 s; a wrong memory costs requests, nothing else.
+ALONE_FOR = 10.0
+MOST_ALONE = 4096
+
+
+def fetch(gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> Answerer:
+    """The Answerer of a request without a stored response: together with others that ask for the same, if possible."""
+    cache, key = look.cache, look.request.key
+    collapses = look.config.lock_timeout > 0 and may_collapse(look.request)
+    if not collapses or cache.alone.get(hash(key), -math.inf) > cache.now():
+        return _alone(gateway, service, look, request, why)
+    flight = cache.flights.get(key)
+    if flight is None:
+        flight = Flight(gateway, service, look, request, why)
+    elif not flight.admits(look.request):
+        return _alone(gateway, service, look, request, why)
+    return Passenger(flight, look, request, why)
+
+
+def _alone(gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> Attempts:
+    return Attempts(gateway, service, request, Storing(look, request, why))
+
+
+class Flight:
+    """A request to the service, and its answer for all passengers; a CacheReceiver.
+
+    Args:
+        look: of the first client.
+        request: of the first client; sent to the service.
+
+    Attributes:
+        attempts: ask the service.
+        passengers: in the order of their coming; a dict, because a thousand may leave at once.
+        leader: the passenger of the first client; None before, and once the first client has left.
+        pieces: of the body so far, that a passenger may still need.
+        is_whole: whether the body is complete.
+        trailers: of the answer.
+        head: of an answer that may be shared; None before.
+    """
+
+    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
+        self.gateway, self.service, self._look, self._request = gateway, service, look, request
+        self.began = request.began
+        self.line = b""
+        self._storing = Storing(look, self, why)
+        self.attempts = Attempts(gateway, service, request, self._storing)
+        self.passengers: dict[Passenger, None] = {}
+        self.leader: Passenger | None = None
+        self.head: ResponseHead | None = None
+        self.pieces: list[bytes] = []
+        self.is_whole = False
+        self.trailers: list[Field] = []
+        self._room: asyncio.Future[None] | None = None  # while a piece more than may be kept waits for a slow client
+
+    # ---- passengers
+
+    @property
+    def _cache(self) -> ResponseCache:
+        return self._look.cache
+
+    @property
+    def _key(self) -> Key:
+        return self._look.request.key
+
+    def admits(self, request: CacheRequest) -> bool:
+        """Whether a request may join: nothing was invalidated, and the head, if there is one, answers the request."""
+        return self._storing.is_current and (self.head is None or self._storing.answers(request))
+
+    def join(self, passenger: "Passenger") -> None:
+        self.passengers[passenger] = None
+        if passenger.request is self._request:
+            self.leader = passenger
+            self._begin()
+        elif self.head:
+            passenger.take_head(self.head)
+
+    def _begin(self) -> None:
+        try:
+            self.attempts.begin()
+        except GatewayError as error:  # no endpoint can be asked
+            self._storing.on_failure(error)
+        else:
+            self._cache.flights[self._key] = self
+
+    def leave(self, passenger: "Passenger", outcome: Outcome, now: float) -> None:
+        """Let a passenger leave; the last passenger ends the request.
+
+        Args:
+            outcome: how the endpoint did, if the passenger is the last.
+        """
+        self.part_with(passenger)
+        if self.passengers:
+            self.moved()
+        else:
+            self._end(outcome, now)
+
+    def part_with(self, passenger: "Passenger") -> None:
+        """Forget a passenger, who leaves or goes on alone."""
+        self.passengers.pop(passenger, None)
+        if passenger is self.leader:
+            self.leader = None
+
+    def _end(self, outcome: Outcome, now: float) -> None:
+        """Nobody is left: end the request, if the request has not ended."""
+        self._land()
+        self.attempts.abort()
+        self.attempts.close(outcome, now)
+
+    def _land(self) -> None:
+        """Let nobody join any more."""
+        if self._cache.flights.get(self._key) is self:
+            del self._cache.flights[self._key]
+
+    def _release(self, passengers: "list[Passenger]") -> None:
+        """Let passengers go on their own."""
+        for each in passengers:
+            self.part_with(each)
+        for each in passengers:
+            each.go_alone()
+
+    # ---- CacheReceiver
+
+    @property
+    def place(self) -> Place | None:
+        endpoint = self.attempts.endpoint
+        return place_of(endpoint) if endpoint else None
+
+    def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
+        return self._request.rewritten(head, place)
+
+    def tell(self, lines: bytes) -> None:
+        """Keep the lines for the first client."""
+        self.line = lines
+
+    def on_interim(self, head: ResponseHead) -> None:
+        leader = self.leader
+        if leader:
+            leader.request.on_interim(head)
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        if not self._storing.stores:
+            return self._hand_over(head, source)
+        self.head = head
+        self._release([each for each in self.passengers if not self._storing.answers(each.look.request)])
+        for each in tuple(self.passengers):
+            each.take_head(head)
+        return self
+
+    def _hand_over(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        """The answer is for the first client alone."""
+        self._land()
+        _remember(self._cache, self._key)
+        leader = self.leader
+        self._release([each for each in self.passengers if each is not leader])
+        if leader is None:
+            self._end(IGNORED, self._cache.now())
+            return None
+        leader.request.tell(self.line)
+        return leader.request.on_head(head, source)
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        if chunk:
+            self.pieces.append(chunk)
+        for each in tuple(self.passengers):
+            each.pump()
+        if self._storing.stores:
+            return None
+        self._land()  # too large to be kept: nobody can join, and the slowest client slows the others
+        self._room = self.gateway.client.loop.create_future()
+        room = self._room
+        self.moved()
+        return None if room.done() else room
+
+    def moved(self) -> None:
+        """A passenger has taken pieces, or has left: read on if every passenger has everything."""
+        if self._room and all(each.has_everything for each in self.passengers):
+            self.pieces.clear()
+            for each in self.passengers:
+                each.rewind()
+            self._room.set_result(None)
+            self._room = None
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self._land()
+        self.is_whole, self.trailers = True, trailers
+        status = self.head.status if self.head else 0
+        self.attempts.close(self.service.outcomes.judge(status), self._cache.now())
+        for each in tuple(self.passengers):
+            each.pump()
+
+    def on_failure(self, error: GatewayError) -> None:
+        self._land()
+        leader, everybody = self.leader, tuple(self.passengers)
+        self.attempts.close(FAILURE if isinstance(error, UpstreamError) else IGNORED, self._cache.now())
+        if self.head is None:
+            self._release([each for each in everybody if each is not leader])
+            everybody = (leader,) if leader else ()
+        for each in everybody:
+            if self.head is None:
+                each.request.tell(self.line)
+            each.request.on_failure(error)
+
+
+def _remember(cache: ResponseCache, key: Key) -> None:
+    cache.alone[hash(key)] = cache.now() + ALONE_FOR
+    if len(cache.alone) > MOST_ALONE:
+        del cache.alone[next(iter(cache.alone))]
+
+
+class Passenger:
+    """The Answerer of a client that shares a flight, and the source of the body for the client.
+
+    Attributes:
+        request: of the client.
+        look: of the client.
+    """
+
+    __slots__ = ("_at", "_flight", "_held", "_later", "_own", "_taker", "_why", "look", "request")
+
+    min_rate = 0.0
+    heard_at = -math.inf
+
+    def __init__(self, flight: Flight, look: Look, request: CachedRequest, why: Forwarded) -> None:
+        self._flight, self.look, self.request, self._why = flight, look, request, why
+        self._own: Attempts | None = None  # once the client goes on alone
+        self._taker: BodyReceiver | None = None
+        self._later: asyncio.TimerHandle | None = None  # of CACHE_LOCK_TIMEOUT_MS
+        self._at, self._held = 0, False
+
+    def begin(self) -> None:
+        flight = self._flight
+        flight.join(self)
+        if self is not flight.leader and flight.head is None:
+            self._later = flight.gateway.client.loop.call_later(self.look.config.lock_timeout, self._overtake)
+
+    def _overtake(self) -> None:
+        """The flight takes too long."""
+        self._flight.part_with(self)
+        self.go_alone()
+
+    def go_alone(self) -> None:
+        """Ask the service for this client alone."""
+        self._cancel_later()
+        flight = self._flight
+        self._own = _alone(flight.gateway, flight.service, self.look, self.request, self._why)
+        try:
+            self._own.begin()
+        except GatewayError as error:
+            self.request.on_failure(error)
+
+    def _cancel_later(self) -> None:
+        if self._later:
+            self._later.cancel()
+            self._later = None
+
+    # ---- the shared answer
+
+    def take_head(self, head: ResponseHead) -> None:
+        self._cancel_later()
+        is_first = self is self._flight.leader
+        name = self.look.cache.name
+        self.request.tell(self._flight.line if is_first else forward_line(name, self._why, collapsed=True))
+        self._taker = self.request.on_head(head, self)
+        self.pump()
+
+    def pump(self) -> None:
+        """Give the client the pieces that the client lacks, as long as the client takes pieces; then the end."""
+        flight = self._flight
+        while self._taker and not self._held and self._at < len(flight.pieces):
+            piece = flight.pieces[self._at]
+            self._at += 1
+            busy = self._taker.on_chunk(piece)
+            if busy is not None:
+                self._held = True
+                busy.add_done_callback(self._read_on)
+        if self._taker and not self._held and flight.is_whole:
+            taker, self._taker = self._taker, None
+            taker.on_end(flight.trailers)
+
+    def _read_on(self, _: "asyncio.Future[None]") -> None:
+        self._held = False
+        self.pump()
+        self._flight.moved()
+
+    @property
+    def has_everything(self) -> bool:
+        """Whether the client has taken all pieces so far."""
+        return not self._taker or (not self._held and self._at == len(self._flight.pieces))
+
+    def rewind(self) -> None:
+        """Begin again with the first piece, because the pieces that everybody has are gone."""
+        self._at = 0
+
+    # ---- Answerer
+
+    @property
+    def _asking(self) -> Attempts:
+        return self._own or self._flight.attempts
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._asking.endpoint
+
+    @property
+    def attempt_count(self) -> int:
+        is_own = self._own is not None or self is self._flight.leader
+        return self._asking.attempt_count if is_own else 0
+
+    def abort(self) -> None:
+        self._taker = None
+        if self._own:
+            self._own.abort()
+        elif list(self._flight.passengers) == [self]:
+            self._flight.attempts.abort()
+
+    def close(self, outcome: Outcome, now: float) -> None:
+        self._cancel_later()
+        self._taker = None
+        if self._own:
+            self._own.close(outcome, now)
+        else:
+            self._flight.leave(self, outcome, now)
+
+    def becomes(self, kind: Kind) -> None:
+        self._asking.becomes(kind)
+
+    @property
+    def may_replace_stream(self) -> bool:
+        return self._asking.may_replace_stream
+
+    def replace_stream(self) -> bool:
+        return self._asking.replace_stream()
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._asking.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        return self._held or self._asking.is_held
+
+    # ---- BodySource
+
+    def hand_to(self, receiver: BodyReceiver) -> None:
+        self._taker = receiver
+
+    def allow(self, seconds: float) -> None:
+        """The timeouts are the flight's."""
+
+    def forget_fields(self) -> None:
+        """Others may need the fields."""
