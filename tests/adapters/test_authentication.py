@@ -31,9 +31,9 @@ def test_a_token_is_found_and_verified_as_configured() -> None:
 
 def test_the_rule_and_the_claims_fields_are_as_configured() -> None:
     plain = TokenAuthenticator(AuthConfig())
-    assert (plain.default, plain.claim_fields, plain.sources.hides_something) == (ANYTHING, None, False)
+    assert (plain.default, plain.claim_fields, plain.sources.hides_fields) == (ANYTHING, None, False)
     told = TokenAuthenticator(AuthConfig(True, claim_fields=(("sub", "X-User"),), hides_credentials=True))
-    assert (told.default, told.sources.hides_something) == (ANY, True)
+    assert (told.default, told.sources.hides_fields) == (ANY, True)
     assert told.claim_fields and told.claim_fields.lines(b"", {"sub": "a"}) == b"X-User: a\r\n"
 
 

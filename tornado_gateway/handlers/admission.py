@@ -95,7 +95,7 @@ class Admitted(NamedTuple, Generic[F]):
         """Field lines of the request without tokens that endpoints must not see, and with the principal's claims."""
         if self.authenticator is None:
             return lines
-        if self.authenticator.sources.hides_something or self.kind is Kind.KEY:
+        if self.authenticator.sources.hides_fields or self.kind is Kind.KEY:
             lines = self.authenticator.sources.visible_lines(lines, self.kind)
         claim_fields = self.authenticator.claim_fields
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines

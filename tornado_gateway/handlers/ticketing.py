@@ -2,6 +2,10 @@
 
 A ticket is spent by the first request that shows it, whatever becomes of the request. A ticket that a request of the
 wrong page, or for the wrong service, has shown may have been stolen.
+
+Wrong tickets count for the limits by address, and for nothing else. No guess meets one of 2^192 texts, and a guess
+costs one look-up. An EventSource that reconnects shows its spent ticket as a rule, so a lock would shut out offices
+behind one address.
 """
 
 import time

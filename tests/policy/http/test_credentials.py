@@ -133,7 +133,7 @@ LINES = (
 
 def test_tokens_in_the_query_and_in_subprotocols_never_reach_an_endpoint() -> None:
     sources = TokenSources(ALL)
-    assert sources.hides_something
+    assert sources.hides_fields
     assert sources.visible_lines(LINES) == LINES.replace(b"bearer, a, chat", b"chat")
     assert sources.visible_target(b"/x?a=1&access_token=t&b") == b"/x?a=1&b"
     assert sources.visible_target(b"/x?access_token=t") == b"/x"
@@ -152,7 +152,10 @@ def test_tokens_in_headers_and_cookies_are_hidden_if_configured() -> None:
 
 def test_what_is_no_place_of_tokens_is_not_touched() -> None:
     plain = TokenSources()
-    assert not plain.hides_something
+    assert not plain.hides_fields
+    assert not TokenSources((AUTHORIZATION, QUERY, TICKET)).hides_fields  # field lines then pass as bytes
+    keys = TokenSources((TICKET,), hides=True, kinds=frozenset({Kind.KEY}))
+    assert keys.hides_fields and keys.visible_lines(b"X-API-Key: a\r\n", Kind.KEY) == b""
     assert plain.visible_target(b"/x?access_token=t") == b"/x?access_token=t"
     assert plain.visible_protocols((b"bearer", b"a")) == (b"bearer", b"a")
     assert TokenSources(hides=True).visible_lines(LINES) == LINES.partition(b"\r\n")[2]

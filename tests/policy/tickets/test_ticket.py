@@ -2,8 +2,11 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.access import Kind
@@ -30,6 +33,19 @@ ADA = Principal.of(
 @pytest.mark.parametrize("kind", Kind)
 def test_a_ticket_is_read_as_it_was_written(origin: bytes | None, principal: Principal, kind: Kind) -> None:
     ticket = Ticket(principal, kind, "chat", origin)
+    assert Ticket.of_bytes(ticket.to_bytes()) == ticket
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(claims=st.dictionaries(st.text() | st.sampled_from(["sub", "iss", "scope", "scp", "jti"]), JSON, max_size=5))
+def test_whatever_a_token_says_is_kept(claims: dict[str, Any]) -> None:
+    ticket = Ticket(Principal.of(claims), Kind.JWT, "chat", PAGE)
     assert Ticket.of_bytes(ticket.to_bytes()) == ticket
 
 

@@ -131,7 +131,7 @@ class TokenSources:
         kinds: the kinds of credentials that can be checked. Others are never looked for.
 
     Attributes:
-        hides_something: whether endpoints get no credential from some place.
+        hides_fields: whether endpoints get no credential from some field.
         field_names: names of the fields that may hold a credential, in lower case, without Cookie.
     """
 
@@ -148,7 +148,7 @@ class TokenSources:
         self._kinds = kinds
         self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
         self._hidden_fields = _FIELDS if hides else {}
-        self.hides_something = bool(self._hidden)
+        self.hides_fields = hides or any(each.where not in _IN_QUERY for each in self._hidden)
         of_tokens = {each.name for each in sources if each.where is Where.HEADER}
         self.field_names = frozenset(of_tokens | {name for kind, name in _FIELDS.items() if kind in kinds})
 
@@ -224,7 +224,7 @@ class TokenSources:
         """
         if kind is Kind.KEY:
             lines = _without_copies(lines)
-        if not self.hides_something:
+        if not self.hides_fields:
             return lines
         hidden = self._hidden_fields.get(kind)
         kept = [each for each in pairs(lines) if each[0].lower() != hidden]
