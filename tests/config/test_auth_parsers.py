@@ -261,3 +261,9 @@ def test_without_the_library_there_is_no_password(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(passwords, "is_installed", lambda: False)
     with pytest.raises(ConfigurationError, match=r"ADMIN_PASSWORD_HASH.* needs argon2-cffi"):
         load({"a": OPEN}, ADMIN_PASSWORD_HASH=PASSWORD_HASH)
+
+
+@pytest.mark.parametrize("name", ["gateway_session", "__Secure-gateway_session"])
+def test_no_token_stands_in_the_cookie_of_operators(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="has the cookie of operators' sessions in it"):
+        load({"a": OPEN}, AUTH_TOKEN_SOURCES=f"header,cookie:{name}")

@@ -8,6 +8,7 @@ from tornado_gateway.adapters.signing_keys import of_pem, of_secret
 from tornado_gateway.config.parsers import Syntax, joined, read_file
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem
 from tornado_gateway.policy.hashes import NamedHash, check_key_hash, check_password_hash, parse
+from tornado_gateway.policy.http.cookies import is_session_name
 from tornado_gateway.policy.http.credentials import ACCESS_TOKEN, TICKET, Source, Where
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS
 from tornado_gateway.policy.http.target import is_trustworthy
@@ -101,6 +102,8 @@ def _source(text: str) -> Source:
     name = name if mark else _PLAIN_NAMES.get(kind, "")
     if not is_known or (kind != "subprotocol" and not _TOKEN.fullmatch(name)):
         raise Invalid("has an unknown source in it", _SOURCES)
+    if kind == "cookie" and is_session_name(name.encode("ascii")):
+        raise Invalid(f"has the cookie of operators' sessions in it, {name}", "the name of another cookie")
     return Source(Where(kind), (name.lower() if kind == "header" else name).encode("ascii"))
 
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from tornado_gateway.errors import ActNotAllowed, InsufficientScope, OriginNotAllowed
 from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.address import Address, Network
-from tornado_gateway.policy.http.authority import parse_authority
-from tornado_gateway.policy.http.handshake import SAME_ORIGIN, check_origin
+from tornado_gateway.policy.http.authority import is_of_authority, parse_authority
 from tornado_gateway.policy.sessions import SessionConfig
 
 LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -78,10 +77,11 @@ def check_same_origin(asked: Asked, *, is_strict: bool) -> None:
     """
     if asked.site not in (None, b"same-origin"):
         raise OriginNotAllowed("the request comes from a page of another origin")
-    if asked.origin is not None:
-        check_origin(asked.origin, (SAME_ORIGIN,), asked.host)
-    elif is_strict and asked.site is None:
-        raise OriginNotAllowed("a request with this credential needs an Origin field")
+    if asked.origin is None:
+        if is_strict and asked.site is None:
+            raise OriginNotAllowed("a request with this credential needs an Origin field")
+    elif not is_of_authority(asked.origin.decode("latin-1"), asked.host.decode("latin-1")):
+        raise OriginNotAllowed("the request comes from a page of another origin, or a proxy in front changes Host")
 
 
 def check_scopes(config: AdminConfig, scopes: Collection[str], *, in_production: bool) -> None:
