@@ -298,6 +298,15 @@ def test_every_address_is_listened_on_and_named(processes: list[Process], host: 
     assert f"listening on {', '.join(f'{each}:{process.port}' for each in bound)} for" in err
 
 
+def test_the_listener_for_operators_is_named(processes: list[Process]) -> None:
+    port = free_port()
+    process = Process(ADMIN_PORT=str(port))
+    processes.append(process)
+    wait_for(port, process.popen)
+    code, _, err = process.end(signal.SIGTERM)
+    assert (code, f"on 127.0.0.1:{port} for operators" in err) == (0, True)
+
+
 @pytest.mark.parametrize("host", ["*", "127.0.0.1,::1"])
 def test_the_address_that_is_taken_is_named(host: str) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:

@@ -150,30 +150,30 @@ def guarded(**own: object) -> dict[str, object]:
         (
             {"a": guarded(auth="jwt")},
             {},
-            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
+            "JWT_SECRET: is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH",
         ),
         (
             {"a": guarded(scopes="read")},
             {},
-            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
+            "JWT_SECRET: is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH",
         ),
         ({"a": guarded(auth="jwt")}, {"JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than 32 bytes"),
         ({"a": OPEN}, {"AUTH_REQUIRED": "true"}, "JWT_SECRET: is not set, but AUTH_REQUIRED is true"),
         (
             {"a": guarded(auth="key")},
             {"JWT_SECRET": KEY},
-            "API_KEYS: is not set, but a service, a route or ADMIN_SCOPE",
+            "API_KEYS: is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH",
         ),
         ({"a": guarded(auth="basic")}, {"API_KEYS": API_KEYS}, "BASIC_USERS: is not set, but a service, a route"),
         (
             {"a": guarded(auth="jwt")},
             {"API_KEYS": API_KEYS},
-            "JWT_SECRET: is not set, but a service, a route or",
+            "JWT_SECRET: is not set, but a service, a route, ",
         ),
         (
             {"a": guarded(auth="any")},
             {},
-            "JWT_SECRET: is not set, but a service, a route or ADMIN_SCOPE",
+            "JWT_SECRET: is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH",
         ),
         ({"a": OPEN}, {"AUTH_HIDE_CREDENTIALS": "true", "JWT_SECRET": "short"}, "JWT_SECRET=********: is shorter than"),
         (
@@ -238,6 +238,8 @@ def test_the_operators_password_is_enough_for_operators_alone(name: str) -> None
         load({"a": OPEN}, ADMIN_PASSWORD_HASH=PASSWORD_HASH, AUTH_REQUIRED="true")
     with pytest.raises(ConfigurationError, match="JWT_SECRET"):
         load({"a": OPEN}, ADMIN_SCOPE="admin")
+    with pytest.raises(ConfigurationError, match="METRICS_AUTH asks for a token"):
+        load({"a": OPEN}, ADMIN_PASSWORD_HASH=PASSWORD_HASH, METRICS_AUTH="true")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,12 @@ async def test_what_the_client_sends_is_escaped(serve: Serve) -> None:
 
 
 @pytest.mark.gen_test
+async def test_after_an_act_without_a_credential_the_log_in_leads_home(serve: Serve) -> None:
+    page = await ask(await serve(NOWHERE, **AUTH), get(b"/admin/api/x", BROWSER, method=b"POST"))
+    assert (page.status, b'name="next" value="/admin"' in page.body) == (401, True)
+
+
+@pytest.mark.gen_test
 async def test_head_is_as_get(serve: Serve) -> None:
     running = await serve(NOWHERE, **AUTH)
     client = await running.client()

@@ -213,3 +213,24 @@ async def test_guesses_of_the_password_are_limited(serve: Serve) -> None:
     )
     assert sorted(each.status for each in answers) == [401] * 10 + [429] * 20
     assert (await ask(running, form(LOG_IN, ORIGIN, credential=PASSWORD))).status == 429
+
+
+@pytest.mark.gen_test
+async def test_a_revocation_ends_the_sessions_of_a_password_and_no_later_one(serve: Serve) -> None:
+    running = await serve(NOWHERE, ADMIN_PASSWORD_HASH=PASSWORD_HASH, ADMIN_SCOPE="admin", JWT_SECRET="k" * 32)
+    before = await log_in(running, PASSWORD)
+    said = b'{"subject": "password:admin"}'
+    revoked = get(b"/admin/api/revocations", bearer(scope="admin"), method=b"POST", body=said)
+    assert (await ask(running, revoked)).status == 201
+    problem(await ask(running, get(b"/admin/stats", before)), 401, "unauthorized")
+    after = await log_in(running, PASSWORD)
+    assert (await ask(running, get(b"/admin/stats", after))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_session_acts_by_the_api_from_its_own_origin(serve: Serve) -> None:
+    running = await serve(NOWHERE, **AUTH)
+    session, said = await log_in(running, token()), b'{"jti": "a1b2"}'
+    path = b"/admin/api/revocations"
+    problem(await ask(running, get(path, session, method=b"POST", body=said)), 403, "forbidden")
+    assert (await ask(running, get(path, session, ORIGIN, method=b"POST", body=said))).status == 201

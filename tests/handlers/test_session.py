@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, problem
-from tests.support.operators import AUTH, bearer, cookie_of, form, log_in, token
+from tests.support.operators import AUTH, ORIGIN, bearer, cookie_of, form, log_in, token
 from tests.support.sockets import echo, get
 from tests.support.websockets import HANDSHAKE
 
@@ -27,13 +27,15 @@ async def status(running: Running, *lines: bytes, target: bytes = STATS) -> int:
 @pytest.mark.gen_test
 async def test_a_session_is_a_credential_for_pages_below_admin_alone(serve: Serve, upstream: Start) -> None:
     up = upstream(echo)
-    running = await serve({"svc": [up.url]}, **AUTH, METRICS_AUTH="true")
+    running = await serve({"svc": [up.url]}, **AUTH, METRICS_AUTH="true", AUTH_TOKEN_SOURCES="header,ticket")
     session = await log_in(running, token())
     inside = [await status(running, session, target=each) for each in (b"/admin", STATS, b"/admin/nothing")]
     assert inside == [200, 200, 404]
     outside = (b"/api/svc/x", b"/sse/svc/x", b"/metrics", b"/_pressure")
     assert [await status(running, session, target=each) for each in outside] == [401] * 4
     assert await status(running, session, *HANDSHAKE, target=b"/ws/svc/x") == 401
+    ticket = get(b"/auth/ticket", session, ORIGIN, method=b"POST", body=b'{"service": "svc"}')
+    assert (await ask(running, ticket)).status == 401
     assert up.accepted == 0
 
 

@@ -22,7 +22,7 @@ from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 _FETCHED_KEYS = ("JWKS_URL", "OIDC_ISSUER")
 _OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS, "API_KEYS", "BASIC_USERS"))
 # What a kind of credentials needs: the problem of a service that asks for a credential nobody can have.
-_NOT_SET = "is not set, but a service, a route or ADMIN_SCOPE asks for"
+_NOT_SET = "is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH asks for"
 _NEEDS = {
     Kind.JWT: Problem("JWT_SECRET", "", f"{_NOT_SET} a token", "32 bytes or more; or another key"),
     Kind.KEY: Problem("API_KEYS", "", f"{_NOT_SET} an API key", "names and hashes of keys"),

@@ -153,6 +153,7 @@ class Settings:
         default = default_rule(is_required=self.auth.is_required)
         accepted = [each.accepted(default) for each in (DEFAULT, *filter(None, accesses))]
         accepted += [ANY | {Kind.SESSION}] if self.protects_admin else []
+        accepted += [ANY] if self.protects_admin and self.protects_figures else []
         return tuple(each for each in accepted if Kind.NOTHING not in each)
 
     @property

@@ -16,6 +16,7 @@ from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import error_fields
 from tornado_gateway.policy.http.negotiation import preferred
 
+HOME = "/admin"
 HTML = "text/html; charset=utf-8"
 _OFFERS = [b"application/json", b"text/html"]
 
@@ -82,7 +83,7 @@ class AdminPage(PageHandler):
     @property
     def place(self) -> str:
         """The path of the page to show after a log-in."""
-        return self.request.path
+        return self.request.path if self.request.method == "GET" else HOME
 
     def send_log_in(self, status: int = 200, complaint: str = "") -> None:
         """Send the log-in page."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from tornado_gateway.errors import GatewayError, TooManyAttempts, Unauthorized
 from tornado_gateway.handlers.acting import ActingHandler
+from tornado_gateway.handlers.admin_page import HOME
 from tornado_gateway.handlers.admission import Admitted, refuse_revoked
 from tornado_gateway.handlers.session import begin_session, end_sessions, is_secure
 from tornado_gateway.policy.access import Kind
@@ -20,7 +21,6 @@ from tornado_gateway.policy.http.cookies import session_cookie
 from tornado_gateway.policy.http.credentials import Presented
 from tornado_gateway.policy.principal import Principal
 
-HOME = "/admin"
 LOG_IN = "/admin/login"
 
 TOKENS = (Kind.JWT, Kind.KEY)  # what a log-in may use beside the password
@@ -109,7 +109,7 @@ def of_password(name: str, scopes: frozenset[str], now: float) -> Principal:
         now: seconds since 1970. A revocation ends the sessions from before, and none that begins later.
     """
     full = f"password:{name}"
-    return Principal(full, full, {"sub": full, "iat": int(now)}, scopes, math.inf)
+    return Principal(full, full, {"sub": full, "iat": now}, scopes, math.inf)
 
 
 class LogoutHandler(ActingHandler):

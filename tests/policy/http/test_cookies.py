@@ -3,6 +3,7 @@
 import pytest
 
 from tornado_gateway.policy.http.cookies import (
+    MOST_VALUES,
     is_session_name,
     service_of,
     session_cookie,
@@ -43,6 +44,11 @@ def test_the_names_of_sessions_are_known(name: bytes) -> None:
 def test_a_session_is_read_by_the_name_of_the_scheme(cookie: bytes, plain: list[bytes], secure: list[bytes]) -> None:
     assert session_values([cookie], is_secure=False) == plain
     assert session_values([cookie], is_secure=True) == secure
+
+
+def test_few_sessions_of_a_request_are_looked_at() -> None:
+    cookie = b"; ".join(b"gateway_session=%d" % number for number in range(1000))
+    assert session_values([cookie], is_secure=False) == [b"%d" % number for number in range(MOST_VALUES)]
 
 
 def test_a_session_is_for_admin_alone_and_for_no_script() -> None:

@@ -14,6 +14,7 @@ A cookie without a name is sent as its value alone (RFC 6265bis §5.8.3): `Set-C
 from collections.abc import Callable, Iterable
 
 STICKY_PREFIX = b"gw_"
+MOST_VALUES = 8  # cookies of the name of a session that are looked at; a head has room for thousands
 SESSION_PATH = "/admin"  # the Path of an operator's session
 
 _SESSION, _SECURE_SESSION = b"gateway_session", b"__Secure-gateway_session"
@@ -44,9 +45,9 @@ def is_session_name(name: bytes) -> bool:
 
 
 def session_values(values: Iterable[bytes], *, is_secure: bool) -> list[bytes]:
-    """What a request has as an operator's session, each value once.
+    """What a request has as an operator's session: at most MOST_VALUES values, each once.
 
-    A page of a service on the same host may add a second cookie of the name, by a script.
+    A page of a service on the same host may add more cookies of the name, by a script.
 
     Args:
         values: of the Cookie fields.
@@ -57,7 +58,8 @@ def session_values(values: Iterable[bytes], *, is_secure: bool) -> list[bytes]:
     """
     wanted = _SECURE_SESSION if is_secure else _SESSION
     pairs = (each.partition(b"=") for value in values for each in value.split(b";"))
-    return list(dict.fromkeys(value.strip(_BLANKS) for name, _, value in pairs if name.strip(_BLANKS) == wanted))
+    found = dict.fromkeys(value.strip(_BLANKS) for name, _, value in pairs if name.strip(_BLANKS) == wanted)
+    return list(found)[:MOST_VALUES]
 
 
 def session_cookie(token: str, *, is_secure: bool) -> str:
