@@ -238,6 +238,18 @@ def test_a_key_or_a_password_stands_once_in_its_place() -> None:
             EVERY.find(request, RULES[rule])
 
 
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        ((b"X-API-Key: k", b"ETag: x"), b"k"), ((b"ETag: x", b"x-api-key:\tk \t"), b"k"),
+        ((b"A: x-api-key: j", b"X-Api-Key: k", b"My-X-API-Key: j", b"X-API-Keys: j"), b"k"),
+        ((b"X-API-Key: a b:c", b"Cookie: \xffX-API-Key: j"), b"a b:c"),
+    ],
+)  # fmt: skip
+def test_a_key_is_the_whole_value_of_its_field(lines: tuple[bytes, ...], value: bytes) -> None:
+    assert EVERY.find(asked(*lines), RULES["key"]).value == value
+
+
 def test_the_client_of_a_password_is_told_to_the_check() -> None:
     request = asked(WITH_BASIC)
     found = EVERY.find(Asked(request.known_fields, request.block, request.target, client="192.0.2.1"), ANY)
