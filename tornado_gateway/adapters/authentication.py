@@ -7,7 +7,7 @@ from typing import Protocol
 from tornado_gateway.adapters.basic_auth import BasicVerifier
 from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, UnknownKey, read_key_set
 from tornado_gateway.errors import NOT_VALID, KeysUnavailable, Unauthorized
-from tornado_gateway.policy.access import Kind, default_rule
+from tornado_gateway.policy.access import JWT, Kind, default_rule
 from tornado_gateway.policy.api_keys import ApiKeys
 from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.claims import ClaimFields
@@ -88,20 +88,20 @@ class TokenAuthenticator:
             await self._users.checks.close()
 
     def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
-        if presented.kind is Kind.JWT:
-            return self._check_token(presented.value)
+        if presented.kind is JWT:
+            try:
+                return self._verifier.verify(presented.value)
+            except UnknownKey:
+                return self._look_again(presented.value)
         if presented.kind is Kind.KEY:
             return self._api_keys.principal(presented.value)
         if presented.kind is Kind.BASIC and self._users:
             return self._users.verify(presented.value, presented.client)
         raise Unauthorized(NOT_VALID)
 
-    def _check_token(self, token: bytes) -> Principal | Awaitable[Principal]:
-        try:
-            return self._verifier.verify(token)
-        except UnknownKey:
-            fetch = self.key_source.look_again() if self.key_source else None
-            return self._check_after(fetch, token) if fetch else self._refuse()
+    def _look_again(self, token: bytes) -> Principal | Awaitable[Principal]:
+        fetch = self.key_source.look_again() if self.key_source else None
+        return self._check_after(fetch, token) if fetch else self._refuse()
 
     async def _check_after(self, fetch: Awaitable[object], token: bytes) -> Principal:
         await fetch

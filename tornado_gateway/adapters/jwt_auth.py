@@ -103,9 +103,11 @@ class TokenVerifier:
                 would help to forge tokens.
         """
         digest = hashlib.sha256(token).digest()  # of a canonical form only, see _check_form()
-        principal = self._verdicts.get(digest)
-        if principal is None:
-            principal = self._verdicts[digest] = self._principal(token)
+        try:
+            return self._verdicts[digest]  # get() takes three times as long
+        except KeyError:
+            pass
+        principal = self._verdicts[digest] = self._principal(token)
         return principal
 
     @property

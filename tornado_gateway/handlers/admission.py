@@ -45,7 +45,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
-from tornado_gateway.policy.access import DEFAULT, Access, Kind
+from tornado_gateway.policy.access import DEFAULT, NOTHING, SESSION, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
@@ -135,14 +135,15 @@ def admit(
     # Limit by address, or by a field.
     limits = gateway.limits
     config = limits and config_of(limits, route, found)
-    if limits and config:
-        yield from limit(limits, config.before, exchange, journal, ANYBODY, route, found)
+    later = limits and config and limit(limits, config.before, exchange, journal, ANYBODY, route, found)
+    if later:
+        yield from later
     # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
-    principal, kind, expiry = ANYBODY, Kind.NOTHING, NEVER
+    principal, kind, expiry = ANYBODY, NOTHING, NEVER
     authenticator = gateway.authenticator
     accepted = _accepted(route, head.method, access, authenticator) if authenticator else None
-    if accepted and Kind.SESSION in accepted and (session := find_session(gateway, head.known_fields, origination)):
-        principal, kind, expiry = session.principal, Kind.SESSION, session.expiry
+    if accepted and SESSION in accepted and (session := find_session(gateway, head.known_fields, origination)):
+        principal, kind, expiry = session.principal, SESSION, session.expiry
     elif authenticator and accepted is not None:
         principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
         authenticator.accepted += 1
@@ -157,8 +158,10 @@ def admit(
     if not access.scopes <= principal.scopes:
         raise InsufficientScope(scopes=access.scopes)
     # Limit by principal.
-    if limits and config:
-        yield from limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
+    if limits and config and config.after:
+        later = limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
+        if later:
+            yield from later
     return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 
@@ -185,7 +188,7 @@ def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: A
     if not route.needs_token or (route.answers_options and method == b"OPTIONS"):
         return None
     accepted = access.accepted(authenticator.default)
-    return None if Kind.NOTHING in accepted else accepted
+    return None if NOTHING in accepted else accepted
 
 
 def _authenticate(

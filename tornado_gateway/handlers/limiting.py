@@ -45,47 +45,75 @@ def limit(
     principal: Principal,
     route: Route[Any],
     found: object,
-) -> Generator[Awaitable[Any], Any, None]:
+) -> Generator[Awaitable[Any], Any, None] | None:
     """Ask rules whether they admit a request, count the request, and add the state of the limits to the response.
 
     Args:
         principal: ANYBODY before the authentication.
         found: what the route leads to, see Admitted.
 
+    Returns:
+        The rest of the step if the store has to do I/O; else None, so that a store in memory costs no generator.
+
     Raises:
         RateLimited: a rule refuses the request, and the rules are enforced.
     """
-    client = journal.client or NO_ADDRESS
-    for group in groups:
+    client, left = journal.client or NO_ADDRESS, iter(groups)
+    for group in left:
         if group.by_address:
             asked = [Asked(each, client.client) for each in group.rules]
         else:
             asker = Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
             asked = [Asked(each, key_of(each.key, asker, each.route)) for each in group.rules]
         taken = limits.store.take(asked, journal.began)
-        verdicts: list[Verdict] = taken if isinstance(taken, list) else (yield taken)
-        if verdicts:  # none with RATE_LIMIT_ON_ERROR=open while the store is away
-            _heed(limits, group, asked, verdicts, exchange, journal)
+        if not isinstance(taken, list):
+            heed = partial(_heed, limits, group, asked, exchange, journal)
+            return _go_on(taken, heed, partial(limit, limits, left, exchange, journal, principal, route, found))
+        _heed(limits, group, asked, exchange, journal, taken)
+    return None
+
+
+def _go_on(
+    taken: Awaitable[list[Verdict]],
+    heed: Callable[[list[Verdict]], None],
+    rest: Callable[[], Generator[Awaitable[Any], Any, None] | None],
+) -> Generator[Awaitable[Any], Any, None]:
+    """Heed what a store says later, and ask the groups that are left."""
+    heed((yield taken))
+    later = rest()
+    if later:
+        yield from later
 
 
 def _heed(
     limits: Limits,
     group: Group,
     asked: list[Asked],
-    verdicts: list[Verdict],
     exchange: ServerExchange,
     journal: Journal,
+    verdicts: list[Verdict],
 ) -> None:
     """Tell the client what the rules say, and see to the cost.
+
+    Args:
+        verdicts: none with RATE_LIMIT_ON_ERROR=open while the store is away.
 
     Raises:
         RateLimited: as limit().
     """
-    _tell(exchange, journal, verdicts)
+    if not verdicts:
+        return
+    earlier = journal.verdicts
+    if earlier:
+        exchange.added_lines = exchange.added_lines.replace(state_lines(earlier), b"")
+    journal.verdicts = told = earlier + verdicts if earlier else verdicts
+    exchange.added_lines += state_lines(told)
     if group.tells_cost:
         journal.charge = partial(_charge, limits, asked, journal.charge)
-    if refused := refusals(verdicts):
-        _refuse(limits, group, refused, journal)
+    for each in verdicts:
+        if each.judgement.wait:
+            _refuse(limits, group, refusals(verdicts), journal)
+            break
 
 
 def _name_of(route: Route[Any], found: object) -> str:
@@ -131,13 +159,3 @@ def _cost(name: bytes, response_fields: Iterable[Field]) -> int:
     """The cost in the field of a name; 1 for anything but one whole number."""
     told = [value for each, value in response_fields if each.lower() == name]
     return int(told[0]) if len(told) == 1 and _COST.fullmatch(told[0]) else 1
-
-
-def _tell(exchange: ServerExchange, journal: Journal, verdicts: list[Verdict]) -> None:
-    """Add the lines of the verdicts to the response: with the verdicts of the earlier step, if there was one."""
-    earlier = journal.verdicts
-    if earlier:
-        exchange.added_lines = exchange.added_lines.replace(state_lines(earlier), b"")
-        verdicts = earlier + verdicts
-    journal.verdicts = verdicts
-    exchange.added_lines += state_lines(verdicts)

@@ -10,7 +10,7 @@ from tornado_gateway.handlers.cross_origin import annotate
 from tornado_gateway.handlers.journal import ELSEWHERE, Journal
 from tornado_gateway.policy.http.cors import lines_for_anybody
 from tornado_gateway.policy.http.headers import Field
-from tornado_gateway.policy.http.unavailable import comes_back, pause, retry_line
+from tornado_gateway.policy.http.unavailable import STATUS, comes_back, pause, retry_line
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
@@ -90,10 +90,7 @@ def _send(
     own = b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n" % (
         media_type, len(body), request_id,
     )  # fmt: skip
-    exchange.start_response(status, b"", own + lines, length=len(body), dated=False)
-    if exchange.head.method != b"HEAD":
-        exchange.write(body)
-    exchange.finish()
+    exchange.respond(status, own + lines, body)
 
 
 def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, request_id: bytes, mode: str) -> int:
@@ -106,7 +103,8 @@ def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, reque
         The status that was sent.
     """
     head, pseudonym = exchange.head, gateway.forwarding.pseudonym
-    if not comes_back(error, mode=mode, method=head.method, accept=head.known_fields.get(b"accept", ())):
+    accept = head.known_fields.get(b"accept", ())
+    if mode == STATUS or not comes_back(error, mode=mode, method=head.method, accept=accept):
         send_error(exchange, error, request_id, pseudonym)
         return error.status
     send_retry(exchange, error, request_id, pseudonym, pause(error.retry_after, gateway.rng))

@@ -8,6 +8,8 @@ from enum import Enum
 class Kind(Enum):
     """The kinds of credentials."""
 
+    __hash__ = object.__hash__  # Enum's own is a function in Python, and each request looks into sets of kinds
+
     NOTHING = "none"
     JWT = "jwt"
     KEY = "key"
@@ -15,15 +17,18 @@ class Kind(Enum):
     SESSION = "session"  # of an operator: accepted by pages below /admin, and by no service
 
 
+# A look-up of a member in the class is a call of a function in Python (3.11).
+NOTHING, JWT, KEY, BASIC, SESSION = Kind
+
 # A rule is the set of the kinds that are accepted. A request that may come without a credential may come with any, so
 # that the intersection of rules is the rule that asks for whatever each rule asks for.
-ANYTHING = frozenset(Kind) - {Kind.SESSION}
-ANY = ANYTHING - {Kind.NOTHING}
+ANYTHING = frozenset(Kind) - {SESSION}
+ANY = ANYTHING - {NOTHING}
 RULES = {
     "none": ANYTHING,
-    "jwt": frozenset({Kind.JWT}),
-    "key": frozenset({Kind.KEY}),
-    "basic": frozenset({Kind.BASIC}),
+    "jwt": frozenset({JWT}),
+    "key": frozenset({KEY}),
+    "basic": frozenset({BASIC}),
     "any": ANY,
 }
 
@@ -53,10 +58,10 @@ class Access:
         """
         if self.rule is not None:
             return self.rule
-        return default - {Kind.NOTHING} if self.scopes else default
+        return default - {NOTHING} if self.scopes else default
 
     def needs_credential(self, default: frozenset[Kind]) -> bool:
-        return Kind.NOTHING not in self.accepted(default)
+        return NOTHING not in self.accepted(default)
 
 
 DEFAULT = Access()
@@ -89,7 +94,7 @@ def admin_access(default: frozenset[Kind], *, is_asked: bool) -> Access:
     >>> admin_access(ANYTHING, is_asked=False).accepted(ANYTHING) == ANYTHING
     True
     """
-    return Access(ANY | {Kind.SESSION} if is_asked or Kind.NOTHING not in default else ANYTHING)
+    return Access(ANY | {SESSION} if is_asked or NOTHING not in default else ANYTHING)
 
 
 def strictest(several: Iterable[Access], default: frozenset[Kind]) -> Access:

@@ -20,9 +20,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from tornado_gateway.errors import BEARER_CHALLENGE, BadRequest, Unauthorized
-from tornado_gateway.policy.access import Kind
+from tornado_gateway.policy.access import JWT, Kind
 from tornado_gateway.policy.http.handshake import is_handshake
 from tornado_gateway.policy.http.headers import Field, pairs, serialize
 from tornado_gateway.policy.http.lists import members
@@ -35,11 +36,11 @@ ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a parameter
 TICKET = "ticket"
 _IN_BASE64 = re.compile(rb"base64url\.bearer\.authorization\.(?:[A-Za-z0-9_-]+\.)*([A-Za-z0-9_-]+)")
 _NEEDED = "one Authorization field with a bearer token is needed"
-_ONLY_TOKENS = frozenset({Kind.JWT})
+_ONLY_TOKENS = frozenset({JWT})
 
 # In the order of a 401. No scheme of API keys is registered; "ApiKey" is the word of OpenAPI.
 _CHALLENGES = {
-    Kind.JWT: BEARER_CHALLENGE,
+    JWT: BEARER_CHALLENGE,
     Kind.KEY: b'ApiKey realm="gateway"',
     Kind.BASIC: b'Basic realm="gateway", charset="UTF-8"',
 }
@@ -76,8 +77,7 @@ AUTHORIZATION = Source(Where.HEADER, b"authorization")
 _FIELDS = {Kind.KEY: API_KEY, Kind.BASIC: AUTHORIZATION.name}  # of credentials that stand in one place
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The parts of a request that may hold a token.
 
     Attributes:
@@ -103,8 +103,7 @@ class Asked:
         return self.method == b"GET" and accepts_only(known.get(b"accept", ()), EVENT_STREAM)
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(NamedTuple):
     """A credential, and where the credential stood.
 
     Attributes:
@@ -149,6 +148,7 @@ class TokenSources:
         self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
         self._hidden_fields = _FIELDS if hides else {}
         self.hides_fields = hides or any(each.where not in _IN_QUERY for each in self._hidden)
+        self._query_names = {each.name for each in self._hidden if each.where in _IN_QUERY}
         of_tokens = {each.name for each in sources if each.where is Where.HEADER}
         self.field_names = frozenset(of_tokens | {name for kind, name in _FIELDS.items() if kind in kinds})
 
@@ -164,8 +164,8 @@ class TokenSources:
         """
         wanted = accepted & self._kinds
         if self._only_header and wanted == _ONLY_TOKENS:
-            return Presented(Kind.JWT, _bearer(asked.known_fields.get(b"authorization", ())))
-        found = [self._token(asked)] if Kind.JWT in wanted else []
+            return Presented(JWT, _bearer(asked.known_fields.get(b"authorization", ())))
+        found = [self._token(asked)] if JWT in wanted else []
         found += [_api_key(asked)] if Kind.KEY in wanted else []
         found += [_basic(asked)] if Kind.BASIC in wanted else []
         found += [self._ticket(asked)] if self._ticket_name else []
@@ -188,7 +188,7 @@ class TokenSources:
             raise Unauthorized("the request holds two different tokens", invalid=True)
         if not tokens:
             return None
-        return Presented(Kind.JWT, tokens.pop(), all(each.where is Where.COOKIE for each in found))
+        return Presented(JWT, tokens.pop(), all(each.where is Where.COOKIE for each in found))
 
     def _ticket(self, asked: Asked) -> Presented | None:
         """A ticket is for streams alone: every other request can bring its credential in a field."""
@@ -208,14 +208,13 @@ class TokenSources:
 
     def visible_target(self, target: bytes) -> bytes:
         """A target without the parameters that hold tokens."""
-        names = {each.name for each in self._hidden if each.where in _IN_QUERY}
-        path, mark, query = target.partition(b"?")
-        if not names or not mark:
+        if not self._query_names or b"?" not in target:
             return target
-        kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in names]
+        path, mark, query = target.partition(b"?")
+        kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in self._query_names]
         return path + (mark + b"&".join(kept) if kept else b"")
 
-    def visible_lines(self, lines: bytes, kind: Kind = Kind.JWT) -> bytes:
+    def visible_lines(self, lines: bytes, kind: Kind = JWT) -> bytes:
         """Field lines without credentials.
 
         Args:

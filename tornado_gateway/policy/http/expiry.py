@@ -1,13 +1,12 @@
 """When a client's token expires, and whose token it is; streams that were opened with the token end with the token."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tornado_gateway.policy.principal import NOBODY, Holder
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(NamedTuple):
     """The instant when a token expires, on two clocks; the stream ends when either clock reaches the instant.
 
     A token's `exp` is wall time (RFC 7519 §4.1.4). The wall clock can be set back; the monotonic clock stands still

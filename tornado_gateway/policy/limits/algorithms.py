@@ -27,6 +27,8 @@ SLICES = 8  # of a sliding window, beside the slice of now
 _SLICES = struct.Struct(f"<Q{SLICES + 1}I")  # number of the newest slice, and the counts from the newest to the oldest
 _FULL = 2**32 - 1  # the largest count of a slice; a larger count stays here
 
+_new = tuple.__new__  # makes a NamedTuple without a call of a function in Python
+
 
 class Judgement(NamedTuple):
     """What an algorithm says about one request of one client.
@@ -94,7 +96,8 @@ class Gcra:
         free -= window
         used += window
         remaining = free // window
-        return Judgement(0.0, remaining, ((remaining + 1) * window - free) / self._scale, used / self._scale, at + used)
+        renewal = ((remaining + 1) * window - free) / self._scale
+        return _new(Judgement, (0.0, remaining, renewal, used / self._scale, at + used))
 
     def charge(self, state: int | bytes, now: int, cost: int) -> int:
         return max(state, now * self._limit) + cost * self._window  # type: ignore[operator]

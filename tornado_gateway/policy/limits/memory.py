@@ -108,22 +108,37 @@ class MemoryStore:
         Args:
             now: seconds on a monotonic clock.
         """
-        at = int(now * SECOND)
-        verdicts, is_admitted = [], True
+        if len(asked) == 1:
+            return [self._take_alone(*asked[0], int(now * SECOND))]
+        at, is_admitted = int(now * SECOND), True
+        verdicts, states = [], []
         for rule, key in asked:
-            algorithm, table = rule.algorithm, self._tables.get(rule.id) or self._new_table(rule)
-            judgement = algorithm.judge(table.states.get(key, algorithm.fresh), at)
+            table = self._tables.get(rule.id) or self._new_table(rule)
+            judgement = rule.algorithm.judge(table.states.get(key, rule.algorithm.fresh), at)
             verdicts.append(Verdict(rule, judgement))
+            states.append((table, key, judgement.state))
             if judgement.wait:
                 is_admitted = False
         if is_admitted:
-            for (rule, key), (_, judgement) in zip(asked, verdicts, strict=True):
-                table = self._tables[rule.id]
+            for table, key, state in states:
                 if key in table.states:
-                    table.states[key] = judgement.state
+                    table.states[key] = state
                 else:
-                    self._add(table, key, judgement.state, at)
+                    self._add(table, key, state, at)
         return verdicts
+
+    def _take_alone(self, rule: Rule, key: str, at: int) -> Verdict:
+        """Ask one rule: the usual case, without the lists of take()."""
+        table, algorithm = self._tables.get(rule.id) or self._new_table(rule), rule.algorithm
+        states = table.states
+        state = states.get(key)
+        judgement = algorithm.judge(algorithm.fresh if state is None else state, at)
+        if not judgement.wait:
+            if state is None:
+                self._add(table, key, judgement.state, at)
+            else:
+                states[key] = judgement.state
+        return Verdict(rule, judgement)
 
     def charge(self, asked: Sequence[Asked], cost: int, now: float) -> None:
         """Count `cost` more requests, even above the limits."""

@@ -207,6 +207,26 @@ class ServerExchange(HTTPConnection):
             transport.set_write_buffer_limits()
         self.connection.exchange_finished(self)
 
+    def respond(self, status: int, block: bytes, body: bytes) -> None:
+        """Send a whole response, in one write.
+
+        Args:
+            status, block: see start_response(); block has no Date.
+            body: of the length that block tells; left out of the response to HEAD.
+        """
+        connection = self.connection
+        self.start_response(status, b"", block, length=len(body), dated=False)
+        if connection.transport.is_closing():
+            return
+        if self.head.method != b"HEAD":
+            self._pending += body
+            self.body_bytes = len(body)
+        connection.transport.write(self._pending)
+        self._pending = b""
+        self.finished = True
+        self._on_close = None
+        connection.exchange_finished(self)
+
     def upgrade(self, block: bytes, successor: asyncio.BaseProtocol) -> bytes:
         """Send 101 and give the transport to another protocol. The close callback is called when the connection ends.
 
