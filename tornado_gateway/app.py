@@ -24,7 +24,7 @@ from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
-from tornado_gateway.figures import Parts, make_figures
+from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import LocalReply
@@ -56,6 +56,7 @@ from tornado_gateway.upkeep.heartbeat import Heartbeat, Sweeper
 from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.key_set import KeySet
+from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.streams import Streams
@@ -179,6 +180,7 @@ class App:
         self.heartbeat.start()
         self.heartbeat.sweep()
         self.gateway.pressure.start()
+        self.gateway.observer.start()
         self.watchdog.start()
         return addresses
 
@@ -211,6 +213,7 @@ class App:
         await asyncio.sleep(self.settings.shutdown.delay)
         self.health_checks.close()
         self.rebalancer.close()
+        self.gateway.observer.close()
         for server in self.servers:
             server.drain()
         spread = min(self.settings.shutdown.spread, self.settings.shutdown.longest_spread)
@@ -228,6 +231,7 @@ class App:
         self.gateway.lifecycle.stopped = True
         self.watchdog.stop()
         self.gateway.pressure.stop()
+        self.gateway.observer.close()
         self.heartbeat.stop()
         self.health_checks.close()
         self.rebalancer.close()
@@ -300,6 +304,7 @@ def make_gateway(settings: Settings) -> Gateway:
         cache=make_cache(settings),
         figures=make_figures(parts),
         durations=durations,
+        observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now),
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,

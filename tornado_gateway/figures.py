@@ -66,6 +66,11 @@ def state_of(parts: Parts, *, with_minute: bool) -> Steps[State]:
     return replace(state, process=_process(parts), limits=figures_of(parts.limits))
 
 
+def about_of(parts: Parts) -> dict[str, object]:
+    """What a viewer of the dashboard learns once."""
+    return {"version": __version__, "environment": parts.environment, "startedAt": round(time.time())}
+
+
 def stats_of(parts: Parts) -> Steps[str]:
     """The text of /admin/stats."""
     epoch, now = time.time(), parts.now()

@@ -28,6 +28,7 @@ from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
+from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
@@ -238,6 +239,7 @@ class Gateway:
         pressure: the measurements that `overload` decides by.
         figures: the pages of figures.
         durations: durations of all requests.
+        observer: the dashboard's view of the gateway.
         required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
         environment: development, test or production.
         rng: for choices that need no secrecy.
@@ -263,6 +265,7 @@ class Gateway:
     pressure: Pressure
     figures: Figures
     durations: Durations
+    observer: Observer
     required: frozenset[str]
     environment: str
     rng: random.Random

@@ -152,6 +152,7 @@ def banner(gateway_url: str) -> str:
     return f"""\
 The gateway is at {url}, with services to try and a little traffic of its own:
 
+  open {url}/admin in a browser               the dashboard: what works, what fails, and why
   open {url}/live/ in a browser               a page, live events and a chat on one route; open it twice
   open {url}/api/chat/ in a browser           the same by the standard routes /api, /sse and /ws
   curl -N {url}/live/events                   an event stream: an event every second

@@ -1,20 +1,10 @@
 """The pages for operators.
 
-GET /admin         links to the pages, and the log-out
 GET /admin/stats   the figures of services and endpoints as JSON; needs a token if AUTH_REQUIRED
 """
 
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.admin_page import AdminPage
-
-
-class HomeHandler(AdminPage):
-    """Links to the pages for operators."""
-
-    def get(self) -> None:
-        self.send_html("home", who=self.admitted.principal.name, has_log_out=self.gateway.operators.asks)
-
-    head = get
 
 
 class UnknownHandler(AdminPage):

@@ -202,6 +202,7 @@ class Attempts:
         lease, upstream = self.lease, self.upstream
         if lease is None or upstream is None:
             return
+        lease.failed_by(error.reason)
         if isinstance(error, NOT_CONNECTED):
             lease.not_connected()
         elif isinstance(error, HeadTimeout):

@@ -376,7 +376,9 @@ class Forwarding:
         if self._is_closed:
             return
         outcome = FAILURE if isinstance(error, UpstreamError) else IGNORED
-        client, sent = self._client, error.status
+        client, sent, endpoint = self._client, error.status, self._answerer.endpoint
+        if endpoint and outcome is FAILURE:
+            endpoint.last_failure = error.reason
         if client.started:
             self.close(outcome, self._journal.status, error.reason)
             client.abort()

@@ -92,6 +92,7 @@ class Hedge:
         return first.on_head(head, source)
 
     def on_failure(self, error: UpstreamError) -> None:
+        self.lease.failed_by(error.reason)
         if isinstance(error, NOT_CONNECTED):
             self.lease.not_connected()
         self._settle(blame(self._upstream))

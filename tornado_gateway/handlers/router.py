@@ -14,8 +14,9 @@ from tornado.web import Application
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admin import HomeHandler, StatsHandler, UnknownHandler
+from tornado_gateway.handlers.admin import StatsHandler, UnknownHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
+from tornado_gateway.handlers.dashboard import AssetHandler, DashboardEventsHandler, DashboardHandler
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
 from tornado_gateway.handlers.login import LoginHandler, LogoutHandler
@@ -56,7 +57,9 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     operational("/readyz", ReadyHandler),
     operational("/metrics", MetricsHandler),
     operational("/_pressure", PressureHandler),
-    Route(path="/admin", handler=HomeHandler, methods=READ, answers_options=True),
+    Route(path="/admin", handler=DashboardHandler, methods=READ, answers_options=True),
+    Route(path="/admin/assets/*", handler=AssetHandler, methods=READ, answers_options=True),
+    Route(path="/admin/events", handler=DashboardEventsHandler, methods=READ, answers_options=True),
     Route(path="/admin/login", handler=LoginHandler, methods=(*READ, b"POST"), needs_token=False, answers_options=True),
     Route(path="/admin/logout", handler=LogoutHandler, methods=ACT, needs_token=False, answers_options=True),
     Route(path="/admin/stats", handler=StatsHandler, methods=READ, answers_options=True),
@@ -137,12 +140,12 @@ def make_application(gateway: Gateway, pages: Iterable[Route[type[PageHandler]]]
 
 
 def _pattern(path: str) -> str:
-    """Tornado's pattern for a path, with a segment for each name in angle brackets.
+    """Tornado's pattern for a path: a segment for each name in angle brackets, one or more characters for "*".
 
-    >>> _pattern("/admin/things/<id>")
-    '/admin/things/([^/]+)'
+    >>> _pattern("/admin/things/<id>"), _pattern("/admin/files/*")
+    ('/admin/things/([^/]+)', '/admin/files/.+')
     """
-    return re.sub("<[a-z]+>", "([^/]+)", path)
+    return re.sub("<[a-z]+>", "([^/]+)", path.replace("*", ".+"))
 
 
 class Router(HTTPServerConnectionDelegate):

@@ -47,7 +47,7 @@ class Shared(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
-            self._began, self._task = self._now(), self._loop.create_task(self._go_on(steps))
+            self._began, self._task = self._now(), self._loop.create_task(in_slices(steps, self._now))
         return await asyncio.shield(self._task)  # who leaves does not end the computation for others
 
     def close(self) -> None:
@@ -60,13 +60,19 @@ class Shared(Generic[T]):
             return True
         return not task.cancelled() and task.exception() is None and self._now() - self._began < KEPT
 
-    async def _go_on(self, steps: Steps[T]) -> T:
-        while True:
-            await asyncio.sleep(0)  # the event loop does other work
-            slice_ends = self._now() + SLICE
-            try:
-                while self._now() < slice_ends:
-                    next(steps)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+
+async def in_slices(steps: Steps[T], now: Callable[[], float]) -> T:
+    """Make a computation in slices, and let the event loop do other work before each slice.
+
+    Args:
+        now: seconds on a monotonic clock.
+    """
+    while True:
+        await asyncio.sleep(0)
+        slice_ends = now() + SLICE
+        try:
+            while now() < slice_ends:
+                next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

@@ -111,6 +111,7 @@ class Endpoint(InFlight):
         breaker, latency, window: what the endpoint's answers have shown.
         checks_pass: whether health checks pass; True without checks.
         last_check: result of the newest health check, in words; "" before the first.
+        last_failure: the newest failure of a request, as the access log names the reason, or as a status; "" for none.
         is_admitted: whether new requests may be sent to the endpoint; set by the EndpointSet.
         is_ejected: whether the endpoint is ejected by the breaker; not every endpoint with an open breaker is.
         is_unreachable: whether the newest failure was a failed connection.
@@ -128,9 +129,9 @@ class Endpoint(InFlight):
     """
 
     __slots__ = (
-        "answers", "authority", "base_path", "breaker", "checks_failed", "checks_passed", "client_gone_total",
-        "dialled", "errors_total", "heads", "identity", "ignored_total", "is_ejected",
-        "checks_pass", "is_unreachable", "is_admitted", "joined_at", "last_check", "latency", "origin", "hedges_lost",
+        "answers", "authority", "base_path", "breaker", "checks_failed", "checks_pass", "checks_passed",
+        "client_gone_total", "dialled", "errors_total", "heads", "hedges_lost", "identity", "ignored_total",
+        "is_admitted", "is_ejected", "is_unreachable", "joined_at", "last_check", "last_failure", "latency", "origin",
         "requests_total", "retries_total", "reused", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
@@ -146,7 +147,7 @@ class Endpoint(InFlight):
         self.window = Window(now)
         self.checks_pass = self.is_admitted = True
         self.is_ejected = self.is_unreachable = False
-        self.last_check = ""
+        self.last_check = self.last_failure = ""
         self.joined_at = -math.inf
         self.hedges_lost = 0
         self.requests_total = self.errors_total = self.unanswered_total = self.retries_total = 0

@@ -91,6 +91,10 @@ class Lease(Trial):
         """
         self._lessor.outcomes.answered(self, now, status, retry_after)
 
+    def failed_by(self, reason: str) -> None:
+        """The request has failed without a whole response, for a reason of the access log."""
+        self.endpoint.last_failure = reason
+
     def not_connected(self) -> None:
         """No connection to the endpoint could be made."""
         self.is_unconnected = True

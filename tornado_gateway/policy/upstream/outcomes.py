@@ -120,6 +120,7 @@ class Outcomes:
         if endpoint.hedges_lost:
             endpoint.hedges_lost = 0
         if failed:
+            endpoint.last_failure = f"status {status}"
             self._endpoints.penalise(endpoint, now, retry_after if status in ASK_TO_WAIT else 0.0)
         elif self._probing.penalised and not is_429 and latency.clear_penalty(trial.since):
             self._probing.clear_penalty(endpoint)

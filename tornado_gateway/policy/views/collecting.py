@@ -191,6 +191,7 @@ def _of_endpoint(endpoint: Endpoint, slow_start: float, look: _Look) -> Endpoint
         healthy=endpoint.healthy,
         usable=endpoint.is_admitted,
         check=(not endpoint.checks_pass, endpoint.last_check),
+        failure=endpoint.last_failure,
         breaker=BREAKER_STATES.index(breaker.state(now)),
         openings=breaker.opened,
         open_for=max(0.0, breaker.open_until - now) if breaker.is_open else 0.0,

@@ -81,6 +81,7 @@ class EndpointState:
         share: of the normal traffic during slow start, the least: slow starts may begin at different instants.
         healthy, usable: Endpoint.healthy and Endpoint.is_admitted, in all processes.
         check: whether health checks fail, and the newest check in words. A failure hides a success.
+        failure: see Endpoint.last_failure; of several, one.
         breaker: index in BREAKER_STATES, the worst.
         openings: how often breakers opened.
         open_for: seconds until all open breakers are HALF_OPEN; 0 if no breaker is OPEN.
@@ -106,6 +107,7 @@ class EndpointState:
     healthy: InAll
     usable: InAll
     check: Most[tuple[bool, str]]
+    failure: Most[str]
     breaker: Most[int]
     openings: int
     open_for: Most[float]

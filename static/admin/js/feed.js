@@ -1,0 +1,57 @@
+// The event stream, and what replaces the stream where something between blocks streams.
+
+const STALE_AFTER = 5_000; // ms without news after which the page says that the figures are old
+const POLL_AFTER = 3; // failures of the stream in a row
+const POLL_EVERY = 5_000; // ms
+
+/**
+ * @param told called with the name and the content of each event
+ * @param became called with the state of the link: "connecting", "live", "polling", "stale" or "refused"
+ */
+export function follow(told, became) {
+  let failures = 0;
+  let heardAt = 0;
+  let source = null;
+
+  function open() {
+    source = new EventSource('/admin/events');
+    for (const name of ['whole', 'change']) {
+      source.addEventListener(name, (event) => {
+        failures = 0;
+        heard('live');
+        told(name, JSON.parse(event.data));
+      });
+    }
+    source.addEventListener('error', failed);
+  }
+
+  function heard(state) {
+    heardAt = Date.now();
+    became(state);
+  }
+
+  async function failed() {
+    failures += 1;
+    became('stale');
+    if (source.readyState !== EventSource.CLOSED && failures < POLL_AFTER) return; // the browser comes back by itself
+    source.close();
+    await poll();
+  }
+
+  async function poll() {
+    const answer = await fetch('/admin/stats', { headers: { Accept: 'application/json' } }).catch(() => null);
+    if (answer?.status === 401 || answer?.status === 403) return became('refused');
+    if (answer?.ok) {
+      heard('polling');
+      told('stats', await answer.json());
+      failures = 0;
+    }
+    setTimeout(failures ? poll : open, POLL_EVERY);
+    return undefined;
+  }
+
+  setInterval(() => {
+    if (heardAt && Date.now() - heardAt > STALE_AFTER) became('stale');
+  }, 1000);
+  open();
+}

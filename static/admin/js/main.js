@@ -1,0 +1,73 @@
+// Wires the feed to the model and the model to the views.
+
+import { makeCharts } from './charts.js';
+import { makeEvents } from './events.js';
+import { follow } from './feed.js';
+import { duration } from './format.js';
+import { apply, begin, empty, look } from './store.js';
+import { makeTable } from './table.js';
+import { makeTheme } from './theme.js';
+import { makeTiles } from './tiles.js';
+
+const $ = (id) => document.getElementById(id);
+
+let model = empty();
+const showTiles = makeTiles($('tiles'));
+const charts = makeCharts($('charts'));
+const table = makeTable($('services'), $('nothing'));
+const events = makeEvents($('events'), $('no-events'));
+makeTheme($('theme'), charts.recolour);
+
+$('filter').addEventListener('input', (event) => table.filter({ text: event.target.value }));
+$('only-trouble').addEventListener('change', (event) => table.filter({ onlyTrouble: event.target.checked }));
+
+const WORDS = {
+  connecting: 'connecting',
+  live: 'live',
+  polling: 'the stream is blocked: a look every 5 s',
+  refused: 'not allowed: log in again',
+};
+
+let state = 'connecting';
+
+function became(next) {
+  state = next;
+  const link = $('link');
+  link.dataset.state = state;
+  document.body.toggleAttribute('data-stale', state === 'stale' || state === 'refused');
+  const text = WORDS[state] ?? `old: the last update came ${duration(Date.now() / 1000 - heardAt)} ago`;
+  if (link.textContent !== text) link.textContent = text;
+}
+
+let heardAt = Date.now() / 1000;
+
+function told(name, said) {
+  heardAt = Date.now() / 1000;
+  const news = said.events ?? [];
+  if (name === 'stats') {
+    look(model, said);
+  } else if (name === 'whole') {
+    model = begin(said);
+    events.reset();
+    const about = model.about;
+    $('about').textContent = `${about.version} · ${about.environment} · up ${duration(said.at - about.startedAt)}`;
+  } else {
+    apply(model, said);
+    if (news.length) $('announcement').textContent = news.map((event) => event.text).join('; ');
+  }
+  showSentence();
+  showTiles(model);
+  charts.show(model);
+  table.show(model);
+  events.show(model, news);
+}
+
+function showSentence() {
+  const sentence = $('sentence');
+  const isGood = model.sentence.startsWith('All ') || !model.sentence;
+  sentence.dataset.state = model.sentence ? (isGood ? 'good' : 'bad') : 'unknown';
+  if (sentence.textContent !== model.sentence) sentence.textContent = model.sentence;
+  document.title = isGood ? 'Gateway' : '✕ Gateway';
+}
+
+follow(told, became);

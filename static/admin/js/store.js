@@ -1,0 +1,121 @@
+// What the page knows, from the texts of /admin/events. Pure: no DOM, no clock.
+
+const FINE = 310; // points of a second; older points come ten seconds apart
+const MOST_POINTS = 650;
+const MOST_EVENTS = 200;
+
+/** @returns the model of a page that has heard nothing. */
+export function empty() {
+  return { about: {}, at: 0, sentence: '', points: [], services: new Map(), endpoints: new Map(), events: [] };
+}
+
+/** The model after an event named `whole`. */
+export function begin(said) {
+  const { services, endpoints } = said.columns;
+  return {
+    about: said.about,
+    at: said.at,
+    sentence: said.sentence,
+    columns: said.columns,
+    points: said.points.map((point) => record(said.columns.points, point)),
+    services: records(services, said.services),
+    endpoints: records(endpoints, said.endpoints),
+    events: said.events,
+  };
+}
+
+/** Changes the model by an answer of /admin/stats, which has the newest figures and no history. */
+export function look(model, said) {
+  const at = said.nowMs / 1000;
+  model.at = at;
+  model.services.clear();
+  model.endpoints.clear();
+  const out = [];
+  for (const [service, figures] of Object.entries(said.services)) {
+    const broken = figures.upstreams - figures.healthy;
+    const state = broken === 0 ? 'up' : figures.healthy ? 'degraded' : 'down';
+    if (broken) out.push(`${service}: ${broken} of ${figures.upstreams} endpoints out`);
+    model.services.set(service, {
+      service, state, since: at, endpoints: figures.upstreams, out: broken, rate: figures.rps,
+      errorShare: figures.errorRate, ...figures.latency, waiting: figures.waiting, panic: figures.panic,
+    });
+    for (const each of figures.upstreamDetails) {
+      model.endpoints.set(`${service} ${each.url}`, {
+        service, url: each.url, state: each.healthy ? 'up' : 'out', since: at, rate: each.rps, errorShare: each.errorRate,
+        p50Ms: each.latency.p50Ms, p95Ms: each.latency.p95Ms, p99Ms: each.latency.p99Ms, requests: each.inflight.http,
+        eventStreams: each.inflight.sse, webSockets: each.inflight.ws, breaker: each.breaker.state,
+        openUntil: each.circuitOpenUntilMs / 1000, check: each.checks.last, weight: each.weight, retries: each.retriesTotal,
+      });
+    }
+  }
+  model.sentence = out.join('; ') || `All ${model.endpoints.size} endpoints of ${model.services.size} services are up`;
+}
+
+/** Changes the model by an event named `change`. */
+export function apply(model, said) {
+  model.at = said.at;
+  model.sentence = said.sentence;
+  model.points.push(...said.points.map((point) => record(model.columns.points, point)));
+  thin(model.points);
+  for (const kind of ['services', 'endpoints']) {
+    for (const key of said[kind].gone) model[kind].delete(key);
+    for (const [key, row] of Object.entries(said[kind].rows)) model[kind].set(key, record(model.columns[kind], row));
+  }
+  model.events.push(...said.events);
+  model.events.splice(0, model.events.length - MOST_EVENTS);
+}
+
+/** Keeps the newest points, and of the older points one in ten seconds, so that an hour stays small. */
+function thin(points) {
+  if (points.length <= MOST_POINTS) return;
+  const old = points.splice(0, points.length - FINE);
+  const kept = old.filter((point, index) => index === 0 || Math.floor(point.at / 10) !== Math.floor(old[index - 1].at / 10));
+  points.unshift(...kept.slice(-(MOST_POINTS - FINE - 10)));
+}
+
+/** The rows of the table: each service with its endpoints below. */
+export function rows(model, { text = '', onlyTrouble = false, by = 'state', descending = false } = {}) {
+  const wanted = text.trim().toLowerCase();
+  const endpoints = new Map();
+  for (const row of model.endpoints.values()) {
+    if (!endpoints.has(row.service)) endpoints.set(row.service, []);
+    endpoints.get(row.service).push(row);
+  }
+  const order = sorter(by, descending);
+  const found = [];
+  for (const service of [...model.services.values()].sort(order)) {
+    const matches = service.service.toLowerCase().includes(wanted);
+    const own = (endpoints.get(service.service) ?? [])
+      .filter((row) => matches || row.url.toLowerCase().includes(wanted))
+      .filter((row) => !onlyTrouble || row.state !== 'up')
+      .sort(order);
+    if ((!matches && !own.length) || (onlyTrouble && service.state === 'up' && !own.length)) continue;
+    found.push({ kind: 'service', key: service.service, ...service });
+    for (const row of own) found.push({ kind: 'endpoint', key: `${row.service} ${row.url}`, ...row });
+  }
+  return found;
+}
+
+const WORST_FIRST = ['down', 'out', 'degraded', 'probed', 'drained', 'joining', 'up'];
+
+function sorter(by, descending) {
+  const sign = descending ? -1 : 1;
+  return (one, other) => sign * compare(value(one, by), value(other, by)) || compare(name(one), name(other));
+}
+
+function value(row, by) {
+  if (by === 'state') return WORST_FIRST.indexOf(row.state);
+  if (by === 'name') return name(row);
+  return row[by] ?? -1;
+}
+
+const name = (row) => row.url ?? row.service;
+
+function compare(one, other) {
+  if (typeof one === 'string') return one.localeCompare(other, undefined, { numeric: true });
+  return one - other;
+}
+
+const record = (columns, cells) => Object.fromEntries(columns.map((column, index) => [column, cells[index]]));
+const records = (columns, given) =>
+  new Map(Object.entries(given).map(([key, cells]) => [key, record(columns, cells)]));

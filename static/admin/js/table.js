@@ -1,0 +1,183 @@
+// The table of services and endpoints. Only the rows near the viewport exist, so that a thousand endpoints stay smooth.
+
+import { duration, milliseconds, percent, short } from './format.js';
+import { rows } from './store.js';
+
+const AROUND = 12; // rows beyond each end of the viewport
+const MOST_UNCUT = 120; // rows of a table that exists whole
+
+const COLUMNS = [
+  { name: 'name', label: 'Service / endpoint', kind: 'head', write: (row) => row.url ?? row.service },
+  { name: 'state', label: 'State', kind: 'state', write: (row) => row.state },
+  { name: 'since', label: 'For', write: (row, at) => duration(at - row.since) },
+  { name: 'why', label: 'Why, and the newest check', kind: 'text', write: why },
+  { name: 'rate', label: 'Req/s', write: (row) => short(row.rate) },
+  { name: 'errorShare', label: 'Failed', write: (row) => percent(row.errorShare) },
+  { name: 'p50Ms', label: 'p50', write: (row) => milliseconds(row.p50Ms), wide: true },
+  { name: 'p95Ms', label: 'p95', write: (row) => milliseconds(row.p95Ms), wide: true },
+  { name: 'p99Ms', label: 'p99', write: (row) => milliseconds(row.p99Ms) },
+  { name: 'requests', label: 'Requests', write: (row) => short(row.requests), title: 'requests in flight' },
+  { name: 'eventStreams', label: 'Events', write: (row) => short(row.eventStreams), title: 'open event streams' },
+  { name: 'webSockets', label: 'WS', write: (row) => short(row.webSockets), title: 'open WebSockets' },
+  { name: 'openUntil', label: 'Breaker', kind: 'text', write: breaker, wide: true },
+  { name: 'weight', label: 'Weight', write: (row) => (row.weight === undefined ? '' : short(row.weight)), wide: true },
+  { name: 'retries', label: 'Retries', write: (row) => (row.retries === undefined ? '' : short(row.retries)), wide: true },
+];
+
+function breaker(row, at) {
+  if (!row.breaker || row.breaker === 'closed') return row.breaker ?? '';
+  return row.openUntil > at ? `open, ${duration(row.openUntil - at)} left` : 'half open';
+}
+
+function why(row) {
+  const parts = [row.state === 'up' ? '' : row.why, row.check?.replaceAll('_', ' ')].filter(Boolean);
+  if (row.out) parts.unshift(`${row.out} of ${row.endpoints} out`);
+  if (row.waiting) parts.push(`${row.waiting} waiting`);
+  if (row.panic) parts.push('panic: all endpoints are used');
+  return [...new Set(parts)].join(' · ');
+}
+
+export function makeTable(table, nothing) {
+  const view = { text: '', onlyTrouble: false, by: 'state', descending: false };
+  const body = table.tBodies[0];
+  const existing = new Map(); // rows of the page by key
+  let model = null;
+  table.tHead.append(heads(view, () => show(model)));
+  const before = filler();
+  const behind = filler();
+
+  function show(next) {
+    model = next;
+    if (!model) return;
+    const found = rows(model, view);
+    nothing.hidden = found.length > 0;
+    nothing.textContent = model.services.size ? 'No service and no endpoint fits the filter.' : 'No services are configured.';
+    const [first, last] = visible(found.length);
+    table.setAttribute('aria-rowcount', String(found.length + 1));
+    const wanted = found.slice(first, last);
+    place(wanted, first);
+    before.fill(first);
+    behind.fill(found.length - last);
+  }
+
+  function place(wanted, first) {
+    const keys = new Set(wanted.map((row) => row.key));
+    for (const [key, row] of existing) {
+      if (!keys.has(key)) {
+        row.element.remove();
+        existing.delete(key);
+      }
+    }
+    let previous = before.element;
+    wanted.forEach((row, index) => {
+      let shown = existing.get(row.key);
+      if (!shown) {
+        shown = makeRow(row);
+        existing.set(row.key, shown);
+      }
+      shown.update(row, model.at);
+      shown.element.setAttribute('aria-rowindex', String(first + index + 2));
+      if (previous.nextSibling !== shown.element) previous.after(shown.element);
+      previous = shown.element;
+    });
+    if (previous.nextSibling !== behind.element) previous.after(behind.element);
+  }
+
+  /** The numbers of the rows that exist: all rows of a small table. */
+  function visible(count) {
+    if (count <= MOST_UNCUT) return [0, count];
+    const height = existing.values().next().value?.element.offsetHeight || 30;
+    const top = -body.getBoundingClientRect().top;
+    const first = Math.max(0, Math.floor(top / height) - AROUND);
+    return [Math.min(first, count), Math.min(count, first + Math.ceil(innerHeight / height) + 2 * AROUND)];
+  }
+
+  function filler() {
+    const element = document.createElement('tr');
+    const cell = document.createElement('td');
+    element.className = 'filler';
+    element.setAttribute('aria-hidden', 'true');
+    cell.colSpan = COLUMNS.length;
+    element.append(cell);
+    body.append(element);
+    return {
+      element,
+      fill(count) {
+        element.hidden = count === 0;
+        cell.style.height = `${count * (existing.values().next().value?.element.offsetHeight || 30)}px`;
+      },
+    };
+  }
+
+  let due = false;
+  addEventListener('scroll', () => {
+    if (due || !model || model.services.size + model.endpoints.size <= MOST_UNCUT) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      show(model);
+    });
+  }, { passive: true });
+
+  return {
+    show,
+    filter(changes) {
+      Object.assign(view, changes);
+      show(model);
+    },
+  };
+}
+
+function heads(view, changed) {
+  const row = document.createElement('tr');
+  for (const column of COLUMNS) {
+    const cell = document.createElement('th');
+    const button = document.createElement('button');
+    cell.scope = 'col';
+    cell.className = classes(column);
+    button.type = 'button';
+    button.textContent = column.label;
+    if (column.title) button.title = column.title;
+    button.addEventListener('click', () => {
+      view.descending = view.by === column.name ? !view.descending : typeof column.kind === 'undefined';
+      view.by = column.name;
+      for (const other of row.cells) other.removeAttribute('aria-sort');
+      cell.setAttribute('aria-sort', view.descending ? 'descending' : 'ascending');
+      changed();
+    });
+    cell.append(button);
+    row.append(cell);
+  }
+  return row;
+}
+
+const classes = (column) =>
+  [column.kind === 'text' || column.kind === 'head' || column.kind === 'state' ? 'text' : '', column.wide ? 'wide' : '']
+    .filter(Boolean).join(' ');
+
+function makeRow(row) {
+  const element = document.createElement('tr');
+  element.className = row.kind;
+  const cells = COLUMNS.map((column) => {
+    const cell = document.createElement(column.kind === 'head' ? 'th' : 'td');
+    if (column.kind === 'head') cell.scope = 'row';
+    cell.className = classes(column);
+    const inner = column.kind === 'state' ? cell.appendChild(document.createElement('span')) : cell;
+    if (column.kind === 'state') inner.className = 'state';
+    element.append(cell);
+    return inner;
+  });
+  return {
+    element,
+    update(next, at) {
+      COLUMNS.forEach((column, index) => {
+        const text = column.write(next, at);
+        if (cells[index].textContent !== text) {
+          cells[index].textContent = text;
+          if (column.kind === 'text') cells[index].title = text;
+        }
+        if (column.kind === 'state') cells[index].dataset.state = text;
+      });
+    },
+  };
+}

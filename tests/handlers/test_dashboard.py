@@ -1,0 +1,101 @@
+"""The dashboard's pages: what a browser gets, and how the event stream ends."""
+
+import hashlib
+import json
+import time
+
+import jwt
+import pytest
+
+from tests.conftest import Serve
+from tests.support.event_streams import Listener
+from tests.support.journeys import ask, problem
+from tests.support.sockets import eventually, get
+from tornado_gateway.handlers.dashboard import ROOT, TYPES
+
+NOWHERE = {"svc": ["http://127.0.0.1:1"]}
+KEY = "k" * 32
+
+
+@pytest.mark.gen_test
+async def test_the_page_runs_its_own_files_only(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    answer = await ask(running, get(b"/admin"))
+    assert (answer.status, answer.get(b"content-type")) == (200, b"text/html; charset=utf-8")
+    policy = answer.get(b"content-security-policy") or b""
+    assert b"default-src 'none'" in policy and b"unsafe" not in policy and b"frame-ancestors 'none'" in policy
+    assert b"style=" not in answer.body and b"<style" not in answer.body and b"onclick" not in answer.body
+    assert (answer.get(b"x-content-type-options"), answer.get(b"cache-control")) == (b"nosniff", b"no-store")
+
+
+@pytest.mark.gen_test
+async def test_without_scripts_there_is_a_table_of_the_services_and_markup_in_names_stays_text(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    running.app.gateway.services[b"svc"].endpoints[0].last_check = "<script>alert(1)</script>"
+    running.app.gateway.services[b"svc"].endpoints[0].checks_pass = False
+    await running.app.gateway.observer.look()
+    answer = await ask(running, get(b"/admin"))
+    table = answer.body.partition(b"<noscript>")[2]
+    assert b'<th scope="row">svc</th><td>down</td>' in table
+    assert b"&lt;script&gt;alert(1)&lt;/script&gt;" in table and b"<script>alert" not in answer.body
+
+
+@pytest.mark.gen_test
+async def test_every_file_that_the_page_names_is_served_and_no_other(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    names = {str(each.relative_to(ROOT)) for each in ROOT.rglob("*") if each.suffix in TYPES}
+    page = (ROOT / "index.html").read_text("utf-8")
+    assert {each.partition('"')[0] for each in page.split("/admin/assets/")[1:]} <= names
+    for name in sorted(names):
+        answer = await ask(running, get(f"/admin/assets/{name}".encode()))
+        assert (answer.status, answer.body) == (200, (ROOT / name).read_bytes())
+    for other in ("index.html", "../admin/tokens.css", "..%2fdemo.html", "vendor/uplot/LICENSE", "x.js", ""):
+        assert (await ask(running, get(f"/admin/assets/{other}".encode()))).status in (400, 404), other
+
+
+def test_the_vendored_library_is_the_one_that_its_version_names() -> None:
+    folder = ROOT / "vendor" / "uplot"
+    lines = [line.split() for line in (folder / "VERSION").read_text().splitlines()[2:]]
+    assert {name for _, name in lines} == {each.name for each in folder.iterdir()} - {"VERSION"}
+    assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for digest, name in lines)
+
+
+@pytest.mark.gen_test
+async def test_everything_of_the_dashboard_needs_a_token_where_tokens_are_asked_for(serve: Serve) -> None:
+    running = await serve(NOWHERE, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    for path in (b"/admin", b"/admin/events", b"/admin/stats", b"/admin/assets/tokens.css"):
+        problem(await ask(running, get(path, b"Accept: application/json")), 401, "unauthorized")
+
+
+@pytest.mark.gen_test
+async def test_the_event_stream_tells_everything_and_then_differences(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    listener = await Listener.ask(running, get(b"/admin/events"))
+    assert listener.head.get(b"content-type") == b"text/event-stream"
+    await listener.until(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in listener.body.decode().splitlines() if line)
+    assert fields["event"] == "whole" and list(json.loads(fields["data"])["services"]) == ["svc"]
+    seen = len(listener.chunks)
+    await listener._next()
+    assert b"event: change" in listener.chunks[seen]
+    listener.client.close()
+    await eventually(lambda: not running.app.gateway.observer._viewers)
+
+
+@pytest.mark.gen_test
+async def test_the_event_stream_ends_with_the_token(serve: Serve) -> None:
+    running = await serve(NOWHERE, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    token = jwt.encode({"exp": time.time() + 2}, KEY).encode()
+    answer = await ask(running, get(b"/admin/events", b"Authorization: Bearer " + token))  # comes whole: it has ended
+    assert answer.status == 200 and answer.body.startswith(b"retry: ")
+    await eventually(lambda: not running.app.gateway.observer._viewers)
+
+
+@pytest.mark.gen_test
+async def test_a_drain_ends_the_event_stream_whole(serve: Serve) -> None:
+    running = await serve(NOWHERE)
+    client = await running.client()
+    await client.send(get(b"/admin/events"))
+    await eventually(lambda: running.app.gateway.observer._viewers)
+    assert await running.app.drain()
+    assert (await client.response()).body.endswith(b"\n\n")

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { duration, milliseconds, percent, short } from '../../static/admin/js/format.js';
+import { apply, begin, empty, look, rows } from '../../static/admin/js/store.js';
+
+const columns = { points: ['at', 'rate'], services: ['service', 'state', 'rate'], endpoints: ['service', 'url', 'state', 'rate'] };
+const whole = () => begin({
+  about: {}, at: 10, sentence: 'All 3 endpoints of 2 services are up', columns, points: [[9, 1]], events: [],
+  services: { a: ['a', 'up', 5], b: ['b', 'up', 1] },
+  endpoints: { 'a http://1': ['a', 'http://1', 'up', 5], 'a http://2': ['a', 'http://2', 'up', 0], 'b http://3': ['b', 'http://3', 'up', 1] },
+});
+const change = (more) => ({
+  at: 11, sentence: '', points: [[11, 2]], events: [], services: { rows: {}, gone: [] }, endpoints: { rows: {}, gone: [] }, ...more,
+});
+const names = (found) => found.map((row) => row.url ?? row.service);
+
+test('a page that has heard nothing has no rows', () => assert.deepEqual(rows(empty()), []));
+
+test('a change replaces rows, adds rows and drops rows', () => {
+  const model = whole();
+  apply(model, change({
+    services: { rows: { a: ['a', 'degraded', 4] }, gone: ['b'] },
+    endpoints: { rows: { 'a http://2': ['a', 'http://2', 'out', 0] }, gone: ['b http://3'] },
+  }));
+  assert.deepEqual(names(rows(model)), ['a', 'http://2', 'http://1']); // the worst first
+  assert.deepEqual(rows(model)[1], { kind: 'endpoint', key: 'a http://2', service: 'a', url: 'http://2', state: 'out', rate: 0 });
+  assert.deepEqual(names(rows(model, { onlyTrouble: true })), ['a', 'http://2']);
+});
+
+test('rows are filtered by service and by URL, and sorted', () => {
+  const model = whole();
+  assert.deepEqual(names(rows(model, { text: ' HTTP://3 ' })), ['b', 'http://3']);
+  assert.deepEqual(names(rows(model, { text: 'b' })), ['b', 'http://3']);
+  assert.deepEqual(names(rows(model, { text: 'nothing' })), []);
+  assert.deepEqual(names(rows(model, { by: 'rate' })), ['b', 'http://3', 'a', 'http://2', 'http://1']);
+  assert.deepEqual(names(rows(model, { by: 'rate', descending: true })), ['a', 'http://1', 'http://2', 'b', 'http://3']);
+  assert.deepEqual(names(rows(model, { by: 'name', descending: true })), ['b', 'http://3', 'a', 'http://2', 'http://1']);
+});
+
+test('a day of seconds takes no more memory than an hour', () => {
+  const model = whole();
+  for (let second = 0; second < 86_400; second += 1) {
+    apply(model, change({ points: [[second, 1]], events: second % 100 ? [] : [{ at: second, level: 'bad', text: 'x' }] }));
+    assert.ok(model.points.length <= 650 && model.events.length <= 200);
+  }
+  const ages = model.points.map((point) => 86_399 - point.at);
+  assert.ok(ages[0] > 3000 && ages.at(-1) === 0);
+  assert.deepEqual(ages.slice(-300), Array.from({ length: 300 }, (_, index) => 299 - index));
+});
+
+test('where the stream is blocked, /admin/stats gives the rows', () => {
+  const model = empty();
+  const endpoint = (url, healthy) => ({
+    url, healthy, rps: 1, errorRate: 0, latency: { p50Ms: 1, p95Ms: 2, p99Ms: 3 }, inflight: { http: 1, sse: 2, ws: 3 },
+    breaker: { state: 'closed' }, circuitOpenUntilMs: 0, checks: { last: '' }, weight: 1, retriesTotal: 0,
+  });
+  const figures = { upstreams: 2, healthy: 1, rps: 2, errorRate: 0, latency: {}, waiting: 0, panic: false };
+  look(model, { nowMs: 5000, services: { a: { ...figures, upstreamDetails: [endpoint('http://1', true), endpoint('http://2', false)] } } });
+  assert.equal(model.sentence, 'a: 1 of 2 endpoints out');
+  assert.deepEqual(rows(model).map((row) => row.state), ['degraded', 'out', 'up']);
+});
+
+test('numbers are written with as many digits as somebody reads', () => {
+  assert.deepEqual([0, 0.1234, 12.34, 1234, 12_345, 1.5e6, null].map(short), ['0', '0.12', '12.3', '1234', '12.3 k', '1.5 M', '–']);
+  assert.deepEqual([0.5, 1234, 12_345, null].map(milliseconds), ['0.5 ms', '1234 ms', '12.3 s', '–']);
+  assert.deepEqual([0, 0.0001, 0.5, null].map(percent), ['0 %', '< 0.1 %', '50 %', '–']);
+  assert.deepEqual([-1, 59.6, 125, 7300, 200_000].map(duration), ['0 s', '60 s', '2 min', '2 h', '2 d']);
+});

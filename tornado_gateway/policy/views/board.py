@@ -1,0 +1,238 @@
+"""The figures of services and endpoints as the dashboard shows the figures: rows, a sentence, and events.
+
+A Board remembers since when each endpoint and each service is in its state, and tells each change as an event. Reading
+is pure otherwise: a Board decides nothing, and nothing decides by a Board.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tornado_gateway.policy.upstream.breaker import State as BreakerState
+from tornado_gateway.policy.upstream.endpoint import FAILURE
+from tornado_gateway.policy.upstream.statistics import Minute
+from tornado_gateway.policy.views.feed import Row
+from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State
+from tornado_gateway.policy.views.steps import Steps
+
+EVENTS = 200  # the newest events that are kept
+
+SERVICE_COLUMNS = (
+    "service", "state", "since", "why", "endpoints", "out", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms",
+    "requests", "eventStreams", "webSockets", "waiting", "panic",
+)  # fmt: skip
+ENDPOINT_COLUMNS = (
+    "service", "url", "state", "since", "why", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms", "requests",
+    "eventStreams", "webSockets", "breaker", "openUntil", "check", "weight", "share", "total", "failures", "retries",
+)  # fmt: skip
+
+UP, JOINING, DRAINED, PROBED, OUT = "up", "joining", "drained", "probed", "out"  # of endpoints
+DEGRADED, DOWN = "degraded", "down"  # of services, beside UP
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change that an operator wants to know.
+
+    Attributes:
+        at: seconds since 1970.
+        level: "good", "warning" or "bad".
+        text: a sentence.
+    """
+
+    at: float
+    level: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a Board remembers of a row: the state, and since when the row has the state."""
+
+    state: str
+    since: float
+
+
+@dataclass(slots=True)
+class Board:
+    """The rows of the dashboard's tables.
+
+    Attributes:
+        services, endpoints: rows by key: the name of the service; the name and the URL.
+        events: the newest last.
+    """
+
+    services: dict[str, Row] = field(default_factory=dict)
+    endpoints: dict[str, Row] = field(default_factory=dict)
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _troubles: list[str] = field(default_factory=list)
+
+    def update(self, state: State, at: float) -> Steps[list[Event]]:
+        """Read the figures. The rows are replaced at the end, all at once.
+
+        Args:
+            at: seconds since 1970.
+
+        Returns:
+            The new events.
+        """
+        look = _Look(at, self._known)
+        for name, service in state.services.items():
+            yield from look.add(name, service)
+        is_first = not self._known  # the first look finds everything new, and nothing has happened
+        self.services, self.endpoints, self._troubles, self._known = (
+            look.services, look.endpoints, look.troubles, look.known,
+        )  # fmt: skip
+        events = [] if is_first else look.events
+        self.events.extend(events)
+        return events
+
+    @property
+    def sentence(self) -> str:
+        """The health of everything in a sentence."""
+        if self._troubles:
+            return "; ".join(self._troubles)
+        return f"All {len(self.endpoints)} endpoints of {len(self.services)} services are up" if self.services else ""
+
+
+@dataclass(slots=True)
+class _Look:
+    """A look under way: what will be the Board's.
+
+    Attributes:
+        at: seconds since 1970.
+        before: what the Board remembers.
+    """
+
+    at: float
+    before: Mapping[str, _Known]
+    services: dict[str, Row] = field(default_factory=dict)
+    endpoints: dict[str, Row] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    known: dict[str, _Known] = field(default_factory=dict)
+
+    def add(self, name: str, service: ServiceState) -> Steps[None]:
+        """Read a service."""
+        out: list[tuple[str, float]] = []
+        for url, endpoint in service.endpoints.items():
+            key, state, why = f"{name} {url}", state_of(endpoint), reason_of(endpoint)
+            since = self._since(key, state, why)
+            self.endpoints[key] = _row(state, _endpoint_cells(name, url, endpoint, state, since, self.at))
+            if state == OUT:
+                out.append((why, since))
+            yield
+        state, why = _service_state(service, out)
+        cells = _service_cells(name, service, state, self._since(name, state, why), why, len(out))
+        self.services[name] = _row(state, cells)
+        if out:
+            self.troubles.append(_trouble(name, len(service.endpoints), out, self.at))
+
+    def _since(self, key: str, state: str, why: str) -> float:
+        """The instant since which a row is in its state."""
+        before = self.before.get(key)
+        if before and _is_as_before(before.state, state):
+            self.known[key] = before
+            return before.since
+        self.known[key] = _Known(state, self.at)
+        if before:
+            because = f": {why}" if why and state in (OUT, DOWN, DEGRADED) else ""
+            self.events.append(Event(self.at, _LEVELS[state], f"{key} is {state}{because}"))
+        return self.at
+
+
+def _is_as_before(before: str, state: str) -> bool:
+    """Whether two states are one to an operator: an endpoint that is out is probed now and then."""
+    return before == state or {before, state} == {OUT, PROBED}
+
+
+_LEVELS = {
+    UP: "good", JOINING: "good", DRAINED: "warning", PROBED: "warning", OUT: "bad", DEGRADED: "warning", DOWN: "bad",
+}  # fmt: skip
+
+
+def state_of(endpoint: EndpointState) -> str:
+    """The state of an endpoint in a word: UP, JOINING, DRAINED, PROBED or OUT."""
+    breaker = BREAKER_STATES[endpoint.breaker]
+    if endpoint.check[0] or breaker is BreakerState.OPEN:
+        return OUT
+    if breaker is BreakerState.HALF_OPEN:
+        return PROBED
+    if not endpoint.weight:
+        return DRAINED
+    return UP if endpoint.share >= 1 else JOINING
+
+
+def reason_of(endpoint: EndpointState) -> str:
+    """Why an endpoint is out, in words; "" for an endpoint that is not known to fail."""
+    checks_fail, check = endpoint.check
+    return (check if checks_fail else endpoint.failure).replace("_", " ")
+
+
+def _service_state(service: ServiceState, out: list[tuple[str, float]]) -> tuple[str, str]:
+    if not service.endpoints:
+        return DOWN, "no endpoint"
+    if not out:
+        return UP, ""
+    return DOWN if len(out) == len(service.endpoints) else DEGRADED, out[0][0]
+
+
+def _trouble(name: str, endpoints: int, out: list[tuple[str, float]], at: float) -> str:
+    """>>> _trouble("billing", 3, [("connect failed", 60.0)], 100.0)
+    'billing: 1 of 3 endpoints is out: connect failed for 40 s'
+    """
+    reasons = ", ".join(dict.fromkeys(reason for reason, _ in out if reason)) or "failed"
+    longest = at - min(since for _, since in out)
+    return f"{name}: {len(out)} of {endpoints} endpoints {_are(len(out))} out: {reasons} for {_duration(longest)}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _duration(seconds: float) -> str:
+    """>>> _duration(40.2), _duration(125), _duration(7300)
+    ('40 s', '2 min', '2 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min" if seconds < 7200 else f"{seconds // 3600:.0f} h"
+
+
+def _row(state: str, cells: Iterable[Cell]) -> Row:
+    return Row(state, json.dumps(list(cells), separators=(",", ":")))
+
+
+def _endpoint_cells(
+    name: str, url: str, endpoint: EndpointState, state: str, since: float, at: float
+) -> Iterable[Cell]:
+    """The cells of ENDPOINT_COLUMNS."""
+    open_until = round(at + endpoint.open_for) if endpoint.open_for else 0
+    return (
+        name, url, state, round(since), reason_of(endpoint), *_figures(endpoint.minute), *endpoint.inflight.values(),
+        BREAKER_STATES[endpoint.breaker].value, open_until, endpoint.check[1], endpoint.weight,
+        round(endpoint.share, 2), sum(endpoint.outcomes.values()), endpoint.outcomes[FAILURE.value], endpoint.retries,
+    )  # fmt: skip
+
+
+def _service_cells(name: str, service: ServiceState, state: str, since: float, why: str, out: int) -> Iterable[Cell]:
+    """The cells of SERVICE_COLUMNS."""
+    minute = Minute.of(each.minute for each in service.endpoints.values())
+    return (
+        name, state, round(since), why, len(service.endpoints), out, *_figures(minute), *service.inflight.values(),
+        service.waiting, service.panicking,
+    )  # fmt: skip
+
+
+def _figures(minute: Minute) -> Iterable[Cell]:
+    """Rate per second, share of failures, and quantiles in milliseconds: three digits, so that noise changes no row."""
+    quantiles = (None if each is None else _short(each * 1000) for each in minute.quantiles((0.5, 0.95, 0.99)))
+    return (_short(minute.rate), _short(minute.error_rate), *quantiles)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")

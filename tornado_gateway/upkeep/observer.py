@@ -1,0 +1,202 @@
+"""Looks at the figures each second, for the dashboard: one look for all viewers.
+
+    look ──► History, Board ──► a difference ──► each Viewer ──► /admin/events
+
+A look at a thousand endpoints takes tens of milliseconds. So a look is made in slices, and looks take SHARE of the time
+of a core at most: the next look is later if the last look was long.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+
+from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS, Board, Event
+from tornado_gateway.policy.views.feed import Change, Feed
+from tornado_gateway.policy.views.history import COLUMNS, History, Span, Totals
+from tornado_gateway.policy.views.state import State
+from tornado_gateway.policy.views.steps import Steps
+from tornado_gateway.upkeep.shared import in_slices
+
+INTERVAL = 1.0  # seconds between two looks
+SHARE = 0.05  # of a core
+LONGEST = 3.0  # seconds; on a busy gateway a look takes long because other work comes between, and costs no more
+KEPT = 60  # the newest differences, for viewers that come back after a short break
+BEHIND = 3  # differences that wait for a viewer; a slower viewer gets everything anew instead
+RETRY = 2000  # milliseconds after which a browser comes back
+
+
+class Viewer:
+    """A viewer of the dashboard. Iterating gives texts of an event stream, until `end()`."""
+
+    def __init__(self, observer: "Observer", texts: Iterable[str]) -> None:
+        self._observer = observer
+        self._texts = deque(texts)
+        self._is_behind = self._has_ended = False
+        self._news = asyncio.Event()
+
+    def tell(self, text: str) -> None:
+        """Add a text, unless the viewer is too slow."""
+        if len(self._texts) >= BEHIND:
+            self._texts.clear()
+            self._is_behind = True
+        if not self._is_behind:
+            self._texts.append(text)
+        self._news.set()
+
+    def end(self) -> None:
+        """Let the iteration end after the waiting texts."""
+        self._has_ended = True
+        self._news.set()
+
+    def __aiter__(self) -> "Viewer":
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._texts and not self._is_behind:
+            if self._has_ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        if self._is_behind:
+            self._is_behind = False
+            return self._observer.whole()
+        return self._texts.popleft()
+
+
+class Observer:
+    """The dashboard's view of the gateway. Made inside a running event loop.
+
+    Args:
+        collect: collects the figures.
+        about: what a viewer learns once: version, environment and the like, as plain JSON.
+        now: seconds on a monotonic clock.
+    """
+
+    def __init__(self, collect: Callable[[], Steps[State]], about: dict[str, object], now: Callable[[], float]) -> None:
+        self._collect, self._about, self._now = collect, about, now
+        self.board, self.history = Board(), History()
+        self._feed_of_services, self._feed_of_endpoints = Feed(), Feed()
+        self._viewers: set[Viewer] = set()
+        self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT)  # texts by id
+        self._boot, self._number = secrets.token_hex(4), 0  # ids of another process are unknown here
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.Task[None] | None = None
+        self._looks = asyncio.Lock()  # a look is made in slices: another look waits
+        self._is_closed = False
+
+    def start(self) -> None:
+        self._watch = self._loop.create_task(self._look_again_and_again())
+
+    def close(self) -> None:
+        """Look no more, and end the streams of all viewers: browsers come back to the next process."""
+        self._is_closed = True
+        if self._watch:
+            self._watch.cancel()
+        for viewer in self._viewers:
+            viewer.end()
+
+    # ---- viewers
+
+    async def join(self, last_id: str = "") -> Viewer:
+        """A new viewer, who gets everything, or what has changed since the text with an id.
+
+        Args:
+            last_id: value of Last-Event-ID; "" for none.
+        """
+        if not self._viewers:
+            self._kept.clear()  # without viewers nobody was told of changes
+            await self.look()
+            self._feed_of_services.reset(self.board.services)
+            self._feed_of_endpoints.reset(self.board.endpoints)
+        viewer = Viewer(self, self._since(last_id) or [self.whole()])
+        self._viewers.add(viewer)
+        if self._is_closed:
+            viewer.end()
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        self._viewers.discard(viewer)
+
+    def _since(self, last_id: str) -> list[str]:
+        """The texts behind the text with an id; [] if unknown, or if there is none."""
+        ids = [each for each, _ in self._kept]
+        return [text for _, text in list(self._kept)[ids.index(last_id) + 1 :]] if last_id in ids else []
+
+    def whole(self) -> str:
+        """Everything, as an event."""
+        said = {
+            "about": self._about,
+            "at": round(time.time(), 1),
+            "sentence": self.board.sentence,
+            "columns": {"points": COLUMNS, "services": SERVICE_COLUMNS, "endpoints": ENDPOINT_COLUMNS},
+            "points": self.history.points,
+            "events": [asdict(each) for each in self.board.events],
+        }
+        services, endpoints = self._feed_of_services.whole(), self._feed_of_endpoints.whole()
+        return (
+            f"retry: {RETRY}\nid: {self._id}\nevent: whole\n"
+            f'data: {_plain(said)[:-1]},"services":{_object(services)},"endpoints":{_object(endpoints)}}}\n\n'
+        )
+
+    # ---- looks
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            began = self._now()
+            await self.look(tells=True)
+            await asyncio.sleep(min(max(INTERVAL, (self._now() - began) / SHARE), LONGEST))
+
+    async def look(self, *, tells: bool = False) -> None:
+        """Look at the figures, in slices.
+
+        Args:
+            tells: whether viewers are told.
+        """
+        async with self._looks:
+            span, events = await in_slices(self._steps(), self._now)
+            if tells and self._viewers:
+                self._tell(span, events)
+
+    def _steps(self) -> Steps[tuple[Span | None, list[Event]]]:
+        state, at = (yield from self._collect()), time.time()
+        events = yield from self.board.update(state, at)
+        return self.history.note(Totals.of(state, at), self._now()), events
+
+    def _tell(self, span: Span | None, events: list[Event]) -> None:
+        services = self._feed_of_services.update(self.board.services)
+        endpoints = self._feed_of_endpoints.update(self.board.endpoints)
+        self._number += 1
+        said = {
+            "at": round(time.time(), 1),
+            "sentence": self.board.sentence,
+            "points": [span.point] if span else [],
+            "events": [asdict(each) for each in events],
+        }
+        text = (
+            f"id: {self._id}\nevent: change\n"
+            f'data: {_plain(said)[:-1]},"services":{_change(services)},"endpoints":{_change(endpoints)}}}\n\n'
+        )
+        self._kept.append((self._id, text))
+        for viewer in self._viewers:
+            viewer.tell(text)
+
+    @property
+    def _id(self) -> str:
+        return f"{self._boot}-{self._number}"
+
+
+def _plain(said: object) -> str:
+    return json.dumps(said, separators=(",", ":"))
+
+
+def _object(rows: Mapping[str, str]) -> str:
+    """An object whose values are JSON already."""
+    return "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in rows.items()) + "}"
+
+
+def _change(change: Change) -> str:
+    return f'{{"rows":{_object(change.rows)},"gone":{_plain(change.gone)}}}'
