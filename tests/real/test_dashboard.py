@@ -38,7 +38,9 @@ class Page(Tab):
             self.call(f"{domain}.enable")
 
     def on_event(self, message: dict[str, Any]) -> None:
-        if message["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+        is_complaint = message["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        is_error = message["method"] == "Log.entryAdded" and message["params"]["entry"]["level"] in ("error", "warning")
+        if is_complaint or is_error:
             self.complaints.append(json.dumps(message["params"]))
 
     def text(self, selector: str) -> str:
