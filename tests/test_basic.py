@@ -43,6 +43,32 @@ async def test_a_password_is_needed_and_enough(serve: Serve, upstream: Start, pa
         assert (await ask(running, get(path, right))).status == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "origin", "status"),
+    [
+        (b"GET", b"http://evil.example", 200), (b"POST", b"", 200), (b"POST", b"http://evil.example", 403),
+        (b"DELETE", b"null", 403), (b"POST", b"http://gateway.example", 200), (b"POST", b"https://app.example", 200),
+        (b"POST", b"https://other.example", 200), (b"POST", b"https://plain.example", 403),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_password_that_a_browser_remembers_is_none_for_a_page_of_another_origin(
+    serve: Serve, upstream: Start, method: bytes, origin: bytes, status: int
+) -> None:
+    services = {
+        "svc": {
+            "endpoints": [upstream(echo).url],
+            "corsAllowCredentials": True,
+            "corsOrigins": "https://other.example",
+        },
+        "plain": {"endpoints": [upstream(echo).url], "corsOrigins": "https://plain.example"},
+    }
+    running = await serve(services, WS_ALLOWED_ORIGINS="https://app.example", **REQUIRED)
+    fields = [basic(), *([b"Origin: " + origin] if origin else [])]
+    path = b"/api/plain/x" if b"plain" in origin else b"/api/svc/x"
+    assert (await ask(running, get(path, *fields, method=method))).status == status
+
+
 @pytest.mark.gen_test
 async def test_rules_may_be_mixed(serve: Serve, upstream: Start) -> None:
     url = upstream(echo).url

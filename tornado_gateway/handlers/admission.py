@@ -217,15 +217,27 @@ def _authenticate(
     except Unauthorized as error:
         error.challenge(authenticator.sources.challenges(accepted))
         raise
-    if presented.by_cookie and (head.method not in SAFE or head.upgrades):
-        _check_page(gateway, route, head, origination, found)
+    is_sent_by_browsers = presented.by_cookie or presented.kind is Kind.BASIC  # with requests of any page
+    if is_sent_by_browsers and (head.method not in SAFE or head.upgrades):
+        _check_page(gateway, route, head, origination, found, needs_origin=presented.by_cookie)
     return principal, presented.kind
 
 
 def _check_page(
-    gateway: Gateway, route: Route[Any], head: RequestHead, origination: Origination, found: object
+    gateway: Gateway,
+    route: Route[Any],
+    head: RequestHead,
+    origination: Origination,
+    found: object,
+    *,
+    needs_origin: bool,
 ) -> None:
-    """Refuse a request with a cookie's token that a page of another origin may have caused.
+    """Refuse a request that a page of another origin may have caused, with a credential that the browser has added.
+
+    Args:
+        needs_origin: whether a request without Origin is refused. Only browsers send cookies of themselves; but tools
+            that are no browsers send Basic credentials, too, and a browser names the origin of every such request
+            (Fetch §3.2, byte-serializing a request origin).
 
     Raises:
         OriginNotAllowed: Origin names another origin, or is missing.
@@ -234,7 +246,7 @@ def _check_page(
     if gateway.cors:  # the operator has let these origins send cookies
         listed.update(cors_of(gateway.cors, route, found).credentialed_origins)
     origin = origin_of(head)
-    if origin is None:
+    if origin is None and needs_origin:
         raise OriginNotAllowed("a token in a cookie needs an Origin field")
     check_origin(origin, {SAME_ORIGIN, *listed} - {ANY_ORIGIN}, origination.host)
 
