@@ -301,7 +301,7 @@ def make_gateway(settings: Settings) -> Gateway:
         limits=limits,
         redis=redis,
         cors=make_cors(settings),
-        cache=make_cache(settings),
+        cache=make_cache(settings, rng),
         figures=make_figures(parts),
         durations=durations,
         observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now),
@@ -393,11 +393,17 @@ def make_cors(settings: Settings) -> CorsConfig | None:
     return settings.service.cors if any(each.answers or each.passes for each in configs) else None
 
 
-def make_cache(settings: Settings) -> ResponseCache | None:
+def make_cache(settings: Settings, rng: random.Random) -> ResponseCache | None:
     """The response cache; None if no service's responses are cached."""
     if not settings.caches_something:
         return None
-    return ResponseCache(MemoryCache(settings.cache_store), settings.forwarding.pseudonym, time.monotonic, time.time)
+    return ResponseCache(
+        MemoryCache(settings.cache_store),
+        settings.forwarding.pseudonym,
+        time.monotonic,
+        time.time,
+        partial(make_request_id, rng),
+    )
 
 
 def make_revocation_store(

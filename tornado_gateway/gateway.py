@@ -182,6 +182,7 @@ class ResponseCache:
         name: of the cache in Cache-Status.
         now: seconds on the gateway clock.
         wall: seconds since 1970.
+        new_boundary: makes a boundary of parts that occurs in no body, as far as chance goes.
         refreshing: keys whose stored response is validated in the background at present.
         flights: requests to services that other requests may join; see handlers/collapsing.py.
         alone: hashes of keys whose responses could not be shared, with the instant (gateway clock) of forgetting.
@@ -191,6 +192,7 @@ class ResponseCache:
     name: bytes
     now: Callable[[], float]
     wall: Callable[[], float]
+    new_boundary: Callable[[], bytes]
     refreshing: set[Key] = field(default_factory=set)
     flights: dict[Key, Any] = field(default_factory=dict)
     alone: dict[int, float] = field(default_factory=dict)

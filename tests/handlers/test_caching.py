@@ -413,3 +413,30 @@ async def test_without_the_cache_nothing_is_told_and_nothing_stored(serve: Serve
     assert running.app.gateway.cache is None
     answers = [await ask(running) for _ in range(2)]
     assert [(each.body, each.get(b"cache-status")) for each in answers] == [(b"answer 1", None), (b"answer 2", None)]
+
+
+@pytest.mark.gen_test
+async def test_parts_come_from_a_stored_whole_and_are_never_stored_as_one(serve: Serve, upstream: Start) -> None:
+    def answer(request: Message, _: int) -> bytes:
+        if request.get(b"range"):
+            return reply(b"206 Partial Content", (FRESH, b"Content-Range: bytes 0-1/10"), b"01")
+        return reply(fields=(FRESH, b'ETag: "1"', b"Content-Type: a/b"), body=b"0123456789")
+
+    up = upstream(Each(answer))
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    first = await ask(running, b"Range: bytes=0-1")
+    assert (first.status, first.body, status_of(first)) == (206, b"01", b"fwd=uri-miss")
+    assert (await ask(running)).body == b"0123456789"
+    one = await ask(running, b"Range: bytes=2-4", b'If-Range: "1"')
+    assert (one.status, one.body, one.get(b"content-range")) == (206, b"234", b"bytes 2-4/10")
+    assert status_of(one) == b"hit; ttl=60"
+    several = await ask(running, b"Range: bytes=0-0,-1")
+    assert (several.status, several.body.count(b"Content-Range")) == (206, 2)
+    beyond = await ask(running, b"Range: bytes=10-")
+    assert (beyond.status, beyond.body, beyond.get(b"content-range")) == (416, b"", b"bytes */10")
+    other = await ask(running, b"Range: bytes=0-1", b'If-Range: "2"')
+    assert (other.status, other.body) == (200, b"0123456789")
+    head = await ask(running, b"Range: bytes=0-1", method=b"HEAD")
+    assert (head.status, head.get(b"content-length")) == (200, b"10")
+    assert (await ask(running, b"Range: bytes=0-1", b'If-None-Match: "1"')).status == 304
+    assert len(up.requests) == 2

@@ -5,6 +5,7 @@ import math
 
 from tornado_gateway.handlers.answerer import AnswerReceiver
 from tornado_gateway.handlers.storing import Look
+from tornado_gateway.policy.http.caching.ranges import part
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.validation import ABOUT_THE_CONTENT, is_unchanged
 from tornado_gateway.policy.http.headers import without
@@ -88,10 +89,15 @@ class Replay:
 
 
 def replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> Replay:
-    """Answer from a stored response: with the response, or with 304 if the client has the response already."""
+    """Answer from a stored response: with the response, with 304 if the client has the response already, or with the
+    parts that the client asks for."""
     asked, wall = look.request.fields, look.cache.wall()
     if is_unchanged(asked, stored.status, stored.etag, stored.last_modified, wall):
         return Replay(request, _head(stored, 304, b"", without(stored.lines, ABOUT_THE_CONTENT), age, 0), b"")
+    if b"range" in asked and look.request.method == b"GET":  # RFC 9110 §14.2: Range means something in a GET alone
+        some = part(stored, asked, wall, look.cache.new_boundary())
+        if some:
+            return Replay(request, _head(stored, some.status, b"", some.lines, age, len(some.body)), some.body)
     head = _head(stored, stored.status, stored.reason, stored.lines, age, len(stored.body))
     return Replay(request, head, b"" if look.request.method == b"HEAD" else stored.body)
 
