@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def run(*words: str, given: bytes = b"", stdin: int = subprocess.PIPE) -> "subpr
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nanother line\n"])
+@pytest.mark.parametrize("end", [b"", b"\r\nanother line\n"], ids=["nothing", "a line"])
 def test_a_key_is_read_from_standard_input(end: bytes) -> None:
     done = run("key", "ci", given=KEY.encode() + end)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -40,20 +41,31 @@ def test_without_a_key_a_key_is_made_and_only_the_item_is_in_the_output() -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "given", "said"),
+    ("make", "name", "secret", "said"),
     [
-        (("key", "ci"), b"short", "the key is shorter than 20 characters"),
-        (("key", "ci"), b"k" * 20 + b" x", "the key has other characters than visible ASCII"),
-        (("key", "ci"), b"k" * 20 + "é".encode(), "the key has other characters than visible ASCII"),
-        (("key", "c i"), KEY.encode(), "the name has a blank, a colon, a comma or a bar, or is too long"),
-        (("key", "ci"), b"k" * (LONGEST + 1), "the input is longer than 512 bytes"),
-        (("key", "ci"), b"\xff" * 30, "the input is not UTF-8"),
-        (("password", "ada"), b"1234567", "the password is shorter than 8 characters"),
-        (("password", "ada"), b"12345678\x00", "the password has control characters"),
+        (item_of_key, "ci", "k" * 19, "the key is shorter than 20 characters"),
+        (item_of_key, "ci", "k" * 20 + " x", "the key has other characters than visible ASCII"),
+        (item_of_key, "ci", "k" * 20 + "é", "the key has other characters than visible ASCII"),
+        (item_of_key, "c i", KEY, "the name has a blank, a colon, a comma or a bar, or is too long"),
+        (item_of_key, "c:i", KEY, "the name has a blank, a colon, a comma or a bar, or is too long"),
+        (item_of_password, "ada", "1234567", "the password is shorter than 8 characters"),
+        (item_of_password, "ada", "12345678\x00", "the password has control characters"),
     ],
+    ids=["short", "blank", "not ASCII", "blank in the name", "colon in the name", "short password", "NUL"],
 )
-def test_what_cannot_be_hashed_is_told_and_never_shown(words: tuple[str, ...], given: bytes, said: str) -> None:
-    done = run(*words, given=given)
+def test_what_cannot_be_hashed_is_told(make: Callable[[str, str], str], name: str, secret: str, said: str) -> None:
+    with pytest.raises(CannotHash) as refused:
+        make(name, secret)
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(b"k" * (LONGEST + 1), "the input is longer than 512 bytes"), (b"\xff" * 30, "the input is not UTF-8")],
+    ids=["too long", "not UTF-8"],
+)
+def test_what_cannot_be_read_is_told_and_never_shown(given: bytes, said: str) -> None:
+    done = run("key", "ci", given=given)
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", f"{said}\n")
 
 
