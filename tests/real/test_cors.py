@@ -35,7 +35,7 @@ fetch(URL, OPTIONS).then(
 LISTEN = """
 globalThis.heard = [];
 globalThis.failed = 0;
-globalThis.source = new EventSource(URL, { withCredentials: true });
+globalThis.source = new EventSource(URL, { withCredentials: SENDS_COOKIES });
 source.onmessage = ({ data }) => heard.push(data);
 source.onerror = () => { failed += 1 };
 """
@@ -106,8 +106,9 @@ class World(NamedTuple):
         script = FETCH.replace("URL", json.dumps(self.gateway + path)).replace("OPTIONS", json.dumps(options))
         return self.browser.value(script)
 
-    def listen(self, path: str) -> None:
-        self.browser.value(LISTEN.replace("URL", json.dumps(self.gateway + path)) + "; 0")
+    def listen(self, path: str, *, sends_cookies: bool = True) -> None:
+        script = LISTEN.replace("URL", json.dumps(self.gateway + path))
+        self.browser.value(script.replace("SENDS_COOKIES", json.dumps(sends_cookies)) + "; 0")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     away = f"http://127.0.0.1:{free_port()}"
     variables = {
         "HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "error",
-        "GATEWAY_ENV": "production", "JWT_SECRET": KEY, "AUTH_TOKEN_SOURCES": "header,cookie:sid",
+        "GATEWAY_ENV": "production", "JWT_SECRET": KEY, "AUTH_TOKEN_SOURCES": "header,cookie:sid,ticket",
         "CORS_ORIGINS": url, "CORS_ALLOW_CREDENTIALS": "true",
         "UPSTREAMS": json.dumps({
             "svc": [url], "away": [away], "limited": {"endpoints": [url], "rateLimits": "1/d"},
@@ -160,6 +161,7 @@ def test_a_listed_page_sends_its_cookie_if_it_wants(world: World) -> None:
     [
         ("/api/svc/x", {}, 401),
         ("/api/svc/x", {"Authorization": "Bearer wrong"}, 401),
+        ("/sse/svc/events", {"Accept": "text/event-stream"}, 401),
         ("/api/none/x", BEARER, 404),
         ("/api/away/x", BEARER, 502),
     ],
@@ -182,6 +184,16 @@ def test_a_listed_page_reads_when_its_quota_renews(world: World) -> None:
 def test_an_event_source_of_a_listed_page_gets_events_with_its_cookie(world: World) -> None:
     world.visit(world.listed)
     world.listen("/sse/svc/events")
+    until(lambda: world.browser.value("heard") == ["hello"], "the event")
+    world.browser.value("source.close(); 0")
+
+
+def test_an_event_source_of_a_listed_page_gets_events_with_a_ticket(world: World) -> None:
+    world.visit(world.listed)
+    headers = {**BEARER, "Content-Type": "application/json"}
+    answer = world.fetch("/auth/ticket", method="POST", headers=headers, body='{"service": "svc"}')
+    ticket = json.loads(answer["body"])["ticket"]
+    world.listen(f"/sse/svc/events?ticket={ticket}", sends_cookies=False)
     until(lambda: world.browser.value("heard") == ["hello"], "the event")
     world.browser.value("source.close(); 0")
 
