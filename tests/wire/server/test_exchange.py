@@ -63,6 +63,25 @@ async def test_added_lines_may_replace_fields_of_the_response(listen: Listen) ->
     assert (response.get(b"x-own-a"), response.get(b"x-own-b"), response.get(b"x-owner")) == (b"2", None, b"1")
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.gen_test
+async def test_a_whole_response_may_leave_at_once(listen: Listen, method: bytes) -> None:
+    sent: list[int] = []
+
+    def answer(request: Request) -> None:
+        request.exchange.added_lines += b"X-Left: 7\r\n"
+        request.exchange.respond(503, b"Content-Length: 2\r\n", b"ok")
+        sent.append(request.exchange.body_bytes)
+
+    client = await (await listen(Delegate(answer))).client()
+    for _ in range(2):  # the connection is kept
+        response = await client.ask(get(b"/", method=method), method)
+        assert (response.status, response.get(b"x-left"), response.get(b"content-length")) == (503, b"7", b"2")
+        assert response.get(b"date")
+        assert response.body == (b"" if method == b"HEAD" else b"ok")
+    assert sent == [0 if method == b"HEAD" else 2] * 2
+
+
 @pytest.mark.gen_test
 async def test_trailers_follow_a_chunked_response(listen: Listen) -> None:
     def answer(request: Request) -> None:
