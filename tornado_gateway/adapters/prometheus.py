@@ -6,8 +6,9 @@ A request counts nothing for Prometheus. A scrape renders a State as text, in st
 Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the OpenMetrics 1.0 specification.
 """
 
+import bisect
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import fsum
 from typing import NamedTuple, TypeVar
@@ -35,7 +36,31 @@ REFUSED_CREDENTIALS = (Unauthorized.reason, InsufficientScope.reason, KeysUnavai
 T = TypeVar("T")
 _Series = Iterable[tuple[str, float]]  # what follows the family's name, and the value
 _Row = tuple[str, str, str, Callable[[T], float]]  # a family's name (without _total), type, help text; a series' value
-_Labels = tuple[str, ...]  # the labels of a series, as in service="billing"
+
+
+class _Labels:
+    """The labels of a series, in alphabetical order, as prometheus_client writes labels.
+
+    Attributes:
+        text: in braces; "" without labels.
+    """
+
+    __slots__ = ("_pairs", "text")
+
+    def __init__(self, *pairs: str) -> None:
+        self._pairs = sorted(pairs)
+        self.text = "{" + ",".join(self._pairs) + "}" if pairs else ""
+
+    def around(self, name: str) -> tuple[str, str]:
+        """What stands before and behind a further label with this name."""
+        place = bisect.bisect(self._pairs, f"{name}=")
+        before, behind = ",".join(self._pairs[:place]), ",".join(self._pairs[place:])
+        return f"{{{before}," if before else "{", f",{behind}}}" if behind else "}"
+
+    def with_(self, name: str, value: str) -> "_Labels":
+        return _Labels(*self._pairs, f'{name}="{value}"')
+
+
 _Labelled = Sequence[tuple[_Labels, T]]
 
 
@@ -182,7 +207,7 @@ def _of_all(state: State) -> Iterator[_Family]:
         "Seconds from a request's head to the end of its response; of streams, to the head of the response.",
         _request_durations(state),
     )
-    yield from _of_each(_OF_THE_PROCESS, [((), state)])
+    yield from _of_each(_OF_THE_PROCESS, [(_Labels(), state)])
     yield _Family("gateway_rate_limited", "counter", "Requests above a rate limit.", _limited(state))
     yield _Family("gateway_auth", "counter", "Requests whose credential was judged, by result.", _judged(state))
     yield _Family(
@@ -212,7 +237,7 @@ def _of_all(state: State) -> Iterator[_Family]:
         ("dns_lookup", "Seconds of look-ups of names, without answers of the cache.", connects.look_ups),
         ("tls_handshake", "Seconds of TLS handshakes with upstreams.", connects.handshakes),
     ):
-        yield _Family(f"gateway_{name}_seconds", "histogram", documentation, _buckets((), histogram, SECONDS))
+        yield _Family(f"gateway_{name}_seconds", "histogram", documentation, _buckets(_Labels(), histogram, SECONDS))
     yield _Family(
         "gateway_connect_failures",
         "counter",
@@ -225,7 +250,7 @@ def _of_all(state: State) -> Iterator[_Family]:
 def _limited(state: State) -> _Series:
     for key, count in state.limits.limited.items():
         outcome, policy = key.split(" ", 1)
-        yield _braced(_labels(outcome=outcome, policy=policy)), count
+        yield _labels(outcome=outcome, policy=policy).text, count
 
 
 def _judged(state: State) -> _Series:
@@ -240,13 +265,13 @@ def _judged(state: State) -> _Series:
 def _failed(state: State) -> _Series:
     for key, count in state.reasons.items():
         reason, _, name = key.partition(" ")
-        yield _braced(_labels(reason=reason, service=name)), count
+        yield _labels(reason=reason, service=name).text, count
 
 
 def _build(state: State) -> _Series:
     for key, count in state.process.build.items():
         version, python, event_loop = key.split(" ")
-        yield _braced(_labels(event_loop=event_loop, python=python, version=version)), count
+        yield _labels(event_loop=event_loop, python=python, version=version).text, count
 
 
 def _request_durations(state: State) -> _Series:
@@ -291,7 +316,7 @@ def _of_services(services: _Labelled[ServiceState]) -> Iterator[_Family]:
 def _of_streams(services: _Labelled[ServiceState]) -> Iterator[_Family]:
     """A service has these series from its first stream of the kind on: most services have no streams."""
     streams = [
-        ((f'kind="{kind}"', *labels), of)
+        (labels.with_("kind", kind), of)
         for labels, service in services
         for kind, of in (("sse", service.event_streams), ("ws", service.websockets))
         if of.opened
@@ -333,7 +358,7 @@ _OF_STREAMS: tuple[_Row[StreamState], ...] = (
 def _both_ways(streams: _Labelled[StreamState], carried: Callable[[StreamState], tuple[int, int]]) -> _Series:
     for labels, of in streams:
         for direction, count in zip(("up", "down"), carried(of), strict=True):
-            yield _braced((f'direction="{direction}"', *labels)), count
+            yield labels.with_("direction", direction).text, count
 
 
 def _closes(streams: _Labelled[StreamState]) -> _Series:
@@ -342,7 +367,7 @@ def _closes(streams: _Labelled[StreamState]) -> _Series:
         for code, count in of.close_codes.items():
             counts[close_label(code)] += count
         for label, count in sorted(counts.items()):
-            yield _braced((f'code="{label}"', *labels)), count
+            yield labels.with_("code", label).text, count
 
 
 def close_label(code: int) -> str:
@@ -404,20 +429,20 @@ _OF_AN_ENDPOINT_BY_LABEL: tuple[tuple[str, str, str, str, Callable[[EndpointStat
 
 def _sums(endpoints: _Labelled[EndpointState]) -> _Series:
     for labels, of in endpoints:
-        yield "_count" + _braced(labels), of.heads.count
-        yield "_sum" + _braced(labels), fsum(of.heads.seconds)
+        yield "_count" + labels.text, of.heads.count
+        yield "_sum" + labels.text, fsum(of.heads.seconds)
 
 
 def _in_flight(state: State) -> _Series:
     """Also at endpoints that have left, which other processes may still have."""
     for name, service in state.services.items():
-        held: dict[tuple[str, str], int] = defaultdict(int)
-        present = ((url, endpoint.inflight) for url, endpoint in service.endpoints.items())
-        for url, inflight in (*present, *service.departing.items()):
-            for kind, count in inflight.items():
-                held[url, kind] += count
-        for (url, kind), count in held.items():
-            yield _braced(_labels(endpoint=url, kind=kind, service=name)), count
+        held: dict[str, Mapping[str, int]] = {url: endpoint.inflight for url, endpoint in service.endpoints.items()}
+        for url, inflight in service.departing.items():
+            held[url] = Counter(held.get(url, {})) + Counter(inflight)
+        for url, inflight in held.items():
+            before, behind = _labels(endpoint=url, service=name).around("kind")
+            for kind in Kind:
+                yield f'{before}kind="{kind.value}"{behind}', inflight.get(kind.value, 0)
 
 
 # ---- series
@@ -429,13 +454,14 @@ def _of_each(table: Iterable[_Row[T]], labelled: _Labelled[T]) -> Iterator[_Fami
 
 
 def _values(labelled: _Labelled[T], value: Callable[[T], float]) -> _Series:
-    return ((_braced(labels), value(each)) for labels, each in labelled)
+    return ((labels.text, value(each)) for labels, each in labelled)
 
 
 def _keyed(labelled: _Labelled[T], label: str, counts: Callable[[T], Mapping[str, int]]) -> _Series:
     for labels, each in labelled:
+        before, behind = labels.around(label)
         for key, count in counts(each).items():
-            yield _braced((*labels, f'{label}="{key}"')), count
+            yield f'{before}{label}="{key}"{behind}', count
 
 
 def _histograms(labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: Sequence[float]) -> _Series:
@@ -448,23 +474,19 @@ def _histograms(labelled: _Labelled[T], histogram: Callable[[T], HistogramState]
 
 def _buckets(labels: _Labels, histogram: HistogramState, bounds: Sequence[float]) -> _Series:
     cumulative = [*itertools.accumulate(histogram.counts)]
+    before, behind = labels.around("le")
     for limit, count in zip((*bounds, "+Inf"), cumulative, strict=True):
-        yield "_bucket" + _braced((f'le="{limit}"', *labels)), count
-    yield "_count" + _braced(labels), cumulative[-1]
-    yield "_sum" + _braced(labels), fsum(histogram.seconds)
+        yield f'_bucket{before}le="{limit}"{behind}', count
+    yield "_count" + labels.text, cumulative[-1]
+    yield "_sum" + labels.text, fsum(histogram.seconds)
 
 
 def _by_label(label: str, values: Mapping[str, float]) -> _Series:
-    return [(_braced(_labels(**{label: key})), value) for key, value in values.items()]
+    return [(_labels(**{label: key}).text, value) for key, value in values.items()]
 
 
 def _labels(**values: str) -> _Labels:
-    return tuple([f'{name}="{_escaped(value)}"' for name, value in values.items()])
-
-
-def _braced(labels: _Labels) -> str:
-    """What follows the name of a series; labels stand in alphabetical order, as prometheus_client writes labels."""
-    return "{" + ",".join(sorted(labels)) + "}" if labels else ""
+    return _Labels(*[f'{name}="{_escaped(value)}"' for name, value in values.items()])
 
 
 def _escaped(value: str) -> str:
