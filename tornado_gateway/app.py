@@ -450,10 +450,16 @@ def make_key_set(settings: Settings, gateway: Gateway) -> KeySet | None:
 
 
 def make_access_log(config: LogConfig) -> AccessLog | None:
-    if not config.has_access_log:
+    if not (config.has_access_log or config.has_slow_log):
         return None
     unbuffered = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
-    return AccessLog(unbuffered, text_line if config.is_text() else json_line)
+    return AccessLog(
+        unbuffered,
+        text_line if config.is_text() else json_line,
+        has_all=config.has_access_log,
+        has_openings=config.openings and config.has_access_log,
+        slow=config.slow,
+    )
 
 
 def draw_secrets(settings: Settings) -> Settings:

@@ -30,10 +30,32 @@ def record(**changes: Any) -> AccessRecord:
 
 def test_a_json_line_names_everything_once() -> None:
     assert json.loads(json_line(record(), AT)) == {
-        "time": AT, "level": "info", "type": "access", "requestId": "abc", "method": "GET", "path": "/api/svc/x",
+        "time": AT, "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "GET", "path": "/api/svc/x",
         "service": "svc", "endpoint": "http://10.0.0.1", "status": 200, "reason": "", "attempts": 1, "bytesIn": 3,
         "bytesOut": 5, "headMs": 1.2, "totalMs": 3.4, "client": "127.0.0.1",
     }  # fmt: skip
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_a_line_has_the_trace_of_a_valid_traceparent() -> None:
+    for parents, trace in ([f"00-{TRACE}-00f067aa0ba902b7-01"], TRACE), (["00-1-2-3"], ""), ([], ""):
+        line = json_line(record(parents=[each.encode() for each in parents]), AT)
+        assert json.loads(line)["traceId"] == trace
+
+
+def test_the_beginning_of_a_stream_is_a_line_of_another_type() -> None:
+    opened = record(is_open=True)
+    assert json.loads(json_line(opened, AT))["type"] == "stream_open"
+    assert " opened " in text_line(opened, AT)
+    assert "opened" not in text_line(record(), AT)
+
+
+def test_a_slow_request_is_a_warning() -> None:
+    assert json.loads(json_line(record(is_slow=True), AT))["level"] == "warn"
+    assert " slow " in text_line(record(is_slow=True), AT)
+    assert "slow" not in text_line(record(), AT)
 
 
 def test_a_request_without_a_response_head_has_no_time_to_it() -> None:

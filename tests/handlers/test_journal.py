@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.journeys import ask, capture, only_line
+from tests.support.event_streams import Listener, Source
+from tests.support.journeys import Start, ask, capture, only_line
 from tests.support.sockets import eventually, get
+from tests.support.websockets import HANDSHAKE, Acceptor
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.handlers.journal import Frames, Journal
 from tornado_gateway.policy.http.address import of_peer
@@ -42,7 +44,7 @@ async def test_a_request_is_told_of_once(serve: Serve) -> None:
     line = await only_line(lines)
     del line["time"]
     assert line == {
-        "level": "info", "type": "access", "requestId": "mine", "method": "POST", "path": "/healthz",
+        "level": "info", "type": "access", "requestId": "mine", "traceId": "", "method": "POST", "path": "/healthz",
         "service": "svc", "endpoint": "http://e", "status": 200, "reason": "oh", "attempts": 2, "bytesIn": 3,
         "bytesOut": 0, "headMs": None, "totalMs": 250.0, "client": "192.0.2.7",
     }  # fmt: skip
@@ -77,6 +79,52 @@ async def test_a_refusal_before_origination_names_the_client_that_proxies_name(s
         await ask(running, get(target, b"X-Forwarded-For: 192.0.2.7", method=method))
     await eventually(lambda: len(lines()) == 3)
     assert [(line["status"], line["client"]) for line in lines()] == [(405, "192.0.2.7")] * 3
+
+
+@pytest.mark.parametrize("target", [b"/healthz", b"/nowhere", b"/api/svc/x", b"/api/none/x", b"/api/svc/../../x"])
+@pytest.mark.gen_test
+async def test_every_line_has_the_trace_of_the_request(serve: Serve, target: bytes) -> None:
+    running = await serve(SERVICES)
+    lines = capture(running)
+    await ask(running, get(target, b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    assert (await only_line(lines))["traceId"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("is_stream", "has_all", "levels"),
+    [(False, True, ["info", "warn"]), (False, False, ["warn"]), (True, True, ["info", "info"]), (True, False, [])],
+)
+@pytest.mark.gen_test
+async def test_a_request_is_slow_from_a_time_on_and_a_stream_by_the_time_to_its_head(
+    serve: Serve, is_stream: bool, has_all: bool, levels: list[str]
+) -> None:
+    running, one, _ = await journal(serve)
+    other = Journal(running.app.gateway, one._exchange, "/a")
+    lines = capture(running, slow=2.0, has_all=has_all)
+    for each, seconds in ((one, 1.999), (other, 2.001)):
+        each.head_seconds, each.is_stream = 0.1, is_stream
+        each.close(200, "", each.began + seconds)
+    assert [line["level"] for line in lines()] == levels
+
+
+@pytest.mark.parametrize("has_openings", [True, False])
+@pytest.mark.gen_test
+async def test_a_stream_is_told_of_when_it_begins_if_wanted(serve: Serve, upstream: Start, has_openings: bool) -> None:
+    source, acceptor = Source(), Acceptor()
+    running = await serve({"sse": [upstream(source).url], "ws": [upstream(acceptor).url]})
+    lines = capture(running, has_openings=has_openings)
+    listener = await Listener.ask(running, get(b"/sse/sse/events", b"x-request-id: one"))
+    client = await running.client()
+    await client.send(get(b"/ws/ws/chat", *HANDSHAKE, b"x-request-id: two"))
+    assert (await client.head()).status == 101
+    seen = [(line["type"], line["requestId"], line["service"], line["status"], line["attempts"]) for line in lines()]
+    assert seen == (
+        [("stream_open", "one", "sse", 200, 1), ("stream_open", "two", "ws", 101, 1)] if has_openings else []
+    )
+    for each in (listener.client, client):
+        each.close()
+    await eventually(lambda: [line["type"] for line in lines()].count("access") == 2)
+    assert len(lines()) == (4 if has_openings else 2)
 
 
 def test_frames_take_the_place_of_a_bodys_figures() -> None:

@@ -74,10 +74,10 @@ async def leave(client: Client, upstream: Upstream, *, abrupt: bool) -> None:
     assert time.monotonic() - left < 0.2
 
 
-def capture(running: Running) -> Callable[[], list[dict[str, Any]]]:
-    """Turn the access log on; return the growing list of its lines."""
+def capture(running: Running, **options: Any) -> Callable[[], list[dict[str, Any]]]:
+    """Turn the access log on, with these options of AccessLog; return the growing list of its lines."""
     stream = io.BytesIO()
-    log = AccessLog(stream, json_line)
+    log = AccessLog(stream, json_line, **options)
     object.__setattr__(running.app.gateway, "access_log", log)
 
     def lines() -> list[dict[str, Any]]:

@@ -7,16 +7,18 @@ dropped; the number of dropped lines is logged as soon as there is room.
 
 import asyncio
 import json
+import math
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from tornado_gateway.policy.http.address import Address
+from tornado_gateway.policy.http.trace import trace_id
 
 # Records formatted at a time. In a batch a line costs 1.2 µs; a single line between other work, with cold caches, costs
 # 8 µs: a tenth of a small request's CPU.
@@ -30,7 +32,7 @@ _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 @dataclass(slots=True)
 class AccessRecord:
-    """A finished request.
+    """A finished request, or a stream that has begun.
 
     Attributes:
         target: the request target. The log shows the path only, because a query may hold secrets.
@@ -42,6 +44,9 @@ class AccessRecord:
         seconds: duration of the request.
         close_code: close code of a WebSocket, 1006 without a Close frame; None for other requests.
         messages_in, messages_out: numbers of a WebSocket's messages.
+        parents: values of the traceparent fields.
+        is_open: whether the record tells of the beginning of a stream.
+        is_slow: whether the request took SLOW_REQUEST_MS or longer.
     """
 
     request_id: bytes
@@ -60,6 +65,9 @@ class AccessRecord:
     close_code: int | None = None
     messages_in: int = 0
     messages_out: int = 0
+    parents: Sequence[bytes] = ()
+    is_open: bool = False
+    is_slow: bool = False
 
     @property
     def path(self) -> str:
@@ -86,9 +94,10 @@ def json_line(record: AccessRecord, at: str) -> str:
         websocket = (
             f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
         )
+    level, kind = "warn" if record.is_slow else "info", "stream_open" if record.is_open else "access"
     return (
-        f'{{"time":"{at}","level":"info","type":"access","requestId":{_text(record.request_id)}'
-        f',"method":{_text(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
+        f'{{"time":"{at}","level":"{level}","type":"{kind}","requestId":{_text(record.request_id)}'
+        f',"traceId":"{trace_id(record.parents)}","method":{_text(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
         f',"endpoint":{_quote(record.endpoint)},"status":{record.status},"reason":{_quote(record.reason)}'
         f',"attempts":{record.attempts},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out}'
         f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f}'
@@ -100,7 +109,8 @@ def text_line(record: AccessRecord, at: str) -> str:
     """Format a record for a person; control characters are escaped, to protect the terminal. Arguments as json_line."""
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
-    closed = f" closed {record.close_code}" if record.close_code is not None else ""
+    why += " slow" if record.is_slow else ""
+    closed = f" closed {record.close_code}" if record.close_code is not None else " opened" if record.is_open else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
     method, request_id = record.method.decode("latin-1"), record.request_id.decode("latin-1")
     line = (
@@ -125,9 +135,17 @@ class AccessLog:
         stream: unbuffered destination of the lines. A buffered stream's lock would be held while the reader stalls,
             and Python waits for that lock at exit.
         line: json_line or text_line.
+
+    Attributes:
+        has_all: whether all requests are logged; False: slow requests alone.
+        has_openings: whether the beginning of a stream is logged.
+        slow: seconds from which on a request is slow; math.inf: no request is.
     """
 
-    def __init__(self, stream: Sink, line: Format) -> None:
+    def __init__(
+        self, stream: Sink, line: Format, *, has_all: bool = True, has_openings: bool = False, slow: float = math.inf
+    ) -> None:
+        self.has_all, self.has_openings, self.slow = has_all, has_openings, slow
         self._stream = stream
         self._line = line
         self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,15 +31,24 @@ class LogConfig:
         level: key of LEVELS.
         format: "json", "text" (for a person), or "auto": text if stdout is a terminal.
         access: whether requests are logged at the levels of WITH_ACCESS.
+        openings: whether the beginning of a stream is logged, too.
+        slow: seconds from which on a request is slow, and is logged at the level warn, without `access` too; math.inf:
+            no request is.
     """
 
     level: str = "info"
     format: str = "auto"
     access: bool = True
+    openings: bool = False
+    slow: float = math.inf
 
     @property
     def has_access_log(self) -> bool:
         return self.access and self.level in WITH_ACCESS
+
+    @property
+    def has_slow_log(self) -> bool:
+        return self.slow < math.inf and self.level in (*WITH_ACCESS, "warn")
 
     def is_text(self) -> bool:
         return self.format == "text" or (self.format == "auto" and sys.stdout.isatty())

@@ -439,10 +439,10 @@ def _in_flight(state: State) -> _Series:
         held: dict[str, Mapping[str, int]] = {url: endpoint.inflight for url, endpoint in service.endpoints.items()}
         for url, inflight in service.departing.items():
             held[url] = Counter(held.get(url, {})) + Counter(inflight)
-        for url, inflight in held.items():
+        for url, kinds in held.items():
             before, behind = _labels(endpoint=url, service=name).around("kind")
             for kind in Kind:
-                yield f'{before}kind="{kind.value}"{behind}', inflight.get(kind.value, 0)
+                yield f'{before}kind="{kind.value}"{behind}', kinds.get(kind.value, 0)
 
 
 # ---- series

@@ -151,6 +151,16 @@ RULES = (
     Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.client.connect.tls_verify, "UPSTREAM_TLS_VERIFY is false"),
     Rule(("UPSTREAM_TLS_CA_FILE",), _has_https, "no endpoint is https"),
     Rule(("ACCESS_LOG",), lambda s: not s.logs.access or s.logs.has_access_log, "LOG_LEVEL is above info"),
+    Rule(
+        ("STREAM_OPEN_LOG",),
+        lambda s: not s.logs.openings or s.logs.has_access_log,
+        "ACCESS_LOG is false, or LOG_LEVEL is above info",
+    ),
+    Rule(
+        ("SLOW_REQUEST_MS",),
+        lambda s: s.logs.slow == math.inf or s.logs.has_slow_log,
+        "LOG_LEVEL is above warn",
+    ),
     Rule(("MAX_STREAMS_PER_SERVICE",), lambda s: _is_within(s.streams.per_service, s.streams.total),
          "MAX_STREAMS is less"),
     Rule(("MAX_STREAMS_PER_CLIENT",), lambda s: _is_within(s.streams.per_client, s.streams.total),

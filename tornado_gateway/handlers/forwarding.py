@@ -319,6 +319,9 @@ class Forwarding:
         for timer in self._timers:
             timer.cancel()
         self._gateway.streams.add(stream, self._answerer.endpoint)
+        log, endpoint = self._gateway.access_log, self._answerer.endpoint
+        if log and log.has_openings:
+            self._journal.open(self._gateway.now(), endpoint.url if endpoint else "", self._answerer.attempt_count)
         self._client.forget_fields()
         self._lines = b""
 

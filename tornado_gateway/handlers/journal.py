@@ -3,7 +3,7 @@
 No other module writes to either. Requests for a service, requests for a page and local replies are recorded alike.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tornado_gateway.adapters.access_log import AccessRecord
@@ -62,6 +62,7 @@ class Journal:
         is_stream: whether the answer is a stream. The histogram then counts `head_seconds`, because the life of a
             stream is no latency.
         frames: what a WebSocket has carried; None for everything else.
+        parents: values of the traceparent fields.
         remark: the reason in the access log for a request that did not fail; "" for none.
         charge: counts the cost that a service tells in fields of its response; None where no cost counts.
         verdicts: what the rate limits have said.
@@ -70,12 +71,14 @@ class Journal:
 
     __slots__ = (
         "_exchange", "_gateway", "_label", "began", "charge", "client", "frames", "head_seconds", "is_closed",
-        "is_stream", "remark", "request_id", "service", "status", "verdicts",
+        "is_stream", "parents", "remark", "request_id", "service", "status", "verdicts",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
         self._gateway, self._exchange, self._label = gateway, exchange, label
-        self.request_id = request_id(exchange.head.known_fields, gateway.new_request_id)
+        known_fields = exchange.head.known_fields
+        self.request_id = request_id(known_fields, gateway.new_request_id)
+        self.parents: Sequence[bytes] = known_fields.get(b"traceparent", ())
         self.began = gateway.now()
         self.client: Address | None = None
         self.service = ""
@@ -117,13 +120,16 @@ class Journal:
         gateway.durations.add(method, self._label, status, to_count, self.service, self.is_stream)
         if reason:
             gateway.durations.reasons[self.service, reason] += 1
-        if gateway.access_log is None:
+        access_log = gateway.access_log
+        if access_log is None:
             return
-        head = self._exchange.head
+        is_slow = to_count >= access_log.slow
+        if not (is_slow or access_log.has_all):
+            return
         record = AccessRecord(
             request_id=self.request_id,
             method=method,
-            target=head.target,
+            target=self._exchange.head.target,
             service=self.service,
             endpoint=endpoint,
             status=sent or status,
@@ -134,8 +140,27 @@ class Journal:
             head_seconds=self.head_seconds,
             seconds=seconds,
             client=self.client or self._client_of_a_refusal(),
+            parents=self.parents,
+            is_slow=is_slow,
         )
-        gateway.access_log.add(self.frames.put_into(record) if self.frames else record)
+        access_log.add(self.frames.put_into(record) if self.frames else record)
+
+    def open(self, now: float, endpoint: str, attempts: int) -> None:
+        """Add the beginning of a stream to the access log.
+
+        Args:
+            now: instant (gateway clock).
+            endpoint, attempts: see close().
+        """
+        exchange, access_log = self._exchange, self._gateway.access_log
+        if access_log is None:
+            return
+        record = AccessRecord(
+            self.request_id, exchange.head.method, exchange.head.target, self.service, endpoint, self.status, "",
+            attempts, 0, 0, self.head_seconds, now - self.began, self.client or self._client_of_a_refusal(),
+            parents=self.parents, is_open=True,
+        )  # fmt: skip
+        access_log.add(record)
 
     def _client_of_a_refusal(self) -> Address:
         """The client's address, for a request that was refused before origination."""
