@@ -51,7 +51,7 @@ async def start(serve: Serve, url: str, *, own: dict[str, Any] | None = None, **
 
 def labels(running: Running) -> set[tuple[str, str, int]]:
     """Methods, labels and statuses that the histogram has counted."""
-    return {(key[0], key[1], key[2]) for key, _ in running.app.gateway.durations}
+    return {(key.method, key.route, int(key.status)) for key, _ in running.app.gateway.durations}
 
 
 # ---------------------------------------------------------------- WebSockets on every route

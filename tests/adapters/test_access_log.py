@@ -30,7 +30,8 @@ def record(**changes: Any) -> AccessRecord:
 
 def test_a_json_line_names_everything_once() -> None:
     assert json.loads(json_line(record(), AT)) == {
-        "time": AT, "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "GET", "path": "/api/svc/x",
+        "time": AT, "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "GET",
+        "path": "/api/svc/x",
         "service": "svc", "endpoint": "http://10.0.0.1", "status": 200, "reason": "", "attempts": 1, "bytesIn": 3,
         "bytesOut": 5, "headMs": 1.2, "totalMs": 3.4, "client": "127.0.0.1",
     }  # fmt: skip

@@ -769,7 +769,8 @@ async def test_a_log_line_has_the_facts_without_secrets(serve: Serve, upstream: 
     assert line.pop("headMs") <= line.pop("totalMs")
     assert line.pop("time")
     assert line == {
-        "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "POST", "path": "/api/svc/a", "service": "svc",
+        "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "POST",
+        "path": "/api/svc/a", "service": "svc",
         "endpoint": up.url, "status": 200, "reason": "", "attempts": 1, "bytesIn": 5, "bytesOut": 2,
         "client": "127.0.0.1",
     }  # fmt: skip

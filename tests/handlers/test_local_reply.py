@@ -18,6 +18,7 @@ from tornado_gateway.errors import (
     UpstreamTimeout,
 )
 from tornado_gateway.handlers.local_reply import error_fields, problem
+from tornado_gateway.policy.views.durations import Key
 
 
 def test_a_problem_has_the_members_of_rfc_9457_and_ours() -> None:
@@ -68,4 +69,4 @@ async def test_a_refusal_below_the_handlers_takes_no_time_and_has_no_route(serve
     line = await only_line(lines)
     assert (line["status"], line["totalMs"], line["headMs"], line["attempts"]) == (417, 0.0, None, 0)
     ((key, histogram),) = running.app.gateway.durations
-    assert (key, histogram.total) == (("OTHER", "other", 417), 0.0)
+    assert (key, histogram.total) == (Key("OTHER", "other", "417", "", False), 0.0)

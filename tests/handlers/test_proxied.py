@@ -51,7 +51,7 @@ async def test_a_subclass_may_answer_as_any_handler_does(serve: Serve, upstream:
     assert (line["status"], line["reason"], line["bytesOut"]) == (203, "", len(answer.body))
     assert line["requestId"].encode() == answer.get(b"x-request-id")
     ((key, _),) = running.app.gateway.durations
-    assert key[1:] == ("/api/<service>/*", 203)
+    assert (key.route, key.status) == ("/api/<service>/*", "203")
     assert (up.accepted, running.inflight) == (0, 0)
 
 

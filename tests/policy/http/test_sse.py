@@ -477,3 +477,17 @@ def test_no_stream_is_too_strange(stream: bytes) -> None:
     begins = begins_with_error(stream)
     has_event = any(any(line.startswith((b"data", b"event")) for line in event) for event in events(stream))
     assert (begins is not None) is has_event
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@given(
+    st.lists(st.sampled_from([b"data: a", b": comment", b"data: a%bdata: b"]), max_size=6), st.lists(st.integers(0, 99))
+)
+def test_events_are_counted_however_the_stream_is_cut(end: bytes, blocks: list[bytes], cuts: list[int]) -> None:
+    """A comment that stands alone counts as well."""
+    stream = b"".join((block % end if b"%b" in block else block) + end + end for block in blocks)
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    scanner = BoundaryScanner()
+    for begin, after in itertools.pairwise(places):
+        scanner.feed(stream[begin:after])
+    assert scanner.events == len(blocks)
