@@ -25,7 +25,7 @@ async def serve_with(serve: Serve, url: str, answer: Callable[[HttpProxyHandler]
 
     running = await serve({"svc": [url]})
     standard = Route(path="/api/<service>/*", handler=Answering)
-    running.app.server.delegate = Router(running.app.gateway, RouteTable([standard], standard))
+    running.app.server.delegate = Router(running.app.gateway, RouteTable([standard], standard), ())
     return running
 
 
