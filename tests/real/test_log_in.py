@@ -12,6 +12,7 @@ from tests.support.applications import Stage
 from tests.support.chromium import chromium, tab
 from tests.support.credentials import OTHER_PASSWORD, PASSWORD, PASSWORD_HASH
 
+LOG_OUT = 'document.querySelector(\'form[action="/admin/logout"]'
 COMPLAINT = "document.querySelector('[role=alert]')?.textContent"
 
 
@@ -72,8 +73,8 @@ def test_an_operator_logs_in_reads_and_logs_out(gateway: str, page: Watched) -> 
     (cookie,) = page.cookies()
     assert (cookie["path"], cookie["httpOnly"], cookie["sameSite"]) == ("/admin", True, "Strict")
     page.call("Page.navigate", url=f"{gateway}/admin")
-    assert page.becomes("document.querySelector('header p')?.textContent", "the name") == "Logged in as password:ops"
-    page.becomes("(document.querySelector('form button').click(), true)", "the log-out")
+    assert page.becomes(f"{LOG_OUT} span')?.textContent", "the name") == "Logged in as password:ops"
+    page.becomes(f"({LOG_OUT} button').click(), true)", "the log-out")
     page.becomes("location.pathname === '/admin/login'", "the log-in")
     assert page.cookies() == []
     page.call("Page.navigate", url=f"{gateway}/admin/stats")
