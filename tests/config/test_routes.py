@@ -10,6 +10,7 @@ from tornado_gateway.config.problems import ConfigurationError
 from tornado_gateway.config.variables import VARIABLES
 from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.mount import MountConfig, Rewriting
+from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.routing import RouteSpec
 
 SERVICES = {"app": ["http://127.0.0.1:1"], "chat": {"endpoints": ["http://127.0.0.1:2"], "rewriteLocation": "all"}}
@@ -46,7 +47,8 @@ def problems(routes: object, **variables: str) -> list[str]:
 )  # fmt: skip
 def test_a_route_is_read(given: dict[str, object], wanted: RouteSpec) -> None:
     (route,) = read([given])
-    assert (replace(route, access=None), route.access) == (wanted, Access())
+    assert replace(route, access=None, limits=None) == wanted
+    assert (route.access, route.limits) == (Access(), LimitConfig())  # of the service
 
 
 def test_values_of_a_route_precede_those_of_its_service() -> None:
