@@ -67,6 +67,11 @@ class Flight:
         head: of an answer that may be shared; None before.
     """
 
+    __slots__ = (
+        "_look", "_request", "_room", "_storing", "attempts", "began", "gateway", "head", "is_whole", "leader", "line",
+        "passengers", "pieces", "service", "trailers",
+    )  # fmt: skip
+
     def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
         self.gateway, self.service, self._look, self._request = gateway, service, look, request
         self.began = request.began

@@ -73,9 +73,9 @@ def dated_lines(head: ResponseHead, arrival: Arrival) -> bytes:
     return head.forwarded_lines + b"Date: %b\r\n" % format_date(arrival.wall)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Look:
-    """A request's look into the cache.
+    """A request's look into the cache. Never changed (frozen dataclasses take twice as long to make).
 
     Attributes:
         request: the request as the cache sees the request.

@@ -4,6 +4,7 @@ The three formats are read without regard to case. Another zone than GMT or UTC 
 """
 
 import calendar
+import functools
 import re
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -32,12 +33,25 @@ def parse_date(value: bytes, wall: float) -> float | None:
     >>> parse_date(b"Thu, 01 Jan 1970 00:00:09 GMT", 0.0), parse_date(b"0", 0.0)
     (9.0, None)
     """
-    found = next((match for each in _FORMATS if (match := each.fullmatch(value))), None)
+    preferred = _preferred(value)
+    if preferred is not None:
+        return preferred
+    found = next((match for each in _FORMATS[1:] if (match := each.fullmatch(value))), None)
     if found is None:
         return None
-    year, month = int(found["year"]), _MONTHS[found["month"].decode("ascii").capitalize()]
-    if len(found["year"]) == 2:
-        year = _whole_year(year, wall)
+    year = int(found["year"])
+    return _instant(found, _whole_year(year, wall) if len(found["year"]) == 2 else year)
+
+
+@functools.lru_cache(maxsize=64)
+def _preferred(value: bytes) -> float | None:
+    """A date in the preferred format. Remembered, because the responses of a second have the same Date."""
+    found = _FORMATS[0].fullmatch(value)
+    return _instant(found, int(found["year"])) if found else None
+
+
+def _instant(found: re.Match[bytes], year: int) -> float | None:
+    month = _MONTHS[found["month"].decode("ascii").capitalize()]
     second = min(int(found["second"]), 59)  # a leap second, which datetime does not know
     try:
         date = datetime(year, month, int(found["day"]), int(found["hour"]), int(found["minute"]), second, tzinfo=UTC)

@@ -1,5 +1,6 @@
 """Cache-Status: what the cache did with a request (RFC 9211)."""
 
+import functools
 from enum import Enum
 
 from tornado_gateway.policy.http.caching.reuse import Reuse
@@ -14,6 +15,8 @@ class Forwarded(Enum):
     VARY_MISS = "vary-miss"
     REQUEST = "request"  # a directive of the client, although the stored response is fresh
     STALE = "stale"
+
+    __hash__ = object.__hash__  # Enum's own is written in Python
 
 
 # By what the stored response is good for.
@@ -42,6 +45,7 @@ def miss_line(name: bytes) -> bytes:
     return b"Cache-Status: %b%b\r\n" % (name, _detail(b"only-if-cached"))
 
 
+@functools.lru_cache(maxsize=256)
 def forward_line(
     name: bytes, why: Forwarded, *, status: int = 0, stored: bool = False, collapsed: bool = False, detail: bytes = b""
 ) -> bytes:

@@ -21,9 +21,9 @@ OVERHEAD = 1000
 _LENGTH = re.compile(rb"content-length:", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stored:
-    """A stored response. Never changed: a refreshed response is another object.
+    """A stored response. Never changed: a refreshed response is another object. Not frozen, which takes twice as long.
 
     Attributes:
         status, reason, minor: of the response's start line.
