@@ -6,7 +6,6 @@ Without a warning an operator would believe in a limit, a check or a key that do
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
@@ -17,7 +16,7 @@ from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.http.target import parse_base_url
-from tornado_gateway.policy.routing import RouteSpec, hosts_for, passage
+from tornado_gateway.policy.routing import RouteSpec, hosts_for, passages
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
 from tornado_gateway.upkeep.process import tells_malloc
@@ -291,14 +290,16 @@ def _has_the_services_paths(route: RouteSpec, settings: Settings) -> bool:
 
 def _passages(settings: Settings) -> Iterator[str]:
     """Routes by which clients evade what another route asks."""
+    if len({each.access for each in settings.routes}) < 2:
+        return
     default = default_rule(is_required=settings.auth.is_required)
-    for (index, route), (guarded, other) in product(enumerate(settings.routes), repeat=2):
-        asks_less = route.access and other.access and permits_more(route.access, other.access, default)
-        path = passage(route, other, settings.routes, settings.gateway_hosts) if asks_less else None
-        if path:
+    places = {id(each): f"ROUTES[{index}]" for index, each in enumerate(settings.routes)}
+    for route, other, path in passages(settings.routes, settings.gateway_hosts):
+        if route.access and other.access and permits_more(route.access, other.access, default):
+            evaded = f"{route.host}{path.decode('ascii')} is {other.label} without its protection"
             yield (
-                f"ROUTES[{index}] asks less of clients than ROUTES[{guarded}], and leads to the same paths of the "
-                f"service {route.service}: {route.host}{path.decode('ascii')} is {other.label} without its protection"
+                f"{places[id(route)]} asks less of clients than {places[id(other)]}, and leads to the same paths of "
+                f"the service {route.service}: {evaded}"
             )
 
 

@@ -14,7 +14,7 @@ A look-up costs a few look-ups in dicts, whatever the number of routes.
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -309,10 +309,10 @@ def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]
     return _Mounted(route, spec.service.encode("ascii"), mount)
 
 
-def passage(
-    route: RouteSpec, other: RouteSpec, routes: Iterable[RouteSpec], gateway_hosts: Iterable[str] = ()
-) -> bytes | None:
-    """The path by which clients of a route reach what another route is for; None if there is no such path.
+def passages(
+    routes: Sequence[RouteSpec], gateway_hosts: Iterable[str] = ()
+) -> Iterator[tuple[RouteSpec, RouteSpec, bytes]]:
+    """The paths by which clients of a route reach what another route is for: the route, the other route, the path.
 
     A narrow route that is an exception from a wide route is no passage: the wide route is not for the exception.
 
@@ -321,18 +321,39 @@ def passage(
         gateway_hosts: see RouteTable.
 
     >>> open_, guarded = RouteSpec(path="/open/*", service="s", inner=""), RouteSpec(path="/team/*", service="s")
-    >>> passage(open_, guarded, [open_, guarded]), passage(guarded, open_, [open_, guarded])
-    (b'/open/team', None)
+    >>> list(passages([open_, guarded])) == [(open_, guarded, b"/open/team")]
+    True
     """
-    inner, wanted = route.inner_prefix, other.inner_prefix
-    if route is other or route.service != other.service or not (wanted + b"/").startswith(inner + b"/"):
-        return None
-    path = route.prefix + wanted[len(inner) :]
-    is_shared = not route.host or not frozenset(gateway_hosts).isdisjoint(hosts_for(route.host))
-    if is_shared and path[1:].partition(b"/")[0] in OWN_SEGMENTS:
-        return None
-    of_host = [each for each in routes if each.host == route.host and (path + b"/").startswith(each.prefix + b"/")]
-    return (path or b"/") if max(of_host, key=lambda each: len(each.prefix)) is route else None
+    kept = frozenset(gateway_hosts)
+    by_inner: dict[tuple[str, bytes], list[RouteSpec]] = {}
+    for each in routes:
+        by_inner.setdefault((each.service, each.inner_prefix), []).append(each)
+    by_place = {(each.host, each.prefix): each for each in routes}
+    for other in routes:
+        for inner in _prefixes(other.inner_prefix):
+            for route in by_inner.get((other.service, inner), ()):
+                path = route.prefix + other.inner_prefix[len(inner) :]
+                served = next(by_place[route.host, each] for each in _prefixes(path) if (route.host, each) in by_place)
+                if route is not other and served is route and not _is_kept(route.host, path, kept):
+                    yield route, other, path or b"/"
+
+
+def _prefixes(path: bytes) -> Iterator[bytes]:
+    """The prefixes of a path at slashes, the longest first.
+
+    >>> list(_prefixes(b"/a/b"))
+    [b'/a/b', b'/a', b'']
+    """
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+    yield path
+
+
+def _is_kept(host: str, path: bytes, gateway_hosts: frozenset[str]) -> bool:
+    """Whether a path is one of the gateway's own on a host."""
+    is_shared = not host or not gateway_hosts.isdisjoint(hosts_for(host))
+    return is_shared and path[1:].partition(b"/")[0] in OWN_SEGMENTS
 
 
 def host_name(authority: bytes) -> str:
