@@ -50,7 +50,8 @@ def cache_request(
         target: behind an endpoint's base path.
         lines: field lines of the client, as an endpoint gets the lines.
     """
-    service, config, fields = admitted.found, admitted.found.config.cache, by_name(lines)
+    service, config = admitted.found, admitted.found.config.cache
+    fields = by_name(lines, remembers=not has_credentials(head.known_fields))
     if head.body or head.upgrades or not looks(head.method, fields):
         return None
     owner = admitted.principal.name if config.scope is Scope.PRINCIPAL else ""

@@ -44,6 +44,13 @@ def test_fields_are_found_by_lower_case_name(size: int) -> None:
     assert by_name(lines) == {b"a": [b"1", b"3"], b"b": [b"2"], b"x": [b"x" * size]}
 
 
+def test_fields_with_credentials_do_not_stay_in_memory() -> None:
+    lines = b"Authorization: Bearer secret\r\n"
+    assert by_name(lines, remembers=False) == {b"authorization": [b"Bearer secret"]}
+    assert by_name(lines, remembers=False) is not by_name(lines, remembers=False)
+    assert by_name(b"A: 1\r\n") is by_name(b"A: 1\r\n")
+
+
 @pytest.mark.parametrize(
     ("names", "bears"),
     [

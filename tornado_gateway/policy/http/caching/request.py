@@ -77,12 +77,16 @@ class CacheRequest:
         return not self.has_credentials or self.has_principal
 
 
-def by_name(lines: bytes) -> KnownFields:
+def by_name(lines: bytes, *, remembers: bool = True) -> KnownFields:
     """The values of all fields in field lines, by lower-case name.
 
     Clients repeat their fields byte for byte; fields of ordinary size are remembered.
+
+    Args:
+        remembers: whether the fields may stay in memory: False for fields with credentials.
     """
-    return _remembered(lines) if len(lines) <= LONGEST_REMEMBERED else _remembered.__wrapped__(lines)
+    is_remembered = remembers and len(lines) <= LONGEST_REMEMBERED
+    return _remembered(lines) if is_remembered else _remembered.__wrapped__(lines)
 
 
 @functools.lru_cache(maxsize=256)
