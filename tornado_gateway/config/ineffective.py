@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
-from tornado_gateway.policy.access import Kind, default_rule, permits_more
+from tornado_gateway.policy.access import DEFAULT, Kind, default_rule, permits_more
 from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
@@ -290,17 +290,19 @@ def _has_the_services_paths(route: RouteSpec, settings: Settings) -> bool:
 
 def _passages(settings: Settings) -> Iterator[str]:
     """Routes by which clients evade what another route asks."""
-    if len({each.access for each in settings.routes}) < 2:
-        return
     default = default_rule(is_required=settings.auth.is_required)
     places = {id(each): f"ROUTES[{index}]" for index, each in enumerate(settings.routes)}
-    for route, other, path in passages(settings.routes, settings.gateway_hosts):
-        if route.access and other.access and permits_more(route.access, other.access, default):
-            evaded = f"{route.host}{path.decode('ascii')} is {other.label} without its protection"
-            yield (
-                f"{places[id(route)]} asks less of clients than {places[id(other)]}, and leads to the same paths of "
-                f"the service {route.service}: {evaded}"
-            )
+
+    def asks_less(route: RouteSpec, other: RouteSpec) -> bool:
+        one, another = route.access or DEFAULT, other.access or DEFAULT
+        return one is not another and permits_more(one, another, default)
+
+    for route, other, path in passages(settings.routes, asks_less, settings.gateway_hosts):
+        evaded = f"{route.host}{path.decode('ascii')} is {other.label} without its protection"
+        yield (
+            f"{places[id(route)]} asks less of clients than {places[id(other)]}, and leads to the same paths of "
+            f"the service {route.service}: {evaded}"
+        )
 
 
 def _closed(settings: Settings) -> Iterator[str]:

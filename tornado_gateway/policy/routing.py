@@ -14,7 +14,7 @@ A look-up costs a few look-ups in dicts, whatever the number of routes.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -310,32 +310,45 @@ def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]
 
 
 def passages(
-    routes: Sequence[RouteSpec], gateway_hosts: Iterable[str] = ()
+    routes: Sequence[RouteSpec],
+    asks_less: Callable[[RouteSpec, RouteSpec], bool],
+    gateway_hosts: Iterable[str] = (),
 ) -> Iterator[tuple[RouteSpec, RouteSpec, bytes]]:
     """The paths by which clients of a route reach what another route is for: the route, the other route, the path.
 
-    A narrow route that is an exception from a wide route is no passage: the wide route is not for the exception.
+    A narrow route that is an exception from a wide route is no passage: the wide route is not for the exception. A
+    route is named once, however many passages it has: mistakes come in hundreds otherwise.
 
     Args:
         routes: all routes of ROUTES.
+        asks_less: whether the first route asks less of clients than the second.
         gateway_hosts: see RouteTable.
 
     >>> open_, guarded = RouteSpec(path="/open/*", service="s", inner=""), RouteSpec(path="/team/*", service="s")
-    >>> list(passages([open_, guarded])) == [(open_, guarded, b"/open/team")]
+    >>> list(passages([open_, guarded], lambda *_: True)) == [(open_, guarded, b"/open/team")]
     True
     """
     kept = frozenset(gateway_hosts)
-    by_inner: dict[tuple[str, bytes], list[RouteSpec]] = {}
-    for each in routes:
-        by_inner.setdefault((each.service, each.inner_prefix), []).append(each)
     by_place = {(each.host, each.prefix): each for each in routes}
-    for other in routes:
-        for inner in _prefixes(other.inner_prefix):
-            for route in by_inner.get((other.service, inner), ()):
-                path = route.prefix + other.inner_prefix[len(inner) :]
-                served = next(by_place[route.host, each] for each in _prefixes(path) if (route.host, each) in by_place)
-                if route is not other and served is route and not _is_kept(route.host, path, kept):
-                    yield route, other, path or b"/"
+    below: dict[tuple[str, bytes], list[RouteSpec]] = {}
+    for each in routes:
+        for inner in _prefixes(each.inner_prefix):
+            below.setdefault((each.service, inner), []).append(each)
+    for route in routes:
+        for other in below[route.service, route.inner_prefix]:
+            path = _passage(route, other, by_place, kept) if route is not other and asks_less(route, other) else None
+            if path:
+                yield route, other, path
+                break
+
+
+def _passage(
+    route: RouteSpec, other: RouteSpec, by_place: Mapping[tuple[str, bytes], RouteSpec], kept: frozenset[str]
+) -> bytes | None:
+    """The path by which a route leads to what another route is for; None if another route or the gateway has it."""
+    path = route.prefix + other.inner_prefix[len(route.inner_prefix) :]
+    served = next(by_place[route.host, each] for each in _prefixes(path) if (route.host, each) in by_place)
+    return (path or b"/") if served is route and not _is_kept(route.host, path, kept) else None
 
 
 def _prefixes(path: bytes) -> Iterator[bytes]:
