@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
-from tornado_gateway.errors import InsufficientScope, KeysUnavailable, Unauthorized
+from tornado_gateway.errors import InsufficientScope, KeysUnavailable, Revoked, Unauthorized
 from tornado_gateway.policy.histogram import LIVES, PAUSES, SECONDS
 from tornado_gateway.policy.http.negotiation import preferred
 from tornado_gateway.policy.upstream.endpoint import FAILURE, Kind
@@ -31,7 +31,7 @@ LINES_OF_A_STEP = 32  # some 30 microseconds
 
 # Codes of RFC 6455 and of the gateway. Other codes share a label: clients choose codes from 3000 to 4999.
 CLOSE_CODES = frozenset((*range(1000, 1016), 4401))
-REFUSED_CREDENTIALS = (Unauthorized.reason, InsufficientScope.reason, KeysUnavailable.reason)
+REFUSED_CREDENTIALS = (Unauthorized.reason, Revoked.reason, InsufficientScope.reason, KeysUnavailable.reason)
 
 T = TypeVar("T")
 _Series = Iterable[tuple[str, float]]  # what follows the family's name, and the value

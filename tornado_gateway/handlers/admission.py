@@ -148,9 +148,6 @@ def admit(
         principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
         authenticator.accepted += 1
         expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time(), principal.holder)
-    # Revocations.
-    if gateway.revocations.count:
-        refuse_revoked(gateway, principal.holder, kind, accepted)
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found
@@ -165,22 +162,16 @@ def admit(
     return Admitted(found, origination, principal, kind, expiry, authenticator)
 
 
-def refuse_revoked(
-    gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT, accepted: frozenset[Kind] | None = None
-) -> None:
+def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> None:
     """
     Args:
         kind: of the credential.
-        accepted: the kinds of credentials that would be accepted; None if unknown.
 
     Raises:
         Revoked: the credential is revoked.
     """
-    if gateway.revocations.refuses(holder, time.time()):
-        error = Revoked(is_token=kind is Kind.JWT)
-        if gateway.authenticator and accepted:
-            error.challenge(gateway.authenticator.sources.challenges(accepted))
-        raise error
+    if gateway.revocations.count and gateway.revocations.refuses(holder, time.time()):
+        raise Revoked(is_token=kind is Kind.JWT)
 
 
 def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:
@@ -211,16 +202,19 @@ def _authenticate(
         if presented.is_ticket:
             use = Use(_service_name(found), origin_of(head), origination.host)
             ticket = yield from redeem(gateway, presented.value, use, accepted)
-            return ticket.principal, ticket.kind
-        checked = authenticator.check(presented)
-        principal = checked if isinstance(checked, Principal) else (yield checked)
+            principal, kind = ticket.principal, ticket.kind
+        else:
+            checked = authenticator.check(presented)
+            principal, kind = checked if isinstance(checked, Principal) else (yield checked), presented.kind
+        if gateway.revocations.count:
+            refuse_revoked(gateway, principal.holder, kind)
     except Unauthorized as error:
         error.challenge(authenticator.sources.challenges(accepted))
         raise
     is_sent_by_browsers = presented.by_cookie or presented.kind is Kind.BASIC  # with requests of any page
     if is_sent_by_browsers and (head.method not in SAFE or head.upgrades):
         _check_page(gateway, route, head, origination, found, needs_origin=presented.by_cookie)
-    return principal, presented.kind
+    return principal, kind
 
 
 def _check_page(

@@ -306,8 +306,7 @@ class Forwarding:
         Raises:
             Revoked: the client's token was revoked while an endpoint was asked.
         """
-        if self._gateway.revocations.count:
-            refuse_revoked(self._gateway, self._expiry.holder)
+        refuse_revoked(self._gateway, self._expiry.holder)
 
     def _keep(self, stream: Stream) -> None:
         """Have the sweep look after a stream until the end, and forget what only the beginning needed.

@@ -14,13 +14,16 @@ TOKEN_BYTES = 32  # 256 random bits; OWASP asks for 64 or more
 
 
 def find_session(gateway: Gateway, known_fields: KnownFields, origination: Origination) -> Session | None:
-    """The session of a request, which goes on; None for a request with no session, or with two."""
+    """The session of a request, which goes on; None for a request with no session, with two, or with a session whose
+    credential is revoked."""
     if b"cookie" not in known_fields:
         return None
     now, wall, sessions = gateway.now(), time.time(), gateway.operators.sessions
     tokens = session_values(known_fields[b"cookie"], is_secure=is_secure(origination))
     found = [session for token in tokens if (session := sessions.use(token, now, wall))]
-    return found[0] if len(found) == 1 else None
+    if len(found) != 1 or gateway.revocations.refuses(found[0].principal.holder, wall):
+        return None
+    return found[0]
 
 
 def begin_session(gateway: Gateway, principal: Principal, origination: Origination) -> str:
