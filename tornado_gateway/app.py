@@ -9,7 +9,7 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -67,6 +67,8 @@ from tornado_gateway.wire.server.server import HTTPServer, Listener
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
+
+DRAWN_AT_ONCE = 64  # request ids
 
 LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
@@ -296,7 +298,7 @@ def make_gateway(settings: Settings) -> Gateway:
         overload=overload,
         pressure=pressure,
         rng=rng,
-        new_request_id=partial(make_request_id, rng),
+        new_request_id=request_ids(rng).__next__,
         operators=make_operators(settings),
         limits=limits,
         redis=redis,
@@ -344,9 +346,13 @@ def make_pages(settings: Settings) -> list[Route[type[PageHandler]]]:
     return pages(admin_access(default, is_asked=is_asked), figures)
 
 
-def make_request_id(rng: random.Random) -> bytes:
-    """128 random bits in hexadecimal, as many as a W3C trace id has."""
-    return b"%032x" % rng.getrandbits(128)
+def request_ids(rng: random.Random) -> Iterator[bytes]:
+    """Ids of 128 random bits in hexadecimal, as many as a W3C trace id has. Drawn one by one, an id takes four times as
+    long: 0.9 µs."""
+    while True:
+        digits = rng.randbytes(16 * DRAWN_AT_ONCE).hex().encode("ascii")
+        for at in range(0, len(digits), 32):
+            yield digits[at : at + 32]
 
 
 def make_routes(settings: Settings) -> RouteTable[type[ProxiedRequest]]:

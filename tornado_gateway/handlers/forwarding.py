@@ -35,11 +35,9 @@ from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.storing import place_of
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.histogram import SECONDS
-from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own, without_session
+from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
-from tornado_gateway.policy.http.negotiation import accepts_only
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
-from tornado_gateway.policy.http.sse import EVENT_STREAM
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.affinity import Affinity
@@ -55,8 +53,8 @@ AWAITING_METHODS = (b"GET", b"HEAD", b"POST")  # methods that clients ask for ev
 
 
 def awaits_events(head: RequestHead) -> bool:
-    """Whether a request with an Accept field asks for an event stream, on a route that has other answers, too."""
-    return head.method in AWAITING_METHODS and accepts_only(head.known_fields[b"accept"], EVENT_STREAM)
+    """Whether a request asks for an event stream, on a route that has other answers, too."""
+    return head.accepts_events and head.method in AWAITING_METHODS
 
 
 class Timer(Protocol):
@@ -109,8 +107,6 @@ class Forwarding:
         forwarded_lines: bytes,
     ) -> None:
         head, service, origination = client.head, admitted.found, admitted.origination
-        if b"cookie" in head.known_fields:
-            forwarded_lines = without_session(forwarded_lines)
         self._gateway, self._client, self._journal = gateway, client, journal
         self._origination, self._expiry = origination, admitted.expiry
         mount = self._mount = match.mount
@@ -135,7 +131,7 @@ class Forwarding:
         self._stream: Stream | None = None
         self._timers: tuple[Timer, ...] = ()
         self._is_closed = self._is_counted = self._is_in_flight = False
-        self.awaits_stream = self.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
+        self.awaits_stream = self.asks_for_stream or (head.accepts_events and head.method in AWAITING_METHODS)
         if self.awaits_stream:
             self._count_stream()
         self._answerer = self._answerer_of(admitted, match, forwarded_lines)

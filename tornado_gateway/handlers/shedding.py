@@ -42,7 +42,7 @@ def shed(
         handler.FORWARDING
     )  # fmt: skip
     mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
-    is_stream = forwarding.asks_for_stream or (b"accept" in head.known_fields and awaits_events(head))
+    is_stream = forwarding.asks_for_stream or awaits_events(head)
     cors = gateway.cors and cors_of(gateway.cors, match.route, service)
     if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
         return None

@@ -23,7 +23,7 @@ from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, MountConfig, standard_mount
-from tornado_gateway.policy.http.target import split_route
+from tornado_gateway.policy.http.target import LONGEST_REMEMBERED_TARGET, REMEMBERED_TARGETS, split_route
 from tornado_gateway.policy.limits.rules import LimitConfig
 
 # RFC 9110 §9.3.6 and §9.3.8: a gateway serves neither tunnels nor echoes.
@@ -236,6 +236,7 @@ class RouteTable(Generic[H]):
         self._gateway_hosts = frozenset(gateway_hosts)
         self._hosts = {host: self._paths(host, own, model) for host in {each.host for each in own}}
         self._paths_of = functools.lru_cache(maxsize=_REMEMBERED_HOSTS)(self._find_paths)
+        self._match_again = functools.lru_cache(maxsize=REMEMBERED_TARGETS)(self._match)
 
     def match(self, target: bytes, host: bytes) -> Match[H] | None:
         """The route of a request; None for one of the gateway's pages.
@@ -248,7 +249,14 @@ class RouteTable(Generic[H]):
             BadRequest: a server may read the path as a path of another route.
             NotFound: the host has routes of its own, and none of them has the path.
         """
-        is_own, paths = self._paths_of(host if len(host) <= _LONGEST_HOST else b"") if self._hosts else (False, None)
+        if not self._hosts or len(host) > _LONGEST_HOST:
+            host = b""
+        return (
+            self._match_again(target, host) if len(target) <= LONGEST_REMEMBERED_TARGET else self._match(target, host)
+        )
+
+    def _match(self, target: bytes, host: bytes) -> Match[H] | None:
+        is_own, paths = self._paths_of(host) if self._hosts else (False, None)
         if not is_own:
             route = self._standard.get(target[: target.find(b"/", 1) + 1])
             if route:

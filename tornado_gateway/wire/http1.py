@@ -32,6 +32,7 @@ from tornado_gateway.errors import (
     UpstreamInvalid,
     VersionNotSupported,
 )
+from tornado_gateway.policy.http.cookies import without_session
 from tornado_gateway.policy.http.headers import (
     REQUEST_FIELDS,
     RESPONSE_FIELDS,
@@ -43,6 +44,8 @@ from tornado_gateway.policy.http.headers import (
     plain_length,
 )
 from tornado_gateway.policy.http.lists import tokens
+from tornado_gateway.policy.http.negotiation import accepts_only
+from tornado_gateway.policy.http.sse import EVENT_STREAM
 
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -115,6 +118,7 @@ class RequestFields:
         keep_alive: whether the client wants to keep the connection.
         expects_continue: whether the client waits for 100 (Continue) before sending the body.
         upgrades: whether the client asks for another protocol (RFC 9110 §7.8).
+        accepts_events: whether the client accepts event streams alone; see accepts_only().
         length: size of the body; 0 for no body, None for a chunked body.
     """
 
@@ -126,6 +130,7 @@ class RequestFields:
     keep_alive: bool
     expects_continue: bool
     upgrades: bool
+    accepts_events: bool
     length: int | None
 
 
@@ -139,7 +144,7 @@ class RequestHead:
         host: the authority that the client asked for; b"" if an HTTP/1.0 request has no Host.
         keep_alive: whether the connection may be kept after the response.
         body: the body's reader; None without a body.
-        minor, block, known_fields, forwarded_lines, expects_continue, upgrades: see RequestFields.
+        minor, block, known_fields, forwarded_lines, expects_continue, upgrades, accepts_events: see RequestFields.
         fields: the parsed field lines, for the next parse_request() on the connection.
     """
 
@@ -153,6 +158,7 @@ class RequestHead:
     keep_alive: bool
     expects_continue: bool
     upgrades: bool
+    accepts_events: bool
     body: Body | None
     fields: RequestFields | None = None
 
@@ -287,6 +293,7 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
         keep_alive,
         parsed.expects_continue,
         parsed.upgrades,
+        parsed.accepts_events,
         None if parsed.length == 0 else _request_body(parsed),
         parsed,
     )
@@ -300,6 +307,8 @@ def _request_fields(block: bytes, minor: int) -> RequestFields:
     if block.count(b"\n") > MAX_REQUEST_FIELDS + 1:
         raise HeadTooLarge(f"the header section has more than {MAX_REQUEST_FIELDS} fields")
     known_fields, forwarded_lines = REQUEST_FIELDS.interpret(block[:-2])
+    if b"cookie" in known_fields:
+        forwarded_lines = without_session(forwarded_lines)
     host = _host(known_fields, minor)
     length: int | None = 0
     if b"transfer-encoding" in known_fields or b"content-length" in known_fields:
@@ -308,7 +317,16 @@ def _request_fields(block: bytes, minor: int) -> RequestFields:
     upgrades = minor == 1 and b"upgrade" in known_fields  # RFC 9110 §7.8: ignored in HTTP/1.0
     keep_alive = _keeps_alive(known_fields, minor)
     return RequestFields(
-        block, minor, known_fields, forwarded_lines, host, keep_alive, expects_continue, upgrades, length
+        block,
+        minor,
+        known_fields,
+        forwarded_lines,
+        host,
+        keep_alive,
+        expects_continue,
+        upgrades,
+        accepts_only(known_fields.get(b"accept", ()), EVENT_STREAM),
+        length,
     )
 
 

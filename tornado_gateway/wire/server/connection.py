@@ -44,7 +44,18 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # The head of a request that could not be parsed.
 _UNREAD = RequestHead(
-    b"-", b"-", 1, b"\r\n", {}, b"", b"", keep_alive=False, expects_continue=False, upgrades=False, body=None
+    b"-",
+    b"-",
+    1,
+    b"\r\n",
+    {},
+    b"",
+    b"",
+    keep_alive=False,
+    expects_continue=False,
+    upgrades=False,
+    accepts_events=False,
+    body=None,
 )
 
 
