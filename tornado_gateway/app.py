@@ -408,7 +408,7 @@ def make_cache(settings: Settings, rng: random.Random) -> ResponseCache | None:
         settings.forwarding.pseudonym,
         time.monotonic,
         time.time,
-        partial(make_request_id, rng),
+        request_ids(rng).__next__,
     )
 
 
