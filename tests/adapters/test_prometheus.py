@@ -26,7 +26,7 @@ from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.upstream.stream_totals import Carried
 from tornado_gateway.policy.views import collecting
 from tornado_gateway.policy.views.collecting import Sources
-from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations
+from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, Durations, Example
 from tornado_gateway.policy.views.state import ProcessState, State, merge
 from tornado_gateway.policy.views.steps import Steps
 
@@ -462,6 +462,33 @@ def test_overload_is_shown() -> None:
         assert shed == {name: name == "request" for name in CLASSES}
         assert seen.value("gateway_event_loop_delay_seconds", quantile="0.99") == 0.25
         assert [seen.value("gateway_in_flight", kind=kind) for kind in ("http", "sse", "ws")] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("request_id", "trace", "labels"),
+    [
+        ("abc", "4" * 32, {"request_id": "abc", "trace_id": "4" * 32}),
+        ('a"\\b', "", {}),
+        ("x" * 78, "4" * 32, {"request_id": "x" * 78, "trace_id": "4" * 32}),
+        ("x" * 79, "4" * 32, {"trace_id": "4" * 32}),
+        ("x" * 119, "", {}),
+    ],
+)
+def test_a_slow_request_is_the_exemplar_of_its_bucket(request_id: str, trace: str, labels: dict[str, str]) -> None:
+    durations = Durations()
+    durations.add(b"GET", ROUTE, 200, 0.3, "svc")
+    durations.keep("svc", Example(1_800_000_000.5, 0.3, request_id, trace))
+    metrics = metrics_of([service("http://a")], durations)
+    text, _ = text_of(metrics, [b"application/openmetrics-text"])
+    found = {
+        sample.labels["le"]: sample.exemplar
+        for family in open_metrics(text.decode())
+        for sample in family.samples
+        if sample.name == "gateway_service_request_duration_seconds_bucket" and sample.exemplar
+    }
+    assert list(found) == ["0.5"]
+    assert (found["0.5"].labels, found["0.5"].value, float(found["0.5"].timestamp)) == (labels, 0.3, 1_800_000_000.5)
+    assert b" # {" not in text_of(metrics)[0]
 
 
 def test_the_process_is_described_too() -> None:

@@ -8,6 +8,7 @@ Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the Op
 
 import bisect
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import fsum
@@ -27,6 +28,9 @@ from tornado_gateway.policy.views.steps import Steps
 
 _FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_LATEST.encode("ascii"))
 LEAST_EXPONENT = 10**6  # from this number on, floatToGoString() writes an exponent
+MOST_OF_AN_EXAMPLE = 128  # characters of the labels of an exemplar, names and values
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]+")
+_WITH_EXAMPLES = "gateway_service_request_duration_seconds"
 LINES_OF_A_STEP = 32  # some 30 microseconds
 
 # Codes of RFC 6455 and of the gateway. Other codes share a label: clients choose codes from 3000 to 4999.
@@ -154,8 +158,9 @@ class Metrics:
         for family in self._families(state):
             lines += _header(family, headline="" if is_open else "_total")
             name = family.name + "_total" if family.kind == "counter" else family.name
+            examples = _examples(state) if is_open and name == _WITH_EXAMPLES else {}
             for number, (labels, value) in enumerate(family.series):
-                lines.append(f"{name}{labels} {_number(value)}\n")
+                lines.append(f"{name}{labels} {_number(value)}{examples.get(labels, '')}\n")
                 if number % LINES_OF_A_STEP == LINES_OF_A_STEP - 1:
                     yield
         text = "".join(lines).encode()
@@ -311,6 +316,25 @@ def _of_services(services: _Labelled[ServiceState]) -> Iterator[_Family]:
         "Seconds from a request's head to the head of the response, also of streams.",
         _histograms(services, lambda of: of.heads, SECONDS),
     )
+
+
+def _examples(state: State) -> dict[str, str]:
+    """What follows the values of the buckets that have an exemplar, by the labels of the bucket's series."""
+    limits, found = (*SECONDS, "+Inf"), {}
+    for name, service in state.services.items():
+        before, behind = _labels(service=name).around("le")
+        for bucket, (at, seconds, request, trace) in service.examples.items():
+            series = f'_bucket{before}le="{limits[bucket]}"{behind}'
+            found[series] = f" # {_ids(request, trace)} {floatToGoString(seconds)} {at:.3f}"  # type: ignore[no-untyped-call]
+    return found
+
+
+def _ids(request: str, trace: str) -> str:
+    """The labels of an exemplar; without a request's id that is too long, or that parsers may not read."""
+    ids = {"request_id": request, "trace_id": trace} if trace else {"request_id": request}
+    if not _PLAIN_ID.fullmatch(request) or sum(map(len, (*ids, *ids.values()))) > MOST_OF_AN_EXAMPLE:
+        del ids["request_id"]
+    return _labels(**ids).text or "{}"
 
 
 def _of_streams(services: _Labelled[ServiceState]) -> Iterator[_Family]:

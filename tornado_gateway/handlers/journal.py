@@ -3,6 +3,7 @@
 No other module writes to either. Requests for a service, requests for a page and local replies are recorded alike.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,9 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.forwarding import client_address
 from tornado_gateway.policy.http.headers import Field, request_id
+from tornado_gateway.policy.http.trace import trace_id
 from tornado_gateway.policy.limits.verdict import Verdict
+from tornado_gateway.policy.views.durations import EXAMPLES_FROM, Example
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 ELSEWHERE = "other"  # label of requests without a route, so that a client cannot make up labels
@@ -118,6 +121,9 @@ class Journal:
         gateway, method, seconds = self._gateway, self._exchange.head.method, now - self.began
         to_count = (self.head_seconds or 0.0) if self.is_stream else seconds
         gateway.durations.add(method, self._label, status, to_count, self.service, self.is_stream)
+        if seconds >= EXAMPLES_FROM and self.service and not self.is_stream:
+            request, trace = self.request_id.decode("ascii"), trace_id(self.parents)
+            gateway.durations.keep(self.service, Example(time.time(), seconds, request, trace))
         if reason:
             gateway.durations.reasons[self.service, reason] += 1
         access_log = gateway.access_log

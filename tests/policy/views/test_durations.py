@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.policy.histogram import Histogram
-from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, STATUSES, Durations, Key
+from tornado_gateway.policy.views.durations import BOUNDS, METHODS, OTHER, STATUSES, Durations, Example, Key
 
 ROUTE = "/api/<service>/*"
 
@@ -115,6 +115,13 @@ def test_services_and_streams_are_told_apart() -> None:
     assert [(key.service, key.is_stream, each.count) for key, each in found] == [
         ("", False, 1), ("one", False, 1), ("one", True, 1), ("two", False, 1)
     ]  # fmt: skip
+
+
+def test_the_newest_slow_request_of_each_bucket_is_kept() -> None:
+    found = Durations()
+    for number, seconds in enumerate((0.3, 0.4, 0.6, 99.0)):
+        found.keep("one", Example(float(number), seconds, f"r{number}", ""))
+    assert {bucket: each.request_id for (_, bucket), each in found.examples.items()} == {8: "r1", 9: "r2", 13: "r3"}
 
 
 def test_requests_may_be_counted_while_they_are_read() -> None:

@@ -104,6 +104,7 @@ service_states = st.builds(
     hedges_won=counts,
     requests=by_class,
     durations=histograms,
+    examples=st.dictionaries(st.integers(0, 13), st.tuples(seconds, seconds, st.text(max_size=3), st.text(max_size=3))),
     heads=histograms,
     event_streams=stream_states,
     websockets=stream_states,

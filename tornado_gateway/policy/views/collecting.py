@@ -66,7 +66,7 @@ class _Look(NamedTuple):
         with_minute: whether to read the last minute of endpoints.
         connections: see Sources.
         carried: what streams have carried, by totals.
-        requests, durations: of each service; see ServiceState.
+        requests, durations, examples: of each service; see ServiceState.
     """
 
     now: float
@@ -75,6 +75,7 @@ class _Look(NamedTuple):
     carried: Mapping[int, Sequence[int]]
     requests: Mapping[str, dict[str, int]]
     durations: Mapping[str, HistogramState]
+    examples: Mapping[str, dict[int, tuple[float, float, str, str]]]
 
 
 def collect(sources: Sources, now: float, *, with_minute: bool = True) -> Steps[State]:
@@ -97,7 +98,10 @@ def collect(sources: Sources, now: float, *, with_minute: bool = True) -> Steps[
     for key, histogram in durations:
         _add_durations(state, requests, of_services, key, HistogramState.of(histogram))
         yield
-    look = _Look(now, with_minute, sources.connections, carried, requests, of_services)
+    examples: dict[str, dict[int, tuple[float, float, str, str]]] = defaultdict(dict)
+    for (name, bucket), example in durations.examples.items():
+        examples[name][bucket] = (example.at, example.seconds, example.request_id, example.trace_id)
+    look = _Look(now, with_minute, sources.connections, carried, requests, of_services, examples)
     for service in services:
         found = yield from _of_service(service, look)
         if service.name in state.services:
@@ -152,7 +156,7 @@ def _of_remains(service: Service, state: ServiceState) -> ServiceState:
     leaving = [each for each in (*service.endpoints, *service.endpoint_set.departing) if each.load]
     return replace(
         state, endpoints={}, departing=_of_departing(leaving), panicking=False, limit=0, retry_budget=(), requests={},
-        durations=HistogramState.empty(),
+        durations=HistogramState.empty(), examples={},
     )  # fmt: skip
 
 
@@ -174,6 +178,7 @@ def _of_service(service: Service, look: _Look) -> Steps[ServiceState]:
         hedges_won=service.outcomes.hedging.won,
         requests=dict(look.requests.get(service.name, {})),
         durations=look.durations.get(service.name) or HistogramState.empty(),
+        examples=look.examples.get(service.name, {}),
         heads=HistogramState.of(service.heads),
         event_streams=_of_streams(sse, look.carried[id(sse)]),
         websockets=_of_streams(ws, look.carried[id(ws)]),

@@ -20,6 +20,26 @@ OTHER = b"OTHER"
 # Other statuses of a class share a series: some services answer with the status that a client asks for.
 STATUSES = frozenset((*(status.value for status in HTTPStatus), 499))
 
+# Seconds from which on a request is kept as the example of its bucket. Who looks for a request in a histogram looks for
+# a slow one, and a quick request is to cost one comparison.
+EXAMPLES_FROM = 0.1
+
+
+class Example(NamedTuple):
+    """A request that a bucket of a histogram has counted (an exemplar of OpenMetrics).
+
+    Attributes:
+        at: seconds since 1970 at the end of the request.
+        seconds: duration.
+        request_id: the id of the request.
+        trace_id: "" without a trace.
+    """
+
+    at: float
+    seconds: float
+    request_id: str
+    trace_id: str
+
 
 class Key(NamedTuple):
     """What a histogram is of.
@@ -42,11 +62,13 @@ class Durations:
 
     Attributes:
         reasons: requests that failed or ended early, by service and reason in the access log.
+        examples: the newest slow request of each service and bucket, without streams.
     """
 
     def __init__(self) -> None:
         self._histograms: dict[tuple[bytes, str, int, str, bool], Histogram] = {}
         self.reasons: Counter[tuple[str, str]] = Counter()
+        self.examples: dict[tuple[str, int], Example] = {}
 
     def add(
         self, method: bytes, route: str, status: int, seconds: float, service: str = "", is_stream: bool = False
@@ -61,6 +83,10 @@ class Durations:
         histogram = self._histograms.get(key) or self._of(key)
         histogram.counts[bisect.bisect_left(BOUNDS, seconds)] += 1
         histogram.total += seconds
+
+    def keep(self, service: str, example: Example) -> None:
+        """Keep a request as the example of its bucket."""
+        self.examples[service, bisect.bisect_left(BOUNDS, example.seconds)] = example
 
     def _of(self, key: tuple[bytes, str, int, str, bool]) -> Histogram:
         method, route, status, service, is_stream = key

@@ -162,6 +162,7 @@ class ServiceState:
         hedges_sent, hedges_won: hedged requests, and hedged requests that the second endpoint answered first.
         requests: requests and streams that ended, by class of the status that the client got.
         durations: seconds of requests that ended; without streams.
+        examples: a slow request in `durations` by bucket, the newest; as Example.
         heads: seconds from a request or the request for a stream to the head of the answer.
     """
 
@@ -176,6 +177,7 @@ class ServiceState:
     hedges_won: int
     requests: dict[str, int]
     durations: HistogramState
+    examples: dict[int, Most[tuple[float, float, str, str]]]
     heads: HistogramState
     event_streams: StreamState
     websockets: StreamState
