@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +40,19 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.usefixtures("io_loop")(obj)
 
 
-@pytest.fixture(params=LOOPS)
+# Handlers never see the event loop itself: the wire below does, and its tests run on every loop. `tests/long loops` runs
+# the tests of handlers on every loop, too.
+ON_UVLOOP = () if "EVERY_LOOP" in os.environ else (Path(__file__).parent / "handlers",)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that uses io_loop on every loop, or on uvloop alone."""
+    if "io_loop" in metafunc.fixturenames:
+        is_on_one = any(metafunc.definition.path.is_relative_to(each) for each in ON_UVLOOP)
+        metafunc.parametrize("io_loop", ["uvloop"] if is_on_one else list(LOOPS), indirect=True)
+
+
+@pytest.fixture
 def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
     """pytest-tornado's fixture, without calls that Tornado 6.6 deprecates; a task left behind fails the test."""
     asyncio_loop = LOOPS[request.param]()
