@@ -40,8 +40,8 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.usefixtures("io_loop")(obj)
 
 
-# Handlers never see the event loop itself: the wire below does, and its tests run on every loop. `tests/long loops` runs
-# the tests of handlers on every loop, too.
+# Handlers never see the event loop itself. The wire below does, and the tests of the wire run on every loop.
+# `tests/long loops` runs the tests of handlers on every loop, too.
 ON_UVLOOP = () if "EVERY_LOOP" in os.environ else (Path(__file__).parent / "handlers",)
 
 

@@ -160,9 +160,10 @@ def test_stop_does_not_wait_for_a_gateway_that_does_not_answer() -> None:
 def test_the_banner_names_only_routes_that_this_release_has() -> None:
     text = banner("http://127.0.0.1:8080/")
     routes = set(re.findall(r"http://127\.0\.0\.1:8080/([a-z]+)", text))
-    assert routes == {"live", "api", "sse", "healthz", "readyz"}
+    assert routes == {"admin", "live", "api", "sse", "healthz", "readyz"}
     lines = text.partition("\n\n")[2].splitlines()
-    assert re.search("  open http://127.0.0.1:8080/live/ in a browser .* on one route; ", lines[0])
+    assert lines[0].startswith("  open http://127.0.0.1:8080/admin in a browser ")
+    assert re.search("  open http://127.0.0.1:8080/live/ in a browser .* on one route; ", lines[1])
     assert any(line.startswith("  python -m websockets 'ws://127.0.0.1:8080/live/room' ") for line in lines)
     assert any(line.startswith("  python -m websockets 'ws://127.0.0.1:8080/ws/chat?path=/echo' ") for line in lines)
 

@@ -233,15 +233,15 @@ class Upstream:
         open: number of connections whose script has not ended.
     """
 
-    def __init__(self, script: Script, backlog: int = 1024) -> None:
+    def __init__(self, script: Script, backlog: int = 1024, *, address: str = "127.0.0.1", port: int = 0) -> None:
         self.script = script
         self.requests: list[Message] = []
         self.peers: list[Peer] = []
         self.accepted = self.open = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self._listener = socket.create_server((address, port), backlog=backlog)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{address}:{self.port}"
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         # Not sock_accept(): asyncio loses the connection that comes in the turn in which the call is cancelled.

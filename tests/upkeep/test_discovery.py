@@ -6,7 +6,6 @@ The names are made up; their addresses are on loopback, where Linux has all of 1
 import asyncio
 import logging
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -170,11 +169,8 @@ class At(Upstream):
     """An upstream at one address; its answers tell which."""
 
     def __init__(self, address: str, port: int, script: Script | None = None) -> None:
-        super().__init__(script or self._tell)
-        self._listener.close()
-        self._listener = socket.create_server((address, port))
-        self._listener.setblocking(False)
-        self.address, self.port = address, self._listener.getsockname()[1]
+        super().__init__(script or self._tell, address=address, port=port)
+        self.address = address
 
     async def _tell(self, peer: Peer) -> None:
         while True:

@@ -203,11 +203,11 @@ NOT_SWEPT = {
         # shares, counts and rates
         "max_ejected", "panic_below", "max_in_flight", "min_upload_rate", "min_response_rate", "retry.budget_share",
         "retry.budget_floor", "event_streams.max_bytes", "breaker.failure_share", "breaker.slow_share",
-        "breaker.jitter",
+        "breaker.jitter", "cache.heuristic_share",
         # asked for at each request
-        "limits.window",
+        "limits.window", "cache.default_ttl", "cache.grace", "cache.stale_if_error",
         # each has a timer of its own
-        "queue_timeout", "connect_timeout", "request_timeout", "retry.backoff",
+        "queue_timeout", "connect_timeout", "request_timeout", "retry.backoff", "cache.lock_timeout",
         "event_streams.peek",
         # asked for whenever an endpoint is chosen
         "slow_start", "breaker.window", "breaker.open_for", "breaker.longest", "breaker.slow_after",

@@ -182,7 +182,9 @@ def _service_state(service: ServiceState, out: list[tuple[str, float]]) -> tuple
 
 
 def _trouble(name: str, endpoints: int, out: list[tuple[str, float]], at: float) -> str:
-    """>>> _trouble("billing", 3, [("connect failed", 60.0)], 100.0)
+    """The trouble of a service in a clause.
+
+    >>> _trouble("billing", 3, [("connect failed", 60.0)], 100.0)
     'billing: 1 of 3 endpoints is out: connect failed for 40 s'
     """
     reasons = ", ".join(dict.fromkeys(reason for reason, _ in out if reason)) or "failed"
@@ -195,7 +197,9 @@ def _are(count: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """>>> _duration(40.2), _duration(125), _duration(7300)
+    """Seconds in words.
+
+    >>> _duration(40.2), _duration(125), _duration(7300)
     ('40 s', '2 min', '2 h')
     """
     if seconds < 120:
