@@ -157,7 +157,7 @@ def is_trailer(name: bytes) -> bool:
     protected = (
         *(b"authorization", b"cookie", b"set-cookie", b"content-encoding", b"content-type", b"x-user-id", b"accept"),
         *(b"if-none-match", b"range", b"origin", b"sec-websocket-key", b"accept-encoding", b"location"),
-        b"cache-control",
+        *(b"cache-control", b"traceparent"),
     )
     return name.lower() not in protected
 

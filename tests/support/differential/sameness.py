@@ -36,6 +36,7 @@ TIMED_KEYS = {
 # Metrics whose values depend on time or on the process; HELP lines are documentation.
 TIMED_METRIC = re.compile(
     r"(process|python)_|\w+_(bucket|sum)\{|\w+_(bucket|sum) |gateway_retry_budget|gateway_event_loop_delay"
+    r"|gateway_malloc|gateway_buffered|gateway_client_connections|gateway_stream_(first_event|event_pause)_seconds"
 )
 # The service with an endpoint that refuses: chance decides how many tries a request needs.
 HALF = "half"
