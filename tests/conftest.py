@@ -46,8 +46,9 @@ ON_UVLOOP = () if "EVERY_LOOP" in os.environ else (Path(__file__).parent / "hand
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that uses io_loop on every loop, or on uvloop alone."""
-    if "io_loop" in metafunc.fixturenames:
+    """Run each test that uses io_loop on every loop, or on uvloop alone, unless the test names its loops."""
+    names = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "io_loop" in metafunc.fixturenames and "io_loop" not in names:
         is_on_one = any(metafunc.definition.path.is_relative_to(each) for each in ON_UVLOOP)
         metafunc.parametrize("io_loop", ["uvloop"] if is_on_one else list(LOOPS), indirect=True)
 
