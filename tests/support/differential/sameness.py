@@ -30,13 +30,17 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3} ")
 # Keys of /admin/stats and of log lines whose values depend on time.
 TIMED_KEYS = {
     "nowMs", "uptimeSeconds", "avgLatencyMs", "rps", "errorRate", "retryBudget", "seconds", "ewmaMs", "lastMs",
-    "peakMs",
+    "peakMs", "eventStreams",
     "p50Ms", "p95Ms", "p99Ms", "share", "circuitOpenUntilMs", "openForMs", "time", "headMs", "totalMs",
 }  # fmt: skip
 # Metrics whose values depend on time or on the process; HELP lines are documentation.
 TIMED_METRIC = re.compile(
     r"(process|python)_|\w+_(bucket|sum)\{|\w+_(bucket|sum) |gateway_retry_budget|gateway_event_loop_delay"
-    r"|gateway_malloc|gateway_buffered|gateway_client_connections|gateway_stream_(first_event|event_pause)_seconds"
+    r"|gateway_malloc|gateway_buffered|gateway_client_connections"
+)
+# Whether two events come apart, or before their client has left, is chance.
+CHANCE_METRIC = re.compile(
+    r'gateway_stream_(first_event_seconds|event_pause_seconds|(messages|bytes)_total\{[^}]*kind="sse")'
 )
 # The service with an endpoint that refuses: chance decides how many tries a request needs.
 HALF = "half"
@@ -172,6 +176,8 @@ def metrics_view(body: bytes) -> list[str]:
         if line.startswith("#"):
             if not line.startswith("# HELP"):
                 samples[line] = 1
+        elif CHANCE_METRIC.match(line):
+            continue
         elif TIMED_METRIC.match(line) or (f'service="{HALF}"' in line and "_inflight" not in line):
             samples[plain(line.rpartition(" ")[0]) + " <timed>"] = 1
         else:
