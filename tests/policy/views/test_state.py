@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, collect, lives, make_service, snapshot
+from tests.support.fuzzing import fuzzing
 from tornado_gateway.policy.overload import CLASSES
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
@@ -129,11 +130,13 @@ states = st.builds(
 )
 
 
+@fuzzing(25)
 @given(states, states, states)
 def test_merge_is_associative(one: State, two: State, three: State) -> None:
     assert merge([merge([one, two]), three]) == merge([one, merge([two, three])]) == merge([one, two, three])
 
 
+@fuzzing(30)
 @given(states, states)
 def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, other: State) -> None:
     before = pickle.dumps((one, other))
