@@ -19,7 +19,7 @@ from tests.support.endpoints import always
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask, capture, only_line, problem
 from tests.support.operators import ORIGIN, form, log_in
-from tests.support.redis import StartRedis
+from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import PATIENCE, Message, Peer, echo, eventually, get, reply
 from tests.support.tickets import made as made_ticket
 from tests.support.tickets import used
@@ -387,15 +387,21 @@ async def shared_by(serve: Serve, upstream: Start, url: str) -> tuple[list[Runni
     return running, sources
 
 
+async def listening(serve: Serve, upstream: Start, server: RedisServer) -> tuple[Running, Running, Listener]:
+    """Two gateways that hear each other through Redis, and a listener at the second."""
+    (one, other), _ = await shared_by(serve, upstream, server.url)
+    await eventually(lambda: server.command("PUBSUB", "NUMSUB", "gateway:revocations").endswith("2"))
+    listener = await Listener.ask(other, get(b"/sse/svc/x", bearer()))
+    await eventually(lambda: other.app.gateway.streams.open)
+    return one, other, listener
+
+
 @pytest.mark.gen_test
 async def test_a_revocation_at_one_gateway_ends_streams_at_another(
     serve: Serve, upstream: Start, redis_server: StartRedis
 ) -> None:
     server = redis_server()
-    (one, other), _ = await shared_by(serve, upstream, server.url)
-    await eventually(lambda: server.command("PUBSUB", "NUMSUB", "gateway:revocations").endswith("2"))
-    listener = await Listener.ask(other, get(b"/sse/svc/x", bearer()))
-    await eventually(lambda: other.app.gateway.streams.open)
+    one, other, listener = await listening(serve, upstream, server)
     assert (await revoke(one, subject="id|ada"))["shared"] is True
     await listener.all()
     assert listener.body == b"event: gateway-close\ndata: token_revoked\n\n"
@@ -408,10 +414,7 @@ async def test_a_revocation_while_redis_is_away_is_sent_later(
     serve: Serve, upstream: Start, redis_server: StartRedis
 ) -> None:
     server = redis_server()
-    (one, other), _ = await shared_by(serve, upstream, server.url)
-    await eventually(lambda: server.command("PUBSUB", "NUMSUB", "gateway:revocations").endswith("2"))
-    listener = await Listener.ask(other, get(b"/sse/svc/x", bearer()))
-    await eventually(lambda: other.app.gateway.streams.open)
+    one, other, listener = await listening(serve, upstream, server)
     server.stop()
     assert (await revoke(one, subject="id|ada"))["shared"] is False
     assert [await status(each, bearer(), path=b"/api/plain/") for each in (one, other)] == [401, 200]

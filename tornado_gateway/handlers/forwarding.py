@@ -131,7 +131,7 @@ class Forwarding:
         self._stream: Stream | None = None
         self._timers: tuple[Timer, ...] = ()
         self._is_closed = self._is_counted = self._is_in_flight = False
-        self.awaits_stream = self.asks_for_stream or (head.accepts_events and head.method in AWAITING_METHODS)
+        self.awaits_stream = self.asks_for_stream or awaits_events(head)
         if self.awaits_stream:
             self._count_stream()
         self._answerer = self._answerer_of(admitted, match, forwarded_lines)

@@ -63,7 +63,7 @@ class Revocation:
         return self.at, not self.is_lifted, self.until
 
     def replaces(self, other: "Revocation") -> bool:
-        """Whether this statement is the later of two. Of two statements at one instant the one that revokes counts."""
+        """Whether this statement is later than `other`. At the same instant, a revocation wins over a lift."""
         return self._rank > other._rank
 
 

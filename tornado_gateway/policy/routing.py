@@ -372,7 +372,7 @@ def _prefixes(path: bytes) -> Iterator[bytes]:
 
 
 def _is_kept(host: str, path: bytes, gateway_hosts: frozenset[str]) -> bool:
-    """Whether a path is one of the gateway's own on a host."""
+    """Whether the gateway itself serves a path on a host, so that no route of ROUTES has the path there."""
     is_shared = not host or not gateway_hosts.isdisjoint(hosts_for(host))
     return is_shared and path[1:].partition(b"/")[0] in OWN_SEGMENTS
 

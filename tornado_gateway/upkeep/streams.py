@@ -1,7 +1,7 @@
 """The open streams: event streams and WebSockets.
 
-Streams are counted against the limits, checked by one sweep instead of one timer each, moved to other endpoints, and
-ended one after the other when the gateway stops.
+The limits count streams. A sweep checks all streams, so that no stream needs a timer. Streams may be moved to other
+endpoints. When the gateway stops, streams end one after the other.
 """
 
 import asyncio
@@ -108,8 +108,10 @@ class Streams:
             stream.abort()
 
     def sweep(self, now: float) -> None:
-        """Check the streams whose `next_check` has passed, and end the streams whose token was revoked; during a drain,
-        end the streams whose turn has come."""
+        """Check streams that are due, and end streams whose token is revoked.
+
+        A stream is due when its `next_check` has passed. During a drain the sweep also ends streams, one at a time.
+        """
         for stream in [each for each in self.open if each.next_check <= now]:
             stream.check(now)
         while self._ends and self._ends[-1][0] <= now:
@@ -124,7 +126,11 @@ class Streams:
             self._end_revoked(list(self.open), is_revoked)
 
     def revoke(self, is_revoked: Callable[[Holder], bool]) -> None:
-        """Have the next sweep end the streams whose token is revoked, so that many revocations cost one look at all."""
+        """Let the next sweep end the streams whose token is revoked. Several revocations cost a single sweep.
+
+        Args:
+            is_revoked: whether the credential of a holder is revoked.
+        """
         self._is_revoked = is_revoked
 
     def _end_revoked(self, left: list[Stream], is_revoked: Callable[[Holder], bool]) -> None:

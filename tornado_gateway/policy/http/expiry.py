@@ -1,4 +1,4 @@
-"""When a client's token expires, and whose token it is; streams that were opened with the token end with the token."""
+"""The expiry and the holder of a client's token. A stream ends when the token that opened the stream expires."""
 
 import math
 from typing import NamedTuple

@@ -257,7 +257,7 @@ class PickContext:
         return not request.tried and not self.honours_retry_after and self.max_requests == math.inf
 
     def fair_load(self, kind: Kind) -> float:
-        """The load per weight, with one lease more, at an even distribution."""
+        """The load per weight that each endpoint would have at an even distribution, counting the lease to come."""
         return (self.in_flight.load_for(kind) + 1) / self.weight
 
     def share(self, endpoint: Endpoint, now: float) -> float:

@@ -59,7 +59,7 @@ def _normal(name: bytes, values: Sequence[bytes] | None) -> bytes | None:
 
 @functools.lru_cache(maxsize=256)
 def _plain(value: bytes) -> bytes:
-    """A list of case-insensitive members in one of its spellings.
+    """The spelling that stands for all equal spellings of a list of case-insensitive members (RFC 9111 §4.1).
 
     >>> _plain(b"GZIP;q=1 , br") == _plain(b"br,gzip; q=1")
     True
