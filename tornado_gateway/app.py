@@ -343,7 +343,7 @@ def make_pages(settings: Settings) -> list[Route[type[PageHandler]]]:
     default = default_rule(is_required=settings.auth.is_required)
     is_asked = settings.protects_admin
     figures = Access(ANY) if settings.protects_figures and is_asked else None
-    return pages(admin_access(default, is_asked=is_asked), figures)
+    return pages(admin_access(default, is_asked=is_asked), figures, is_read_only=settings.admin.is_read_only)
 
 
 def request_ids(rng: random.Random) -> Iterator[bytes]:

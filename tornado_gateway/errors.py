@@ -201,8 +201,8 @@ class MethodNotAllowed(GatewayError):
     status, code, reason = 405, "method_not_allowed", "method_not_allowed"
     proxy = "http_request_denied"
 
-    def __init__(self, allowed: Iterable[str] = METHODS) -> None:
-        super().__init__(fields=((b"Allow", ", ".join(allowed).encode("ascii")),))
+    def __init__(self, allowed: Iterable[str] = METHODS, message: str = "") -> None:
+        super().__init__(message, ((b"Allow", ", ".join(allowed).encode("ascii")),))
 
 
 NOT_VALID = "the credential is not valid"  # whatever the cause: an answer that says more would help to guess

@@ -103,3 +103,18 @@ def configure(config: LogConfig) -> None:
     handler.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
     logging.addLevelName(TRACE, "TRACE")
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler], force=True)
+
+
+def level() -> str:
+    """The present level: the key of LEVELS, or of the next quieter level."""
+    present = logging.getLogger().getEffectiveLevel()
+    return next((name for number, name in sorted(_NAMES.items()) if number >= present), "silent")
+
+
+def set_level(name: str) -> None:
+    """Log from another level on.
+
+    Args:
+        name: key of LEVELS.
+    """
+    logging.getLogger().setLevel(LEVELS[name])

@@ -485,6 +485,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ADMIN_SCOPE", "admin.scopes", word_set,
              "scopes that changes by /admin need, separated by commas; unset: none, no changes in production",
              "Operators"),
+    Variable("ADMIN_READ_ONLY", "admin.is_read_only", flag,
+             "true: no page below /admin changes something, whoever asks", "Operators"),
     Variable("ADMIN_PASSWORD_HASH", "admin.password", password,
              "argon2id hash of the operators' password for /admin/login, with name: before it or without",
              "Operators", secret=True),

@@ -8,8 +8,10 @@ act has a line in the log, whether the act was carried out or refused:
 
 import json
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
+from tornado_gateway.errors import MethodNotAllowed
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.handlers.admission import SAFE, Admitted
 from tornado_gateway.policy.access import Kind
@@ -33,14 +35,21 @@ class ActingHandler(AdminPage):
         who: name of the principal, for the log; "anybody" where no credential is asked for, "nobody" while nobody is
             known.
         deed: what the act has done, for the log; a subclass fills it.
+        changes_gateway: whether ADMIN_READ_ONLY removes the acts of the page; not the log-in and the log-out.
     """
 
     who = "nobody"
     deed = ""
+    changes_gateway = True
 
     @property
     def is_act(self) -> bool:
         return (self.request.method or "").encode("latin-1") not in SAFE
+
+    def prepare(self) -> Awaitable[Any] | None:
+        if self.is_act and self.changes_gateway and self.gateway.operators.config.is_read_only:
+            raise MethodNotAllowed(self.route.allowed, "ADMIN_READ_ONLY is true: no page changes something")
+        return super().prepare()
 
     def on_admitted(self, admitted: Admitted[Any]) -> None:
         if self.is_act:

@@ -31,6 +31,8 @@ _PLACE = re.compile(r"/admin(?:/[A-Za-z0-9._~/-]*)?")  # a path of this host; no
 class LoginHandler(ActingHandler):
     """The log-in."""
 
+    changes_gateway = False
+
     def get(self) -> None:
         if self.gateway.operators.asks:
             self.send_log_in()
@@ -114,6 +116,8 @@ def of_password(name: str, scopes: frozenset[str], now: float) -> Principal:
 
 class LogoutHandler(ActingHandler):
     """The end of a session."""
+
+    changes_gateway = False
 
     def post(self) -> None:
         admitted = self.admitted

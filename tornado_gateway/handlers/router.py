@@ -14,8 +14,18 @@ from tornado.web import Application
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin import StatsHandler, UnknownHandler
+from tornado_gateway.handlers.admission import SAFE
 from tornado_gateway.handlers.base import PageHandler, log_request
+from tornado_gateway.handlers.control import (
+    BreakerHandler,
+    DrainHandler,
+    LogLevelHandler,
+    ServicesHandler,
+    UndrainHandler,
+    WeightHandler,
+)
 from tornado_gateway.handlers.dashboard import AssetHandler, DashboardEventsHandler, DashboardHandler
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
@@ -71,6 +81,12 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
         answers_options=True,
         serves_pages=True,
     ),
+    Route(path="/admin/api/services", handler=ServicesHandler, methods=READ, answers_options=True),
+    Route(path="/admin/api/drain", handler=DrainHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/undrain", handler=UndrainHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/weight", handler=WeightHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/breaker", handler=BreakerHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/log-level", handler=LogLevelHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(path="/admin/api/revocations", handler=RevocationsHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(
         path="/admin/api/revocations/<id>",
@@ -94,14 +110,22 @@ FIGURES = ("/metrics", "/_pressure")
 HEALTH = ("/healthz", "/readyz")
 
 
-def pages(admin: Access, figures: Access | None) -> list[Route[type[PageHandler]]]:
+def pages(admin: Access, figures: Access | None, *, is_read_only: bool = False) -> list[Route[type[PageHandler]]]:
     """The rows of PAGES, and of unknown pages below /admin.
 
     Args:
         admin: what the pages below /admin ask of clients.
         figures: what FIGURES ask; None for nothing.
+        is_read_only: whether pages lose the methods by which something is changed.
     """
-    return [_protected(each, admin, figures) for each in (*PAGES, UNKNOWN_ADMIN)]
+    rows = [_protected(each, admin, figures) for each in (*PAGES, UNKNOWN_ADMIN)]
+    return [without_acts(each) for each in rows] if is_read_only else rows
+
+
+def without_acts(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
+    """A page without acts; the log-in and the log-out stay as they are."""
+    changes = issubclass(page.handler, ActingHandler) and page.handler.changes_gateway
+    return replace(page, methods=tuple(each for each in page.methods if each in SAFE)) if changes else page
 
 
 def _protected(page: Route[type[PageHandler]], admin: Access, figures: Access | None) -> Route[type[PageHandler]]:

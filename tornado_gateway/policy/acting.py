@@ -32,11 +32,13 @@ class AdminConfig:
         scopes: what a credential must permit for acts. The password permits all acts.
         password: the hash of the operators' password, and the name of those who know the password; None for none.
         sessions: how long operators' sessions last.
+        is_read_only: whether nobody may change something, whatever the credential permits.
     """
 
     scopes: frozenset[str] = frozenset()
     password: NamedHash | None = None
     sessions: SessionConfig = field(default_factory=SessionConfig)
+    is_read_only: bool = False
 
     @property
     def asks_for_credential(self) -> bool:

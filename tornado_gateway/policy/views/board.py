@@ -157,14 +157,18 @@ _LEVELS = {
 
 def state_of(endpoint: EndpointState) -> str:
     """The state of an endpoint in a word: UP, JOINING, DRAINED, PROBED or OUT."""
-    breaker = BREAKER_STATES[endpoint.breaker]
-    if endpoint.check[0] or breaker is BreakerState.OPEN:
+    return word_of(BREAKER_STATES[endpoint.breaker], endpoint.weight, endpoint.share, checks_fail=endpoint.check[0])
+
+
+def word_of(breaker: BreakerState, weight: int, share: float, *, checks_fail: bool) -> str:
+    """See state_of(). The worst counts: an endpoint that is drained and fails is out."""
+    if checks_fail or breaker is BreakerState.OPEN:
         return OUT
     if breaker is BreakerState.HALF_OPEN:
         return PROBED
-    if not endpoint.weight:
+    if not weight:
         return DRAINED
-    return UP if endpoint.share >= 1 else JOINING
+    return UP if share >= 1 else JOINING
 
 
 def reason_of(endpoint: EndpointState) -> str:

@@ -1,0 +1,148 @@
+"""The pages by which operators steer services while the gateway runs.
+
+GET  /admin/api/services    services and endpoints
+POST /admin/api/drain       {"service", "endpoint"}: no new requests; what is in flight goes on
+POST /admin/api/undrain     {"service", "endpoint"}: the configured weight again
+POST /admin/api/weight      {"service", "endpoint", "weight"}
+POST /admin/api/breaker     {"service", "endpoint", "act": "open" or "reset"}, and "forMs" if wanted
+GET, POST /admin/api/log-level   {"level"}: of the gateway's own log
+
+An act lasts until the gateway ends: what is configured does not change. Who may act: handlers/acting.py.
+"""
+
+from typing import Any, ClassVar
+
+from tornado_gateway.adapters import logs
+from tornado_gateway.errors import NotFound
+from tornado_gateway.handlers.acting import ActingHandler
+from tornado_gateway.handlers.admin_page import AdminPage
+from tornado_gateway.policy.orders import Member, read_order, shown, text, whole, word
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.control import endpoint_view, services_view
+from tornado_gateway.upkeep.shared import in_slices
+
+LONGEST_URL = 2048  # characters of an endpoint or a service in an order
+MOST_WEIGHT = 1_000_000
+LONGEST_OPENING = 86_400_000  # ms; a drain is for longer
+OPENING = 60_000  # ms
+
+SERVICE, ENDPOINT = text("service", LONGEST_URL), text("endpoint", LONGEST_URL)
+
+
+class ServicesHandler(AdminPage):
+    """All services."""
+
+    async def get(self) -> None:
+        gateway = self.gateway
+        self.send_json(
+            {"services": await in_slices(services_view(gateway.services.values(), gateway.now()), gateway.now)}
+        )
+
+    head = get
+
+
+class EndpointAct(ActingHandler):
+    """An act on an endpoint.
+
+    Attributes:
+        members: of an order, beside the service and the endpoint.
+    """
+
+    members: ClassVar[tuple[Member, ...]] = ()
+
+    def post(self) -> None:
+        said = read_order(self.request.body, (SERVICE, ENDPOINT, *self.members))
+        service = self.service_of(said["service"])
+        endpoint = endpoint_of(service, said["endpoint"])
+        now = self.gateway.now()
+        deed = self.act(service, endpoint, now, said)
+        self.deed = f"{deed} {endpoint.url} of {service.name}"
+        self.send_json({"service": service.name, **endpoint_view(service, endpoint, now)})
+
+    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        """Act; return what was done, for the log.
+
+        Args:
+            now: seconds on the gateway clock.
+            said: the order.
+        """
+        raise NotImplementedError
+
+    def service_of(self, name: str) -> Service:
+        """
+        Raises:
+            NotFound: there is no such service.
+        """
+        service = self.gateway.services.get(name.encode("utf-8", "replace"))
+        if service is None:
+            known = ", ".join(each.decode("ascii") for each in self.gateway.services)
+            raise NotFound(f"service is {shown(name)}, and must be one of {known}")
+        return service
+
+
+def endpoint_of(service: Service, url: str) -> Endpoint:
+    """
+    Raises:
+        NotFound: the service has no such endpoint.
+    """
+    for each in service.endpoints:
+        if each.url == url:
+            return each
+    raise NotFound(
+        f"endpoint is {shown(url)}, and must be an endpoint of {service.name}, as /admin/api/services has it"
+    )
+
+
+class DrainHandler(EndpointAct):
+    """Sends an endpoint no new requests."""
+
+    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        service.drain(endpoint, now)
+        return "drained"
+
+
+class UndrainHandler(EndpointAct):
+    """Gives an endpoint its configured weight."""
+
+    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        service.release(endpoint.url, now)
+        return f"undrained, with weight {endpoint.weight},"
+
+
+class WeightHandler(EndpointAct):
+    """Gives an endpoint another weight."""
+
+    members = (whole("weight", 0, MOST_WEIGHT),)
+
+    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        service.set_weight(endpoint, said["weight"], now)
+        return f"gave weight {said['weight']} to"
+
+
+class BreakerHandler(EndpointAct):
+    """Opens the breaker of an endpoint, or resets the breaker."""
+
+    members = (word("act", ("open", "reset")), whole("forMs", 1, LONGEST_OPENING, OPENING))
+
+    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        if said["act"] == "reset":
+            service.reset_breaker(endpoint, now)
+            return "reset the breaker of"
+        service.force_breaker(endpoint, now, said["forMs"] / 1000)
+        return f"opened for {said['forMs']} ms the breaker of"
+
+
+class LogLevelHandler(ActingHandler):
+    """The level of the gateway's own log. Whether requests are logged was decided at the start."""
+
+    def get(self) -> None:
+        self.send_json({"level": logs.level()})
+
+    head = get
+
+    def post(self) -> None:
+        level = read_order(self.request.body, (word("level", tuple(logs.LEVELS)),))["level"]
+        logs.set_level(level)
+        self.deed = f"set the log level {level}"
+        self.send_json({"level": level})

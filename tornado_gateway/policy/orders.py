@@ -1,0 +1,98 @@
+"""Orders: the JSON bodies by which operators tell the gateway to do something.
+
+An order is an object. Each member is named in the list of the act; a complaint names the member, the value and what is
+allowed, so that whoever wrote the order need not look further.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tornado_gateway.errors import BadRequest
+
+SHOWN = 80  # characters of a value that a complaint shows
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of an order.
+
+    Attributes:
+        name: of the member.
+        allowed: the allowed values, in words.
+        accepts: whether a value is allowed.
+        default: value of a member that is missing; REQUIRED for none.
+    """
+
+    name: str
+    allowed: str
+    accepts: Callable[[Any], bool]
+    default: Any = None
+
+
+REQUIRED: Any = object()
+
+
+def text(name: str, longest: int, default: Any = REQUIRED) -> Member:
+    """A member that is a string, not empty."""
+    return Member(name, f"a string of 1 to {longest} characters",
+                  lambda said: isinstance(said, str) and 1 <= len(said) <= longest, default)  # fmt: skip
+
+
+def whole(name: str, low: int, high: int, default: Any = REQUIRED) -> Member:
+    """A member that is a whole number."""
+    return Member(name, f"a whole number from {low} to {high}",
+                  lambda said: type(said) is int and low <= said <= high, default)  # fmt: skip
+
+
+def word(name: str, words: Collection[str], default: Any = REQUIRED) -> Member:
+    """A member that is one of several words."""
+    return Member(name, f"one of {', '.join(words)}", lambda said: isinstance(said, str) and said in words, default)
+
+
+def read_order(body: bytes, members: Sequence[Member]) -> dict[str, Any]:
+    """The values of all members of an order.
+
+    Raises:
+        BadRequest: the body is no such order.
+
+    >>> read_order(b'{"weight": 3}', [whole("weight", 0, 9), whole("overMs", 0, 9, 5)])
+    {'weight': 3, 'overMs': 5}
+    """
+    said = _object(body)
+    names = [each.name for each in members]
+    if unknown := sorted(set(said) - set(names)):
+        raise BadRequest(f"{shown(unknown[0])} is no member of this order; {', '.join(names)} are")
+    return {each.name: _value(said, each) for each in members}
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is no JSON") from None
+    if not isinstance(said, dict):
+        raise BadRequest("the body is no JSON object")
+    return said
+
+
+def _value(said: dict[str, Any], member: Member) -> Any:
+    if member.name not in said:
+        if member.default is REQUIRED:
+            raise BadRequest(f"{member.name} is missing; it must be {member.allowed}")
+        return member.default
+    value = said[member.name]
+    if not member.accepts(value):
+        raise BadRequest(f"{member.name} is {shown(value)}, and must be {member.allowed}")
+    return value
+
+
+def shown(value: object) -> str:
+    """A value as a complaint and the log of acts show the value: as JSON, in ASCII, cut where long.
+
+    >>> shown("a" * 200)[-6:], shown("\\u202e")
+    ('aaa...', '"\\\\u202e"')
+    """
+    said = json.dumps(value)
+    return said if len(said) <= SHOWN else f"{said[: SHOWN - 3]}..."
