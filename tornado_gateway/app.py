@@ -33,6 +33,8 @@ from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.cors import CorsConfig
+from tornado_gateway.policy.http.credentials import Source, Where
+from tornado_gateway.policy.http.redaction import Redaction
 from tornado_gateway.policy.http.target import Origin, parse_base_url
 from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
@@ -291,7 +293,7 @@ def make_gateway(settings: Settings) -> Gateway:
         forwarding=settings.forwarding,
         authenticator=authenticator,
         tickets=make_tickets(settings, redis),
-        access_log=make_access_log(settings.logs),
+        access_log=make_access_log(settings.logs, settings.auth.sources),
         streams=streams,
         revocations=revocations,
         revocation_store=make_revocation_store(settings, revocations, streams, redis),
@@ -455,7 +457,12 @@ def make_key_set(settings: Settings, gateway: Gateway) -> KeySet | None:
     return key_set
 
 
-def make_access_log(config: LogConfig) -> AccessLog | None:
+def make_access_log(config: LogConfig, sources: Sequence[Source] = ()) -> AccessLog | None:
+    """The access log; None if the configuration has none.
+
+    Args:
+        sources: where credentials may stand. The log hides the parameters among the places.
+    """
     if not (config.has_access_log or config.has_slow_log):
         return None
     unbuffered = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
@@ -465,7 +472,14 @@ def make_access_log(config: LogConfig) -> AccessLog | None:
         has_all=config.has_access_log,
         has_openings=config.openings and config.has_access_log,
         slow=config.slow,
+        redaction=redaction_of(config, sources),
     )
+
+
+def redaction_of(config: LogConfig, sources: Sequence[Source]) -> Redaction:
+    """Which values the access log hides; see make_access_log()."""
+    of_credentials = [each.name.decode("ascii") for each in sources if each.where in (Where.QUERY, Where.TICKET)]
+    return Redaction(frozenset(each.lower() for each in (*config.redact, *of_credentials)), config.query)
 
 
 def draw_secrets(settings: Settings) -> Settings:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.support.sockets import eventually
 from tornado_gateway.adapters import access_log
-from tornado_gateway.adapters.access_log import AccessLog, AccessRecord, json_line, text_line
+from tornado_gateway.adapters.access_log import HIDING, AccessLog, AccessRecord, Format, json_line, text_line
 from tornado_gateway.policy.http.address import NO_ADDRESS, Address, of_peer, parse
+from tornado_gateway.policy.http.redaction import Redaction
 
 AT = "2026-01-02T03:04:05.678Z"
 
@@ -73,6 +74,41 @@ def test_nothing_in_a_request_breaks_out_of_its_line(field: str, hostile: str) -
     assert line.count("\n") == 1
     assert text in json.loads(line).values()
     assert text_line(its, AT).count("\n") == 1
+
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize("line", [json_line, text_line])
+@pytest.mark.parametrize("field", ["request_id", "method", "target", "service", "endpoint", "reason"])
+def test_no_line_has_a_signed_token(field: str, line: Format) -> None:
+    of_client = field in ("request_id", "method", "target")
+    value: Any = f"/a/{TOKEN}/b".encode() if of_client else f"/a/{TOKEN}/b"
+    written = line(record(**{field: value}), AT, Redaction(shows_query=True))
+    assert "eyJ" not in written
+    assert "c2lnbmF0dXJl" not in written
+    assert "/a/***" in written
+
+
+def test_a_line_has_the_query_if_asked_for_without_the_values_of_secrets() -> None:
+    its, redaction = record(target=b'/a?page=2&token=abc"&q=%22'), Redaction(shows_query=True)
+    assert json.loads(json_line(its, AT, redaction))["query"] == "page=2&token=***&q=%22"
+    assert "query" not in json.loads(json_line(its, AT))
+    assert " /a?page=2&token=***&q=%22 " in text_line(its, AT, redaction)
+    assert "page" not in text_line(its, AT)
+    assert json.loads(json_line(record(target=b"/a"), AT, redaction))["query"] == ""
+
+
+@pytest.mark.gen_test
+async def test_fields_are_hidden_by_name() -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, json_line, redaction=Redaction(frozenset(HIDING)))
+    log.add(record(parents=[f"00-{TRACE}-00f067aa0ba902b7-01".encode()]))
+    log.close()
+    said = json.loads(stream.getvalue())
+    plain = json.loads(json_line(record(), AT))
+    hidden = dict.fromkeys(("client", "endpoint", "path", "requestId"), "***")
+    assert said == plain | hidden | {"time": said["time"]}
 
 
 OF_CLIENT = st.binary(max_size=40)

@@ -41,6 +41,18 @@ def test_a_traceback_stays_inside_its_line() -> None:
     assert "ValueError: inner" in json.loads(line)["traceback"]
 
 
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+@pytest.mark.parametrize("secret", ["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl", "Bearer 0123456789abcdef0123"])
+def test_no_line_has_a_credential(formatter: logging.Formatter, secret: str) -> None:
+    try:
+        raise ValueError(f"cannot use {secret}")
+    except ValueError:
+        failed = sys.exc_info()
+    said = formatter.format(logging.LogRecord("a", logging.ERROR, __file__, 1, f"failed: {secret}", None, failed))
+    assert secret not in said
+    assert said.count("***") == 2
+
+
 def test_text_lines_are_for_people() -> None:
     assert TextFormatter().format(make(logging.INFO, "hello")).endswith("INFO hello")
 

@@ -13,11 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from tornado_gateway.policy.http.address import Address
+from tornado_gateway.policy.http.redaction import HIDDEN, Redaction, without_tokens
 from tornado_gateway.policy.http.trace import trace_id
 
 # Records formatted at a time. In a batch a line costs 1.2 µs; a single line between other work, with cold caches, costs
@@ -27,6 +28,17 @@ BATCH = 64
 FLUSH_INTERVAL = 0.25  # seconds; unnoticed by a person, and a thousand lines share a wake-up of the thread
 MAX_WAITING = 8 * 1024 * 1024  # bytes; at 300 bytes a line some 28,000 requests
 
+# Changes of a record that hide a field of the line, by the lower-case name of the field.
+HIDING: dict[str, dict[str, Any]] = {
+    "client": {"client": Address(HIDDEN, HIDDEN, None)},
+    "endpoint": {"endpoint": HIDDEN},
+    "path": {"target": HIDDEN.encode("ascii")},
+    "requestid": {"request_id": HIDDEN.encode("ascii")},
+    "traceid": {"parents": ()},
+}
+
+SHOWS_NO_QUERY = Redaction()
+
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 
@@ -35,7 +47,7 @@ class AccessRecord:
     """A finished request, or a stream that has begun.
 
     Attributes:
-        target: the request target. The log shows the path only, because a query may hold secrets.
+        target: the request target.
         status: the status sent to the client; 499 if the client left before the response's head.
         reason: the reason of the GatewayError that failed the request; "" for none.
         attempts: number of exchanges begun with upstreams.
@@ -79,14 +91,15 @@ def _text(raw: bytes) -> str:
     return _quote(raw.decode("latin-1"))
 
 
-Format = Callable[[AccessRecord, str], str]
+Format = Callable[[AccessRecord, str, Redaction], str]
 
 
-def json_line(record: AccessRecord, at: str) -> str:
+def json_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUERY) -> str:
     """Format a record as a JSON object. Formatted by hand: json.dumps() takes three times as long.
 
     Args:
         at: time of the record's addition, in the format of RFC 3339.
+        redaction: what is shown of the query.
     """
     head_ms = "null" if record.head_seconds is None else f"{record.head_seconds * 1000:.1f}"
     websocket = ""
@@ -94,10 +107,11 @@ def json_line(record: AccessRecord, at: str) -> str:
         websocket = (
             f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
         )
+    query = f',"query":{_quote(redaction.query(record.target))}' if redaction.shows_query else ""
     level, kind = "warn" if record.is_slow else "info", "stream_open" if record.is_open else "access"
-    return (
+    return without_tokens(
         f'{{"time":"{at}","level":"{level}","type":"{kind}","requestId":{_text(record.request_id)}'
-        f',"traceId":"{trace_id(record.parents)}","method":{_text(record.method)},"path":{_quote(record.path)},"service":{_quote(record.service)}'
+        f',"traceId":"{trace_id(record.parents)}","method":{_text(record.method)},"path":{_quote(record.path)}{query},"service":{_quote(record.service)}'
         f',"endpoint":{_quote(record.endpoint)},"status":{record.status},"reason":{_quote(record.reason)}'
         f',"attempts":{record.attempts},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out}'
         f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f}'
@@ -105,7 +119,7 @@ def json_line(record: AccessRecord, at: str) -> str:
     )
 
 
-def text_line(record: AccessRecord, at: str) -> str:
+def text_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUERY) -> str:
     """Format a record for a person; control characters are escaped, to protect the terminal. Arguments as json_line."""
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
@@ -113,11 +127,13 @@ def text_line(record: AccessRecord, at: str) -> str:
     closed = f" closed {record.close_code}" if record.close_code is not None else " opened" if record.is_open else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
     method, request_id = record.method.decode("latin-1"), record.request_id.decode("latin-1")
+    query = redaction.query(record.target)
+    path = f"{record.path}?{query}" if query else record.path
     line = (
-        f"{at[11:23]} {record.status} {method} {record.path}{to}{tries}{closed}{why}"
+        f"{at[11:23]} {record.status} {method} {path}{to}{tries}{closed}{why}"
         f" {record.seconds * 1000:.1f} ms {record.bytes_in}/{record.bytes_out} B {record.client.text} {request_id}"
     )
-    return _quote(line)[1:-1] + "\n"
+    return without_tokens(_quote(line)[1:-1] + "\n")
 
 
 class Sink(Protocol):
@@ -140,12 +156,23 @@ class AccessLog:
         has_all: whether all requests are logged; False: slow requests alone.
         has_openings: whether the beginning of a stream is logged.
         slow: seconds from which on a request is slow; math.inf: no request is.
+        redaction: which values are hidden.
     """
 
     def __init__(
-        self, stream: Sink, line: Format, *, has_all: bool = True, has_openings: bool = False, slow: float = math.inf
+        self,
+        stream: Sink,
+        line: Format,
+        *,
+        has_all: bool = True,
+        has_openings: bool = False,
+        slow: float = math.inf,
+        redaction: Redaction = SHOWS_NO_QUERY,
     ) -> None:
-        self.has_all, self.has_openings, self.slow = has_all, has_openings, slow
+        self.has_all, self.has_openings, self.slow, self._redaction = has_all, has_openings, slow, redaction
+        self._hiding: dict[str, Any] = {}
+        for name in sorted(redaction.names & HIDING.keys()):
+            self._hiding |= HIDING[name]
         self._stream = stream
         self._line = line
         self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition
@@ -178,7 +205,9 @@ class AccessLog:
         self._writer.join(timeout)
 
     def _make_lines(self) -> None:
-        self._lines += [self._line(record, self._stamp(at)) for at, record in self._records]
+        if self._hiding:
+            self._records = [(at, replace(record, **self._hiding)) for at, record in self._records]
+        self._lines += [self._line(record, self._stamp(at), self._redaction) for at, record in self._records]
         self._records.clear()
 
     def _stamp(self, at: float) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tornado_gateway.policy.http.redaction import without_credentials
+
 TRACE = 5
 OFF = logging.CRITICAL + 1
 LEVELS = {
@@ -34,6 +36,8 @@ class LogConfig:
         openings: whether the beginning of a stream is logged, too.
         slow: seconds from which on a request is slow, and is logged at the level warn, without `access` too; math.inf:
             no request is.
+        query: whether the access log shows the query of a target.
+        redact: names of query parameters, and of fields of the access log, whose values are hidden.
     """
 
     level: str = "info"
@@ -41,6 +45,8 @@ class LogConfig:
     access: bool = True
     openings: bool = False
     slow: float = math.inf
+    query: bool = False
+    redact: tuple[str, ...] = ()
 
     @property
     def has_access_log(self) -> bool:
@@ -67,7 +73,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said)
+        return without_credentials(json.dumps(said))
 
 
 class TextFormatter(logging.Formatter):
@@ -80,10 +86,11 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # the name is logging's
-        return _printable(super().formatMessage(record))
+        return without_credentials(_printable(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
-        return "\n".join(f"    {_printable(line)}" for line in super().formatException(ei).split("\n"))
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {without_credentials(_printable(line))}" for line in lines)
 
 
 def _printable(text: str) -> str:

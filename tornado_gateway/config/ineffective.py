@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from tornado_gateway.adapters.access_log import HIDING
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.policy.access import DEFAULT, Kind, default_rule, permits_more
@@ -159,6 +160,16 @@ RULES = (
         ("SLOW_REQUEST_MS",),
         lambda s: s.logs.slow == math.inf or s.logs.has_slow_log,
         "LOG_LEVEL is above warn",
+    ),
+    Rule(
+        ("LOG_QUERY",),
+        lambda s: not s.logs.query or s.logs.has_access_log or s.logs.has_slow_log,
+        "ACCESS_LOG is false, or LOG_LEVEL is above info",
+    ),
+    Rule(
+        ("LOG_REDACT",),
+        lambda s: s.logs.query or not HIDING.keys().isdisjoint(map(str.lower, s.logs.redact)),
+        "LOG_QUERY is false, and no name is that of a field of the access log",
     ),
     Rule(("MAX_STREAMS_PER_SERVICE",), lambda s: _is_within(s.streams.per_service, s.streams.total),
          "MAX_STREAMS is less"),
