@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 import zlib
 from typing import Any
 
@@ -77,6 +78,18 @@ async def test_an_exchange_may_have_its_own_connect_timeout(full_backlog):
     async with wire_client() as client:
         with pytest.raises(ConnectTimeout):
             await exchange(client, Origin("http", "127.0.0.1", full_backlog), connect_timeout=0.1)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.gen_test
+async def test_a_pause_of_the_event_loop_is_no_timeout_of_a_connection_that_was_made_meanwhile(upstream, turns):
+    up = upstream()
+    async with wire_client(connect_timeout=0.05) as client:
+        asked = asyncio.create_task(exchange(client, origin_of(up)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.2)
+        assert (await asked).body == b"ok"
 
 
 @pytest.mark.gen_test

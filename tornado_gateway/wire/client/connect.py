@@ -9,7 +9,8 @@ Addresses are never looked up, and a connection waits for the look-up of its own
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -113,7 +114,7 @@ class Connector:
     async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:
         late: type[ConnectTimeout] = NameTimeout
         try:
-            async with asyncio.timeout(seconds):
+            async with self._limit(seconds):
                 addresses = await self._addresses(origin, seconds * PATIENCE)
                 late = ConnectTimeout
                 return await self._open(origin, addresses, factory, tls)
@@ -124,6 +125,21 @@ class Connector:
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some failures of connect()
             self.resolver.forget(origin.host)
             raise ConnectFailed from error
+
+    @asynccontextmanager
+    async def _limit(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError after `seconds`, and after as many more as the event loop's timer was late.
+
+        While the event loop stands still, an upstream's answer waits in the kernel: a limit without this time would
+        blame upstreams for a pause of the gateway.
+        """
+        async with asyncio.timeout(None) as limit:
+            due = time.monotonic() + seconds
+            timer = self._loop.call_later(seconds, lambda: limit.reschedule(self._loop.time() + time.monotonic() - due))
+            try:
+                yield
+            finally:
+                timer.cancel()
 
     async def _addresses(self, origin: Origin, patience: float) -> Sequence[str]:
         if origin.socket:
