@@ -71,7 +71,7 @@ class Staged:
         ]
         held = [Held(self, lease, ends=ends) for lease in leases]
         for each in held:
-            self.streams.add(each, each.lease.endpoint)
+            self.streams.add(each, None, each.lease.endpoint)
         return held
 
     def moves(self, rebalancer: Rebalancer, seconds: float = CHECK_INTERVAL) -> None:

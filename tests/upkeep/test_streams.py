@@ -12,11 +12,21 @@ from tornado_gateway.policy.http.address import of_peer
 from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.principal import NOBODY, Holder
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
+from tornado_gateway.policy.views.stream_list import Facts
 from tornado_gateway.upkeep.streams import SLICE, Streams
 
 NOW = 1000.0  # loop time
+
+
+class Request:
+    """A request that a stream answers."""
+
+    facts = Facts("svc", "http://10.0.0.7:1", "192.0.2.1", "/x", "id", NOW)
+
+
+REQUEST = Request()
 
 
 class Recorded:
@@ -31,7 +41,8 @@ class Recorded:
     def __init__(self, due: float = math.inf, ends: Streams | None = None, again: float = math.inf) -> None:
         self.next_check, self.totals = due, StreamTotals()
         self.looked: list[float] = []
-        self.drained = self.moved = self.aborted = self.revoked = 0
+        self.drained = self.moved = self.aborted = self.revoked = self.dismissed = 0
+        self.number, self.kind, self.request = 0, Kind.SSE, REQUEST
         self.is_movable = True
         self.holder = NOBODY
         self._ends, self._again = ends, again
@@ -55,6 +66,11 @@ class Recorded:
         if self._ends:
             self._ends.discard(self)
 
+    def dismiss(self) -> None:
+        self.dismissed += 1
+        if self._ends:
+            self._ends.discard(self)
+
     def abort(self) -> None:
         self.aborted += 1
         if self._ends:
@@ -72,7 +88,7 @@ def opened(count: int, *, ending: bool = True) -> tuple[Streams, list[Recorded]]
     streams = Streams(StreamLimits())
     recorded = [Recorded(ends=streams if ending else None) for _ in range(count)]
     for each in recorded:
-        streams.add(each)
+        streams.add(each, REQUEST)
     return streams, recorded
 
 
@@ -98,7 +114,7 @@ def test_only_due_streams_are_checked() -> None:
     streams = Streams(StreamLimits())
     due, again, later, never = Recorded(NOW), Recorded(NOW - 5, again=1.0), Recorded(NOW + 0.1), Recorded()
     for each in (due, again, later, never):
-        streams.add(each)
+        streams.add(each, REQUEST)
     for now in (NOW, NOW + 0.5, NOW + 1.0):
         streams.sweep(now)
     assert [each.looked for each in (due, again, later, never)] == [[NOW], [NOW, NOW + 1.0], [NOW + 0.5], []]
@@ -113,7 +129,7 @@ def test_a_stream_that_ends_when_it_is_looked_at_is_forgotten() -> None:
     streams = Streams(StreamLimits())
     ending = [Ending(NOW) for _ in range(3)]
     for each in ending:
-        streams.add(each)
+        streams.add(each, REQUEST)
     streams.sweep(NOW)
     streams.sweep(NOW)
     assert [each.looked for each in ending] == [[NOW]] * 3
@@ -167,7 +183,7 @@ def placed(*at: Endpoint | None, ending: bool = True) -> tuple[Streams, list[Rec
     streams = Streams(StreamLimits())
     recorded = [Recorded(ends=streams if ending else None) for _ in at]
     for each, its in zip(recorded, at, strict=True):
-        streams.add(each, its)
+        streams.add(each, REQUEST, its)
     return streams, recorded
 
 
@@ -288,12 +304,12 @@ def test_a_stream_that_begins_during_a_drain_is_ended_with_the_last() -> None:
     streams, recorded = opened(2)
     streams.drain(NOW, 1.0)
     late = Recorded(ends=streams)
-    streams.add(late)
+    streams.add(late, REQUEST)
     streams.sweep(NOW + 0.9)
     assert late.drained == 0
     streams.sweep(NOW + 1.0)
     later = Recorded(ends=streams)
-    streams.add(later)
+    streams.add(later, REQUEST)
     streams.sweep(NOW + 1.1)
     assert [each.drained for each in (*recorded, late, later)] == [1] * 4
     assert not streams.open
@@ -303,7 +319,7 @@ def test_a_drain_of_nothing_ends_what_comes() -> None:
     streams = Streams(StreamLimits())
     streams.drain(NOW, 1.0)
     late = Recorded(ends=streams)
-    streams.add(late)
+    streams.add(late, REQUEST)
     streams.sweep(NOW + 1.0)
     assert late.drained == 1
 
@@ -322,6 +338,47 @@ def test_all_can_be_ended_at_once() -> None:
     streams.abort()
     assert [(each.aborted, each.drained) for each in recorded] == [(1, 0)] * 3
     assert not streams.open
+
+
+# ---------------------------------------------------------------- operators
+
+
+def test_the_list_has_the_oldest_first_under_numbers_that_are_never_used_again() -> None:
+    streams, (first, second) = opened(2)
+    streams.discard(first)
+    third = Recorded(ends=streams)
+    streams.add(third, REQUEST)
+    assert [(each.number, each.facts) for each in streams.rows()] == [(2, Request.facts), (3, Request.facts)]
+    assert streams.of_numbers({1, 3}) == [third]
+    assert (second.kind, second.holder) == (Kind.SSE, NOBODY)
+
+
+def test_a_stream_that_ends_while_the_list_is_made_is_left_out() -> None:
+    streams, recorded = opened(3)
+    rows = streams.rows()
+    assert next(rows).number == 1
+    streams.discard(recorded[1])
+    assert [each.number for each in rows] == [3]
+
+
+def test_streams_are_closed_one_after_the_other() -> None:
+    streams, recorded = opened(5)
+    streams.dismiss(recorded[:4], NOW, 4.0)
+    assert [each.dismissed for each in recorded] == [1, 0, 0, 0, 0]
+    streams.dismiss([recorded[4]], NOW, 4.0)
+    assert recorded[4].dismissed == 1  # a single stream does not wait
+    for seconds, count in ((0.5, 2), (1.0, 3), (2.9, 4), (3.0, 5)):
+        streams.sweep(NOW + seconds)
+        assert sum(each.dismissed for each in recorded) == count
+    assert not streams.open
+
+
+def test_a_stream_that_has_ended_before_its_turn_is_not_closed() -> None:
+    streams, (first, second) = opened(2)
+    streams.dismiss([first, second], NOW, 1.0)
+    streams.discard(second)
+    streams.sweep(NOW + 1.0)
+    assert (first.dismissed, second.dismissed) == (1, 0)
 
 
 # ---------------------------------------------------------------- waiting for it

@@ -3,7 +3,8 @@
 The bytes of the stream are forwarded as they come. Between two events, and never inside an event, the gateway inserts:
 
     a comment                 if the client has got nothing for SSE_HEARTBEAT_MS
-    retry: and a clean end    if the stream has reached its maximum age, moves to another endpoint, or the gateway stops
+    retry: and a clean end    if the stream has reached its maximum age, moves to another endpoint, an operator closes
+                              the stream, or the gateway stops
     a closing event           if the client's token has expired or was revoked
     an error event            if the upstream has failed; no clean end follows
 
@@ -36,14 +37,15 @@ from tornado_gateway.policy.http.sse import (
 )
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.principal import Holder
-from tornado_gateway.policy.upstream.endpoint import Outcome
+from tornado_gateway.policy.upstream.endpoint import SSE, Outcome
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
+from tornado_gateway.upkeep.streams import StreamRequest
 from tornado_gateway.wire.client.receivers import BodySource
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 BOUNDARY_GRACE = 5.0  # seconds that a stream which has to end waits for the end of its current event
 
-TOKEN_EXPIRED, TOKEN_REVOKED = "token_expired", "token_revoked"  # reasons
+TOKEN_EXPIRED, TOKEN_REVOKED, CLOSED = "token_expired", "token_revoked", "closed_by_operator"  # reasons
 
 
 class Subscription(NamedTuple):
@@ -69,14 +71,18 @@ class EventStream:
         is_opaque: whether nothing can be inserted.
 
     Attributes:
-        next_check, totals: see streams.Stream.
+        next_check, number, request, totals: see streams.Stream.
     """
 
     __slots__ = (
         "_began", "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heard_at",
         "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
-        "totals",
+        "number", "request", "totals",
     )  # fmt: skip
+
+    kind = SSE
+    number: int
+    request: StreamRequest
 
     def __init__(
         self,
@@ -195,6 +201,9 @@ class EventStream:
     def revoke(self) -> None:
         self._cut_at = -math.inf
         self._end(TOKEN_REVOKED)
+
+    def dismiss(self) -> None:
+        self._end(CLOSED)
 
     def abort(self) -> None:
         self._client.abort()

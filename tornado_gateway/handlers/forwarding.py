@@ -44,6 +44,7 @@ from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, IGNORED, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.retry import is_repeatable
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.stream_list import Facts
 from tornado_gateway.upkeep.streams import Stream
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import RequestHead, ResponseHead, fields
@@ -313,12 +314,25 @@ class Forwarding:
         stream.totals.opened += 1
         for timer in self._timers:
             timer.cancel()
-        self._gateway.streams.add(stream, self._answerer.endpoint)
         log, endpoint = self._gateway.access_log, self._answerer.endpoint
+        self._gateway.streams.add(stream, self, endpoint)
         if log and log.has_openings:
             self._journal.open(self._gateway.now(), endpoint.url if endpoint else "", self._answerer.attempt_count)
         self._client.forget_fields()
         self._lines = b""
+
+    @property
+    def facts(self) -> Facts:
+        """What the list of streams shows of the request."""
+        journal, endpoint, head = self._journal, self._answerer.endpoint, self._client.head
+        return Facts(
+            self._service.name,
+            endpoint.url if endpoint else "",
+            self._origination.client.text,
+            head.target.partition(b"?")[0].decode("latin-1"),
+            journal.request_id.decode("latin-1"),
+            self.began,
+        )
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         drained = self._client.write(chunk)

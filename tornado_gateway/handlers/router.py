@@ -36,6 +36,7 @@ from tornado_gateway.handlers.refused import RefusedRequest
 from tornado_gateway.handlers.revocations import RevocationHandler, RevocationsHandler
 from tornado_gateway.handlers.shedding import shed
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
+from tornado_gateway.handlers.stream_pages import CloseHandler, StreamsHandler
 from tornado_gateway.handlers.tickets import TicketHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
 from tornado_gateway.policy.access import ANY, Access
@@ -86,6 +87,8 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/admin/api/undrain", handler=UndrainHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/weight", handler=WeightHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/breaker", handler=BreakerHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/streams", handler=StreamsHandler, methods=READ, answers_options=True),
+    Route(path="/admin/api/streams/close", handler=CloseHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/log-level", handler=LogLevelHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(path="/admin/api/revocations", handler=RevocationsHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(

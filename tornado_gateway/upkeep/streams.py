@@ -1,21 +1,33 @@
 """The open streams: event streams and WebSockets.
 
 The limits count streams. A sweep checks all streams, so that no stream needs a timer. Streams may be moved to other
-endpoints. When the gateway stops, streams end one after the other.
+endpoints. When the gateway stops, streams end one after the other, and so do streams that an operator closes.
+
+A stream in the list of streams costs two references and a number, 48 bytes, and no event or message costs anything: the
+list is computed of what the stream and the request know anyway.
 """
 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tornado_gateway.policy.http.stream_limits import StreamCounts, StreamLimits
 from tornado_gateway.policy.principal import Holder
-from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
+from tornado_gateway.policy.views.stream_list import Facts, Row
 
 SLICE = 1000  # streams that are compared with the revocations in a turn of the event loop; about 0.3 ms
+
+
+class StreamRequest(Protocol):
+    """The request that a stream answers."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the list of streams shows of the request."""
 
 
 class Stream(Protocol):
@@ -24,10 +36,18 @@ class Stream(Protocol):
     Attributes:
         next_check: instant (loop time) at which to `check()`.
         totals: of the streams of the same kind and service.
+        number: of the stream, unique in the process; set by `Streams.add()`.
+        request: that the stream answers; set by `Streams.add()`.
     """
 
     next_check: float
     totals: StreamTotals
+    number: int
+    request: StreamRequest
+
+    @property
+    def kind(self) -> Kind:
+        """SSE or WS."""
 
     @property
     def carried(self) -> Carried:
@@ -56,6 +76,9 @@ class Stream(Protocol):
     def revoke(self) -> None:
         """End, because the token was revoked: at the next boundary, or by the next `check()` without one."""
 
+    def dismiss(self) -> None:
+        """End at the next boundary, because an operator has closed the stream. A second call changes nothing."""
+
     def abort(self) -> None:
         """End now."""
 
@@ -76,17 +99,22 @@ class Streams:
         self.open = self._endpoints.keys()
         self._leaving: dict[Stream, Endpoint] = {}  # streams that were told to move and have not ended
         self._ends: list[tuple[float, Stream]] = []  # instants of a drain, the latest first
+        self._dismissals: list[tuple[float, Stream]] = []  # instants of an operator's closings, the latest first
+        self._newest = 0  # number of the newest stream
         self._all_end_at = math.inf
         self._is_revoked: Callable[[Holder], bool] | None = None  # since the last sweep
         self._none_open = asyncio.Event()
         self._none_open.set()
 
-    def add(self, stream: Stream, endpoint: Endpoint | None = None) -> None:
+    def add(self, stream: Stream, request: StreamRequest, endpoint: Endpoint | None = None) -> None:
         """A stream has begun.
 
         Args:
+            request: that the stream answers.
             endpoint: the stream may be moved away from this endpoint; None: the stream is never moved.
         """
+        self._newest += 1
+        stream.number, stream.request = self._newest, request
         self._endpoints[stream] = endpoint
         self._none_open.clear()
 
@@ -118,6 +146,10 @@ class Streams:
             _, stream = self._ends.pop()
             if stream in self.open:
                 stream.drain()
+        while self._dismissals and self._dismissals[-1][0] <= now:
+            _, stream = self._dismissals.pop()
+            if stream in self.open:
+                stream.dismiss()
         if now >= self._all_end_at:
             for stream in list(self.open):  # also streams that began after the drain
                 stream.drain()
@@ -161,6 +193,33 @@ class Streams:
     def leaving(self) -> Counter[Endpoint]:
         """Streams of each endpoint that were told to move and have not ended."""
         return Counter(self._leaving.values())
+
+    def rows(self) -> Iterator[Row]:
+        """The streams that are open at the call and still open when their turn comes, the oldest first."""
+        for stream in list(self.open):
+            if stream in self.open:
+                facts = stream.request.facts
+                yield Row(stream.number, stream.kind, stream.holder.name, facts, stream.carried)
+
+    def of_numbers(self, numbers: Collection[int]) -> list[Stream]:
+        """The open streams among those with these numbers, the oldest first."""
+        return [each for each in self.open if each.number in numbers]
+
+    def at(self, service: str, endpoint: str) -> list[Stream]:
+        """The open streams of a service, the oldest first.
+
+        Args:
+            endpoint: URL; "" for all endpoints.
+        """
+        pairs = [(each, each.request.facts) for each in self.open]
+        return [each for each, of in pairs if of.service == service and endpoint in ("", of.endpoint)]
+
+    def dismiss(self, chosen: Sequence[Stream], now: float, spread: float) -> None:
+        """End streams: the first now, the others evenly spread over `spread` seconds, by the next sweeps."""
+        for stream in chosen[:1]:
+            stream.dismiss()
+        ends = [(now + spread * (index + 1) / len(chosen), stream) for index, stream in enumerate(chosen[1:])]
+        self._dismissals = sorted([*self._dismissals, *ends], key=lambda each: each[0], reverse=True)
 
     def drain(self, now: float, spread: float) -> None:
         """End all streams, evenly spread over `spread` seconds, so that clients do not reconnect all at once."""

@@ -17,6 +17,7 @@ either side broke a rule              1002, 1007 or 1009        the same
 no pong, or any byte, in time         1011 pong timeout         the same
 no message for too long               1001 idle                 the same
 the stream moves to another endpoint  1001 or 1012 rebalanced   the same
+an operator closes the stream         1001 or 1012 closed       the same
 the client's token expired            4401 token expired        1001 token expired
 the client's token was revoked        4401 token revoked        1001 token revoked
 the gateway stops                     1001 or 1012              the same
@@ -34,6 +35,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.frames import (
@@ -51,6 +53,7 @@ from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.stream_limits import high_water
 from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.policy.principal import Holder
+from tornado_gateway.policy.upstream.endpoint import WS
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
@@ -76,12 +79,17 @@ class Relay:
         close: the Close of a side or of the gateway that ended the WebSocket; None while open.
         reason: the gateway's reason for the end, for the access log; "" if a side sent the Close.
         at_fault: the side at fault: "client", "upstream" or "".
+        number, request: see Stream in upkeep/streams.py.
     """
 
     __slots__ = (
         "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
-        "close", "config", "next_check", "loop", "reason", "totals", "upstream",
+        "close", "config", "next_check", "loop", "number", "reason", "request", "totals", "upstream",
     )  # fmt: skip
+
+    kind = WS
+    number: int
+    request: Any
 
     def __init__(
         self,
@@ -284,6 +292,10 @@ class Relay:
     def move(self) -> None:
         """End both sides, so that the client reconnects to another endpoint."""
         self.end(Close(self.config.drain_code, b"rebalanced"), "rebalanced")
+
+    def dismiss(self) -> None:
+        """End both sides because an operator has closed the WebSocket."""
+        self.end(Close(self.config.drain_code, b"closed"), "closed_by_operator")
 
     def abort(self) -> None:
         """Cut both connections."""
