@@ -2,7 +2,9 @@
 
 import dataclasses
 import random
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -545,3 +547,68 @@ def test_series_grow_with_endpoints_not_with_requests() -> None:
             durations.add(b"GET", ROUTE, 200, seconds)
         sizes.add(len(Scrape(text_format(text_of(metrics)[0].decode())).values))
     assert len(sizes) == 1
+
+
+# ---- steps
+
+
+class Effort:
+    """Counts calls of functions: a measure of work that no other process changes."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        self.calls += event in ("call", "c_call")
+
+    def of_each(self, steps: Steps[tuple[bytes, str]]) -> list[int]:
+        """The calls in each step."""
+        found = []
+        sys.setprofile(self)
+        try:
+            while True:
+                self.calls = 0
+                next(steps)
+                found.append(self.calls)
+        except StopIteration:
+            return [*found, self.calls]
+        finally:
+            sys.setprofile(None)
+
+
+def many(services: int, endpoints: int) -> Metrics:
+    """The metrics of services with so many endpoints each, all of which have had requests."""
+    made, durations = [], Durations()
+    for number in range(services):
+        of = service(*(f"http://{each}" for each in range(endpoints)), name=f"s{number}")
+        made.append(of)
+        of.heads.add(0.5)
+        for each in range(endpoints):
+            lease = take(of, each)
+            lease.answered(0.5, 200)
+            lease.settle(Outcome.SUCCESS, 1.0)
+        for status in (200, 404, 502):
+            durations.add(b"GET", ROUTE, status, 0.2, of.name)
+            durations.keep(of.name, Example(1.0, status / 1000, "5f0c", ""))
+    return metrics_of(made, durations)
+
+
+@pytest.mark.parametrize(("services", "endpoints", "growth"), [(1, 100, (1, 4)), (100, 1, (4, 1)), (10, 10, (2, 2))])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_no_step_of_a_scrape_grows_with_the_number_of_services_and_endpoints(
+    services: int, endpoints: int, growth: tuple[int, int], is_open: bool
+) -> None:
+    """The first step is left out, because sums of one instant are read at once: two calls for each service. The last
+    step's work is that of prometheus_client, whose families are of the process."""
+    few, more = (
+        Effort().of_each(many(services * of_services, endpoints * of_endpoints).steps(is_open=is_open))[1:-1]
+        for of_services, of_endpoints in ((1, 1), growth)
+    )
+    assert len(more) > 3 * len(few)
+    assert max(more) < 1.25 * max(few)
+    assert sum(few) > 10 * max(few)
+
+
+def test_the_work_of_a_scrape_grows_as_the_number_of_endpoints() -> None:
+    few, more = (sum(Effort().of_each(many(1, count).steps(is_open=False))) for count in (100, 400))
+    assert more < 4.2 * few

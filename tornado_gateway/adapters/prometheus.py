@@ -7,7 +7,6 @@ Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the Op
 """
 
 import bisect
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,10 +29,14 @@ _FORMATS = (CONTENT_TYPE_PLAIN_0_0_4.encode("ascii"), openmetrics.CONTENT_TYPE_L
 LEAST_EXPONENT = 10**6  # from this number on, floatToGoString() writes an exponent
 MOST_OF_AN_EXAMPLE = 128  # characters of the labels of an exemplar, names and values
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]+")
-_WITH_EXAMPLES = "gateway_service_request_duration_seconds"
-LINES_OF_A_STEP = 32  # some 30 microseconds
+
+# A step ends with the text that has so many characters: some 40 lines, and 30 microseconds.
+STEP = 4096
+LABELS_OF_A_STEP = FREED_OF_A_STEP = 16
+OF_A_TEXT = 32  # characters that a text counts beside its own, so that many empty texts end a step, too
 
 # Codes of RFC 6455 and of the gateway. Other codes share a label: clients choose codes from 3000 to 4999.
+KINDS = tuple(kind.value for kind in Kind)
 CLOSE_CODES = frozenset((*range(1000, 1016), 4401))
 REFUSED_CREDENTIALS = (Unauthorized.reason, Revoked.reason, InsufficientScope.reason, KeysUnavailable.reason)
 
@@ -65,11 +68,9 @@ class _Labels:
         return _Labels(*self._pairs, f'{name}="{value}"')
 
 
-_Labelled = Sequence[tuple[_Labels, T]]
-
-
-def _open_websockets(state: State) -> int:
-    return sum(each.websockets.opened - each.websockets.closed for each in state.services.values())
+_Labelled = list[tuple[_Labels, T]]
+_Services = _Labelled[ServiceState]
+_Endpoints = _Labelled[EndpointState]
 
 
 _OF_A_SERVICE: tuple[_Row[ServiceState], ...] = (
@@ -88,7 +89,6 @@ _OF_AN_ENDPOINT: tuple[_Row[EndpointState], ...] = (
     ("gateway_upstream_up", "gauge", "1 unless health checks fail or a breaker is not closed.", lambda of: of.healthy),
 )
 _OF_THE_PROCESS: tuple[_Row[State], ...] = (
-    ("gateway_websocket_connections", "gauge", "Open WebSockets.", _open_websockets),
     ("gateway_rate_limit_keys", "gauge", "Keys of rate limits in memory.", lambda of: of.limits.keys),
     ("gateway_rate_limit_store_errors", "counter", "Failures of Redis.", lambda of: of.limits.store_errors),
     (
@@ -154,41 +154,103 @@ class Metrics:
         Args:
             is_open: whether to render OpenMetrics.
         """
-        state, lines = (yield from self._collect()), list[str]()
-        for family in self._families(state):
-            lines += _header(family, headline="" if is_open else "_total")
-            name = family.name + "_total" if family.kind == "counter" else family.name
-            examples = _examples(state) if is_open and name == _WITH_EXAMPLES else {}
-            for number, (labels, value) in enumerate(family.series):
-                lines.append(f"{name}{labels} {_number(value)}{examples.get(labels, '')}\n")
-                if number % LINES_OF_A_STEP == LINES_OF_A_STEP - 1:
+        state = yield from self._collect()
+        index = yield from _index_of(state)
+        # Each step encodes its part: to join and to encode some megabytes at the end would be a step of 10 ms.
+        parts, texts, size = list[bytes](), list[str](), 0
+        for family in self._families(state, index, shows_examples=is_open):
+            texts += _header(family, headline="" if is_open else "_total")
+            for text in family.texts():
+                texts.append(text)
+                size += len(text) + OF_A_TEXT
+                if size > STEP:
+                    parts.append("".join(texts).encode())
+                    texts.clear()
+                    size = 0
                     yield
-        text = "".join(lines).encode()
+        parts.append("".join(texts).encode())
+        # To free a thousand endpoints at once would be a step of 5 ms. The lists hold what the State held.
+        del state
         yield
+        for labelled in (index.endpoints, index.streams, index.services):
+            while labelled:
+                del labelled[-FREED_OF_A_STEP:]
+                yield
         if is_open:
-            process = openmetrics.generate_latest(self._process)  # type: ignore[no-untyped-call]
-            return text + process, openmetrics.CONTENT_TYPE_LATEST
-        return text + generate_latest(self._process), CONTENT_TYPE_PLAIN_0_0_4
+            parts.append(openmetrics.generate_latest(self._process))  # type: ignore[no-untyped-call]
+            return b"".join(parts), openmetrics.CONTENT_TYPE_LATEST
+        parts.append(generate_latest(self._process))
+        return b"".join(parts), CONTENT_TYPE_PLAIN_0_0_4
 
-    def _families(self, state: State) -> Iterator["_Family"]:
-        services = [(_labels(service=name), service) for name, service in state.services.items()]
-        endpoints = [
-            (_labels(endpoint=url, service=name), endpoint)
-            for name, service in state.services.items()
-            for url, endpoint in service.endpoints.items()
-        ]
-        yield from _of_all(state)
-        yield from _of_services(services)
-        yield from _of_streams(services)
-        yield from _of_endpoints(endpoints, has_histograms=self._endpoint_histograms)
-        yield _Family("gateway_upstream_inflight", "gauge", "Requests and streams in flight.", _in_flight(state))
+    def _families(self, state: State, index: "_Index", *, shows_examples: bool) -> Iterator["_Family"]:
+        yield from _of_all(state, index)
+        yield from _of_services(index.services, shows_examples=shows_examples)
+        yield from _of_streams(index.streams)
+        yield from _of_endpoints(index.endpoints, has_histograms=self._endpoint_histograms)
+        yield _Family(
+            "gateway_upstream_inflight", "gauge", "Requests and streams in flight.", _in_flight(state, index.endpoints)
+        )
+
+
+class _Index(NamedTuple):
+    """What is looked up once for all families.
+
+    Attributes:
+        streams: event streams and WebSockets of the services that have had any of the kind. Most services have none.
+        held: requests and streams that the gateway works on, by kind, also what waits for an endpoint.
+    """
+
+    services: _Services
+    endpoints: _Endpoints
+    streams: _Labelled[StreamState]
+    held: Counter[str]
+
+
+def _index_of(state: State) -> Steps[_Index]:
+    index = _Index([], [], [], Counter(dict.fromkeys(KINDS, 0)))
+    for name, service in state.services.items():
+        labels, escaped = _labels(service=name), f'service="{_escaped(name)}"'
+        index.services.append((labels, service))
+        for kind, streams in (("sse", service.event_streams), ("ws", service.websockets)):
+            if streams.opened:
+                index.streams.append((labels.with_("kind", kind), streams))
+        index.held.update(service.inflight)
+        index.held[Kind.HTTP.value] += service.waiting
+        for number, (url, endpoint) in enumerate(service.endpoints.items()):
+            index.endpoints.append((_Labels(f'endpoint="{_escaped(url)}"', escaped), endpoint))
+            if number % LABELS_OF_A_STEP == 0:
+                yield
+    return index
 
 
 class _Family(NamedTuple):
     name: str
     kind: str
     documentation: str
-    series: _Series
+    series: _Series = ()
+    histograms: Iterable["_Counted"] = ()
+
+    def texts(self) -> Iterator[str]:
+        """The lines, in texts of no, one or some lines."""
+        name = self.name + "_total" if self.kind == "counter" else self.name
+        for labels, value in self.series:
+            yield f"{name}{labels} {_number(value)}\n"
+        for counted in self.histograms:
+            yield _text_of(name, counted)
+
+
+class _Counted(NamedTuple):
+    """A histogram.
+
+    Attributes:
+        bounds: upper bounds in seconds.
+        examples: what follows the values of buckets, by the number of the bucket.
+    """
+
+    labels: _Labels
+    histogram: HistogramState
+    bounds: Sequence[float] = SECONDS
+    examples: Mapping[int, str] = {}
 
 
 def _header(family: _Family, headline: str) -> tuple[str, str]:
@@ -204,14 +266,16 @@ def _header(family: _Family, headline: str) -> tuple[str, str]:
 # ---- the whole gateway
 
 
-def _of_all(state: State) -> Iterator[_Family]:
+def _of_all(state: State, index: _Index) -> Iterator[_Family]:
     process, connects = state.process, state.process.connects
     yield _Family(
         "gateway_http_request_duration_seconds",
         "histogram",
         "Seconds from a request's head to the end of its response; of streams, to the head of the response.",
-        _request_durations(state),
+        histograms=_request_durations(state),
     )
+    websockets = sum(of.opened - of.closed for labels, of in index.streams if 'kind="ws"' in labels.text)
+    yield _Family("gateway_websocket_connections", "gauge", "Open WebSockets.", [("", websockets)])
     yield from _of_each(_OF_THE_PROCESS, [(_Labels(), state)])
     yield _Family("gateway_rate_limited", "counter", "Requests above a rate limit.", _limited(state))
     yield _Family("gateway_auth", "counter", "Requests whose credential was judged, by result.", _judged(state))
@@ -222,7 +286,7 @@ def _of_all(state: State) -> Iterator[_Family]:
         _failed(state),
     )
     yield _Family(
-        "gateway_in_flight", "gauge", "Requests and streams that the gateway works on.", _in_flight_in_all(state)
+        "gateway_in_flight", "gauge", "Requests and streams that the gateway works on.", _by_label("kind", index.held)
     )
     yield _Family("gateway_shed", "counter", "Requests refused because of overload.", _by_label("class", process.shed))
     yield _Family(
@@ -242,7 +306,8 @@ def _of_all(state: State) -> Iterator[_Family]:
         ("dns_lookup", "Seconds of look-ups of names, without answers of the cache.", connects.look_ups),
         ("tls_handshake", "Seconds of TLS handshakes with upstreams.", connects.handshakes),
     ):
-        yield _Family(f"gateway_{name}_seconds", "histogram", documentation, _buckets(_Labels(), histogram, SECONDS))
+        counted = [_Counted(_Labels(), histogram)]
+        yield _Family(f"gateway_{name}_seconds", "histogram", documentation, histograms=counted)
     yield _Family(
         "gateway_connect_failures",
         "counter",
@@ -279,24 +344,16 @@ def _build(state: State) -> _Series:
         yield _labels(event_loop=event_loop, python=python, version=version).text, count
 
 
-def _request_durations(state: State) -> _Series:
+def _request_durations(state: State) -> Iterator[_Counted]:
     for key, histogram in state.durations.items():
         method, status_code, route = key.split(" ", 2)
-        yield from _buckets(_labels(method=method, route=route, status_code=status_code), histogram, SECONDS)
-
-
-def _in_flight_in_all(state: State) -> _Series:
-    """Also what waits for an endpoint."""
-    services = state.services.values()
-    held = Counter({kind.value: sum(each.inflight[kind.value] for each in services) for kind in Kind})
-    held[Kind.HTTP.value] += sum(each.waiting for each in services)
-    return _by_label("kind", held)
+        yield _Counted(_labels(method=method, route=route, status_code=status_code), histogram)
 
 
 # ---- services
 
 
-def _of_services(services: _Labelled[ServiceState]) -> Iterator[_Family]:
+def _of_services(services: _Services, *, shows_examples: bool) -> Iterator[_Family]:
     yield from _of_each(_OF_A_SERVICE, services)
     yield _Family(
         "gateway_service_requests",
@@ -308,25 +365,25 @@ def _of_services(services: _Labelled[ServiceState]) -> Iterator[_Family]:
         "gateway_service_request_duration_seconds",
         "histogram",
         "Seconds from a request's head to the end of its response, without streams.",
-        _histograms(services, lambda of: of.durations, SECONDS),
+        histograms=_durations(services, shows_examples=shows_examples),
     )
     yield _Family(
         "gateway_service_head_seconds",
         "histogram",
         "Seconds from a request's head to the head of the response, also of streams.",
-        _histograms(services, lambda of: of.heads, SECONDS),
+        histograms=_histograms(services, lambda of: of.heads, SECONDS),
     )
 
 
-def _examples(state: State) -> dict[str, str]:
-    """What follows the values of the buckets that have an exemplar, by the labels of the bucket's series."""
-    limits, found = (*SECONDS, "+Inf"), {}
-    for name, service in state.services.items():
-        before, behind = _labels(service=name).around("le")
-        for bucket, (at, seconds, request, trace) in service.examples.items():
-            series = f'_bucket{before}le="{limits[bucket]}"{behind}'
-            found[series] = f" # {_ids(request, trace)} {floatToGoString(seconds)} {at:.3f}"  # type: ignore[no-untyped-call]
-    return found
+def _durations(services: _Services, *, shows_examples: bool) -> Iterator[_Counted]:
+    for labels, of in services:
+        examples = {bucket: _example(*each) for bucket, each in of.examples.items()} if shows_examples else {}
+        yield _Counted(labels, of.durations, SECONDS, examples)
+
+
+def _example(at: float, seconds: float, request: str, trace: str) -> str:
+    """What follows the value of the bucket that has counted a request."""
+    return f" # {_ids(request, trace)} {floatToGoString(seconds)} {at:.3f}"  # type: ignore[no-untyped-call]
 
 
 def _ids(request: str, trace: str) -> str:
@@ -337,32 +394,26 @@ def _ids(request: str, trace: str) -> str:
     return _labels(**ids).text or "{}"
 
 
-def _of_streams(services: _Labelled[ServiceState]) -> Iterator[_Family]:
-    """A service has these series from its first stream of the kind on: most services have no streams."""
-    streams = [
-        (labels.with_("kind", kind), of)
-        for labels, service in services
-        for kind, of in (("sse", service.event_streams), ("ws", service.websockets))
-        if of.opened
-    ]
+def _of_streams(streams: _Labelled[StreamState]) -> Iterator[_Family]:
+    """A service has these series from its first stream of the kind on."""
     yield from _of_each(_OF_STREAMS, streams)
     yield _Family(
         "gateway_stream_duration_seconds",
         "histogram",
         "Seconds from the request to the end of the stream.",
-        _histograms(streams, lambda of: of.lives, LIVES),
+        histograms=_histograms(streams, lambda of: of.lives, LIVES),
     )
     yield _Family(
         "gateway_stream_first_event_seconds",
         "histogram",
         "Seconds from the request to the first bytes of an event stream.",
-        _histograms(streams, lambda of: of.firsts, SECONDS),
+        histograms=_histograms(streams, lambda of: of.firsts, SECONDS),
     )
     yield _Family(
         "gateway_stream_event_pause_seconds",
         "histogram",
         "Seconds between two arrivals of bytes of an event stream.",
-        _histograms(streams, lambda of: of.pauses, PAUSES),
+        histograms=_histograms(streams, lambda of: of.pauses, PAUSES),
     )
     for what, documentation, carried in (
         ("messages", "Events, or messages of WebSockets.", lambda of: (of.messages_up, of.messages_down)),
@@ -412,8 +463,8 @@ def _of_endpoints(endpoints: _Labelled[EndpointState], *, has_histograms: bool) 
         yield _Family(name, kind, documentation, _keyed(endpoints, label, counts))
     documentation = "Seconds from a request to the head of the response."
     if has_histograms:
-        series = _histograms(endpoints, lambda of: of.heads, SECONDS)
-        yield _Family("gateway_upstream_head_seconds", "histogram", documentation, series)
+        heads = _histograms(endpoints, lambda of: of.heads, SECONDS)
+        yield _Family("gateway_upstream_head_seconds", "histogram", documentation, histograms=heads)
     else:
         yield _Family("gateway_upstream_head_seconds", "summary", documentation, _sums(endpoints))
 
@@ -457,16 +508,29 @@ def _sums(endpoints: _Labelled[EndpointState]) -> _Series:
         yield "_sum" + labels.text, fsum(of.heads.seconds)
 
 
-def _in_flight(state: State) -> _Series:
-    """Also at endpoints that have left, which other processes may still have."""
+def _in_flight(state: State, endpoints: _Endpoints) -> _Series:
+    """Also at endpoints that have left, which other processes may still have.
+
+    Args:
+        endpoints: of `state`, in the same order.
+    """
+    labels_of = (labels for labels, _ in endpoints)
     for name, service in state.services.items():
-        held: dict[str, Mapping[str, int]] = {url: endpoint.inflight for url, endpoint in service.endpoints.items()}
-        for url, inflight in service.departing.items():
-            held[url] = Counter(held.get(url, {})) + Counter(inflight)
-        for url, kinds in held.items():
-            before, behind = _labels(endpoint=url, service=name).around("kind")
-            for kind in Kind:
-                yield f'{before}kind="{kind.value}"{behind}', kinds.get(kind.value, 0)
+        departing = service.departing
+        for url, endpoint in service.endpoints.items():
+            kinds: Mapping[str, int] = endpoint.inflight
+            if url in departing:
+                kinds = Counter(kinds) + Counter(departing[url])
+            yield from _by_kind(next(labels_of), kinds)
+        for url in departing:
+            if url not in service.endpoints:
+                yield from _by_kind(_labels(endpoint=url, service=name), departing[url])
+
+
+def _by_kind(labels: _Labels, kinds: Mapping[str, int]) -> _Series:
+    before, behind = labels.around("kind")
+    for kind in KINDS:
+        yield f'{before}kind="{kind}"{behind}', kinds.get(kind, 0)
 
 
 # ---- series
@@ -488,21 +552,26 @@ def _keyed(labelled: _Labelled[T], label: str, counts: Callable[[T], Mapping[str
             yield f'{before}{label}="{key}"{behind}', count
 
 
-def _histograms(labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: Sequence[float]) -> _Series:
-    """The histograms that have counted something."""
-    for labels, each in labelled:
-        found = histogram(each)
-        if any(found.counts):
-            yield from _buckets(labels, found, bounds)
+def _histograms(
+    labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: Sequence[float]
+) -> Iterator[_Counted]:
+    return (_Counted(labels, histogram(each), bounds) for labels, each in labelled)
 
 
-def _buckets(labels: _Labels, histogram: HistogramState, bounds: Sequence[float]) -> _Series:
-    cumulative = [*itertools.accumulate(histogram.counts)]
+def _text_of(name: str, counted: _Counted) -> str:
+    """The lines of a histogram; none for a histogram that has counted nothing."""
+    labels, histogram, bounds, examples = counted
+    if not any(histogram.counts):
+        return ""
     before, behind = labels.around("le")
-    for limit, count in zip((*bounds, "+Inf"), cumulative, strict=True):
-        yield f'_bucket{before}le="{limit}"{behind}', count
-    yield "_count" + labels.text, cumulative[-1]
-    yield "_sum" + labels.text, fsum(histogram.seconds)
+    lines, count, start, behind = [], 0, f'{name}_bucket{before}le="', f'"{behind} '
+    for number, (limit, added) in enumerate(zip((*bounds, "+Inf"), histogram.counts, strict=True)):
+        count += added
+        lines.append(f"{start}{limit}{behind}{_number(count)}{examples.get(number, '')}\n")
+    lines.append(
+        f"{name}_count{labels.text} {_number(count)}\n{name}_sum{labels.text} {_number(fsum(histogram.seconds))}\n"
+    )
+    return "".join(lines)
 
 
 def _by_label(label: str, values: Mapping[str, float]) -> _Series:

@@ -67,6 +67,7 @@ class Durations:
 
     def __init__(self) -> None:
         self._histograms: dict[tuple[bytes, str, int, str, bool], Histogram] = {}
+        self._named: list[tuple[Key, Histogram]] = []  # the same; a scrape reads thousands
         self.reasons: Counter[tuple[str, str]] = Counter()
         self.examples: dict[tuple[str, int], Example] = {}
 
@@ -90,14 +91,17 @@ class Durations:
 
     def _of(self, key: tuple[bytes, str, int, str, bool]) -> Histogram:
         method, route, status, service, is_stream = key
-        bounded = method if method in METHODS else OTHER
-        return self._histograms.setdefault((bounded, route, _bounded(status), service, is_stream), Histogram())
+        bounded, status = method if method in METHODS else OTHER, _bounded(status)
+        key = (bounded, route, status, service, is_stream)
+        if key not in self._histograms:
+            histogram = self._histograms[key] = Histogram()
+            named = str(status) if status > 99 else f"{status}xx"
+            self._named.append((Key(bounded.decode("ascii"), route, named, service, is_stream), histogram))
+        return self._histograms[key]
 
     def __iter__(self) -> Iterator[tuple[Key, Histogram]]:
         """Each histogram, and what the histogram is of."""
-        for (method, route, status, service, is_stream), histogram in list(self._histograms.items()):
-            named = str(status) if status > 99 else f"{status}xx"
-            yield Key(method.decode("ascii"), route, named, service, is_stream), histogram
+        return iter(self._named[:])
 
 
 def _bounded(status: int) -> int:
