@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "policy": ("errors", "policy"),
     "registry": ("policy",),
     "demo": ("policy", "demo"),
+    "ctl": ("adapters", "ctl"),
     "wire": ("errors", "policy", "wire"),
     "adapters": ("errors", "policy", "adapters"),
     "upkeep": ("errors", "policy", "wire", "upkeep"),
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
     "app": ("errors", "policy", "registry", "config", "wire", "adapters", "upkeep", "gateway", "handlers", "figures"),
-    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo"),
+    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo", "ctl"),
 }
 
 SHARED_BY_JOURNEYS = tuple(

@@ -34,6 +34,7 @@ from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
+from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -54,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def obey(arguments: list[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["ctl"]:
+        return control(given[1:])
     asked = parse(arguments)
     if asked.command == "hash":
         return make_hash(asked.what, asked.name)
@@ -89,11 +93,21 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
         return runner.run(serve(settings, warnings, demo))
 
 
+def control(arguments: list[str]) -> int:
+    """Steer a running gateway; return the exit code. Variables may stand in ./.env."""
+    try:
+        file = read_file(None).values
+    except ConfigurationError:  # a gateway would say what is wrong; `ctl` needs two variables at most
+        file = {}
+    return commands.main(arguments, {**file, **os.environ}, is_terminal=sys.stdout.isatty())
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tornado_gateway",
         description="A real-time API gateway: one entrance in front of a team's services.",
-        epilog=f"Variables of the environment, or of .env:\n{MARKS}\n\n{environment_help()}",
+        epilog="`ctl` steers a running gateway: see `ctl --help`.\n\n"
+        f"Variables of the environment, or of .env:\n{MARKS}\n\n{environment_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

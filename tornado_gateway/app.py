@@ -29,7 +29,7 @@ from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, Respo
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
-from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages
+from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.cors import CorsConfig
@@ -65,6 +65,7 @@ from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.context import ServerConfig
+from tornado_gateway.wire.server.private import PrivateServer
 from tornado_gateway.wire.server.server import HTTPServer, Listener
 
 # File descriptors kept for listeners, logs and the interpreter.
@@ -82,11 +83,12 @@ _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 class CannotListen(Exception):
     """An address cannot be bound. The text says which address, why, and which variables name the address."""
 
-    def __init__(self, host: str, port: int, error: OSError, variables: str) -> None:
+    def __init__(self, host: str, port: int | None, error: OSError, variables: str) -> None:
         # asyncio replaces the system's message by a longer sentence; an unknown name has no errno of the system.
         number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-        super().__init__(f"{variables}: cannot listen on {authority(host, port)}: {reason}")
+        reason = os.strerror(number) if number > 0 and port is not None else error.strerror or str(error)
+        place = host if port is None else authority(host, port)
+        super().__init__(f"{variables}: cannot listen on {place}: {reason}")
 
 
 def authority(host: str, port: int) -> str:
@@ -126,12 +128,24 @@ async def listen(server: HTTPServer, wanted: Sequence[Listener], variables: str)
     return addresses
 
 
+async def listen_privately(server: PrivateServer, path: str) -> None:
+    """
+    Raises:
+        CannotListen: the socket cannot be bound.
+    """
+    try:
+        await server.listen_at(path)
+    except OSError as error:
+        raise CannotListen(path, None, error, "CTL_SOCKET") from error
+
+
 class App:
     """A gateway, its servers and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
 
     Attributes:
         server: serves everything, but for the pages of `admin_server`.
         admin_server: serves the pages for operators; None if `server` does.
+        control_server: serves the pages for operators on a unix socket; None without CTL_SOCKET.
         admin_addresses: what `admin_server` listens on.
 
     Raises:
@@ -147,6 +161,7 @@ class App:
         self.admin_addresses: list[tuple[str, int]] = []
         self.server = make_server(settings, self.gateway)
         self.admin_server = make_admin_server(settings, self.gateway)
+        self.control_server = make_control_server(settings, self.gateway)
         gateway = self.gateway
         gateway.pressure.server = self.server
         self.watchdog = Watchdog(lambda: gateway.pressure.ticked_at, gateway.now)
@@ -179,6 +194,8 @@ class App:
         if self.admin_server:
             wanted = listeners(config.hosts, config.port or 0)
             self.admin_addresses = await listen(self.admin_server, wanted, "ADMIN_HOST, ADMIN_PORT")
+        if self.control_server:
+            await listen_privately(self.control_server, config.socket)
         if self.key_set:
             self.key_set.start()
         self.heartbeat.start()
@@ -190,7 +207,7 @@ class App:
 
     @property
     def servers(self) -> list[HTTPServer]:
-        return [self.server, self.admin_server] if self.admin_server else [self.server]
+        return [each for each in (self.server, self.admin_server, self.control_server) if each]
 
     @property
     def connections(self) -> int:
@@ -339,6 +356,15 @@ def make_admin_server(settings: Settings, gateway: Gateway) -> HTTPServer | None
     config = server_config(settings)
     config = replace(config, max_connections=min(config.max_connections, MAX_OPERATORS))
     return HTTPServer(Router(gateway, RouteTable((), OWN), own), config, LocalReply(gateway))
+
+
+def make_control_server(settings: Settings, gateway: Gateway) -> PrivateServer | None:
+    """The server of the pages for operators on the socket of CTL_SOCKET; None without the variable."""
+    if not settings.admin_listen.socket:
+        return None
+    own = [private(each) for each in make_pages(settings) if is_for_operators(each) or each.path in HEALTH]
+    config = replace(server_config(settings), max_connections=MAX_OPERATORS)
+    return PrivateServer(Router(gateway, RouteTable((), OWN), own), config, LocalReply(gateway))
 
 
 def make_pages(settings: Settings) -> list[Route[type[PageHandler]]]:

@@ -30,6 +30,7 @@ from tornado_gateway.policy.upstream.retry import ALL, CONNECT, RESET
 DAY = 86_400_000  # milliseconds
 PEBIBYTE = 2**50
 MILLION = 1_000_000
+LONGEST_SOCKET = 103  # bytes of sun_path: 107 on Linux, 103 on macOS
 EVERY_ADDRESS = "*"  # of IPv4 and of IPv6, to listen on
 
 _WHOLE = re.compile(r"-?[0-9]+")
@@ -489,6 +490,15 @@ def without_query(path: str) -> str:
 
 
 path = Syntax(_parse_path, without_query)
+
+
+def _parse_socket_path(text: str) -> str:
+    if not text.startswith("/") or len(text.encode("utf-8", "replace")) > LONGEST_SOCKET or "\0" in text:
+        raise Invalid("is no path of a socket", f"an absolute path of at most {LONGEST_SOCKET} bytes")
+    return text
+
+
+socket_path = Syntax(_parse_socket_path)
 
 
 def _parse_certificates(text: str) -> str:

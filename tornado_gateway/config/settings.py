@@ -51,10 +51,12 @@ class AdminListenConfig:
     Attributes:
         hosts: see ListenConfig; this machine alone by default.
         port: TCP port; 0 for any free port; None for no listener of their own.
+        socket: path of a unix socket for the user of the process; "" for none.
     """
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int | None = None
+    socket: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ AMBIENT = (Kind.SESSION, Kind.BASIC)
 
 _PRODUCTION = "production"
 
+CONTROL_SOCKET = "control socket"  # who acts by the socket of CTL_SOCKET: a user of the machine
+
 
 class ActingHandler(AdminPage):
     """A page that changes something by POST, PUT, PATCH or DELETE.
@@ -60,6 +62,9 @@ class ActingHandler(AdminPage):
         Raises:
             GatewayError: the client may not act.
         """
+        if self.route.is_private:
+            self.who = CONTROL_SOCKET
+            return
         asked, principal = self.asked(admitted), admitted.principal
         in_production = self.gateway.environment == _PRODUCTION
         self.who = "anybody" if principal is ANYBODY else principal.name or "unnamed"
@@ -84,10 +89,11 @@ class ActingHandler(AdminPage):
         super().close_journal()
         if self.is_act:
             client = self.journal.client.text if self.journal.client else ""
+            place = f" from {client}" if client else ""  # a unix socket has no address
             did = f" ({self.deed})" if self.deed else ""
             who = json.dumps(self.who)
-            audit.info("%s %s by %s from %s: %d%s",
-                       self.request.method, self.request.path, who, client, self.get_status(), did)  # fmt: skip
+            audit.info("%s %s by %s%s: %d%s",
+                       self.request.method, self.request.path, who, place, self.get_status(), did)  # fmt: skip
 
 
 def is_of_a_proxy(name: bytes) -> bool:

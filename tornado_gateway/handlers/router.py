@@ -125,6 +125,11 @@ def pages(admin: Access, figures: Access | None, *, is_read_only: bool = False) 
     return [without_acts(each) for each in rows] if is_read_only else rows
 
 
+def private(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
+    """A page as the socket of CTL_SOCKET has the page: the socket's mode says who may ask."""
+    return replace(page, needs_token=False, is_operational=True, is_private=True)
+
+
 def without_acts(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
     """A page without acts; the log-in and the log-out stay as they are."""
     changes = issubclass(page.handler, ActingHandler) and page.handler.changes_gateway

@@ -69,6 +69,7 @@ class Route(Generic[H]):
         cors: which pages of other origins may use the route; None for the pages that may use the service.
         serves_pages: whether pages of other origins may use one of the gateway's own pages, by the CORS of services
             without own values.
+        is_private: whether the page is served on a socket that operators alone can reach: whoever asks may act.
     """
 
     path: str
@@ -82,6 +83,7 @@ class Route(Generic[H]):
     limits: LimitConfig | None = None
     cors: CorsConfig | None = None
     serves_pages: bool = False
+    is_private: bool = False
 
     @functools.cached_property
     def prefix(self) -> bytes:

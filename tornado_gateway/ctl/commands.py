@@ -1,0 +1,273 @@
+"""`python -m tornado_gateway ctl`: steers a running gateway, and shows what the gateway does.
+
+Exit codes: 0 done, 1 the gateway has refused, 2 wrong usage, 3 the gateway cannot be reached.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from tornado_gateway.adapters.stdio import say
+from tornado_gateway.ctl.client import Failed, Gateway
+from tornado_gateway.ctl.tables import Cell, duration, printable, table
+
+DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+INTERVAL = 1.0  # seconds between two looks of `top`
+CLEAR = "\x1b[H\x1b[2J"
+
+Asked = argparse.Namespace
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str], *, is_terminal: bool) -> int:
+    """Carry out a command; return the exit code.
+
+    Args:
+        environment: variables, also of .env: CTL_SOCKET and GATEWAY_TOKEN.
+        is_terminal: whether tables are written instead of JSON.
+    """
+    asked = _parser().parse_args(arguments)
+    try:
+        gateway = gateway_of(asked, environment)
+        COMMANDS[asked.command](gateway, asked, Out(is_table=is_terminal and not asked.json))
+    except Failed as error:
+        say(f"ctl: {printable(str(error))}", sys.stderr)
+        return REFUSED if error.is_refusal else UNREACHABLE
+    except Wrong as error:
+        say(f"ctl: {printable(str(error))}", sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return DONE
+    return DONE
+
+
+class Wrong(Exception):
+    """The command cannot be carried out as given."""
+
+
+class Out:
+    """Where answers go.
+
+    Args:
+        is_table: whether answers are written as tables.
+    """
+
+    def __init__(self, *, is_table: bool) -> None:
+        self.is_table = is_table
+
+    def show(self, said: object, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Write an answer: as JSON, or as a table."""
+        say(table(columns, rows) if self.is_table else json.dumps(said))
+
+    def tell(self, said: object, sentence: str) -> None:
+        """Write the result of an act."""
+        say(printable(sentence) if self.is_table else json.dumps(said))
+
+
+def gateway_of(asked: Asked, environment: Mapping[str, str]) -> Gateway:
+    """
+    Raises:
+        Wrong: nothing says which gateway is meant.
+    """
+    if asked.url:
+        parts = urlsplit(asked.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or "@" in parts.netloc:
+            raise Wrong(f"--url is {asked.url}, and must be like http://127.0.0.1:8080, without path and password")
+        return Gateway(url=asked.url.rstrip("/"), token=environment.get("GATEWAY_TOKEN", ""))
+    if path := asked.socket or environment.get("CTL_SOCKET", ""):
+        return Gateway(socket=path)
+    raise Wrong("set CTL_SOCKET to the path that the gateway has, or give --socket PATH or --url URL")
+
+
+# ---- commands that read
+
+
+ENDPOINT_COLUMNS = (
+    "service", "endpoint", "state", "weight", "breaker", "opens in", "requests", "event streams", "websockets",
+)  # fmt: skip
+
+
+def services(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Services and endpoints."""
+    said = gateway.ask("/admin/api/services")
+    out.show(said, ENDPOINT_COLUMNS, [
+        _endpoint_row(service["service"], each) for service in said["services"] for each in service["endpoints"]
+    ])  # fmt: skip
+
+
+def _endpoint_row(service: str, each: Mapping[str, Any]) -> list[Cell]:
+    left = each["breakerOpenForMs"]
+    return [
+        service, each["endpoint"], each["state"], each["weight"], each["breaker"], duration(left) if left else None,
+        each["requests"], each["eventStreams"], each["webSockets"],
+    ]  # fmt: skip
+
+
+TOP_COLUMNS = (
+    "service", "healthy", "of", "requests/s", "errors %", "p50 ms", "p95 ms", "p99 ms", "waiting", "event streams",
+    "websockets",
+)  # fmt: skip
+
+
+def top(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """The figures of the last minute by service; on a terminal again and again."""
+    while True:
+        said = gateway.ask("/admin/stats")
+        rows = [_top_row(name, each) for name, each in said["services"].items()]
+        if not out.is_table or asked.once:
+            out.show(said["services"], TOP_COLUMNS, rows)
+            return
+        say(f"{CLEAR}{table(TOP_COLUMNS, rows)}")
+        time.sleep(INTERVAL)
+
+
+def _top_row(name: str, each: Mapping[str, Any]) -> list[Cell]:
+    return [
+        name, each["healthy"], each["upstreams"], each["rps"], each["errorRate"] * 100, *each["latency"].values(),
+        each["waiting"], each["eventStreams"]["open"], each["websockets"]["open"],
+    ]  # fmt: skip
+
+
+STREAM_COLUMNS = (
+    "id", "kind", "age", "client", "principal", "service", "endpoint", "messages up", "down", "bytes up", "down",
+    "waiting",
+)  # fmt: skip
+
+
+def streams(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """The open streams."""
+    names = ("kind", "service", "endpoint", "client", "principal", "text", "after", "limit")
+    query = urlencode({name: value for name in names if (value := getattr(asked, name))})
+    said = gateway.ask(f"/admin/api/streams?{query}")
+    out.show(said, STREAM_COLUMNS, [_stream_row(each) for each in said["streams"]])
+    if out.is_table and said["next"]:
+        say(f"{said['matching']} streams in all; the next page: --after {said['next']}")
+
+
+def _stream_row(each: Mapping[str, Any]) -> list[Cell]:
+    messages, size = each["messages"], each["bytes"]
+    return [
+        each["id"], each["kind"], duration(each["ageMs"]), each["client"], each["principal"], each["service"],
+        each["endpoint"], messages["up"], messages["down"], size["up"], size["down"], each["waitingBytes"],
+    ]  # fmt: skip
+
+
+def tail(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """What changes, as it happens, until the gateway stops."""
+    for name, said in gateway.events("/admin/events"):
+        for each in said["events"] if name == "change" else ():
+            at = time.strftime("%H:%M:%S", time.localtime(each["at"]))
+            out.tell(each, f"{at} {each['level']} {each['text']}")
+
+
+def stats(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """All figures, as JSON."""
+    say(json.dumps(gateway.ask("/admin/stats"), indent=2 if out.is_table else None))
+
+
+# ---- commands that act
+
+
+def _endpoint(gateway: Gateway, asked: Asked) -> dict[str, Any]:
+    """The order's service and endpoint. A part of the URL is enough if a single endpoint of the service has that part.
+
+    Raises:
+        Wrong: no endpoint is meant, or several are.
+    """
+    found = [each for each in gateway.ask("/admin/api/services")["services"] if each["service"] == asked.service]
+    urls = [each["endpoint"] for service in found for each in service["endpoints"]]
+    if asked.endpoint in urls:
+        return {"service": asked.service, "endpoint": asked.endpoint}
+    meant = [each for each in urls if asked.endpoint in each]
+    if len(meant) == 1:
+        return {"service": asked.service, "endpoint": meant[0]}
+    if not found:
+        raise Wrong(f"there is no service {asked.service}")
+    which = f"means {len(meant)} endpoints" if meant else "is no endpoint"
+    raise Wrong(f"{asked.endpoint} {which} of {asked.service}; there are {', '.join(urls)}")
+
+
+def _act(gateway: Gateway, asked: Asked, out: Out, path: str, /, **more: object) -> None:
+    said = gateway.ask(f"/admin/api/{path}", _endpoint(gateway, asked) | more)
+    out.show(said, ENDPOINT_COLUMNS, [_endpoint_row(said["service"], said)])
+
+
+def drain(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Send an endpoint no new requests."""
+    _act(gateway, asked, out, "drain")
+
+
+def undrain(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Give an endpoint the configured weight."""
+    _act(gateway, asked, out, "undrain")
+
+
+def weight(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Give an endpoint another weight."""
+    _act(gateway, asked, out, "weight", weight=asked.weight)
+
+
+def breaker(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Open the breaker of an endpoint for a time, or reset the breaker."""
+    _act(gateway, asked, out, "breaker", act=asked.act, forMs=asked.for_ms)
+
+
+def close(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Close streams.
+
+    Raises:
+        Wrong: neither streams nor a service are named.
+    """
+    order: dict[str, Any] = {"overMs": asked.over_ms}
+    if bool(asked.ids) is bool(asked.service) or (asked.endpoint and not asked.service):
+        raise Wrong("give the ids of streams, or --service with --endpoint if wanted")
+    if asked.ids:
+        order["ids"] = asked.ids
+    elif asked.endpoint:
+        order |= _endpoint(gateway, asked)
+    else:
+        order["service"] = asked.service
+    said = gateway.ask("/admin/api/streams/close", order)
+    out.tell(said, f"{said['closing']} streams close over {duration(said['overMs'])}")
+
+
+def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """The level of the gateway's own log; with a level, another level."""
+    said = gateway.ask("/admin/api/log-level", {"level": asked.level} if asked.level else None)
+    out.tell(said, said["level"])
+
+
+COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
+    "services": services, "top": top, "streams": streams, "tail": tail, "stats": stats, "drain": drain,
+    "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "log-level": log_level,
+}  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tornado_gateway ctl",
+        description="Steers a running gateway: over the socket of CTL_SOCKET, or --url with a token in GATEWAY_TOKEN.",
+    )
+    parser.add_argument("--socket", metavar="PATH", help="the unix socket of the gateway; CTL_SOCKET without")
+    parser.add_argument("--url", help="the gateway, such as http://127.0.0.1:8080")
+    parser.add_argument("--json", action="store_true", help="write JSON to a terminal, too")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {name: commands.add_parser(name, help=command.__doc__) for name, command in COMMANDS.items()}
+    for name in ("drain", "undrain", "weight", "breaker"):
+        made[name].add_argument("service")
+        made[name].add_argument("endpoint", help="URL of the endpoint, or a part that only this endpoint has")
+    made["weight"].add_argument("weight", type=int)
+    made["breaker"].add_argument("act", choices=["open", "reset"])
+    made["breaker"].add_argument("--for-ms", type=int, default=60_000, help="how long the breaker is open; 60000")
+    made["top"].add_argument("--once", action="store_true", help="a single table")
+    made["log-level"].add_argument("level", nargs="?")
+    made["close"].add_argument("ids", nargs="*", type=int, help="numbers of streams")
+    made["close"].add_argument("--over-ms", type=int, default=5000, help="time over which several streams end; 5000")
+    for name in ("service", "endpoint"):
+        made["close"].add_argument(f"--{name}")
+    for name in ("kind", "service", "endpoint", "client", "principal", "text", "after", "limit"):
+        made["streams"].add_argument(f"--{name}")
+    return parser
