@@ -40,8 +40,8 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 # Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, a family, the
 # variable of a command, and settings of Django.
 NO_VARIABLES = {
-    "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "GATEWAY_TOKEN", "HALF_OPEN", "HTTP_PROXY", "MAX_STREAM", "PROXY_READ_TIMEOUT",
-    "WS_RATE_LIMIT",
+    "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "GATEWAY_TOKEN", "HALF_OPEN", "HTTP_PROXY", "MAX_STREAM",
+    "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT",
 }  # fmt: skip
 
 Texts = Mapping[str, str]  # of documents, by path from the root
