@@ -17,6 +17,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin import StatsHandler, UnknownHandler
 from tornado_gateway.handlers.admission import SAFE
+from tornado_gateway.handlers.api_document import ApiDocumentHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
 from tornado_gateway.handlers.control import (
     BreakerHandler,
@@ -82,6 +83,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
         answers_options=True,
         serves_pages=True,
     ),
+    Route(path="/admin/api/openapi.json", handler=ApiDocumentHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/services", handler=ServicesHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/drain", handler=DrainHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/undrain", handler=UndrainHandler, methods=ACT, answers_options=True),
