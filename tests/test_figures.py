@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,8 +13,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
 from tests.conftest import Running, Serve
-from tests.support.sockets import Client, Peer, Upstream, eventually, get, reply
+from tests.support.caching import FRESH, ON, Origin, age, frozen
+from tests.support.caching import ask as ask_cache
+from tests.support.journeys import Start
+from tests.support.sockets import Client, Peer, Upstream, echo, eventually, get, reply
+from tests.support.tickets import AUTH, made, used
 from tests.support.websockets import HANDSHAKE, Side, accepting, close, text
+from tornado_gateway.policy.revocations import By
 
 WORKERS = 12
 EACH = 100  # requests of a worker
@@ -240,3 +246,69 @@ async def test_all_counts_agree_after_a_load(serve: Serve, upstream: Callable[..
         assert total(others, name) == total(values, name) > 0
     assert stats["connections"] == {"http": 0, "sse": 0, "ws": 0}
     assert total(values, "gateway_in_flight") == total(values, "gateway_upstream_inflight") == 0
+
+
+async def scraped(running: Running) -> Values:
+    client = await running.client()
+    page = (await client.ask(get(b"/metrics"))).body.decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_format(page)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.gen_test
+async def test_the_cache_tells_what_the_looks_have_found(serve: Serve, upstream: Start) -> None:
+    up = upstream(Origin(FRESH))
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    for _ in range(3):
+        await ask_cache(running)
+    age(running, 100)
+    await ask_cache(running)
+    await ask_cache(running, b"Cache-Control: only-if-cached", path=b"/api/svc/other")
+    seen = await scraped(running)
+    results = {
+        dict(labels)["result"]: value
+        for (name, labels), value in seen.items()
+        if name == "gateway_cache_requests_total"
+    }
+    assert results == {"uri-miss": 1, "hit": 2, "stale": 1, "only-if-cached": 1}
+    assert seen["gateway_cache_keys", frozenset()] == seen["gateway_cache_responses", frozenset()] == 1
+    assert seen["gateway_cache_bytes", frozenset()] > 100
+    assert seen["gateway_cache_evictions_total", frozenset()] == 0
+
+
+@pytest.mark.gen_test
+async def test_requests_that_share_an_answer_are_counted(serve: Serve, upstream: Start) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(peer: Peer) -> None:
+        await peer.request_head()
+        await go_on.wait()
+        await peer.send(reply(fields=(FRESH,)))
+
+    up = upstream(answer)
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    asking = [asyncio.ensure_future(ask_cache(running)) for _ in range(5)]
+    results = running.app.gateway.cache.totals.results  # type: ignore[union-attr]
+    await eventually(lambda: results["svc", "uri-miss"] == 5)
+    go_on.set()
+    assert {each.status for each in await asyncio.gather(*asking)} == {200}
+    assert results["svc", "collapsed"] == 4
+
+
+@pytest.mark.gen_test
+async def test_tickets_and_revocations_are_counted(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH)
+    ticket = await made(running)
+    for _ in range(3):
+        await used(running, ticket)
+    revocations = running.app.gateway.revocations
+    revocations.take(revocations.revoke(By.JTI, "a", time.time(), 60.0))
+    seen = await scraped(running)
+    outcomes = {
+        each: seen["gateway_tickets_total", frozenset({("outcome", each)})] for each in ("made", "used", "refused")
+    }
+    assert outcomes == {"made": 1, "used": 1, "refused": 2}
+    assert seen["gateway_revocations", frozenset()] == 1

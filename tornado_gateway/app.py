@@ -300,8 +300,10 @@ def make_gateway(settings: Settings) -> Gateway:
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
+    cache, tickets = make_cache(settings, rng), make_tickets(settings, redis)
     parts = Parts(
-        services, durations, streams, client, overload, pressure, limits, authenticator, lifecycle,
+        services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
+        revocations, lifecycle,
         settings.environment, settings.endpoint_histograms, now,
     )  # fmt: skip
     return Gateway(
@@ -309,7 +311,7 @@ def make_gateway(settings: Settings) -> Gateway:
         client=client,
         forwarding=settings.forwarding,
         authenticator=authenticator,
-        tickets=make_tickets(settings, redis),
+        tickets=tickets,
         access_log=make_access_log(settings.logs, settings.auth.sources),
         streams=streams,
         revocations=revocations,
@@ -322,7 +324,7 @@ def make_gateway(settings: Settings) -> Gateway:
         limits=limits,
         redis=redis,
         cors=make_cors(settings),
-        cache=make_cache(settings, rng),
+        cache=cache,
         figures=make_figures(parts),
         durations=durations,
         observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now),

@@ -8,13 +8,15 @@ from typing import NamedTuple
 
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
-from tornado_gateway.gateway import Figures, Lifecycle, Limits
+from tornado_gateway.gateway import Figures, Lifecycle, Limits, ResponseCache, Tickets
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
+from tornado_gateway.policy.revocations import Revocations
+from tornado_gateway.policy.tickets.ticket import ENDS
 from tornado_gateway.policy.views.collecting import Sources, collect
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.snapshot import snapshot
-from tornado_gateway.policy.views.state import ConnectState, LimitsState, ProcessState, State
+from tornado_gateway.policy.views.state import CacheState, ConnectState, LimitsState, ProcessState, State
 from tornado_gateway.policy.views.steps import Steps, json_text
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep import process
@@ -39,6 +41,9 @@ class Parts(NamedTuple):
     pressure: Pressure
     limits: Limits | None
     authenticator: Authenticator | None
+    cache: ResponseCache | None
+    tickets: Tickets | None
+    revocations: Revocations
     lifecycle: Lifecycle
     environment: str
     endpoint_histograms: bool
@@ -63,7 +68,7 @@ def state_of(parts: Parts, *, with_minute: bool) -> Steps[State]:
     """
     sources = Sources(parts.services.shown(), parts.durations, parts.streams.open, parts.client.connections_to)
     state = yield from collect(sources, parts.now(), with_minute=with_minute)
-    return replace(state, process=_process(parts), limits=figures_of(parts.limits))
+    return replace(state, process=_process(parts), limits=figures_of(parts.limits), cache=_of_cache(parts.cache))
 
 
 def about_of(parts: Parts) -> dict[str, object]:
@@ -97,6 +102,13 @@ def figures_of(limits: Limits | None) -> LimitsState:
     return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
 
 
+def _of_cache(cache: ResponseCache | None) -> CacheState:
+    if cache is None:
+        return CacheState()
+    results = {f"{result} {service}": count for (service, result), count in cache.totals.results.items()}
+    return CacheState(results, int(cache.store.size), len(cache.store), cache.store.responses, cache.store.evictions)
+
+
 def _process(parts: Parts) -> ProcessState:
     client, server = parts.client, parts.pressure.server
     event_loop = type(client.loop).__module__.partition(".")[0]
@@ -107,6 +119,8 @@ def _process(parts: Parts) -> ProcessState:
         buffered={"clients": server.buffered_bytes if server else 0, "upstreams": client.buffered_bytes},
         malloc=process.malloc_bytes() or 0,
         authenticated=parts.authenticator.accepted if parts.authenticator else 0,
+        tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
+        revocations=parts.revocations.count,
         draining=int(parts.lifecycle.draining),
         build={f"{__version__} {platform.python_version()} {event_loop}": 1},
     )

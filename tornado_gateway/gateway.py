@@ -1,6 +1,7 @@
 """The record of everything that handlers may use. No behaviour."""
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.totals import CacheTotals
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
@@ -128,11 +130,13 @@ class Tickets:
         store: has the tickets.
         memory: has the tickets of this process; None for a store of several processes.
         allowance: how many tickets each principal may make.
+        totals: tickets by what has become of them: MADE, USED or REFUSED of policy/tickets/ticket.py.
     """
 
     store: TicketStore
     memory: MemoryTickets | None
     allowance: Allowance
+    totals: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,22 @@ class Operators:
 
 
 class ResponseStore(Protocol):
-    """Keeps responses by key; see adapters/response_cache.py."""
+    """Keeps responses by key; see adapters/response_cache.py.
+
+    Attributes:
+        responses: number of stored responses; a key has a response for each variant.
+        evictions: number of keys that were pushed out.
+    """
+
+    responses: int
+    evictions: int
+
+    def __len__(self) -> int:
+        """The number of keys with stored responses."""
+
+    @property
+    def size(self) -> float:
+        """Bytes of memory of all stored responses, estimated."""
 
     def find(self, key: Key, /) -> Variants | None:
         """The stored responses of a key."""
@@ -186,6 +205,7 @@ class ResponseCache:
         refreshing: keys whose stored response is validated in the background at present.
         flights: requests to services that other requests may join; see handlers/collapsing.py.
         alone: hashes of keys whose responses could not be shared, with the instant (gateway clock) of forgetting.
+        totals: what the cache has done.
     """
 
     store: ResponseStore
@@ -196,6 +216,7 @@ class ResponseCache:
     refreshing: set[Key] = field(default_factory=set)
     flights: dict[Key, Any] = field(default_factory=dict)
     alone: dict[int, float] = field(default_factory=dict)
+    totals: CacheTotals = field(default_factory=CacheTotals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 import gc
 import tracemalloc
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tornado_gateway.adapters.response_cache import MemoryCache, StoreConfig
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
 from tornado_gateway.policy.http.caching.stored import OVERHEAD, Stored
@@ -149,3 +152,31 @@ def test_an_invalidation_changes_the_generation_of_the_resource() -> None:
     before = store.generation(b"a")
     store.invalidate(b"a")
     assert store.generation(b"a") == before + 1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["keep", "find", "drop", "invalidate"]),
+            st.integers(0, 5),
+            st.sampled_from([b"", b"de", b"en"]),
+            st.integers(0, 3),
+        ),
+        max_size=60,
+    )
+)
+def test_the_number_of_responses_is_that_of_the_stored_responses(life: list[tuple[str, int, bytes, int]]) -> None:
+    store = store_for(6)
+    for action, number, language, kibibytes in life:
+        made = response(kibibytes * KIB, language)
+        if action == "keep":
+            store.keep(key(number, language[:1]), made)
+        elif action == "find":
+            store.find(key(number, language[:1]))
+        elif action == "drop":
+            kept = store.find(key(number, language[:1]))
+            store.drop(key(number, language[:1]), next(iter(kept)) if kept else made)
+        else:
+            store.invalidate(b"%06d" % number)
+        segments = (*store._new.values(), *store._used.values())
+        assert store.responses == sum(len(each.variants) for each in segments)

@@ -11,7 +11,7 @@ from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.stream_totals import Carried
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.policy.views.state import ConnectState, LimitsState, ProcessState, State
+from tornado_gateway.policy.views.state import CacheState, ConnectState, LimitsState, ProcessState, State
 
 
 def everything() -> State:
@@ -30,7 +30,12 @@ def everything() -> State:
     durations.add(b"GET", "/api/<service>/*", 200, 0.5, "one")
     durations.reasons["one", "client_gone"] += 1
     state = collect([service], durations, 3.0)
-    return dataclasses.replace(state, process=_process(), limits=LimitsState({"refused 1": 1}, 1, 1, 1, True))
+    return dataclasses.replace(
+        state,
+        process=_process(),
+        limits=LimitsState({"refused 1": 1}, 1, 1, 1, True),
+        cache=CacheState({"hit one": 1}, 1, 1, 1, 1),
+    )
 
 
 def _process() -> ProcessState:
@@ -42,6 +47,8 @@ def _process() -> ProcessState:
     return dataclasses.replace(
         ProcessState.of(Overload(OverloadConfig(), random.Random(1)), delays),
         connects=ConnectState.of(totals, 1),
+        tickets={"made": 1},
+        revocations=1,
         buffered={"clients": 1, "upstreams": 2},
         build={"0.1 3.13.1 uvloop": 1},
     )

@@ -103,6 +103,11 @@ _OF_THE_PROCESS: tuple[_Row[State], ...] = (
         "Keys dropped while their limit was in use, because the memory was full.",
         lambda of: of.limits.dropped,
     ),
+    ("gateway_revocations", "gauge", "Statements about revoked credentials.", lambda of: of.process.revocations),
+    ("gateway_cache_bytes", "gauge", "Bytes of stored responses, estimated.", lambda of: of.cache.bytes),
+    ("gateway_cache_keys", "gauge", "Stored responses, without variants.", lambda of: of.cache.keys),
+    ("gateway_cache_responses", "gauge", "Stored responses, with variants.", lambda of: of.cache.responses),
+    ("gateway_cache_evictions", "counter", "Stored responses that were pushed out.", lambda of: of.cache.evictions),
     ("gateway_client_connections", "gauge", "Open connections of clients.", lambda of: of.process.clients),
     (
         "gateway_connecting",
@@ -279,6 +284,9 @@ def _of_all(state: State, index: _Index) -> Iterator[_Family]:
     yield from _of_each(_OF_THE_PROCESS, [(_Labels(), state)])
     yield _Family("gateway_rate_limited", "counter", "Requests above a rate limit.", _limited(state))
     yield _Family("gateway_auth", "counter", "Requests whose credential was judged, by result.", _judged(state))
+    tickets = _by_label("outcome", process.tickets)
+    yield _Family("gateway_tickets", "counter", "One-time tickets, by what has become of them.", tickets)
+    yield _Family("gateway_cache_requests", "counter", "Requests that looked into the cache.", _looked(state))
     yield _Family(
         "gateway_failed_requests",
         "counter",
@@ -321,6 +329,12 @@ def _limited(state: State) -> _Series:
     for key, count in state.limits.limited.items():
         outcome, policy = key.split(" ", 1)
         yield _labels(outcome=outcome, policy=policy).text, count
+
+
+def _looked(state: State) -> _Series:
+    for key, count in state.cache.results.items():
+        result, service = key.split(" ", 1)
+        yield _labels(result=result, service=service).text, count
 
 
 def _judged(state: State) -> _Series:

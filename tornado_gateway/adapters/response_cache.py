@@ -66,6 +66,7 @@ class MemoryCache:
     """Stored responses by key.
 
     Attributes:
+        responses: number of stored responses; a key has a response for each variant.
         evictions: number of keys that were pushed out.
     """
 
@@ -75,7 +76,7 @@ class MemoryCache:
         # Most resources have one partition: a set for each would take 200 bytes more per response (measured).
         self._partitions: dict[bytes, Key | set[Key]] = {}
         self._generations = [0] * _SLOTS
-        self.evictions = 0
+        self.responses = self.evictions = 0
 
     def __len__(self) -> int:
         """The number of keys with stored responses."""
@@ -107,10 +108,12 @@ class MemoryCache:
         kept = _Kept(key, earlier.variants.with_response(response) if earlier else Variants(response))
         if kept.size > segment.maxsize:  # the other variants are too much
             kept = _Kept(key, Variants(response))
+        self.responses -= len(earlier.variants) if earlier else 0
         if kept.size > self._new.maxsize:
             if earlier:
                 self._unlink(key)
             return False
+        self.responses += len(kept.variants)
         self._link(key)
         segment[key] = kept
         return True
@@ -122,6 +125,7 @@ class MemoryCache:
         if kept is None:
             return
         variants = kept.variants.without_response(response)
+        self.responses += len(variants) - len(kept.variants)
         if any(variants):
             segment[key] = _Kept(key, variants)
         else:
@@ -141,8 +145,8 @@ class MemoryCache:
         known = self._partitions.pop(resource, set())
         keys = known if isinstance(known, set) else {known}
         for key in keys:
-            if self._used.pop(key, None) is None:
-                self._new.pop(key, None)
+            kept = self._used.pop(key, None) or self._new.pop(key, None)
+            self.responses -= len(kept.variants) if kept else 0
         return len(keys)
 
     def _demote(self, key: Key, kept: _Kept) -> None:
@@ -153,6 +157,7 @@ class MemoryCache:
 
     def _forget(self, key: Key, kept: _Kept) -> None:
         self.evictions += 1
+        self.responses -= len(kept.variants)
         self._unlink(key)
 
     def _link(self, key: Key) -> None:

@@ -33,6 +33,7 @@ from tornado_gateway.policy.http.caching.request import (
 )
 from tornado_gateway.policy.http.caching.reuse import ONLY_IF_CACHED, Reuse, reuse
 from tornado_gateway.policy.http.caching.status import REASONS, Forwarded, hit_line, miss_line
+from tornado_gateway.policy.http.caching.totals import ABSENT, HIT, REFRESHING
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.headers import KnownFields
 from tornado_gateway.policy.principal import ANYBODY
@@ -83,7 +84,7 @@ def cached_answerer(
     Raises:
         NotCached: the client wants an answer from the cache alone, and there is none.
     """
-    look = Look(cache, looking, service.config.cache)
+    look, results = Look(cache, looking, service.config.cache), cache.totals.results
     variants = cache.store.find(looking.key)
     stored = variants.find(looking) if variants else None
     if stored is None:
@@ -95,11 +96,14 @@ def cached_answerer(
             refresh(gateway, service, look, request, stored)
         if good_for.answers:
             request.tell(hit_line(cache.name, stored.terms.lifetime - age))
+            results[service.name, REFRESHING if good_for is Reuse.REVALIDATING else HIT] += 1
             return replay(look, request, stored, age)
         why = REASONS[good_for]
     if ONLY_IF_CACHED in looking.directives:  # RFC 9111 §5.2.1.7
         request.tell(miss_line(cache.name))
+        results[service.name, ABSENT] += 1
         raise NotCached
+    results[service.name, why.value] += 1
     if stored:
         return Revalidation(gateway, service, look, request, stored, why)
     return fetch(gateway, service, look, request, why)

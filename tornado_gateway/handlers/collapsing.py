@@ -19,6 +19,7 @@ from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.totals import COLLAPSED
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import Place
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, Endpoint, Kind, Outcome
@@ -293,6 +294,8 @@ class Passenger:
         self._cancel_later()
         is_first = self is self._flight.leader
         name = self.look.cache.name
+        if not is_first:
+            self.look.cache.totals.results[self._flight.service.name, COLLAPSED] += 1
         self.request.tell(self._flight.line if is_first else forward_line(name, self._why, collapsed=True))
         self._taker = self.request.on_head(head, self)
         self.pump()

@@ -15,7 +15,7 @@ from typing import Any
 from tornado_gateway.errors import NOT_VALID, Unauthorized
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.access import Kind
-from tornado_gateway.policy.tickets.ticket import Ticket, Use, digest, has_form
+from tornado_gateway.policy.tickets.ticket import REFUSED, USED, Ticket, Use, digest, has_form
 
 
 def redeem(
@@ -35,7 +35,10 @@ def redeem(
     taken = tickets.store.take(digest(shown), gateway.now()) if tickets else None
     said: bytes | None = taken if taken is None or isinstance(taken, bytes) else (yield taken)
     ticket = _ticket_of(said) if said else None
-    if ticket and ticket.kind in accepted and ticket.is_for(use) and ticket.seconds(time.time()) > 0:
+    is_good = ticket and ticket.kind in accepted and ticket.is_for(use) and ticket.seconds(time.time()) > 0
+    if gateway.tickets:
+        gateway.tickets.totals[USED if is_good else REFUSED] += 1
+    if ticket and is_good:
         return ticket
     raise Unauthorized(NOT_VALID, invalid=True)
 

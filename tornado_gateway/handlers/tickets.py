@@ -17,7 +17,7 @@ from tornado_gateway.errors import BadRequest, GatewayError, NotFound, Unauthori
 from tornado_gateway.gateway import Tickets
 from tornado_gateway.handlers.admission import origin_of
 from tornado_gateway.handlers.base import PageHandler
-from tornado_gateway.policy.tickets.ticket import RANDOM_BYTES, Ticket, digest, read_request
+from tornado_gateway.policy.tickets.ticket import MADE, RANDOM_BYTES, Ticket, digest, read_request
 from tornado_gateway.policy.upstream.service import Service
 
 
@@ -57,4 +57,5 @@ class TicketHandler(PageHandler):
         putting = tickets.store.put(digest(text.encode("ascii")), said, seconds, now)
         if putting is not None:
             await putting
+        tickets.totals[MADE] += 1
         return text

@@ -30,6 +30,9 @@ RANDOM_BYTES = 24  # 192 bits, 32 characters; 128 bits are enough against guesse
 MAX_REQUEST = 1024  # bytes of the JSON that asks for a ticket
 MAX_SIZE = 16 * 1024  # bytes of a Ticket as JSON; a token has 8 KiB at most
 
+# What becomes of tickets. REFUSED: a request has shown a text that is no good ticket for the request.
+ENDS = MADE, USED, REFUSED = "made", "used", "refused"
+
 _FORM = re.compile(rb"[A-Za-z0-9_-]{32}")
 _ASKED = 'the body must be JSON such as {"service": "chat"}, and nothing else'
 

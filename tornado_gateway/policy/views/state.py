@@ -206,6 +206,25 @@ class ConnectState:
 
 
 @dataclass(slots=True)
+class CacheState:
+    """The figures of the response cache.
+
+    Attributes:
+        results: requests that looked into the cache, by result and service, with a space between; see CacheTotals.
+        bytes: of memory of all stored responses, estimated.
+        keys: stored responses, without variants.
+        responses: stored responses, with variants.
+        evictions: keys that were pushed out.
+    """
+
+    results: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    keys: int = 0
+    responses: int = 0
+    evictions: int = 0
+
+
+@dataclass(slots=True)
 class ProcessState:
     """The figures of the process itself.
 
@@ -217,6 +236,8 @@ class ProcessState:
         buffered: bytes that clients and upstreams have not taken yet, by side.
         malloc: bytes that malloc has given out; 0 if malloc does not tell.
         authenticated: requests with a valid credential.
+        tickets: one-time tickets by what has become of them; empty without tickets.
+        revocations: statements about revoked credentials. Several processes know the same statements.
         draining: processes that were told to stop.
         build: number of processes by version, Python and event loop, with a space between.
     """
@@ -228,6 +249,8 @@ class ProcessState:
     buffered: dict[str, int] = field(default_factory=dict)
     malloc: int = 0
     authenticated: int = 0
+    tickets: dict[str, int] = field(default_factory=dict)
+    revocations: Most[int] = 0
     draining: int = 0
     build: dict[str, int] = field(default_factory=dict)
 
@@ -267,6 +290,7 @@ class State:
             empty for a request that was refused before admission.
         process: of the process itself; empty if collected without.
         limits: of the rate limits; empty if collected without.
+        cache: of the response cache; empty if collected without.
     """
 
     services: dict[str, ServiceState] = field(default_factory=dict)
@@ -274,6 +298,7 @@ class State:
     reasons: dict[str, int] = field(default_factory=dict)
     process: ProcessState = field(default_factory=ProcessState)
     limits: LimitsState = field(default_factory=LimitsState)
+    cache: CacheState = field(default_factory=CacheState)
 
 
 # ---- merge

@@ -85,6 +85,9 @@ class Variants:
     def __iter__(self) -> Iterator[Stored]:
         return iter(self._responses)
 
+    def __len__(self) -> int:
+        return len(self._responses)
+
     @property
     def size(self) -> int:
         """Bytes of memory, estimated; without the key."""

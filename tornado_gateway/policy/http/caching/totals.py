@@ -1,0 +1,19 @@
+"""What a response cache has done since the start, for the metrics."""
+
+from collections import Counter
+
+# Results of looks into the cache. A look that finds nothing useful has the word of Cache-Status (RFC 9211 §2.2).
+HIT, REFRESHING, ABSENT, COLLAPSED = "hit", "refreshing", "only-if-cached", "collapsed"
+
+
+class CacheTotals:
+    """Counts of requests that looked into a cache.
+
+    Attributes:
+        results: by service and result. HIT: a fresh stored response answered. REFRESHING: a stale stored response
+            answered, and is validated in the background. ABSENT: a 504, because the client wants no request to the
+            service. COLLAPSED: another request's answer was shared, beside the result of the look.
+    """
+
+    def __init__(self) -> None:
+        self.results: Counter[tuple[str, str]] = Counter()
