@@ -417,6 +417,25 @@ def test_how_a_frame_is_masked_is_seen_from_its_first_bytes(masked: bool, length
 
 
 @both_directions
+@pytest.mark.parametrize("length", [126, 1000, 65535, 65536, 70_000])
+def test_a_long_frame_is_judged_by_its_mask_bit_even_if_its_size_fits(masked: bool, length: int) -> None:
+    wide = 2 if length < 1 << 16 else 8
+    second = (0 if masked else 0x80) | (126 if wide == 2 else 127)
+    key = bytes(4) if masked else b""
+    frame = bytes((0x82, second)) + length.to_bytes(wide, "big") + key + bytes(length)
+    scanner = scan(masked=masked)
+    assert (scanner.feed(frame), scanner.violation.code, scanner.messages) == (b"", PROTOCOL_ERROR, 0)
+
+
+@both_directions
+@pytest.mark.parametrize("length", [125, 126, 1000, 65535])
+def test_a_length_in_eight_bytes_that_needs_fewer_is_a_protocol_error(masked: bool, length: int) -> None:
+    frame = bytes((0x82, 0xFF if masked else 0x7F)) + length.to_bytes(8, "big") + bytes(4 * masked + length)
+    scanner = scan(masked=masked)
+    assert (scanner.feed(frame), scanner.violation) == (b"", Close(PROTOCOL_ERROR, LENGTH))
+
+
+@both_directions
 @pytest.mark.parametrize("size", [10, 126 + 10, 0x8000 + 4, 0x8000 + 8, 40_000])
 def test_a_length_with_the_top_bit_set_is_a_protocol_error(masked: bool, size: int) -> None:
     good = wire(TEXT, b"good", masked=masked)

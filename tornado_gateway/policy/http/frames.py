@@ -109,7 +109,7 @@ class FrameScanner:
         self.violation: Close | None = None
         self.has_ended = self.is_silent = self.is_starved = False
         # Most reads are exactly one whole message; feed() recognises such a read without _scan() (measured: 0.3 µs
-        # instead of 1.6).
+        # instead of 1.6; of 64 KiB, 0.5 µs instead of 2.2).
         self._plain = not paced
         self._whole = _WHOLE_OR_COMPRESSED if rsv & COMPRESSED else _WHOLE
         self._wide = self._masked | 126  # second byte of a frame whose length stands in the next two bytes
@@ -135,15 +135,13 @@ class FrameScanner:
         size = len(data)
         self.bytes += size
         if self._plain and size > self._head and data[0] in self._whole and size <= self._max_message:
-            length = data[1]
+            length, rest = data[1], size - self._head
             if length < self._wide:
-                is_one = length - self._masked + self._head == size
+                is_one = length - self._masked == rest
+            elif length == self._wide:
+                is_one = rest > 127 and (data[2] << 8) + data[3] == rest - 2
             else:
-                is_one = (
-                    length == self._wide
-                    and size > self._head + 127
-                    and (data[2] << 8) + data[3] == size - self._head - 2
-                )
+                is_one = length == self._wide + 1 and rest > 65543 and int.from_bytes(data[2:10], "big") == rest - 8
             if is_one:
                 self.messages += 1
                 return data
