@@ -126,6 +126,7 @@ async def test_two_places_with_different_tokens_are_401(serve: Serve, upstream: 
         (b"GET", b"", 200), (b"OPTIONS", b"", 200), (b"GET", b"http://evil.example", 200),
         (b"POST", b"", 403), (b"POST", b"http://evil.example", 403), (b"DELETE", b"null", 403),
         (b"POST", b"http://gateway.example", 200), (b"POST", b"https://app.example", 200),
+        (b"POST", b"http://gateway.example http://evil.example", 403),
     ],
 )  # fmt: skip
 @pytest.mark.gen_test
@@ -136,7 +137,7 @@ async def test_a_cookie_is_no_token_for_a_page_of_another_origin(
         {"svc": [upstream(echo).url]}, **AUTH, AUTH_TOKEN_SOURCES="cookie:sid,header",
         WS_ALLOWED_ORIGINS="https://app.example",
     )  # fmt: skip
-    fields = [b"Cookie: sid=" + token(), *([b"Origin: " + origin] if origin else [])]
+    fields = [b"Cookie: sid=" + token(), *(b"Origin: " + each for each in origin.split())]
     assert (await ask(running, get(b"/api/svc/", *fields, method=method))).status == status
     assert (await ask(running, get(b"/api/svc/", bearer(), *fields[1:], method=method))).status == 200
 

@@ -259,18 +259,20 @@ class KeysUnavailable(GatewayError):
 
 
 class InsufficientScope(GatewayError):
-    """The token lacks a scope that this request needs.
+    """The credential lacks a scope that this request needs.
 
     Args:
-        scopes: the scopes that the token must have.
+        scopes: the scopes that the credential must have.
+        is_token: whether the credential is a token, so that a challenge names the scopes (RFC 6750 §3.1). No other
+            scheme has scopes, and a challenge of another scheme would say that the credential is wrong.
     """
 
     status, code, reason, proxy = 403, "forbidden", "insufficient_scope", "http_request_denied"
 
-    def __init__(self, message: str = "", scopes: Iterable[str] = ()) -> None:
+    def __init__(self, message: str = "", scopes: Iterable[str] = (), *, is_token: bool = True) -> None:
         words = " ".join(sorted(scopes)).encode("ascii", "replace")
-        challenge = b'Bearer realm="gateway", error="insufficient_scope", scope="%b"' % words  # RFC 6750 §3.1
-        super().__init__(message, ((b"WWW-Authenticate", challenge),))
+        challenge = b'Bearer realm="gateway", error="insufficient_scope", scope="%b"' % words
+        super().__init__(message, ((b"WWW-Authenticate", challenge),) if is_token else ())
 
 
 class OriginNotAllowed(GatewayError):

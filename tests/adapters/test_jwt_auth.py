@@ -73,6 +73,12 @@ def test_a_token_without_an_end_is_valid_for_ever(claims: dict[str, Any]) -> Non
     assert verifier().verify(token(claims)).expiry == math.inf
 
 
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", ["4000000000", "0", True, None, [4_000_000_000], {}])
+def test_a_time_is_a_number(name: str, value: Any) -> None:
+    refuses(verifier(), token({name: value}))
+
+
 def test_the_node_gateways_tokens_are_valid() -> None:
     assert verifier().verify(token({"aud": "other", "sub": 7, "iat": time.time() + 600})).subject == ""
 

@@ -55,7 +55,7 @@ async def test_other_paths_are_not_below_admin(serve: Serve, path: bytes) -> Non
 @pytest.mark.gen_test
 async def test_without_authentication_the_pages_are_open(serve: Serve) -> None:
     running = await serve(NOWHERE)
-    assert [(await ask(running, get(each, BROWSER))).status for each in PATHS] == [200, 404, 200, 404, 404, 404]
+    assert [(await ask(running, get(each, BROWSER))).status for each in PATHS] == [200, 308, 200, 404, 404, 404]
 
 
 @pytest.mark.gen_test

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support.event_streams import Listener
 from tests.support.journeys import ask, problem
+from tests.support.operators import log_in
 from tests.support.sockets import eventually, get
 from tornado_gateway.handlers.dashboard import ROOT, TYPES
 
@@ -89,6 +90,33 @@ async def test_the_event_stream_ends_with_the_token(serve: Serve) -> None:
     answer = await ask(running, get(b"/admin/events", b"Authorization: Bearer " + token))  # comes whole: it has ended
     assert answer.status == 200 and answer.body.startswith(b"retry: ")
     await eventually(lambda: not running.app.gateway.observer._viewers)
+
+
+@pytest.mark.parametrize("by", ["token", "session"])
+@pytest.mark.parametrize(
+    "order", [{"jti": "7"}, {"subject": "|ada"}, {"session": "s-1"}], ids=["jti", "subject", "sid"]
+)
+@pytest.mark.gen_test
+async def test_the_event_stream_ends_with_a_revocation(serve: Serve, order: dict[str, str], by: str) -> None:
+    running = await serve(NOWHERE, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    ada = jwt.encode({"sub": "ada", "jti": "7", "sid": "s-1"}, KEY)
+    credential = await log_in(running, ada) if by == "session" else b"Authorization: Bearer " + ada.encode()
+    listener = await Listener.ask(running, get(b"/admin/events", credential))
+    await listener.until(b"\n\n")
+    root = b"Authorization: Bearer " + jwt.encode({"sub": "root"}, KEY).encode()
+    request = get(b"/admin/api/revocations", root, method=b"POST", body=json.dumps(order).encode())
+    assert (await ask(running, request, b"POST")).status == 201
+    await eventually(lambda: not running.app.gateway.observer._viewers)
+    listener.client.close()
+
+
+@pytest.mark.parametrize("path", [b"/admin/", b"/admin/?a=b"])
+@pytest.mark.gen_test
+async def test_a_slash_behind_the_path_leads_to_the_page(serve: Serve, path: bytes) -> None:
+    answer = await ask(await serve(NOWHERE), get(path))
+    assert (answer.status, answer.get(b"location")) == (308, b"/admin")
+    guarded = await serve(NOWHERE, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    problem(await ask(guarded, get(path, b"Accept: application/json")), 401, "unauthorized")
 
 
 @pytest.mark.gen_test

@@ -146,11 +146,13 @@ async def test_the_log_says_who_has_logged_in_and_out(serve: Serve, caplog: pyte
     caplog.set_level(logging.INFO, "tornado_gateway.audit")
     running = await serve(NOWHERE, **AUTH)
     await ask(running, form(LOG_IN, ORIGIN, credential="guess"))
-    await ask(running, form(LOG_OUT, ORIGIN, await log_in(running, token())))
+    cookie = await log_in(running, token())
+    (session,) = running.app.gateway.operators.sessions._by_digest.values()
+    await ask(running, form(LOG_OUT, ORIGIN, cookie))
     assert [each.getMessage() for each in caplog.records if each.name == "tornado_gateway.audit"] == [
         'POST /admin/login by "nobody" from 127.0.0.1: 401',
-        'POST /admin/login by "id|ada" from 127.0.0.1: 303',
-        'POST /admin/logout by "id|ada" from 127.0.0.1: 303',
+        f'POST /admin/login by "id|ada" from 127.0.0.1: 303 (session {session.id})',
+        f'POST /admin/logout by "id|ada" from 127.0.0.1: 303 (session {session.id})',
     ]
     assert "guess" not in caplog.text and token() not in caplog.text
 

@@ -214,6 +214,26 @@ async def test_the_session_of_a_revoked_operator_is_over(serve: Serve) -> None:
 
 
 @pytest.mark.gen_test
+async def test_one_session_of_an_operator_is_revoked_and_no_other(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
+    sessions = [await log_in(running, token("ada").decode()) for _ in range(2)]
+    first, _ = running.app.gateway.operators.sessions._by_digest.values()
+    await revoke(running, session=first.id)
+    assert [await status(running, each, path=PAGE) for each in sessions] == [401, 200]
+    assert await status(running, bearer("ada"), path=PAGE) == 200
+
+
+@pytest.mark.gen_test
+async def test_the_tokens_of_a_session_at_the_issuer_are_revoked_together(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH)
+    tokens = [bearer("ada", sid="s-1", jti="1"), bearer("ada", sid="s-1", jti="2"), bearer("ada", sid="s-2")]
+    assert [await status(running, each) for each in tokens] == [200, 200, 200]
+    await revoke(running, session="s-1")
+    assert [await status(running, each) for each in tokens] == [401, 401, 200]
+    assert await status(running, bearer("ada", sid="s-1", iat=4_000_000_000)) == 401
+
+
+@pytest.mark.gen_test
 async def test_each_act_has_a_line_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
     with caplog.at_level(logging.INFO, "tornado_gateway.audit"):
@@ -232,8 +252,8 @@ async def test_each_act_has_a_line_in_the_log(serve: Serve, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "JSON"), (b"[" * 9000, "JSON"), (b"[]", "object"), (b'"jti"', "object"), (b"{}", "subject and jti"),
-        (b'{"jti": "a", "subject": "b"}', "subject and jti"), (b'{"jti": "a", "sub": "b"}', '"sub"'),
+        (b"", "JSON"), (b"[" * 9000, "JSON"), (b"[]", "object"), (b'"jti"', "object"), (b"{}", "jti and session"),
+        (b'{"jti": "a", "subject": "b"}', "jti and session"), (b'{"jti": "a", "sub": "b"}', '"sub"'),
         (b'{"jti": 7}', "jti"), (b'{"jti": ""}', "jti"), (b'{"subject": " id|a"}', "subject"),
         (b'{"jti": null}', "jti"),
         (b'{"subject": "\\u00a0"}', "subject"), (b'{"jti": "%b"}' % (b"a" * (LONGEST_VALUE + 1)), "jti"),

@@ -51,6 +51,8 @@ def test_an_expiry_is_in_seconds_since_1970(claims: dict[str, Any], expiry: floa
         ({}, NOBODY),
         ({"iss": "id", "sub": "ada", "jti": "7", "iat": 10}, Holder("id|ada", "7", 10.0)),
         ({"sub": "ada", "jti": 7, "iat": "10"}, Holder("|ada", "", 10.0)),
+        ({"sub": "ada", "sid": "s-1"}, Holder("|ada", "", -math.inf, ("s-1",))),
+        ({"sub": "ada", "sid": 7}, Holder("|ada", "", -math.inf)),
         ({"jti": None, "iat": None}, NOBODY),
         ({"iat": 10**400}, NOBODY),
         ({"iat": math.nan}, NOBODY),

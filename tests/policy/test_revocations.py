@@ -52,6 +52,16 @@ def test_a_revoked_token_is_refused_whenever_it_was_issued(issued: float) -> Non
     assert told(jti()).refuses(Holder("id|ada", "7", issued), NOW + 1)
 
 
+@pytest.mark.parametrize("sessions", [("s",), ("r", "s"), ("s", "r")])
+def test_a_revoked_session_loses_all_its_credentials_and_no_other_does(sessions: tuple[str, ...]) -> None:
+    revocations = told(Revocation(By.SESSION, "s", NOW, NOW + DAY))
+    ada = Holder("id|ada", "7", NOW + 1)  # also a token that the session got later
+    assert revocations.refuses(ada._replace(sessions=sessions), NOW + 2)
+    assert not revocations.refuses(ada._replace(sessions=sessions), NOW + DAY)
+    assert not revocations.refuses(ada.in_session("r"), NOW + 2) and not revocations.refuses(ada, NOW + 2)
+    assert not revocations.refuses(Holder("s", "s", NEVER), NOW + 2)
+
+
 @pytest.mark.parametrize(
     "holder",
     [
@@ -136,13 +146,14 @@ instants = st.integers(0, 5).map(float)
 statements = st.builds(
     Revocation, st.sampled_from(By), names.filter(bool), instants, st.integers(1, 9).map(float), st.booleans()
 )
-holders = st.builds(Holder, names, names, st.one_of(st.just(NEVER), instants))
+sessions = st.lists(names.filter(bool), max_size=2).map(tuple)
+holders = st.builds(Holder, names, names, st.one_of(st.just(NEVER), instants), sessions)
 
 
 @given(st.lists(statements), holders, instants)
 def test_a_revocation_never_refuses_another_subject(said: list[Revocation], holder: Holder, now: float) -> None:
-    mine = {By.SUBJECT: holder.name, By.JTI: holder.jti}
-    about_others = [each for each in said if each.value != mine[each.by]]
+    mine = {By.SUBJECT: (holder.name,), By.JTI: (holder.jti,), By.SESSION: holder.sessions}
+    about_others = [each for each in said if each.value not in mine[each.by]]
     assert not told(*about_others).refuses(holder, now)
     assert told(*said).refuses(holder, now) == told(*(each for each in said if each not in about_others)).refuses(
         holder, now

@@ -30,6 +30,14 @@ def test_a_session_has_the_principal_of_its_log_in() -> None:
     assert session and session.principal == ada()
 
 
+def test_a_session_has_an_id_that_its_holder_tells_and_that_is_no_token() -> None:
+    store = SessionStore(CONFIG)
+    one, other = (store.open(each, ada(), 0.0, WALL) for each in (b"token", b"tokens"))
+    assert (one.expiry.holder.sessions, one.expiry.holder.name) == ((one.id,), "id|ada")
+    assert one.id != other.id and len(one.id) == 16
+    assert not is_open(store, 0.0, one.id.encode())
+
+
 @pytest.mark.parametrize("token", [b"", b"tokeN", b"token "])
 def test_another_token_is_no_session(token: bytes) -> None:
     store = opened(ada())

@@ -141,6 +141,7 @@ class TokenVerifier:
             except jwt.InvalidSignatureError:
                 continue
             _check_issuer(claims)
+            _check_times(claims)
             self._check_required(claims)
             return claims
         raise jwt.InvalidSignatureError
@@ -211,6 +212,13 @@ def _check_issuer(claims: Mapping[str, Any]) -> None:
     """Refuse an issuer with a "|": the name "iss|sub" would name two principals. A URL has no "|" (RFC 3986 §2)."""
     if "|" in str(claims.get("iss", "")):
         raise jwt.InvalidIssuerError
+
+
+def _check_times(claims: Mapping[str, Any]) -> None:
+    """Refuse a time that is no number (RFC 7519 §2, NumericDate); PyJWT would read a string."""
+    for name in ("exp", "nbf"):
+        if type(claims.get(name, 0)) not in (int, float):
+            raise jwt.InvalidTokenError
 
 
 def _has(value: object, wanted: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tornado_gateway.errors import MethodNotAllowed
 from tornado_gateway.handlers.admin_page import AdminPage
-from tornado_gateway.handlers.admission import SAFE, Admitted
+from tornado_gateway.handlers.admission import SAFE, Admitted, origin_of
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.acting import Asked, check_local, check_same_origin, check_scopes
 from tornado_gateway.policy.principal import ANYBODY
@@ -72,13 +72,14 @@ class ActingHandler(AdminPage):
         if principal is ANYBODY:
             check_local(asked, in_production=in_production)
         else:
-            check_scopes(self.gateway.operators.config, principal.scopes, in_production=in_production)
+            is_token, config = admitted.kind is Kind.JWT, self.gateway.operators.config
+            check_scopes(config, principal.scopes, in_production=in_production, is_token=is_token)
 
     def asked(self, admitted: Admitted[Any]) -> Asked:
         """Where the request comes from."""
         found = {name.lower(): value for name, value in fields(self.exchange.head.block)}
         return Asked(
-            found.get(b"origin"),
+            origin_of(self.exchange.head),
             found.get(b"sec-fetch-site"),
             admitted.origination.host,
             self.exchange.connection.peer,

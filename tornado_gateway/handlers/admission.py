@@ -45,7 +45,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
-from tornado_gateway.policy.access import DEFAULT, NOTHING, SESSION, Access, Kind
+from tornado_gateway.policy.access import DEFAULT, JWT, KEY, NOTHING, SESSION, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
@@ -76,6 +76,7 @@ class Admitted(NamedTuple, Generic[F]):
         principal: ANYBODY where no token is needed.
         kind: of the credential; NOTHING where none is needed.
         expiry: of the principal's token.
+        looks_for_keys: whether the request could have come with an API key.
         authenticator: says which tokens endpoints may see, and what endpoints learn of the principal; None if no
             token is ever asked for.
     """
@@ -85,6 +86,7 @@ class Admitted(NamedTuple, Generic[F]):
     principal: Principal
     kind: Kind
     expiry: Expiry
+    looks_for_keys: bool
     authenticator: Authenticator | None
 
     def visible_target(self, target: bytes) -> bytes:
@@ -95,8 +97,8 @@ class Admitted(NamedTuple, Generic[F]):
         """Field lines of the request without tokens that endpoints must not see, and with the principal's claims."""
         if self.authenticator is None:
             return lines
-        if self.authenticator.sources.hides_fields or self.kind is Kind.KEY:
-            lines = self.authenticator.sources.visible_lines(lines, self.kind)
+        if self.authenticator.sources.hides_fields or self.looks_for_keys:
+            lines = self.authenticator.sources.visible_lines(lines, self.kind, without_copies=self.looks_for_keys)
         claim_fields = self.authenticator.claim_fields
         return claim_fields.lines(lines, self.principal.claims) if claim_fields else lines
 
@@ -153,13 +155,14 @@ def admit(
         raise found
     # Scopes.
     if not access.scopes <= principal.scopes:
-        raise InsufficientScope(scopes=access.scopes)
+        raise InsufficientScope(scopes=access.scopes, is_token=kind is JWT)
     # Limit by principal.
     if limits and config and config.after:
         later = limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
         if later:
             yield from later
-    return Admitted(found, origination, principal, kind, expiry, authenticator)
+    looks_for_keys = accepted is not None and KEY in accepted
+    return Admitted(found, origination, principal, kind, expiry, looks_for_keys, authenticator)
 
 
 def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> None:
@@ -246,8 +249,9 @@ def _check_page(
 
 
 def origin_of(head: RequestHead) -> bytes | None:
-    """The value of Origin; None for a request without Origin."""
-    return next(iter(head.known_fields.get(b"origin", ())), None)
+    """The value of Origin; None for a request without Origin. Several values are one that equals no origin: no browser
+    sends two, and whichever the gateway took, a service might take the other."""
+    return b", ".join(head.known_fields[b"origin"]) if b"origin" in head.known_fields else None
 
 
 def _service_name(found: object) -> str:

@@ -1,6 +1,7 @@
 """The dashboard: a page for the person on call.
 
 GET /admin            the page; without JavaScript, a table of the services
+GET /admin/           leads to the page
 GET /admin/assets/*   its scripts and styles
 GET /admin/events     the figures as an event stream, once a second
 """
@@ -13,7 +14,7 @@ from tornado.iostream import StreamClosedError
 from tornado.template import Template
 
 from tornado_gateway.errors import GatewayError, NotFound
-from tornado_gateway.handlers.admin_page import AdminPage
+from tornado_gateway.handlers.admin_page import HOME, AdminPage
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.views.board import SERVICE_COLUMNS
@@ -54,6 +55,15 @@ class DashboardHandler(GuardedPage):
                 has_log_out=self.gateway.operators.asks,
             )
         )
+
+    head = get
+
+
+class SlashHandler(AdminPage):
+    """The page's path with a slash, as people type it."""
+
+    def get(self) -> None:
+        self.redirect(HOME, status=308)
 
     head = get
 
@@ -105,12 +115,14 @@ class DashboardEventsHandler(GuardedPage):
         self.finish()
 
     def _may_see(self) -> bool:
-        """Whether the token is still valid; with a session, whether the session goes on. A page that is open uses the
-        session."""
-        admitted, head = self.admitted, self.exchange.head
+        """Whether the credential is still valid; with a session, whether the session goes on. A page that is open uses
+        the session."""
+        admitted, head, wall = self.admitted, self.exchange.head, time.time()
         if admitted.kind is Kind.SESSION:
             return find_session(self.gateway, head.known_fields, admitted.origination) is not None
-        return not admitted.expiry.has_passed(self.gateway.client.loop.time(), time.time())
+        if self.gateway.revocations.refuses(admitted.principal.holder, wall):
+            return False
+        return not admitted.expiry.has_passed(self.gateway.client.loop.time(), wall)
 
     def head(self) -> None:
         self.set_header("Content-Type", "text/event-stream")

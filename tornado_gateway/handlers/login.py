@@ -46,8 +46,9 @@ class LoginHandler(ActingHandler):
         if self.gateway.operators.asks:
             principal = await self._log_in(admitted)
             end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination)
-            self.who = principal.name
-            self.add_header("Set-Cookie", begin_session(self.gateway, principal, admitted.origination))
+            session, cookie = begin_session(self.gateway, principal, admitted.origination)
+            self.who, self.deed = principal.name, f"session {session.id}"
+            self.add_header("Set-Cookie", cookie)
         self.redirect(self.place, status=303)
 
     def check_act(self, admitted: Admitted[Any]) -> None:
@@ -122,7 +123,7 @@ class LogoutHandler(ActingHandler):
     def post(self) -> None:
         admitted = self.admitted
         for session in end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination):
-            self.who = session.principal.name
+            self.who, self.deed = session.principal.name, f"session {session.id}"
         self.add_header("Set-Cookie", session_cookie("", is_secure=is_secure(admitted.origination)))
         self.redirect(LOG_IN, status=303)
 

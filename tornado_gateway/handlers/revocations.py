@@ -1,7 +1,7 @@
 """The pages that revoke credentials.
 
 GET    /admin/api/revocations        what is revoked, the latest first
-POST   /admin/api/revocations        {"subject": "iss|sub"} or {"jti": "..."}, and "expiresInMs" if wanted
+POST   /admin/api/revocations        {"subject": "iss|sub"}, {"jti": "..."} or {"session": "..."}, and "expiresInMs"
 DELETE /admin/api/revocations/<id>   lift a revocation
 """
 
@@ -14,7 +14,7 @@ from tornado_gateway.errors import BadRequest, NotFound, Overloaded
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.policy.revocations import DEFAULT_LIFE, LONGEST_LIFE, MOST, By, Revocation
 
-LONGEST_VALUE = 1024  # characters of a subject or jti; a token has up to 8 KiB
+LONGEST_VALUE = 1024  # characters of what is revoked; a token has up to 8 KiB
 SHOWN = 1000  # revocations of a GET
 
 _LIFE = "expiresInMs"
@@ -70,7 +70,7 @@ def read_order(body: bytes) -> tuple[By, str, float]:
         raise BadRequest(f"{json.dumps(unknown[0][:80])} is not a member of a revocation; {', '.join(_MEMBERS)} are")
     named = [by for by in By if by.value in said]
     if len(named) != 1:
-        raise BadRequest("one of subject and jti is needed")
+        raise BadRequest("one of subject, jti and session is needed")
     (by,) = named
     value = said[by.value]
     if not isinstance(value, str) or not value.strip() or value != value.strip() or len(value) > LONGEST_VALUE:

@@ -27,7 +27,7 @@ from tornado_gateway.handlers.control import (
     UndrainHandler,
     WeightHandler,
 )
-from tornado_gateway.handlers.dashboard import AssetHandler, DashboardEventsHandler, DashboardHandler
+from tornado_gateway.handlers.dashboard import AssetHandler, DashboardEventsHandler, DashboardHandler, SlashHandler
 from tornado_gateway.handlers.http_proxy import HttpProxyHandler
 from tornado_gateway.handlers.journal import ELSEWHERE
 from tornado_gateway.handlers.login import LoginHandler, LogoutHandler
@@ -70,6 +70,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     operational("/metrics", MetricsHandler),
     operational("/_pressure", PressureHandler),
     Route(path="/admin", handler=DashboardHandler, methods=READ, answers_options=True),
+    Route(path="/admin/", handler=SlashHandler, methods=READ, answers_options=True),
     Route(path="/admin/assets/*", handler=AssetHandler, methods=READ, answers_options=True),
     Route(path="/admin/events", handler=DashboardEventsHandler, methods=READ, answers_options=True),
     Route(path="/admin/login", handler=LoginHandler, methods=(*READ, b"POST"), needs_token=False, answers_options=True),

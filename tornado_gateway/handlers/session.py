@@ -14,23 +14,23 @@ TOKEN_BYTES = 32  # 256 random bits; OWASP asks for 64 or more
 
 
 def find_session(gateway: Gateway, known_fields: KnownFields, origination: Origination) -> Session | None:
-    """The session of a request, which goes on; None for a request with no session, with two, or with a session whose
-    credential is revoked."""
+    """The session of a request, which goes on; None for a request with no session, with two, or with a session that is
+    revoked, or whose credential is."""
     if b"cookie" not in known_fields:
         return None
     now, wall, sessions = gateway.now(), time.time(), gateway.operators.sessions
     tokens = session_values(known_fields[b"cookie"], is_secure=is_secure(origination))
     found = [session for token in tokens if (session := sessions.use(token, now, wall))]
-    if len(found) != 1 or gateway.revocations.refuses(found[0].principal.holder, wall):
+    if len(found) != 1 or gateway.revocations.refuses(found[0].expiry.holder, wall):
         return None
     return found[0]
 
 
-def begin_session(gateway: Gateway, principal: Principal, origination: Origination) -> str:
-    """Open a session; return the value of a Set-Cookie field."""
+def begin_session(gateway: Gateway, principal: Principal, origination: Origination) -> tuple[Session, str]:
+    """Open a session; return the session, and the value of a Set-Cookie field."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    gateway.operators.sessions.open(token.encode("ascii"), principal, gateway.now(), time.time())
-    return session_cookie(token, is_secure=is_secure(origination))
+    session = gateway.operators.sessions.open(token.encode("ascii"), principal, gateway.now(), time.time())
+    return session, session_cookie(token, is_secure=is_secure(origination))
 
 
 def end_sessions(gateway: Gateway, known_fields: KnownFields, origination: Origination) -> list[Session]:

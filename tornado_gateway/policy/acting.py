@@ -86,11 +86,12 @@ def check_same_origin(asked: Asked, *, is_strict: bool) -> None:
         raise OriginNotAllowed("the request comes from a page of another origin, or a proxy in front changes Host")
 
 
-def check_scopes(config: AdminConfig, scopes: Collection[str], *, in_production: bool) -> None:
+def check_scopes(config: AdminConfig, scopes: Collection[str], *, in_production: bool, is_token: bool = True) -> None:
     """Refuse a principal that may not act.
 
     Args:
         scopes: of the principal.
+        is_token: whether the principal has come with a token.
 
     Raises:
         InsufficientScope: the credential lacks a scope of ADMIN_SCOPE.
@@ -99,7 +100,7 @@ def check_scopes(config: AdminConfig, scopes: Collection[str], *, in_production:
     if in_production and not config.scopes:
         raise ActNotAllowed("nobody may act in production without ADMIN_SCOPE")
     if not config.scopes.issubset(scopes):
-        raise InsufficientScope(scopes=config.scopes)
+        raise InsufficientScope(scopes=config.scopes, is_token=is_token)
 
 
 def check_local(asked: Asked, *, in_production: bool) -> None:

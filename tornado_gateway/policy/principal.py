@@ -20,11 +20,17 @@ class Holder(NamedTuple):
         name: of the principal.
         jti: claim "jti" (RFC 7519 §4.1.7); "" for none.
         issued: claim "iat", seconds since 1970; -math.inf for none.
+        sessions: claim "sid" (OpenID Connect Front-Channel Logout 1.0 §3), and the id of an operator's session.
     """
 
     name: str
     jti: str
     issued: float
+    sessions: tuple[str, ...] = ()
+
+    def in_session(self, id_: str) -> "Holder":
+        """The holder, in a session that the credential has opened."""
+        return self._replace(sessions=(*self.sessions, id_))
 
 
 NOBODY = Holder("", "", -math.inf)
@@ -52,8 +58,10 @@ class Principal:
     holder: Holder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        jti, issued = self.claims.get("jti"), _instant(self.claims, "iat", -math.inf)
-        object.__setattr__(self, "holder", Holder(self.name, jti if isinstance(jti, str) else "", issued))
+        claims = self.claims
+        jti, sid = (each if isinstance(each, str) else "" for each in (claims.get("jti"), claims.get("sid")))
+        holder = Holder(self.name, jti, _instant(claims, "iat", -math.inf), (sid,) if sid else ())
+        object.__setattr__(self, "holder", holder)
 
     @classmethod
     def of(cls, claims: Mapping[str, Any]) -> "Principal":

@@ -4,6 +4,7 @@
               revocation. A token that is issued later is valid: a principal may log in again. A credential that does
               not say when it was issued (a token without `iat`, an API key) is refused.
     jti       every token with this id (RFC 7519 §4.1.7)
+    session   every token with this claim `sid`, and the session of an operator with this id, whenever issued
 
 The raw text of a token names nothing here: a token can be spelled in several ways, and has one `jti`.
 
@@ -30,6 +31,7 @@ class By(Enum):
 
     SUBJECT = "subject"
     JTI = "jti"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Revocation:
     """A statement that credentials are revoked, or not revoked any more. Instants are seconds since 1970.
 
     Attributes:
-        value: the name of the principal, or the jti.
+        value: the name of the principal, the jti, or the id of the session.
         at: instant of the statement.
         until: instant from which the statement does not count any more.
         is_lifted: whether the credentials are not revoked any more.
@@ -80,7 +82,7 @@ class Revocations:
     def __init__(self, leeway: float = 0.0) -> None:
         self._leeway = leeway
         self._by: dict[By, dict[str, Revocation]] = {by: {} for by in By}
-        self._subjects, self._tokens = self._by[By.SUBJECT], self._by[By.JTI]
+        self._subjects, self._tokens, self._sessions = self._by[By.SUBJECT], self._by[By.JTI], self._by[By.SESSION]
         self._ends: list[tuple[float, str, str]] = []  # a heap; with the ends of statements that were replaced
         self.count = 0
 
@@ -106,8 +108,8 @@ class Revocations:
         >>> [revocations.refuses(Holder("id|ada", "", issued), 200.0) for issued in (-math.inf, 100.0, 101.0)]
         [True, True, False]
         """
-        of_token = self._tokens.get(holder.jti)
-        if of_token and not of_token.is_lifted and now < of_token.until:
+        named = [self._tokens.get(holder.jti), *map(self._sessions.get, holder.sessions)]
+        if any(each and not each.is_lifted and now < each.until for each in named):
             return True
         of_all = self._subjects.get(holder.name)
         if of_all is None or of_all.is_lifted or now >= of_all.until:

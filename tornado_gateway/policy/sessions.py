@@ -17,6 +17,7 @@ from tornado_gateway.policy.http.expiry import Expiry
 from tornado_gateway.policy.principal import Principal
 
 MAX_SESSIONS = 1024  # some 2 MiB with large tokens
+ID_DIGITS = 16  # of a session's id: 64 bits, so that no two sessions have the same
 MAX_OF_PRINCIPAL = 16  # browsers of one operator, or of the operators who share a password
 
 
@@ -39,13 +40,15 @@ class Session:
 
     Attributes:
         principal: of the credential.
-        expiry: the end, however much the session is used.
+        expiry: the end, however much the session is used; its holder is in the session.
         used_at: instant (gateway clock) of the last request.
+        id: names the session in the log and in revocations; says nothing of the token.
     """
 
     principal: Principal
     expiry: Expiry
     used_at: float
+    id: str
 
 
 @dataclass(slots=True)
@@ -62,8 +65,8 @@ class SessionStore:
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def open(self, token: bytes, principal: Principal, now: float, wall: float) -> None:
-        """Open a session.
+    def open(self, token: bytes, principal: Principal, now: float, wall: float) -> Session:
+        """Open a session; return the session.
 
         Args:
             token: a secret that nobody can guess, and that was never used.
@@ -76,8 +79,12 @@ class SessionStore:
             del self._by_digest[own[0]]
         elif len(self._by_digest) >= MAX_SESSIONS:
             del self._by_digest[next(iter(self._by_digest))]
-        expiry = Expiry.of(min(principal.expiry, wall + self.config.longest), now, wall, principal.holder)
-        self._by_digest[_digest(token)] = Session(principal, expiry, now)
+        digest = _digest(token)
+        id_ = _digest(digest).hex()[:ID_DIGITS]
+        end = min(principal.expiry, wall + self.config.longest)
+        expiry = Expiry.of(end, now, wall, principal.holder.in_session(id_))
+        session = self._by_digest[digest] = Session(principal, expiry, now, id_)
+        return session
 
     def use(self, token: bytes, now: float, wall: float) -> Session | None:
         """The session of a token, which goes on; None if there is none, or if the session has ended.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import BEARER_CHALLENGE, BadRequest, Unauthorized
 from tornado_gateway.policy.access import JWT, Kind
@@ -211,17 +212,17 @@ class TokenSources:
         if not self._query_names or b"?" not in target:
             return target
         path, mark, query = target.partition(b"?")
-        kept = [each for each in query.split(b"&") if each.partition(b"=")[0] not in self._query_names]
+        kept = [each for each in query.split(b"&") if _name_of(each) not in self._query_names]
         return path + (mark + b"&".join(kept) if kept else b"")
 
-    def visible_lines(self, lines: bytes, kind: Kind = JWT) -> bytes:
+    def visible_lines(self, lines: bytes, kind: Kind = JWT, *, without_copies: bool = False) -> bytes:
         """Field lines without credentials.
 
         Args:
-            kind: of the credential that the request has been admitted with. Credentials of other kinds but tokens were
-                not looked for.
+            kind: of the credential that the request has been admitted with.
+            without_copies: whether the request could have come with an API key, so that no X_API_Key passes unchecked.
         """
-        if kind is Kind.KEY:
+        if without_copies and Kind.KEY in self._kinds:
             lines = _without_copies(lines)
         if not self.hides_fields:
             return lines
@@ -324,10 +325,16 @@ def _of_cookie(asked: Asked, name: bytes) -> bytes:
 
 def _of_query(asked: Asked, name: bytes) -> bytes:
     pieces = asked.target.partition(b"?")[2].split(b"&")
-    found = [value for each, _, value in (piece.partition(b"=") for piece in pieces) if each == name]
+    found = [piece.partition(b"=")[2] for piece in pieces if _name_of(piece) == name]
     if len(found) > 1:
         raise BadRequest("the request target has two parameters of the name that holds the token")
     return found[0] if found else b""
+
+
+def _name_of(piece: bytes) -> bytes:
+    """The name of a parameter as services read the name: "access%5Ftoken" is access_token (URL §5.1)."""
+    name = piece.partition(b"=")[0]
+    return unquote_to_bytes(name) if b"%" in name else name
 
 
 def _of_subprotocol(asked: Asked, _: bytes) -> bytes:
