@@ -93,6 +93,21 @@ async def test_a_pause_of_the_event_loop_is_no_timeout_of_a_connection_that_was_
 
 
 @pytest.mark.gen_test
+async def test_slow_turns_of_the_event_loop_are_no_timeout_of_a_connection_that_is_made_at_once(upstream):
+    up, loop = upstream(), asyncio.get_running_loop()
+
+    def keep_busy() -> None:
+        nonlocal next_turn
+        time.sleep(0.03)
+        next_turn = loop.call_soon(keep_busy)
+
+    async with wire_client(connect_timeout=0.05) as client:
+        next_turn = loop.call_soon(keep_busy)
+        assert (await exchange(client, origin_of(up))).body == b"ok"
+        next_turn.cancel()
+
+
+@pytest.mark.gen_test
 async def test_row_3_abort_of_a_connection_that_does_not_come_about(full_backlog):
     async with wire_client() as client:
         leaving, recorder = begin(client, Origin("http", "127.0.0.1", full_backlog), body=True)

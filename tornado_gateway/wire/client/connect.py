@@ -114,10 +114,10 @@ class Connector:
     async def _connect(self, origin: Origin, factory: Callable[[], P], seconds: float, tls: ssl.SSLContext | None) -> P:
         late: type[ConnectTimeout] = NameTimeout
         try:
-            async with self._limit(seconds):
+            async with self._limit(seconds) as lift:
                 addresses = await self._addresses(origin, seconds * PATIENCE)
                 late = ConnectTimeout
-                return await self._open(origin, addresses, factory, tls)
+                return await self._open(origin, addresses, factory, tls, lift)
         except TimeoutError:
             raise late from None
         except ssl.SSLError as error:
@@ -127,17 +127,22 @@ class Connector:
             raise ConnectFailed from error
 
     @asynccontextmanager
-    async def _limit(self, seconds: float) -> AsyncIterator[None]:
-        """Raise TimeoutError after `seconds`, and after as many more as the event loop's timer was late.
+    async def _limit(self, seconds: float) -> AsyncIterator[Callable[[], None]]:
+        """Raise TimeoutError after `seconds`, unless the limit is lifted by a call of what this context manager gives.
 
-        While the event loop stands still, an upstream's answer waits in the kernel: a limit without this time would
-        blame upstreams for a pause of the gateway.
+        The limit ends as much later as the event loop's timer was late, and at least one turn later: while the event
+        loop stands still, an upstream's answer waits in the kernel, and no upstream is to blame for a busy gateway.
         """
         async with asyncio.timeout(None) as limit:
             due = time.monotonic() + seconds
             timer = self._loop.call_later(seconds, lambda: limit.reschedule(self._loop.time() + time.monotonic() - due))
+
+            def lift() -> None:
+                timer.cancel()
+                limit.reschedule(None)
+
             try:
-                yield
+                yield lift
             finally:
                 timer.cancel()
 
@@ -149,13 +154,19 @@ class Connector:
         return await self.resolver.addresses(origin.host, patience)
 
     async def _open(
-        self, origin: Origin, addresses: Sequence[str], factory: Callable[[], P], tls: ssl.SSLContext | None
+        self,
+        origin: Origin,
+        addresses: Sequence[str],
+        factory: Callable[[], P],
+        tls: ssl.SSLContext | None,
+        lift: Callable[[], None],
     ) -> P:
         if origin.socket:
             return (await self._loop.create_unix_connection(factory, origin.socket))[1]
         sock = await connect_first(addresses, origin.port)
         try:
             if origin.scheme == "http":
+                lift()  # adopt() does not wait for the peer
                 return await adopt(factory, sock)
             context, began = tls or self._tls, time.monotonic()
             protocol = await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
