@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import signal
+import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -228,14 +229,16 @@ async def passed(loads: list[Load], count: int) -> float:
     return max(await asyncio.gather(*(load.passes(count) for load in loads)))
 
 
-async def first_answers(loads: list[Load], victim: Upstream, broken: float) -> dict[str, float]:
-    """Wait until each load has seen an answer of the victim since it broke; return the instants, by load."""
+async def first(loads: list[Load], broken: float, shows: Callable[[Seen], bool]) -> dict[str, float]:
+    """Wait until answers show a fault; return the instants of the first, by load: `broken` for a load without any."""
 
-    def answers(load: Load) -> list[float]:
-        return [each.ended_at for each in load.between(broken, math.inf) if each.by == victim.name]
+    def shown() -> dict[str, float]:
+        ends = {load.name: [each.ended_at for each in load.between(broken, math.inf) if shows(each)] for load in loads}
+        return {name: min(instants) for name, instants in ends.items() if instants}
 
-    await until(lambda: all(map(answers, loads)), f"{victim.name} has answered each load")
-    return {load.name: min(answers(load)) for load in loads}
+    await until(shown, "a load sees the fault")
+    await passed(loads, 100)
+    return dict.fromkeys((load.name for load in loads), broken) | shown()
 
 
 def share_of(victim: Upstream, seen: list[Seen]) -> float:
@@ -251,15 +254,15 @@ async def test_an_endpoint_that_fails_fast_gets_next_to_nothing_even_without_a_b
         loads = [await stack.enter_async_context(Load(stage, 200, balancer)) for balancer in BY_LOAD]
         await passed(loads, 100)
         victim = stage.upstreams[loads[0].busiest()]
-        await victim.tell(status=503, lines="Retry-After: 30")
         broken = time.monotonic()
-        failed = await first_answers(loads, victim, broken)
-        end = await passed(loads, 400)
+        await victim.tell(status=503, lines="Retry-After: 30")
+        failed = await first(loads, broken, lambda seen: seen.status == 503)
+        end = await passed(loads, 300)
     for load in loads:
         left = after("left", load.left(victim.name, broken, end))
         load.report(f"503s with Retry-After at once, no breaker ({load.name})", left)
         assert share_of(victim, load.between(failed[load.name], end)) <= 0.02
-        assert set(load.errors()) == {"status 503"}
+        assert set(load.errors()) <= {"status 503"}
 
 
 @dataclass
@@ -270,13 +273,27 @@ class Comparison:
     loads: list[Load]
     control: Load
 
+    def shows(self, seconds: float) -> Callable[[Seen], bool]:
+        """Whether the victim has answered a request after so many seconds or more."""
+        return lambda seen: seen.by == self.victim.name and (seen.seconds or 0.0) >= seconds
+
+    def usual(self, begin: float, end: float) -> float:
+        """Mean duration in seconds of requests to sound endpoints: next to nothing, unless the machine is busy. The
+        slower they are, too, the more of the traffic the victim gets from balancers that look at the load.
+        """
+        return statistics.fmean(each.seconds or PATIENCE for each in self.control.between(begin, end))
+
     def assert_that_others_are_not_delayed(self, broken: float, end: float, delay: float) -> None:
         """`delay`: the victim's, in seconds."""
-        usual = percentile(self.control.between(broken, end), 0.9)
+
+        def late(seen: list[Seen]) -> float:
+            return statistics.fmean((each.seconds or PATIENCE) > delay / 2 for each in seen)
+
+        usual = late(self.control.between(broken, end))
         for load in self.loads:
             others = [each for each in load.between(broken, end) if each.by != self.victim.name]
             assert len(others) > 200
-            assert percentile(others, 0.9) < usual + delay / 2
+            assert late(others) < usual + 0.25
             assert not load.errors()
 
 
@@ -295,25 +312,25 @@ async def beside_a_control(directory: Path, balancers: Sequence[str], rate: int)
 @within_uvloop
 async def test_an_endpoint_that_became_slow_gets_little_and_delays_no_others(tmp_path: Path) -> None:
     async with beside_a_control(tmp_path, BY_LOAD, 200) as compared:
-        await compared.victim.tell(delay=2.0)
         broken = time.monotonic()
-        known = await first_answers(compared.loads, compared.victim, broken)
-        end = await passed([*compared.loads, compared.control], 400)
+        await compared.victim.tell(delay=2.0)
+        known = await first(compared.loads, broken, compared.shows(2.0))
+        end = await passed([*compared.loads, compared.control], 300)
         await compared.victim.tell()
     for load in compared.loads:
         load.report(f"heads after 2 s ({load.name})", after("left", load.left(compared.victim.name, broken, end)))
-        assert share_of(compared.victim, load.between(known[load.name], end)) <= 0.1
+        share = share_of(compared.victim, load.between(known[load.name], end))
+        assert share <= 0.1 + compared.usual(broken, end) / 2.0
     compared.assert_that_others_are_not_delayed(broken, end, 2.0)
 
 
 @within_uvloop
 async def test_bodies_that_come_byte_by_byte_delay_no_others(tmp_path: Path) -> None:
     async with beside_a_control(tmp_path, (*BY_LOAD, "round_robin"), 150) as compared:
-        victim = compared.victim
+        victim, broken = compared.victim, time.monotonic()
         await victim.tell(drip=0.1)
-        broken = time.monotonic()
-        known = await first_answers(compared.loads, victim, broken)
-        end = await passed([*compared.loads, compared.control], 300)
+        known = await first(compared.loads, broken, compared.shows(1.0))
+        end = await passed([*compared.loads, compared.control], 250)
         await victim.tell()
     dripped = {load.name: share_of(victim, load.between(known[load.name], end)) for load in compared.loads}
     middle = percentile([each for each in compared.loads[-1].between(broken, end) if each.by == victim.name], 0.5)
@@ -322,7 +339,8 @@ async def test_bodies_that_come_byte_by_byte_delay_no_others(tmp_path: Path) -> 
     for load in compared.loads:
         load.report(f"bodies of a byte in 100 ms ({load.name})", f"{dripped[load.name]:.0%} of the requests")
     # By what it has in flight, for its heads are as quick as the others'.
-    assert all(dripped[balancer] < 0.7 * dripped["round_robin"] for balancer in BY_LOAD)
+    most = 0.7 * dripped["round_robin"] + compared.usual(broken, end) / middle
+    assert all(dripped[balancer] < most for balancer in BY_LOAD)
 
 
 # ---------------------------------------------------------------- names
