@@ -117,7 +117,7 @@ async def test_streams_are_listed_and_closed(serve: Serve, upstream: Start, tmp_
     assert [each["id"] for each in (await ctl("streams", "--text", "ADA", "--limit", "2")).json["streams"]] == [1, 2]
     told = await ctl("streams", "--limit", "2", is_terminal=True)
     assert told.out.splitlines()[-1] == "3 streams in all; the next page: --after 2"
-    assert (await ctl("close", "2", is_terminal=True)).out == "1 streams close over 0 s\n"
+    assert (await ctl("close", "2", is_terminal=True)).out == "1 stream ends over 0 s\n"
     await eventually(lambda: len(streams.open) == 2)
     told = await ctl("close", "--service", "billing", "--endpoint", up.url[-4:], "--over-ms", "40")
     assert told.json == {"closing": 2, "overMs": 40}

@@ -41,6 +41,13 @@ async def test_without_scripts_there_is_a_table_of_the_services_and_markup_in_na
     assert b"&lt;script&gt;alert(1)&lt;/script&gt;" in table and b"<script>alert" not in answer.body
 
 
+@pytest.mark.parametrize(("variables", "has"), [({}, True), ({"ADMIN_READ_ONLY": "true"}, False)])
+@pytest.mark.gen_test
+async def test_a_gateway_that_is_read_only_offers_no_acts(serve: Serve, variables: dict[str, str], has: bool) -> None:
+    running = await serve(NOWHERE, **variables)
+    assert (b'<dialog id="acts"' in (await ask(running, get(b"/admin"))).body) is has
+
+
 @pytest.mark.gen_test
 async def test_every_file_that_the_page_names_is_served_and_no_other(serve: Serve) -> None:
     running = await serve(NOWHERE)

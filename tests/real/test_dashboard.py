@@ -131,3 +131,99 @@ def test_an_operator_sees_what_fails_and_when_all_is_well_again(
             assert page.complaints == []
             page.value("fetch('/admin/logout', {method: 'POST'}).then(answer => answer.status)")
             until(lambda: page.text("#link") == "not allowed: log in again", lambda: page.text("#link"))
+
+
+STREAMING = """import http.server, sys, time
+class Streaming(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"data: 1\\n\\n")
+            time.sleep(0.05)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Streaming).serve_forever()"""
+
+# A gateway with ten thousand streams, as far as the list of streams sees: the page asks for pages.
+SCRIPTED = """window.asked = 0; window.fetch = async (target) => {
+  const after = Number(new URLSearchParams(target.split('?')[1]).get('after')); window.asked += 1;
+  const streams = Array.from({length: Math.min(200, 10000 - after)}, (_, index) => ({
+    id: after + index + 1, kind: 'eventStream', service: '<b>billing</b>', endpoint: 'http://10.0.0.7',
+    client: '192.0.2.1', principal: '', path: '/x', requestId: 'a', ageMs: 1000, messages: {up: 0, down: 1},
+    bytes: {up: 0, down: 9}, waitingBytes: 0}));
+  const last = after + streams.length;
+  return {ok: true, status: 200, json: async () => (
+    {open: 10000, matching: 10000, streams, next: last < 10000 ? last : null})};
+}"""
+
+
+def pressed(page: Page, selector: str, label: str) -> bool:
+    """Press the first button with a label; return whether there is one."""
+    buttons = f"[...document.querySelectorAll({json.dumps(f'{selector} button')})]"
+    wanted = f"{buttons}.find(each => !each.hidden && each.textContent.startsWith({json.dumps(label)}))"
+    return bool(page.value(f"(button => (button?.click(), Boolean(button)))({wanted})"))
+
+
+@contextlib.contextmanager
+def logged_in(gateway: str, tmp_path: Path) -> Iterator[Page]:
+    """The dashboard of an operator."""
+    token = jwt.encode({"iss": "id", "sub": "ada"}, KEY)
+    with chromium(tmp_path) as devtools, tab(devtools, f"{gateway}/admin") as connection:
+        page = Page(connection)
+        until(lambda: "Log in" in page.text("h1 + p"), "the log-in page")
+        page.complaints.clear()  # the 401 of the page before the log-in
+        page.value(f"document.querySelector('input').value = '{token}'; document.querySelector('form').submit()")
+        until(lambda: page.text("#link") == "live", "the event stream is live")
+        yield page
+
+
+def test_an_operator_drains_an_endpoint_and_closes_a_stream(
+    gateway: str, ports: tuple[int, int], tmp_path: Path
+) -> None:
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    fields = {"Authorization": f"Bearer {jwt.encode({'iss': 'id', 'sub': 'eve'}, KEY)}"}
+    with (
+        process("-c", STREAMING, str(ports[0])),
+        process("-c", STREAMING, str(ports[1])),
+        logged_in(gateway, tmp_path) as page,
+        httpx.Client(trust_env=False, timeout=30, headers=fields) as client,
+    ):
+        until(lambda: page.text("#sentence") == "All 2 endpoints of 1 services are up", lambda: page.text("#sentence"))
+        with client.stream("GET", f"{gateway}/sse/billing/x") as stream:
+            pieces = stream.iter_bytes()
+            next(pieces)
+            page.value("document.getElementById('streams-card').open = true")
+            until(lambda: "id|eve" in page.text("#streams tbody"), lambda: page.text("#streams-note"))
+            assert page.text("#streams-note") == "1 of 1 open streams"
+            assert pressed(page, "#streams", "Close…")
+            assert page.text("#acts p").startswith("Closes 1 stream now, between two events or by a Close.")
+            assert pressed(page, "#acts", "Close stream")
+            assert b"retry: " in b"".join(pieces)  # the stream ends
+        until(lambda: page.text("#acts p") == "1 stream ends.", lambda: page.text("#acts p"))
+        assert pressed(page, "#acts", "Close")
+        until(lambda: page.text("#streams-note") == "No streams are open.", lambda: page.text("#streams-note"))
+
+        page.value(f"document.querySelector('button[aria-label=\"Act on {urls[1]}\"]').click()")
+        assert page.text("#acts h2") == urls[1] and pressed(page, "#acts .acts", "Drain")
+        assert page.text("#acts p").startswith("The endpoint gets no new requests; 0 requests and 0 streams")
+        assert " drained " not in page.state(urls[1]), "nothing has happened before the confirmation"
+        assert pressed(page, "#acts .choice", "Drain")
+        until(lambda: page.text("#acts p").startswith(f"Done: {urls[1]} is drained"), lambda: page.text("#acts p"))
+        until(lambda: " drained " in f" {page.state(urls[1])} ", lambda: page.state(urls[1]))
+        assert " drained " not in page.state(urls[0]) and page.complaints == []
+
+
+def test_of_ten_thousand_streams_only_the_rows_in_sight_exist(gateway: str, tmp_path: Path) -> None:
+    with logged_in(gateway, tmp_path) as page:
+        page.value(f"{SCRIPTED}; document.getElementById('streams-card').open = true")
+        until(lambda: page.text("#streams-note") == "10000 of 10000 open streams", lambda: page.text("#streams-note"))
+        down = "(box => { box.scrollTop = box.scrollHeight; })(document.getElementById('streams-box'))"
+        last = "[...document.querySelectorAll('#streams tbody tr:not(.filler)')].at(-1)?.cells[0].textContent"
+        until(lambda: page.value(f"{down}; {last}") == "10000", lambda: page.value(last))
+        assert page.value("document.querySelectorAll('#streams tbody tr').length") < 60
+        page.value("document.getElementById('streams-box').scrollTop = 0")
+        first = "document.querySelector('#streams tbody tr:not(.filler)').cells"
+        until(lambda: page.value(f"{first}[0].textContent") == "1", "the first row is back")
+        assert page.value(f"{first}[5].textContent") == "<b>billing</b>"
+        assert page.complaints == []

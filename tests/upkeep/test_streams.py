@@ -349,6 +349,7 @@ def test_the_list_has_the_oldest_first_under_numbers_that_are_never_used_again()
     third = Recorded(ends=streams)
     streams.add(third, REQUEST)
     assert [(each.number, each.facts) for each in streams.rows()] == [(2, Request.facts), (3, Request.facts)]
+    assert [each.number for each in streams.rows(2)] == [3]
     assert streams.of_numbers({1, 3}) == [third]
     assert (second.kind, second.holder) == (Kind.SSE, NOBODY)
 

@@ -231,7 +231,8 @@ def close(gateway: Gateway, asked: Asked, out: Out) -> None:
     else:
         order["service"] = asked.service
     said = gateway.ask("/admin/api/streams/close", order)
-    out.tell(said, f"{said['closing']} streams close over {duration(said['overMs'])}")
+    end = "1 stream ends" if said["closing"] == 1 else f"{said['closing']} streams end"
+    out.tell(said, f"{end} over {duration(said['overMs'])}")
 
 
 def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:

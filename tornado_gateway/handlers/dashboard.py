@@ -53,6 +53,7 @@ class DashboardHandler(GuardedPage):
                 sentence=board.sentence,
                 who=self.admitted.principal.name,
                 has_log_out=self.gateway.operators.asks,
+                can_act=not self.gateway.operators.config.is_read_only,
             )
         )
 

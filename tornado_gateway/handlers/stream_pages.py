@@ -42,8 +42,10 @@ class StreamsHandler(AdminPage):
 
     async def get(self) -> None:
         wanted, after, limit = read_query(self.request.query)
-        gateway = self.gateway
-        self.send_json(await in_slices(page(gateway.streams.rows(), wanted, after, limit, gateway.now()), gateway.now))
+        gateway, streams = self.gateway, self.gateway.streams
+        rows = streams.rows(0 if wanted != Wanted() else after)
+        steps = page(rows, wanted, after, limit, open_=len(streams.open), now=gateway.now())
+        self.send_json(await in_slices(steps, gateway.now))
 
     head = get
 

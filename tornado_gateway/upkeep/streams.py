@@ -194,10 +194,14 @@ class Streams:
         """Streams of each endpoint that were told to move and have not ended."""
         return Counter(self._leaving.values())
 
-    def rows(self) -> Iterator[Row]:
-        """The streams that are open at the call and still open when their turn comes, the oldest first."""
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """The streams that are open at the call and still open when their turn comes, the oldest first.
+
+        Args:
+            after: number behind which streams are wanted.
+        """
         for stream in list(self.open):
-            if stream in self.open:
+            if stream.number > after and stream in self.open:
                 facts = stream.request.facts
                 yield Row(stream.number, stream.kind, stream.holder.name, facts, stream.carried)
 

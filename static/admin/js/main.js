@@ -1,10 +1,13 @@
 // Wires the feed to the model and the model to the views.
 
+import { actsOn } from './acts.js';
 import { makeCharts } from './charts.js';
+import { makeDialog } from './dialog.js';
 import { makeEvents } from './events.js';
 import { follow } from './feed.js';
 import { duration } from './format.js';
 import { apply, begin, empty, look } from './store.js';
+import { makeStreams } from './streams.js';
 import { makeTable } from './table.js';
 import { makeTheme } from './theme.js';
 import { makeTiles } from './tiles.js';
@@ -14,8 +17,10 @@ const $ = (id) => document.getElementById(id);
 let model = empty();
 const showTiles = makeTiles($('tiles'));
 const charts = makeCharts($('charts'));
-const table = makeTable($('services'), $('nothing'));
+const dialog = $('acts') && makeDialog($('acts')); // a gateway that is read-only gives no dialog
+const table = makeTable($('services'), $('nothing'), dialog && ((row) => dialog.offer(row.url, actsOn(row))));
 const events = makeEvents($('events'), $('no-events'));
+makeStreams({ card: $('streams-card'), box: $('streams-box'), table: $('streams'), filter: $('streams-filter'), note: $('streams-note') }, dialog);
 makeTheme($('theme'), charts.recolour);
 
 $('filter').addEventListener('input', (event) => table.filter({ text: event.target.value }));

@@ -37,12 +37,13 @@ function why(row) {
   return [...new Set(parts)].join(' · ');
 }
 
-export function makeTable(table, nothing) {
+/** @param act called with the row of an endpoint whose button is pressed; null for no buttons */
+export function makeTable(table, nothing, act = null) {
   const view = { text: '', onlyTrouble: false, by: 'state', descending: false };
   const body = table.tBodies[0];
   const existing = new Map(); // rows of the page by key
   let model = null;
-  table.tHead.append(heads(view, () => show(model)));
+  table.tHead.append(heads(view, act, () => show(model)));
   const before = filler();
   const behind = filler();
 
@@ -72,7 +73,7 @@ export function makeTable(table, nothing) {
     wanted.forEach((row, index) => {
       let shown = existing.get(row.key);
       if (!shown) {
-        shown = makeRow(row);
+        shown = makeRow(row, act);
         existing.set(row.key, shown);
       }
       shown.update(row, model.at);
@@ -97,7 +98,7 @@ export function makeTable(table, nothing) {
     const cell = document.createElement('td');
     element.className = 'filler';
     element.setAttribute('aria-hidden', 'true');
-    cell.colSpan = COLUMNS.length;
+    cell.colSpan = COLUMNS.length + (act ? 1 : 0);
     element.append(cell);
     body.append(element);
     return {
@@ -128,7 +129,7 @@ export function makeTable(table, nothing) {
   };
 }
 
-function heads(view, changed) {
+function heads(view, act, changed) {
   const row = document.createElement('tr');
   for (const column of COLUMNS) {
     const cell = document.createElement('th');
@@ -148,6 +149,12 @@ function heads(view, changed) {
     cell.append(button);
     row.append(cell);
   }
+  if (act) {
+    const cell = document.createElement('th');
+    cell.scope = 'col';
+    cell.textContent = 'Act';
+    row.append(cell);
+  }
   return row;
 }
 
@@ -155,7 +162,8 @@ const classes = (column) =>
   [column.kind === 'text' || column.kind === 'head' || column.kind === 'state' ? 'text' : '', column.wide ? 'wide' : '']
     .filter(Boolean).join(' ');
 
-function makeRow(row) {
+function makeRow(row, act) {
+  let now = row;
   const element = document.createElement('tr');
   element.className = row.kind;
   const cells = COLUMNS.map((column) => {
@@ -167,9 +175,14 @@ function makeRow(row) {
     element.append(cell);
     return inner;
   });
+  if (act) {
+    const cell = element.insertCell();
+    if (row.url) cell.append(actButton(row, () => act(now)));
+  }
   return {
     element,
     update(next, at) {
+      now = next;
       COLUMNS.forEach((column, index) => {
         const text = column.write(next, at);
         if (cells[index].textContent !== text) {
@@ -180,4 +193,13 @@ function makeRow(row) {
       });
     },
   };
+}
+
+function actButton(row, pressed) {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.textContent = 'Act…';
+  button.setAttribute('aria-label', `Act on ${row.url}`);
+  button.addEventListener('click', pressed);
+  return button;
 }

@@ -1,5 +1,6 @@
 """The list of open streams: which are wanted, and in which pages."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def row(number: int, kind: Kind = Kind.SSE, principal: str = "id|ada", path: str
 
 
 def said(rows: list[Row], wanted: Wanted | None = None, after: int = 0, limit: int = 10) -> dict[str, Any]:
-    steps = page(iter(rows), wanted or Wanted(), after, limit, NOW)
+    steps = page(iter(rows), wanted or Wanted(), after, limit, open_=len(rows), now=NOW)
     while True:
         try:
             next(steps)
@@ -48,6 +49,18 @@ def test_pages_follow_each_other_whatever_ends_between() -> None:
     last = said(rows, after=5, limit=2)
     assert ([each["id"] for each in last["streams"]], last["next"]) == ([7], None)
     assert said(rows, after=7)["streams"] == said([])["streams"] == []
+
+
+def test_a_page_of_all_streams_needs_no_look_behind_the_page() -> None:
+    def rows() -> Iterator[Row]:
+        yield from (row(1), row(2), row(3))
+        raise AssertionError("a look behind the page")
+
+    steps = page(rows(), Wanted(), 0, 2, open_=9000, now=NOW)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(steps)
+    assert (end.value.value["open"], end.value.value["matching"], end.value.value["next"]) == (9000, 9000, 2)
 
 
 def test_the_last_page_may_be_full() -> None:

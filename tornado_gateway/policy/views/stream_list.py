@@ -88,19 +88,23 @@ class Wanted:
         ).lower()  # fmt: skip
 
 
-def page(rows: Iterable[Row], wanted: Wanted, after: int, limit: int, now: float) -> Steps[dict[str, Any]]:
+def page(
+    rows: Iterable[Row], wanted: Wanted, after: int, limit: int, *, open_: int, now: float
+) -> Steps[dict[str, Any]]:
     """A page of the wanted streams, and how many are wanted and open in all.
+
+    A page of all streams needs no look at the streams behind the page.
 
     Args:
         rows: the oldest first.
         after: number of the stream behind which the page begins; 0 for the first page.
         limit: streams of the page, 1 to MOST.
+        open_: number of open streams.
         now: seconds on the gateway clock.
     """
     shown: list[Row] = []
-    open_ = matching = left = 0
+    is_filtered, matching, left = wanted != Wanted(), 0, 0
     for row in rows:
-        open_ += 1
         if wanted.admits(row):
             matching += 1
             if row.number > after:
@@ -108,10 +112,12 @@ def page(rows: Iterable[Row], wanted: Wanted, after: int, limit: int, now: float
                     shown.append(row)
                 else:
                     left += 1
+        if left and not is_filtered:
+            break
         yield
     return {
         "open": open_,
-        "matching": matching,
+        "matching": matching if is_filtered else open_,
         "streams": [_view(each, now) for each in shown],
         "next": shown[-1].number if left else None,
     }
