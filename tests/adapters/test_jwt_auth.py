@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from tornado_gateway.adapters import jwt_auth
 from tornado_gateway.adapters.jwt_auth import (
     MAX_KEYS,
     MAX_TOKEN,
@@ -297,3 +298,12 @@ def test_other_keys_are_left_out(given: object) -> None:
 def test_what_is_no_key_set_is_refused(given: bytes) -> None:
     with pytest.raises(ValueError):
         read_key_set(given)
+
+
+def test_only_valid_tokens_are_recalled_and_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_auth, "VERDICTS", 2)
+    of, tokens = verifier(), [token({"sub": name}) for name in "abc"]
+    refuses(of, tokens[0] + b"A")
+    assert of.recall(tokens[0] + b"A") is None
+    kept = [of.verify(each) for each in tokens]
+    assert [of.recall(each) for each in tokens] == [None, *kept[1:]]

@@ -1,6 +1,8 @@
 """The admission of requests: the order of the steps, and steps that wait."""
 
 import asyncio
+import hashlib
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -18,6 +20,7 @@ from tornado_gateway.handlers.router import PAGES, PROXIED
 from tornado_gateway.policy.access import ANY, Kind
 from tornado_gateway.policy.http.credentials import Asked, Presented, TokenSources
 from tornado_gateway.policy.principal import ANYBODY, Principal
+from tornado_gateway.policy.revocations import By
 
 SECRET = "s" * 32
 TOKEN = b"Authorization: Bearer " + jwt.encode({"sub": "ada"}, SECRET).encode()
@@ -80,7 +83,7 @@ async def test_where_no_token_is_needed_the_principal_is_anybody(serve: Serve) -
     with pytest.raises(StopIteration) as end:
         next(admit(running.app.gateway, public, exchange, journal, None))
     admitted = end.value.value
-    assert (admitted.found, admitted.principal, admitted.expiry.at) == (None, ANYBODY, float("inf"))
+    assert (admitted.found, admitted.principal) == (None, ANYBODY)
     assert journal.client is admitted.origination.client
 
 
@@ -100,6 +103,68 @@ async def held(running: Running) -> tuple[Any, Journal]:
     (connection,) = running.app.server.connections
     assert connection._exchange
     return connection._exchange, Journal(running.app.gateway, connection._exchange, "/healthz")
+
+
+# ---------------------------------------------------------------- repeated field lines
+
+
+@pytest.mark.gen_test
+async def test_repeated_lines_are_admitted_by_what_asks_for_the_credential(serve: Serve, upstream: Start) -> None:
+    url = upstream(echo).url
+    services = {
+        "svc": [url],
+        "keys": {"endpoints": [url], "auth": "key"},
+        "scoped": {"endpoints": [url], "auth": "jwt", "scopes": ["write"]},
+        "open": {"endpoints": [url], "auth": "none"},
+    }
+    running = await serve(services, API_KEYS=f"ci:{hashlib.sha256(b'key').hexdigest()}", **AUTH)
+    client = await running.client()
+    expected = {b"/api/svc/x": 200, b"/api/keys/x": 401, b"/api/scoped/x": 403, b"/api/open/x": 200, b"/admin/x": 404}
+    for target, status in [*expected.items(), *reversed(expected.items())]:
+        for _ in range(2):
+            assert await status_of(client, get(target, TOKEN)) == status
+    authenticator, (connection,) = running.app.gateway.authenticator, running.app.server.connections
+    assert authenticator and authenticator.accepted == 12  # of svc, scoped and /admin
+    assert connection._last_fields and connection._last_fields.note  # of svc, the last that has noted
+
+
+@pytest.mark.gen_test
+async def test_each_request_of_repeated_lines_is_verified(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH)
+    client, request, gateway = await running.client(), get(b"/api/svc/x", TOKEN), running.app.gateway
+    assert [await status_of(client, request) for _ in range(3)] == [200] * 3
+    assert await status_of(client, request.replace(TOKEN, TOKEN + b"A")) == 401
+    assert [await status_of(client, request) for _ in range(2)] == [200] * 2
+    statement = gateway.revocations.revoke(By.SUBJECT, "|ada", time.time(), 60.0)
+    gateway.revocations.take(statement)
+    assert await status_of(client, request) == 401
+    gateway.revocations.take(gateway.revocations.lift(statement, time.time()))
+    assert [await status_of(client, request) for _ in range(2)] == [200] * 2
+    verifier = gateway.authenticator._verifier  # type: ignore[union-attr]
+    verifier._own = ()
+    verifier.use(())  # the key is not used any more
+    assert await status_of(client, request) == 401
+
+
+@pytest.mark.gen_test
+async def test_a_token_in_the_query_is_read_beside_repeated_lines(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, AUTH_TOKEN_SOURCES="header,query", **AUTH)
+    client = await running.client()
+    for target, status in {b"/api/svc/x": 200, b"/api/svc/x?a": 200, b"/api/svc/x?access_token=other": 401}.items():
+        assert await status_of(client, get(target, TOKEN)) == status
+
+
+@pytest.mark.gen_test
+async def test_an_origin_is_judged_beside_a_repeated_cookie(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, AUTH_TOKEN_SOURCES="cookie:sid", **AUTH)
+    client, cookie = await running.client(), b"Cookie: sid=" + TOKEN.rpartition(b" ")[2]
+    for method, status in {b"GET": 200, b"POST": 403}.items():
+        assert await status_of(client, get(b"/api/svc/x", cookie, method=method)) == status
+
+
+async def status_of(client: Client, request: bytes) -> int:
+    await client.send(request)
+    return (await client.response()).status
 
 
 # ---------------------------------------------------------------- a step that waits
@@ -124,6 +189,9 @@ class Later:
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Principal]] = []
         self.sources = Anywhere()
+
+    def recall(self, token: bytes) -> None:
+        return None
 
     def check(self, presented: Presented) -> Awaitable[Principal]:
         self.asked.append(asyncio.get_running_loop().create_future())

@@ -71,6 +71,7 @@ class TokenAuthenticator:
         self.key_source: KeySource | None = None
         self.accepted = 0
         self._verifier = TokenVerifier(config.tokens)
+        self.recall = self._verifier.recall
         self._api_keys = ApiKeys(config.keys)
         self._users = BasicVerifier(config.users) if config.users else None
 

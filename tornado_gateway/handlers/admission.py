@@ -47,7 +47,6 @@ from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
 from tornado_gateway.policy.access import DEFAULT, JWT, KEY, NOTHING, SESSION, Access, Kind
 from tornado_gateway.policy.http.credentials import Asked
-from tornado_gateway.policy.http.expiry import NEVER, Expiry
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Holder, Principal
@@ -75,7 +74,6 @@ class Admitted(NamedTuple, Generic[F]):
         origination: who the client is, and how the request reached the gateway.
         principal: ANYBODY where no token is needed.
         kind: of the credential; NOTHING where none is needed.
-        expiry: of the principal's token.
         looks_for_keys: whether the request could have come with an API key.
         authenticator: says which tokens endpoints may see, and what endpoints learn of the principal; None if no
             token is ever asked for.
@@ -85,13 +83,14 @@ class Admitted(NamedTuple, Generic[F]):
     origination: Origination
     principal: Principal
     kind: Kind
-    expiry: Expiry
     looks_for_keys: bool
     authenticator: Authenticator | None
 
     def visible_target(self, target: bytes) -> bytes:
         """A target without tokens that endpoints must not see."""
-        return self.authenticator.sources.visible_target(target) if self.authenticator else target
+        if self.authenticator is None or not self.authenticator.sources.hides_parameters:
+            return target
+        return self.authenticator.sources.visible_target(target)
 
     def visible_lines(self, lines: bytes) -> bytes:
         """Field lines of the request without tokens that endpoints must not see, and with the principal's claims."""
@@ -141,15 +140,20 @@ def admit(
     if later:
         yield from later
     # Preflight: needs no credential, because `access` is PUBLIC. Authenticate.
-    principal, kind, expiry = ANYBODY, NOTHING, NEVER
-    authenticator = gateway.authenticator
-    accepted = _accepted(route, head.method, access, authenticator) if authenticator else None
-    if accepted and SESSION in accepted and (session := find_session(gateway, head.known_fields, origination)):
-        principal, kind, expiry = session.principal, SESSION, session.expiry
-    elif authenticator and accepted is not None:
-        principal, kind = yield from _authenticate(gateway, authenticator, accepted, head, origination, route, found)
+    principal, kind, authenticator = ANYBODY, NOTHING, gateway.authenticator
+    accepted: frozenset[Kind] | None = None
+    note = _noted(gateway, authenticator, route, access, head) if authenticator else None
+    if authenticator and note and (recalled := authenticator.recall(note.token)):
+        principal, kind, accepted = recalled, JWT, note.accepted
         authenticator.accepted += 1
-        expiry = Expiry.of(principal.expiry, gateway.client.loop.time(), time.time(), principal.holder)
+    elif authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
+        session = find_session(gateway, head.known_fields, origination) if SESSION in accepted else None
+        if session:
+            principal, kind = session.principal, SESSION
+        else:
+            asking = _Asking(authenticator, route, access)
+            principal, kind = yield from _authenticate(gateway, asking, accepted, head, origination, found)
+            authenticator.accepted += 1
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found
@@ -162,7 +166,7 @@ def admit(
         if later:
             yield from later
     looks_for_keys = accepted is not None and KEY in accepted
-    return Admitted(found, origination, principal, kind, expiry, looks_for_keys, authenticator)
+    return Admitted(found, origination, principal, kind, looks_for_keys, authenticator)
 
 
 def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> None:
@@ -177,6 +181,52 @@ def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> N
         raise Revoked(is_token=kind is Kind.JWT)
 
 
+class _Asking(NamedTuple):
+    """What asks for the credential of a request.
+
+    Attributes:
+        access: what the route or the service asks of clients.
+    """
+
+    authenticator: Authenticator
+    route: Route[Any]
+    access: Access
+
+
+class _Note(NamedTuple):
+    """The token in the field lines of a request; see RequestFields.note.
+
+    The note says which token is the credential of every request with these lines that is asked by the same. Whether the
+    token is valid is asked for each request.
+    """
+
+    asking: _Asking
+    accepted: frozenset[Kind]
+    token: bytes
+
+
+def _noted(
+    gateway: Gateway, authenticator: Authenticator, route: Route[Any], access: Access, head: RequestHead
+) -> _Note | None:
+    """The note for a request that repeats the field lines of an admitted request of the connection; None for a request
+    that is to be authenticated, as every request is while something is revoked."""
+    note: Any = head.fields and head.fields.note
+    if not note or gateway.revocations.count:
+        return None
+    by, at, asks = note.asking
+    return note if by is authenticator and at is route and asks is access else None
+
+
+def _note(head: RequestHead, note: _Note) -> None:
+    """Note a token for _noted().
+
+    Not for a route that answers OPTIONS, where the method says whether a credential is needed, and not for a route that
+    accepts a session, which comes before a token.
+    """
+    if head.fields:
+        head.fields.note = note
+
+
 def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: Authenticator) -> frozenset[Kind] | None:
     """The kinds of credentials of which the request needs one; None for a request that needs none."""
     if not route.needs_token or (route.answers_options and method == b"OPTIONS"):
@@ -187,11 +237,10 @@ def _accepted(route: Route[Any], method: bytes, access: Access, authenticator: A
 
 def _authenticate(
     gateway: Gateway,
-    authenticator: Authenticator,
+    asking: "_Asking",
     accepted: frozenset[Kind],
     head: RequestHead,
     origination: Origination,
-    route: Route[Any],
     found: object,
 ) -> Steps[tuple[Principal, Kind]]:
     """Find and check the credential of a request.
@@ -199,6 +248,7 @@ def _authenticate(
     Raises:
         Unauthorized: with a challenge for each accepted kind.
     """
+    authenticator, route, _ = asking
     asked = Asked(head.known_fields, head.block, head.target, head.method, origination.client.client)
     try:
         presented = authenticator.sources.find(asked, accepted)
@@ -217,6 +267,8 @@ def _authenticate(
     is_sent_by_browsers = presented.by_cookie or presented.kind is Kind.BASIC  # with requests of any page
     if is_sent_by_browsers and (head.method not in SAFE or head.upgrades):
         _check_page(gateway, route, head, origination, found, needs_origin=presented.by_cookie)
+    if SESSION not in accepted and not route.answers_options and authenticator.sources.tells_by_fields(presented):
+        _note(head, _Note(asking, accepted, presented.value))
     return principal, kind
 
 

@@ -17,6 +17,7 @@ from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.admin_page import HOME, AdminPage
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.policy.access import Kind
+from tornado_gateway.policy.http.expiry import Expiry
 from tornado_gateway.policy.views.board import SERVICE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2] / "static" / "admin"
@@ -102,10 +103,12 @@ class DashboardEventsHandler(GuardedPage):
         self.set_header("X-Accel-Buffering", "no")  # nginx in front would hold the events back
         self.journal.is_stream, self.journal.head_seconds = True, 0.0
         observer = self.gateway.observer
+        clock, principal = self.gateway.client.loop.time, self.admitted.principal
+        expiry = Expiry.of(principal.expiry, clock(), time.time(), principal.holder)
         viewer = await observer.join(self.request.headers.get("Last-Event-ID", ""))
         try:
             async for text in viewer:
-                if not self._may_see():
+                if not self._may_see(expiry):
                     break  # the browser asks again, and is asked to log in
                 self.write(text)
                 await self.flush()
@@ -115,7 +118,7 @@ class DashboardEventsHandler(GuardedPage):
             observer.leave(viewer)
         self.finish()
 
-    def _may_see(self) -> bool:
+    def _may_see(self, expiry: Expiry) -> bool:
         """Whether the credential is still valid; with a session, whether the session goes on. A page that is open uses
         the session."""
         admitted, head, wall = self.admitted, self.exchange.head, time.time()
@@ -123,7 +126,7 @@ class DashboardEventsHandler(GuardedPage):
             return find_session(self.gateway, head.known_fields, admitted.origination) is not None
         if self.gateway.revocations.refuses(admitted.principal.holder, wall):
             return False
-        return not admitted.expiry.has_passed(self.gateway.client.loop.time(), wall)
+        return not expiry.has_passed(self.gateway.client.loop.time(), wall)
 
     def head(self) -> None:
         self.set_header("Content-Type", "text/event-stream")

@@ -11,6 +11,7 @@ journeys share this module. A subclass for each kind of journey says what the he
 
 import asyncio
 import math
+import time
 from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ from tornado_gateway.handlers.storing import place_of
 from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.histogram import SECONDS
 from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own
+from tornado_gateway.policy.http.expiry import Expiry
 from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
 from tornado_gateway.policy.http.unavailable import STATUS
@@ -87,9 +89,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_answerer", "_client", "_expiry", "_gateway", "_is_closed", "_is_counted", "_is_in_flight", "_journal",
-        "_lines", "_mount", "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream", "began",
-        "is_repeatable", "key", "method", "pinned", "upload",
+        "_answerer", "_client", "_expires", "_gateway", "_holder", "_is_closed", "_is_counted", "_is_in_flight",
+        "_journal", "_lines", "_mount", "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream",
+        "began", "is_repeatable", "key", "method", "pinned", "upload",
     )  # fmt: skip
 
     kind = Kind.HTTP
@@ -107,9 +109,9 @@ class Forwarding:
         target: bytes,
         forwarded_lines: bytes,
     ) -> None:
-        head, service, origination = client.head, admitted.found, admitted.origination
+        head, service, origination, principal = client.head, admitted.found, admitted.origination, admitted.principal
         self._gateway, self._client, self._journal = gateway, client, journal
-        self._origination, self._expiry = origination, admitted.expiry
+        self._origination, self._expires, self._holder = origination, principal.expiry, principal.holder
         mount = self._mount = match.mount
         self._service, self._target = service, target
         self.method, self.began = head.method, journal.began
@@ -297,13 +299,18 @@ class Forwarding:
             return b""
         return affinity.cookie_line(endpoint, secure=self._origination.proto == b"https")
 
+    @property
+    def _expiry(self) -> Expiry:
+        """The expiry of the token of a stream, which begins now."""
+        return Expiry.of(self._expires, self._gateway.client.loop.time(), time.time(), self._holder)
+
     def _check_token(self) -> None:
         """Called before a stream begins.
 
         Raises:
             Revoked: the client's token was revoked while an endpoint was asked.
         """
-        refuse_revoked(self._gateway, self._expiry.holder)
+        refuse_revoked(self._gateway, self._holder)
 
     def _keep(self, stream: Stream) -> None:
         """Have the sweep look after a stream until the end, and forget what only the beginning needed.

@@ -60,6 +60,10 @@ def limit(
     """
     client, left = journal.client or NO_ADDRESS, iter(groups)
     for group in left:
+        if group.alone and limits.store is limits.memory:
+            verdict = limits.memory.take_alone(group.alone, client.client, journal.began)
+            _heed(limits, group, (), exchange, journal, [verdict])
+            continue
         if group.by_address:
             asked = [Asked(each, client.client) for each in group.rules]
         else:
@@ -88,7 +92,7 @@ def _go_on(
 def _heed(
     limits: Limits,
     group: Group,
-    asked: list[Asked],
+    asked: Sequence[Asked],
     exchange: ServerExchange,
     journal: Journal,
     verdicts: list[Verdict],

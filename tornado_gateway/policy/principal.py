@@ -128,6 +128,9 @@ class Authenticator(Protocol):
     claim_fields: ClaimFields | None
     accepted: int
 
+    def recall(self, token: bytes) -> Principal | None:
+        """The principal of a token that check() has found valid a moment ago; None if the token is to be checked."""
+
     def check(self, presented: Presented) -> Principal | Awaitable[Principal]:
         """Check a credential.
 

@@ -106,8 +106,8 @@ class Body(Protocol):
 class RequestFields:
     """The parsed field lines of a request, independent of its request line.
 
-    A connection keeps its last RequestFields for parse_request(). Never changed (frozen dataclasses take twice as long
-    to make). All attributes follow from `block` and `minor`.
+    A connection keeps its last RequestFields for parse_request(). Never changed but for `note` (frozen dataclasses
+    take twice as long to make). All attributes follow from `block` and `minor`.
 
     Attributes:
         block: the field lines and the empty line, as received.
@@ -120,6 +120,8 @@ class RequestFields:
         upgrades: whether the client asks for another protocol (RFC 9110 §7.8).
         accepts_events: whether the client accepts event streams alone; see accepts_only().
         length: size of the body; 0 for no body, None for a chunked body.
+        note: what a handler notes about the field lines; None at first. A note must follow from `block` and from the
+            configuration alone, because a later request of the connection with the same lines meets the note.
     """
 
     block: bytes
@@ -132,6 +134,7 @@ class RequestFields:
     upgrades: bool
     accepts_events: bool
     length: int | None
+    note: object = None
 
 
 @dataclass(slots=True)

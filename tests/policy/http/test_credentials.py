@@ -301,3 +301,11 @@ def test_beside_a_checked_key_no_copy_reaches_an_endpoint_that_would_read_the_co
     assert shown.visible_lines(lines, Kind.JWT) == lines
     assert TokenSources().visible_lines(lines, without_copies=True) == lines  # no key is known
     assert shown.visible_lines(lines[:14], Kind.KEY, without_copies=True) == lines[:14]
+
+
+def test_fields_alone_tell_a_token_unless_a_place_is_in_the_query() -> None:
+    token = Presented(Kind.JWT, b"t")
+    assert TokenSources((AUTHORIZATION, COOKIE, SUBPROTOCOL)).tells_by_fields(token)
+    assert not any(TokenSources((AUTHORIZATION, each)).tells_by_fields(token) for each in (QUERY, TICKET))
+    others = (Presented(Kind.KEY, b"k"), Presented(Kind.BASIC, b"b"), Presented(Kind.JWT, b"t", by_cookie=True))
+    assert not any(TokenSources((AUTHORIZATION, COOKIE)).tells_by_fields(each) for each in others)

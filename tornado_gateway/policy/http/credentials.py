@@ -132,6 +132,7 @@ class TokenSources:
 
     Attributes:
         hides_fields: whether endpoints get no credential from some field.
+        hides_parameters: whether endpoints get no credential from some parameter of the query.
         field_names: names of the fields that may hold a credential, in lower case, without Cookie.
     """
 
@@ -146,10 +147,12 @@ class TokenSources:
         self._sources = tuple(each for each in sources if each.where is not Where.TICKET)
         self._ticket_name = next((each.name for each in sources if each.where is Where.TICKET), b"")
         self._kinds = kinds
+        self._reads_fields_alone = all(each.where not in _IN_QUERY for each in sources)
         self._hidden = {each for each in sources if hides or each.where in (*_IN_QUERY, Where.SUBPROTOCOL)}
         self._hidden_fields = _FIELDS if hides else {}
         self.hides_fields = hides or any(each.where not in _IN_QUERY for each in self._hidden)
         self._query_names = {each.name for each in self._hidden if each.where in _IN_QUERY}
+        self.hides_parameters = bool(self._query_names)
         of_tokens = {each.name for each in sources if each.where is Where.HEADER}
         self.field_names = frozenset(of_tokens | {name for kind, name in _FIELDS.items() if kind in kinds})
 
@@ -195,6 +198,14 @@ class TokenSources:
         """A ticket is for streams alone: every other request can bring its credential in a field."""
         ticket = _of_query(asked, self._ticket_name) if asked.is_for_stream else b""
         return Presented(Kind.NOTHING, ticket, is_ticket=True) if ticket else None
+
+    def tells_by_fields(self, presented: Presented) -> bool:
+        """Whether the fields of a request alone say that find() finds the token, and no method or Origin counts.
+
+        Args:
+            presented: what find() has found.
+        """
+        return self._reads_fields_alone and presented.kind is JWT and not presented.by_cookie
 
     def may_hold(self, asked: Asked) -> bool:
         """Whether a place of the request holds anything that might be a credential, valid or not."""

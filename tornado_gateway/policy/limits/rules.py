@@ -103,9 +103,11 @@ class Group:
         enforces: whether the rules are enforced.
         tells_cost: whether a rule has a field in which a service tells the cost of a request.
         by_address: whether all rules count by the client's address.
+        alone: the rule of a group of one rule that counts by address and has no cost, which is the usual case; else
+            None.
     """
 
-    __slots__ = ("_has_scopes", "by_address", "enforces", "rules", "tells_cost")
+    __slots__ = ("_has_scopes", "alone", "by_address", "enforces", "rules", "tells_cost")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
@@ -113,6 +115,8 @@ class Group:
         self.tells_cost = any(each.cost_field for each in rules)
         self.by_address = all(each.by_address for each in rules)
         self._has_scopes = any(each.quota.scope for each in rules)
+        is_usual = len(rules) == 1 and self.by_address and not self.tells_cost
+        self.alone = rules[0] if is_usual else None
 
     def for_scopes(self, scopes: Collection[str]) -> "Group | None":
         """The rules that are for a principal with these scopes; None if no rule is."""
