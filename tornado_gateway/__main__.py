@@ -27,6 +27,7 @@ from tornado_gateway.adapters.stdio import say
 from tornado_gateway.app import App, CannotListen, authority
 from tornado_gateway.config import hashing
 from tornado_gateway.config.env_file import EnvFile, read_env_file
+from tornado_gateway.config.exposure import exposures
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
 from tornado_gateway.config.ineffective import ineffective
@@ -88,6 +89,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
         warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
+        warnings += exposures(settings)
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
         return runner.run(serve(settings, warnings, demo))

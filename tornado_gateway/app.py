@@ -9,12 +9,13 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
+from tornado_gateway.adapters.event_log import EventLog
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.redis_connection import RedisConnection
@@ -50,6 +51,7 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
+from tornado_gateway.policy.views.board import Event
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
@@ -156,7 +158,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self.settings = settings = draw_secrets(settings)
-        self.gateway = make_gateway(settings)
+        self.event_log = EventLog()
+        self.gateway = make_gateway(settings, self.event_log.take)
         self.listeners = listeners(settings.listen.hosts, settings.listen.port)
         self.admin_addresses: list[tuple[str, int]] = []
         self.server = make_server(settings, self.gateway)
@@ -201,6 +204,7 @@ class App:
         self.heartbeat.start()
         self.heartbeat.sweep()
         self.gateway.pressure.start()
+        self.event_log.open()
         self.gateway.observer.start()
         self.watchdog.start()
         return addresses
@@ -250,6 +254,7 @@ class App:
     async def close(self) -> None:
         """End everything at once. A request that is cut off still has a line in the access log."""
         self.gateway.lifecycle.stopped = True
+        self.event_log.close()
         self.watchdog.stop()
         self.gateway.pressure.stop()
         self.gateway.observer.close()
@@ -285,7 +290,12 @@ class App:
             await self.gateway.operators.is_password.close()
 
 
-def make_gateway(settings: Settings) -> Gateway:
+def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> Gateway:
+    """The parts of a gateway.
+
+    Args:
+        news: see Observer.
+    """
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
     services = ServiceRegistry(*[make_service(each, rng) for each in settings.services])
@@ -327,7 +337,7 @@ def make_gateway(settings: Settings) -> Gateway:
         cache=cache,
         figures=make_figures(parts),
         durations=durations,
-        observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now),
+        observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now, news),
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 
 import jwt
@@ -134,3 +135,24 @@ async def test_a_drain_ends_the_event_stream_whole(serve: Serve) -> None:
     await eventually(lambda: running.app.gateway.observer._viewers)
     assert await running.app.drain()
     assert (await client.response()).body.endswith(b"\n\n")
+
+
+@pytest.mark.gen_test
+async def test_the_events_tell_of_refusals_and_of_the_gateways_own_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tornado_gateway")
+    running = await serve({"svc": {"endpoints": NOWHERE["svc"], "rateLimitMax": 1}})
+    observer = running.app.gateway.observer
+    await observer.look()
+    for _ in range(2):
+        await ask(running, get(b"/api/svc/x"))
+    logging.getLogger("tornado_gateway.audit").info("%s", "POST /admin/login by <script>\n\u202e")
+    await observer.look()
+    listener = await Listener.ask(running, get(b"/admin/events"))
+    await listener.until(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in listener.body.decode().splitlines() if line)
+    told = {each["text"]: each["level"] for each in json.loads(fields["data"])["events"]}
+    assert told["POST /admin/login by <script>\\n\\u202e"] == "note"
+    assert [level for text, level in told.items() if text.startswith("rate limit ")] == ["warning"]
+    listener.client.close()

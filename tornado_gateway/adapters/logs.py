@@ -86,17 +86,17 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # the name is logging's
-        return without_credentials(_printable(super().formatMessage(record)))
+        return without_credentials(printable(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).split("\n")
-        return "\n".join(f"    {without_credentials(_printable(line))}" for line in lines)
+        return "\n".join(f"    {without_credentials(printable(line))}" for line in lines)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape unprintable characters.
 
-    >>> _printable("a\\nb\\x1b[31m é")
+    >>> printable("a\\nb\\x1b[31m é")
     'a\\\\nb\\\\x1b[31m é'
     """
     if text.isprintable():

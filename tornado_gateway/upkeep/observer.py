@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS, Board, Event
 from tornado_gateway.policy.views.feed import Change, Feed
+from tornado_gateway.policy.views.happenings import Happenings
 from tornado_gateway.policy.views.history import COLUMNS, History, Span, Totals
 from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
@@ -74,11 +75,18 @@ class Observer:
         collect: collects the figures.
         about: what a viewer learns once: version, environment and the like, as plain JSON.
         now: seconds on a monotonic clock.
+        news: gives the events since the last call, beside changes of services, endpoints and limits.
     """
 
-    def __init__(self, collect: Callable[[], Steps[State]], about: dict[str, object], now: Callable[[], float]) -> None:
-        self._collect, self._about, self._now = collect, about, now
-        self.board, self.history = Board(), History()
+    def __init__(
+        self,
+        collect: Callable[[], Steps[State]],
+        about: dict[str, object],
+        now: Callable[[], float],
+        news: Callable[[], list[Event]] = list,
+    ) -> None:
+        self._collect, self._about, self._now, self._news = collect, about, now, news
+        self.board, self.history, self._happenings = Board(), History(), Happenings()
         self._feed_of_services, self._feed_of_endpoints = Feed(), Feed()
         self._viewers: set[Viewer] = set()
         self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT)  # texts by id
@@ -164,6 +172,9 @@ class Observer:
     def _steps(self) -> Steps[tuple[Span | None, list[Event]]]:
         state, at = (yield from self._collect()), time.time()
         events = yield from self.board.update(state, at)
+        others = [*self._news(), *self._happenings.update(state, at)]
+        self.board.tell(others)
+        events = sorted([*events, *others], key=lambda each: each.at)
         return self.history.note(Totals.of(state, at), self._now()), events
 
     def _tell(self, span: Span | None, events: list[Event]) -> None:

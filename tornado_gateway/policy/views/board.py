@@ -29,6 +29,7 @@ ENDPOINT_COLUMNS = (
 
 UP, JOINING, DRAINED, PROBED, OUT = "up", "joining", "drained", "probed", "out"  # of endpoints
 DEGRADED, DOWN = "degraded", "down"  # of services, beside UP
+GOOD, NOTE, WARNING, BAD = "good", "note", "warning", "bad"  # levels of events
 
 Cell = str | int | float | bool | None
 
@@ -39,7 +40,7 @@ class Event:
 
     Attributes:
         at: seconds since 1970.
-        level: "good", "warning" or "bad".
+        level: GOOD, NOTE, WARNING or BAD.
         text: a sentence.
     """
 
@@ -90,6 +91,10 @@ class Board:
         events = [] if is_first else look.events
         self.events.extend(events)
         return events
+
+    def tell(self, events: list[Event]) -> None:
+        """Keep events of elsewhere."""
+        self.events.extend(events)
 
     @property
     def sentence(self) -> str:
@@ -151,7 +156,7 @@ def _is_as_before(before: str, state: str) -> bool:
 
 
 _LEVELS = {
-    UP: "good", JOINING: "good", DRAINED: "warning", PROBED: "warning", OUT: "bad", DEGRADED: "warning", DOWN: "bad",
+    UP: GOOD, JOINING: GOOD, DRAINED: WARNING, PROBED: WARNING, OUT: BAD, DEGRADED: WARNING, DOWN: BAD,
 }  # fmt: skip
 
 
