@@ -19,14 +19,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from tornado_gateway.adapters import redis_cluster
+from tornado_gateway.adapters.redis_cluster import TAG, find_node
+
 SENTINEL = "redis+sentinel"
-SCHEMES = ("redis", "rediss", SENTINEL)
+SCHEMES = ("redis", "rediss", SENTINEL, *redis_cluster.SCHEMES)
 
 TIMEOUT = 0.25  # seconds that Redis may take; longer than any healthy Redis takes, and hardly felt by a person
 CONNECTIONS = 4  # at once, beside one for each subscription; Redis works on one command at a time
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between two probes of a Redis that is down
 PING_AFTER = 5.0  # seconds of silence in a subscription; a firewall may have dropped the connection
-PROBE = "gateway:probe"  # a key
+PROBE = f"{TAG}:probe"  # a key
 
 _SENTINEL_PORT = 26379
 
@@ -64,8 +67,9 @@ class RedisConnection:
     """
 
     def __init__(self, url: str) -> None:
-        self._client, *others = _connect(url)
-        self._clients, self._place = (self._client, *others), _place_of(url)
+        self._cluster = url if urlsplit(url).scheme in redis_cluster.SCHEMES else ""
+        self._client, *self._sentinels = [None] if self._cluster else _connect(url)  # of a cluster: found when needed
+        self._finding, self._place = asyncio.Lock(), _place_of(url)
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(CONNECTIONS)
         self._subscriptions: list[_Subscription] = []
@@ -86,7 +90,7 @@ class RedisConnection:
             raise RedisAway
         try:
             async with asyncio.timeout(self.timeout), self._room:
-                return await work(self._client)
+                return await work(self._client or await self._find())
         except Exception as error:  # whatever redis-py raises; RedisError, OSError and TimeoutError among others
             self._fail(error)
             raise RedisAway from error
@@ -110,9 +114,24 @@ class RedisConnection:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for client in self._clients:
+        for client in filter(None, (self._client, *self._sentinels)):
             await client.aclose()
             await client.connection_pool.disconnect()
+
+    async def _find(self) -> Any:
+        """The client of the node of a cluster."""
+        async with self._finding:
+            if self._client is None:
+                self._client = await find_node(self._cluster, lambda url: _connect(url)[0])
+        return self._client
+
+    async def _forget(self) -> None:
+        """Leave no connection that may be broken. Of a cluster, another node may be the right one by now."""
+        if self._client is None:
+            return
+        await self._client.connection_pool.disconnect()
+        if self._cluster:
+            self._client = None
 
     # ---- subscriptions
 
@@ -123,7 +142,9 @@ class RedisConnection:
 
     async def _take_messages(self, subscription: _Subscription) -> None:
         try:
-            async with self._client.pubsub() as pubsub:
+            async with asyncio.timeout(self.timeout):
+                client = self._client or await self._find()
+            async with client.pubsub() as pubsub:
                 async with asyncio.timeout(self.timeout):
                     await pubsub.subscribe(subscription.channel)
                     await pubsub.get_message(timeout=self.timeout)  # the confirmation
@@ -168,8 +189,9 @@ class RedisConnection:
             pause = min(2 * pause, LONGEST_PAUSE)
             try:
                 async with asyncio.timeout(self.timeout):
-                    await self._client.connection_pool.disconnect()
-                    await self._client.set(PROBE, 1, px=1000)
+                    await self._forget()
+                    client = self._client or await self._find()
+                    await client.set(PROBE, 1, px=1000)
             except Exception:  # still away, for whatever reason
                 self.errors += 1
             else:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tornado_gateway.adapters.redis_cluster import TAG
 from tornado_gateway.adapters.redis_connection import RedisAway, RedisConnection
 from tornado_gateway.errors import LimitsUnavailable
 from tornado_gateway.policy.limits.algorithms import SLICES, Judgement
@@ -24,7 +25,7 @@ from tornado_gateway.policy.limits.memory import Asked, MemoryStore
 from tornado_gateway.policy.limits.verdict import Verdict
 
 BATCH = 128  # requests of a pipeline: some 3 ms of Redis
-PREFIX = "gateway:limit:"
+PREFIX = f"{TAG}:limit:"
 
 MEMORY = "memory"  # a scheme beside the schemes of Redis
 LOCAL, OPEN, CLOSED = "local", "open", "closed"  # values of RATE_LIMIT_ON_ERROR

@@ -1,7 +1,7 @@
 """Tickets in Redis, shared by any number of gateways.
 
-    put    SET gateway:ticket:<digest> <ticket> PX <ms>
-    take   GETDEL gateway:ticket:<digest>                  of any number of gateways, one gets the ticket
+    put    SET {gateway}:ticket:<digest> <ticket> PX <ms>
+    take   GETDEL {gateway}:ticket:<digest>                  of any number of gateways, one gets the ticket
 
 While Redis is away, no ticket is made, and none is accepted: another gateway may have taken the ticket.
 """
@@ -9,10 +9,11 @@ While Redis is away, no ticket is made, and none is accepted: another gateway ma
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tornado_gateway.adapters.redis_cluster import TAG
 from tornado_gateway.adapters.redis_connection import RedisAway, RedisConnection
 from tornado_gateway.errors import TicketsUnavailable
 
-PREFIX = "gateway:ticket:"
+PREFIX = f"{TAG}:ticket:"
 
 # Requests for Redis at once. Redis does more than that in a tenth of the time that an answer may take, so a flood of
 # guesses does not make Redis seem away.

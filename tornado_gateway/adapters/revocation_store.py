@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from tornado_gateway.adapters.redis_cluster import TAG
 from tornado_gateway.adapters.redis_connection import RedisAway, RedisConnection
 from tornado_gateway.policy.revocations import LONGEST_LIFE, By, Revocation, Revocations
 
-KEY = "gateway:revocations"  # the set
+KEY = f"{TAG}:revocations"  # the set
 CHANNEL = "gateway:revocations"
 PAGE = 500  # members in one round trip: some 2 ms of each side
 KEPT_AFTER_END = 3600.0  # seconds that the set keeps a member: the clock of a gateway may be ahead

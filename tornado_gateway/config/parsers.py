@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from tornado_gateway.adapters.redis_cluster import SCHEMES as CLUSTERS
 from tornado_gateway.adapters.redis_connection import SCHEMES, SENTINEL, is_installed
 from tornado_gateway.adapters.redis_limits import MEMORY
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
@@ -445,7 +446,9 @@ quotas = Syntax(_parse_quotas, lambda value: joined(value) or "off", is_list=Tru
 
 def _store_url(*schemes: str) -> Syntax[str]:
     """The URL of a store of counters."""
-    allowed = "memory://, redis://host:6379/0, rediss://host or redis+sentinel://host:26379/name"
+    allowed = (
+        "memory://, redis://host:6379/0, rediss://host, redis+sentinel://host:26379/name or redis+cluster://host:6379"
+    )
 
     def parse(text: str) -> str:
         parts = urlsplit(text)
@@ -454,6 +457,8 @@ def _store_url(*schemes: str) -> Syntax[str]:
             raise Invalid("is not the URL of a store", allowed)
         if parts.scheme == SENTINEL and not parts.path.strip("/"):
             raise Invalid("does not name the service of the Sentinels", allowed)
+        if parts.scheme in CLUSTERS and parts.path.strip("/") not in ("", "0"):
+            raise Invalid("names a database, and a cluster has none but 0", allowed)
         if not is_local and not is_installed():
             raise Invalid("needs redis, a library of requirements-extras.txt that is not installed", "memory://")
         return text
