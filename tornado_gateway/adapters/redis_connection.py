@@ -68,7 +68,9 @@ class RedisConnection:
 
     def __init__(self, url: str) -> None:
         self._cluster = url if urlsplit(url).scheme in redis_cluster.SCHEMES else ""
-        self._client, *self._sentinels = [None] if self._cluster else _connect(url)  # of a cluster: found when needed
+        clients = [None] if self._cluster else _connect(url)
+        self._client: Any = clients[0]  # of a cluster: found when needed
+        self._sentinels = clients[1:]
         self._finding, self._place = asyncio.Lock(), _place_of(url)
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(CONNECTIONS)
