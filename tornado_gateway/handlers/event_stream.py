@@ -115,8 +115,8 @@ class EventStream:
     # ---- BodyReceiver
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        now, pauses = self._loop.time(), self.totals.pauses
-        pause, self._heard_at = now - self._heard_at, now
+        heard_at, pauses = self._source.heard_at, self.totals.pauses
+        pause, self._heard_at = heard_at - self._heard_at, heard_at
         if pause < math.inf:
             pauses.counts[bisect_left(PAUSES, pause)] += 1
             pauses.total += pause

@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import GatewayError, UpstreamTimeout
@@ -68,11 +69,30 @@ class EventStreamConfig:
         return min(self.heartbeat, self.idle_timeout, self.max_age)
 
 
+class _Open(NamedTuple):
+    """What is open behind the last byte read.
+
+    Attributes:
+        in_event: a line that is no comment has ended since the last blank line.
+        in_line: bytes have come since the last end of a line.
+        in_comment: the open line is a comment.
+        after_cr: the last byte was a CR; an LF belongs to the same end of line.
+    """
+
+    in_event: bool = False
+    in_line: bool = False
+    in_comment: bool = False
+    after_cr: bool = False
+
+
+_NOTHING = _Open()
+_END_OF_LINE = _Open(after_cr=True)
+
+
 class BoundaryScanner:
     """Reads a stream, and tells whether an event is open.
 
     Attributes:
-        at_boundary: whether no event is open, so that lines may be inserted here.
         events: blank lines read so far: as many as events and comments between blank lines, as services write these.
 
     >>> scanner = BoundaryScanner()
@@ -82,22 +102,25 @@ class BoundaryScanner:
     True
     """
 
-    __slots__ = ("_after_cr", "_in_comment", "_in_event", "_in_line", "at_boundary", "events")
+    __slots__ = ("_open", "events")
 
     def __init__(self) -> None:
-        self.at_boundary = True
         self.events = 0
-        self._in_event = False  # a line that is no comment has ended since the last blank line
-        self._in_line = False  # bytes have come since the last end of a line
-        self._in_comment = False  # the open line is a comment
-        self._after_cr = False  # the last byte was a CR, so an LF would belong to the same end of line
+        self._open = _NOTHING
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no event is open, so that lines may be inserted here."""
+        return not self._open.in_event and not self._open.in_line
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the stream."""
-        if chunk.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):  # most servers write whole events
-            self.events += (chunk[0] > _CR and chunk.count(b"\n\n")) or self._blank_lines(chunk)
-            self._in_event = self._in_line = False
-            self.at_boundary, self._after_cr = True, chunk[-1] == _CR
+        if 0 < chunk.find(b"\n\n") == len(chunk) - 2 and chunk[0] > _CR:  # most services write an event at a time
+            self.events += 1
+            self._open = _NOTHING
+        elif chunk.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+            self.events += self._blank_lines(chunk)
+            self._open = _NOTHING if chunk[-1] == _LF else _END_OF_LINE
         elif chunk:
             self._read(chunk)
 
@@ -107,7 +130,7 @@ class BoundaryScanner:
         pair = max(chunk.rfind(b"\n\n", start), chunk.rfind(b"\n\r", start), chunk.rfind(b"\r\r", start))
         if pair >= 0:  # two ends of line in a row are a blank line
             end = pair + 2
-        elif not self._in_line and chunk[start : start + 1] in (b"\r", b"\n"):
+        elif not self._open.in_line and chunk[start : start + 1] in (b"\r", b"\n"):
             end = start + 1
         else:
             return -1
@@ -115,12 +138,12 @@ class BoundaryScanner:
 
     def _continued(self, chunk: bytes) -> int:
         """1 if the chunk begins with the LF of a CRLF whose CR ended the chunk before; else 0."""
-        return 1 if self._after_cr and chunk.startswith(b"\n") else 0
+        return 1 if self._open.after_cr and chunk.startswith(b"\n") else 0
 
     def _blank_lines(self, chunk: bytes) -> int:
         """The number of blank lines in the next chunk; a stream has one kind of line ends, as a rule."""
         start = self._continued(chunk)
-        is_first = not self._in_line and chunk[start : start + 1] in (b"\r", b"\n")
+        is_first = not self._open.in_line and chunk[start : start + 1] in (b"\r", b"\n")
         rest = chunk[start + is_first :].removeprefix(b"\n" if is_first and chunk[start] == _CR else b"")
         count = rest.count(b"\n\n") or rest.count(b"\r\n\r\n") or rest.count(b"\r\r")
         return is_first + count + rest.endswith(b"\n\r")
@@ -129,18 +152,15 @@ class BoundaryScanner:
         self.events += self._blank_lines(chunk)
         end = self.end_of_last_event(chunk)
         if end >= 0:
-            self._in_event = self._in_line = False
+            in_event, in_line, in_comment = False, False, False
         else:
             end = self._continued(chunk)
-        rest = chunk[end:]
-        for line in rest.splitlines(keepends=True):
-            is_comment = self._in_comment if self._in_line else line.startswith(b":")
-            self._in_line = line[-1] not in (_CR, _LF)
-            self._in_comment = is_comment
-            if not self._in_line and not is_comment:
-                self._in_event = True
-        self._after_cr = chunk[-1] == _CR
-        self.at_boundary = not self._in_event and not self._in_line
+            in_event, in_line, in_comment, _ = self._open
+        for line in chunk[end:].splitlines(keepends=True):
+            in_comment = in_comment if in_line else line.startswith(b":")
+            in_line = line[-1] not in (_CR, _LF)
+            in_event = in_event or not (in_line or in_comment)
+        self._open = _Open(in_event, in_line, in_comment, chunk[-1] == _CR)
 
 
 @functools.lru_cache(maxsize=256)  # called for every response (measured: 0.3 µs less)

@@ -54,15 +54,13 @@ class ClientConnection(asyncio.Protocol):
     Attributes:
         deadline: instant (loop time) at which the upstream times out; infinite while the gateway waits for the
             client instead.
-        heard_at: instant of the last received bytes; -math.inf before the first.
         idle_until: instant at which the pool closes the connection.
         is_held: whether reading is paused by the receiver's future.
     """
 
     __slots__ = (
         "_buffer", "_drained", "_exchange", "_interim", "_last_fields", "_loop", "_origin",
-        "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "heard_at", "idle_until", "is_held",
-        "transport",
+        "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -81,7 +79,6 @@ class ClientConnection(asyncio.Protocol):
         self._pace: Pace | None = None  # rate of the response's body; None while reading is paused
         self._watch = StallWatch()
         self._too_late_at = math.inf  # instant at which the upstream of an upload times out
-        self.heard_at = -math.inf
         self.deadline = self.idle_until = math.inf
 
     # ---- for the exchange
@@ -133,8 +130,12 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = math.inf
 
     def expire(self, now: float) -> None:
-        """Handle a passed deadline: a timeout, or a new deadline if the upstream still reads the upload."""
+        """Handle a passed deadline: a timeout, or a new deadline if a piece of the body has come since the deadline was
+        set, or if the upstream still reads the upload."""
         exchange = self._exchange
+        if exchange and exchange.head and now < exchange.heard_at + exchange.timeout:
+            self.deadline = exchange.heard_at + exchange.timeout
+            return
         if exchange and exchange.sent:
             if self._watch.look(self.transport, now, exchange.sent):
                 self._too_late_at = now + exchange.timeout + self._watch.reading_time(now)
@@ -197,8 +198,7 @@ class ClientConnection(asyncio.Protocol):
             self._pool.discard(self)
             self.close()
             return
-        exchange.heard = True
-        self.heard_at = self._loop.time()
+        exchange.heard_at = self._loop.time()
         try:
             if exchange.head is None:  # the timeout is not restarted: it is for the whole head
                 self._read_head(exchange, data)
@@ -256,8 +256,6 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = min(self.deadline, interim.until)
 
     def _read_body(self, exchange: ClientExchange, head: ResponseHead, data: bytes) -> None:
-        if (exchange.is_sent or self._drained) and not self.is_held:  # wait_for_upstream() without the call
-            self.deadline = self.heard_at + exchange.timeout
         body = head.body
         if body is None:
             self._complete(exchange, head, data)

@@ -17,7 +17,6 @@ class Connection(Protocol):
     """The connection that carries an exchange, as the exchange uses it; see ClientConnection."""
 
     transport: asyncio.Transport
-    heard_at: float
     idle_until: float
     is_held: bool
 
@@ -67,7 +66,7 @@ class ClientExchange:
         reused: whether the request was sent on a connection from the pool.
         fresh: whether to open a new connection even if the pool has an idle connection.
         is_alone: whether to open a new connection and close it after the exchange.
-        heard: whether any byte of a response has come, 1xx responses included.
+        heard_at: instant (loop time) of the last bytes of any response, 1xx too; -math.inf before the first.
         is_answered: whether any byte of the final response has come.
         sent: bytes of the request's body given to the connection.
         is_sent: whether the request is complete.
@@ -80,7 +79,7 @@ class ClientExchange:
 
     __slots__ = (
         "_chunked", "_connected", "_connecting", "_dialer", "_early", "_pool", "connection", "fresh", "head",
-        "head_receiver", "heard",
+        "head_receiver", "heard_at",
         "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
         "tls", "upgrades",
     )  # fmt: skip
@@ -100,7 +99,8 @@ class ClientExchange:
         self.head_receiver = head_receiver
         self.receiver: BodyReceiver = NOBODY
         self.head: ResponseHead | None = None
-        self.fresh = self.is_alone = self.heard = self.is_answered = self.reused = self.is_sent = self.upgrades = False
+        self.fresh = self.is_alone = self.is_answered = self.reused = self.is_sent = self.upgrades = False
+        self.heard_at = -math.inf
         self.sent = 0
         self.min_rate = 0.0
         self.timeout = timeout
@@ -235,9 +235,9 @@ class ClientExchange:
         return self.connection is not None and self.connection.is_held
 
     @property
-    def heard_at(self) -> float:
-        """Instant (loop time) of the last received bytes; -math.inf before the first, and without a connection."""
-        return self.connection.heard_at if self.connection else -math.inf
+    def heard(self) -> bool:
+        """Whether any byte of a response has come, 1xx responses included."""
+        return self.heard_at > -math.inf
 
     def forget_fields(self) -> None:
         """Free the memory of the response's fields, which are not read any more."""

@@ -38,9 +38,11 @@ class BodySource(Protocol):
 
     Attributes:
         min_rate: least rate of a body of known length in bytes per second; 0 for no limit.
+        heard_at: instant (loop time) of the last received bytes; -math.inf before the first.
     """
 
     min_rate: float
+    heard_at: float
 
     def hand_to(self, receiver: BodyReceiver) -> None:
         """Give the rest of the body to another receiver."""
@@ -54,10 +56,6 @@ class BodySource(Protocol):
     @property
     def is_held(self) -> bool:
         """Whether the source is paused by its receiver's future."""
-
-    @property
-    def heard_at(self) -> float:
-        """Instant (loop time) of the last received bytes; -math.inf before the first."""
 
     def forget_fields(self) -> None:
         """Free the memory of the response's fields, which are not read any more."""
