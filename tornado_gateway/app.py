@@ -23,6 +23,7 @@ from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.config.help import effective
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
@@ -76,6 +77,7 @@ RESERVED_DESCRIPTORS = 128
 DRAWN_AT_ONCE = 64  # request ids
 
 LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
+LONGEST_VALUE = 500  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
@@ -337,12 +339,19 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         cache=cache,
         figures=make_figures(parts),
         durations=durations,
-        observer=Observer(lambda: state_of(parts, with_minute=True), about_of(parts), now, news),
+        observer=Observer(lambda: state_of(parts, with_minute=True), about_with(settings, about_of(parts)), now, news),
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,
         lifecycle=lifecycle,
     )
+
+
+def about_with(settings: Settings, about: dict[str, object]) -> dict[str, object]:
+    """What a viewer of the dashboard learns once, with the variables that differ from their defaults."""
+    defaults = dict(effective(Settings()))
+    changed = [(name, value[:LONGEST_VALUE]) for name, value in effective(settings) if value != defaults[name]]
+    return {**about, "configuration": changed}
 
 
 def make_operators(settings: Settings) -> Operators:

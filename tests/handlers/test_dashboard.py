@@ -152,7 +152,20 @@ async def test_the_events_tell_of_refusals_and_of_the_gateways_own_log(
     listener = await Listener.ask(running, get(b"/admin/events"))
     await listener.until(b"\n\n")
     fields = dict(line.split(": ", 1) for line in listener.body.decode().splitlines() if line)
+    whole = json.loads(fields["data"])
+    assert ["Rate limits", "svc: refused", 1] in whole["counts"]
+    assert "RATE_LIMIT_MAX" not in dict(whole["about"]["configuration"])  # the service has a value of its own
+    assert "svc" in dict(whole["about"]["configuration"])["UPSTREAMS"]
     told = {each["text"]: each["level"] for each in json.loads(fields["data"])["events"]}
     assert told["POST /admin/login by <script>\\n\\u202e"] == "note"
     assert [level for text, level in told.items() if text.startswith("rate limit ")] == ["warning"]
     listener.client.close()
+
+
+@pytest.mark.gen_test
+async def test_the_configuration_is_shown_without_secrets(serve: Serve) -> None:
+    running = await serve(NOWHERE, JWT_SECRET=KEY, AUTH_REQUIRED="true", RATE_LIMIT_MAX="7")
+    shown = dict(running.app.gateway.observer._about["configuration"])  # type: ignore[call-overload]
+    assert (shown["RATE_LIMIT_MAX"], shown["AUTH_REQUIRED"]) == ("7", "true")
+    assert KEY not in json.dumps(running.app.gateway.observer._about)
+    assert "RATE_LIMIT_WINDOW_MS" not in shown

@@ -67,3 +67,11 @@ test('numbers are written with as many digits as somebody reads', () => {
   assert.deepEqual([0, 0.0001, 0.5, null].map(percent), ['0 %', '< 0.1 %', '50 %', '–']);
   assert.deepEqual([-1, 59.6, 125, 7300, 200_000].map(duration), ['0 s', '60 s', '2 min', '2 h', '2 d']);
 });
+
+test('counts are replaced, and stay where a text has none', () => {
+  const model = whole();
+  assert.deepEqual(model.counts, []);
+  apply(model, change({ counts: [['Cache', 'hit', 3]] }));
+  apply(model, change());
+  assert.deepEqual(model.counts, [['Cache', 'hit', 3]]);
+});

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS, Board, Event
+from tornado_gateway.policy.views.counts import Count, counts_of
 from tornado_gateway.policy.views.feed import Change, Feed
 from tornado_gateway.policy.views.happenings import Happenings
 from tornado_gateway.policy.views.history import COLUMNS, History, Span, Totals
@@ -88,6 +89,7 @@ class Observer:
         self._collect, self._about, self._now, self._news = collect, about, now, news
         self.board, self.history, self._happenings = Board(), History(), Happenings()
         self._feed_of_services, self._feed_of_endpoints = Feed(), Feed()
+        self._counts: list[Count] = []
         self._viewers: set[Viewer] = set()
         self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT)  # texts by id
         self._boot, self._number = secrets.token_hex(4), 0  # ids of another process are unknown here
@@ -142,6 +144,7 @@ class Observer:
             "sentence": self.board.sentence,
             "columns": {"points": COLUMNS, "services": SERVICE_COLUMNS, "endpoints": ENDPOINT_COLUMNS},
             "points": self.history.points,
+            "counts": self._counts,
             "events": [asdict(each) for each in self.board.events],
         }
         services, endpoints = self._feed_of_services.whole(), self._feed_of_endpoints.whole()
@@ -172,6 +175,7 @@ class Observer:
     def _steps(self) -> Steps[tuple[Span | None, list[Event]]]:
         state, at = (yield from self._collect()), time.time()
         events = yield from self.board.update(state, at)
+        self._counts = counts_of(state)
         others = [*self._news(), *self._happenings.update(state, at)]
         self.board.tell(others)
         events = sorted([*events, *others], key=lambda each: each.at)
@@ -185,6 +189,7 @@ class Observer:
             "at": round(time.time(), 1),
             "sentence": self.board.sentence,
             "points": [span.point] if span else [],
+            "counts": self._counts,
             "events": [asdict(each) for each in events],
         }
         text = (

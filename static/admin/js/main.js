@@ -5,6 +5,7 @@ import { makeCharts } from './charts.js';
 import { makeDialog } from './dialog.js';
 import { makeEvents } from './events.js';
 import { follow } from './feed.js';
+import { makeFacts } from './facts.js';
 import { duration } from './format.js';
 import { apply, begin, empty, look } from './store.js';
 import { makeStreams } from './streams.js';
@@ -21,6 +22,7 @@ const dialog = $('acts') && makeDialog($('acts')); // a gateway that is read-onl
 const table = makeTable($('services'), $('nothing'), dialog && ((row) => dialog.offer(row.url, actsOn(row))));
 const events = makeEvents($('events'), $('no-events'));
 makeStreams({ card: $('streams-card'), box: $('streams-box'), table: $('streams'), filter: $('streams-filter'), note: $('streams-note') }, dialog);
+const facts = makeFacts($('counts'), $('configuration'));
 makeTheme($('theme'), charts.recolour);
 
 $('filter').addEventListener('input', (event) => table.filter({ text: event.target.value }));
@@ -55,6 +57,7 @@ function told(name, said) {
     model = begin(said);
     events.reset();
     const about = model.about;
+    facts.begin(about);
     $('about').textContent = `${about.version} · ${about.environment} · up ${duration(said.at - about.startedAt)}`;
   } else {
     apply(model, said);
@@ -65,6 +68,7 @@ function told(name, said) {
   charts.show(model);
   table.show(model);
   events.show(model, news);
+  facts.show(model);
 }
 
 function showSentence() {

@@ -6,7 +6,7 @@ const MOST_EVENTS = 200;
 
 /** @returns the model of a page that has heard nothing. */
 export function empty() {
-  return { about: {}, at: 0, sentence: '', points: [], services: new Map(), endpoints: new Map(), events: [] };
+  return { about: {}, at: 0, sentence: '', points: [], counts: [], services: new Map(), endpoints: new Map(), events: [] };
 }
 
 /** The model after an event named `whole`. */
@@ -21,6 +21,7 @@ export function begin(said) {
     services: records(services, said.services),
     endpoints: records(endpoints, said.endpoints),
     events: said.events,
+    counts: said.counts ?? [],
   };
 }
 
@@ -57,6 +58,7 @@ export function apply(model, said) {
   model.sentence = said.sentence;
   model.points.push(...said.points.map((point) => record(model.columns.points, point)));
   thin(model.points);
+  model.counts = said.counts ?? model.counts;
   for (const kind of ['services', 'endpoints']) {
     for (const key of said[kind].gone) model[kind].delete(key);
     for (const [key, row] of Object.entries(said[kind].rows)) model[kind].set(key, record(model.columns[kind], row));
