@@ -25,7 +25,19 @@ from tornado.ioloop import IOLoop
 from tests.conftest import Running, Serve
 from tests.support.fuzzing import fuzzing
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
-from tests.support.sockets import Client, Ended, Peer, Script, Upstream, chunked, echo, eventually, get, reply
+from tests.support.sockets import (
+    PATIENCE,
+    Client,
+    Ended,
+    Peer,
+    Script,
+    Upstream,
+    chunked,
+    echo,
+    eventually,
+    get,
+    reply,
+)
 from tornado_gateway.policy.upstream.endpoint import Outcome
 
 GIB = 1024 * 1024 * 1024
@@ -66,7 +78,7 @@ async def process(upstream: Upstream, event_loop: str) -> AsyncIterator[Process]
     }  # fmt: skip
     popen = subprocess.Popen([sys.executable, "-m", "tornado_gateway"], env=os.environ | variables)
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(ConnectionRefusedError):
                     client = await Client.connect(port)
@@ -78,7 +90,7 @@ async def process(upstream: Upstream, event_loop: str) -> AsyncIterator[Process]
         yield Process(popen, port)
     finally:
         popen.terminate()
-        assert popen.wait(10) == 0
+        assert popen.wait(PATIENCE) == 0
 
 
 async def stands_still(count: Callable[[], int], seconds: float = 0.5) -> int:
@@ -166,7 +178,7 @@ async def test_an_upload_to_an_upstream_that_stalls_is_bounded(upstream: Start, 
 
 
 @pytest.mark.parametrize("abrupt", [True, False])
-@pytest.mark.gen_test(timeout=10)
+@pytest.mark.gen_test
 async def test_a_client_that_leaves_a_stalled_upload_is_noticed(serve: Serve, upstream: Start, abrupt: bool) -> None:
     async def reads_nothing(peer: Peer) -> None:
         await peer.request_head()
@@ -274,7 +286,7 @@ ABORTS, AT_ONCE = 84, 28  # times 6 phases and 2 loops: 1,008 clients
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_clients_that_leave_leave_nothing_behind(serve: Serve, upstream: Start, phase: str) -> None:
     def is_in_phase() -> bool:
         if up is None:
@@ -356,7 +368,7 @@ MISBEHAVING = {
 
 
 @pytest.mark.parametrize("case", MISBEHAVING)
-@pytest.mark.gen_test(timeout=10)
+@pytest.mark.gen_test
 async def test_a_misbehaving_upstream_affects_only_its_own_requests(serve: Serve, upstream: Start, case: str) -> None:
     bad, good = upstream(MISBEHAVING[case]), upstream(echo)
     running = await serve({"bad": [bad.url], "good": [good.url]})

@@ -6,10 +6,12 @@ import gc
 import json
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.demos import (
@@ -218,7 +220,7 @@ async def test_clock_takes_the_last_event_id_from_the_query_too(
 async def test_clock_ticks_at_the_interval_asked_for(services: Services, http: httpx.AsyncClient) -> None:
     began = time.monotonic()
     await first_blocks(services, 3, "/events?every=50")
-    assert 0.05 <= time.monotonic() - began < 10
+    assert 0.05 <= time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("every", ["49", "60001", "x"])
@@ -356,15 +358,19 @@ async def test_a_burst_longer_than_the_backlog_reaches_everybody(services: Servi
         await sending
 
 
+async def said(member: ClientConnection) -> str:
+    """Have a member say a long line; what it hears next."""
+    await member.send(LONG_LINE)
+    return await hear(member)
+
+
 @playing()
 async def test_a_member_that_does_not_read_is_dropped_without_delaying_others(
     services: Services, http: httpx.AsyncClient
 ) -> None:
     async with enter_without_reading(services) as slow, enter(services, "/room") as fast:
         await hear(fast)
-        for _ in range(MANY):
-            await fast.send(LONG_LINE)
-            assert await hear(fast) == f"guest-2: {LONG_LINE}"
+        heard = [await said(fast) for _ in range(MANY)]
         lines = 0
         with pytest.raises(ConnectionClosed) as closed:
             while True:
@@ -373,7 +379,8 @@ async def test_a_member_that_does_not_read_is_dropped_without_delaying_others(
         assert lines < MANY
         assert closed.value.rcvd
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "too slow")
-        assert await hear(fast) == "* guest-1 left"
+        heard.append(await hear(fast))
+    assert Counter(heard) == {f"guest-2: {LONG_LINE}": MANY, "* guest-1 left": 1}
 
 
 @playing()
@@ -382,11 +389,10 @@ async def test_a_member_that_vanishes_with_unsent_lines_counts_as_departed(
 ) -> None:
     async with enter_without_reading(services) as slow, enter(services, "/room") as fast:
         await hear(fast)
-        for _ in range(MANY):
-            await fast.send(LONG_LINE)
-            await hear(fast)
+        heard = [await said(fast) for _ in range(MANY)]
         slow.transport.abort()
-        assert await hear(fast) == "* guest-1 left"
+        heard.append(await hear(fast))
+    assert Counter(heard) == {f"guest-2: {LONG_LINE}": MANY, "* guest-1 left": 1}
     gc.collect()  # would log an exception that nobody has seen
 
 

@@ -329,7 +329,7 @@ class Load:
             self.got[target.partition("/")[0], answer.status] += 1
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_totals_equal_what_a_load_generator_counted(serve: Serve, upstream: Start) -> None:
     plain_told, pair_told = Counter[bytes](), Counter[bytes]()
     plain, live = upstream(answers_as_asked(plain_told)).url, upstream(answers_as_asked(pair_told)).url

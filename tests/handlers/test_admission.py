@@ -220,7 +220,7 @@ PATHS = [b"/api/svc/x", b"/admin/stats"]
 @pytest.mark.gen_test
 async def test_a_request_waits_for_its_admission(serve: Serve, upstream: Start, target: bytes) -> None:
     running, later, client, up = await waiting(serve, upstream, get(target) + get(target))
-    await asyncio.sleep(0.01)
+    assert (await ask(running, get(b"/healthz"))).status == 200  # what came before has been done
     assert (client.buffer, up.accepted, len(later.asked)) == (b"", 0, 1)
     for number in (0, 1):
         await eventually(lambda number=number: len(later.asked) > number)
@@ -283,7 +283,7 @@ async def test_a_client_that_leaves_meanwhile_is_not_forwarded(serve: Serve, ups
     line = await only_line(lines)
     assert (line["status"], line["reason"], line["attempts"]) == (499, "client_gone", 0)
     later.asked[0].set_result(ADA)
-    await asyncio.sleep(0.01)
+    assert (await ask(running, get(b"/healthz"))).status == 200  # what came before has been done
     assert (up.accepted, running.inflight, len(lines())) == (0, 0, 1)
 
 
@@ -295,7 +295,7 @@ async def test_a_client_that_leaves_before_its_page_is_recorded_so(serve: Serve,
     line = await only_line(lines)
     assert (line["status"], line["reason"]) == (499, "client_gone")
     later.asked[0].set_result(ADA)
-    await asyncio.sleep(0.01)
+    assert (await ask(running, get(b"/healthz"))).status == 200  # what came before has been done
     assert len(lines()) == 1
 
 
@@ -306,7 +306,7 @@ async def test_a_client_that_leaves_before_a_late_refusal_gets_none(serve: Serve
     client.reset()
     await only_line(lines)
     later.asked[0].set_exception(Unauthorized())
-    await asyncio.sleep(0.01)
+    assert (await ask(running, get(b"/healthz"))).status == 200  # what came before has been done
     assert (up.accepted, len(lines())) == (0, 1)
 
 

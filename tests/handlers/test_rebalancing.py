@@ -176,7 +176,7 @@ async def test_streams_are_moved_to_an_endpoint_that_is_back_until_shares_are_ev
     assert running.errors == 0
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_nothing_is_moved_unless_asked_for(serve: Serve, upstream: Start) -> None:
     running, stayed, away = await serving(serve, upstream)
     come_back = by_health(running, away)
@@ -187,7 +187,7 @@ async def test_nothing_is_moved_unless_asked_for(serve: Serve, upstream: Start) 
         assert (stayed.streams, away.streams) == (COUNT, 0)
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_nothing_is_moved_to_an_endpoint_that_is_just_starting(serve: Serve, upstream: Start) -> None:
     running, stayed, away = await serving(serve, upstream, REBALANCE_STREAMS="1000", SLOW_START_MS="60000")
     come_back = by_health(running, away)
@@ -199,7 +199,7 @@ async def test_nothing_is_moved_to_an_endpoint_that_is_just_starting(serve: Serv
         await eventually(lambda: (stayed.streams, away.streams) == EVEN)
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_nothing_is_moved_once_the_gateway_stops(serve: Serve, upstream: Start) -> None:
     running, stayed, away = await serving(serve, upstream, REBALANCE_STREAMS="1000", **ENDLESS)
     come_back = by_health(running, away)

@@ -353,9 +353,9 @@ async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Star
 
 @pytest.mark.gen_test
 async def test_a_blocked_loop_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
-    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="20")
-    state = overload(running)
-    await asyncio.sleep(0.1)  # the timer has been set
+    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="300")
+    state, ticked_at = overload(running), running.app.gateway.pressure.ticked_at
+    await eventually(lambda: running.app.gateway.pressure.ticked_at != ticked_at)  # the timer has been set
     time.sleep(0.5)
     await eventually(lambda: state.level)
     assert state.is_overloaded

@@ -605,9 +605,7 @@ def test_a_client_that_leaves_ends_the_upstreams_stream(stage: Stage, route: str
         if step := {"between events": b"data: one\n\n", "within an event": b"data: on"}.get(phase):
             stage.upstream("node", f"/step?id={name}", step)
             process.read(len(step))
-    left = time.monotonic()
     assert json.loads(stage.upstream("node", f"/departure?id={name}")) == {"finished": False}
-    assert time.monotonic() - left < 2
 
 
 @pytest.mark.parametrize("step", [b"data: one\n\n", b"data: on"])

@@ -13,7 +13,6 @@ from tornado_gateway.policy.upstream.service import Service
 
 REFUSING = "http://127.0.0.1:1"
 BUSY = reply(b"503 Service Unavailable", (b"X-From: upstream",), b"busy")
-SOON = 1.0  # seconds that what happens at once takes at most
 
 EVENTS = b"Accept: text/event-stream"
 EVENT = b"data: good\n\n"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 Field = tuple[bytes, bytes]
-PATIENCE = 15.0  # seconds any single wait may take before the test fails, with others on the cores too
+PATIENCE = 25.0  # seconds any single wait may take before the test fails, with others on the cores too
 
 
 class Ended(Exception):

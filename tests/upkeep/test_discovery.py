@@ -575,7 +575,7 @@ async def test_the_ttl_of_an_answer_does_not_count(named, instances) -> None:
 
 
 @pytest.mark.parametrize("failure", [NXDOMAIN, SERVFAIL, REFUSED, [], None], ids=str)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_endpoints_outlive_a_name_server(named, instances, failure) -> None:
     (up,) = instances(ONE)
     server, running = await named({NAME: [ONE]}, {"svc": [f"http://{NAME}:{up.port}"]}, DNS_TTL_MS="0")
@@ -596,7 +596,7 @@ async def test_endpoints_outlive_a_name_server(named, instances, failure) -> Non
     ],
     ids=["NXDOMAIN", "SERVFAIL", "empty", "silent"],
 )
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_what_a_client_is_told_of_a_name(named, zone, status, error) -> None:  # RFC 9209 §2.3.2
     _, running = await named(zone, {"svc": [f"http://{NAME}:1"]})
     answer = await ask(running, GET)
@@ -605,7 +605,7 @@ async def test_what_a_client_is_told_of_a_name(named, zone, status, error) -> No
 
 
 @pytest.mark.parametrize("discovery", ["true", "false"])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_hundred_names_that_hang_hold_up_nothing_else(named, instances, discovery) -> None:
     (up,) = instances(ONE)
     services = {f"svc{number}": [f"http://name{number}.test"] for number in range(100)}
@@ -762,7 +762,7 @@ async def test_a_certificate_for_the_address_alone_is_not_enough(find, tmp_path)
 # ---- under load
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_no_request_fails_while_addresses_come_and_go(find, instances) -> None:
     ups = instances(ONE, TWO, THREE)
     found = await find({"svc": [f"http://{NAME}:{ups[0].port}"]}, Names(billing=(ONE, TWO)))

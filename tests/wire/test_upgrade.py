@@ -156,7 +156,7 @@ def limited(size: int) -> Delegate:
 
 
 @pytest.mark.parametrize("size", [1, 64 * 1024, MEGABYTE])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_write_waits_from_the_given_size_on(listen: Listen, size: int) -> None:
     delegate = limited(size)
     serving = await listen(delegate)
@@ -192,7 +192,7 @@ async def test_the_next_response_has_the_usual_bound_again(listen: Listen) -> No
 
 
 @pytest.mark.parametrize("size", [1, 64 * 1024, 4 * MEGABYTE])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_cut_delivers_the_written_bytes_without_the_last_chunk(listen: Listen, size: int) -> None:
     def cut(request: Request) -> None:
         request.begin()

@@ -181,7 +181,7 @@ async def test_names_of_this_host(upstream, host):
         pytest.param("x" * 64 + ".test", id="a label of 64 bytes"),
     ],
 )
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_name_without_an_address(names, host):
     _, config = await names("127.0.0.1")
     async with wire_client(names=config) as client:
@@ -221,7 +221,7 @@ async def test_row_26_addresses_are_asked_for_again_after_their_time(upstream, n
 
 
 @pytest.mark.parametrize("failure", [NXDOMAIN, SERVFAIL, (), None], ids=["NXDOMAIN", "SERVFAIL", "empty", "silent"])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_26_old_addresses_serve_while_the_name_server_fails(upstream, names, failure):
     up = upstream()
     server, config = await names("127.0.0.1", ttl=0)
@@ -303,7 +303,7 @@ async def test_a_look_up_that_takes_too_long_is_no_timeout_of_the_service(names,
     assert type(raised.value) is ConnectTimeout
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_hundred_names_that_hang_hold_up_neither_addresses_nor_other_names(upstream, names):
     up = upstream()
     server, config = await names("127.0.0.1", conf="search .\n")
@@ -602,7 +602,7 @@ async def test_row_3_abort_over_tls(authority, upstream, phase):
         assert recorder.calls == seen
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_29_large_bodies_over_tls_both_ways(authority):
     count, checksum = 16, 0
     for _ in range(count):

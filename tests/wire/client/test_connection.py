@@ -240,7 +240,7 @@ async def test_rows_20_and_21_and_22_a_request_is_sent_byte_for_byte(upstream):
     assert received == [request]
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_25_a_streamed_response_may_be_larger_than_100_mebibytes(upstream):
     count, checksum = 101, 0
     for _ in range(count):

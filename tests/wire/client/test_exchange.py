@@ -151,7 +151,7 @@ async def test_row_4_a_receiver_that_aborts_in_a_callback_hears_nothing_more(ups
 # ---- flow control
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_5_a_busy_receiver_keeps_the_upstream_from_being_read(upstream):
     sent = 0
 
@@ -178,7 +178,7 @@ async def test_row_5_a_busy_receiver_keeps_the_upstream_from_being_read(upstream
 
 
 @pytest.mark.parametrize("method", [b"POST", b"DELETE", b"GET", b"OPTIONS", b"QUERY"])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_7_an_upload_waits_for_an_upstream_that_does_not_read(upstream, method):
     total = 16
     may_go_on = asyncio.Event()
@@ -309,7 +309,7 @@ async def test_row_9_response_and_request_flow_at_the_same_time(upstream):
 
 
 @pytest.mark.parametrize("size", [10, 2_000_000])
-@pytest.mark.gen_test(timeout=10)
+@pytest.mark.gen_test
 async def test_row_9_an_answer_that_arrived_before_a_reset_survives_the_failing_write(upstream, size):
     answer = reply(b"413 Content Too Large", body=b"n" * size)
 

@@ -406,7 +406,7 @@ async def test_streaming_callback_gets_the_body_and_the_response_does_not(upstre
     assert up.accepted == 1
 
 
-@pytest.mark.gen_test(timeout=10)
+@pytest.mark.gen_test
 async def test_row_5_an_asynchronous_streaming_callback_is_awaited_in_order_and_to_its_end(upstream):
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -430,7 +430,7 @@ async def test_row_5_an_asynchronous_streaming_callback_is_awaited_in_order_and_
     assert [chunk for what, chunk in events if what == "begin"] == [chunk for what, chunk in events if what == "end"]
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_5_an_asynchronous_streaming_callback_holds_the_upstream(upstream):
     sent, piece = 0, bytes(1024 * 1024)
 
@@ -526,7 +526,7 @@ async def test_row_7_and_8_body_producer_is_framed_for_every_method(upstream, me
     assert up.accepted == 1
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_7_write_gives_a_future_for_flow_control(upstream):
     async def script(peer: Peer) -> None:
         message = await peer.request_head()
@@ -784,7 +784,7 @@ async def test_a_head_answer_with_gzip_is_not_a_broken_body(upstream):
         assert (await client.fetch(up.url, method="HEAD")).body == b""
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_row_25_a_buffered_body_is_bounded_and_a_streamed_one_is_not(upstream):
     bomb = gzip.compress(bytes(MAX_BUFFERED_BODY + 1), 1)
     up = upstream(answering(reply(fields=(b"Content-Encoding: gzip",), body=bomb)))

@@ -109,7 +109,7 @@ def truncated_over_udp(query: Query) -> list[bytes]:
     return [query.reply(*query.addresses(*THOUSAND)) if query.over_tcp else query.reply(truncated=True)]
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_truncated_answer_is_asked_for_again_over_tcp(name_server) -> None:  # RFC 7766 §5
     server = await name_server({NAME: truncated_over_udp})
     async with nothing_left_behind():
@@ -203,7 +203,7 @@ async def test_no_name_server_listens() -> None:
             await look_up(NAME, ResolvConf((f"127.0.0.1:{port}",), search=(), timeout=1, attempts=1))
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_silent_name_server(name_server) -> None:
     server = await name_server({NAME: None})
     async with nothing_left_behind():
@@ -221,7 +221,7 @@ async def test_a_look_up_takes_no_longer_than_it_may(name_server) -> None:
 
 
 @pytest.mark.parametrize("first", [None, SERVFAIL, REFUSED], ids=["silent", "SERVFAIL", "REFUSED"])
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_the_second_name_server_is_asked_when_the_first_fails(name_server, first) -> None:
     servers = [await name_server({NAME: first}), await name_server({NAME: ["127.0.0.1"]})]
     async with nothing_left_behind():
@@ -233,7 +233,7 @@ def only_ipv4(query: Query) -> list[bytes]:
     return [query.reply(*query.addresses("127.0.0.1"))] if query.type == A else []
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_one_family_that_is_never_answered_costs_one_timeout(name_server) -> None:
     server = await name_server(
         {NAME: lambda query: [query.reply(*query.addresses("127.0.0.1"))] if query.type == A else []}
@@ -273,7 +273,7 @@ LIES = [other_id, other_name, other_type, garbage, cut, pointer_to_itself]
 
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda each: each.__name__)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_lie_is_no_answer(name_server, lie) -> None:
     server = await name_server({NAME: lambda query: [lie(query)]})
     async with nothing_left_behind():
@@ -282,7 +282,7 @@ async def test_a_lie_is_no_answer(name_server, lie) -> None:
 
 
 @pytest.mark.parametrize("lie", [other_id, other_name, other_type], ids=lambda each: each.__name__)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_forged_answer_does_not_keep_the_true_one_out(name_server, lie) -> None:  # RFC 5452 §9.1
     server = await name_server({NAME: lambda query: [lie(query), query.reply(*query.addresses("127.0.0.1"))]})
     assert await look_up(NAME, conf_of(server, conf=QUICK), seconds=10.0) == ("127.0.0.1",)
@@ -357,7 +357,7 @@ async def test_an_answer_is_not_kept(name_server) -> None:
     assert await look_up(NAME, conf_of(server)) == ("127.0.0.2",)
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_hundred_look_ups_that_hang_hold_up_no_other(name_server) -> None:
     server = await name_server({"*": None, NAME: ["127.0.0.1"]})
     hanging = [begin(f"name{number}.test", conf_of(server), seconds=30.0) for number in range(100)]

@@ -129,7 +129,7 @@ async def test_a_forgotten_name_is_looked_up_again(name_server, resolve) -> None
 
 
 @pytest.mark.parametrize("failure", [{}, {NAME: SERVFAIL}, {NAME: []}, {NAME: None}], ids=str)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_known_addresses_outlive_a_look_up_that_fails(name_server, resolve, failure) -> None:
     server = await name_server({NAME: list(ONE)})
     resolver = resolve(server, ttl=0.0)
@@ -170,7 +170,7 @@ async def test_known_addresses_are_used_while_a_look_up_hangs(name_server, resol
 
 
 @pytest.mark.parametrize(("zone", "error"), [({}, NameNotResolved), ({NAME: None}, NameTimeout)], ids=str)
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_name_that_was_never_known(name_server, resolve, zone, error) -> None:
     server = await name_server(zone)
     with pytest.raises(error):
@@ -264,7 +264,7 @@ async def test_concurrent_callers_share_a_look_up(name_server, resolve) -> None:
     assert len(server.names()) == 1
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_hundred_names_that_hang_hold_up_no_other(name_server, resolve) -> None:
     server = await name_server({"*": None, NAME: list(ONE)})
     resolver = resolve(server, conf="search .\n")

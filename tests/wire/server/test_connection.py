@@ -129,7 +129,7 @@ async def test_pipelined_requests_are_answered_in_order_and_begun_one_at_a_time(
     assert delegate.requests[1].body == b"two"
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_flood_of_requests_behind_a_stalled_one_is_not_read(listen: Listen) -> None:
     count = 30_000
     delegate = Delegate(lambda request: None if request.target == "/first" else request.answer())
@@ -422,7 +422,7 @@ async def test_the_client_does_not_time_out_while_the_delegate_works(listen: Lis
     assert (await client.response()).status == 200
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_reader_that_stalls_is_reset(listen: Listen) -> None:
     serving, client, request = await stalled(listen, bytes(32 * MEGABYTE), length=33 * MEGABYTE)
     serving.sweep_after(59)
@@ -434,7 +434,7 @@ async def test_a_reader_that_stalls_is_reset(listen: Listen) -> None:
     assert not await client.ended()
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("finished", [False, True])
 async def test_a_reader_that_is_slow_but_moves_lives(listen: Listen, finished: bool) -> None:
     """Neither a keep-alive timeout nor a 408 may cut a response that was written in one piece."""
@@ -456,7 +456,7 @@ async def test_a_reader_that_is_slow_but_moves_lives(listen: Listen, finished: b
     assert (await client.ask(get(b"/", method=b"HEAD"), b"HEAD")).status == 200
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_last_response_is_not_waited_for_for_ever(listen: Listen) -> None:
     """A client that asks for "Connection: close" and never reads is ended in time, by RST, without a second answer."""
     delegate = Delegate(lambda request: request.answer(bytes(32 * MEGABYTE)))
@@ -471,7 +471,7 @@ async def test_a_last_response_is_not_waited_for_for_ever(listen: Listen) -> Non
     assert not await client.ended()
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_an_idle_connection_has_its_full_time_after_a_slow_response(listen: Listen) -> None:
     serving, client, request = await stalled(listen, bytes(32 * MEGABYTE))
     begun = serving.server.context.loop.time()  # the connection is idle later, by the time that the client reads
@@ -484,7 +484,7 @@ async def test_an_idle_connection_has_its_full_time_after_a_slow_response(listen
 # ---------------------------------------------------------------- endings
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_an_early_answer_to_a_large_upload_is_seen(listen: Listen) -> None:
     """RFC 9112 §9.6: closing at once would reset the connection under the client's eyes."""
     delegate = Delegate(on_head=lambda request: request.answer(b"too late", status=403))
@@ -619,7 +619,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(listen: Listen, how: str)
     assert not serving.server.connections
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_client_that_half_closes_and_does_not_read_has_left(listen: Listen) -> None:
     serving, client, request = await stalled(listen, bytes(32 * MEGABYTE))
     client.half_close()

@@ -209,7 +209,7 @@ async def test_a_body_longer_than_promised_is_cut(listen: Listen) -> None:
 # ---------------------------------------------------------------- flow control
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_write_is_done_when_the_client_keeps_up_and_waits_when_it_does_not(listen: Listen) -> None:
     delegate = Delegate(Request.begin)
     serving = await listen(delegate)
@@ -260,7 +260,7 @@ async def test_memory_is_bounded_however_little_the_client_takes(listen: Listen)
     assert most <= 64 * 1024 + len(PIECE) + 1024
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_pending_write_fails_when_the_client_leaves(listen: Listen) -> None:
     serving, client, request = await stalled(listen, bytes(32 * MEGABYTE), length=64 * MEGABYTE)
     waiting = request.exchange.write(b"more")

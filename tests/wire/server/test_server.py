@@ -81,7 +81,7 @@ with asyncio.Runner(loop_factory=loop_factory(sys.argv[1])) as runner:
 """
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_without_descriptors_the_server_rests_and_accepts_again_after(io_loop: IOLoop) -> None:
     loop_name = type(io_loop.asyncio_loop).__module__.partition(".")[0]
     command = [sys.executable, "-c", EXHAUSTED, loop_name]
@@ -659,7 +659,7 @@ async def test_a_handler_that_flushes_answers_in_chunks(listen: Listen, applicat
     assert await client.until(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n"
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_handler_that_never_ends_is_told_when_its_client_leaves(
     listen: Listen, application: Application
 ) -> None:
@@ -671,7 +671,7 @@ async def test_a_handler_that_never_ends_is_told_when_its_client_leaves(
     assert await Endless.ended == "closed"
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_a_streaming_handler_is_given_no_more_than_it_takes(listen: Listen, application: Application) -> None:
     Upload.gate = asyncio.Event()
     Upload.sizes.clear()

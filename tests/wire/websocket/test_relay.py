@@ -886,11 +886,17 @@ async def test_a_flood_of_pings_takes_no_memory(serve: Serve, upstream: Start, w
     bridge = await narrowed(serve, upstream, slow=OTHER[who])
     fast, slow = bridge.side(who)
     flood = fast.wire(Frame(PING, bytes(125))) * 1000
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            while True:
-                await fast.connection.send(flood)
-                await asyncio.sleep(0)
+
+    async def send() -> None:
+        while True:
+            await fast.connection.send(flood)
+            await asyncio.sleep(0)
+
+    sending = asyncio.ensure_future(send())
+    await eventually(lambda: bridge.leg(who).is_held)
+    await asyncio.sleep(0.05)  # for what would still be read
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
     assert bridge.leg(who).is_held
     assert buffered(bridge.relay) <= PAUSE_ABOVE + ONE_READ
     await slow.hears(*[Frame(PING, bytes(125))] * 1000)
@@ -1064,7 +1070,7 @@ async def test_a_client_has_its_time_to_answer_however_fast_the_upstream_did(ser
     await bridge.over()
 
 
-@pytest.mark.gen_test(timeout=10)
+@pytest.mark.gen_test
 async def test_a_stop_comes_to_its_end(serve: Serve, upstream: Start) -> None:
     bridge = await bridged(serve, upstream, DRAIN_SPREAD_MS="0", SHUTDOWN_TIMEOUT_MS="4000")
     drained = asyncio.ensure_future(bridge.running.app.drain())
@@ -1214,6 +1220,7 @@ async def test_a_token_that_is_revoked_in_a_large_frame_cuts_off_the_receiver(
 
 @pytest.mark.gen_test
 async def test_messages_bytes_age_and_close_codes_are_counted(serve: Serve, upstream: Start) -> None:
+    began = time.monotonic()
     bridge = await bridged(serve, upstream)
     lines = capture(bridge.running)
     up = [text("one"), Frame(PING), Frame(TEXT, b"two", fin=False), Frame(CONTINUATION, b"!"), close(4000, b"bye")]
@@ -1229,7 +1236,7 @@ async def test_messages_bytes_age_and_close_codes_are_counted(serve: Serve, upst
     assert (totals.closed, totals.messages_up, totals.messages_down) == (1, 2, 1)
     assert (totals.bytes_up, totals.bytes_down) == (len(bridge.client.wire(*up)), len(bridge.upstream.wire(*down)))
     assert totals.close_codes == {4000: 1}
-    assert 0 < totals.seconds < 5
+    assert 0 < totals.seconds <= time.monotonic() - began
     line = await only_line(lines)
     wanted = {
         "method": "GET", "path": "/ws/svc", "service": "svc", "status": 101, "reason": "", "attempts": 1,
