@@ -88,7 +88,7 @@ def enter(services: Services, path: str, **options: Any) -> connect:
 
 
 async def hear(member: ClientConnection) -> str | bytes:
-    return await asyncio.wait_for(member.recv(), 5)
+    return await asyncio.wait_for(member.recv(), 30)
 
 
 async def hear_many(member: ClientConnection, count: int) -> set[str | bytes]:
