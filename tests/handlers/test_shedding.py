@@ -12,6 +12,9 @@ from tests.support.event_streams import STREAM_HEAD, Listener, Source
 from tests.support.journeys import CHUNKED, Start, ask, capture, only_line, problem
 from tests.support.sockets import Client, Peer, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, Acceptor, another, text
+from tornado_gateway.errors import Shed
+from tornado_gateway.handlers.local_reply import PROBLEM, error_fields
+from tornado_gateway.handlers.local_reply import problem as problem_of
 from tornado_gateway.policy.overload import Overload
 
 LIMIT = 10
@@ -374,3 +377,20 @@ async def test_memory_above_its_threshold_sheds(serve: Serve, upstream: Start) -
     await eventually(lambda: overload(running).is_overloaded)
     problem(await ask(running, REQUEST), 503, "overloaded")
     assert (await ask(running, get(b"/healthz"))).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_refusal_that_is_prepared_is_the_answer_of_the_error(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_RSS_BYTES="1", VIA_NAME="edge")
+    overload(running).observe_memory(1, 10)
+    client = await running.client()
+    for id_ in (b"a", b'"\\', b"x" * 128):
+        await client.send(get(b"/api/svc/x", b"x-request-id: " + id_))
+        answer = await client.response()
+        seconds = answer.get(b"retry-after")
+        assert seconds
+        error = Shed("the gateway has more work than it can do", int(seconds))
+        expected = {name.lower(): value for name, value in error_fields(error, b"edge")}
+        assert (answer.status, answer.body) == (503, problem_of(error, id_))
+        assert {name: answer.get(name) for name in expected} == expected
+        assert (answer.get(b"x-request-id"), answer.get(b"content-type")) == (id_, PROBLEM)

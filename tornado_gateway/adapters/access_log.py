@@ -109,9 +109,10 @@ def json_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
         )
     query = f',"query":{_quote(redaction.query(record.target))}' if redaction.shows_query else ""
     level, kind = "warn" if record.is_slow else "info", "stream_open" if record.is_open else "access"
+    trace = trace_id(record.parents) if record.parents else ""
     return without_tokens(
         f'{{"time":"{at}","level":"{level}","type":"{kind}","requestId":{_text(record.request_id)}'
-        f',"traceId":"{trace_id(record.parents)}","method":{_text(record.method)},"path":{_quote(record.path)}{query},"service":{_quote(record.service)}'
+        f',"traceId":"{trace}","method":{_text(record.method)},"path":{_quote(record.path)}{query},"service":{_quote(record.service)}'
         f',"endpoint":{_quote(record.endpoint)},"status":{record.status},"reason":{_quote(record.reason)}'
         f',"attempts":{record.attempts},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out}'
         f',"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f}'

@@ -14,14 +14,22 @@ from tornado_gateway.policy.http.unavailable import STATUS, comes_back, pause, r
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
+_OWN_LINES = b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n"
 
 
 def problem(error: GatewayError, request_id: bytes) -> bytes:
     """The body of an error: RFC 9457's members, and `error`, `message` and `requestId` for programs."""
     before, between = _around_the_id(error.status, error.code, error.message, error.type)
-    quoted = request_id.replace(b"\\", rb"\\").replace(b'"', rb"\"")  # the rest of an id needs no escape
+    quoted = _quoted(request_id)
     members = f", {json.dumps(dict(error.members))[1:-1]}".encode("ascii") if error.members else b""
     return b'%b%b%b%b"%b}\n' % (before, quoted, between, quoted, members)
+
+
+def _quoted(request_id: bytes) -> bytes:
+    """A request id in a JSON string, without the quotes: other characters of an id need no escape."""
+    if b'"' in request_id or b"\\" in request_id:
+        return request_id.replace(b"\\", rb"\\").replace(b'"', rb"\"")
+    return request_id
 
 
 @functools.lru_cache(maxsize=256)
@@ -67,6 +75,28 @@ def send_error(exchange: ServerExchange, error: GatewayError, request_id: bytes,
     _send(exchange, error.status, PROBLEM, problem(error, request_id), request_id, lines)
 
 
+class PreparedError:
+    """An error whose answers differ by the request's id alone: send_error() for a refusal that must cost little.
+
+    Args:
+        error: without `members`.
+        pseudonym: see send_error().
+    """
+
+    __slots__ = ("_before", "_between", "_lines", "_size", "_status")
+
+    def __init__(self, error: GatewayError, pseudonym: bytes) -> None:
+        self._before, self._between = _around_the_id(error.status, error.code, error.message, error.type)
+        self._size = len(problem(error, b""))
+        self._lines, self._status = _error_lines(error.fields, error.proxy, pseudonym), error.status
+
+    def send(self, exchange: ServerExchange, request_id: bytes) -> None:
+        quoted = _quoted(request_id)
+        own = _OWN_LINES % (PROBLEM, self._size + 2 * len(quoted), request_id)
+        body = b'%b%b%b%b"}\n' % (self._before, quoted, self._between, quoted)
+        exchange.respond(self._status, own + self._lines, body)
+
+
 def send_retry(
     exchange: ServerExchange, error: GatewayError, request_id: bytes, pseudonym: bytes, seconds: float
 ) -> None:
@@ -87,10 +117,7 @@ def send_retry(
 def _send(
     exchange: ServerExchange, status: int, media_type: bytes, body: bytes, request_id: bytes, lines: bytes
 ) -> None:
-    own = b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n" % (
-        media_type, len(body), request_id,
-    )  # fmt: skip
-    exchange.respond(status, own + lines, body)
+    exchange.respond(status, _OWN_LINES % (media_type, len(body), request_id) + lines, body)
 
 
 def reply(gateway: Gateway, exchange: ServerExchange, error: GatewayError, request_id: bytes, mode: str) -> int:

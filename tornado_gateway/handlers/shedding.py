@@ -3,6 +3,7 @@
 The Router asks shed() while some class of requests is shed. Requests for the gateway's own pages have no class.
 """
 
+import functools
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +12,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import annotate, cors_of
 from tornado_gateway.handlers.forwarding import awaits_events
 from tornado_gateway.handlers.journal import Journal
-from tornado_gateway.handlers.local_reply import reply
+from tornado_gateway.handlers.local_reply import PreparedError, reply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.cors import is_preflight
 from tornado_gateway.policy.http.mount import MountConfig
@@ -69,7 +70,11 @@ class ShedRequest(HeadDelegate):
 
     def head_received(self) -> Awaitable[None] | None:
         journal, error = Journal(self._gateway, self._client, self._label), self._error
-        sent = reply(self._gateway, self._client, error, journal.request_id, self._mode)
+        sent = error.status
+        if self._mode == STATUS:
+            _prepared(error, self._gateway.forwarding.pseudonym).send(self._client, journal.request_id)
+        else:
+            sent = reply(self._gateway, self._client, error, journal.request_id, self._mode)
         journal.close(error.status, error.reason, journal.began, sent=sent)
         return None
 
@@ -78,3 +83,9 @@ class ShedRequest(HeadDelegate):
 
     def body_received(self) -> None:
         pass
+
+
+@functools.lru_cache(maxsize=64)
+def _prepared(error: Shed, pseudonym: bytes) -> PreparedError:
+    """Prepared once for each of _REFUSALS, which are equal to nothing else, and each gateway's name."""
+    return PreparedError(error, pseudonym)
