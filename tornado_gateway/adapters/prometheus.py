@@ -7,6 +7,8 @@ Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the Op
 """
 
 import bisect
+import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -254,7 +256,7 @@ class _Counted(NamedTuple):
 
     labels: _Labels
     histogram: HistogramState
-    bounds: Sequence[float] = SECONDS
+    bounds: tuple[float, ...] = SECONDS
     examples: Mapping[int, str] = {}
 
 
@@ -567,7 +569,7 @@ def _keyed(labelled: _Labelled[T], label: str, counts: Callable[[T], Mapping[str
 
 
 def _histograms(
-    labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: Sequence[float]
+    labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: tuple[float, ...]
 ) -> Iterator[_Counted]:
     return (_Counted(labels, histogram(each), bounds) for labels, each in labelled)
 
@@ -578,14 +580,21 @@ def _text_of(name: str, counted: _Counted) -> str:
     if not any(histogram.counts):
         return ""
     before, behind = labels.around("le")
-    lines, count, start, behind = [], 0, f'{name}_bucket{before}le="', f'"{behind} '
-    for number, (limit, added) in enumerate(zip((*bounds, "+Inf"), histogram.counts, strict=True)):
-        count += added
-        lines.append(f"{start}{limit}{behind}{_number(count)}{examples.get(number, '')}\n")
-    lines.append(
-        f"{name}_count{labels.text} {_number(count)}\n{name}_sum{labels.text} {_number(fsum(histogram.seconds))}\n"
-    )
+    counts, start, behind = [*itertools.accumulate(histogram.counts)], f'{name}_bucket{before}le="', f'"{behind} '
+    limits, count = _limits(bounds), _number(counts[-1])
+    if examples or counts[-1] >= LEAST_EXPONENT:
+        ends = [f"{_number(each)}{examples.get(number, '')}" for number, each in enumerate(counts)]
+    else:
+        ends = [f"{each}.0" for each in counts]  # as _number()
+    lines = [f"{start}{limit}{behind}{end}\n" for limit, end in zip(limits, ends, strict=True)]
+    lines.append(f"{name}_count{labels.text} {count}\n{name}_sum{labels.text} {_number(fsum(histogram.seconds))}\n")
     return "".join(lines)
+
+
+@functools.cache
+def _limits(bounds: tuple[float, ...]) -> list[str]:
+    """Upper bounds as texts: to write a float takes as long as the rest of the line."""
+    return [*map(str, bounds), "+Inf"]
 
 
 def _by_label(label: str, values: Mapping[str, float]) -> _Series:
