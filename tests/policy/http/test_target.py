@@ -12,6 +12,7 @@ from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.http.target import (
     BROWSER,
     FORWARD,
+    LONGEST_REMEMBERED_TARGET,
     STRICT,
     Origin,
     TargetRule,
@@ -198,6 +199,7 @@ def test_a_route_is_split_at_the_first_slash_or_question_mark(target: bytes, ser
     [
         *(b"/a%2Fb;v=1//c?x=%20&y", b"", b"?", b"?a", b"//evil.example/x", b"/%00%zz", b"/a/../b"),
         b"/x?next=/../../y",
+        b"/" + b"a" * LONGEST_REMEMBERED_TARGET,
     ],
 )
 def test_the_clients_bytes_pass_as_they_are(rest: bytes) -> None:

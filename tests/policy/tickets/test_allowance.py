@@ -26,6 +26,15 @@ def test_a_ticket_counts_for_its_life() -> None:
         allowance.spend("ada", 2 * TTL - 0.001)
 
 
+def test_each_ticket_counts_for_a_life_of_its_own() -> None:
+    allowance = Allowance(of_principal=2)
+    allowance.spend("ada", 0.0)
+    allowance.spend("ada", 1.0)
+    allowance.spend("ada", TTL)
+    with pytest.raises(TooManyTickets):
+        allowance.spend("ada", TTL + 0.999)
+
+
 def test_a_flood_of_principals_is_bounded_and_forgotten() -> None:
     allowance = Allowance(in_all=10)
     for number in range(10):

@@ -1695,9 +1695,10 @@ def test_a_health_check_probes_with_a_permit_and_reports_the_result() -> None:
     eject(several, one)
     permit = several.begin_permit(one, OPEN_FOR)
     assert not one.breaker.passes(OPEN_FOR)
+    several.note_check(one, "503", passed=False)
     several.note_check(one, "200", passed=True)
     several.end_permit(one, permit, OPEN_FOR, failed=False)
-    assert (one.breaker.is_open, one.last_check) == (False, "200")
+    assert (one.breaker.is_open, one.last_check, one.checks_passed, one.checks_failed) == (False, "200", 1, 1)
 
 
 class TestReconfigure:

@@ -15,7 +15,7 @@ from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.policy.views import collecting
 from tornado_gateway.policy.views.collecting import Sources
-from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.durations import Durations, Example
 from tornado_gateway.policy.views.state import State, StreamState
 from tornado_gateway.policy.views.steps import Steps
 
@@ -48,6 +48,13 @@ def test_a_state_stays_as_it_was_whatever_happens_later(life: list[tuple[int, Ev
         now += event.quarters / 4
         process.live(event, now)
     assert pickle.dumps(state) == before
+
+
+def test_a_service_has_its_slow_requests_by_bucket() -> None:
+    durations = Durations()
+    durations.keep("svc", Example(7.0, 0.4, "r1", "t1"))
+    durations.keep("other", Example(8.0, 0.4, "r2", "t2"))
+    assert collect([service(1)], durations, 9.0).services["svc"].examples == {8: (7.0, 0.4, "r1", "t1")}
 
 
 def test_a_retired_service_whose_name_is_in_use_again_is_shown_as_endpoints_that_have_left() -> None:
