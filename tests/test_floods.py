@@ -31,7 +31,7 @@ def spoofed(number: int) -> bytes:
 
 @on_one_loop
 @pytest.mark.parametrize("algorithm", LIMIT_ALGORITHMS)
-@pytest.mark.gen_test(timeout=60 + KEYS / 1000)
+@pytest.mark.gen_test(timeout=60 + KEYS / 350)  # seconds; a machine that others use takes a third of an hour and more
 async def test_a_flood_of_addresses_stays_within_its_memory(algorithm: str) -> None:
     variables = {"RATE_LIMITS": "2/h", "TRUSTED_PROXIES": "127.0.0.1", "RATE_LIMIT_ALGORITHM": algorithm}
     async with gateway_process({"svc": ["http://127.0.0.1:1"]}, **variables) as gateway:

@@ -50,6 +50,11 @@ async def gateway_process(services: dict[str, Any], **variables: str) -> AsyncIt
                     (await Client.connect(port)).close()
                     break
                 await asyncio.sleep(0.02)
+    except BaseException:  # a gateway that is told to end while it starts cannot end well, and the cause is to be shown
+        popen.kill()
+        popen.wait(PATIENCE)
+        raise
+    try:
         yield GatewayProcess(popen, port)
     finally:
         popen.terminate()
