@@ -252,6 +252,24 @@ def test_healthcheck_tells_a_running_gateway_from_none(processes: list[Process])
     assert "Traceback" not in dead.stderr
 
 
+def test_ctl_steers_a_running_gateway(processes: list[Process], tmp_path: Path) -> None:
+    variables = {"CTL_SOCKET": str(tmp_path / "own" / "ctl.sock")}
+    away = run("ctl", "services", **variables)
+    assert (away.returncode, away.stdout, away.stderr.count("\n")) == (3, "", 1)
+    process = Process(**variables)
+    processes.append(process)
+    done = run("ctl", "drain", "svc", "127.0.0.1:1", **variables)
+    assert (done.returncode, done.stderr, json.loads(done.stdout)["state"]) == (0, "", "drained")
+    (tmp_path / ".env").write_text(f"CTL_SOCKET={variables['CTL_SOCKET']}\n", encoding="utf-8")
+    shown = run("ctl", "services", cwd=tmp_path)
+    assert [each["weight"] for each in json.loads(shown.stdout)["services"][0]["endpoints"]] == [0]
+    usage = run("ctl", "fly", **variables)
+    assert (usage.returncode, "Traceback" in usage.stderr) == (2, False)
+    code, _, err = process.end(signal.SIGTERM)
+    assert (code, 'POST /admin/api/drain by "control socket": 200' in err) == (0, True)
+    assert not (tmp_path / "own" / "ctl.sock").exists()
+
+
 def test_the_demo_needs_no_configuration_and_says_what_to_try(processes: list[Process]) -> None:
     process = Process("--demo", UPSTREAMS="", ROUTES='[{"path": "/a/*", "service": "of nobody"}]')
     processes.append(process)

@@ -169,6 +169,16 @@ async def test_an_address_that_is_taken_names_its_variables(serve: Serve) -> Non
     await app.close()
 
 
+@pytest.mark.gen_test
+async def test_a_control_socket_that_is_taken_names_its_variable(serve: Serve, tmp_path: Path) -> None:
+    path = str(tmp_path / "ctl.sock")
+    await serve(NOWHERE, CTL_SOCKET=path)
+    app = App(make_settings(NOWHERE, CTL_SOCKET=path))
+    with pytest.raises(CannotListen, match=f"^CTL_SOCKET: cannot listen on {path}: another process listens there$"):
+        await app.start()
+    await app.close()
+
+
 # ---------------------------------------------------------------- the documents
 
 _COMMAND = re.compile(r"^(curl .*?) +# ([0-9]{3})", re.MULTILINE)
