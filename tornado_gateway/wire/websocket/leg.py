@@ -103,12 +103,14 @@ class Leg(BulkReceiver):
             self.other.transport.write(forwarded)
         if scanner.has_ended:
             self.close_received()
-        elif len(data) >= BULK:
+        elif len(data) >= BULK and not self.other.transport.get_write_buffer_size():
             self._read_in_bulk()
 
     def piece_received(self, piece: memoryview) -> None:
-        """Take a large read. Behind unsent bytes the piece is copied: an unsent piece keeps a whole buffer."""
+        """Take a large read. Unsent bytes end reading in bulk: an unsent piece keeps a whole buffer."""
         self.data_received(bytes(piece) if self.other.transport.get_write_buffer_size() else piece)
+        if self.other.transport.get_write_buffer_size():
+            self.transport.set_protocol(self)
 
     def _read_in_bulk(self) -> None:
         read_in_bulk(self.transport, self, self.relay.buffer)
