@@ -6,7 +6,6 @@ Each test prints a line of that; `pytest -s` shows it.
 import asyncio
 import contextlib
 import json
-import math
 import signal
 import statistics
 import time
@@ -233,7 +232,10 @@ async def first(loads: list[Load], broken: float, shows: Callable[[Seen], bool])
     """Wait until answers show a fault; return the instants of the first, by load: `broken` for a load without any."""
 
     def shown() -> dict[str, float]:
-        ends = {load.name: [each.ended_at for each in load.between(broken, math.inf) if shows(each)] for load in loads}
+        ends = {
+            load.name: [each.ended_at for each in load.seen if each.ended_at >= broken and shows(each)]
+            for load in loads
+        }
         return {name: min(instants) for name, instants in ends.items() if instants}
 
     await until(shown, "a load sees the fault")
