@@ -15,11 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from tests.conftest import Running, Serve
 from tests.support.caching import FRESH, ON, Origin, age, frozen
 from tests.support.caching import ask as ask_cache
+from tests.support.figures import whole
 from tests.support.journeys import Start
 from tests.support.sockets import Client, Peer, Upstream, echo, eventually, get, reply
 from tests.support.tickets import AUTH, made, used
 from tests.support.websockets import HANDSHAKE, Side, accepting, close, text
 from tornado_gateway.policy.revocations import By
+from tornado_gateway.policy.views.history import Totals
 
 WORKERS = 12
 EACH = 100  # requests of a worker
@@ -246,6 +248,26 @@ async def test_all_counts_agree_after_a_load(serve: Serve, upstream: Callable[..
         assert total(others, name) == total(values, name) > 0
     assert stats["connections"] == {"http": 0, "sse": 0, "ws": 0}
     assert total(values, "gateway_in_flight") == total(values, "gateway_upstream_inflight") == 0
+
+
+@pytest.mark.gen_test
+async def test_the_look_of_each_second_counts_open_streams_and_asks_none(serve: Serve, upstream: Start) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: open\n\n")
+        await peer.ended()
+
+    running = await serve({"svc": [upstream(script).url]})
+    client = await running.client()
+    await client.send(get(b"/sse/svc/"))
+    await client.until(b"data: open\n\n")
+    gateway = running.app.gateway
+    await eventually(lambda: gateway.streams.open)
+    seen = whole(gateway.observer._collect())
+    assert (Totals.of(seen, 0.0).streams, seen.process.buffered) == (1, {})
+    assert seen.services["svc"].event_streams.bytes_down == 0
+    values = await scraped(running)
+    assert total(values, "gateway_stream_bytes_total", kind="sse", direction="down") == len(b"data: open\n\n")
 
 
 async def scraped(running: Running) -> Values:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import functools
 import math
 import os
 import random
@@ -318,6 +319,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         revocations, lifecycle,
         settings.environment, settings.endpoint_histograms, now,
     )  # fmt: skip
+    look = functools.partial(state_of, parts, with_minute=True, with_each=False)
     return Gateway(
         services=services,
         client=client,
@@ -339,7 +341,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         cache=cache,
         figures=make_figures(parts),
         durations=durations,
-        observer=Observer(lambda: state_of(parts, with_minute=True), about_with(settings, about_of(parts)), now, news),
+        observer=Observer(look, about_with(settings, about_of(parts)), now, news),
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,

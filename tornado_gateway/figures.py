@@ -60,15 +60,19 @@ def make_figures(parts: Parts) -> Figures:
     )
 
 
-def state_of(parts: Parts, *, with_minute: bool) -> Steps[State]:
+def state_of(parts: Parts, *, with_minute: bool, with_each: bool = True) -> Steps[State]:
     """The figures of this process.
 
     Args:
         with_minute: see collect().
+        with_each: whether to ask each open stream what it has carried, and each connection what it buffers. Ten
+            thousand streams take tens of milliseconds, which is much for an answer that is wanted each second.
     """
-    sources = Sources(parts.services.shown(), parts.durations, parts.streams.open, parts.client.connections_to)
+    streams = parts.streams.open if with_each else ()
+    sources = Sources(parts.services.shown(), parts.durations, streams, parts.client.connections_to)
     state = yield from collect(sources, parts.now(), with_minute=with_minute)
-    return replace(state, process=_process(parts), limits=figures_of(parts.limits), cache=_of_cache(parts.cache))
+    process = _process(parts, with_each=with_each)
+    return replace(state, process=process, limits=figures_of(parts.limits), cache=_of_cache(parts.cache))
 
 
 def about_of(parts: Parts) -> dict[str, object]:
@@ -109,14 +113,14 @@ def _of_cache(cache: ResponseCache | None) -> CacheState:
     return CacheState(results, int(cache.store.size), len(cache.store), cache.store.responses, cache.store.evictions)
 
 
-def _process(parts: Parts) -> ProcessState:
+def _process(parts: Parts, *, with_each: bool) -> ProcessState:
     client, server = parts.client, parts.pressure.server
     event_loop = type(client.loop).__module__.partition(".")[0]
     return replace(
         ProcessState.of(parts.overload, parts.pressure.delays),
         connects=ConnectState.of(client.connector.totals, len(client.connecting)),
         clients=len(server.connections) if server else 0,
-        buffered={"clients": server.buffered_bytes if server else 0, "upstreams": client.buffered_bytes},
+        buffered=_buffered(parts) if with_each else {},
         malloc=process.malloc_bytes() or 0,
         authenticated=parts.authenticator.accepted if parts.authenticator else 0,
         tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
@@ -124,3 +128,8 @@ def _process(parts: Parts) -> ProcessState:
         draining=int(parts.lifecycle.draining),
         build={f"{__version__} {platform.python_version()} {event_loop}": 1},
     )
+
+
+def _buffered(parts: Parts) -> dict[str, int]:
+    server = parts.pressure.server
+    return {"clients": server.buffered_bytes if server else 0, "upstreams": parts.client.buffered_bytes}
