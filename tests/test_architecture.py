@@ -68,7 +68,7 @@ ONLY_IN = {
 # Names of modules that nothing in the package reads, and why they are there.
 _OF_SEVERAL_PROCESSES = "for the figures of several processes, which are to be shown as one"
 WITHOUT_A_READER = {
-    "handlers.router.ROUTES": "the table of routes in the README is compared with these",
+    "handlers.router.ROUTES": "the tables of routes in README.md and docs/control.md are compared with these",
     "policy.views.state.merge": _OF_SEVERAL_PROCESSES,
     "policy.views.state.to_plain": _OF_SEVERAL_PROCESSES,
     "policy.views.state.from_plain": _OF_SEVERAL_PROCESSES,
@@ -342,9 +342,15 @@ def test_the_documents_name_the_variables_of_the_settings() -> None:
     keep(variables_that_differ(file, text, help_texts.markdown_table()))
 
 
-def test_the_readme_names_the_routes() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    keep(routes_that_differ("README.md", text, {(route.methods_text, route.path) for route in ROUTES}))
+@pytest.mark.parametrize(("file", "has_pages_of_operators"), [("README.md", False), ("docs/control.md", True)])
+def test_the_documents_name_the_routes(file: str, has_pages_of_operators: bool) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    pages = {each for each in ROUTES if each.path.startswith("/admin/") is has_pages_of_operators}
+    keep(routes_that_differ(file, text, {(route.methods_text, route.path) for route in pages}))
+
+
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 # ---------------------------------------------------------------- and each of them can be broken
