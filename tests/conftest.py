@@ -24,6 +24,8 @@ from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 # No deadline: the time of one example says more about the machine than about the code. Not derandomized, not in CI
 # either: each run tries new examples, and a failure prints the line that tries its example again.
 settings.register_profile("gateway", deadline=None, print_blob=True)
+# For tests that are traced for coverage, which doubles their time. The same examples each time, so that coverage stays.
+settings.register_profile("traced", deadline=None, database=None, derandomize=True, max_examples=10)
 settings.load_profile("gateway")
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

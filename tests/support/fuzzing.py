@@ -1,4 +1,6 @@
-"""How many examples fuzzers and long properties try: seconds' worth by default, FUZZ times as many if FUZZ is set."""
+"""How many examples fuzzers and long properties try: seconds' worth by default, FUZZ times as many if FUZZ is set, and
+few while coverage is traced.
+"""
 
 import os
 
@@ -8,9 +10,10 @@ TIMES = int(os.environ.get("FUZZ", "1"))
 
 
 def fuzzing(examples: int) -> settings:
-    """Settings for a property with `examples` examples, or FUZZ times as many."""
+    """Settings for a property with `examples` examples, or FUZZ times as many, or those of the profile "traced"."""
+    is_traced = settings.get_current_profile_name() == "traced"
     return settings(
-        max_examples=examples * TIMES,
+        max_examples=settings.default.max_examples if is_traced else examples * TIMES,
         deadline=None,
         database=None,
         derandomize=TIMES == 1,  # the same examples each time, unless a search for new ones is meant

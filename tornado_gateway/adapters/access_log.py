@@ -54,11 +54,11 @@ class AccessRecord:
         bytes_in, bytes_out: sizes of the bodies of request and response; of a WebSocket, bytes of all frames.
         head_seconds: seconds until the upstream's response head; None without a response.
         seconds: duration of the request.
+        parents: values of the traceparent fields.
+        is_slow: whether the request took SLOW_REQUEST_MS or longer.
+        is_open: whether the record tells of the beginning of a stream.
         close_code: close code of a WebSocket, 1006 without a Close frame; None for other requests.
         messages_in, messages_out: numbers of a WebSocket's messages.
-        parents: values of the traceparent fields.
-        is_open: whether the record tells of the beginning of a stream.
-        is_slow: whether the request took SLOW_REQUEST_MS or longer.
     """
 
     request_id: bytes
@@ -74,12 +74,12 @@ class AccessRecord:
     head_seconds: float | None
     seconds: float
     client: Address
+    parents: Sequence[bytes] = ()
+    is_slow: bool = False
+    is_open: bool = False
     close_code: int | None = None
     messages_in: int = 0
     messages_out: int = 0
-    parents: Sequence[bytes] = ()
-    is_open: bool = False
-    is_slow: bool = False
 
     @property
     def path(self) -> str:

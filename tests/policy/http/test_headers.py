@@ -12,6 +12,7 @@ from tornado_gateway.policy.http.headers import (
     client_fields,
     options,
     pairs,
+    plain_length,
     request_id,
     serialize,
     trailer_lines,
@@ -231,3 +232,8 @@ def test_a_response_gets_the_id_and_via_and_loses_what_its_connection_names() ->
         == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 a, 1.1 gw\r\n"
     )
     assert client_fields(b"B: 2\r\n", {}, b"id", 0, b"gw") == b"B: 2\r\nx-request-id: id\r\nVia: 1.0 gw\r\n"
+
+
+@pytest.mark.parametrize(("value", "forwarded"), [(b"10", b"10"), (b"0", b"0"), (b"010", b"10"), (b"000", b"0")])
+def test_a_length_goes_on_without_leading_zeros(value: bytes, forwarded: bytes) -> None:
+    assert plain_length(b"Content-Length: %b\r\n" % value, value, int(value)) == b"Content-Length: %b\r\n" % forwarded

@@ -136,3 +136,9 @@ def test_a_service_that_has_left_has_no_row() -> None:
     see(board, look(make_service("a"), make_service("b")), AT)
     see(board, look(make_service("b")), AT + 1)
     assert set(board.services) == {"b"} and len(board.endpoints) == 3
+
+
+def test_events_of_elsewhere_are_kept_beside_its_own() -> None:
+    board, elsewhere = Board(), Event(AT, "warn", "Redis is away")
+    board.tell([elsewhere])
+    assert list(board.events) == [elsewhere]

@@ -13,18 +13,23 @@ from hypothesis import strategies as st
 
 from tests.support.figures import NAMES, OF_EACH_PROCESS, URLS, Event, Process, collect, lives, make_service, snapshot
 from tests.support.fuzzing import fuzzing
-from tornado_gateway.policy.overload import CLASSES
+from tornado_gateway.policy.loop_delays import LoopDelays
+from tornado_gateway.policy.overload import CLASSES, Overload, OverloadConfig
+from tornado_gateway.policy.tickets.ticket import ENDS
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.concurrency import AdaptiveConfig, AdaptiveLimit
+from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.endpoint import Kind, LeaseRequest, Outcome
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import (
     BREAKER_STATES,
+    CacheState,
     ConnectState,
     EndpointState,
     HistogramState,
+    LimitsState,
     ProcessState,
     ServiceState,
     State,
@@ -117,16 +122,20 @@ states = st.builds(
     st.dictionaries(st.sampled_from(["unauthorized ", "client_gone one"]), counts),
     st.builds(
         ProcessState,
-        st.dictionaries(st.sampled_from(CLASSES), counts),
-        st.dictionaries(st.sampled_from(["0.5", "0.99"]), seconds),
-        st.builds(ConnectState, histograms, histograms, histograms, by_class, counts, counts),
-        counts,
-        st.dictionaries(st.sampled_from(["clients", "upstreams"]), counts),
-        counts,
-        counts,
-        counts,
-        st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
+        shed=st.dictionaries(st.sampled_from(CLASSES), counts),
+        loop_delay=st.dictionaries(st.sampled_from(["0.5", "0.99"]), seconds),
+        connects=st.builds(ConnectState, histograms, histograms, histograms, by_class, counts, counts),
+        clients=counts,
+        buffered=st.dictionaries(st.sampled_from(["clients", "upstreams"]), counts),
+        malloc=counts,
+        authenticated=counts,
+        tickets=st.dictionaries(st.sampled_from(ENDS), counts),
+        revocations=counts,
+        draining=counts,
+        build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
     ),
+    st.builds(LimitsState, st.dictionaries(st.just("refused 100/s"), counts), counts, counts, counts, st.booleans()),
+    st.builds(CacheState, st.dictionaries(st.just("hit billing"), counts), counts, counts, counts, counts),
 )
 
 
@@ -264,3 +273,15 @@ def without(keys: Collection[str], seen: Any) -> Any:
     if isinstance(seen, dict):
         return {key: without(keys, value) for key, value in seen.items() if key not in keys}
     return [without(keys, each) for each in seen] if isinstance(seen, list) else seen
+
+
+def test_the_figures_of_connections_and_of_the_process_are_copies() -> None:
+    totals, delays, overload = ConnectTotals(), LoopDelays(), Overload(OverloadConfig(), random.Random(1))
+    totals.look_ups.add(0.5)
+    totals.failures["connect_failed"] += 1
+    delays.add(0.25, 1.0)
+    connects, process = ConnectState.of(totals, waiting=2), ProcessState.of(overload, delays)
+    totals.look_ups.add(0.5)
+    totals.failures.clear()
+    assert (sum(connects.look_ups.counts), connects.failures, connects.waiting) == (1, {"connect_failed": 1}, 2)
+    assert set(process.loop_delay.values()) == {0.25} and process.shed == dict(overload.shed)

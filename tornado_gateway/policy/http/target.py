@@ -15,7 +15,7 @@ Sources: RFC 9112 §3.2 (request target), RFC 3986 §3.3 and §5.2.4 (dot segmen
 import functools
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
@@ -58,8 +58,7 @@ _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]{0,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}")
 _BASE_PATH = re.compile(r"[!-~]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):  # a tuple's hash takes no call: each request looks up the pool of an origin
     """Where to connect for an endpoint; the key of a keep-alive pool.
 
     Attributes:

@@ -54,7 +54,7 @@ class Lease(Trial):
 
     __slots__ = ("_is_settled", "_lessor")
 
-    def __init__(self, lessor: Lessor, endpoint: Endpoint, request: LeaseRequest, *, is_retry: bool) -> None:
+    def __init__(self, lessor: Lessor, endpoint: Endpoint, request: LeaseRequest, is_retry: bool) -> None:
         self.endpoint, self.kind, self.since = endpoint, request.kind, request.now
         self._lessor = lessor
         self.sent_at = math.inf if lessor.outcomes.config.is_long_poll else request.now

@@ -102,7 +102,7 @@ class Service(InFlight):
             raise self._why_none(request)
         if not is_retry:
             self.budget.pay_in(request.now)
-        return Lease(self, endpoint, request, is_retry=is_retry)
+        return Lease(self, endpoint, request, is_retry)
 
     def _refuse_if_full(self, request: LeaseRequest) -> None:
         """

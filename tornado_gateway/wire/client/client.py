@@ -126,7 +126,7 @@ class PooledHTTPClient(AsyncHTTPClient):
         pool = self._pools.get(origin)
         if pool is None:
             pool = self.pool(origin)
-        exchange = ClientExchange(self, pool, origin, method, receiver, timeout=self.config.timeout, tls=tls)
+        exchange = ClientExchange(self, pool, origin, method, receiver, self.config.timeout, tls)
         exchange.is_alone = alone or tls is not None
         exchange.fresh = fresh or exchange.is_alone
         return exchange

@@ -91,7 +91,6 @@ class ClientExchange:
         origin: Origin,
         method: bytes,
         head_receiver: HeadReceiver,
-        *,
         timeout: float,
         tls: ssl.SSLContext | None,
     ) -> None:
