@@ -183,7 +183,7 @@ async def test_each_service_has_its_endpoints_weights_and_balancer(serve: Serve)
 @pytest.mark.gen_test
 async def test_every_route_answers(serve: Serve, upstream: Upstream) -> None:
     running = await serve({"svc": [upstream(echo).url]})  # type: ignore[operator]
-    others = {"/ws/<service>": 426, "/ws/<service>/*": 426, "/admin/login": 303, "/admin/logout": 405}
+    others = {"/ws/<service>": 426, "/ws/<service>/*": 426, "/admin/": 308, "/admin/login": 303, "/admin/logout": 405}
     for route in ROUTES:
         client = await running.client()
         target = route.path.replace("<service>", "svc").replace("*", "tokens.css").replace("<id>", "a").encode()

@@ -521,7 +521,7 @@ VARIABLES: tuple[Variable, ...] = (
              "field of a response, or trailer, with the number of requests that the request counts for; unset: 1",
              "Rate limit", per_service=True),
     Variable("RATE_LIMIT_STORE", "limit_store.url", store_url,
-             "memory://, or the URL of a Redis, Sentinels or a cluster: of the counters; unset: REDIS_URL, memory://",
+             "memory://, or URL of a Redis, Sentinels or a cluster, for the counters; unset: REDIS_URL, memory://",
              "Rate limit", secret=True),
     Variable("RATE_LIMIT_ON_ERROR", "limit_store.on_error", one_of(LOCAL, OPEN, CLOSED),
              "local, open or closed: while Redis is away each process counts, nothing is limited, or all get 503",
