@@ -137,8 +137,7 @@ class WsForwarding(Forwarding):
         self._keep(relay)
         connection = client.connection
         relay.start(
-            connection.transport, from_client, transport, from_upstream, self._gateway.client.buffer,
-            client_half_closed=connection.has_half_closed,
+            connection.transport, from_client, transport, from_upstream, client_half_closed=connection.has_half_closed
         )  # fmt: skip
 
     def _accepting(self, head: ResponseHead) -> bytes:

@@ -17,7 +17,6 @@ from tests.support.sockets import Client, Ended, Peer, Script, eventually, get, 
 from tests.support.tls import Records, ca_file, server_context
 from tornado_gateway.errors import ConnectFailed, TLSFailed, UpstreamError, UpstreamReset
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.wire.bulk import BulkReceiver, SharedBuffer, read_in_bulk
 from tornado_gateway.wire.client.tls import RECORD, connect_tls
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -297,7 +296,7 @@ async def test_a_server_that_refuses_in_the_handshake_is_told_why(authority, ups
 # ---------------------------------------------------------------- the transport
 
 
-class Collector(BulkReceiver):
+class Collector(asyncio.Protocol):
     """A protocol above a TLSTransport.
 
     Attributes:
@@ -353,8 +352,6 @@ async def test_closing_says_so_behind_all_that_was_written(authority, upstream, 
     mine = await connected(authority, upstream(listening))
     transport = mine.transport
     assert (transport.can_write_eof(), transport.get_protocol(), transport.is_closing()) == (False, mine, False)
-    read_in_bulk(transport, mine, SharedBuffer())
-    assert transport.get_protocol() is mine
     big = bytes(range(256)) * 200
     transport.writelines([b"one", bytearray(b"two"), memoryview(big)])
     transport.write(b"")

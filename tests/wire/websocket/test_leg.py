@@ -8,7 +8,6 @@ from tests.conftest import Serve
 from tests.support.bridges import (
     KILOBYTES,
     MEGABYTE,
-    OTHER,
     PING_INTERVAL,
     PONG_TIMEOUT,
     SMALL_BUFFER,
@@ -18,7 +17,6 @@ from tests.support.bridges import (
     end,
     lost,
     messages,
-    narrowed,
     own_ping,
     own_pong,
     settled,
@@ -41,48 +39,9 @@ from tests.support.websockets import (
     close,
     text,
 )
-from tornado_gateway.wire.bulk import BulkReader
 from tornado_gateway.wire.peer import send_queue, unread
 from tornado_gateway.wire.websocket.leg import Hold, Leg
 from tornado_gateway.wire.websocket.relay import CLOSE_TIMEOUT
-
-# Large messages are read in bulk.
-
-
-@either_side
-@pytest.mark.gen_test
-async def test_large_messages_read_in_bulk_arrive_as_sent_at_a_slow_reader(
-    serve: Serve, upstream: Start, who: str
-) -> None:
-    bridge = await narrowed(serve, upstream, who)
-    slow, fast = bridge.side(who)
-    leg = bridge.leg(who)
-    sent = [binary(bytes([number]) * (50_000 + 7 * number)) for number in range(16)]
-    leg.other.data_received(fast.wire(sent[0]))  # as after one read, which TCP does not promise
-    assert isinstance(leg.other.transport.get_protocol(), BulkReader)
-    sending = asyncio.ensure_future(fast.send(*sent[1:], text("end")))
-    await eventually(lambda: leg.is_blocked and leg.other.is_held)
-    await slow.hears(*sent, text("end"))
-    await sending
-    end(fast, "FIN")
-    await answer_close(slow, heard=lost(OTHER[who]))
-    end(slow, "FIN")
-    await bridge.over()
-
-
-@pytest.mark.gen_test
-async def test_a_client_with_a_rate_limit_is_not_read_in_bulk(serve: Serve, upstream: Start) -> None:
-    bridge = await bridged(serve, upstream, WS_RATE_LIMIT_MESSAGES="1000")
-    client, other = bridge.side("client")
-    leg = bridge.leg("client")
-    leg.data_received(client.wire(binary(bytes(MEGABYTE))))
-    assert leg.transport.get_protocol() is leg
-    await other.hears(binary(bytes(MEGABYTE)))
-    end(client, "FIN")
-    await answer_close(other, heard=lost("client"))
-    end(other, "FIN")
-    await bridge.over()
-
 
 # A FIN behind a Close is the orderly end of what one side says; what the other one says still arrives.
 

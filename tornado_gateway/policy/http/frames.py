@@ -130,8 +130,8 @@ class FrameScanner:
         """Whether bytes are held back."""
         return bool(self._held)
 
-    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Take bytes from the sender, and return the bytes to forward now: `data` itself if all of it passes."""
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes from the sender, and return the bytes to forward now."""
         size = len(data)
         self.bytes += size
         if self._plain and size > self._head and data[0] in self._whole and size <= self._max_message:
@@ -145,7 +145,7 @@ class FrameScanner:
             if is_one:
                 self.messages += 1
                 return data
-        return self._scan(bytes(data))
+        return self._scan(data)
 
     def insert(self, frame: bytes, *, last: bool = False) -> bytes:
         """Insert a frame at the next frame boundary.

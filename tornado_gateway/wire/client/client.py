@@ -26,7 +26,6 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 from tornado_gateway.errors import ConnectFailed, UpstreamError
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.wire.bulk import SharedBuffer
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
@@ -65,7 +64,6 @@ class PooledHTTPClient(AsyncHTTPClient):
         connector: opens connections.
         active: connections that carry an exchange.
         connecting: exchanges whose connection is being opened.
-        buffer: for reading large pieces; shared by all connections of the event loop.
     """
 
     def initialize(self, defaults: dict[str, Any] | None = None, config: ClientConfig | None = None) -> None:
@@ -75,7 +73,6 @@ class PooledHTTPClient(AsyncHTTPClient):
         self.connector = Connector(self.config.connect)
         self.active: set[ClientConnection] = set()
         self.connecting: set[ClientExchange] = set()
-        self.buffer = SharedBuffer()
         self._next_check = 0.0  # instant of the next check of response rates
         self._pools: dict[Origin, Pool[Connection]] = {}
         self._fetches: set[asyncio.Task[HTTPResponse]] = set()

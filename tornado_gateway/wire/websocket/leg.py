@@ -14,7 +14,6 @@ from typing import Protocol
 from tornado_gateway.policy.http.frames import CLOSE, PING, Close, FrameScanner, frame
 from tornado_gateway.policy.http.pings import Pings
 from tornado_gateway.policy.http.websocket import RelayConfig
-from tornado_gateway.wire.bulk import BULK, BulkReceiver, SharedBuffer, read_in_bulk
 from tornado_gateway.wire.peer import unread
 from tornado_gateway.wire.stall_watch import StallWatch
 
@@ -37,7 +36,6 @@ class LegOwner(Protocol):
     """The relay, as a leg uses it; see Relay."""
 
     config: RelayConfig
-    buffer: SharedBuffer
     loop: asyncio.AbstractEventLoop
     close: Close | None
     next_check: float
@@ -57,7 +55,7 @@ class LegOwner(Protocol):
     def leg_lost(self) -> None: ...
 
 
-class Leg(BulkReceiver):
+class Leg(asyncio.Protocol):
     """The connection of one side.
 
     Attributes:
@@ -96,24 +94,13 @@ class Leg(BulkReceiver):
 
     # ---- asyncio.Protocol
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         scanner = self.scanner
         forwarded = scanner.feed(data)
         if forwarded:
             self.other.transport.write(forwarded)
         if scanner.has_ended:
             self.close_received()
-        elif len(data) >= BULK and not self.other.transport.get_write_buffer_size():
-            self._read_in_bulk()
-
-    def piece_received(self, piece: memoryview) -> None:
-        """Take a large read. Unsent bytes end reading in bulk: an unsent piece keeps a whole buffer."""
-        self.data_received(bytes(piece) if self.other.transport.get_write_buffer_size() else piece)
-        if self.other.transport.get_write_buffer_size():
-            self.transport.set_protocol(self)
-
-    def _read_in_bulk(self) -> None:
-        read_in_bulk(self.transport, self, self.relay.buffer)
 
     def eof_received(self) -> bool:
         """Handle a FIN, by which this side has half-closed or closed its connection.

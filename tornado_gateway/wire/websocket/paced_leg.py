@@ -31,12 +31,9 @@ class PacedLeg(Leg):
         self._backlog = b""  # bytes read beyond the limit
         self._timer: asyncio.TimerHandle | None = None
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         self._backlog += data
         self._pass_on()
-
-    def _read_in_bulk(self) -> None:
-        """Do nothing: the backlog copies what was read."""
 
     def _pass_on(self) -> None:
         """Pass the part of the backlog that the limit allows, and schedule the rest."""

@@ -55,7 +55,6 @@ from tornado_gateway.policy.http.websocket import RelayConfig
 from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.upstream.endpoint import WS
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
-from tornado_gateway.wire.bulk import SharedBuffer
 from tornado_gateway.wire.peer import has_ended
 from tornado_gateway.wire.websocket.leg import Hold, Leg, Predecessor
 from tornado_gateway.wire.websocket.paced_leg import PacedLeg
@@ -84,14 +83,13 @@ class Relay:
     """
 
     __slots__ = (
-        "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "buffer", "client",
+        "_active_at", "_activity", "_close_by", "_expiry", "_next_ping", "_on_end", "at_fault", "client",
         "close", "config", "next_check", "loop", "number", "reason", "request", "totals", "upstream",
     )  # fmt: skip
 
     kind = WS
     number: int
     request: Any
-    buffer: SharedBuffer
 
     def __init__(
         self,
@@ -140,7 +138,6 @@ class Relay:
         from_client: bytes,
         upstream: asyncio.Transport,
         from_upstream: bytes,
-        buffer: SharedBuffer,
         *,
         client_half_closed: bool = False,
     ) -> None:
@@ -149,11 +146,9 @@ class Relay:
         Args:
             client, upstream: the transports.
             from_client, from_upstream: bytes that were read behind the handshakes.
-            buffer: the event loop's, for large reads.
             client_half_closed: whether the client's FIN came before the handshake was answered.
         """
         limit = high_water(self.config.max_buffered, cuts_slow=self.config.cuts_slow)
-        self.buffer = buffer
         self.client.transport, self.upstream.transport = client, upstream
         for leg, early in ((self.client, from_client), (self.upstream, from_upstream)):
             leg.transport.set_write_buffer_limits(high=limit)
