@@ -153,12 +153,14 @@ def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, ot
     assert pickle.dumps((one, other)) == before
 
 
+@fuzzing(40)
 @given(states)
 def test_a_state_without_figures_is_neutral(state: State) -> None:
     assert merge([State(), state]) == merge([state, State()]) == merge([state]) == state
     assert merge([]) == State()
 
 
+@fuzzing(40)
 @given(states)
 def test_a_state_is_the_same_after_json(state: State) -> None:
     plain = to_plain(state)
