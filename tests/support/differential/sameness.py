@@ -38,9 +38,11 @@ TIMED_METRIC = re.compile(
     r"(process|python)_|\w+_(bucket|sum)\{|\w+_(bucket|sum) |gateway_retry_budget|gateway_event_loop_delay"
     r"|gateway_malloc|gateway_buffered|gateway_client_connections"
 )
-# Whether two events come apart, or before their client has left, is chance.
+# Whether two events come apart, or before their client has left, is chance. So is whether an early answer comes before
+# the end of its request's body, without which no time to the head is counted.
 CHANCE_METRIC = re.compile(
     r'gateway_stream_(first_event_seconds|event_pause_seconds|(messages|bytes)_total\{[^}]*kind="sse")'
+    r"|gateway_upstream_head_seconds"
 )
 # The service with an endpoint that refuses: chance decides how many tries a request needs.
 HALF = "half"
