@@ -156,10 +156,10 @@ class Metrics:
         GCCollector(registry=self._process)
 
     def steps(self, *, is_open: bool) -> Steps[tuple[bytes, str]]:
-        """The exposition and its media type.
+        """The text of /metrics, and the media type of the text, in steps.
 
         Args:
-            is_open: whether to render OpenMetrics.
+            is_open: whether the text is OpenMetrics; otherwise the text format of Prometheus.
         """
         state = yield from self._collect()
         index = yield from _index_of(state)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tornado_gateway.errors import BadRequest, NotFound, Overloaded
 from tornado_gateway.handlers.acting import ActingHandler
+from tornado_gateway.policy.orders import read_object
 from tornado_gateway.policy.revocations import DEFAULT_LIFE, LONGEST_LIFE, MOST, By, Revocation
 
 LONGEST_VALUE = 1024  # characters of what is revoked; a token has up to 8 KiB
@@ -65,7 +66,7 @@ def read_order(body: bytes) -> tuple[By, str, float]:
     Raises:
         BadRequest: the body is no such order; the message names the member.
     """
-    said = _object(body)
+    said = read_object(body)
     if unknown := sorted(set(said) - set(_MEMBERS)):
         raise BadRequest(f"{json.dumps(unknown[0][:80])} is not a member of a revocation; {', '.join(_MEMBERS)} are")
     named = [by for by in By if by.value in said]
@@ -76,16 +77,6 @@ def read_order(body: bytes) -> tuple[By, str, float]:
     if not isinstance(value, str) or not value.strip() or value != value.strip() or len(value) > LONGEST_VALUE:
         raise BadRequest(f"{by.value} must be a string of 1 to {LONGEST_VALUE} characters without blanks around it")
     return by, value, _life(said.get(_LIFE, DEFAULT_LIFE * 1000))
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is no JSON") from None
-    if not isinstance(said, dict):
-        raise BadRequest("the body is no JSON object")
-    return said
 
 
 def _life(milliseconds: Any) -> float:

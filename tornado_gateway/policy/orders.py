@@ -60,14 +60,22 @@ def read_order(body: bytes, members: Sequence[Member]) -> dict[str, Any]:
     >>> read_order(b'{"weight": 3}', [whole("weight", 0, 9), whole("overMs", 0, 9, 5)])
     {'weight': 3, 'overMs': 5}
     """
-    said = _object(body)
+    said = read_object(body)
     names = [each.name for each in members]
     if unknown := sorted(set(said) - set(names)):
         raise BadRequest(f"{shown(unknown[0])} is no member of this order; {', '.join(names)} are")
     return {each.name: _value(said, each) for each in members}
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
+    """The members of a body that is a JSON object.
+
+    Raises:
+        BadRequest: the body is no JSON object.
+
+    >>> read_object(b'{"weight": 3}')
+    {'weight': 3}
+    """
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):

@@ -132,7 +132,7 @@ class Revocations:
         return max(now, math.nextafter(known.at, math.inf)) if known else now
 
     def of_id(self, id_: str, now: float) -> Revocation | None:
-        """The revocation with an id, unless it has ended or is lifted."""
+        """The revocation with an id; None for an unknown, an ended and a lifted revocation."""
         return next((each for each in self.current(now) if each.id == id_), None)
 
     def current(self, now: float) -> Iterator[Revocation]:

@@ -181,7 +181,7 @@ class TokenSources:
         return presented[0]
 
     def challenges(self, accepted: frozenset[Kind]) -> tuple[bytes, ...]:
-        """What a 401 asks for (RFC 9110 §11.6.1): at least one challenge."""
+        """The values of WWW-Authenticate of a 401 (RFC 9110 §11.6.1): one for each accepted kind, at least one."""
         asked_for = accepted & self._kinds
         return tuple(challenge for kind, challenge in _CHALLENGES.items() if kind in asked_for) or (BEARER_CHALLENGE,)
 
