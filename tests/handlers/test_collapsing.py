@@ -132,6 +132,101 @@ async def test_a_failure_is_the_first_clients_alone(serve: Serve, upstream: Star
     assert [each.body for each in answers[1:]] == [b"ok", b"ok"]
 
 
+STALE = b"fwd=stale; collapsed"
+NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\n%b\r\n\r\n"
+
+
+async def gone_stale(serve: Serve, up: Upstream, script: Held, *lines: bytes, **variables: str) -> Running:
+    """A gateway with a stale answer in its store."""
+    running = await frozen(serve, {"svc": [up.url]}, **ON, **variables)
+    client = await running.client()
+    await client.send(get(PATH))
+    await script.send(reply(fields=lines, body=b"stale"))
+    await client.response()
+    age(running, 60)
+    return running
+
+
+@pytest.mark.gen_test
+async def test_concurrent_validations_make_one_request(serve: Serve, upstream: Start) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await gone_stale(serve, up, script, FRESH, b'ETag: "1"')
+    clients = await crowd(running, up, 10)
+    await script.send(NOT_MODIFIED % FRESH, 1)
+    answers = await collect(clients)
+    assert {(each.status, each.body, each.get(b"age")) for each in answers} == {(200, b"stale", b"0")}
+    assert [status_of(each) for each in answers] == [b"fwd=stale; fwd-status=304; stored"] + [STALE] * 9
+    assert (len(up.requests), cache_of(running).flights) == (2, {})
+    await eventually(lambda: service_of(running).load == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_new_answer_to_a_validation_is_shared(serve: Serve, upstream: Start) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await gone_stale(serve, up, script, FRESH, b'ETag: "1"')
+    clients = await crowd(running, up, 3)
+    clients[0].close()
+    await eventually(lambda: waiting(running) == 2)
+    await script.send(reply(fields=(FRESH,), body=b"new"), 1)
+    assert [each.body for each in await collect(clients[1:])] == [b"new"] * 2
+    assert len(up.requests) == 2
+
+
+@pytest.mark.parametrize("broken", [b"nonsense\r\n\r\n", reply(b"500 No")])
+@pytest.mark.gen_test
+async def test_one_error_of_a_validation_is_enough_for_everybody(serve: Serve, upstream: Start, broken: bytes) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await gone_stale(serve, up, script, FRESH, CACHE_STALE_IF_ERROR_MS="60000", RETRY_ATTEMPTS="1")
+    clients = await crowd(running, up, 3)
+    await script.send(broken, 1)
+    answers = await collect(clients)
+    assert {(each.status, each.body) for each in answers} == {(200, b"stale")}
+    assert status_of(answers[1]) == STALE
+    assert len(up.requests) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_304_that_forbids_to_keep_the_answer_answers_the_first_client_alone(
+    serve: Serve, upstream: Start
+) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await gone_stale(serve, up, script, FRESH, b'ETag: "1"')
+    clients = await crowd(running, up, 2)
+    await script.send(NOT_MODIFIED % b"Cache-Control: no-store", 1)
+    assert (await clients[0].response()).body == b"stale"
+    await script.send(reply(body=b"own"), 2)
+    assert (await clients[1].response()).body == b"own"
+
+
+@pytest.mark.parametrize("says", [b"Cache-Control: no-cache", b"Cache-Control: max-age=0"])
+@pytest.mark.gen_test
+async def test_an_answer_that_needs_a_validation_is_the_first_clients_alone(
+    serve: Serve, upstream: Start, says: bytes
+) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    clients = await crowd(running, up, 2)
+    await script.send(reply(fields=(says, b'ETag: "1"'), body=b"first"))
+    assert (await clients[0].response()).body == b"first"
+    await script.send(reply(fields=(says, b'ETag: "1"'), body=b"own"), 1)
+    assert (await clients[1].response()).body == b"own"
+    assert kept(running) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_service_without_endpoints_to_ask_leaves_no_flight(serve: Serve, upstream: Start) -> None:
+    up = upstream(Held())
+    running = await frozen(serve, {"svc": {"endpoints": [{"url": up.url, "weight": 0}]}}, **ON)
+    answer = await ask(running)
+    assert (answer.status, status_of(answer)) == (503, b"fwd=uri-miss")
+    assert cache_of(running).flights == {}
+
+
 @pytest.mark.gen_test
 async def test_an_answer_that_breaks_off_breaks_off_for_everybody(serve: Serve, upstream: Start) -> None:
     async def script(peer: Peer) -> None:

@@ -1,9 +1,8 @@
 """Finds the answer of a request in the cache, or has the endpoint's answer stored.
 
     request ──► look ──► a usable stored response: Replay (replay.py), with a refresh beside (refreshing.py)
-                  ├────► one that must be validated: Revalidation (revalidation.py)
-                  └────► none: one request to the service for all who ask (collapsing.py), whose answer is stored
-                         (storing.py)
+                  └────► one that must be validated, or none: one request to the service for all who ask
+                         (collapsing.py), with a condition (revalidation.py), whose answer is stored (storing.py)
 
 The look comes after the admission and before an endpoint is chosen. Which responses are stored and reused is decided in
 policy/http/caching/.
@@ -18,7 +17,6 @@ from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.collapsing import fetch
 from tornado_gateway.handlers.refreshing import refresh
 from tornado_gateway.handlers.replay import replay
-from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look
 from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.caching.request import (
@@ -104,6 +102,4 @@ def cached_answerer(
         results[service.name, ABSENT] += 1
         raise NotCached
     results[service.name, why.value] += 1
-    if stored:
-        return Revalidation(gateway, service, look, request, stored, why)
-    return fetch(gateway, service, look, request, why)
+    return fetch(gateway, service, look, request, why, stored)

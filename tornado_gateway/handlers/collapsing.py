@@ -1,24 +1,28 @@
 """One request to a service for all clients that ask for the same at the same time (collapsed forwarding).
 
-    first client  ──► Passenger ─┐
-    other clients ──► Passenger ─┴─► Flight ──► Attempts ──► Storing ──► Flight ──► Passengers ──► clients
+    first client  ──► Passenger ─┐             ┌─► Attempts ──► Storing ─┐
+    other clients ──► Passenger ─┴─► Flight ───┴─► Revalidation ─────────┴─► Flight ──► Passengers ──► clients
 
-Nobody but the first client gets a byte before the head of the answer allows to share the answer. If the head does not
-allow that, or if the service fails, the others go on their own at once. If the first client leaves, the flight goes on
-for the others. Each client reads the answer at its own pace from the pieces that the flight keeps; while the answer is
-small enough to be stored, a slow client slows nobody.
+Revalidation asks where a stale response is stored, Attempts elsewhere. Nobody but the first client gets a byte before
+the head of the answer allows to share the answer. If the head does not allow that, or if the service fails, the others
+go on their own at once. If the first client leaves, the flight goes on for the others. Each client reads the answer at
+its own pace from the pieces that the flight keeps; while the answer is small enough to be stored, a slow client slows
+nobody.
 """
 
 import asyncio
 import math
+from typing import Protocol
 
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway, ResponseCache
-from tornado_gateway.handlers.answerer import Answerer
+from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
 from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.totals import COLLAPSED
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import Place
@@ -33,21 +37,62 @@ ALONE_FOR = 10.0
 MOST_ALONE = 4096
 
 
-def fetch(gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> Answerer:
-    """The Answerer of a request without a stored response: together with others that ask for the same, if possible."""
+class Shared(AnswerReceiver, Protocol):
+    """Takes the answer of an endpoint, and tells who may share the answer."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the resource has not been invalidated since the request."""
+
+    @property
+    def stores(self) -> bool:
+        """Whether the answer is small enough to be kept, as far as its head and the body so far tell."""
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether the head allows to use the answer for other requests without another question to the service."""
+
+    def answers(self, request: CacheRequest) -> bool:
+        """Whether the answer may be used for another request with the same key."""
+
+
+def fetch(
+    gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded, stored: Stored | None
+) -> Answerer:
+    """The Answerer of a request that the service has to answer: together with others that ask for the same if possible.
+
+    Args:
+        why: why the request goes to the service.
+        stored: the stored response that must be validated; None without a stored response.
+    """
+    flight = _flight(gateway, service, look, request, why, stored)
+    if flight is None:
+        return _alone(gateway, service, look, request, why, stored)
+    return Passenger(flight, look, request, why, stored)
+
+
+def _flight(
+    gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded, stored: Stored | None
+) -> "Flight | None":
+    """The flight for a request; None for a request that goes alone."""
     cache, key = look.cache, look.request.key
-    collapses = look.config.lock_timeout > 0 and may_collapse(look.request)
+    # A client that wants a newer response is not to wait for an older answer. A response with no-cache answers nobody
+    # without a validation of one's own (RFC 9111 §5.2.2.4).
+    is_common = why is not Forwarded.REQUEST and not (stored and stored.terms.needs_validation)
+    collapses = is_common and look.config.lock_timeout > 0 and may_collapse(look.request)
     if not collapses or cache.alone.get(hash(key), -math.inf) > cache.now():
-        return _alone(gateway, service, look, request, why)
+        return None
     flight = cache.flights.get(key)
     if flight is None:
-        flight = Flight(gateway, service, look, request, why)
-    elif not flight.admits(look.request):
-        return _alone(gateway, service, look, request, why)
-    return Passenger(flight, look, request, why)
+        return Flight(gateway, service, look, request, why, stored)
+    return flight if flight.admits(look.request) else None
 
 
-def _alone(gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> Attempts:
+def _alone(
+    gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded, stored: Stored | None
+) -> Answerer:
+    if stored:
+        return Revalidation(gateway, service, look, request, stored, why)
     return Attempts(gateway, service, request, Storing(look, request, why))
 
 
@@ -57,9 +102,10 @@ class Flight:
     Args:
         look: of the first client.
         request: of the first client; sent to the service.
+        stored: the stored response that is validated; None for no stored response.
 
     Attributes:
-        attempts: ask the service.
+        asking: asks the service.
         passengers: in the order of their coming; a dict, because a thousand may leave at once.
         leader: the passenger of the first client; None before, and once the first client has left.
         pieces: of the body so far, that a passenger may still need.
@@ -69,16 +115,24 @@ class Flight:
     """
 
     __slots__ = (
-        "_look", "_request", "_room", "_storing", "attempts", "began", "gateway", "head", "is_whole", "leader", "line",
+        "_look", "_request", "_room", "_shared", "asking", "began", "gateway", "head", "is_whole", "leader", "line",
         "passengers", "pieces", "service", "trailers",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
+    def __init__(
+        self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded,
+        stored: Stored | None,
+    ) -> None:  # fmt: skip
         self.gateway, self.service, self._look, self._request = gateway, service, look, request
         self.began = request.began
         self.line = b""
-        self._storing = Storing(look, self, why)
-        self.attempts = Attempts(gateway, service, request, self._storing)
+        self.asking: Answerer
+        self._shared: Shared
+        if stored:
+            self.asking = self._shared = Revalidation(gateway, service, look, request, stored, why, self)
+        else:
+            self._shared = Storing(look, self, why)
+            self.asking = Attempts(gateway, service, request, self._shared)
         self.passengers: dict[Passenger, None] = {}
         self.leader: Passenger | None = None
         self.head: ResponseHead | None = None
@@ -99,23 +153,29 @@ class Flight:
 
     def admits(self, request: CacheRequest) -> bool:
         """Whether a request may join: nothing was invalidated, and the head, if there is one, answers the request."""
-        return self._storing.is_current and (self.head is None or self._storing.answers(request))
+        return self._shared.is_current and (self.head is None or self._shared.answers(request))
 
-    def join(self, passenger: "Passenger") -> None:
+    def join(self, passenger: "Passenger") -> bool:
+        """Take a passenger.
+
+        Returns:
+            Whether the passenger waits for an answer to somebody else's request.
+        """
         self.passengers[passenger] = None
         if passenger.request is self._request:
             self.leader = passenger
             self._begin()
-        elif self.head:
+            return False
+        if self.head:
             passenger.take_head(self.head)
+        return self.head is None
 
     def _begin(self) -> None:
+        self._cache.flights[self._key] = self
         try:
-            self.attempts.begin()
+            self.asking.begin()
         except GatewayError as error:  # no endpoint can be asked
-            self._storing.on_failure(error)
-        else:
-            self._cache.flights[self._key] = self
+            self._shared.on_failure(error)
 
     def leave(self, passenger: "Passenger", outcome: Outcome, now: float) -> None:
         """Let a passenger leave; the last passenger ends the request.
@@ -138,8 +198,8 @@ class Flight:
     def _end(self, outcome: Outcome, now: float) -> None:
         """Nobody is left: end the request, if the request has not ended."""
         self._land()
-        self.attempts.abort()
-        self.attempts.close(outcome, now)
+        self.asking.abort()
+        self.asking.close(outcome, now)
 
     def _land(self) -> None:
         """Let nobody join any more."""
@@ -157,7 +217,7 @@ class Flight:
 
     @property
     def place(self) -> Place | None:
-        endpoint = self.attempts.endpoint
+        endpoint = self.asking.endpoint
         return place_of(endpoint) if endpoint else None
 
     def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
@@ -173,10 +233,10 @@ class Flight:
             leader.request.on_interim(head)
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        if not self._storing.stores:
+        if not self._shared.is_for_others:
             return self._hand_over(head, source)
         self.head = head
-        self._release([each for each in self.passengers if not self._storing.answers(each.look.request)])
+        self._release([each for each in self.passengers if not self._shared.answers(each.look.request)])
         for each in tuple(self.passengers):
             each.take_head(head)
         return self
@@ -198,7 +258,7 @@ class Flight:
             self.pieces.append(chunk)
         for each in tuple(self.passengers):
             each.pump()
-        if self._storing.stores:
+        if self._shared.stores:
             return None
         self._land()  # too large to be kept: nobody can join, and the slowest client slows the others
         self._room = self.gateway.client.loop.create_future()
@@ -219,14 +279,14 @@ class Flight:
         self._land()
         self.is_whole, self.trailers = True, trailers
         status = self.head.status if self.head else 0
-        self.attempts.close(self.service.outcomes.judge(status), self._cache.now())
+        self.asking.close(self.service.outcomes.judge(status), self._cache.now())
         for each in tuple(self.passengers):
             each.pump()
 
     def on_failure(self, error: GatewayError) -> None:
         self._land()
         leader, everybody = self.leader, tuple(self.passengers)
-        self.attempts.close(FAILURE if isinstance(error, UpstreamError) else IGNORED, self._cache.now())
+        self.asking.close(FAILURE if isinstance(error, UpstreamError) else IGNORED, self._cache.now())
         if self.head is None:
             self._release([each for each in everybody if each is not leader])
             everybody = (leader,) if leader else ()
@@ -250,22 +310,23 @@ class Passenger:
         look: of the client.
     """
 
-    __slots__ = ("_at", "_flight", "_held", "_later", "_own", "_taker", "_why", "look", "request")
+    __slots__ = ("_at", "_flight", "_held", "_later", "_own", "_stored", "_taker", "_why", "look", "request")
 
     min_rate = 0.0
     heard_at = -math.inf
 
-    def __init__(self, flight: Flight, look: Look, request: CachedRequest, why: Forwarded) -> None:
-        self._flight, self.look, self.request, self._why = flight, look, request, why
-        self._own: Attempts | None = None  # once the client goes on alone
+    def __init__(
+        self, flight: Flight, look: Look, request: CachedRequest, why: Forwarded, stored: Stored | None
+    ) -> None:
+        self._flight, self.look, self.request, self._why, self._stored = flight, look, request, why, stored
+        self._own: Answerer | None = None  # once the client goes on alone
         self._taker: BodyReceiver | None = None
         self._later: asyncio.TimerHandle | None = None  # of CACHE_LOCK_TIMEOUT_MS
         self._at, self._held = 0, False
 
     def begin(self) -> None:
         flight = self._flight
-        flight.join(self)
-        if self is not flight.leader and flight.head is None:
+        if flight.join(self):
             self._later = flight.gateway.client.loop.call_later(self.look.config.lock_timeout, self._overtake)
 
     def _overtake(self) -> None:
@@ -277,7 +338,7 @@ class Passenger:
         """Ask the service for this client alone."""
         self._cancel_later()
         flight = self._flight
-        self._own = _alone(flight.gateway, flight.service, self.look, self.request, self._why)
+        self._own = _alone(flight.gateway, flight.service, self.look, self.request, self._why, self._stored)
         try:
             self._own.begin()
         except GatewayError as error:
@@ -331,8 +392,8 @@ class Passenger:
     # ---- Answerer
 
     @property
-    def _asking(self) -> Attempts:
-        return self._own or self._flight.attempts
+    def _asking(self) -> Answerer:
+        return self._own or self._flight.asking
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -348,7 +409,7 @@ class Passenger:
         if self._own:
             self._own.abort()
         elif list(self._flight.passengers) == [self]:
-            self._flight.attempts.abort()
+            self._flight.asking.abort()
 
     def close(self, outcome: Outcome, now: float) -> None:
         self._cancel_later()

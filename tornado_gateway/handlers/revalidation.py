@@ -12,11 +12,11 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.answerer import OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.replay import Replay, replay
-from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, dated_lines, public_head
-from tornado_gateway.policy.http.caching.directives import NO_STORE
+from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated_lines, public_head
+from tornado_gateway.policy.http.caching.directives import NO_STORE, NONE, Directives
 from tornado_gateway.policy.http.caching.freshness import initial_age
-from tornado_gateway.policy.http.caching.request import by_name
-from tornado_gateway.policy.http.caching.reuse import ERRORS, survives_error
+from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.reuse import ERRORS, reuse, survives_error
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, refreshed
 from tornado_gateway.policy.http.caching.terms import terms_of
@@ -56,21 +56,26 @@ class Revalidation:
     """Asks an endpoint, with the condition of a stored response if the response has a validator.
 
     Args:
-        request: gets the answer.
+        request: sent to the endpoint.
         stored: the stored response.
         why: why the stored response does not answer by itself.
+        receiver: gets the answer; the request by default.
     """
 
     __slots__ = (
-        "_attempts", "_gateway", "_look", "_outcome", "_replay", "_request", "_service", "_stored", "_storing", "_why",
+        "_asked", "_attempts", "_gateway", "_given", "_look", "_outcome", "_replay", "_request", "_service", "_stored",
+        "_storing", "_why",
     )  # fmt: skip
 
     def __init__(
-        self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored, why: Forwarded
-    ) -> None:
+        self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored, why: Forwarded,
+        receiver: CacheReceiver | None = None,
+    ) -> None:  # fmt: skip
         self._gateway, self._service, self._look = gateway, service, look
-        self._request, self._stored, self._why = request, stored, why
-        self._storing = Storing(look, request, why)
+        self._asked, self._stored, self._why = request, stored, why
+        self._request = receiver or request
+        self._storing = Storing(look, self._request, why)
+        self._given: Stored | None = None  # the stored response that answers, if others may be answered so
         asking = Conditional(request, stored) if stored.etag or stored.last_modified else request
         self._attempts = Attempts(gateway, service, asking, self)
         self._replay: Replay | None = None
@@ -87,6 +92,7 @@ class Revalidation:
             return None
         if head.status in ERRORS and self._survives_error:
             self._outcome = self._service.outcomes.judge(head.status)
+            self._given = self._stored
             self._answer(self._stored, forward_line(self._look.cache.name, self._why, status=head.status))
             return None
         taker = self._storing.on_head(head, source)
@@ -101,13 +107,47 @@ class Revalidation:
             return
         self._outcome = FAILURE if isinstance(error, UpstreamError) else IGNORED
         detail = error.reason.encode("ascii")
+        self._given = self._stored
         self._answer(self._stored, forward_line(self._look.cache.name, self._why, detail=detail))
 
     @property
     def _survives_error(self) -> bool:
+        return self._stands_in(self._look.request)
+
+    def _stands_in(self, request: CacheRequest) -> bool:
+        """Whether the stored response may answer a request instead of an error."""
         look, stored = self._look, self._stored
         age = stored.age(look.cache.now())
-        return survives_error(stored.terms, age, look.request.directives, look.config.stale_if_error)
+        return survives_error(stored.terms, age, request.directives, look.config.stale_if_error)
+
+    # ---- for others that ask for the same; see Shared in collapsing.py
+
+    @property
+    def is_current(self) -> bool:
+        return self._storing.is_current
+
+    @property
+    def stores(self) -> bool:
+        return self._given is not None or self._storing.stores
+
+    @property
+    def is_for_others(self) -> bool:
+        given = self._given
+        return self._storing.is_for_others if given is None else self._is_good_for(given, NONE)
+
+    def answers(self, request: CacheRequest) -> bool:
+        given = self._given
+        if given is None:
+            return self._storing.answers(request)
+        return given.answers(request) and self._is_good_for(given, request.directives)
+
+    def _is_good_for(self, given: Stored, asked: Directives) -> bool:
+        if given is self._stored:  # instead of an error
+            return self._stands_in(replace(self._look.request, directives=asked))
+        look = self._look
+        return reuse(given.terms, given.age(look.cache.now()), asked, look.config.grace).answers
+
+    # ---- the end of the question
 
     def _take_304(self, head: ResponseHead) -> None:
         """Replay the stored response with the fields of a 304; ask again if the 304 speaks of another response."""
@@ -117,7 +157,7 @@ class Revalidation:
             return
         self._forget()
         self._attempts.close(SUCCESS, self._look.cache.now())
-        self._attempts = Attempts(self._gateway, self._service, self._request, self)
+        self._attempts = Attempts(self._gateway, self._service, self._asked, self)
         self.begin()
 
     def _validated(self, head: ResponseHead) -> None:
@@ -132,6 +172,7 @@ class Revalidation:
         if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()
             is_kept = terms is not None and look.cache.store.keep(look.request.key, fresh)
+        self._given = fresh if is_kept else None
         self._answer(fresh, forward_line(look.cache.name, self._why, status=304, stored=is_kept))
 
     def _answer(self, stored: Stored, line: bytes) -> None:

@@ -15,7 +15,9 @@ from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
+from tornado_gateway.policy.http.caching.directives import NONE, Directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
 from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
@@ -154,9 +156,21 @@ class Storing:
         """Whether the resource has not been invalidated since the request."""
         return self._look.cache.store.generation(self._look.request.key.resource) == self._generation
 
+    @property
+    def is_for_others(self) -> bool:
+        """Whether the response that is coming is fresh, so that other requests may be answered with the response."""
+        return self._terms is not None and self._is_good_for(self._terms, NONE)
+
     def answers(self, request: CacheRequest) -> bool:
         """Whether the response that is being stored answers another request with the same key, too."""
-        return self._terms is not None and self._terms.answer(request, self._look.request)
+        terms = self._terms
+        if terms is None or not terms.answer(request, self._look.request):
+            return False
+        return self._is_good_for(terms, request.directives)
+
+    def _is_good_for(self, terms: Terms, asked: Directives) -> bool:
+        age = terms.initial_age + self._look.cache.now() - self._came
+        return reuse(terms, age, asked, self._look.config.grace).answers
 
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
