@@ -373,6 +373,33 @@ async def test_a_client_with_the_answer_already_gets_304(serve: Serve, upstream:
 
 
 @pytest.mark.gen_test
+async def test_date_stands_in_for_last_modified(serve: Serve, upstream: Start) -> None:
+    date = b"Thu, 01 Jan 2026 00:00:00 GMT"
+    up = upstream(Origin(b"Cache-Control: max-age=2000000000", b"Date: " + date))
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    await ask(running)
+    assert (await ask(running, b"If-Modified-Since: " + date)).status == 304
+    assert (await ask(running, b"If-Modified-Since: Wed, 31 Dec 2025 23:59:59 GMT")).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_service_can_give_a_cookie_to_everybody(serve: Serve, upstream: Start) -> None:
+    up = upstream(Origin(FRESH, b"Set-Cookie: a=b", b"Set-Cookie: c=d"))
+    running = await frozen(serve, {"svc": {"endpoints": [up.url], "cacheSetCookie": True}}, **ON)
+    await ask(running)
+    assert (await ask(running)).all(b"set-cookie") == [b"a=b", b"c=d"]
+    assert len(up.requests) == 1
+
+
+@pytest.mark.gen_test
+async def test_the_key_is_told_on_request(serve: Serve, upstream: Start) -> None:
+    up = upstream(Origin(FRESH))
+    running = await frozen(serve, {"svc": [up.url]}, CACHE_STATUS_KEY="true", **ON)
+    for wanted in (b"fwd=uri-miss; stored; key=", b"hit; ttl=60; key="):
+        assert status_of(await ask(running)).startswith(wanted + b'"svc /x ')
+
+
+@pytest.mark.gen_test
 async def test_an_answer_without_date_gets_the_date_of_its_arrival(serve: Serve, upstream: Start) -> None:
     running = await frozen(serve, {"svc": [upstream(Origin(FRESH)).url]}, **ON)
     first = await ask(running)

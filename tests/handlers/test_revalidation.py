@@ -75,6 +75,26 @@ async def test_head_is_validated_as_get_is(serve: Serve, upstream: Start) -> Non
     assert status_of(await ask(running)) == b"hit; ttl=60"
 
 
+@pytest.mark.parametrize("length", [8, 9])
+@pytest.mark.gen_test
+async def test_a_200_to_head_renews_the_response_it_describes(serve: Serve, upstream: Start, length: int) -> None:
+    def answer(request: Message, number: int) -> bytes:
+        if request.method == b"HEAD":
+            return b"HTTP/1.1 200 OK\r\n%b\r\nX-New: 1\r\nContent-Length: %d\r\n\r\n" % (FRESH, length)
+        return reply(fields=(FRESH,), body=b"answer %d" % number)
+
+    running = await frozen(serve, {"svc": [upstream(Each(answer)).url]}, **ON)
+    await ask(running)
+    age(running, 60)
+    answer_ = await ask(running, method=b"HEAD")
+    assert (status_of(answer_), answer_.get(b"x-new"), answer_.get(b"age")) == (b"fwd=stale", b"1", None)
+    again = await ask(running)
+    if length == len(b"answer 1"):
+        assert (again.body, again.get(b"x-new"), status_of(again)) == (b"answer 1", b"1", b"hit; ttl=60")
+    else:
+        assert (again.body, status_of(again)) == (b"answer 3", b"fwd=uri-miss; stored")
+
+
 @pytest.mark.gen_test
 async def test_another_answer_replaces_the_stale_one(serve: Serve, upstream: Start) -> None:
     def answer(_: Message, number: int) -> bytes:

@@ -93,12 +93,12 @@ def cached_answerer(
         if good_for is Reuse.REVALIDATING:
             refresh(gateway, service, look, request, stored)
         if good_for.answers:
-            request.tell(hit_line(cache.name, stored.terms.lifetime - age))
+            request.tell(look.told(hit_line(cache.name, stored.terms.lifetime - age)))
             results[service.name, REFRESHING if good_for is Reuse.REVALIDATING else HIT] += 1
             return replay(look, request, stored, age)
         why = REASONS[good_for]
     if ONLY_IF_CACHED in looking.directives:  # RFC 9111 §5.2.1.7
-        request.tell(miss_line(cache.name))
+        request.tell(look.told(miss_line(cache.name)))
         results[service.name, ABSENT] += 1
         raise NotCached
     results[service.name, why.value] += 1

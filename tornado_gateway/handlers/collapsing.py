@@ -357,7 +357,8 @@ class Passenger:
         name = self.look.cache.name
         if not is_first:
             self.look.cache.totals.results[self._flight.service.name, COLLAPSED] += 1
-        self.request.tell(self._flight.line if is_first else forward_line(name, self._why, collapsed=True))
+        line = self._flight.line if is_first else self.look.told(forward_line(name, self._why, collapsed=True))
+        self.request.tell(line)
         self._taker = self.request.on_head(head, self)
         self.pump()
 

@@ -92,7 +92,7 @@ def replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> R
     """Answer from a stored response: with the response, with 304 if the client has the response already, or with the
     parts that the client asks for."""
     asked, wall = look.request.fields, look.cache.wall()
-    if is_unchanged(asked, stored.status, stored.etag, stored.last_modified, wall):
+    if is_unchanged(asked, stored.status, stored.etag, stored.last_modified or stored.date, wall):
         return Replay(request, _head(stored, 304, b"", without(stored.lines, ABOUT_THE_CONTENT), age, 0), b"")
     if b"range" in asked and look.request.method == b"GET":  # RFC 9110 §14.2: Range means something in a GET alone
         some = part(stored, asked, wall, look.cache.new_boundary())

@@ -2,6 +2,7 @@
 
 stored response ──► conditional request ──► 304: the stored response, refreshed, is replayed    RFC 9111 §4.3.4
                                         ├─► another answer goes to the client, and is stored    §4.3.3
+                                        ├─► to HEAD a 200 that speaks of the stored response    §4.3.5
                                         └─► an error: the stored response, if allowed           RFC 5861 §4
 """
 
@@ -20,7 +21,7 @@ from tornado_gateway.policy.http.caching.reuse import ERRORS, reuse, survives_er
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, refreshed
 from tornado_gateway.policy.http.caching.terms import terms_of
-from tornado_gateway.policy.http.caching.validation import belongs_to, condition, refreshed_lines
+from tornado_gateway.policy.http.caching.validation import belongs_to, condition, describes, refreshed_lines
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
@@ -95,6 +96,9 @@ class Revalidation:
             self._given = self._stored
             self._answer(self._stored, forward_line(self._look.cache.name, self._why, status=head.status))
             return None
+        if head.status == 200 and self._asked.method == b"HEAD" and self._is_described(head):
+            self._renewed(head)  # RFC 9111 §4.3.5
+            return self._storing.on_head(head, source)
         taker = self._storing.on_head(head, source)
         # RFC 9111 §4.3.3. A response that is stored replaces the stored response once the new response is whole.
         if head.status not in ERRORS and not self._storing.stores:
@@ -160,7 +164,18 @@ class Revalidation:
         self._attempts = Attempts(self._gateway, self._service, self._asked, self)
         self.begin()
 
+    def _is_described(self, head: ResponseHead) -> bool:
+        stored = self._stored
+        return describes(by_name(head.forwarded_lines), stored.etag, stored.last_modified, len(stored.body))
+
     def _validated(self, head: ResponseHead) -> None:
+        """Answer with the stored response and the fields of a 304."""
+        fresh, is_kept = self._renewed(head)
+        self._given = fresh if is_kept else None
+        self._answer(fresh, forward_line(self._look.cache.name, self._why, status=304, stored=is_kept))
+
+    def _renewed(self, head: ResponseHead) -> tuple[Stored, bool]:
+        """The stored response with the fields of a head that speaks of the response, and whether that is kept."""
         look, stored = self._look, self._stored
         arrival = look.arrival(self._request.began)
         lines = refreshed_lines(stored.lines, dated_lines(public_head(self._request, head), arrival))
@@ -172,11 +187,10 @@ class Revalidation:
         if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()
             is_kept = terms is not None and look.cache.store.keep(look.request.key, fresh)
-        self._given = fresh if is_kept else None
-        self._answer(fresh, forward_line(look.cache.name, self._why, status=304, stored=is_kept))
+        return fresh, is_kept
 
     def _answer(self, stored: Stored, line: bytes) -> None:
-        self._request.tell(line)
+        self._request.tell(self._look.told(line))
         self._replay = replay(self._look, self._request, stored, stored.age(self._look.cache.now()))
         self._replay.begin()
 

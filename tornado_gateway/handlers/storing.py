@@ -18,7 +18,7 @@ from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE, Directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.reuse import reuse
-from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
 from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
 from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
 from tornado_gateway.policy.http.caching.vary import selection
@@ -87,6 +87,10 @@ class Look:
     cache: ResponseCache
     request: CacheRequest
     config: CacheConfig
+
+    def told(self, line: bytes) -> bytes:
+        """A line of Cache-Status as the service wants the line."""
+        return with_key(line, self.request.key) if self.config.shows_key else line
 
     def arrival(self, began: float) -> Arrival:
         """The arrival of a response whose head has come just now.
@@ -229,5 +233,5 @@ class Storing:
     def _tell(self, *, is_stored: bool) -> None:
         """Add Cache-Status to the response, once."""
         if self._why:
-            self._request.tell(forward_line(self._look.cache.name, self._why, stored=is_stored))
+            self._request.tell(self._look.told(forward_line(self._look.cache.name, self._why, stored=is_stored)))
             self._why = None

@@ -12,6 +12,7 @@ from tornado_gateway.policy.http.caching.directives import (
     PRIVATE,
     Directives,
     read_directives,
+    read_surrogate,
     read_targeted,
     request_directives,
     response_directives,
@@ -117,9 +118,27 @@ def test_a_targeted_field_replaces_cache_control() -> None:
     assert response_directives({}).directives is NONE
 
 
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        (b"max-age=60", {b"max-age": (b"60",)}),
+        (b"max-age=60+9", {b"max-age": (b"60",), b"stale-while-revalidate": (b"9",)}),
+        (b'no-store, content="ESI/1.0"', {b"no-store": (None,), b"content": (b"ESI/1.0",)}),
+        (b"max-age=5;other, no-store;x", {}),
+    ],
+)
+def test_surrogate_control_counts_on_request(line: bytes, arguments: dict[bytes, object]) -> None:
+    assert read_surrogate([line]).arguments == arguments
+    fields = {b"surrogate-control": [line], b"cache-control": [b"max-age=7"]}
+    assert response_directives(fields).directives.seconds(MAX_AGE) == 7.0
+    assert response_directives(fields, reads_surrogate=True).directives.arguments == arguments
+    fields[b"cdn-cache-control"] = [b"max-age=8"]
+    assert response_directives(fields, reads_surrogate=True).directives.seconds(MAX_AGE) == 8.0
+
+
 @given(st.binary(max_size=60))
 def test_no_field_value_raises(line: bytes) -> None:
-    for read in (read_directives([line]), read_targeted([line])):
+    for read in (read_directives([line]), read_targeted([line]), read_surrogate([line])):
         if read:
             assert all(0 <= (read.seconds(name) or 0) <= LONGEST for name in read.arguments)
             assert all(read.fields(name) is not None for name in read.arguments)

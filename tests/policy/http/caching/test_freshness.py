@@ -56,7 +56,18 @@ def test_a_response_that_says_nothing_lives_for_the_default(status: int) -> None
 @pytest.mark.parametrize("status", [201, 204, 302, 307, 400, 403, 405, 500, 501, 503])
 def test_responses_to_other_statuses_have_no_default(status: int) -> None:
     assert lives({}, status) is None
-    assert lives({b"last-modified": [at(-1000)]}, status, GUESSING) is None
+
+
+@pytest.mark.parametrize("status", [201, 302, 307, 400, 403, 500, 503])
+def test_only_public_lets_other_statuses_be_guessed(status: int) -> None:
+    fields = {b"last-modified": [at(-1000)]}
+    assert lives(fields, status, GUESSING) is None
+    assert lives({**fields, b"cache-control": [b"public"]}, status, GUESSING) == Lifetime(100.0, False)
+
+
+@pytest.mark.parametrize("status", [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501])
+def test_statuses_of_which_the_standard_allows_a_guess(status: int) -> None:
+    assert lives({b"last-modified": [at(-1000)]}, status, GUESSING) == Lifetime(100.0, False)
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,11 @@ def test_a_principal_keeps_responses_with_a_lifetime_of_their_own() -> None:
     assert terms(b"private, max-age=60", OF_PRINCIPAL) is None
 
 
-def test_a_cookie_is_never_stored() -> None:
+def test_a_cookie_is_stored_only_if_the_service_says_so() -> None:
+    sharing = CacheConfig(stores_cookies=True)
+    assert terms(b"max-age=60", set_cookie=b"a=b", config=sharing) == Terms(60.0, 0.0)
     assert terms(b"public, max-age=60", set_cookie=b"a=b") is None
+    assert terms(b"public, max-age=60", set_cookie2=b"a=b") is None
     stored = terms(b'private="set-cookie", max-age=60', set_cookie=b"a=b")
     assert stored and stored.withheld == {b"set-cookie"}
     stored = terms(b'no-cache="Set-Cookie, X-A", private="x-b", max-age=60', set_cookie=b"a=b")
@@ -135,6 +138,9 @@ def test_the_terms_have_the_durations_of_the_response() -> None:
 
 def test_a_targeted_field_replaces_cache_control() -> None:
     stored = terms(b"no-store", cdn_cache_control=b"max-age=7")
+    assert stored and stored.lifetime == 7.0
+    assert terms(b"no-store", surrogate_control=b"max-age=7") is None
+    stored = terms(b"no-store", surrogate_control=b"max-age=7", config=CacheConfig(reads_surrogate=True))
     assert stored and stored.lifetime == 7.0
 
 

@@ -7,6 +7,7 @@ from tornado_gateway.policy.http.caching.validation import (
     ABOUT_THE_CONTENT,
     belongs_to,
     condition,
+    describes,
     is_unchanged,
     refreshed_lines,
 )
@@ -69,6 +70,24 @@ def test_a_304_speaks_of_the_response_whose_validators_it_has(fields: dict[bytes
 def test_a_304_of_a_response_without_that_validator_speaks_of_the_response() -> None:
     assert belongs_to({b"etag": [b'"1"']}, b"", EARLIER)
     assert belongs_to({b"last-modified": [EARLIER]}, b'"1"', b"")
+
+
+@pytest.mark.parametrize(
+    ("fields", "does"),
+    [
+        ({}, False),
+        ({b"etag": [b'"1"']}, True),
+        ({b"etag": [b'W/"1"']}, False),
+        ({b"last-modified": [EARLIER]}, True),
+        ({b"last-modified": [LATER]}, False),
+        ({b"content-length": [b"9"]}, True),
+        ({b"content-length": [b"8"]}, False),
+        ({b"etag": [b'"1"'], b"content-length": [b"8"]}, False),
+        ({b"etag": [b'"1"', b'"1"']}, False),
+    ],
+)
+def test_an_answer_to_head_speaks_of_the_response_it_describes(fields: dict[bytes, list[bytes]], does: bool) -> None:
+    assert describes(fields, b'"1"', EARLIER, 9) == does
 
 
 def test_the_fields_of_a_304_replace_the_stored_fields() -> None:

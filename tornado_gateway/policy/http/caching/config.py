@@ -33,6 +33,9 @@ class CacheConfig:
             waits.
         grace: seconds beyond the lifetime for which a response may answer while the service is asked for a newer one.
         stale_if_error: seconds beyond the lifetime for which a response may answer instead of an error of the service.
+        stores_cookies: whether responses with Set-Cookie are stored, and their cookies given to everybody.
+        reads_surrogate: whether Surrogate-Control counts instead of Cache-Control.
+        shows_key: whether Cache-Status tells the key.
         ignores_client: whether Cache-Control and Pragma of requests are ignored.
     """
 
@@ -48,4 +51,7 @@ class CacheConfig:
     lock_timeout: float = 5.0
     grace: float = 0.0
     stale_if_error: float = 0.0
+    stores_cookies: bool = False
+    reads_surrogate: bool = False
+    shows_key: bool = False
     ignores_client: bool = False

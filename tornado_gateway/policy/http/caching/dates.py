@@ -1,6 +1,7 @@
 """HTTP dates (RFC 9110 §5.6.7), read as a cache has to read dates (RFC 9111 §4.2).
 
-The three formats are read without regard to case. Another zone than GMT or UTC makes a date invalid.
+The three formats are read without regard to case. Another zone than GMT makes a date
+invalid, UTC included.
 """
 
 import calendar
@@ -11,12 +12,11 @@ from email.utils import formatdate
 
 _TIME = rb"(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
 _MONTH = rb"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
-_ZONE = rb"(?:gmt|utc)"
 _FORMATS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rb"[a-z]{3}, (?P<day>[0-9]{2}) %b (?P<year>[0-9]{4}) %b %b" % (_MONTH, _TIME, _ZONE),
-        rb"[a-z]{6,9}, (?P<day>[0-9]{2})-%b-(?P<year>[0-9]{2}) %b %b" % (_MONTH, _TIME, _ZONE),
+        rb"[a-z]{3}, (?P<day>[0-9]{2}) %b (?P<year>[0-9]{4}) %b gmt" % (_MONTH, _TIME),
+        rb"[a-z]{6,9}, (?P<day>[0-9]{2})-%b-(?P<year>[0-9]{2}) %b gmt" % (_MONTH, _TIME),
         rb"[a-z]{3} %b (?P<day>[ 0-9][0-9]) %b (?P<year>[0-9]{4})" % (_MONTH, _TIME),
     )
 ]

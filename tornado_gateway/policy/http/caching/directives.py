@@ -5,6 +5,7 @@ occurs several times counts with the smallest of the arguments, and a malformed 
 list of fields that cannot be read makes `private` and `no-cache` count for the whole response.
 
 CDN-Cache-Control is a Structured Fields dictionary (RFC 9213 §2.1): all of the field is used, or nothing.
+Surrogate-Control is older (Edge Architecture Specification, W3C note of 2001) and has the syntax of Cache-Control.
 """
 
 import functools
@@ -18,7 +19,7 @@ from tornado_gateway.policy.http.lists import OWS, members, quoted_members
 
 LONGEST = 2.0**31  # seconds; a longer duration counts as this many (RFC 9111 §1.2.2)
 
-NO_CACHE, NO_STORE, PRIVATE = b"no-cache", b"no-store", b"private"
+NO_CACHE, NO_STORE, PRIVATE, PUBLIC = b"no-cache", b"no-store", b"private", b"public"
 MAX_AGE, S_MAXAGE = b"max-age", b"s-maxage"
 STALE_WHILE_REVALIDATE, STALE_IF_ERROR = b"stale-while-revalidate", b"stale-if-error"
 
@@ -120,12 +121,18 @@ def request_directives(fields: KnownFields) -> Directives:
     return NONE
 
 
-def response_directives(fields: KnownFields) -> ResponseDirectives:
-    """The directives of a response: CDN-Cache-Control if valid, else Cache-Control (RFC 9213 §2.2)."""
+def response_directives(fields: KnownFields, *, reads_surrogate: bool = False) -> ResponseDirectives:
+    """The directives of a response: CDN-Cache-Control if valid, else Cache-Control (RFC 9213 §2.2).
+
+    Args:
+        reads_surrogate: whether Surrogate-Control counts before Cache-Control.
+    """
     if b"cdn-cache-control" in fields:
         targeted = read_targeted(fields[b"cdn-cache-control"])
         if targeted:
             return ResponseDirectives(targeted, True)
+    if reads_surrogate and b"surrogate-control" in fields:
+        return ResponseDirectives(read_surrogate(fields[b"surrogate-control"]), True)
     return ResponseDirectives(read_directives(fields.get(b"cache-control", ())), False)
 
 
@@ -143,6 +150,23 @@ def read_targeted(values: Sequence[bytes]) -> Directives | None:
     if not pairs:
         return None
     return Directives({name: (argument,) for name, value in pairs.items() for argument in _targeted(name, value)})
+
+
+def read_surrogate(values: Sequence[bytes]) -> Directives:
+    """The directives of the lines of Surrogate-Control.
+
+    The second number of max-age is the time for which a stale response may be used while it is validated. A directive
+    with a parameter is for the surrogate of that name, and ignored.
+
+    >>> read_surrogate([b"max-age=60+30, no-store;other"]).arguments
+    {b'max-age': (b'60',), b'stale-while-revalidate': (b'30',)}
+    """
+    found = read_directives([each for each in quoted_members(values) if b";" not in each]).arguments
+    ages = [(each or b"").partition(b"+") for each in found.get(MAX_AGE, ())]
+    if not any(plus for _, plus, _ in ages):
+        return Directives(found)
+    own = {MAX_AGE: tuple(age for age, _, _ in ages), STALE_WHILE_REVALIDATE: tuple(more for _, _, more in ages)}
+    return Directives({**found, **own})
 
 
 def _targeted(name: bytes, value: bytes | None) -> Iterator[bytes | None]:

@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import parse_date
-from tornado_gateway.policy.http.caching.directives import LONGEST, MAX_AGE, S_MAXAGE, ResponseDirectives
+from tornado_gateway.policy.http.caching.directives import LONGEST, MAX_AGE, PUBLIC, S_MAXAGE, ResponseDirectives
 from tornado_gateway.policy.http.headers import KnownFields
 
 # Statuses of responses that may be fresh without saying so. A subset of RFC 9110 §15.1: responses to other statuses
 # are small, or errors of which the next request might be free.
 FRESH_BY_DEFAULT = frozenset((200, 203, 300, 301, 308, 404, 410))
+
+# Statuses of responses whose lifetime may be guessed from Last-Modified (RFC 9110 §15.1, without 206).
+GUESSED = FRESH_BY_DEFAULT | {204, 405, 414, 501}
 
 LONGEST_GUESS = 86_400.0  # seconds; the heuristic gives no longer lifetime (RFC 9111 §4.2.2 wants a warning beyond)
 
@@ -46,11 +49,9 @@ def lifetime(
     explicit = _explicit(fields, said, wall)
     if explicit is not None:
         return Lifetime(explicit, True)
-    if status not in FRESH_BY_DEFAULT:
-        return None
-    if config.heuristic_share and b"last-modified" in fields:
+    if config.heuristic_share and b"last-modified" in fields and (status in GUESSED or PUBLIC in said.directives):
         return Lifetime(_guess(fields, wall, config.heuristic_share), False)
-    return Lifetime(config.default_ttl, False) if config.default_ttl else None
+    return Lifetime(config.default_ttl, False) if config.default_ttl and status in FRESH_BY_DEFAULT else None
 
 
 def _explicit(fields: KnownFields, said: ResponseDirectives, wall: float) -> float | None:

@@ -1,9 +1,15 @@
 """Cache-Status: what the cache did with a request (RFC 9211)."""
 
 import functools
+import re
 from enum import Enum
 
+from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.reuse import Reuse
+
+LONGEST_KEY = 1024  # bytes of a key that are told; RFC 9211 §2.7 asks for no whole key
+
+_NOT_QUOTABLE = re.compile(rb"[^ !#-\[\]-~]")  # what a string of RFC 9651 §3.3.3 has escaped, or not at all
 
 
 class Forwarded(Enum):
@@ -66,6 +72,16 @@ def forward_line(
     if collapsed:
         parts.append(b"collapsed")
     return b"; ".join(parts) + _detail(detail) + b"\r\n"
+
+
+def with_key(line: bytes, key: Key) -> bytes:
+    """A line that tells the key, too (RFC 9211 §2.7).
+
+    >>> with_key(b"Cache-Status: gw; hit; ttl=9\\r\\n", Key(b"svc /a", b"shop"))
+    b'Cache-Status: gw; hit; ttl=9; key="svc /a shop"\\r\\n'
+    """
+    text = b" ".join(key)[:LONGEST_KEY]
+    return b'%b; key="%b"\r\n' % (line.removesuffix(b"\r\n"), _NOT_QUOTABLE.sub(b" ", text))
 
 
 def _detail(detail: bytes) -> bytes:

@@ -58,6 +58,11 @@ class Stored:
         """All stored fields, by lower-case name."""
         return by_name(self.lines)
 
+    @property
+    def date(self) -> bytes:
+        """The value of Date, which every stored response has."""
+        return self.fields[b"date"][0]
+
     def age(self, now: float) -> float:
         """Seconds since the origin made or validated the response (RFC 9111 §4.2.3).
 
@@ -140,4 +145,4 @@ def storable_lines(lines: bytes, terms: Terms) -> bytes:
     Args:
         lines: end-to-end field lines of the response (RFC 9111 §3.1).
     """
-    return without(lines, terms.withheld | {b"age", b"set-cookie", b"set-cookie2", b"content-length"})
+    return without(lines, terms.withheld | {b"age", b"content-length"})

@@ -2,7 +2,8 @@
 
 The branches follow the text of the standard. Where the standard says "may", this cache does less: a response to a
 request with credentials is stored only if `public` or `s-maxage` marks the response as everybody's; a response with
-Set-Cookie is not stored; a response of which the end cannot be told from a broken connection is not stored.
+Set-Cookie is not stored, unless the service says so; a response of which the end cannot be told from a broken
+connection is not stored.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tornado_gateway.policy.http.caching.directives import (
     NO_CACHE,
     NO_STORE,
     PRIVATE,
+    PUBLIC,
     S_MAXAGE,
     STALE_IF_ERROR,
     STALE_WHILE_REVALIDATE,
@@ -25,11 +27,13 @@ from tornado_gateway.policy.http.caching.request import CacheRequest
 from tornado_gateway.policy.http.caching.vary import selecting_fields, selection
 from tornado_gateway.policy.http.headers import KnownFields
 
-_PUBLIC, _MUST_UNDERSTAND, _MUST_REVALIDATE = b"public", b"must-understand", b"must-revalidate"
+_MUST_UNDERSTAND, _MUST_REVALIDATE = b"must-understand", b"must-revalidate"
 _PROXY_REVALIDATE = b"proxy-revalidate"
 
 # Statuses whose rules this cache follows, for must-understand (RFC 9111 §5.2.2.3).
 UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501))
+
+_COOKIES = frozenset((b"set-cookie", b"set-cookie2"))
 
 # Never stored as the whole answer: a part of a representation, and the answer to a condition.
 _PARTS = (206, 304)
@@ -88,16 +92,16 @@ def terms_of(
         status: 200 to 599.
         fields: of the response, by lower-case name, without fields of one hop (RFC 9111 §3.1).
     """
-    said = response_directives(fields)
+    said = response_directives(fields, reads_surrogate=config.reads_surrogate)
     directives = said.directives
     vary = selecting_fields(fields.get(b"vary", ()))
     if vary is None or _forbids(request, status, directives) or (config.ignores_host and _names_a_host(fields)):
         return None
-    is_shared = _PUBLIC in directives or S_MAXAGE in directives
+    is_shared = PUBLIC in directives or S_MAXAGE in directives
     if not (is_shared or request.may_share):  # RFC 9111 §3.5
         return None
     withheld = (directives.fields(PRIVATE) or frozenset()) | (directives.fields(NO_CACHE) or frozenset())
-    if b"set-cookie" in fields and b"set-cookie" not in withheld:  # RFC 9111 §7.3
+    if not (config.stores_cookies or withheld.issuperset(_COOKIES.intersection(fields))):  # RFC 9111 §7.3
         return None
     fresh = lifetime(status, fields, said, arrival.wall, config)
     needs_validation = directives.fields(NO_CACHE) == frozenset()  # RFC 9111 §5.2.2.4

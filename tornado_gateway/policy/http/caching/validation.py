@@ -3,6 +3,7 @@
 condition()         the lines that ask a service whether a stored response is still good       §4.3.1
 is_unchanged()      whether a client has the stored response already, and gets 304             §4.3.2
 belongs_to()        whether a 304 speaks of the stored response                                §4.3.4
+describes()         whether a 200 to HEAD speaks of the stored response                        §4.3.5
 refreshed_lines()   the stored fields, updated by the fields of a 304                          §3.2
 """
 
@@ -49,6 +50,7 @@ def is_unchanged(asked: KnownFields, status: int, etag: bytes, last_modified: by
     Args:
         asked: fields of the request.
         status: of the stored response; conditions count for a 200 alone (RFC 9110 §13.2.1).
+        last_modified: of the stored response; the value of Date for a response without Last-Modified.
         wall: seconds since 1970.
     """
     if status != 200:
@@ -82,6 +84,19 @@ def belongs_to(fields: KnownFields, etag: bytes, last_modified: bytes) -> bool:
         return opaque(tags[0]) == opaque(etag)
     dates = fields.get(b"last-modified")
     return not (dates and last_modified) or dates[0] == last_modified
+
+
+def describes(fields: KnownFields, etag: bytes, last_modified: bytes, length: int) -> bool:
+    """Whether a 200 to HEAD speaks of a stored response to GET (RFC 9111 §4.3.5).
+
+    Args:
+        fields: of the response to HEAD. A response without validators and length says nothing about the content.
+        etag, last_modified: validators of the stored response.
+        length: of the stored body in bytes.
+    """
+    wanted = {b"etag": etag, b"last-modified": last_modified, b"content-length": b"%d" % length}
+    told = [name for name in wanted if name in fields]
+    return bool(told) and all(list(fields[name]) == [wanted[name]] for name in told)
 
 
 def refreshed_lines(lines: bytes, update: bytes) -> bytes:
