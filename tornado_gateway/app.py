@@ -55,6 +55,7 @@ from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
 from tornado_gateway.policy.views.board import Event
 from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.health_checks import HealthChecks
@@ -314,12 +315,14 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
     cache, tickets = make_cache(settings, rng), make_tickets(settings, redis)
+    redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
         services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
         revocations, lifecycle,
-        settings.environment, settings.endpoint_histograms, now,
+        settings.environment, settings.endpoint_histograms, redaction, now,
     )  # fmt: skip
     look = functools.partial(state_of, parts, with_minute=True, with_each=False)
+    tail = RequestTail(redaction, settings.logs.slow)
     return Gateway(
         services=services,
         client=client,
@@ -341,7 +344,8 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         cache=cache,
         figures=make_figures(parts),
         durations=durations,
-        observer=Observer(look, about_with(settings, about_of(parts)), now, news),
+        observer=Observer(look, about_with(settings, about_of(parts)), now, news, tail),
+        tail=tail,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.gateway import Figures, Lifecycle, Limits, ResponseCache, Tickets
+from tornado_gateway.policy.http.redaction import Redaction
+from tornado_gateway.policy.limits.refused_keys import name_of
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.revocations import Revocations
@@ -31,6 +34,7 @@ class Parts(NamedTuple):
 
     Attributes:
         endpoint_histograms: see Metrics.
+        redaction: see figures_of().
     """
 
     services: ServiceRegistry
@@ -47,6 +51,7 @@ class Parts(NamedTuple):
     lifecycle: Lifecycle
     environment: str
     endpoint_histograms: bool
+    redaction: Redaction
     now: Callable[[], float]
 
 
@@ -72,7 +77,9 @@ def state_of(parts: Parts, *, with_minute: bool, with_each: bool = True) -> Step
     sources = Sources(parts.services.shown(), parts.durations, streams, parts.client.connections_to)
     state = yield from collect(sources, parts.now(), with_minute=with_minute)
     process = _process(parts, with_each=with_each)
-    return replace(state, process=process, limits=figures_of(parts.limits), cache=_of_cache(parts.cache))
+    return replace(
+        state, process=process, limits=figures_of(parts.limits, parts.redaction), cache=_of_cache(parts.cache)
+    )
 
 
 def about_of(parts: Parts) -> dict[str, object]:
@@ -94,12 +101,19 @@ def stats_of(parts: Parts) -> Steps[str]:
     return (yield from json_text({**about, **shown})) + "\n"
 
 
-def figures_of(limits: Limits | None) -> LimitsState:
-    """The figures of the rate limits."""
+def figures_of(limits: Limits | None, redaction: Redaction) -> LimitsState:
+    """The figures of the rate limits.
+
+    Args:
+        redaction: which names of clients are hidden.
+    """
     if limits is None:
         return LimitsState()
     limited = {f"{outcome} {policy}": count for (outcome, policy), count in limits.totals.limited.items()}
-    state = LimitsState(limited, len(limits.memory), limits.memory.dropped)
+    refused: Counter[str] = Counter()
+    for refusal, count in limits.totals.keys.top(limits.now()):
+        refused[f"{refusal.policy}\t{name_of(refusal, redaction)}"] += count
+    state = LimitsState(limited, refused, len(limits.memory), limits.memory.dropped)
     if limits.shared is None:
         return state
     connection = limits.shared.connection

@@ -29,6 +29,7 @@ from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
@@ -263,6 +264,7 @@ class Gateway:
         figures: the pages of figures.
         durations: durations of all requests.
         observer: the dashboard's view of the gateway.
+        tail: the newest requests.
         required: names of the services that must have a usable endpoint for the gateway to be ready; "*" for all.
         environment: development, test or production.
         rng: for choices that need no secrecy.
@@ -289,6 +291,7 @@ class Gateway:
     figures: Figures
     durations: Durations
     observer: Observer
+    tail: RequestTail
     required: frozenset[str]
     environment: str
     rng: random.Random

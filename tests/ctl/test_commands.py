@@ -138,6 +138,52 @@ async def test_a_tail_tells_what_changes_until_the_gateway_stops(serve: Serve, t
     assert said["text"] == f"billing {URLS[0]} is drained"
 
 
+@pytest.mark.parametrize(
+    ("options", "services"),
+    [
+        (["--requests"], ["billing", "mail", ""]),
+        (["--failed"], ["billing", "mail"]),
+        (["--requests", "--service", "mail"], ["mail"]),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_tail_tells_the_requests_that_are_wanted(
+    serve: Serve, tmp_path: Path, ctl: Ctl, options: list[str], services: list[str]
+) -> None:
+    running = await started(serve, tmp_path, {"billing": ["http://127.0.0.1:1"], "mail": ["http://127.0.0.1:1"]})
+    observer = running.app.gateway.observer
+    following = asyncio.ensure_future(ctl("tail", *options))
+    await eventually(lambda: observer._viewers)
+    for target in (b"/api/billing/a?b=1", b"/api/mail/a", b"/api/nothing/a"):
+        await ask(running, get(target, bearer()))
+    await observer.look(tells=True)
+    observer.close()
+    assert [json.loads(line)["service"] for line in (await following).out.splitlines()] == services
+
+
+@pytest.mark.gen_test
+async def test_a_request_is_a_line_of_a_terminal(serve: Serve, tmp_path: Path, ctl: Ctl) -> None:
+    running = await started(serve, tmp_path, {"billing": ["http://127.0.0.1:1"]}, LOG_QUERY="true")
+    observer = running.app.gateway.observer
+    following = asyncio.ensure_future(ctl("tail", "--requests", is_terminal=True))
+    await eventually(lambda: observer._viewers)
+    await ask(running, get(b"/api/billing/a?b=1", bearer(), b"x-request-id: mine"))
+    await observer.look(tells=True)
+    observer.close()
+    line = (await following).out
+    assert " 502 GET /api/billing/a?b=1 -> billing http://127.0.0.1:1 (connect_failed) " in line
+    assert line.endswith(" 127.0.0.1 id|ada mine\n")
+
+
+@pytest.mark.gen_test
+async def test_the_newest_requests_are_listed(serve: Serve, tmp_path: Path, ctl: Ctl) -> None:
+    running = await started(serve, tmp_path, {"billing": ["http://127.0.0.1:1"]})
+    await ask(running, get(b"/api/billing/a", bearer()))
+    assert (await ctl("requests", "--rank", "failed", "--service", "billing")).json["matching"] == 1
+    told = await ctl("requests", is_terminal=True)
+    assert told.out.splitlines()[1].split()[1:6] == ["failed", "502", "connect_failed", "GET", "/api/billing/a"]
+
+
 @pytest.mark.usefixtures("level")
 @pytest.mark.gen_test
 async def test_the_log_level_is_told_and_changed(serve: Serve, tmp_path: Path, ctl: Ctl) -> None:
@@ -225,7 +271,7 @@ async def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path, ctl: 
     running = await started(serve, tmp_path, {"billing": URLS})
     marked = DOCUMENT.partition("<!-- ctl -->\n")[2].partition("<!-- /ctl -->")[0]
     lines = [shlex.split(line) for line in marked.splitlines()[1:-1]]
-    assert len(lines) == 13 and lines[-1][-1] == "tail"
+    assert len(lines) == 14 and lines[-1][-1] == "tail"
     for line in lines[:-1]:
         told = await ctl(*line[4:])
         assert (line[:4], told.code, told.err) == (["python", "-m", "tornado_gateway", "ctl"], DONE, ""), line

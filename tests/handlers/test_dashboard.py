@@ -154,6 +154,9 @@ async def test_the_events_tell_of_refusals_and_of_the_gateways_own_log(
     fields = dict(line.split(": ", 1) for line in listener.body.decode().splitlines() if line)
     whole = json.loads(fields["data"])
     assert ["Rate limits", "svc: refused", 1] in whole["counts"]
+    assert whole["refused"] == [["svc", "client 127.0.0.1", 1]]
+    requests = [dict(zip(whole["columns"]["requests"], each, strict=True)) for each in whole["requests"]]
+    assert [(each["status"], each["rank"]) for each in requests] == [(502, "failed"), (429, "fine")]
     assert "RATE_LIMIT_MAX" not in dict(whole["about"]["configuration"])  # the service has a value of its own
     assert "svc" in dict(whole["about"]["configuration"])["UPSTREAMS"]
     told = {each["text"]: each["level"] for each in json.loads(fields["data"])["events"]}

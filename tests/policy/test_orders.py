@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_gateway.errors import BadRequest
-from tornado_gateway.policy.orders import SHOWN, Member, read_order, shown, text, whole, word
+from tornado_gateway.policy.orders import SHOWN, Member, number, parameters, read_order, shown, text, whole, word
 
 MEMBERS: list[Member] = [text("service", 5), whole("weight", 0, 10, 1), word("level", ("info", "warn"), "info")]
 
@@ -49,3 +49,21 @@ def test_a_complaint_names_the_member_the_value_and_what_is_allowed(body: bytes,
 def test_hostile_values_are_shown_in_ascii_and_short() -> None:
     assert shown("\u202e<b>\x00\n") == '"\\u202e<b>\\u0000\\n"'
     assert len(shown("x" * 100_000)) == SHOWN
+
+
+def test_parameters_are_read_by_name() -> None:
+    said = parameters("text=a%20b&limit=7&after=", ("text", "limit", "after"))
+    assert said == {"text": "a b", "limit": "7", "after": ""}
+    assert (number(said, "limit", 1, 9, 3), number(said, "after", 1, 9, 3), number({}, "limit", 1, 9, 3)) == (7, 3, 3)
+
+
+@pytest.mark.parametrize(("query", "complaint"), [("a=1", '"a" is no parameter'), ("text=a&text=b", "stands twice")])
+def test_a_wrong_query_is_refused(query: str, complaint: str) -> None:
+    with pytest.raises(BadRequest, match=complaint):
+        parameters(query, ("text",))
+
+
+@pytest.mark.parametrize("value", ["0", "10", "-1", "1.5", "x", "\u0665", "1" * 20])
+def test_a_parameter_that_is_no_whole_number_within_the_bounds_is_refused(value: str) -> None:
+    with pytest.raises(BadRequest, match=r"limit is .*, and must be a whole number from 1 to 9"):
+        number({"limit": value}, "limit", 1, 9, 3)

@@ -156,11 +156,63 @@ def _stream_row(each: Mapping[str, Any]) -> list[Cell]:
 
 
 def tail(gateway: Gateway, asked: Asked, out: Out) -> None:
-    """What changes, as it happens, until the gateway stops."""
+    """What changes, as it happens, until the gateway stops; with --requests the requests, with --failed failures."""
+    columns: list[str] = []
     for name, said in gateway.events("/admin/events"):
-        for each in said["events"] if name == "change" else ():
-            at = time.strftime("%H:%M:%S", time.localtime(each["at"]))
-            out.tell(each, f"{at} {each['level']} {each['text']}")
+        columns = said["columns"]["requests"] if name == "whole" else columns
+        if name == "change" and (asked.requests or asked.failed):
+            _tell_requests([dict(zip(columns, each, strict=True)) for each in said["requests"]], asked, out)
+        elif name == "change":
+            for each in said["events"]:
+                out.tell(each, f"{_time_of_day(each['at'])} {each['level']} {each['text']}")
+
+
+def _tell_requests(requests: Sequence[Mapping[str, Any]], asked: Asked, out: Out) -> None:
+    for each in requests:
+        is_wanted = not asked.failed or each["rank"] == "failed"
+        if is_wanted and asked.service in (None, each["service"]):
+            out.tell(each, _request_line(each))
+
+
+def _request_line(each: Mapping[str, Any]) -> str:
+    """A request for a person, in the order of the access log."""
+    target = f"{each['path']}?{each['query']}" if each["query"] else each["path"]
+    to = f" -> {each['service']} {each['endpoint']}" if each["service"] else ""
+    why = f" ({each['reason']})" if each["reason"] else ""
+    who = f" {each['principal']}" if each["principal"] else ""
+    return (
+        f"{_time_of_day(each['at'])} {each['status']} {each['method']} {target}{to}{why}"
+        f" {duration(each['ms'])} {each['client']}{who} {each['requestId']}"
+    )
+
+
+def _time_of_day(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+REQUEST_COLUMNS = (
+    "at",
+    "rank",
+    "status",
+    "reason",
+    "method",
+    "path",
+    "service",
+    "endpoint",
+    "ms",
+    "client",
+    "principal",
+)
+
+
+def requests(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """The newest requests: failed, then slow, then all others."""
+    names = ("rank", "service", "text", "limit")
+    query = urlencode({name: value for name in names if (value := getattr(asked, name))})
+    said = gateway.ask(f"/admin/api/requests?{query}")
+    out.show(said, REQUEST_COLUMNS, [
+        [_time_of_day(each["at"]), *(each[name] for name in REQUEST_COLUMNS[1:])] for each in said["requests"]
+    ])  # fmt: skip
 
 
 def stats(gateway: Gateway, asked: Asked, out: Out) -> None:
@@ -242,8 +294,8 @@ def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
 
 
 COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
-    "services": services, "top": top, "streams": streams, "tail": tail, "stats": stats, "drain": drain,
-    "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "log-level": log_level,
+    "services": services, "top": top, "streams": streams, "requests": requests, "tail": tail, "stats": stats,
+    "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "log-level": log_level,
 }  # fmt: skip
 
 
@@ -271,4 +323,9 @@ def _parser() -> argparse.ArgumentParser:
         made["close"].add_argument(f"--{name}")
     for name in ("kind", "service", "endpoint", "client", "principal", "text", "after", "limit"):
         made["streams"].add_argument(f"--{name}")
+    for name in ("rank", "service", "text", "limit"):
+        made["requests"].add_argument(f"--{name}")
+    made["tail"].add_argument("--requests", action="store_true", help="requests instead of changes")
+    made["tail"].add_argument("--failed", action="store_true", help="failed requests instead of changes")
+    made["tail"].add_argument("--service", help="requests for this service alone")
     return parser

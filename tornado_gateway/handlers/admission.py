@@ -154,6 +154,7 @@ def admit(
             asking = _Asking(authenticator, route, access)
             principal, kind = yield from _authenticate(gateway, asking, accepted, head, origination, found)
             authenticator.accepted += 1
+    journal.principal = principal.name
     # Unknown service, or unknown page.
     if isinstance(found, type):
         raise found

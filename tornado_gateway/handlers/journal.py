@@ -15,6 +15,7 @@ from tornado_gateway.policy.http.headers import Field, request_id
 from tornado_gateway.policy.http.trace import trace_id
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.views.durations import EXAMPLES_FROM, Example
+from tornado_gateway.policy.views.request_tail import Ended
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 ELSEWHERE = "other"  # label of requests without a route, so that a client cannot make up labels
@@ -59,6 +60,7 @@ class Journal:
         request_id: the client's x-request-id, or a new one.
         began: instant (gateway clock) at which the request came.
         client: the client's address; None before origination.
+        principal: name of the principal; "" for none, and before authentication.
         service: name of the service; "" before admission, and for a page.
         status: of the endpoint's response; 0 before the response's head.
         head_seconds: from `began` to the head of the endpoint's response; None before.
@@ -74,7 +76,7 @@ class Journal:
 
     __slots__ = (
         "_exchange", "_gateway", "_label", "began", "charge", "client", "frames", "head_seconds", "is_closed",
-        "is_stream", "parents", "remark", "request_id", "service", "status", "verdicts",
+        "is_stream", "parents", "principal", "remark", "request_id", "service", "status", "verdicts",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
@@ -84,7 +86,7 @@ class Journal:
         self.parents: Sequence[bytes] = known_fields.get(b"traceparent", ())
         self.began = gateway.now()
         self.client: Address | None = None
-        self.service = ""
+        self.principal = self.service = ""
         self.status = 0
         self.head_seconds: float | None = None
         self.is_stream = self.is_closed = False
@@ -126,6 +128,9 @@ class Journal:
             gateway.durations.keep(self.service, Example(time.time(), seconds, request, trace))
         if reason:
             gateway.durations.reasons[self.service, reason] += 1
+        tail = gateway.tail
+        if tail.room or status >= 500 or reason or to_count >= tail.slow:
+            self._keep(sent or status, reason or self.remark, to_count, endpoint, attempts)
         access_log = gateway.access_log
         if access_log is None:
             return
@@ -139,6 +144,17 @@ class Journal:
             self.client or self._client_of_a_refusal(), self.parents, is_slow,
         )  # fmt: skip
         access_log.add(self.frames.put_into(record) if self.frames else record)
+
+    def _keep(self, status: int, reason: str, seconds: float, endpoint: str, attempts: int) -> None:
+        """Keep the request for operators. Good answers of the gateway's own pages are of no interest."""
+        tail, head = self._gateway.tail, self._exchange.head
+        if (self.service or status >= 400) and tail.has_room(status, reason, seconds):
+            client = self.client or self._client_of_a_refusal()
+            ended = Ended(
+                time.time(), status, reason, head.method, head.target, self.service, endpoint, attempts, seconds,
+                client.text, self.principal, self.request_id,
+            )  # fmt: skip
+            tail.keep(ended)
 
     def open(self, now: float, endpoint: str, attempts: int) -> None:
         """Add the beginning of a stream to the access log.

@@ -12,6 +12,7 @@ from tornado_gateway.policy.http.address import NO_ADDRESS
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.limits.key import Asker, key_of
 from tornado_gateway.policy.limits.memory import Asked
+from tornado_gateway.policy.limits.refused_keys import Refusal
 from tornado_gateway.policy.limits.rules import Group, LimitConfig
 from tornado_gateway.policy.limits.totals import OBSERVED, REFUSED
 from tornado_gateway.policy.limits.verdict import Verdict, longest_wait, refusals, state_lines
@@ -116,7 +117,7 @@ def _heed(
         journal.charge = partial(_charge, limits, asked, journal.charge)
     for each in verdicts:
         if each.judgement.wait:
-            _refuse(limits, group, refusals(verdicts), journal)
+            _refuse(limits, group, asked, refusals(verdicts), journal)
             break
 
 
@@ -125,14 +126,19 @@ def _name_of(route: Route[Any], found: object) -> str:
     return f"{route.path} {found.name if isinstance(found, Service) else ''}"
 
 
-def _refuse(limits: Limits, group: Group, refused: Sequence[Verdict], journal: Journal) -> None:
+def _refuse(limits: Limits, group: Group, asked: Sequence[Asked], refused: Sequence[Verdict], journal: Journal) -> None:
     """
+    Args:
+        asked: none of a rule that is asked alone, by the client's address.
+
     Raises:
         RateLimited: the rules are enforced.
     """
     outcome = REFUSED if group.enforces else OBSERVED
     for each in refused:
         limits.totals.limited[outcome, each.rule.name] += 1
+        key = next((one.key for one in asked if one.rule is each.rule), (journal.client or NO_ADDRESS).client)
+        limits.totals.keys.add(Refusal.of(each.rule, key), journal.began)
     if group.enforces:
         raise RateLimited([each.rule.name for each in refused], longest_wait(refused))
     journal.remark = OBSERVED_REASON

@@ -10,12 +10,11 @@ credential of a client that is to stay away, and drain an endpoint that the clie
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
-from tornado_gateway.policy.orders import Member, read_order, shown, text, whole
+from tornado_gateway.policy.orders import Member, number, parameters, read_order, shown, text, whole
 from tornado_gateway.policy.views.stream_list import KINDS, MOST, Wanted, page
 from tornado_gateway.upkeep.shared import in_slices
 from tornado_gateway.upkeep.streams import Stream
@@ -89,23 +88,8 @@ def read_query(query: str) -> tuple[Wanted, int, int]:
     Raises:
         BadRequest: a parameter is unknown, stands twice, or has a value that is not allowed.
     """
-    given = parse_qsl(query, keep_blank_values=True)
-    said = dict(given)
-    known = ("kind", *TEXTS, "after", "limit")
-    if wrong := next((name for name in said if name not in known), ""):
-        raise BadRequest(f"{shown(wrong)} is no parameter of this page; {', '.join(known)} are")
-    if len(said) < len(given):
-        raise BadRequest("a parameter stands twice")
+    said = parameters(query, ("kind", *TEXTS, "after", "limit"))
     if said.get("kind", "") not in ("", *KINDS):
         raise BadRequest(f"kind is {shown(said['kind'])}, and must be one of {', '.join(KINDS)}")
     texts = {name: said.get(name, "") for name in ("kind", *TEXTS)}
-    return Wanted(**texts), _number(said, "after", 0, NEWEST, 0), _number(said, "limit", 1, MOST, PAGE)
-
-
-def _number(said: Mapping[str, str], name: str, low: int, high: int, default: int) -> int:
-    value = said.get(name, "")
-    if not value:
-        return default
-    if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
-        raise BadRequest(f"{name} is {shown(value)}, and must be a whole number from {low} to {high}")
-    return int(value)
+    return Wanted(**texts), number(said, "after", 0, NEWEST, 0), number(said, "limit", 1, MOST, PAGE)

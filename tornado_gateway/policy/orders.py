@@ -1,13 +1,14 @@
-"""Orders: the JSON bodies by which operators tell the gateway to do something.
+"""Orders: the JSON bodies by which operators tell the gateway to do something; and the parameters of questions.
 
 An order is an object. Each member is named in the list of the act; a complaint names the member, the value and what is
 allowed, so that whoever wrote the order need not look further.
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from tornado_gateway.errors import BadRequest
 
@@ -104,3 +105,32 @@ def shown(value: object) -> str:
     """
     said = json.dumps(value)
     return said if len(said) <= SHOWN else f"{said[: SHOWN - 3]}..."
+
+
+def parameters(query: str, known: Sequence[str]) -> dict[str, str]:
+    """The parameters of a query.
+
+    Raises:
+        BadRequest: a parameter is unknown or stands twice.
+    """
+    given = parse_qsl(query, keep_blank_values=True)
+    said = dict(given)
+    if wrong := next((name for name in said if name not in known), ""):
+        raise BadRequest(f"{shown(wrong)} is no parameter of this page; {', '.join(known)} are")
+    if len(said) < len(given):
+        raise BadRequest("a parameter stands twice")
+    return said
+
+
+def number(said: Mapping[str, str], name: str, low: int, high: int, default: int) -> int:
+    """A parameter that is a whole number; `default` without.
+
+    Raises:
+        BadRequest: the value is no whole number from `low` to `high`.
+    """
+    value = said.get(name, "")
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
+        raise BadRequest(f"{name} is {shown(value)}, and must be a whole number from {low} to {high}")
+    return int(value)

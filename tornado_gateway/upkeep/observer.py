@@ -11,14 +11,17 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from tornado_gateway.policy.http.redaction import Redaction
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS, Board, Event
 from tornado_gateway.policy.views.counts import Count, counts_of
 from tornado_gateway.policy.views.feed import Change, Feed
 from tornado_gateway.policy.views.happenings import Happenings
 from tornado_gateway.policy.views.history import COLUMNS, History, Span, Totals
+from tornado_gateway.policy.views.request_tail import COLUMNS as REQUEST_COLUMNS
+from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.shared import in_slices
@@ -29,6 +32,10 @@ LONGEST = 3.0  # seconds; on a busy gateway a look takes long because other work
 KEPT = 60  # the newest differences, for viewers that come back after a short break
 BEHIND = 3  # differences that wait for a viewer; a slower viewer gets everything anew instead
 RETRY = 2000  # milliseconds after which a browser comes back
+
+COLUMNS_OF = {
+    "points": COLUMNS, "services": SERVICE_COLUMNS, "endpoints": ENDPOINT_COLUMNS, "requests": REQUEST_COLUMNS,
+}  # fmt: skip
 
 
 class Viewer:
@@ -77,6 +84,7 @@ class Observer:
         about: what a viewer learns once: version, environment and the like, as plain JSON.
         now: seconds on a monotonic clock.
         news: gives the events since the last call, beside changes of services, endpoints and limits.
+        tail: the newest requests; None for none.
     """
 
     def __init__(
@@ -85,11 +93,15 @@ class Observer:
         about: dict[str, object],
         now: Callable[[], float],
         news: Callable[[], list[Event]] = list,
+        tail: RequestTail | None = None,
     ) -> None:
+        self._tail = tail or RequestTail(Redaction())
+        self._requests: Sequence[Sequence[object]] = []
         self._collect, self._about, self._now, self._news = collect, about, now, news
         self.board, self.history, self._happenings = Board(), History(), Happenings()
         self._feed_of_services, self._feed_of_endpoints = Feed(), Feed()
         self._counts: list[Count] = []
+        self._refused: dict[str, int] = {}
         self._viewers: set[Viewer] = set()
         self._kept: deque[tuple[str, str]] = deque(maxlen=KEPT)  # texts by id
         self._boot, self._number = secrets.token_hex(4), 0  # ids of another process are unknown here
@@ -142,9 +154,11 @@ class Observer:
             "about": self._about,
             "at": round(time.time(), 1),
             "sentence": self.board.sentence,
-            "columns": {"points": COLUMNS, "services": SERVICE_COLUMNS, "endpoints": ENDPOINT_COLUMNS},
+            "columns": COLUMNS_OF,
             "points": self.history.points,
+            "requests": self._tail.rows(),
             "counts": self._counts,
+            "refused": [[*key.split("\t", 1), count] for key, count in self._refused.items()],
             "events": [asdict(each) for each in self.board.events],
         }
         services, endpoints = self._feed_of_services.whole(), self._feed_of_endpoints.whole()
@@ -175,7 +189,7 @@ class Observer:
     def _steps(self) -> Steps[tuple[Span | None, list[Event]]]:
         state, at = (yield from self._collect()), time.time()
         events = yield from self.board.update(state, at)
-        self._counts = counts_of(state)
+        self._counts, self._refused, self._requests = counts_of(state), state.limits.refused, self._tail.look()
         others = [*self._news(), *self._happenings.update(state, at)]
         self.board.tell(others)
         events = sorted([*events, *others], key=lambda each: each.at)
@@ -189,7 +203,9 @@ class Observer:
             "at": round(time.time(), 1),
             "sentence": self.board.sentence,
             "points": [span.point] if span else [],
+            "requests": self._requests,
             "counts": self._counts,
+            "refused": [[*key.split("\t", 1), count] for key, count in self._refused.items()],
             "events": [asdict(each) for each in events],
         }
         text = (

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from tornado_gateway.policy.limits.refused_keys import RefusedKeys
+
 REFUSED, OBSERVED = "refused", "observed"
 
 
@@ -10,7 +12,9 @@ class LimitTotals:
 
     Attributes:
         limited: by outcome and name of the policy. OBSERVED: admitted, because RATE_LIMIT_MODE is observe.
+        keys: who was above a limit, refused or observed.
     """
 
     def __init__(self) -> None:
         self.limited: Counter[tuple[str, str]] = Counter()
+        self.keys = RefusedKeys()

@@ -13,6 +13,7 @@ from tornado_gateway.policy.upstream.breaker import State as BreakerState
 from tornado_gateway.policy.upstream.endpoint import FAILURE
 from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.feed import Row
+from tornado_gateway.policy.views.sparks import Spark
 from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State
 from tornado_gateway.policy.views.steps import Steps
 
@@ -20,11 +21,12 @@ EVENTS = 200  # the newest events that are kept
 
 SERVICE_COLUMNS = (
     "service", "state", "since", "why", "endpoints", "out", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms",
-    "requests", "eventStreams", "webSockets", "waiting", "panic",
+    "requests", "eventStreams", "webSockets", "waiting", "panic", "spark",
 )  # fmt: skip
 ENDPOINT_COLUMNS = (
     "service", "url", "state", "since", "why", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms", "requests",
     "eventStreams", "webSockets", "breaker", "openUntil", "check", "weight", "share", "total", "failures", "retries",
+    "lastFailure", "spark",
 )  # fmt: skip
 
 UP, JOINING, DRAINED, PROBED, OUT = "up", "joining", "drained", "probed", "out"  # of endpoints
@@ -71,6 +73,7 @@ class Board:
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     _known: dict[str, _Known] = field(default_factory=dict)
     _troubles: list[str] = field(default_factory=list)
+    _sparks: dict[str, Spark] = field(default_factory=dict)
 
     def update(self, state: State, at: float) -> Steps[list[Event]]:
         """Read the figures. The rows are replaced at the end, all at once.
@@ -81,12 +84,12 @@ class Board:
         Returns:
             The new events.
         """
-        look = _Look(at, self._known)
+        look = _Look(at, self._known, self._sparks)
         for name, service in state.services.items():
             yield from look.add(name, service)
         is_first = not self._known  # the first look finds everything new, and nothing has happened
-        self.services, self.endpoints, self._troubles, self._known = (
-            look.services, look.endpoints, look.troubles, look.known,
+        self.services, self.endpoints, self._troubles, self._known, self._sparks = (
+            look.services, look.endpoints, look.troubles, look.known, look.sparks,
         )  # fmt: skip
         events = [] if is_first else look.events
         self.events.extend(events)
@@ -110,32 +113,43 @@ class _Look:
 
     Attributes:
         at: seconds since 1970.
-        before: what the Board remembers.
+        before, sparks_before: what the Board remembers.
     """
 
     at: float
     before: Mapping[str, _Known]
+    sparks_before: Mapping[str, Spark]
     services: dict[str, Row] = field(default_factory=dict)
     endpoints: dict[str, Row] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     known: dict[str, _Known] = field(default_factory=dict)
+    sparks: dict[str, Spark] = field(default_factory=dict)
 
     def add(self, name: str, service: ServiceState) -> Steps[None]:
         """Read a service."""
         out: list[tuple[str, float]] = []
+        all_total = all_failed = 0
         for url, endpoint in service.endpoints.items():
             key, state, why = f"{name} {url}", state_of(endpoint), reason_of(endpoint)
             since = self._since(key, state, why)
-            self.endpoints[key] = _row(state, _endpoint_cells(name, url, endpoint, state, since, self.at))
+            total, failed = sum(endpoint.outcomes.values()), endpoint.outcomes[FAILURE.value]
+            all_total, all_failed = all_total + total, all_failed + failed
+            cells = _endpoint_cells(name, url, endpoint, state, since, self.at)
+            self.endpoints[key] = _row(state, (*cells, self._spark(key, total, failed)))
             if state == OUT:
                 out.append((why, since))
             yield
         state, why = _service_state(service, out)
         cells = _service_cells(name, service, state, self._since(name, state, why), why, len(out))
-        self.services[name] = _row(state, cells)
+        self.services[name] = _row(state, (*cells, self._spark(name, all_total, all_failed)))
         if out:
             self.troubles.append(_trouble(name, len(service.endpoints), out, self.at))
+
+    def _spark(self, key: str, total: int, failed: int) -> str:
+        """The course of a row's requests."""
+        self.sparks[key] = spark = self.sparks_before.get(key) or Spark()
+        return spark.note(total, failed, self.at)
 
     def _since(self, key: str, state: str, why: str) -> float:
         """The instant since which a row is in its state."""
@@ -223,17 +237,18 @@ def _row(state: str, cells: Iterable[Cell]) -> Row:
 def _endpoint_cells(
     name: str, url: str, endpoint: EndpointState, state: str, since: float, at: float
 ) -> Iterable[Cell]:
-    """The cells of ENDPOINT_COLUMNS."""
+    """The cells of ENDPOINT_COLUMNS, without the last."""
     open_until = round(at + endpoint.open_for) if endpoint.open_for else 0
     return (
         name, url, state, round(since), reason_of(endpoint), *_figures(endpoint.minute), *endpoint.inflight.values(),
         BREAKER_STATES[endpoint.breaker].value, open_until, endpoint.check[1], endpoint.weight,
         round(endpoint.share, 2), sum(endpoint.outcomes.values()), endpoint.outcomes[FAILURE.value], endpoint.retries,
+        endpoint.failure.replace("_", " "),
     )  # fmt: skip
 
 
 def _service_cells(name: str, service: ServiceState, state: str, since: float, why: str, out: int) -> Iterable[Cell]:
-    """The cells of SERVICE_COLUMNS."""
+    """The cells of SERVICE_COLUMNS, without the last."""
     minute = Minute.of(each.minute for each in service.endpoints.values())
     return (
         name, state, round(since), why, len(service.endpoints), out, *_figures(minute), *service.inflight.values(),

@@ -266,6 +266,7 @@ class LimitsState:
 
     Attributes:
         limited: requests above a limit, by outcome and policy, with a space between.
+        refused: requests above a limit of the last minutes, by policy and by who was refused most, with a tab between.
         keys: keys in memory.
         dropped: keys that were dropped, because the memory was full.
         store_errors: how often Redis has failed.
@@ -273,6 +274,7 @@ class LimitsState:
     """
 
     limited: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     dropped: int = 0
     store_errors: int = 0
