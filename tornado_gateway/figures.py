@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
@@ -16,6 +16,7 @@ from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.tickets.ticket import ENDS
+from tornado_gateway.policy.views.cached import entries_view, totals_view
 from tornado_gateway.policy.views.collecting import Sources, collect
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.snapshot import snapshot
@@ -27,6 +28,8 @@ from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.wire.client.client import PooledHTTPClient
+
+TOP = 20  # the largest and the hottest entries of the cache that a page shows
 
 
 class Parts(NamedTuple):
@@ -62,6 +65,7 @@ def make_figures(parts: Parts) -> Figures:
         stats=Shared(lambda: stats_of(parts), parts.now),
         text=Shared(lambda: metrics.steps(is_open=False), parts.now),
         open_metrics=Shared(lambda: metrics.steps(is_open=True), parts.now),
+        cache=Shared(lambda: cache_page(parts.cache), parts.now),
     )
 
 
@@ -118,6 +122,24 @@ def figures_of(limits: Limits | None, redaction: Redaction) -> LimitsState:
         return state
     connection = limits.shared.connection
     return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
+
+
+def cache_page(cache: ResponseCache | None) -> Steps[dict[str, Any]]:
+    """The body of /admin/api/cache."""
+    if cache is None:
+        return {"enabled": False}
+    top, store = (yield from cache.store.top(TOP)), cache.store
+    return {
+        "enabled": True,
+        "bytes": round(store.size),
+        "maxBytes": store.max_bytes,
+        "keys": len(store),
+        "responses": store.responses,
+        "evictions": store.evictions,
+        **totals_view(cache.totals),
+        "largest": entries_view(top.largest, cache.now()),
+        "hottest": entries_view(top.hottest, cache.now()),
+    }
 
 
 def _of_cache(cache: ResponseCache | None) -> CacheState:

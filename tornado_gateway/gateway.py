@@ -13,6 +13,7 @@ from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
+from tornado_gateway.policy.http.caching.purge import Generation, Purge, Purged
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.caching.totals import CacheTotals
@@ -28,8 +29,10 @@ from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.sessions import SessionStore
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
+from tornado_gateway.policy.views.cached import Top
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.request_tail import RequestTail
+from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
@@ -165,10 +168,12 @@ class ResponseStore(Protocol):
     Attributes:
         responses: number of stored responses; a key has a response for each variant.
         evictions: number of keys that were pushed out.
+        max_bytes: bytes of memory that all stored responses may take.
     """
 
     responses: int
     evictions: int
+    max_bytes: int
 
     def __len__(self) -> int:
         """The number of keys with stored responses."""
@@ -186,8 +191,26 @@ class ResponseStore(Protocol):
     def drop(self, key: Key, response: Stored, /) -> None:
         """Forget a response, if the response is stored still."""
 
-    def generation(self, resource: bytes, /) -> int:
-        """A number that changes whenever a resource is invalidated."""
+    def generation(self, resource: bytes, /) -> Generation:
+        """How often a resource was invalidated, and what was purged, up to now."""
+
+    def is_current(self, resource: bytes, tags: bytes | None, since: Generation, /) -> bool:
+        """Whether nothing has invalidated or purged a response since the request for the response.
+
+        Args:
+            tags: of the response; None if not known yet.
+            since: generation() at the time of the request.
+        """
+
+    def purge(self, purge: Purge, now: float, /) -> Steps[Purged]:
+        """Purge stored responses. No response that was asked for before is stored afterwards.
+
+        Args:
+            now: instant (gateway clock).
+        """
+
+    def top(self, count: int, /) -> Steps[Top]:
+        """The keys whose responses are the largest, and those that were found most often."""
 
     def invalidate(self, resource: bytes, /) -> int:
         """Forget all responses of a resource; return the number of keys that had responses."""
@@ -227,15 +250,17 @@ class Figures:
     Attributes:
         stats: the body of /admin/stats.
         text, open_metrics: the body of /metrics in each format, and its media type.
+        cache: the body of /admin/api/cache.
     """
 
     stats: Shared[str]
     text: Shared[tuple[bytes, str]]
     open_metrics: Shared[tuple[bytes, str]]
+    cache: Shared[dict[str, Any]]
 
     def close(self) -> None:
         """End what is computed."""
-        for each in (self.stats, self.text, self.open_metrics):
+        for each in (self.stats, self.text, self.open_metrics, self.cache):
             each.close()
 
 

@@ -6,7 +6,8 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.adapters.response_cache import MemoryCache, StoreConfig
+from tornado_gateway.adapters.response_cache import AT_A_STEP, MemoryCache, StoreConfig
+from tornado_gateway.policy.http.caching.purge import Purge, Purged
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
 from tornado_gateway.policy.http.caching.stored import OVERHEAD, Stored
 from tornado_gateway.policy.http.caching.terms import Terms
@@ -150,8 +151,82 @@ def test_memory_is_what_is_counted() -> None:
 def test_an_invalidation_changes_the_generation_of_the_resource() -> None:
     store = store_for(100)
     before = store.generation(b"a")
+    assert store.is_current(b"a", None, before)
     store.invalidate(b"a")
-    assert store.generation(b"a") == before + 1
+    assert store.generation(b"a") != before
+    assert not store.is_current(b"a", None, before)
+
+
+def carried_out(store: MemoryCache, purge: Purge) -> tuple[Purged, int]:
+    """What a purge has purged, and the number of steps."""
+    steps, count = store.purge(purge, 0.0), 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, count
+        count += 1
+
+
+def test_a_purge_of_many_responses_goes_in_steps() -> None:
+    store = store_for(10_000)
+    for number in range(1000):
+        store.keep(key(number), response())
+    before = store.size
+    purged, steps = carried_out(store, Purge(prefix=b"0005"))
+    assert (purged.responses, steps) == (100, 1000 // AT_A_STEP)
+    assert purged.bytes == 100 * OVERHEAD
+    assert (len(store), store.responses) == (900, 900)
+    assert store.size == before * 0.9
+    assert carried_out(store, Purge(resource=b"000700")) == (Purged(1, OVERHEAD), 0)
+
+
+def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothing() -> None:
+    store = store_for(10_000)
+    for number in range(AT_A_STEP * 3):
+        store.keep(key(number), response())
+    steps, before = store.purge(Purge(prefix=b"0"), 0.0), store.generation(b"1")
+    next(steps)
+    for number in range(AT_A_STEP * 2):
+        store.invalidate(key(number).resource)
+    store.keep(Key(b"1", b""), response())
+    for _ in steps:
+        pass
+    assert (len(store), store.responses) == (1, 1)
+    assert store.is_current(b"1", b"", before)
+
+
+def test_a_soft_purge_leaves_the_order_in_which_responses_are_pushed_out() -> None:
+    store = store_for(10)
+    for number in range(3):
+        store.keep(key(number), response())
+        store.find(key(number))
+    purged, _ = carried_out(store, Purge(prefix=b"000000", is_soft=True))
+    assert purged.responses == 1
+    assert next(iter(store._used)) == key(0)
+    found = store.find(key(0))
+    assert found is not None and [each.terms.lifetime for each in found] == [0.0]
+
+
+def test_the_top_has_the_largest_and_those_found_most_often() -> None:
+    store = store_for(10_000)
+    for number in range(200):
+        store.keep(key(number), response(number))
+    for number, count in ((3, 5), (9, 7), (4, 1)):
+        for _ in range(count):
+            store.find(key(number))
+    steps, count = store.top(2), 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            top = end.value
+            break
+        count += 1
+    assert count == 200 // AT_A_STEP
+    assert [each.key for each in top.largest] == [key(199), key(198)]
+    assert [(each.key, each.hits) for each in top.hottest] == [(key(9), 7), (key(3), 5)]
+    assert [len(each.variants) for each in top.hottest] == [1, 1]
 
 
 @given(

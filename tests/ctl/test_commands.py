@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.caching import FRESH, ON, PATH, Origin
+from tests.support.caching import ask as cached
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask
 from tests.support.operators import AUTH, bearer, token
@@ -123,6 +125,24 @@ async def test_streams_are_listed_and_closed(serve: Serve, upstream: Start, tmp_
     assert told.json == {"closing": 2, "overMs": 40}
     await eventually(lambda: not streams.open)
     assert (await ctl("close", "--service", "billing")).json == {"closing": 0, "overMs": 0}
+
+
+@pytest.mark.gen_test
+async def test_responses_are_listed_and_purged(serve: Serve, upstream: Start, tmp_path: Path, ctl: Ctl) -> None:
+    up = upstream(Origin(FRESH, b"Cache-Tag: t"))
+    running = await started(serve, tmp_path, {"svc": [up.url]}, **ON, AUTH_REQUIRED="false")
+    for path in (b"/a", b"/b/c", b"/b/d", b"/a"):
+        await cached(running, path=PATH + path)
+    head, first, *_, last = (await ctl("cache", is_terminal=True)).out.splitlines()
+    assert head.split()[:3] == ["service", "url", "hits"]
+    assert first.split()[:3] == ["svc", "/x/a", "1"]
+    assert last.startswith("1 hits of 4 looks; 3 responses, ")
+    told = await ctl("purge", "svc", "--prefix", "/x/b/", "--soft", is_terminal=True)
+    assert told.out.startswith("2 responses, ") and told.out.endswith(" bytes: made stale\n")
+    assert (await ctl("purge", "svc", "--target", "/x/a", is_terminal=True)).out.startswith("1 response, ")
+    assert (await ctl("purge", "--tag", "t", "--tag", "u")).json["responses"] == 2
+    told = await ctl("purge", "svc")
+    assert (told.code, told.err) == (REFUSED, "ctl: 400: either url or prefix, with service, or tags must be given\n")
 
 
 @pytest.mark.gen_test
@@ -271,7 +291,7 @@ async def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path, ctl: 
     running = await started(serve, tmp_path, {"billing": URLS})
     marked = DOCUMENT.partition("<!-- ctl -->\n")[2].partition("<!-- /ctl -->")[0]
     lines = [shlex.split(line) for line in marked.splitlines()[1:-1]]
-    assert len(lines) == 14 and lines[-1][-1] == "tail"
+    assert len(lines) == 18 and lines[-1][-1] == "tail"
     for line in lines[:-1]:
         told = await ctl(*line[4:])
         assert (line[:4], told.code, told.err) == (["python", "-m", "tornado_gateway", "ctl"], DONE, ""), line

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.caching import cache_of
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask
 from tests.support.openapi import complaints, mistakes, resolve
@@ -16,6 +17,9 @@ from tests.support.sockets import Message, eventually, get
 from tornado_gateway import __version__
 from tornado_gateway.adapters import logs
 from tornado_gateway.handlers.router import PAGES
+from tornado_gateway.policy.http.caching.request import Key
+from tornado_gateway.policy.http.caching.stored import Stored
+from tornado_gateway.policy.http.caching.terms import Terms
 
 OPERATOR = bearer(scope="admin")
 URL = "http://10.0.0.7:9000"
@@ -27,6 +31,12 @@ ORDERS: dict[str, list[dict[str, Any]]] = {
     "/admin/api/weight": [PLACE | {"weight": 3}],
     "/admin/api/breaker": [PLACE | {"act": "open", "forMs": 5}, PLACE | {"act": "reset"}],
     "/admin/api/streams/close": [{"ids": [1]}, {"service": "billing", "overMs": 0}, PLACE],
+    "/admin/api/cache/purge": [
+        {"service": "billing", "url": "/a?b"},
+        {"service": "billing", "prefix": "/", "soft": True},
+        {"tags": ["a"], "service": "billing"},
+        {"tags": ["a", "b"]},
+    ],
     "/admin/api/log-level": [{"level": "error"}],
     "/admin/api/revocations": [{"jti": "7"}, {"subject": "id|eve", "expiresInMs": 1.5}],
 }
@@ -42,6 +52,15 @@ WRONG: dict[str, list[Any]] = {
     "/admin/api/weight": [PLACE, PLACE | {"weight": -1}, PLACE | {"weight": 1_000_001}, PLACE | {"weight": True}],
     "/admin/api/breaker": [PLACE, PLACE | {"act": "close"}, PLACE | {"act": "open", "forMs": 0}],
     "/admin/api/streams/close": [{}, {"ids": []}, {"ids": [1], "service": "a"}, {"ids": [1], "endpoint": "a"}],
+    "/admin/api/cache/purge": [
+        {},
+        {"url": "/a"},
+        {"service": "billing"},
+        {"service": "billing", "url": "/a", "prefix": "/"},
+        {"tags": []},
+        {"tags": [""]},
+        {"tags": ["a"], "soft": 1},
+    ],
     "/admin/api/log-level": [{"level": "loud"}, {}],
     "/admin/api/revocations": [{}, {"jti": "7", "subject": "a"}, {"jti": "7", "expiresInMs": 0}, {"jti": ""}],
 }
@@ -96,8 +115,9 @@ async def test_the_document_is_valid_and_names_every_page_and_method(serve: Serv
 @pytest.mark.usefixtures("level")
 @pytest.mark.gen_test
 async def test_every_answer_is_as_the_document_says(serve: Serve, upstream: Start) -> None:
-    running = await serve({"billing": [URL], "news": [upstream(Source()).url]}, **AUTH)
+    running = await serve({"billing": [URL], "news": [upstream(Source()).url]}, CACHE_ENABLED="true", **AUTH)
     document = await document_of(running)
+    keep(running)
     await Listener.ask(running, get(b"/sse/news/x", bearer(sub="ada")))
     await eventually(lambda: running.app.gateway.streams.open)
     for path, orders in ORDERS.items():
@@ -117,6 +137,12 @@ async def test_every_answer_is_as_the_document_says(serve: Serve, upstream: Star
     for path, target in [*asked, ("/admin/api/streams", "/admin/api/streams?limit=0")]:
         is_true(document, path, "get", await ask(running, get(target.encode(), OPERATOR)))
     await lifted(running, document)
+
+
+def keep(running: Running) -> None:
+    """Have a response in the cache, so that its pages have entries."""
+    response = Stored(200, b"", 1, b"", {}, b"", Terms(60.0, 0.0), (), running.app.gateway.now(), tags=b" t ")
+    assert cache_of(running).store.keep(Key(b"billing /kept", b""), response)
 
 
 async def lifted(running: Running, document: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_gateway.errors import BadRequest
-from tornado_gateway.policy.orders import SHOWN, Member, number, parameters, read_order, shown, text, whole, word
+from tornado_gateway.policy.orders import SHOWN, Member, flag, number, parameters, read_order, shown, text, whole, word, words
 
 MEMBERS: list[Member] = [text("service", 5), whole("weight", 0, 10, 1), word("level", ("info", "warn"), "info")]
 
@@ -44,6 +44,17 @@ def test_a_complaint_names_the_member_the_value_and_what_is_allowed(body: bytes,
     with pytest.raises(BadRequest) as refused:
         read_order(body, MEMBERS)
     assert refused.value.message == complaint
+
+
+def test_flags_and_words_are_read() -> None:
+    members = [words("tags", 2, 3, []), flag("soft", default=False)]
+    assert read_order(b"{}", members) == {"tags": [], "soft": False}
+    assert read_order(b'{"tags": ["abc", "d"], "soft": true}', members) == {"tags": ["abc", "d"], "soft": True}
+    for wrong in ("[]", '["a", "b", "c"]', '["abcd"]', '[""]', '["a b"]', '["a,b"]', '[" a"]', "[1]", '"a"'):
+        with pytest.raises(BadRequest):
+            read_order(f'{{"tags": {wrong}}}'.encode(), members)
+    with pytest.raises(BadRequest):
+        read_order(b'{"soft": 0}', members)
 
 
 def test_hostile_values_are_shown_in_ascii_and_short() -> None:

@@ -11,15 +11,21 @@ used. So a scan of all URLs, or a flood of made-up queries, empties a fifth at m
 Bounds are estimates of memory: bytes of fields, body and key, and the measured overhead of a response.
 """
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
+from tornado_gateway.policy.http.caching.purge import Generation, Purge, Purged, PurgeLog
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.views.cached import Entry, Top
+from tornado_gateway.policy.views.steps import Steps
 
 _SLOTS = 1024  # counters of invalidations; resources that share a counter miss the cache a little more often
+
+AT_A_STEP = 50  # keys that a step of a long look at all keys takes: some 50 µs
 
 SHARE_OF_NEW = 0.2  # of the bytes; a fifth as in Caffeine and in the first description of segmented LRU
 
@@ -41,12 +47,13 @@ class StoreConfig:
 
 
 class _Kept:
-    """The responses of a key, and their size with the key in bytes."""
+    """The responses of a key, their size with the key in bytes, and how often these were found."""
 
-    __slots__ = ("size", "variants")
+    __slots__ = ("hits", "size", "variants")
 
-    def __init__(self, key: Key, variants: Variants) -> None:
+    def __init__(self, key: Key, variants: Variants, hits: int = 0) -> None:
         self.variants, self.size = variants, variants.size + len(key.resource) + len(key.partition)
+        self.hits = hits
 
 
 class _Segment(LRUCache[Key, _Kept]):
@@ -61,6 +68,10 @@ class _Segment(LRUCache[Key, _Kept]):
         self._pushed_out(key, kept)
         return key, kept
 
+    def peek(self, key: Key) -> _Kept | None:
+        """The responses of a key, which nobody has asked for: the key does not count as used."""
+        return Cache.__getitem__(self, key) if key in self else None
+
 
 class MemoryCache:
     """Stored responses by key.
@@ -68,14 +79,17 @@ class MemoryCache:
     Attributes:
         responses: number of stored responses; a key has a response for each variant.
         evictions: number of keys that were pushed out.
+        max_bytes: of all stored responses.
     """
 
     def __init__(self, config: StoreConfig) -> None:
+        self.max_bytes = config.max_bytes
         self._new = _Segment(config.most_of_a_key, self._forget)
         self._used = _Segment(config.max_bytes * (1 - SHARE_OF_NEW), self._demote)
         # Most resources have one partition: a set for each would take 200 bytes more per response (measured).
         self._partitions: dict[bytes, Key | set[Key]] = {}
         self._generations = [0] * _SLOTS
+        self._purges = PurgeLog()
         self.responses = self.evictions = 0
 
     def __len__(self) -> int:
@@ -95,6 +109,7 @@ class MemoryCache:
             if kept is None:
                 return None
             self._used[key] = kept
+        kept.hits += 1
         return kept.variants
 
     def keep(self, key: Key, response: Stored) -> bool:
@@ -105,9 +120,10 @@ class MemoryCache:
         """
         segment = self._used if key in self._used else self._new
         earlier = segment.pop(key, None)
-        kept = _Kept(key, earlier.variants.with_response(response) if earlier else Variants(response))
+        hits = earlier.hits if earlier else 0
+        kept = _Kept(key, earlier.variants.with_response(response) if earlier else Variants(response), hits)
         if kept.size > segment.maxsize:  # the other variants are too much
-            kept = _Kept(key, Variants(response))
+            kept = _Kept(key, Variants(response), hits)
         self.responses -= len(earlier.variants) if earlier else 0
         if kept.size > self._new.maxsize:
             if earlier:
@@ -127,13 +143,19 @@ class MemoryCache:
         variants = kept.variants.without_response(response)
         self.responses += len(variants) - len(kept.variants)
         if any(variants):
-            segment[key] = _Kept(key, variants)
+            segment[key] = _Kept(key, variants, kept.hits)
         else:
             self._unlink(key)
 
-    def generation(self, resource: bytes) -> int:
-        """A number that changes whenever the resource is invalidated, and now and then when another resource is."""
-        return self._generations[hash(resource) % _SLOTS]
+    def generation(self, resource: bytes) -> Generation:
+        """Changes whenever the resource is invalidated or purged, and now and then when another resource is."""
+        return Generation(self._generations[hash(resource) % _SLOTS], self._purges.number)
+
+    def is_current(self, resource: bytes, tags: bytes | None, since: Generation) -> bool:
+        """As ResponseStore.is_current()."""
+        if self._generations[hash(resource) % _SLOTS] != since.invalidations:
+            return False
+        return self._purges.number == since.purges or not self._purges.affects(since.purges, resource, tags)
 
     def invalidate(self, resource: bytes) -> int:
         """Forget the responses of a resource in all partitions.
@@ -148,6 +170,60 @@ class MemoryCache:
             kept = self._used.pop(key, None) or self._new.pop(key, None)
             self.responses -= len(kept.variants) if kept else 0
         return len(keys)
+
+    def purge(self, purge: Purge, now: float) -> Steps[Purged]:
+        """As ResponseStore.purge(). What is stored before the first step is purged by the last step."""
+        if purge.resource:
+            self._generations[hash(purge.resource) % _SLOTS] += 1
+            return self._purge([purge.resource], purge, now)
+        self._purges.note(purge)
+        return self._purge(list(self._partitions), purge, now)
+
+    def _purge(self, resources: list[bytes], purge: Purge, now: float) -> Steps[Purged]:
+        responses = size = 0
+        for at, resource in enumerate(resources, 1):
+            if at % AT_A_STEP == 0:
+                yield
+            for key in self._keys_of(resource) if purge.covers(resource) else ():
+                gone = self._purge_key(key, purge, now)
+                responses, size = responses + gone.responses, size + gone.bytes
+        return Purged(responses, size)
+
+    def _keys_of(self, resource: bytes) -> list[Key]:
+        known = self._partitions.get(resource, set())
+        return list(known) if isinstance(known, set) else [known]
+
+    def _purge_key(self, key: Key, purge: Purge, now: float) -> Purged:
+        segment = self._used if key in self._used else self._new
+        kept = segment.peek(key)
+        gone = [each for each in kept.variants if purge.selects(each.tags)] if kept else []
+        if kept and purge.is_soft:
+            kept.variants = Variants(
+                *(each.expired(now) if purge.selects(each.tags) else each for each in kept.variants)
+            )
+        elif gone:
+            for each in gone:
+                self.drop(key, each)
+        return Purged(len(gone), sum(each.size for each in gone))
+
+    def top(self, count: int) -> Steps[Top]:
+        """As ResponseStore.top()."""
+        largest: list[tuple[int, int, Key]] = []
+        hottest: list[tuple[int, int, Key]] = []
+        for at, key in enumerate([*self._used, *self._new], 1):
+            if at % AT_A_STEP == 0:
+                yield
+            kept = self._used.peek(key) or self._new.peek(key)
+            if kept:
+                _note(largest, (kept.size, at, key), count)
+                _note(hottest, (kept.hits, at, key), count)
+        return Top(list(self._entries(largest)), list(self._entries(hottest)))
+
+    def _entries(self, ranked: list[tuple[int, int, Key]]) -> Iterator[Entry]:
+        for _, _, key in sorted(ranked, key=lambda each: (-each[0], each[1])):
+            kept = self._used.peek(key) or self._new.peek(key)
+            if kept:
+                yield Entry(key, kept.variants, kept.hits, kept.size)
 
     def _demote(self, key: Key, kept: _Kept) -> None:
         if kept.size > self._new.maxsize:
@@ -173,3 +249,11 @@ class MemoryCache:
             known.discard(key)
         if not isinstance(known, set) or not known:
             del self._partitions[key.resource]
+
+
+def _note(ranked: list[tuple[int, int, Key]], each: tuple[int, int, Key], count: int) -> None:
+    """Keep the greatest in a heap."""
+    if len(ranked) < count:
+        heapq.heappush(ranked, each)
+    else:
+        heapq.heappushpop(ranked, each)

@@ -196,7 +196,7 @@ RULES = (
           "CACHE_IGNORE_QUERY", "CACHE_SORT_QUERY", "CACHE_KEY_HEADERS", "CACHE_LOCK_TIMEOUT_MS",
           "CACHE_GRACE_MS", "CACHE_STALE_IF_ERROR_MS", "CACHE_SET_COOKIE", "CACHE_SURROGATE_CONTROL",
           "CACHE_STATUS_KEY",
-          "CACHE_IGNORE_CLIENT"),
+          "CACHE_IGNORE_CLIENT", "CACHE_PASS_TAGS"),
          lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
     Rule(("CACHE_MAX_BYTES",), lambda s: s.caches_something, "nothing is cached"),
     Rule(("CACHE_SCOPE",), lambda s: s.service.cache.scope is Scope.PUBLIC or s.asks_for_tokens,

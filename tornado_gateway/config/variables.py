@@ -570,6 +570,8 @@ VARIABLES: tuple[Variable, ...] = (
              "true or false: whether Cache-Status tells the key", "Cache", per_service=True),
     Variable("CACHE_IGNORE_CLIENT", "service.cache.ignores_client", flag,
              "true or false: whether Cache-Control and Pragma of requests are ignored", "Cache", per_service=True),
+    Variable("CACHE_PASS_TAGS", "service.cache.passes_tags", flag,
+             "true or false: whether clients get Cache-Tag, Surrogate-Key and xkey", "Cache", per_service=True),
     Variable("MAX_IN_FLIGHT_TOTAL", "overload.max_in_flight", whole(0, MILLION, zero=math.inf),
              "requests in flight, without streams, that mean overload, 0 to 1000000; 0: off", "Under pressure"),
     Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "overload.max_delay", milliseconds(0, zero=math.inf),

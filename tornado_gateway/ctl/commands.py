@@ -220,6 +220,24 @@ def stats(gateway: Gateway, asked: Asked, out: Out) -> None:
     say(json.dumps(gateway.ask("/admin/stats"), indent=2 if out.is_table else None))
 
 
+CACHE_COLUMNS = ("service", "url", "hits", "bytes", "variants", "age", "fresh for", "tags")
+
+
+def cache(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """What the response cache has done, and the entries that were found most often."""
+    said = gateway.ask("/admin/api/cache")
+    out.show(said, CACHE_COLUMNS, [_cache_row(each) for each in said.get("hottest", ())])
+    if out.is_table and said["enabled"]:
+        say(f"{said['hits']} hits of {said['looks']} looks; {said['responses']} responses, {said['bytes']} bytes")
+
+
+def _cache_row(each: Mapping[str, Any]) -> list[Cell]:
+    return [
+        each["service"], each["url"], each["hits"], each["bytes"], each["variants"], duration(each["ageMs"]),
+        duration(max(each["freshForMs"], 0)), " ".join(each["tags"]),
+    ]  # fmt: skip
+
+
 # ---- commands that act
 
 
@@ -287,6 +305,15 @@ def close(gateway: Gateway, asked: Asked, out: Out) -> None:
     out.tell(said, f"{end} over {duration(said['overMs'])}")
 
 
+def purge(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Purge stored responses by URL, by prefix or by tag."""
+    given = {"service": asked.service, "url": asked.target, "prefix": asked.prefix, "tags": asked.tag}
+    order = {name: value for name, value in given.items() if value}
+    said = gateway.ask("/admin/api/cache/purge", order | {"soft": asked.soft})
+    count = "1 response" if said["responses"] == 1 else f"{said['responses']} responses"
+    out.tell(said, f"{count}, {said['bytes']} bytes: {'made stale' if said['soft'] else 'purged'}")
+
+
 def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
     """The level of the gateway's own log; with a level, another level."""
     said = gateway.ask("/admin/api/log-level", {"level": asked.level} if asked.level else None)
@@ -295,7 +322,8 @@ def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
 
 COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
     "services": services, "top": top, "streams": streams, "requests": requests, "tail": tail, "stats": stats,
-    "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "log-level": log_level,
+    "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "cache": cache,
+    "purge": purge, "log-level": log_level,
 }  # fmt: skip
 
 
@@ -319,6 +347,11 @@ def _parser() -> argparse.ArgumentParser:
     made["log-level"].add_argument("level", nargs="?")
     made["close"].add_argument("ids", nargs="*", type=int, help="numbers of streams")
     made["close"].add_argument("--over-ms", type=int, default=5000, help="time over which several streams end; 5000")
+    made["purge"].add_argument("service", nargs="?")
+    made["purge"].add_argument("--target", help="a target as sent to the service, such as /items/1?lang=de")
+    made["purge"].add_argument("--prefix", help="all targets that begin so; / for all of the service")
+    made["purge"].add_argument("--tag", action="append", help="responses with the tag; may stand several times")
+    made["purge"].add_argument("--soft", action="store_true", help="make stale instead of taking away")
     for name in ("service", "endpoint"):
         made["close"].add_argument(f"--{name}")
     for name in ("kind", "service", "endpoint", "client", "principal", "text", "after", "limit"):

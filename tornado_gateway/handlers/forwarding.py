@@ -38,7 +38,14 @@ from tornado_gateway.handlers.upload import Upload
 from tornado_gateway.policy.histogram import SECONDS
 from tornado_gateway.policy.http.cookies import is_session_name, service_of, without_own
 from tornado_gateway.policy.http.expiry import Expiry
-from tornado_gateway.policy.http.headers import Field, accepts_trailers, trailer_lines, upstream_fields
+from tornado_gateway.policy.http.headers import (
+    TAG_FIELDS,
+    Field,
+    accepts_trailers,
+    trailer_lines,
+    upstream_fields,
+    without,
+)
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.routing import Match
@@ -259,14 +266,14 @@ class Forwarding:
         )
 
     def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:
-        """The head of an answer with public paths instead of the endpoint's, and without cookies of the gateway's.
+        """The head of an answer with public paths instead of the endpoint's, without cookies of the gateway's and tags.
 
         Changes something if a field of REWRITTEN is there.
 
         Args:
             place: where the endpoint is that has answered; None for no endpoint.
         """
-        head = self._without_own_cookies(head)
+        head = self._without_tags(self._without_own_cookies(head))
         if place is None:
             return head
         config = self._mount.config or self._service.config.mount
@@ -277,6 +284,11 @@ class Forwarding:
         if b"set-cookie" not in head.known_fields:
             return head
         return replace(head, forwarded_lines=without_own(head.forwarded_lines, self._is_own_cookie))
+
+    def _without_tags(self, head: ResponseHead) -> ResponseHead:
+        if TAG_FIELDS.isdisjoint(head.known_fields) or not self._service.config.cache.hides_tags:
+            return head
+        return replace(head, forwarded_lines=without(head.forwarded_lines, TAG_FIELDS))
 
     def _is_own_cookie(self, name: bytes) -> bool:
         service = self._gateway.services.get(service_of(name))

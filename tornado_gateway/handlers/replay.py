@@ -42,6 +42,11 @@ class Replay:
         self._at = 0
         self.is_held = False
 
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self._body)
+
     # ---- Answerer
 
     def begin(self) -> None:
@@ -91,6 +96,12 @@ class Replay:
 def replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> Replay:
     """Answer from a stored response: with the response, with 304 if the client has the response already, or with the
     parts that the client asks for."""
+    answer = _replay(look, request, stored, age)
+    look.cache.totals.saved += answer.size
+    return answer
+
+
+def _replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> Replay:
     asked, wall = look.request.fields, look.cache.wall()
     if is_unchanged(asked, stored.status, stored.etag, stored.last_modified or stored.date, wall):
         return Replay(request, _head(stored, 304, b"", without(stored.lines, ABOUT_THE_CONTENT), age, 0), b"")

@@ -16,6 +16,7 @@ from tornado_gateway.handlers.replay import Replay, replay
 from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated_lines, public_head
 from tornado_gateway.policy.http.caching.directives import NO_STORE, NONE, Directives
 from tornado_gateway.policy.http.caching.freshness import initial_age
+from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.reuse import ERRORS, reuse, survives_error
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
@@ -182,11 +183,12 @@ class Revalidation:
         terms = terms_of(replace(look.request, method=b"GET"), stored.status, by_name(lines), arrival, look.config)
         # The client gets the response, which is good now, even if the response may not be kept any longer.
         good = replace(stored.terms, initial_age=initial_age(by_name(lines), *arrival))
-        fresh = refreshed(stored, lines, terms or good, look.request, look.cache.now())
+        fresh = refreshed(stored, lines, tags_of(head.known_fields), terms or good, look.request, look.cache.now())
         is_kept = False
         if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()
-            is_kept = terms is not None and look.cache.store.keep(look.request.key, fresh)
+            is_current = self._storing.is_current_with(stored.tags + fresh.tags)
+            is_kept = terms is not None and is_current and look.cache.store.keep(look.request.key, fresh)
         return fresh, is_kept
 
     def _answer(self, stored: Stored, line: bytes) -> None:

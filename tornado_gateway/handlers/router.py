@@ -19,6 +19,7 @@ from tornado_gateway.handlers.admin import StatsHandler, UnknownHandler
 from tornado_gateway.handlers.admission import SAFE
 from tornado_gateway.handlers.api_document import ApiDocumentHandler
 from tornado_gateway.handlers.base import PageHandler, log_request
+from tornado_gateway.handlers.cache_pages import CacheHandler, PurgeHandler
 from tornado_gateway.handlers.control import (
     BreakerHandler,
     DrainHandler,
@@ -91,6 +92,8 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/admin/api/undrain", handler=UndrainHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/weight", handler=WeightHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/breaker", handler=BreakerHandler, methods=ACT, answers_options=True),
+    Route(path="/admin/api/cache", handler=CacheHandler, methods=READ, answers_options=True),
+    Route(path="/admin/api/cache/purge", handler=PurgeHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/streams", handler=StreamsHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/streams/close", handler=CloseHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/requests", handler=RequestsHandler, methods=READ, answers_options=True),

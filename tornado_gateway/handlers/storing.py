@@ -16,6 +16,7 @@ from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE, Directives
+from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
@@ -132,6 +133,7 @@ class Storing:
         "_pieces",
         "_request",
         "_size",
+        "_tags",
         "_taker",
         "_terms",
         "_why",
@@ -139,13 +141,14 @@ class Storing:
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
         self._look, self._request = look, request
-        # A response that was asked for before an invalidation may be older than the change.
+        # A response that was asked for before an invalidation or a purge may be older than the change.
         self._generation = look.cache.store.generation(look.request.key.resource)
         self._why: Forwarded | None = why  # None once the client is told
         self._taker: BodyReceiver | None = None
         self._head: ResponseHead | None = None
         self._terms: Terms | None = None
         self._lines = b""
+        self._tags: bytes | None = None  # until the head has come
         self._came = 0.0  # instant (gateway clock) of the head
         self._pieces: list[bytes] = []
         self._size = 0
@@ -157,8 +160,13 @@ class Storing:
 
     @property
     def is_current(self) -> bool:
-        """Whether the resource has not been invalidated since the request."""
-        return self._look.cache.store.generation(self._look.request.key.resource) == self._generation
+        """Whether nothing has invalidated or purged the response since the request."""
+        return self.is_current_with(self._tags)
+
+    def is_current_with(self, tags: bytes | None) -> bool:
+        """As is_current, for a response with these tags; None for tags that are not known yet."""
+        look = self._look
+        return look.cache.store.is_current(look.request.key.resource, tags, self._generation)
 
     @property
     def is_for_others(self) -> bool:
@@ -187,6 +195,7 @@ class Storing:
         if terms is None:
             return request.on_head(head, source)
         self._head, self._terms, self._came = head, terms, look.cache.now()
+        self._tags = tags_of(head.known_fields)
         self._lines = storable_lines(dated_lines(public_head(request, head), arrival), terms)
         self._taker = request.on_head(head, source)
         return self
@@ -223,6 +232,7 @@ class Storing:
             self._came,
             fields.get(b"etag", (b"",))[0],
             fields.get(b"last-modified", (b"",))[0],
+            self._tags or b"",
         )
 
     def on_failure(self, error: GatewayError) -> None:

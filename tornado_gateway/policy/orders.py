@@ -47,6 +47,22 @@ def whole(name: str, low: int, high: int, default: Any = REQUIRED) -> Member:
                   lambda said: type(said) is int and low <= said <= high, default)  # fmt: skip
 
 
+def flag(name: str, default: Any = REQUIRED) -> Member:
+    """A member that is true or false."""
+    return Member(name, "true or false", lambda said: isinstance(said, bool), default)
+
+
+def words(name: str, most: int, longest: int, default: Any = REQUIRED) -> Member:
+    """A member that is a list of words: strings without blanks and commas."""
+    return Member(name, f"a list of 1 to {most} words of 1 to {longest} characters, without blanks and commas",
+                  lambda said: isinstance(said, list) and 1 <= len(said) <= most
+                  and all(_is_word(each, longest) for each in said), default)  # fmt: skip
+
+
+def _is_word(said: object, longest: int) -> bool:
+    return isinstance(said, str) and len(said) <= longest and said.replace(",", " ").split() == [said]
+
+
 def word(name: str, words: Collection[str], default: Any = REQUIRED) -> Member:
     """A member that is one of several words."""
     return Member(name, f"one of {', '.join(words)}", lambda said: isinstance(said, str) and said in words, default)

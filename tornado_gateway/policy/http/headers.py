@@ -138,8 +138,12 @@ REQUEST_FIELDS = FieldTable(
     prefixes=_CLAIM_PREFIXES,
 )  # fmt: skip
 
+# Fields by which services name what a response is about, for purges; see caching/purge.py.
+TAG_FIELDS = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
+
 RESPONSE_FIELDS = FieldTable(
     read=(
+        *TAG_FIELDS,
         b"content-length", b"content-location", b"content-type", b"date", b"location", b"retry-after",
         b"service-worker-allowed", b"set-cookie",
     ),

@@ -14,11 +14,13 @@ import re
 from typing import NamedTuple
 
 from tornado_gateway.policy.http.authority import parse_authority
+from tornado_gateway.policy.http.headers import TAG_FIELDS
 from tornado_gateway.policy.http.mount import Mount, MountConfig, Rewriting
 from tornado_gateway.policy.http.target import climbs
 
-# The fields of responses that this module may change.
-REWRITTEN = frozenset((b"content-location", b"location", b"service-worker-allowed", b"set-cookie"))
+# The fields of responses that may change on the way to the client: by this module, Set-Cookie also because some cookies
+# are the gateway's, and tags because clients have no use for tags.
+REWRITTEN = frozenset((b"content-location", b"location", b"service-worker-allowed", b"set-cookie")) | TAG_FIELDS
 
 _ABSOLUTE = re.compile(rb"(https?):[/\\]{2}([^/\\?#]*)(.*)", re.IGNORECASE)
 _ROOT_RELATIVE = re.compile(rb"/(?![/\\]).*")  # browsers read a backslash as a slash (WHATWG URL §4.4)

@@ -77,15 +77,28 @@ def test_a_validated_response_has_the_new_lines_terms_and_validators() -> None:
     stored = replace(PLAIN, lines=b"ETag: 1\r\ncontent-length: 4\r\n", etag=b"1")
     terms = replace(TERMS, initial_age=1.0, vary=(b"accept-language",))
     lines = b"ETag: 2\r\nLast-Modified: x\r\nAge: 7\r\n"
-    fresh = refreshed(stored, lines, terms, asks(b"de"), 200.0)
+    fresh = refreshed(stored, lines, b" new ", terms, asks(b"de"), 200.0)
     assert fresh == replace(
         stored, lines=b"ETag: 2\r\nLast-Modified: x\r\ncontent-length: 4\r\n", terms=terms, selected_by=(b"de",),
-        came=200.0, etag=b"2", last_modified=b"x",
+        came=200.0, etag=b"2", last_modified=b"x", tags=b" new ",
     )  # fmt: skip
-    assert (fresh.age(203.0), refreshed(stored, b"", TERMS, asks(), 0.0).etag) == (4.0, b"")
+    assert (fresh.age(203.0), refreshed(stored, b"", b"", TERMS, asks(), 0.0).etag) == (4.0, b"")
 
 
 def test_lines_that_must_not_be_stored_are_left_out() -> None:
     terms = replace(TERMS, withheld=frozenset((b"x-user",)))
     lines = b"A: 1\r\nage: 5\r\nX-User: ada\r\nContent-Length: 4\r\nETag: 1\r\n"
     assert storable_lines(lines, terms) == b"A: 1\r\nETag: 1\r\n"
+
+
+def test_a_response_expires_at_once_or_stays_as_stale_as_before() -> None:
+    stored = replace(PLAIN, terms=replace(TERMS, lifetime=60.0, initial_age=2.0), came=100.0)
+    assert stored.expired(110.0).terms.lifetime == 12.0
+    assert stored.expired(200.0).terms.lifetime == 60.0
+
+
+def test_the_tags_of_a_validated_response_stay_unless_there_are_new_tags() -> None:
+    stored = replace(PLAIN, tags=b" old ")
+    assert refreshed(stored, b"", b"", TERMS, asks(), 0.0).tags == b" old "
+    assert refreshed(stored, b"", b" new ", TERMS, asks(), 0.0).tags == b" new "
+    assert stored.size == PLAIN.size + 5

@@ -37,6 +37,7 @@ class CacheConfig:
         reads_surrogate: whether Surrogate-Control counts instead of Cache-Control.
         shows_key: whether Cache-Status tells the key.
         ignores_client: whether Cache-Control and Pragma of requests are ignored.
+        passes_tags: whether clients get the fields with the tags of responses; see purge.py.
     """
 
     is_on: bool = False
@@ -55,3 +56,9 @@ class CacheConfig:
     reads_surrogate: bool = False
     shows_key: bool = False
     ignores_client: bool = False
+    passes_tags: bool = False
+
+    @property
+    def hides_tags(self) -> bool:
+        """Whether clients do not get the tags. Without a cache here, another cache may need the tags."""
+        return self.is_on and not self.passes_tags

@@ -34,6 +34,7 @@ class Stored:
         selected_by: the values of the fields in Vary, in the request that the response answered.
         came: instant (gateway clock) at which the response came.
         etag, last_modified: the validators; b"" for none.
+        tags: for purges; see purge.py.
         size: bytes of memory, estimated.
     """
 
@@ -48,10 +49,11 @@ class Stored:
     came: float
     etag: bytes = b""
     last_modified: bytes = b""
+    tags: bytes = b""
 
     @property
     def size(self) -> int:
-        return len(self.body) + len(self.lines) + OVERHEAD
+        return len(self.body) + len(self.lines) + len(self.tags) + OVERHEAD
 
     @property
     def fields(self) -> KnownFields:
@@ -70,6 +72,15 @@ class Stored:
             now: instant (gateway clock).
         """
         return self.terms.initial_age + now - self.came
+
+    def expired(self, now: float) -> "Stored":
+        """The response, whose lifetime ends now, if it has not ended before.
+
+        Args:
+            now: instant (gateway clock).
+        """
+        lifetime = min(self.terms.lifetime, self.age(now))
+        return replace(self, terms=replace(self.terms, lifetime=lifetime))
 
     def answers(self, request: CacheRequest) -> bool:
         """Whether a request with the key selects the response (RFC 9111 §4.1) and may get the response (§3.5)."""
@@ -116,11 +127,12 @@ class Variants:
         return Variants(*(each for each in self._responses if each is not response))
 
 
-def refreshed(stored: Stored, lines: bytes, terms: Terms, request: CacheRequest, now: float) -> Stored:
+def refreshed(stored: Stored, lines: bytes, tags: bytes, terms: Terms, request: CacheRequest, now: float) -> Stored:
     """A stored response that a service has found to be good still.
 
     Args:
         lines: the stored field lines with the news; see refreshed_lines() in validation.py.
+        tags: in the news; b"" for none, and the tags stay.
         terms: by these lines.
         request: the request that caused the validation.
         now: instant (gateway clock).
@@ -136,6 +148,7 @@ def refreshed(stored: Stored, lines: bytes, terms: Terms, request: CacheRequest,
         came=now,
         etag=fields.get(b"etag", (b"",))[0],
         last_modified=fields.get(b"last-modified", (b"",))[0],
+        tags=tags or stored.tags,
     )
 
 

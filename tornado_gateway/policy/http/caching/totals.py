@@ -13,7 +13,11 @@ class CacheTotals:
         results: by service and result. HIT: a fresh stored response answered. REFRESHING: a stale stored response
             answered, and is validated in the background. ABSENT: a 504, because the client wants no request to the
             service. COLLAPSED: another request's answer was shared, beside the result of the look.
+        saved: bytes of bodies that clients got from stored responses.
+        purges: orders to purge.
+        purged: responses that these have purged.
     """
 
     def __init__(self) -> None:
         self.results: Counter[tuple[str, str]] = Counter()
+        self.saved = self.purges = self.purged = 0

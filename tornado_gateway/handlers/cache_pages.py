@@ -1,0 +1,96 @@
+"""The pages about the response cache.
+
+GET  /admin/api/cache         what the cache has done, and the largest and the hottest entries
+POST /admin/api/cache/purge   {"service", "url"}, {"service", "prefix"}, or {"tags"}; and "soft" if wanted
+
+A purge takes stored responses away; a soft purge makes stored responses stale, so that these may still answer while the
+service is asked, or if the service fails. No response that a service began before a purge is stored after the purge.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tornado_gateway.errors import BadRequest
+from tornado_gateway.gateway import ResponseCache
+from tornado_gateway.handlers.acting import ActingHandler
+from tornado_gateway.handlers.admin_page import AdminPage
+from tornado_gateway.handlers.control import service_of
+from tornado_gateway.policy.http.caching.purge import Purge, Purged, of_prefix, of_tags, of_url
+from tornado_gateway.policy.orders import flag, read_order, shown, text, words
+from tornado_gateway.upkeep.shared import in_slices
+
+LONGEST = 2048  # characters of a service, a target and a prefix
+MOST_TAGS, LONGEST_TAG = 256, 1024  # of an order, as at Fastly
+ORDER = (
+    text("service", LONGEST, ""), text("url", LONGEST, ""), text("prefix", LONGEST, ""),
+    words("tags", MOST_TAGS, LONGEST_TAG, []), flag("soft", default=False),
+)  # fmt: skip
+
+
+class CacheHandler(AdminPage):
+    """What the cache has done and holds."""
+
+    async def get(self) -> None:
+        self.send_json(await self.gateway.figures.cache.get())
+
+    head = get
+
+
+class PurgeHandler(ActingHandler):
+    """Purges stored responses."""
+
+    async def post(self) -> None:
+        said = read_order(self.request.body, ORDER)
+        purge, cache = self._purge_of(said), self.gateway.cache
+        purged = await self._carry_out(cache, purge) if cache else Purged(0, 0)
+        deed = "made stale" if purge.is_soft else "purged"
+        self.deed = f"{deed} {purged.responses} responses: {named(said)}"
+        self.send_json({"responses": purged.responses, "bytes": purged.bytes, "soft": purge.is_soft})
+
+    async def _carry_out(self, cache: ResponseCache, purge: Purge) -> Purged:
+        purged = await in_slices(cache.store.purge(purge, cache.now()), self.gateway.now)
+        cache.totals.purges += 1
+        cache.totals.purged += purged.responses
+        return purged
+
+    def _purge_of(self, said: Mapping[str, Any]) -> Purge:
+        """
+        Raises:
+            BadRequest: the order does not say what is purged.
+            NotFound: there is no such service.
+        """
+        url, prefix, tags, is_soft = said["url"], said["prefix"], said["tags"], said["soft"]
+        if sum(map(bool, (url, prefix, tags))) != 1 or not (said["service"] or tags):
+            raise BadRequest("either url or prefix, with service, or tags must be given")
+        if not said["service"]:
+            return of_tags(b"", _encoded(tags), is_soft=is_soft)
+        service = service_of(self.gateway, said["service"])
+        name = service.name.encode("ascii")
+        if tags:
+            return of_tags(name, _encoded(tags), is_soft=is_soft)
+        if prefix:
+            return of_prefix(name, _target(prefix), is_soft=is_soft)
+        return of_url(name, _target(url), service.config.cache, is_soft=is_soft)
+
+
+def _encoded(tags: list[str]) -> list[bytes]:
+    return [each.encode("utf-8", "replace") for each in tags]
+
+
+def _target(said: str) -> bytes:
+    """A target, or the beginning of a target.
+
+    Raises:
+        BadRequest: no request can have such a target.
+    """
+    if not said.startswith("/") or not said.isascii() or not said.isprintable() or " " in said or "#" in said:
+        raise BadRequest(f"{shown(said)} must be a path of the service, from / on, as requests have it: encoded")
+    return said.encode("ascii")
+
+
+def named(said: Mapping[str, Any]) -> str:
+    """What an order purges, for the log."""
+    place = f" of {said['service']}" if said["service"] else ""
+    if said["tags"]:
+        return f"tags {shown(said['tags'])}{place}"
+    return f"{'url' if said['url'] else 'prefix'} {shown(said['url'] or said['prefix'])}{place}"
