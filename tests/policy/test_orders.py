@@ -3,7 +3,19 @@
 import pytest
 
 from tornado_gateway.errors import BadRequest
-from tornado_gateway.policy.orders import SHOWN, Member, flag, number, parameters, read_order, shown, text, whole, word, words
+from tornado_gateway.policy.orders import (
+    SHOWN,
+    Member,
+    flag,
+    number,
+    parameters,
+    read_order,
+    shown,
+    text,
+    whole,
+    word,
+    words,
+)
 
 MEMBERS: list[Member] = [text("service", 5), whole("weight", 0, 10, 1), word("level", ("info", "warn"), "info")]
 
