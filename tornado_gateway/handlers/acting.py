@@ -11,12 +11,14 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-from tornado_gateway.errors import MethodNotAllowed
+from tornado_gateway.errors import MethodNotAllowed, NotFound
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.handlers.admission import SAFE, Admitted, origin_of
 from tornado_gateway.policy.access import Kind
 from tornado_gateway.policy.acting import Asked, check_local, check_same_origin, check_scopes
+from tornado_gateway.policy.orders import shown
 from tornado_gateway.policy.principal import ANYBODY
+from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.http1 import fields
 
 audit = logging.getLogger("tornado_gateway.audit")
@@ -74,6 +76,18 @@ class ActingHandler(AdminPage):
         else:
             is_token, config = admitted.kind is Kind.JWT, self.gateway.operators.config
             check_scopes(config, principal.scopes, in_production=in_production, is_token=is_token)
+
+    def service_of(self, name: str) -> Service:
+        """The service that an order names.
+
+        Raises:
+            NotFound: there is no such service.
+        """
+        service = self.gateway.services.get(name.encode("utf-8", "replace"))
+        if service is None:
+            known = ", ".join(each.decode("ascii") for each in self.gateway.services)
+            raise NotFound(f"service is {shown(name)}, and must be one of {known}")
+        return service
 
     def asked(self, admitted: Admitted[Any]) -> Asked:
         """Where the request comes from."""

@@ -14,7 +14,6 @@ from tornado_gateway.errors import BadRequest
 from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
-from tornado_gateway.handlers.control import service_of
 from tornado_gateway.policy.http.caching.purge import Purge, Purged, of_prefix, of_tags, of_url
 from tornado_gateway.policy.orders import flag, read_order, shown, text, words
 from tornado_gateway.upkeep.shared import in_slices
@@ -64,7 +63,7 @@ class PurgeHandler(ActingHandler):
             raise BadRequest("either url or prefix, with service, or tags must be given")
         if not said["service"]:
             return of_tags(b"", _encoded(tags), is_soft=is_soft)
-        service = service_of(self.gateway, said["service"])
+        service = self.service_of(said["service"])
         name = service.name.encode("ascii")
         if tags:
             return of_tags(name, _encoded(tags), is_soft=is_soft)

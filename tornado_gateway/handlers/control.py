@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from tornado_gateway.adapters import logs
 from tornado_gateway.errors import NotFound
-from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import Member, read_order, shown, text, whole, word
@@ -54,7 +53,7 @@ class EndpointAct(ActingHandler):
 
     def post(self) -> None:
         said = read_order(self.request.body, (SERVICE, ENDPOINT, *self.members))
-        service = service_of(self.gateway, said["service"])
+        service = self.service_of(said["service"])
         endpoint = endpoint_of(service, said["endpoint"])
         now = self.gateway.now()
         deed = self.act(service, endpoint, now, said)
@@ -69,18 +68,6 @@ class EndpointAct(ActingHandler):
             said: the order.
         """
         raise NotImplementedError
-
-
-def service_of(gateway: Gateway, name: str) -> Service:
-    """
-    Raises:
-        NotFound: there is no such service.
-    """
-    service = gateway.services.get(name.encode("utf-8", "replace"))
-    if service is None:
-        known = ", ".join(each.decode("ascii") for each in gateway.services)
-        raise NotFound(f"service is {shown(name)}, and must be one of {known}")
-    return service
 
 
 def endpoint_of(service: Service, url: str) -> Endpoint:
