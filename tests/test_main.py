@@ -43,14 +43,12 @@ def wait_for(port: int, popen: "subprocess.Popen[str]", host: str = "127.0.0.1")
 class Process:
     """A gateway that runs."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, output: int = subprocess.PIPE, **variables: str) -> None:
         self.port = free_port()
         env = CLEAN | {"HOST": "127.0.0.1", "PORT": str(self.port), "UPSTREAMS": UPSTREAMS} | variables
         host = "::1" if env["HOST"] in ("::1", "::") else "127.0.0.1"
         command = [sys.executable, "-m", "tornado_gateway", *arguments]
-        self.popen = subprocess.Popen(
-            command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.popen = subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=output, text=True)
         wait_for(self.port, self.popen, host)
 
     def connect(self) -> socket.socket:
@@ -384,6 +382,25 @@ def test_a_reader_that_stalls_does_not_hold_up_a_stop(processes: list[Process]) 
     process.popen.send_signal(signal.SIGTERM)
     assert process.popen.wait(20) == 0
     process.popen.communicate()
+
+
+def test_a_reader_of_all_output_that_stalls_holds_up_nothing(processes: list[Process]) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"), os.fdopen(write, "wb", buffering=0):
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x")
+        os.set_blocking(write, True)  # the gateway gets the mode with the pipe
+        process = Process(output=write)
+        processes.append(process)
+        with process.connect() as client:
+            for _ in range(3):
+                process.popen.send_signal(signal.SIGHUP)  # a line of the log
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.popen.wait(30) == 0
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

@@ -1,10 +1,7 @@
 """The access log: content of lines, and that neither a slow nor a dead reader disturbs the event loop."""
 
-import errno
 import io
 import json
-import os
-import threading
 from typing import Any
 
 import pytest
@@ -12,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sockets import eventually
-from tornado_gateway.adapters import access_log
 from tornado_gateway.adapters.access_log import HIDING, AccessLog, AccessRecord, Format, json_line, text_line
 from tornado_gateway.policy.http.address import NO_ADDRESS, Address, of_peer, parse
 from tornado_gateway.policy.http.redaction import Redaction
@@ -187,92 +183,6 @@ async def test_closing_writes_the_remaining_lines() -> None:
     log.add(record())
     log.close()
     assert stream.getvalue().count(b"\n") == 1
-
-
-class Stalled(io.BytesIO):
-    """A stream whose reader has stopped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.resumed = threading.Event()
-
-    def write(self, data: Any) -> int:
-        self.resumed.wait()
-        return super().write(data)
-
-
-@pytest.mark.gen_test
-async def test_a_stalled_reader_costs_lines_not_memory_and_the_loss_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "MAX_WAITING", 2000)
-    monkeypatch.setattr(access_log, "FLUSH_INTERVAL", 0.001)
-    stream = Stalled()
-    log = AccessLog(stream, json_line)
-    log.add(record(request_id=b"first"))
-    await eventually(lambda: not log._records and not log._lines)
-    for _ in range(50):
-        log.add(record())
-    await eventually(lambda: log._lost == 50)
-    stream.resumed.set()
-    await eventually(lambda: b"first" in stream.getvalue())
-    log.add(record(request_id=b"last"))
-    await eventually(lambda: b"last" in stream.getvalue())
-    log.close()
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert lines[-1]["message"] == "50 access log lines were dropped"
-
-
-@pytest.mark.gen_test
-async def test_a_reader_that_has_gone_stops_the_log_only() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "wb", buffering=0) as stream:
-        log = AccessLog(stream, json_line)
-        log.add(record())
-        log.close()
-        assert not log._writer.is_alive()
-        log.add(record())
-        log._flush()
-
-
-class Full(io.BytesIO):
-    """A disk without room for a while."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused = threading.Event()
-
-    def write(self, data: Any) -> int:
-        if not self.refused.is_set():
-            self.refused.set()
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(data)
-
-
-@pytest.mark.gen_test
-async def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "FLUSH_INTERVAL", 0.001)
-    stream = Full()
-    log = AccessLog(stream, json_line)
-    log.add(record(request_id=b"lost"))
-    await eventually(lambda: log._lost == 1)
-    log.add(record(request_id=b"kept"))
-    log.close()
-    kept, told = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert (kept["requestId"], told["message"]) == ("kept", "1 access log lines were dropped")
-
-
-@pytest.mark.gen_test
-async def test_a_pipe_that_does_not_block_gets_every_line() -> None:
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    with os.fdopen(read, "rb") as reader, os.fdopen(write, "wb", buffering=0) as stream:
-        log = AccessLog(stream, json_line)
-        for number in range(1000):  # some 300 kB, of which the pipe holds 64 kB
-            log.add(record(bytes_in=number))
-        log._flush()
-        lines = [json.loads(reader.readline()) for _ in range(1000)]
-        log.close()
-    assert [line["bytesIn"] for line in lines] == list(range(1000))
 
 
 @pytest.mark.gen_test

@@ -1,5 +1,6 @@
 """The process's log: levels by the names they have always had, one line per record."""
 
+import io
 import json
 import logging
 import sys
@@ -8,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tornado_gateway.adapters.logs import LEVELS, TRACE, JsonFormatter, LogConfig, TextFormatter, configure
+from tornado_gateway.adapters.line_writer import LineWriter
+from tornado_gateway.adapters.logs import (
+    LEVELS,
+    TRACE,
+    JsonFormatter,
+    LogConfig,
+    TextFormatter,
+    WriterHandler,
+    configure,
+)
 
 
 def make(level: int, message: str, *, failed: bool = False) -> logging.LogRecord:
@@ -86,16 +96,32 @@ def test_an_error_that_quotes_what_was_sent_forges_no_line(hostile: str) -> None
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("text", [True, False])
-def test_records_below_the_level_are_not_written(level: str, text: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_not_written(level: str, text: bool, capfd: pytest.CaptureFixture[str]) -> None:
     before = logging.getLogger().handlers[:], logging.getLogger().level
     try:
         configure(LogConfig(level, "text" if text else "json"))
         for name, number in LEVELS.items():
             if name != "silent":
                 logging.getLogger("tornado_gateway").log(number, "at-%s", name)
-        written = capsys.readouterr().err
+        logging.getLogger().handlers[0].close()
+        written = capfd.readouterr().err
     finally:
         logging.getLogger().handlers[:] = before[0]
         logging.getLogger().setLevel(before[1])
     seen = {name for name in LEVELS if f"at-{name}" in written}
     assert seen == {name for name, number in LEVELS.items() if number >= LEVELS[level] and name != "silent"}
+
+
+class Unshowable:
+    def __str__(self) -> str:
+        raise ValueError("not to be shown")
+
+
+def test_a_record_that_cannot_be_shown_costs_its_line_only(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = io.BytesIO()
+    handler = WriterHandler(LineWriter(stream, "log"), "ascii")
+    handler.handle(logging.LogRecord("a", logging.ERROR, __file__, 1, "%s", (Unshowable(),), None))
+    handler.handle(make(logging.ERROR, "caf\xe9"))
+    handler.close()
+    assert stream.getvalue() == b"caf\\xe9\n"
+    assert "not to be shown" in capfd.readouterr().err

@@ -1,22 +1,19 @@
 """The access log: one line per request, written to a stream by a thread.
 
 The event loop appends records to a list, formats BATCH records at a time, and hands all lines to the thread every
-FLUSH_INTERVAL. When the log's reader stalls, only the thread waits. Beyond MAX_WAITING unwritten bytes lines are
-dropped; the number of dropped lines is logged as soon as there is room.
+FLUSH_INTERVAL (line_writer.py).
 """
 
 import asyncio
 import json
 import math
-import select
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+from tornado_gateway.adapters.line_writer import PATIENCE, LineWriter, Sink
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.redaction import HIDDEN, Redaction, without_tokens
 from tornado_gateway.policy.http.trace import trace_id
@@ -26,7 +23,6 @@ from tornado_gateway.policy.http.trace import trace_id
 BATCH = 64
 
 FLUSH_INTERVAL = 0.25  # seconds; unnoticed by a person, and a thousand lines share a wake-up of the thread
-MAX_WAITING = 8 * 1024 * 1024  # bytes; at 300 bytes a line some 28,000 requests
 
 # Changes of a record that hide a field of the line, by the lower-case name of the field.
 HIDING: dict[str, dict[str, Any]] = {
@@ -137,20 +133,11 @@ def text_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
     return without_tokens(_quote(line)[1:-1] + "\n")
 
 
-class Sink(Protocol):
-    """A raw stream of bytes, such as io.FileIO."""
-
-    def write(self, data: memoryview, /) -> int | None: ...
-
-    def fileno(self) -> int: ...
-
-
 class AccessLog:
     """Takes records on the event loop, and writes lines in a thread. Made inside a running event loop.
 
     Args:
-        stream: unbuffered destination of the lines. A buffered stream's lock would be held while the reader stalls,
-            and Python waits for that lock at exit.
+        stream: unbuffered destination of the lines; see LineWriter.
         line: json_line or text_line.
 
     Attributes:
@@ -174,20 +161,13 @@ class AccessLog:
         self._hiding: dict[str, Any] = {}
         for name in sorted(redaction.names & HIDING.keys()):
             self._hiding |= HIDING[name]
-        self._stream = stream
         self._line = line
         self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition
         self._lines: list[str] = []
-        self._lost = 0
         self._second, self._prefix = 0, ""
         self._loop = asyncio.get_running_loop()
         self._flush_due: asyncio.TimerHandle | None = None
-        self._batches: deque[bytes] = deque()
-        self._waiting = 0
-        self._lock = threading.Condition()
-        self._closing = False
-        self._writer = threading.Thread(target=self._write, name="access-log", daemon=True)
-        self._writer.start()
+        self._writer = LineWriter(stream, "access log")
 
     def add(self, record: AccessRecord) -> None:
         """Log a finished request."""
@@ -197,13 +177,10 @@ class AccessLog:
         if self._flush_due is None:
             self._flush_due = self._loop.call_later(FLUSH_INTERVAL, self._flush)
 
-    def close(self, timeout: float = 1.0) -> None:
+    def close(self, timeout: float = PATIENCE) -> None:
         """Hand the remaining lines to the thread; wait up to `timeout` seconds until they are written."""
         self._flush()
-        with self._lock:
-            self._closing = True
-            self._lock.notify()
-        self._writer.join(timeout)
+        self._writer.close(timeout)
 
     def _make_lines(self) -> None:
         if self._hiding:
@@ -226,42 +203,6 @@ class AccessLog:
         self._make_lines()
         if not self._lines:
             return
-        lines, self._lines = self._lines, []
-        batch = "".join(lines).encode("ascii", "backslashreplace")
-        with self._lock:
-            if self._waiting + len(batch) > MAX_WAITING:
-                self._lost += len(lines)
-                return
-            if self._lost:
-                batch += b'{"level":"warn","message":"%d access log lines were dropped"}\n' % self._lost
-                self._lost = 0
-            self._batches.append(batch)
-            self._waiting += len(batch)
-            self._lock.notify()
-
-    def _write(self) -> None:
-        while True:
-            with self._lock:
-                while not self._batches and not self._closing:
-                    self._lock.wait()
-                if not self._batches:
-                    return
-                batch = self._batches.popleft()
-            lost = 0
-            try:
-                self._write_whole(batch)
-            except BrokenPipeError:
-                return  # the reader has gone
-            except OSError:  # a full disk may have room later
-                lost = batch.count(b"\n")
-            with self._lock:
-                self._waiting -= len(batch)
-                self._lost += lost
-
-    def _write_whole(self, batch: bytes) -> None:
-        rest = memoryview(batch)
-        while rest:
-            written = self._stream.write(rest)
-            if written is None:  # a non-blocking stream is full; the gateway inherited its mode
-                select.select([], [self._stream], [])
-            rest = rest[written or 0 :]
+        batch = "".join(self._lines).encode("ascii", "backslashreplace")
+        self._lines.clear()
+        self._writer.put(batch)

@@ -1,4 +1,4 @@
-"""The process's log: stdlib logging, as a JSON object per line or as text for a terminal."""
+"""The process's log: stdlib logging, as a JSON object per line or as text for a terminal, written by a thread."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tornado_gateway.adapters.line_writer import LineWriter
 from tornado_gateway.policy.http.redaction import without_credentials
 
 TRACE = 5
@@ -104,9 +105,35 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
+class WriterHandler(logging.Handler):
+    """Hands lines to a LineWriter: the event loop must not wait for the reader of a log.
+
+    Args:
+        encoding: of the lines; characters outside the encoding are escaped.
+    """
+
+    def __init__(self, writer: LineWriter, encoding: str) -> None:
+        super().__init__()
+        self._writer, self._encoding = writer, encoding
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # arguments that do not fit the message, as in logging's handlers
+            self.handleError(record)
+            return
+        self._writer.put(line.encode(self._encoding, "backslashreplace"))
+
+    def close(self) -> None:
+        """Wait for the writer. Python calls this method at exit, too."""
+        self._writer.close()
+        super().close()
+
+
 def configure(config: LogConfig) -> None:
     """Send all logging to stderr, with the level and format of the configuration."""
-    handler = logging.StreamHandler(sys.stderr)
+    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # it stays open
+    handler = WriterHandler(LineWriter(unbuffered, "log"), sys.stderr.encoding)
     handler.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
     logging.addLevelName(TRACE, "TRACE")
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler], force=True)
