@@ -43,7 +43,7 @@ SHARED_BY_JOURNEYS = tuple(
         "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
         "storing", "replay", "revalidation", "refreshing", "collapsing", "caching", "invalidating",
-        "forwarding", "http_forwarding", "proxied",
+        "forwarding", "http_forwarding", "traced", "proxied",
     )
 )  # fmt: skip
 ROUTER = "handlers.router"
@@ -60,6 +60,7 @@ ONLY_IN = {
     "argon2": "adapters",
     "jwt": "adapters",
     "prometheus_client": "adapters",
+    "opentelemetry": "adapters",
     "redis": "adapters",
     "pycares": "wire",
 }

@@ -41,7 +41,8 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 # variable of a command, and settings of Django.
 NO_VARIABLES = {
     "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "GATEWAY_TOKEN", "HALF_OPEN", "HTTP_PROXY", "MAX_STREAM",
-    "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_RESOURCE_ATTRIBUTES", "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT",
 }  # fmt: skip
 
 Texts = Mapping[str, str]  # of documents, by path from the root

@@ -18,21 +18,26 @@ from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.adapters.event_log import EventLog
 from tornado_gateway.adapters.logs import LogConfig
+from tornado_gateway.adapters.otlp import OtlpSink
 from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.config.help import effective
 from tornado_gateway.config.parsers import EVERY_ADDRESS
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
+from tornado_gateway.handlers.attempts import Attempts as PlainAttempts
 from tornado_gateway.handlers.base import PageHandler
+from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
+from tornado_gateway.handlers.traced import TracedAttempts, TracedJournal
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.cors import CorsConfig
@@ -284,6 +289,8 @@ class App:
             await self.gateway.limits.shared.close()
         for connection in self.gateway.redis.values():
             await connection.close()
+        if self.gateway.tracer:
+            await self.gateway.tracer.close()
         if self.gateway.access_log:
             self.gateway.access_log.close()
 
@@ -311,6 +318,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     streams, revocations = Streams(settings.streams), Revocations(settings.auth.tokens.leeway)
     lifecycle = Lifecycle(now())
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
+    tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
@@ -318,7 +326,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
         services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
-        revocations, lifecycle,
+        revocations, tracer, lifecycle,
         settings.environment, settings.endpoint_histograms, redaction, now,
     )  # fmt: skip
     look = functools.partial(state_of, parts, with_minute=True, with_each=False)
@@ -337,6 +345,9 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         pressure=pressure,
         rng=rng,
         new_request_id=request_ids(rng).__next__,
+        tracer=tracer,
+        new_journal=partial(TracedJournal, tracer=tracer) if tracer else Journal,
+        new_attempts=TracedAttempts if tracer else PlainAttempts,
         operators=make_operators(settings),
         limits=limits,
         redis=redis,
@@ -527,6 +538,18 @@ def make_access_log(config: LogConfig, sources: Sequence[Source] = ()) -> Access
         slow=config.slow,
         redaction=redaction_of(config, sources),
     )
+
+
+def make_tracer(settings: Settings, new_id: Callable[[], bytes]) -> Tracer | None:
+    """
+    Raises:
+        ImportError: TRACE_SAMPLE is set, and the libraries are not installed.
+    """
+    config = settings.tracing
+    if config.share is None:
+        return None
+    hidden = redaction_of(settings.logs, ()).names
+    return Tracer(config.share, OtlpSink(config), new_id, time.monotonic, time.time, hidden)
 
 
 def redaction_of(config: LogConfig, sources: Sequence[Source]) -> Redaction:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.gateway import Figures, Lifecycle, Limits, ResponseCache, Tickets
 from tornado_gateway.policy.http.redaction import Redaction
 from tornado_gateway.policy.limits.refused_keys import name_of
@@ -51,6 +52,7 @@ class Parts(NamedTuple):
     cache: ResponseCache | None
     tickets: Tickets | None
     revocations: Revocations
+    tracer: Tracer | None
     lifecycle: Lifecycle
     environment: str
     endpoint_histograms: bool
@@ -161,6 +163,7 @@ def _process(parts: Parts, *, with_each: bool) -> ProcessState:
         authenticated=parts.authenticator.accepted if parts.authenticator else 0,
         tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
         revocations=parts.revocations.count,
+        spans=parts.tracer.counts if parts.tracer else {},
         draining=int(parts.lifecycle.draining),
         build={f"{__version__} {platform.python_version()} {event_loop}": 1},
     )

@@ -11,6 +11,7 @@ from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.caching.purge import Generation, Purge, Purged
@@ -294,6 +295,9 @@ class Gateway:
         environment: development, test or production.
         rng: for choices that need no secrecy.
         new_request_id: makes a request id.
+        tracer: None without TRACE_SAMPLE.
+        new_journal: makes the Journal of a request for a service; see handlers/journal.py.
+        new_attempts: makes what asks the endpoints of a service; see handlers/attempts.py.
         now: seconds on a monotonic clock.
     """
 
@@ -321,5 +325,8 @@ class Gateway:
     environment: str
     rng: random.Random
     new_request_id: Callable[[], bytes]
+    tracer: Tracer | None
+    new_journal: Callable[..., Any]
+    new_attempts: Callable[..., Any]
     now: Callable[[], float]
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -198,6 +198,8 @@ RULES = (
           "CACHE_STATUS_KEY",
           "CACHE_IGNORE_CLIENT", "CACHE_PASS_TAGS"),
          lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
+    Rule(("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME"),
+         lambda s: s.tracing.share is not None, "TRACE_SAMPLE is not set"),
     Rule(("CACHE_MAX_BYTES",), lambda s: s.caches_something, "nothing is cached"),
     Rule(("CACHE_SCOPE",), lambda s: s.service.cache.scope is Scope.PUBLIC or s.asks_for_tokens,
          "nothing asks for a token"),

@@ -11,6 +11,7 @@ from tornado_gateway.adapters.authentication import AuthConfig
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.redis_limits import MEMORY, LimitStoreConfig
 from tornado_gateway.adapters.response_cache import StoreConfig
+from tornado_gateway.adapters.tracing import TracingConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import ANY, DEFAULT, Kind, default_rule
 from tornado_gateway.policy.acting import AdminConfig
@@ -121,6 +122,7 @@ class Settings:
     listen: ListenConfig = field(default_factory=ListenConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     logs: LogConfig = field(default_factory=LogConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     key_set: KeySetConfig = field(default_factory=KeySetConfig)

@@ -69,6 +69,7 @@ from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
+from tornado_gateway.config.trace_parsers import collector_headers, collector_url, trace_share
 from tornado_gateway.policy.access import RULES
 from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.cors import CorsMode
@@ -249,6 +250,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("METRICS_ENDPOINT_HISTOGRAMS", "endpoint_histograms", flag,
              "true or false: whether /metrics has a histogram of each endpoint's latency, not only sum and count",
              "Logs"),
+    Variable("TRACE_SAMPLE", "tracing.share", trace_share,
+             "share of the requests for services that start a recorded trace, 0 to 1; unset: no traces", "Traces"),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.endpoint", collector_url,
+             "base URL of the OTLP/HTTP collector, which gets spans at /v1/traces", "Traces"),
+    Variable("OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers", collector_headers,
+             "fields of requests to the collector: name=value,name=value", "Traces", secret=True),
+    Variable("OTEL_SERVICE_NAME", "tracing.service", text,
+             "name of the gateway in traces", "Traces"),
     Variable("UPSTREAMS", "services", Syntax(_read, _services_text),
              'JSON map of service to array of base URLs: {"billing": ["http://10.0.0.7:8080"]}', "Upstreams"),
     Variable("UPSTREAMS_FILE", "upstreams_file", Syntax(_read_file),

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.handlers.upload import Upload
+from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
 from tornado_gateway.wire.client.receivers import HeadReceiver
 
@@ -38,6 +39,13 @@ class OutboundRequest(Protocol):
     key: bytes
     pinned: Endpoint | None
     upload: Upload | None
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that records the request; None for no record."""
+
+    def replace_line(self, line: bytes, by: bytes) -> None:
+        """Send another field line, ended by CRLF, from the next exchange on."""
 
     def head_for(self, endpoint: Endpoint) -> bytes:
         """The bytes of the request's head for an endpoint.

@@ -17,7 +17,6 @@ from typing import Protocol
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
-from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
@@ -93,7 +92,8 @@ def _alone(
 ) -> Answerer:
     if stored:
         return Revalidation(gateway, service, look, request, stored, why)
-    return Attempts(gateway, service, request, Storing(look, request, why))
+    attempts: Answerer = gateway.new_attempts(gateway, service, request, Storing(look, request, why))
+    return attempts
 
 
 class Flight:
@@ -132,7 +132,7 @@ class Flight:
             self.asking = self._shared = Revalidation(gateway, service, look, request, stored, why, self)
         else:
             self._shared = Storing(look, self, why)
-            self.asking = Attempts(gateway, service, request, self._shared)
+            self.asking = gateway.new_attempts(gateway, service, request, self._shared)
         self.passengers: dict[Passenger, None] = {}
         self.leader: Passenger | None = None
         self.head: ResponseHead | None = None

@@ -29,7 +29,6 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, refuse_revoked
 from tornado_gateway.handlers.answerer import Answerer
-from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.handlers.response import send_head, send_interim
@@ -49,6 +48,7 @@ from tornado_gateway.policy.http.headers import (
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Asked, Place, public_lines
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.routing import Match
+from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, IGNORED, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.retry import is_repeatable
@@ -148,7 +148,8 @@ class Forwarding:
 
     def _answerer_of(self, admitted: Admitted[Service], match: Match[Any], forwarded_lines: bytes) -> Answerer:
         """The Answerer of the request. Arguments as for the constructor."""
-        return Attempts(self._gateway, admitted.found, self, self)
+        attempts: Answerer = self._gateway.new_attempts(self._gateway, admitted.found, self, self)
+        return attempts
 
     @classmethod
     def mode(cls, service: Service) -> str:
@@ -208,6 +209,13 @@ class Forwarding:
             self._lines,
             self.upload.framing if self.upload else b"",
         )
+
+    @property
+    def trace(self) -> Trace | None:
+        return self._journal.trace
+
+    def replace_line(self, line: bytes, by: bytes) -> None:
+        self._lines = self._lines.replace(line, by, 1)
 
     def data_received(self, chunk: bytes) -> "asyncio.Future[None] | None":
         """Take a piece of the request's body; see Upload.data_received()."""
@@ -333,10 +341,9 @@ class Forwarding:
         stream.totals.opened += 1
         for timer in self._timers:
             timer.cancel()
-        log, endpoint = self._gateway.access_log, self._answerer.endpoint
+        endpoint = self._answerer.endpoint
         self._gateway.streams.add(stream, self, endpoint)
-        if log and log.has_openings:
-            self._journal.open(self._gateway.now(), endpoint.url if endpoint else "", self._answerer.attempt_count)
+        self._journal.open(self._gateway.now(), endpoint.url if endpoint else "", self._answerer.attempt_count)
         self._client.forget_fields()
         self._lines = b""
 

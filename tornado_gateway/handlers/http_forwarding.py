@@ -9,8 +9,7 @@ from typing import Any
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.handlers.admission import Admitted
-from tornado_gateway.handlers.answerer import Answerer
-from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
 from tornado_gateway.handlers.caching import cache_request, cached_answerer
 from tornado_gateway.handlers.event_stream import EventStream, Subscription
 from tornado_gateway.handlers.forwarding import Forwarding
@@ -32,14 +31,14 @@ class HttpForwarding(Forwarding):
 
     def _answerer_of(self, admitted: Admitted[Service], match: Match[Any], forwarded_lines: bytes) -> Answerer:
         gateway, service = self._gateway, admitted.found
-        if gateway.cache is None or not service.config.cache.is_on or self.awaits_stream:
-            return Attempts(gateway, service, self, self)
-        if self.method not in SAFE:
-            return Attempts(gateway, service, self, Invalidating(gateway.cache.store, service, self, self._target))
-        looking = cache_request(self._client.head, admitted, match, self._target, forwarded_lines)
-        if looking is None:
-            return Attempts(gateway, service, self, self)
-        return cached_answerer(gateway, gateway.cache, service, self, looking)
+        receiver: AnswerReceiver = self
+        if gateway.cache is not None and service.config.cache.is_on and not self.awaits_stream:
+            if self.method not in SAFE:
+                receiver = Invalidating(gateway.cache.store, service, self, self._target)
+            elif looking := cache_request(self._client.head, admitted, match, self._target, forwarded_lines):
+                return cached_answerer(gateway, gateway.cache, service, self, looking)
+        attempts: Answerer = gateway.new_attempts(gateway, service, self, receiver)
+        return attempts
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._note_head(head.status)

@@ -14,6 +14,7 @@ from tornado_gateway.policy.http.forwarding import client_address
 from tornado_gateway.policy.http.headers import Field, request_id
 from tornado_gateway.policy.http.trace import trace_id
 from tornado_gateway.policy.limits.verdict import Verdict
+from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.views.durations import EXAMPLES_FROM, Example
 from tornado_gateway.policy.views.request_tail import Ended
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -72,7 +73,10 @@ class Journal:
         charge: counts the cost that a service tells in fields of its response; None where no cost counts.
         verdicts: what the rate limits have said.
         is_closed: whether histogram and access log have the request.
+        trace: what is recorded of the request; None for no record. See traced.py.
     """
+
+    trace: Trace | None = None
 
     __slots__ = (
         "_exchange", "_gateway", "_label", "began", "charge", "client", "frames", "head_seconds", "is_closed",
@@ -157,14 +161,14 @@ class Journal:
             tail.keep(ended)
 
     def open(self, now: float, endpoint: str, attempts: int) -> None:
-        """Add the beginning of a stream to the access log.
+        """Add the beginning of a stream to the access log, with STREAM_OPEN_LOG.
 
         Args:
             now: instant (gateway clock).
             endpoint, attempts: see close().
         """
         exchange, access_log = self._exchange, self._gateway.access_log
-        if access_log is None:
+        if access_log is None or not access_log.has_openings:
             return
         record = AccessRecord(
             self.request_id, exchange.head.method, exchange.head.target, self.service, endpoint, self.status, "",

@@ -55,7 +55,7 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
     ) -> None:
         self.application, self.gateway, self.client, self.match = application, gateway, client, match
         self.route = match.route
-        self.journal = Journal(gateway, client, match.route.path)
+        self.journal: Journal = gateway.new_journal(gateway, client, match.route.path)
         self._forwarding: Forwarding | None = None  # once the request is admitted
         client.set_close_callback(self.on_connection_close)
 

@@ -42,6 +42,13 @@ class Refresh:
         self._status = self._size = 0
         self._answerer: Revalidation | None = Revalidation(gateway, service, look, self, stored, Forwarded.STALE)
 
+    @property
+    def trace(self) -> None:
+        """The client's trace may have ended, and nobody in the trace waits."""
+
+    def replace_line(self, line: bytes, by: bytes) -> None:
+        """Without a trace no line is replaced."""
+
     def begin(self) -> None:
         if self._answerer:
             self._answerer.begin()

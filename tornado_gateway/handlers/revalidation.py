@@ -23,6 +23,7 @@ from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, refreshed
 from tornado_gateway.policy.http.caching.terms import terms_of
 from tornado_gateway.policy.http.caching.validation import belongs_to, condition, describes, refreshed_lines
+from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
@@ -47,6 +48,13 @@ class Conditional:
         )
         self.is_repeatable, self.awaits_stream = request.is_repeatable, request.awaits_stream
         self.key, self.pinned, self.upload = request.key, request.pinned, request.upload
+
+    @property
+    def trace(self) -> Trace | None:
+        return self._request.trace
+
+    def replace_line(self, line: bytes, by: bytes) -> None:
+        self._request.replace_line(line, by)
 
     def head_for(self, endpoint: Endpoint) -> bytes:
         start, end, lines = self._request.head_for(endpoint).partition(b"\r\n")
@@ -79,7 +87,7 @@ class Revalidation:
         self._storing = Storing(look, self._request, why)
         self._given: Stored | None = None  # the stored response that answers, if others may be answered so
         asking = Conditional(request, stored) if stored.etag or stored.last_modified else request
-        self._attempts = Attempts(gateway, service, asking, self)
+        self._attempts: Attempts = gateway.new_attempts(gateway, service, asking, self)
         self._replay: Replay | None = None
         self._outcome: Outcome | None = None  # how the endpoint did, if the status that the client gets does not say
 
@@ -162,7 +170,7 @@ class Revalidation:
             return
         self._forget()
         self._attempts.close(SUCCESS, self._look.cache.now())
-        self._attempts = Attempts(self._gateway, self._service, self._asked, self)
+        self._attempts = self._gateway.new_attempts(self._gateway, self._service, self._asked, self)
         self.begin()
 
     def _is_described(self, head: ResponseHead) -> bool:

@@ -130,6 +130,7 @@ states = st.builds(
         malloc=counts,
         authenticated=counts,
         tickets=st.dictionaries(st.sampled_from(ENDS), counts),
+        spans=st.dictionaries(st.sampled_from(["exported", "dropped"]), counts),
         revocations=counts,
         draining=counts,
         build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),

@@ -237,6 +237,7 @@ class ProcessState:
         malloc: bytes that malloc has given out; 0 if malloc does not tell.
         authenticated: requests with a valid credential.
         tickets: one-time tickets by what has become of them; empty without tickets.
+        spans: spans of traces by what has become of them; empty without traces.
         revocations: statements about revoked credentials. Several processes know the same statements.
         draining: processes that were told to stop.
         build: number of processes by version, Python and event loop, with a space between.
@@ -250,6 +251,7 @@ class ProcessState:
     malloc: int = 0
     authenticated: int = 0
     tickets: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, int] = field(default_factory=dict)
     revocations: Most[int] = 0
     draining: int = 0
     build: dict[str, int] = field(default_factory=dict)
