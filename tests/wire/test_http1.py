@@ -25,6 +25,7 @@ from tornado_gateway.wire.http1 import (
     MAX_REQUEST_FIELDS,
     MAX_REQUEST_HEAD,
     MAX_RESPONSE_FIELDS,
+    MAX_RESPONSE_HEAD,
     MAX_TARGET,
     MAX_TRAILERS,
     Body,
@@ -36,6 +37,7 @@ from tornado_gateway.wire.http1 import (
     ResponseHead,
     UntilCloseBody,
     check_partial_request,
+    check_partial_response,
     fields,
     parse_request,
     parse_response,
@@ -142,7 +144,24 @@ def test_valid_hosts(host: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [b"", b"a, b", b"a@b", b"a/b", b"a:abc", b"a b", b"[::1", b"a:1:2", b"\xc3\xa9", b"a?b"]
+    "host",
+    [
+        b"",
+        b"a, b",
+        b"a@b",
+        b"a/b",
+        b"a:abc",
+        b"a b",
+        b"[::1",
+        b"a:1:2",
+        b"\xc3\xa9",
+        b"a?b",
+        b"[:::::]",
+        b"[1::2::3]",
+        b"[1.2.3.4]",
+        b"[::1]:65536",
+        b"a:99999",
+    ],
 )
 def test_a_host_that_is_none(host: bytes) -> None:
     with pytest.raises(BadRequest):
@@ -254,6 +273,11 @@ def test_fields_are_counted() -> None:
         (b"(" * (MAX_TARGET + 200), BadRequest),
         (b"GET / HTTP/1.1\nHost: a\n\n", BadRequest),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\n", BadRequest),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", BadRequest),  # TLS on the port for HTTP
+        (b"\x00", BadRequest),
+        (b"\rG", BadRequest),
+        (b" GET", BadRequest),
+        (b"GET\t/", BadRequest),
     ],
 )
 def test_a_beginning_that_cannot_end_well_is_refused_early(data: bytes, error: type[GatewayError]) -> None:
@@ -264,13 +288,39 @@ def test_a_beginning_that_cannot_end_well_is_refused_early(data: bytes, error: t
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"G", b"G" * MAX_METHOD, b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"a" * 10000],
+    [
+        b"",
+        b"\r",
+        b"G",
+        b"GET ",
+        b"G" * MAX_METHOD,
+        b"GET / HTTP/1.1\r",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"GET /" + b"a" * 10000,
+    ],
 )
 def test_a_beginning_that_may_end_well_is_waited_for(data: bytes) -> None:
     check_partial_request(data)
 
 
 # ---------------------------------------------------------------- responses
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", b"HTTP/1.1 200 OK\r\nX: 1\n", b"HTTP/2", b"<html>",
+        b"\r\nHTTP/1.1", b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_RESPONSE_HEAD,
+    ],
+)  # fmt: skip
+def test_a_response_that_cannot_end_well_is_refused_early(data: bytes) -> None:
+    with pytest.raises(UpstreamInvalid):
+        check_partial_response(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"HT", b"HTTP/1.1 200 OK\r", b"HTTP/1.1 200 OK\r\nX: 1\r\n"])
+def test_a_response_that_may_end_well_is_waited_for(data: bytes) -> None:
+    check_partial_response(data)
 
 
 def test_a_response_is_read_as_it_stands() -> None:

@@ -14,6 +14,7 @@ llhttp is not used for bodies, because llhttp does not tell where a message ende
 Sources: RFC 9112 §2 to §7; RFC 9110 §5, §7.2, §10.1.1.
 """
 
+import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ _LONG_METHOD = re.compile(rb"%b{%d}" % (_TOKEN, MAX_METHOD + 1))
 _LONG_TARGET = re.compile(rb"%b+ [!-~\x80-\xff]{%d}" % (_TOKEN, MAX_TARGET + 1))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?\r\n")
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::[0-9]{0,5})?")
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::([0-9]{0,5}))?")
+_METHOD_BEGINS = re.compile(rb"%b+(?: |\Z)|\r\Z" % _TOKEN)  # or an empty line begins
 
 # RFC 9112 §7.1 and §7.1.1. A size is below 2^63. Possessive quantifiers make a malformed line fail in one pass.
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,15}|0*[0-7][0-9A-Fa-f]{15})"
@@ -351,7 +353,8 @@ def check_partial_request(data: bytes) -> None:
     line_end = data.find(b"\r\n")
     if line_end < 0 and len(data) > MAX_METHOD and _LONG_METHOD.match(data):
         raise MethodTooLong(f"the request method is longer than {MAX_METHOD} bytes")
-    if (line_end if line_end >= 0 else len(data)) > MAX_TARGET + 128:
+    # Another protocol, such as TLS on the port for HTTP, would wait for an answer until the timeout.
+    if (line_end if line_end >= 0 else len(data)) > MAX_TARGET + 128 or (data and not _METHOD_BEGINS.match(data)):
         raise _bad_request_line(data)
     if len(data) > MAX_REQUEST_HEAD:
         raise HeadTooLarge(f"the header section is longer than {MAX_REQUEST_HEAD} bytes")
@@ -379,9 +382,20 @@ def _host(known_fields: KnownFields, minor: int) -> bytes:
         return b""
     if len(hosts) != 1:
         raise BadRequest(f"the request has {len(hosts)} Host fields; it must have one")
-    if not _HOST.fullmatch(hosts[0]):
+    if not _is_host(hosts[0]):
         raise BadRequest("the Host field is malformed")
     return hosts[0]
+
+
+def _is_host(value: bytes) -> bool:
+    """Whether a value is a host with or without a port (RFC 9110 §7.2, RFC 3986 §3.2.2)."""
+    found = _HOST.fullmatch(value)
+    if found is None or int(found[2] or 0) > 65535:
+        return False
+    try:
+        return not found[1] or bool(ipaddress.IPv6Address(found[1].decode("ascii")))
+    except ValueError:
+        return False
 
 
 def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
@@ -395,7 +409,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, byte
     absolute = _ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:
         raise BadRequest("the request target is neither a path nor an absolute URL")
-    if not _HOST.fullmatch(absolute[1]):
+    if not _is_host(absolute[1]):
         raise BadRequest("the request target names a malformed host")
     if not absolute[2]:  # RFC 9112 §3.2.4: OPTIONS without a path concerns the server as a whole
         return b"*" if method == b"OPTIONS" else b"/", absolute[1]
@@ -476,6 +490,20 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
         parsed.idle_hint,
         parsed,
     )
+
+
+def check_partial_response(data: bytes) -> None:
+    """Refuse an incomplete head as soon as no continuation can make the head valid.
+
+    Raises:
+        UpstreamInvalid: the head breaks a rule or a limit.
+    """
+    if len(data) >= MAX_RESPONSE_HEAD:
+        raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
+    if data and not b"HTTP/1.".startswith(data[:7]):
+        raise UpstreamInvalid("the service does not speak HTTP/1.1")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise UpstreamInvalid("a line of the service's header section ends without a carriage return")
 
 
 def _response_fields(block: bytes, minor: int) -> ResponseFields:

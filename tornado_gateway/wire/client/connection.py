@@ -26,6 +26,7 @@ from tornado_gateway.wire.http1 import (
     LengthBody,
     ResponseFields,
     ResponseHead,
+    check_partial_response,
     parse_response,
 )
 from tornado_gateway.wire.peer import arrived
@@ -214,10 +215,7 @@ class ClientConnection(asyncio.Protocol):
         while True:
             end = data.find(END_OF_HEAD, 0, MAX_RESPONSE_HEAD)
             if end < 0:
-                if len(data) >= MAX_RESPONSE_HEAD:
-                    raise UpstreamInvalid(f"the service's header section is longer than {MAX_RESPONSE_HEAD} bytes")
-                if data and not b"HTTP/1.".startswith(data[:7]):
-                    raise UpstreamInvalid("the service does not speak HTTP/1.1")
+                check_partial_response(data)
                 self._buffer, exchange.is_answered = data, bool(data)
                 return
             head = parse_response(data[: end + 4], exchange.method, self._last_fields)
