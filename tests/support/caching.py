@@ -1,5 +1,6 @@
 """Helpers of tests of the response cache on real sockets."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -81,7 +82,7 @@ async def frozen(serve: Serve, services: dict[str, Any], **variables: str) -> Ru
 def age(running: Running, seconds: float) -> None:
     """Let all stored responses grow older by exactly so many seconds."""
     gateway = running.app.gateway
-    instant = gateway.now() + seconds
+    instant = math.ceil(gateway.now()) + seconds  # whole seconds have no rounding errors
     object.__setattr__(gateway, "now", lambda: instant)
     if gateway.cache:
         object.__setattr__(gateway, "cache", replace(gateway.cache, now=gateway.now))

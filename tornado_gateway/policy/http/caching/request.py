@@ -22,9 +22,10 @@ from tornado_gateway.policy.http.headers import KnownFields, pairs
 READ_METHODS = (b"GET", b"HEAD")
 
 # Fields of which the meaning is the service's alone. A precondition that only an origin server may evaluate (RFC 9111
-# §4.3.2), and fields with which frameworks let a GET act as another method.
+# §4.3.2), and fields with which frameworks let a GET act as another method or for another host.
 _PASSES = frozenset((
-    b"if-match", b"if-unmodified-since", b"x-http-method", b"x-http-method-override", b"x-method-override",
+    b"if-match", b"if-unmodified-since", b"x-host", b"x-http-host-override", b"x-http-method",
+    b"x-http-method-override", b"x-method-override",
 ))  # fmt: skip
 
 _OF_ONE = frozenset((b"if-modified-since", b"if-none-match", b"if-range", b"range"))
