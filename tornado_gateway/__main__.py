@@ -36,7 +36,7 @@ from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
 from tornado_gateway.ctl import commands
-from tornado_gateway.demo.demo import ROUTES, Demo, banner
+from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -83,7 +83,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", Settings().event_loop))) as runner:
         demo = Demo() if asked.demo else None
         if demo:
-            environment["UPSTREAMS"] = json.dumps(runner.run(start(demo)))
+            environment["UPSTREAMS"] = json.dumps(upstreams_of(runner.run(start(demo))))
             environment["ROUTES"] = json.dumps(ROUTES)
             environment.pop("UPSTREAMS_FILE", None)
             environment.setdefault("HOST", "127.0.0.1")
@@ -246,7 +246,7 @@ def raise_descriptor_limit() -> None:
 
 
 async def start(demo: Demo) -> dict[str, list[str]]:
-    """Start the demo's services; return a value for UPSTREAMS."""
+    """Start the demo's services; return the URLs of each service."""
     MonotonicIOLoop.install()  # before the demo's Tornado servers make a stock IOLoop
     return await demo.start()
 

@@ -1,6 +1,7 @@
 """The demo as a whole: what start() begins, what stop() ends, and what the banner says."""
 
 import asyncio
+import json
 import re
 
 import httpx
@@ -22,7 +23,8 @@ from tests.support.demos import (
     refuses,
 )
 from tests.support.sockets import eventually
-from tornado_gateway.demo.demo import Demo, banner
+from tornado_gateway.config.load import load_settings
+from tornado_gateway.demo.demo import CONFIGS, Demo, banner, upstreams_of
 
 
 @playing()
@@ -39,6 +41,14 @@ async def test_every_service_has_its_instances_on_ports_of_their_own(
     urls = [url for urls in services.values() for url in urls]
     assert len(set(urls)) == len(urls)
     assert all(url.startswith("http://127.0.0.1:") for url in urls)
+
+
+@playing()
+async def test_the_values_of_services_are_those_that_a_configuration_may_have(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    settings = load_settings({"UPSTREAMS": json.dumps(upstreams_of(services))})
+    assert {each.name for each in settings.services} == set(services) >= set(CONFIGS)
 
 
 # ---- stop

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { actsOn, closeOne, done, merged } from '../../static/admin/js/acts.js';
+import { actsOn, actsOnStream, closeOne, done, logLevel, merged, revoke } from '../../static/admin/js/acts.js';
 
 const endpoint = { service: 'billing', url: 'http://1', weight: 1, breaker: 'closed', requests: 1, eventStreams: 200, webSockets: 14 };
 const place = { service: 'billing', endpoint: 'http://1' };
@@ -40,4 +40,22 @@ test('a page replaces the rows that it is about', () => {
   assert.deepEqual(merged(rows(1, 2, 3, 4), 1, { streams: rows(3), next: 3 }), rows(1, 3, 4)); // 2 has ended
   assert.deepEqual(merged(rows(1, 2, 3, 4), 1, { streams: rows(3), next: null }), rows(1, 3)); // 4 has ended, too
   assert.deepEqual(merged(rows(1, 2), 0, { streams: [], next: null }), []);
+});
+
+test('a revocation says whose credentials end and for how long', () => {
+  const act = revoke('subject', 'id|ada', 24);
+  assert.equal(act.says, 'The gateway refuses all credentials of id|ada for 24 h, and ends the open streams.');
+  assert.deepEqual([act.path, act.order], ['revocations', { subject: 'id|ada', expiresInMs: 86_400_000 }]);
+  assert.match(done(act, { revokedAtMs: 1, expiresAtMs: 2, shared: false }), /^Revoked until .*, by this gateway alone\.$/);
+});
+
+test('the principal of a stream may be revoked, and a stream without a principal may be closed', () => {
+  const names = (stream) => actsOnStream(stream).map((act) => act.name);
+  assert.deepEqual(names({ id: 1, client: 'c', service: 's', principal: 'id|ada' }), ['Close stream', 'Revoke']);
+  assert.deepEqual(names({ id: 1, client: 'c', service: 's', principal: '' }), ['Close stream']);
+});
+
+test('the level of the log is told', () => {
+  assert.deepEqual(logLevel('debug').order, { level: 'debug' });
+  assert.equal(done(logLevel('debug'), { level: 'debug' }), 'The log has the level debug.');
 });

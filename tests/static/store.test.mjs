@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { duration, milliseconds, percent, short } from '../../static/admin/js/format.js';
-import { apply, begin, empty, look, rows } from '../../static/admin/js/store.js';
+import { apply, begin, empty, look, rows, wantedRequests } from '../../static/admin/js/store.js';
+import { shapes } from '../../static/admin/js/spark.js';
 
 const columns = { points: ['at', 'rate'], services: ['service', 'state', 'rate'], endpoints: ['service', 'url', 'state', 'rate'] };
 const whole = () => begin({
@@ -74,4 +75,30 @@ test('counts are replaced, and stay where a text has none', () => {
   apply(model, change({ counts: [['Cache', 'hit', 3]] }));
   apply(model, change());
   assert.deepEqual(model.counts, [['Cache', 'hit', 3]]);
+});
+
+const ofRequests = { ...columns, requests: ['id', 'at', 'rank', 'status', 'path'] };
+const tail = () => begin({ about: {}, at: 1000, sentence: '', columns: ofRequests, points: [], events: [], services: {}, endpoints: {},
+  requests: [[1, 10, 'failed', 502, '/old'], [2, 990, 'failed', 502, '/a'], [3, 995, 'slow', 200, '/b'], [4, 999, 'fine', 200, '/c']] });
+const ids = (found) => found.map((row) => row.id);
+
+test('failed and slow requests of late stand first, and old ones in the order of time', () => {
+  assert.deepEqual(ids(wantedRequests(tail())), [2, 3, 4, 1]);
+  assert.deepEqual(ids(wantedRequests(tail(), { newestFirst: true })), [4, 3, 2, 1]);
+  assert.deepEqual(ids(wantedRequests(tail(), { onlyTrouble: true })), [2, 3, 1]);
+  assert.deepEqual(ids(wantedRequests(tail(), { text: '/C' })), [4]);
+});
+
+test('a request that is told twice is there once, and the number is bounded', () => {
+  const model = tail();
+  apply(model, change({ requests: [[4, 999, 'fine', 200, '/c'], [5, 1000, 'fine', 200, '/d']] }));
+  assert.deepEqual(ids(model.requests), [1, 2, 3, 4, 5]);
+  apply(model, change({ requests: Array.from({ length: 700 }, (_, index) => [index + 6, 1000, 'fine', 200, '/x']) }));
+  assert.deepEqual([model.requests.length, model.requests.at(-1).id], [500, 705]);
+});
+
+test('a word is drawn as bars, the newest at the right, and failures apart', () => {
+  assert.deepEqual(shapes(''), { fine: '', failed: '' });
+  assert.deepEqual(shapes('aP'), { fine: '', failed: 'M58 18V0h1.5V18z' });
+  assert.deepEqual(shapes('b<'), { fine: 'M56 18V17h1.5V18z', failed: '' }); // what is no letter is no bar
 });

@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import random
 import socket
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,17 @@ LOOPBACK = "127.0.0.1"
 
 # A value for ROUTES: a route that carries everything that the page of "chat" needs.
 ROUTES = ({"path": "/live/*", "service": "chat", "strip": True},)
+
+# Values of services: the endpoint that refuses is soon out, and a limit that refuses nobody is met by the traffic.
+CONFIGS: dict[str, dict[str, object]] = {
+    "flaky": {"breakerFailures": 3, "breakerWindowMs": 60_000},
+    "slow": {"rateLimits": "10/m", "rateLimitMode": "observe"},
+}
+
+
+def upstreams_of(services: Mapping[str, list[str]]) -> dict[str, object]:
+    """A value for UPSTREAMS: the services of `Demo.start()` with their CONFIGS."""
+    return {name: {"endpoints": urls, **CONFIGS.get(name, {})} for name, urls in services.items()}
 
 
 class Demo:
@@ -74,7 +86,7 @@ class Demo:
         self._sockets: set[EchoSocket] = set()
 
     async def start(self) -> dict[str, list[str]]:
-        """Start every upstream; the result is a value for UPSTREAMS."""
+        """Start every upstream; the result is the URLs of each service."""
         return {
             "api": [self._serve(f"api-{n}", API_ROUTES, about=API_ABOUT) for n in (1, 2)],
             "slow": [self._serve(f"slow-{n}", [(".*", Slow)], delay=delay) for n, delay in enumerate(self._slow, 1)],

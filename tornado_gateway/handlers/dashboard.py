@@ -13,6 +13,7 @@ from pathlib import Path
 from tornado.iostream import StreamClosedError
 from tornado.template import Template
 
+from tornado_gateway.adapters.logs import LEVELS
 from tornado_gateway.errors import GatewayError, NotFound
 from tornado_gateway.handlers.admin_page import HOME, AdminPage
 from tornado_gateway.handlers.session import find_session
@@ -55,6 +56,7 @@ class DashboardHandler(GuardedPage):
                 who=self.admitted.principal.name,
                 has_log_out=self.gateway.operators.asks,
                 can_act=not self.gateway.operators.config.is_read_only,
+                levels=list(LEVELS),
             )
         )
 

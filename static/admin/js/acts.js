@@ -38,6 +38,25 @@ export function closeOne(stream) {
   return { name: 'Close stream', says: `${closing(1)} It is the stream of ${stream.client}${stream.principal ? `, ${stream.principal},` : ''} to ${stream.service}.`, path: 'streams/close', order: { ids: [stream.id] } };
 }
 
+const OF = { subject: 'all credentials of', jti: 'the token with the id', session: 'the session' };
+
+/** A credential that no longer counts. */
+export function revoke(by, value, hours) {
+  return {
+    name: 'Revoke', path: 'revocations', order: { [by]: value, expiresInMs: Math.round(hours * 3_600_000) },
+    says: `The gateway refuses ${OF[by]} ${value} for ${duration(hours * 3600)}, and ends the open streams.`,
+  };
+}
+
+/** Everything that can be done about a stream. */
+export function actsOnStream(stream) {
+  return [closeOne(stream), ...(stream.principal ? [revoke('subject', stream.principal, 24)] : [])];
+}
+
+export function logLevel(level) {
+  return { name: 'Set level', says: `The gateway's own log has the level ${level}, until the gateway ends.`, path: 'log-level', order: { level } };
+}
+
 function closing(count) {
   const over = count > 1 ? ` over ${duration(SPREAD / 1000)}` : ' now';
   return `Closes ${several(count, 'stream')}${over}, between two events or by a Close. Browsers come back by themselves.`;
@@ -46,6 +65,8 @@ function closing(count) {
 /** What was done, in a sentence. */
 export function done(act, said) {
   if ('closing' in said) return said.closing ? `${several(said.closing, 'stream')} end${said.closing === 1 ? 's' : ''}.` : 'The stream had ended already.';
+  if ('level' in said) return `The log has the level ${said.level}.`;
+  if ('revokedAtMs' in said) return `Revoked until ${new Date(said.expiresAtMs).toLocaleString()}${said.shared ? '' : ', by this gateway alone'}.`;
   return `Done: ${said.endpoint} is ${said.state}, weight ${said.weight}, breaker ${said.breaker.replace('_', ' ')}.`;
 }
 

@@ -5,13 +5,13 @@ import { milliseconds, short, timeOfDay } from './format.js';
 /* global uPlot */
 
 const CHARTS = [
-  { title: 'Requests and failures per second', write: short, lines: [['rate', 'requests', '--accent'], ['failures', 'failures', '--bad']] },
+  { title: 'Requests/s', write: short, lines: [['rate', 'requests', '--accent'], ['failures', 'failures', '--bad']] },
   { title: 'Duration', write: milliseconds, lines: [['p50Ms', 'p50', '--good'], ['p95Ms', 'p95', '--accent'], ['p99Ms', 'p99', '--second']] },
   { title: 'Open streams', write: short, lines: [['streams', 'streams', '--accent']] },
   { title: 'Event loop delay', write: milliseconds, lines: [['loopDelayMs', 'delay', '--wait']] },
 ];
 
-const HEIGHT = 150;
+const HEIGHT = 112;
 
 export function makeCharts(root) {
   const charts = CHARTS.map((chart) => new Chart(root, chart));
@@ -31,7 +31,7 @@ class Chart {
     this.figure = document.createElement('figure');
     this.figure.className = 'chart';
     this.figure.style.margin = '0';
-    const heading = document.createElement('h3');
+    const heading = document.createElement('h2');
     heading.textContent = title;
     const legend = document.createElement('ul');
     legend.className = 'legend';
@@ -44,7 +44,10 @@ class Chart {
     this.canvas = document.createElement('div');
     this.canvas.setAttribute('role', 'img');
     this.title = title;
-    this.figure.append(heading, ...(lines.length > 1 ? [legend] : []), this.canvas);
+    const line = document.createElement('div');
+    line.className = 'title';
+    line.append(heading, ...(lines.length > 1 ? [legend] : []));
+    this.figure.append(line, this.canvas);
     root.append(this.figure);
   }
 
@@ -87,8 +90,9 @@ class Chart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
+      padding: [8, 26, 0, 0],
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05] } },
-      axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(timeOfDay) }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
+      axes: [{ ...axis, space: 70, size: 18, gap: 2, values: (_, ticks) => ticks.map(timeOfDay) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
       series: [{}, ...this.lines.map(([, label, name]) => ({ label, stroke: colour(name), width: 1.5, points: { show: false }, spanGaps: true }))],
     };
     this.plot = new uPlot(options, this.data(), this.canvas);

@@ -1,13 +1,23 @@
 // Counts since the start, and the configuration. Texts only: a value may have any characters.
 
 /**
+ * @param refused has a row for each client that meets a limit
+ * @param nobody is shown if no client does
  * @param table has a row per count, below a heading for each group
  * @param list has the variables that differ from their defaults
  */
-export function makeFacts(table, list) {
+export function makeFacts({ table, list, refused, nobody }) {
   let shown = '';
+  let shownRefused = '';
   return {
     show(model) {
+      const whom = JSON.stringify(model.refused);
+      if (whom !== shownRefused) {
+        shownRefused = whom;
+        refused.tBodies[0].replaceChildren(...model.refused.map(([policy, who, count]) => row(who, policy, count)));
+      }
+      refused.hidden = !model.refused.length;
+      nobody.hidden = !refused.hidden;
       const text = JSON.stringify(model.counts);
       if (text === shown) return;
       shown = text;

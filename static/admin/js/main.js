@@ -8,6 +8,8 @@ import { follow } from './feed.js';
 import { makeFacts } from './facts.js';
 import { duration } from './format.js';
 import { apply, begin, empty, look } from './store.js';
+import { makeRequests } from './requests.js';
+import { makeSteer } from './steer.js';
 import { makeStreams } from './streams.js';
 import { makeTable } from './table.js';
 import { makeTheme } from './theme.js';
@@ -22,7 +24,17 @@ const dialog = $('acts') && makeDialog($('acts')); // a gateway that is read-onl
 const table = makeTable($('services'), $('nothing'), dialog && ((row) => dialog.offer(row.url, actsOn(row))));
 const events = makeEvents($('events'), $('no-events'));
 makeStreams({ card: $('streams-card'), box: $('streams-box'), table: $('streams'), filter: $('streams-filter'), note: $('streams-note') }, dialog);
-const facts = makeFacts($('counts'), $('configuration'));
+const facts = makeFacts({ table: $('counts'), list: $('configuration'), refused: $('refused'), nobody: $('nobody') });
+const showRequests = makeRequests({
+  box: $('requests-box'), table: $('requests'), filter: $('requests-filter'), only: $('requests-only'),
+  newest: $('requests-newest'), pause: $('requests-pause'), note: $('requests-note'),
+});
+if (dialog) {
+  makeSteer({
+    card: $('steer'), by: $('revoke-by'), value: $('revoke-value'), hours: $('revoke-hours'), revokeForm: $('revoke'),
+    level: $('level'), levelForm: $('level-form'),
+  }, dialog);
+}
 makeTheme($('theme'), charts.recolour);
 
 $('filter').addEventListener('input', (event) => table.filter({ text: event.target.value }));
@@ -56,25 +68,26 @@ function told(name, said) {
   } else if (name === 'whole') {
     model = begin(said);
     events.reset();
-    const about = model.about;
-    facts.begin(about);
-    $('about').textContent = `${about.version} · ${about.environment} · up ${duration(said.at - about.startedAt)}`;
+    facts.begin(model.about);
   } else {
     apply(model, said);
     if (news.length) $('announcement').textContent = news.map((event) => event.text).join('; ');
   }
+  const { version, environment, startedAt } = model.about;
+  if (version) $('about').textContent = `${version} · ${environment} · up ${duration(model.at - startedAt)}`;
   showSentence();
   showTiles(model);
   charts.show(model);
   table.show(model);
   events.show(model, news);
+  showRequests(model);
   facts.show(model);
 }
 
 function showSentence() {
   const sentence = $('sentence');
-  const isGood = model.sentence.startsWith('All ') || !model.sentence;
-  sentence.dataset.state = model.sentence ? (isGood ? 'good' : 'bad') : 'unknown';
+  const isGood = model.sentence.startsWith('All ') || !model.sentence; // nothing is out; requests may have failed
+  sentence.dataset.state = model.sentence ? (isGood ? (model.sentence.includes(';') ? 'wait' : 'good') : 'bad') : 'unknown';
   if (sentence.textContent !== model.sentence) sentence.textContent = model.sentence;
   document.title = isGood ? 'Gateway' : '✕ Gateway';
 }

@@ -3,10 +3,12 @@
 const FINE = 310; // points of a second; older points come ten seconds apart
 const MOST_POINTS = 650;
 const MOST_EVENTS = 200;
+const MOST_REQUESTS = 500;
+const RECENT = 300; // seconds for which a failed or slow request stands before newer ones
 
 /** @returns the model of a page that has heard nothing. */
 export function empty() {
-  return { about: {}, at: 0, sentence: '', points: [], counts: [], services: new Map(), endpoints: new Map(), events: [] };
+  return { about: {}, at: 0, sentence: '', points: [], counts: [], refused: [], requests: [], services: new Map(), endpoints: new Map(), events: [] };
 }
 
 /** The model after an event named `whole`. */
@@ -22,6 +24,8 @@ export function begin(said) {
     endpoints: records(endpoints, said.endpoints),
     events: said.events,
     counts: said.counts ?? [],
+    refused: said.refused ?? [],
+    requests: (said.requests ?? []).map((each) => record(said.columns.requests, each)),
   };
 }
 
@@ -59,6 +63,10 @@ export function apply(model, said) {
   model.points.push(...said.points.map((point) => record(model.columns.points, point)));
   thin(model.points);
   model.counts = said.counts ?? model.counts;
+  model.refused = said.refused ?? model.refused;
+  const newest = model.requests.at(-1)?.id ?? 0; // the first look after the whole may tell a request again
+  model.requests.push(...(said.requests ?? []).map((each) => record(model.columns.requests, each)).filter((each) => each.id > newest));
+  model.requests.splice(0, model.requests.length - MOST_REQUESTS);
   for (const kind of ['services', 'endpoints']) {
     for (const key of said[kind].gone) model[kind].delete(key);
     for (const [key, row] of Object.entries(said[kind].rows)) model[kind].set(key, record(model.columns[kind], row));
@@ -97,6 +105,20 @@ export function rows(model, { text = '', onlyTrouble = false, by = 'state', desc
   }
   return found;
 }
+
+const RANKS = ['failed', 'slow', 'fine'];
+
+/** The requests that are wanted: failed and slow ones of the last minutes first, each the newest first. */
+export function wantedRequests(model, { text = '', onlyTrouble = false, newestFirst = false } = {}) {
+  const wanted = text.trim().toLowerCase();
+  const found = model.requests.filter((row) => (!onlyTrouble || row.rank !== 'fine') && (!wanted || words(row).includes(wanted)));
+  const rank = (row) => (newestFirst || row.at < model.at - RECENT ? RANKS.length : RANKS.indexOf(row.rank));
+  return found.sort((one, other) => rank(one) - rank(other) || other.id - one.id);
+}
+
+const words = (row) =>
+  [row.status, row.reason, row.method, row.path, row.query, row.service, row.endpoint, row.client, row.principal, row.requestId]
+    .join('\n').toLowerCase();
 
 const WORST_FIRST = ['down', 'out', 'degraded', 'probed', 'drained', 'joining', 'up'];
 

@@ -1,6 +1,7 @@
 // The table of services and endpoints. Only the rows near the viewport exist, so that a thousand endpoints stay smooth.
 
 import { duration, milliseconds, percent, short } from './format.js';
+import { makeSpark } from './spark.js';
 import { rows } from './store.js';
 
 const AROUND = 12; // rows beyond each end of the viewport
@@ -10,18 +11,19 @@ const COLUMNS = [
   { name: 'name', label: 'Service / endpoint', kind: 'head', write: (row) => row.url ?? row.service },
   { name: 'state', label: 'State', kind: 'state', write: (row) => row.state },
   { name: 'since', label: 'For', write: (row, at) => duration(at - row.since) },
-  { name: 'why', label: 'Why, and the newest check', kind: 'text', write: why },
+  { name: 'why', label: 'Why', kind: 'text', grows: true, write: why },
+  { name: 'spark', label: '5 minutes', kind: 'spark', write: (row) => row.spark ?? '', title: 'requests of the last five minutes; red: some failed' },
   { name: 'rate', label: 'Req/s', write: (row) => short(row.rate) },
-  { name: 'errorShare', label: 'Failed', write: (row) => percent(row.errorShare) },
+  { name: 'errorShare', label: 'Failed', kind: 'share', write: (row) => percent(row.errorShare) },
   { name: 'p50Ms', label: 'p50', write: (row) => milliseconds(row.p50Ms), wide: true },
   { name: 'p95Ms', label: 'p95', write: (row) => milliseconds(row.p95Ms), wide: true },
   { name: 'p99Ms', label: 'p99', write: (row) => milliseconds(row.p99Ms) },
-  { name: 'requests', label: 'Requests', write: (row) => short(row.requests), title: 'requests in flight' },
+  { name: 'requests', label: 'In flight', write: (row) => short(row.requests), title: 'requests in flight' },
   { name: 'eventStreams', label: 'Events', write: (row) => short(row.eventStreams), title: 'open event streams' },
   { name: 'webSockets', label: 'WS', write: (row) => short(row.webSockets), title: 'open WebSockets' },
   { name: 'openUntil', label: 'Breaker', kind: 'text', write: breaker, wide: true },
-  { name: 'weight', label: 'Weight', write: (row) => (row.weight === undefined ? '' : short(row.weight)), wide: true },
-  { name: 'retries', label: 'Retries', write: (row) => (row.retries === undefined ? '' : short(row.retries)), wide: true },
+  { name: 'weight', label: 'Weight', write: (row) => (row.weight === undefined ? '' : short(row.weight)), wide: true, roomy: true },
+  { name: 'retries', label: 'Retries', write: (row) => (row.retries === undefined ? '' : short(row.retries)), wide: true, roomy: true },
 ];
 
 function breaker(row, at) {
@@ -31,6 +33,7 @@ function breaker(row, at) {
 
 function why(row) {
   const parts = [row.state === 'up' ? '' : row.why, row.check?.replaceAll('_', ' ')].filter(Boolean);
+  if (row.state === 'up' && row.errorShare > 0 && row.lastFailure) parts.push(`last failure: ${row.lastFailure}`);
   if (row.out) parts.unshift(`${row.out} of ${row.endpoints} out`);
   if (row.waiting) parts.push(`${row.waiting} waiting`);
   if (row.panic) parts.push('panic: all endpoints are used');
@@ -87,7 +90,7 @@ export function makeTable(table, nothing, act = null) {
   /** The numbers of the rows that exist: all rows of a small table. */
   function visible(count) {
     if (count <= MOST_UNCUT) return [0, count];
-    const height = existing.values().next().value?.element.offsetHeight || 30;
+    const height = existing.values().next().value?.element.offsetHeight || 27;
     const top = -body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - AROUND);
     return [Math.min(first, count), Math.min(count, first + Math.ceil(innerHeight / height) + 2 * AROUND)];
@@ -105,7 +108,7 @@ export function makeTable(table, nothing, act = null) {
       element,
       fill(count) {
         element.hidden = count === 0;
-        cell.style.height = `${count * (existing.values().next().value?.element.offsetHeight || 30)}px`;
+        cell.style.height = `${count * (existing.values().next().value?.element.offsetHeight || 27)}px`;
       },
     };
   }
@@ -140,7 +143,7 @@ function heads(view, act, changed) {
     button.textContent = column.label;
     if (column.title) button.title = column.title;
     button.addEventListener('click', () => {
-      view.descending = view.by === column.name ? !view.descending : typeof column.kind === 'undefined';
+      view.descending = view.by === column.name ? !view.descending : !['text', 'head', 'state'].includes(column.kind);
       view.by = column.name;
       for (const other of row.cells) other.removeAttribute('aria-sort');
       cell.setAttribute('aria-sort', view.descending ? 'descending' : 'ascending');
@@ -159,11 +162,12 @@ function heads(view, act, changed) {
 }
 
 const classes = (column) =>
-  [column.kind === 'text' || column.kind === 'head' || column.kind === 'state' ? 'text' : '', column.wide ? 'wide' : '']
+  [column.kind === 'text' || column.kind === 'head' || column.kind === 'state' ? 'text' : '', column.wide ? 'wide' : '', column.grows ? 'grows' : '', column.roomy ? 'roomy' : '']
     .filter(Boolean).join(' ');
 
 function makeRow(row, act) {
   let now = row;
+  let draw = null;
   const element = document.createElement('tr');
   element.className = row.kind;
   const cells = COLUMNS.map((column) => {
@@ -172,6 +176,7 @@ function makeRow(row, act) {
     cell.className = classes(column);
     const inner = column.kind === 'state' ? cell.appendChild(document.createElement('span')) : cell;
     if (column.kind === 'state') inner.className = 'state';
+    if (column.kind === 'spark') draw = makeSpark(cell);
     element.append(cell);
     return inner;
   });
@@ -185,6 +190,11 @@ function makeRow(row, act) {
       now = next;
       COLUMNS.forEach((column, index) => {
         const text = column.write(next, at);
+        if (column.kind === 'spark') {
+          draw(text);
+          return;
+        }
+        if (column.kind === 'share') cells[index].classList.toggle('failing', next.errorShare >= 0.05);
         if (cells[index].textContent !== text) {
           cells[index].textContent = text;
           if (column.kind === 'text') cells[index].title = text;

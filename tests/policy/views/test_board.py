@@ -10,7 +10,7 @@ import pytest
 from tests.support.figures import whole
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
-from tornado_gateway.policy.upstream.endpoint import FAILURE, Endpoint, LeaseRequest
+from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Endpoint, LeaseRequest
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
@@ -70,6 +70,30 @@ def test_an_endpoint_that_fails_is_named_with_its_reason_and_since_when() -> Non
     assert (endpoint["state"], endpoint["why"], endpoint["since"]) == ("out", "connect failed", AT + 60)
     assert (endpoint["breaker"], endpoint["openUntil"], endpoint["failures"]) == ("open", AT + 115, 5)
     assert (whole["state"], whole["out"], whole["why"]) == ("degraded", 1, "connect failed")
+
+
+@pytest.mark.parametrize(("good", "bad", "told"), [(36, 4, False), (46, 5, False), (40, 5, True)])
+def test_many_failed_requests_are_told_while_all_endpoints_are_up(good: int, bad: int, told: bool) -> None:
+    board, service = Board(), make_service(count=2)
+    for outcome in [SUCCESS] * good + [FAILURE] * bad:
+        lease = Lease(service, service.endpoints[0], LeaseRequest(0.0), is_retry=False)
+        if outcome is FAILURE:
+            lease.failed_by("upstream_reset")
+        lease.settle(outcome, 0.0)
+    service.endpoints[0].breaker.reset(0.0)
+    see(board, look(service, now=1.0), AT)
+    trouble = "; billing: 11% of the last minute's requests failed: upstream reset" if told else ""
+    assert board.sentence == f"All 2 endpoints of 1 services are up{trouble}"
+
+
+def test_the_course_of_requests_and_the_last_failure_are_shown() -> None:
+    board, service = Board(), make_service()
+    see(board, look(service), AT)
+    break_off(service, 1)
+    see(board, look(service), AT + 10)
+    endpoint, whole = row(board, "billing http://host1:80"), row(board, "billing")
+    assert (endpoint["spark"], whole["spark"], endpoint["lastFailure"]) == ("P", "P", "connect failed")
+    assert row(board, "billing http://host0:80")["spark"] == ""
 
 
 def test_a_service_without_an_endpoint_that_works_is_down_until_probes_come() -> None:

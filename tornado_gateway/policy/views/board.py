@@ -18,6 +18,7 @@ from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, Se
 from tornado_gateway.policy.views.steps import Steps
 
 EVENTS = 200  # the newest events that are kept
+MANY, MUCH = 5, 0.1  # failures of a minute, and their share, from which on the sentence tells that requests fail
 
 SERVICE_COLUMNS = (
     "service", "state", "since", "why", "endpoints", "out", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms",
@@ -73,6 +74,7 @@ class Board:
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     _known: dict[str, _Known] = field(default_factory=dict)
     _troubles: list[str] = field(default_factory=list)
+    _failing: list[str] = field(default_factory=list)
     _sparks: dict[str, Spark] = field(default_factory=dict)
 
     def update(self, state: State, at: float) -> Steps[list[Event]]:
@@ -88,9 +90,13 @@ class Board:
         for name, service in state.services.items():
             yield from look.add(name, service)
         is_first = not self._known  # the first look finds everything new, and nothing has happened
-        self.services, self.endpoints, self._troubles, self._known, self._sparks = (
-            look.services, look.endpoints, look.troubles, look.known, look.sparks,
-        )  # fmt: skip
+        self.services, self.endpoints, self._known, self._sparks = (
+            look.services,
+            look.endpoints,
+            look.known,
+            look.sparks,
+        )
+        self._troubles, self._failing = look.troubles, look.failing
         events = [] if is_first else look.events
         self.events.extend(events)
         return events
@@ -102,9 +108,10 @@ class Board:
     @property
     def sentence(self) -> str:
         """The health of everything in a sentence."""
-        if self._troubles:
-            return "; ".join(self._troubles)
-        return f"All {len(self.endpoints)} endpoints of {len(self.services)} services are up" if self.services else ""
+        if not self.services:
+            return ""
+        all_up = f"All {len(self.endpoints)} endpoints of {len(self.services)} services are up"
+        return "; ".join([*(self._troubles or [all_up]), *self._failing])
 
 
 @dataclass(slots=True)
@@ -123,6 +130,7 @@ class _Look:
     endpoints: dict[str, Row] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
     known: dict[str, _Known] = field(default_factory=dict)
     sparks: dict[str, Spark] = field(default_factory=dict)
 
@@ -145,6 +153,8 @@ class _Look:
         self.services[name] = _row(state, (*cells, self._spark(name, all_total, all_failed)))
         if out:
             self.troubles.append(_trouble(name, len(service.endpoints), out, self.at))
+        elif failing := _failing(name, list(service.endpoints.values())):
+            self.failing.append(failing)
 
     def _spark(self, key: str, total: int, failed: int) -> str:
         """The course of a row's requests."""
@@ -213,6 +223,16 @@ def _trouble(name: str, endpoints: int, out: list[tuple[str, float]], at: float)
     reasons = ", ".join(dict.fromkeys(reason for reason, _ in out if reason)) or "failed"
     longest = at - min(since for _, since in out)
     return f"{name}: {len(out)} of {endpoints} endpoints {_are(len(out))} out: {reasons} for {_duration(longest)}"
+
+
+def _failing(name: str, endpoints: Iterable[EndpointState]) -> str:
+    """What a service whose endpoints are all up has of failed requests, if many have failed; else ""."""
+    failing = [each for each in endpoints if each.minute.errors]
+    minute = Minute.of(each.minute for each in endpoints)
+    if minute.errors < MANY or minute.error_rate < MUCH:
+        return ""
+    reasons = ", ".join(dict.fromkeys(reason_of(each) for each in failing if each.failure)) or "failed"
+    return f"{name}: {minute.error_rate:.0%} of the last minute's requests failed: {reasons}"
 
 
 def _are(count: int) -> str:
