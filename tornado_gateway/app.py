@@ -20,6 +20,7 @@ from tornado_gateway.adapters.event_log import EventLog
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.otlp import OtlpSink
 from tornado_gateway.adapters.passwords import OperatorPassword
+from tornado_gateway.adapters.redis_cache import RedisCache, Shared
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
@@ -71,6 +72,7 @@ from tornado_gateway.upkeep.key_set import KeySet
 from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.rebalancer import Rebalancer
+from tornado_gateway.upkeep.shared import in_slices
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -287,6 +289,8 @@ class App:
         await self._close_password_checks()
         if self.gateway.limits and self.gateway.limits.shared:
             await self.gateway.limits.shared.close()
+        if self.gateway.cache and self.gateway.cache.shared:
+            await self.gateway.cache.shared.close()
         for connection in self.gateway.redis.values():
             await connection.close()
         if self.gateway.tracer:
@@ -322,7 +326,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if any(origin.scheme == "https" for origin in origins_of(settings)):
         client.connector.load_authorities()
-    cache, tickets = make_cache(settings, rng), make_tickets(settings, redis)
+    cache, tickets = make_cache(settings, rng, redis), make_tickets(settings, redis)
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
         services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
@@ -465,17 +469,29 @@ def make_cors(settings: Settings) -> CorsConfig | None:
     return settings.service.cors if any(each.answers or each.passes for each in configs) else None
 
 
-def make_cache(settings: Settings, rng: random.Random) -> ResponseCache | None:
+def make_cache(settings: Settings, rng: random.Random, redis: dict[str, RedisConnection]) -> ResponseCache | None:
     """The response cache; None if no service's responses are cached."""
     if not settings.caches_something:
         return None
+    memory = MemoryCache(settings.cache_store)
     return ResponseCache(
-        MemoryCache(settings.cache_store),
+        memory,
         settings.forwarding.pseudonym,
         time.monotonic,
         time.time,
         request_ids(rng).__next__,
+        shared=make_shared_cache(settings, memory, redis),
     )
+
+
+def make_shared_cache(settings: Settings, memory: MemoryCache, redis: dict[str, RedisConnection]) -> RedisCache | None:
+    """The cache behind memory that gateways share; None for none. It has a connection of its own: see RedisCache."""
+    url = settings.cache_store_url
+    if not url:
+        return None
+    connection = redis[f"cache {url}"] = RedisConnection(url)
+    carry_out = partial(in_slices, now=time.monotonic)
+    return RedisCache(connection, memory, Shared(settings.cache_store.secret, time.monotonic, time.time, carry_out))
 
 
 def make_revocation_store(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
+from tornado_gateway.adapters.redis_cache import RedisCache
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.gateway import Figures, Lifecycle, Limits, ResponseCache, Tickets
 from tornado_gateway.policy.http.redaction import Redaction
@@ -139,8 +140,20 @@ def cache_page(cache: ResponseCache | None) -> Steps[dict[str, Any]]:
         "responses": store.responses,
         "evictions": store.evictions,
         **totals_view(cache.totals),
+        "shared": shared_view(cache.shared) if cache.shared else None,
         "largest": entries_view(top.largest, cache.now()),
         "hottest": entries_view(top.hottest, cache.now()),
+    }
+
+
+def shared_view(shared: RedisCache) -> dict[str, Any]:
+    """What the store that gateways share has done."""
+    return {
+        "up": shared.is_ready,
+        "found": shared.found,
+        "missed": shared.missed,
+        "written": shared.written,
+        "errors": shared.connection.errors,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
 from tornado_gateway.adapters.passwords import OperatorPassword
+from tornado_gateway.adapters.redis_cache import RedisCache
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
@@ -231,6 +232,7 @@ class ResponseCache:
         flights: requests to services that other requests may join; see handlers/collapsing.py.
         alone: hashes of keys whose responses could not be shared, with the instant (gateway clock) of forgetting.
         totals: what the cache has done.
+        shared: the store behind `store` that other gateways share; None for none.
     """
 
     store: ResponseStore
@@ -242,6 +244,7 @@ class ResponseCache:
     flights: dict[Key, Any] = field(default_factory=dict)
     alone: dict[int, float] = field(default_factory=dict)
     totals: CacheTotals = field(default_factory=CacheTotals)
+    shared: RedisCache | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ Bounds are estimates of memory: bytes of fields, body and key, and the measured 
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachetools import Cache, LRUCache
 
@@ -35,10 +35,14 @@ class StoreConfig:
     """The store of responses.
 
     Attributes:
+        url: of the Redis that gateways share, or of the scheme MEMORY; "" for REDIS_URL, or the memory of the process.
+        secret: of the seals of shared entries; b"" for none: then purges are shared, and no responses.
         max_bytes: bytes of memory of all stored responses. No response, with its variants, takes more than a fifth.
     """
 
     max_bytes: int = 64 * 1024 * 1024
+    url: str = field(default="", repr=False)
+    secret: bytes = field(default=b"", repr=False)
 
     @property
     def most_of_a_key(self) -> float:

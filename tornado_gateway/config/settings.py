@@ -200,6 +200,12 @@ class Settings:
         return "" if url.startswith(f"{MEMORY}:") else url
 
     @property
+    def cache_store_url(self) -> str:
+        """URL of the Redis that stored responses and purges are shared over; "" for none."""
+        url = self.cache_store.url or self.redis_url
+        return "" if url.startswith(f"{MEMORY}:") or not self.caches_something else url
+
+    @property
     def shares_revocations(self) -> bool:
         """Whether revocations are shared over Redis."""
         return bool(self.redis_url) and self.asks_for_tokens

@@ -41,10 +41,12 @@ class PurgeHandler(ActingHandler):
     async def post(self) -> None:
         said = read_order(self.request.body, ORDER)
         purge, cache = self._purge_of(said), self.gateway.cache
+        # The shared store first: afterwards no older response comes from there.
+        is_shared = await cache.shared.purge(purge) if cache and cache.shared else False
         purged = await self._carry_out(cache, purge) if cache else Purged(0, 0)
         deed = "made stale" if purge.is_soft else "purged"
         self.deed = f"{deed} {purged.responses} responses: {named(said)}"
-        self.send_json({"responses": purged.responses, "bytes": purged.bytes, "soft": purge.is_soft})
+        self.send_json({**purged._asdict(), "soft": purge.is_soft, "shared": is_shared})
 
     async def _carry_out(self, cache: ResponseCache, purge: Purge) -> Purged:
         purged = await in_slices(cache.store.purge(purge, cache.now()), self.gateway.now)

@@ -8,6 +8,7 @@ The look comes after the admission and before an endpoint is chosen. Which respo
 policy/http/caching/.
 """
 
+from functools import partial
 from typing import Any
 
 from tornado_gateway.errors import NotCached
@@ -17,8 +18,10 @@ from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.collapsing import fetch
 from tornado_gateway.handlers.refreshing import refresh
 from tornado_gateway.handlers.replay import replay
+from tornado_gateway.handlers.second_look import SecondLook
 from tornado_gateway.handlers.storing import CachedRequest, Look
 from tornado_gateway.policy.http.caching.config import Scope
+from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.request import (
     CacheRequest,
     Key,
@@ -30,7 +33,7 @@ from tornado_gateway.policy.http.caching.request import (
     resource,
 )
 from tornado_gateway.policy.http.caching.reuse import ONLY_IF_CACHED, Reuse, reuse
-from tornado_gateway.policy.http.caching.status import REASONS, Forwarded, hit_line, miss_line
+from tornado_gateway.policy.http.caching.status import REASONS, SHARED, Forwarded, hit_line, miss_line
 from tornado_gateway.policy.http.caching.totals import ABSENT, HIT, REFRESHING
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.headers import KnownFields
@@ -82,8 +85,19 @@ def cached_answerer(
     Raises:
         NotCached: the client wants an answer from the cache alone, and there is none.
     """
-    look, results = Look(cache, looking, service.config.cache), cache.totals.results
-    variants = cache.store.find(looking.key)
+    return _answerer(gateway, Look(cache, looking, service.config.cache), service, request)
+
+
+def _answerer(
+    gateway: Gateway, look: Look, service: Service, request: CachedRequest, *, again: bool = False
+) -> Answerer:
+    """As cached_answerer().
+
+    Args:
+        again: whether the shared store was asked.
+    """
+    cache, looking = look.cache, look.request
+    results, variants = cache.totals.results, cache.store.find(looking.key)
     stored = variants.find(looking) if variants else None
     if stored is None:
         why = Forwarded.VARY_MISS if variants else Forwarded.URI_MISS
@@ -93,13 +107,30 @@ def cached_answerer(
         if good_for is Reuse.REVALIDATING:
             refresh(gateway, service, look, request, stored)
         if good_for.answers:
-            request.tell(look.told(hit_line(cache.name, stored.terms.lifetime - age)))
+            detail = SHARED if again else b""
+            request.tell(look.told(hit_line(cache.name, stored.terms.lifetime - age, detail=detail)))
             results[service.name, REFRESHING if good_for is Reuse.REVALIDATING else HIT] += 1
             return replay(look, request, stored, age)
         why = REASONS[good_for]
+    if cache.shared and not again and why is not Forwarded.REQUEST and looking.key not in cache.flights:
+        found = cache.shared.look_up(looking)
+        if found:
+            return SecondLook(found, request, partial(_answerer_behind, gateway, look, service, request))
     if ONLY_IF_CACHED in looking.directives:  # RFC 9111 §5.2.1.7
         request.tell(look.told(miss_line(cache.name)))
         results[service.name, ABSENT] += 1
         raise NotCached
     results[service.name, why.value] += 1
     return fetch(gateway, service, look, request, why, stored)
+
+
+def _answerer_behind(
+    gateway: Gateway, look: Look, service: Service, request: CachedRequest, token: Token | None
+) -> Answerer:
+    """The Answerer once the shared store was asked.
+
+    Raises:
+        NotCached: as cached_answerer().
+    """
+    look.token = token
+    return _answerer(gateway, look, service, request, again=True)

@@ -34,7 +34,7 @@ class HttpForwarding(Forwarding):
         receiver: AnswerReceiver = self
         if gateway.cache is not None and service.config.cache.is_on and not self.awaits_stream:
             if self.method not in SAFE:
-                receiver = Invalidating(gateway.cache.store, service, self, self._target)
+                receiver = Invalidating(gateway.cache, service, self, self._target)
             elif looking := cache_request(self._client.head, admitted, match, self._target, forwarded_lines):
                 return cached_answerer(gateway, gateway.cache, service, self, looking)
         attempts: Answerer = gateway.new_attempts(gateway, service, self, receiver)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from tornado_gateway.errors import GatewayError
-from tornado_gateway.gateway import ResponseStore
+from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.answerer import AnswerReceiver
 from tornado_gateway.policy.http.caching.invalidation import invalidates, targets
 from tornado_gateway.policy.http.caching.request import by_name, resource
@@ -33,10 +33,10 @@ class Invalidating:
         target: of the request, behind the endpoint's base path.
     """
 
-    __slots__ = ("_request", "_service", "_store", "_target")
+    __slots__ = ("_cache", "_request", "_service", "_target")
 
-    def __init__(self, store: ResponseStore, service: Service, request: UnsafeRequest, target: bytes) -> None:
-        self._store, self._service, self._request, self._target = store, service, request, target
+    def __init__(self, cache: ResponseCache, service: Service, request: UnsafeRequest, target: bytes) -> None:
+        self._cache, self._service, self._request, self._target = cache, service, request, target
 
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
@@ -46,8 +46,14 @@ class Invalidating:
         if place and invalidates(self._request.method, head.status):
             name, config = self._service.name.encode("ascii"), self._service.config.cache
             for target in targets(self._target, by_name(head.forwarded_lines), place):
-                self._store.invalidate(resource(name, target, config))
+                self._invalidate(resource(name, target, config))
         return self._request.on_head(head, source)
+
+    def _invalidate(self, resource: bytes) -> None:
+        cache = self._cache
+        cache.store.invalidate(resource)
+        if cache.shared:
+            cache.shared.invalidate(resource)
 
     def on_failure(self, error: GatewayError) -> None:
         self._request.on_failure(error)

@@ -4,10 +4,14 @@ The background request is sent with the fields of the client's request that foun
 and timeouts as every request, and no client: the answer goes to the store alone.
 """
 
+import asyncio
+from functools import partial
+
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look, place_of
+from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.status import Forwarded
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.headers import Field
@@ -21,9 +25,29 @@ from tornado_gateway.wire.http1 import ResponseHead
 def refresh(gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored) -> None:
     """Begin to validate a stored response, unless a validation of the key is under way."""
     refreshing, key = look.cache.refreshing, look.request.key
-    if key not in refreshing:
-        refreshing.add(key)
+    if key in refreshing:
+        return
+    refreshing.add(key)
+    looking = look.cache.shared.look_up(look.request) if look.cache.shared else None
+    if looking:
+        looking.add_done_callback(partial(_refresh_if_stale, gateway, service, look, request, stored))
+    else:
         Refresh(gateway, service, look, request, stored).begin()
+
+
+def _refresh_if_stale(
+    gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored,
+    looking: "asyncio.Future[Token | None]",
+) -> None:  # fmt: skip
+    """Begin to validate a response, unless another gateway has done so."""
+    cache, key = look.cache, look.request.key
+    look.token = None if looking.cancelled() else looking.result()
+    variants = cache.store.find(key)
+    newest = variants.find(look.request) if variants else None
+    if looking.cancelled() or (newest and newest.terms.lifetime > newest.age(cache.now())):
+        cache.refreshing.discard(key)
+    else:
+        Refresh(gateway, service, look, request, newest or stored).begin()
 
 
 class Refresh:

@@ -196,7 +196,7 @@ class Revalidation:
         if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()
             is_current = self._storing.is_current_with(stored.tags + fresh.tags)
-            is_kept = terms is not None and is_current and look.cache.store.keep(look.request.key, fresh)
+            is_kept = terms is not None and is_current and look.keep(fresh)
         return fresh, is_kept
 
     def _answer(self, stored: Stored, line: bytes) -> None:

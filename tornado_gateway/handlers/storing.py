@@ -16,6 +16,7 @@ from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE, Directives
+from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.reuse import reuse
@@ -78,16 +79,25 @@ def dated_lines(head: ResponseHead, arrival: Arrival) -> bytes:
 
 @dataclass(slots=True)
 class Look:
-    """A request's look into the cache. Never changed (frozen dataclasses take twice as long to make).
+    """A request's look into the cache. Hardly changed (frozen dataclasses take twice as long to make).
 
     Attributes:
         request: the request as the cache sees the request.
         config: of the service.
+        token: of the look into the shared store; None without one.
     """
 
     cache: ResponseCache
     request: CacheRequest
     config: CacheConfig
+    token: Token | None = None
+
+    def keep(self, stored: Stored) -> bool:
+        """Store a response; return whether the response is stored."""
+        cache, key, token = self.cache, self.request.key, self.token
+        if token and cache.shared:
+            cache.shared.write(key, stored, token, max(self.config.grace, self.config.stale_if_error))
+        return cache.store.keep(key, stored)
 
     def told(self, line: bytes) -> bytes:
         """A line of Cache-Status as the service wants the line."""
@@ -210,9 +220,9 @@ class Storing:
 
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
-        head, terms, store, key = self._head, self._terms, self._look.cache.store, self._look.request.key
+        head, terms = self._head, self._terms
         if head and terms and self.is_current:
-            store.keep(key, self._stored(head, terms))
+            self._look.keep(self._stored(head, terms))
         if self._taker:
             self._taker.on_end(trailers)
 

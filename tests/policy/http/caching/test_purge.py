@@ -3,7 +3,16 @@
 import pytest
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
-from tornado_gateway.policy.http.caching.purge import Purge, PurgeLog, of_prefix, of_tags, of_url, tags_of
+from tornado_gateway.policy.http.caching.purge import (
+    Purge,
+    PurgeLog,
+    of_prefix,
+    of_tags,
+    of_url,
+    purge_text,
+    read_purge,
+    tags_of,
+)
 from tornado_gateway.policy.http.headers import KnownFields
 
 
@@ -66,3 +75,22 @@ def test_a_log_that_has_forgotten_a_purge_takes_the_response_for_purged() -> Non
         log.note(of_prefix(b"shop", b"/a", is_soft=False))
     assert log.affects(0, b"news /", b"")
     assert not log.affects(1, b"news /", b"")
+
+
+@pytest.mark.parametrize(
+    "purge",
+    [
+        Purge(),
+        of_url(b"shop", b"/\xff", CacheConfig(), is_soft=True),
+        of_prefix(b"shop", b"/a", is_soft=False),
+        of_tags(b"shop", ["ä".encode(), b"b"], is_soft=True),
+    ],
+)
+def test_a_purge_comes_to_others_as_it_was(purge: Purge) -> None:
+    assert read_purge(purge_text(purge).encode()) == purge
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"[1]", b'[true, 1, "a"]', b'[true, "\\u1234", ""]', b"[" * 9999])
+def test_what_is_no_purge_is_told(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        read_purge(text)

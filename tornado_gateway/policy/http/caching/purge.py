@@ -7,6 +7,7 @@ too much rather than too little.
 Tags are kept as one value, with a blank on both sides of each tag: three tags take 60 bytes, and 350 bytes as a set.
 """
 
+import json
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
@@ -116,16 +117,22 @@ def of_tags(service: bytes, tags: list[bytes], *, is_soft: bool) -> Purge:
     )
 
 
+EVERYTHING = Purge()
+
+
 class PurgeLog:
-    """The latest purges by prefix and tag, by number.
+    """The latest purges, by number.
+
+    Args:
+        number: of the purge before the first.
 
     Attributes:
         number: of the latest purge; 0 for none.
     """
 
-    def __init__(self, most: int = REMEMBERED) -> None:
+    def __init__(self, most: int = REMEMBERED, number: int = 0) -> None:
         self._latest: deque[Purge] = deque(maxlen=most)
-        self.number = 0
+        self.number = number
 
     def note(self, purge: Purge) -> None:
         self._latest.appendleft(purge)
@@ -138,7 +145,35 @@ class PurgeLog:
             since: the number of the latest purge that was before the request for the response.
             tags: None if the tags are not known yet.
         """
+        return bool(self.later(since, resource, tags))
+
+    def later(self, since: int, resource: bytes, tags: bytes | None) -> list[Purge]:
+        """The purges of which affects() speaks; EVERYTHING for purges that are forgotten."""
         missed = self.number - since
-        return missed > len(self._latest) or any(
-            [each.covers(resource) and (tags is None or each.selects(tags)) for each in islice(self._latest, missed)]
-        )
+        if missed > len(self._latest):
+            return [EVERYTHING]
+        return [
+            each
+            for each in islice(self._latest, missed)
+            if each.covers(resource) and (tags is None or each.selects(tags))
+        ]
+
+
+def purge_text(purge: Purge) -> str:
+    """A purge, for other gateways."""
+    facts = [purge.resource, purge.prefix, *purge.tags]
+    return json.dumps([purge.is_soft, *[each.decode("latin-1") for each in facts]])
+
+
+def read_purge(text: bytes) -> Purge:
+    """A purge of another gateway.
+
+    Raises:
+        ValueError: no gateway has written that.
+    """
+    try:
+        is_soft, resource, prefix, *tags = json.loads(text)
+        named = [each.encode("latin-1") for each in (resource, prefix, *tags)]
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("no purge") from error
+    return Purge(named[0], named[1], tuple(named[2:]), is_soft is True)

@@ -25,6 +25,9 @@ class Forwarded(Enum):
     __hash__ = object.__hash__  # Enum's own is written in Python
 
 
+# Detail of a hit that another gateway may have stored.
+SHARED = b"shared"
+
 # By what the stored response is good for.
 REASONS = {Reuse.UNFRESH: Forwarded.REQUEST, Reuse.EXPIRED: Forwarded.STALE}
 
