@@ -287,16 +287,20 @@ class App:
             await server.closed()
         await self.gateway.streams.closed()
         await self._close_password_checks()
-        if self.gateway.limits and self.gateway.limits.shared:
-            await self.gateway.limits.shared.close()
-        if self.gateway.cache and self.gateway.cache.shared:
-            await self.gateway.cache.shared.close()
-        for connection in self.gateway.redis.values():
-            await connection.close()
+        await self._close_redis()
         if self.gateway.tracer:
             await self.gateway.tracer.close()
         if self.gateway.access_log:
             self.gateway.access_log.close()
+
+    async def _close_redis(self) -> None:
+        limits, cache = self.gateway.limits, self.gateway.cache
+        if limits and limits.shared:
+            await limits.shared.close()
+        if cache and cache.shared:
+            await cache.shared.close()
+        for connection in self.gateway.redis.values():
+            await connection.close()
 
     async def _close_password_checks(self) -> None:
         if isinstance(self.gateway.authenticator, TokenAuthenticator):
