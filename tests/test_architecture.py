@@ -42,7 +42,7 @@ SHARED_BY_JOURNEYS = tuple(
     for each in (
         "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
-        "storing", "replay", "revalidation", "refreshing", "collapsing", "caching", "invalidating",
+        "storing", "replay", "revalidation", "refreshing", "collapsing", "second_look", "caching", "invalidating",
         "forwarding", "http_forwarding", "traced", "proxied",
     )
 )  # fmt: skip
