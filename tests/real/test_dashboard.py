@@ -1,6 +1,7 @@
 """The dashboard in Chromium: an operator logs in, sees an endpoint fail and come back, and logs out."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from tests.support.chromium import Tab, chromium, tab
 from tests.support.websockets import until
 
 ROOT = Path(__file__).resolve().parents[2]
+AXE = ROOT / "tests" / "vendor" / "axe"
 KEY = "k" * 32
 UPSTREAM = """import http.server, sys
 address = ("127.0.0.1", int(sys.argv[1]))
@@ -78,6 +80,12 @@ def answers(url: str) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
 @pytest.fixture
 def ports() -> tuple[int, int]:
     return free_port(), free_port()
@@ -99,14 +107,13 @@ def gateway(ports: tuple[int, int]) -> Iterator[str]:
 
 
 def test_an_operator_sees_what_fails_and_when_all_is_well_again(
-    gateway: str, ports: tuple[int, int], tmp_path: Path
+    gateway: str, ports: tuple[int, int], devtools: str
 ) -> None:
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     token = jwt.encode({"iss": "id", "sub": "ada"}, KEY)
     with (
         process("-c", UPSTREAM, str(ports[0])),
         process("-c", UPSTREAM, str(ports[1])) as second,
-        chromium(tmp_path) as devtools,
         tab(devtools, f"{gateway}/admin") as connection,
     ):
         page = Page(connection)
@@ -166,10 +173,10 @@ def pressed(page: Page, selector: str, label: str) -> bool:
 
 
 @contextlib.contextmanager
-def logged_in(gateway: str, tmp_path: Path) -> Iterator[Page]:
+def logged_in(gateway: str, devtools: str) -> Iterator[Page]:
     """The dashboard of an operator."""
     token = jwt.encode({"iss": "id", "sub": "ada"}, KEY)
-    with chromium(tmp_path) as devtools, tab(devtools, f"{gateway}/admin") as connection:
+    with tab(devtools, f"{gateway}/admin") as connection:
         page = Page(connection)
         until(lambda: "Log in" in page.text("h1 + p"), "the log-in page")
         page.complaints.clear()  # the 401 of the page before the log-in
@@ -179,14 +186,14 @@ def logged_in(gateway: str, tmp_path: Path) -> Iterator[Page]:
 
 
 def test_an_operator_drains_an_endpoint_and_closes_a_stream(
-    gateway: str, ports: tuple[int, int], tmp_path: Path
+    gateway: str, ports: tuple[int, int], devtools: str
 ) -> None:
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     fields = {"Authorization": f"Bearer {jwt.encode({'iss': 'id', 'sub': 'eve'}, KEY)}"}
     with (
         process("-c", STREAMING, str(ports[0])),
         process("-c", STREAMING, str(ports[1])),
-        logged_in(gateway, tmp_path) as page,
+        logged_in(gateway, devtools) as page,
         httpx.Client(trust_env=False, timeout=30, headers=fields) as client,
     ):
         until(lambda: page.text("#sentence") == "All 2 endpoints of 1 services are up", lambda: page.text("#sentence"))
@@ -214,8 +221,8 @@ def test_an_operator_drains_an_endpoint_and_closes_a_stream(
         assert " drained " not in page.state(urls[0]) and page.complaints == []
 
 
-def test_of_ten_thousand_streams_only_the_rows_in_sight_exist(gateway: str, tmp_path: Path) -> None:
-    with logged_in(gateway, tmp_path) as page:
+def test_of_ten_thousand_streams_only_the_rows_in_sight_exist(gateway: str, devtools: str) -> None:
+    with logged_in(gateway, devtools) as page:
         page.value(f"{SCRIPTED}; document.getElementById('streams-card').open = true")
         until(lambda: page.text("#streams-note") == "10000 of 10000 open streams", lambda: page.text("#streams-note"))
         down = "(box => { box.scrollTop = box.scrollHeight; })(document.getElementById('streams-box'))"
@@ -227,3 +234,143 @@ def test_of_ten_thousand_streams_only_the_rows_in_sight_exist(gateway: str, tmp_
         until(lambda: page.value(f"{first}[0].textContent") == "1", "the first row is back")
         assert page.value(f"{first}[5].textContent") == "<b>billing</b>"
         assert page.complaints == []
+
+
+def test_the_vendored_checker_is_the_one_that_its_version_names() -> None:
+    named = dict(reversed(line.split("  ")) for line in (AXE / "VERSION").read_text().splitlines() if "  " in line)
+    assert {each.name for each in AXE.iterdir()} == {*named, "VERSION"}
+    for name, wanted in named.items():
+        assert hashlib.sha256((AXE / name).read_bytes()).hexdigest() == wanted, name
+
+
+def show(page: Page, width: int, theme: str) -> None:
+    """Change the size of the window, and what the system says about colours."""
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(innerWidth))))"
+    assert page.value(drawn) == width
+
+
+VIOLATIONS = """axe.run().then(found => found.violations.map(
+  each => [each.id, ...each.nodes.slice(0, 3).map(node => node.target.join(' '))]))"""
+TOO_WIDE = "document.documentElement.scrollWidth > innerWidth"
+
+
+def test_everybody_can_use_the_page_in_both_themes_and_on_a_phone(gateway: str, devtools: str) -> None:
+    with logged_in(gateway, devtools) as page:
+        httpx.get(f"{gateway}/api/unknown/x", trust_env=False)
+        until(lambda: "/api/unknown/x" in page.text("#requests tbody"), "the request is shown")
+        page.value("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        page.value((AXE / "axe.min.js").read_text("utf-8") + "; 0")
+        for width, theme in ((1280, "dark"), (1280, "light"), (320, "dark"), (320, "light")):
+            show(page, width, theme)
+            assert page.value(VIOLATIONS) == [], (width, theme)
+            assert not page.value(TOO_WIDE), (width, theme)
+        page.value("document.querySelector('#services button[aria-label]').focus()")
+        press(page, "Enter", "\r")
+        assert page.value("document.getElementById('acts').open")
+        assert page.value("document.getElementById('acts').contains(document.activeElement)")
+        assert page.value(VIOLATIONS) == []
+        press(page, "Escape")
+        assert not page.value("document.getElementById('acts').open")
+        assert page.value("document.activeElement.getAttribute('aria-label')").startswith("Act on ")
+        assert page.complaints == []
+
+
+def press(page: Page, key: str, text: str = "") -> None:
+    code = {"Enter": 13, "Escape": 27}[key]
+    for kind in ("keyDown", "keyUp"):
+        page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code)
+
+
+# A gateway with a thousand endpoints, as far as the page sees: the page follows the script instead of /admin/events.
+FED = """window.feed = {}; window.EventSource = class {
+  addEventListener(name, heard) { window.feed[name] = (said) => heard({data: JSON.stringify(said)}); }
+  close() {}
+};
+const row = (number, rate) => ['<b>svc</b>', `http://10.0.${number >> 8}.${number & 255}`, 'up', 0, '', rate, 'abc'];
+const all = (rate) => Object.fromEntries(Array.from({length: 1000}, (_, number) => [`k${number}`, row(number, rate)]));
+window.whole = () => window.feed.whole({
+  about: {version: '1', environment: 'test', startedAt: 0, configuration: []}, at: 10, sentence: 'All', points: [],
+  columns: {points: ['at'], services: ['service', 'state'], requests: ['id'],
+            endpoints: ['service', 'url', 'state', 'since', 'why', 'rate', 'spark']},
+  events: [], counts: [], refused: [], requests: [], services: {svc: ['<b>svc</b>', 'up']}, endpoints: all(1)});
+window.change = (rate) => {
+  let count = 0;
+  const watch = new MutationObserver((records) => { count += records.length; });
+  watch.observe(document.getElementById('services'),
+    {subtree: true, childList: true, characterData: true, attributes: true});
+  window.feed.change({at: 11, sentence: 'All', points: [], events: [],
+    services: {rows: {}, gone: []}, endpoints: {rows: all(rate), gone: []}});
+  count += watch.takeRecords().length;
+  watch.disconnect();
+  return count;
+};"""
+
+
+def test_of_a_thousand_endpoints_only_the_rows_near_the_window_exist_and_change(gateway: str, devtools: str) -> None:
+    with logged_in(gateway, devtools) as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=FED)
+        page.call("Page.reload")
+        until(lambda: page.value("typeof window.feed?.whole") == "function", "the page follows the script")
+        show(page, 1280, "dark")
+        page.value("window.whole()")
+        count = page.value("document.querySelectorAll('#services tbody tr').length")
+        assert 20 < count < 100
+        assert page.value("document.querySelector('#services th[scope=row]').textContent") == "<b>svc</b>"
+        # An update of all thousand rows changes rate and age of the rows that exist, and the number of each row.
+        assert 0 < page.value("window.change(2)") <= 4 * count
+        page.value("window.scrollTo(0, document.body.scrollHeight / 2)")
+        until(lambda: "http://10.0.1." in page.text("#services tbody"), "rows of the middle exist")
+        assert page.value("document.querySelectorAll('#services tbody tr').length") < 100
+        assert page.complaints == []
+
+
+NAMED = """import http.server, sys
+class Named(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(sys.argv[1])))
+        self.end_headers()
+        self.wfile.write(sys.argv[1].encode())
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Named).serve_forever()"""
+
+
+def test_an_operator_sees_traffic_drains_an_endpoint_and_follows_a_restart(
+    ports: tuple[int, int], devtools: str
+) -> None:
+    urls, port = [f"http://127.0.0.1:{each}" for each in ports], free_port()
+    gateway = f"http://127.0.0.1:{port}"
+    variables = {
+        "UPSTREAMS": json.dumps({"billing": urls}), "HOST": "127.0.0.1", "PORT": str(port), "ACCESS_LOG": "false",
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+
+    def asked(client: httpx.Client) -> set[str]:
+        return {client.get(f"{gateway}/api/billing/x").text for _ in range(10)}
+
+    with (
+        process("-c", NAMED, str(ports[0])),
+        process("-c", NAMED, str(ports[1])),
+        httpx.Client(trust_env=False, timeout=30) as client,
+        tab(devtools, "about:blank") as connection,
+    ):
+        page = Page(connection)
+        with process("-m", "tornado_gateway", **variables):
+            until(lambda: answers(f"{gateway}/readyz"), "the gateway listens")
+            page.call("Page.navigate", url=f"{gateway}/admin")
+            until(lambda: page.text("#link") == "live", "the event stream is live")
+            assert asked(client) == {str(each) for each in ports}
+            until(lambda: all(each in page.text("#requests tbody") for each in urls), "the traffic is seen")
+            page.value(f"document.querySelector('button[aria-label=\"Act on {urls[1]}\"]').click()")
+            assert pressed(page, "#acts .acts", "Drain") and pressed(page, "#acts .choice", "Drain")
+            until(lambda: page.text("#acts p").startswith("Done: "), lambda: page.text("#acts p"))
+            assert asked(client) == {str(ports[0])}
+            assert page.complaints == []
+        until(lambda: page.text("#link").startswith("old: "), lambda: page.text("#link"))
+        with process("-m", "tornado_gateway", **variables):
+            until(lambda: page.text("#link") == "live", lambda: page.text("#link"))
+            until(lambda: " drained " not in page.state(urls[1]), "the drain ended with the process")
+            refused = [each for each in page.complaints if "Failed to load resource" not in each]
+            assert refused == [], "nothing but that the gateway was away"
