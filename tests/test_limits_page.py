@@ -44,7 +44,7 @@ def test_the_policies_of_the_page_admit_as_the_page_says(row: list[str]) -> None
     store, now = MemoryStore(random.Random(1)), 1000.0
 
     def admitted(at: float) -> bool:
-        return not store.take([Asked(rule, "a")], at)[0].judgement.wait
+        return not store.take([Asked(rule, "a")], at)[0][1].wait
 
     assert [admitted(now) for _ in range(at_once + 1)] == [True] * at_once + [False]
     assert [admitted(now + pause * share) for share in (0.99, 1.01, 1.02)] == [False, True, False]

@@ -99,7 +99,7 @@ async def test_everything_that_gateways_share_stands_in_one_slot(form: Form) -> 
     for _ in range(3):
         verdicts = store.take(asked, 0.0)
         assert not isinstance(verdicts, list)
-        waits.append(max(each.judgement.wait for each in await verdicts))
+        waits.append(max(judgement.wait for _, judgement in await verdicts))
     assert [wait > 0 for wait in waits] == [False, False, True]
     await tickets.put("digest", b"ticket", 30.0, 0.0)
     assert [await tickets.take("digest", 0.0) for _ in range(2)] == [b"ticket", None]

@@ -57,7 +57,7 @@ async def take(store: Any, key: str, *rules: Rule) -> list[Verdict]:
 
 
 async def admitted(store: Any, key: str, *rules: Rule) -> bool:
-    return not any(each.judgement.wait for each in await take(store, key, *rules))
+    return not any(judgement.wait for _, judgement in await take(store, key, *rules))
 
 
 def shared(running: Running) -> RedisStore:
@@ -88,12 +88,12 @@ async def test_the_script_judges_as_the_memory_does(redis_server: StartRedis, al
     rules = [rule(5, 3600.0, algorithm, "hour"), rule(7, 86_400.0, algorithm, "day")]
     for step in range(12):
         shared_, own = await take(store, "a", *rules), await take(local, "a", *rules)
-        for one, other in zip(shared_, own, strict=True):
-            assert one.judgement.remaining == other.judgement.remaining, step
-            assert (one.judgement.wait > 0) == (other.judgement.wait > 0), step
-            slack = one.rule.quota.window / SLICES if algorithm == "sliding" else 30  # slices begin at other instants
+        for (asked, one), (_, other) in zip(shared_, own, strict=True):
+            assert one.remaining == other.remaining, step
+            assert (one.wait > 0) == (other.wait > 0), step
+            slack = asked.quota.window / SLICES if algorithm == "sliding" else 30  # slices begin at other instants
             for name in ("wait", "renewal", "reset"):
-                assert abs(getattr(one.judgement, name) - getattr(other.judgement, name)) <= slack + 30
+                assert abs(getattr(one, name) - getattr(other, name)) <= slack + 30
     assert await admitted(store, "b", *rules)
     await close(store)
 
@@ -105,8 +105,8 @@ async def test_a_limit_renews_and_the_keys_expire(redis_server: StartRedis, algo
     store, short = connect(server.url), rule(1, 1.0, algorithm)
     while await admitted(store, "a", short):
         pass
-    (verdict,) = await take(store, "a", short)
-    assert verdict.judgement.wait <= 1.13
+    ((_, judgement),) = await take(store, "a", short)
+    assert judgement.wait <= 1.13
     while not await admitted(store, "a", short):
         await asyncio.sleep(0.01)
     await eventually(lambda: server.command("DBSIZE") == "0")
@@ -139,8 +139,8 @@ async def test_a_refusal_by_one_rule_counts_under_none(redis_server: StartRedis)
     store = connect(redis_server().url)
     narrow, wide = rule(1, 86_400.0, name="narrow"), rule(5, 86_400.0, name="wide")
     assert [await admitted(store, "a", wide, narrow) for _ in range(3)] == [True, False, False]
-    (verdict,) = await take(store, "a", wide)
-    assert verdict.judgement.remaining == 3
+    ((_, judgement),) = await take(store, "a", wide)
+    assert judgement.remaining == 3
     await close(store)
 
 
@@ -175,11 +175,11 @@ async def test_a_cost_counts_above_the_limit(redis_server: StartRedis, algorithm
     for each in (store, local):
         assert await admitted(each, "a", ten)
         each.charge([Asked(ten, "a")], 4, time.monotonic())
-        (verdict,) = await take(each, "a", ten)
-        assert verdict.judgement.remaining == 4
+        ((_, judgement),) = await take(each, "a", ten)
+        assert judgement.remaining == 4
         each.charge([Asked(ten, "a")], 20, time.monotonic())
-        (verdict,) = await take(each, "a", ten)
-        assert verdict.judgement.wait > (80_000 if algorithm == "sliding" else 130_000)
+        ((_, judgement),) = await take(each, "a", ten)
+        assert judgement.wait > (80_000 if algorithm == "sliding" else 130_000)
     await close(store)
 
 
@@ -195,8 +195,8 @@ async def test_a_cost_while_redis_is_away_counts_in_memory_or_nowhere(
     for _ in range(2):  # fails on the way, and is away
         store.charge([Asked(ten, "a")], 6, time.monotonic())
         await eventually(lambda: not store.connection.is_up)
-    (verdict,) = local.take([Asked(ten, "a")], time.monotonic())
-    assert verdict.judgement.remaining == left
+    ((_, judgement),) = local.take([Asked(ten, "a")], time.monotonic())
+    assert judgement.remaining == left
     await close(store)
 
 
@@ -310,8 +310,8 @@ async def test_a_client_that_leaves_costs_the_others_nothing(redis_server: Start
     waiting = [asyncio.ensure_future(take(store, "a", three)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[1].cancel()
-    assert (await waiting[0])[0].judgement.remaining == 2
-    assert (await waiting[2])[0].judgement.remaining == 0
+    assert (await waiting[0])[0][1].remaining == 2
+    assert (await waiting[2])[0][1].remaining == 0
     await close(store)
 
 

@@ -68,6 +68,7 @@ class TokenAuthenticator:
         self.default = default_rule(is_required=config.is_required)
         self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=kinds)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
+        self.edits_requests = self.sources.edits_requests or self.claim_fields is not None
         self.key_source: KeySource | None = None
         self.accepted = 0
         self._verifier = TokenVerifier(config.tokens)

@@ -182,7 +182,7 @@ def _arguments(rule: Any) -> tuple[object, ...]:
 
 def _verdicts(asked: Sequence[Asked], answer: Sequence[Sequence[int]]) -> list[Verdict]:
     return [
-        Verdict(rule, Judgement(wait / 1e6, remaining, renewal / 1e6, reset / 1e6))
+        (rule, Judgement(wait / 1e6, remaining, renewal / 1e6, reset / 1e6))
         for (rule, _), (wait, remaining, renewal, reset) in zip(asked, answer, strict=True)
     ]
 

@@ -14,7 +14,7 @@ class HttpProxyHandler(ProxiedRequest):
     def forward(self, admitted: Admitted[Service]) -> HttpForwarding:
         gateway, client, match = self.gateway, self.client, self.match
         rest, lines = match.rest, client.head.forwarded_lines
-        if admitted.authenticator:
+        if admitted.authenticator and admitted.authenticator.edits_requests:
             rest, lines = admitted.visible_target(rest), admitted.visible_lines(lines)
         target = match.mount.inner_target(gateway.forwarding.target.admit(rest))
         return HttpForwarding(gateway, client, self.journal, admitted, match, target, lines)

@@ -23,19 +23,19 @@ from tornado_gateway.wire.http1 import fields
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 _COST = re.compile(rb"[0-9]{1,9}")
+_NO_LIMITS = LimitConfig()
 OBSERVED_REASON = "quota_exceeded_observed"  # in the access log, of a request that RATE_LIMIT_MODE=observe admits
 
 
-def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig | None:
-    """The limits of a request; None for a request without limits.
+def config_of(limits: Limits, route: Route[Any], found: object) -> LimitConfig:
+    """The limits of a request.
 
     Args:
         found: what the route leads to, see Admitted. Without a service, the limits of all services apply.
     """
     if route.is_operational:
-        return None
-    config = route.limits or (found.config.limits if isinstance(found, Service) else limits.default)
-    return config if config.before or config.after else None
+        return _NO_LIMITS
+    return route.limits or (found.config.limits if isinstance(found, Service) else limits.default)
 
 
 def limit(
@@ -115,8 +115,8 @@ def _heed(
     exchange.added_lines += state_lines(told)
     if group.tells_cost:
         journal.charge = partial(_charge, limits, asked, journal.charge)
-    for each in verdicts:
-        if each.judgement.wait:
+    for _, judgement in verdicts:
+        if judgement.wait:
             _refuse(limits, group, asked, refusals(verdicts), journal)
             break
 
@@ -135,12 +135,12 @@ def _refuse(limits: Limits, group: Group, asked: Sequence[Asked], refused: Seque
         RateLimited: the rules are enforced.
     """
     outcome = REFUSED if group.enforces else OBSERVED
-    for each in refused:
-        limits.totals.limited[outcome, each.rule.name] += 1
-        key = next((one.key for one in asked if one.rule is each.rule), (journal.client or NO_ADDRESS).client)
-        limits.totals.keys.add(Refusal.of(each.rule, key), journal.began)
+    for rule, _ in refused:
+        limits.totals.limited[outcome, rule.name] += 1
+        key = next((one.key for one in asked if one.rule is rule), (journal.client or NO_ADDRESS).client)
+        limits.totals.keys.add(Refusal.of(rule, key), journal.began)
     if group.enforces:
-        raise RateLimited([each.rule.name for each in refused], longest_wait(refused))
+        raise RateLimited([rule.name for rule, _ in refused], longest_wait(refused))
     journal.remark = OBSERVED_REASON
 
 

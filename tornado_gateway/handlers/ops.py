@@ -77,7 +77,7 @@ class PressureHandler(PageHandler):
         server = gateway.pressure.server
         return {
             "shedding": gateway.overload.shedding,
-            "shedTotal": gateway.overload.shed.total(),
+            "shedTotal": sum(gateway.overload.shed.values()),
             "eventLoopDelay": {"p50Ms": round(median * 1000, 1), "p99Ms": round(p99 * 1000, 1)},
             "rssBytes": process.resident_bytes(),
             "active": self._active(),

@@ -11,10 +11,11 @@ from tornado_gateway.errors import Shed
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import annotate, cors_of
 from tornado_gateway.handlers.forwarding import awaits_events
-from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.handlers.journal import record_refusal
 from tornado_gateway.handlers.local_reply import PreparedError, reply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.cors import is_preflight
+from tornado_gateway.policy.http.headers import request_id
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.overload import LATEST, shed_class
@@ -39,9 +40,8 @@ def shed(
         client: the exchange with the client.
         handler: what would serve the request.
     """
-    head, service, overload, forwarding = client.head, gateway.services.get(match.service), gateway.overload, (
-        handler.FORWARDING
-    )  # fmt: skip
+    head, forwarding, overload = client.head, handler.FORWARDING, gateway.overload
+    service = gateway.services.get(match.service)
     mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
     is_stream = forwarding.asks_for_stream or awaits_events(head)
     cors = gateway.cors and cors_of(gateway.cors, match.route, service)
@@ -69,13 +69,13 @@ class ShedRequest(HeadDelegate):
         self._gateway, self._client, self._error, self._label, self._mode = gateway, client, error, label, mode
 
     def head_received(self) -> Awaitable[None] | None:
-        journal, error = Journal(self._gateway, self._client, self._label), self._error
-        sent = error.status
+        gateway, client, error = self._gateway, self._client, self._error
+        id_, sent = request_id(client.head.known_fields, gateway.new_request_id), error.status
         if self._mode == STATUS:
-            _prepared(error, self._gateway.forwarding.pseudonym).send(self._client, journal.request_id)
+            _prepared(error, gateway.forwarding.pseudonym).send(client, id_)
         else:
-            sent = reply(self._gateway, self._client, error, journal.request_id, self._mode)
-        journal.close(error.status, error.reason, journal.began, sent=sent)
+            sent = reply(gateway, client, error, id_, self._mode)
+        record_refusal(gateway, client, self._label, error, id_, sent)
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

@@ -23,7 +23,6 @@ What has begun is never shed: neither a running stream nor a request in flight. 
 import math
 import random
 from bisect import bisect_right
-from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -142,7 +141,7 @@ class Overload:
         self.counts_requests = config.max_in_flight < math.inf
         self.level = self.peak = 0.0
         self.in_flight = 0
-        self.shed: Counter[str] = Counter(dict.fromkeys(CLASSES, 0))
+        self.shed = dict.fromkeys(CLASSES, 0)
 
     def observe_delay(self, delay: float, now: float) -> None:
         """Take a measurement of the event loop's delay.

@@ -120,12 +120,14 @@ class Authenticator(Protocol):
         default: the rule of services and routes that have none.
         sources: where a token may stand.
         claim_fields: the fields that tell endpoints about the principal; None for none.
+        edits_requests: whether endpoints may see other fields or another target than the client has sent.
         accepted: requests with a valid credential so far.
     """
 
     default: frozenset[Kind]
     sources: TokenSources
     claim_fields: ClaimFields | None
+    edits_requests: bool
     accepted: int
 
     def recall(self, token: bytes) -> Principal | None:

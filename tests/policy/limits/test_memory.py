@@ -23,7 +23,7 @@ def store_for(max_keys: int = 1_000_000) -> MemoryStore:
 
 def ask(store: MemoryStore, key: str, *rules: Rule, now: float = NOW) -> bool:
     """Whether a request is admitted."""
-    return not any(each.judgement.wait for each in store.take([Asked(rule, key) for rule in rules], now))
+    return not any(judgement.wait for _, judgement in store.take([Asked(rule, key) for rule in rules], now))
 
 
 @pytest.mark.parametrize("algorithm", LIMIT_ALGORITHMS)
@@ -37,7 +37,7 @@ def test_a_request_that_one_rule_refuses_is_counted_by_none() -> None:
     store, narrow, wide = store_for(), rule(1, 1.0, "narrow"), rule(3, 3600.0, "wide")
     assert [ask(store, "a", wide, narrow) for _ in range(3)] == [True, False, False]
     verdicts = store.take([Asked(wide, "a"), Asked(narrow, "a")], NOW + 2)
-    assert [each.judgement.remaining for each in verdicts] == [1, 0]
+    assert [judgement.remaining for _, judgement in verdicts] == [1, 0]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 0.3, 1.0])), max_size=60))

@@ -7,7 +7,7 @@ from tornado_gateway.policy.limits.verdict import Verdict, longest_wait, refusal
 
 
 def verdict(name: str, limit: int, judgement: Judgement) -> Verdict:
-    return Verdict(Rule(name, name, Quota(limit, 60.0), "gcra"), judgement)
+    return Rule(name, name, Quota(limit, 60.0), "gcra"), judgement
 
 
 ROOMY = verdict("roomy", 200, Judgement(0.0, 199, 0.3, 0.3))

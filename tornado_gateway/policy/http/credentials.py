@@ -133,6 +133,7 @@ class TokenSources:
     Attributes:
         hides_fields: whether endpoints get no credential from some field.
         hides_parameters: whether endpoints get no credential from some parameter of the query.
+        edits_requests: whether visible_target() or visible_lines() ever change anything.
         field_names: names of the fields that may hold a credential, in lower case, without Cookie.
     """
 
@@ -153,6 +154,7 @@ class TokenSources:
         self.hides_fields = hides or any(each.where not in _IN_QUERY for each in self._hidden)
         self._query_names = {each.name for each in self._hidden if each.where in _IN_QUERY}
         self.hides_parameters = bool(self._query_names)
+        self.edits_requests = self.hides_fields or self.hides_parameters or Kind.KEY in kinds
         of_tokens = {each.name for each in sources if each.where is Where.HEADER}
         self.field_names = frozenset(of_tokens | {name for kind, name in _FIELDS.items() if kind in kinds})
 

@@ -4,7 +4,7 @@ Each request is counted once, when the request ends.
 """
 
 import bisect
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import NamedTuple
@@ -68,7 +68,7 @@ class Durations:
     def __init__(self) -> None:
         self._histograms: dict[tuple[bytes, str, int, str, bool], Histogram] = {}
         self._named: list[tuple[Key, Histogram]] = []  # the same; a scrape reads thousands
-        self.reasons: Counter[tuple[str, str]] = Counter()
+        self.reasons: defaultdict[tuple[str, str], int] = defaultdict(int)  # a Counter counts at half the speed
         self.examples: dict[tuple[str, int], Example] = {}
 
     def add(
