@@ -43,6 +43,7 @@ SHARED_BY_JOURNEYS = tuple(
         "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
         "storing", "replay", "revalidation", "refreshing", "collapsing", "second_look", "caching", "invalidating",
+        "compressing",
         "forwarding", "http_forwarding", "traced", "proxied",
     )
 )  # fmt: skip
@@ -58,6 +59,8 @@ IMPURE_CALLS = {"input", "open", "print"}
 # Outside libraries that one place translates for all others.
 ONLY_IN = {
     "argon2": "adapters",
+    "brotli": "adapters",
+    "zstandard": "adapters",
     "jwt": "adapters",
     "prometheus_client": "adapters",
     "opentelemetry": "adapters",

@@ -201,6 +201,7 @@ RULES = (
          lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
     Rule(("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME"),
          lambda s: s.tracing.share is not None, "TRACE_SAMPLE is not set"),
+    Rule(("COMPRESS_MIN_BYTES",), lambda s: bool(s.service.compression.codings), "COMPRESS is off"),
     Rule(("CACHE_STORE_SECRET",), lambda s: bool(s.cache_store_url), "what is cached is in memory alone"),
     Rule(("CACHE_MAX_BYTES", "CACHE_STORE"), lambda s: s.caches_something, "nothing is cached"),
     Rule(("CACHE_SCOPE",), lambda s: s.service.cache.scope is Scope.PUBLIC or s.asks_for_tokens,

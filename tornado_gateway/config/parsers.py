@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from tornado_gateway.adapters.compression import LIBRARIES
+from tornado_gateway.adapters.compression import is_installed as has_coding
 from tornado_gateway.adapters.redis_cluster import SCHEMES as CLUSTERS
 from tornado_gateway.adapters.redis_connection import SCHEMES, SENTINEL, is_installed
 from tornado_gateway.adapters.redis_limits import MEMORY
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
+from tornado_gateway.policy.http.compression import CODINGS, joined_codings
 from tornado_gateway.policy.http.cors import ANY
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.limits.quota import LimitKey, PolicyError, Quota, parse_quotas
@@ -465,6 +468,22 @@ def _store_url(*schemes: str) -> Syntax[str]:
 
     return Syntax(parse)
 
+
+def _parse_codings(text: str) -> tuple[bytes, ...]:
+    """Content codings, each once; "off" for none."""
+    names = tuple(dict.fromkeys(item.strip().lower().encode() for item in text.split(",") if item.strip()))
+    if names == (b"off",):
+        return ()
+    for each in names:
+        if each not in CODINGS:
+            raise Invalid("is not a list of codings", "off, or of gzip, br and zstd, separated by commas")
+        if not has_coding(each):
+            library = f"{LIBRARIES[each]}, a library of requirements-extras.txt"
+            raise Invalid(f"needs {library} that is not installed", "off or gzip")
+    return names
+
+
+content_codings = Syntax(_parse_codings, joined_codings, is_list=True)
 
 redis_url = _store_url(*SCHEMES)
 store_url = _store_url(MEMORY, *SCHEMES)

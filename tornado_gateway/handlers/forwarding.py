@@ -427,6 +427,11 @@ class Forwarding:
         finally:
             self.close(outcome, error.status, error.reason, sent=sent)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the request has ended."""
+        return self._is_closed
+
     def give_up(self, status: int, reason: str) -> None:
         """Stop the answer, because the handler has sent its own."""
         if not self._is_closed:

@@ -11,11 +11,13 @@ from tornado_gateway.errors import GatewayError
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
 from tornado_gateway.handlers.caching import cache_request, cached_answerer
+from tornado_gateway.handlers.compressing import Compressing, prepare
 from tornado_gateway.handlers.event_stream import EventStream, Subscription
 from tornado_gateway.handlers.forwarding import Forwarding
 from tornado_gateway.handlers.invalidating import Invalidating
 from tornado_gateway.handlers.peek import Peek
 from tornado_gateway.policy.http.caching.invalidation import SAFE
+from tornado_gateway.policy.http.caching.request import by_name
 from tornado_gateway.policy.http.sse import is_encoded, is_event_stream, stream_fields
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.endpoint import SUCCESS, Kind, Outcome
@@ -47,8 +49,19 @@ class HttpForwarding(Forwarding):
             return self._await_stream(head, source)
         if self.awaits_stream:
             self._take_for_plain()
+        if self._service.config.compression.codings:
+            return self._compress(head)
         self._pass_head(head)
         return self
+
+    def _compress(self, head: ResponseHead) -> BodyReceiver:
+        """Begin an answer that may be compressed."""
+        asked, length = by_name(self._client.head.block, remembers=False), head.length
+        head, coding = prepare(head, asked, self._service.config.compression)
+        self._pass_head(head)
+        if not coding or self.method == b"HEAD":
+            return self
+        return Compressing(coding, length, self, self._gateway.client.loop)
 
     def _take_for_plain(self) -> None:
         """A stream was awaited, and the answer is none."""

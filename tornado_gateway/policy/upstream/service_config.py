@@ -7,6 +7,7 @@ from functools import partial
 
 from tornado_gateway.policy.access import Access
 from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.compression import CompressionConfig
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.sse import EventStreamConfig
@@ -57,6 +58,7 @@ class ServiceConfig:
         limits: how often clients may ask.
         cors: which pages of other origins may use the service.
         cache: which responses are cached.
+        compression: which responses are compressed on the way to clients.
         passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
         hedges: `hedge` and not is_long_poll: a waiting long poll is not slow.
@@ -92,6 +94,7 @@ class ServiceConfig:
     limits: LimitConfig = field(default_factory=LimitConfig)
     cors: CorsConfig = field(default_factory=CorsConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
     passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)
     hedges: bool = field(init=False, compare=False, repr=False)
