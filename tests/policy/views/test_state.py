@@ -135,7 +135,15 @@ states = st.builds(
         draining=counts,
         build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
     ),
-    st.builds(LimitsState, st.dictionaries(st.just("refused 100/s"), counts), counts, counts, counts, st.booleans()),
+    st.builds(
+        LimitsState,
+        limited=st.dictionaries(st.just("refused 100/s"), counts),
+        refused=st.dictionaries(st.just("100/s\t192.0.2.7"), counts),
+        keys=counts,
+        dropped=counts,
+        store_errors=counts,
+        store_is_away=st.booleans(),
+    ),
     st.builds(CacheState, st.dictionaries(st.just("hit billing"), counts), counts, counts, counts, counts),
 )
 
