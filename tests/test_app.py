@@ -19,6 +19,7 @@ from tornado_gateway.app import (
     App,
     connections_by_descriptors,
     draw_secrets,
+    drawn_secrets,
     listeners,
     make_service,
     server_config,
@@ -147,7 +148,9 @@ def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
 
 
 def test_secrets_are_drawn_once_for_all_services() -> None:
-    first, second = (draw_secrets(make_settings({**SERVICES, "other": ["http://b"]})) for _ in range(2))
+    first, second = (
+        draw_secrets(make_settings({**SERVICES, "other": ["http://b"]}), drawn_secrets({})) for _ in range(2)
+    )
     for path in ("service.affinity.secret", "service.websocket.relay.ping_token"):
         drawn = {attrgetter(path)(each) for each in (first, *first.services)}
         assert len(drawn) == 1 and drawn != {attrgetter(path)(second)}
@@ -157,7 +160,8 @@ def test_secrets_are_drawn_once_for_all_services() -> None:
 
 
 def test_configured_secrets_are_not_drawn() -> None:
-    settings = draw_secrets(make_settings(SERVICES, VIA_NAME="gw", STICKY_SECRET="known", STICKY="refuse"))
+    configured = make_settings(SERVICES, VIA_NAME="gw", STICKY_SECRET="known", STICKY="refuse")
+    settings = draw_secrets(configured, drawn_secrets({}))
     assert settings.forwarding.pseudonym == b"gw"
     assert settings.services[0].service.affinity.secret == b"known"
 

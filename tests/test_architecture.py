@@ -31,9 +31,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "upkeep": ("errors", "policy", "wire", "upkeep"),
     "config": ("errors", "policy", "wire", "adapters", "upkeep", "config"),
     "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
+    "memory": ("policy", "gateway"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
-    "app": ("errors", "policy", "registry", "config", "wire", "adapters", "upkeep", "gateway", "handlers", "figures"),
+    "app": (
+        "errors",
+        "policy",
+        "registry",
+        "config",
+        "wire",
+        "adapters",
+        "upkeep",
+        "gateway",
+        "handlers",
+        "figures",
+        "memory",
+    ),
     "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo", "ctl"),
 }
 

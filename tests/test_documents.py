@@ -38,11 +38,11 @@ _CALL = re.compile(r" *([a-z0-9_/]+): ([\w.]+)")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 
 # Words in capitals that are no variables: a state of breakers, a variable of CGI servers, two mistakes, a family, the
-# variable of a command, and settings of Django.
+# variable of a command, settings of Django, a variable of systemd, and an option of sockets.
 NO_VARIABLES = {
-    "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "GATEWAY_TOKEN", "HALF_OPEN", "HTTP_PROXY", "MAX_STREAM",
+    "ALLOWED_HOSTS", "FORCE_SCRIPT_NAME", "GATEWAY_TOKEN", "HALF_OPEN", "HTTP_PROXY", "LISTEN_FDS", "MAX_STREAM",
     "OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TIMEOUT",
-    "OTEL_RESOURCE_ATTRIBUTES", "PROXY_READ_TIMEOUT", "WS_RATE_LIMIT",
+    "OTEL_RESOURCE_ATTRIBUTES", "PROXY_READ_TIMEOUT", "SO_PEERCRED", "WS_RATE_LIMIT",
 }  # fmt: skip
 
 Texts = Mapping[str, str]  # of documents, by path from the root

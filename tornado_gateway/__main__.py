@@ -37,7 +37,10 @@ from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
+from tornado_gateway.upkeep import service_manager
+from tornado_gateway.upkeep.inheritance import CannotTakeOver, Inheritance, from_predecessor, from_systemd
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
+from tornado_gateway.upkeep.successor import OPTION, Successor, command
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
@@ -85,14 +88,18 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
         if demo:
             environment["UPSTREAMS"] = json.dumps(upstreams_of(runner.run(start(demo))))
             environment["ROUTES"] = json.dumps(ROUTES)
-            environment.pop("UPSTREAMS_FILE", None)
+            for name in ("UPSTREAMS_FILE", "TAKEOVER_SOCKET"):  # the services of the demo end with the process
+                environment.pop(name, None)
             environment.setdefault("HOST", "127.0.0.1")
         settings = load_settings(environment)
         warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
         warnings += exposures(settings)
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
-        return runner.run(serve(settings, warnings, demo))
+        if asked.takeover and not settings.listen.takeover:
+            say("--takeover: TAKEOVER_SOCKET is not set", sys.stderr)
+            return USAGE
+        return runner.run(serve(settings, warnings, demo, takes_over=asked.takeover))
 
 
 def control(arguments: list[str]) -> int:
@@ -133,6 +140,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--demo",
         action="store_true",
         help="run with small services of its own and a little traffic; UPSTREAMS and ROUTES are ignored",
+    )
+    parser.add_argument(
+        OPTION,
+        dest="takeover",
+        action="store_true",
+        help="take over the listeners of the gateway that runs, by TAKEOVER_SOCKET; just start if none runs",
     )
     parser.add_argument("--version", action="version", version=f"tornado_gateway {__version__}")
     asked = parser.parse_args(arguments)
@@ -251,21 +264,28 @@ async def start(demo: Demo) -> dict[str, list[str]]:
     return await demo.start()
 
 
-async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> int:
-    """Listen until a signal, then drain; return the exit code."""
+async def serve(settings: Settings, warnings: list[str], demo: Demo | None, *, takes_over: bool) -> int:
+    """Listen until a signal or a successor, then drain; return the exit code."""
     logs.configure(settings.logs)
     for warning in warnings:
         log.warning(warning)
     AsyncHTTPClient.configure(PooledHTTPClient)
-    app = App(settings)
-    signals = Signals(asyncio.get_running_loop())
+    try:
+        inherited = inherit(settings.listen.takeover if takes_over else "")
+    except CannotTakeOver as error:
+        say(str(error), sys.stderr)
+        return CANNOT_START
+    app = App(settings, inherited)
+    successor = Successor(settings.listen.takeover, command(sys.orig_argv[1:]))
+    signals = Signals(asyncio.get_running_loop(), successor.start)
     try:
         try:
             addresses = await app.start()
-        except CannotListen as error:
+        except (CannotListen, CannotTakeOver) as error:
             say(str(error), sys.stderr)
             return CANNOT_START
         announce(settings, addresses, app.admin_addresses)
+        service_manager.tell("READY=1", f"MAINPID={os.getpid()}")
         if demo:
             url = f"http://{local_authority(*addresses[0])}"
             say(banner(url))
@@ -274,12 +294,34 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None) -> i
         # collections of 0.1 ms instead of 15 ms).
         gc.collect()
         gc.freeze()
-        await signals.first.wait()
+        await first_of(signals.first, app.replaced)
         return await stop(app, signals)
     finally:
+        successor.close()
         if demo:
             await demo.stop()
         await app.close()
+
+
+def inherit(path: str) -> Inheritance:
+    """The sockets that listen already: those of the gateway that runs, else those of systemd.
+
+    Args:
+        path: where a gateway that runs waits for a successor; "" for none.
+
+    Raises:
+        CannotTakeOver: there are sockets, and they cannot be had.
+    """
+    inherited = from_predecessor(path) if path else None
+    return inherited or from_systemd(os.environ, os.getpid())
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waiting = [asyncio.ensure_future(each.wait()) for each in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
 
 
 def local_authority(host: str, port: int) -> str:
@@ -291,18 +333,22 @@ def local_authority(host: str, port: int) -> str:
 class Signals:
     """Handles signals. The first SIGTERM or SIGINT starts the drain, the second ends the drain.
 
-    SIGHUP, SIGUSR1 and SIGUSR2 are ignored with a line in the log. By default these signals kill a process; other
-    servers reload their configuration or reopen their logs.
+    SIGHUP and SIGUSR1 are ignored with a line in the log. By default these signals kill a process; other servers reload
+    their configuration or reopen their logs.
+
+    Args:
+        start_successor: called at SIGUSR2.
 
     Attributes:
         first, second: set by the first and second SIGTERM or SIGINT.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, start_successor: Callable[[], None]) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
-        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(signal.SIGUSR2, start_successor)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
             loop.add_signal_handler(
                 number, log.warning, "%s is ignored; to change the configuration, restart", number.name
             )
@@ -313,7 +359,11 @@ class Signals:
 
 async def stop(app: App, signals: Signals) -> int:
     """Drain until everything has ended, a second signal or the timeout; return the exit code."""
-    log.info("stopping: open connections: %d", app.connections)
+    if app.replaced.is_set():
+        log.info("another process has taken over; stopping: open connections: %d", app.connections)
+    else:
+        service_manager.tell("STOPPING=1")
+        log.info("stopping: open connections: %d", app.connections)
     draining, interrupted = asyncio.ensure_future(app.drain()), asyncio.ensure_future(signals.second.wait())
     await asyncio.wait([draining, interrupted], return_when=asyncio.FIRST_COMPLETED)
     clean = draining.done() and draining.result()

@@ -8,9 +8,10 @@ import os
 import random
 import resource
 import secrets
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -39,8 +40,10 @@ from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
 from tornado_gateway.handlers.traced import TracedAttempts, TracedJournal
+from tornado_gateway.memory import memory_of, remember
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
+from tornado_gateway.policy.handover import Offer, Place, Role
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.credentials import Source, Where
 from tornado_gateway.policy.http.redaction import Redaction
@@ -64,9 +67,11 @@ from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.discovery import Discovery
+from tornado_gateway.upkeep.handover import HandOver
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat, Sweeper
 from tornado_gateway.upkeep.idle_connections import IdleConnections
+from tornado_gateway.upkeep.inheritance import Inheritance
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.key_set import KeySet
 from tornado_gateway.upkeep.observer import Observer
@@ -88,6 +93,8 @@ DRAWN_AT_ONCE = 64  # request ids
 LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
 LONGEST_VALUE = 500  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
+
+STICKY, PSEUDONYM = "sticky", "pseudonym"  # secrets that a successor gets
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -121,54 +128,73 @@ def listeners(hosts: Sequence[str], port: int) -> list[Listener]:
     return [of_ipv4, Listener(host="::", port=port, is_optional=True)]
 
 
-async def listen(server: HTTPServer, wanted: Sequence[Listener], variables: str) -> list[tuple[str, int]]:
-    """Listen; return the bound addresses, which all have the same port.
+async def listen(
+    server: HTTPServer, wanted: Sequence[Listener], variables: str, role: Role, inherited: Inheritance
+) -> list[tuple[str, int]]:
+    """Listen; return the bound addresses, which all have the same port unless systemd has bound these.
 
     Args:
         variables: names of the variables that name the addresses.
+        inherited: sockets that listen already; the server accepts connections there from its resume() on.
 
     Raises:
         CannotListen: an address cannot be bound.
     """
     addresses: list[tuple[str, int]] = []
-    for listener in wanted:
+    activated = inherited.activated(role)
+    for listener in [Listener(host=at.host, port=at.port or 0, is_activated=True) for at in activated] or wanted:
         port = listener.port or (addresses[0][1] if addresses else 0)
+        given = inherited.take(Place(role, listener.host, port, listener.is_activated))
         try:
-            addresses += await server.listen(replace(listener, port=port))
+            addresses += await server.listen(replace(listener, port=port), given)
         except OSError as error:
             if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
                 raise CannotListen(listener.host, port, error, variables) from error
     return addresses
 
 
-async def listen_privately(server: PrivateServer, path: str) -> None:
+async def listen_privately(server: PrivateServer, path: str, inherited: Inheritance) -> None:
     """
     Raises:
         CannotListen: the socket cannot be bound.
     """
     try:
-        await server.listen_at(path)
+        await server.listen_at(path, inherited.take(*private_places(Role.CONTROL, path)))
     except OSError as error:
         raise CannotListen(path, None, error, "CTL_SOCKET") from error
 
 
+def private_places(role: Role, path: str) -> list[Place]:
+    """The places of a unix socket, which systemd may have bound."""
+    return [Place(role, path, None, is_activated=each) for each in (False, True)]
+
+
 class App:
     """A gateway, its servers and its heartbeat, ready to listen. Made inside a running event loop without an IOLoop.
+
+    Args:
+        inherited: sockets that listen already, and what else another process has given.
 
     Attributes:
         server: serves everything, but for the pages of `admin_server`.
         admin_server: serves the pages for operators; None if `server` does.
         control_server: serves the pages for operators on a unix socket; None without CTL_SOCKET.
         admin_addresses: what `admin_server` listens on.
+        hand_over: waits for a successor; None without TAKEOVER_SOCKET.
+        replaced: set when a successor has taken over.
 
     Raises:
         OSError: UPSTREAM_TLS_CA_FILE cannot be read.
         RuntimeError: the event loop has a stock IOLoop.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, inherited: Inheritance | None = None) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
-        self.settings = settings = draw_secrets(settings)
+        self._inherited = inherited or Inheritance()
+        self._secrets = drawn_secrets(self._inherited.offer.secrets)
+        self.settings = settings = draw_secrets(settings, self._secrets)
+        self.hand_over: HandOver | None = None
+        self.replaced = asyncio.Event()
         self.event_log = EventLog()
         self.gateway = make_gateway(settings, self.event_log.take)
         self.listeners = listeners(settings.listen.hosts, settings.listen.port)
@@ -202,14 +228,25 @@ class App:
 
         Raises:
             CannotListen: an address cannot be bound.
+            CannotTakeOver: the process before does not cede its sockets.
         """
-        addresses = await listen(self.server, self.listeners, "HOST, PORT")
-        config = self.settings.admin_listen
+        inherited, config = self._inherited, self.settings.admin_listen
+        addresses = await listen(self.server, self.listeners, "HOST, PORT", Role.PUBLIC, inherited)
         if self.admin_server:
             wanted = listeners(config.hosts, config.port or 0)
-            self.admin_addresses = await listen(self.admin_server, wanted, "ADMIN_HOST, ADMIN_PORT")
+            self.admin_addresses = await listen(
+                self.admin_server, wanted, "ADMIN_HOST, ADMIN_PORT", Role.OPERATORS, inherited
+            )
         if self.control_server:
-            await listen_privately(self.control_server, config.socket)
+            await listen_privately(self.control_server, config.socket, inherited)
+        self.hand_over = make_hand_over(self, self.settings.listen.takeover, inherited)
+        remember(self.gateway, inherited.ready())
+        for server in self.servers:
+            await server.resume()
+        inherited.done()
+        inherited.close()
+        if self.hand_over:
+            self.hand_over.start()
         if self.key_set:
             self.key_set.start()
         self.heartbeat.start()
@@ -237,6 +274,7 @@ class App:
     async def drain(self) -> bool:
         """Stop in three steps: announce the stop, stop accepting connections, finish what is in flight.
 
+        After a take-over there is no delay: the address is served.
         During SHUTDOWN_DELAY_MS only a 503 of /readyz and `Connection: close` in each response announce the stop: load
         balancers need the time to choose other gateways. Health checks and new streams still work.
 
@@ -244,27 +282,68 @@ class App:
             Whether everything in flight has finished within SHUTDOWN_TIMEOUT_MS.
         """
         self.gateway.lifecycle.draining = True
+        if self.hand_over:
+            await self.hand_over.close()
         for server in self.servers:
             server.announce_close()
-        await asyncio.sleep(self.settings.shutdown.delay)
+        is_replaced, shutdown = self.replaced.is_set(), self.settings.shutdown
+        await asyncio.sleep(0 if is_replaced else shutdown.delay)
         self.health_checks.close()
         self.rebalancer.close()
         self.gateway.observer.close()
         for server in self.servers:
-            server.drain()
-        spread = min(self.settings.shutdown.spread, self.settings.shutdown.longest_spread)
+            await server.pause()
+            server.drain(shutdown.idle_of_replaced if is_replaced else shutdown.idle)
+        spread = min(shutdown.spread, shutdown.longest_spread)
         self.heartbeat.hasten()
         self.gateway.streams.drain(self.server.context.loop.time(), spread)
         try:
-            async with asyncio.timeout(self.settings.shutdown.timeout):
+            async with asyncio.timeout(shutdown.timeout):
                 await asyncio.gather(*[server.answered() for server in self.servers])
         except TimeoutError:
             return not self.busy
         return True
 
+    # ---- Predecessor
+
+    def offer(self) -> tuple[Offer, list[socket.socket]]:
+        """See Predecessor."""
+        roles = (Role.PUBLIC, self.server), (Role.OPERATORS, self.admin_server)
+        found = [(role, each) for role, server in roles if server for each in server.listening]
+        places = [Place(role, at.listener.host, at.listener.port, at.listener.is_activated) for role, at in found]
+        sockets = [each.sock for _, each in found]
+        control = [each.sock for each in self.control_server.listening] if self.control_server else []
+        takeover = [self.hand_over.sock] if self.hand_over else []
+        places += [Place(Role.CONTROL, self.settings.admin_listen.socket)] * len(control)
+        places += [Place(Role.TAKEOVER, self.settings.listen.takeover)] * len(takeover)
+        return Offer(os.getpid(), tuple(places), self._secrets), [*sockets, *control, *takeover]
+
+    async def cede(self) -> dict[str, object]:
+        """See Predecessor."""
+        for server in self.servers:
+            await server.pause()
+        return memory_of(self.gateway)
+
+    async def resume(self) -> None:
+        """See Predecessor."""
+        for server in self.servers:
+            await server.resume()
+
+    def leave(self, roles: frozenset[Role], /) -> None:
+        """See Predecessor."""
+        if self.control_server:
+            self.control_server.keeps_path = Role.CONTROL in roles
+        if self.hand_over:
+            self.hand_over.keeps_path = Role.TAKEOVER in roles
+        self.gateway.lifecycle.is_replaced = True
+        self.replaced.set()
+
     async def close(self) -> None:
         """End everything at once. A request that is cut off still has a line in the access log."""
         self.gateway.lifecycle.stopped = True
+        if self.hand_over:
+            await self.hand_over.close()
+        self._inherited.close()
         self.event_log.close()
         self.watchdog.stop()
         self.gateway.pressure.stop()
@@ -578,13 +657,36 @@ def redaction_of(config: LogConfig, sources: Sequence[Source]) -> Redaction:
     return Redaction(frozenset(each.lower() for each in (*config.redact, *of_credentials)), config.query)
 
 
-def draw_secrets(settings: Settings) -> Settings:
-    """Settings with a random value for each secret that is not configured, for the life of the process."""
+def make_hand_over(app: App, path: str, inherited: Inheritance) -> HandOver | None:
+    """
+    Raises:
+        CannotListen: the socket cannot be bound.
+    """
+    if not path:
+        return None
+    try:
+        return HandOver(app, path, inherited.take(*private_places(Role.TAKEOVER, path)))
+    except OSError as error:
+        raise CannotListen(path, None, error, "TAKEOVER_SOCKET") from error
+
+
+def drawn_secrets(known: Mapping[str, str]) -> dict[str, str]:
+    """A random value for each secret that several processes of a gateway need, unless known from another process."""
+    drawn = {STICKY: secrets.token_hex(), PSEUDONYM: f"gateway-{secrets.token_hex(4)}"}
+    return {name: known.get(name, value) for name, value in drawn.items()}
+
+
+def draw_secrets(settings: Settings, drawn: Mapping[str, str]) -> Settings:
+    """Settings with a value for each secret that is not configured, for the life of the gateway.
+
+    Args:
+        drawn: see drawn_secrets().
+    """
     of_services = {
-        "service.affinity.secret": settings.service.affinity.secret or secrets.token_hex().encode("ascii"),
+        "service.affinity.secret": settings.service.affinity.secret or drawn[STICKY].encode("ascii"),
         "service.websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
     }
-    name = settings.forwarding.pseudonym or f"gateway-{secrets.token_hex(4)}".encode("ascii")
+    name = settings.forwarding.pseudonym or drawn[PSEUDONYM].encode("ascii")
     services = tuple(assemble(each, of_services) for each in settings.services)
     return assemble(settings, {**of_services, "forwarding.pseudonym": name, "services": services})
 

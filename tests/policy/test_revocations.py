@@ -1,5 +1,6 @@
 """What is revoked, by pure statements: whose credentials, which of these, until when, and which statement counts."""
 
+import json
 import math
 from collections.abc import Iterable
 
@@ -175,3 +176,9 @@ def test_what_ends_is_counted_out(said: list[Revocation], now: float) -> None:
     revocations.forget_ended(now)
     assert revocations.count == len([*revocations])
     assert all(each.until > now for each in revocations)
+
+
+def test_another_process_takes_the_statements_over() -> None:
+    other = Revocations()
+    other.add_plain(json.loads(json.dumps(told(subject(), jti(lifted=True)).to_plain())))
+    assert set(other) == {subject(), jti(lifted=True)}

@@ -1,5 +1,6 @@
 """The sessions of operators: when a session ends, and how many there may be."""
 
+import json
 import math
 
 import pytest
@@ -103,3 +104,12 @@ def test_the_number_of_sessions_is_bounded() -> None:
 
 def test_the_store_has_no_token() -> None:
     assert "token" not in repr(opened(ada()))
+
+
+def test_another_process_takes_the_sessions_over() -> None:
+    principal = Principal("ada", "id|ada", {"sub": "ada", "jti": "7"}, frozenset({"write", "read"}), math.inf)
+    other = SessionStore(CONFIG)
+    other.add_plain(json.loads(json.dumps(opened(principal).to_plain())))
+    session = other.use(b"token", 9.0, WALL + 9.0)
+    assert session == opened(principal).use(b"token", 9.0, WALL + 9.0)
+    assert session and session.principal.holder == principal.holder

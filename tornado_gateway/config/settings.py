@@ -15,6 +15,7 @@ from tornado_gateway.adapters.tracing import TracingConfig
 from tornado_gateway.config.services import EndpointSpec
 from tornado_gateway.policy.access import ANY, DEFAULT, Kind, default_rule
 from tornado_gateway.policy.acting import AdminConfig
+from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.overload import OverloadConfig
@@ -39,10 +40,12 @@ class ListenConfig:
     Attributes:
         hosts: addresses and host names, or EVERY_ADDRESS alone.
         port: TCP port; 0 for any free port.
+        takeover: path of the unix socket by which a successor gets the listening sockets; "" for none.
     """
 
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104  # a gateway is there to be reached
     port: int = 8080
+    takeover: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,16 @@ class ShutdownConfig:
     @property
     def longest_spread(self) -> float:
         return self.timeout * STREAMS_END_WITHIN
+
+    @property
+    def idle(self) -> IdleEnds:
+        """How idle connections end when the gateway stops: soon, because clients should leave."""
+        return IdleEnds(min(1.0, self.longest_spread / 2), min(1.0, self.longest_spread / 2))
+
+    @property
+    def idle_of_replaced(self) -> IdleEnds:
+        """How idle connections end when another process has taken over: late, because nobody waits for the end."""
+        return IdleEnds(self.longest_spread / 2, self.longest_spread / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The gateway's own pages for orchestrators, load balancers and Prometheus.
 
 GET /healthz   200 as long as the event loop turns
-GET /readyz    200 when requests should be sent here; 503 while draining, or while a service of READY_REQUIRES
-               has no endpoint that can be used
+GET /readyz    200 when requests should be sent here; 503 while draining without a successor at the same address, or
+               while a service of READY_REQUIRES has no endpoint that can be used
 GET /metrics   the figures for Prometheus
 GET /_pressure 200 while the gateway takes what comes; 503 while ordinary requests are shed; figures of the process
 """
@@ -30,7 +30,8 @@ class ReadyHandler(PageHandler):
     """Readiness: send no new requests while this is 503."""
 
     def get(self) -> None:
-        if self.gateway.lifecycle.draining:
+        lifecycle = self.gateway.lifecycle
+        if lifecycle.draining and not lifecycle.is_replaced:
             self.send_json({"status": "draining"}, 503)
         elif out := sorted(self._required_but_out()):
             self.send_json({"status": "unavailable", "services": out}, 503)

@@ -1,7 +1,7 @@
 """The principal of a request: the client as described by the credential."""
 
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -89,6 +89,16 @@ class Principal:
         full = f"{kind.value}:{name}"
         claims = {"sub": full} | ({"scope": " ".join(sorted(scopes))} if scopes else {})
         return cls(full, full, claims, scopes, math.inf)
+
+    def to_plain(self) -> list[Any]:
+        """The principal as values of JSON."""
+        return [self.subject, self.name, dict(self.claims), sorted(self.scopes), self.expiry]
+
+    @classmethod
+    def of_plain(cls, described: Sequence[Any]) -> "Principal":
+        """The principal that to_plain() describes."""
+        subject, name, claims, scopes, expiry = described
+        return cls(subject, name, claims, frozenset(scopes), expiry)
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:

@@ -15,9 +15,10 @@ the same statements in different orders agree. A revocation that is lifted is th
 import hashlib
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from tornado_gateway.policy.principal import Holder
 
@@ -152,6 +153,15 @@ class Revocations:
         heapq.heappush(self._ends, (statement.until, statement.by.value, statement.value))
         self.count += known is None
         return True
+
+    def to_plain(self) -> list[list[Any]]:
+        """All statements as values of JSON, for another process."""
+        return [[each.by.value, each.value, each.at, each.until, each.is_lifted] for each in self]
+
+    def add_plain(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add what to_plain() of another process has given."""
+        for by, *rest in rows:
+            self.take(Revocation(By(by), *rest))
 
     def forget_ended(self, now: float) -> None:
         """Drop the statements that have ended."""

@@ -11,7 +11,9 @@ principal who opens more sessions ends the oldest of their own, and others only 
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tornado_gateway.policy.http.expiry import Expiry
 from tornado_gateway.policy.principal import Principal
@@ -103,6 +105,20 @@ class SessionStore:
     def close(self, token: bytes) -> Session | None:
         """End the session of a token; return the session, None if there is none."""
         return self._by_digest.pop(_digest(token), None)
+
+    def to_plain(self) -> list[list[Any]]:
+        """The sessions as values of JSON, for another process."""
+        return [
+            [digest.hex(), each.principal.to_plain(), each.expiry.at, each.expiry.wall, each.used_at, each.id]
+            for digest, each in self._by_digest.items()
+        ]
+
+    def add_plain(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add what to_plain() of another process of this machine has given: the clocks of both agree."""
+        for digest, described, at, wall, used_at, id_ in rows:
+            principal = Principal.of_plain(described)
+            expiry = Expiry(at, wall, principal.holder.in_session(id_))
+            self._by_digest[bytes.fromhex(digest)] = Session(principal, expiry, used_at, id_)
 
     def _has_ended(self, session: Session, now: float, wall: float) -> bool:
         return now >= session.used_at + self.config.idle or session.expiry.has_passed(now, wall)

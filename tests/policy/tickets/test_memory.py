@@ -1,5 +1,7 @@
 """The tickets of one process."""
 
+import json
+
 import pytest
 
 from tornado_gateway.errors import TicketsUnavailable
@@ -43,3 +45,10 @@ def test_a_full_store_keeps_what_it_has_and_takes_no_more() -> None:
     assert len(store) == 2
     store.put("c", b"bob", TTL, TTL)  # the first ticket is too old by now
     assert [store.take(name, TTL) for name in ("a", "b", "c")] == [None, b"eve", b"bob"]
+
+
+def test_another_process_takes_the_tickets_over() -> None:
+    store, other = MemoryTickets(), MemoryTickets()
+    store.put("a", b"ad\xff", TTL, 0.0)
+    other.add_plain(json.loads(json.dumps(store.to_plain())))
+    assert [other.take("a", each) for each in (TTL - 1.0, 0.0)] == [b"ad\xff", None]

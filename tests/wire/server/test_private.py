@@ -54,7 +54,7 @@ async def test_a_request_is_answered_and_the_path_is_free_afterwards(tmp_path: P
 async def test_another_user_is_closed_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ctl.sock"
     server = await serving(path)
-    monkeypatch.setattr(private, "is_own", lambda transport: False)
+    monkeypatch.setattr(private, "is_own", lambda sock: False)
     try:
         answer = await ask(path)
     except ConnectionError:
@@ -65,21 +65,17 @@ async def test_another_user_is_closed_unread(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.gen_test
 async def test_the_kernel_says_who_is_at_the_other_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Transport(asyncio.BaseTransport):
-        def get_extra_info(self, name: str, default: object = None) -> socket.socket:
-            return one
-
     one, other = socket.socketpair(socket.AF_UNIX)
     with one, other:
         me = os.geteuid()
-        assert is_own(Transport())
+        assert is_own(one)
         monkeypatch.setattr(private, "SUPERUSER", me + 1)
         monkeypatch.setattr(os, "geteuid", lambda: me + 2)
-        assert not is_own(Transport())
+        assert not is_own(one)
         monkeypatch.setattr(os, "geteuid", lambda: me)
-        assert is_own(Transport())
+        assert is_own(one)
         monkeypatch.delattr(socket, "SO_PEERCRED")
-        assert is_own(Transport())
+        assert is_own(one)
 
 
 @pytest.mark.gen_test

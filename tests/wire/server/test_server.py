@@ -21,11 +21,12 @@ from tornado.websocket import WebSocketHandler
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
 from tests.support.tls import server_context, talk
-from tornado_gateway.wire.server.connection import IDLE_GRACE
+from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.wire.server.lingering import LINGER, QUIET
 from tornado_gateway.wire.server.server import Listener
 
 PIECE = bytes(64 * 1024)
+GRACE = IdleEnds().grace
 
 
 # ---------------------------------------------------------------- room
@@ -155,14 +156,14 @@ async def test_draining_ends_idle_connections_after_a_grace_and_others_after_the
     closed = asyncio.ensure_future(serving.server.closed())
     with pytest.raises(ConnectionRefusedError):
         await Client.connect(serving.port)
-    serving.sweep_after(IDLE_GRACE - 0.1)
+    serving.sweep_after(GRACE - 0.1)
     assert await is_open(idle)
     response = await fresh.ask(get(b"/"))  # it was accepted before: what it has sent on the way is answered
     assert (response.status, response.get(b"connection")) == (200, b"close")
     assert await fresh.ended()
     fresh.close()
     assert not closed.done()
-    serving.sweep_after(IDLE_GRACE + 0.1)
+    serving.sweep_after(GRACE + 0.1)
     assert await idle.ended()
     idle.close()
     assert serving.server.busy == 1
@@ -199,7 +200,7 @@ async def test_a_request_that_the_kernel_holds_is_in_time(listen: Listen) -> Non
     await client.ask(get(b"/1"))
     serving.server.drain()
     client.sock.send(get(b"/2"))
-    serving.sweep_after(IDLE_GRACE + 0.1)  # within the same turn of the loop: nothing of it was read
+    serving.sweep_after(GRACE + 0.1)  # within the same turn of the loop: nothing of it was read
     assert (await client.response()).get(b"connection") == b"close"
     assert await client.ended()
 
@@ -210,7 +211,7 @@ async def test_an_idle_connection_is_ended_by_a_fin_and_read_on(listen: Listen) 
     client = await serving.client()
     await client.ask(get(b"/1"))
     serving.server.drain()
-    serving.sweep_after(IDLE_GRACE + 0.1)
+    serving.sweep_after(GRACE + 0.1)
     with pytest.raises(Ended) as end:
         await client.more()
     assert end.value.clean
@@ -228,9 +229,9 @@ async def test_draining_gives_a_connection_without_a_request_a_moment(listen: Li
     fresh = await serving.client()
     await eventually(lambda: serving.server.connections)
     serving.server.drain()
-    serving.sweep_after(IDLE_GRACE - 0.1)
+    serving.sweep_after(GRACE - 0.1)
     assert await is_open(fresh)
-    serving.sweep_after(IDLE_GRACE + 0.1)
+    serving.sweep_after(GRACE + 0.1)
     assert await fresh.ended()
 
 

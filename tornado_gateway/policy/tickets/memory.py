@@ -1,7 +1,9 @@
 """The tickets of one process: bounded, and swept."""
 
 import math
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from typing import Any
 
 from tornado_gateway.errors import TicketsUnavailable
 from tornado_gateway.policy.tickets.ticket import TTL
@@ -54,3 +56,12 @@ class MemoryTickets:
         """Forget the oldest tickets, up to the first ticket that is still good: no ticket stays for more than TTL."""
         for digest, _ in [*takewhile(lambda kept: kept[1][0] <= now, self._kept.items())]:
             del self._kept[digest]
+
+    def to_plain(self) -> list[list[Any]]:
+        """The tickets as values of JSON, for another process."""
+        return [[digest, until, ticket.decode("latin-1")] for digest, (until, ticket) in self._kept.items()]
+
+    def add_plain(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add what to_plain() of another process of this machine has given: the clocks of both agree."""
+        for digest, until, ticket in rows:
+            self._kept[digest] = (until, ticket.encode("latin-1"))

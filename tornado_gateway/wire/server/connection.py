@@ -39,7 +39,6 @@ from tornado_gateway.wire.stall_watch import StallWatch
 
 PIPELINE_BYTES = 64 * 1024  # bytes of later requests that are buffered before reading is paused
 REQUESTS_PER_TURN = 32  # pipelined requests of one connection that may be answered within one turn of the loop
-IDLE_GRACE = 1.0  # seconds for a request that is on its way to an idle connection when the server begins to drain
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # The head of a request that could not be parsed.
@@ -547,10 +546,15 @@ class ServerConnection(asyncio.Protocol):
         """Free the fields kept for the next request (1 KiB), since a stream would keep them for long."""
         self._last_fields = None
 
-    def close_if_idle(self) -> None:
-        """End the connection after IDLE_GRACE seconds, unless a request comes."""
-        if self._phase is HEAD and not self._buffer:
-            self.deadline = min(self.deadline, self.server.loop.time() + IDLE_GRACE)
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a request has come since the last response."""
+        return self._phase is HEAD and not self._buffer
+
+    def close_if_idle(self, at: float) -> None:
+        """End an idle connection at an instant (loop time), unless a request comes."""
+        if self.is_idle:
+            self.deadline = min(self.deadline, at)
 
     def reset(self) -> None:
         """End the connection by RST, so that the client notices that the response is incomplete."""

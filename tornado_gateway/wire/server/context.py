@@ -45,10 +45,12 @@ class ServerContext:
         keepalive_timeout: seconds for which a connection may be idle between requests; shorter during a drain.
         announces_close: whether new responses have "Connection: close".
         draining: whether the server accepts no more connections.
+        idle_grace: during a drain, seconds for which a new connection may wait for a request.
     """
 
     __slots__ = (
-        "_date", "_dated", "announces_close", "config", "draining", "flowing", "keepalive_timeout", "loop",
+        "_date", "_dated", "announces_close", "config", "draining", "flowing", "idle_grace",
+        "keepalive_timeout", "loop",
     )  # fmt: skip
 
     def __init__(self, config: ServerConfig) -> None:
@@ -58,6 +60,7 @@ class ServerContext:
         self.flowing.set_result(None)
         self.keepalive_timeout = config.keepalive_timeout
         self.announces_close = self.draining = False
+        self.idle_grace = 0.0
         self._dated, self._date = 0, b""
 
     def date(self) -> bytes:

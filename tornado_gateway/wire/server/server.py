@@ -19,6 +19,7 @@ import os
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,8 +27,9 @@ from typing import Any, Protocol
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_gateway.errors import GatewayError, Overloaded
+from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
-from tornado_gateway.wire.server.connection import IDLE_GRACE, ServerConnection
+from tornado_gateway.wire.server.connection import ServerConnection
 from tornado_gateway.wire.server.context import ServerConfig, ServerContext
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER
@@ -50,6 +52,7 @@ class Listener:
         reuse_port: whether other sockets may be bound to the same address (SO_REUSEPORT); the kernel then spreads
             new connections over all sockets.
         is_optional: whether a machine without the address's family goes on without this listener.
+        is_activated: whether systemd has bound the address.
     """
 
     host: str
@@ -57,11 +60,26 @@ class Listener:
     tls: ssl.SSLContext | None = None
     reuse_port: bool = False
     is_optional: bool = False
+    is_activated: bool = False
 
     @property
     def scheme(self) -> bytes:
         """The URL scheme of the listener's clients."""
         return b"https" if self.tls else b"http"
+
+
+@dataclass(slots=True)
+class Listening:
+    """A listening socket of a server.
+
+    Attributes:
+        sock: keeps the kernel's queue of connections while nothing accepts.
+        server: accepts; None while the server pauses.
+    """
+
+    listener: Listener
+    sock: socket.socket
+    server: asyncio.Server | None = None
 
 
 class Refusal(Protocol):
@@ -87,6 +105,7 @@ class HTTPServer:
 
     Attributes:
         connections: all connections that are not lost.
+        listening: the listening sockets, until the drain.
         refused: number of connections above max_connections, which only receive a refusal.
     """
 
@@ -102,32 +121,71 @@ class HTTPServer:
         self.connections: set[ServerConnection] = set()
         self.refused = 0
         self._next_check = 0.0  # instant of the next check of upload rates
-        self._sockets: list[asyncio.Server] = []
+        self.listening: list[Listening] = []
         self._all_closed: asyncio.Future[None] | None = None
         self._all_answered: asyncio.Future[None] | None = None
 
-    async def listen(self, listener: Listener) -> list[tuple[str, int]]:
+    async def listen(self, listener: Listener, given: Sequence[socket.socket] = ()) -> list[tuple[str, int]]:
         """Bind and accept connections; return the bound addresses, with the port chosen for port 0.
+
+        Args:
+            given: sockets that listen already; the server accepts no connections there until resume().
 
         Raises:
             OSError: the address cannot be bound.
         """
-        of_tls = {} if listener.tls is None else self._tls_options(listener.tls)
+        bound = [Listening(listener, each) for each in given] or await self._bind(listener)
+        self.listening += bound
+        return [each.sock.getsockname()[:2] for each in bound]
+
+    async def _bind(self, listener: Listener) -> list[Listening]:
         server = await self.context.loop.create_server(
             partial(ServerConnection, self, listener.scheme),
             listener.host or None,
             listener.port,
             backlog=ACCEPTS,
             reuse_port=listener.reuse_port or None,
-            **of_tls,
+            **self._tls_options(listener.tls),
         )
-        self._sockets.append(server)
-        for sock in server.sockets:  # asyncio uses "backlog" both for listen() and as the number of accept() calls
-            with socket.socket(fileno=os.dup(sock.fileno())) as same:
-                same.listen(BACKLOG)
-        return [sock.getsockname()[:2] for sock in server.sockets]
+        bound = [Listening(listener, socket.socket(fileno=os.dup(each.fileno())), server) for each in server.sockets]
+        for each in bound:  # asyncio uses "backlog" both for listen() and as the number of accept() calls
+            each.sock.listen(BACKLOG)
+        return bound
 
-    def _tls_options(self, context: ssl.SSLContext) -> dict[str, Any]:
+    async def pause(self) -> None:
+        """Accept no more connections. The kernel queues new connections until resume(), here or in another process."""
+        servers = {each.server for each in self.listening if each.server}
+        if isinstance(self.context.loop, asyncio.SelectorEventLoop):
+            # A connection that this loop has accepted gets its transport one turn later, and is lost if the server is
+            # closed by then. (uvloop does both at once.)
+            for sock in [sock for server in servers for sock in server.sockets]:
+                self.context.loop.remove_reader(sock)
+            for _ in range(2):
+                await asyncio.sleep(0)
+        for server in servers:
+            server.close()
+        for each in self.listening:
+            each.server = None
+
+    async def resume(self) -> None:
+        """Accept connections at every listening socket."""
+        for each in self.listening:
+            if each.server is None:
+                each.server = await self._serve(each)
+                each.sock.listen(BACKLOG)
+
+    async def _serve(self, listening: Listening) -> asyncio.Server:
+        listener = listening.listener
+        return await self.context.loop.create_server(
+            partial(ServerConnection, self, listener.scheme),
+            sock=listening.sock.dup(),
+            backlog=ACCEPTS,
+            **self._tls_options(listener.tls),
+        )
+
+    def _tls_options(self, context: ssl.SSLContext | None) -> dict[str, Any]:
+        if context is None:
+            return {}
         return {
             "ssl": context,
             "ssl_handshake_timeout": self.context.config.header_timeout,
@@ -138,20 +196,25 @@ class HTTPServer:
         """Send `Connection: close` in all new responses, so that clients go elsewhere (RFC 9112 §9.6)."""
         self.context.announces_close = True
 
-    def drain(self) -> None:
-        """Stop accepting connections; end each connection after its current response, or after IDLE_GRACE if idle.
+    def drain(self, idle: IdleEnds = IdleEnds()) -> None:  # noqa: B008  # a frozen record
+        """Stop accepting connections; end each connection after its current response, or later if idle.
 
-        A request that comes within IDLE_GRACE is answered, because the client may have sent the request before the
-        drain.
+        A request that comes before the end of an idle connection is answered: the client may have sent the request
+        before the drain.
         """
         self.announce_close()
-        context = self.context
+        context, now = self.context, self.context.loop.time()
         context.draining = True
-        context.keepalive_timeout = min(context.keepalive_timeout, IDLE_GRACE)
-        for server in self._sockets:
-            server.close()
-        for connection in list(self.connections):
-            connection.close_if_idle()
+        context.idle_grace = idle.grace
+        context.keepalive_timeout = min(context.keepalive_timeout, idle.grace)
+        for each in self.listening:
+            if each.server:
+                each.server.close()
+            each.sock.close()
+        self.listening.clear()
+        unused = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)
+        for connection, at in zip(unused, idle.instants(len(unused), now), strict=True):
+            connection.close_if_idle(at)
 
     def accept_queue(self) -> dict[str, int] | None:
         """Connections that the kernel has queued for accept(), and the greatest number, over all listeners.
@@ -160,9 +223,8 @@ class HTTPServer:
         """
         option = getattr(socket, "TCP_INFO", None)
         queues: list[tuple[int, int]] = []
-        for listening in [each for server in self._sockets for each in server.sockets] if option else []:
-            with socket.socket(fileno=os.dup(listening.fileno())) as same:
-                queues.append(_QUEUE.unpack_from(same.getsockopt(socket.IPPROTO_TCP, option or 0, 64), _QUEUE_AT))
+        for each in self.listening if option else []:
+            queues.append(_QUEUE.unpack_from(each.sock.getsockopt(socket.IPPROTO_TCP, option or 0, 64), _QUEUE_AT))
         return (
             {"waiting": sum(each for each, _ in queues), "limit": sum(each for _, each in queues)} if queues else None
         )
@@ -225,7 +287,7 @@ class HTTPServer:
         if not has_room:
             self._turn_away(connection)
         elif self.context.draining:  # accepted before the listener was closed; a request may come
-            connection.close_if_idle()
+            connection.close_if_idle(self.context.loop.time() + self.context.idle_grace)
 
     def _turn_away(self, connection: ServerConnection) -> None:
         connection.is_refused = True
