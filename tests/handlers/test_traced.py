@@ -149,7 +149,7 @@ async def test_an_event_streams_beginning_and_end_are_told(serve: Serve, upstrea
     collector, source = Collector(upstream), Source()
     service = upstream(source)
     running = await serve({"svc": [service.url]}, **collector.environment)
-    listener = await Listener.ask(running, get(b"/sse/svc?path=/events", SAMPLED))
+    listener = await Listener.ask(running, get(b"/sse/svc/events", SAMPLED))
     await eventually(lambda: tracer_of(running).waiting == 2 or len(collector.spans) == 2)
     await source.say(b"data: hello\n\n")
     await listener.hear(b"data: hello\n\n")

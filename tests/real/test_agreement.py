@@ -1,0 +1,198 @@
+"""A load generator, an upstream, /metrics, /admin/stats and the dashboard's feed count the same.
+
+All are processes of their own. The load has answers, failures, refusals, retries, clients that leave, event streams and
+WebSockets. The figures agree exactly as soon as the dashboard has looked again after the end of the load.
+"""
+
+import contextlib
+import http.client
+import json
+import socket
+import sys
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import websockets.sync.client
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.websockets import PROGRAMS, free_port, gateway, running, until
+from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS
+
+EACH = 8  # requests of each kind of each client
+CLIENTS = 3
+EVENTS, MESSAGES, LEAVERS, SOCKETS = 7, 5, 3, 6
+PATHS = (("web", "ok"), ("web", "busy"), ("dead", "ok"), ("pair", "ok"), ("nobody", "ok"))
+REFUSING = "http://127.0.0.1:1"
+
+
+@dataclass
+class Figures:
+    """What one of the witnesses says.
+
+    Attributes:
+        requests: by service and class of the status.
+        endpoints: requests and failures, by service and URL of the endpoint.
+        streams: opened streams, by service and kind.
+        messages: of ended streams, towards the client, by service and kind.
+    """
+
+    requests: dict[str, int]
+    endpoints: dict[str, tuple[int, int]]
+    streams: dict[str, int]
+    messages: dict[str, int]
+
+
+class Load:
+    """What the load generator has counted."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.statuses: Counter[str] = Counter()
+        self.streams: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+
+    def run(self) -> None:
+        kinds: list[Callable[[], None]] = [self._ask] * CLIENTS + [self._leave, self._listen, self._talk]
+        threads = [threading.Thread(target=each) for each in kinds]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+    def _ask(self) -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port)) as connection:
+            for service, path in PATHS * EACH:
+                connection.request("GET", f"/api/{service}/{path}", headers={"Connection": "keep-alive"})
+                answer = connection.getresponse()
+                answer.read()
+                self.statuses[f"{service} {answer.status // 100}xx"] += 1
+
+    def _leave(self) -> None:
+        """Leave a stream in the midst."""
+        for _ in range(LEAVERS):
+            with socket.create_connection(("127.0.0.1", self._port)) as client:
+                client.sendall(b"GET /sse/web/endless HTTP/1.1\r\nHost: a\r\n\r\n")
+                received = b""
+                while b"data: x" not in received:
+                    received += (piece := client.recv(4096))
+                    assert piece
+            self.statuses["web 2xx"] += 1
+            self.streams["web sse"] += 1
+
+    def _listen(self) -> None:
+        for _ in range(EACH):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/sse/web/events?n={EVENTS}") as answer:
+                self.messages["web sse"] += answer.read().count(b"data: ")
+            self.statuses["web 2xx"] += 1
+            self.streams["web sse"] += 1
+
+    def _talk(self) -> None:
+        for _ in range(SOCKETS):
+            with websockets.sync.client.connect(f"ws://127.0.0.1:{self._port}/ws/sockets/a", proxy=None) as client:
+                for number in range(MESSAGES):
+                    client.send(str(number))
+                    client.recv()
+                    self.messages["sockets ws"] += 1
+            self.statuses["sockets 1xx"] += 1
+            self.streams["sockets ws"] += 1
+
+
+def asked(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        return str(answer.read().decode())
+
+
+def of_metrics(port: int) -> Figures:
+    found = Figures({}, {}, {}, {})
+    for family in text_string_to_metric_families(asked(port, "/metrics")):
+        for sample in family.samples:
+            labels, value = sample.labels, int(sample.value)
+            match sample.name:
+                case "gateway_service_requests_total":
+                    found.requests[f"{labels['service']} {labels['status_class']}"] = value
+                case "gateway_upstream_requests_total":
+                    key = f"{labels['service']} {labels['endpoint']}"
+                    total, failures = found.endpoints.get(key, (0, 0))
+                    found.endpoints[key] = total + value, failures + value * (labels["outcome"] == "failure")
+                case "gateway_streams_opened_total":
+                    found.streams[f"{labels['service']} {labels['kind']}"] = value
+                case "gateway_stream_messages_total" if labels["direction"] == "down":
+                    found.messages[f"{labels['service']} {labels['kind']}"] = value
+    return found
+
+
+def of_stats(port: int) -> Figures:
+    found = Figures({}, {}, {}, {})
+    for name, service in json.loads(asked(port, "/admin/stats"))["services"].items():
+        found.requests |= {f"{name} {status}": count for status, count in service["requests"].items()}
+        for each in service["upstreamDetails"]:
+            found.endpoints[f"{name} {each['url']}"] = each["requestsTotal"], each["errorsTotal"]
+        for kind, key in (("sse", "eventStreams"), ("ws", "websockets")):
+            if service[key]["closed"]:
+                assert service[key]["open"] == 0
+                found.streams[f"{name} {kind}"] = service[key]["closed"]
+                found.messages[f"{name} {kind}"] = service[key]["messages"]["down"]
+    return found
+
+
+def of_feed(port: int) -> dict[str, tuple[int, int]]:
+    """Requests and failures, by service and URL of the endpoint: as a viewer that comes now sees them."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("GET", "/admin/events")
+        answer = connection.getresponse()
+        line = next(line for line in answer if line.startswith(b"data: "))
+        answer.close()
+    rows: dict[str, Any] = json.loads(line.partition(b": ")[2])["endpoints"]
+    named = {key: dict(zip(ENDPOINT_COLUMNS, row, strict=True)) for key, row in rows.items()}
+    return {key: (row["total"], row["failures"]) for key, row in named.items()}
+
+
+def test_all_count_the_same() -> None:
+    ports = free_port(), free_port()
+    plain, sockets = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[0]}"
+    services = {"web": [plain], "sockets": [sockets], "dead": [REFUSING], "pair": [REFUSING, plain]}
+    upstreams = json.dumps(services)
+    with (
+        running([sys.executable, str(PROGRAMS / "counted_server.py"), *map(str, ports)], *ports),
+        gateway({}, UPSTREAMS=upstreams, BREAKER_FAILURES="0", BALANCER="round_robin", ACCESS_LOG="false") as port,
+    ):
+        load = Load(port)
+        load.run()
+
+        def agree() -> bool:
+            metrics, stats = of_metrics(port), of_stats(port)
+            return metrics == stats and metrics.endpoints == of_feed(port) and settled(metrics, load)
+
+        until(agree, "the figures agree")
+        counted = json.loads(asked(ports[1], "/counts"))
+        metrics = of_metrics(port)
+    judge(metrics, load, counted, (plain, sockets))
+
+
+def settled(metrics: Figures, load: Load) -> bool:
+    """Whether the gateway has noticed the end of all requests; of a client that leaves, TCP tells later."""
+    return sum(metrics.requests.values()) == sum(count for key, count in load.statuses.items() if "nobody" not in key)
+
+
+def judge(metrics: Figures, load: Load, counted: dict[str, int], urls: tuple[str, str]) -> None:
+    """Compare what the gateway says with the load generator and with the upstream."""
+    plain, sockets = urls
+    everything = CLIENTS * EACH
+    assert metrics.requests == {key: count for key, count in load.statuses.items() if "nobody" not in key}
+    assert load.statuses["nobody 4xx"] == load.statuses["dead 5xx"] == load.statuses["pair 2xx"] == everything
+    assert metrics.streams == load.streams == {"web sse": EACH + LEAVERS, "sockets ws": SOCKETS}
+    assert metrics.messages["sockets ws"] == load.messages["sockets ws"] == SOCKETS * MESSAGES
+    assert load.messages["web sse"] == EACH * EVENTS <= metrics.messages["web sse"]  # leavers have seen a part
+    assert counted == {
+        "ok": 2 * everything, "busy": everything, "events": EACH, "endless": LEAVERS, "ws": SOCKETS,
+    }  # fmt: skip
+    assert metrics.endpoints[f"web {plain}"] == (2 * everything + EACH + LEAVERS, everything)
+    assert metrics.endpoints[f"sockets {sockets}"] == (SOCKETS, 0)
+    assert metrics.endpoints[f"dead {REFUSING}"] == (everything, everything)
+    assert metrics.endpoints[f"pair {plain}"] == (everything, 0)
+    total, failures = metrics.endpoints[f"pair {REFUSING}"]
+    assert 0 < total == failures <= everything
