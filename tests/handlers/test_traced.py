@@ -174,6 +174,9 @@ async def test_a_websockets_beginning_and_end_are_told(serve: Serve, upstream: S
     await client.send(get(b"/ws/svc/a", SAMPLED, *HANDSHAKE))
     assert (await client.head()).status == 101
     client.close()
+    await eventually(lambda: acceptor.sides)
+    await acceptor.sides[0].told()
+    acceptor.sides[0].connection.close()
     await eventually(lambda: running.inflight == 0)
     server, call, stream = await flushed(running, collector)
     assert [each.attributes["http.response.status_code"] for each in (server, call)] == [101, 101]
