@@ -6,7 +6,7 @@ latency counts from the instant at which the request was due. A request that fin
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -26,10 +26,13 @@ class Outcome:
     Attributes:
         latencies: seconds from the due instant to the last byte of the answer, by status.
         lost: requests without an answer.
+        lateness: seconds from the due instant until the load itself has sent the request. A load that is late says
+            more about the load's own core than about the server.
     """
 
     latencies: dict[int, list[float]] = field(default_factory=dict)
     lost: int = 0
+    lateness: list[float] = field(default_factory=list)
 
     def add(self, status: int, seconds: float) -> None:
         self.latencies.setdefault(status, []).append(seconds)
@@ -45,8 +48,13 @@ class Outcome:
         >>> outcome.percentile(200, 50), outcome.percentile(200, 99), outcome.percentile(503, 99)
         (0.2, 0.4, 0.0)
         """
-        found = sorted(self.latencies.get(status, ()))
-        return found[max(0, -(-len(found) * percent // 100).__int__() - 1)] if found else 0.0
+        return percentile(self.latencies.get(status, ()), percent)
+
+
+def percentile(seconds: Iterable[float], percent: float) -> float:
+    """The value that `percent` of the values do not exceed; 0.0 without values."""
+    found = sorted(seconds)
+    return found[max(0, -(-len(found) * percent // 100).__int__() - 1)] if found else 0.0
 
 
 class _Connection(asyncio.Protocol):
@@ -113,8 +121,7 @@ class OpenLoop:
     def _ask(self, request: bytes, due: float) -> None:
         if self._idle:
             connection = self._idle.pop()
-            self._asking.add(connection)
-            connection.ask(request, due)
+            self._send(connection, request, due)
         elif len(self._asking) + len(self._opening) < MOST_CONNECTIONS:
             task = self._loop.create_task(self._open(request, due))
             self._opening.add(task)
@@ -128,6 +135,10 @@ class OpenLoop:
         except OSError:
             self.outcome.lost += 1
             return
+        self._send(connection, request, due)
+
+    def _send(self, connection: _Connection, request: bytes, due: float) -> None:
+        self.outcome.lateness.append(self._loop.time() - due)
         self._asking.add(connection)
         connection.ask(request, due)
 

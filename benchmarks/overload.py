@@ -11,6 +11,8 @@ bound is not kept.
 import argparse
 import asyncio
 import contextlib
+import http.client
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +24,7 @@ from benchmarks import machine
 from benchmarks.cost.peers import PREFIX, Place, gateway
 from benchmarks.cost.session import working_directory
 from benchmarks.cost.upstream import BODY_BYTES, upstream
-from benchmarks.open_loop import OpenLoop, Outcome
+from benchmarks.open_loop import OpenLoop, Outcome, percentile
 from benchmarks.processes import Child
 from benchmarks.programs import FROM_ROOT, NGINX, our_own
 from benchmarks.readiness import HOST, free_port, wait_until_served
@@ -46,6 +48,7 @@ class Row:
         shed_p99: seconds, of refusals.
         bound: greatest p99 in seconds; None for no bound.
         streams: how many streams have gone on.
+        delay: p99 of the gateway's event loop in seconds, as the gateway tells at /_pressure.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Row:
     outcome: Outcome
     streams: int
     bound: float | None = None
+    delay: float = 0.0
 
     @property
     def p99(self) -> float:
@@ -67,8 +71,9 @@ class Row:
 def table(rows: list[Row]) -> str:
     """The measurements in Markdown."""
     lines = [
-        "| load | requests/s | served | shed | lost | p50 | p99 | p99 of refusals | bound | streams |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| load | requests/s | served | shed | lost | p50 | p99 | p99 of refusals | bound | streams "
+        "| p99 of the loop's delay | p99 of the load's own delay |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         counts, outcome = row.outcome.counts, row.outcome
@@ -76,7 +81,8 @@ def table(rows: list[Row]) -> str:
         lines.append(
             f"| {row.name} | {row.rate:,.0f} | {counts[200]:,} | {counts[503]:,} | {outcome.lost:,} "
             f"| {outcome.percentile(200, 50) * 1000:.1f} ms | {row.p99 * 1000:.1f} ms "
-            f"| {outcome.percentile(503, 99) * 1000:.1f} ms | {bound} | {row.streams} of {STREAMS} |"
+            f"| {outcome.percentile(503, 99) * 1000:.1f} ms | {bound} | {row.streams} of {STREAMS} "
+            f"| {row.delay * 1000:.1f} ms | {percentile(outcome.lateness, 99) * 1000:.1f} ms |"
         )
     return "\n".join(lines)
 
@@ -156,9 +162,19 @@ class _Streams:
 async def load(port: int, streams: _Streams, name: str, rate: float, bound: float | None = None) -> Row:
     """Load a gateway while streams are open."""
     outcome = await OpenLoop(port, [REQUEST % f"{PREFIX}small".encode()]).run(rate, SECONDS)
-    row = Row(name, rate, outcome, await streams.count(), bound)
+    delay = await asyncio.to_thread(loop_delay, port)
+    row = Row(name, rate, outcome, await streams.count(), bound, delay)
     print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
     return row
+
+
+def loop_delay(port: int) -> float:
+    """The p99 of the delays of a gateway's event loop in the last 10 seconds; in seconds."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/_pressure")
+        told: dict[str, dict[str, float]] = json.loads(connection.getresponse().read())
+    return told["eventLoopDelay"]["p99Ms"] / 1000
 
 
 async def capacity(port: int) -> float:
