@@ -25,6 +25,7 @@ from tornado_gateway.app import (
     server_config,
 )
 from tornado_gateway.handlers.router import ROUTES
+from tornado_gateway.policy.handover import Role
 from tornado_gateway.policy.upstream.balancing import LeastLoad, RoundRobin
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.upkeep.heartbeat import SLOWEST
@@ -341,3 +342,29 @@ def test_each_host_has_a_listener_and_only_ipv6_of_every_address_may_be_missing(
     found = listeners(hosts, 8080)
     assert [(each.host, each.is_optional) for each in found] == expected
     assert all((each.port, each.scheme, each.reuse_port) == (8080, b"http", False) for each in found)
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_has_ceded_its_sockets_in_vain_serves_again(serve: Serve) -> None:
+    running = await serve(SERVICES)
+    offer, sockets = running.app.offer()
+    assert [each.getsockname()[1] for each in sockets] == [running.port]
+    assert [each.role for each in offer.places] == [Role.PUBLIC]
+    await running.app.cede()
+    client = await running.client()
+    await client.send(get(b"/healthz"))
+    await running.app.resume()
+    assert (await client.response()).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_was_replaced_is_ready_as_long_as_it_drains(serve: Serve) -> None:
+    running = await serve(SERVICES, SHUTDOWN_DELAY_MS="60000")
+    client = await running.client()
+    await client.ask(get(b"/healthz"))
+    running.app.leave(frozenset({Role.PUBLIC}))
+    draining = asyncio.ensure_future(running.app.drain())  # no delay: the address is served
+    await eventually(lambda: running.app.server.context.draining)
+    response = await client.ask(get(b"/readyz"))
+    assert (response.status, response.get(b"connection")) == (200, b"close")
+    assert await draining is True

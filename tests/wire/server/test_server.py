@@ -224,6 +224,33 @@ async def test_an_idle_connection_is_ended_by_a_fin_and_read_on(listen: Listen) 
 
 
 @pytest.mark.gen_test
+async def test_draining_ends_idle_connections_one_by_one_the_longest_idle_first(listen: Listen) -> None:
+    serving = await listen(Delegate())
+    first, second = await serving.client(), await serving.client()
+    await first.ask(get(b"/"))
+    await asyncio.sleep(0.01)  # uvloop's clock counts whole milliseconds
+    await second.ask(get(b"/"))
+    serving.server.drain(IdleEnds(grace=10.0, spread=20.0))
+    serving.sweep_after(10.1)
+    assert await first.ended()
+    assert await is_open(second)
+    serving.sweep_after(20.1)
+    assert await second.ended()
+
+
+@pytest.mark.gen_test
+async def test_connections_wait_while_a_server_pauses(listen: Listen) -> None:
+    serving = await listen(Delegate())
+    await serving.server.pause()
+    waiting = await serving.client()
+    await waiting.send(get(b"/"))
+    assert await is_open(waiting)
+    assert not serving.server.connections
+    await serving.server.resume()
+    assert (await waiting.response()).status == 200
+
+
+@pytest.mark.gen_test
 async def test_draining_gives_a_connection_without_a_request_a_moment(listen: Listen) -> None:
     serving = await listen(Delegate())
     fresh = await serving.client()
