@@ -14,6 +14,7 @@ from tests.support.journeys import ask, problem
 from tests.support.operators import log_in
 from tests.support.sockets import eventually, get
 from tornado_gateway.handlers.dashboard import ROOT, TYPES
+from tornado_gateway.upkeep.observer import BEHIND
 
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
 KEY = "k" * 32
@@ -89,6 +90,29 @@ async def test_the_event_stream_tells_everything_and_then_differences(serve: Ser
     assert b"event: change" in listener.chunks[seen]
     listener.client.close()
     await eventually(lambda: not running.app.gateway.observer._viewers)
+
+
+@pytest.mark.gen_test
+async def test_a_hundred_viewers_get_the_text_of_one_look_and_a_viewer_that_never_reads_delays_nobody(
+    serve: Serve,
+) -> None:
+    running = await serve(NOWHERE)
+    observer, request = running.app.gateway.observer, get(b"/admin/events")
+    stalled = await running.client(receive_buffer=2048)
+    await stalled.send(request)
+    listeners = [await Listener.ask(running, request) for _ in range(100)]
+    await eventually(lambda: len(observer._viewers) == 101)
+    mark = f"id: {observer._boot}-{observer._number + 2}\n".encode()
+    looked_at = set()
+    for each in listeners:
+        while mark not in each.body or not each.body.endswith(b"\n\n"):
+            assert await each._next()
+        looked_at.add(each.body.partition(mark)[2].partition(b"\n\n")[0])
+        each.client.close()
+    assert len(looked_at) == 1
+    assert all(len(viewer._texts) <= BEHIND for viewer in observer._viewers)
+    stalled.close()
+    await eventually(lambda: not observer._viewers)
 
 
 @pytest.mark.gen_test
