@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, only_line, problem
 from tests.support.sockets import Peer, Upstream, echo, eventually, get
-from tests.support.websockets import accepting
+from tests.support.websockets import Side, accepting, close
 
 KEY = "k" * 32
 AUTH = {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY}
@@ -156,9 +156,11 @@ async def test_claims_reach_endpoints_and_the_clients_copies_never_do(serve: Ser
 
 
 async def handshaking(peer: Peer) -> None:
-    """An endpoint that accepts a WebSocket, and says nothing."""
+    """An endpoint that accepts a WebSocket, says nothing, and answers a Close."""
     await peer.send(accepting(await peer.request()))
-    await peer.until(b"never sent")
+    side = Side(peer, masks=False)
+    code, _ = await side.told()
+    await side.send(close(code))
 
 
 async def opened(running: Running, path: str, *protocols: str, **options: Any) -> Any:

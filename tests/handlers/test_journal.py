@@ -121,7 +121,7 @@ async def test_a_stream_is_told_of_when_it_begins_if_wanted(serve: Serve, upstre
     seen = [(line["type"], line["requestId"], line["service"], line["status"], line["attempts"]) for line in lines()]
     opened = [("stream_open", "one", "sse", 200, 1), ("stream_open", "two", "ws", 101, 1)]
     assert seen == (opened if has_openings else [])
-    for each in (listener.client, client):
+    for each in (listener.client, client, acceptor.sides[0].connection):
         each.close()
     await eventually(lambda: [line["type"] for line in lines()].count("access") == 2)
     assert len(lines()) == (4 if has_openings else 2)

@@ -231,7 +231,8 @@ async def test_running_streams_lose_nothing(serve: Serve, upstream: Start) -> No
     await source.end()
     assert (await listener.all()).end == "complete"
     assert len(listener.body.split(b"\n\n")) == 21
-    bridge.client.connection.reset()
+    for side in bridge.sides:
+        side.connection.reset()
     await bridge.over()
 
 

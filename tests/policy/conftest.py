@@ -1,4 +1,6 @@
-"""With POLICIES=properties, of the tests of policies only the properties run; see tests/run."""
+"""Which tests of policies run: with POLICIES=traced, all but those marked `untraced`, which compute for long; with
+POLICIES=untraced, these and the properties. See tests/run.
+"""
 
 import os
 from pathlib import Path
@@ -6,14 +8,17 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+LEFT_OUT = {
+    "traced": lambda item: item.get_closest_marker("untraced"),
+    "untraced": lambda item: not any(map(item.get_closest_marker, ("untraced", "hypothesis"))),
+}
 
 
 @pytest.hookimpl(trylast=True)  # behind Hypothesis, which marks the properties
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("POLICIES") != "properties":
+    part = os.environ.get("POLICIES")
+    if part is None:
         return
-    others = [each for each in items if HERE in each.path.parents and not each.get_closest_marker("hypothesis")]
-    if others:
-        config.hook.pytest_deselected(items=others)
-        left = set(items) - set(others)
-        items[:] = [each for each in items if each in left]
+    others = {each for each in items if HERE in each.path.parents and LEFT_OUT[part](each)}
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [each for each in items if each not in others]

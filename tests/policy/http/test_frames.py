@@ -524,6 +524,7 @@ def test_a_close_may_come_within_a_message(masked: bool) -> None:
 # ---------------------------------------------------------------- sizes
 
 
+@pytest.mark.untraced
 @both_directions
 @pytest.mark.parametrize("limit", [0, 1, 124, 125, 126, 1000, 65535, 65536])
 def test_a_message_may_be_as_large_as_the_limit_and_no_larger(masked: bool, limit: int) -> None:

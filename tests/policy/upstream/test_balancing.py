@@ -111,6 +111,7 @@ def order_of(chooser: Balancer, several: Sequence[Endpoint], choices: int) -> st
 # ---- what is true of all
 
 
+@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("in_flight", [40, 200])
 @pytest.mark.parametrize("weights", [(1, 1), (1, 3), (1, 2, 5), (10, 10, 20, 40)])
@@ -122,6 +123,7 @@ def test_under_load_shares_are_as_the_weights(name: str, in_flight: int, weights
     assert counts == pytest.approx(expected, rel=0.2, abs=40)
 
 
+@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("weights", [(1, 1), (1, 3), (2, 1, 1, 1), (5, 4, 3, 2, 1)])
 def test_with_nothing_in_flight_shares_are_as_the_weights(name: str, weights: tuple[int, ...]) -> None:
@@ -359,6 +361,7 @@ WEIGHTS = [
 ]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", ["least_load", "round_robin"])
 @LOADS
 @pytest.mark.parametrize("weights", WEIGHTS, ids=str)
@@ -379,6 +382,7 @@ def test_shares_are_as_any_weights_at_any_load(name: str, weights: list[int], at
     assert traffic.send(5000) == pytest.approx(shares(weights, 5000), rel=0.1, abs=12)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(("name", "off"), [("two_choices", 0.3), ("peak_ewma", 0.9)])
 @LOADS
 @pytest.mark.parametrize("weights", WEIGHTS, ids=str)
@@ -390,6 +394,7 @@ def test_two_at_random_keep_to_the_weights_more_or_less(
     assert counts == pytest.approx(shares(weights, 5000), rel=off, abs=60)
 
 
+@pytest.mark.untraced
 @LOADS
 @pytest.mark.parametrize("weights", [(1, 1, 1), (1, 3), (1, 99), (10, 10, 20, 40)], ids=str)
 def test_keys_are_spread_by_weight_at_any_load(weights: tuple[int, ...], at_once: int) -> None:
@@ -403,6 +408,7 @@ def test_a_weight_of_0_is_no_request_at_any_load(name: str) -> None:
         assert Traffic(name, (1, 0, 2), at_once).send(300)[1] == 0
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", ["least_load", "round_robin"])
 @LOADS
 def test_shares_are_as_the_weights_again_after_a_failure(name: str, at_once: int) -> None:

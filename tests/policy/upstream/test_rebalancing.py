@@ -285,6 +285,7 @@ def test_streams_move_until_shares_are_even_and_then_no_more() -> None:
     assert stage.total_moved == 45
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("absent", [0.0, 1.0, 5.0, RECONNECT_TIME - 1])
 @pytest.mark.parametrize("per_second", [1, 10, 100, 10_000])
 def test_no_more_are_moved_than_are_too_many_however_long_clients_stay_away(per_second: int, absent: float) -> None:

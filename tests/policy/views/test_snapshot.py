@@ -428,6 +428,7 @@ def test_two_looks_at_one_instant_see_the_same_and_it_is_valid_json(todo: list[S
     live(busy, todo, look)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("apart", [0.0, 2.4, 2.6, 4.9])
 def test_a_services_rate_is_that_of_its_endpoints_whenever_they_came(apart: float) -> None:
     pair = service(1, 1)
