@@ -148,13 +148,13 @@ states = st.builds(
 )
 
 
-@fuzzing(25)
+@fuzzing(12)
 @given(states, states, states)
 def test_merge_is_associative(one: State, two: State, three: State) -> None:
     assert merge([merge([one, two]), three]) == merge([one, merge([two, three])]) == merge([one, two, three])
 
 
-@fuzzing(30)
+@fuzzing(15)
 @given(states, states)
 def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, other: State) -> None:
     before = pickle.dumps((one, other))
@@ -162,14 +162,14 @@ def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, ot
     assert pickle.dumps((one, other)) == before
 
 
-@fuzzing(40)
+@fuzzing(20)
 @given(states)
 def test_a_state_without_figures_is_neutral(state: State) -> None:
     assert merge([State(), state]) == merge([state, State()]) == merge([state]) == state
     assert merge([]) == State()
 
 
-@fuzzing(40)
+@fuzzing(20)
 @given(states)
 def test_a_state_is_the_same_after_json(state: State) -> None:
     plain = to_plain(state)
