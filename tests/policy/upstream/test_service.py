@@ -412,7 +412,6 @@ def test_a_429_for_one_user_makes_no_endpoint_unavailable_to_others(balancer: st
     assert len(in_closed_loop(several, 2.0, 400, 8)) == count
 
 
-@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("status", [500, 503])
 @pytest.mark.parametrize(("count", "share", "out"), [(1, 0.5, 0), (2, 0.5, 1), (3, 0.5, 1), (4, 0.5, 2), (4, 0.25, 1)])
@@ -576,7 +575,6 @@ def test_endpoints_that_are_there_from_the_start_get_their_share_at_once() -> No
     assert chosen(service(1, 1, 1, 1), times=400) == {f"host{number}": 100 for number in range(4)}
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("since", "share"), [(0.0, 0.1), (0.5, 0.1), (2.5, 0.25), (5.0, 0.5), (7.5, 0.75), (10.0, 1.0), (100.0, 1.0)]
 )
@@ -606,7 +604,6 @@ def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Cou
     return counts
 
 
-@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("count", [2, 10])
 def test_a_joining_endpoint_gets_little_at_first_from_every_balancer(balancer: str, count: int) -> None:
@@ -645,7 +642,6 @@ def open_loop(of: Service, start: float, seconds: float, rate: int, took: float)
     return counts
 
 
-@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("took", [0.0001, 0.01, 0.1], ids=["idle", "busy", "crowded"])
 def test_the_traffic_of_a_joining_endpoint_grows_without_leaps(balancer: str, took: float) -> None:
@@ -672,7 +668,6 @@ def test_endpoints_that_all_join_at_once_share_everything() -> None:
     assert chosen(several, times=400) == pytest.approx(dict.fromkeys("abcd", 100), abs=2)
 
 
-@pytest.mark.untraced
 @every_balancer
 def test_joining_endpoints_get_traffic_by_weight(balancer: str) -> None:
     several = service(1, 1, balancer=balancer)
@@ -1323,7 +1318,6 @@ def rest_many(several: Service) -> None:
         several.penalise(one, 0.0, 300.0)
 
 
-@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("happens", [fail_many, eject_many, join_all, join_many, fall_ill, rest_many])
 @pytest.mark.parametrize("key", [b"", b"key %d"])
