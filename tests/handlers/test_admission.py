@@ -14,7 +14,7 @@ from tests.support.journeys import Start, ask, capture, only_line, problem
 from tests.support.sockets import Client, Upstream, echo, eventually, get
 from tests.support.websockets import HANDSHAKE
 from tornado_gateway.errors import NotFound, Unauthorized
-from tornado_gateway.handlers.admission import admit
+from tornado_gateway.handlers.admission import Admitted, admit
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.router import PAGES, PROXIED
 from tornado_gateway.policy.access import ANY, Kind
@@ -78,11 +78,11 @@ async def test_without_a_token_known_and_unknown_services_answer_alike(serve: Se
 @pytest.mark.gen_test
 async def test_where_no_token_is_needed_the_principal_is_anybody(serve: Serve) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
-    exchange, journal = await held(running)
+    journal = await held(running)
     public = next(route for route in PAGES if not route.needs_token)
-    with pytest.raises(StopIteration) as end:
-        next(admit(running.app.gateway, public, exchange, journal, None))
-    admitted = end.value.value
+    results: list[Admitted[None]] = []
+    assert next(admit(running.app.gateway, public, journal, None, results.append), None) is None
+    (admitted,) = results
     assert (admitted.found, admitted.principal) == (None, ANYBODY)
     assert journal.client is admitted.origination.client
 
@@ -90,19 +90,19 @@ async def test_where_no_token_is_needed_the_principal_is_anybody(serve: Serve) -
 @pytest.mark.gen_test
 async def test_a_page_that_does_not_exist_is_told_last(serve: Serve) -> None:
     running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
-    exchange, journal = await held(running)
+    journal = await held(running)
     with pytest.raises(Unauthorized):
-        next(admit(running.app.gateway, PROXIED[0], exchange, journal, NotFound))
+        next(admit(running.app.gateway, PROXIED[0], journal, NotFound, pytest.fail))
 
 
-async def held(running: Running) -> tuple[Any, Journal]:
-    """The exchange of a request for a page that has not come whole, and a journal for it."""
+async def held(running: Running) -> Journal:
+    """A journal for a request for a page that has not come whole."""
     client = await running.client()
     await client.send(get(b"/healthz", b"Content-Length: 1"))
     await eventually(lambda: [each for each in running.app.server.connections if each._exchange])
     (connection,) = running.app.server.connections
     assert connection._exchange
-    return connection._exchange, Journal(running.app.gateway, connection._exchange, "/healthz")
+    return Journal(running.app.gateway, connection._exchange, "/healthz")
 
 
 # ---------------------------------------------------------------- repeated field lines
@@ -184,7 +184,7 @@ class Later:
         asked: futures with its answers.
     """
 
-    default, claim_fields, accepted = ANY, None, 0
+    default, claim_fields, accepted, edits_requests = ANY, None, 0, True
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Principal]] = []

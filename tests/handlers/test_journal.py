@@ -99,7 +99,7 @@ async def test_a_request_is_slow_from_a_time_on_and_a_stream_by_the_time_to_its_
     serve: Serve, is_stream: bool, has_all: bool, levels: list[str]
 ) -> None:
     running, one, _ = await journal(serve)
-    other = Journal(running.app.gateway, one._exchange, "/a")
+    other = Journal(running.app.gateway, one.exchange, "/a")
     lines = capture(running, slow=2.0, has_all=has_all)
     for each, seconds in ((one, 1.999), (other, 2.001)):
         each.head_seconds, each.is_stream = 0.1, is_stream

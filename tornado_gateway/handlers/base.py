@@ -10,7 +10,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from tornado_gateway.errors import ClientGone, Draining, GatewayError, MethodNotAllowed, NotFound
 from tornado_gateway.gateway import Gateway
-from tornado_gateway.handlers.admission import Admitted, Steps, admit, resume
+from tornado_gateway.handlers.admission import Admitted, admit, resume
 from tornado_gateway.handlers.cross_origin import meet_page
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import PROBLEM, error_fields, problem
@@ -115,18 +115,13 @@ class PageHandler(GatewayHandler):
         if self.gateway.cors and self.route.serves_pages:
             meet_page(self.gateway.cors, self.exchange, self.route)
         access, found = self.route.access or DEFAULT, self.found
-        steps = admit(self.gateway, self.route, self.exchange, self.journal, found, access)
-        try:
-            waits_for = next(steps)
-        except StopIteration as end:
-            self.admitted = end.value
-            self.on_admitted(end.value)
-            return None
-        return self._admit_later(steps, waits_for)
+        steps = admit(self.gateway, self.route, self.journal, found, self._take, access)
+        waits_for = next(steps, None)
+        return None if waits_for is None else resume(steps, waits_for)
 
-    async def _admit_later(self, steps: Steps[Admitted[Service | None]], waits_for: Awaitable[Any]) -> None:
-        self.admitted = await resume(steps, waits_for)
-        self.on_admitted(self.admitted)
+    def _take(self, admitted: Admitted[Service | None]) -> None:
+        self.admitted = admitted
+        self.on_admitted(admitted)
 
     def on_admitted(self, admitted: Admitted[Service | None]) -> None:
         """Check what this page asks of a request beyond the admission.

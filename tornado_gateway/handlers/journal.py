@@ -84,7 +84,6 @@ class Journal:
     """Notes of a request, from its head until the record in histogram and access log.
 
     Args:
-        exchange: the exchange with the client.
         label: the path of the route; ELSEWHERE for no route.
 
     Attributes:
@@ -109,12 +108,12 @@ class Journal:
     trace: Trace | None = None
 
     __slots__ = (
-        "_exchange", "_gateway", "_label", "began", "charge", "client", "frames", "head_seconds", "is_closed",
+        "_gateway", "_label", "began", "charge", "client", "exchange", "frames", "head_seconds", "is_closed",
         "is_stream", "parents", "principal", "remark", "request_id", "service", "status", "verdicts",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
-        self._gateway, self._exchange, self._label = gateway, exchange, label
+        self._gateway, self.exchange, self._label = gateway, exchange, label
         known_fields = exchange.head.known_fields
         self.request_id = request_id(known_fields, gateway.new_request_id)
         self.parents: Sequence[bytes] = known_fields.get(b"traceparent", ())
@@ -154,7 +153,7 @@ class Journal:
         if self.is_closed:
             return
         self.is_closed = True
-        gateway, method, seconds = self._gateway, self._exchange.head.method, now - self.began
+        gateway, method, seconds = self._gateway, self.exchange.head.method, now - self.began
         to_count = (self.head_seconds or 0.0) if self.is_stream else seconds
         gateway.durations.add(method, self._label, status, to_count, self.service, self.is_stream)
         if seconds >= EXAMPLES_FROM and self.service and not self.is_stream:
@@ -173,15 +172,15 @@ class Journal:
             return
         # By position: for a class, Python 3.11 makes a dict of arguments by name (measured: 2 % of the gateway's work).
         record = AccessRecord(
-            self.request_id, method, self._exchange.head.target, self.service, endpoint, sent or status,
-            reason or self.remark, attempts, bytes_in, self._exchange.body_bytes, self.head_seconds, seconds,
+            self.request_id, method, self.exchange.head.target, self.service, endpoint, sent or status,
+            reason or self.remark, attempts, bytes_in, self.exchange.body_bytes, self.head_seconds, seconds,
             self.client or self._client_of_a_refusal(), self.parents, is_slow,
         )  # fmt: skip
         access_log.add(self.frames.put_into(record) if self.frames else record)
 
     def _keep(self, status: int, reason: str, seconds: float, endpoint: str, attempts: int) -> None:
         """Keep the request for operators. Good answers of the gateway's own pages are of no interest."""
-        tail, head = self._gateway.tail, self._exchange.head
+        tail, head = self._gateway.tail, self.exchange.head
         if (self.service or status >= 400) and tail.has_room(status, reason, seconds):
             client = self.client or self._client_of_a_refusal()
             ended = Ended(
@@ -197,7 +196,7 @@ class Journal:
             now: instant (gateway clock).
             endpoint, attempts: see close().
         """
-        exchange, access_log = self._exchange, self._gateway.access_log
+        exchange, access_log = self.exchange, self._gateway.access_log
         if access_log is None or not access_log.has_openings:
             return
         record = AccessRecord(
@@ -209,5 +208,5 @@ class Journal:
 
     def _client_of_a_refusal(self) -> Address:
         """The client's address, for a request that was refused before origination."""
-        exchange = self._exchange
+        exchange = self.exchange
         return client_address(exchange.head.known_fields, exchange.connection.peer, self._gateway.forwarding.trusted)

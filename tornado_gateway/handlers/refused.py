@@ -28,24 +28,22 @@ class RefusedRequest(HeadDelegate):
         self._journal = Journal(gateway, exchange, ELSEWHERE)
 
     def head_received(self) -> Awaitable[None] | None:
-        steps = admit(self._gateway, _NOWHERE, self._exchange, self._journal, None)
+        steps = admit(self._gateway, _NOWHERE, self._journal, None, self._refuse)
         try:
-            waits_for = next(steps)
-        except StopIteration:
-            self._send(self._error)
+            waits_for = next(steps, None)
         except GatewayError as error:
             self._send(error)
-        else:
-            return self._send_later(steps, waits_for)
-        return None
+            return None
+        return None if waits_for is None else self._send_later(steps, waits_for)
 
-    async def _send_later(self, steps: Steps[Admitted[None]], waits_for: Awaitable[Any]) -> None:
+    async def _send_later(self, steps: Steps[None], waits_for: Awaitable[Any]) -> None:
         try:
             await resume(steps, waits_for)
         except GatewayError as error:
             self._send(error)
-        else:
-            self._send(self._error)
+
+    def _refuse(self, _: Admitted[None]) -> None:
+        self._send(self._error)
 
     def _send(self, error: GatewayError) -> None:
         refuse(self._gateway, self._exchange, error, self._journal)

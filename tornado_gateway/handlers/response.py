@@ -1,7 +1,5 @@
 """Writes the head of a service's response to the client."""
 
-import functools
-
 from tornado_gateway.policy.http.headers import client_fields, serialize, without
 from tornado_gateway.wire.http1 import ResponseHead
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -10,7 +8,7 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 def send_interim(client: ServerExchange, head: ResponseHead) -> None:
     """Forward a 1xx response (RFC 9110 §15.2)."""
     lines = without(head.forwarded_lines, (b"content-length",))  # RFC 9110 §8.6
-    client.write_interim(head.status, lines, safe_reason(head.reason))
+    client.write_interim(head.status, lines, head.reason)
 
 
 def send_head(
@@ -35,21 +33,11 @@ def send_head(
     known_fields, forwarded_lines, status = head.known_fields, head.forwarded_lines, head.status
     if status == 204 and b"content-length" in known_fields:
         forwarded_lines = without(forwarded_lines, (b"content-length",))  # RFC 9110 §8.6
-    block = client_fields(forwarded_lines, known_fields, request_id, head.minor, pseudonym) + lines
+    block = client_fields(forwarded_lines, known_fields, request_id, head.minor, pseudonym)
+    if lines:
+        block += lines
     if passes_alt_svc and b"alt-svc" in known_fields:
         block += serialize([(b"Alt-Svc", value) for value in known_fields[b"alt-svc"]])
     if status >= 500:
         block += b"Proxy-Status: %b; received-status=%d\r\n" % (pseudonym, status)
-    client.start_response(status, safe_reason(head.reason), block, length=head.length, dated=b"date" in known_fields)
-
-
-@functools.lru_cache(maxsize=256)
-def safe_reason(reason: bytes) -> bytes:
-    """An upstream's reason phrase if it consists of plain words; else b"", which stands for the standard phrase.
-
-    Source: Tornado CVE-2025-67724.
-
-    >>> safe_reason(b"I'm a teapot"), safe_reason(b"<b>")
-    (b"I'm a teapot", b'')
-    """
-    return reason if reason.replace(b" ", b"").replace(b"-", b"").replace(b"'", b"").isalnum() else b""
+    client.start_response(status, head.reason, block, length=head.length, dated=b"date" in known_fields)

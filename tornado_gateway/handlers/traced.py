@@ -71,7 +71,7 @@ class TracedJournal(Journal):
             self._tracer.add(replace(told, reason=reason, has_failed=status >= 500, of_stream=of_stream))
 
     def _told(self, trace: Trace, now: float, status: int) -> Told:
-        exchange, head = self._exchange, self._exchange.head
+        exchange, head = self.exchange, self.exchange.head
         return Told(
             trace.context, tuple(trace.calls), head.method, head.target, head.host,
             exchange.connection.scheme.decode("ascii"), head.minor, self._label, self.service, self.request_id,
@@ -82,7 +82,7 @@ class TracedJournal(Journal):
     def _of_stream(self) -> dict[str, Value]:
         frames = self.frames
         if frames is None:
-            return {"gateway.stream.kind": "sse", "gateway.stream.bytes_out": self._exchange.body_bytes}
+            return {"gateway.stream.kind": "sse", "gateway.stream.bytes_out": self.exchange.body_bytes}
         return {
             "gateway.stream.kind": "ws",
             "gateway.stream.bytes_in": frames.bytes_in,

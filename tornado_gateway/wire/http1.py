@@ -64,10 +64,12 @@ MAX_TRAILERS = 8 * 1024
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TARGET = rb'[!"$-~\x80-\xff]'
 _REQUEST_LINE = re.compile(rb"(%b{1,%d}) (%b+) HTTP/1\.([0-9])\r\n" % (_TOKEN, MAX_METHOD, _TARGET))
+_SLASH = ord("/")
 _OTHER_VERSION = re.compile(_TOKEN + rb"+ [!-~\x80-\xff]+ HTTP/(?!1\.)[0-9]\.[0-9]\r\n")
 _LONG_METHOD = re.compile(rb"%b{%d}" % (_TOKEN, MAX_METHOD + 1))
 _LONG_TARGET = re.compile(rb"%b+ [!-~\x80-\xff]{%d}" % (_TOKEN, MAX_TARGET + 1))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?\r\n")
+_STATUSES = {b"%d" % status: status for status in range(100, 1000)}  # a look-up takes a tenth of int()'s time
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9\-._~!$&'()*+;=%]+)(?::([0-9]{0,5}))?")
 _METHOD_BEGINS = re.compile(rb"%b+(?: |\Z)|\r\Z" % _TOKEN)  # or an empty line begins
@@ -274,7 +276,8 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise _bad_request_line(head)
-    method, target, minor = line[1], line[2], min(int(line[3]), 1)
+    method, target, digit = line.groups()
+    minor = 0 if digit == b"0" else 1
     if len(target) > MAX_TARGET:
         raise _target_too_long()
     block = head[line.end() :]
@@ -283,7 +286,7 @@ def parse_request(head: bytes, previous: RequestFields | None = None) -> Request
     else:
         parsed = _request_fields(block, minor)
     host, keep_alive = parsed.host, parsed.keep_alive
-    if not target.startswith(b"/"):
+    if target[0] != _SLASH:
         target, host = _origin_form(method, target, host)
     if method == b"CONNECT":  # refused; the next bytes may belong to a tunnel (RFC 9110 §9.3.6, RFC 9931)
         keep_alive = False
@@ -470,7 +473,8 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
     line = _STATUS_LINE.match(head)
     if line is None:
         raise UpstreamInvalid("the service's status line is malformed")
-    minor, status = min(int(line[1]), 1), int(line[2])
+    digit, code, reason = line.groups()
+    minor, status = 0 if digit == b"0" else 1, _STATUSES[code]
     block = head[line.end() :]
     if previous and previous.block == block and previous.minor == minor:
         parsed = previous
@@ -479,7 +483,7 @@ def parse_response(head: bytes, method: bytes, previous: ResponseFields | None =
     body = _response_body(parsed, status, method)
     return ResponseHead(
         status,
-        line[3] or b"",
+        reason or b"",
         minor,
         block,
         parsed.known_fields,

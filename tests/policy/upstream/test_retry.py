@@ -25,6 +25,8 @@ from tornado_gateway.errors import (
 )
 from tornado_gateway.policy.upstream import retry
 from tornado_gateway.policy.upstream.retry import (
+    BUDGET_FOLD,
+    BUDGET_WINDOW,
     CONNECT,
     IDEMPOTENT,
     LONGEST_BACKOFF,
@@ -451,8 +453,8 @@ class Spending(RuleBasedStateMachine):
         for _ in range(times):
             self.budget.pay_in(self.now)
         self.requests += times
-        # Requests within Budget.FOLD count as simultaneous.
-        off = Budget.FOLD / Budget.WINDOW
+        # Requests within BUDGET_FOLD count as simultaneous.
+        off = BUDGET_FOLD / BUDGET_WINDOW
         assert self.budget.balance(self.now) == pytest.approx(before + times * self.share, rel=off)
 
     @rule(times=st.integers(1, 30))
@@ -470,7 +472,7 @@ class Spending(RuleBasedStateMachine):
 
     @invariant()
     def no_more_is_granted_than_was_paid_in_and_the_floor_gives(self) -> None:
-        from_floor = self.floor * (1 + (self.now - START) / Budget.WINDOW)
+        from_floor = self.floor * (1 + (self.now - START) / BUDGET_WINDOW)
         assert self.granted <= from_floor + self.share * self.requests + 1e-6
 
     @invariant()

@@ -1400,7 +1400,7 @@ class Leases(RuleBasedStateMachine):
     def _wait(self, ask: LeaseRequest) -> None:
         def go() -> None:
             del self.queue[go]
-            self._begin(ask._replace(now=self.now, has_waited=True))
+            self._begin(replace(ask, now=self.now, has_waited=True))
 
         try:
             self.service.queue.join(go, ask.pinned)

@@ -10,6 +10,7 @@ from tornado.iostream import StreamClosedError
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, settled, stalled
 from tests.support.sockets import eventually, get
+from tornado_gateway.wire.server.exchange import safe_reason
 
 PIECE = bytes(64 * 1024)
 
@@ -343,3 +344,18 @@ async def test_a_handler_may_end_the_connection_itself(listen: Listen) -> None:
     client = await (await listen(Delegate(answer))).client()
     assert (await client.ask(get(b"/"))).get(b"connection") == b"close"
     assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    ("reason", "safe"),
+    [
+        (b"OK", b"OK"),
+        (b"Not Found", b"Not Found"),
+        (b"I'm a Tea-pot", b"I'm a Tea-pot"),
+        (b"OK<script>", b""),
+        (b"", b""),
+        (b"\xe9", b""),
+    ],
+)
+def test_a_reason_phrase_of_plain_words_is_forwarded(reason: bytes, safe: bytes) -> None:  # CVE-2025-67724
+    assert safe_reason(reason) == safe

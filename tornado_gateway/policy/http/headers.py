@@ -23,6 +23,8 @@ MAX_LENGTH = 2**63  # a Content-Length of this many bytes or more is refused; ma
 USES = 1024  # field names whose use a table remembers; clients and services send some 100 different names
 
 _ZERO = ord("0")
+_VIA = b"\r\nVia: "
+_RECEIVED = (b"1.0 ", b"1.1 ")  # the received-protocol of Via (RFC 9110 §7.6.3), by minor version
 
 # Connection options with a meaning of their own, which nominate no field.
 _CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
@@ -284,7 +286,12 @@ def accepts_trailers(known_fields: KnownFields) -> bool:
 
 
 def upstream_fields(
-    forwarded_lines: bytes, known_fields: KnownFields, forwarded: bytes, request_id: bytes, minor: int, via: bytes
+    forwarded_lines: bytes,
+    known_fields: KnownFields,
+    forwarded: Iterable[bytes],
+    request_id: bytes,
+    minor: int,
+    via: bytes,
 ) -> bytes:
     """The lines of a request to an upstream, without Host, Expect and Transfer-Encoding.
 
@@ -304,10 +311,12 @@ def upstream_fields(
         if any(hop.split()[1:2] == [via] for hop in hops):
             raise LoopDetected
         received_by = b"".join([b"%b, " % hop for hop in hops])
-    own = b"%bX-Request-Id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded, request_id, received_by, minor, via)
+    te = b""
     if b"te" in known_fields and accepts_trailers(known_fields):
-        own += b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE needs a Connection option
-    return forwarded_lines + own
+        te = b"TE: trailers\r\nConnection: TE\r\n"  # RFC 9110 §10.1.4: TE needs a Connection option
+    # A join takes two thirds of the instructions of a bytes format.
+    own = (b"X-Request-Id: ", request_id, _VIA, received_by, _RECEIVED[minor], via, b"\r\n", te)
+    return b"".join((forwarded_lines, *forwarded, *own))
 
 
 def client_fields(
@@ -318,4 +327,4 @@ def client_fields(
     Arguments as for upstream_fields(); `minor` is the HTTP minor version of the upstream's response.
     """
     received_by = b"".join([b"%b, " % hop for hop in members(known_fields[b"via"])]) if b"via" in known_fields else b""
-    return b"%bx-request-id: %b\r\nVia: %b1.%d %b\r\n" % (forwarded_lines, request_id, received_by, minor, via)
+    return b"".join((forwarded_lines, b"x-request-id: ", request_id, _VIA, received_by, _RECEIVED[minor], via, b"\r\n"))

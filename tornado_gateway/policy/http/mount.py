@@ -103,7 +103,7 @@ class Mount:
         """
         if self.inner:
             return self.inner + rest
-        return rest if rest.startswith(b"/") else b"/" + rest
+        return rest if rest[:1] == b"/" else b"/" + rest
 
 
 @functools.lru_cache(maxsize=1024)

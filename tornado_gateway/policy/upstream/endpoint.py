@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
 from tornado_gateway.policy.histogram import Histogram
 from tornado_gateway.policy.http.target import canonical_url, parse_base_url
@@ -208,10 +207,12 @@ class Endpoint(InFlight):
         return 1.0 if since >= slow_start else max(FIRST_SHARE, since / slow_start)
 
 
-class LeaseRequest(NamedTuple):
-    """The caller's request for a lease; immutable (gRPC: PickInfo).
+@dataclass(slots=True, eq=False)
+class LeaseRequest:
+    """The caller's request for a lease (gRPC: PickInfo). Nothing writes to a request.
 
-    A NamedTuple takes 0.4 µs to make, a frozen dataclass 1.2 µs.
+    Not frozen: a frozen dataclass takes three times as long to make. No NamedTuple: CPython 3.11 makes a NamedTuple in
+    1.5 times the instructions, and reads a field in three times the instructions.
 
     Attributes:
         now: seconds on any monotonic clock.

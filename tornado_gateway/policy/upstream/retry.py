@@ -51,6 +51,9 @@ ALL = "all"
 
 REPLAY_BYTES = 64 * 1024  # bytes of a body that are kept for a retry; as in Linkerd
 
+BUDGET_WINDOW = 2.0  # seconds; Linkerd's 10 s would allow three attempts of each request in an outage's first second
+BUDGET_FOLD = 0.02  # seconds in which requests are only counted; the decay in between is less than 1 %
+
 MIN_ATTEMPT = 1.0  # seconds to the head that a retry always has, even if earlier attempts have used up head_timeout
 
 CONNECT, RESET = "connect", "reset"
@@ -71,7 +74,7 @@ class RetryConfig:
         backoff: seconds; the wait before the n-th retry of a status is random between 0 and backoff x 2^(n-1) ("full
             jitter": M. Brooker, Exponential Backoff and Jitter, 2015), or backoff x LONGEST_BACKOFF if that is less.
         budget_share: share of a service's recent requests that may be retried; the default is Envoy's and Linkerd's.
-        budget_floor: retries that are allowed within Budget.WINDOW even without requests.
+        budget_floor: retries that are allowed within BUDGET_WINDOW even without requests.
     """
 
     repeatable: Collection[str] = ()
@@ -231,13 +234,10 @@ class Budget:
     """The retry budget of a service: a share of the recent requests, and a minimum.
 
     Each request pays budget_share in, each retry takes 1 out, and the balance decays to budget_floor with the time
-    constant WINDOW. The budget is a share of recent requests rather than of requests in flight, because a killed
-    endpoint fails all its requests in flight in one instant. The balance holds at most WINDOW's worth of requests: when
-    a whole service begins to fail, a share of 20 % allows retries for the requests of 0.4 s.
+    constant BUDGET_WINDOW. The budget is a share of recent requests rather than of requests in flight, because a killed
+    endpoint fails all its requests in flight in one instant. The balance holds at most the worth of the requests of
+    BUDGET_WINDOW: when a whole service begins to fail, a share of 20 % allows retries for the requests of 0.4 s.
     """
-
-    WINDOW = 2.0  # seconds; Linkerd's 10 s would allow three attempts of each request in the first second of an outage
-    FOLD = 0.02  # seconds in which requests are only counted; the decay in between is less than 1 %
 
     __slots__ = ("_balance", "_config", "_seen_at", "_unfolded")
 
@@ -253,7 +253,7 @@ class Budget:
 
     def pay_in(self, now: float) -> None:
         """Count a request."""
-        if now - self._seen_at >= self.FOLD:
+        if now - self._seen_at >= BUDGET_FOLD:
             self._fold(now)
         self._unfolded += 1
 
@@ -271,5 +271,5 @@ class Budget:
     def balance(self, now: float) -> float:
         """Retries that may be made now; not rounded."""
         floor = self._config.budget_floor
-        kept = math.exp(min(0.0, self._seen_at - now) / self.WINDOW)
+        kept = math.exp(min(0.0, self._seen_at - now) / BUDGET_WINDOW)
         return floor + (self._balance + self._unfolded * self._config.budget_share - floor) * kept

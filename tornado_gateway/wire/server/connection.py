@@ -39,6 +39,7 @@ from tornado_gateway.wire.stall_watch import StallWatch
 
 PIPELINE_BYTES = 64 * 1024  # bytes of later requests that are buffered before reading is paused
 REQUESTS_PER_TURN = 32  # pipelined requests of one connection that may be answered within one turn of the loop
+_CR = ord("\r")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 
 # The head of a request that could not be parsed.
@@ -166,7 +167,7 @@ class ServerConnection(asyncio.Protocol):
     def _move(self, event: Event) -> None:
         """Change the phase, and set the client's deadline for the new phase."""
         phase = self._phase = event[self._phase]
-        if not self.drained.done():
+        if self.drained is not self.server.flowing:
             return  # the deadline is the slow reader's
         if phase is HEAD:
             if self._served:
@@ -264,7 +265,7 @@ class ServerConnection(asyncio.Protocol):
             while self._buffer and not self._awaited:
                 if self._phase is BODY:
                     self._read_body()
-                elif self._phase is not HEAD or not self.drained.done():
+                elif self._phase is not HEAD or self.drained is not self.server.flowing:
                     break
                 elif turn == 0:  # let other connections run between many pipelined requests
                     self.server.loop.call_soon(self._go_on)
@@ -286,7 +287,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Pause or resume reading, depending on whether buffered bytes can be processed."""
-        waits = self._phase is RESPONSE or (self._phase is HEAD and not self.drained.done())
+        waits = self._phase is RESPONSE or (self._phase is HEAD and self.drained is not self.server.flowing)
         pause = self._awaited is not None or (waits and len(self._buffer) > PIPELINE_BYTES)
         if pause is not self.is_paused and not self.transport.is_closing():
             self.is_paused = pause
@@ -295,7 +296,7 @@ class ServerConnection(asyncio.Protocol):
     def _read_head(self) -> bool:
         """Begin an exchange if a complete head is buffered; return whether a head was complete."""
         buffer = self._buffer
-        if buffer.startswith(b"\r\n"):  # RFC 9112 §2.2: empty lines before a request are ignored
+        if buffer[0] == _CR:  # RFC 9112 §2.2: empty lines before a request are ignored
             buffer = _EMPTY_LINES.sub(b"", buffer, 1)
         end = buffer.find(END_OF_HEAD, 0, MAX_REQUEST_HEAD)
         if end < 0:
@@ -391,7 +392,7 @@ class ServerConnection(asyncio.Protocol):
         self._awaited = future
         if self._body:
             self._body.restart_pace()
-        if self.drained.done():
+        if self.drained is self.server.flowing:
             self.deadline = math.inf
         future.add_done_callback(self._on_dealt_with)
 

@@ -118,7 +118,7 @@ class ServerExchange(HTTPConnection):
             status: 100 to 199.
             block: field lines, each ended by CRLF, without Content-Length and Transfer-Encoding (RFC 9110 §8.6, RFC
                 9112 §6.1).
-            reason: b"" for the standard phrase.
+            reason: see safe_reason(); b"" for the standard phrase.
         """
         transport = self.connection.transport
         if self.head.minor and not self.started and not transport.is_closing():
@@ -131,7 +131,7 @@ class ServerExchange(HTTPConnection):
 
         Args:
             status: 200 to 599.
-            reason: b"" for the standard phrase.
+            reason: see safe_reason(); b"" for the standard phrase.
             block: field lines, each ended by CRLF, including Content-Length if known; without Transfer-Encoding and
                 Connection, which are added here.
             length: value of Content-Length; None if unknown.
@@ -178,7 +178,7 @@ class ServerExchange(HTTPConnection):
             lead, tail = lead + b"%x\r\n" % size, b"\r\n"
         self._pending = b""
         if size < _COPIED_BELOW or not lead:
-            transport.write(lead + chunk + tail)
+            transport.write(lead + chunk + tail if tail else lead + chunk)
         else:
             # No empty last piece: asyncio's transport would never finish sending an empty piece (3.12, 3.13).
             transport.writelines((lead, chunk, tail) if tail else (lead, chunk))
@@ -330,8 +330,20 @@ def start_line(head: RequestHead) -> RequestStartLine:
     return RequestStartLine(head.method.decode("ascii"), head.target.decode("latin-1"), version)
 
 
+def safe_reason(reason: bytes) -> bytes:
+    """A reason phrase if it consists of plain words; else b"", which stands for the standard phrase.
+
+    Source: Tornado CVE-2025-67724.
+
+    >>> safe_reason(b"I'm a teapot"), safe_reason(b"<b>")
+    (b"I'm a teapot", b'')
+    """
+    return reason if reason.replace(b" ", b"").replace(b"-", b"").replace(b"'", b"").isalnum() else b""
+
+
 @functools.lru_cache(maxsize=1024)
 def _status_line(status: int, reason: bytes) -> bytes:
+    reason = safe_reason(reason)
     if not reason:
         try:
             reason = http.HTTPStatus(status).phrase.encode("ascii")
