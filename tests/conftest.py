@@ -42,16 +42,29 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.usefixtures("io_loop")(obj)
 
 
-# Handlers never see the event loop itself. The wire below does, and the tests of the wire run on every loop.
-# `tests/long loops` runs the tests of handlers on every loop, too.
-ON_UVLOOP = () if "EVERY_LOOP" in os.environ else (Path(__file__).parent / "handlers",)
+# Handlers and what stands behind handlers never see the event loop itself. The wire below does, and the tests of the
+# wire run on every loop. `tests/long loops` runs these tests on every loop, too.
+_HERE = Path(__file__).parent
+ON_UVLOOP = frozenset(() if "EVERY_LOOP" in os.environ else (
+    _HERE / "handlers",
+    _HERE / "ctl",
+    *(_HERE / f"adapters/test_{name}.py" for name in (
+        "passwords", "redis_cluster", "redis_limits", "redis_tickets", "revocation_store",
+    )),
+    *(_HERE / f"test_{name}.py" for name in (
+        "authentication_page", "basic", "cache", "cache_cases", "cors_page", "figures", "keys", "limits_page",
+        "metrics_page", "observability_page", "operators", "overload_page", "registry", "routes", "tickets_page",
+        "tokens",
+    )),
+))  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that uses io_loop on every loop, or on uvloop alone, unless the test names its loops."""
     names = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "io_loop" in metafunc.fixturenames and "io_loop" not in names:
-        is_on_one = any(metafunc.definition.path.is_relative_to(each) for each in ON_UVLOOP)
+        path = metafunc.definition.path
+        is_on_one = not ON_UVLOOP.isdisjoint((path, *path.parents))
         metafunc.parametrize("io_loop", ["uvloop"] if is_on_one else list(LOOPS), indirect=True)
 
 
