@@ -15,6 +15,7 @@ _FAMILIES = (
 _OF_OTHERS = {
     "WS_URL": {"JWKS_URL"},
     "API_KEY": {"API_KEYS"},
+    "CACHE_DIR": {"CACHE_STORE"},
 }  # names that other programs use, and what is not meant by them
 _DISTANT, _CLOSE = 0.7, 0.85  # ratios of difflib
 _NAMES = [name for variable in VARIABLES for name in (variable.name, *variable.aliases)]
@@ -142,9 +143,9 @@ def _meant(name: str) -> str | None:
 
 
 def _alike(name: str) -> str | None:
-    family = next(filter(name.startswith, _FAMILIES), None)
-    relatives = [each for each in _NAMES if family and each.startswith(family)]
     meant = [each for each in _NAMES if each not in _OF_OTHERS.get(name, ())]
+    family = next(filter(name.startswith, _FAMILIES), None)
+    relatives = [each for each in meant if family and each.startswith(family)]
     likely = difflib.get_close_matches(name, meant, n=1, cutoff=_CLOSE)
     likely += difflib.get_close_matches(name, relatives, n=1, cutoff=_DISTANT)
     return next(iter(likely), None)

@@ -471,7 +471,9 @@ def _store_url(*schemes: str) -> Syntax[str]:
 
 def _parse_codings(text: str) -> tuple[bytes, ...]:
     """Content codings, each once; "off" for none."""
-    names = tuple(dict.fromkeys(item.strip().lower().encode() for item in text.split(",") if item.strip()))
+    names = tuple(
+        dict.fromkeys(item.strip().lower().encode("utf-8", "replace") for item in text.split(",") if item.strip())
+    )
     if names == (b"off",):
         return ()
     for each in names:

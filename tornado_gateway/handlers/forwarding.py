@@ -268,7 +268,7 @@ class Forwarding:
             self._journal.request_id,
             self._gateway.forwarding.pseudonym,
             lines=lines,
-            passes_alt_svc=service.config.passes_alt_svc,
+            passes_alt_svc=service.config.mount.passes_alt_svc,
         )
 
     def rewritten(self, head: ResponseHead, place: Place | None) -> ResponseHead:

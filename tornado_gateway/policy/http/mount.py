@@ -35,6 +35,7 @@ class MountConfig:
         location: which references in Location and Content-Location are rewritten.
         maps_cookie_path: whether the Path of a cookie is rewritten from the endpoint's base path to the public prefix.
         priority: how important the requests are; see policy/overload.py.
+        passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
     """
 
     preserve_host: bool = False
@@ -42,6 +43,7 @@ class MountConfig:
     location: Rewriting = Rewriting.ORIGIN
     maps_cookie_path: bool = False
     priority: Priority = Priority.NORMAL
+    passes_alt_svc: bool = False
 
 
 @dataclass(frozen=True, slots=True)

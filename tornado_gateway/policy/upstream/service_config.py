@@ -59,7 +59,6 @@ class ServiceConfig:
         cors: which pages of other origins may use the service.
         cache: which responses are cached.
         compression: which responses are compressed on the way to clients.
-        passes_alt_svc: whether Alt-Svc fields of responses reach clients (RFC 7838).
         body_timeout: body_idle, or head_timeout.
         hedges: `hedge` and not is_long_poll: a waiting long poll is not slow.
         checks: `health`; None if endpoints are not checked.
@@ -95,7 +94,6 @@ class ServiceConfig:
     cors: CorsConfig = field(default_factory=CorsConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     compression: CompressionConfig = field(default_factory=CompressionConfig)
-    passes_alt_svc: bool = False
     body_timeout: float = field(init=False, compare=False, repr=False)
     hedges: bool = field(init=False, compare=False, repr=False)
     checks: HealthConfig | None = field(init=False, compare=False, repr=False)
