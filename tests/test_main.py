@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -323,8 +324,9 @@ def test_the_listener_for_operators_is_named(processes: list[Process]) -> None:
 
 @pytest.mark.parametrize("host", ["*", "127.0.0.1,::1"])
 def test_the_address_that_is_taken_is_named(host: str) -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
-        port = taken.getsockname()[1]
+    # Below the ephemeral ports, so that no other test has the port on another address.
+    port = random.randrange(20_000, 30_000)
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
         done = run(UPSTREAMS=UPSTREAMS, HOST=host, PORT=str(port))
     address = "[::]" if host == "*" else "[::1]"
     assert (done.returncode, done.stderr) == (

@@ -5,7 +5,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import settings
@@ -120,6 +120,28 @@ def test_endpoints_of_weight_0_and_unhealthy_endpoints_get_no_requests_and_are_n
     eject(several, several.endpoints[0])
     assert several.endpoint_set.ejected == [several.endpoints[0]]  # one of three: half of them, rounded down
     assert chosen(several, times=10) == {"host3": 10}
+
+
+@every_balancer
+@pytest.mark.parametrize("is_out", [False, True])
+def test_no_choice_writes_to_the_request(balancer: str, is_out: bool) -> None:
+    several = service(1, 2, 3, balancer=balancer)
+    for each in several.endpoints if is_out else ():
+        eject(several, each)
+    asks = [
+        LeaseRequest(1.0, key=b"a"),
+        LeaseRequest(1.0, Kind.SSE, several.endpoints[:1], is_repeatable=False, has_waited=True),
+        LeaseRequest(1.0, pinned=several.endpoints[1]),
+    ]
+    before = [_values(ask) for ask in asks]
+    for ask in asks:
+        with contextlib.suppress(CircuitOpen):
+            several.lease(ask).settle(FAILURE, 2.0)
+    assert [_values(ask) for ask in asks] == before
+
+
+def _values(ask: LeaseRequest) -> list[object]:
+    return [getattr(ask, each.name) for each in fields(ask)]
 
 
 @every_balancer

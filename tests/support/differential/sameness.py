@@ -48,13 +48,17 @@ CHANCE_METRIC = re.compile(
 HALF = "half"
 
 # Pages whose length depends on the figures in them.
-PAGES_OF_FIGURES = ("/metrics", "/admin/stats", "/_pressure")
+PAGES_OF_FIGURES = ("/metrics", "/admin/stats", "/_pressure", "/admin")
+# The figures in the dashboard's page, and the length of the page.
+_FIGURE = re.compile(r'(<td>|<p id="sentence"[^>]*>)[^<]*')
+_PAGE_LENGTH = re.compile(r"(?is)(content-security-policy: default-src.*?content-length: )\d+")
 
 
 def plain(text: str) -> str:
     """Replace the values that differ between two runs."""
     text = _DATE.sub(r"\1<date>", _GENERATED_ID.sub("<id>", text.replace(NEW_ADDRESS, OLD_ADDRESS)))
     text = _SESSION.sub(r"\1<session>", _RETRY.sub("retry: <ms>", text))
+    text = _FIGURE.sub(r"\1<figure>", _PAGE_LENGTH.sub(r"\1<bytes>", text))
     return _KEY.sub(r"\1<key>", _MEMBER.sub(r"\1-#.test", text))
 
 
