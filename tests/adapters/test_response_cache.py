@@ -182,18 +182,28 @@ def test_a_purge_of_many_responses_goes_in_steps() -> None:
 
 
 def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothing() -> None:
-    store = store_for(10_000)
+    store, invalidated = store_for(10_000), [key(number).resource for number in range(AT_A_STEP * 2)]
+    other = unlike(invalidated)
     for number in range(AT_A_STEP * 3):
         store.keep(key(number), response())
-    steps, before = store.purge(Purge(prefix=b"0"), 0.0), store.generation(b"1")
+    steps, before = store.purge(Purge(prefix=b"0"), 0.0), store.generation(other)
     next(steps)
-    for number in range(AT_A_STEP * 2):
-        store.invalidate(key(number).resource)
-    store.keep(Key(b"1", b""), response())
+    for resource in invalidated:
+        store.invalidate(resource)
+    store.keep(Key(other, b""), response())
     for _ in steps:
         pass
     assert (len(store), store.responses) == (1, 1)
-    assert store.is_current(b"1", b"", before)
+    assert store.is_current(other, b"", before)
+
+
+def unlike(resources: list[bytes]) -> bytes:
+    """A resource that shares its counter of invalidations with none of the resources. The hashes differ in each run."""
+    store = store_for(10)
+    untouched = store.generation(b"")
+    for resource in resources:
+        store.invalidate(resource)
+    return next(name for name in (b"1%d" % number for number in range(1024)) if store.generation(name) == untouched)
 
 
 def test_a_soft_purge_leaves_the_order_in_which_responses_are_pushed_out() -> None:
