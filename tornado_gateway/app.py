@@ -568,7 +568,10 @@ def make_cache(settings: Settings, rng: random.Random, redis: dict[str, RedisCon
 
 
 def make_shared_cache(settings: Settings, memory: MemoryCache, redis: dict[str, RedisConnection]) -> RedisCache | None:
-    """The cache behind memory that gateways share; None for none. It has a connection of its own: see RedisCache."""
+    """The cache in Redis, which gateways share; None if neither CACHE_STORE nor REDIS_URL names a Redis.
+
+    The cache has a connection of its own, so that large entries do not hold up rate limits.
+    """
     url = settings.cache_store_url
     if not url:
         return None

@@ -215,7 +215,7 @@ class ResponseStore(Protocol):
         """
 
     def top(self, count: int, /) -> Steps[Top]:
-        """The keys whose responses are the largest, and those that were found most often."""
+        """The keys whose responses take the most bytes, and the keys that requests have found most often."""
 
     def invalidate(self, resource: bytes, /) -> int:
         """Forget all responses of a resource; return the number of keys that had responses."""

@@ -10,7 +10,7 @@ import pytest
 from tests.policy.test_spans import TOLD
 from tests.support.collectors import CLIENT, SERVER, Collector
 from tests.support.journeys import Start
-from tests.support.sockets import reply
+from tests.support.sockets import eventually, reply
 from tornado_gateway.adapters.otlp import OtlpSink, is_installed
 from tornado_gateway.adapters.tracing import TracingConfig
 from tornado_gateway.policy.spans import spans_of
@@ -72,8 +72,7 @@ async def test_a_close_ends_a_wait_for_the_next_try(upstream: Start) -> None:
     collector = Collector(upstream, reply(b"503 Busy", (b"Retry-After: 9",), b""))
     sink = OtlpSink(TracingConfig(1.0, collector.url))
     sending = asyncio.create_task(asyncio.to_thread(sink.send, SPANS))
-    while not collector.messages:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: collector.messages)
     sink.close()
     assert await sending != ""
 

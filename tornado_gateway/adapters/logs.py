@@ -62,7 +62,7 @@ class LogConfig:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as a JSON object on one line, traceback included."""
+    """Formats a log record as one line: a JSON object, which holds the traceback of an exception as text."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

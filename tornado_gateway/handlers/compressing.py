@@ -102,7 +102,7 @@ class Compressing:
     # ---- in a thread
 
     def _begin_work(self) -> "asyncio.Future[None]":
-        """Compress what waits; done when the client has taken all of it."""
+        """Compress the waiting pieces in a thread; the future is done when the client has taken all waiting pieces."""
         if self._work is None:
             self._work = self._loop.create_task(self._compress_all())
         return self._work

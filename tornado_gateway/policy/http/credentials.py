@@ -183,7 +183,10 @@ class TokenSources:
         return presented[0]
 
     def challenges(self, accepted: frozenset[Kind]) -> tuple[bytes, ...]:
-        """The values of WWW-Authenticate of a 401 (RFC 9110 §11.6.1): one for each accepted kind, at least one."""
+        """The values of WWW-Authenticate of a 401 (RFC 9110 §11.6.1): a challenge for each accepted kind of credential.
+
+        A challenge for a Bearer token, if no accepted kind has a challenge.
+        """
         asked_for = accepted & self._kinds
         return tuple(challenge for kind, challenge in _CHALLENGES.items() if kind in asked_for) or (BEARER_CHALLENGE,)
 

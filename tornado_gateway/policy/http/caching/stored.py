@@ -74,7 +74,7 @@ class Stored:
         return self.terms.initial_age + now - self.came
 
     def expired(self, now: float) -> "Stored":
-        """The response, whose lifetime ends now, if it has not ended before.
+        """A copy of the response that is stale from now on; an equal copy of a response that is stale already.
 
         Args:
             now: instant (gateway clock).
