@@ -489,9 +489,3 @@ class Load:
 def after(what: str, seconds: float | None) -> str:
     """For a report."""
     return f"not {what}" if seconds is None else f"{what} after {seconds:.2f} s"
-
-
-def percentile(seen: list[Seen], share: float) -> float:
-    """A percentile of the durations in seconds."""
-    seconds = sorted(each.seconds or PATIENCE for each in seen)
-    return seconds[min(len(seconds) - 1, int(len(seconds) * share))]
