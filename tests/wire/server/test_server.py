@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ from tests.support.sockets import Client, Ended, eventually, get
 from tests.support.tls import server_context, talk
 from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.wire.server.lingering import LINGER, QUIET
-from tornado_gateway.wire.server.server import Listener
+from tornado_gateway.wire.server.server import ACCEPTS, Listener
 
 PIECE = bytes(64 * 1024)
 GRACE = IdleEnds().grace
@@ -111,6 +111,41 @@ async def test_without_descriptors_the_server_rests_and_accepts_again_after(io_l
         complaints = process.stderr.read().count(b"Too many open files")
     assert spent < 0.5
     assert complaints < 100
+
+
+# ---------------------------------------------------------------- accepting
+
+
+@pytest.mark.gen_test
+async def test_a_turn_of_the_loop_accepts_many_connections(listen: Listen) -> None:
+    """uvloop's own server accepts one. While the turns are long, further connections would wait for seconds."""
+    serving, count = await listen(Delegate()), 4 * ACCEPTS
+    with ExitStack() as stack:
+        for _ in range(count):  # without a turn of the loop
+            stack.enter_context(socket.create_connection(("127.0.0.1", serving.port)))
+        turns = 0
+        while len(serving.server.connections) < count:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns <= count // ACCEPTS + 8  # the loops take a few turns from accept() to connection_made()
+    await eventually(lambda: not serving.server.connections)
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.gen_test
+async def test_a_pause_and_a_drain_leave_no_descriptor_behind(listen: Listen) -> None:
+    await (await listen(Delegate())).close()  # uvloop opens a descriptor in reserve with the first server of a loop
+    before = descriptors()
+    serving = await listen(Delegate())
+    for _ in range(3):
+        await serving.server.pause()
+        await serving.server.resume()
+    await serving.server.pause()
+    serving.server.drain()
+    await eventually(lambda: descriptors() == before)
 
 
 # ---------------------------------------------------------------- sweeping

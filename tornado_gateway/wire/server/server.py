@@ -20,7 +20,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER
 
 BACKLOG = 4096  # connections that the kernel queues for accept(); Linux limits the number to net.core.somaxconn
-ACCEPTS = 8  # calls of accept() per turn of asyncio's loop; without descriptors each call fails and is logged
+ACCEPTS = 8  # calls of accept() per turn of the loop; without descriptors each call fails and is logged
 _QUEUE = struct.Struct("=II")  # tcpi_unacked and tcpi_sacked: of a listening socket, length and limit of the queue
 _QUEUE_AT = 24  # bytes from the beginning of struct tcp_info (linux/tcp.h)
 MAX_REFUSED = 64  # connections above max_connections that are answered 503; further connections are only closed
@@ -74,12 +74,18 @@ class Listening:
 
     Attributes:
         sock: keeps the kernel's queue of connections while nothing accepts.
-        server: accepts; None while the server pauses.
+        servers: accept, each on a duplicate of `sock`; empty while the server pauses.
     """
 
     listener: Listener
     sock: socket.socket
-    server: asyncio.Server | None = None
+    servers: list[asyncio.Server] = field(default_factory=list)
+
+    def close_servers(self) -> None:
+        """Accept no more. The kernel queues new connections."""
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
 
 
 class Refusal(Protocol):
@@ -134,45 +140,56 @@ class HTTPServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        bound = [Listening(listener, each) for each in given] or await self._bind(listener)
+        bound = [Listening(listener, each) for each in given or await self._bind(listener)]
         self.listening += bound
+        if not given:
+            for each in bound:
+                await self._accept(each)
         return [each.sock.getsockname()[:2] for each in bound]
 
-    async def _bind(self, listener: Listener) -> list[Listening]:
+    async def _bind(self, listener: Listener) -> list[socket.socket]:
+        """Sockets of all addresses of a host; nothing accepts there."""
         server = await self.context.loop.create_server(
             partial(ServerConnection, self, listener.scheme),
             listener.host or None,
             listener.port,
-            backlog=ACCEPTS,
             reuse_port=listener.reuse_port or None,
-            **self._tls_options(listener.tls),
+            start_serving=False,
         )
-        bound = [Listening(listener, socket.socket(fileno=os.dup(each.fileno())), server) for each in server.sockets]
-        for each in bound:  # asyncio uses "backlog" both for listen() and as the number of accept() calls
-            each.sock.listen(BACKLOG)
+        bound = [socket.socket(fileno=os.dup(each.fileno())) for each in server.sockets]
+        server.close()
         return bound
 
     async def pause(self) -> None:
         """Accept no more connections. The kernel queues new connections until resume(), here or in another process."""
-        servers = {each.server for each in self.listening if each.server}
         if isinstance(self.context.loop, asyncio.SelectorEventLoop):
             # A connection that this loop has accepted gets its transport one turn later, and is lost if the server is
             # closed by then. (uvloop does both at once.)
+            servers = [server for each in self.listening for server in each.servers]
             for sock in [sock for server in servers for sock in server.sockets]:
                 self.context.loop.remove_reader(sock)
             for _ in range(2):
                 await asyncio.sleep(0)
-        for server in servers:
-            server.close()
         for each in self.listening:
-            each.server = None
+            each.close_servers()
 
     async def resume(self) -> None:
         """Accept connections at every listening socket."""
         for each in self.listening:
-            if each.server is None:
-                each.server = await self._serve(each)
-                each.sock.listen(BACKLOG)
+            if not each.servers:
+                await self._accept(each)
+
+    async def _accept(self, listening: Listening) -> None:
+        """Accept up to ACCEPTS connections per turn of the loop.
+
+        asyncio's loop calls accept() as often as the argument `backlog` says. uvloop calls accept() once per turn and
+        server: while the turns are long, connections would wait in the kernel's queue for seconds. So uvloop gets as
+        many servers, which share the queue. (A server that finds the queue empty costs a system call.)
+        """
+        count = 1 if isinstance(self.context.loop, asyncio.SelectorEventLoop) else ACCEPTS
+        for _ in range(count):
+            listening.servers.append(await self._serve(listening))
+        listening.sock.listen(BACKLOG)  # asyncio also gives its `backlog` to listen()
 
     async def _serve(self, listening: Listening) -> asyncio.Server:
         listener = listening.listener
@@ -208,8 +225,7 @@ class HTTPServer:
         context.idle_grace = idle.grace
         context.keepalive_timeout = min(context.keepalive_timeout, idle.grace)
         for each in self.listening:
-            if each.server:
-                each.server.close()
+            each.close_servers()
             each.sock.close()
         self.listening.clear()
         unused = sorted((each for each in self.connections if each.is_idle), key=lambda each: each.deadline)
