@@ -11,12 +11,13 @@ from tests.conftest import Running, Serve
 from tests.support.endpoints import always
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, ask, capture, only_line, plays
+from tests.support.operators import KEY, ORIGIN, form, log_in, token
 from tests.support.sockets import Message, Peer, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, accepting
 from tornado_gateway.handlers.limiting import OBSERVED_REASON
 from tornado_gateway.handlers.router import PAGES, ROUTES
 
-SECRET = "s" * 32
+SECRET = KEY  # also signs the tokens of operators
 AUTH = {"AUTH_REQUIRED": "true", "JWT_SECRET": SECRET}
 PATH = b"/api/svc/x"
 FIELDS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset", b"ratelimit-policy", b"ratelimit")
@@ -157,6 +158,22 @@ async def test_operational_routes_are_exempt_and_all_others_are_not(serve: Serve
         assert set(map(state, answers)) == {(None,) * 5}
     assert [each.path for each in ROUTES if each.is_operational and each not in PAGES] == []
     assert await statuses(running, get(b"/admin/stats"), get(b"/admin/stats")) == [200, 429]
+
+
+@pytest.mark.gen_test
+async def test_an_operator_who_has_logged_in_is_exempt_and_an_attempt_to_log_in_is_not(serve: Serve) -> None:
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, RATE_LIMITS="3/h", **AUTH)
+    session = await log_in(running, token())  # the first
+    for path in (b"/admin", b"/admin/stats", b"/admin/api/services", b"/admin/nothing") * 2:
+        answer = await ask(running, get(path, session))
+        assert (answer.status, state(answer)) == (404 if path.endswith(b"nothing") else 200, (None,) * 5)
+    made_up = session.partition(b"=")[0] + b"=" + b"x" * 43
+    assert await statuses(running, get(b"/admin/stats", made_up), get(b"/admin/stats", bearer(sub="a"))) == [401, 200]
+    log_ins = [form(b"/admin/login", ORIGIN, *lines, credential=token()) for lines in ((), (session,))]
+    counted = [get(b"/admin", made_up), get(b"/admin/stats", bearer(sub="a")), get(PATH, session), *log_ins]
+    assert await statuses(running, *counted) == [429] * 5
+    log_out = form(b"/admin/logout", ORIGIN, session)
+    assert await statuses(running, get(b"/admin", session), log_out, get(b"/admin", session)) == [200, 303, 429]
 
 
 @pytest.mark.gen_test

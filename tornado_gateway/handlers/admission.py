@@ -8,10 +8,12 @@ brackets do not exist yet.
     shed                    before everything that costs more than a refusal; requests for services only
     method                  one comparison
     origination             before everything that counts by client
+    session                 of an operator, below /admin: no limit counts what an operator who has logged in asks for. A
+                            look-up, so that a flood of made-up sessions meets the limit by address like any flood
     limit by address        before a signature is checked
     preflight               before authentication: a browser sends no credential with a preflight
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
-                            ticket (ticketing.py) stands for a token, and a session for a credential below /admin
+                            ticket (ticketing.py) stands for a token, and the session for a credential
     revocations             of the principal, behind the caches of verdicts, tickets and sessions, which know of none
     unknown service         before everything that is a service's own
     scopes                  of the service or route
@@ -137,8 +139,10 @@ def admit(
     peer = exchange.connection.peer
     origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
     journal.client = origination.client
+    # Session.
+    session = find_session(gateway, head.known_fields, origination) if route.takes_sessions else None
     # Limit by address, or by a field.
-    limits = gateway.limits
+    limits = None if session else gateway.limits
     config = limits and config_of(limits, route, found)
     later = limits and config and limit(limits, config.before, exchange, journal, ANYBODY, route, found)
     if later:
@@ -151,7 +155,6 @@ def admit(
         principal, kind, accepted = recalled, JWT, note.accepted
         authenticator.accepted += 1
     elif authenticator and (accepted := _accepted(route, head.method, access, authenticator)) is not None:
-        session = find_session(gateway, head.known_fields, origination) if SESSION in accepted else None
         if session:
             principal, kind = session.principal, SESSION
         else:

@@ -42,7 +42,7 @@ from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.stream_pages import CloseHandler, StreamsHandler
 from tornado_gateway.handlers.tickets import TicketHandler
 from tornado_gateway.handlers.ws_bridge import WsBridgeHandler
-from tornado_gateway.policy.access import ANY, Access
+from tornado_gateway.policy.access import ANY, Access, Kind
 from tornado_gateway.policy.http.handshake import is_handshake
 from tornado_gateway.policy.routing import Route, RouteTable
 from tornado_gateway.wire.server.delegate import HeadDelegate
@@ -135,7 +135,7 @@ def pages(admin: Access, figures: Access | None, *, is_read_only: bool = False) 
 
 def private(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
     """A page as the socket of CTL_SOCKET has the page: the socket's mode says who may ask."""
-    return replace(page, needs_token=False, is_operational=True, is_private=True)
+    return replace(page, needs_token=False, is_operational=True, takes_sessions=False, is_private=True)
 
 
 def without_acts(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
@@ -147,7 +147,11 @@ def without_acts(page: Route[type[PageHandler]]) -> Route[type[PageHandler]]:
 def _protected(page: Route[type[PageHandler]], admin: Access, figures: Access | None) -> Route[type[PageHandler]]:
     if page.path in FIGURES:
         return replace(page, needs_token=figures is not None, access=figures)
-    return replace(page, access=admin) if is_of_admin(page) else page
+    if not is_of_admin(page):
+        return page
+    # The log-in looks for none, so that the rate limits count every attempt.
+    takes_sessions = Kind.SESSION in admin.accepted(ANY) and page.handler is not LoginHandler
+    return replace(page, access=admin, takes_sessions=takes_sessions)
 
 
 def is_of_admin(page: Route[Any]) -> bool:

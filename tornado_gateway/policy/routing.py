@@ -65,6 +65,7 @@ class Route(Generic[H]):
         answers_options: whether the gateway answers OPTIONS itself. The answer names the methods and nothing else, and
             needs no token: a browser sends no credential with a preflight (Fetch §4.8).
         is_operational: whether the route is for orchestrators and monitoring, which no rate limit may refuse.
+        takes_sessions: whether the session of an operator is looked for. No rate limit counts a request with a session.
         limits: how often clients may ask; None for the limits of the service.
         cors: which pages of other origins may use the route; None for the pages that may use the service.
         serves_pages: whether pages of other origins may use one of the gateway's own pages, by the CORS of services
@@ -80,6 +81,7 @@ class Route(Generic[H]):
     access: Access | None = None
     answers_options: bool = False
     is_operational: bool = False
+    takes_sessions: bool = False
     limits: LimitConfig | None = None
     cors: CorsConfig | None = None
     serves_pages: bool = False
