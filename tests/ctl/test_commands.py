@@ -16,7 +16,7 @@ from tests.support.caching import FRESH, ON, PATH, Origin
 from tests.support.caching import ask as cached
 from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask
-from tests.support.operators import AUTH, bearer, token
+from tests.support.operators import AUTH, bearer, log_in, token
 from tests.support.sockets import eventually, get
 from tornado_gateway.ctl import commands
 from tornado_gateway.ctl.commands import DONE, REFUSED, UNREACHABLE, USAGE
@@ -125,6 +125,32 @@ async def test_streams_are_listed_and_closed(serve: Serve, upstream: Start, tmp_
     assert told.json == {"closing": 2, "overMs": 40}
     await eventually(lambda: not streams.open)
     assert (await ctl("close", "--service", "billing")).json == {"closing": 0, "overMs": 0}
+
+
+@pytest.mark.gen_test
+async def test_credentials_in_use_are_listed_and_revoked(
+    serve: Serve, upstream: Start, tmp_path: Path, ctl: Ctl
+) -> None:
+    running = await started(serve, tmp_path, {"billing": [upstream(Source()).url]})
+    streams = running.app.gateway.streams
+    await log_in(running, token(sub="root", iat=0))
+    for jti in "78":
+        await Listener.ask(running, get(b"/sse/billing/x", bearer(jti=jti)))
+    await eventually(lambda: len(streams.open) == 2)
+    assert [each["jti"] for each in (await ctl("sessions", "--text", "ADA")).json["credentials"]] == ["7", "8"]
+    head, first, second, total = (await ctl("sessions", "--limit", "2", is_terminal=True)).out.splitlines()
+    assert head.split()[:3] == ["principal", "jti", "sessions"]
+    assert (first.split()[0], first.split()[-4:]) == ("id|root", ["0", "s", "0", "0"])
+    assert (second.split()[0], second.split()[-3:], total) == ("id|ada", ["–", "1", "0"], "3 credentials in all")
+    told = await ctl("revoke", "jti", "7", "--for-ms", "60000", is_terminal=True)
+    assert (told.code, told.out.startswith("jti 7 is revoked until ")) == (DONE, True)
+    await eventually(lambda: len(streams.open) == 1)
+    id_ = told.out.split()[-1]
+    assert (await ctl("revocations", is_terminal=True)).out.splitlines()[1].split()[:3] == [id_, "jti", "7"]
+    assert (await ctl("lift", id_, is_terminal=True)).out == "jti 7 is not revoked any more\n"
+    told = await ctl("lift", id_)
+    assert (told.code, told.err) == (REFUSED, "ctl: 404: no revocation has this id\n")
+    assert (await ctl("revocations")).json["total"] == 0
 
 
 @pytest.mark.gen_test
@@ -291,7 +317,7 @@ async def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path, ctl: 
     running = await started(serve, tmp_path, {"billing": URLS})
     marked = DOCUMENT.partition("<!-- ctl -->\n")[2].partition("<!-- /ctl -->")[0]
     lines = [shlex.split(line) for line in marked.splitlines()[1:-1]]
-    assert len(lines) == 18 and lines[-1][-1] == "tail"
+    assert len(lines) == 22 and lines[-1][-1] == "tail"
     for line in lines[:-1]:
         told = await ctl(*line[4:])
         assert (line[:4], told.code, told.err) == (["python", "-m", "tornado_gateway", "ctl"], DONE, ""), line

@@ -39,6 +39,23 @@ def test_a_session_has_an_id_that_its_holder_tells_and_that_is_no_token() -> Non
     assert not is_open(store, 0.0, one.id.encode())
 
 
+def test_the_list_of_sessions_leaves_out_those_that_have_ended() -> None:
+    store = opened(ada())
+    later = store.open(b"later", ada(WALL + 25.0), 6.0, WALL + 6.0)
+    assert [each.used_at for each in store.living(9.0, WALL + 9.0)] == [0.0, 6.0]
+    assert store.living(12.0, WALL + 12.0) == [later]
+    assert store.living(12.0, WALL + 30.0) == []
+
+
+def test_a_session_ends_after_a_pause_or_with_its_credential() -> None:
+    store = opened(ada(WALL + 15.0))
+    (session,) = store.living(0.0, WALL)
+    assert store.left(session, 4.0, WALL + 4.0) == 6.0
+    assert is_open(store, 9.0)
+    assert store.left(session, 9.0, WALL + 9.0) == 6.0
+    assert store.left(session, 9.0, WALL + 14.0) == 1.0
+
+
 @pytest.mark.parametrize("token", [b"", b"tokeN", b"token "])
 def test_another_token_is_no_session(token: bytes) -> None:
     store = opened(ada())

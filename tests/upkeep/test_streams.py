@@ -362,6 +362,15 @@ def test_a_stream_that_ends_while_the_list_is_made_is_left_out() -> None:
     assert [each.number for each in rows] == [3]
 
 
+def test_whose_token_opened_each_stream_is_told_of_streams_that_are_still_open() -> None:
+    streams, recorded = opened(3)
+    recorded[2].holder = Holder("id|ada", "7", 0.0)
+    holders = streams.holders()
+    assert next(holders) == (NOBODY, Kind.SSE)
+    streams.discard(recorded[1])
+    assert list(holders) == [(Holder("id|ada", "7", 0.0), Kind.SSE)]
+
+
 def test_streams_are_closed_one_after_the_other() -> None:
     streams, recorded = opened(5)
     streams.dismiss(recorded[:4], NOW, 4.0)

@@ -50,18 +50,19 @@ class Gateway:
     url: str = ""
     token: str = ""
 
-    def ask(self, path: str, order: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, order: dict[str, Any] | None = None, method: str = "") -> Any:
         """The JSON of an answer.
 
         Args:
             order: the body of a POST; None for a GET.
+            method: another method than these two.
 
         Raises:
             Failed: no answer, or a refusal.
         """
         connection = self._connection()
         try:
-            answer = self._answer(connection, path, order)
+            answer = self._answer(connection, path, order, method)
             return json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failed(f"{self.place}: {reason_of(error)}") from None
@@ -76,7 +77,7 @@ class Gateway:
         """
         connection = self._connection()
         try:
-            yield from read_events(self._answer(connection, path, None))
+            yield from read_events(self._answer(connection, path))
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failed(f"{self.place}: {reason_of(error)}") from None
         finally:
@@ -94,13 +95,13 @@ class Gateway:
         return kind(parts.netloc, timeout=TIMEOUT)
 
     def _answer(
-        self, connection: http.client.HTTPConnection, path: str, order: dict[str, Any] | None
+        self, connection: http.client.HTTPConnection, path: str, order: dict[str, Any] | None = None, method: str = ""
     ) -> http.client.HTTPResponse:
         fields = {"Accept": "application/json"} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
         body = None if order is None else json.dumps(order)
-        connection.request("GET" if body is None else "POST", path, body, fields)
+        connection.request(method or ("GET" if body is None else "POST"), path, body, fields)
         answer = connection.getresponse()
-        if answer.status != 200:
+        if answer.status not in (200, 201):
             raise Failed(_complaint(answer), is_refusal=True)
         return answer
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from tornado_gateway.adapters.stdio import say
 from tornado_gateway.ctl.client import Failed, Gateway
@@ -153,6 +153,45 @@ def _stream_row(each: Mapping[str, Any]) -> list[Cell]:
         each["id"], each["kind"], duration(each["ageMs"]), each["client"], each["principal"], each["service"],
         each["endpoint"], messages["up"], messages["down"], size["up"], size["down"], each["waitingBytes"],
     ]  # fmt: skip
+
+
+SESSION_COLUMNS = ("principal", "jti", "sessions", "issued", "logged in, idle", "event streams", "websockets")
+
+
+def sessions(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """The credentials in use: operators' log-ins, and the credentials of open streams."""
+    query = urlencode({name: value for name in ("text", "limit") if (value := getattr(asked, name))})
+    said = gateway.ask(f"/admin/api/sessions?{query}")
+    out.show(said, SESSION_COLUMNS, [_session_row(each) for each in said["credentials"]])
+    if out.is_table and said["matching"] > len(said["credentials"]):
+        say(f"{said['matching']} credentials in all")
+
+
+def _session_row(each: Mapping[str, Any]) -> list[Cell]:
+    issued, log_in = each["issuedAtMs"], each["logIn"]
+    return [
+        each["principal"], each["jti"], " ".join(each["sessions"]), _instant(issued) if issued is not None else None,
+        duration(log_in["idleMs"]) if log_in else None, each["eventStreams"], each["webSockets"],
+    ]  # fmt: skip
+
+
+REVOCATION_COLUMNS = ("id", "by", "value", "revoked", "ends")
+REVOCABLE = ("subject", "jti", "session")
+
+
+def revocations(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """What is revoked."""
+    said = gateway.ask("/admin/api/revocations")
+    out.show(said, REVOCATION_COLUMNS, [_revocation_row(each) for each in said["revocations"]])
+
+
+def _revocation_row(each: Mapping[str, Any]) -> list[Cell]:
+    by = next(by for by in REVOCABLE if by in each)
+    return [each["id"], by, each[by], _instant(each["revokedAtMs"]), _instant(each["expiresAtMs"])]
+
+
+def _instant(milliseconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000))
 
 
 def tail(gateway: Gateway, asked: Asked, out: Out) -> None:
@@ -305,6 +344,20 @@ def close(gateway: Gateway, asked: Asked, out: Out) -> None:
     out.tell(said, f"{end} over {duration(said['overMs'])}")
 
 
+def revoke(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Revoke all present tokens of a principal, a token by its jti, or a session."""
+    order = {asked.by: asked.value} | ({"expiresInMs": asked.for_ms} if asked.for_ms else {})
+    said = gateway.ask("/admin/api/revocations", order)
+    out.tell(said, f"{asked.by} {asked.value} is revoked until {_instant(said['expiresAtMs'])}; id {said['id']}")
+
+
+def lift(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Lift a revocation."""
+    said = gateway.ask(f"/admin/api/revocations/{quote(asked.id, safe='')}", method="DELETE")
+    by = next(by for by in REVOCABLE if by in said)
+    out.tell(said, f"{by} {said[by]} is not revoked any more")
+
+
 def purge(gateway: Gateway, asked: Asked, out: Out) -> None:
     """Purge stored responses by URL, by prefix or by tag."""
     given = {"service": asked.service, "url": asked.target, "prefix": asked.prefix, "tags": asked.tag}
@@ -322,8 +375,8 @@ def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
 
 COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
     "services": services, "top": top, "streams": streams, "requests": requests, "tail": tail, "stats": stats,
-    "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "cache": cache,
-    "purge": purge, "log-level": log_level,
+    "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "sessions": sessions,
+    "revocations": revocations, "revoke": revoke, "lift": lift, "cache": cache, "purge": purge, "log-level": log_level,
 }  # fmt: skip
 
 
@@ -352,6 +405,12 @@ def _parser() -> argparse.ArgumentParser:
     made["purge"].add_argument("--prefix", help="all targets that begin so; / for all of the service")
     made["purge"].add_argument("--tag", action="append", help="responses with the tag; may stand several times")
     made["purge"].add_argument("--soft", action="store_true", help="make stale instead of taking away")
+    made["revoke"].add_argument("by", choices=REVOCABLE)
+    made["revoke"].add_argument("value", help="name of a principal, a jti, or id of a session, as of sessions")
+    made["revoke"].add_argument("--for-ms", type=int, help="how long; 30 days without")
+    made["lift"].add_argument("id", help="of the revocation, as of revocations")
+    for name in ("text", "limit"):
+        made["sessions"].add_argument(f"--{name}")
     for name in ("service", "endpoint"):
         made["close"].add_argument(f"--{name}")
     for name in ("kind", "service", "endpoint", "client", "principal", "text", "after", "limit"):

@@ -37,6 +37,7 @@ from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.refused import RefusedRequest
 from tornado_gateway.handlers.request_pages import RequestsHandler
 from tornado_gateway.handlers.revocations import RevocationHandler, RevocationsHandler
+from tornado_gateway.handlers.session_pages import SessionsHandler
 from tornado_gateway.handlers.shedding import shed
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.stream_pages import CloseHandler, StreamsHandler
@@ -98,6 +99,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/admin/api/streams/close", handler=CloseHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/requests", handler=RequestsHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/log-level", handler=LogLevelHandler, methods=(*READ, b"POST"), answers_options=True),
+    Route(path="/admin/api/sessions", handler=SessionsHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/revocations", handler=RevocationsHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(
         path="/admin/api/revocations/<id>",

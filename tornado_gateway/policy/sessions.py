@@ -106,6 +106,22 @@ class SessionStore:
         """End the session of a token; return the session, None if there is none."""
         return self._by_digest.pop(_digest(token), None)
 
+    def living(self, now: float, wall: float) -> list[Session]:
+        """The sessions that have not ended, the least recently used first.
+
+        Args:
+            now, wall: see open().
+        """
+        return [each for each in self._by_digest.values() if not self._has_ended(each, now, wall)]
+
+    def left(self, session: Session, now: float, wall: float) -> float:
+        """Seconds until a session ends, unless the session is used.
+
+        Args:
+            now, wall: see open().
+        """
+        return min(session.used_at + self.config.idle - now, session.expiry.at - now, session.expiry.wall - wall)
+
     def to_plain(self) -> list[list[Any]]:
         """The sessions as values of JSON, for another process."""
         return [

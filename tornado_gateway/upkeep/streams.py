@@ -205,6 +205,13 @@ class Streams:
                 facts = stream.request.facts
                 yield Row(stream.number, stream.kind, stream.holder.name, facts, stream.carried)
 
+    def holders(self) -> Iterator[tuple[Holder, Kind]]:
+        """Whose token opened each stream, of the streams that are open at the call and still open when their turn
+        comes, the oldest first."""
+        for stream in list(self.open):
+            if stream in self.open:
+                yield stream.holder, stream.kind
+
     def of_numbers(self, numbers: Collection[int]) -> list[Stream]:
         """The open streams among those with these numbers, the oldest first."""
         return [each for each in self.open if each.number in numbers]

@@ -1,0 +1,31 @@
+"""GET /admin/api/sessions: the credentials in use, so that an operator knows what to revoke (revocations.py)."""
+
+import time
+from collections.abc import Iterator
+
+from tornado_gateway.handlers.admin_page import AdminPage
+from tornado_gateway.policy.orders import number, parameters
+from tornado_gateway.policy.views.credential_list import MOST, LogIn, credentials
+from tornado_gateway.upkeep.shared import in_slices
+
+PAGE = 100  # credentials
+
+
+class SessionsHandler(AdminPage):
+    """Operators' log-ins, and the credentials of open streams."""
+
+    async def get(self) -> None:
+        said = parameters(self.request.query, ("text", "limit"))
+        limit = number(said, "limit", 1, MOST, PAGE)
+        steps = credentials(self._log_ins(), self.gateway.streams.holders(), said.get("text", ""), limit)
+        self.send_json(await in_slices(steps, self.gateway.now))
+
+    head = get
+
+    def _log_ins(self) -> Iterator[LogIn]:
+        """The sessions that a request could use now."""
+        now, wall, sessions = self.gateway.now(), time.time(), self.gateway.operators.sessions
+        for each in sessions.living(now, wall):
+            holder = each.expiry.holder
+            if not self.gateway.revocations.refuses(holder, wall):
+                yield LogIn(holder, each.id, now - each.used_at, sessions.left(each, now, wall))
