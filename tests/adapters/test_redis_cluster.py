@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
-from tests.support.redis import RedisServer
+from tests.support.redis import Certificate, ClusterNode
 from tests.support.sockets import PATIENCE, eventually
 from tornado_gateway.adapters import redis_connection
 from tornado_gateway.adapters.redis_cluster import TAG, NodeNotFound, find_node
@@ -26,39 +27,19 @@ from tornado_gateway.policy.revocations import By, Revocation, Revocations
 KEY = f"{TAG}:key"
 
 
-class Node(RedisServer):
-    """A node of a cluster."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._file = directory / name
-        super().__init__("--cluster-enabled", "yes", "--cluster-config-file", str(self._file))
-
-    @property
-    def place(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def id(self) -> str:
-        return self.command("CLUSTER", "MYID")
-
-    def is_well(self, nodes: int) -> bool:
-        """Whether the node knows all nodes, and which node has each slot."""
-        return {"cluster_state:ok", f"cluster_known_nodes:{nodes}"} <= set(self.command("CLUSTER", "INFO").split())
-
-
-Form = Callable[[int], Any]
+Form = Callable[..., Any]
 
 
 @pytest.fixture
 def form(tmp_path: Path) -> Iterator[Form]:
     """Start a cluster of some nodes. The first has all slots."""
-    started: list[Node] = []
+    started: list[ClusterNode] = []
 
-    async def start(number: int) -> list[Node]:
-        started.extend(Node(tmp_path, f"nodes-{index}") for index in range(number))
+    async def start(number: int, certificate: Certificate | None = None) -> list[ClusterNode]:
+        started.extend(ClusterNode(tmp_path, f"nodes-{index}", certificate) for index in range(number))
         assert started[0].command("CLUSTER", "ADDSLOTSRANGE", "0", "16383") == "OK"
         for each in started[1:]:
-            started[0].command("CLUSTER", "MEET", "127.0.0.1", str(each.port))
+            started[0].meet(each)
         for each in started:
             await eventually(partial(each.is_well, number))
         return started
@@ -68,7 +49,7 @@ def form(tmp_path: Path) -> Iterator[Form]:
         each.stop()
 
 
-def connect(*nodes: Node) -> RedisConnection:
+def connect(*nodes: ClusterNode) -> RedisConnection:
     connection = RedisConnection(f"redis+cluster://{','.join(each.place for each in nodes)}")
     connection.timeout = PATIENCE
     return connection
@@ -78,7 +59,7 @@ async def write(connection: RedisConnection) -> Any:
     return await connection.ask(lambda client: client.set(KEY, "1"))
 
 
-def move(source: Node, target: Node) -> None:
+def move(source: ClusterNode, target: ClusterNode) -> None:
     """Move the slot of TAG, with its keys lost."""
     source.command("FLUSHALL")
     slot = source.command("CLUSTER", "KEYSLOT", TAG)
@@ -156,6 +137,25 @@ async def test_a_cluster_without_the_slot_is_away(form: Form) -> None:
     await eventually(lambda: connection.is_up)
     assert await write(connection)
     await connection.close()
+
+
+@pytest.mark.gen_test
+async def test_a_cluster_over_tls_is_used_by_whoever_trusts_its_certificates_alone(form: Form, tmp_path: Path) -> None:
+    certificate = Certificate.issue(trustme.CA(), tmp_path)
+    first, second = await form(2, certificate)
+    url = f"rediss+cluster://{second.place},{first.place}"  # the first node that is asked has not the slot
+    trusting, suspicious = RedisConnection(f"{url}?ssl_ca_certs={certificate.authority}"), RedisConnection(url)
+    trusting.timeout = suspicious.timeout = PATIENCE
+    assert await write(trusting) and first.command("EXISTS", KEY) == "1"
+    move(first, second)
+    with pytest.raises(RedisAway):
+        await write(trusting)
+    await eventually(lambda: trusting.is_up)
+    assert await write(trusting) and second.command("EXISTS", KEY) == "1"
+    with pytest.raises(RedisAway):
+        await write(suspicious)
+    for each in (trusting, suspicious):
+        await each.close()
 
 
 def test_a_cluster_has_one_database() -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.support.redis import RedisServer, StartRedis
+from tests.support.redis import Certificate, RedisServer, Sentinel, StartRedis
 from tests.support.sockets import PATIENCE, eventually
-from tests.support.tls import ca_file
 from tornado_gateway.adapters import redis_connection
 from tornado_gateway.adapters.redis_connection import CONNECTIONS, RedisAway, RedisConnection
 from tornado_gateway.config.load import load_settings
@@ -212,25 +211,12 @@ async def test_silence_is_pinged(redis_server: StartRedis, monkeypatch: pytest.M
 # ---------------------------------------------------------------- URLs
 
 
-class Sentinels(RedisServer):
-    """A Sentinel."""
-
-    def __init__(self, config: str) -> None:
-        self._config = config
-        super().__init__()
-
-    @property
-    def arguments(self) -> list[str]:
-        return [self._config, "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
-
-
 @pytest.mark.gen_test
 async def test_sentinels_name_the_server(redis_server: StartRedis, tmp_path: Path) -> None:
-    server, config = redis_server(), tmp_path / "sentinel.conf"
-    config.write_text(f"sentinel monitor main 127.0.0.1 {server.port} 1\n")
-    sentinel = Sentinels(str(config))
+    server = redis_server()
+    sentinel = Sentinel(tmp_path, server)
     try:
-        connection = connect(f"redis+sentinel://127.0.0.1:{sentinel.port}/main/3")
+        connection = connect(f"redis+sentinel://{sentinel.place}/main/3")
         channel = Channel(connection)
         await eventually(lambda: channel.begun)
         assert await write(connection, "there")
@@ -242,33 +228,12 @@ async def test_sentinels_name_the_server(redis_server: StartRedis, tmp_path: Pat
         sentinel.stop()
 
 
-class TLSServer(RedisServer):
-    """A redis-server that listens with TLS alone."""
-
-    def __init__(self, authority: trustme.CA, directory: Path) -> None:
-        self._certificate, self._key = directory / "certificate.pem", directory / "key.pem"
-        issued = authority.issue_cert("localhost", "127.0.0.1")
-        issued.private_key_pem.write_to_path(str(self._key))
-        for each in issued.cert_chain_pems:
-            each.write_to_path(str(self._certificate), append=True)
-        super().__init__()
-
-    @property
-    def arguments(self) -> list[str]:
-        return [
-            "--port", "0", "--tls-port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--tls-auth-clients",
-            "no", "--tls-cert-file", str(self._certificate), "--tls-key-file", str(self._key),
-            "--tls-ca-cert-file", str(self._certificate),
-        ]  # fmt: skip
-
-
 @pytest.mark.gen_test
 async def test_a_redis_with_tls_is_used_if_its_certificate_is_trusted(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    server = TLSServer(authority, tmp_path)
-    url = f"rediss://127.0.0.1:{server.port}/0"
+    certificate = Certificate.issue(trustme.CA(), tmp_path)
+    server = RedisServer(certificate=certificate)
     try:
-        trusting, suspicious = connect(f"{url}?ssl_ca_certs={ca_file(authority, tmp_path)}"), connect(url)
+        trusting, suspicious = connect(f"{server.url}?ssl_ca_certs={certificate.authority}"), connect(server.url)
         assert await write(trusting)
         with pytest.raises(RedisAway):
             await write(suspicious)

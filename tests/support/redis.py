@@ -1,4 +1,4 @@
-"""A real redis-server for tests: in memory, on a free port of loopback."""
+"""A real redis-server for tests: in memory, on a free port of loopback; alone, as a replica, in a cluster, with TLS."""
 
 import contextlib
 import re
@@ -8,7 +8,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import trustme
 
 from tests.support.sockets import PATIENCE
 
@@ -16,22 +19,68 @@ _END = "the watch ends"
 _SCRIPT_CALL = re.compile(rb'^([0-9]+)\.([0-9]{6}) \[[0-9]+ [^ ]+:[0-9]+\] "EVALSHA"', re.MULTILINE | re.IGNORECASE)
 
 
-class RedisServer:
-    """A redis-server. It keeps the port when it stops and starts again, without its memory."""
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
-    def __init__(self, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self._options = options
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for 127.0.0.1 and localhost, in files."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    @classmethod
+    def issue(cls, authority: trustme.CA, directory: Path) -> "Certificate":
+        files = cls(directory / "certificate.pem", directory / "key.pem", directory / "authority.pem")
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        files.certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(files.key))
+        authority.cert_pem.write_to_path(str(files.authority))
+        return files
+
+
+class RedisServer:
+    """A redis-server. It keeps the port when it stops and starts again, without its memory.
+
+    Args:
+        certificate: the server speaks TLS alone, also with other servers.
+    """
+
+    def __init__(self, *options: str, certificate: Certificate | None = None) -> None:
+        self.port = free_port()
+        self._options, self._certificate = options, certificate
         self.start()
 
     @property
+    def place(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{'rediss' if self._certificate else 'redis'}://{self.place}/0"
 
     @property
     def arguments(self) -> list[str]:
-        return ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
+        return [*self._listening, "--bind", "127.0.0.1", "--save", "", *self._options]
+
+    @property
+    def _listening(self) -> list[str]:
+        if self._certificate is None:
+            return ["--port", str(self.port)]
+        return [
+            "--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no", "--tls-cluster", "yes",
+            "--tls-replication", "yes", "--tls-cert-file", str(self._certificate.certificate),
+            "--tls-key-file", str(self._certificate.key), "--tls-ca-cert-file", str(self._certificate.authority),
+        ]  # fmt: skip
+
+    @property
+    def _cli(self) -> list[str]:
+        tls = ["--tls", "--cacert", str(self._certificate.authority)] if self._certificate else []
+        return ["redis-cli", "-p", str(self.port), *tls]
 
     def start(self) -> None:
         """Start, and wait until the server listens."""
@@ -66,8 +115,7 @@ class RedisServer:
         """
         instants: list[int] = []
         with tempfile.NamedTemporaryFile() as seen:
-            cli = ["redis-cli", "-p", str(self.port), "MONITOR"]
-            with subprocess.Popen(cli, stdout=seen.file) as monitor:
+            with subprocess.Popen([*self._cli, "MONITOR"], stdout=seen.file) as monitor:
                 try:
                     _await_in(seen.name, b"OK\n")
                     yield instants
@@ -79,8 +127,41 @@ class RedisServer:
 
     def command(self, *words: str) -> str:
         """The answer of redis-cli to a command."""
-        cli = ["redis-cli", "-p", str(self.port), *words]
-        return subprocess.run(cli, capture_output=True, check=True, text=True, timeout=PATIENCE).stdout.strip()
+        return subprocess.run([*self._cli, *words], capture_output=True, check=True, text=True, timeout=PATIENCE).stdout.strip()
+
+
+class ClusterNode(RedisServer):
+    """A node of a cluster. The port of the cluster's own bus would otherwise be 10,000 above a port that may be above
+    55,535."""
+
+    def __init__(self, directory: Path, name: str, certificate: Certificate | None = None) -> None:
+        self.bus = free_port()
+        of_cluster = ("--cluster-enabled", "yes", "--cluster-config-file", str(directory / name))
+        super().__init__(*of_cluster, "--cluster-port", str(self.bus), certificate=certificate)
+
+    @property
+    def id(self) -> str:
+        return self.command("CLUSTER", "MYID")
+
+    def meet(self, other: "ClusterNode") -> None:
+        assert self.command("CLUSTER", "MEET", "127.0.0.1", str(other.port), str(other.bus)) == "OK"
+
+    def is_well(self, nodes: int) -> bool:
+        """Whether the node knows all nodes, and which node has each slot."""
+        return {"cluster_state:ok", f"cluster_known_nodes:{nodes}"} <= set(self.command("CLUSTER", "INFO").split())
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that watches a server under the name "main", and alone decides that another server takes over."""
+
+    def __init__(self, directory: Path, watched: RedisServer, *lines: str) -> None:
+        self._config = directory / f"sentinel-{watched.port}.conf"
+        self._config.write_text("\n".join([f"sentinel monitor main 127.0.0.1 {watched.port} 1", *lines, ""]))
+        super().__init__()
+
+    @property
+    def arguments(self) -> list[str]:
+        return [str(self._config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
 
 
 def _await_in(path: str, text: bytes) -> bytes:
