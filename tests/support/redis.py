@@ -115,7 +115,8 @@ class RedisServer:
         """
         instants: list[int] = []
         with tempfile.NamedTemporaryFile() as seen:
-            with subprocess.Popen([*self._cli, "MONITOR"], stdout=seen.file) as monitor:
+            monitor_command = [*self._cli, "MONITOR"]
+            with subprocess.Popen(monitor_command, stdout=seen.file) as monitor:
                 try:
                     _await_in(seen.name, b"OK\n")
                     yield instants
@@ -127,7 +128,8 @@ class RedisServer:
 
     def command(self, *words: str) -> str:
         """The answer of redis-cli to a command."""
-        return subprocess.run([*self._cli, *words], capture_output=True, check=True, text=True, timeout=PATIENCE).stdout.strip()
+        cli = [*self._cli, *words]
+        return subprocess.run(cli, capture_output=True, check=True, text=True, timeout=PATIENCE).stdout.strip()
 
 
 class ClusterNode(RedisServer):

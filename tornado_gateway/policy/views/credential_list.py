@@ -1,7 +1,7 @@
 """The list of the credentials in use, for operators: who has logged in, and whose streams are open.
 
-A row is a credential, named by what a revocation may name: the principal, the `jti`, the sessions. A request is over too
-soon to be listed. No row has a secret: neither the text of a token nor the value of a cookie is known here.
+A row is a credential, named by what a revocation may name: the principal, the `jti`, the sessions. A request is over
+too soon to be listed. No row has a secret: neither the text of a token nor the value of a cookie is known here.
 
 Operators' log-ins stand first, then the credentials of streams, the oldest stream first.
 """
@@ -65,7 +65,7 @@ def credentials(
         if holder != NOBODY:
             used.setdefault(holder, _Use()).count(kind)
         yield
-    matching, shown = 0, []
+    matching, shown = 0, list[dict[str, Any]]()
     for holder, use in used.items():
         if text.lower() in "\n".join((holder.name, holder.jti, *holder.sessions)).lower():
             matching += 1
