@@ -39,7 +39,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
-from tornado_gateway.handlers.traced import TracedAttempts, TracedJournal
+from tornado_gateway.handlers.traced import attempts_of, journal_of
 from tornado_gateway.memory import memory_of, remember
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
@@ -433,8 +433,8 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         rng=rng,
         new_request_id=request_ids(rng).__next__,
         tracer=tracer,
-        new_journal=partial(TracedJournal, tracer=tracer) if tracer else Journal,
-        new_attempts=TracedAttempts if tracer else PlainAttempts,
+        new_journal=partial(journal_of, tracer=tracer) if tracer else Journal,
+        new_attempts=attempts_of if tracer else PlainAttempts,
         operators=make_operators(settings),
         limits=limits,
         redis=redis,

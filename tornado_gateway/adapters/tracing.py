@@ -74,6 +74,7 @@ class Tracer:
         hidden: see spans_of().
 
     Attributes:
+        share, new_id: see Args.
         exported: spans that a collector has taken.
         dropped: spans that found no room in the queue.
         failed: spans that a collector has not taken.
@@ -88,7 +89,8 @@ class Tracer:
         wall: Callable[[], float],
         hidden: Collection[str] = (),
     ) -> None:
-        self._share, self._sink, self._new_id, self._hidden = share, sink, new_id, hidden
+        self.share, self.new_id = share, new_id
+        self._sink, self._hidden = sink, hidden
         self._now, self._wall = now, wall
         self._queue: deque[Told] = deque()
         self._added = self._taken = 0  # spans; the event loop writes the one, the thread writes the other
@@ -108,10 +110,10 @@ class Tracer:
         Args:
             parents: the values of the traceparent fields.
         """
-        return context_of(parents, self._share, self._new_id)
+        return context_of(parents, self.share, self.new_id)
 
     def new_span_id(self) -> bytes:
-        return self._new_id()[:16]
+        return self.new_id()[:16]
 
     @property
     def began(self) -> float:

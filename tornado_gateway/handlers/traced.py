@@ -1,6 +1,8 @@
-"""What a traced request notes for its spans: a Journal and Attempts that replace the others where TRACE_SAMPLE is set.
+"""What a recorded request notes for its spans: a Journal and Attempts that replace the plain Journal and Attempts.
 
-Without TRACE_SAMPLE no request meets this module: `Gateway.new_journal` and `Gateway.new_attempts` are the plain ones.
+With TRACE_SAMPLE, `journal_of()` gives each request for a service a place in a trace. A request that is not recorded
+gets the plain Journal and the plain Attempts, and costs no more than the traceparent field. Without TRACE_SAMPLE no
+request meets this module.
 """
 
 from dataclasses import replace
@@ -12,6 +14,7 @@ from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.policy.http.headers import without
+from tornado_gateway.policy.http.trace import Context, is_drawn
 from tornado_gateway.policy.spans import Call, Told, Trace, Value
 from tornado_gateway.policy.upstream.endpoint import FAILURE, Endpoint, Kind, Outcome
 from tornado_gateway.policy.upstream.service import Service
@@ -23,34 +26,81 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 SUPERSEDED = "superseded"  # outcome of a call whose hedge, or whose first call, was quicker
 
 
-class TracedJournal(Journal):
-    """The Journal of a request for a service.
+def journal_of(gateway: Gateway, exchange: ServerExchange, label: str, tracer: Tracer) -> Journal:
+    """The Journal of a request, which continues the client's trace, or begins a trace.
 
-    The request continues the client's trace, or begins a trace: the field lines to forward are changed accordingly. An
-    endpoint gets the traceparent of a client unchanged if the trace is not recorded.
+    The field lines to forward are changed accordingly. An endpoint gets the traceparent of a client unchanged if the
+    trace is not recorded.
+    """
+    head = exchange.head
+    if b"traceparent" in head.known_fields:
+        return _continued(gateway, exchange, label, tracer)
+    if b"tracestate" in head.forwarded_lines.lower():  # without a traceparent, of no trace (§3.3.1.1)
+        head.forwarded_lines = without(head.forwarded_lines, (b"tracestate",))
+    trace = tracer.new_id()
+    if is_drawn(trace, tracer.share):
+        return TracedJournal(gateway, exchange, label, tracer, Context(trace, b"", tracer.new_span_id(), True))
+    parent = b"00-%b-%b-00" % (trace, tracer.new_span_id())
+    head.forwarded_lines = b"traceparent: %b\r\n%b" % (parent, head.forwarded_lines)
+    journal = Journal(gateway, exchange, label)
+    journal.parents = (parent,)
+    return journal
+
+
+def _continued(gateway: Gateway, exchange: ServerExchange, label: str, tracer: Tracer) -> Journal:
+    """The Journal of a request with a traceparent field, which may be malformed or repeated."""
+    head = exchange.head
+    context = tracer.begin(head.known_fields[b"traceparent"])
+    if context.is_sampled:
+        return TracedJournal(gateway, exchange, label, tracer, context)
+    journal = Journal(gateway, exchange, label)
+    if not context.parent_id:
+        take_place(journal, context)
+    return journal
+
+
+def take_place(journal: Journal, context: Context) -> None:
+    """Let the endpoint, the log and the examples see a place in a trace."""
+    head = journal.exchange.head
+    # Without a valid traceparent, tracestate belongs to no trace (W3C Trace Context §3.3.1.1).
+    replaced = (b"traceparent",) if context.parent_id else (b"traceparent", b"tracestate")
+    head.forwarded_lines = context.line(context.span_id) + without(head.forwarded_lines, replaced)
+    journal.parents = (context.value(context.span_id),)
+
+
+def attempts_of(gateway: Gateway, service: Service, request: OutboundRequest, receiver: AnswerReceiver) -> Attempts:
+    """What asks the endpoints of a service for a request."""
+    trace = request.trace
+    if trace is None:
+        return Attempts(gateway, service, request, receiver)
+    return TracedAttempts(gateway, service, request, receiver, trace)
+
+
+class TracedJournal(Journal):
+    """The Journal of a request whose trace is recorded.
+
+    Attributes:
+        trace: what is recorded so far.
     """
 
     __slots__ = ("_opened", "_stream_id", "_tracer", "_wall", "trace")
 
-    def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str, tracer: Tracer) -> None:
+    trace: Trace
+
+    def __init__(
+        self, gateway: Gateway, exchange: ServerExchange, label: str, tracer: Tracer, context: Context
+    ) -> None:
         super().__init__(gateway, exchange, label)
         self._tracer, self._stream_id = tracer, b""
         self._wall = tracer.began  # once, so that the spans of the request fit each other if the clock is set
         self._opened: float | None = None
-        context, head = tracer.begin(self.parents), exchange.head
-        self.trace = Trace(context) if context.is_sampled else None
-        if context.parent_id and not context.is_sampled:
-            return
-        # Without a valid traceparent, tracestate belongs to no trace (W3C Trace Context §3.3.1.1).
-        replaced = (b"traceparent",) if context.parent_id else (b"traceparent", b"tracestate")
-        head.forwarded_lines = context.line(context.span_id) + without(head.forwarded_lines, replaced)
-        self.parents = (context.value(context.span_id),)
+        self.trace = Trace(context)
+        take_place(self, context)
 
     def open(self, now: float, endpoint: str, attempts: int) -> None:
         super().open(now, endpoint, attempts)
-        if self.trace:
-            self._opened, self._stream_id = now, self._tracer.new_span_id()
-            self._tracer.add(self._told(self.trace, now, self.status))
+        self._opened, self._stream_id = now, self._tracer.new_span_id()
+        self._tracer.add(self._told(now, self.status))
 
     def close(
         self,
@@ -65,13 +115,13 @@ class TracedJournal(Journal):
     ) -> None:
         is_first = not self.is_closed
         super().close(status, reason, now, sent=sent, endpoint=endpoint, attempts=attempts, bytes_in=bytes_in)
-        if is_first and self.trace:
-            told = self._told(self.trace, now, sent or status)
+        if is_first:
+            told = self._told(now, sent or status)
             of_stream = None if self._opened is None else self._of_stream()
             self._tracer.add(replace(told, reason=reason, has_failed=status >= 500, of_stream=of_stream))
 
-    def _told(self, trace: Trace, now: float, status: int) -> Told:
-        exchange, head = self.exchange, self.exchange.head
+    def _told(self, now: float, status: int) -> Told:
+        trace, exchange, head = self.trace, self.exchange, self.exchange.head
         return Told(
             trace.context, tuple(trace.calls), head.method, head.target, head.host,
             exchange.connection.scheme.decode("ascii"), head.minor, self._label, self.service, self.request_id,
@@ -94,19 +144,25 @@ class TracedJournal(Journal):
 
 
 class TracedAttempts(Attempts):
-    """Attempts that note each exchange with an endpoint, and name the exchange in the traceparent of the request."""
+    """Attempts of a recorded request: each exchange with an endpoint is noted, and named in the traceparent of the
+    request."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_trace")
 
-    def __init__(self, gateway: Gateway, service: Service, request: OutboundRequest, receiver: AnswerReceiver) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        service: Service,
+        request: OutboundRequest,
+        receiver: AnswerReceiver,
+        trace: Trace,
+    ) -> None:
         super().__init__(gateway, service, request, receiver)
+        self._trace = trace
         self._calls: list[tuple[ClientExchange, Call]] = []
 
     def send(self, endpoint: Endpoint, receiver: HeadReceiver, *, fresh: bool = False) -> tuple[ClientExchange, bool]:
-        trace = self.request.trace
-        if trace is None:
-            return super().send(endpoint, receiver, fresh=fresh)
-        span_id, before = self.gateway.new_request_id()[:16], trace.line
+        trace, span_id, before = self._trace, self.gateway.new_request_id()[:16], self._trace.line
         call = trace.begin(span_id, endpoint.url, self.gateway.now())
         self.request.replace_line(before, trace.line)
         sent = super().send(endpoint, receiver if receiver is self else _OfHedge(self, receiver, call), fresh=fresh)
