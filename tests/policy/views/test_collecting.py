@@ -16,7 +16,7 @@ from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
 from tornado_gateway.policy.views import collecting
 from tornado_gateway.policy.views.collecting import Sources
 from tornado_gateway.policy.views.durations import Durations, Example
-from tornado_gateway.policy.views.state import State, StreamState
+from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
 
 EPOCH = 1_800_000_000.0
@@ -71,20 +71,10 @@ def test_a_retired_service_whose_name_is_in_use_again_is_shown_as_endpoints_that
         departing={"http://host0": held},
         inflight={"http": 0, "sse": 0, "ws": 2},
         hedges_sent=4,
-        heads=dataclasses.replace(alone.heads, seconds=(0.0, 0.0)),
-        event_streams=twice(alone.event_streams),
-        websockets=dataclasses.replace(twice(alone.websockets), opened=2),
+        websockets=dataclasses.replace(alone.websockets, opened=2),
     )
     for lease in leases:
         lease.settle(Outcome.SUCCESS, 1.0)
-
-
-def twice(of: StreamState) -> StreamState:
-    """Of two services without any streams."""
-    return dataclasses.replace(
-        of,
-        **{each: dataclasses.replace(getattr(of, each), seconds=(0.0, 0.0)) for each in ("lives", "firsts", "pauses")},
-    )
 
 
 def test_services_may_come_from_anything_that_gives_them_once() -> None:
@@ -159,6 +149,7 @@ def test_connections_are_asked_for_by_the_origin_of_each_endpoint() -> None:
 
 def test_messages_and_bytes_of_open_streams_count_too() -> None:
     one = make_service("one")
+    one.websocket_totals.opened, one.event_stream_totals.opened = 2, 1
     one.websocket_totals.add(Carried(1, 2, 3, 4, 0), 5.0, 1000)
     streams = [
         Open(one.websocket_totals, Carried(10, 20, 30, 40, 50)),
@@ -188,6 +179,7 @@ def test_no_counter_goes_down_whenever_a_stream_ends(at: int, index: int) -> Non
     """A stream that ends while a State is collected is neither lost nor counted twice."""
     one = make_service("one")
     streams = [Open(one.websocket_totals, Carried(5, 0, 0, 0, 0)) for _ in range(4)]
+    one.websocket_totals.opened = len(streams)
     leaving = list(streams)
 
     def end(steps: Steps[State]) -> Steps[State]:

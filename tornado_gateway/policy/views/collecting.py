@@ -31,6 +31,8 @@ from tornado_gateway.policy.views.state import (
 from tornado_gateway.policy.views.steps import Steps
 
 _NAMES: Mapping[Kind | Outcome, str] = {each: each.value for each in (*Kind, *Outcome)}  # value takes 100 ns
+_CLASSES = tuple(f"{digit}xx" for digit in range(10))
+_NO_MINUTE = Minute()
 OF_A_STEP = 16  # histograms, or examples: some 40 microseconds
 
 
@@ -125,6 +127,8 @@ def _carried_by_ended(services: Iterable[Service]) -> dict[int, list[int]]:
     carried: dict[int, list[int]] = defaultdict(lambda: [0] * len(Carried._fields))
     for service in services:
         for totals in (service.event_stream_totals, service.websocket_totals):
+            if not totals.opened:
+                continue
             of_ended = [totals.messages_up, totals.messages_down, totals.bytes_up, totals.bytes_down, 0]
             carried[id(totals)] = of_ended
     return carried
@@ -201,8 +205,8 @@ def _of_service(service: Service, look: _Look) -> Steps[ServiceState]:
         durations=look.durations[service.name].state if service.name in look.durations else HistogramState.empty(),
         examples=look.examples.get(service.name, {}),
         heads=HistogramState.of(service.heads),
-        event_streams=_of_streams(sse, look.carried[id(sse)]),
-        websockets=_of_streams(ws, look.carried[id(ws)]),
+        event_streams=_of_streams(sse, look.carried[id(sse)]) if sse.opened else StreamState.empty(),
+        websockets=_of_streams(ws, look.carried[id(ws)]) if ws.opened else StreamState.empty(),
     )
     yield
     return found
@@ -226,14 +230,14 @@ def _of_endpoint(endpoint: Endpoint, slow_start: float, look: _Look) -> Endpoint
         outcomes={_NAMES[outcome]: count for outcome, count in endpoint.outcomes.items()},
         unanswered=endpoint.unanswered_total,
         retries=endpoint.retries_total,
-        answers={f"{digit}xx": count for digit, count in enumerate(endpoint.answers) if count},
+        answers={name: count for name, count in zip(_CLASSES, endpoint.answers, strict=True) if count},
         heads=HistogramState.of(endpoint.heads),
         checks={"passed": endpoint.checks_passed, "failed": endpoint.checks_failed},
         sent={"new": endpoint.dialled, "kept": endpoint.reused},
         connections={"active": active, "idle": idle},
         latency=(max(0.0, latency.seen_at), latency.average, latency.last),
         peak=latency.peak(now),
-        minute=endpoint.window.minute(now) if look.with_minute else Minute(),
+        minute=endpoint.window.minute(now) if look.with_minute else _NO_MINUTE,
     )
 
 

@@ -11,6 +11,8 @@ cannot be added, the worst is shown, because an operator looks for trouble: an e
 process of four is shown as open. Of latencies, the newest is shown: processes of one machine share a monotonic clock.
 
 Services and endpoints stand in the order of the first State that has them.
+
+A State is read, and never changed: parts that are empty are one object for all.
 """
 
 import functools
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from tornado_gateway.policy.histogram import SECONDS, Histogram
+from tornado_gateway.policy.histogram import LIVES, PAUSES, SECONDS, Histogram
 from tornado_gateway.policy.loop_delays import LoopDelays
 from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.upstream.breaker import State as BreakerState
@@ -60,12 +62,19 @@ class HistogramState:
 
     @classmethod
     def of(cls, histogram: Histogram) -> "HistogramState":
+        if not histogram.total and not any(histogram.counts):
+            return cls.empty(len(histogram.bounds))
         return cls(tuple(histogram.counts), (histogram.total,))
 
-    @classmethod
-    def empty(cls) -> "HistogramState":
-        """Of durations up to a response's head or end, without any."""
-        return cls((0,) * (len(SECONDS) + 1), ())
+    @staticmethod
+    @functools.cache
+    def empty(bounds: int = len(SECONDS)) -> "HistogramState":
+        """Of no durations. Most histograms of a gateway with a thousand services are empty, and share this object.
+
+        Args:
+            bounds: number of bounds; without, of durations up to a response's head or end.
+        """
+        return HistogramState((0,) * (bounds + 1), ())
 
     @property
     def count(self) -> int:
@@ -145,6 +154,13 @@ class StreamState:
     firsts: HistogramState
     pauses: HistogramState
     close_codes: dict[int, int]
+
+    @staticmethod
+    @functools.cache
+    def empty() -> "StreamState":
+        """Of a service that has had no streams, as most services have none. All such services share this object."""
+        lives, firsts, pauses = [HistogramState.empty(len(each)) for each in (LIVES, SECONDS, PAUSES)]
+        return StreamState(0, 0, 0, 0, 0, 0, 0, lives, firsts, pauses, {})
 
 
 @dataclass(slots=True)
