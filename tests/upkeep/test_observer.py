@@ -18,15 +18,18 @@ from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.upkeep.observer import BEHIND, KEPT, Observer, Viewer
 
 
-class Watched:
-    """An observer of a service, and the things that the observer looks at."""
+def make_service(name: str = "svc", url: str = "http://host:80") -> Service:
+    rng = random.Random(1)
+    return Service(name, [Endpoint(url, Breaker(BreakerConfig(), rng))], BALANCERS["round_robin"](rng), ServiceConfig())
 
-    def __init__(self) -> None:
-        rng = random.Random(1)
-        endpoints = [Endpoint("http://host:80", Breaker(BreakerConfig(), rng))]
-        self.service = Service("svc", endpoints, BALANCERS["round_robin"](rng), ServiceConfig(), None)
+
+class Watched:
+    """An observer of services, and the things that the observer looks at."""
+
+    def __init__(self, *others: Service) -> None:
+        self.service = make_service()
         self.durations = Durations()
-        sources = Sources([self.service], self.durations)
+        sources = Sources([self.service, *others], self.durations)
         self.observer = Observer(lambda: collect(sources, 0.0), {"version": "1"}, time.monotonic)
 
 
@@ -60,6 +63,32 @@ async def test_a_viewer_gets_everything_first_and_differences_after() -> None:
     assert change["points"][0][1] > 0
     await watched.observer.look(tells=True)
     assert (await heard(viewer))[1]["endpoints"]["rows"] == {}  # nothing has changed
+
+
+@pytest.mark.gen_test
+async def test_when_a_thousand_services_change_a_difference_stays_small_and_all_is_told_at_last() -> None:
+    others = [
+        make_service(f"service-{number}", f"http://10.0.{number // 250}.{number % 250}:80") for number in range(1000)
+    ]
+    watched = Watched(*others)
+    viewer, rows = await watched.observer.join(), dict[str, Any]()
+    _, whole = await heard(viewer)
+    for each in others:
+        each.endpoints[0].checks_pass = False
+    told, looks = {"services": whole["services"], "endpoints": whole["endpoints"]}, 0
+    while looks < 20:
+        looks += 1
+        await watched.observer.look(tells=True)
+        text = await anext(viewer)
+        assert len(text) <= 50 * 1024
+        for table in told:
+            told[table] |= parsed(text)[1][table]["rows"]
+        rows = {key: json.loads(row.text) for key, row in watched.observer.board.endpoints.items()}
+        if told["endpoints"] == rows:
+            break
+    assert told["endpoints"] == rows
+    assert told["services"] == {key: json.loads(row.text) for key, row in watched.observer.board.services.items()}
+    assert sum(row[2] == "out" for row in rows.values()) == 1000
 
 
 @pytest.mark.gen_test

@@ -31,6 +31,7 @@ SHARE = 0.05  # of a core
 LONGEST = 3.0  # seconds; on a busy gateway a look takes long because other work comes between, and costs no more
 KEPT = 60  # the newest differences, for viewers that come back after a short break
 BEHIND = 3  # differences that wait for a viewer; a slower viewer gets everything anew instead
+BUDGET = 48 * 1024  # bytes of a difference: with chunks and heartbeats, a viewer gets 50 KiB per second at most
 RETRY = 2000  # milliseconds after which a browser comes back
 
 COLUMNS_OF = {
@@ -196,8 +197,6 @@ class Observer:
         return self.history.note(Totals.of(state, at), self._now()), events
 
     def _tell(self, span: Span | None, events: list[Event]) -> None:
-        services = self._feed_of_services.update(self.board.services)
-        endpoints = self._feed_of_endpoints.update(self.board.endpoints)
         self._number += 1
         said = {
             "at": round(time.time(), 1),
@@ -208,9 +207,13 @@ class Observer:
             "refused": [[*key.split("\t", 1), count] for key, count in self._refused.items()],
             "events": [asdict(each) for each in events],
         }
+        plain = _plain(said)[:-1]
+        left = BUDGET - len(plain)
+        services = self._feed_of_services.update(self.board.services, left / 2)
+        endpoints = self._feed_of_endpoints.update(self.board.endpoints, left - services.size)
         text = (
             f"id: {self._id}\nevent: change\n"
-            f'data: {_plain(said)[:-1]},"services":{_change(services)},"endpoints":{_change(endpoints)}}}\n\n'
+            f'data: {plain},"services":{_change(services)},"endpoints":{_change(endpoints)}}}\n\n'
         )
         self._kept.append((self._id, text))
         for viewer in self._viewers:

@@ -14,7 +14,16 @@ from tornado_gateway.policy.upstream.endpoint import FAILURE, SUCCESS, Endpoint,
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, EVENTS, SERVICE_COLUMNS, Board, Event, state_of
+from tornado_gateway.policy.views.board import (
+    AT_ONCE,
+    ENDPOINT_COLUMNS,
+    EVENTS,
+    MOST_TROUBLES,
+    SERVICE_COLUMNS,
+    Board,
+    Event,
+    state_of,
+)
 from tornado_gateway.policy.views.collecting import Sources, collect
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.state import EndpointState, State
@@ -96,7 +105,7 @@ def test_the_course_of_requests_and_the_last_failure_are_shown() -> None:
     assert row(board, "billing http://host0:80")["spark"] == ""
 
 
-def test_a_service_without_an_endpoint_that_works_is_down_until_probes_come() -> None:
+def test_a_service_without_an_endpoint_that_works_is_down_until_a_probe_succeeds() -> None:
     board, service = Board(), make_service(count=2)
     see(board, look(service), AT)
     break_off(service, 0)
@@ -107,8 +116,12 @@ def test_a_service_without_an_endpoint_that_works_is_down_until_probes_come() ->
     see(board, look(service, now=16.0), AT + 20)  # the opening is over
     assert {row(board, f"billing http://host{each}:80")["state"] for each in (0, 1)} == {"probed"}
     assert {row(board, f"billing http://host{each}:80")["since"] for each in (0, 1)} == {AT + 1}
+    assert board.sentence == "billing: 2 of 2 endpoints are out: connect failed, head timeout for 19 s"
+    for each in service.endpoints:
+        each.breaker.reset(16.0)
+    see(board, look(service, now=16.0), AT + 21)
     assert [each.text.split(" is ")[1] for each in board.events] == [
-        "out: connect failed", "out: head timeout", "down: connect failed", "up",
+        "out: connect failed", "out: head timeout", "down: connect failed", "up", "up", "up",
     ]  # fmt: skip
 
 
@@ -127,6 +140,17 @@ def test_the_number_of_events_is_bounded() -> None:
     for number in range(EVENTS):
         see(board, ill if number % 2 else well, AT + number)
     assert len(board.events) == EVENTS
+
+
+def test_when_everything_fails_at_once_the_sentence_and_the_events_stay_short() -> None:
+    board, services = Board(), [make_service(f"svc{each}", count=1) for each in range(100)]
+    see(board, look(*services), AT)
+    for each in services:
+        each.endpoints[0].checks_pass = False
+    events = see(board, look(*services), AT + 1)
+    assert board.sentence.count("; ") == MOST_TROUBLES and board.sentence.endswith("; and 95 more services")
+    assert [each.text for each in events[:2]] == ["svc0 http://host0:80 is out", "svc0 is down"]
+    assert len(events) == AT_ONCE + 1 and events[-1].text == "150 more changes at once: see the table"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, Se
 from tornado_gateway.policy.views.steps import Steps
 
 EVENTS = 200  # the newest events that are kept
+AT_ONCE = 50  # events of a look, and then one event that tells how many more there were
+MOST_TROUBLES = 5  # services in the sentence: nobody reads a sentence of a thousand
 MANY, MUCH = 5, 0.1  # failures of a minute, and their share, from which on the sentence tells that requests fail
 
 SERVICE_COLUMNS = (
@@ -97,7 +99,7 @@ class Board:
             look.sparks,
         )
         self._troubles, self._failing = look.troubles, look.failing
-        events = [] if is_first else look.events
+        events = [] if is_first else _bounded(look.events)
         self.events.extend(events)
         return events
 
@@ -111,7 +113,9 @@ class Board:
         if not self.services:
             return ""
         all_up = f"All {len(self.endpoints)} endpoints of {len(self.services)} services are up"
-        return "; ".join([*(self._troubles or [all_up]), *self._failing])
+        parts = [*(self._troubles or [all_up]), *self._failing]
+        more = len(parts) - MOST_TROUBLES
+        return "; ".join([*parts[:MOST_TROUBLES], *([f"and {more} more services"] if more > 0 else [])])
 
 
 @dataclass(slots=True)
@@ -145,7 +149,7 @@ class _Look:
             all_total, all_failed = all_total + total, all_failed + failed
             cells = _endpoint_cells(name, url, endpoint, state, since, self.at)
             self.endpoints[key] = _row(state, (*cells, self._spark(key, total, failed)))
-            if state == OUT:
+            if state in (OUT, PROBED):  # until a probe succeeds: otherwise a service would be well for each probe
                 out.append((why, since))
             yield
         state, why = _service_state(service, out)
@@ -172,6 +176,15 @@ class _Look:
             because = f": {why}" if why and state in (OUT, DOWN, DEGRADED) else ""
             self.events.append(Event(self.at, _LEVELS[state], f"{key} is {state}{because}"))
         return self.at
+
+
+def _bounded(events: list[Event]) -> list[Event]:
+    """The events of a look, and the number of the events that are left out: when a network fails, a thousand endpoints
+    fail at once."""
+    more = len(events) - AT_ONCE
+    if more <= 0:
+        return events
+    return [*events[:AT_ONCE], Event(events[0].at, WARNING, f"{more} more changes at once: see the table")]
 
 
 def _is_as_before(before: str, state: str) -> bool:

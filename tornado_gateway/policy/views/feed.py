@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-BUDGET = 40 * 1024  # bytes of rows in a difference; with everything else, a viewer gets 50 KiB per second at most
+OF_A_ROW = 4  # bytes of a row in a difference beside key and text: quotes, colon and comma
 
 
 class Row(NamedTuple):
@@ -31,33 +31,39 @@ class Change:
     Attributes:
         rows: new and changed rows as JSON, by key.
         gone: keys of rows that are no more.
+        size: bytes of `rows` as JSON.
     """
 
     rows: Mapping[str, str]
     gone: tuple[str, ...]
+    size: int
 
 
 class Feed:
     """The rows that viewers have."""
 
-    def __init__(self, budget: int = BUDGET) -> None:
-        self._budget = budget
+    def __init__(self) -> None:
         self._told: dict[str, Row] = {}
         self._told_at: dict[str, int] = {}
         self._turn = 0
 
-    def update(self, rows: Mapping[str, Row]) -> Change:
-        """The difference between the rows that viewers have and `rows`, or a part of the difference."""
+    def update(self, rows: Mapping[str, Row], budget: float) -> Change:
+        """The difference between the rows that viewers have and `rows`, or a part of the difference.
+
+        Args:
+            budget: bytes of rows; at least one row is told, however large.
+        """
         self._turn += 1
         gone = tuple(key for key in self._told if key not in rows)
         for key in gone:
             del self._told[key], self._told_at[key]
         changed = [key for key, row in rows.items() if self._told.get(key) != row]
         changed.sort(key=lambda key: (self._has_state(key, rows[key]), self._told_at.get(key, 0)))
-        chosen = {key: rows[key] for key in self._within_budget(changed, rows)}
+        chosen = {key: rows[key] for key in _within(budget, changed, rows)}
         self._told |= chosen
         self._told_at |= dict.fromkeys(chosen, self._turn)
-        return Change({key: row.text for key, row in chosen.items()}, gone)
+        size = sum(_size_of(key, row) for key, row in chosen.items())
+        return Change({key: row.text for key, row in chosen.items()}, gone, size)
 
     def reset(self, rows: Mapping[str, Row]) -> None:
         """Take `rows` for told, because nobody has any rows."""
@@ -71,11 +77,16 @@ class Feed:
         told = self._told.get(key)
         return told is not None and told.state == row.state
 
-    def _within_budget(self, keys: Iterable[str], rows: Mapping[str, Row]) -> Iterator[str]:
-        """The first keys, until their rows fill the budget."""
-        left = self._budget
-        for key in keys:
-            if left <= 0:
-                return
-            left -= len(key) + len(rows[key].text)
-            yield key
+
+def _within(budget: float, keys: Iterable[str], rows: Mapping[str, Row]) -> Iterator[str]:
+    """The first key, and the following keys whose rows fit into the budget."""
+    left = budget
+    for number, key in enumerate(keys):
+        left -= _size_of(key, rows[key])
+        if left < 0 and number:
+            return
+        yield key
+
+
+def _size_of(key: str, row: Row) -> int:
+    return len(key) + len(row.text) + OF_A_ROW
