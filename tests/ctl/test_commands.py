@@ -84,7 +84,9 @@ async def test_endpoints_are_drained_weighted_and_broken(
     running = await started(serve, tmp_path, {"billing": URLS})
     with caplog.at_level(logging.INFO, "tornado_gateway.audit"):
         assert (await ctl("drain", "billing", URLS[0])).json["state"] == "drained"
-    assert caplog.messages == [f'POST /admin/api/drain by "control socket": 200 (drained {URLS[0]} of billing)']
+    assert caplog.messages == [
+        f'POST /admin/api/drain by "control socket": 200 (drained, before with weight 1, {URLS[0]} of billing)'
+    ]
     assert weights(running) == [0, 1]
     assert (await ctl("undrain", "billing", "0.7")).code == DONE
     assert (await ctl("weight", "billing", "0.7", "5")).json["weight"] == 5

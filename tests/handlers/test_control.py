@@ -137,17 +137,17 @@ async def test_each_act_has_a_line_in_the_log(serve: Serve, caplog: pytest.LogCa
         await done(running, "drain")
         await done(running, "undrain")
         await done(running, "weight", weight=7)
-        await done(running, "breaker", act="open", forMs=5)
+        await done(running, "breaker", act="open", forMs=60_000)
         await done(running, "breaker", act="reset")
         await act(running, "drain", service="billing", endpoint="http://evil\u202e\n")
     lines = [each.getMessage() for each in caplog.records if each.name == "tornado_gateway.audit"]
     place = f"{URLS[0]} of billing"
     assert lines == [
-        f'POST /admin/api/drain by "id|ada" from 127.0.0.1: 200 (drained {place})',
+        f'POST /admin/api/drain by "id|ada" from 127.0.0.1: 200 (drained, before with weight 1, {place})',
         f'POST /admin/api/undrain by "id|ada" from 127.0.0.1: 200 (undrained, with weight 1, {place})',
-        f'POST /admin/api/weight by "id|ada" from 127.0.0.1: 200 (gave weight 7 to {place})',
-        f'POST /admin/api/breaker by "id|ada" from 127.0.0.1: 200 (opened for 5 ms the breaker of {place})',
-        f'POST /admin/api/breaker by "id|ada" from 127.0.0.1: 200 (reset the breaker of {place})',
+        f'POST /admin/api/weight by "id|ada" from 127.0.0.1: 200 (gave weight 7 instead of 1 to {place})',
+        f'POST /admin/api/breaker by "id|ada" from 127.0.0.1: 200 (opened for 60000 ms the breaker of {place})',
+        f'POST /admin/api/breaker by "id|ada" from 127.0.0.1: 200 (reset the open breaker of {place})',
         'POST /admin/api/drain by "id|ada" from 127.0.0.1: 404',
     ]
 

@@ -87,8 +87,9 @@ class DrainHandler(EndpointAct):
     """Sends an endpoint no new requests."""
 
     def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        before = endpoint.weight
         service.drain(endpoint, now)
-        return "drained"
+        return f"drained, before with weight {before},"
 
 
 class UndrainHandler(EndpointAct):
@@ -105,8 +106,9 @@ class WeightHandler(EndpointAct):
     members = (whole("weight", 0, MOST_WEIGHT),)
 
     def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+        before = endpoint.weight
         service.set_weight(endpoint, said["weight"], now)
-        return f"gave weight {said['weight']} to"
+        return f"gave weight {said['weight']} instead of {before} to"
 
 
 class BreakerHandler(EndpointAct):
@@ -116,8 +118,9 @@ class BreakerHandler(EndpointAct):
 
     def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         if said["act"] == "reset":
+            before = endpoint.breaker.state(now).value.replace("_", " ")
             service.reset_breaker(endpoint, now)
-            return "reset the breaker of"
+            return f"reset the {before} breaker of"
         service.force_breaker(endpoint, now, said["forMs"] / 1000)
         return f"opened for {said['forMs']} ms the breaker of"
 
@@ -132,6 +135,7 @@ class LogLevelHandler(ActingHandler):
 
     def post(self) -> None:
         level = read_order(self.request.body, (word("level", tuple(logs.LEVELS)),))["level"]
+        before = logs.level()
         logs.set_level(level)
-        self.deed = f"set the log level {level}"
+        self.deed = f"set the log level {level} instead of {before}"
         self.send_json({"level": level})
