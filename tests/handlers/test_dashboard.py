@@ -50,6 +50,24 @@ async def test_a_gateway_that_is_read_only_offers_no_acts(serve: Serve, variable
     assert (b'<dialog id="acts"' in (await ask(running, get(b"/admin"))).body) is has
 
 
+@pytest.mark.parametrize(
+    ("variables", "has_card", "has_form"),
+    [
+        ({}, False, False),
+        ({"CACHE_ENABLED": "true"}, True, True),
+        ({"CACHE_ENABLED": "true", "ADMIN_READ_ONLY": "true"}, True, False),
+    ],
+    ids=("off", "on", "read-only"),
+)
+@pytest.mark.gen_test
+async def test_a_gateway_without_a_cache_shows_none_and_a_gateway_that_is_read_only_has_no_form_of_purges(
+    serve: Serve, variables: dict[str, str], has_card: bool, has_form: bool
+) -> None:
+    running = await serve(NOWHERE, **variables)
+    page = (await ask(running, get(b"/admin"))).body
+    assert (b'id="cache-card"' in page, b'id="purge"' in page) == (has_card, has_form)
+
+
 @pytest.mark.gen_test
 async def test_every_file_that_the_page_names_is_served_and_no_other(serve: Serve) -> None:
     running = await serve(NOWHERE)

@@ -253,6 +253,8 @@ def show(page: Page, width: int, theme: str) -> None:
 
 VIOLATIONS = """axe.run().then(found => found.violations.map(
   each => [each.id, ...each.nodes.slice(0, 3).map(node => node.target.join(' '))]))"""
+WIDEST = """[...document.querySelectorAll('main *, header *')].filter(
+  each => each.getBoundingClientRect().right > innerWidth && !each.closest('.scroll')).map(each => each.outerHTML)[0]"""
 TOO_WIDE = "document.documentElement.scrollWidth > innerWidth"
 
 
@@ -380,3 +382,105 @@ def test_an_operator_sees_traffic_drains_an_endpoint_and_follows_a_restart(
             until(lambda: " drained " not in page.state(urls[1]), "the drain ended with the process")
             refused = [each for each in page.complaints if "Failed to load resource" not in each]
             assert refused == [], "nothing but that the gateway was away"
+
+
+HOSTILE, SHOWN = "<img src=x onerror=a>\u202e\0", "<img src=x onerror=a>\\u{202e}\\u{0}"
+
+
+def test_hostile_names_are_texts_and_a_page_left_open_tells_that_a_restart_has_ended_the_session(
+    ports: tuple[int, int], devtools: str
+) -> None:
+    gateway, limited = f"http://127.0.0.1:{free_port()}", {"rateLimitMax": 2, "rateLimitKey": "principal"}
+    services = {
+        "billing": [f"http://127.0.0.1:{ports[0]}"],
+        "lost": {"endpoints": [f"http://127.0.0.1:{ports[1]}"], **limited},
+    }
+    variables = {
+        "UPSTREAMS": json.dumps(services), "HOST": "127.0.0.1", "PORT": gateway.rpartition(":")[2],
+        "ACCESS_LOG": "false", "PYTHONPATH": str(ROOT), "AUTH_REQUIRED": "true", "JWT_SECRET": KEY,
+    }  # fmt: skip
+    short, long = [
+        {"Authorization": f"Bearer {jwt.encode({'iss': 'id', 'sub': each}, KEY)}", "X-Request-Id": "<b>" * 40}
+        for each in (HOSTILE, HOSTILE + "p" * 3000)
+    ]
+    with process("-c", STREAMING, str(ports[0])), contextlib.ExitStack() as stack:
+        running = stack.enter_context(process("-m", "tornado_gateway", **variables))
+        until(lambda: answers(f"{gateway}/readyz"), "the gateway listens")
+        page = stack.enter_context(logged_in(gateway, devtools))
+        with (
+            httpx.Client(trust_env=False, timeout=30) as client,
+            client.stream("GET", f"{gateway}/sse/billing/{'a' * 3000}", headers=long),
+        ):
+            for _ in range(4):
+                client.get(f"{gateway}/api/lost/%3Cimg%20src=x%3E{'%E2%80%AE' * 400}", headers=short)
+            until(lambda: SHOWN in page.text("#refused tbody"), lambda: page.text("#refused"))
+            until(lambda: SHOWN in page.text("#requests tbody"), lambda: page.text("#requests"))
+            page.value("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            until(lambda: SHOWN in page.text("#streams tbody"), lambda: page.text("#streams-note"))
+            assert pressed(page, "#streams", "Close…") and SHOWN in page.text("#acts p")
+            assert "Revoke" not in page.text("#acts .acts"), "the list has cut the principal: that would be another"
+            assert page.value("document.querySelectorAll('img, main script').length") == 0
+            for width in (1280, 320):
+                show(page, width, "dark")
+                assert not page.value(TOO_WIDE), (width, page.value(WIDEST))
+            assert page.complaints == []
+            assert "onerror" not in httpx.get(f"{gateway}/metrics", trust_env=False).text
+        running.terminate()
+        running.wait(30)
+        stack.enter_context(process("-m", "tornado_gateway", **variables))
+        until(lambda: page.text("#link") == "not allowed: log in again", lambda: page.text("#link"))
+        assert not page.value("document.getElementById('log-in').hidden")
+
+
+def test_an_operator_sees_what_the_cache_holds_and_purges(ports: tuple[int, int], devtools: str) -> None:
+    gateway = f"http://127.0.0.1:{free_port()}"
+    variables = {
+        "UPSTREAMS": json.dumps({"shop": [f"http://127.0.0.1:{ports[0]}"], "other": [f"http://127.0.0.1:{ports[1]}"]}),
+        "HOST": "127.0.0.1", "PORT": gateway.rpartition(":")[2], "ACCESS_LOG": "false", "PYTHONPATH": str(ROOT),
+        "CACHE_ENABLED": "true", "CACHE_DEFAULT_TTL_MS": "600000",
+    }  # fmt: skip
+
+    def status() -> str:
+        return httpx.get(f"{gateway}/api/shop/x?q=%3Cb%3E", trust_env=False, timeout=30).headers["cache-status"]
+
+    with (
+        process("-c", NAMED, str(ports[0])),
+        process("-m", "tornado_gateway", **variables),
+        tab(devtools, "about:blank") as connection,
+    ):
+        page = Page(connection)
+        until(lambda: answers(f"{gateway}/readyz"), "the gateway listens")
+        assert ["; hit" in status() for _ in range(3)] == [False, True, True]
+        page.call("Page.navigate", url=f"{gateway}/admin")
+        until(lambda: page.text("#link") == "live", "the event stream is live")
+        page.value("document.getElementById('cache-card').open = true")
+        until(lambda: page.text("#cache-note") == "1 of 1 entries", lambda: page.text("#cache-note"))
+        assert "Hit rate66.7 %" in page.text("#cache-tiles") and page.text("#cache-services td:last-child") == "66.7 %"
+        assert page.text("#cache tbody tr:not(.filler)").startswith("shop/x?q=%3Cb%3E2")
+
+        assert pressed(page, "#cache", "Purge…") and pressed(page, "#acts .acts", "Purge")
+        assert page.text("#acts p").startswith(
+            "Takes away the stored responses of shop for /x?q=%3Cb%3E, for all hosts"
+        )
+        assert "; hit" in status(), "nothing has happened before the confirmation"
+        assert pressed(page, "#acts .choice", "Purge")
+        until(lambda: page.text("#acts p") == "1 stored response purged here.", lambda: page.text("#acts p"))
+        assert pressed(page, "#acts .choice", "Close")
+        assert ["; hit" in status() for _ in range(2)] == [False, True]
+
+        page.value("document.getElementById('purge-by').value = 'prefix'")
+        page.value("document.getElementById('purge-by').dispatchEvent(new Event('change'))")
+        assert page.value("[...document.getElementById('purge-service').options].map(each => each.value)") == [
+            "other", "shop",
+        ]  # fmt: skip
+        page.value("document.getElementById('purge-service').value = 'shop'")
+        page.value("document.getElementById('purge-value').value = '/'; document.getElementById('purge-soft').click()")
+        assert pressed(page, "#purge", "Purge…") and page.text("#acts p").startswith("Makes the stored responses of sh")
+        assert pressed(page, "#acts .choice", "Purge softly")
+        until(lambda: page.text("#acts p") == "1 stored response made stale here.", lambda: page.text("#acts p"))
+        assert pressed(page, "#acts .choice", "Close")
+        page.value((AXE / "axe.min.js").read_text("utf-8") + "; 0")
+        for width in (1280, 320):
+            show(page, width, "dark")
+            assert page.value(VIOLATIONS) == [] and not page.value(TOO_WIDE), width
+        assert page.complaints == []

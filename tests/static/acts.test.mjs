@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { actsOn, actsOnStream, closeOne, done, logLevel, merged, revoke } from '../../static/admin/js/acts.js';
+import { actsOn, actsOnStream, closeOne, done, logLevel, merged, purge, revoke } from '../../static/admin/js/acts.js';
 
 const endpoint = { service: 'billing', url: 'http://1', weight: 1, breaker: 'closed', requests: 1, eventStreams: 200, webSockets: 14 };
 const place = { service: 'billing', endpoint: 'http://1' };
@@ -53,9 +53,29 @@ test('the principal of a stream may be revoked, and a stream without a principal
   const names = (stream) => actsOnStream(stream).map((act) => act.name);
   assert.deepEqual(names({ id: 1, client: 'c', service: 's', principal: 'id|ada' }), ['Close stream', 'Revoke']);
   assert.deepEqual(names({ id: 1, client: 'c', service: 's', principal: '' }), ['Close stream']);
+  assert.deepEqual(names({ id: 1, client: 'c', service: 's', principal: 'a'.repeat(1024) }), ['Close stream']); // may be cut
 });
 
 test('the level of the log is told', () => {
   assert.deepEqual(logLevel('debug').order, { level: 'debug' });
   assert.equal(done(logLevel('debug'), { level: 'debug' }), 'The log has the level debug.');
+});
+
+test('a purge says what is taken away, of whom, and what happens next', () => {
+  const hard = purge({ by: 'url', service: 'shop', value: '/items/7?lang=de', isSoft: false });
+  assert.deepEqual([hard.path, hard.order], ['cache/purge', { service: 'shop', url: '/items/7?lang=de', soft: false }]);
+  assert.equal(hard.says, 'Takes away the stored responses of shop for /items/7?lang=de, for all hosts, principals and variants: the next requests go to the service.');
+  const soft = purge({ by: 'prefix', service: 'shop', value: '/', isSoft: true });
+  assert.deepEqual(soft.order, { service: 'shop', prefix: '/', soft: true });
+  assert.match(soft.says, /^Makes the stored responses of shop for every URL that begins with \/ stale, .* may still answer /);
+  const tags = purge({ by: 'tags', service: '', value: ' item-7, front  home ', isSoft: false });
+  assert.deepEqual(tags.order, { tags: ['item-7', 'front', 'home'], soft: false });
+  assert.match(tags.says, /of all services with one of the tags item-7, front, home, /);
+});
+
+test('what a purge has done is told, and where', () => {
+  const said = { responses: 3, bytes: 9, soft: false, shared: false };
+  assert.equal(done({}, said), '3 stored responses purged here.');
+  assert.equal(done({}, { ...said, responses: 1, soft: true, shared: true }), '1 stored response made stale here, and in Redis for all gateways.');
+  assert.equal(done({}, { ...said, responses: 0 }), '0 stored responses purged here.');
 });

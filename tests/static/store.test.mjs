@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { duration, milliseconds, percent, short } from '../../static/admin/js/format.js';
+import { duration, milliseconds, percent, short, visible } from '../../static/admin/js/format.js';
 import { apply, begin, empty, look, rows, wantedRequests } from '../../static/admin/js/store.js';
 import { shapes } from '../../static/admin/js/spark.js';
 
@@ -39,6 +39,16 @@ test('rows are filtered by service and by URL, and sorted', () => {
   assert.deepEqual(names(rows(model, { by: 'name', descending: true })), ['b', 'http://3', 'a', 'http://2', 'http://1']);
 });
 
+test('the order of names follows rows that come and go', () => {
+  const model = whole();
+  assert.deepEqual(names(rows(model, { by: 'name' })), ['a', 'http://1', 'http://2', 'b', 'http://3']);
+  const came = { 'a http://10': ['a', 'http://10', 'up', 1], 'a http://9': ['a', 'http://9', 'up', 1] };
+  apply(model, change({ endpoints: { rows: came, gone: ['a http://1', 'a http://2'] } })); // as many as before
+  assert.deepEqual(names(rows(model, { by: 'name' })), ['a', 'http://9', 'http://10', 'b', 'http://3']);
+  apply(model, change({ endpoints: { rows: { 'b http://2': ['b', 'http://2', 'up', 1] }, gone: [] } }));
+  assert.deepEqual(names(rows(model)), ['a', 'http://9', 'http://10', 'b', 'http://2', 'http://3']);
+});
+
 test('a day of seconds takes no more memory than an hour', () => {
   const model = whole();
   for (let second = 0; second < 86_400; second += 1) {
@@ -48,6 +58,16 @@ test('a day of seconds takes no more memory than an hour', () => {
   const ages = model.points.map((point) => 86_399 - point.at);
   assert.ok(ages[0] > 3000 && ages.at(-1) === 0);
   assert.deepEqual(ages.slice(-300), Array.from({ length: 300 }, (_, index) => 299 - index));
+});
+
+test('a clock of the gateway that is set back or forth leaves points in the order of time', () => {
+  const model = whole(); // at 9
+  for (const at of [10, 11, 5000, 5001, 12, 13]) apply(model, change({ at, points: [[at, at]] }));
+  assert.deepEqual(model.points.map((point) => point.at), [9, 10, 11, 12, 13]);
+  for (const at of [13, 3]) apply(model, change({ at, points: [[at, 7]] }));
+  assert.deepEqual(model.points, [{ at: 3, rate: 7 }]);
+  const again = begin({ about: {}, at: 1, sentence: '', columns, events: [], services: {}, endpoints: {}, points: [[5, 1], [6, 1], [2, 1], [3, 1]] });
+  assert.deepEqual(again.points.map((point) => point.at), [2, 3]);
 });
 
 test('where the stream is blocked, /admin/stats gives the rows', () => {
@@ -67,6 +87,11 @@ test('numbers are written with as many digits as somebody reads', () => {
   assert.deepEqual([0.5, 1234, 12_345, null].map(milliseconds), ['0.5 ms', '1234 ms', '12.3 s', '–']);
   assert.deepEqual([0, 0.0001, 0.5, null].map(percent), ['0 %', '< 0.1 %', '50 %', '–']);
   assert.deepEqual([-1, 59.6, 125, 7300, 200_000].map(duration), ['0 s', '60 s', '2 min', '2 h', '2 d']);
+});
+
+test('a text with marks that nobody sees shows the marks', () => {
+  assert.equal(visible('id|ada <b> é 漢 שלום'), 'id|ada <b> é 漢 שלום');
+  assert.equal(visible('a\u202eb\0c\nd\u200be\u2028f\u{e0041}'), 'a\\u{202e}b\\u{0}c\\u{a}d\\u{200b}e\\u{2028}f\\u{e0041}');
 });
 
 test('counts are replaced, and stay where a text has none', () => {

@@ -140,7 +140,7 @@ def running(upstreams: Upstreams, services: dict[str, Any], *streams: str, **var
         [sys.executable, "-m", "tornado_gateway"], env=os.environ | of_gateway | variables, stderr=subprocess.DEVNULL
     )
     try:
-        until(lambda: _listens(port), "the gateway listens")
+        until(lambda: listens(port), "the gateway listens")
         for work in (upstreams.serve(), Traffic(port, targets, streams).run()):
             asyncio.run_coroutine_threadsafe(work, loop)
         yield f"http://127.0.0.1:{port}/admin"
@@ -158,7 +158,7 @@ async def _end_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -218,7 +218,7 @@ def incident() -> None:
         "feed": [f"http://127.4.0.{n}:{upstreams.port}" for n in (1,)],
     }
     upstreams.slow = {"127.3.0.1": 0.7, "127.3.0.2": 0.05}
-    services["search"] = {"endpoints": services["search"], "rateLimitMax": 70}
+    services["search"] = {"endpoints": services["search"], "rateLimitMax": 20}
     with running(upstreams, services, *["/sse/feed/events"] * 5, RETRY_ATTEMPTS="1") as url, shown(url) as page:
         time.sleep(TRAFFIC / 2)
         upstreams.failing = {"127.2.0.2"}

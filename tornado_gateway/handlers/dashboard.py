@@ -56,6 +56,7 @@ class DashboardHandler(GuardedPage):
                 who=self.admitted.principal.name,
                 has_log_out=self.gateway.operators.asks,
                 can_act=not self.gateway.operators.config.is_read_only,
+                has_cache=self.gateway.cache is not None,
                 levels=list(LEVELS),
             )
         )

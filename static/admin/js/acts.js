@@ -48,13 +48,36 @@ export function revoke(by, value, hours) {
   };
 }
 
+const LONGEST = 1024; // characters of a principal in the list; a principal that is longer is cut, and another principal
+
 /** Everything that can be done about a stream. */
 export function actsOnStream(stream) {
-  return [closeOne(stream), ...(stream.principal ? [revoke('subject', stream.principal, 24)] : [])];
+  return [closeOne(stream), ...(stream.principal && stream.principal.length < LONGEST ? [revoke('subject', stream.principal, 24)] : [])];
 }
 
 export function logLevel(level) {
   return { name: 'Set level', says: `The gateway's own log has the level ${level}, until the gateway ends.`, path: 'log-level', order: { level } };
+}
+
+const PURGED = { url: 'for', prefix: 'for every URL that begins with', tags: 'with one of the tags' };
+
+/**
+ * A purge of the response cache.
+ * @param by `url`, `prefix` or `tags`
+ * @param service the name of a service; empty, with tags, for all services
+ * @param value a URL, the beginning of URLs, or tags with blanks or commas between
+ */
+export function purge({ by, service, value, isSoft }) {
+  const named = by === 'tags' ? value.split(/[\s,]+/).filter(Boolean) : value;
+  const what = `the stored responses of ${service || 'all services'} ${PURGED[by]} ${by === 'tags' ? named.join(', ') : named}`;
+  const whose = 'for all hosts, principals and variants';
+  return {
+    name: isSoft ? 'Purge softly' : 'Purge', path: 'cache/purge',
+    order: { ...(service && { service }), [by]: named, soft: isSoft },
+    says: isSoft
+      ? `Makes ${what} stale, ${whose}: these may still answer while the service is asked, or if the service fails.`
+      : `Takes away ${what}, ${whose}: the next requests go to the service.`,
+  };
 }
 
 function closing(count) {
@@ -65,6 +88,7 @@ function closing(count) {
 /** What was done, in a sentence. */
 export function done(act, said) {
   if ('closing' in said) return said.closing ? `${several(said.closing, 'stream')} end${said.closing === 1 ? 's' : ''}.` : 'The stream had ended already.';
+  if ('responses' in said) return `${several(said.responses, 'stored response')} ${said.soft ? 'made stale' : 'purged'} here${said.shared ? ', and in Redis for all gateways' : ''}.`;
   if ('level' in said) return `The log has the level ${said.level}.`;
   if ('revokedAtMs' in said) return `Revoked until ${new Date(said.expiresAtMs).toLocaleString()}${said.shared ? '' : ', by this gateway alone'}.`;
   return `Done: ${said.endpoint} is ${said.state}, weight ${said.weight}, breaker ${said.breaker.replace('_', ' ')}.`;

@@ -11,7 +11,8 @@ const CHARTS = [
   { title: 'Event loop delay', write: milliseconds, lines: [['loopDelayMs', 'delay', '--wait']] },
 ];
 
-const HEIGHT = 112;
+const HEIGHT = 118;
+const HALF = 30; // px of half a time: a time nearer to the left edge would cover the lowest number
 
 export function makeCharts(root) {
   const charts = CHARTS.map((chart) => new Chart(root, chart));
@@ -92,7 +93,7 @@ class Chart {
       cursor: { show: false },
       padding: [8, 26, 0, 0],
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05] } },
-      axes: [{ ...axis, space: 70, size: 18, gap: 2, values: (_, ticks) => ticks.map(timeOfDay) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
+      axes: [{ ...axis, space: 76, size: 22, gap: 5, values: (plot, ticks) => ticks.map((at) => (plot.valToPos(at, 'x') < HALF ? '' : timeOfDay(at))) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
       series: [{}, ...this.lines.map(([, label, name]) => ({ label, stroke: colour(name), width: 1.5, points: { show: false }, spanGaps: true }))],
     };
     this.plot = new uPlot(options, this.data(), this.canvas);

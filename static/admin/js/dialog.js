@@ -1,6 +1,7 @@
 // The dialog of acts: which acts there are, what each will do, a confirmation, and what the gateway has answered.
 
 import { done } from './acts.js';
+import { visible } from './format.js';
 
 export function makeDialog(dialog) {
   const title = dialog.querySelector('h2');
@@ -16,7 +17,7 @@ export function makeDialog(dialog) {
   go.addEventListener('click', carryOut);
 
   function open(heading) {
-    title.textContent = heading;
+    title.textContent = visible(heading);
     if (!dialog.open) dialog.showModal();
   }
 
@@ -36,14 +37,14 @@ export function makeDialog(dialog) {
     const says = document.createElement('span');
     button.type = 'button';
     button.textContent = each.name;
-    says.textContent = each.says;
+    says.textContent = visible(each.says);
     button.addEventListener('click', () => confirm(each));
     element.append(button, says);
     return element;
   }
 
   function say(sentence, state = '') {
-    text.textContent = sentence;
+    text.textContent = visible(sentence);
     text.dataset.state = state;
     list.hidden = go.hidden = field.hidden = true;
     leave.textContent = 'Close';

@@ -1,6 +1,6 @@
 // What has changed, the newest first.
 
-import { timeOfDay } from './format.js';
+import { timeOfDay, visible } from './format.js';
 
 export function makeEvents(list, nothing) {
   let shown = 0; // events of the model that the list has
@@ -25,7 +25,7 @@ function item(event) {
   const text = document.createElement('span');
   time.dateTime = new Date(event.at * 1000).toISOString();
   time.textContent = timeOfDay(event.at);
-  text.textContent = event.text;
+  text.textContent = visible(event.text);
   text.dataset.level = event.level;
   element.append(time, text);
   return element;

@@ -1,5 +1,7 @@
 // Counts since the start, and the configuration. Texts only: a value may have any characters.
 
+import { visible } from './format.js';
+
 /**
  * @param refused has a row for each client that meets a limit
  * @param nobody is shown if no client does
@@ -39,6 +41,6 @@ function row(group, name, count) {
 
 function element(kind, text) {
   const made = document.createElement(kind);
-  made.textContent = text;
+  made.textContent = visible(text);
   return made;
 }

@@ -3,6 +3,7 @@
 const STALE_AFTER = 5_000; // ms without news after which the page says that the figures are old
 const POLL_AFTER = 3; // failures of the stream in a row
 const POLL_EVERY = 5_000; // ms
+const REFUSED_EVERY = 30_000; // ms; somebody may have logged in in another tab
 
 /**
  * @param told called with the name and the content of each event
@@ -10,7 +11,8 @@ const POLL_EVERY = 5_000; // ms
  */
 export function follow(told, became) {
   let failures = 0;
-  let heardAt = 0;
+  let heardAt = 0; // ms; not by the clock of the day, which may be set
+  let isRefused = false;
   let source = null;
 
   function open() {
@@ -26,13 +28,14 @@ export function follow(told, became) {
   }
 
   function heard(state) {
-    heardAt = Date.now();
+    heardAt = performance.now();
+    isRefused = false;
     became(state);
   }
 
   async function failed() {
     failures += 1;
-    became('stale');
+    if (!isRefused) became('stale');
     if (source.readyState !== EventSource.CLOSED && failures < POLL_AFTER) return; // the browser comes back by itself
     source.close();
     await poll();
@@ -40,18 +43,18 @@ export function follow(told, became) {
 
   async function poll() {
     const answer = await fetch('/admin/stats', { headers: { Accept: 'application/json' } }).catch(() => null);
-    if (answer?.status === 401 || answer?.status === 403) return became('refused');
-    if (answer?.ok) {
+    isRefused = answer?.status === 401 || answer?.status === 403;
+    if (isRefused) became('refused');
+    else if (answer?.ok) {
       heard('polling');
       told('stats', await answer.json());
       failures = 0;
     }
-    setTimeout(failures ? poll : open, POLL_EVERY);
-    return undefined;
+    setTimeout(failures ? poll : open, isRefused ? REFUSED_EVERY : POLL_EVERY);
   }
 
   setInterval(() => {
-    if (heardAt && Date.now() - heardAt > STALE_AFTER) became('stale');
+    if (heardAt && !isRefused && performance.now() - heardAt > STALE_AFTER) became('stale');
   }, 1000);
   open();
 }

@@ -38,6 +38,14 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86_400)} d`;
 }
 
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
+
+/** A text without control characters and marks of direction, with which a client could make one text look like another. */
+export function visible(text) {
+  if (!UNSEEN.test(text)) return text;
+  return [...text].map((each) => (UNSEEN.test(each) ? `\\u{${each.codePointAt(0).toString(16)}}` : each)).join('');
+}
+
 /** "14:03:59", by the viewer's clock. */
 export function timeOfDay(at) {
   return new Date(at * 1000).toLocaleTimeString(undefined, { hour12: false });

@@ -1,12 +1,13 @@
 // Wires the feed to the model and the model to the views.
 
 import { actsOn } from './acts.js';
+import { makeCache, makePurge } from './cache.js';
 import { makeCharts } from './charts.js';
 import { makeDialog } from './dialog.js';
 import { makeEvents } from './events.js';
 import { follow } from './feed.js';
 import { makeFacts } from './facts.js';
-import { duration } from './format.js';
+import { duration, visible } from './format.js';
 import { apply, begin, empty, look } from './store.js';
 import { makeRequests } from './requests.js';
 import { makeSteer } from './steer.js';
@@ -29,6 +30,17 @@ const showRequests = makeRequests({
   box: $('requests-box'), table: $('requests'), filter: $('requests-filter'), only: $('requests-only'),
   newest: $('requests-newest'), pause: $('requests-pause'), note: $('requests-note'),
 });
+if ($('cache-card')) { // a gateway without a cache shows none
+  makeCache({
+    card: $('cache-card'), tiles: $('cache-tiles'), services: $('cache-services'), box: $('cache-box'), table: $('cache'),
+    order: $('cache-order'), note: $('cache-note'),
+  }, dialog);
+}
+if ($('purge')) {
+  makePurge({
+    card: $('cache-card'), form: $('purge'), by: $('purge-by'), service: $('purge-service'), value: $('purge-value'), isSoft: $('purge-soft'),
+  }, () => [...model.services.keys()].sort(), dialog);
+}
 if (dialog) {
   makeSteer({
     card: $('steer'), by: $('revoke-by'), value: $('revoke-value'), hours: $('revoke-hours'), revokeForm: $('revoke'),
@@ -54,14 +66,15 @@ function became(next) {
   const link = $('link');
   link.dataset.state = state;
   document.body.toggleAttribute('data-stale', state === 'stale' || state === 'refused');
-  const text = WORDS[state] ?? `old: the last update came ${duration(Date.now() / 1000 - heardAt)} ago`;
+  $('log-in').hidden = state !== 'refused';
+  const text = WORDS[state] ?? `old: the last update came ${duration((performance.now() - heardAt) / 1000)} ago`;
   if (link.textContent !== text) link.textContent = text;
 }
 
-let heardAt = Date.now() / 1000;
+let heardAt = performance.now();
 
 function told(name, said) {
-  heardAt = Date.now() / 1000;
+  heardAt = performance.now();
   const news = said.events ?? [];
   if (name === 'stats') {
     look(model, said);
@@ -71,14 +84,14 @@ function told(name, said) {
     facts.begin(model.about);
   } else {
     apply(model, said);
-    if (news.length) $('announcement').textContent = news.map((event) => event.text).join('; ');
   }
+  table.show(model); // the first, because the table looks where on the page it stands
   const { version, environment, startedAt } = model.about;
   if (version) $('about').textContent = `${version} · ${environment} · up ${duration(model.at - startedAt)}`;
+  if (name === 'change' && news.length) $('announcement').textContent = visible(news.map((event) => event.text).join('; '));
   showSentence();
   showTiles(model);
   charts.show(model);
-  table.show(model);
   events.show(model, news);
   showRequests(model);
   facts.show(model);
@@ -88,7 +101,8 @@ function showSentence() {
   const sentence = $('sentence');
   const isGood = model.sentence.startsWith('All ') || !model.sentence; // nothing is out; requests may have failed
   sentence.dataset.state = model.sentence ? (isGood ? (model.sentence.includes(';') ? 'wait' : 'good') : 'bad') : 'unknown';
-  if (sentence.textContent !== model.sentence) sentence.textContent = model.sentence;
+  const text = visible(model.sentence);
+  if (sentence.textContent !== text) sentence.textContent = text;
   document.title = isGood ? 'Gateway' : '✕ Gateway';
 }
 

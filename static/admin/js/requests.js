@@ -1,6 +1,6 @@
 // The newest requests: failed and slow ones first, or the newest first.
 
-import { milliseconds, timeOfDay } from './format.js';
+import { milliseconds, timeOfDay, visible } from './format.js';
 import { wantedRequests } from './store.js';
 import { head, makeWindow } from './window.js';
 
@@ -14,8 +14,8 @@ const COLUMNS = [
   ['Request', (row) => `${row.method} ${row.path}${row.query ? `?${row.query}` : ''}`],
   ['Took', (row) => milliseconds(row.ms)],
   ['Service', (row) => row.service || '–'],
-  ['Endpoint', (row) => `${row.endpoint || '–'}${row.attempts > 1 ? ` (attempt ${row.attempts})` : ''}`],
   ['Client', (row) => [row.principal, row.client].filter(Boolean).join(' · ') || '–'],
+  ['Endpoint', (row) => `${row.endpoint || '–'}${row.attempts > 1 ? ` · attempt ${row.attempts}` : ''}`],
 ];
 
 export function makeRequests({ box, table, filter, only, newest, pause, note }) {
@@ -61,12 +61,13 @@ function makeRow() {
       if (element.dataset.id === String(row.id)) return; // a request that has ended does not change
       element.dataset.id = String(row.id);
       COLUMNS.forEach(([, write], index) => {
-        (index === 1 ? state : cells[index]).textContent = write(row);
+        (index === 1 ? state : cells[index]).textContent = visible(write(row));
       });
       state.dataset.rank = kind(row);
-      cells[3].title = `${row.method} ${row.path}`;
+      cells[3].title = cells[3].textContent;
       cells[2].title = row.reason;
-      cells[7].title = `request ${row.requestId}`;
+      cells[6].title = `${cells[6].textContent}, request ${row.requestId}`;
+      cells[7].title = cells[7].textContent;
     },
   };
 }

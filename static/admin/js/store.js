@@ -8,7 +8,10 @@ const RECENT = 300; // seconds for which a failed or slow request stands before 
 
 /** @returns the model of a page that has heard nothing. */
 export function empty() {
-  return { about: {}, at: 0, sentence: '', points: [], counts: [], refused: [], requests: [], services: new Map(), endpoints: new Map(), events: [] };
+  return {
+    about: {}, at: 0, sentence: '', points: [], counts: [], refused: [], requests: [], services: new Map(), endpoints: new Map(),
+    events: [], places: null,
+  };
 }
 
 /** The model after an event named `whole`. */
@@ -19,9 +22,10 @@ export function begin(said) {
     at: said.at,
     sentence: said.sentence,
     columns: said.columns,
-    points: said.points.map((point) => record(said.columns.points, point)),
-    services: records(services, said.services),
-    endpoints: records(endpoints, said.endpoints),
+    points: ascending([], said.points.map((point) => record(said.columns.points, point))),
+    services: records('service', services, said.services),
+    endpoints: records('endpoint', endpoints, said.endpoints),
+    places: null,
     events: said.events,
     counts: said.counts ?? [],
     refused: said.refused ?? [],
@@ -35,18 +39,19 @@ export function look(model, said) {
   model.at = at;
   model.services.clear();
   model.endpoints.clear();
+  model.places = null;
   const out = [];
   for (const [service, figures] of Object.entries(said.services)) {
     const broken = figures.upstreams - figures.healthy;
     const state = broken === 0 ? 'up' : figures.healthy ? 'degraded' : 'down';
     if (broken) out.push(`${service}: ${broken} of ${figures.upstreams} endpoints out`);
     model.services.set(service, {
-      service, state, since: at, endpoints: figures.upstreams, out: broken, rate: figures.rps,
+      kind: 'service', key: service, service, state, since: at, endpoints: figures.upstreams, out: broken, rate: figures.rps,
       errorShare: figures.errorRate, ...figures.latency, waiting: figures.waiting, panic: figures.panic,
     });
     for (const each of figures.upstreamDetails) {
       model.endpoints.set(`${service} ${each.url}`, {
-        service, url: each.url, state: each.healthy ? 'up' : 'out', since: at, rate: each.rps, errorShare: each.errorRate,
+        kind: 'endpoint', key: `${service} ${each.url}`, service, url: each.url, state: each.healthy ? 'up' : 'out', since: at, rate: each.rps, errorShare: each.errorRate,
         p50Ms: each.latency.p50Ms, p95Ms: each.latency.p95Ms, p99Ms: each.latency.p99Ms, requests: each.inflight.http,
         eventStreams: each.inflight.sse, webSockets: each.inflight.ws, breaker: each.breaker.state,
         openUntil: each.circuitOpenUntilMs / 1000, check: each.checks.last, weight: each.weight, retries: each.retriesTotal,
@@ -60,19 +65,34 @@ export function look(model, said) {
 export function apply(model, said) {
   model.at = said.at;
   model.sentence = said.sentence;
-  model.points.push(...said.points.map((point) => record(model.columns.points, point)));
+  ascending(model.points, said.points.map((point) => record(model.columns.points, point)));
   thin(model.points);
   model.counts = said.counts ?? model.counts;
   model.refused = said.refused ?? model.refused;
   const newest = model.requests.at(-1)?.id ?? 0; // the first look after the whole may tell a request again
   model.requests.push(...(said.requests ?? []).map((each) => record(model.columns.requests, each)).filter((each) => each.id > newest));
   model.requests.splice(0, model.requests.length - MOST_REQUESTS);
-  for (const kind of ['services', 'endpoints']) {
-    for (const key of said[kind].gone) model[kind].delete(key);
-    for (const [key, row] of Object.entries(said[kind].rows)) model[kind].set(key, record(model.columns[kind], row));
-  }
+  change(model, 'services', 'service', said.services);
+  change(model, 'endpoints', 'endpoint', said.endpoints);
   model.events.push(...said.events);
   model.events.splice(0, model.events.length - MOST_EVENTS);
+}
+
+function change(model, table, kind, { rows: changed, gone }) {
+  const columns = model.columns[table];
+  const before = model[table].size;
+  for (const key of gone) model[table].delete(key);
+  for (const [key, cells] of Object.entries(changed)) model[table].set(key, row(kind, key, columns, cells));
+  if (gone.length || model[table].size !== before) model.places = null;
+}
+
+/** Adds points. When the gateway's clock is set back, the points of the time that comes again are forgotten. */
+function ascending(points, more) {
+  for (const point of more) {
+    while (points.length && points.at(-1).at >= point.at) points.pop();
+    points.push(point);
+  }
+  return points;
 }
 
 /** Keeps the newest points, and of the older points one in ten seconds, so that an hour stays small. */
@@ -88,10 +108,11 @@ export function rows(model, { text = '', onlyTrouble = false, by = 'state', desc
   const wanted = text.trim().toLowerCase();
   const endpoints = new Map();
   for (const row of model.endpoints.values()) {
-    if (!endpoints.has(row.service)) endpoints.set(row.service, []);
-    endpoints.get(row.service).push(row);
+    const others = endpoints.get(row.service);
+    if (others) others.push(row);
+    else endpoints.set(row.service, [row]);
   }
-  const order = sorter(by, descending);
+  const order = sorter(model, by, descending);
   const found = [];
   for (const service of [...model.services.values()].sort(order)) {
     const matches = service.service.toLowerCase().includes(wanted);
@@ -100,8 +121,7 @@ export function rows(model, { text = '', onlyTrouble = false, by = 'state', desc
       .filter((row) => !onlyTrouble || row.state !== 'up')
       .sort(order);
     if ((!matches && !own.length) || (onlyTrouble && service.state === 'up' && !own.length)) continue;
-    found.push({ kind: 'service', key: service.service, ...service });
-    for (const row of own) found.push({ kind: 'endpoint', key: `${row.service} ${row.url}`, ...row });
+    found.push(service, ...own);
   }
   return found;
 }
@@ -122,24 +142,45 @@ const words = (row) =>
 
 const WORST_FIRST = ['down', 'out', 'degraded', 'probed', 'drained', 'joining', 'up'];
 
-function sorter(by, descending) {
+function sorter(model, by, descending) {
   const sign = descending ? -1 : 1;
-  return (one, other) => sign * compare(value(one, by), value(other, by)) || compare(name(one), name(other));
+  model.places ??= placesOf(model);
+  const place = (row) => model.places.get(row.key);
+  if (by === 'name') return (one, other) => sign * (place(one) - place(other));
+  return (one, other) => sign * compare(value(one, by), value(other, by)) || place(one) - place(other);
 }
 
 function value(row, by) {
   if (by === 'state') return WORST_FIRST.indexOf(row.state);
-  if (by === 'name') return name(row);
   return row[by] ?? -1;
 }
 
-const name = (row) => row.url ?? row.service;
+const alphabet = new Intl.Collator(undefined, { numeric: true });
+
+/** The place of each row in the order of names. To compare names at each update would take most of the update's time. */
+function placesOf(model) {
+  const named = [...model.services.values(), ...model.endpoints.values()].map((row) => [row.url ?? row.service, row.key]);
+  named.sort(([one], [other]) => alphabet.compare(one, other));
+  return new Map(named.map(([, key], index) => [key, index]));
+}
 
 function compare(one, other) {
-  if (typeof one === 'string') return one.localeCompare(other, undefined, { numeric: true });
+  if (typeof one === 'string') return alphabet.compare(one, other);
   return one - other;
 }
 
-const record = (columns, cells) => Object.fromEntries(columns.map((column, index) => [column, cells[index]]));
-const records = (columns, given) =>
-  new Map(Object.entries(given).map(([key, cells]) => [key, record(columns, cells)]));
+function record(columns, cells) {
+  const made = {};
+  for (let index = 0; index < columns.length; index += 1) made[columns[index]] = cells[index];
+  return made;
+}
+
+function row(kind, key, columns, cells) {
+  const made = record(columns, cells);
+  made.kind = kind;
+  made.key = key;
+  return made;
+}
+
+const records = (kind, columns, given) =>
+  new Map(Object.entries(given).map(([key, cells]) => [key, row(kind, key, columns, cells)]));

@@ -1,7 +1,7 @@
 // The list of open streams. The gateway gives pages, and only the rows in sight exist.
 
 import { actsOnStream, merged } from './acts.js';
-import { duration, short } from './format.js';
+import { duration, short, visible } from './format.js';
 import { head, makeWindow } from './window.js';
 
 const PAGE = 200;
@@ -87,10 +87,11 @@ export function makeStreams({ card, box, table, filter, note }, dialog) {
       update(row) {
         now = row;
         COLUMNS.forEach(([, write], index) => {
-          const text = write(row);
+          const text = visible(write(row));
           if (cells[index].textContent !== text) cells[index].textContent = text;
         });
-        cells[6].title = row.path;
+        cells[4].title = cells[4].textContent;
+        cells[6].title = visible(row.path);
       },
     };
   }

@@ -1,8 +1,9 @@
 // The table of services and endpoints. Only the rows near the viewport exist, so that a thousand endpoints stay smooth.
 
-import { duration, milliseconds, percent, short } from './format.js';
+import { duration, milliseconds, percent, short, visible } from './format.js';
 import { makeSpark } from './spark.js';
 import { rows } from './store.js';
+import { put } from './window.js';
 
 const AROUND = 12; // rows beyond each end of the viewport
 const MOST_UNCUT = 120; // rows of a table that exists whole
@@ -46,18 +47,20 @@ export function makeTable(table, nothing, act = null) {
   const body = table.tBodies[0];
   const existing = new Map(); // rows of the page by key
   let model = null;
+  let height = 27; // px of a row
   table.tHead.append(heads(view, act, () => show(model)));
   const before = filler();
   const behind = filler();
 
+  /** Reads the page before anything is written: a look after a change would lay out the page once more. */
   function show(next) {
     model = next;
     if (!model) return;
     const found = rows(model, view);
+    const [first, last] = visible(found.length);
     nothing.hidden = found.length > 0;
     nothing.textContent = model.services.size ? 'No service and no endpoint fits the filter.' : 'No services are configured.';
-    const [first, last] = visible(found.length);
-    table.setAttribute('aria-rowcount', String(found.length + 1));
+    put(table, 'aria-rowcount', found.length + 1);
     const wanted = found.slice(first, last);
     place(wanted, first);
     before.fill(first);
@@ -80,7 +83,7 @@ export function makeTable(table, nothing, act = null) {
         existing.set(row.key, shown);
       }
       shown.update(row, model.at);
-      shown.element.setAttribute('aria-rowindex', String(first + index + 2));
+      put(shown.element, 'aria-rowindex', first + index + 2);
       if (previous.nextSibling !== shown.element) previous.after(shown.element);
       previous = shown.element;
     });
@@ -90,7 +93,7 @@ export function makeTable(table, nothing, act = null) {
   /** The numbers of the rows that exist: all rows of a small table. */
   function visible(count) {
     if (count <= MOST_UNCUT) return [0, count];
-    const height = existing.values().next().value?.element.offsetHeight || 27;
+    height = existing.values().next().value?.element.offsetHeight || height;
     const top = -body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - AROUND);
     return [Math.min(first, count), Math.min(count, first + Math.ceil(innerHeight / height) + 2 * AROUND)];
@@ -108,7 +111,7 @@ export function makeTable(table, nothing, act = null) {
       element,
       fill(count) {
         element.hidden = count === 0;
-        cell.style.height = `${count * (existing.values().next().value?.element.offsetHeight || 27)}px`;
+        cell.style.height = `${count * height}px`;
       },
     };
   }
@@ -189,7 +192,7 @@ function makeRow(row, act) {
     update(next, at) {
       now = next;
       COLUMNS.forEach((column, index) => {
-        const text = column.write(next, at);
+        const text = visible(column.write(next, at));
         if (column.kind === 'spark') {
           draw(text);
           return;

@@ -16,19 +16,26 @@ export function makeWindow({ box, table, columns, make, scrolled = () => {} }) {
   const behind = filler();
   let rows = [];
   let existing = new Map();
+  // Sizes of the page, read when they change: a look after a change of the page would lay out the page once more.
+  let size = ROW;
+  let top = 0;
+  let room = 0;
 
   box.addEventListener('scroll', () => {
+    top = box.scrollTop;
     render();
     scrolled();
   }, { passive: true });
-
-  const height = () => existing.values().next().value?.element.offsetHeight || ROW;
+  new ResizeObserver(() => requestAnimationFrame(() => {
+    room = box.clientHeight;
+    size = existing.values().next().value?.element.offsetHeight || ROW;
+    render();
+  })).observe(box);
 
   /** The numbers of the rows that exist: the first, and the one behind the last. */
   function inSight() {
-    const size = height();
-    const first = Math.max(0, Math.floor(box.scrollTop / size) - AROUND);
-    return [Math.min(first, rows.length), first + Math.ceil(box.clientHeight / size) + 2 * AROUND];
+    const first = Math.max(0, Math.floor(top / size) - AROUND);
+    return [Math.min(first, rows.length), first + Math.ceil(room / size) + 2 * AROUND];
   }
 
   function render() {
@@ -42,14 +49,14 @@ export function makeWindow({ box, table, columns, make, scrolled = () => {} }) {
       const shown = existing.get(row.id) ?? make(row);
       kept.set(row.id, shown);
       shown.update(row);
-      shown.element.setAttribute('aria-rowindex', String(first + index + 2));
+      put(shown.element, 'aria-rowindex', first + index + 2);
       if (previous.nextSibling !== shown.element) previous.after(shown.element);
       previous = shown.element;
     });
     existing = kept;
     before.fill(first);
     behind.fill(Math.max(0, rows.length - last));
-    table.setAttribute('aria-rowcount', String(rows.length + 1));
+    put(table, 'aria-rowcount', rows.length + 1);
   }
 
   function filler() {
@@ -63,7 +70,7 @@ export function makeWindow({ box, table, columns, make, scrolled = () => {} }) {
       element,
       fill(count) {
         element.hidden = count === 0;
-        cell.style.height = `${count * height()}px`;
+        cell.style.height = `${count * size}px`;
       },
     };
   }
@@ -75,6 +82,12 @@ export function makeWindow({ box, table, columns, make, scrolled = () => {} }) {
       render();
     },
   };
+}
+
+/** Sets an attribute to a number, unless the attribute has the number: a change costs more than a look. */
+export function put(element, name, number) {
+  const text = String(number);
+  if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }
 
 /** The head of a table, with a cell for each label. */

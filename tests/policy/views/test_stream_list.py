@@ -7,7 +7,7 @@ import pytest
 
 from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried
-from tornado_gateway.policy.views.stream_list import LONGEST, Facts, Row, Wanted, page
+from tornado_gateway.policy.views.stream_list import LONGEST, LONGEST_PRINCIPAL, Facts, Row, Wanted, page
 
 NOW = 100.0
 URL = "http://10.0.0.7:9000"
@@ -87,4 +87,4 @@ def test_a_filter_admits_what_it_names(wanted: Wanted, ids: list[int]) -> None:
 
 def test_long_texts_are_cut() -> None:
     (shown,) = said([row(1, principal="p" * 9000, path="/" * 9000)])["streams"]
-    assert (len(shown["principal"]), len(shown["path"])) == (LONGEST, LONGEST)
+    assert (len(shown["principal"]), len(shown["path"])) == (LONGEST_PRINCIPAL, LONGEST)

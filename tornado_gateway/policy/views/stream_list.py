@@ -15,6 +15,7 @@ from tornado_gateway.policy.views.steps import Steps
 
 MOST = 1000  # streams of a page
 LONGEST = 256  # characters of a text in the list
+LONGEST_PRINCIPAL = 1024  # characters: as much as a revocation names; a principal that is cut would be another
 
 KINDS = {"eventStream": Kind.SSE, "webSocket": Kind.WS}
 _NAMES = {kind: name for name, kind in KINDS.items()}
@@ -131,7 +132,7 @@ def _view(row: Row, now: float) -> dict[str, Any]:
         "service": facts.service,
         "endpoint": facts.endpoint,
         "client": facts.client,
-        "principal": row.principal[:LONGEST],
+        "principal": row.principal[:LONGEST_PRINCIPAL],
         "path": facts.path[:LONGEST],
         "requestId": facts.request_id,
         "ageMs": round((now - facts.began) * 1000),
