@@ -52,9 +52,9 @@ ON_UVLOOP = frozenset(() if "EVERY_LOOP" in os.environ else (
         "passwords", "redis_cluster", "redis_limits", "redis_tickets", "revocation_store",
     )),
     *(_HERE / f"test_{name}.py" for name in (
-        "authentication_page", "basic", "cache", "cache_cases", "cors_page", "figures", "keys", "limits_page",
-        "metrics_page", "observability_page", "operators", "overload_page", "registry", "routes", "tickets_page",
-        "tokens",
+        "authentication_page", "basic", "cache", "cache_cases", "cors_page", "entrances", "figures", "keys",
+        "limits_page", "metrics_page", "observability_page", "operators", "overload_page", "registry", "routes",
+        "tickets_page", "tokens",
     )),
 ))  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""README.md and docs/: links lead somewhere, lines are short, and what the source names is named as in the source.
+"""README.md, docs/ and their like: links lead somewhere, lines are short, and names are those of the source.
 
 Each rule is a function from texts to violations, "file:line: what is wrong", so that the rule is also tried on a text
 that breaks it.
@@ -49,7 +49,8 @@ Texts = Mapping[str, str]  # of documents, by path from the root
 
 
 def documents() -> dict[str, str]:
-    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    at_the_top = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
+    paths = [*at_the_top, *sorted((ROOT / "docs").rglob("*.md"))]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 

@@ -62,10 +62,12 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
+from tornado_gateway.policy.upstream.sources import Kind, is_source
 from tornado_gateway.policy.views.board import Event
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.registry import ServiceRegistry
+from tornado_gateway.upkeep.consul import ConsulFeed
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.handover import HandOver
 from tornado_gateway.upkeep.health_checks import HealthChecks
@@ -74,10 +76,13 @@ from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.inheritance import Inheritance
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.key_set import KeySet
+from tornado_gateway.upkeep.kubernetes import KubernetesFeed
 from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.rebalancer import Rebalancer
 from tornado_gateway.upkeep.shared import in_slices
+from tornado_gateway.upkeep.sources import MakeFeed, Pace, Sources
+from tornado_gateway.upkeep.srv import SrvFeed
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -207,6 +212,7 @@ class App:
         self.watchdog = Watchdog(lambda: gateway.pressure.ticked_at, gateway.now)
         self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
         self.discovery = make_discovery(settings, gateway)
+        self.sources = make_sources(settings, gateway, lambda: self.discovery.sweep(gateway.now()))
         self.key_set = make_key_set(settings, gateway)
         self.rebalancer = Rebalancer(gateway.services.values(), gateway.streams)
         self.heartbeat = Heartbeat(
@@ -217,7 +223,8 @@ class App:
             self.rebalancer,
             IdleConnections(gateway.services.values(), gateway.client),
             gateway.revocation_store,
-            *([self.discovery] if self.discovery else []),
+            self.discovery,
+            self.sources,
             *([gateway.limits.memory] if gateway.limits else []),
             *sweepers_of(gateway.tickets),
             services_timeout=gateway.services.shortest_timeout,
@@ -351,8 +358,8 @@ class App:
         self.heartbeat.stop()
         self.health_checks.close()
         self.rebalancer.close()
-        if self.discovery:
-            self.discovery.close()
+        self.sources.close()
+        self.discovery.close()
         if self.key_set:
             self.key_set.close()
         for server in self.servers:
@@ -407,7 +414,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
-    if any(origin.scheme == "https" for origin in origins_of(settings)):
+    if settings.has_tls_endpoints:
         client.connector.load_authorities()
     cache, tickets = make_cache(settings, rng, redis), make_tickets(settings, redis)
     redaction = redaction_of(settings.logs, settings.auth.sources)
@@ -513,14 +520,17 @@ def make_routes(settings: Settings) -> RouteTable[type[ProxiedRequest]]:
 
 
 def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
-    return Service(
+    plain = [each for each in spec.endpoints if not is_source(each.url)]
+    service = Service(
         spec.name,
-        [new_endpoint(each.url, each.weight, spec.service, rng, time.monotonic()) for each in spec.endpoints],
+        [new_endpoint(each.url, each.weight, spec.service, rng, time.monotonic()) for each in plain],
         BALANCERS[spec.service.balancer](rng),
         spec.service,
         limit=limit_of(spec.service, rng),
         affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
+    service.membership.configure({each.url: each.weight for each in spec.endpoints})
+    return service
 
 
 def connect(redis: dict[str, RedisConnection], url: str) -> RedisConnection:
@@ -608,10 +618,23 @@ def sweepers_of(tickets: Tickets | None) -> list[Sweeper]:
     return [tickets.allowance, *([tickets.memory] if tickets.memory is not None else [])]
 
 
-def make_discovery(settings: Settings, gateway: Gateway) -> Discovery | None:
-    if not settings.discovery.is_on:
-        return None
+def make_discovery(settings: Settings, gateway: Gateway) -> Discovery:
     return Discovery(gateway.services.values(), gateway.client, settings.discovery, gateway.rng, gateway.now)
+
+
+def make_sources(settings: Settings, gateway: Gateway, follow: Callable[[], None], pace: Pace | None = None) -> Sources:
+    """
+    Args:
+        follow: called after a change of memberships.
+    """
+    client, pace = gateway.client, pace or Pace()
+    feeds: dict[Kind, MakeFeed] = {
+        Kind.SRV: partial(SrvFeed, client.connector.resolver, interval=max(settings.discovery.ttl, pace.shortest)),
+        Kind.CONSUL: partial(ConsulFeed, client, settings.consul, shortest=pace.shortest),
+        Kind.KUBERNETES: partial(KubernetesFeed, client, settings.kubernetes, shortest=pace.shortest),
+    }
+    services, family = gateway.services.values(), settings.discovery.family
+    return Sources(services, feeds, follow, family, gateway.rng, pace)
 
 
 def make_key_set(settings: Settings, gateway: Gateway) -> KeySet | None:
@@ -707,8 +730,9 @@ def names_of(settings: Settings) -> set[str]:
 
 
 def origins_of(settings: Settings) -> list[Origin]:
-    """The origins of all configured endpoints."""
-    return [parse_base_url(endpoint.url)[0] for service in settings.services for endpoint in service.endpoints]
+    """The origins of all configured endpoints, without those that sources know."""
+    urls = [endpoint.url for service in settings.services for endpoint in service.endpoints]
+    return [parse_base_url(url)[0] for url in urls if not is_source(url)]
 
 
 def connections_by_descriptors(names: int) -> int:

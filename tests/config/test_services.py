@@ -310,3 +310,30 @@ def test_a_secret_in_a_url_is_in_no_problem(scheme: str, before: str, place: str
             load(text)
         except ConfigurationError as error:
             assert "hunter2" not in str(error)
+
+
+def test_a_source_may_stand_in_the_place_of_a_base_url() -> None:
+    (service,) = load('{"a": ["k8s+http://billing.shop:http/base", {"url": "consul+https://v2.billing", "weight": 3}]}')
+    assert service.endpoints == (
+        EndpointSpec("k8s+http://billing.shop:http/base"), EndpointSpec("consul+https://v2.billing", 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("k8s+http://a.b.c", "must name a name of DNS"),
+        ("consul+http://a:80", "must not have a port"),
+        ("srv+ftp://a", "must be srv+, consul+ or k8s+"),
+        ("etcd+http://a", "must start with http://"),
+    ],
+)
+def test_a_wrong_source_is_a_problem(url: str, reason: str) -> None:
+    (line,) = upstreams_lines({"a": [url]})
+    assert reason in line
+    assert ("such as k8s+http://" in line) is not url.startswith("etcd")
+
+
+def test_the_same_source_twice_is_a_problem() -> None:
+    (line,) = upstreams_lines({"a": ["k8s+http://billing", "k8s+http://billing/"]})
+    assert "is the same endpoint as" in line

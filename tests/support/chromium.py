@@ -14,11 +14,17 @@ from tests.support.websockets import PATIENCE, until
 
 
 @contextlib.contextmanager
-def chromium(profile: Path) -> Iterator[str]:
-    """Run a browser with an empty profile; yield the address of its DevTools."""
+def chromium(profile: Path, *options: str, quic: bool = False) -> Iterator[str]:
+    """Run a browser with an empty profile; yield the address of its DevTools.
+
+    Args:
+        options: of the command line, besides the usual.
+        quic: whether the browser may use HTTP/3.
+    """
     process = subprocess.Popen(
         [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", *([] if quic else ["--disable-quic"]),
+            "--no-first-run", *options,
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
             f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
         ],

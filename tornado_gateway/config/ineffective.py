@@ -6,7 +6,6 @@ Without a warning an operator would believe in a limit, a check or a key that do
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from tornado_gateway.adapters.access_log import HIDING
 from tornado_gateway.config.settings import Settings
@@ -16,10 +15,10 @@ from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, Scope
 from tornado_gateway.policy.http.cors import CorsMode
 from tornado_gateway.policy.http.credentials import Where
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN
-from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.routing import RouteSpec, hosts_for, passages
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
+from tornado_gateway.policy.upstream.sources import base_path_of
 from tornado_gateway.upkeep.process import tells_malloc
 
 
@@ -106,10 +105,6 @@ def _exchanges_nothing_for_tickets(s: Settings) -> bool:
     return not has_others and all(each.where is Where.TICKET for each in s.auth.sources)
 
 
-def _has_https(s: Settings) -> bool:
-    return any(urlsplit(each.url).scheme == "https" for service in s.services for each in service.endpoints)
-
-
 # fmt: off
 RULES = (
     Rule(
@@ -149,7 +144,7 @@ RULES = (
     Rule(("HEDGE", "ADAPTIVE_CONCURRENCY", "BREAKER_SLOW_MS"), lambda s: not s.service.is_long_poll,
          "LONG_POLL is true"),
     Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.client.connect.tls_verify, "UPSTREAM_TLS_VERIFY is false"),
-    Rule(("UPSTREAM_TLS_CA_FILE",), _has_https, "no endpoint is https"),
+    Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.has_tls_endpoints, "no endpoint is https"),
     Rule(("ACCESS_LOG",), lambda s: not s.logs.access or s.logs.has_access_log, "LOG_LEVEL is above info"),
     Rule(
         ("STREAM_OPEN_LOG",),
@@ -305,7 +300,7 @@ def _of_routes(settings: Settings) -> Iterator[tuple[str, str]]:
 def _has_the_services_paths(route: RouteSpec, settings: Settings) -> bool:
     """Whether clients use the same paths as the endpoints of the route's service."""
     urls = {end.url for service in settings.services if service.name == route.service for end in service.endpoints}
-    return all(parse_base_url(url)[1] + route.inner_prefix == route.prefix for url in urls)
+    return all(base_path_of(url) + route.inner_prefix == route.prefix for url in urls)
 
 
 def _passages(settings: Settings) -> Iterator[str]:

@@ -12,11 +12,13 @@ from typing import Any
 from tornado_gateway.config.documents import DocumentReader, Members, Options, member, parse_json
 from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
 from tornado_gateway.policy.http.target import parse_base_url
+from tornado_gateway.policy.upstream.sources import is_source, parse_source
 
 GREATEST_WEIGHT = 1000
 
 MAP_OF_SERVICES = "a JSON map of service to array of base URLs"
 _SERVICE_KEYS = "endpoints, and variables of one service in camel case, such as balancer for BALANCER"
+_SOURCE = "a source such as k8s+http://billing.shop:http/base, consul+http://billing or srv+http://_http._tcp.billing"
 _SERVICE = "an array of base URLs, or an object with endpoints"
 _BASE_URL = "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
 
@@ -28,7 +30,7 @@ class EndpointSpec:
     """An endpoint of UPSTREAMS.
 
     Attributes:
-        url: base URL, as given.
+        url: base URL, or URL of a source, as given; see policy/upstream/sources.py.
         weight: share of the traffic relative to the service's other endpoints, 0 to 1000; 0: no new requests.
     """
 
@@ -117,11 +119,11 @@ class _ServicesReader(DocumentReader):
             self.report(path, shown(url), "is not a string", _BASE_URL)
             return
         try:
-            endpoint = parse_base_url(url)
+            endpoint: object = parse_source(url) if is_source(url) else parse_base_url(url)
         except ValueError as error:
             # An error of urlsplit() may quote the URL, and a password with the URL.
             reason = str(error) if str(error).startswith("must ") else "is not a valid URL"
-            self.report(path, shown(url), reason, _BASE_URL)
+            self.report(path, shown(url), reason, _SOURCE if is_source(url) else _BASE_URL)
             return
         if first.setdefault(endpoint, path) != path:
             reason = f"is the same endpoint as {first[endpoint].lstrip('.')}"

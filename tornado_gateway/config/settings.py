@@ -21,8 +21,10 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.upkeep.consul import ConsulConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.upkeep.key_set import KeySetConfig
+from tornado_gateway.upkeep.kubernetes import KubernetesConfig
 from tornado_gateway.wire.client.client import ClientConfig
 from tornado_gateway.wire.server.context import ServerConfig
 
@@ -142,6 +144,8 @@ class Settings:
     forwarding: ForwardingConfig = field(default_factory=ForwardingConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    consul: ConsulConfig = field(default_factory=ConsulConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
     streams: StreamLimits = field(default_factory=StreamLimits)
     overload: OverloadConfig = field(default_factory=OverloadConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
@@ -200,6 +204,12 @@ class Settings:
         removed."""
         auth = self.auth
         return self.asks_for_tokens or auth != AuthConfig(tokens=auth.tokens, keys=auth.keys, users=auth.users)
+
+    @property
+    def has_tls_endpoints(self) -> bool:
+        """Whether the configuration has endpoints of TLS, by base URL or by a source."""
+        urls = [each.url for service in self.services for each in service.endpoints]
+        return any(url.partition("://")[0].lower().endswith("https") for url in urls)
 
     @property
     def caches_something(self) -> bool:

@@ -70,6 +70,7 @@ from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.routes import GivenRoute, read_routes
 from tornado_gateway.config.services import GivenService, read_services
 from tornado_gateway.config.settings import ServiceSpec, Settings
+from tornado_gateway.config.source_parsers import access_token, agent_url, api_url
 from tornado_gateway.config.trace_parsers import collector_headers, collector_url, trace_share
 from tornado_gateway.policy.access import RULES
 from tornado_gateway.policy.http.caching.config import Scope
@@ -288,6 +289,14 @@ VARIABLES: tuple[Variable, ...] = (
              "path of a file as hosts(5), in which names are looked up first; unset: /etc/hosts", "Upstreams"),
     Variable("DISCOVERY", "discovery.is_on", flag,
              "true or false: whether each address of a name is an endpoint of its own", "Upstreams"),
+    Variable("CONSUL_URL", "consul.url", agent_url,
+             "base URL of the agent that consul+http:// in UPSTREAMS asks", "Upstreams"),
+    Variable("CONSUL_TOKEN", "consul.token", access_token,
+             "token for Consul's access-control list; unset: none", "Upstreams", secret=True),
+    Variable("KUBERNETES_API_URL", "kubernetes.url", api_url,
+             "base URL of the API server that k8s+http:// in UPSTREAMS asks, https or on loopback", "Upstreams"),
+    Variable("KUBERNETES_ACCOUNT", "kubernetes.account", text,
+             "path of the folder with the token, ca.crt and namespace of the pod's account", "Upstreams"),
     Variable("STICKY_SECRET", "service.affinity.secret", key,
              "key of the hash in sticky cookies; unset: random per process", "Upstreams", secret=True),
     Variable("READY_REQUIRES", "ready_requires", names,

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.hosts import Family
-from tornado_gateway.policy.upstream.resolution import Resolution, new_endpoint, usable
+from tornado_gateway.policy.upstream.hosts import Family, usable
+from tornado_gateway.policy.upstream.resolution import Resolution, new_endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -124,7 +124,7 @@ class Discovery:
         if changed or len(self._resolutions) < len(known):
             self._follow_names(now)
         for resolution in changed:
-            for host in resolution.names:
+            for host in resolution.names & self._names.keys():
                 if addresses := self._names[host].addresses:
                     resolution.use(host, addresses, now)
             resolution.follow(now)
@@ -135,7 +135,8 @@ class Discovery:
         )
 
     def _follow_names(self, now: float) -> None:
-        wanted = {host for resolution in self._resolutions.values() for host in resolution.names}
+        services = self._resolutions.values() if self._config.is_on else ()
+        wanted = {host for resolution in services for host in resolution.names}
         for host in self._names.keys() - wanted:
             name = self._names.pop(host)
             if name.task:

@@ -146,3 +146,54 @@ def test_the_order_of_different_sources_does_not_matter(events: list[Event], rng
 )
 def test_a_name_may_change_its_addresses_but_not_an_address_a_socket_or_this_host(url: str, resolvable: bool) -> None:
     assert is_resolvable(parse_base_url(url)[0]) is resolvable
+
+
+# ---- sources
+
+
+SOURCE = "k8s+http://billing.shop"
+
+
+def test_what_a_source_tells_stands_in_its_place() -> None:
+    membership = Membership({"http://first": 1, SOURCE: 2, "http://last": 1})
+    assert membership.sources == (SOURCE,)
+    assert membership.wanted() == {"http://first": 1, "http://last": 1}
+    told = {"http://billing.shop.svc:80#10.1.0.7": 1, "http://one.internal:81": 3}
+    assert membership.receive(SOURCE, told)
+    assert not membership.receive(SOURCE, told)
+    assert membership.wanted() == {
+        "http://first": 1, "http://billing.shop.svc:80#10.1.0.7": 2, "http://one.internal:81": 6, "http://last": 1,
+    }  # fmt: skip
+
+
+def test_names_that_a_source_tells_are_looked_up() -> None:
+    membership = Membership({SOURCE: 1})
+    before = membership.version
+    membership.receive(SOURCE, {"http://one.internal:81": 1, "http://billing.shop.svc:80#10.1.0.7": 1})
+    assert (membership.names, membership.version) == (frozenset({"one.internal"}), before + 1)
+    assert membership.is_configured("one.internal")
+    membership.discover("one.internal", ("10.0.0.7", "10.0.0.8"))
+    assert set(membership.wanted()) == {
+        "http://one.internal:81#10.0.0.7", "http://one.internal:81#10.0.0.8", "http://billing.shop.svc:80#10.1.0.7",
+    }  # fmt: skip
+    membership.receive(SOURCE, {})
+    assert membership.names == frozenset()
+
+
+def test_an_operators_drain_survives_what_a_source_tells() -> None:
+    url = "http://billing.shop.svc:80#10.1.0.7"
+    membership = Membership({SOURCE: 1})
+    membership.receive(SOURCE, {url: 1})
+    membership.set_weight(url, 0)
+    for told in ({}, {url: 1}):
+        membership.receive(SOURCE, told)
+    assert membership.wanted() == {url: 0}
+    membership.release(url)
+    assert membership.wanted() == {url: 1}
+
+
+def test_a_source_that_is_no_longer_configured_is_left_out() -> None:
+    membership = Membership({SOURCE: 1})
+    membership.receive(SOURCE, {"http://a": 1})
+    membership.configure({"http://b": 1})
+    assert (membership.sources, membership.wanted()) == ((), {"http://b": 1})

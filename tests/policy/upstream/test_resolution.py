@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tornado_gateway.errors import CircuitOpen
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig, State
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseRequest, Outcome
+from tornado_gateway.policy.upstream.hosts import Family, usable
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.membership import is_resolvable
-from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, Family, Resolution, new_endpoint, usable
+from tornado_gateway.policy.upstream.resolution import KEEP_DEPARTED, Resolution, new_endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
@@ -474,3 +476,30 @@ class Changing(RuleBasedStateMachine):
 
 Changing.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 TestChanging = Changing.TestCase
+
+
+# ---- endpoints of sources
+
+SOURCE = "k8s+http://billing.shop"
+
+
+def test_a_change_of_weights_alone_is_followed() -> None:
+    of = service("http://10.0.0.1", "http://10.0.0.2")
+    resolution = Resolution(of, make)
+    before = of.endpoints
+    of.membership.configure({"http://10.0.0.1": 0, "http://10.0.0.2": 3})
+    resolution.follow(0.0)
+    assert (of.endpoints, [each.weight for each in before]) == (before, [0, 3])
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_a_service_without_endpoints_refuses_and_serves_as_soon_as_a_source_tells_endpoints(balancer: str) -> None:
+    of = service(balancer=balancer)
+    of.membership.configure({SOURCE: 1})
+    resolution = Resolution(of, make)
+    resolution.follow(0.0)
+    with pytest.raises(CircuitOpen):
+        of.lease(LeaseRequest(0.0, Kind.HTTP))
+    of.membership.receive(SOURCE, {"http://billing.shop.svc:80#10.1.0.7": 1})
+    resolution.follow(1.0)
+    assert of.lease(LeaseRequest(1.0, Kind.HTTP)).endpoint.url.endswith("#10.1.0.7")

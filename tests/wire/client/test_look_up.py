@@ -15,7 +15,8 @@ from tests.support.sockets import eventually
 from tornado_gateway.errors import ConnectFailed, NameNotResolved, NameTimeout
 from tornado_gateway.policy.http.target import is_address
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
-from tornado_gateway.wire.client.look_up import Answer, LookUp
+from tornado_gateway.policy.upstream.srv_records import Record
+from tornado_gateway.wire.client.look_up import Answer, LookUp, RecordLookUp
 
 QUICK = "options timeout:1 attempts:1\n"
 NAME = "service.test"
@@ -374,3 +375,38 @@ async def test_every_channel_asks_the_servers_it_was_given(name_server) -> None:
     lookups = [begin(f"name{number}.test", conf_of(server)) for number in range(50)]
     await asyncio.wait([lookup.answer for lookup in lookups])
     assert {lookup.answer.result() for lookup in lookups} == {("127.0.0.1",)}
+
+
+# ---- records of type SRV
+
+SRV = 33
+
+
+def srv(query: Query, *records: tuple[int, int, int, str]) -> bytes:
+    data = [b"".join(each.to_bytes(2, "big") for each in of[:3]) + wire_name(of[3]) for of in records]
+    return query.reply(*[record(query.name, SRV, each) for each in data])
+
+
+async def look_up_records(name: str, conf: ResolvConf) -> tuple[Record, ...]:
+    lookup = RecordLookUp(asyncio.get_running_loop(), name, socket.AF_UNSPEC, conf, 5.0)
+    await asyncio.wait([lookup.answer])
+    lookup.answer.result()
+    return lookup.records
+
+
+@pytest.mark.gen_test
+async def test_records_are_looked_up_with_the_search_list(name_server) -> None:
+    several = (10, 3, 8080, "one.test"), (20, 0, 81, "two.test")
+    server = await name_server({"_http._tcp.billing.test": lambda query: [srv(query, *several)]})
+    async with nothing_left_behind():
+        conf = parse_resolv_conf(f"{server.line}search test\n{QUICK}")
+        assert sorted(await look_up_records("_http._tcp.billing", conf)) == [Record(*each) for each in several]
+
+
+@pytest.mark.parametrize("answer", [REFUSED, SERVFAIL, lambda query: [srv(query)], ["127.0.0.1"]])
+@pytest.mark.gen_test
+async def test_an_answer_without_records_is_a_failure(name_server, answer) -> None:
+    server = await name_server({NAME: answer})
+    async with nothing_left_behind():
+        with pytest.raises(NameNotResolved):
+            await look_up_records(NAME, conf_of(server, conf=QUICK))

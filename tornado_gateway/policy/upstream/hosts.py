@@ -4,7 +4,7 @@ Sources: hosts(5), RFC 6761 §6.3 (localhost), RFC 6724 §2.1 (IPv6 before IPv4,
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 LOOPBACK = ("::1", "127.0.0.1")
@@ -17,6 +17,23 @@ class Family(Enum):
     IPV4 = "ipv4"
     IPV6 = "ipv6"
     ALL = "all"
+
+
+def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
+    """The addresses of a name that are used, without duplicates, in ascending order: the same in all gateways.
+
+    Link-local IPv6 addresses are left out: a connection needs a zone, which a look-up does not always return.
+
+    >>> usable(["10.0.0.10", "fd00::1", "10.0.0.9", "10.0.0.10"], Family.AUTO)
+    ('10.0.0.9', '10.0.0.10')
+    """
+    given = {ipaddress.ip_address(each) for each in addresses}
+    reachable = [each for each in given if each.version == 4 or not each.is_link_local]
+    found = sorted(reachable, key=lambda each: (each.version, int(each)))
+    version = {Family.IPV4: 4, Family.IPV6: 6}.get(family)
+    if family is Family.AUTO and found:
+        version = found[0].version
+    return tuple(str(each) for each in found if version in (None, each.version))
 
 
 def hosts_addresses(text: str, name: str) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
-"""Membership: which endpoints a service should have, merged from three sources.
+"""Membership: which endpoints a service should have, merged from several sources.
 
-    configured    base URLs and weights
+    configured    base URLs and weights; a URL may name a source (policy/upstream/sources.py)
+    sourced       the base URLs that such a source has told
     discovered    the addresses of host names
     operator      weights, drains and additions, made while the gateway runs
 
-Each source writes a map of its own, and the merge reads all three maps. The order of the writes therefore does not
+Each source writes a map of its own, and the merge reads all maps. The order of the writes therefore does not
 matter, and an operator's drain survives the next answer of a name server. (Pingora: discovery x enablement x health.)
 
     configured                    discovered              endpoints
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tornado_gateway.policy.http.target import Origin, is_address, parse_base_url
 from tornado_gateway.policy.upstream.hosts import is_localhost
+from tornado_gateway.policy.upstream.sources import is_source
 
 _Place = tuple[object, ...]
 
@@ -45,16 +47,18 @@ class Membership:
 
     Attributes:
         names: host names to resolve.
+        sources: configured URLs that name a source.
         version: grows with each change of the base URLs.
     """
 
     def __init__(self, configured: Mapping[str, int]) -> None:
         self._configured = dict(configured)
+        self._sourced: dict[str, Mapping[str, int]] = {}  # weights by base URL, by URL of the source
         self._addresses: dict[str, tuple[str, ...]] = {}  # discovered, by host name
         self._added: dict[str, int] = {}  # the operator's weights, by base URL
         self._weights: dict[str, int] = {}  # the operator's weights, by endpoint URL
-        self.names = _names_in(self._configured)
-        self.version = 0
+        self.version = -1
+        self._changed()
 
     # ---- the sources
 
@@ -62,6 +66,19 @@ class Membership:
         """Replace the configured base URLs. Discovered addresses and an operator's settings stay."""
         self._configured = dict(configured)
         self._changed()
+
+    def receive(self, source: str, urls: Mapping[str, int]) -> bool:
+        """Replace what a source has told; return whether that is new.
+
+        Args:
+            source: URL that names the source.
+            urls: weights by base URL.
+        """
+        if self._sourced.get(source) is urls:
+            return False
+        self._sourced[source] = urls
+        self._changed()
+        return True
 
     def discover(self, name: str, addresses: tuple[str, ...]) -> None:
         """Replace the addresses of a host name."""
@@ -88,13 +105,23 @@ class Membership:
 
     def _changed(self) -> None:
         self.version += 1
-        self.names = _names_in({**self._configured, **self._added})
+        self.sources = tuple(filter(is_source, self._configured))
+        self.names = _names_in({**dict(self._bases(self._configured)), **self._added})
+
+    def _bases(self, configured: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+        """Base URLs with weights: what a source has told stands in the place of the source."""
+        for url, weight in configured.items():
+            if is_source(url):
+                for told, share in self._sourced.get(url, {}).items():
+                    yield told, weight * share
+            else:
+                yield url, weight
 
     # ---- the merge
 
     def is_configured(self, name: str) -> bool:
-        """Whether a configured base URL has this host name. An operator's URLs do not count."""
-        return name in _names_in(self._configured)
+        """Whether a base URL of the configuration or of a source has this name. An operator's URLs do not count."""
+        return name in _names_in(dict(self._bases(self._configured)))
 
     def addresses(self, name: str) -> tuple[str, ...] | None:
         """The discovered addresses of a host name; None before the first answer."""
@@ -103,7 +130,8 @@ class Membership:
     def wanted(self) -> dict[str, int]:
         """The merged result: weights by endpoint URL, configured URLs before added URLs."""
         places: dict[_Place, tuple[str, int]] = {}
-        for base, weight in (self._configured | {url: self._added[url] for url in sorted(self._added)}).items():
+        added = {url: self._added[url] for url in sorted(self._added)}
+        for base, weight in self._bases(self._configured | added):
             for place, url in self._leads_to(base):
                 first, largest = places.get(place, (url, weight))
                 places[place] = (url if url == base else first, max(weight, largest))

@@ -13,36 +13,17 @@ left is remembered while requests are in flight there, and for KEEP_DEPARTED sec
 a different part of a long list each time.
 """
 
-import ipaddress
 import random
 from collections.abc import Callable, Iterable, Mapping
 
 from tornado_gateway.policy.upstream.breaker import Breaker
 from tornado_gateway.policy.upstream.endpoint import Endpoint
-from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 
 KEEP_DEPARTED = 60.0  # seconds that an endpoint is remembered after leaving
 
 MakeEndpoint = Callable[[str, int], Endpoint]  # from a URL and a weight
-
-
-def usable(addresses: Iterable[str], family: Family) -> tuple[str, ...]:
-    """The addresses of a name that are used, without duplicates, in ascending order: the same in all gateways.
-
-    Link-local IPv6 addresses are left out: a connection needs a zone, which a look-up does not always return.
-
-    >>> usable(["10.0.0.10", "fd00::1", "10.0.0.9", "10.0.0.10"], Family.AUTO)
-    ('10.0.0.9', '10.0.0.10')
-    """
-    given = {ipaddress.ip_address(each) for each in addresses}
-    reachable = [each for each in given if each.version == 4 or not each.is_link_local]
-    found = sorted(reachable, key=lambda each: (each.version, int(each)))
-    version = {Family.IPV4: 4, Family.IPV6: 6}.get(family)
-    if family is Family.AUTO and found:
-        version = found[0].version
-    return tuple(str(each) for each in found if version in (None, each.version))
 
 
 def new_endpoint(url: str, weight: int, config: ServiceConfig, rng: random.Random, now: float) -> Endpoint:
@@ -81,14 +62,14 @@ class Resolution:
         membership = self._service.membership
         self._followed = membership.version
         weights = membership.wanted()
-        if weights.keys() != {endpoint.url for endpoint in self._service.endpoints}:
+        if weights != {endpoint.url: endpoint.weight for endpoint in self._service.endpoints}:
             self._replace(weights, now, now)
 
     def use(self, name: str, addresses: tuple[str, ...], now: float) -> bool:
         """Replace the addresses of a name.
 
         Args:
-            addresses: the result of usable(); not empty.
+            addresses: the result of usable() in policy/upstream/hosts.py; not empty.
 
         Returns:
             Whether the addresses have changed.

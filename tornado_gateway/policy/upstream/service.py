@@ -168,6 +168,8 @@ class Service(InFlight):
     def _why_none(self, request: LeaseRequest) -> Overloaded:
         if self.endpoint_set.has_untried(request.tried):
             return EndpointsBusy()
+        if not self.endpoints:
+            return CircuitOpen("no endpoint of the service is known yet")
         if not request.tried:
             ejected = self.endpoint_set.ejected
             return CircuitOpen(

@@ -19,6 +19,7 @@ import pycares
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, NameTimeout
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf
+from tornado_gateway.policy.upstream.srv_records import Record
 
 NO_DESCRIPTOR: int = pycares.ARES_SOCKET_BAD
 
@@ -156,3 +157,26 @@ class LookUp:
         if self._channel and not self.answer.done():
             seconds = max(self._channel.timeout(), SHORTEST_TIMER)  # type: ignore[no-untyped-call]
             self._timer = self._loop.call_later(seconds, self._process, NO_DESCRIPTOR, NO_DESCRIPTOR)
+
+
+class RecordLookUp(LookUp):
+    """A look-up of the records of type SRV of a name.
+
+    Attributes:
+        answer: future of the names of the targets; see LookUp.
+        records: set when the answer has come.
+    """
+
+    records: tuple[Record, ...] = ()
+
+    def _ask(self, channel: pycares.Channel, name: str, family: int) -> None:
+        channel.search(name, pycares.QUERY_TYPE_SRV, callback=self._tell_records)
+
+    def _tell_records(self, found: pycares.DNSResult | None, error: int | None) -> None:
+        """Called by c-ares at the end of the look-up; see _tell()."""
+        of = [each.data for each in found.answer if isinstance(each.data, pycares.SRVRecordData)] if found else []
+        self.records = tuple(Record(each.priority, each.weight, each.port, each.target) for each in of)
+        if self.records and not error and not self.answer.done():
+            self.answer.set_result(tuple(each.target for each in self.records))
+        else:
+            self._tell(None, error)

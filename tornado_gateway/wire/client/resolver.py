@@ -19,7 +19,8 @@ from tornado_gateway.errors import ConnectFailed, ConnectTimeout
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.hosts import LOOPBACK, Family, hosts_addresses, is_localhost
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
-from tornado_gateway.wire.client.look_up import Answer, LookUp
+from tornado_gateway.policy.upstream.srv_records import Record
+from tornado_gateway.wire.client.look_up import Answer, LookUp, RecordLookUp
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
@@ -86,6 +87,20 @@ class Resolver:
         lookup = self._ask(name)
         await asyncio.wait([lookup.answer])
         return lookup.answer.result()
+
+    async def records(self, name: str) -> tuple[Record, ...]:
+        """The records of type SRV of a name, of which there is at least one. Nothing is cached.
+
+        Raises:
+            NameNotResolved, NameTimeout: see look_up().
+        """
+        lookup = RecordLookUp(self._loop, name, socket.AF_UNSPEC, self._servers(), self._config.timeout)
+        try:
+            await asyncio.wait([lookup.answer])
+        finally:
+            lookup.close()
+        lookup.answer.result()
+        return lookup.records
 
     async def addresses(self, name: str, patience: float) -> Sequence[str]:
         """The cached addresses of a name, or else the result of a look-up.
