@@ -57,7 +57,7 @@ SHARED_BY_JOURNEYS = tuple(
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
         "storing", "replay", "revalidation", "refreshing", "collapsing", "second_look", "caching", "invalidating",
         "compressing",
-        "forwarding", "http_forwarding", "traced", "proxied",
+        "forwarding", "http_forwarding", "cached_forwarding", "traced", "proxied",
     )
 )  # fmt: skip
 ROUTER = "handlers.router"

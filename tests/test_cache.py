@@ -7,7 +7,8 @@ import pytest
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
-from tornado_gateway.policy.http.caching.request import CacheRequest, Key, directives_of, has_credentials
+from tornado_gateway.policy.http.caching.directives import request_directives
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
@@ -37,7 +38,7 @@ def fields(cell: str) -> dict[bytes, list[bytes]]:
 
 def asks(cell: str) -> CacheRequest:
     read = fields(cell)
-    return CacheRequest(Key(b"", b""), b"GET", read, directives_of(read, CONFIG), has_credentials(read))
+    return CacheRequest(Key(b"", b""), b"GET", read, request_directives(read), has_credentials(read))
 
 
 def result(response: str, first: str, second: str, after: str) -> str:

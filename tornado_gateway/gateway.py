@@ -184,7 +184,7 @@ class ResponseStore(Protocol):
         """The number of keys with stored responses."""
 
     @property
-    def size(self) -> float:
+    def size(self) -> int:
         """Bytes of memory of all stored responses, estimated."""
 
     def find(self, key: Key, /) -> Variants | None:

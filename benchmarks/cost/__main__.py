@@ -127,6 +127,8 @@ def run(options: argparse.Namespace) -> int:
         return CANNOT_RUN
     conditions = machine.describe(peers)
     print(tables(results, options.markdown))
+    for line in report.comparisons(results, {name: each.beside for name, each in SCENARIOS.items() if each.beside}):
+        print(f"\n{line}")
     print(f"\nMedian of {options.rounds}. " + ", ".join(f"{name} {text}" for name, text in conditions.items()))
     if options.json:
         units = {name: SCENARIOS[name].unit.cost for name in results}

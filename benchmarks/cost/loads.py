@@ -6,6 +6,7 @@ browser. stream_load.py opens streams, and is also the service of streams.
 
 import json
 import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,6 +29,15 @@ BROWSER_FIELDS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
     "X-Client-Version: 7.1.0",
 )
+
+# A script of wrk that gives each request of a run a query of its own. The beginning tells the run from the warm-up.
+VARIED = """\
+local count = 0
+request = function()
+  count = count + 1
+  return wrk.format(nil, wrk.path .. "?%d." .. count)
+end
+"""
 
 WARM_UP = 1  # seconds; fills pools, caches and branch predictors
 OVERTIME = 20.0  # seconds after its time within which wrk must end
@@ -165,26 +175,30 @@ class Requests:
         path: path below PREFIX; see upstream.py.
         connections: number of connections at a time.
         fields: header fields beside BROWSER_FIELDS.
+        varied: whether each request has a query of its own.
+        is_kept: whether the proxy keeps every answer, and the proxy's memory per answer is measured.
     """
 
     path: str
     connections: int
     fields: tuple[str, ...] = ()
+    varied: bool = False
+    is_kept: bool = False
 
     def check(self, target: Target) -> None:
         wait_until_served(target.proxy, target.port, PREFIX + self.path, BODY_BYTES[self.path])
 
     def run(self, target: Target, seconds: int) -> Sample:
         self._wrk(target, WARM_UP)
-        before = target.proxy.cpu_seconds()
+        before, resident = target.proxy.cpu_seconds(), target.proxy.resident_kib()
         report = self._wrk(target, seconds)
-        used = target.proxy.cpu_seconds() - before
+        used, grown = target.proxy.cpu_seconds() - before, target.proxy.resident_kib() - resident
         if target.proxy.has_ended():
             raise ChildFailed(f"ended under load; it said: {target.proxy.last_words()}")
         if not report.requests:
             raise ChildFailed(f"answered no request in {seconds} s, with {report.errors} errors")
         return Sample(
-            cost=used / report.requests * 1e6,
+            cost=(grown if self.is_kept else used * 1e6) / report.requests,
             done=report.requests,
             rate=report.rate,
             p50=report.p50,
@@ -198,6 +212,10 @@ class Requests:
         argv = WRK.argv("--latency", "--timeout", "10s", "-t", "1", "-c", str(self.connections), "-d", f"{seconds}s")
         for field in (*BROWSER_FIELDS, *self.fields):
             argv += ["-H", field]
+        if self.varied:
+            script = target.directory / "varied.lua"
+            script.write_text(VARIED % time.time_ns())
+            argv += ["-s", str(script)]
         with Child([*argv, url], target.core, target.directory / "wrk.log") as wrk:
             if not wrk.wait(seconds + OVERTIME):
                 raise ChildFailed(f"wrk was still running {OVERTIME:.0f} s after its time")

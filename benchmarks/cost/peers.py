@@ -43,6 +43,7 @@ _KEPT_ALIVE = 256
 _PATIENCE = 3600
 
 _NGINX = """\
+    {cache_path}
     upstream svc {{
         server {host}:{upstream_port};
         keepalive {kept_alive};
@@ -57,6 +58,7 @@ _NGINX = """\
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Request-Id $request_id;
             add_header X-Request-Id $request_id;
+            {cache_use}
         }}
         location /sse/streams/ {{
             proxy_pass http://{host}:{stream_port}/;
@@ -79,6 +81,15 @@ _NGINX = """\
             proxy_read_timeout {patience}s;
         }}
     }}"""
+
+# nginx keeps responses in files, and their keys in memory. A miss is collapsed, as in the gateway.
+_NGINX_CACHE = (
+    "proxy_cache_path kept levels=1:2 keys_zone=kept:64m;",
+    "proxy_cache kept; proxy_cache_lock on; add_header X-Cache-Status $upstream_cache_status;",
+)
+
+# More than any load fills.
+_GATEWAY_CACHE = {"CACHE_ENABLED": "true", "CACHE_MAX_BYTES": str(1024**3)}
 
 _HAPROXY = """\
 global
@@ -120,6 +131,7 @@ class Place:
         upstream_port: port of the upstream of requests.
         stream_port: port of the service of streams.
         access_log: whether the proxy writes an access log.
+        caches: whether the proxy keeps responses.
     """
 
     directory: Path
@@ -128,6 +140,7 @@ class Place:
     upstream_port: int
     stream_port: int
     access_log: bool
+    caches: bool = False
 
     def fill(self, configuration: str) -> str:
         """Fill the ports and constants into a configuration."""
@@ -139,6 +152,8 @@ class Place:
             prefix=PREFIX,
             kept_alive=_KEPT_ALIVE,
             patience=_PATIENCE,
+            cache_path=_NGINX_CACHE[0] if self.caches else "",
+            cache_use=_NGINX_CACHE[1] if self.caches else "",
         )
 
     @property
@@ -170,6 +185,7 @@ def gateway(place: Place, variables: Mapping[str, str] | None = None) -> Child:
         "WEB_CONCURRENCY": "1",
         "UPSTREAMS_FILE": "",
     }
+    env |= _GATEWAY_CACHE if place.caches else {}
     env |= variables or {}
     return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)
 
@@ -230,16 +246,18 @@ class Peer:
         start: starts the proxy; the Child is a context manager.
         needs: program or library to install; None for the gateway.
         keeps_log: whether the proxy can write an access log, to ACCESS_LOG in its directory.
+        caches: whether the proxy can keep responses.
     """
 
     start: Callable[[Place], Child]
     needs: Program | Library | None = None
     keeps_log: bool = False
+    caches: bool = False
 
 
 PEERS = {
-    "gateway": Peer(gateway, keeps_log=True),
-    "nginx": Peer(_nginx, NGINX, keeps_log=True),
+    "gateway": Peer(gateway, keeps_log=True, caches=True),
+    "nginx": Peer(_nginx, NGINX, keeps_log=True, caches=True),
     "haproxy": Peer(_haproxy, HAPROXY),
     "envoy": Peer(_envoy, ENVOY),
     "traefik": Peer(_traefik, TRAEFIK),

@@ -129,6 +129,21 @@ def markdown_table(unit: Unit, lines: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
+def comparisons(results: Results, beside: Mapping[str, str]) -> list[str]:
+    """A line for each scenario that stands beside another: the ratio of the medians, by peer.
+
+    Args:
+        beside: the other scenario, by scenario.
+    """
+    lines = []
+    for scenario, other in beside.items():
+        costs, base = ({row.peer: row.cost for row in rows(name, results.get(name, {}))} for name in (scenario, other))
+        found = [f"{peer} {cost / base[peer]:.2f}" for peer, cost in costs.items() if peer in base]
+        if found:
+            lines.append(f"{scenario} as a ratio to {other}: {', '.join(found)}")
+    return lines
+
+
 def as_json(units: Mapping[str, str], results: Results) -> dict[str, Any]:
     """Medians and all runs as JSON; latencies in seconds.
 

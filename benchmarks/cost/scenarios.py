@@ -23,6 +23,7 @@ class Unit:
 PER_REQUEST = Unit("CPU µs per request", "requests/s")
 PER_EVENT = Unit("CPU µs per event", "events/s")
 PER_ROUND_TRIP = Unit("CPU µs per round trip", "round trips/s")
+PER_ENTRY = Unit("KiB per kept response", "requests/s")
 PER_CONNECTION = Unit("KiB per idle connection", "opened/s", latency=False)
 
 
@@ -36,6 +37,9 @@ class Scenario:
         load: the work.
         seconds: duration of a run without the warm-up.
         access_log: whether proxies write an access log; proxies without an access log are left out.
+        caches: whether proxies keep responses; proxies without a cache are left out.
+        beside: another scenario that the cost is compared with; "" for none.
+        peers: names of the proxies that are measured; none for all.
     """
 
     about: str
@@ -43,6 +47,9 @@ class Scenario:
     load: Load
     seconds: int
     access_log: bool = False
+    caches: bool = False
+    beside: str = ""
+    peers: tuple[str, ...] = ()
 
 
 _SMALL = Requests("small", connections=64)
@@ -50,6 +57,18 @@ _SMALL = Requests("small", connections=64)
 SCENARIOS = {
     "http": Scenario("small GET, 8 request header fields, 64 kept connections", PER_REQUEST, _SMALL, 4),
     "http-log": Scenario("the same, with an access log to a file", PER_REQUEST, _SMALL, 4, access_log=True),
+    "kib": Scenario("GET of 1 KiB, 64 kept connections", PER_REQUEST, Requests("kib", 64), 4),
+    "cache-hit": Scenario(
+        "the same, answered from the cache", PER_REQUEST, Requests("kib", 64), 4, caches=True, beside="kib"
+    ),
+    "cache-miss": Scenario(
+        "the same, each with a query of its own: the answer is kept",
+        PER_REQUEST,
+        Requests("kib", 64, varied=True),
+        4,
+        caches=True,
+        beside="kib",
+    ),
     "body64k": Scenario("64 KiB response, 32 kept connections", PER_REQUEST, Requests("64k", 32), 4),
     "body64m": Scenario("64 MiB response, 4 kept connections", PER_REQUEST, Requests("64m", 4), 5),
     "churn": Scenario(
@@ -67,6 +86,14 @@ SCENARIOS = {
     "ws": Scenario("64 WebSockets, a message of 128 bytes back and forth", PER_ROUND_TRIP, Streams("ws", 64, 128), 4),
     "ws64k": Scenario(
         "16 WebSockets, a message of 64 KiB back and forth", PER_ROUND_TRIP, Streams("ws", 16, 64 * 1024), 4
+    ),
+    "cache-entry": Scenario(
+        "memory of a kept response of 1 KiB",  # nginx keeps responses in files
+        PER_ENTRY,
+        Requests("kib", 64, varied=True, is_kept=True),
+        4,
+        caches=True,
+        peers=("gateway",),
     ),
     "idle-sse": Scenario("4,000 silent event streams", PER_CONNECTION, Streams("sse", 4000, 100, idle=True), 3),
     "idle-ws": Scenario("4,000 silent WebSockets", PER_CONNECTION, Streams("ws", 4000, 128, idle=True), 3),

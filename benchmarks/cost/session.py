@@ -40,7 +40,14 @@ Progress = Callable[[int, str, str, Sample | ChildFailed], None]
 
 def peers_of(scenario: str, peers: Sequence[str]) -> list[str]:
     """The peers that can serve a scenario, in the same order."""
-    return [name for name in peers if PEERS[name].keeps_log or not SCENARIOS[scenario].access_log]
+    wanted = SCENARIOS[scenario]
+    return [
+        name
+        for name in peers
+        if (PEERS[name].keeps_log or not wanted.access_log)
+        and (PEERS[name].caches or not wanted.caches)
+        and name in (wanted.peers or peers)
+    ]
 
 
 def measure(plan: Plan, progress: Progress) -> Results:
@@ -72,7 +79,9 @@ def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
     scenario = SCENARIOS[name]
     with working_directory() as directory:
         port, stream_port = free_port(), free_port()
-        place = Place(directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log)
+        place = Place(
+            directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log, scenario.caches
+        )
         with PEERS[peer].start(place) as proxy:
             target = Target(proxy, port, stream_port, plan.load_core, directory)
             scenario.load.check(target)

@@ -1,4 +1,4 @@
-"""The upstream of every proxy: an nginx that serves three paths from memory."""
+"""The upstream of every proxy: an nginx that serves four paths from memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,10 +10,13 @@ from benchmarks.readiness import HOST, free_port, wait_until_served
 # A body of an ordinary JSON API; the response has six header fields beside nginx's own.
 SMALL = '{"id":17,"name":"Grace Hopper","email":"grace@example.org","roles":["admin","editor"],"active":true}'
 
+# A body of 1 KiB that caches may keep, whatever the query.
+KIB = "x" * 1024
+
 FILES = {"64k": 64 * 1024, "64m": 64 * 1024 * 1024}  # bytes, by path
 
 # Size of each path's body in bytes.
-BODY_BYTES = {"small": len(SMALL), **FILES}
+BODY_BYTES = {"small": len(SMALL), "kib": len(KIB), **FILES}
 
 _SERVER = """\
     sendfile on;
@@ -28,6 +31,13 @@ _SERVER = """\
             add_header X-Response-Time 3ms;
             add_header Strict-Transport-Security "max-age=31536000";
             return 200 '{small}';
+        }}
+        location = /kib {{
+            default_type application/json;
+            add_header Cache-Control "public, max-age=3600";
+            add_header ETag '"5f2b-1024"';
+            add_header Vary Accept-Encoding;
+            return 200 '{kib}';
         }}
         location / {{
             root {files};
@@ -53,6 +63,6 @@ def upstream(directory: Path, core: int) -> Iterator[int]:
         with (files / name).open("wb") as file:
             file.truncate(size)  # a sparse file, read from the page cache
     port = free_port()
-    with start_nginx(directory, core, _SERVER.format(host=HOST, port=port, small=SMALL, files=files)) as child:
+    with start_nginx(directory, core, _SERVER.format(host=HOST, port=port, small=SMALL, kib=KIB, files=files)) as child:
         wait_until_served(child, port, "/small", BODY_BYTES["small"])
         yield port

@@ -585,7 +585,7 @@ async def test_entries_leave_redis_when_nobody_has_use_for_them(
     running = await gateway(serve, server, upstream(Origin(FRESH)))
     await ask(running)
     await stored(running)
-    key = Key(*next(iter(cache_of(running).store._new)))  # type: ignore[attr-defined]
+    key = Key(*next(iter(cache_of(running).store._new.kept)))  # type: ignore[attr-defined]
     assert 0 < int(server.command("PTTL", f"{ENTRY}{name_of(key)}")) <= 60_000
 
 

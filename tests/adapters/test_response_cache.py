@@ -213,7 +213,7 @@ def test_a_soft_purge_leaves_the_order_in_which_responses_are_pushed_out() -> No
         store.find(key(number))
     purged, _ = carried_out(store, Purge(prefix=b"000000", is_soft=True))
     assert purged.responses == 1
-    assert next(iter(store._used)) == key(0)
+    assert next(iter(store._used.kept)) == key(0)
     found = store.find(key(0))
     assert found is not None and [each.terms.lifetime for each in found] == [0.0]
 
@@ -263,5 +263,6 @@ def test_the_number_of_responses_is_that_of_the_stored_responses(life: list[tupl
             store.drop(key(number, language[:1]), next(iter(kept)) if kept else made)
         else:
             store.invalidate(b"%06d" % number)
-        segments = (*store._new.values(), *store._used.values())
+        segments = (*store._new.kept.values(), *store._used.kept.values())
         assert store.responses == sum(len(each.variants) for each in segments)
+        assert store.size == sum(each.size for each in segments) <= store.max_bytes

@@ -15,6 +15,7 @@ from benchmarks.cost import __main__ as command
 from benchmarks.cost import binaries
 from benchmarks.cost.loads import (
     BROWSER_FIELDS,
+    VARIED,
     Requests,
     Sample,
     Streams,
@@ -25,7 +26,7 @@ from benchmarks.cost.loads import (
 )
 from benchmarks.cost.nginx import CONNECTIONS, configuration
 from benchmarks.cost.peers import PEERS
-from benchmarks.cost.report import Row, as_json, latency, markdown_table, number, rows, text_table
+from benchmarks.cost.report import Row, as_json, comparisons, latency, markdown_table, number, rows, text_table
 from benchmarks.cost.scenarios import PER_CONNECTION, PER_REQUEST, SCENARIOS
 from benchmarks.cost.session import Plan, peers_of
 from benchmarks.cost.stream_load import Report
@@ -229,6 +230,36 @@ def test_json_holds_the_medians_and_every_run() -> None:
 def test_only_proxies_that_keep_a_log_are_compared_with_one() -> None:
     assert peers_of("http-log", list(PEERS)) == ["gateway", "nginx"]
     assert peers_of("http", ["aiohttp", "nginx"]) == ["aiohttp", "nginx"]
+
+
+def test_only_proxies_with_a_cache_are_compared_with_a_cache() -> None:
+    assert peers_of("cache-hit", list(PEERS)) == peers_of("cache-miss", list(PEERS)) == ["gateway", "nginx"]
+    assert peers_of("cache-entry", list(PEERS)) == ["gateway"]
+
+
+def test_a_scenario_stands_beside_one_with_the_same_unit() -> None:
+    for each in SCENARIOS.values():
+        assert not each.beside or SCENARIOS[each.beside].unit is each.unit
+
+
+def test_a_cost_is_compared_with_the_scenario_beside() -> None:
+    def costs(**of: float) -> dict[str, list[Sample]]:
+        return {peer: [Sample(cost, 1, 1.0, None, None, 0, 0)] for peer, cost in of.items()}
+
+    results = {
+        "kib": costs(gateway=10.0, nginx=4.0),
+        "cache-hit": costs(gateway=5.0, nginx=3.0),
+        "http": costs(aio=1),
+    }
+    assert comparisons(results, {"cache-hit": "kib", "cache-miss": "kib"}) == [
+        "cache-hit as a ratio to kib: gateway 0.50, nginx 0.75"
+    ]
+    assert comparisons({"cache-hit": costs(gateway=5.0)}, {"cache-hit": "kib"}) == []
+
+
+def test_each_request_of_a_varied_load_is_another() -> None:
+    assert "count = count + 1" in VARIED
+    assert (VARIED % 7).count("?7.") == 1
 
 
 def test_every_scenario_asks_for_what_the_upstream_serves() -> None:

@@ -118,3 +118,14 @@ def test_routes_are_shown_as_they_are_read() -> None:
     settings = load_settings({"UPSTREAMS": json.dumps(SERVICES), "ROUTES": json.dumps(given)})
     (variable,) = (each for each in VARIABLES if each.name == "ROUTES")
     assert json.loads(variable.text(settings)) == given
+
+
+def test_a_route_may_have_a_cache_of_its_own() -> None:
+    cache = {"enabled": True, "ttlMs": 60000}
+    one, other = read([{"path": "/a/*", "service": "app", "cache": cache}, {"path": "/b/*", "service": "app"}])
+    assert one.cache and (one.cache.is_on, one.cache.default_ttl) == (True, 60.0)
+    assert other.cache is None  # as the service
+    assert one.given == {"cacheEnabled": True, "cacheDefaultTtlMs": 60000}
+    for key in ("ignoreQuery", "sortQuery"):  # a target has one name for purges, whatever the route
+        (told,) = problems([{"path": "/a/*", "service": "app", "cache": {key: "true"}}])
+        assert told.startswith(f"ROUTES[0].cache.{key}") and "is unknown" in told

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_gateway.config import parsers, services
+from tornado_gateway.config.documents import short_name
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.services import EndpointSpec, GivenService
 from tornado_gateway.config.settings import ServiceSpec
+from tornado_gateway.config.variables import OF_SERVICES
 from tornado_gateway.policy.upstream.balancing import BALANCERS
 
 URL = "http://10.0.0.7"
@@ -149,12 +151,12 @@ def test_json_that_python_refuses_to_read(text: str) -> None:
         (
             {"a": {"endpoints": [URL], "wsMaxMessageBytes": 9}},  # like "sseMaxBytes", and not meant for it
             "UPSTREAMS.a.wsMaxMessageBytes=9: is unknown; allowed: "
-            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
         ),
         (
             {"a": {"endpoints": [URL], "weights": {}}},
             "UPSTREAMS.a.weights={}: is unknown; allowed: "
-            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
         ),
         ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
         ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),
@@ -337,3 +339,40 @@ def test_a_wrong_source_is_a_problem(url: str, reason: str) -> None:
 def test_the_same_source_twice_is_a_problem() -> None:
     (line,) = upstreams_lines({"a": ["k8s+http://billing", "k8s+http://billing/"]})
     assert "is the same endpoint as" in line
+
+
+def test_values_of_the_cache_may_stand_in_an_object_of_their_own() -> None:
+    cache = {
+        "enabled": True, "ttlMs": 0, "scope": "principal", "ignoreHost": True, "ignoreQuery": ["utm_source"],
+        "sortQuery": True, "keyHeaders": "X-Tenant", "maxBodyBytes": 1000, "lockTimeoutMs": 1,
+    }  # fmt: skip
+    flat = {
+        "cacheEnabled": True, "cacheDefaultTtlMs": 0, "cacheScope": "principal", "cacheIgnoreHost": True,
+        "cacheIgnoreQuery": ["utm_source"], "cacheSortQuery": True, "cacheKeyHeaders": "X-Tenant",
+        "cacheMaxBodyBytes": 1000, "cacheLockTimeoutMs": 1,
+    }  # fmt: skip
+    nested, plain = load(json.dumps({"a": {"endpoints": [URL], "cache": cache}, "b": {"endpoints": [URL], **flat}}))
+    assert nested.service.cache == plain.service.cache != ServiceSpec(name="", endpoints=()).service.cache
+    assert nested.given == plain.given == flat
+
+
+def test_every_value_of_the_cache_has_a_name_in_the_object() -> None:
+    names = {short_name(key) for key in OF_SERVICES if key.startswith("cache")}
+    assert len(names) == len([key for key in OF_SERVICES if key.startswith("cache")])
+    assert {"enabled", "ttlMs", "graceMs", "passTags"} <= names
+
+
+@pytest.mark.parametrize(
+    ("cache", "line"),
+    [
+        (True, "UPSTREAMS.a.cache=true: is not an object"),
+        ({"enabled": "x"}, 'UPSTREAMS.a.cache.enabled="x": is'),
+        ({"enabld": True}, "UPSTREAMS.a.cache.enabld=true: is unknown"),
+        ({"cacheEnabled": True}, "UPSTREAMS.a.cache.cacheEnabled=true: is unknown"),
+        ({"defaultTtlMs": 1}, "UPSTREAMS.a.cache.defaultTtlMs=1: is unknown"),
+        ({"sortQuery": True}, "UPSTREAMS.a.cache.sortQuery=true: is set, and so is cacheSortQuery"),
+    ],
+)
+def test_a_mistake_in_the_object_of_the_cache_is_told_with_its_place(cache: object, line: str) -> None:
+    (told,) = upstreams_lines({"a": {"endpoints": [URL], "cacheSortQuery": False, "cache": cache}})
+    assert told.startswith(line)

@@ -9,6 +9,7 @@ from tests.support.caching import FRESH, ON, PATH, Each, age, ask, cache_of, fro
 from tests.support.endpoints import service_of
 from tests.support.journeys import Start, problem
 from tests.support.sockets import Client, Message, Peer, Upstream, eventually, get, reply
+from tornado_gateway.handlers.collapsing import Flight, Lead
 
 COLLAPSED = b"fwd=uri-miss; collapsed"
 HEAD = b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 8\r\n\r\n" % FRESH
@@ -42,7 +43,9 @@ async def crowd(running: Running, up: Upstream, count: int, *lines: bytes) -> li
 
 
 def waiting(running: Running) -> int:
-    return sum(len(each.passengers) for each in cache_of(running).flights.values())
+    """The number of clients that wait for an answer together, or alone."""
+    flights = cache_of(running).flights.values()
+    return sum(1 if isinstance(each, Lead) else len(each.passengers) for each in flights)
 
 
 async def collect(clients: list[Client]) -> list[Message]:
@@ -414,3 +417,60 @@ async def test_clients_that_leave_at_random_leave_nothing_behind(serve: Serve, u
     assert {len(each.body) for each in answers} == {100_000}
     await eventually(lambda: not running.inflight)
     assert cache_of(running).flights == {}
+
+
+@pytest.mark.gen_test
+async def test_whoever_joins_late_does_not_wait_for_a_slow_first_client(serve: Serve, upstream: Start) -> None:
+    script, size = Held(), 3 * LARGE
+    up = upstream(script)
+    running = await frozen(
+        serve, {"svc": [up.url]}, CACHE_MAX_BODY_BYTES=str(size), CACHE_MAX_BYTES=str(10 * size), **ON
+    )
+    slow = await running.client(receive_buffer=64 * 1024)
+    await slow.send(get(PATH))
+    body = bytes(range(256)) * (size // 256)
+    answer = reply(fields=(FRESH,), body=body)
+    await script.send(answer[: -LARGE // 2])  # more than all buffers on the way take
+    await slow.until(b"\r\n\r\n")
+    await eventually(lambda: isinstance(next(iter(cache_of(running).flights.values())), Flight))
+    quick = await running.client()
+    await quick.send(get(PATH))
+    await eventually(lambda: waiting(running) == 2)
+    whole, _ = await asyncio.gather(quick.response(), script.send(answer[-LARGE // 2 :]))
+    assert (whole.body == body, status_of(whole)) == (True, COLLAPSED)
+    assert await slow.exactly(size) == body
+    assert (len(up.requests), kept(running)) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_a_client_alone_may_leave_at_any_time(serve: Serve, upstream: Start) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    for number, begun in enumerate((b"", HEAD, HEAD + b"half")):
+        (client,) = await crowd(running, up, 1)
+        await script.send(begun, number)
+        if begun:
+            await client.until(begun[-4:])
+        client.close()
+        await eventually(lambda: not running.inflight and not up.open)
+        assert (cache_of(running).flights, kept(running)) == ({}, 0)
+
+
+@pytest.mark.gen_test
+async def test_an_answer_of_a_client_alone_that_outgrows_the_store_reaches_the_client_whole(
+    serve: Serve, upstream: Start
+) -> None:
+    script = Held()
+    up = upstream(script)
+    running = await frozen(serve, {"svc": [up.url]}, CACHE_MAX_BODY_BYTES="100", **ON)
+    client = await running.client()
+    await client.send(get(PATH))
+    head = b"HTTP/1.1 200 OK\r\n%b\r\nTransfer-Encoding: chunked\r\n\r\n" % FRESH
+    await script.send(head + b"50\r\n%b\r\n" % bytes(80))
+    await client.until(bytes(80))
+    await script.send(b"50\r\n%b\r\n" % bytes(80))
+    await eventually(lambda: not cache_of(running).flights)
+    await script.send(b"0\r\n\r\n")
+    await client.until(b"0\r\n\r\n")
+    assert kept(running) == 0

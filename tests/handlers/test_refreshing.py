@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import Running, Serve
 from tests.support.caching import ON, PATH, Each, age, ask, cache_of, frozen, status_of
 from tests.support.endpoints import service_of
-from tests.support.journeys import Start
+from tests.support.journeys import Start, capture
 from tests.support.sockets import Message, Peer, Script, Upstream, eventually, get, reply
 
 LENIENT = b"Cache-Control: max-age=60, stale-while-revalidate=30"
@@ -141,3 +141,32 @@ async def test_a_client_that_leaves_does_not_end_the_refresh(serve: Serve, upstr
     await script.answer()
     await at_rest(running)
     assert (await ask(running)).body == b"new"
+
+
+@pytest.mark.parametrize(
+    ("later", "status", "reason", "result"),
+    [
+        (b"HTTP/1.1 304 Not Modified\r\n%b\r\n\r\n" % LENIENT, 304, "", "refreshed"),
+        (reply(fields=(LENIENT,), body=b"new"), 200, "", "refreshed"),
+        (reply(b"500 No"), 500, "", "unrefreshed"),
+        (b"nonsense\r\n\r\n", 502, "upstream_invalid", "unrefreshed"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_request_in_the_background_has_a_line_of_its_own_in_the_access_log(
+    serve: Serve, upstream: Start, later: bytes, status: int, reason: str, result: str
+) -> None:
+    script = Slow(later)
+    running, up = await stale(serve, upstream, script, CACHE_STALE_IF_ERROR_MS="600000", RETRY_ATTEMPTS="1")
+    lines = capture(running)
+    answer = await ask(running)
+    assert answer.body == b"old"
+    await script.answer()
+    await at_rest(running)
+    await eventually(lambda: [each for each in lines() if each["type"] == "cache_refresh"])
+    (line,) = [each for each in lines() if each["type"] == "cache_refresh"]
+    (own,) = [each for each in lines() if each["requestId"] == line["requestId"] and each["type"] == "access"]
+    assert (line["status"], line["reason"], line["attempts"], line["endpoint"]) == (status, reason, 1, up.url)
+    assert (line["path"], line["service"], own["status"], own["attempts"]) == ("/api/svc/x", "svc", 200, 0)
+    results = cache_of(running).totals.results
+    assert (results["svc", result], results["svc", "refreshing"]) == (1, 1)

@@ -54,6 +54,7 @@ class AccessRecord:
         parents: values of the traceparent fields.
         is_slow: whether the request took SLOW_REQUEST_MS or longer.
         is_open: whether the record tells of the beginning of a stream.
+        is_refresh: whether the request validates a stored response in the background.
         close_code: close code of a WebSocket, 1006 without a Close frame; None for other requests.
         messages_in, messages_out: numbers of a WebSocket's messages.
     """
@@ -77,6 +78,7 @@ class AccessRecord:
     close_code: int | None = None
     messages_in: int = 0
     messages_out: int = 0
+    is_refresh: bool = False
 
     @property
     def path(self) -> str:
@@ -110,7 +112,8 @@ def json_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
             f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
         )
     query = f',"query":{_quote(redaction.query(record.target))}' if redaction.shows_query else ""
-    level, kind = "warn" if record.is_slow else "info", "stream_open" if record.is_open else "access"
+    level = "warn" if record.is_slow else "info"
+    kind = "stream_open" if record.is_open else "cache_refresh" if record.is_refresh else "access"
     trace = trace_id(record.parents) if record.parents else ""
     request_id, method = record.request_id.decode("latin-1"), record.method.decode("latin-1")
     path = record.target.partition(b"?")[0].decode("latin-1")
@@ -128,6 +131,7 @@ def text_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
     to = f" -> {record.service} {record.endpoint}" if record.service else ""
     why = f" ({record.reason})" if record.reason else ""
     why += " slow" if record.is_slow else ""
+    why += " refresh" if record.is_refresh else ""
     closed = f" closed {record.close_code}" if record.close_code is not None else " opened" if record.is_open else ""
     tries = f" x{record.attempts}" if record.attempts > 1 else ""
     method, request_id = record.method.decode("latin-1"), record.request_id.decode("latin-1")

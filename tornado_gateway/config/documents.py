@@ -15,6 +15,11 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Options = Mapping[str, Syntax[Any]]  # by the key that an object may have beside its own keys
 
+# An object within a service or a route for all values of the cache: {"cache": {"enabled": true}} is the same as
+# {"cacheEnabled": true}.
+CACHE = "cache"
+_SHORTER = {"defaultTtlMs": "ttlMs"}
+
 
 class Members(dict[str, Any]):
     """A JSON object.
@@ -54,6 +59,26 @@ class DocumentReader:
     def __init__(self, options: Options) -> None:
         self.problems: list[Problem] = []
         self.options = options
+
+    def own_values(self, path: str, members: Members) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The values that an object has for variables, by key: as given, and read.
+
+        Args:
+            members: of the object. Values of the cache may stand in an object of their own.
+        """
+        given = {key: members[key] for key in members if key in self.options}
+        places = {key: f"{path}.{key}" for key in given}
+        nested = members.get(CACHE, Members([]))
+        if not isinstance(nested, Members):
+            self.report(f"{path}.{CACHE}", shown(nested), "is not an object", '{"enabled": true}, for example')
+            nested = Members([])
+        names = {short_name(key): key for key in self.options if key.startswith(CACHE)}
+        self.check_keys(f"{path}.{CACHE}", nested, *names)
+        for name, key in ((name, names[name]) for name in nested if name in names):
+            if key in given:
+                self.report(f"{path}.{CACHE}.{name}", shown(nested[name]), f"is set, and so is {key}", "one of the two")
+            given[key], places[key] = nested[name], f"{path}.{CACHE}.{name}"
+        return given, {key: self.option(places[key], key, value) for key, value in given.items()}
 
     def option(self, path: str, key: str, value: Any) -> Any:
         """A value, read like the text of a variable: 5 is "5", true is "true"."""
@@ -99,6 +124,17 @@ def _as_text(value: Any, *, is_list: bool) -> Any:
     if is_list and isinstance(value, list) and all(type(each) in (str, int) and "," not in str(each) for each in value):
         return ",".join(map(str, value))
     return value
+
+
+def short_name(key: str) -> str:
+    """The name in the object of the cache, for a key of a service or route.
+
+    >>> short_name("cacheMaxBodyBytes"), short_name("cacheDefaultTtlMs")
+    ('maxBodyBytes', 'ttlMs')
+    """
+    name = key.removeprefix(CACHE)
+    name = name[:1].lower() + name[1:]
+    return _SHORTER.get(name, name)
 
 
 def member(key: str) -> str:

@@ -193,7 +193,7 @@ RULES = (
           "CACHE_GRACE_MS", "CACHE_STALE_IF_ERROR_MS", "CACHE_SET_COOKIE", "CACHE_SURROGATE_CONTROL",
           "CACHE_STATUS_KEY",
           "CACHE_IGNORE_CLIENT", "CACHE_PASS_TAGS"),
-         lambda s: s.service.cache.is_on, "CACHE_ENABLED is false"),
+         lambda s: s.service.cache.is_on or s.caches_routes, "CACHE_ENABLED is false"),
     Rule(("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME"),
          lambda s: s.tracing.share is not None, "TRACE_SAMPLE is not set"),
     Rule(("COMPRESS_MIN_BYTES",), lambda s: bool(s.service.compression.codings), "COMPRESS is off"),

@@ -120,6 +120,7 @@ def _specify_route(given: GivenRoute, services: Iterable[ServiceSpec]) -> RouteS
         access=own.access,
         limits=own.limits,
         cors=None if own.cors == service.service.cors else own.cors,
+        cache=None if own.cache == service.service.cache else own.cache,
     )
 
 

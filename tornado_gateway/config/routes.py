@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tornado_gateway.config.documents import DocumentReader, Members, Options, parse_json
+from tornado_gateway.config.documents import CACHE, DocumentReader, Members, Options, parse_json
 from tornado_gateway.config.parsers import HOST_OF_A_ROUTE, parse_host_of_a_route
 from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec
 
 ARRAY_OF_ROUTES = 'a JSON array of routes: [{"path": "/notebooks/*", "service": "jupyter"}]'
-_ROUTE_KEYS = "path, service, host, strip, rewrite, and variables of one route in camel case, such as preserveHost"
+_KEYS = ("path", "service", "host", "strip", "rewrite", CACHE)
+_ROUTE_KEYS = f"{', '.join(_KEYS)}, and variables of one route in camel case, such as preserveHost"
 _PREFIX = "a path that ends with /*, without %, ; and dot segments: /notebooks/*"
 _SERVICE = "a service of UPSTREAMS"
 
@@ -63,7 +64,7 @@ class _RoutesReader(DocumentReader):
         if not isinstance(value, Members):
             self.report(path, shown(value), "is not an object", _ROUTE_KEYS)
             return GivenRoute(RouteSpec(path="", service=""))
-        self.check_keys(path, value, "path", "service", "host", "strip", "rewrite", *self.options, shown_as=_ROUTE_KEYS)
+        self.check_keys(path, value, *_KEYS, *self.options, shown_as=_ROUTE_KEYS)
         host = self._host(f"{path}.host", value.get("host", ""))
         prefix = self._prefix(f"{path}.path", value.get("path", ""))
         if prefix and first.setdefault((host, prefix), path) != path:
@@ -71,12 +72,12 @@ class _RoutesReader(DocumentReader):
         service = value.get("service", "")
         if not isinstance(service, str) or not service:
             self.report(f"{path}.service", shown(service), "is not the name of a service", _SERVICE)
-        given = {key: value[key] for key in self.options if key in value}
+        given, values = self.own_values(path, value)
         spec = RouteSpec(path=prefix, service=str(service), host=host, inner=self._inner(path, value), given=given)
         if not host and spec.segment in OWN_SEGMENTS:
             allowed = "another first segment, or a host of its own"
             self.report(f"{path}.path", shown(prefix), "is a path of the gateway's own", allowed)
-        return GivenRoute(spec, {key: self.option(f"{path}.{key}", key, given[key]) for key in given})
+        return GivenRoute(spec, values)
 
     def _host(self, path: str, value: Any) -> str:
         if value == "":

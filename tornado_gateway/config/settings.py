@@ -214,7 +214,12 @@ class Settings:
     @property
     def caches_something(self) -> bool:
         """Whether the responses of any service are cached."""
-        return any(each.service.cache.is_on for each in self.services)
+        return any(each.service.cache.is_on for each in self.services) or self.caches_routes
+
+    @property
+    def caches_routes(self) -> bool:
+        """Whether responses are cached of any route with values of its own."""
+        return any(each.cache is not None and each.cache.is_on for each in self.routes)
 
     @property
     def limit_store_url(self) -> str:

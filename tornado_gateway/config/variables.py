@@ -94,7 +94,9 @@ _TARGETS = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
 OF_LIMITS = "service.limits."  # begins the paths of rate limits
 _OF_A_SERVICE = "service."  # begins the paths that ServiceSpec has, too
 # Beginnings of the paths for which a route may have values of its own.
-_OF_A_ROUTE = ("service.access.", "service.cors.", "service.mount.", OF_LIMITS)
+_OF_A_ROUTE = ("service.access.", "service.cache.", "service.cors.", "service.mount.", OF_LIMITS)
+# But for these: purges and invalidations know a target by one name, whatever the route.
+_NOT_OF_A_ROUTE = ("service.cache.ignored_parameters", "service.cache.sorts_query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -682,4 +684,8 @@ VARIABLES: tuple[Variable, ...] = (
 # fmt: on
 
 OF_SERVICES = {each.key: each for each in VARIABLES if each.per_service}
-OF_ROUTES = {key: each for key, each in OF_SERVICES.items() if each.path.startswith(_OF_A_ROUTE)}
+OF_ROUTES = {
+    key: each
+    for key, each in OF_SERVICES.items()
+    if each.path.startswith(_OF_A_ROUTE) and each.path not in _NOT_OF_A_ROUTE
+}

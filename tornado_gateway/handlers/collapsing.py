@@ -1,13 +1,18 @@
 """One request to a service for all clients that ask for the same at the same time (collapsed forwarding).
 
-    first client  ──► Passenger ─┐             ┌─► Attempts ──► Storing ─┐
+    one client    ──► Lead ──► Attempts ──► Lead ──► client
+
+    first client  ──► Passenger ─┐             ┌─► Attempts ──► Lead ────┐
     other clients ──► Passenger ─┴─► Flight ───┴─► Revalidation ─────────┴─► Flight ──► Passengers ──► clients
 
-Revalidation asks where a stale response is stored, Attempts elsewhere. Nobody but the first client gets a byte before
-the head of the answer allows to share the answer. If the head does not allow that, or if the service fails, the others
-go on their own at once. If the first client leaves, the flight goes on for the others. Each client reads the answer at
-its own pace from the pieces that the flight keeps; while the answer is small enough to be stored, a slow client slows
-nobody.
+A Lead stores the answer, and gives the answer to its client as an answer that nobody else waits for. Most misses are
+so. When a second client asks for the same, the Lead becomes a Flight, and the first client a Passenger. A question
+about a stale response is a Flight from the start.
+
+Nobody but the first client gets a byte before the head of the answer allows to share the answer. If the head does not
+allow that, or if the service fails, the others go on their own at once. If the first client leaves, the flight goes on
+for the others. Each client reads the answer at its own pace from the pieces that the flight keeps; while the answer is
+small enough to be stored, a slow client slows nobody.
 """
 
 import asyncio
@@ -64,27 +69,29 @@ def fetch(
         why: why the request goes to the service.
         stored: the stored response that must be validated; None without a stored response.
     """
-    flight = _flight(gateway, service, look, request, why, stored)
-    if flight is None:
+    if not _may_go_together(look, why, stored):
         return _alone(gateway, service, look, request, why, stored)
-    return Passenger(flight, look, request, why, stored)
+    flight: Flight | Lead | None = look.cache.flights.get(look.request.key)
+    if flight is None:
+        if stored is None:
+            return Lead(gateway, service, look, request, why)
+        flight = Flight(gateway, service, look, request)
+        flight.validate(stored, why)
+    elif not flight.admits(look.request):
+        return _alone(gateway, service, look, request, why, stored)
+    return Passenger(flight.gather(), look, request, why, stored)
 
 
-def _flight(
-    gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded, stored: Stored | None
-) -> "Flight | None":
-    """The flight for a request; None for a request that goes alone."""
-    cache, key = look.cache, look.request.key
+def _may_go_together(look: Look, why: Forwarded, stored: Stored | None) -> bool:
+    """Whether a request may wait for the answer to another, and others for its answer."""
     # A client that wants a newer response is not to wait for an older answer. A response with no-cache answers nobody
     # without a validation of one's own (RFC 9111 §5.2.2.4).
-    is_common = why is not Forwarded.REQUEST and not (stored and stored.terms.needs_validation)
-    collapses = is_common and look.config.lock_timeout > 0 and may_collapse(look.request)
-    if not collapses or cache.alone.get(hash(key), -math.inf) > cache.now():
-        return None
-    flight = cache.flights.get(key)
-    if flight is None:
-        return Flight(gateway, service, look, request, why, stored)
-    return flight if flight.admits(look.request) else None
+    if why is Forwarded.REQUEST or (stored and stored.terms.needs_validation):
+        return False
+    if not look.config.lock_timeout or not may_collapse(look.request):
+        return False
+    alone = look.cache.alone
+    return not alone or alone.get(hash(look.request.key), -math.inf) <= look.cache.now()
 
 
 def _alone(
@@ -96,13 +103,131 @@ def _alone(
     return attempts
 
 
+class Lead(Storing):
+    """The Answerer of a client that nobody waits beside, and the receiver of the answer.
+
+    Args:
+        why: why the request goes to the service.
+    """
+
+    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_reason", "_service")
+
+    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
+        super().__init__(look, request, why)
+        self._gateway, self._service, self._client, self._reason = gateway, service, request, why
+        self._flight: Flight | None = None  # once others ask for the same
+        self._answerer: Answerer | None = gateway.new_attempts(gateway, service, request, self)
+        self._attempt_count = 0  # once closed
+
+    # ---- others that ask for the same
+
+    def admits(self, request: CacheRequest) -> bool:
+        """As Flight.admits()."""
+        return self.is_current and (self._head is None or self.answers(request))
+
+    def gather(self) -> "Flight":
+        """Become a Flight, with the client as the first passenger."""
+        if self._flight:
+            return self._flight
+        flight = self._flight = Flight(self._gateway, self._service, self._look, self._client)
+        client = Passenger(flight, self._look, self._client, self._reason, None)
+        if self._answerer:
+            flight.take_over(self._answerer, self, client, self._head, self._pieces)
+        client.go_on(self._taker, len(self._pieces))
+        self._answerer, self._request = client, flight
+        if self._taker:
+            self._taker = flight
+        return flight
+
+    def _land(self) -> None:
+        """Let nobody join any more."""
+        flights, key = self._look.cache.flights, self._look.request.key
+        if flights.get(key) is self:
+            del flights[key]
+
+    # ---- AnswerReceiver and BodyReceiver
+
+    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        taker = super().on_head(head, source)
+        if self._flight is None and not self.is_for_others:
+            self._land()
+            _remember(self._look.cache, self._look.request.key)
+        return taker
+
+    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
+        busy = super().on_chunk(chunk)
+        if self._flight:
+            return busy
+        if self._terms is None:  # too large to be kept
+            self._land()
+        elif busy:  # whoever joins must not wait for a slow client
+            self.gather().let_leader_wait(busy)
+            return None
+        return busy
+
+    def on_end(self, trailers: list[Field]) -> None:
+        self._land()
+        super().on_end(trailers)
+
+    def on_failure(self, error: GatewayError) -> None:
+        self._land()
+        super().on_failure(error)
+
+    # ---- Answerer
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._answerer.endpoint if self._answerer else None
+
+    @property
+    def attempt_count(self) -> int:
+        return self._answerer.attempt_count if self._answerer else self._attempt_count
+
+    def begin(self) -> None:
+        self._look.cache.flights[self._look.request.key] = self
+        try:
+            if self._answerer:
+                self._answerer.begin()
+        except GatewayError as error:  # no endpoint can be asked
+            self.on_failure(error)
+
+    def abort(self) -> None:
+        if self._answerer:
+            self._answerer.abort()
+
+    def close(self, outcome: Outcome, now: float) -> None:
+        answerer, self._answerer = self._answerer, None  # refers to this object: no cycle is left
+        if answerer:
+            self._land()
+            self._attempt_count = answerer.attempt_count
+            answerer.close(outcome, now)
+
+    def becomes(self, kind: Kind) -> None:
+        if self._answerer:
+            self._answerer.becomes(kind)
+
+    @property
+    def may_replace_stream(self) -> bool:
+        return self._answerer is not None and self._answerer.may_replace_stream
+
+    def replace_stream(self) -> bool:
+        return self._answerer is not None and self._answerer.replace_stream()
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._answerer is not None and self._answerer.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        return self._answerer is not None and self._answerer.is_held
+
+
 class Flight:
     """A request to the service, and its answer for all passengers; a CacheReceiver.
 
     Args:
         look: of the first client.
         request: of the first client; sent to the service.
-        stored: the stored response that is validated; None for no stored response.
 
     Attributes:
         asking: asks the service.
@@ -119,20 +244,12 @@ class Flight:
         "passengers", "pieces", "service", "trailers",
     )  # fmt: skip
 
-    def __init__(
-        self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded,
-        stored: Stored | None,
-    ) -> None:  # fmt: skip
+    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest) -> None:
         self.gateway, self.service, self._look, self._request = gateway, service, look, request
         self.began = request.began
         self.line = b""
         self.asking: Answerer
         self._shared: Shared
-        if stored:
-            self.asking = self._shared = Revalidation(gateway, service, look, request, stored, why, self)
-        else:
-            self._shared = Storing(look, self, why)
-            self.asking = gateway.new_attempts(gateway, service, request, self._shared)
         self.passengers: dict[Passenger, None] = {}
         self.leader: Passenger | None = None
         self.head: ResponseHead | None = None
@@ -140,6 +257,24 @@ class Flight:
         self.is_whole = False
         self.trailers: list[Field] = []
         self._room: asyncio.Future[None] | None = None  # while a piece more than may be kept waits for a slow client
+
+    def validate(self, stored: Stored, why: Forwarded) -> None:
+        """Ask about a stored response, once the first client joins."""
+        self.asking = self._shared = Revalidation(
+            self.gateway, self.service, self._look, self._request, stored, why, self
+        )
+
+    def take_over(
+        self, asking: Answerer, shared: Shared, leader: "Passenger", head: ResponseHead | None, pieces: list[bytes]
+    ) -> None:
+        """Go on with a question that is asked already.
+
+        Args:
+            head, pieces: of the answer so far.
+        """
+        self.asking, self._shared, self.leader, self.head, self.pieces = asking, shared, leader, head, list(pieces)
+        self.passengers[leader] = None
+        self._cache.flights[self._key] = self
 
     # ---- passengers
 
@@ -154,6 +289,15 @@ class Flight:
     def admits(self, request: CacheRequest) -> bool:
         """Whether a request may join: nothing was invalidated, and the head, if there is one, answers the request."""
         return self._shared.is_current and (self.head is None or self._shared.answers(request))
+
+    def gather(self) -> "Flight":
+        """As Lead.gather()."""
+        return self
+
+    def let_leader_wait(self, busy: "asyncio.Future[None]") -> None:
+        """Give the first client nothing more until a future is done."""
+        if self.leader:
+            self.leader.wait_for(busy)
 
     def join(self, passenger: "Passenger") -> bool:
         """Take a passenger.
@@ -351,6 +495,10 @@ class Passenger:
 
     # ---- the shared answer
 
+    def go_on(self, taker: BodyReceiver | None, count: int) -> None:
+        """Go on for a client that has the head already, if there is a taker, and so many pieces."""
+        self._taker, self._at = taker, count
+
     def take_head(self, head: ResponseHead) -> None:
         self._cancel_later()
         is_first = self is self._flight.leader
@@ -370,11 +518,15 @@ class Passenger:
             self._at += 1
             busy = self._taker.on_chunk(piece)
             if busy is not None:
-                self._held = True
-                busy.add_done_callback(self._read_on)
+                self.wait_for(busy)
         if self._taker and not self._held and flight.is_whole:
             taker, self._taker = self._taker, None
             taker.on_end(flight.trailers)
+
+    def wait_for(self, busy: "asyncio.Future[None]") -> None:
+        """Take nothing more until a future is done."""
+        self._held = True
+        busy.add_done_callback(self._read_on)
 
     def _read_on(self, _: "asyncio.Future[None]") -> None:
         self._held = False

@@ -40,7 +40,7 @@ def prepare(head: ResponseHead, asked: KnownFields, config: CompressionConfig) -
     lines, coding = head.forwarded_lines, chosen(accepted_by(asked), config.codings)
     if head.status == 304:  # has the ETag of the response that the client has
         return replace(head, forwarded_lines=varied(weakened(lines) if coding else lines)), b""
-    if not is_compressible(head.status, head.length, by_name(lines, remembers=False), config) or forbids(asked):
+    if not is_compressible(head.status, head.length, by_name(lines), config) or forbids(asked):
         return head, b""
     if not coding:
         return replace(head, forwarded_lines=varied(lines)), b""

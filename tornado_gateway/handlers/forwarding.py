@@ -292,9 +292,13 @@ class Forwarding:
         return replace(head, forwarded_lines=without_own(head.forwarded_lines, self._is_own_cookie))
 
     def _without_tags(self, head: ResponseHead) -> ResponseHead:
-        if TAG_FIELDS.isdisjoint(head.known_fields) or not self._service.config.cache.hides_tags:
+        if TAG_FIELDS.isdisjoint(head.known_fields) or not self._hides_tags:
             return head
         return replace(head, forwarded_lines=without(head.forwarded_lines, TAG_FIELDS))
+
+    @property
+    def _hides_tags(self) -> bool:
+        return self._service.config.cache.hides_tags
 
     def _is_own_cookie(self, name: bytes) -> bool:
         service = self._gateway.services.get(service_of(name))

@@ -5,23 +5,15 @@ good as an endpoint that refuses, and is replaced.
 """
 
 from functools import partial
-from typing import Any
 
 from tornado_gateway.errors import GatewayError
-from tornado_gateway.handlers.admission import Admitted
-from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
-from tornado_gateway.handlers.caching import cache_request, cached_answerer
 from tornado_gateway.handlers.compressing import Compressing, prepare
 from tornado_gateway.handlers.event_stream import EventStream, Subscription
 from tornado_gateway.handlers.forwarding import Forwarding
-from tornado_gateway.handlers.invalidating import Invalidating
 from tornado_gateway.handlers.peek import Peek
-from tornado_gateway.policy.http.caching.invalidation import SAFE
 from tornado_gateway.policy.http.caching.request import by_name
 from tornado_gateway.policy.http.sse import is_encoded, is_event_stream, stream_fields
-from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.endpoint import SUCCESS, Kind, Outcome
-from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead, fields
 
@@ -30,17 +22,6 @@ class HttpForwarding(Forwarding):
     """Passes a plain answer on, and lets an EventStream carry an event stream."""
 
     __slots__ = ()
-
-    def _answerer_of(self, admitted: Admitted[Service], match: Match[Any], forwarded_lines: bytes) -> Answerer:
-        gateway, service = self._gateway, admitted.found
-        receiver: AnswerReceiver = self
-        if gateway.cache is not None and service.config.cache.is_on and not self.awaits_stream:
-            if self.method not in SAFE:
-                receiver = Invalidating(gateway.cache, service, self, self._target)
-            elif looking := cache_request(self._client.head, admitted, match, self._target, forwarded_lines):
-                return cached_answerer(gateway, gateway.cache, service, self, looking)
-        attempts: Answerer = gateway.new_attempts(gateway, service, self, receiver)
-        return attempts
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         self._note_head(head.status)
@@ -56,7 +37,7 @@ class HttpForwarding(Forwarding):
 
     def _compress(self, head: ResponseHead) -> BodyReceiver:
         """Begin an answer that may be compressed."""
-        asked, length = by_name(self._client.head.block, remembers=False), head.length
+        asked, length = by_name(self._client.head.block), head.length
         head, coding = prepare(head, asked, self._service.config.compression)
         self._pass_head(head)
         if not coding or self.method == b"HEAD":

@@ -6,7 +6,7 @@ from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.answerer import AnswerReceiver
 from tornado_gateway.policy.http.caching.invalidation import invalidates, targets
-from tornado_gateway.policy.http.caching.request import by_name, resource
+from tornado_gateway.policy.http.caching.request import resource
 from tornado_gateway.policy.http.rewriting import Place
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
@@ -45,7 +45,7 @@ class Invalidating:
         place = self._request.place
         if place and invalidates(self._request.method, head.status):
             name, config = self._service.name.encode("ascii"), self._service.config.cache
-            for target in targets(self._target, by_name(head.forwarded_lines), place):
+            for target in targets(self._target, head.known_fields, place):
                 self._invalidate(resource(name, target, config))
         return self._request.on_head(head, source)
 

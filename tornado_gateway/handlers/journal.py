@@ -6,6 +6,7 @@ No other module writes to either. Requests for a service, requests for a page an
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError
@@ -78,6 +79,27 @@ class Frames:
             messages_out=self.messages_out,
             close_code=self.close_code,
         )
+
+
+class Refreshed(NamedTuple):
+    """What became of a request in the background; see refreshing.py.
+
+    Attributes:
+        began: instant (gateway clock).
+        status: of the endpoint's response; of the error if there is none.
+        reason: of the GatewayError; "" for no failure.
+        endpoint, attempts: see Journal.close().
+        size: bytes of the response's body.
+        head_seconds: seconds until the response's head; None without a response.
+    """
+
+    began: float
+    status: int
+    reason: str
+    endpoint: str
+    attempts: int
+    size: int
+    head_seconds: float | None
 
 
 class Journal:
@@ -203,6 +225,26 @@ class Journal:
             self.request_id, exchange.head.method, exchange.head.target, self.service, endpoint, self.status, "",
             attempts, 0, 0, self.head_seconds, now - self.began, self.client or self._client_of_a_refusal(),
             self.parents, is_open=True,
+        )  # fmt: skip
+        access_log.add(record)
+
+    def note_refresh(self, told: Refreshed, now: float) -> None:
+        """Add a request in the background to the access log, with the id and the client of the request that has found
+        the stored response stale. The histogram has requests that somebody waits for.
+
+        Args:
+            now: instant (gateway clock) of the end.
+        """
+        access_log, seconds = self._gateway.access_log, now - told.began
+        if access_log is None:
+            return
+        is_slow = seconds >= access_log.slow
+        if not (is_slow or access_log.has_all):
+            return
+        record = AccessRecord(
+            self.request_id, b"GET", self.exchange.head.target, self.service, told.endpoint, told.status, told.reason,
+            told.attempts, 0, told.size, told.head_seconds, seconds, self.client or self._client_of_a_refusal(),
+            self.parents, is_slow, is_refresh=True,
         )  # fmt: skip
         access_log.add(record)
 

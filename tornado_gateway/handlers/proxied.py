@@ -176,7 +176,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
         except GatewayError as error:
             self._refuse(error, self.FORWARDING.mode(admitted.found))
             return
-        forwarding.begin()
+        if forwarding:
+            forwarding.begin()
 
     @property
     def _service(self) -> Service | None:
@@ -195,8 +196,8 @@ class ProxiedRequest(HeadDelegate, GatewayHandler):
 
     # ---- the journey
 
-    def forward(self, admitted: Admitted[Service]) -> Forwarding:
-        """Make the Forwarding of an admitted request.
+    def forward(self, admitted: Admitted[Service]) -> Forwarding | None:
+        """Make the Forwarding of an admitted request; None for a request that is answered already.
 
         Raises:
             GatewayError: the route or the service does not allow the request.

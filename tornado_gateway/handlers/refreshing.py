@@ -1,7 +1,8 @@
 """Validates a stale response in the background, while the stale response answers (RFC 5861 §3).
 
-The background request is sent with the fields of the client's request that found the response stale. It has a lease
-and timeouts as every request, and no client: the answer goes to the store alone.
+The background request is sent with the fields of the client's request that found the response stale. The background
+request has a lease, timeouts and a line in the access log as every request, and no client: the answer goes to the store
+alone.
 """
 
 import asyncio
@@ -9,11 +10,14 @@ from functools import partial
 
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.journal import Refreshed
 from tornado_gateway.handlers.revalidation import Revalidation
-from tornado_gateway.handlers.storing import CachedRequest, Look, place_of
+from tornado_gateway.handlers.storing import LoggedRequest, Look, place_of
 from tornado_gateway.policy.http.caching.entries import Token
+from tornado_gateway.policy.http.caching.reuse import ERRORS
 from tornado_gateway.policy.http.caching.status import Forwarded
 from tornado_gateway.policy.http.caching.stored import Stored
+from tornado_gateway.policy.http.caching.totals import REFRESHED, UNREFRESHED
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import Place
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, Endpoint, Outcome
@@ -22,7 +26,7 @@ from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
 
 
-def refresh(gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored) -> None:
+def refresh(gateway: Gateway, service: Service, look: Look, request: LoggedRequest, stored: Stored) -> None:
     """Begin to validate a stored response, unless a validation of the key is under way."""
     refreshing, key = look.cache.refreshing, look.request.key
     if key in refreshing:
@@ -36,7 +40,7 @@ def refresh(gateway: Gateway, service: Service, look: Look, request: CachedReque
 
 
 def _refresh_if_stale(
-    gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored,
+    gateway: Gateway, service: Service, look: Look, request: LoggedRequest, stored: Stored,
     looking: "asyncio.Future[Token | None]",
 ) -> None:  # fmt: skip
     """Begin to validate a response, unless another gateway has done so."""
@@ -54,16 +58,17 @@ class Refresh:
     """A request without a client; see CachedRequest."""
 
     __slots__ = (
-        "_answerer", "_look", "_request", "_service", "_size", "_status", "awaits_stream", "began", "is_repeatable",
-        "key", "kind", "method", "pinned", "upgrades", "upload",
+        "_answerer", "_head_seconds", "_look", "_request", "_service", "_size", "_status", "awaits_stream", "began",
+        "is_repeatable", "key", "kind", "method", "pinned", "upgrades", "upload",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, stored: Stored) -> None:
+    def __init__(self, gateway: Gateway, service: Service, look: Look, request: LoggedRequest, stored: Stored) -> None:
         self._service, self._look, self._request = service, look, request
         self.method, self.kind, self.upgrades, self.began = b"GET", request.kind, request.upgrades, request.began
         self.is_repeatable, self.awaits_stream = request.is_repeatable, request.awaits_stream
         self.key, self.pinned, self.upload = request.key, request.pinned, request.upload
         self._status = self._size = 0
+        self._head_seconds: float | None = None
         self._answerer: Revalidation | None = Revalidation(gateway, service, look, self, stored, Forwarded.STALE)
 
     @property
@@ -98,7 +103,7 @@ class Refresh:
         """There is no client that waits."""
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver:
-        self._status = head.status
+        self._status, self._head_seconds = head.status, self._look.cache.now() - self.began
         return self
 
     def on_chunk(self, chunk: bytes) -> None:
@@ -116,6 +121,11 @@ class Refresh:
 
     def _close(self, outcome: Outcome) -> None:
         answerer, self._answerer = self._answerer, None
-        if answerer:
-            answerer.close(outcome, self._look.cache.now())
-            self._look.cache.refreshing.discard(self._look.request.key)
+        if answerer is None:
+            return
+        cache, endpoint, status, reason = self._look.cache, answerer.endpoint, answerer.status, answerer.reason
+        answerer.close(outcome, cache.now())
+        cache.refreshing.discard(self._look.request.key)
+        cache.totals.results[self._service.name, UNREFRESHED if reason or status in ERRORS else REFRESHED] += 1
+        url, attempts = endpoint.url if endpoint else "", answerer.attempt_count
+        self._request.note_refresh(Refreshed(self.began, status, reason, url, attempts, self._size, self._head_seconds))

@@ -13,7 +13,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.answerer import OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.replay import Replay, replay
-from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated_lines, public_head
+from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated, public_head
 from tornado_gateway.policy.http.caching.directives import NO_STORE, NONE, Directives
 from tornado_gateway.policy.http.caching.freshness import initial_age
 from tornado_gateway.policy.http.caching.purge import tags_of
@@ -70,11 +70,15 @@ class Revalidation:
         stored: the stored response.
         why: why the stored response does not answer by itself.
         receiver: gets the answer; the request by default.
+
+    Attributes:
+        status: of the endpoint's answer, or of the error without an answer; 0 before.
+        reason: of the error; "" for none.
     """
 
     __slots__ = (
         "_asked", "_attempts", "_gateway", "_given", "_look", "_outcome", "_replay", "_request", "_service", "_stored",
-        "_storing", "_why",
+        "_storing", "_why", "reason", "status",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +93,7 @@ class Revalidation:
         asking = Conditional(request, stored) if stored.etag or stored.last_modified else request
         self._attempts: Attempts = gateway.new_attempts(gateway, service, asking, self)
         self._replay: Replay | None = None
+        self.status, self.reason = 0, ""
         self._outcome: Outcome | None = None  # how the endpoint did, if the status that the client gets does not say
 
     # ---- AnswerReceiver
@@ -97,6 +102,7 @@ class Revalidation:
         self._request.on_interim(head)
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
+        self.status = head.status
         if head.status == 304 and isinstance(self._attempts.request, Conditional):
             self._take_304(head)
             return None
@@ -115,6 +121,7 @@ class Revalidation:
         return taker
 
     def on_failure(self, error: GatewayError) -> None:
+        self.status, self.reason = error.status, error.reason
         if error.status not in ERRORS or not self._survives_error:
             self._storing.on_failure(error)
             return
@@ -187,7 +194,7 @@ class Revalidation:
         """The stored response with the fields of a head that speaks of the response, and whether that is kept."""
         look, stored = self._look, self._stored
         arrival = look.arrival(self._request.began)
-        lines = refreshed_lines(stored.lines, dated_lines(public_head(self._request, head), arrival))
+        lines = refreshed_lines(stored.lines, dated(public_head(self._request, head).forwarded_lines, head, arrival))
         terms = terms_of(replace(look.request, method=b"GET"), stored.status, by_name(lines), arrival, look.config)
         # The client gets the response, which is good now, even if the response may not be kept any longer.
         good = replace(stored.terms, initial_age=initial_age(by_name(lines), *arrival))

@@ -13,18 +13,20 @@ from typing import Protocol
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
+from tornado_gateway.handlers.journal import Refreshed
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE, Directives
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
-from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.request import CacheRequest
+from tornado_gateway.policy.http.caching.response import read_response
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
-from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
+from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
 from tornado_gateway.policy.http.caching.vary import selection
-from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.headers import Field, KnownFields, without
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
 from tornado_gateway.policy.http.sse import is_event_stream
 from tornado_gateway.policy.upstream.endpoint import Endpoint
@@ -60,6 +62,13 @@ class CachedRequest(OutboundRequest, CacheReceiver, Protocol):
     """A request that looks into the cache, and takes the answer."""
 
 
+class LoggedRequest(CachedRequest, Protocol):
+    """A CachedRequest of a client."""
+
+    def note_refresh(self, told: Refreshed) -> None:
+        """Note the end of a request in the background that this request has caused."""
+
+
 def place_of(endpoint: Endpoint) -> Place:
     """Where an endpoint is."""
     return Place(endpoint.origin.scheme.encode("ascii"), endpoint.authority, endpoint.base_path)
@@ -70,11 +79,9 @@ def public_head(request: CacheReceiver, head: ResponseHead) -> ResponseHead:
     return head if REWRITTEN.isdisjoint(head.known_fields) else request.rewritten(head, request.place)
 
 
-def dated_lines(head: ResponseHead, arrival: Arrival) -> bytes:
-    """The field lines of a response, with a Date if the endpoint has sent none (RFC 9110 §6.6.1)."""
-    if b"date" in head.known_fields:
-        return head.forwarded_lines
-    return head.forwarded_lines + b"Date: %b\r\n" % format_date(arrival.wall)
+def dated(lines: bytes, head: ResponseHead, arrival: Arrival) -> bytes:
+    """Field lines of a response, with a Date if the endpoint has sent none (RFC 9110 §6.6.1)."""
+    return lines if b"date" in head.known_fields else lines + b"Date: %b\r\n" % format_date(arrival.wall)
 
 
 @dataclass(slots=True)
@@ -84,12 +91,14 @@ class Look:
     Attributes:
         request: the request as the cache sees the request.
         config: of the service.
+        found: what memory had for the key at the time of the look; None for nothing.
         token: of the look into the shared store; None without one.
     """
 
     cache: ResponseCache
     request: CacheRequest
     config: CacheConfig
+    found: Variants | None
     token: Token | None = None
 
     def keep(self, stored: Stored) -> bool:
@@ -112,11 +121,11 @@ class Look:
         # Whole seconds, as Date has: a response of this second has no age.
         return Arrival(max(self.cache.now() - began, 0.0), self.cache.wall() // 1)
 
-    def terms(self, head: ResponseHead, lines: bytes, arrival: Arrival) -> Terms | None:
+    def terms(self, head: ResponseHead, fields: KnownFields, arrival: Arrival) -> Terms | None:
         """The terms under which a response may be stored; None for a response that is not stored.
 
         Args:
-            lines: the end-to-end field lines of the response.
+            fields: of the response; see read_response().
         """
         if head.length is not None and head.length > self.config.max_body:
             return None
@@ -124,7 +133,7 @@ class Look:
             return None
         if b"content-type" in head.known_fields and is_event_stream(head.known_fields[b"content-type"][-1]):
             return None
-        return terms_of(self.request, head.status, by_name(lines), arrival, self.config)
+        return terms_of(self.request, head.status, fields, arrival, self.config)
 
 
 class Storing:
@@ -135,19 +144,9 @@ class Storing:
     """
 
     __slots__ = (
-        "_came",
-        "_generation",
-        "_head",
-        "_lines",
-        "_look",
-        "_pieces",
-        "_request",
-        "_size",
-        "_tags",
-        "_taker",
-        "_terms",
-        "_why",
-    )
+        "_came", "_etag", "_generation", "_head", "_last_modified", "_lines", "_look", "_pieces", "_request", "_size",
+        "_tags", "_taker", "_terms", "_why",
+    )  # fmt: skip
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
         self._look, self._request = look, request
@@ -157,7 +156,7 @@ class Storing:
         self._taker: BodyReceiver | None = None
         self._head: ResponseHead | None = None
         self._terms: Terms | None = None
-        self._lines = b""
+        self._lines = self._etag = self._last_modified = b""
         self._tags: bytes | None = None  # until the head has come
         self._came = 0.0  # instant (gateway clock) of the head
         self._pieces: list[bytes] = []
@@ -200,13 +199,21 @@ class Storing:
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         look, request = self._look, self._request
         arrival = look.arrival(request.began)
-        terms = look.terms(head, head.forwarded_lines, arrival)
+        fields, lines = read_response(head.forwarded_lines)
+        terms = self._terms = look.terms(head, fields, arrival)
         self._tell(is_stored=terms is not None)
         if terms is None:
             return request.on_head(head, source)
-        self._head, self._terms, self._came = head, terms, look.cache.now()
+        self._head, self._came = head, look.cache.now()
         self._tags = tags_of(head.known_fields)
-        self._lines = storable_lines(dated_lines(public_head(request, head), arrival), terms)
+        public = public_head(request, head)
+        if public is not head:
+            fields, lines = read_response(public.forwarded_lines)
+        if terms.withheld:
+            fields, lines = read_response(without(lines, terms.withheld))
+        self._lines = dated(lines, head, arrival)
+        self._etag = fields[b"etag"][0] if b"etag" in fields else b""
+        self._last_modified = fields[b"last-modified"][0] if b"last-modified" in fields else b""
         self._taker = request.on_head(head, source)
         return self
 
@@ -227,23 +234,14 @@ class Storing:
             self._taker.on_end(trailers)
 
     def _stored(self, head: ResponseHead, terms: Terms) -> Stored:
-        look, fields = self._look, by_name(self._lines)
         known = {**_DATED, b"via": head.known_fields[b"via"]} if b"via" in head.known_fields else _DATED
         length = b"" if head.status == 204 else b"Content-Length: %d\r\n" % self._size
+        # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
         return Stored(
-            head.status,
-            head.reason,
-            head.minor,
-            self._lines + length,
-            known,
-            b"".join(self._pieces),
-            terms,
-            selection(terms.vary, look.request.fields),
-            self._came,
-            fields.get(b"etag", (b"",))[0],
-            fields.get(b"last-modified", (b"",))[0],
-            self._tags or b"",
-        )
+            head.status, head.reason, head.minor, self._lines + length, known, b"".join(self._pieces), terms,
+            selection(terms.vary, self._look.request.fields) if terms.vary else (), self._came, self._etag,
+            self._last_modified, self._tags or b"",
+        )  # fmt: skip
 
     def on_failure(self, error: GatewayError) -> None:
         self._terms, self._pieces = None, []

@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from tornado_gateway.errors import METHODS, BadRequest, NotFound
 from tornado_gateway.policy.access import Access
+from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.mount import LONGEST_REMEMBERED, Mount, MountConfig, standard_mount
 from tornado_gateway.policy.http.target import LONGEST_REMEMBERED_TARGET, REMEMBERED_TARGETS, split_route
@@ -68,6 +69,7 @@ class Route(Generic[H]):
         takes_sessions: whether the session of an operator is looked for. No rate limit counts a request with a session.
         limits: how often clients may ask; None for the limits of the service.
         cors: which pages of other origins may use the route; None for the pages that may use the service.
+        cache: how responses are cached; None for the values of the service.
         serves_pages: whether pages of other origins may use one of the gateway's own pages, by the CORS of services
             without own values.
         is_private: whether the page is served on a socket that operators alone can reach: whoever asks may act.
@@ -84,6 +86,7 @@ class Route(Generic[H]):
     takes_sessions: bool = False
     limits: LimitConfig | None = None
     cors: CorsConfig | None = None
+    cache: CacheConfig | None = None
     serves_pages: bool = False
     is_private: bool = False
 
@@ -127,6 +130,7 @@ class RouteSpec:
         access: what the route asks of clients; None for what the service asks.
         limits: how often clients may ask; None for the limits of the service.
         cors: which pages of other origins may use the route; None for the pages that may use the service.
+        cache: how responses are cached; None for the values of the service.
         given: the JSON of the route's own values, by key: "preserveHost".
     """
 
@@ -138,6 +142,7 @@ class RouteSpec:
     access: Access | None = None
     limits: LimitConfig | None = None
     cors: CorsConfig | None = None
+    cache: CacheConfig | None = None
     given: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -317,7 +322,7 @@ def _misleads(path: bytes, found: _Mounted[H] | None, paths: _Paths[H], *, is_ow
 
 def _mounted(spec: RouteSpec, model: Route[H], *, is_alone: bool) -> _Mounted[H]:
     mount = Mount(spec.prefix, spec.inner_prefix, is_alone, spec.config)
-    route = replace(model, path=spec.label, access=spec.access, limits=spec.limits, cors=spec.cors)
+    route = replace(model, path=spec.label, access=spec.access, limits=spec.limits, cors=spec.cors, cache=spec.cache)
     return _Mounted(route, spec.service.encode("ascii"), mount)
 
 

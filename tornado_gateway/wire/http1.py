@@ -110,7 +110,7 @@ class Body(Protocol):
 class RequestFields:
     """The parsed field lines of a request, independent of its request line.
 
-    A connection keeps its last RequestFields for parse_request(). Never changed but for `note` (frozen dataclasses
+    A connection keeps its last RequestFields for parse_request(). Never changed but for the notes (frozen dataclasses
     take twice as long to make). All attributes follow from `block` and `minor`.
 
     Attributes:
@@ -126,6 +126,7 @@ class RequestFields:
         length: size of the body; 0 for no body, None for a chunked body.
         note: what a handler notes about the field lines; None at first. A note must follow from `block` and from the
             configuration alone, because a later request of the connection with the same lines meets the note.
+        reading: what a handler has read in `forwarded_lines`; None at first. As for a note.
     """
 
     block: bytes
@@ -139,6 +140,7 @@ class RequestFields:
     accepts_events: bool
     length: int | None
     note: object = None
+    reading: object = None
 
 
 @dataclass(slots=True)

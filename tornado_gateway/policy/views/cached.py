@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Variants
-from tornado_gateway.policy.http.caching.totals import COLLAPSED, HIT, REFRESHING, CacheTotals
+from tornado_gateway.policy.http.caching.totals import BESIDE, HIT, REFRESHING, CacheTotals
 from tornado_gateway.policy.http.redaction import Redaction, without_tokens
 
 LONGEST_URL = 512  # characters of a target that is shown
@@ -56,7 +56,7 @@ def totals_view(totals: CacheTotals) -> dict[str, Any]:
 
 def _rate(results: Counter[str]) -> dict[str, Any]:
     """Looks, hits and their share. A request that waited for another's answer stands under its own look as well."""
-    looks = results.total() - results[COLLAPSED]
+    looks = results.total() - sum(results[each] for each in BESIDE)
     hits = results[HIT] + results[REFRESHING]
     return {"looks": looks, "hits": hits, "hitRate": round(hits / looks, 4) if looks else 0.0}
 

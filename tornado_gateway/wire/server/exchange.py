@@ -208,15 +208,15 @@ class ServerExchange(HTTPConnection):
             transport.set_write_buffer_limits()
         self.connection.exchange_finished(self)
 
-    def respond(self, status: int, block: bytes, body: bytes) -> None:
+    def respond(self, status: int, block: bytes, body: bytes, *, reason: bytes = b"", dated: bool = False) -> None:
         """Send a whole response, in one write.
 
         Args:
-            status, block: see start_response(); block has no Date.
+            status, block, reason, dated: see start_response().
             body: of the length that block tells; left out of the response to HEAD.
         """
         connection = self.connection
-        self.start_response(status, b"", block, length=len(body), dated=False)
+        self.start_response(status, reason, block, length=len(body), dated=dated)
         if connection.transport.is_closing():
             return
         if self.head.method != b"HEAD":

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.support.rfc9111 import Fields, Model
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
+from tornado_gateway.policy.http.caching.directives import request_directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
-from tornado_gateway.policy.http.caching.request import directives_of as asked_directives
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
@@ -23,7 +23,7 @@ words = st.sampled_from([
     'private="set-cookie"', 'no-cache="x-a, Set-Cookie"', 'no-cache="a b"', "max-age", "no-transform", "unknown=1",
     'unknown="max-age=1, no-store"', "private=",
 ])  # fmt: skip
-response_directives = st.lists(st.one_of(words, st.builds("{}={}".format, timed, durations)), max_size=4)
+said_directives = st.lists(st.one_of(words, st.builds("{}={}".format, timed, durations)), max_size=4)
 asked_timed = st.sampled_from(["max-age", "min-fresh", "max-stale"])
 asked_directives_ = st.lists(
     st.one_of(
@@ -39,7 +39,7 @@ languages = st.sampled_from(["de, en", "EN ,de", "fr", "", "de;q=1, en", "en"])
 
 @st.composite
 def responses(draw: st.DrawFn) -> Fields:
-    fields: Fields = [("Cache-Control", ", ".join(each)) for each in draw(st.lists(response_directives, max_size=2))]
+    fields: Fields = [("Cache-Control", ", ".join(each)) for each in draw(st.lists(said_directives, max_size=2))]
     for name, values in {
         "Expires": dates, "Date": dates, "Last-Modified": st.just(format_date(WALL - 9999).decode()),
         "ETag": st.just('"1"'), "Age": st.sampled_from(["0", "5", "70", "x", "7, 9"]),
@@ -69,9 +69,9 @@ def as_bytes(fields: Fields) -> dict[bytes, list[bytes]]:
     return found
 
 
-def as_request(fields: Fields, config: CacheConfig) -> CacheRequest:
+def as_request(fields: Fields) -> CacheRequest:
     read = as_bytes(fields)
-    return CacheRequest(KEY, b"GET", read, asked_directives(read, config), has_credentials(read))
+    return CacheRequest(KEY, b"GET", read, request_directives(read), has_credentials(read))
 
 
 @settings(max_examples=300)
@@ -91,7 +91,7 @@ def test_a_response_is_stored_and_reused_as_the_standard_says(
     first: Fields, status: int, response: Fields, default: float, delay: float, second: Fields, resident: float
 ) -> None:
     model, config = Model(default), CacheConfig(default_ttl=default)
-    request, fields = as_request(first, config), as_bytes(response)
+    request, fields = as_request(first), as_bytes(response)
     terms = terms_of(request, status, fields, Arrival(delay, WALL), config)
     may_store = model.may_store("GET", first, status, response, WALL)
     if terms is None:
@@ -102,6 +102,6 @@ def test_a_response_is_stored_and_reused_as_the_standard_says(
         return
     assert may_store
     stored = Stored(status, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 100.0)
-    later = as_request(second, config)
+    later = as_request(second)
     answers = stored.answers(later) and reuse(terms, stored.age(100.0 + resident), later.directives).answers
     assert answers == model.may_reuse(second, first, response, delay, WALL, resident)

@@ -4,8 +4,9 @@ import pytest
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
-from tornado_gateway.policy.http.caching.directives import LONGEST, response_directives
+from tornado_gateway.policy.http.caching.directives import LONGEST
 from tornado_gateway.policy.http.caching.freshness import LONGEST_GUESS, Lifetime, initial_age, lifetime
+from tornado_gateway.policy.http.caching.rules import rules_of
 
 WALL = 1_800_000_000.0
 DEFAULTS = CacheConfig()
@@ -17,7 +18,7 @@ def at(seconds: float) -> bytes:
 
 
 def lives(fields: dict[bytes, list[bytes]], status: int = 200, config: CacheConfig = DEFAULTS) -> Lifetime | None:
-    return lifetime(status, fields, response_directives(fields), WALL, config)
+    return lifetime(status, fields, rules_of(fields), WALL, config)
 
 
 @pytest.mark.parametrize(

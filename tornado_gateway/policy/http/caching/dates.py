@@ -21,6 +21,7 @@ _FORMATS = [
     )
 ]
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if name}
+_PREFERRED = len("Sun, 06 Nov 1994 08:49:37 GMT")
 _HALF_A_CENTURY = 50  # years that a date with two digits of a year may lie ahead (RFC 9110 §5.6.7)
 
 
@@ -33,7 +34,7 @@ def parse_date(value: bytes, wall: float) -> float | None:
     >>> parse_date(b"Thu, 01 Jan 1970 00:00:09 GMT", 0.0), parse_date(b"0", 0.0)
     (9.0, None)
     """
-    preferred = _preferred(value)
+    preferred = _preferred(value) if len(value) == _PREFERRED else None
     if preferred is not None:
         return preferred
     found = next((match for each in _FORMATS[1:] if (match := each.fullmatch(value))), None)

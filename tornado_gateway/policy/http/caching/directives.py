@@ -18,6 +18,7 @@ from tornado_gateway.policy.http.headers import KnownFields
 from tornado_gateway.policy.http.lists import OWS, members, quoted_members
 
 LONGEST = 2.0**31  # seconds; a longer duration counts as this many (RFC 9111 §1.2.2)
+LONGEST_REMEMBERED = 1024  # bytes of a field's value that is remembered; anybody can make up values of 64 KiB
 
 NO_CACHE, NO_STORE, PRIVATE, PUBLIC = b"no-cache", b"no-store", b"private", b"public"
 MAX_AGE, S_MAXAGE = b"max-age", b"s-maxage"
@@ -97,7 +98,8 @@ class ResponseDirectives(NamedTuple):
 
 def read_directives(values: Sequence[bytes]) -> Directives:
     """The directives of the lines of a Cache-Control field."""
-    return _read(b",".join(values))
+    value = b",".join(values)
+    return _read(value) if len(value) <= LONGEST_REMEMBERED else _read.__wrapped__(value)
 
 
 @functools.lru_cache(maxsize=512)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import parse_date
-from tornado_gateway.policy.http.caching.directives import LONGEST, MAX_AGE, PUBLIC, S_MAXAGE, ResponseDirectives
+from tornado_gateway.policy.http.caching.directives import LONGEST
+from tornado_gateway.policy.http.caching.rules import Rules
 from tornado_gateway.policy.http.headers import KnownFields
 
 # Statuses of responses that may be fresh without saying so. A subset of RFC 9110 §15.1: responses to other statuses
@@ -36,33 +37,21 @@ class Lifetime(NamedTuple):
     is_explicit: bool
 
 
-def lifetime(
-    status: int, fields: KnownFields, said: ResponseDirectives, wall: float, config: CacheConfig
-) -> Lifetime | None:
+def lifetime(status: int, fields: KnownFields, rules: Rules, wall: float, config: CacheConfig) -> Lifetime | None:
     """The lifetime of a response; None if nothing gives the response a lifetime.
 
     Args:
         fields: of the response, by lower-case name.
-        said: the directives of the response.
+        rules: of the response's directives.
         wall: when the response came, in seconds since 1970.
     """
-    explicit = _explicit(fields, said, wall)
-    if explicit is not None:
-        return Lifetime(explicit, True)
-    if config.heuristic_share and b"last-modified" in fields and (status in GUESSED or PUBLIC in said.directives):
+    if rules.lifetime is not None:  # RFC 9111 §4.2.1, for a shared cache
+        return Lifetime(rules.lifetime, True)
+    if b"expires" in fields and not rules.are_targeted:
+        return Lifetime(_until(fields[b"expires"], date_of(fields, wall), wall), True)
+    if config.heuristic_share and b"last-modified" in fields and (status in GUESSED or rules.is_public):
         return Lifetime(_guess(fields, wall, config.heuristic_share), False)
     return Lifetime(config.default_ttl, False) if config.default_ttl and status in FRESH_BY_DEFAULT else None
-
-
-def _explicit(fields: KnownFields, said: ResponseDirectives, wall: float) -> float | None:
-    """RFC 9111 §4.2.1, for a shared cache."""
-    for name in (S_MAXAGE, MAX_AGE):
-        seconds = said.directives.seconds(name)
-        if seconds is not None:
-            return seconds
-    if b"expires" in fields and not said.are_targeted:
-        return _until(fields[b"expires"], date_of(fields, wall), wall)
-    return None
 
 
 def _until(expires: Sequence[bytes], date: float, wall: float) -> float:

@@ -57,6 +57,8 @@ def tags_of(fields: KnownFields) -> bytes:
     >>> tags_of({})
     b''
     """
+    if TAG_FIELDS.isdisjoint(fields):
+        return b""
     values = b" ".join([value for name in TAG_FIELDS for value in fields.get(name, ())])
     found = sorted(set(values.lower().replace(b",", b" ").split()))
     return b" %b " % b" ".join(found) if found else b""

@@ -10,7 +10,6 @@ response selects the response:
 An unsafe request invalidates a resource in all partitions; see invalidation.py.
 """
 
-import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,8 +38,6 @@ _OF_THE_CLIENT = frozenset((
     b"x-forwarded-for", b"x-real-ip",
 ))  # fmt: skip
 
-LONGEST_REMEMBERED = 4096  # bytes of field lines whose fields are remembered
-
 
 class Key(NamedTuple):
     """Selects the stored responses of a request; which of these answers, Vary decides.
@@ -63,6 +60,8 @@ class CacheRequest:
         directives: of the request; none if the service ignores the directives of clients.
         has_credentials: whether the request bears a cookie, Authorization, or a token.
         has_principal: whether the key names the principal, so that no other principal can find the response.
+        is_plain: whether the request has no directive, no condition and no Range: a fresh stored response then answers
+            as a whole.
     """
 
     key: Key
@@ -71,6 +70,7 @@ class CacheRequest:
     directives: Directives = NONE
     has_credentials: bool = False
     has_principal: bool = False
+    is_plain: bool = False
 
     @property
     def may_share(self) -> bool:
@@ -78,29 +78,43 @@ class CacheRequest:
         return not self.has_credentials or self.has_principal
 
 
-def by_name(lines: bytes, *, remembers: bool = True) -> KnownFields:
-    """The values of all fields in field lines, by lower-case name.
+@dataclass(slots=True)
+class RequestLines:
+    """What the field lines of a request say to the cache. Never changed, and follows from the lines alone.
 
-    Clients repeat their fields byte for byte; fields of ordinary size are remembered.
-
-    Args:
-        remembers: whether the fields may stay in memory: False for fields with credentials.
+    Attributes:
+        fields: the values of all fields, by lower-case name.
+        passes: whether only an endpoint can answer, whatever the method.
+        has_credentials: whether one of the fields carries credentials; see has_credentials().
+        has_condition: whether the request has a condition or a Range.
+        directives: of Cache-Control and Pragma.
     """
-    is_remembered = remembers and len(lines) <= LONGEST_REMEMBERED
-    return _remembered(lines) if is_remembered else _remembered.__wrapped__(lines)
+
+    fields: KnownFields
+    passes: bool
+    has_credentials: bool
+    has_condition: bool
+    directives: Directives
 
 
-@functools.lru_cache(maxsize=256)
-def _remembered(lines: bytes) -> KnownFields:
+def read_request(lines: bytes) -> RequestLines:
+    """Read the field lines of a request."""
+    fields = by_name(lines)
+    return RequestLines(
+        fields,
+        not _PASSES.isdisjoint(fields),
+        has_credentials(fields),
+        not _OF_ONE.isdisjoint(fields),
+        request_directives(fields),
+    )
+
+
+def by_name(lines: bytes) -> KnownFields:
+    """The values of all fields in field lines, by lower-case name."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in pairs(lines):
         found.setdefault(name.lower(), []).append(value)
     return found
-
-
-def looks(method: bytes, fields: KnownFields) -> bool:
-    """Whether a request without a body looks into the cache."""
-    return method in READ_METHODS and _PASSES.isdisjoint(fields)
 
 
 def may_collapse(request: CacheRequest) -> bool:
@@ -113,19 +127,13 @@ def may_collapse(request: CacheRequest) -> bool:
     return request.method == b"GET" and not wants_own and _OF_ONE.isdisjoint(request.fields)
 
 
-def has_credentials(names: Collection[bytes], token_fields: Collection[bytes] = ()) -> bool:
+def has_credentials(names: Collection[bytes]) -> bool:
     """Whether a request bears credentials, valid or not.
 
     Args:
         names: of the fields of the request, in lower case.
-        token_fields: names of the fields that the gateway reads tokens from, in lower case.
     """
-    return not _CREDENTIALS.isdisjoint(names) or not frozenset(token_fields).isdisjoint(names)
-
-
-def directives_of(fields: KnownFields, config: CacheConfig) -> Directives:
-    """The directives of a request that count."""
-    return NONE if config.ignores_client else request_directives(fields)
+    return not _CREDENTIALS.isdisjoint(names)
 
 
 def resource(service: bytes, target: bytes, config: CacheConfig) -> bytes:
@@ -139,7 +147,7 @@ def resource(service: bytes, target: bytes, config: CacheConfig) -> bytes:
     """
     if config.sorts_query or config.ignored_parameters:
         target = _with_plain_query(target, config)
-    return b"%b %b" % (service, target)
+    return b" ".join((service, target))
 
 
 def _with_plain_query(target: bytes, config: CacheConfig) -> bytes:

@@ -32,7 +32,7 @@ SHARED = b"shared"
 REASONS = {Reuse.UNFRESH: Forwarded.REQUEST, Reuse.EXPIRED: Forwarded.STALE}
 
 
-def hit_line(name: bytes, left: float, *, detail: bytes = b"") -> bytes:
+def hit_line(name: bytes, left: float, detail: bytes = b"") -> bytes:
     """The line of a response that comes from the cache.
 
     Args:
@@ -42,7 +42,12 @@ def hit_line(name: bytes, left: float, *, detail: bytes = b"") -> bytes:
     >>> hit_line(b"gw", 12.9)
     b'Cache-Status: gw; hit; ttl=12\\r\\n'
     """
-    return b"Cache-Status: %b; hit; ttl=%d%b\r\n" % (name, left // 1, _detail(detail))
+    return _hit_line(name, int(left // 1), detail)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hit_line(name: bytes, seconds: int, detail: bytes) -> bytes:
+    return b"Cache-Status: %b; hit; ttl=%d%b\r\n" % (name, seconds, _detail(detail))
 
 
 def miss_line(name: bytes) -> bytes:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.response import COMPUTED
 from tornado_gateway.policy.http.caching.terms import Terms
 from tornado_gateway.policy.http.caching.vary import Selection, selection
 from tornado_gateway.policy.http.headers import KnownFields, without
@@ -158,4 +159,4 @@ def storable_lines(lines: bytes, terms: Terms) -> bytes:
     Args:
         lines: end-to-end field lines of the response (RFC 9111 §3.1).
     """
-    return without(lines, terms.withheld | {b"age", b"content-length"})
+    return without(lines, terms.withheld | COMPUTED)

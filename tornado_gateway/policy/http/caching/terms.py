@@ -6,29 +6,16 @@ Set-Cookie is not stored, unless the service says so; a response of which the en
 connection is not stored.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
-from tornado_gateway.policy.http.caching.directives import (
-    NO_CACHE,
-    NO_STORE,
-    PRIVATE,
-    PUBLIC,
-    S_MAXAGE,
-    STALE_IF_ERROR,
-    STALE_WHILE_REVALIDATE,
-    Directives,
-    response_directives,
-)
+from tornado_gateway.policy.http.caching.directives import NO_STORE
 from tornado_gateway.policy.http.caching.freshness import initial_age, lifetime
 from tornado_gateway.policy.http.caching.request import CacheRequest
+from tornado_gateway.policy.http.caching.rules import Rules, rules_of
 from tornado_gateway.policy.http.caching.vary import selecting_fields, selection
 from tornado_gateway.policy.http.headers import KnownFields
-
-_MUST_UNDERSTAND, _MUST_REVALIDATE = b"must-understand", b"must-revalidate"
-_PROXY_REVALIDATE = b"proxy-revalidate"
 
 # Statuses whose rules this cache follows, for must-understand (RFC 9111 §5.2.2.3).
 UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 501))
@@ -73,7 +60,7 @@ class Terms:
     forbids_stale: bool = False
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
-    vary: Sequence[bytes] = ()
+    vary: tuple[bytes, ...] = ()
     withheld: frozenset[bytes] = frozenset()
 
     def answer(self, request: CacheRequest, first: CacheRequest) -> bool:
@@ -92,50 +79,41 @@ def terms_of(
         status: 200 to 599.
         fields: of the response, by lower-case name, without fields of one hop (RFC 9111 §3.1).
     """
-    said = response_directives(fields, reads_surrogate=config.reads_surrogate)
-    directives = said.directives
+    rules = rules_of(fields, reads_surrogate=config.reads_surrogate)
+    if _forbids(request, status, rules) or (config.ignores_host and _names_a_host(fields)):
+        return None
     vary = selecting_fields(fields.get(b"vary", ()))
-    if vary is None or _forbids(request, status, directives) or (config.ignores_host and _names_a_host(fields)):
+    if vary is None or not (rules.is_shared or request.may_share):  # RFC 9111 §4.1, §3.5
         return None
-    is_shared = PUBLIC in directives or S_MAXAGE in directives
-    if not (is_shared or request.may_share):  # RFC 9111 §3.5
+    if not (_COOKIES.isdisjoint(fields) or config.stores_cookies or _are_withheld(rules, fields)):  # RFC 9111 §7.3
         return None
-    withheld = (directives.fields(PRIVATE) or frozenset()) | (directives.fields(NO_CACHE) or frozenset())
-    if not (config.stores_cookies or withheld.issuperset(_COOKIES.intersection(fields))):  # RFC 9111 §7.3
-        return None
-    fresh = lifetime(status, fields, said, arrival.wall, config)
-    needs_validation = directives.fields(NO_CACHE) == frozenset()  # RFC 9111 §5.2.2.4
-    if fresh is None and not needs_validation:
+    fresh = lifetime(status, fields, rules, arrival.wall, config)
+    if fresh is None and not rules.needs_validation:
         return None
     if request.has_credentials and fresh and not fresh.is_explicit:  # nobody said that the response may be kept
         return None
     terms = Terms(
-        fresh.seconds if fresh else 0.0,
-        initial_age(fields, arrival.delay, arrival.wall),
-        is_shared,
-        needs_validation,
-        # RFC 9111 §5.2.2.2, §5.2.2.8; §5.2.2.10: s-maxage implies proxy-revalidate
-        any(each in directives for each in (_MUST_REVALIDATE, _PROXY_REVALIDATE, S_MAXAGE)),
-        directives.seconds(STALE_WHILE_REVALIDATE) or 0.0,
-        directives.seconds(STALE_IF_ERROR) or 0.0,
-        vary,
-        withheld,
-    )
+        fresh.seconds if fresh else 0.0, initial_age(fields, arrival.delay, arrival.wall), rules.is_shared,
+        rules.needs_validation, rules.forbids_stale, rules.stale_while_revalidate, rules.stale_if_error, vary,
+        rules.withheld,
+    )  # fmt: skip
     return terms if _is_of_use(terms, fields) else None
 
 
-def _forbids(request: CacheRequest, status: int, directives: Directives) -> bool:
+def _forbids(request: CacheRequest, status: int, rules: Rules) -> bool:
     """Whether a response must not be stored whatever its lifetime."""
+    if rules.no_store or rules.is_private:  # RFC 9111 §5.2.2.5, §5.2.2.7
+        return True
     if request.method != b"GET" or status in _PARTS:  # RFC 9111 §3, first and third item; §3.3
         return True
-    if NO_STORE in request.directives:  # RFC 9111 §5.2.1.5
+    if NO_STORE in request.directives.arguments:  # RFC 9111 §5.2.1.5
         return True
-    if _MUST_UNDERSTAND in directives:  # RFC 9111 §5.2.2.3: counts instead of no-store
-        if status not in UNDERSTOOD:
-            return True
-    elif NO_STORE in directives:  # RFC 9111 §5.2.2.5
-        return True
-    return directives.fields(PRIVATE) == frozenset()  # RFC 9111 §5.2.2.7
+    return rules.must_understand and status not in UNDERSTOOD  # RFC 9111 §5.2.2.3
+
+
+def _are_withheld(rules: Rules, fields: KnownFields) -> bool:
+    """Whether no cookie is stored, because the response says so itself (RFC 9111 §5.2.2.4, §5.2.2.7)."""
+    return rules.withheld.issuperset(_COOKIES.intersection(fields))
 
 
 def _names_a_host(fields: KnownFields) -> bool:

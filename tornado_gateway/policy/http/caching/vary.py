@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from tornado_gateway.policy.http.caching.directives import LONGEST_REMEMBERED
 from tornado_gateway.policy.http.headers import REQUEST_FIELDS, KnownFields
 from tornado_gateway.policy.http.lists import tokens
 
@@ -33,7 +34,16 @@ def selecting_fields(values: Sequence[bytes]) -> tuple[bytes, ...] | None:
         None if no later request can be known to select the response: Vary has "*", is malformed, names too many
         fields, or names a field that the gateway writes anew for each request, as Via.
     """
-    names = sorted(set(tokens(values)) - _IN_THE_KEY) if values else []
+    if not values:
+        return ()
+    value = b",".join(values)
+    return _selecting(value) if len(value) <= LONGEST_REMEMBERED else _selecting.__wrapped__(value)
+
+
+@functools.lru_cache(maxsize=256)
+def _selecting(value: bytes) -> tuple[bytes, ...] | None:
+    """As selecting_fields(). Services repeat Vary, and to look at a name takes 5 µs."""
+    names = sorted(set(tokens([value])) - _IN_THE_KEY)
     return tuple(names) if len(names) <= MOST_FIELDS and all(map(_can_select, names)) else None
 
 
@@ -54,7 +64,9 @@ def _normal(name: bytes, values: Sequence[bytes] | None) -> bytes | None:
     if values is None:
         return None
     joined = b", ".join(values)
-    return _plain(joined) if name in _NEGOTIATED else joined
+    if name not in _NEGOTIATED:
+        return joined
+    return _plain(joined) if len(joined) <= LONGEST_REMEMBERED else _plain.__wrapped__(joined)
 
 
 @functools.lru_cache(maxsize=256)
