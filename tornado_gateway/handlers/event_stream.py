@@ -115,9 +115,11 @@ class EventStream:
     # ---- BodyReceiver
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        heard_at, pauses = self._source.heard_at, self.totals.pauses
-        pause, self._heard_at = heard_at - self._heard_at, heard_at
+        heard_at = self._source.heard_at
+        pause = heard_at - self._heard_at
+        self._heard_at = heard_at
         if pause < math.inf:
+            pauses = self.totals.pauses
             pauses.counts[bisect_left(PAUSES, pause)] += 1
             pauses.total += pause
         else:

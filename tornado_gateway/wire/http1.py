@@ -619,7 +619,7 @@ class ChunkedBody:
     """
 
     __slots__ = (
-        "_at_beginning", "_error", "_in_trailers", "_left", "_lines", "_nominated", "_pending", "_usual",
+        "_at_beginning", "_error", "_in_trailers", "_left", "_lines", "_nominated", "_pending", "_start", "_usual",
         "_usual_line", "trailers",
     )  # fmt: skip
     ends_by_close = False
@@ -627,7 +627,8 @@ class ChunkedBody:
     def __init__(self, error: type[GatewayError], nominated: Collection[bytes] = ()) -> None:
         self._error, self._nominated = error, nominated
         self._lines = _OF_RESPONSES if issubclass(error, UpstreamError) else _OF_REQUESTS
-        self._usual, self._usual_line = 0, b""  # size and size line of the last chunk that came alone; sizes repeat
+        # Size, size line and size of the size line of the last chunk that came alone; sizes repeat.
+        self._usual, self._usual_line, self._start = 0, b"", 0
         self._left = 0  # bytes of the current chunk still to come
         self._at_beginning = True  # at the beginning of a chunk, behind the CRLF of the chunk before
         self._pending = b""  # the beginning of a size line, or of the trailer section
@@ -635,17 +636,18 @@ class ChunkedBody:
         self.trailers: list[Field] = []
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        at, parts = 0, []
         if self._pending:
             data = self._pending + data
             self._pending = b""
         if self._at_beginning:  # fast path: most data of streams is one whole chunk
-            if len(data) == self._usual and data.startswith(self._usual_line) and data.endswith(b"\r\n"):
-                return data[len(self._usual_line) : -2], None
+            start = self._start
+            if len(data) == self._usual and data[:start] == self._usual_line and data[-2:] == b"\r\n":
+                return data[start:-2], None
             line = self._lines.first.match(data)
             if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
-                self._usual, self._usual_line = len(data), line[0]
+                self._usual, self._usual_line, self._start = len(data), line[0], line.end()
                 return data[line.end() : -2], None
+        at, parts = 0, []
         while not self._in_trailers:
             if self._left:
                 part = data[at : at + self._left]

@@ -20,7 +20,8 @@ _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _COPIED_BELOW = 16 * 1024  # bytes; a smaller chunk is joined with its head, which is cheaper than writing three buffers
-_CHUNKS = tuple(b"%x\r\n%%b\r\n" % size for size in range(2048))  # formats by size: saves 0.2 µs an event
+_SMALL = 2048  # bytes; smaller chunks have a format by size, which saves 0.2 µs an event
+_CHUNKS = tuple(b"%x\r\n%%b\r\n" % size for size in range(_SMALL))
 
 
 class Connection(Protocol):
@@ -171,7 +172,7 @@ class ServerExchange(HTTPConnection):
         size = len(chunk)
         self.body_bytes += size
         lead, tail = self._pending, b""
-        if self._chunked and not lead and 0 < size < len(_CHUNKS):
+        if self._chunked and not lead and 0 < size < _SMALL:
             transport.write(_CHUNKS[size] % chunk)
             return self.connection.drained
         if self._chunked and chunk:
