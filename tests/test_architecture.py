@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "figures",
         "memory",
     ),
-    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "demo", "ctl"),
+    "supervisor": ("errors", "policy", "config", "wire", "adapters", "upkeep", "app", "supervisor"),
+    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "supervisor", "demo", "ctl"),
 }
 
 SHARED_BY_JOURNEYS = tuple(

@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 
 from tornado.httpclient import AsyncHTTPClient
@@ -37,6 +38,8 @@ from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
+from tornado_gateway.supervisor import worker
+from tornado_gateway.supervisor.supervisor import Birth, Supervisor
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.inheritance import CannotTakeOver, Inheritance, from_predecessor, from_systemd
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
@@ -47,6 +50,8 @@ MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls
 STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78
 
 log = logging.getLogger("tornado_gateway")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,23 +88,82 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     if asked.command == "healthcheck":
         return healthcheck(environment)
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=loop_factory(environment.get("EVENT_LOOP", Settings().event_loop))) as runner:
-        demo = Demo() if asked.demo else None
-        if demo:
-            environment["UPSTREAMS"] = json.dumps(upstreams_of(runner.run(start(demo))))
-            environment["ROUTES"] = json.dumps(ROUTES)
-            for name in ("UPSTREAMS_FILE", "TAKEOVER_SOCKET"):  # the services of the demo end with the process
-                environment.pop(name, None)
-            environment.setdefault("HOST", "127.0.0.1")
-        settings = load_settings(environment)
-        warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
-        warnings += exposures(settings)
+    make_loop = loop_factory(environment.get("EVENT_LOOP", Settings().event_loop))
+    if asked.demo:
+        return run_demo(asked, environment, file, make_loop)
+    settings, warnings = read(environment, file)
+    if asked.check or asked.print_config:
+        return show(settings, warnings, print_config=asked.print_config)
+    if asked.takeover and not settings.listen.takeover:
+        say("--takeover: TAKEOVER_SOCKET is not set", sys.stderr)
+        return USAGE
+    if settings.workers > 1:
+        return supervise(settings, warnings, make_loop, takes_over=asked.takeover)
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(serve(settings, warnings, None, takes_over=asked.takeover))
+
+
+def run_demo(
+    asked: argparse.Namespace, environment: dict[str, str], file: EnvFile, make_loop: LoopFactory | None
+) -> int:
+    """Run the demo, whose services end with the process: nobody takes over, and no worker beside is started."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        demo = Demo()
+        environment["UPSTREAMS"] = json.dumps(upstreams_of(runner.run(start(demo))))
+        environment["ROUTES"] = json.dumps(ROUTES)
+        for name in ("UPSTREAMS_FILE", "TAKEOVER_SOCKET", "WEB_CONCURRENCY"):
+            environment.pop(name, None)
+        environment.setdefault("HOST", "127.0.0.1")
+        settings, warnings = read(environment, file)
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
-        if asked.takeover and not settings.listen.takeover:
-            say("--takeover: TAKEOVER_SOCKET is not set", sys.stderr)
-            return USAGE
-        return runner.run(serve(settings, warnings, demo, takes_over=asked.takeover))
+        return runner.run(serve(settings, warnings, demo, takes_over=False))
+
+
+def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[str]]:
+    """The settings, and warnings about the settings.
+
+    Raises:
+        ConfigurationError: a variable is wrong.
+    """
+    settings = load_settings(environment)
+    warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
+    return settings, [*warnings, *exposures(settings)]
+
+
+def supervise(settings: Settings, warnings: list[str], make_loop: LoopFactory | None, *, takes_over: bool) -> int:
+    """Run the workers; return the exit code. In a worker, the call never returns."""
+    logs.configure(settings.logs)
+    for warning in warnings:
+        log.warning(warning)
+    try:
+        inherited = inherit(settings.listen.takeover if takes_over else "")
+    except CannotTakeOver as error:
+        say(str(error), sys.stderr)
+        return CANNOT_START
+    with asyncio.Runner() as runner:
+        return supervise_with(runner, settings, inherited, partial(worker.live, settings, make_loop))
+
+
+def supervise_with(
+    runner: asyncio.Runner, settings: Settings, inherited: Inheritance, live: Callable[[Birth], int]
+) -> int:
+    async def make() -> Supervisor:
+        return Supervisor(settings, inherited, command(sys.orig_argv[1:]))
+
+    supervisor = runner.run(make())
+    try:
+        try:
+            addresses, admin_addresses = runner.run(supervisor.open())
+        except CannotListen as error:
+            say(str(error), sys.stderr)
+            return CANNOT_START
+        announce(settings, addresses, admin_addresses)
+        while (number := runner.run(supervisor.next_birth())) is not None:  # a fork needs a loop that stands still
+            supervisor.start(number, live)
+        return supervisor.exit_code
+    finally:
+        runner.run(supervisor.close())
 
 
 def control(arguments: list[str]) -> int:
@@ -131,6 +195,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("name", nargs="?", default="client", help="with hash: of whom the key or password belongs to")
     parser.add_argument("--host", help="HOST: addresses to listen on")
     parser.add_argument("--port", help="PORT: the TCP port to listen on")
+    parser.add_argument("--workers", metavar="N", help="WEB_CONCURRENCY: processes that share the work, or auto")
     parser.add_argument("--env-file", metavar="FILE", help="read variables from FILE instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument(
@@ -173,7 +238,8 @@ def merge(asked: argparse.Namespace, environ: Mapping[str, str], file: EnvFile) 
 
     An empty value counts as absent.
     """
-    layers: list[Mapping[str, str]] = [file.values, environ, {"HOST": asked.host or "", "PORT": asked.port or ""}]
+    options = {"HOST": asked.host or "", "PORT": asked.port or "", "WEB_CONCURRENCY": asked.workers or ""}
+    layers: list[Mapping[str, str]] = [file.values, environ, options]
     return {name: value for layer in layers for name, value in layer.items() if value != ""}
 
 
@@ -227,7 +293,7 @@ def ask_health(address: str) -> int:
         return connection.getresponse().status
 
 
-def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(choice: str) -> LoopFactory | None:
     """The event loop for EVENT_LOOP: uvloop if installed, unless the choice is "asyncio"; None for asyncio.
 
     load_settings() reports unknown choices.
@@ -359,32 +425,22 @@ class Signals:
 
 async def stop(app: App, signals: Signals) -> int:
     """Drain until everything has ended, a second signal or the timeout; return the exit code."""
-    if app.replaced.is_set():
-        log.info("another process has taken over; stopping: open connections: %d", app.connections)
-    else:
+    if not app.replaced.is_set():
         service_manager.tell("STOPPING=1")
-        log.info("stopping: open connections: %d", app.connections)
-    draining, interrupted = asyncio.ensure_future(app.drain()), asyncio.ensure_future(signals.second.wait())
-    await asyncio.wait([draining, interrupted], return_when=asyncio.FIRST_COMPLETED)
-    clean = draining.done() and draining.result()
-    for task in (draining, interrupted):
-        task.cancel()
-    if clean:
-        log.info("stopped")
-    else:
-        log.warning("stopped: connections that were cut off: %d", app.busy)
-    return STOPPED if clean else CRASHED
+    return STOPPED if await app.end(signals.second) else CRASHED
 
 
 def announce(settings: Settings, addresses: list[tuple[str, int]], admin_addresses: list[tuple[str, int]]) -> None:
-    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    loop = "uvloop" if settings.event_loop != "asyncio" and "uvloop" in sys.modules else "asyncio"
+    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
     services = ", ".join(f"{service.name} ({len(service.endpoints)})" for service in settings.services)
     log.info(
-        "tornado_gateway %s on Python %s, %s, pid %d: listening on %s for %s%s",
+        "tornado_gateway %s on Python %s, %s, pid %d%s: listening on %s for %s%s",
         __version__,
         platform.python_version(),
         loop,
         os.getpid(),
+        workers,
         ", ".join(authority(*address) for address in addresses),
         services,
         "".join(f", on {authority(*address)} for operators" for address in admin_addresses),

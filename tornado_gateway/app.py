@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import functools
+import logging
 import math
 import os
 import random
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
@@ -89,6 +91,7 @@ from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.private import PrivateServer
 from tornado_gateway.wire.server.server import HTTPServer, Listener
+from tornado_gateway.wire.server.sharing import Share
 
 # File descriptors kept for listeners, logs and the interpreter.
 RESERVED_DESCRIPTORS = 128
@@ -103,6 +106,8 @@ STICKY, PSEUDONYM = "sticky", "pseudonym"  # secrets that a successor gets
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+log = logging.getLogger("tornado_gateway")
 
 
 class CannotListen(Exception):
@@ -179,6 +184,7 @@ class App:
 
     Args:
         inherited: sockets that listen already, and what else another process has given.
+        share: of the connections that a worker accepts; None for a gateway of one process.
 
     Attributes:
         server: serves everything, but for the pages of `admin_server`.
@@ -193,7 +199,7 @@ class App:
         RuntimeError: the event loop has a stock IOLoop.
     """
 
-    def __init__(self, settings: Settings, inherited: Inheritance | None = None) -> None:
+    def __init__(self, settings: Settings, inherited: Inheritance | None = None, share: Share | None = None) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self._inherited = inherited or Inheritance()
         self._secrets = drawn_secrets(self._inherited.offer.secrets)
@@ -205,6 +211,7 @@ class App:
         self.listeners = listeners(settings.listen.hosts, settings.listen.port)
         self.admin_addresses: list[tuple[str, int]] = []
         self.server = make_server(settings, self.gateway)
+        self.server.share = share
         self.admin_server = make_admin_server(settings, self.gateway)
         self.control_server = make_control_server(settings, self.gateway)
         gateway = self.gateway
@@ -231,12 +238,18 @@ class App:
         )
 
     async def start(self) -> list[tuple[str, int]]:
-        """Listen; return the bound addresses of `server`, which all have the same port.
+        """Listen and accept; return the bound addresses of `server`, which all have the same port.
 
         Raises:
             CannotListen: an address cannot be bound.
             CannotTakeOver: the process before does not cede its sockets.
         """
+        addresses = await self.listen()
+        await self.accept(self._inherited.ready())
+        return addresses
+
+    async def listen(self) -> list[tuple[str, int]]:
+        """Bind everything; see start(). At sockets that listened before, nothing is accepted until accept()."""
         inherited, config = self._inherited, self.settings.admin_listen
         addresses = await listen(self.server, self.listeners, "HOST, PORT", Role.PUBLIC, inherited)
         if self.admin_server:
@@ -247,11 +260,21 @@ class App:
         if self.control_server:
             await listen_privately(self.control_server, config.socket, inherited)
         self.hand_over = make_hand_over(self, self.settings.listen.takeover, inherited)
-        remember(self.gateway, inherited.ready())
+        return addresses
+
+    async def accept(self, memory: Mapping[str, Any]) -> None:
+        """Accept connections, and begin everything that goes on without a request.
+
+        Args:
+            memory: what another process of the gateway knew.
+        """
+        remember(self.gateway, memory)
         for server in self.servers:
             await server.resume()
-        inherited.done()
-        inherited.close()
+        if self.control_server and self.server.share:
+            self.control_server.keeps_path = True  # the supervisor's
+        self._inherited.done()
+        self._inherited.close()
         if self.hand_over:
             self.hand_over.start()
         if self.key_set:
@@ -262,7 +285,6 @@ class App:
         self.event_log.open()
         self.gateway.observer.start()
         self.watchdog.start()
-        return addresses
 
     @property
     def servers(self) -> list[HTTPServer]:
@@ -310,6 +332,23 @@ class App:
         except TimeoutError:
             return not self.busy
         return True
+
+    async def end(self, interrupted: asyncio.Event) -> bool:
+        """Drain until everything has ended, an interruption or the timeout; return whether nothing is cut off."""
+        if self.replaced.is_set():
+            log.info("another process has taken over; stopping: open connections: %d", self.connections)
+        else:
+            log.info("stopping: open connections: %d", self.connections)
+        draining, waiting = asyncio.ensure_future(self.drain()), asyncio.ensure_future(interrupted.wait())
+        await asyncio.wait([draining, waiting], return_when=asyncio.FIRST_COMPLETED)
+        is_clean = draining.done() and draining.result()
+        for task in (draining, waiting):
+            task.cancel()
+        if is_clean:
+            log.info("stopped")
+        else:
+            log.warning("stopped: connections that were cut off: %d", self.busy)
+        return is_clean
 
     # ---- Predecessor
 

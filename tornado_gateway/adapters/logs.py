@@ -152,3 +152,8 @@ def set_level(name: str) -> None:
         name: key of LEVELS.
     """
     logging.getLogger().setLevel(LEVELS[name])
+
+
+def forget() -> None:
+    """Log no more to the writer of the process that has forked this process. configure() makes another writer."""
+    logging.getLogger().handlers.clear()

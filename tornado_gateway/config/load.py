@@ -14,6 +14,7 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.config.together import problems_of_workers
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import Kind, default_rule, strictest
 from tornado_gateway.policy.http.credentials import API_KEY, Source, Where
@@ -62,6 +63,8 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     )
     _check_keys(settings)
     _check_cors(settings)
+    if refused := tuple(problems_of_workers(settings)):
+        raise ConfigurationError(refused)
     return settings
 
 

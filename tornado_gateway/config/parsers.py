@@ -30,10 +30,12 @@ from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
 from tornado_gateway.policy.limits.quota import LimitKey, PolicyError, Quota, parse_quotas
 from tornado_gateway.policy.upstream.affinity import HashKey
 from tornado_gateway.policy.upstream.retry import ALL, CONNECT, RESET
+from tornado_gateway.upkeep.process import cores
 
 DAY = 86_400_000  # milliseconds
 PEBIBYTE = 2**50
 MILLION = 1_000_000
+MOST_WORKERS = 64
 LONGEST_SOCKET = 103  # bytes of sun_path: 107 on Linux, 103 on macOS
 EVERY_ADDRESS = "*"  # of IPv4 and of IPv6, to listen on
 
@@ -188,6 +190,13 @@ def _parse_flag(text: str) -> bool:
 
 
 flag = Syntax(_parse_flag, lambda value: str(value).lower())
+
+
+def _parse_workers(text: str) -> int:
+    return min(cores(), MOST_WORKERS) if text == "auto" else int(whole(1, MOST_WORKERS).parse(text))
+
+
+workers = Syntax(_parse_workers)
 
 
 def _parse_hosts(text: str) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ class Settings:
 
     Attributes:
         environment: "development", "test" or "production".
+        workers: number of processes that accept connections; 1: this process alone.
         event_loop: "auto", "uvloop" or "asyncio".
         admin: who may use the pages below /admin.
         admin_listen: where the pages for operators are served.
@@ -134,6 +135,7 @@ class Settings:
 
     environment: str = "development"
     event_loop: str = "auto"
+    workers: int = 1
     listen: ListenConfig = field(default_factory=ListenConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     shutdown: ShutdownConfig = field(default_factory=ShutdownConfig)

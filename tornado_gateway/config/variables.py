@@ -65,6 +65,7 @@ from tornado_gateway.config.parsers import (
     token,
     whole,
     word_set,
+    workers,
 )
 from tornado_gateway.config.problems import MASK
 from tornado_gateway.config.routes import GivenRoute, read_routes
@@ -219,6 +220,8 @@ VARIABLES: tuple[Variable, ...] = (
              "development, test or production", "Server", aliases=("NODE_ENV",)),
     Variable("EVENT_LOOP", "event_loop", one_of("auto", "uvloop", "asyncio"),
              "uvloop, asyncio or auto: uvloop where it is installed", "Server"),
+    Variable("WEB_CONCURRENCY", "workers", workers,
+             "processes that share the work, 1 to 64, or auto: as many as the process may use cores", "Server"),
     Variable("MAX_CONNECTIONS", "server.max_connections", whole(0, MILLION, zero=math.inf),
              "client connections at once, 0 to 1000000; 0: as many as the file descriptors allow", "Server"),
     Variable("MAX_BODY_BYTES", "server.max_body_bytes", size(0),

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of the process's own container: quota and period, in µs
 _STATM = Path("/proc/self/statm")  # in pages: size, resident, ... (proc(5))
 _DESCRIPTORS = ("/proc/self/fd", "/dev/fd")  # of Linux, of macOS
 _PAGE = resource.getpagesize()
@@ -79,3 +80,18 @@ def descriptors_used() -> int | None:
 
 def descriptors_allowed() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def cores() -> int:
+    """The number of cores that this process may use: by its affinity, and by the quota of its container; ≥ 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _quota()))
+
+
+def _quota() -> int:
+    """Cores that the container's quota allows, rounded up (cpu.max of cgroup v2); sys.maxsize without a quota."""
+    try:
+        quota, period = _CPU_MAX.read_text("ascii").split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # no quota is "max"
+        return sys.maxsize

@@ -19,7 +19,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from tornado_gateway.wire.server.connection import ServerConnection
 from tornado_gateway.wire.server.context import ServerConfig, ServerContext
 from tornado_gateway.wire.server.exchange import ServerExchange
 from tornado_gateway.wire.server.lingering import LINGER
+from tornado_gateway.wire.server.sharing import Share, SharingServer
 
 BACKLOG = 4096  # connections that the kernel queues for accept(); Linux limits the number to net.core.somaxconn
 ACCEPTS = 8  # calls of accept() per turn of the loop; without descriptors each call fails and is logged
@@ -79,7 +80,7 @@ class Listening:
 
     listener: Listener
     sock: socket.socket
-    servers: list[asyncio.Server] = field(default_factory=list)
+    servers: list[asyncio.Server | SharingServer] = field(default_factory=list)
 
     def close_servers(self) -> None:
         """Accept no more. The kernel queues new connections."""
@@ -113,6 +114,7 @@ class HTTPServer:
         connections: all connections that are not lost.
         listening: the listening sockets, until the drain.
         refused: number of connections above max_connections, which only receive a refusal.
+        share: of the connections, if other processes accept at the same sockets; None for a process alone.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class HTTPServer:
         self.refuse = refuse
         self.connections: set[ServerConnection] = set()
         self.refused = 0
+        self.share: Share | None = None
         self._next_check = 0.0  # instant of the next check of upload rates
         self.listening: list[Listening] = []
         self._all_closed: asyncio.Future[None] | None = None
@@ -186,6 +189,9 @@ class HTTPServer:
         server: while the turns are long, connections would wait in the kernel's queue for seconds. So uvloop gets as
         many servers, which share the queue. (A server that finds the queue empty costs a system call.)
         """
+        if self.share:
+            listening.servers.append(self._serve_share(listening, self.share))
+            return
         count = 1 if isinstance(self.context.loop, asyncio.SelectorEventLoop) else ACCEPTS
         for _ in range(count):
             listening.servers.append(await self._serve(listening))
@@ -199,6 +205,15 @@ class HTTPServer:
             backlog=ACCEPTS,
             **self._tls_options(listener.tls),
         )
+
+    def _serve_share(self, listening: Listening, share: Share) -> SharingServer:
+        listener = listening.listener
+        make, options = partial(ServerConnection, self, listener.scheme), self._tls_options(listener.tls)
+
+        def connect(accepted: socket.socket) -> Coroutine[Any, Any, object]:
+            return self.context.loop.connect_accepted_socket(make, accepted, **options)
+
+        return SharingServer(listening.sock.dup(), share, connect)
 
     def _tls_options(self, context: ssl.SSLContext | None) -> dict[str, Any]:
         if context is None:
@@ -300,6 +315,8 @@ class HTTPServer:
         """Add a new connection; refuse the connection above max_connections."""
         has_room = len(self.connections) - self.refused < self.context.config.max_connections
         self.connections.add(connection)
+        if self.share:
+            self.share.has(len(self.connections))
         if not has_room:
             self._turn_away(connection)
         elif self.context.draining:  # accepted before the listener was closed; a request may come
@@ -316,6 +333,8 @@ class HTTPServer:
     def lost(self, connection: ServerConnection, /) -> None:
         """Remove a lost connection."""
         self.connections.discard(connection)
+        if self.share:
+            self.share.has(len(self.connections))
         self.delegate.on_close(connection)
         self.refused -= connection.is_refused
         if not self.connections and self._all_closed and not self._all_closed.done():

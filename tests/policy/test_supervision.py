@@ -1,0 +1,37 @@
+"""When a worker is started again, and which worker accepts."""
+
+import random
+
+import pytest
+
+from tornado_gateway.policy.supervision import LONG_LIFE, LONGEST_DELAY, SLACK, Restarts, may_accept
+
+
+def test_a_crash_loop_is_slowed_down_and_a_long_life_forgives() -> None:
+    restarts = Restarts()
+    delays = [restarts.delay(0.1) for _ in range(12)]
+    assert delays[:4] == [0.0, 0.5, 1.0, 2.0]
+    assert delays[-1] == LONGEST_DELAY
+    assert restarts.delay(LONG_LIFE) == 0.0
+    assert restarts.delay(0.1) == 0.5
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_connections_that_come_and_go_are_even(workers: int) -> None:
+    """Whichever worker is the quickest, and whatever ends."""
+    rng = random.Random(workers)
+    counts = [0] * workers
+    for _ in range(500 * workers):
+        willing = [each for each in range(workers) if may_accept(counts[each], counts)]
+        counts[min(willing)] += 1  # the first is the quickest as long as it may
+        if rng.random() < 0.2:
+            counts[rng.randrange(workers)] -= 1
+        counts = [max(0, each) for each in counts]
+    mean = sum(counts) / workers
+    assert max(counts) <= mean * 1.1 + SLACK
+    assert min(counts) >= mean * 0.9 - SLACK
+
+
+def test_a_worker_alone_always_accepts() -> None:
+    assert may_accept(1000, [1000, -1])
+    assert may_accept(0, [-1, -1])

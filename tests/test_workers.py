@@ -1,0 +1,88 @@
+"""Several workers, as processes: signals, crashes, even connections, and take-overs."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+from tests.support.crews import Crew, await_, connections, crew, state_of
+from tests.support.restarts import Load, listens, service
+
+
+def status(port: int, path: str = "/healthz") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+def test_connections_are_even_and_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with crew(folder=tmp_path, SHUTDOWN_TIMEOUT_MS="2000") as gateway, contextlib.ExitStack() as clients:
+        first, second = gateway.workers
+        for _ in range(100):
+            clients.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+        await_(lambda: sum(connections(each, gateway.port) for each in (first, second)) == 100)
+        assert 45 <= connections(first, gateway.port) <= 55
+        gateway.send(signal.SIGUSR1)
+        gateway.hears("SIGUSR1 is ignored")
+        os.kill(first, signal.SIGINT)  # as a terminal does, to all processes
+        os.kill(first, signal.SIGKILL)
+        assert [status(gateway.port) for _ in range(5)] == [200] * 5
+        gateway.hears(f"worker 1 (process {first}) has ended with signal SIGKILL; another starts")
+        gateway.is_ready()
+        assert second in gateway.workers and first not in gateway.workers
+        for _ in range(40):  # are the newcomer's
+            clients.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+        (newcomer,) = set(gateway.workers) - {second}
+        await_(lambda: connections(newcomer, gateway.port) > 20)
+        os.kill(second, signal.SIGTERM)  # drains, and another starts
+        clients.close()
+        gateway.hears(f"worker 2 (process {second}) has stopped; another starts")
+        gateway.is_ready()
+        assert gateway.end() == 0
+
+
+def test_the_end_of_the_supervisor_is_the_end_of_all(tmp_path: Path) -> None:
+    with crew(folder=tmp_path) as gateway:
+        workers = gateway.workers
+        gateway.popen.kill()
+        gateway.popen.wait(30)
+        await_(lambda: all(state_of(each) in ("", "Z") for each in workers))
+        with socket.create_server(("127.0.0.1", gateway.port)):
+            pass
+
+
+def test_a_gateway_that_cannot_start_ends_with_3(tmp_path: Path) -> None:
+    with crew(folder=tmp_path) as gateway:
+        taken = Crew(folder=tmp_path, PORT=str(gateway.port))
+        assert (taken.popen.wait(30), "Address already in use" in taken.log) == (3, True)
+        gateway.send(signal.SIGTERM)
+        gateway.send(signal.SIGTERM)  # ends at once
+        assert gateway.popen.wait(30) in (0, 1)
+
+
+def test_nothing_is_lost_while_a_crew_takes_over_from_a_crew(tmp_path: Path) -> None:
+    async def run() -> Load:
+        async with service() as upstream:
+            variables = {
+                "UPSTREAMS": json.dumps({"svc": [f"http://127.0.0.1:{upstream}"]}), "DRAIN_SPREAD_MS": "500",
+                "TAKEOVER_SOCKET": f"{tmp_path}/own/s", "SHUTDOWN_TIMEOUT_MS": "4000",
+            }  # fmt: skip
+            with crew(folder=tmp_path, **variables) as old:
+                await listens(old.port)
+                async with Load(old.port, rate=60, kept=20, streams=2) as load:
+                    new = Crew("--takeover", folder=tmp_path, workers=3, **variables | {"PORT": str(old.port)})
+                    code = await asyncio.to_thread(old.popen.wait, 30)
+                assert (code, "another process has taken over" in old.log) == (0, True)
+                assert len(new.workers) == 3
+                assert new.end() == 0
+                return load
+
+    tally = asyncio.run(run()).tally
+    assert not tally.lost, str(tally)

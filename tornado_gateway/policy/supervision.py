@@ -1,0 +1,57 @@
+"""Decisions about the workers of a gateway: when a worker that has ended is started again, and who accepts.
+
+A worker that has lived long is started again at once. A worker that ends soon after its start, again and again, is
+started later each time, so that a crash loop costs little and fills no log.
+
+All workers accept connections at the same sockets. The kernel wakes every worker that waits, and the quickest gets the
+connection: without a rule, a worker would get several times as many as another. So a worker that has more connections
+than another leaves the next connection to the other; see may_accept().
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FIRST_DELAY = 0.5  # seconds; after the second crash
+LONGEST_DELAY = 30.0  # seconds
+LONG_LIFE = 60.0  # seconds that a worker must live, so that its crash counts as the first
+
+SLACK = 2  # connections that a worker may have above the worker with the fewest: so few make no worker slow
+SLACK_SHARE = 16  # of the fewest connections, a sixteenth may be added to SLACK: 6 % is within what anybody notices
+
+
+@dataclass(slots=True)
+class Restarts:
+    """The restarts of a worker.
+
+    Attributes:
+        crashes: number of crashes in a row, each soon after the start.
+    """
+
+    crashes: int = 0
+
+    def delay(self, lived: float) -> float:
+        """Seconds until a worker that has ended is started again.
+
+        Args:
+            lived: seconds from its start to its end.
+
+        >>> restarts = Restarts()
+        >>> [restarts.delay(lived) for lived in (100.0, 1.0, 1.0, 1.0, 100.0)]
+        [0.0, 0.5, 1.0, 2.0, 0.0]
+        """
+        self.crashes = 1 if lived >= LONG_LIFE else self.crashes + 1
+        return 0.0 if self.crashes == 1 else float(min(FIRST_DELAY * 2 ** (self.crashes - 2), LONGEST_DELAY))
+
+
+def may_accept(own: int, all_: Iterable[int]) -> bool:
+    """Whether a worker may accept a further connection.
+
+    Args:
+        own: number of connections of the worker.
+        all_: numbers of connections of all workers that accept; negative for a worker that does not.
+
+    >>> may_accept(12, [10, 12]), may_accept(13, [10, 13]), may_accept(170, [160, 170, -1])
+    (True, False, True)
+    """
+    fewest = min((each for each in all_ if each >= 0), default=0)
+    return own <= fewest + SLACK + fewest // SLACK_SHARE

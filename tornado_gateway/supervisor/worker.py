@@ -1,0 +1,136 @@
+"""A worker: a gateway that accepts at the sockets of the supervisor, and does what the supervisor tells."""
+
+import asyncio
+import gc
+import logging
+import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient
+
+from tornado_gateway.adapters import logs
+from tornado_gateway.app import App
+from tornado_gateway.config.settings import Settings
+from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
+from tornado_gateway.upkeep.link import Link, LinkError
+from tornado_gateway.wire.client.client import PooledHTTPClient
+
+log = logging.getLogger("tornado_gateway")
+
+
+def live(settings: Settings, make_loop: Callable[[], asyncio.AbstractEventLoop] | None, birth: Birth) -> int:
+    """Live as a worker; return the exit code.
+
+    Args:
+        make_loop: makes the event loop; None for asyncio's.
+    """
+    for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):  # these speak to the supervisor
+        os.environ.pop(name, None)
+    logs.configure(settings.logs)
+    AsyncHTTPClient.configure(PooledHTTPClient)
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(serve(of_a_worker(settings), birth))
+
+
+def of_a_worker(settings: Settings) -> Settings:
+    """The settings of a worker. The supervisor waits for a successor. What is a number for the whole is divided."""
+    count, server, pool = settings.workers, settings.server, settings.client.pool
+    return replace(
+        settings,
+        listen=replace(settings.listen, takeover=""),
+        admin=replace(settings.admin, is_read_only=True),  # an act would count in this worker alone
+        server=replace(server, max_connections=part_of(server.max_connections, count)),
+        client=replace(settings.client, pool=replace(pool, max_idle=part_of(pool.max_idle, count))),
+        service=replace(
+            settings.service,
+            max_in_flight=part_of(settings.service.max_in_flight, count),
+            max_waiting=part_of(settings.service.max_waiting, count),
+        ),
+        services=tuple(
+            replace(
+                each,
+                service=replace(
+                    each.service,
+                    max_in_flight=part_of(each.service.max_in_flight, count),
+                    max_waiting=part_of(each.service.max_waiting, count),
+                ),
+            )
+            for each in settings.services
+        ),
+    )
+
+
+def part_of(whole: Any, count: int) -> Any:
+    """A worker's part of a number, rounded up; math.inf stays.
+
+    >>> part_of(100, 3), part_of(0, 3), part_of(math.inf, 3)
+    (34, 0, inf)
+    """
+    return whole if whole == math.inf else math.ceil(whole / count)
+
+
+async def serve(settings: Settings, birth: Birth) -> int:
+    """Serve until the supervisor says otherwise; return the exit code."""
+    worker = _Worker(settings, birth)
+    try:
+        return await worker.serve()
+    finally:
+        await worker.app.close()
+        worker.link.close()
+
+
+class _Worker:
+    def __init__(self, settings: Settings, birth: Birth) -> None:
+        self._birth = birth
+        self._told, self._interrupted = asyncio.Event(), asyncio.Event()
+        self.app = App(settings, birth.inherited, birth.share)
+        self.link = Link(
+            {
+                "drain": lambda _: self._told.set(),
+                "replaced": lambda _: self._replaced(),
+                "end": lambda _: self._end(),
+                "pause": lambda _: self._pause(),
+                "resume": lambda _: self.app.resume(),
+            },
+            self._end,
+        )
+        # A worker that is told by a signal drains, and the supervisor starts another. A second signal changes nothing:
+        # a service manager tells all processes at once, and so does the supervisor.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
+
+    async def serve(self) -> int:
+        await self.link.open(self._birth.sock)
+        await self.app.listen()
+        try:
+            memory = await self.link.ask("ready", patience=None)
+        except LinkError:
+            return CRASHED
+        await self.app.accept(memory)
+        self.link.tell("accepts")
+        gc.collect()
+        gc.freeze()  # see serve() in __main__.py
+        await self._told.wait()
+        is_clean = await self.app.end(self._interrupted)
+        return STOPPED if is_clean else CRASHED
+
+    async def _pause(self) -> None:
+        for server in self.app.servers:
+            await server.pause()
+
+    def _replaced(self) -> None:
+        self.app.gateway.lifecycle.is_replaced = True
+        self.app.replaced.set()
+        self._told.set()
+
+    def _leave(self) -> None:
+        self.link.tell("leaving")
+        self._told.set()
+
+    def _end(self) -> None:
+        """End at once: the supervisor has ended, or says so."""
+        self._interrupted.set()
+        self._told.set()

@@ -1,0 +1,150 @@
+"""Accepts connections at a socket at which other processes accept, too, so that each gets as many.
+
+The numbers of connections of all workers stand in memory that all workers share. A worker that has more than its share
+(may_accept() of policy/supervision.py) steps back for PATIENCE: meanwhile the others are as quick as they are. What
+nobody has taken by then is taken by anybody: a worker that hangs stops nobody.
+
+SO_REUSEPORT would give each worker a queue of its own: the kernel spreads by a hash, so a hundred connections differ by
+twenty as a rule, and the queue of a worker that has ended has connections that nobody accepts. One queue loses nothing.
+"""
+
+import asyncio
+import logging
+import mmap
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tornado_gateway.policy.supervision import may_accept
+
+ACCEPTS = 8  # calls of accept() per turn of the loop, as of HTTPServer
+PATIENCE = 0.02  # seconds; a busy worker has turns of some 10 ms
+WITHOUT_DESCRIPTORS = 1.0  # seconds until the next accept() after a failure, as asyncio has it
+ABSENT = -1  # number of connections of a worker that does not accept
+_SIZE = 8  # bytes of a number
+
+log = logging.getLogger("tornado_gateway")
+
+
+class Shares:
+    """The numbers of connections of all workers. Made before the workers are forked.
+
+    Args:
+        workers: number of workers.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.numbers = memoryview(mmap.mmap(-1, workers * _SIZE)).cast("q")
+        for worker in range(workers):
+            self.leave(worker)
+
+    def leave(self, worker: int) -> None:
+        """A worker accepts no more."""
+        self.numbers[worker] = ABSENT
+
+
+class Share:
+    """A worker's number of connections.
+
+    Args:
+        worker: number of the worker.
+    """
+
+    def __init__(self, shares: Shares, worker: int) -> None:
+        self._numbers, self._worker = shares.numbers, worker
+        self._servers = self._open = self._pending = 0
+
+    @property
+    def may_accept(self) -> bool:
+        return may_accept(self._open + self._pending, self._numbers)
+
+    def has(self, connections: int) -> None:
+        """The worker has so many connections."""
+        self._open = connections
+        self._tell()
+
+    def expect(self, more: int) -> None:
+        """So many more connections, or fewer, are accepted and not among those of has() yet."""
+        self._pending += more
+        self._tell()
+
+    def count_server(self, more: int) -> None:
+        """The worker accepts at so many more sockets, or at fewer."""
+        self._servers += more
+        self._tell()
+
+    def _tell(self) -> None:
+        self._numbers[self._worker] = self._open + self._pending if self._servers else ABSENT
+
+
+class SharingServer:
+    """Accepts connections; has what HTTPServer uses of an asyncio.Server.
+
+    Args:
+        sock: listens, and belongs to the server.
+        connect: makes a connection of an accepted socket.
+
+    Attributes:
+        sockets: as of asyncio.Server.
+    """
+
+    def __init__(
+        self, sock: socket.socket, share: Share, connect: Callable[[socket.socket], Coroutine[Any, Any, object]]
+    ) -> None:
+        self.sockets = (sock,)
+        self._sock, self._share, self._connect = sock, share, connect
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_waited = self._is_closed = False
+        sock.setblocking(False)
+        share.count_server(1)
+        self._loop.add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        """Accept no more. What has been accepted becomes a connection all the same."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._sock)
+        if self._timer:
+            self._timer.cancel()
+        self._share.count_server(-1)
+        self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS):
+            if not (self._has_waited or self._share.may_accept):
+                self._step_back(PATIENCE)
+                return
+            self._has_waited = False
+            try:
+                accepted, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor is left
+                log.error("cannot accept a connection: %s", error.strerror or error)
+                self._step_back(WITHOUT_DESCRIPTORS)
+                return
+            self._begin(accepted)
+
+    def _begin(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        task = self._loop.create_task(self._connect(accepted))
+        self._tasks.add(task)
+        task.add_done_callback(self._made)
+        self._share.expect(1)
+
+    def _made(self, task: "asyncio.Task[object]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a client that has left during the handshake of TLS is no fault
+        self._share.expect(-1)
+
+    def _step_back(self, seconds: float) -> None:
+        self._loop.remove_reader(self._sock)
+        self._timer = self._loop.call_later(seconds, self._return)
+
+    def _return(self) -> None:
+        self._has_waited = True
+        self._loop.add_reader(self._sock, self._accept)
