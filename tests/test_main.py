@@ -155,7 +155,7 @@ def test_another_env_file_can_be_named(tmp_path: Path) -> None:
 
 
 def test_empty_values_do_not_hide_those_below() -> None:
-    asked = Namespace(host="", port=None)
+    asked = Namespace(host="", port=None, workers=None)
     merged = merge(asked, {"PORT": "1", "HOST": "", "LOG_LEVEL": ""}, EnvFile({"LOG_LEVEL": "warn", "HOST": ""}, {}))
     assert merged == {"PORT": "1", "LOG_LEVEL": "warn"}
 

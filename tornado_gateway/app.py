@@ -71,7 +71,7 @@ from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.consul import ConsulFeed
 from tornado_gateway.upkeep.discovery import Discovery
-from tornado_gateway.upkeep.handover import HandOver
+from tornado_gateway.upkeep.handover import HandOver, Predecessor
 from tornado_gateway.upkeep.health_checks import HealthChecks
 from tornado_gateway.upkeep.heartbeat import Heartbeat, Sweeper
 from tornado_gateway.upkeep.idle_connections import IdleConnections
@@ -722,7 +722,7 @@ def redaction_of(config: LogConfig, sources: Sequence[Source]) -> Redaction:
     return Redaction(frozenset(each.lower() for each in (*config.redact, *of_credentials)), config.query)
 
 
-def make_hand_over(app: App, path: str, inherited: Inheritance) -> HandOver | None:
+def make_hand_over(predecessor: Predecessor, path: str, inherited: Inheritance) -> HandOver | None:
     """
     Raises:
         CannotListen: the socket cannot be bound.
@@ -730,7 +730,7 @@ def make_hand_over(app: App, path: str, inherited: Inheritance) -> HandOver | No
     if not path:
         return None
     try:
-        return HandOver(app, path, inherited.take(*private_places(Role.TAKEOVER, path)))
+        return HandOver(predecessor, path, inherited.take(*private_places(Role.TAKEOVER, path)))
     except OSError as error:
         raise CannotListen(path, None, error, "TAKEOVER_SOCKET") from error
 

@@ -3,6 +3,7 @@
 import resource
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,15 @@ def test_a_system_without_the_files_of_linux_tells_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(process, "_STATM", process.Path("/nowhere/statm"))
     monkeypatch.setattr(process, "_DESCRIPTORS", ("/nowhere/fd",))
     assert (process.resident_bytes(), process.descriptors_used()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000\n", 4), ("250000 100000\n", 3), ("50000 100000\n", 1), ("nonsense", 4)]
+)
+def test_cores_are_those_that_the_affinity_and_the_quota_of_the_container_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(process, "_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert process.cores() == cores
