@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from tests.support.plain_yaml import NotPlain, read_yaml
 from tests.support.prometheus import promtool
+from tests.support.redis import StartRedis
 from tests.support.restarts import free_port
 from tornado_gateway.__main__ import BAD_CONFIGURATION, STOPPED, parse
 from tornado_gateway.config.exposure import exposures
@@ -118,6 +120,7 @@ def ask_until_it_listens(port: int) -> int:
         ):
             connection.request("GET", "/healthz")
             return connection.getresponse().status
+        time.sleep(0.02)
 
 
 # ---------------------------------------------------------------- Docker compose, Prometheus, Grafana
@@ -187,6 +190,49 @@ def test_grafana_asks_the_prometheus_of_compose() -> None:
     text = (DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text(encoding="utf-8")
     assert read_yaml(text)[0]["datasources"][0]["url"] == "http://prometheus:9090"
     assert "prometheus" in COMPOSE
+
+
+def as_processes(redis: str) -> tuple[dict[str, str], dict[str, str], list[str], int]:
+    """Variables of gateway and demo, the command of the demo, and the port of the gateway, on loopback."""
+    demo, port, operators = free_port(), free_port(), free_port()
+    text = json.dumps([COMPOSE["gateway"]["environment"], COMPOSE["demo"]["environment"], COMPOSE["demo"]["command"]])
+    for old, new in {"demo:9000": f"127.0.0.1:{demo}", "9000": str(demo), "9090": str(operators)}.items():
+        assert old in text
+        text = text.replace(old, new)
+    gateway, other, command = json.loads(text.replace("0.0.0.0", "127.0.0.1").replace("redis://redis:6379", redis))
+    return {**gateway, "HOST": "127.0.0.1", "PORT": str(port)}, other, [sys.executable, *command[1:]], port
+
+
+def test_the_services_of_compose_work_together(tmp_path: Path, redis_server: StartRedis) -> None:
+    """Without Docker: as processes, with loopback in the place of the names."""
+    gateway, demo, command, port = as_processes(f"redis://127.0.0.1:{redis_server().port}")
+    clean = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    run = [sys.executable, "-m", "tornado_gateway"]
+    with (
+        subprocess.Popen(command, env=clean | demo, cwd=tmp_path, stdout=subprocess.DEVNULL) as services,
+        subprocess.Popen(run, env=clean | gateway, cwd=tmp_path, stdout=subprocess.DEVNULL) as entrance,
+    ):
+        try:
+            assert ask_until_it_listens(int(demo["PORT"])) == 200
+            assert ask_until_it_listens(port) == 200
+            assert b"<title>" in answer(port, "/demo/live/", "text/html")
+            assert answer(port, "/demo/live/events", "text/event-stream") == b"retry: 1000\n"
+            assert b"gateway_build_info" in answer(int(gateway["ADMIN_PORT"]), "/metrics", "text/plain")
+        finally:
+            services.kill()
+            entrance.kill()
+
+
+def answer(port: int, path: str, accepted: str) -> bytes:
+    """The body of a 200; of an event stream, the first event."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request("GET", path, headers={"Accept": accepted})
+        response = connection.getresponse()
+        assert response.status == 200
+        if "event-stream" not in accepted:
+            return response.read()
+        lines = iter(response.readline, b"\n")
+        return b"".join(lines)
 
 
 # ---------------------------------------------------------------- Kubernetes

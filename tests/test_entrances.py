@@ -191,6 +191,7 @@ async def test_a_browser_has_more_event_streams_over_http_3_than_over_http_1(
         )
         await eventually(lambda: service.open == 0)
         assert await asyncio.to_thread(visit, devtools, f"https://{authority}/api/svc/page", STREAMS) == "h3"
+        service.go.set()  # over HTTP/3, Caddy notices a stream that was closed only when the next event comes
         await eventually(lambda: service.open == 0)
 
 
