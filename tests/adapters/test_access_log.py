@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sockets import eventually
-from tornado_gateway.adapters.access_log import HIDING, AccessLog, AccessRecord, Format, json_line, text_line
+from tornado_gateway.adapters.access_log import (
+    HIDING,
+    LONGEST_REMEMBERED,
+    AccessLog,
+    AccessRecord,
+    Format,
+    json_line,
+    text_line,
+)
 from tornado_gateway.policy.http.address import NO_ADDRESS, Address, of_peer, parse
 from tornado_gateway.policy.http.redaction import Redaction
 
@@ -32,6 +40,39 @@ def test_a_json_line_names_everything_once() -> None:
         "service": "svc", "endpoint": "http://10.0.0.1", "status": 200, "reason": "", "attempts": 1, "bytesIn": 3,
         "bytesOut": 5, "headMs": 1.2, "totalMs": 3.4, "client": "127.0.0.1",
     }  # fmt: skip
+
+
+REFUSED = {
+    "service": "", "endpoint": "", "status": 503, "reason": "shed", "attempts": 0, "bytes_in": 0, "head_seconds": None,
+    "seconds": 0.0,
+}  # fmt: skip
+
+
+def test_the_line_of_a_refusal_has_every_member_though_parts_are_remembered() -> None:
+    for bytes_out, client in ((300, "127.0.0.1"), (310, "127.0.0.1"), (300, "192.0.2.1")):
+        its = record(**REFUSED, bytes_out=bytes_out, client=of_peer(client))
+        assert json.loads(json_line(its, AT)) == {
+            "time": AT, "level": "info", "type": "access", "requestId": "abc", "traceId": "", "method": "GET",
+            "path": "/api/svc/x", "service": "", "endpoint": "", "status": 503, "reason": "shed", "attempts": 0,
+            "bytesIn": 0, "bytesOut": bytes_out, "headMs": None, "totalMs": 0.0, "client": client,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seconds": 0.25}, {"bytes_in": 7}, {"endpoint": "http://a"}, {"attempts": 2}, {"head_seconds": 0.5}],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_differs_from_a_refusal_at_once_is_told(change: dict[str, Any]) -> None:
+    plain, other = (json.loads(json_line(record(**REFUSED | more), AT)) for more in ({}, change))
+    assert [name for name in plain if plain[name] != other[name]] == [
+        {"seconds": "totalMs", "bytes_in": "bytesIn", "head_seconds": "headMs"}.get(name, name) for name in change
+    ]
+
+
+def test_long_paths_are_told_whole() -> None:
+    for length in (LONGEST_REMEMBERED - 1, LONGEST_REMEMBERED, 8000):
+        assert json.loads(json_line(record(target=b"/" + b"a" * length), AT))["path"] == "/" + "a" * length
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

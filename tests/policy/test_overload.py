@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tornado_gateway.policy.overload import (
     CLASSES,
     HALF_LIFE,
-    LATEST,
     ORDINARY,
     Overload,
     OverloadConfig,
@@ -191,10 +190,3 @@ def test_the_config_tells_what_is_on() -> None:
         assert OverloadConfig(**{"max_delay": math.inf, name: 1.0}).is_on
         assert OverloadConfig(**{name: 1.0}).limits_memory
     assert OverloadConfig(max_delay=math.inf, max_in_flight=1).is_on
-
-
-def test_clients_that_were_shed_come_back_spread() -> None:
-    of = overload()
-    pauses = [of.pause() for _ in range(1000)]
-    assert set(pauses) == set(range(1, LATEST + 1))
-    assert max(Counter(pauses).values()) < 2 * min(Counter(pauses).values())

@@ -34,6 +34,8 @@ HIDING: dict[str, dict[str, Any]] = {
     "traceid": {"parents": ()},
 }
 
+LONGEST_REMEMBERED = 256  # bytes of a path whose text is remembered; clients make up paths of 8 KiB
+
 SHOWS_NO_QUERY = Redaction()
 
 _quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
@@ -85,13 +87,54 @@ class AccessRecord:
         """The target without its query."""
         return self.target.partition(b"?")[0].decode("latin-1")
 
+    @property
+    def has_content(self) -> bool:
+        """Whether the request has taken time, had a body, or was answered by an endpoint."""
+        return bool(
+            self.seconds or self.bytes_in or self.endpoint or self.attempts or self.head_seconds is not None
+            or self.close_code is not None
+        )  # fmt: skip
+
+
+# The parts of a line below are remembered, without tokens: few combinations make up nearly all lines.
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(method: bytes, path: bytes) -> str:
+    """The members that say what was asked for."""
+    return without_tokens(f'"method":{_quote(method.decode("latin-1"))},"path":{_quote(path.decode("latin-1"))}')
+
 
 @functools.lru_cache(maxsize=1024)
 def _outcome(service: str, endpoint: str, status: int, reason: str, attempts: int) -> str:
-    """The members of a line that say what became of a request. Few combinations make up nearly all lines."""
-    return (
-        f',"service":{_quote(service)},"endpoint":{_quote(endpoint)},"status":{status},"reason":{_quote(reason)}'
+    """The members that say what became of a request."""
+    return without_tokens(
+        f'"service":{_quote(service)},"endpoint":{_quote(endpoint)},"status":{status},"reason":{_quote(reason)}'
         f',"attempts":{attempts}'
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _refusal(service: str, status: int, reason: str, bytes_out: int, client: str) -> str:
+    """All members behind the path, for a request that was answered at once and without an endpoint."""
+    return (
+        f'{_outcome(service, "", status, reason, 0)},"bytesIn":0,"bytesOut":{bytes_out},"headMs":null,"totalMs":0.0'
+        f',"client":{_quote(client)}'
+    )
+
+
+def _measured(record: AccessRecord) -> str:
+    """All members behind the path."""
+    head_ms = "null" if record.head_seconds is None else f"{record.head_seconds * 1000:.1f}"
+    websocket = ""
+    if record.close_code is not None:
+        websocket = (
+            f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
+        )
+    outcome = _outcome(record.service, record.endpoint, record.status, record.reason, record.attempts)
+    return (
+        f'{outcome},"bytesIn":{record.bytes_in},"bytesOut":{record.bytes_out},"headMs":{head_ms}'
+        f',"totalMs":{record.seconds * 1000:.1f},"client":{_quote(record.client.text)}{websocket}'
     )
 
 
@@ -105,24 +148,22 @@ def json_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
         at: time of the record's addition, in the format of RFC 3339.
         redaction: what is shown of the query.
     """
-    head_ms = "null" if record.head_seconds is None else f"{record.head_seconds * 1000:.1f}"
-    websocket = ""
-    if record.close_code is not None:
-        websocket = (
-            f',"closeCode":{record.close_code},"messagesIn":{record.messages_in},"messagesOut":{record.messages_out}'
-        )
-    query = f',"query":{_quote(redaction.query(record.target))}' if redaction.shows_query else ""
+    result = (
+        _measured(record)
+        if record.attempts or record.has_content
+        else _refusal(record.service, record.status, record.reason, record.bytes_out, record.client.text)
+    )
+    query = f',"query":{_quote(without_tokens(redaction.query(record.target)))}' if redaction.shows_query else ""
     level = "warn" if record.is_slow else "info"
     kind = "stream_open" if record.is_open else "cache_refresh" if record.is_refresh else "access"
     trace = trace_id(record.parents) if record.parents else ""
-    request_id, method = record.request_id.decode("latin-1"), record.method.decode("latin-1")
-    path = record.target.partition(b"?")[0].decode("latin-1")
-    outcome = _outcome(record.service, record.endpoint, record.status, record.reason, record.attempts)
-    return without_tokens(
-        f'{{"time":"{at}","level":"{level}","type":"{kind}","requestId":{_quote(request_id)},"traceId":"{trace}"'
-        f',"method":{_quote(method)},"path":{_quote(path)}{query}{outcome},"bytesIn":{record.bytes_in}'
-        f',"bytesOut":{record.bytes_out},"headMs":{head_ms},"totalMs":{record.seconds * 1000:.1f}'
-        f',"client":{_quote(record.client.text)}{websocket}}}\n'
+    request_id, path = _quote(record.request_id.decode("latin-1")), record.target.partition(b"?")[0]
+    if "eyJ" in request_id:
+        request_id = without_tokens(request_id)
+    asked = (_asked if len(path) <= LONGEST_REMEMBERED else _asked.__wrapped__)(record.method, path)
+    return (
+        f'{{"time":"{at}","level":"{level}","type":"{kind}","requestId":{request_id},"traceId":"{trace}",{asked}{query}'
+        f",{result}}}\n"
     )
 
 
@@ -176,7 +217,8 @@ class AccessLog:
         self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition
         self._lines: list[str] = []
         self._second, self._prefix = 0, ""
-        self._millisecond, self._stamped = -1, ""
+        self._from = self._until = 0.0  # seconds since 1970 between which `_stamped` holds
+        self._stamped = ""
         self._loop = asyncio.get_running_loop()
         self._flush_due: asyncio.TimerHandle | None = None
         self._writer = LineWriter(stream, "access log")
@@ -202,14 +244,13 @@ class AccessLog:
 
     def _stamp(self, at: float) -> str:
         """Format seconds since 1970 as RFC 3339 does, once per millisecond."""
-        millisecond = int(at * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
+        if not self._from <= at < self._until:
+            millisecond = int(at * 1000)
             second, rest = divmod(millisecond, 1000)
-            if second != self._second:
+            if second != self._second or not self._prefix:
                 self._second = second
                 self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-            self._stamped = f"{self._prefix}{rest:03d}Z"
+            self._from, self._until, self._stamped = at, (millisecond + 1) / 1000, f"{self._prefix}{rest:03d}Z"
         return self._stamped
 
     def _flush(self) -> None:

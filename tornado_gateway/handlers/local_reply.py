@@ -9,11 +9,12 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import annotate
 from tornado_gateway.handlers.journal import ELSEWHERE, Journal
 from tornado_gateway.policy.http.cors import lines_for_anybody
-from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.http.headers import LONGEST_ID, Field
 from tornado_gateway.policy.http.unavailable import STATUS, comes_back, pause, retry_line
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 PROBLEM = b"application/problem+json"
+LONGEST_QUOTED = 2 * LONGEST_ID  # bytes of a request's id in JSON, where each may be escaped
 _OWN_LINES = b"Content-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\nx-request-id: %b\r\n"
 
 
@@ -81,22 +82,25 @@ class PreparedError:
     Args:
         error: without `members`.
         pseudonym: see send_error().
+
+    Attributes:
+        error: see above.
     """
 
-    __slots__ = ("_before", "_between", "_lines", "_size", "_status")
+    __slots__ = ("_before", "_between", "_lengths", "_lines", "error")
 
     def __init__(self, error: GatewayError, pseudonym: bytes) -> None:
+        self.error = error
         self._before, self._between = _around_the_id(error.status, error.code, error.message, error.type)
-        self._size = len(problem(error, b""))
-        own = b"Content-Type: %b\r\nCache-Control: no-store\r\n" % PROBLEM
-        self._lines, self._status = own + _error_lines(error.fields, error.proxy, pseudonym), error.status
+        size, own = len(problem(error, b"")), b"Content-Type: %b\r\nCache-Control: no-store\r\n" % PROBLEM
+        self._lines = own + _error_lines(error.fields, error.proxy, pseudonym) + b"Content-Length: "
+        self._lengths = [b"%d\r\nx-request-id: " % (size + 2 * quoted) for quoted in range(LONGEST_QUOTED + 1)]
 
     def send(self, exchange: ServerExchange, request_id: bytes) -> None:
         quoted = _quoted(request_id)
-        length = b"%d" % (self._size + 2 * len(quoted))
         # Joined: a format of several values takes three times as long.
-        block = b"".join((self._lines, b"Content-Length: ", length, b"\r\nx-request-id: ", request_id, b"\r\n"))
-        exchange.respond(self._status, block, b"".join((self._before, quoted, self._between, quoted, b'"}\n')))
+        block = b"".join((self._lines, self._lengths[len(quoted)], request_id, b"\r\n"))
+        exchange.respond(self.error.status, block, b"".join((self._before, quoted, self._between, quoted, b'"}\n')))
 
 
 def send_retry(

@@ -38,7 +38,7 @@ from tornado_gateway.handlers.refused import RefusedRequest
 from tornado_gateway.handlers.request_pages import RequestsHandler
 from tornado_gateway.handlers.revocations import RevocationHandler, RevocationsHandler
 from tornado_gateway.handlers.session_pages import SessionsHandler
-from tornado_gateway.handlers.shedding import shed
+from tornado_gateway.handlers.shedding import Shedding
 from tornado_gateway.handlers.sse_proxy import SseProxyHandler
 from tornado_gateway.handlers.stream_pages import CloseHandler, StreamsHandler
 from tornado_gateway.handlers.tickets import TicketHandler
@@ -207,6 +207,7 @@ class Router(HTTPServerConnectionDelegate):
     ) -> None:
         self._gateway, self._table = gateway, table
         self._application = make_application(gateway, pages)
+        self._shedding = Shedding(gateway)
 
     def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
         self, server_conn: object, request_conn: ServerExchange
@@ -220,7 +221,7 @@ class Router(HTTPServerConnectionDelegate):
             handler = match.route.handler
             if head.upgrades and match.route.on_handshake and is_handshake(head.method, head.known_fields):
                 handler = match.route.on_handshake
-            if self._gateway.overload.level and (refused := shed(self._gateway, request_conn, match, handler)):
+            if self._gateway.overload.level and (refused := self._shedding.shed(request_conn, match, handler)):
                 return refused
             return handler(self._gateway, self._application, request_conn, match)
         configured = request_conn.max_body_size

@@ -1,9 +1,9 @@
 """Refuses requests under overload, before a handler is made for the request: a refusal is to cost little.
 
-The Router asks shed() while some class of requests is shed. Requests for the gateway's own pages have no class.
+The Router asks Shedding while some class of requests is shed. Requests for the gateway's own pages have no class.
 """
 
-import functools
+import itertools
 from collections.abc import Awaitable
 from typing import Any
 
@@ -25,34 +25,42 @@ from tornado_gateway.wire.server.exchange import ServerExchange
 
 _UNKNOWN = MountConfig()  # requests for unknown services are ordinary requests
 
-# By seconds of Retry-After from 1 on. Never raised: an exception that is raised again collects tracebacks.
-_REFUSALS = tuple(Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST))
 
+class Shedding:
+    """Sheds the requests of a Router, with refusals that are prepared."""
 
-def shed(
-    gateway: Gateway, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest]
-) -> "ShedRequest | None":
-    """The refusal of a request that is shed; None for a request that goes on.
+    __slots__ = ("_gateway", "_next_refusal")
 
-    A preflight that the gateway answers goes on: the answer costs no more than the refusal, which no page could read.
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, name = gateway, gateway.forwarding.pseudonym
+        # In turn, so that clients come back spread evenly over the seconds. The errors are never raised: an exception
+        # that is raised again collects tracebacks.
+        refusals = [Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST)]
+        self._next_refusal = itertools.cycle([PreparedError(each, name) for each in refusals]).__next__
 
-    Args:
-        client: the exchange with the client.
-        handler: what would serve the request.
-    """
-    head, forwarding, overload = client.head, handler.FORWARDING, gateway.overload
-    service = gateway.services.get(match.service)
-    mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
-    is_stream = forwarding.asks_for_stream or awaits_events(head)
-    cors = gateway.cors and cors_of(gateway.cors, match.route, service)
-    if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
-        return None
-    if not overload.sheds(shed_class(mount.priority, is_stream=is_stream)):
-        return None
-    if cors:
-        annotate(cors, client)
-    mode = forwarding.mode(service) if service else STATUS
-    return ShedRequest(gateway, client, _REFUSALS[overload.pause() - 1], match.route.path, mode)
+    def shed(self, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest]) -> "ShedRequest | None":
+        """The refusal of a request that is shed; None for a request that goes on.
+
+        A preflight that the gateway answers goes on: the answer costs no more than the refusal, which no page could
+        read.
+
+        Args:
+            client: the exchange with the client.
+            handler: what would serve the request.
+        """
+        gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
+        overload, service = gateway.overload, gateway.services.get(match.service)
+        mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
+        is_stream = forwarding.asks_for_stream or awaits_events(head)
+        cors = gateway.cors and cors_of(gateway.cors, match.route, service)
+        if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
+            return None
+        if not overload.sheds(shed_class(mount.priority, is_stream=is_stream)):
+            return None
+        if cors:
+            annotate(cors, client)
+        mode = forwarding.mode(service) if service else STATUS
+        return ShedRequest(gateway, client, self._next_refusal(), match.route.path, mode)
 
 
 class ShedRequest(HeadDelegate):
@@ -63,16 +71,16 @@ class ShedRequest(HeadDelegate):
         mode: RETRY or STATUS; see policy/http/unavailable.py.
     """
 
-    __slots__ = ("_client", "_error", "_gateway", "_label", "_mode")
+    __slots__ = ("_client", "_gateway", "_label", "_mode", "_refusal")
 
-    def __init__(self, gateway: Gateway, client: ServerExchange, error: Shed, label: str, mode: str) -> None:
-        self._gateway, self._client, self._error, self._label, self._mode = gateway, client, error, label, mode
+    def __init__(self, gateway: Gateway, client: ServerExchange, refusal: PreparedError, label: str, mode: str) -> None:
+        self._gateway, self._client, self._refusal, self._label, self._mode = gateway, client, refusal, label, mode
 
     def head_received(self) -> Awaitable[None] | None:
-        gateway, client, error = self._gateway, self._client, self._error
+        gateway, client, error = self._gateway, self._client, self._refusal.error
         id_, sent = request_id(client.head.known_fields, gateway.new_request_id), error.status
         if self._mode == STATUS:
-            _prepared(error, gateway.forwarding.pseudonym).send(client, id_)
+            self._refusal.send(client, id_)
         else:
             sent = reply(gateway, client, error, id_, self._mode)
         record_refusal(gateway, client, self._label, error, id_, sent)
@@ -83,9 +91,3 @@ class ShedRequest(HeadDelegate):
 
     def body_received(self) -> None:
         pass
-
-
-@functools.lru_cache(maxsize=64)
-def _prepared(error: Shed, pseudonym: bytes) -> PreparedError:
-    """Prepared once for each of _REFUSALS, which are equal to nothing else, and each gateway's name."""
-    return PreparedError(error, pseudonym)

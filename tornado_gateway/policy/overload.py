@@ -206,7 +206,3 @@ class Overload:
     def shedding(self) -> list[str]:
         """The classes that are shed now, whole or in part."""
         return list(CLASSES[: math.ceil(self.level)])
-
-    def pause(self) -> int:
-        """Random whole seconds until a client that was shed should come back, from 1 to LATEST."""
-        return 1 + int(self._rng.random() * LATEST)

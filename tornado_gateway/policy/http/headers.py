@@ -29,7 +29,8 @@ _RECEIVED = (b"1.0 ", b"1.1 ")  # the received-protocol of Via (RFC 9110 §7.6.3
 # Connection options with a meaning of their own, which nominate no field.
 _CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+LONGEST_ID = 128  # characters of a request's id
+_REQUEST_ID = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)
 
 
 class FieldTable:
