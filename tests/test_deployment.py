@@ -348,3 +348,17 @@ def test_what_is_not_plain_is_refused(text: str) -> None:
 )
 def test_plain_yaml_is_read(text: str, value: object) -> None:
     assert json.loads(json.dumps(read_yaml(text))) == [value]
+
+
+# ---------------------------------------------------------------- demonstrations
+
+
+@pytest.mark.parametrize("name", ["restart", "scale-out"])
+def test_a_demonstration_is_a_script_with_variables_that_the_gateway_knows(name: str) -> None:
+    """`bash tests/long demonstrations` runs the scripts."""
+    path = DEPLOY / "demonstrations" / f"{name}.sh"
+    subprocess.run(["bash", "-n", str(path)], timeout=PATIENCE, check=True)
+    exported = re.findall(r"^export (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    names = re.findall(r"\b([A-Z_]{4,})=", " ".join(exported))
+    assert names
+    assert set(names) <= {each.name for each in VARIABLES}
