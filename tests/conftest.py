@@ -53,8 +53,8 @@ ON_UVLOOP = frozenset(() if "EVERY_LOOP" in os.environ else (
     )),
     *(_HERE / f"test_{name}.py" for name in (
         "authentication_page", "basic", "cache", "cache_cases", "cors_page", "entrances", "figures", "keys",
-        "limits_page", "metrics_page", "observability_page", "operators", "overload_page", "registry", "routes",
-        "tickets_page", "tokens",
+        "limits_page", "metrics_page", "observability_page", "operators", "overload_page", "registry", "reload",
+        "routes", "tickets_page", "tokens",
     )),
 ))  # fmt: skip
 

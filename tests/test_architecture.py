@@ -47,8 +47,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "figures",
         "memory",
     ),
-    "supervisor": ("errors", "policy", "config", "wire", "adapters", "upkeep", "app", "supervisor"),
-    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "supervisor", "demo", "ctl"),
+    "reload": (
+        "errors",
+        "policy",
+        "config",
+        "wire",
+        "adapters",
+        "upkeep",
+        "gateway",
+        "handlers",
+        "figures",
+        "app",
+    ),
+    "supervisor": ("errors", "policy", "config", "wire", "adapters", "upkeep", "app", "reload", "supervisor"),
+    "__main__": ("errors", "config", "wire", "adapters", "upkeep", "app", "reload", "supervisor", "demo", "ctl"),
 }
 
 SHARED_BY_JOURNEYS = tuple(

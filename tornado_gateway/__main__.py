@@ -19,6 +19,8 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
 
 from tornado.httpclient import AsyncHTTPClient
 
@@ -38,6 +40,7 @@ from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, Settings
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
+from tornado_gateway.reload import Reloader
 from tornado_gateway.supervisor import worker
 from tornado_gateway.supervisor.supervisor import Birth, Supervisor
 from tornado_gateway.upkeep import service_manager
@@ -46,6 +49,7 @@ from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.successor import OPTION, Successor, command
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
+ENV_FILE = ".env"
 MACOS_DESCRIPTORS = 10_240  # OPEN_MAX: the most that macOS gives while it calls its hard limit unlimited
 STOPPED, CRASHED, USAGE, CANNOT_START, BAD_CONFIGURATION = 0, 1, 2, 3, 78
 
@@ -100,7 +104,7 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     if settings.workers > 1:
         return supervise(settings, warnings, make_loop, takes_over=asked.takeover)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(serve(settings, warnings, None, takes_over=asked.takeover))
+        return runner.run(serve(settings, warnings, source_of(asked, environment), None, takes_over=asked.takeover))
 
 
 def run_demo(
@@ -109,15 +113,55 @@ def run_demo(
     """Run the demo, whose services end with the process: nobody takes over, and no worker beside is started."""
     with asyncio.Runner(loop_factory=make_loop) as runner:
         demo = Demo()
-        environment["UPSTREAMS"] = json.dumps(upstreams_of(runner.run(start(demo))))
-        environment["ROUTES"] = json.dumps(ROUTES)
-        for name in ("UPSTREAMS_FILE", "TAKEOVER_SOCKET", "WEB_CONCURRENCY"):
-            environment.pop(name, None)
-        environment.setdefault("HOST", "127.0.0.1")
+        services = json.dumps(upstreams_of(runner.run(start(demo))))
+        environment = of_demo(environment, services)
         settings, warnings = read(environment, file)
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
-        return runner.run(serve(settings, warnings, demo, takes_over=False))
+        source = source_of(asked, environment, partial(of_demo, services=services))
+        return runner.run(serve(settings, warnings, source, demo, takes_over=False))
+
+
+def of_demo(environment: Mapping[str, str], services: str) -> dict[str, str]:
+    """The variables of a demo.
+
+    Args:
+        services: UPSTREAMS.
+    """
+    left_out = ("UPSTREAMS_FILE", "TAKEOVER_SOCKET", "WEB_CONCURRENCY")
+    kept = {name: value for name, value in environment.items() if name not in left_out}
+    return {"HOST": "127.0.0.1", **kept, "UPSTREAMS": services, "ROUTES": json.dumps(ROUTES)}
+
+
+class Source(NamedTuple):
+    """Where a configuration comes from.
+
+    Attributes:
+        environment: the variables of the start.
+        read: see Reloader.
+        file: path of the file with some variables.
+    """
+
+    environment: dict[str, str]
+    read: Callable[[], tuple[dict[str, str], EnvFile]]
+    file: str
+
+
+def source_of(
+    asked: argparse.Namespace, environment: dict[str, str], change: Callable[[dict[str, str]], dict[str, str]] = dict
+) -> Source:
+    """Where the configuration of a command line comes from.
+
+    Args:
+        environment: the variables of the start.
+        change: gives the variables of the gateway for those that were read.
+    """
+
+    def read_again() -> tuple[dict[str, str], EnvFile]:
+        file = read_file(asked.env_file)
+        return change(merge(asked, os.environ, file)), file
+
+    return Source(environment, read_again, str(Path(asked.env_file or ENV_FILE).absolute()))
 
 
 def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[str]]:
@@ -228,9 +272,9 @@ def read_file(named: str | None) -> EnvFile:
     Raises:
         ConfigurationError: the file cannot be read, or lines are wrong.
     """
-    if named is None and not os.path.lexists(".env"):
+    if named is None and not os.path.lexists(ENV_FILE):
         return EnvFile({}, {})
-    return read_env_file(".env" if named is None else named)
+    return read_env_file(ENV_FILE if named is None else named)
 
 
 def merge(asked: argparse.Namespace, environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
@@ -330,7 +374,7 @@ async def start(demo: Demo) -> dict[str, list[str]]:
     return await demo.start()
 
 
-async def serve(settings: Settings, warnings: list[str], demo: Demo | None, *, takes_over: bool) -> int:
+async def serve(settings: Settings, warnings: list[str], source: Source, demo: Demo | None, *, takes_over: bool) -> int:
     """Listen until a signal or a successor, then drain; return the exit code."""
     logs.configure(settings.logs)
     for warning in warnings:
@@ -343,7 +387,8 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None, *, t
         return CANNOT_START
     app = App(settings, inherited)
     successor = Successor(settings.listen.takeover, command(sys.orig_argv[1:]))
-    signals = Signals(asyncio.get_running_loop(), successor.start)
+    reloader = Reloader(app, settings, *source)
+    signals = Signals(asyncio.get_running_loop(), successor.start, reloader.begin)
     try:
         try:
             addresses = await app.start()
@@ -364,6 +409,7 @@ async def serve(settings: Settings, warnings: list[str], demo: Demo | None, *, t
         return await stop(app, signals)
     finally:
         successor.close()
+        await reloader.close()
         if demo:
             await demo.stop()
         await app.close()
@@ -399,25 +445,25 @@ def local_authority(host: str, port: int) -> str:
 class Signals:
     """Handles signals. The first SIGTERM or SIGINT starts the drain, the second ends the drain.
 
-    SIGHUP and SIGUSR1 are ignored with a line in the log. By default these signals kill a process; other servers reload
-    their configuration or reopen their logs.
+    SIGUSR1 is ignored with a line in the log. By default the signal kills a process; other servers reopen their logs.
 
     Args:
         start_successor: called at SIGUSR2.
+        reload: called at SIGHUP.
 
     Attributes:
         first, second: set by the first and second SIGTERM or SIGINT.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, start_successor: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, start_successor: Callable[[], None], reload: Callable[[], None]
+    ) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
         loop.add_signal_handler(signal.SIGUSR2, start_successor)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            loop.add_signal_handler(
-                number, log.warning, "%s is ignored; to change the configuration, restart", number.name
-            )
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGUSR1, log.warning, "SIGUSR1 is ignored; SIGHUP reloads the configuration")
 
     def _received(self) -> None:
         (self.second if self.first.is_set() else self.first).set()

@@ -102,7 +102,7 @@ LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes ar
 LONGEST_VALUE = 500  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
 
-STICKY, PSEUDONYM = "sticky", "pseudonym"  # secrets that a successor gets
+STICKY, PSEUDONYM, PINGS = "sticky", "pseudonym", "pings"  # secrets that a successor gets
 
 # What the kernel says to "::" where IPv6 is switched off, or not built in.
 _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -191,6 +191,10 @@ class App:
         admin_server: serves the pages for operators; None if `server` does.
         control_server: serves the pages for operators on a unix socket; None without CTL_SOCKET.
         admin_addresses: what `admin_server` listens on.
+        secrets: by name; see drawn_secrets().
+        gateway: of new requests; a reload makes another.
+        access_log, limits, cache: those that were made last; None if there were none yet.
+        parts: prepare other settings, and return what makes the change, or raise ConfigurationError; see reload.py.
         hand_over: waits for a successor; None without TAKEOVER_SOCKET.
         replaced: set when a successor has taken over.
 
@@ -202,12 +206,14 @@ class App:
     def __init__(self, settings: Settings, inherited: Inheritance | None = None, share: Share | None = None) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self._inherited = inherited or Inheritance()
-        self._secrets = drawn_secrets(self._inherited.offer.secrets)
-        self.settings = settings = draw_secrets(settings, self._secrets)
+        self.secrets = drawn_secrets(self._inherited.offer.secrets)
+        self.settings = settings = draw_secrets(settings, self.secrets)
         self.hand_over: HandOver | None = None
         self.replaced = asyncio.Event()
         self.event_log = EventLog()
         self.gateway = make_gateway(settings, self.event_log.take)
+        self.access_log, self.limits, self.cache = self.gateway.access_log, self.gateway.limits, self.gateway.cache
+        self.parts: list[Callable[[Settings], Callable[[], None]]] = []
         self.listeners = listeners(settings.listen.hosts, settings.listen.port)
         self.admin_addresses: list[tuple[str, int]] = []
         self.server = make_server(settings, self.gateway)
@@ -362,7 +368,7 @@ class App:
         takeover = [self.hand_over.sock] if self.hand_over else []
         places += [Place(Role.CONTROL, self.settings.admin_listen.socket)] * len(control)
         places += [Place(Role.TAKEOVER, self.settings.listen.takeover)] * len(takeover)
-        return Offer(os.getpid(), tuple(places), self._secrets), [*sockets, *control, *takeover]
+        return Offer(os.getpid(), tuple(places), self.secrets), [*sockets, *control, *takeover]
 
     async def cede(self) -> dict[str, object]:
         """See Predecessor."""
@@ -415,11 +421,11 @@ class App:
         await self._close_redis()
         if self.gateway.tracer:
             await self.gateway.tracer.close()
-        if self.gateway.access_log:
-            self.gateway.access_log.close()
+        if self.access_log:
+            self.access_log.close()
 
     async def _close_redis(self) -> None:
-        limits, cache = self.gateway.limits, self.gateway.cache
+        limits, cache = self.limits, self.cache
         if limits and limits.shared:
             await limits.shared.close()
         if cache and cache.shared:
@@ -513,29 +519,48 @@ def make_operators(settings: Settings) -> Operators:
 
 def make_server(settings: Settings, gateway: Gateway) -> HTTPServer:
     """The server of everything but the pages that `make_admin_server()` serves."""
+    return HTTPServer(make_router(settings, gateway), server_config(settings), LocalReply(gateway))
+
+
+def make_router(settings: Settings, gateway: Gateway) -> Router:
+    """The router of `make_server()`."""
     own = make_pages(settings)
     if settings.admin_listen.port is not None:
         own = [each for each in own if not is_for_operators(each)]
-    return HTTPServer(Router(gateway, make_routes(settings), own), server_config(settings), LocalReply(gateway))
+    return Router(gateway, make_routes(settings), own)
 
 
 def make_admin_server(settings: Settings, gateway: Gateway) -> HTTPServer | None:
     """The server of the pages for operators; None if operators use the same listener as everybody."""
     if settings.admin_listen.port is None:
         return None
+    return HTTPServer(make_admin_router(settings, gateway), admin_server_config(settings), LocalReply(gateway))
+
+
+def make_admin_router(settings: Settings, gateway: Gateway) -> Router:
+    """The router of `make_admin_server()`."""
     own = [each for each in make_pages(settings) if is_for_operators(each) or each.path in HEALTH]
+    return Router(gateway, RouteTable((), OWN), own)
+
+
+def admin_server_config(settings: Settings) -> ServerConfig:
+    """The config of `make_admin_server()`."""
     config = server_config(settings)
-    config = replace(config, max_connections=min(config.max_connections, MAX_OPERATORS))
-    return HTTPServer(Router(gateway, RouteTable((), OWN), own), config, LocalReply(gateway))
+    return replace(config, max_connections=min(config.max_connections, MAX_OPERATORS))
 
 
 def make_control_server(settings: Settings, gateway: Gateway) -> PrivateServer | None:
     """The server of the pages for operators on the socket of CTL_SOCKET; None without the variable."""
     if not settings.admin_listen.socket:
         return None
-    own = [private(each) for each in make_pages(settings) if is_for_operators(each) or each.path in HEALTH]
     config = replace(server_config(settings), max_connections=MAX_OPERATORS)
-    return PrivateServer(Router(gateway, RouteTable((), OWN), own), config, LocalReply(gateway))
+    return PrivateServer(make_control_router(settings, gateway), config, LocalReply(gateway))
+
+
+def make_control_router(settings: Settings, gateway: Gateway) -> Router:
+    """The router of `make_control_server()`."""
+    own = [private(each) for each in make_pages(settings) if is_for_operators(each) or each.path in HEALTH]
+    return Router(gateway, RouteTable((), OWN), own)
 
 
 def make_pages(settings: Settings) -> list[Route[type[PageHandler]]]:
@@ -666,14 +691,18 @@ def make_sources(settings: Settings, gateway: Gateway, follow: Callable[[], None
     Args:
         follow: called after a change of memberships.
     """
-    client, pace = gateway.client, pace or Pace()
-    feeds: dict[Kind, MakeFeed] = {
+    pace = pace or Pace()
+    services, family = gateway.services.values(), settings.discovery.family
+    return Sources(services, feeds_of(settings, gateway.client, pace), follow, family, gateway.rng, pace)
+
+
+def feeds_of(settings: Settings, client: PooledHTTPClient, pace: Pace) -> dict[Kind, MakeFeed]:
+    """What asks a source of each kind."""
+    return {
         Kind.SRV: partial(SrvFeed, client.connector.resolver, interval=max(settings.discovery.ttl, pace.shortest)),
         Kind.CONSUL: partial(ConsulFeed, client, settings.consul, shortest=pace.shortest),
         Kind.KUBERNETES: partial(KubernetesFeed, client, settings.kubernetes, shortest=pace.shortest),
     }
-    services, family = gateway.services.values(), settings.discovery.family
-    return Sources(services, feeds, follow, family, gateway.rng, pace)
 
 
 def make_key_set(settings: Settings, gateway: Gateway) -> KeySet | None:
@@ -737,7 +766,7 @@ def make_hand_over(predecessor: Predecessor, path: str, inherited: Inheritance) 
 
 def drawn_secrets(known: Mapping[str, str]) -> dict[str, str]:
     """A random value for each secret that several processes of a gateway need, unless known from another process."""
-    drawn = {STICKY: secrets.token_hex(), PSEUDONYM: f"gateway-{secrets.token_hex(4)}"}
+    drawn = {STICKY: secrets.token_hex(), PSEUDONYM: f"gateway-{secrets.token_hex(4)}", PINGS: secrets.token_hex(8)}
     return {name: known.get(name, value) for name, value in drawn.items()}
 
 
@@ -749,7 +778,7 @@ def draw_secrets(settings: Settings, drawn: Mapping[str, str]) -> Settings:
     """
     of_services = {
         "service.affinity.secret": settings.service.affinity.secret or drawn[STICKY].encode("ascii"),
-        "service.websocket.relay.ping_token": secrets.token_hex(8).encode("ascii"),
+        "service.websocket.relay.ping_token": drawn[PINGS].encode("ascii"),
     }
     name = settings.forwarding.pseudonym or drawn[PSEUDONYM].encode("ascii")
     services = tuple(assemble(each, of_services) for each in settings.services)

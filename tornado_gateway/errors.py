@@ -22,6 +22,7 @@ GatewayError
 ├── NotFound                  404
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
+├── ConfigurationRefused      422  the configuration cannot be reloaded
 ├── TooManyStreams            429
 ├── RateLimited               429  the client has used its quota
 ├── TooManyTickets            429
@@ -285,6 +286,12 @@ class ActNotAllowed(GatewayError):
     """This client may not change anything here."""
 
     status, code, reason, proxy = 403, "forbidden", "act_not_allowed", "http_request_denied"
+
+
+class ConfigurationRefused(GatewayError):
+    """The configuration is not reloaded, and the old configuration stays."""
+
+    status, code, reason = 422, "configuration_refused", "configuration_refused"
 
 
 # The problem type of draft-ietf-httpapi-ratelimit-headers-10 §5.1, with the member "violated-policies".

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,6 +59,32 @@ class Lifecycle:
     draining: bool = False
     is_replaced: bool = False
     stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload has done.
+
+    Attributes:
+        changes: a clause for each change.
+        needs_restart: variables that have changed, and whose new value counts from the next start.
+        warnings: about the new configuration.
+    """
+
+    changes: tuple[str, ...]
+    needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Reloading:
+    """How the gateway takes another configuration.
+
+    Attributes:
+        carry_out: reads the configuration again; None while the gateway cannot. May raise ConfigurationRefused.
+    """
+
+    carry_out: Callable[[], Awaitable[Reloaded]] | None = None
 
 
 class LimitStore(Protocol):
@@ -273,7 +299,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """The parts of a running gateway.
+    """The parts of a running gateway. A reload makes another Gateway, which new requests get; see reload.py.
 
     Attributes:
         services: by name as in request targets; services may be added and retired.
@@ -305,6 +331,7 @@ class Gateway:
         new_journal: makes the Journal of a request for a service; see handlers/journal.py.
         new_attempts: makes what asks the endpoints of a service; see handlers/attempts.py.
         now: seconds on a monotonic clock.
+        reloading: how the gateway takes another configuration.
     """
 
     services: ServiceRegistry
@@ -316,7 +343,7 @@ class Gateway:
     revocations: Revocations
     revocation_store: RevocationStore
     limits: Limits | None
-    redis: Mapping[str, RedisConnection]
+    redis: dict[str, RedisConnection]
     cors: CorsConfig | None
     cache: ResponseCache | None
     access_log: AccessLog | None
@@ -336,3 +363,4 @@ class Gateway:
     new_attempts: Callable[..., Any]
     now: Callable[[], float]
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    reloading: Reloading = field(default_factory=Reloading)

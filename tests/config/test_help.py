@@ -48,6 +48,7 @@ def test_both_files_are_written_anew(tmp_path: Path) -> None:
     document = tmp_path / "docs" / "configuration.md"
     document.parent.mkdir()
     document.write_text("# Title\n<!-- variables -->\n| old |\n<!-- /variables -->\nEnd.\n")
+    (tmp_path / "docs" / "reload.md").write_text("<!-- restart -->\nold\n<!-- /restart -->\n")
     for _ in range(2):
         write(tmp_path)
         assert (tmp_path / ".env.example").read_text() == example_env()

@@ -93,7 +93,7 @@ async def test_a_principal_may_come_back_with_a_newer_token(serve: Serve, upstre
     ahead = [bearer(iat=at + seconds) for seconds in (-5, 0, 25)]
     assert [await status(running, each) for each in ahead] == [401] * 3  # clocks may differ by the leeway
     await eventually(lambda: time.time() > at + 2)
-    running.app.gateway.revocations._leeway = 0.0
+    running.app.gateway.revocations.leeway = 0.0
     assert await status(running, bearer(iat=at + 1)) == 200
 
 

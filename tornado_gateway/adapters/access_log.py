@@ -209,11 +209,7 @@ class AccessLog:
         slow: float = math.inf,
         redaction: Redaction = SHOWS_NO_QUERY,
     ) -> None:
-        self.has_all, self.has_openings, self.slow, self._redaction = has_all, has_openings, slow, redaction
-        self._hiding: dict[str, Any] = {}
-        for name in sorted(redaction.names & HIDING.keys()):
-            self._hiding |= HIDING[name]
-        self._line = line
+        self.reconfigure(line, has_all=has_all, has_openings=has_openings, slow=slow, redaction=redaction)
         self._records: list[tuple[float, AccessRecord]] = []  # with the time of each record's addition
         self._lines: list[str] = []
         self._second, self._prefix = 0, ""
@@ -222,6 +218,16 @@ class AccessLog:
         self._loop = asyncio.get_running_loop()
         self._flush_due: asyncio.TimerHandle | None = None
         self._writer = LineWriter(stream, "access log")
+
+    def reconfigure(
+        self, line: Format, *, has_all: bool, has_openings: bool, slow: float, redaction: Redaction
+    ) -> None:
+        """Log other requests, or in another way, from the next batch of lines on; see the class."""
+        self.has_all, self.has_openings, self.slow, self._redaction = has_all, has_openings, slow, redaction
+        self._hiding: dict[str, Any] = {}
+        for name in sorted(redaction.names & HIDING.keys()):
+            self._hiding |= HIDING[name]
+        self._line = line
 
     def add(self, record: AccessRecord) -> None:
         """Log a finished request."""

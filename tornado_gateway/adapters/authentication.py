@@ -55,6 +55,7 @@ class TokenAuthenticator:
 
     Args:
         kinds: the kinds of credentials that can be checked.
+        before: whose place the authenticator takes. Counts and threads pass on, cached verdicts end.
 
     Attributes:
         key_source: fetches keys; None if all keys are configured.
@@ -64,17 +65,23 @@ class TokenAuthenticator:
         ImportError: there are users, and argon2-cffi is not installed.
     """
 
-    def __init__(self, config: AuthConfig, kinds: frozenset[Kind] = frozenset({Kind.JWT})) -> None:
+    def __init__(
+        self,
+        config: AuthConfig,
+        kinds: frozenset[Kind] = frozenset({Kind.JWT}),
+        before: "TokenAuthenticator | None" = None,
+    ) -> None:
         self.default = default_rule(is_required=config.is_required)
         self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=kinds)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
         self.edits_requests = self.sources.edits_requests or self.claim_fields is not None
         self.key_source: KeySource | None = None
-        self.accepted = 0
+        self.accepted: int = before.accepted if before else 0
         self._verifier = TokenVerifier(config.tokens)
         self.recall = self._verifier.recall
         self._api_keys = ApiKeys(config.keys)
-        self._users = BasicVerifier(config.users) if config.users else None
+        users: BasicVerifier | None = before._users if before else None
+        self._users: BasicVerifier | None = BasicVerifier(config.users, before=users) if config.users else None
 
     def use_key_set(self, document: bytes) -> None:
         """Use the keys of a key set beside the configured keys.

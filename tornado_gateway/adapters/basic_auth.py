@@ -37,12 +37,18 @@ class BasicVerifier:
     Args:
         users: at least one; all names differ.
         now: seconds on a monotonic clock.
+        before: whose place the verifier takes. The failures of addresses and the threads pass on, verdicts end.
 
     Raises:
         ImportError: argon2-cffi is not installed.
     """
 
-    def __init__(self, users: Sequence[NamedHash], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        users: Sequence[NamedHash],
+        now: Callable[[], float] = time.monotonic,
+        before: "BasicVerifier | None" = None,
+    ) -> None:
         self._now = now
         self._hashes = {each.name: each.hash for each in users}
         self._principals = {each.name: Principal.local(Kind.BASIC, each.name, each.scopes) for each in users}
@@ -50,8 +56,8 @@ class BasicVerifier:
         self._key = secrets.token_bytes(32)
         self._verdicts: TTLCache[bytes, Principal] = TTLCache(VERDICTS, VERDICT_AGE, timer=now)
         self._running: dict[bytes, Answer] = {}
-        self._attempts = Attempts()
-        self.checks = PasswordChecks()
+        self._attempts: Attempts = before._attempts if before else Attempts()
+        self.checks: PasswordChecks = before.checks if before else PasswordChecks()
 
     def verify(self, credential: bytes, client: str) -> Principal | Awaitable[Principal]:
         """The principal of a credential.

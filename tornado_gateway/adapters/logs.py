@@ -139,6 +139,16 @@ def configure(config: LogConfig) -> None:
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler], force=True)
 
 
+def reconfigure(before: LogConfig, config: LogConfig) -> None:
+    """Use another configuration. A level that an operator has set stays, unless the configured level changes."""
+    if config.level != before.level:
+        set_level(config.level)
+    if config.is_text() is not before.is_text():
+        for each in logging.getLogger().handlers:
+            if isinstance(each, WriterHandler):
+                each.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
+
+
 def level() -> str:
     """The present level: the key of LEVELS, or of the next quieter level."""
     present = logging.getLogger().getEffectiveLevel()

@@ -57,12 +57,14 @@ class RedisStore:
     """Counts requests in Redis. Made inside a running event loop.
 
     Args:
-        on_error: LOCAL, OPEN or CLOSED.
         memory: counts while Redis is away, with LOCAL.
+
+    Attributes:
+        on_error: LOCAL, OPEN or CLOSED: what happens while Redis is away.
     """
 
     def __init__(self, connection: RedisConnection, on_error: str, memory: MemoryStore) -> None:
-        self.connection, self._on_error, self._memory = connection, on_error, memory
+        self.connection, self.on_error, self._memory = connection, on_error, memory
         self._script = _SCRIPT.read_text(encoding="ascii")
         self._sha = ""
         self._loop = asyncio.get_running_loop()
@@ -151,9 +153,9 @@ class RedisStore:
     # ---- Redis is away
 
     def _without_redis(self, asked: Sequence[Asked], now: float) -> list[Verdict]:
-        if self._on_error == LOCAL:
+        if self.on_error == LOCAL:
             return self._memory.take(asked, now)
-        if self._on_error == CLOSED:
+        if self.on_error == CLOSED:
             raise LimitsUnavailable
         return []
 
@@ -161,7 +163,7 @@ class RedisStore:
         if waiting.answer.done():
             return
         if waiting.cost:
-            if self._on_error == LOCAL:
+            if self.on_error == LOCAL:
                 self._memory.charge(waiting.asked, waiting.cost, waiting.now)
             waiting.answer.cancel()  # nobody waits
             return

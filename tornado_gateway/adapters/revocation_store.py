@@ -47,8 +47,15 @@ class RevocationStore:
         connection: RedisConnection | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._known, self._on_change, self._connection, self._wall = known, on_change, connection, wall
+        self._known, self._on_change, self._wall = known, on_change, wall
+        self._connection: RedisConnection | None = None
         if connection:
+            self.share(connection)
+
+    def share(self, connection: RedisConnection) -> None:
+        """Share revocations over a Redis from now on. A second call changes nothing."""
+        if self._connection is None:
+            self._connection = connection
             connection.meanings.append("each process knows its own revocations")
             connection.subscribe(CHANNEL, partial(self._synchronize, connection), self._hear)
 

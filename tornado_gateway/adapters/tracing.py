@@ -71,10 +71,11 @@ class Tracer:
         new_id: makes 32 random hexadecimal digits.
         now: seconds on the gateway clock.
         wall: seconds since 1970.
-        hidden: see spans_of().
+        hidden: see the attribute.
 
     Attributes:
         share, new_id: see Args.
+        hidden: see spans_of().
         exported: spans that a collector has taken.
         dropped: spans that found no room in the queue.
         failed: spans that a collector has not taken.
@@ -90,7 +91,7 @@ class Tracer:
         hidden: Collection[str] = (),
     ) -> None:
         self.share, self.new_id = share, new_id
-        self._sink, self._hidden = sink, hidden
+        self._sink, self.hidden = sink, hidden
         self._now, self._wall = now, wall
         self._queue: deque[Told] = deque()
         self._added = self._taken = 0  # spans; the event loop writes the one, the thread writes the other
@@ -191,7 +192,7 @@ class Tracer:
 
     def _spans_of(self, batch: Sequence[Told]) -> Iterator[Span]:
         for told in batch:
-            yield from spans_of(told, self._hidden)
+            yield from spans_of(told, self.hidden)
 
     def _note(self, why: str) -> None:
         if why and not self._is_away:

@@ -131,6 +131,7 @@ class Settings:
         limit_store: where the counters of rate limits are.
         cache_store: where responses are kept.
         upstreams_file: path of the file that names the services, if a file does.
+        watches_files: whether a change of the .env file or of `upstreams_file` is a reload.
     """
 
     environment: str = "development"
@@ -163,6 +164,7 @@ class Settings:
     limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
     cache_store: StoreConfig = field(default_factory=StoreConfig)
     upstreams_file: str | None = None
+    watches_files: bool = False
 
     @property
     def protects_admin(self) -> bool:

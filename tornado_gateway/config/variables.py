@@ -114,6 +114,7 @@ class Variable:
         aliases: other names, which count if `name` is not set.
         secret: whether the value must not be shown.
         in_production: the default in production; None if the same as elsewhere.
+        needs_restart: whether a reload leaves the value as it is, and says so. Marked with an exclamation mark.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Variable:
     aliases: tuple[str, ...] = ()
     secret: bool = False
     in_production: Any = None
+    needs_restart: bool = False
 
     @property
     def key(self) -> str:
@@ -151,7 +153,7 @@ class Variable:
     @property
     def line(self) -> str:
         aliases = "".join(f"; also read from {alias}" for alias in self.aliases)
-        return f"{self.help}{aliases}{' *' if self.key else ''}"
+        return f"{self.help}{aliases}{' *' if self.key else ''}{' !' if self.needs_restart else ''}"
 
     def find(self, env: Mapping[str, str]) -> tuple[str, str]:
         """The name under which the variable is set, and the text; the text is "" if unset."""
@@ -194,7 +196,7 @@ def _shown_route(route: RouteSpec) -> dict[str, object]:
 
 
 def _services_text(services: Iterable[ServiceSpec]) -> str:
-    shown = {each.name: {"endpoints": _endpoints(each), **_own_values(each)} for each in services}
+    shown = {each.name: {"endpoints": _endpoints(each), **own_values(each)} for each in services}
     return json.dumps(shown) if shown else ""
 
 
@@ -202,7 +204,7 @@ def _endpoints(service: ServiceSpec) -> list[object]:
     return [{"url": each.url, "weight": each.weight} if each.weight != 1 else each.url for each in service.endpoints]
 
 
-def _own_values(service: ServiceSpec) -> dict[str, object]:
+def own_values(service: ServiceSpec) -> dict[str, object]:
     """The JSON of a service's own values; the query of a path is masked, because a query may hold a key."""
     return {
         name: path.text(str(value)) if OF_SERVICES[name].syntax is path else value
@@ -213,15 +215,17 @@ def _own_values(service: ServiceSpec) -> dict[str, object]:
 # fmt: off
 VARIABLES: tuple[Variable, ...] = (
     Variable("HOST", "listen.hosts", hosts,
-             "addresses, host names or * to listen on; 0.0.0.0: all of IPv4, ::: all of IPv6, *: both", "Server"),
+             "addresses, host names or * to listen on; 0.0.0.0: all of IPv4, ::: all of IPv6, *: both", "Server",
+             needs_restart=True),
     Variable("PORT", "listen.port", whole(0, 65535),
-             "TCP port to listen on, 0 to 65535; 0: any free one", "Server"),
+             "TCP port to listen on, 0 to 65535; 0: any free one", "Server", needs_restart=True),
     Variable("GATEWAY_ENV", "environment", one_of("development", "test", "production"),
-             "development, test or production", "Server", aliases=("NODE_ENV",)),
+             "development, test or production", "Server", aliases=("NODE_ENV",), needs_restart=True),
     Variable("EVENT_LOOP", "event_loop", one_of("auto", "uvloop", "asyncio"),
-             "uvloop, asyncio or auto: uvloop where it is installed", "Server"),
+             "uvloop, asyncio or auto: uvloop where it is installed", "Server", needs_restart=True),
     Variable("WEB_CONCURRENCY", "workers", workers,
-             "processes that share the work, 1 to 64, or auto: as many as the process may use cores", "Server"),
+             "processes that share the work, 1 to 64, or auto: as many as the process may use cores", "Server",
+             needs_restart=True),
     Variable("MAX_CONNECTIONS", "server.max_connections", whole(0, MILLION, zero=math.inf),
              "client connections at once, 0 to 1000000; 0: as many as the file descriptors allow", "Server"),
     Variable("MAX_BODY_BYTES", "server.max_body_bytes", size(0),
@@ -241,7 +245,9 @@ VARIABLES: tuple[Variable, ...] = (
              "ms that /readyz is 503 while connections are still accepted, 0 to 86400000; 0: none", "Server"),
     Variable("TAKEOVER_SOCKET", "listen.takeover", socket_path,
              "path of a unix socket by which another process of the user takes over the listeners; unset: none",
-             "Server"),
+             "Server", needs_restart=True),
+    Variable("RELOAD_WATCH", "watches_files", flag,
+             "true or false: whether a change of .env or of UPSTREAMS_FILE reloads the configuration", "Server"),
     Variable("LOG_LEVEL", "logs.level", one_of(*LEVELS),
              "fatal, error, warn, info, debug, trace or silent", "Logs"),
     Variable("LOG_FORMAT", "logs.format", one_of("auto", "json", "text"),
@@ -261,13 +267,14 @@ VARIABLES: tuple[Variable, ...] = (
              "true or false: whether /metrics has a histogram of each endpoint's latency, not only sum and count",
              "Logs"),
     Variable("TRACE_SAMPLE", "tracing.share", trace_share,
-             "share of the requests for services that start a recorded trace, 0 to 1; unset: no traces", "Traces"),
+             "share of the requests for services that start a recorded trace, 0 to 1; unset: no traces", "Traces",
+             needs_restart=True),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.endpoint", collector_url,
-             "base URL of the OTLP/HTTP collector, which gets spans at /v1/traces", "Traces"),
+             "base URL of the OTLP/HTTP collector, which gets spans at /v1/traces", "Traces", needs_restart=True),
     Variable("OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers", collector_headers,
-             "fields of requests to the collector: name=value,name=value", "Traces", secret=True),
+             "fields of requests to the collector: name=value,name=value", "Traces", secret=True, needs_restart=True),
     Variable("OTEL_SERVICE_NAME", "tracing.service", text,
-             "name of the gateway in traces", "Traces"),
+             "name of the gateway in traces", "Traces", needs_restart=True),
     Variable("UPSTREAMS", "services", Syntax(_read, _services_text),
              'JSON map of service to array of base URLs: {"billing": ["http://10.0.0.7:8080"]}', "Upstreams"),
     Variable("UPSTREAMS_FILE", "upstreams_file", Syntax(_read_file),
@@ -293,7 +300,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("DNS_HOSTS", "client.connect.names.hosts", readable_file,
              "path of a file as hosts(5), in which names are looked up first; unset: /etc/hosts", "Upstreams"),
     Variable("DISCOVERY", "discovery.is_on", flag,
-             "true or false: whether each address of a name is an endpoint of its own", "Upstreams"),
+             "true or false: whether each address of a name is an endpoint of its own", "Upstreams",
+             needs_restart=True),
     Variable("CONSUL_URL", "consul.url", agent_url,
              "base URL of the agent that consul+http:// in UPSTREAMS asks", "Upstreams"),
     Variable("CONSUL_TOKEN", "consul.token", access_token,
@@ -515,12 +523,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CORS_MAX_AGE_S", "service.cors.max_age", whole(0, 86400),
              "s for which browsers keep the answer to a preflight, 0 to 86400", "CORS", per_service=True),
     Variable("ADMIN_HOST", "admin_listen.hosts", hosts,
-             "addresses, host names or * to listen on for operators, with ADMIN_PORT; see HOST", "Operators"),
+             "addresses, host names or * to listen on for operators, with ADMIN_PORT; see HOST", "Operators",
+             needs_restart=True),
     Variable("ADMIN_PORT", "admin_listen.port", whole(0, 65535),
              "TCP port for /admin, /metrics and /_pressure, 0 to 65535; 0: any free one; unset: PORT",
-             "Operators"),
+             "Operators", needs_restart=True),
     Variable("CTL_SOCKET", "admin_listen.socket", socket_path,
-             "path of a unix socket by which the user of the gateway steers with `ctl`; unset: none", "Operators"),
+             "path of a unix socket by which the user of the gateway steers with `ctl`; unset: none", "Operators",
+             needs_restart=True),
     Variable("ADMIN_SCOPE", "admin.scopes", word_set,
              "scopes that changes by /admin need, separated by commas; unset: none, no changes in production",
              "Operators"),
@@ -553,14 +563,14 @@ VARIABLES: tuple[Variable, ...] = (
              "field of a response, or trailer, with the number of requests that the request counts for; unset: 1",
              "Rate limit", per_service=True),
     Variable("RATE_LIMIT_STORE", "limit_store.url", store_url,
-             "memory://, or URL of a Redis, Sentinels or a cluster, for the counters; unset: REDIS_URL, memory://",
-             "Rate limit", secret=True),
+             "memory://, or URL of a Redis, Sentinels or a cluster for the counters; unset: REDIS_URL, memory://",
+             "Rate limit", secret=True, needs_restart=True),
     Variable("RATE_LIMIT_ON_ERROR", "limit_store.on_error", one_of(LOCAL, OPEN, CLOSED),
              "local, open or closed: while Redis is away each process counts, nothing is limited, or all get 503",
              "Rate limit"),
     Variable("REDIS_URL", "redis_url", redis_url,
              "URL of a Redis for tickets, revocations, and unset RATE_LIMIT_STORE and CACHE_STORE; unset: none",
-             "Rate limit", secret=True),
+             "Rate limit", secret=True, needs_restart=True),
     Variable("CACHE_ENABLED", "service.cache.is_on", flag,
              "true or false: whether responses are cached", "Cache", per_service=True),
     Variable("CACHE_DEFAULT_TTL_MS", "service.cache.default_ttl", milliseconds(0),
@@ -571,7 +581,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CACHE_MAX_BODY_BYTES", "service.cache.max_body", size(0),
              "bytes of the largest body kept, 0 to 1125899906842624; 0: empty ones only", "Cache", per_service=True),
     Variable("CACHE_MAX_BYTES", "cache_store.max_bytes", size(1),
-             "bytes of memory of all that is kept, 1 to 1125899906842624; a fifth for one URL at most", "Cache"),
+             "bytes of memory of all that is kept, 1 to 1125899906842624; a fifth for one URL at most", "Cache",
+             needs_restart=True),
     Variable("CACHE_SCOPE", "service.cache.scope", member_of(Scope),
              "public or principal: who shares a kept response: everybody, or nobody but the same principal",
              "Cache", per_service=True),
@@ -604,10 +615,10 @@ VARIABLES: tuple[Variable, ...] = (
              "true or false: whether Cache-Control and Pragma of requests are ignored", "Cache", per_service=True),
     Variable("CACHE_STORE", "cache_store.url", store_url,
              "memory://, or URL of a Redis, Sentinels or a cluster for what is kept; unset: REDIS_URL, memory://",
-             "Cache", secret=True),
+             "Cache", secret=True, needs_restart=True),
     Variable("CACHE_STORE_SECRET", "cache_store.secret", key,
              "secret of all gateways, for what is kept in Redis; unset: purges are shared, responses are not",
-             "Cache", secret=True),
+             "Cache", secret=True, needs_restart=True),
     Variable("CACHE_PASS_TAGS", "service.cache.passes_tags", flag,
              "true or false: whether clients get Cache-Tag, Surrogate-Key and xkey", "Cache", per_service=True),
     Variable("MAX_IN_FLIGHT_TOTAL", "overload.max_in_flight", whole(0, MILLION, zero=math.inf),

@@ -373,10 +373,24 @@ def log_level(gateway: Gateway, asked: Asked, out: Out) -> None:
     out.tell(said, said["level"])
 
 
+def reload(gateway: Gateway, asked: Asked, out: Out) -> None:
+    """Read the configuration again, and use the configuration if all of it is valid."""
+    said = gateway.ask("/admin/api/reload", {})
+    lines = [*(f"warning: {each}" for each in said["warnings"]), *(said["changes"] or ["nothing has changed"])]
+    if said["needsRestart"]:
+        lines.append(f"a restart is needed for the new values of {', '.join(said['needsRestart'])}")
+    if out.is_table:
+        for line in lines:
+            say(printable(line))
+    else:
+        out.tell(said, "")
+
+
 COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
     "services": services, "top": top, "streams": streams, "requests": requests, "tail": tail, "stats": stats,
     "drain": drain, "undrain": undrain, "weight": weight, "breaker": breaker, "close": close, "sessions": sessions,
     "revocations": revocations, "revoke": revoke, "lift": lift, "cache": cache, "purge": purge, "log-level": log_level,
+    "reload": reload,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ POST /admin/api/undrain     {"service", "endpoint"}: the configured weight again
 POST /admin/api/weight      {"service", "endpoint", "weight"}
 POST /admin/api/breaker     {"service", "endpoint", "act": "open" or "reset"}, and "forMs" if wanted
 GET, POST /admin/api/log-level   {"level"}: of the gateway's own log
+POST /admin/api/reload      reads the configuration again
 
 An act lasts until the gateway ends: what is configured does not change. Who may act: handlers/acting.py.
 """
@@ -13,10 +14,10 @@ An act lasts until the gateway ends: what is configured does not change. Who may
 from typing import Any, ClassVar
 
 from tornado_gateway.adapters import logs
-from tornado_gateway.errors import NotFound
+from tornado_gateway.errors import BadRequest, ConfigurationRefused, NotFound
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
-from tornado_gateway.policy.orders import Member, read_order, shown, text, whole, word
+from tornado_gateway.policy.orders import Member, read_object, read_order, shown, text, whole, word
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.control import endpoint_view, services_view
@@ -139,3 +140,19 @@ class LogLevelHandler(ActingHandler):
         logs.set_level(level)
         self.deed = f"set the log level {level} instead of {before}"
         self.send_json({"level": level})
+
+
+class ReloadHandler(ActingHandler):
+    """Reads the configuration again, and uses the configuration if all of the configuration is valid."""
+
+    async def post(self) -> None:
+        if self.request.body and read_object(self.request.body):
+            raise BadRequest("this order has no members")
+        carry_out = self.gateway.reloading.carry_out
+        if carry_out is None:
+            raise ConfigurationRefused("the gateway has no configuration that can be read again")
+        reloaded = await carry_out()
+        self.deed = f"reloaded, changes: {len(reloaded.changes)}"
+        self.send_json({
+            "changes": reloaded.changes, "needsRestart": reloaded.needs_restart, "warnings": reloaded.warnings,
+        })  # fmt: skip

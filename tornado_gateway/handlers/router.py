@@ -24,6 +24,7 @@ from tornado_gateway.handlers.control import (
     BreakerHandler,
     DrainHandler,
     LogLevelHandler,
+    ReloadHandler,
     ServicesHandler,
     UndrainHandler,
     WeightHandler,
@@ -100,6 +101,7 @@ PAGES: tuple[Route[type[PageHandler]], ...] = (
     Route(path="/admin/api/requests", handler=RequestsHandler, methods=READ, answers_options=True),
     Route(path="/admin/api/log-level", handler=LogLevelHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(path="/admin/api/sessions", handler=SessionsHandler, methods=READ, answers_options=True),
+    Route(path="/admin/api/reload", handler=ReloadHandler, methods=ACT, answers_options=True),
     Route(path="/admin/api/revocations", handler=RevocationsHandler, methods=(*READ, b"POST"), answers_options=True),
     Route(
         path="/admin/api/revocations/<id>",

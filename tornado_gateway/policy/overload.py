@@ -143,6 +143,14 @@ class Overload:
         self.in_flight = 0
         self.shed = dict.fromkeys(CLASSES, 0)
 
+    def reconfigure(self, config: OverloadConfig) -> None:
+        """Use other thresholds. The counts of requests stay; a figure counts from its next measurement."""
+        self._delay, self._heap = _Figure(config.max_delay), _Figure(config.max_heap)
+        self._resident, self._held = _Figure(config.max_resident), _Figure(config.max_in_flight)
+        self._calm = _BARS[0] * config.max_in_flight
+        self.counts_requests = config.max_in_flight < math.inf
+        self._recount()
+
     def observe_delay(self, delay: float, now: float) -> None:
         """Take a measurement of the event loop's delay.
 

@@ -81,7 +81,7 @@ class Revocations:
     """
 
     def __init__(self, leeway: float = 0.0) -> None:
-        self._leeway = leeway
+        self.leeway = leeway
         self._by: dict[By, dict[str, Revocation]] = {by: {} for by in By}
         self._subjects, self._tokens, self._sessions = self._by[By.SUBJECT], self._by[By.JTI], self._by[By.SESSION]
         self._ends: list[tuple[float, str, str]] = []  # a heap; with the ends of statements that were replaced
@@ -115,7 +115,7 @@ class Revocations:
         of_all = self._subjects.get(holder.name)
         if of_all is None or of_all.is_lifted or now >= of_all.until:
             return False
-        return holder.issued <= of_all.at + self._leeway
+        return holder.issued <= of_all.at + self.leeway
 
     def revoke(self, by: By, value: str, now: float, life: float) -> Revocation:
         """The statement that revokes now, which is later than the known statement, whatever the clocks say.

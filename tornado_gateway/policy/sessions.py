@@ -122,6 +122,10 @@ class SessionStore:
         """
         return min(session.used_at + self.config.idle - now, session.expiry.at - now, session.expiry.wall - wall)
 
+    def clear(self) -> None:
+        """End all sessions."""
+        self._by_digest.clear()
+
     def to_plain(self) -> list[list[Any]]:
         """The sessions as values of JSON, for another process."""
         return [

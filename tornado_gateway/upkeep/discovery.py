@@ -107,6 +107,13 @@ class Discovery:
         for resolution in self._resolutions.values():
             resolution.forget(now)
 
+    def reconfigure(self, config: DiscoveryConfig) -> None:
+        """Look names up at other times, or addresses of another family. Every name is looked up anew."""
+        if config != self._config:
+            self._config = config
+            for name in self._names.values():
+                name.due = self._now()
+
     def close(self) -> None:
         """Begin no more look-ups and cancel the running look-ups."""
         self._is_closed = True

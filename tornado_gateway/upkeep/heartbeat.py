@@ -47,11 +47,19 @@ class Heartbeat:
     """
 
     def __init__(self, *sweepers: Sweeper, services_timeout: Callable[[], float] = no_timeout) -> None:
-        self._sweepers, self._services_timeout = sweepers, services_timeout
+        self._sweepers, self._services_timeout = [*sweepers], services_timeout
         self._loop = asyncio.get_running_loop()
         self._is_hastened = False
         self._next_question = -math.inf  # instant at which the shortest timeout is asked for
         self._periodic = PeriodicCallback(self.sweep, self._wanted() * 1000)
+
+    def add(self, sweeper: Sweeper) -> None:
+        """Call one more sweeper, after the others."""
+        self._sweepers.append(sweeper)
+
+    def remove(self, sweeper: Sweeper) -> None:
+        """Call a sweeper no more."""
+        self._sweepers.remove(sweeper)
 
     @property
     def interval(self) -> float:

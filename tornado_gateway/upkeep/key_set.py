@@ -10,6 +10,7 @@ Sources: RFC 7517, RFC 8725 §3; OpenID Connect Discovery 1.0 §4.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -90,6 +91,14 @@ class KeySet:
     def start(self) -> None:
         """Fetch now, and renew from time to time."""
         self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    def serve(self, use: Callable[[bytes], None]) -> None:
+        """Give the keys to somebody else from now on, and the known keys at once."""
+        self._use = use
+        document, self._document, self.is_known = self._document, b"", False
+        if document:
+            with contextlib.suppress(ValueError):  # no key is usable any more; the next fetch says so
+                self._take(document)
 
     def close(self) -> None:
         """End all fetches."""

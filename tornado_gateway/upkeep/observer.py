@@ -111,6 +111,10 @@ class Observer:
         self._looks = asyncio.Lock()  # a look is made in slices: another look waits
         self._is_closed = False
 
+    def reconfigure(self, collect: Callable[[], Steps[State]], about: dict[str, object]) -> None:
+        """Collect the figures in another way; new viewers learn something else."""
+        self._collect, self._about = collect, about
+
     def start(self) -> None:
         self._watch = self._loop.create_task(self._look_again_and_again())
 

@@ -22,16 +22,17 @@ class Pressure:
     Args:
         overload: is told of each measurement.
         now: seconds on a monotonic clock.
-        measures_memory: whether a threshold of the memory is set.
+        measures_memory: see the attribute.
 
     Attributes:
+        measures_memory: whether a threshold of the memory is set.
         delays: the delays of the last seconds.
         ticked_at: instant of the last measurement; read by another thread, see watchdog.py.
         server: the server whose connections and accept queue /_pressure shows; None before the server is made.
     """
 
     def __init__(self, overload: Overload, now: Callable[[], float], *, measures_memory: bool) -> None:
-        self.overload, self._now, self._measures_memory = overload, now, measures_memory
+        self.overload, self._now, self.measures_memory = overload, now, measures_memory
         self.delays = LoopDelays()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -53,7 +54,7 @@ class Pressure:
         delay = max(0.0, now - self.ticked_at - TICK)
         self.delays.add(delay, now)
         self.overload.observe_delay(delay, now)
-        if self._measures_memory and now >= self._memory_at:
+        if self.measures_memory and now >= self._memory_at:
             self._memory_at = now + MEMORY_INTERVAL
             self.overload.observe_memory(process.malloc_bytes() or 0, process.resident_bytes() or 0)
         self.start()

@@ -113,6 +113,13 @@ class Sources:
         self._watches: dict[str, _Watch] = {}
         self._is_closed = False
 
+    def reconfigure(self, feeds: Mapping[Kind, MakeFeed], family: Family) -> None:
+        """Ask all sources anew, in another way; see the class. What sources have told stays until then."""
+        self._feeds, self._family = feeds, family
+        for watch in self._watches.values():
+            self._end(watch)
+        self._watches.clear()
+
     def sweep(self, now: float) -> None:
         """Ask the sources that services name now, and no others."""
         if self._is_closed:

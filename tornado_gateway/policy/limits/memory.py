@@ -11,7 +11,7 @@ of its limit. So a flood of made-up keys pushes out keys of the flood:
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tornado_gateway.policy.limits.algorithms import SECOND
@@ -161,6 +161,11 @@ class MemoryStore:
             self._size -= table.sweep(at, keys)
             left -= keys
         self._next = first + 1
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Forget the counters of all rules but those with these ids."""
+        gone = [each for each in self._tables if each not in ids]
+        self._size -= sum(len(self._tables.pop(each).ring) for each in gone)
 
     def _new_table(self, rule: Rule) -> _Table:
         table = self._tables[rule.id] = _Table(rule)

@@ -62,10 +62,17 @@ class Membership:
 
     # ---- the sources
 
-    def configure(self, configured: Mapping[str, int]) -> None:
-        """Replace the configured base URLs. Discovered addresses and an operator's settings stay."""
+    def configure(self, configured: Mapping[str, int]) -> bool:
+        """Replace the configured base URLs. Discovered addresses and an operator's settings stay.
+
+        Returns:
+            Whether the base URLs, their weights or their order have changed.
+        """
+        if [*configured.items()] == [*self._configured.items()]:
+            return False
         self._configured = dict(configured)
         self._changed()
+        return True
 
     def receive(self, source: str, urls: Mapping[str, int]) -> bool:
         """Replace what a source has told; return whether that is new.

@@ -7,7 +7,7 @@ policy/upstream/lease.py          a request's hold on an endpoint
 
 import math
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overloaded
 from tornado_gateway.policy.histogram import Histogram
@@ -204,6 +204,19 @@ class Service(InFlight):
         if self.affinity and self.affinity.sticky:
             self.affinity.sticky.use(endpoints)
         self.make_room()
+
+    def configure(self, configured: Mapping[str, int], make: Callable[[str, int], Endpoint], now: float) -> None:
+        """Replace the configured endpoints. An endpoint that stays keeps all state, and an operator's settings stay.
+
+        Args:
+            configured: weights by base URL; not empty.
+            make: makes a new endpoint of a URL and a weight.
+        """
+        if not self.membership.configure(configured):
+            return
+        known = {each.url: each for each in self.endpoints}
+        wanted = self.membership.wanted()
+        self._use([known.get(url) or make(url, weight) for url, weight in wanted.items()], now)
 
     def note_check(self, endpoint: Endpoint, shown: str, *, passed: bool) -> None:
         """Remember for the figures what the newest check of an endpoint has shown, in words, and whether it passed."""

@@ -114,11 +114,15 @@ class RequestTail:
     __slots__ = ("_fine", "_numbers", "_redaction", "_told", "_troubles", "room", "room_for_trouble", "slow")
 
     def __init__(self, redaction: Redaction, slow: float = SLOW) -> None:
-        self._redaction, self.slow = redaction, SLOW if slow == math.inf else slow
+        self.reconfigure(redaction, slow)
         self._numbers, self._told = itertools.count(1), 0
         self._fine: deque[tuple[int, Ended]] = deque(maxlen=KEPT)
         self._troubles: deque[tuple[int, Ended]] = deque(maxlen=KEPT)
         self.room = self.room_for_trouble = PER_LOOK
+
+    def reconfigure(self, redaction: Redaction, slow: float) -> None:
+        """Hide other values, or call other requests slow; see the class."""
+        self._redaction, self.slow = redaction, SLOW if slow == math.inf else slow
 
     def has_room(self, status: int, reason: str, seconds: float) -> bool:
         """Whether there is room for a request; see rank_of() for the arguments."""

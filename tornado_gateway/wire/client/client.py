@@ -155,6 +155,17 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
+    def reconfigure(self, config: ClientConfig, tls: ssl.SSLContext | None = None) -> None:
+        """Use other limits. Open connections stay.
+
+        Args:
+            tls: see Connector.reconfigure().
+        """
+        self.config = config
+        self.connector.reconfigure(config.connect, tls)
+        for pool in self._pools.values():
+            pool.reconfigure(config.pool)
+
     def connections_to(self, origin: Origin) -> tuple[int, int]:
         """The number of connections to an origin that carry an exchange or a WebSocket, and that are idle."""
         pool = self._pools.get(origin)

@@ -48,6 +48,19 @@ class ConnectConfig:
     names: ResolverConfig = field(default_factory=ResolverConfig)
 
 
+def new_context(config: ConnectConfig) -> ssl.SSLContext:
+    """The settings of TLS to upstreams. OpenSSL takes about 50 ms for the system's authorities.
+
+    Raises:
+        OSError, ssl.SSLError: the CA file cannot be read.
+    """
+    context = ssl.create_default_context(cafile=config.tls_ca_file)
+    if not config.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Connector:
     """Opens connections. Made inside a running event loop.
 
@@ -64,6 +77,19 @@ class Connector:
         self._config = config
         self._loop = asyncio.get_running_loop()
 
+    def reconfigure(self, config: ConnectConfig, tls: ssl.SSLContext | None) -> None:
+        """Open connections in another way from now on.
+
+        Args:
+            tls: what new_context() of the configuration has given; None to make the context at the first https
+                connection.
+        """
+        self._config = config
+        self.__dict__.pop("_tls", None)
+        if tls:
+            self.__dict__["_tls"] = tls
+        self.resolver.reconfigure(config.names)
+
     def load_authorities(self) -> None:
         """Load the trusted authorities now instead of at the first https connection.
 
@@ -76,11 +102,7 @@ class Connector:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self._config.tls_ca_file)
-        if not self._config.tls_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        return new_context(self._config)
 
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None

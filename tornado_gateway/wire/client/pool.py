@@ -54,6 +54,10 @@ class Pool(Generic[C]):
     def __len__(self) -> int:
         return len(self._idle)
 
+    def reconfigure(self, config: PoolConfig) -> None:
+        """Use other limits, from the next connection that becomes idle."""
+        self._config = config
+
     def take(self) -> C | None:
         """Remove and return the connection that became idle last; None if the pool is empty."""
         return self._idle.popitem()[0] if self._idle else None

@@ -75,6 +75,12 @@ class Resolver:
         self._known: dict[str, _Known] = {}
         self._under_way: dict[str, LookUp] = {}
 
+    def reconfigure(self, config: ResolverConfig) -> None:
+        """Look names up in another way from now on. Addresses of another family are forgotten."""
+        if config.family is not self._config.family:
+            self._known.clear()
+        self._config, self._family = config, _FAMILIES.get(config.family, socket.AF_UNSPEC)
+
     async def look_up(self, name: str) -> Answer:
         """Look up a name, past the cache; return at least one address.
 

@@ -63,6 +63,12 @@ class ServerContext:
         self.idle_grace = 0.0
         self._dated, self._date = 0, b""
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Use other limits and timeouts. The times of a drain stay."""
+        self.config = config
+        if not self.draining:
+            self.keepalive_timeout = config.keepalive_timeout
+
     def date(self) -> bytes:
         """The line of the Date field (RFC 9110 §6.6.1), made once per second."""
         now = int(time.time())

@@ -224,6 +224,10 @@ class HTTPServer:
             "ssl_shutdown_timeout": LINGER,  # for the client's closure alert
         }
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Use other limits and timeouts. What a connection waits for already keeps the deadline."""
+        self.context.reconfigure(config)
+
     def announce_close(self) -> None:
         """Send `Connection: close` in all new responses, so that clients go elsewhere (RFC 9112 §9.6)."""
         self.context.announces_close = True

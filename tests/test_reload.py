@@ -1,0 +1,453 @@
+"""Hot reload: what changes, what stays, and what a wrong configuration changes: nothing."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.conftest import Serve
+from tests.support.endpoints import Gate, named
+from tests.support.event_streams import STREAM_HEAD, chunk
+from tests.support.journeys import Start, ask, problem
+from tests.support.operators import ORIGIN, bearer, log_in, token
+from tests.support.reloading import QUIET, Reloading, write
+from tests.support.sockets import Peer, echo, eventually, get
+from tornado_gateway.adapters import logs
+from tornado_gateway.adapters.access_log import text_line
+from tornado_gateway.app import App
+from tornado_gateway.config.env_file import EnvFile
+from tornado_gateway.config.problems import ConfigurationError, Problem
+from tornado_gateway.config.settings import Settings
+from tornado_gateway.config.variables import VARIABLES, Variable
+from tornado_gateway.errors import ConfigurationRefused
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.sources import Kind
+from tornado_gateway.reload import located
+
+KEY = "k" * 32
+REFUSING = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def level() -> Iterator[None]:
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
+
+
+def endpoints(reloading: Reloading) -> tuple[Endpoint, ...]:
+    return reloading.running.app.gateway.services[b"svc"].endpoints
+
+
+def endpoint(reloading: Reloading, url: str) -> Endpoint:
+    return next(each for each in endpoints(reloading) if each.url == url)
+
+
+# ---------------------------------------------------------------- every variable
+
+# What a variable is changed to, where no common value will do.
+OTHERS = {
+    "UPSTREAMS": json.dumps({"svc": [{"url": REFUSING, "weight": 3}]}),
+    "ROUTES": json.dumps([{"path": "/things/*", "service": "svc"}]),
+    "READY_REQUIRES": "svc",
+    "JWT_SECRET": "s" * 40,
+    "JWT_SECRETS": "t" * 40,
+    "JWT_AUDIENCE": "here",
+    "API_KEYS": f"ci:{hashlib.sha256(b'key').hexdigest()}",
+    "HTTP_PROXY_TIMEOUT_MS": "1234",
+    "WS_ALLOWED_ORIGINS": "https://pages.example",
+    "LOG_LEVEL": "debug",
+    "LOG_FORMAT": "text",
+    "TRACE_SAMPLE": "0.5",
+    "OTEL_EXPORTER_OTLP_HEADERS": "a=b",
+    "DNS_FAMILY": "ipv4",
+    "RATE_LIMIT_STORE": "redis://127.0.0.1:1",
+    "CACHE_STORE": "redis://127.0.0.1:1",
+    "RATE_LIMIT_ALGORITHM": "sliding",
+}
+# Variables that take a file, another machine's address or a hash, and are tried in tests of their own.
+ELSEWHERE = {
+    "UPSTREAMS_FILE", "UPSTREAM_TLS_CA_FILE", "DNS_RESOLV_CONF", "DNS_HOSTS", "JWT_PUBLIC_KEY", "JWKS_URL",
+    "OIDC_ISSUER", "BASIC_USERS", "ADMIN_PASSWORD_HASH", "RATE_LIMIT_ON_ERROR", "METRICS_AUTH",
+    "METRICS_ENDPOINT_HISTOGRAMS", "ACCESS_LOG", "AUTH_REQUIRED", "WEB_CONCURRENCY",
+}  # fmt: skip
+COMMON = (
+    "true", "false", "7", "150", "gzip", "header:X-Key", "X-Key", "client", "redistribute", "round_robin", "tcp",
+    "jwt", "/path", "503", "connect", "POST", "10.0.0.0/8", "gateway.example", "strict", "all", "rewrite", "pass",
+    "close", "disconnect", "observe", "sliding", "principal", "100/s", "ipv4", "low", "retry", "openai", "1012",
+    "sub:X-User", "role=admin", "HS512", "https://pages.example", "ignore", "/run/some.sock", "memory://",
+    "redis://127.0.0.1:1", "127.0.0.2", "production", "asyncio", "http://127.0.0.1:1", "a=b", "word", "k" * 32,
+)  # fmt: skip
+
+
+def other(variable: Variable) -> str:
+    """A text of another value than the default."""
+    if variable.name in OTHERS:
+        return OTHERS[variable.name]
+    default = variable.value(Settings())
+    for text in COMMON:
+        try:
+            value = variable.syntax.parse(text)
+        except Exception:
+            continue
+        if value != default:
+            return text
+    raise AssertionError(f"{variable.name}: say in OTHERS what another value is")
+
+
+def in_force(reloading: Reloading, path: str) -> Any:
+    """What the parts of the running gateway have for a field of Settings."""
+    app = reloading.running.app
+    first, _, rest = path.partition(".")
+    if path in BY_PATH:
+        return BY_PATH[path](reloading)
+    return attrgetter(rest)(BY_GROUP[first](app))
+
+
+BY_GROUP: dict[str, Callable[[App], Any]] = {
+    "service": lambda app: app.gateway.services[b"svc"].config,
+    "server": lambda app: app.server.context.config,
+    "shutdown": lambda app: app.settings.shutdown,
+    "client": lambda app: app.gateway.client.config,
+    "discovery": lambda app: app.discovery._config,
+    "consul": lambda app: app.sources._feeds[Kind.CONSUL].args[1],  # type: ignore[attr-defined]
+    "kubernetes": lambda app: app.sources._feeds[Kind.KUBERNETES].args[1],  # type: ignore[attr-defined]
+    "forwarding": lambda app: app.gateway.forwarding,
+    "auth": lambda app: app.settings.auth,  # read by the TokenAuthenticator, which each reload makes
+    "admin": lambda app: app.gateway.operators.config,
+    "streams": lambda app: app.gateway.streams.counts.limits,
+}
+BY_PATH: dict[str, Callable[[Reloading], Any]] = {
+    "services": lambda at: [{each.url: each.weight for each in endpoints(at)}],
+    "routes": lambda at: at.running.app.settings.routes,
+    "gateway_hosts": lambda at: tuple(at.running.app.server.delegate._table._gateway_hosts),  # type: ignore[attr-defined]
+    "ready_requires": lambda at: tuple(at.running.app.gateway.required),
+    "logs.level": lambda _: logs.level(),
+    "logs.format": lambda at: "text" if at.running.app.gateway.access_log._line is text_line else "json",  # type: ignore[union-attr]
+    "logs.access": lambda at: at.running.app.gateway.access_log is not None,
+    "logs.openings": lambda at: at.running.app.gateway.access_log.has_openings,  # type: ignore[union-attr]
+    "logs.slow": lambda at: at.running.app.gateway.tail.slow,
+    "logs.query": lambda at: at.running.app.gateway.tail._redaction.shows_query,
+    "logs.redact": lambda at: tuple(at.running.app.gateway.tail._redaction.names),
+    "overload.max_delay": lambda at: at.running.app.gateway.overload._delay._threshold,
+    "overload.max_heap": lambda at: at.running.app.gateway.overload._heap._threshold,
+    "overload.max_resident": lambda at: at.running.app.gateway.overload._resident._threshold,
+    "overload.max_in_flight": lambda at: at.running.app.gateway.overload._held._threshold,
+    "admin.sessions.idle": lambda at: at.running.app.gateway.operators.sessions.config.idle,
+    "admin.sessions.longest": lambda at: at.running.app.gateway.operators.sessions.config.longest,
+    "watches_files": lambda at: bool(at.reloader._watch._known),
+}
+
+
+def wanted(settings: Settings, path: str) -> Any:
+    if path == "services":
+        return [{each.url: each.weight for each in service.endpoints} for service in settings.services]
+    return attrgetter(path)(settings)
+
+
+@pytest.mark.gen_test
+async def test_each_variable_is_applied_or_named_as_needing_a_restart(serve: Serve, file: Path) -> None:
+    base = {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY, "ACCESS_LOG": "true"}
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, {"ACCESS_LOG": ""}, **base)
+    before = {path: in_force(reloading, path) for each in APPLIED for path in each.fills}
+    reloading.environment = {"HOST": "127.0.0.1", "PORT": "0"}
+    reloading.write({}, **base | {each.name: other(each) for each in APPLIED})
+    reloaded = await reloading.reloader.reload()
+    assert reloaded.needs_restart == ()
+    for variable in APPLIED:
+        for path in variable.fills:
+            is_ = in_force(reloading, path)
+            assert is_ == wanted(reloading.reloader._settings, path), f"{variable.name} ({path}) is not applied"
+            assert is_ != before[path], f"{variable.name} ({path}) was not changed"
+    told = " ".join(reloaded.changes)
+    assert [each.name for each in APPLIED if each.name not in told] == ["UPSTREAMS", "ROUTES"]
+    assert reloaded.changes[-2:] == (f"service svc: {REFUSING} has weight 3 instead of 1", "route /things/*: new")
+    reloading.environment = {}
+    reloading.write({}, **base | {each.name: other(each) for each in APPLIED + RESTARTED})
+    reloaded = await reloading.reloader.reload()
+    assert (reloaded.needs_restart, reloaded.changes) == (tuple(each.name for each in RESTARTED), ())
+
+
+APPLIED = [each for each in VARIABLES if not each.needs_restart and each.name not in ELSEWHERE]
+RESTARTED = [each for each in VARIABLES if each.needs_restart and each.name not in ELSEWHERE]
+
+
+@pytest.mark.gen_test
+async def test_the_number_of_processes_needs_a_restart(serve: Serve, file: Path) -> None:
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]})
+    reloading.write({"svc": [REFUSING]}, WEB_CONCURRENCY="2", HEDGE="true")
+    reloaded = await reloading.reloader.reload()
+    assert (reloaded.needs_restart, reloaded.changes) == (("WEB_CONCURRENCY",), ("HEDGE false -> true",))
+    assert reloading.running.app.settings.workers == 1
+
+
+# ---------------------------------------------------------------- services, endpoints, what stays
+
+
+@pytest.mark.gen_test
+async def test_services_and_endpoints_come_and_go_and_what_stays_keeps_everything(
+    serve: Serve, upstream: Start, file: Path
+) -> None:
+    ups = [upstream(named(each)) for each in (b"one", b"two", b"three")]
+    urls = [each.url for each in ups]
+    reloading = await Reloading.start(serve, file, {"svc": urls[:2], "old": urls[:1]}, SLOW_START_MS="0")
+    app, running = reloading.running.app, reloading.running
+    client = await running.client()
+    assert (await client.ask(get(b"/api/old/x"))).body == b"one"
+    service, (one, two) = app.gateway.services[b"svc"], endpoints(reloading)
+    service.drain(two, app.gateway.now())
+    service.force_breaker(one, app.gateway.now(), 60.0)
+    one.requests_total = 17
+    new = {"svc": {"endpoints": [urls[0], {"url": urls[1], "weight": 5}, urls[2]], "retryAttempts": 2}, "new": urls[2:]}
+    reloading.write(new, SLOW_START_MS="0")
+    assert (await reloading.reload())["changes"] == [
+        f"service svc: added {urls[2]}; {urls[1]} has weight 5 instead of 1; retryAttempts 2, was unset",
+        "service new: new, 1 endpoint",
+        "service old: removed",
+    ]
+    assert app.gateway.services[b"svc"] is service and service.config.retry.attempts == 2
+    assert endpoints(reloading)[:2] == (one, two)
+    assert (one.requests_total, one.breaker.is_open, two.weight) == (17, True, 0)
+    assert (await client.ask(get(b"/api/svc/x"))).body == b"three"
+    assert (await client.ask(get(b"/api/new/x"))).body == b"three"
+    problem(await client.ask(get(b"/api/old/x")), 404, "unknown_service")
+    service.release(two.url, app.gateway.now())
+    assert two.weight == 5
+    reloading.write({"svc": [urls[1]]}, SLOW_START_MS="0")
+    assert f"service svc: removed {urls[0]}; removed {urls[2]}" in (await reloading.reload())["changes"][0]
+    assert endpoints(reloading) == (two,)
+    assert (await client.ask(get(b"/api/svc/x"))).body == b"two"
+
+
+@pytest.mark.gen_test
+async def test_requests_and_streams_of_what_has_gone_end_in_peace(serve: Serve, upstream: Start, file: Path) -> None:
+    gate, more = Gate(), asyncio.Event()
+
+    async def stream(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        await more.wait()
+        await peer.send(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
+        await peer.ended()
+
+    slow, events, other = upstream(gate), upstream(stream), upstream(echo)
+    reloading = await Reloading.start(serve, file, {"slow": [slow.url], "events": [events.url]})
+    asking, listening = await reloading.running.client(), await reloading.running.client()
+    await asking.send(get(b"/api/slow/x"))
+    await listening.send(get(b"/sse/events/x"))
+    await eventually(lambda: gate.waiting)
+    assert (await listening.head()).status == 200
+    reloading.write({"events": [other.url]})
+    await reloading.reload()
+    more.set()
+    await gate.open()
+    assert (await asking.response()).status == 200
+    problem(await asking.ask(get(b"/api/slow/x")), 404, "unknown_service")
+    assert b"data: 2" in await listening.until(b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.gen_test
+async def test_the_file_of_services_is_read_again(serve: Serve, upstream: Start, file: Path, tmp_path: Path) -> None:
+    first, second = upstream(named(b"first")), upstream(named(b"second"))
+    services = tmp_path / "services.json"
+    services.write_text(json.dumps({"svc": [first.url]}))
+    write(file, {"UPSTREAMS_FILE": str(services)})
+    running = await serve({}, UPSTREAMS="", UPSTREAMS_FILE=str(services))
+    reloading = Reloading(running, file, QUIET)
+    assert (await ask(running, get(b"/api/svc/x"))).body == b"first"
+    services.write_text(json.dumps({"svc": [second.url]}))
+    assert (await reloading.reload())["changes"] == [f"service svc: added {second.url}; removed {first.url}"]
+    assert (await ask(running, get(b"/api/svc/x"))).body == b"second"
+    services.write_text('{"svc": ["nonsense"]}')
+    said = problem(await reloading.post(), 422, "configuration_refused")
+    assert said["message"].startswith(f'{file}:1: UPSTREAMS_FILE.svc[0]="nonsense": ')
+    assert (await ask(running, get(b"/api/svc/x"))).body == b"second"
+
+
+@pytest.mark.gen_test
+async def test_routes_change(serve: Serve, upstream: Start, file: Path) -> None:
+    up = upstream(echo)
+    reloading = await Reloading.start(serve, file, {"svc": [up.url]})
+    client = await reloading.running.client()
+    problem(await client.ask(get(b"/things/x")), 404, "not_found")
+    reloading.write({"svc": [up.url]}, ROUTES=json.dumps([{"path": "/things/*", "service": "svc"}]))
+    assert (await reloading.reload())["changes"] == ["route /things/*: new"]
+    assert (await client.ask(get(b"/things/x"))).status == 200
+    reloading.write({"svc": [up.url]}, ROUTES=json.dumps([{"path": "/things/*", "service": "svc", "strip": True}]))
+    assert (await reloading.reload())["changes"] == ["route /things/*: changed"]
+    reloading.write({"svc": [up.url]})
+    assert (await reloading.reload())["changes"] == ["route /things/*: removed"]
+    problem(await client.ask(get(b"/things/x")), 404, "not_found")
+
+
+# ---------------------------------------------------------------- credentials and limits
+
+
+@pytest.mark.gen_test
+async def test_keys_count_for_the_next_request_of_every_connection(serve: Serve, upstream: Start, file: Path) -> None:
+    services = {"svc": [upstream(echo).url]}
+    reloading = await Reloading.start(serve, file, services, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    client, request = await reloading.running.client(), get(b"/api/svc/x", bearer())
+    for _ in range(2):
+        assert (await client.ask(request)).status == 200
+    accepted = reloading.running.app.gateway.authenticator.accepted  # type: ignore[union-attr]
+    reloading.write(services, AUTH_REQUIRED="true", JWT_SECRET="n" * 32)
+    assert (await reloading.reload(bearer()))["changes"] == ["JWT_SECRET changed"]
+    problem(await client.ask(request), 401, "unauthorized")
+    new = b"Authorization: Bearer " + jwt.encode({"sub": "ada"}, "n" * 32).encode()
+    assert (await client.ask(get(b"/api/svc/x", new))).status == 200
+    assert reloading.running.app.gateway.authenticator.accepted == accepted + 2  # type: ignore[union-attr]
+    reloading.write(services, AUTH_REQUIRED="false")
+    assert (await reloading.reload(new))["changes"] == ["AUTH_REQUIRED true -> false", "JWT_SECRET ******** -> unset"]
+    assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    assert reloading.running.app.gateway.authenticator is None
+
+
+@pytest.mark.gen_test
+async def test_sessions_end_if_credentials_have_changed_and_else_stay(serve: Serve, file: Path) -> None:
+    services = {"svc": [REFUSING]}
+    reloading = await Reloading.start(serve, file, services, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    cookie = await log_in(reloading.running, token())
+    reloading.write(services, AUTH_REQUIRED="true", JWT_SECRET=KEY, ADMIN_SESSION_IDLE_MS="60000", METRICS_AUTH="true")
+    assert (await ask(reloading.running, get(b"/metrics"))).status == 200
+    await reloading.reload(cookie, ORIGIN)
+    assert (await ask(reloading.running, get(b"/metrics"))).status == 401
+    assert (await ask(reloading.running, get(b"/admin/stats", cookie))).status == 200
+    assert reloading.running.app.gateway.operators.sessions.config.idle == 60.0
+    hash_ = "ops:$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+    reloading.write(services, AUTH_REQUIRED="true", JWT_SECRET=KEY, ADMIN_PASSWORD_HASH=hash_)
+    await reloading.reload(cookie, ORIGIN)
+    problem(await ask(reloading.running, get(b"/admin/stats", cookie)), 401, "unauthorized")
+    assert reloading.running.app.gateway.operators.is_password is not None
+
+
+@pytest.mark.gen_test
+async def test_counters_of_a_rate_limit_stay_unless_the_limit_changes(
+    serve: Serve, upstream: Start, file: Path
+) -> None:
+    services = {"svc": [upstream(echo).url]}
+    reloading = await Reloading.start(serve, file, services, RATE_LIMITS="2/h")
+    client = await reloading.running.client()
+    for _ in range(2):
+        assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    reloading.write(services, RATE_LIMITS="2/h", HEDGE="true")
+    await reloading.reloader.reload()
+    assert (await client.ask(get(b"/api/svc/x"))).status == 429
+    reloading.write(services, RATE_LIMITS="3/h")
+    await reloading.reloader.reload()
+    assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    reloading.write(services)
+    await reloading.reloader.reload()
+    assert reloading.running.app.gateway.limits is None
+    assert (await client.ask(get(b"/api/svc/x"))).status == 200
+    reloading.write(services, RATE_LIMITS="1/h", CACHE_ENABLED="true", AUTH_TOKEN_SOURCES="header,ticket")
+    await reloading.reloader.reload()
+    assert [(await client.ask(get(b"/api/svc/x"))).status for _ in range(2)] == [200, 429]
+    reloading.write(services)
+    await reloading.reloader.reload()
+    assert reloading.running.app.gateway.cache is None and reloading.running.app.gateway.tickets is None
+
+
+# ---------------------------------------------------------------- wrong configurations
+
+
+@pytest.mark.gen_test
+async def test_a_wrong_file_changes_nothing_and_says_all_that_is_wrong(
+    serve: Serve, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]})
+    gateway, settings = reloading.running.app.gateway, reloading.running.app.settings
+    reloading.write({"svc": ["http://127.0.0.1:2"]}, BREAKER_FAILURES="many", JWT_SECRETS="hunter2")
+    said = problem(await reloading.post(), 422, "configuration_refused")["message"]
+    first = f'{file}:2: BREAKER_FAILURES="many": is not a whole number; allowed: 0 to 1000000'
+    assert said.startswith(first + "; ") and "hunter2" not in said and f"{file}:3: JWT_SECRETS" in said
+    assert f"not reloaded, the old configuration stays: {first}" in caplog.messages
+    assert (reloading.running.app.gateway, reloading.running.app.settings) == (gateway, settings)
+    assert [each.url for each in endpoints(reloading)] == [REFUSING]
+    file.write_text("this is no line\n")
+    said = problem(await reloading.post(), 422, "configuration_refused")["message"]
+    assert said.startswith(f"{file}:1: sets nothing: it has no =")
+    file.unlink()
+    assert "cannot be read" in problem(await reloading.post(), 422, "configuration_refused")["message"]
+    reloading.write({"svc": [REFUSING]})
+    assert (await reloading.reload())["changes"] == []
+
+
+@pytest.mark.gen_test
+async def test_a_part_that_cannot_use_the_settings_keeps_all_others_from_changing(serve: Serve, file: Path) -> None:
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]})
+    told: list[Settings] = []
+
+    def refuse(settings: Settings) -> Callable[[], None]:
+        if settings.server.max_body_bytes == 7:
+            raise ConfigurationError((Problem("TLS_CERT", "", "has expired", "a certificate"),))
+        return lambda: told.append(settings)
+
+    reloading.running.app.parts.append(refuse)
+    reloading.write({"svc": ["http://127.0.0.1:2"]}, MAX_BODY_BYTES="7")
+    with pytest.raises(ConfigurationRefused, match="TLS_CERT: has expired; allowed: a certificate"):
+        await reloading.reloader.reload()
+    assert [each.url for each in endpoints(reloading)] == [REFUSING] and told == []
+    reloading.write({"svc": ["http://127.0.0.1:2"]}, MAX_BODY_BYTES="8")
+    await reloading.reloader.reload()
+    assert told == [reloading.running.app.settings]
+
+
+@pytest.mark.gen_test
+async def test_nobody_reloads_in_a_drain_or_without_a_reloader(serve: Serve, file: Path) -> None:
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]})
+    running = reloading.running
+    running.app.gateway.lifecycle.draining = True
+    assert problem(await reloading.post(), 422, "configuration_refused")["message"] == "the gateway is stopping"
+    await reloading.reloader.try_to_reload()
+    running.app.gateway.lifecycle.draining = False
+    await reloading.reloader.close()
+    problem(await reloading.post(), 422, "configuration_refused")
+
+
+@pytest.mark.gen_test
+async def test_who_may_reload(serve: Serve, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    strict = {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY, "ADMIN_SCOPE": "admin"}
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, **strict)
+    caplog.set_level(logging.INFO)
+    problem(await reloading.post(), 401, "unauthorized")
+    problem(await reloading.post(bearer()), 403, "forbidden")
+    problem(await reloading.post(bearer(scope="admin"), b"Origin: https://evil.example"), 403, "forbidden")
+    order = get(b"/admin/api/reload", bearer(scope="admin"), method=b"POST", body=b'{"more": 1}')
+    problem(await ask(reloading.running, order, b"POST"), 400, "bad_request")
+    reloading.write({"svc": [REFUSING]}, **strict, ADMIN_READ_ONLY="true")
+    await reloading.reload(bearer(scope="admin"))
+    acts = [each for each in caplog.messages if each.startswith("POST /admin/api/reload by")]
+    assert acts[-1].endswith("200 (reloaded, changes: 1)") and len(acts) == 5
+    problem(await reloading.post(bearer(scope="admin")), 405, "method_not_allowed")
+
+
+# ---------------------------------------------------------------- files that are watched
+
+
+@pytest.mark.gen_test
+async def test_a_change_of_a_watched_file_is_a_reload(serve: Serve, upstream: Start, file: Path) -> None:
+    first, second = upstream(named(b"first")), upstream(named(b"second"))
+    reloading = await Reloading.start(serve, file, {"svc": [first.url]}, RELOAD_WATCH="true")
+    reloading.write({"svc": [second.url]}, RELOAD_WATCH="true")
+    await eventually(lambda: endpoints(reloading)[0].url == second.url)
+    assert (await ask(reloading.running, get(b"/api/svc/x"))).body == b"second"
+
+
+def test_a_problem_of_another_source_names_no_line() -> None:
+    file = EnvFile({"PORT": "1"}, {"PORT": ".env:1"})
+    problem = Problem("PORT", '"x"', "is wrong", "more")
+    assert located((problem,), {"PORT": "x"}, file) == (problem,)
+    assert str(located((problem,), {"PORT": "1"}, file)[0]).startswith('.env:1: PORT="x": ')

@@ -1,0 +1,471 @@
+"""Hot reload: a running gateway takes another configuration, whole or not at all.
+
+    .env, UPSTREAMS_FILE ──► Settings ──► every part prepares ──► every part changes
+        read in a thread        │                 │
+                                └── wrong? ───────┴──► the old configuration stays
+
+New requests get a new Gateway, whose parts are the old parts where a part keeps something: services, streams, the
+client, counters, sessions. Requests and streams that run keep their Gateway until the end. So a reload costs a request
+nothing: references are swapped between two turns of the event loop.
+
+The variables that need a restart keep the value of the start; see `needs_restart` in config/variables.py.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tornado_gateway.adapters import logs
+from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
+from tornado_gateway.adapters.authentication import TokenAuthenticator
+from tornado_gateway.adapters.passwords import OperatorPassword
+from tornado_gateway.app import (
+    App,
+    about_with,
+    admin_server_config,
+    connect,
+    draw_secrets,
+    feeds_of,
+    make_access_log,
+    make_admin_router,
+    make_cache,
+    make_control_router,
+    make_cors,
+    make_key_set,
+    make_limits,
+    make_router,
+    make_service,
+    make_tickets,
+    redaction_of,
+    server_config,
+    sweepers_of,
+)
+from tornado_gateway.config.difference import difference, differing
+from tornado_gateway.config.env_file import EnvFile
+from tornado_gateway.config.exposure import exposures
+from tornado_gateway.config.hints import hints
+from tornado_gateway.config.ineffective import ineffective
+from tornado_gateway.config.load import load_settings
+from tornado_gateway.config.problems import ConfigurationError, Problem
+from tornado_gateway.config.settings import ServiceSpec, Settings
+from tornado_gateway.config.variables import VARIABLES
+from tornado_gateway.errors import ConfigurationRefused
+from tornado_gateway.figures import Parts, about_of, make_figures, state_of
+from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
+from tornado_gateway.handlers.local_reply import LocalReply
+from tornado_gateway.policy.limits.rules import LimitConfig
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.resolution import new_endpoint
+from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.upkeep import service_manager
+from tornado_gateway.upkeep.file_watch import FileWatch
+from tornado_gateway.upkeep.sources import Pace
+from tornado_gateway.wire.client.connect import new_context
+
+MOST_TOLD = 20  # changes in the line of the log; the answer to POST /admin/api/reload has all
+
+Environment = Mapping[str, str]
+Read = Callable[[], tuple[Environment, EnvFile]]
+Commit = Callable[[], None]
+
+log = logging.getLogger("tornado_gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A configuration that was read and is valid.
+
+    Attributes:
+        settings: with the values of the start for variables that need a restart.
+        reloaded: what differs from the configuration in force.
+        tls: settings of TLS to upstreams; None if no upstream has TLS, or if these settings stay.
+    """
+
+    settings: Settings
+    reloaded: Reloaded
+    tls: ssl.SSLContext | None
+
+
+class Reloader:
+    """Reloads the configuration of a gateway, one reload at a time.
+
+    Args:
+        settings: what the gateway was made of.
+        environment: what `settings` were loaded from.
+        read: reads the variables again: all of them, and the file with some. May raise ConfigurationError.
+        file: path of the file with some variables; "" for none.
+    """
+
+    def __init__(self, app: App, settings: Settings, environment: Environment, read: Read, file: str = "") -> None:
+        self._app, self._settings, self._read, self._file = app, settings, read, file
+        self._start = {each.name: each.find(environment) for each in VARIABLES if each.needs_restart}
+        self._lock = asyncio.Lock()
+        self._begun: set[asyncio.Task[None]] = set()
+        self._watch = FileWatch(self.begin)
+        self._watch_files()
+        app.heartbeat.add(self._watch)
+        app.gateway.reloading.carry_out = self.reload
+
+    def begin(self) -> None:
+        """Begin a reload for somebody who gets no answer, such as a signal: the log tells."""
+        task = asyncio.get_running_loop().create_task(self.try_to_reload())
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    async def close(self) -> None:
+        """Reload no more."""
+        self._app.gateway.reloading.carry_out = None
+        self._watch.use(())
+        for task in self._begun:
+            task.cancel()
+        if self._begun:
+            await asyncio.wait(self._begun)
+
+    def _watch_files(self) -> None:
+        paths = (self._file, self._settings.upstreams_file) if self._settings.watches_files else ()
+        self._watch.use(filter(None, paths))
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again, and use the configuration.
+
+        Raises:
+            ConfigurationRefused: the configuration is wrong, or the gateway is stopping. Nothing has changed.
+        """
+        async with self._lock:
+            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            service_manager.tell("RELOADING=1", f"MONOTONIC_USEC={microseconds}")  # Type=notify-reload waits for both
+            try:
+                return await self._reload()
+            except ConfigurationError as error:
+                problems = list(map(str, error.problems))
+                for problem in problems:
+                    log.error("not reloaded, the old configuration stays: %s", problem)
+                raise ConfigurationRefused("; ".join(problems)) from None
+            finally:
+                service_manager.tell("READY=1")
+
+    async def try_to_reload(self) -> None:
+        """Reload, and raise nothing."""
+        try:
+            await self.reload()
+        except ConfigurationRefused:
+            pass  # the log has the problems
+        except Exception:
+            log.exception("not reloaded")
+
+    async def _reload(self) -> Reloaded:
+        reading = await asyncio.to_thread(self.read)
+        if self._app.gateway.lifecycle.draining:
+            raise ConfigurationRefused("the gateway is stopping")
+        use(self._app, reading.settings, reading.tls)
+        self._settings = reading.settings
+        self._watch_files()
+        _tell(reading.reloaded)
+        return reading.reloaded
+
+    def read(self) -> Reading:
+        """Read the configuration again.
+
+        Raises:
+            ConfigurationError: something is wrong.
+        """
+        environment, file = self._read()
+        try:
+            wanted = load_settings(environment)
+            restarts = [each for each in differing(self._settings, wanted) if each.needs_restart]
+            settings = load_settings(self._with_start(environment)) if restarts else wanted
+        except ConfigurationError as error:
+            raise ConfigurationError(located(error.problems, environment, file)) from None
+        names = tuple(each.name for each in restarts)
+        reloaded = Reloaded(tuple(difference(self._settings, settings)), names, _warnings(settings, environment, file))
+        return Reading(settings, reloaded, _tls_of(settings, self._settings))
+
+    def _with_start(self, environment: Environment) -> dict[str, str]:
+        """Variables with the values of the start where a change needs a restart."""
+        kept = dict(environment)
+        for each in VARIABLES:
+            if each.needs_restart:
+                for name in (each.name, *each.aliases):
+                    kept.pop(name, None)
+                name, text = self._start[each.name]
+                kept[name] = text
+        return kept
+
+
+def located(problems: tuple[Problem, ...], environment: Environment, file: EnvFile) -> tuple[Problem, ...]:
+    """Problems with the file and the line of the variable, where the variable stands in the .env file."""
+    return tuple(_located(each, environment, file) for each in problems)
+
+
+def _located(problem: Problem, environment: Environment, file: EnvFile) -> Problem:
+    found = re.match(r"[A-Z][A-Z0-9_]*", problem.variable)
+    name = found[0] if found else ""
+    is_of_file = name in file.places and file.values.get(name) == environment.get(name)
+    return replace(problem, variable=f"{file.places[name]}: {problem.variable}") if is_of_file else problem
+
+
+def _warnings(settings: Settings, environment: Environment, file: EnvFile) -> tuple[str, ...]:
+    found = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
+    return (*found, *exposures(settings))
+
+
+def _tls_of(settings: Settings, before: Settings) -> ssl.SSLContext | None:
+    """See Reading. A file of authorities is read again with every reload, because its content may have changed."""
+    if not settings.has_tls_endpoints:
+        return None
+    config, old = settings.client.connect, before.client.connect
+    is_same = (config.tls_verify, config.tls_ca_file) == (old.tls_verify, old.tls_ca_file)
+    if before.has_tls_endpoints and is_same and not config.tls_ca_file:
+        return None
+    try:
+        return new_context(config)
+    except OSError as error:  # removed since the variable was read; ssl.SSLError is an OSError
+        problem = Problem("UPSTREAM_TLS_CA_FILE", "", f"cannot be read ({error})", "a PEM file of authorities")
+        raise ConfigurationError((problem,)) from None
+
+
+def _tell(reloaded: Reloaded) -> None:
+    for warning in reloaded.warnings:
+        log.warning(warning)
+    if reloaded.needs_restart:
+        log.warning("a restart is needed for the new values of %s", ", ".join(reloaded.needs_restart))
+    told = "; ".join(reloaded.changes[:MOST_TOLD]) or "nothing has changed"
+    more = len(reloaded.changes) - MOST_TOLD
+    log.info("reloaded: %s%s", told, f"; and {more} more changes" if more > 0 else "")
+
+
+# ---- the running gateway
+
+
+def use(app: App, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
+    """Let a running gateway use other settings.
+
+    Args:
+        settings: with the values of the start for variables that need a restart.
+        tls: see Reading.
+
+    Raises:
+        ConfigurationError: a part cannot use the settings. Nothing has changed.
+    """
+    settings = draw_secrets(settings, app.secrets)
+    gateway = _next_gateway(app, settings)
+    commits: list[Commit] = [
+        *(part(settings) for part in app.parts),
+        _services(app, settings),
+        _servers(app, settings, gateway),
+        partial(_shared_parts, app, settings, gateway, tls),
+    ]
+    for commit in commits:
+        commit()
+    app.settings, app.gateway = settings, gateway
+
+
+def _next_gateway(app: App, settings: Settings) -> Gateway:
+    """The Gateway of new requests."""
+    old = app.gateway
+    gateway = replace(
+        old,
+        forwarding=settings.forwarding,
+        authenticator=_authenticator(old, settings),
+        tickets=(old.tickets or make_tickets(settings, app.gateway.redis)) if settings.auth.has_tickets else None,
+        operators=_operators(app, settings),
+        limits=_limits(app, settings),
+        cors=make_cors(settings),
+        cache=_cache(app, settings),
+        access_log=_access_log(app, settings),
+        required=frozenset(settings.ready_requires),
+    )
+    return replace(gateway, figures=make_figures(parts_of(gateway, settings)))
+
+
+def parts_of(gateway: Gateway, settings: Settings) -> Parts:
+    """The parts that the pages of figures read."""
+    return Parts(
+        gateway.services, gateway.durations, gateway.streams, gateway.client, gateway.overload, gateway.pressure,
+        gateway.limits, gateway.authenticator, gateway.cache, gateway.tickets, gateway.revocations, gateway.tracer,
+        gateway.lifecycle, settings.environment, settings.endpoint_histograms,
+        redaction_of(settings.logs, settings.auth.sources), gateway.now,
+    )  # fmt: skip
+
+
+def _authenticator(old: Gateway, settings: Settings) -> TokenAuthenticator | None:
+    """Made anew by every reload, so that cached verdicts end."""
+    before = old.authenticator if isinstance(old.authenticator, TokenAuthenticator) else None
+    return TokenAuthenticator(settings.auth, settings.kinds, before) if settings.reads_tokens else None
+
+
+def _operators(app: App, settings: Settings) -> Operators:
+    before, config = app.gateway.operators, settings.admin
+    is_password = before.is_password
+    if config.password != app.settings.admin.password:
+        is_password = OperatorPassword(config.password.hash) if config.password else None
+    return replace(before, config=config, asks=settings.protects_admin, is_password=is_password)
+
+
+def _limits(app: App, settings: Settings) -> Limits | None:
+    """The rate limits: counters stay."""
+    if not any(each.rules for each in _limits_in(settings)):
+        return None
+    if app.limits is None:
+        app.limits = make_limits(settings, app.gateway.rng, app.gateway.redis)
+    return replace(app.limits, default=settings.service.limits) if app.limits else None
+
+
+def _limits_in(settings: Settings) -> list[LimitConfig]:
+    own = [each.limits for each in settings.routes if each.limits]
+    return [settings.service.limits, *[each.service.limits for each in settings.services], *own]
+
+
+def _cache(app: App, settings: Settings) -> ResponseCache | None:
+    """The response cache: what is stored stays while anything is cached, and in Redis afterwards, too."""
+    if not settings.caches_something:
+        return None
+    stays = app.cache and (app.gateway.cache or app.cache.shared)
+    if not stays:
+        app.cache = make_cache(settings, app.gateway.rng, app.gateway.redis)
+    return replace(app.cache, name=settings.forwarding.pseudonym) if app.cache else None
+
+
+def _access_log(app: App, settings: Settings) -> AccessLog | None:
+    """The access log: requests that run may still write, so that a log which was made stays."""
+    config = settings.logs
+    if not (config.has_access_log or config.has_slow_log):
+        return None
+    if app.access_log is None:
+        app.access_log = make_access_log(config, settings.auth.sources)
+    return app.access_log
+
+
+# ---- commits: what cannot fail
+
+
+def _services(app: App, settings: Settings) -> Commit:
+    """Prepare the services: new services, new endpoints."""
+    registry, rng, now = app.gateway.services, app.gateway.rng, app.gateway.now()
+    wanted = {each.name.encode("ascii"): each for each in settings.services}
+    new = [make_service(each, rng) for name, each in wanted.items() if name not in registry]
+    changed = {name: each for name, each in wanted.items() if name in registry}
+
+    def commit() -> None:
+        for name in [each for each in registry if each not in wanted]:
+            registry.retire(name)
+        for name, spec in changed.items():
+            _change_service(registry[name], spec, app.gateway, now)
+        for service in new:
+            registry.add(service)
+
+    return commit
+
+
+def _change_service(service: Service, spec: ServiceSpec, gateway: Gateway, now: float) -> None:
+    if spec.service != service.config:
+        service.reconfigure(spec.service, now, gateway.rng)
+
+    def make(url: str, weight: int) -> Endpoint:
+        return new_endpoint(url, weight, spec.service, gateway.rng, now)
+
+    service.configure({each.url: each.weight for each in spec.endpoints}, make, now)
+
+
+def _servers(app: App, settings: Settings, gateway: Gateway) -> Commit:
+    config, admin_config = server_config(settings), admin_server_config(settings)
+    found = [(app.server, make_router(settings, gateway), config)]
+    if app.admin_server:
+        found.append((app.admin_server, make_admin_router(settings, gateway), admin_config))
+    if app.control_server:
+        control_config = replace(config, max_connections=app.control_server.context.config.max_connections)
+        found.append((app.control_server, make_control_router(settings, gateway), control_config))
+    refuse = LocalReply(gateway)
+
+    def commit() -> None:
+        for server, router, config in found:
+            server.delegate, server.refuse = router, refuse
+            server.reconfigure(config)
+
+    return commit
+
+
+def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: ssl.SSLContext | None) -> None:
+    """Change the parts that the old and the new Gateway share."""
+    old, before = app.gateway, app.settings
+    gateway.streams.counts.limits = settings.streams
+    gateway.revocations.leeway = settings.auth.tokens.leeway
+    if settings.shares_revocations:
+        gateway.revocation_store.share(connect(app.gateway.redis, settings.redis_url))
+    if settings.overload != before.overload:
+        gateway.overload.reconfigure(settings.overload)
+        gateway.pressure.measures_memory = settings.overload.limits_memory
+    gateway.operators.sessions.config = settings.admin.sessions
+    if (settings.auth, settings.admin.password) != (before.auth, before.admin.password):
+        gateway.operators.sessions.clear()  # opened by a credential that may not count any more
+    if settings.client != before.client or tls:
+        gateway.client.reconfigure(settings.client, tls)
+    app.discovery.reconfigure(settings.discovery)
+    if _of_sources(settings) != _of_sources(before):
+        app.sources.reconfigure(feeds_of(settings, gateway.client, Pace()), settings.discovery.family)
+    _change_sweepers(app, old, gateway)
+    _change_limits(gateway, settings)
+    _change_logs(app, settings, gateway)
+    _change_key_set(app, settings, gateway)
+    parts = parts_of(gateway, settings)
+    look = partial(state_of, parts, with_minute=True, with_each=False)
+    gateway.observer.reconfigure(look, about_with(settings, about_of(parts)))
+
+
+def _of_sources(settings: Settings) -> tuple[object, ...]:
+    """What says how sources of endpoints are asked."""
+    return settings.discovery, settings.consul, settings.kubernetes
+
+
+def _change_sweepers(app: App, old: Gateway, gateway: Gateway) -> None:
+    before = [*([old.limits.memory] if old.limits else []), *sweepers_of(old.tickets)]
+    after = [*([gateway.limits.memory] if gateway.limits else []), *sweepers_of(gateway.tickets)]
+    for each in before:
+        if each not in after:
+            app.heartbeat.remove(each)
+    for each in after:
+        if each not in before:
+            app.heartbeat.add(each)
+
+
+def _change_limits(gateway: Gateway, settings: Settings) -> None:
+    limits = gateway.limits
+    if limits is None:
+        return
+    limits.memory.keep({rule.id for each in _limits_in(settings) for rule in each.rules})
+    if limits.shared:
+        limits.shared.on_error = settings.limit_store.on_error
+
+
+def _change_logs(app: App, settings: Settings, gateway: Gateway) -> None:
+    config, redaction = settings.logs, redaction_of(settings.logs, settings.auth.sources)
+    logs.reconfigure(app.settings.logs, config)
+    gateway.tail.reconfigure(redaction, config.slow)
+    if gateway.tracer:
+        gateway.tracer.hidden = redaction_of(config, ()).names
+    if gateway.access_log:
+        gateway.access_log.reconfigure(
+            text_line if config.is_text() else json_line,
+            has_all=config.has_access_log,
+            has_openings=config.openings and config.has_access_log,
+            slow=config.slow,
+            redaction=redaction,
+        )
+
+
+def _change_key_set(app: App, settings: Settings, gateway: Gateway) -> None:
+    authenticator = gateway.authenticator
+    if app.key_set and isinstance(authenticator, TokenAuthenticator) and settings.key_set == app.settings.key_set:
+        authenticator.key_source = app.key_set
+        app.key_set.serve(authenticator.use_key_set)
+        return
+    if app.key_set:
+        app.key_set.close()
+    app.key_set = make_key_set(settings, gateway)
+    if app.key_set:
+        app.key_set.start()
