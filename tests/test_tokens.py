@@ -47,6 +47,28 @@ async def test_a_token_is_needed_and_enough(serve: Serve, upstream: Start, path:
     assert (await ask(running, get(path, bearer()))).status == 200
 
 
+@pytest.mark.gen_test
+async def test_whatever_stands_in_authorization_nothing_but_a_token_is_forwarded(serve: Serve, upstream: Start) -> None:
+    up, of = upstream(echo), b"Authorization: "
+    running = await serve({"svc": [up.url]}, **AUTH)
+    valid, field = token(), bearer()
+    values = [
+        b"Bearer " + valid + b", Bearer " + valid, b"Bearer " + valid + b"=", b"Bearer " + valid[:-1] + b"\xc3\xa9",
+        b"Bearer \xff\xfe.\xff.\xff", b"Bearer " + "ключ".encode(), b"Bearer " + b"a" * 60_000, b"Bearer", b"",
+        b"Token " + valid, valid, b'Bearer "' + valid + b'"',
+    ]  # fmt: skip
+    doubled = [(field, field), (field, of + b"Basic YTpi")]
+    for lines in [*doubled, *[(of + each,) for each in values], (b"Authorisation: Bearer " + valid,)]:
+        assert (await ask(running, get(b"/api/svc/x", *lines))).status in (400, 401), lines
+    for huge in (70_000, 1_000_000):
+        client = await running.client()
+        await client.send(get(b"/api/svc/x", of + b"Bearer " + b"a" * huge))
+        assert (await client.response()).status == 431
+    assert not up.requests
+    for spelling in (b"bearer", b"BEARER", b"Bearer  "):
+        assert (await ask(running, get(b"/api/svc/x", of + spelling + b" " + valid))).status == 200
+
+
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz", b"/metrics"])
 @pytest.mark.gen_test
 async def test_operational_pages_need_no_token(serve: Serve, upstream: Start, path: bytes) -> None:

@@ -80,6 +80,19 @@ def test_a_time_is_a_number(name: str, value: Any) -> None:
     refuses(verifier(), token({name: value}))
 
 
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_time_is_finite(name: str, value: float) -> None:
+    """JSON has no such numbers, and Python's reader takes them."""
+    refuses(verifier(), token({name: value}))
+
+
+@pytest.mark.parametrize("length", [21_830, 4_000, 86 + 4], ids=["beyond the bound", "long", "a little long"])
+def test_a_signature_of_any_length_is_only_wrong(length: int) -> None:  # HAProxy once crashed at 21,830 characters
+    signed = token({"sub": "ada"}, P256, "ES256").rpartition(b".")[0]
+    refuses(TokenVerifier(TokenConfig(public_keys=pem_of(P256))), signed + b"." + b"A" * length)
+
+
 def test_the_node_gateways_tokens_are_valid() -> None:
     assert verifier().verify(token({"aud": "other", "sub": 7, "iat": time.time() + 600})).subject == ""
 
