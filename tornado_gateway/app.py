@@ -266,6 +266,7 @@ class App:
         if self.control_server:
             await listen_privately(self.control_server, config.socket, inherited)
         self.hand_over = make_hand_over(self, self.settings.listen.takeover, inherited)
+        await self.sources.first_answers()
         return addresses
 
     async def accept(self, memory: Mapping[str, Any]) -> None:
@@ -403,7 +404,7 @@ class App:
         self.heartbeat.stop()
         self.health_checks.close()
         self.rebalancer.close()
-        self.sources.close()
+        await self.sources.close()
         self.discovery.close()
         if self.key_set:
             self.key_set.close()

@@ -173,6 +173,22 @@ def test_a_key_of_a_service_is_told_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "source"),
+    [
+        ("CONSUL_URL", "http://10.0.0.5:8500", "consul+http://a"),
+        ("CONSUL_TOKEN", "secret", "consul+https://a"),
+        ("KUBERNETES_API_URL", "https://10.0.0.1", "k8s+http://a"),
+        ("KUBERNETES_ACCOUNT", "/var/run/account", "k8s+https://a"),
+    ],
+)
+def test_where_a_source_is_asked_has_no_effect_without_the_source(name: str, value: str, source: str) -> None:
+    (line,) = told(**{name: value})
+    assert line.startswith(f"{name} is set but has no effect: no endpoint is {source.partition('+')[0]}+http")
+    assert told({"a": [source]}, **{name: value}) == []
+    assert len(told({"a": ["srv+http://a"]}, **{name: value})) == 1
+
+
+@pytest.mark.parametrize(
     ("hosts", "of_routes", "void"),
     [
         ("a.example.com", ["a.example.com"], []),

@@ -15,15 +15,19 @@ from tests.support.sockets import Message, Peer, reply
 from tornado_gateway.app import make_sources
 from tornado_gateway.upkeep.sources import Pace, Sources
 
+NOWHERE = {"billing": ["http://127.0.0.1:1"]}
 QUICK = Pace(shortest=0.0, retry=0.01, longest_retry=0.02)
 
 Fault = Callable[[Peer], Awaitable[None]]
 
 
-def ask_quickly(running: Running, services: dict[str, Any], **variables: str) -> Sources:
-    """Ask the sources of a gateway as often as they answer, instead of once a second."""
+async def ask_quickly(running: Running, services: dict[str, list[str]], **variables: str) -> Sources:
+    """Ask sources in the place of the endpoints of services, as often as they answer instead of once a second."""
     app = running.app
-    app.sources.close()
+    await app.sources.close()
+    for name, several in services.items():
+        app.gateway.services[name.encode()].membership.configure(dict.fromkeys(several, 1))
+    app.discovery.sweep(app.gateway.now())
     settings = make_settings(services, **variables)
     app.sources = make_sources(settings, app.gateway, lambda: app.discovery.sweep(app.gateway.now()), QUICK)
     app.sources.sweep(0.0)

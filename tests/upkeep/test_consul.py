@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, problem
 from tests.support.knowing import (
+    NOWHERE,
     Agent,
     Fault,
     answers_an_error,
@@ -20,6 +21,7 @@ from tests.support.knowing import (
     warnings,
 )
 from tests.support.sockets import Peer, Upstream, echo, eventually, get, reply
+from tornado_gateway.upkeep import sources
 
 GET = get(b"/api/billing/x")
 HOST = "billing.service.consul"
@@ -32,8 +34,8 @@ def run(serve: Serve, upstream: Start) -> Callable[..., object]:
     async def start(agent: Agent, source: str = "consul+http://billing/base", **variables: str) -> Running:
         services = {"billing": [source]}
         variables = {"CONSUL_URL": upstream(agent).url, **variables}
-        running = await serve(services, **variables)
-        ask_quickly(running, services, **variables)
+        running = await serve(NOWHERE, **variables)
+        await ask_quickly(running, services, **variables)
         return running
 
     return start
@@ -51,6 +53,15 @@ async def test_requests_reach_the_instances_that_consul_knows(run, upstream: Sta
     assert (request.target, request.get(b"host")) == (b"/base/x", b"%b:%d" % (HOST.encode(), up.port))
     assert agent.asked[0] == "/consul/v1/health/service/billing?passing=1&index=0&wait=300s"
     assert agent.fields["x-consul-token"] == "secret"
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_accepts_connections_knows_the_endpoints(serve: Serve, upstream: Start) -> None:
+    up = upstream(echo)
+    agent = upstream(Agent(("127.0.0.1", up.port)))
+    running = await serve({"billing": ["consul+http://billing", "http://127.0.0.1:1/spare"]}, CONSUL_URL=agent.url)
+    assert len(urls(running)) == 2
+    assert (await ask(running, GET)).status == 200
 
 
 @pytest.mark.gen_test
@@ -115,11 +126,13 @@ async def test_an_agent_that_fails_changes_nothing_and_is_asked_again(run, caplo
 
 
 @pytest.mark.gen_test
-async def test_without_an_answer_there_is_no_endpoint_and_the_gateway_says_so(run, upstream: Start, caplog) -> None:
+async def test_without_an_answer_there_is_no_endpoint_and_the_gateway_says_so(
+    serve: Serve, upstream: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "FIRST_ANSWER", 0.01)
     agent = Agent()
     agent.faults = [is_silent]
-    running = await run(agent)
-    await eventually(lambda: agent.asked)
+    running = await serve({"billing": ["consul+http://billing"]}, CONSUL_URL=upstream(agent).url)
     problem(await ask(running, GET), 503, "circuit_open")
     assert urls(running) == {}
 

@@ -10,6 +10,7 @@ import trustme
 from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask
 from tests.support.knowing import (
+    NOWHERE,
     ApiServer,
     Fault,
     answers_an_error,
@@ -35,8 +36,8 @@ def run(serve: Serve, upstream: Start, tmp_path: Path) -> Callable[..., object]:
     async def start(server: ApiServer, source: str = "k8s+http://billing.shop", **variables: str) -> Running:
         services = {"billing": [source]}
         variables = {"KUBERNETES_API_URL": upstream(server).url, "KUBERNETES_ACCOUNT": str(tmp_path), **variables}
-        running = await serve(services, **variables)
-        ask_quickly(running, services, **variables)
+        running = await serve(NOWHERE, **variables)
+        await ask_quickly(running, services, **variables)
         return running
 
     return start
@@ -180,8 +181,8 @@ async def test_https_needs_the_authority_of_the_account(serve: Serve, tmp_path: 
 
     async with tls_upstream(authority, answers) as server:
         variables = {"KUBERNETES_API_URL": server.url, "KUBERNETES_ACCOUNT": str(tmp_path)}
-        running = await serve(services, **variables)
-        ask_quickly(running, services, **variables)
+        running = await serve(NOWHERE, **variables)
+        await ask_quickly(running, services, **variables)
         authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
         await eventually(lambda: urls(running) == {ONE: 1})
         assert server.accepted >= 1

@@ -12,6 +12,7 @@ from tests.support.sockets import eventually
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.sources import Kind, Source, SourceFailed, Target
+from tornado_gateway.upkeep import sources as module
 from tornado_gateway.upkeep.sources import Pace, Sources
 
 URL, OTHER = "consul+http://billing", "consul+http://search"
@@ -87,8 +88,7 @@ def stage(io_loop: IOLoop) -> Iterator[Stage]:
 
     io_loop.asyncio_loop.run_until_complete(make())
     yield made[0]
-    made[0].sources.close()
-    io_loop.asyncio_loop.run_until_complete(asyncio.sleep(0.01))
+    io_loop.asyncio_loop.run_until_complete(made[0].sources.close())
 
 
 @pytest.mark.gen_test
@@ -147,10 +147,32 @@ async def test_a_target_that_is_no_host_is_a_trouble(stage: Stage, caplog) -> No
 
 
 @pytest.mark.gen_test
+async def test_the_first_answer_or_failure_of_each_source_is_awaited(stage: Stage) -> None:
+    await stage.sources.first_answers()
+    one = naming(URL, OTHER)
+    stage.services.append(one)
+    waiting = asyncio.ensure_future(stage.sources.first_answers())
+    await eventually(lambda: len(stage.feeds.running) == 2)
+    stage.feeds.say("billing", "a")
+    await eventually(one.membership.wanted)
+    assert not waiting.done()
+    stage.feeds.news["search"].put_nowait(SourceFailed("away"))
+    await waiting
+
+
+@pytest.mark.gen_test
+async def test_a_silent_source_is_not_awaited_for_ever(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_ANSWER", 0.01)
+    stage.services.append(naming(URL))
+    await stage.sources.first_answers()
+    assert stage.feeds.running == ["billing"]
+
+
+@pytest.mark.gen_test
 async def test_nothing_is_asked_after_the_end(stage: Stage) -> None:
     stage.services.append(naming(URL))
     await stage.asks("billing")
-    stage.sources.close()
+    await stage.sources.close()
     await stage.asks()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.support.journeys import Start, ask
-from tests.support.knowing import ask_quickly, urls, warnings
+from tests.support.knowing import NOWHERE, ask_quickly, urls, warnings
 from tests.support.name_servers import NXDOMAIN, SERVFAIL, Query, record, wire_name
 from tests.support.sockets import echo, eventually, get
 
@@ -36,8 +36,8 @@ async def test_requests_reach_the_targets_of_the_records(
     conf = tmp_path / "resolv.conf"
     conf.write_text(server.line)
     variables = {"DNS_RESOLV_CONF": str(conf), "DNS_TTL_MS": "0"}
-    running = await serve({"billing": [SOURCE]}, **variables)
-    ask_quickly(running, {"billing": [SOURCE]}, **variables)
+    running = await serve(NOWHERE, **variables)
+    await ask_quickly(running, {"billing": [SOURCE]}, **variables)
     await eventually(lambda: urls(running) == {f"http://one.test:{up.port}/base#127.0.0.1": 3})
     answer = await ask(running, get(b"/api/billing/x"))
     assert (answer.status, up.requests[0].get(b"host")) == (200, b"one.test:%d" % up.port)
@@ -52,8 +52,8 @@ async def test_records_come_and_go_and_a_failing_server_changes_nothing(
     conf = tmp_path / "resolv.conf"
     conf.write_text(f"{server.line}options attempts:1\n")
     variables = {"DNS_RESOLV_CONF": str(conf), "DNS_TTL_MS": "0"}
-    running = await serve({"billing": [SOURCE]}, **variables)
-    ask_quickly(running, {"billing": [SOURCE]}, **variables)
+    running = await serve(NOWHERE, **variables)
+    await ask_quickly(running, {"billing": [SOURCE]}, **variables)
     one = {"http://one.test:80/base#10.0.0.7": 1}
     await eventually(lambda: urls(running) == one)
     server.zone[NAME] = fault

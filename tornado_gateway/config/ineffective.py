@@ -6,6 +6,7 @@ Without a warning an operator would believe in a limit, a check or a key that do
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tornado_gateway.adapters.access_log import HIDING
 from tornado_gateway.config.settings import Settings
@@ -18,6 +19,7 @@ from tornado_gateway.policy.http.handshake import ANY_ORIGIN
 from tornado_gateway.policy.routing import RouteSpec, hosts_for, passages
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.health import HealthKind
+from tornado_gateway.policy.upstream.sources import Kind as SourceKind
 from tornado_gateway.policy.upstream.sources import base_path_of
 from tornado_gateway.upkeep.process import tells_malloc
 
@@ -105,6 +107,10 @@ def _exchanges_nothing_for_tickets(s: Settings) -> bool:
     return not has_others and all(each.where is Where.TICKET for each in s.auth.sources)
 
 
+def _has_source(kind: SourceKind, s: Settings) -> bool:
+    return any(each.url.startswith(f"{kind.value}+") for service in s.services for each in service.endpoints)
+
+
 # fmt: off
 RULES = (
     Rule(
@@ -145,6 +151,10 @@ RULES = (
          "LONG_POLL is true"),
     Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.client.connect.tls_verify, "UPSTREAM_TLS_VERIFY is false"),
     Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.has_tls_endpoints, "no endpoint is https"),
+    Rule(("CONSUL_URL", "CONSUL_TOKEN"), partial(_has_source, SourceKind.CONSUL),
+         "no endpoint is consul+http or consul+https"),
+    Rule(("KUBERNETES_API_URL", "KUBERNETES_ACCOUNT"), partial(_has_source, SourceKind.KUBERNETES),
+         "no endpoint is k8s+http or k8s+https"),
     Rule(("ACCESS_LOG",), lambda s: not s.logs.access or s.logs.has_access_log, "LOG_LEVEL is above info"),
     Rule(
         ("STREAM_OPEN_LOG",),

@@ -31,6 +31,8 @@ from tornado_gateway.policy.upstream.sources import (
     urls_of,
 )
 
+FIRST_ANSWER = 5.0  # seconds that a gateway waits for sources before it accepts connections
+
 log = logging.getLogger("tornado_gateway")
 
 
@@ -76,11 +78,13 @@ class _Watch:
     Attributes:
         urls: what the source has told last, weights by base URL; None before the first answer.
         is_troubled: whether the log has a warning that still holds.
+        first: done when the source has answered or failed for the first time.
     """
 
     url: str
     source: Source
     feed: Feed
+    first: "asyncio.Future[None]"
     urls: Mapping[str, int] | None = None
     is_troubled: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -133,16 +137,26 @@ class Sources:
                 self._watches[url] = self._begin(url)
         self._deliver(naming)
 
-    def close(self) -> None:
-        """Ask no more."""
+    async def first_answers(self) -> None:
+        """Ask; wait until each source has answered or failed, FIRST_ANSWER seconds at most.
+
+        A gateway that takes over from another gateway would otherwise refuse the first requests.
+        """
+        self.sweep(0.0)
+        if self._watches:
+            await asyncio.wait([watch.first for watch in self._watches.values()], timeout=FIRST_ANSWER)
+
+    async def close(self) -> None:
+        """Ask no more, and wait until all questions have been given up."""
         self._is_closed = True
         for watch in self._watches.values():
             self._end(watch)
+        await asyncio.gather(*[each.task for each in self._watches.values() if each.task], return_exceptions=True)
 
     def _begin(self, url: str) -> _Watch:
-        source = parse_source(url)
-        watch = _Watch(url, source, self._feeds[source.kind](source))
-        watch.task = asyncio.get_running_loop().create_task(self._run(watch))
+        source, loop = parse_source(url), asyncio.get_running_loop()
+        watch = _Watch(url, source, self._feeds[source.kind](source), loop.create_future())
+        watch.task = loop.create_task(self._run(watch))
         return watch
 
     def _end(self, watch: _Watch) -> None:
@@ -157,10 +171,16 @@ class Sources:
                     async for targets in answers:
                         failures = 0
                         self._take(watch, targets)
+                        self._note_first(watch)
             except (SourceFailed, HTTPError, ConnectFailed, ConnectTimeout, OSError, ValueError) as error:
                 failures += 1
                 self._warn(watch, str(error) or "no answer in time")
+                self._note_first(watch)
             await asyncio.sleep(self._pace.wait(max(failures, 1), self._rng))
+
+    def _note_first(self, watch: _Watch) -> None:
+        if not watch.first.done():
+            watch.first.set_result(None)
 
     def _take(self, watch: _Watch, targets: tuple[Target, ...]) -> None:
         urls = urls_of(watch.source, of_family(targets, self._family))
