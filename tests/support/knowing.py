@@ -35,8 +35,9 @@ async def ask_quickly(running: Running, services: dict[str, list[str]], **variab
 
 
 def urls(running: Running, name: str = "billing") -> dict[str, int]:
-    """The endpoints of a service, with their weights."""
-    return {each.url: each.weight for each in running.app.gateway.services[name.encode()].endpoints}
+    """The endpoints that a source has told, with their weights."""
+    endpoints = running.app.gateway.services[name.encode()].endpoints
+    return {each.url: each.weight for each in endpoints if each.url not in NOWHERE["billing"]}
 
 
 def warnings(caplog: Any) -> list[str]:

@@ -492,6 +492,17 @@ def test_a_change_of_weights_alone_is_followed() -> None:
     assert (of.endpoints, [each.weight for each in before]) == (before, [0, 3])
 
 
+def test_a_service_that_gets_a_source_keeps_its_endpoints_until_the_source_has_told_endpoints() -> None:
+    of = service("http://10.0.0.1")
+    resolution = Resolution(of, make)
+    of.membership.configure({SOURCE: 1})
+    resolution.follow(0.0)
+    assert urls(of) == ["http://10.0.0.1"]
+    of.membership.receive(SOURCE, {"http://10.0.0.2": 1})
+    resolution.follow(1.0)
+    assert urls(of) == ["http://10.0.0.2"]
+
+
 @pytest.mark.parametrize("balancer", BALANCERS)
 def test_a_service_without_endpoints_refuses_and_serves_as_soon_as_a_source_tells_endpoints(balancer: str) -> None:
     of = service(balancer=balancer)

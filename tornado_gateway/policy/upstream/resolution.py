@@ -58,10 +58,15 @@ class Resolution:
         return self._followed != self._service.membership.version
 
     def follow(self, now: float) -> None:
-        """Make the endpoints agree with the membership."""
+        """Make the endpoints agree with the membership.
+
+        While sources have told no endpoint yet, the last endpoints stay: a service may just have got the sources.
+        """
         membership = self._service.membership
         self._followed = membership.version
         weights = membership.wanted()
+        if not weights and membership.sources:
+            return
         if weights != {endpoint.url: endpoint.weight for endpoint in self._service.endpoints}:
             self._replace(weights, now, now)
 
