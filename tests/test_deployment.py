@@ -353,7 +353,7 @@ def test_plain_yaml_is_read(text: str, value: object) -> None:
 # ---------------------------------------------------------------- demonstrations
 
 
-@pytest.mark.parametrize("name", ["restart", "scale-out"])
+@pytest.mark.parametrize("name", ["reload", "restart", "scale-out"])
 def test_a_demonstration_is_a_script_with_variables_that_the_gateway_knows(name: str) -> None:
     """`bash tests/long demonstrations` runs the scripts."""
     path = DEPLOY / "demonstrations" / f"{name}.sh"
