@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "policy", "wire", "adapters", "upkeep", "config"),
     "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
     "memory": ("policy", "gateway"),
+    "orders": ("adapters", "gateway", "handlers"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
     "app": (
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "handlers",
         "figures",
         "memory",
+        "orders",
     ),
     "reload": (
         "errors",
@@ -96,12 +98,8 @@ ONLY_IN = {
 
 
 # Names of modules that nothing in the package reads, and why they are there.
-_OF_SEVERAL_PROCESSES = "for the figures of several processes, which are to be shown as one"
 WITHOUT_A_READER = {
     "handlers.router.ROUTES": "the tables of routes in README.md and docs/control.md are compared with these",
-    "policy.views.state.merge": _OF_SEVERAL_PROCESSES,
-    "policy.views.state.to_plain": _OF_SEVERAL_PROCESSES,
-    "policy.views.state.from_plain": _OF_SEVERAL_PROCESSES,
 }
 
 

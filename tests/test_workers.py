@@ -5,9 +5,13 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import time
 from pathlib import Path
+
+import jwt
 
 from tests.support.crews import Crew, await_, connections, crew, state_of
 from tests.support.restarts import Load, listens, service
@@ -86,3 +90,58 @@ def test_nothing_is_lost_while_a_crew_takes_over_from_a_crew(tmp_path: Path) -> 
 
     tally = asyncio.run(run()).tally
     assert not tally.lost, str(tally)
+
+
+def ask(port: int, method: str, path: str, body: str = "", **fields: str) -> http.client.HTTPResponse:
+    """An answer on a connection of its own, so that another worker may answer than before; its text is `text`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {each.replace("_", "-"): value for each, value in fields.items()})
+        response = connection.getresponse()
+        response.text = response.read().decode()  # type: ignore[attr-defined]
+        return response
+
+
+def test_every_worker_answers_for_the_whole_and_acts_for_the_whole(tmp_path: Path) -> None:
+    secret = "k" * 32
+    claims = {"sub": "ada", "jti": "a1", "iat": int(time.time()), "exp": int(time.time()) + 900}
+    token = jwt.encode(claims, secret)
+    variables = {"JWT_SECRET": secret, "AUTH_REQUIRED": "true", "METRICS_AUTH": "true", "ADMIN_SCOPE": ""}
+    bearer = {"Authorization": f"Bearer {token}"}
+    with crew(folder=tmp_path, **variables) as gateway, contextlib.ExitStack() as clients:
+        port, url = gateway.port, "http://127.0.0.1:1"
+        clients.enter_context(socket.create_connection(("127.0.0.1", port)))  # the next goes to the other worker
+
+        def count() -> float:
+            text = ask(port, "GET", "/metrics", **bearer).text  # type: ignore[attr-defined]
+            return sum(map(float, re.findall(r'route="/api/<service>/\*"[^}]*} (\d+\.\d+)$', total(text), re.M)))
+
+        for _ in range(10):
+            assert ask(port, "GET", "/api/svc/x", **bearer).status in (502, 503)
+        assert [count() for _ in range(4)] == [10.0] * 4
+        order = json.dumps({"service": "svc", "endpoint": url, "weight": 7})
+        assert ask(port, "POST", "/admin/api/weight", order, **bearer).status == 200
+        os.kill(gateway.workers[0], signal.SIGKILL)
+        gateway.hears("another starts")
+        gateway.is_ready()
+        assert count() == 10.0
+
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        login = ask(port, "POST", "/admin/login", f"credential={token}", **form)
+        assert login.status == 303
+        session = {"Cookie": login.headers["Set-Cookie"].partition(";")[0]}
+        for _ in range(6):
+            shown = json.loads(ask(port, "GET", "/admin/api/services", **session).text)  # type: ignore[attr-defined]
+            assert shown["services"][0]["endpoints"][0]["weight"] == 7
+        order = json.dumps({"jti": "a1"})
+        assert ask(port, "POST", "/admin/api/revocations", order, **bearer).status == 201
+        assert {ask(port, "GET", "/admin/api/services", **each).status for each in [session, bearer] * 4} == {401}
+        told = [ask(port, "POST", "/admin/login", "credential=guess", **form).status for _ in range(12)]
+        assert (told.count(429), set(told[:8])) == (2, {401}), told
+        assert gateway.end() == 0
+
+
+def total(text: str) -> str:
+    return "\n".join(
+        line for line in text.splitlines() if line.startswith("gateway_http_request_duration_seconds_count")
+    )

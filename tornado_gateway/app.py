@@ -12,7 +12,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -41,8 +41,10 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
+from tornado_gateway.handlers.stream_pages import page_of
 from tornado_gateway.handlers.traced import attempts_of, journal_of
 from tornado_gateway.memory import memory_of, remember
+from tornado_gateway.orders import carry_out
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.handover import Offer, Place, Role
@@ -68,6 +70,7 @@ from tornado_gateway.policy.upstream.sources import Kind, is_source
 from tornado_gateway.policy.views.board import Event
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.request_tail import RequestTail
+from tornado_gateway.policy.views.state import State, to_plain
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.consul import ConsulFeed
 from tornado_gateway.upkeep.discovery import Discovery
@@ -87,6 +90,7 @@ from tornado_gateway.upkeep.sources import MakeFeed, Pace, Sources
 from tornado_gateway.upkeep.srv import SrvFeed
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
+from tornado_gateway.upkeep.whole import Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.private import PrivateServer
@@ -185,6 +189,8 @@ class App:
     Args:
         inherited: sockets that listen already, and what else another process has given.
         share: of the connections that a worker accepts; None for a gateway of one process.
+        whole: the other workers; None for a gateway of one process.
+        worker: number of the worker.
 
     Attributes:
         server: serves everything, but for the pages of `admin_server`.
@@ -203,7 +209,14 @@ class App:
         RuntimeError: the event loop has a stock IOLoop.
     """
 
-    def __init__(self, settings: Settings, inherited: Inheritance | None = None, share: Share | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inherited: Inheritance | None = None,
+        share: Share | None = None,
+        whole: Whole | None = None,
+        worker: int = 0,
+    ) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
         self._inherited = inherited or Inheritance()
         self.secrets = drawn_secrets(self._inherited.offer.secrets)
@@ -211,7 +224,7 @@ class App:
         self.hand_over: HandOver | None = None
         self.replaced = asyncio.Event()
         self.event_log = EventLog()
-        self.gateway = make_gateway(settings, self.event_log.take)
+        self.gateway = make_gateway(settings, self.event_log.take, whole, worker)
         self.access_log, self.limits, self.cache = self.gateway.access_log, self.gateway.limits, self.gateway.cache
         self.parts: list[Callable[[Settings], Callable[[], None]]] = []
         self.listeners = listeners(settings.listen.hosts, settings.listen.port)
@@ -276,6 +289,10 @@ class App:
             memory: what another process of the gateway knew.
         """
         remember(self.gateway, memory)
+        self.gateway.lifecycle.began = memory.get("began", self.gateway.lifecycle.began)
+        for name, bodies in memory.get("orders", {}).items():
+            for body in bodies:
+                carry_out(self.gateway, name, body)
         for server in self.servers:
             await server.resume()
         if self.control_server and self.server.share:
@@ -356,6 +373,23 @@ class App:
         else:
             log.warning("stopped: connections that were cut off: %d", self.busy)
         return is_clean
+
+    @property
+    def answers(self) -> dict[str, Callable[[Any], Any]]:
+        """What a worker answers the supervisor."""
+        gateway = self.gateway
+
+        async def figures(said: Sequence[bool]) -> dict[str, Any]:
+            with_minute, with_each = said
+            state = gateway.figures.state(with_minute=with_minute, with_each=with_each)
+            return to_plain(await in_slices(state, gateway.now))
+
+        return {
+            "figures": figures,
+            "streams": lambda query: page_of(gateway, query),
+            "order": lambda said: carry_out(gateway, *said),
+            "memory": lambda _: memory_of(gateway),
+        }
 
     # ---- Predecessor
 
@@ -441,11 +475,14 @@ class App:
             await self.gateway.operators.is_password.close()
 
 
-def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> Gateway:
+def make_gateway(
+    settings: Settings, news: Callable[[], list[Event]] = list, whole: Whole | None = None, worker: int = 0
+) -> Gateway:
     """The parts of a gateway.
 
     Args:
         news: see Observer.
+        whole, worker: see App.
     """
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
@@ -455,7 +492,7 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
     redis: dict[str, RedisConnection] = {}
     limits = make_limits(settings, rng, redis)
-    streams, revocations = Streams(settings.streams), Revocations(settings.auth.tokens.leeway)
+    streams, revocations = Streams(settings.streams, worker, settings.workers), Revocations(settings.auth.tokens.leeway)
     lifecycle = Lifecycle(now())
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     tracer = make_tracer(settings, request_ids(rng).__next__)
@@ -493,15 +530,21 @@ def make_gateway(settings: Settings, news: Callable[[], list[Event]] = list) -> 
         redis=redis,
         cors=make_cors(settings),
         cache=cache,
-        figures=make_figures(parts),
+        figures=make_figures(parts, whole),
+        whole=whole,
         durations=durations,
-        observer=Observer(look, about_with(settings, about_of(parts)), now, news, tail),
+        observer=Observer(look, about_with(settings, about_of(parts)), now, news, tail, look_at_all(whole)),
         tail=tail,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
         now=now,
         lifecycle=lifecycle,
     )
+
+
+def look_at_all(whole: Whole | None) -> Callable[[], Awaitable[State]] | None:
+    """What an Observer sees of several workers; see state_of()."""
+    return partial(whole.state, with_minute=True, with_each=False) if whole else None
 
 
 def about_with(settings: Settings, about: dict[str, object]) -> dict[str, object]:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from tornado_gateway import __version__
@@ -29,6 +30,7 @@ from tornado_gateway.upkeep import process
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.upkeep.whole import Gathered, Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 TOP = 20  # the largest and the hottest entries of the cache that a page shows
@@ -61,15 +63,44 @@ class Parts(NamedTuple):
     now: Callable[[], float]
 
 
-def make_figures(parts: Parts) -> Figures:
-    """The pages, computed in slices. Made inside a running event loop."""
+def make_figures(parts: Parts, whole: Whole | None = None) -> Figures:
+    """The pages, computed in slices. Made inside a running event loop.
+
+    Args:
+        whole: see Gateway.
+    """
+    if whole:
+        return _figures_of_all(parts, whole)
     metrics = Metrics(lambda: state_of(parts, with_minute=False), endpoint_histograms=parts.endpoint_histograms)
     return Figures(
+        state=partial(state_of, parts),
         stats=Shared(lambda: stats_of(parts), parts.now),
         text=Shared(lambda: metrics.steps(is_open=False), parts.now),
         open_metrics=Shared(lambda: metrics.steps(is_open=True), parts.now),
         cache=Shared(lambda: cache_page(parts.cache), parts.now),
     )
+
+
+def _figures_of_all(parts: Parts, whole: Whole) -> Figures:
+    gather = partial(whole.state, with_minute=False, with_each=True)
+
+    def metrics(state: State, *, is_open: bool) -> Steps[tuple[bytes, str]]:
+        made = Metrics(lambda: steps_of(state), endpoint_histograms=parts.endpoint_histograms, of_this_process=False)
+        return made.steps(is_open=is_open)
+
+    return Figures(
+        state=partial(state_of, parts),
+        stats=Gathered(partial(whole.state, with_minute=True, with_each=True), partial(_stats, parts), parts.now),
+        text=Gathered(gather, partial(metrics, is_open=False), parts.now),
+        open_metrics=Gathered(gather, partial(metrics, is_open=True), parts.now),
+        cache=Shared(lambda: cache_page(parts.cache), parts.now),
+    )
+
+
+def steps_of(state: State) -> Steps[State]:
+    """A State that is there already, as a computation."""
+    yield
+    return state
 
 
 def state_of(parts: Parts, *, with_minute: bool, with_each: bool = True) -> Steps[State]:
@@ -96,8 +127,11 @@ def about_of(parts: Parts) -> dict[str, object]:
 
 def stats_of(parts: Parts) -> Steps[str]:
     """The text of /admin/stats."""
+    return (yield from _stats(parts, (yield from state_of(parts, with_minute=True))))
+
+
+def _stats(parts: Parts, state: State) -> Steps[str]:
     epoch, now = time.time(), parts.now()
-    state = yield from state_of(parts, with_minute=True)
     shown = yield from snapshot(state, epoch)
     about = {
         "nowMs": round(epoch * 1000),

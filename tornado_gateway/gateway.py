@@ -34,12 +34,14 @@ from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.cached import Top
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.request_tail import RequestTail
+from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.observer import Observer
 from tornado_gateway.upkeep.pressure import Pressure
 from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
+from tornado_gateway.upkeep.whole import Gathered, Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 
@@ -281,14 +283,16 @@ class Figures:
     """The pages of figures.
 
     Attributes:
+        state: collects the figures of this process; see state_of() in figures.py.
         stats: the body of /admin/stats.
         text, open_metrics: the body of /metrics in each format, and its media type.
         cache: the body of /admin/api/cache.
     """
 
-    stats: Shared[str]
-    text: Shared[tuple[bytes, str]]
-    open_metrics: Shared[tuple[bytes, str]]
+    state: Callable[..., Steps[State]]
+    stats: Shared[str] | Gathered[str]
+    text: Shared[tuple[bytes, str]] | Gathered[tuple[bytes, str]]
+    open_metrics: Shared[tuple[bytes, str]] | Gathered[tuple[bytes, str]]
     cache: Shared[dict[str, Any]]
 
     def close(self) -> None:
@@ -332,6 +336,7 @@ class Gateway:
         new_attempts: makes what asks the endpoints of a service; see handlers/attempts.py.
         now: seconds on a monotonic clock.
         reloading: how the gateway takes another configuration.
+        whole: the other workers; None for a gateway of one process.
     """
 
     services: ServiceRegistry
@@ -364,3 +369,4 @@ class Gateway:
     now: Callable[[], float]
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     reloading: Reloading = field(default_factory=Reloading)
+    whole: Whole | None = None

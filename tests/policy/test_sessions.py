@@ -130,3 +130,16 @@ def test_another_process_takes_the_sessions_over() -> None:
     session = other.use(b"token", 9.0, WALL + 9.0)
     assert session == opened(principal).use(b"token", 9.0, WALL + 9.0)
     assert session and session.principal.holder == principal.holder
+
+
+def test_a_session_goes_on_in_another_process_and_ends_there_too() -> None:
+    one, other = opened(ada()), SessionStore(CONFIG)
+    row = one.plain_of(b"token")
+    other.add_plain(json.loads(json.dumps([row])))
+    other.used(row[0], 9.0)
+    assert is_open(other, 18.0) and not is_open(one, 18.0)
+    other.used(row[0], 1.0)  # late news
+    other.end(row[0])
+    other.used(row[0], 18.0)
+    assert not is_open(other, 18.0)
+    assert other.plain_of(b"token") == []

@@ -157,15 +157,20 @@ class Metrics:
         collect: begins to collect the figures. The last minute may be missing.
         endpoint_histograms: whether the seconds to the head of the response are a histogram of each endpoint, instead
             of a sum and a count.
+        of_this_process: whether the families process_* and python_* of this process are shown. Of one of several
+            processes, the next scrape would show those of another.
     """
 
-    def __init__(self, collect: Callable[[], Steps[State]], *, endpoint_histograms: bool = False) -> None:
+    def __init__(
+        self, collect: Callable[[], Steps[State]], *, endpoint_histograms: bool = False, of_this_process: bool = True
+    ) -> None:
         self._collect, self._endpoint_histograms = collect, endpoint_histograms
         self._known: _Known = {}
         self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        PlatformCollector(registry=self._process)
-        GCCollector(registry=self._process)
+        if of_this_process:
+            ProcessCollector(registry=self._process)
+            PlatformCollector(registry=self._process)
+            GCCollector(registry=self._process)
 
     def steps(self, *, is_open: bool) -> Steps[tuple[bytes, str]]:
         """The text of /metrics, and the media type of the text, in steps.

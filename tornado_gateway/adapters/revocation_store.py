@@ -72,6 +72,10 @@ class RevocationStore:
             return False
         return True
 
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take statements of another process of this gateway; see Revocations.to_plain()."""
+        self._take([Revocation(By(by), *rest) for by, *rest in rows])
+
     def sweep(self, _: float) -> None:
         """Forget what has ended."""
         self._known.forget_ended(self._wall())

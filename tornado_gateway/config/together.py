@@ -12,8 +12,8 @@ def problems_of_workers(settings: Settings) -> Iterator[Problem]:
     """The settings that need one process; none for a gateway of one process."""
     if settings.workers == 1:
         return
-    if settings.protects_admin:
-        yield _problem("AUTH_REQUIRED, ADMIN_PASSWORD_HASH, ADMIN_SCOPE", "the log-ins of operators")
+    if settings.watches_files:
+        yield _problem("RELOAD_WATCH", "changes of the configuration")
     if settings.auth.has_tickets and not settings.redis_url:
         yield _problem("AUTH_TOKEN_SOURCES", "one-time tickets", "REDIS_URL; or ")
     if _has_limits(settings) and not settings.limit_store_url:

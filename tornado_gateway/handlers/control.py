@@ -11,10 +11,12 @@ POST /admin/api/reload      reads the configuration again
 An act lasts until the gateway ends: what is configured does not change. Who may act: handlers/acting.py.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tornado_gateway.adapters import logs
 from tornado_gateway.errors import BadRequest, ConfigurationRefused, NotFound
+from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import Member, read_object, read_order, shown, text, whole, word
@@ -48,20 +50,25 @@ class EndpointAct(ActingHandler):
 
     Attributes:
         members: of an order, beside the service and the endpoint.
+        lasts: whether a worker that starts later carries out the act, too.
     """
 
     members: ClassVar[tuple[Member, ...]] = ()
+    lasts: ClassVar[bool] = True
 
-    def post(self) -> None:
+    async def post(self) -> None:
         said = read_order(self.request.body, (SERVICE, ENDPOINT, *self.members))
         service = self.service_of(said["service"])
         endpoint = endpoint_of(service, said["endpoint"])
         now = self.gateway.now()
         deed = self.act(service, endpoint, now, said)
         self.deed = f"{deed} {endpoint.url} of {service.name}"
+        key = f"{service.name} {endpoint.url}" if self.lasts else ""
+        await self.tell_others("act", [self.request.path, said], key)
         self.send_json({"service": service.name, **endpoint_view(service, endpoint, now)})
 
-    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+    @staticmethod
+    def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         """Act; return what was done, for the log.
 
         Args:
@@ -87,7 +94,8 @@ def endpoint_of(service: Service, url: str) -> Endpoint:
 class DrainHandler(EndpointAct):
     """Sends an endpoint no new requests."""
 
-    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+    @staticmethod
+    def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         before = endpoint.weight
         service.drain(endpoint, now)
         return f"drained, before with weight {before},"
@@ -96,7 +104,8 @@ class DrainHandler(EndpointAct):
 class UndrainHandler(EndpointAct):
     """Gives an endpoint its configured weight."""
 
-    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+    @staticmethod
+    def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         service.release(endpoint.url, now)
         return f"undrained, with weight {endpoint.weight},"
 
@@ -106,7 +115,8 @@ class WeightHandler(EndpointAct):
 
     members = (whole("weight", 0, MOST_WEIGHT),)
 
-    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+    @staticmethod
+    def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         before = endpoint.weight
         service.set_weight(endpoint, said["weight"], now)
         return f"gave weight {said['weight']} instead of {before} to"
@@ -115,15 +125,35 @@ class WeightHandler(EndpointAct):
 class BreakerHandler(EndpointAct):
     """Opens the breaker of an endpoint, or resets the breaker."""
 
+    lasts = False  # a breaker finds out by itself
     members = (word("act", ("open", "reset")), whole("forMs", 1, LONGEST_OPENING, OPENING))
 
-    def act(self, service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
+    @staticmethod
+    def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         if said["act"] == "reset":
             before = endpoint.breaker.state(now).value.replace("_", " ")
             service.reset_breaker(endpoint, now)
             return f"reset the {before} breaker of"
         service.force_breaker(endpoint, now, said["forMs"] / 1000)
         return f"opened for {said['forMs']} ms the breaker of"
+
+
+_ACTS: dict[str, type[EndpointAct]] = {
+    "drain": DrainHandler, "undrain": UndrainHandler, "weight": WeightHandler, "breaker": BreakerHandler,
+}  # fmt: skip
+
+
+def carry_out_act(gateway: Gateway, order: Sequence[Any]) -> None:
+    """Do what another worker has done. A worker may have other endpoints for a while: names are looked up by each.
+
+    Args:
+        order: path of the page, and the members.
+    """
+    path, said = order
+    service = gateway.services.get(said["service"].encode("ascii"))
+    for endpoint in service.endpoints if service else ():
+        if service and endpoint.url == said["endpoint"]:
+            _ACTS[path.rpartition("/")[2]].act(service, endpoint, gateway.now(), said)
 
 
 class LogLevelHandler(ActingHandler):
@@ -134,7 +164,7 @@ class LogLevelHandler(ActingHandler):
 
     head = get
 
-    def post(self) -> None:
+    async def post(self) -> None:
         level = read_order(self.request.body, (word("level", tuple(logs.LEVELS)),))["level"]
         before = logs.level()
         logs.set_level(level)

@@ -45,8 +45,8 @@ class LoginHandler(ActingHandler):
         admitted = self.admitted
         if self.gateway.operators.asks:
             principal = await self._log_in(admitted)
-            end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination)
-            session, cookie = begin_session(self.gateway, principal, admitted.origination)
+            await end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination)
+            session, cookie = await begin_session(self.gateway, principal, admitted.origination)
             self.who, self.deed = principal.name, f"session {session.id}"
             self.add_header("Set-Cookie", cookie)
         self.redirect(self.place, status=303)
@@ -77,11 +77,15 @@ class LoginHandler(ActingHandler):
             Unauthorized: the credential is none of those that are accepted.
         """
         attempts, client, now = self.gateway.operators.attempts, admitted.origination.client.client, self.gateway.now()
-        if wait := attempts.wait(client, now):
+        whole = self.gateway.whole
+        wait, now = await whole.begin_attempt(client) if whole else (attempts.wait(client, now), now)
+        if wait:
             raise TooManyAttempts(retry_after=wait)
         attempts.begin(client, now)  # before the check, so that attempts at the same time count
         principal = await self._check(self._said("credential"), client)
         attempts.succeed(client, now)
+        if whole:
+            whole.attempt_succeeded(client, now)
         return principal
 
     async def _check(self, given: bytes, client: str) -> Principal:
@@ -120,9 +124,9 @@ class LogoutHandler(ActingHandler):
 
     changes_gateway = False
 
-    def post(self) -> None:
+    async def post(self) -> None:
         admitted = self.admitted
-        for session in end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination):
+        for session in await end_sessions(self.gateway, self.exchange.head.known_fields, admitted.origination):
             self.who, self.deed = session.principal.name, f"session {session.id}"
         self.add_header("Set-Cookie", session_cookie("", is_secure=is_secure(admitted.origination)))
         self.redirect(LOG_IN, status=303)

@@ -28,6 +28,8 @@ class _RevocationPage(ActingHandler):
         deed, value = "lifted the revocation of" if statement.is_lifted else "revoked", json.dumps(statement.value)
         self.deed = f"{deed} {statement.by.value} {value} until {_instant(statement.until)}"
         shared = await self.gateway.revocation_store.add(statement)
+        row = [statement.by.value, statement.value, statement.at, statement.until, statement.is_lifted]
+        await self.tell_others("revocation", row, statement.id)
         self.send_json({**_shown(statement), "shared": shared}, status)
 
 

@@ -12,12 +12,12 @@ from itertools import islice
 from typing import Any
 
 from tornado_gateway.errors import BadRequest
+from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import Member, number, parameters, read_order, shown, text, whole
-from tornado_gateway.policy.views.stream_list import KINDS, MOST, Wanted, page
+from tornado_gateway.policy.views.stream_list import KINDS, MOST, Wanted, joined, page
 from tornado_gateway.upkeep.shared import in_slices
-from tornado_gateway.upkeep.streams import Stream
 
 PAGE = 100  # streams
 NEWEST = 2**53  # numbers of streams that JavaScript can tell apart
@@ -40,11 +40,11 @@ class StreamsHandler(AdminPage):
     """The open streams."""
 
     async def get(self) -> None:
-        wanted, after, limit = read_query(self.request.query)
-        gateway, streams = self.gateway, self.gateway.streams
-        rows = streams.rows(0 if wanted != Wanted() else after)
-        steps = page(rows, wanted, after, limit, open_=len(streams.open), now=gateway.now())
-        self.send_json(await in_slices(steps, gateway.now))
+        query = self.request.query
+        read_query(query)
+        gateway = self.gateway
+        said = joined(await gateway.whole.streams(query), read_query(query)[2]) if gateway.whole else None
+        self.send_json(said or await page_of(gateway, query))
 
     head = get
 
@@ -52,26 +52,32 @@ class StreamsHandler(AdminPage):
 class CloseHandler(ActingHandler):
     """Closes streams."""
 
-    def post(self) -> None:
+    async def post(self) -> None:
         said = read_order(self.request.body, ORDER)
-        streams, chosen = self.gateway.streams, self._chosen(said)
-        spread = said["overMs"] if len(chosen) > 1 else 0
-        streams.dismiss(chosen, self.gateway.client.loop.time(), spread / 1000)
-        self.deed = f"closed {len(chosen)} streams over {spread} ms: {named(said)}"
-        self.send_json({"closing": len(chosen), "overMs": spread})
-
-    def _chosen(self, said: Mapping[str, Any]) -> list[Stream]:
-        """
-        Raises:
-            BadRequest: the order names no streams, or names streams twice.
-        """
         ids, service, endpoint = said["ids"], said["service"], said["endpoint"]
         if bool(ids) is bool(service) or (endpoint and not service):
             raise BadRequest("either ids or service must be given; endpoint only with service")
-        streams = self.gateway.streams
-        if ids:
-            return streams.of_numbers(set(ids))
-        return streams.at(service, endpoint)
+        closing = sum([close_streams(self.gateway, said), *await self.tell_others("close", said)])
+        spread = said["overMs"] if closing > 1 else 0
+        self.deed = f"closed {closing} streams over {spread} ms: {named(said)}"
+        self.send_json({"closing": closing, "overMs": spread})
+
+
+def close_streams(gateway: Gateway, said: Mapping[str, Any]) -> int:
+    """Close the streams of this process that an order names; return how many these are."""
+    streams, loop = gateway.streams, gateway.client.loop
+    chosen = streams.of_numbers(set(said["ids"])) if said["ids"] else streams.at(said["service"], said["endpoint"])
+    streams.dismiss(chosen, loop.time(), said["overMs"] / 1000 if len(chosen) > 1 else 0)
+    return len(chosen)
+
+
+async def page_of(gateway: Gateway, query: str) -> dict[str, Any]:
+    """A page of the streams of this process."""
+    wanted, after, limit = read_query(query)
+    streams = gateway.streams
+    rows = streams.rows(0 if wanted != Wanted() else after)
+    steps = page(rows, wanted, after, limit, open_=len(streams.open), now=gateway.now())
+    return await in_slices(steps, gateway.now)
 
 
 def named(said: Mapping[str, Any]) -> str:

@@ -45,12 +45,14 @@ class Session:
         expiry: the end, however much the session is used; its holder is in the session.
         used_at: instant (gateway clock) of the last request.
         id: names the session in the log and in revocations; says nothing of the token.
+        told_at: instant (gateway clock) at which other processes were told of a request, or of the log-in.
     """
 
     principal: Principal
     expiry: Expiry
     used_at: float
     id: str
+    told_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class SessionStore:
         id_ = _digest(digest).hex()[:ID_DIGITS]
         end = min(principal.expiry, wall + self.config.longest)
         expiry = Expiry.of(end, now, wall, principal.holder.in_session(id_))
-        session = self._by_digest[digest] = Session(principal, expiry, now, id_)
+        session = self._by_digest[digest] = Session(principal, expiry, now, id_, now)
         return session
 
     def use(self, token: bytes, now: float, wall: float) -> Session | None:
@@ -126,22 +128,44 @@ class SessionStore:
         """End all sessions."""
         self._by_digest.clear()
 
+    def end(self, digest: str) -> None:
+        """End the session that another process has ended.
+
+        Args:
+            digest: see plain_of().
+        """
+        self._by_digest.pop(bytes.fromhex(digest), None)
+
+    def used(self, digest: str, at: float) -> None:
+        """Another process has used a session at an instant."""
+        session = self._by_digest.get(bytes.fromhex(digest))
+        if session:
+            session.used_at = max(session.used_at, at)
+
+    def plain_of(self, token: bytes) -> list[Any]:
+        """The session of a token as to_plain() has it, its digest first; [] without such a session."""
+        digest = _digest(token)
+        session = self._by_digest.get(digest)
+        return _plain(digest, session) if session else []
+
     def to_plain(self) -> list[list[Any]]:
         """The sessions as values of JSON, for another process."""
-        return [
-            [digest.hex(), each.principal.to_plain(), each.expiry.at, each.expiry.wall, each.used_at, each.id]
-            for digest, each in self._by_digest.items()
-        ]
+        return [_plain(digest, each) for digest, each in self._by_digest.items()]
 
     def add_plain(self, rows: Iterable[Sequence[Any]]) -> None:
         """Add what to_plain() of another process of this machine has given: the clocks of both agree."""
         for digest, described, at, wall, used_at, id_ in rows:
             principal = Principal.of_plain(described)
             expiry = Expiry(at, wall, principal.holder.in_session(id_))
-            self._by_digest[bytes.fromhex(digest)] = Session(principal, expiry, used_at, id_)
+            self._by_digest[bytes.fromhex(digest)] = Session(principal, expiry, used_at, id_, used_at)
 
     def _has_ended(self, session: Session, now: float, wall: float) -> bool:
         return now >= session.used_at + self.config.idle or session.expiry.has_passed(now, wall)
+
+
+def _plain(digest: bytes, session: Session) -> list[Any]:
+    expiry = session.expiry
+    return [digest.hex(), session.principal.to_plain(), expiry.at, expiry.wall, session.used_at, session.id]
 
 
 def _digest(token: bytes) -> bytes:

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Offer, Place, Role
 from tornado_gateway.policy.supervision import Restarts
 from tornado_gateway.supervisor.birth import HANDLED, fork
+from tornado_gateway.supervisor.hub import Hub
 from tornado_gateway.supervisor.sockets import Sockets
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.handover import HandOver
@@ -114,6 +115,7 @@ class Supervisor:
         self._may_accept = asyncio.Event()
         self._has_begun = self._is_stopping = self._is_replaced = False
         self._memory: Mapping[str, Any] = {}
+        self._hub = Hub(time.monotonic)
         self._hand_over: HandOver | None = None
         self._successor = Successor(settings.listen.takeover, command)
         self.exit_code = STOPPED
@@ -144,7 +146,7 @@ class Supervisor:
         """The number of the worker that is to be started next; None when the gateway has ended."""
         for each in self._crew.living.values():
             if each.link is None:
-                each.link = await self._link_to(each).open(each.sock)
+                each.link = self._hub.links[each.number] = await self._link_to(each).open(each.sock)
         while (number := await self._births.get()) is not None:
             if not self._is_stopping:
                 return number
@@ -192,7 +194,11 @@ class Supervisor:
         def on_leaving(_: object) -> None:
             worker.is_leaving = True
 
-        return Link({"ready": on_ready, "accepts": on_accepts, "leaving": on_leaving}, lambda: None)
+        def on_order(said: Sequence[Any]) -> Awaitable[list[Any]]:
+            return self._hub.order(worker.number, *said)
+
+        answers = {"ready": on_ready, "accepts": on_accepts, "leaving": on_leaving, "order": on_order}
+        return Link({**answers, **self._hub.answers}, lambda: None)
 
     # ---- the start
 
@@ -201,7 +207,7 @@ class Supervisor:
         if not self._has_begun and self._all(lambda each: each.is_ready):
             self._take_over()
         await self._may_accept.wait()
-        return self._memory
+        return {**self._memory, "orders": self._hub.orders_so_far, "began": self._hub.began}
 
     def _take_over(self) -> None:
         try:
@@ -251,6 +257,7 @@ class Supervisor:
             return
         del self._crew.living[worker.number]
         self._shares.leave(worker.number)
+        self._hub.forget(worker.number)
         if worker.link:
             worker.link.close()
         if self._is_stopping:
@@ -361,7 +368,7 @@ class Supervisor:
         links = [each.link for each in self._crew.living.values() if each.link and each.accepts]
         with suppress(LinkError):  # a worker that ends meanwhile accepts nothing
             await asyncio.gather(*[each.ask("pause") for each in links])
-        return {}
+        return await self._hub.memory()
 
     async def resume(self) -> None:
         """See Predecessor."""

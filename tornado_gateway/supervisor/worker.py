@@ -17,6 +17,7 @@ from tornado_gateway.app import App
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
 from tornado_gateway.upkeep.link import Link, LinkError
+from tornado_gateway.upkeep.whole import Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 log = logging.getLogger("tornado_gateway")
@@ -42,7 +43,6 @@ def of_a_worker(settings: Settings) -> Settings:
     return replace(
         settings,
         listen=replace(settings.listen, takeover=""),
-        admin=replace(settings.admin, is_read_only=True),  # an act would count in this worker alone
         server=replace(server, max_connections=part_of(server.max_connections, count)),
         client=replace(settings.client, pool=replace(pool, max_idle=part_of(pool.max_idle, count))),
         service=replace(
@@ -87,9 +87,11 @@ class _Worker:
     def __init__(self, settings: Settings, birth: Birth) -> None:
         self._birth = birth
         self._told, self._interrupted = asyncio.Event(), asyncio.Event()
-        self.app = App(settings, birth.inherited, birth.share)
-        self.link = Link(
+        self._whole = Whole()
+        self.app = App(settings, birth.inherited, birth.share, self._whole, birth.number)
+        self.link = self._whole.link = Link(
             {
+                **self.app.answers,
                 "drain": lambda _: self._told.set(),
                 "replaced": lambda _: self._replaced(),
                 "end": lambda _: self._end(),

@@ -11,7 +11,8 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 from tornado_gateway.policy.http.redaction import Redaction
@@ -24,6 +25,7 @@ from tornado_gateway.policy.views.request_tail import COLUMNS as REQUEST_COLUMNS
 from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
+from tornado_gateway.upkeep.link import LinkError
 from tornado_gateway.upkeep.shared import in_slices
 
 INTERVAL = 1.0  # seconds between two looks
@@ -86,6 +88,7 @@ class Observer:
         now: seconds on a monotonic clock.
         news: gives the events since the last call, beside changes of services, endpoints and limits.
         tail: the newest requests; None for none.
+        gather: gives the figures of all workers; None for a gateway of one process.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Observer:
         now: Callable[[], float],
         news: Callable[[], list[Event]] = list,
         tail: RequestTail | None = None,
+        gather: Callable[[], Awaitable[State]] | None = None,
     ) -> None:
+        self._gather = gather
         self._tail = tail or RequestTail(Redaction())
         self._requests: Sequence[Sequence[object]] = []
         self._collect, self._about, self._now, self._news = collect, about, now, news
@@ -177,7 +182,8 @@ class Observer:
     async def _look_again_and_again(self) -> None:
         while True:
             began = self._now()
-            await self.look(tells=True)
+            with suppress(LinkError):  # the supervisor ends, and this worker with it
+                await self.look(tells=True)
             await asyncio.sleep(min(max(INTERVAL, (self._now() - began) / SHARE), LONGEST))
 
     async def look(self, *, tells: bool = False) -> None:
@@ -187,12 +193,13 @@ class Observer:
             tells: whether viewers are told.
         """
         async with self._looks:
-            span, events = await in_slices(self._steps(), self._now)
+            gathered = await self._gather() if self._gather else None
+            span, events = await in_slices(self._steps(gathered), self._now)
             if tells and self._viewers:
                 self._tell(span, events)
 
-    def _steps(self) -> Steps[tuple[Span | None, list[Event]]]:
-        state, at = (yield from self._collect()), time.time()
+    def _steps(self, gathered: State | None) -> Steps[tuple[Span | None, list[Event]]]:
+        state, at = gathered or (yield from self._collect()), time.time()
         events = yield from self.board.update(state, at)
         self._counts, self._refused, self._requests = counts_of(state), state.limits.refused, self._tail.look()
         others = [*self._news(), *self._happenings.update(state, at)]

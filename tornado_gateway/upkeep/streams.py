@@ -86,6 +86,10 @@ class Stream(Protocol):
 class Streams:
     """A Sweeper that checks open streams.
 
+    Args:
+        worker: number of the worker, so that streams of all workers have different numbers.
+        workers: number of workers.
+
     Attributes:
         counts: streams that are open or about to open.
         open: streams that have begun, the oldest first.
@@ -93,14 +97,14 @@ class Streams:
 
     shortest_timeout = math.inf  # each stream has the timeouts of its service
 
-    def __init__(self, limits: StreamLimits) -> None:
+    def __init__(self, limits: StreamLimits, worker: int = 0, workers: int = 1) -> None:
         self.counts = StreamCounts(limits)
         self._endpoints: dict[Stream, Endpoint | None] = {}
         self.open = self._endpoints.keys()
         self._leaving: dict[Stream, Endpoint] = {}  # streams that were told to move and have not ended
         self._ends: list[tuple[float, Stream]] = []  # instants of a drain, the latest first
         self._dismissals: list[tuple[float, Stream]] = []  # instants of an operator's closings, the latest first
-        self._newest = 0  # number of the newest stream
+        self._newest, self._step = worker, workers  # number of the newest stream
         self._all_end_at = math.inf
         self._is_revoked: Callable[[Holder], bool] | None = None  # since the last sweep
         self._none_open = asyncio.Event()
@@ -113,7 +117,7 @@ class Streams:
             request: that the stream answers.
             endpoint: the stream may be moved away from this endpoint; None: the stream is never moved.
         """
-        self._newest += 1
+        self._newest += self._step
         stream.number, stream.request = self._newest, request
         self._endpoints[stream] = endpoint
         self._none_open.clear()

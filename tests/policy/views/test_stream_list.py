@@ -7,7 +7,7 @@ import pytest
 
 from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried
-from tornado_gateway.policy.views.stream_list import LONGEST, LONGEST_PRINCIPAL, Facts, Row, Wanted, page
+from tornado_gateway.policy.views.stream_list import LONGEST, LONGEST_PRINCIPAL, Facts, Row, Wanted, joined, page
 
 NOW = 100.0
 URL = "http://10.0.0.7:9000"
@@ -88,3 +88,15 @@ def test_a_filter_admits_what_it_names(wanted: Wanted, ids: list[int]) -> None:
 def test_long_texts_are_cut() -> None:
     (shown,) = said([row(1, principal="p" * 9000, path="/" * 9000)])["streams"]
     assert (len(shown["principal"]), len(shown["path"])) == (LONGEST_PRINCIPAL, LONGEST)
+
+
+def of_a_worker(*ids: int, next_: int | None = None, open_: int | None = None) -> dict[str, Any]:
+    count = len(ids) if open_ is None else open_
+    return {"open": count, "matching": count, "streams": [{"id": each} for each in ids], "next": next_}
+
+
+def test_the_page_of_all_workers_is_the_oldest_of_the_pages_of_each() -> None:
+    said = joined([of_a_worker(2, 6, 8), of_a_worker(3, 7, open_=9, next_=7)], 3)
+    assert said == {"open": 12, "matching": 12, "streams": [{"id": 2}, {"id": 3}, {"id": 6}], "next": 6}
+    assert joined([of_a_worker(2), of_a_worker(3)], 5)["next"] is None
+    assert joined([of_a_worker(), of_a_worker()], 5) == of_a_worker()

@@ -5,7 +5,7 @@ the process has. A page begins behind the number that the page before has named,
 meanwhile neither repeat nor hide a stream.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,6 +87,24 @@ class Wanted:
         return self.text.lower() in "\n".join(
             (facts.client, row.principal, facts.service, facts.endpoint, facts.path)
         ).lower()  # fmt: skip
+
+
+def joined(pages: Sequence[Mapping[str, Any]], limit: int) -> dict[str, Any]:
+    """The page of all workers, of the pages of each.
+
+    >>> one = {"open": 2, "matching": 2, "streams": [{"id": 2}, {"id": 6}], "next": None}
+    >>> joined([one, {"open": 1, "matching": 1, "streams": [{"id": 3}], "next": None}], 2)
+    {'open': 3, 'matching': 3, 'streams': [{'id': 2}, {'id': 3}], 'next': 3}
+    """
+    found = sorted((each for page in pages for each in page["streams"]), key=lambda each: each["id"])
+    shown = found[:limit]
+    is_more = len(found) > limit or any(each["next"] for each in pages)
+    return {
+        "open": sum(each["open"] for each in pages),
+        "matching": sum(each["matching"] for each in pages),
+        "streams": shown,
+        "next": shown[-1]["id"] if shown and is_more else None,
+    }
 
 
 def page(

@@ -1,0 +1,107 @@
+"""What the supervisor adds up, passes on and keeps for later, with workers in miniature."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tornado_gateway.policy.views.state import ProcessState, State, to_plain
+from tornado_gateway.supervisor.hub import Hub
+from tornado_gateway.upkeep.link import Link
+
+
+class Workers:
+    """Workers that count requests and write down their orders."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub, self.counts, self.orders = hub, {0: 3, 1: 4}, list[tuple[int, Any]]()
+        self._ends: list[Link] = []
+
+    async def open(self, number: int) -> None:
+        def figures(_: object) -> dict[str, Any]:
+            state = State(reasons={"a ": self.counts[number]}, process=ProcessState(clients=1))
+            return to_plain(state)
+
+        def order(said: Any) -> int:
+            self.orders.append((number, said))
+            return number
+
+        answers: dict[str, Callable[[Any], Any]] = {
+            "figures": figures, "order": order, "streams": lambda query: [number, query],
+            "memory": lambda _: {"sessions": [number]},
+        }  # fmt: skip
+        one, other = socket.socketpair()
+        self.hub.links[number] = await Link({}, lambda: None).open(one)
+        self._ends += [self.hub.links[number], await Link(answers, lambda: None).open(other)]
+
+    async def close(self) -> None:
+        for each in self._ends:
+            each.close()
+        await asyncio.sleep(0)
+
+
+async def figures(hub: Hub, *, with_each: bool = True) -> tuple[int, int]:
+    said = await hub.answers["state"]([True, with_each])
+    return said["reasons"].get("a ", 0), said["process"]["clients"]
+
+
+@pytest.mark.gen_test
+async def test_totals_never_go_back_and_a_worker_that_has_ended_has_no_clients() -> None:
+    hub = Hub(lambda: 1.0)
+    workers = Workers(hub)
+    assert await figures(hub) == (0, 0)
+    await workers.open(0)
+    await workers.open(1)
+    assert await figures(hub) == (7, 2)
+    assert await figures(hub, with_each=False) == (7, 2)
+    workers.counts[0] = 100
+    assert await figures(hub, with_each=False) == (7, 2)  # a look of this moment is for all
+    hub.links[0].close()  # the worker hangs, or has ended: what was known counts
+    assert await figures(hub) == (7, 2)
+    hub.forget(0)
+    assert await figures(hub) == (7, 1)
+    workers.counts[0] = 0
+    await workers.open(0)
+    assert await figures(hub) == (7, 2)
+    await workers.close()
+
+
+@pytest.mark.gen_test
+async def test_an_order_reaches_all_others_and_workers_that_start_later() -> None:
+    hub = Hub(lambda: 1.0)
+    workers = Workers(hub)
+    await workers.open(0)
+    await workers.open(1)
+    assert await hub.order(0, "act", "drain", "billing") == [1]
+    assert await hub.order(1, "act", "weight", "billing") == [0]
+    assert await hub.order(1, "close", 7, "") == [0]
+    assert workers.orders == [(1, ["act", "drain"]), (0, ["act", "weight"]), (0, ["close", 7])]
+    assert hub.orders_so_far == {"act": ["weight"]}
+    assert await hub.answers["streams"]("q") == [[0, "q"], [1, "q"]]
+    assert await hub.memory() == {"sessions": [0]}
+    await workers.close()
+    assert await hub.order(0, "act", "drain", "") == []
+    assert await hub.memory() == {}
+
+
+@pytest.mark.gen_test
+async def test_log_ins_are_counted_for_all_workers_together() -> None:
+    hub = Hub(lambda: 1.0)
+    attempt = hub.answers["attempt"]
+    for _ in range(10):
+        assert attempt("203.0.113.7") == [0.0, 1.0]
+    wait, _ = attempt("203.0.113.7")
+    assert wait > 0
+    hub.answers["succeeded"](["203.0.113.7", 1.0])
+    assert attempt("203.0.113.7") == [0.0, 1.0]
+
+
+@pytest.mark.gen_test
+async def test_kept_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tornado_gateway.supervisor.hub.MOST_ORDERS", 2)
+    hub = Hub(lambda: 1.0)
+    for number in range(4):
+        await hub.order(0, "log-in", number, str(number))
+    assert hub.orders_so_far == {"log-in": [2, 3]}

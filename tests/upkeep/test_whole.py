@@ -1,0 +1,51 @@
+"""What a worker asks the supervisor."""
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from tornado_gateway.policy.views.state import State, to_plain
+from tornado_gateway.policy.views.steps import Steps
+from tornado_gateway.upkeep.link import Link
+from tornado_gateway.upkeep.whole import Gathered, Whole
+
+
+@pytest.mark.gen_test
+async def test_questions_and_orders_reach_the_supervisor() -> None:
+    heard: list[Any] = []
+
+    def order(said: object) -> list[str]:
+        heard.append(said)
+        return ["done"]
+
+    answers = {
+        "state": lambda said: (heard.append(said), to_plain(State(reasons={"a ": 1})))[1],
+        "streams": lambda query: [{"query": query}],
+        "order": order,
+        "attempt": lambda client: [0.0, len(client)],
+        "succeeded": heard.append,
+    }
+    one, other = socket.socketpair()
+    whole, supervisor = Whole(), await Link(answers, lambda: None).open(other)
+    whole.link = await Link({}, lambda: None).open(one)
+    page = Gathered(lambda: whole.state(with_minute=True, with_each=False), reasons, time.monotonic)
+    assert await page.get() == {"a ": 1}
+    page.close()
+    assert await whole.streams("limit=1") == [{"query": "limit=1"}]
+    assert await whole.share("act", 1, "key") == ["done"]
+    whole.tell("used", 2)
+    assert await whole.begin_attempt("ada") == (0.0, 3)
+    whole.attempt_succeeded("ada", 3.0)
+    await whole.share("end", None)
+    assert heard == [[True, False], ["act", 1, "key"], ["used", 2, ""], ["ada", 3.0], ["end", None, ""]]
+    whole.link.close()
+    supervisor.close()
+    await asyncio.sleep(0)
+
+
+def reasons(state: State) -> Steps[dict[str, int]]:
+    yield
+    return state.reasons

@@ -1,0 +1,45 @@
+"""What a worker does because another worker of the gateway says so: acts of operators, and what all workers know."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tornado_gateway.adapters import logs
+from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.control import carry_out_act
+from tornado_gateway.handlers.stream_pages import close_streams
+
+
+def carry_out(gateway: Gateway, name: str, body: Any) -> Any:
+    """Carry out an order; return what the worker that has sent it wants to know."""
+    return ORDERS[name](gateway, body)
+
+
+def _set_level(_: Gateway, level: str) -> None:
+    logs.set_level(level)
+
+
+def _revoke(gateway: Gateway, row: list[Any]) -> None:
+    gateway.revocation_store.learn([row])
+
+
+def _log_in(gateway: Gateway, row: list[Any]) -> None:
+    gateway.operators.sessions.add_plain([row])
+
+
+def _log_out(gateway: Gateway, digest: str) -> None:
+    gateway.operators.sessions.end(digest)
+
+
+def _use(gateway: Gateway, said: list[Any]) -> None:
+    gateway.operators.sessions.used(*said)
+
+
+ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
+    "act": carry_out_act,
+    "close": close_streams,
+    "log-level": _set_level,
+    "revocation": _revoke,
+    "log-in": _log_in,
+    "log-out": _log_out,
+    "used": _use,
+}

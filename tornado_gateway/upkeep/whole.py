@@ -1,0 +1,76 @@
+"""The whole gateway, as a worker asks the supervisor about it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from tornado_gateway.policy.views.state import State, from_plain
+from tornado_gateway.policy.views.steps import Steps
+from tornado_gateway.upkeep.link import Link
+from tornado_gateway.upkeep.shared import in_slices
+
+T = TypeVar("T")
+
+
+class Whole:
+    """The other workers.
+
+    Attributes:
+        link: to the supervisor; set before the worker accepts.
+    """
+
+    link: Link
+
+    async def state(self, *, with_minute: bool, with_each: bool) -> State:
+        """The figures of all workers; see state_of() in figures.py.
+
+        Raises:
+            LinkError: the supervisor does not answer.
+        """
+        return from_plain(await self.link.ask("state", [with_minute, with_each]))
+
+    async def streams(self, query: str) -> list[dict[str, Any]]:
+        """The pages of streams of all workers; see StreamsHandler."""
+        pages: list[dict[str, Any]] = await self.link.ask("streams", query)
+        return pages
+
+    async def share(self, name: str, body: object, key: str = "") -> list[Any]:
+        """Let all other workers carry out an order; return what each has said.
+
+        Args:
+            key: a worker that starts later carries out the last order of each name and key, too; "" for none.
+        """
+        said: list[Any] = await self.link.ask("order", [name, body, key])
+        return said
+
+    def tell(self, name: str, body: object) -> None:
+        """As share(), without waiting."""
+        self.link.tell("order", [name, body, ""])
+
+    async def begin_attempt(self, client: str) -> tuple[float, float]:
+        """Count a log-in of a client; return the seconds to wait until it may begin, and its instant. See Attempts."""
+        wait, began = await self.link.ask("attempt", client)
+        return wait, began
+
+    def attempt_succeeded(self, client: str, began: float) -> None:
+        self.link.tell("succeeded", [client, began])
+
+
+class Gathered(Generic[T]):
+    """A page about all workers; has what Shared has.
+
+    Args:
+        gather: gives the figures of all workers.
+        render: renders these.
+        now: seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self, gather: Callable[[], Awaitable[State]], render: Callable[[State], Steps[T]], now: Callable[[], float]
+    ) -> None:
+        self._gather, self._render, self._now = gather, render, now
+
+    async def get(self) -> T:
+        return await in_slices(self._render(await self._gather()), self._now)
+
+    def close(self) -> None:
+        """Nothing goes on without a caller."""
