@@ -39,7 +39,7 @@ class Crew:
                 [sys.executable, "-m", "tornado_gateway", *options],
                 env=CLEAN | given | variables, cwd=folder, stderr=stderr, stdout=stderr,
             )  # fmt: skip
-        self._count = workers
+        self._count, self._started = workers, 0
 
     @property
     def log(self) -> str:
@@ -56,10 +56,11 @@ class Crew:
         return children(self.popen.pid)
 
     def is_ready(self) -> "Crew":
-        """Wait until all workers accept connections at the port."""
+        """Wait until all workers accept connections; each further call awaits a further worker."""
+        self._started += 1 if self._started else self._count
 
         def is_so() -> bool:
-            return len(self.workers) == self._count and all(listeners(each, self.port) > 1 for each in self.workers)
+            return self.log.count("accepts connections") >= self._started
 
         await_(is_so, lambda: f"not ready: {self.log}")
         return self
@@ -130,9 +131,3 @@ def inodes(port: int, state: str) -> set[str]:
 def connections(pid: int, port: int) -> int:
     """The number of the connections of a process at a port of its own."""
     return len(set(sockets(pid)) & inodes(port, "01"))
-
-
-def listeners(pid: int, port: int) -> int:
-    """The number of the descriptors by which a process listens at a port: one is kept, and others accept."""
-    listening = inodes(port, "0A")
-    return sum(each in listening for each in sockets(pid))

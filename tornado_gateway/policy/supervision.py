@@ -48,10 +48,10 @@ def may_accept(own: int, all_: Iterable[int]) -> bool:
 
     Args:
         own: number of connections of the worker.
-        all_: numbers of connections of all workers that accept; negative for a worker that does not.
+        all_: numbers of connections of all workers that accept.
 
-    >>> may_accept(12, [10, 12]), may_accept(13, [10, 13]), may_accept(170, [160, 170, -1])
+    >>> may_accept(12, [10, 12]), may_accept(13, [10, 13]), may_accept(170, [160, 170])
     (True, False, True)
     """
-    fewest = min((each for each in all_ if each >= 0), default=0)
+    fewest = min(all_, default=own)
     return own <= fewest + SLACK + fewest // SLACK_SHARE

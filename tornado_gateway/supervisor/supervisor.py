@@ -133,7 +133,7 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGUSR2, self._successor.start)
         for number in (signal.SIGHUP, signal.SIGUSR1):
             self._loop.add_signal_handler(
-                number, log.warning, "%s is ignored; to change the configuration, restart", number.name
+                number, log.warning, "%s is ignored; SIGUSR2 takes another configuration", number.name
             )
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for worker in range(self._count):
@@ -189,6 +189,7 @@ class Supervisor:
 
         def on_accepts(_: object) -> None:
             worker.accepts = True
+            log.info("worker %d (process %d) accepts connections", worker.number + 1, worker.pid)
             self._if_all_accept()
 
         def on_leaving(_: object) -> None:

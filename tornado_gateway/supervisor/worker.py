@@ -111,10 +111,10 @@ class _Worker:
             memory = await self.link.ask("ready", patience=None)
         except LinkError:
             return CRASHED
-        await self.app.accept(memory)
-        self.link.tell("accepts")
         gc.collect()
         gc.freeze()  # see serve() in __main__.py
+        await self.app.accept(memory)
+        self.link.tell("accepts")
         await self._told.wait()
         is_clean = await self.app.end(self._interrupted)
         return STOPPED if is_clean else CRASHED

@@ -46,12 +46,12 @@ async def test_acceptors_get_as_many_connections_each(listening: socket.socket) 
         await asyncio.sleep(0)
     await eventually(lambda: sum(len(each.accepted) for each in acceptors) == 150)
     assert [45 <= len(each.accepted) <= 55 for each in acceptors] == [True] * 3
-    await eventually(lambda: sum(shares.numbers) == 150)
+    await eventually(lambda: sum(shares.connections) == 150)
     for each in clients:
         each.close()
     for acceptor in acceptors:
         acceptor.close()
-    assert list(shares.numbers) == [ABSENT] * 3
+    assert list(shares.connections) == [ABSENT] * 3
 
 
 @pytest.mark.gen_test
@@ -82,7 +82,7 @@ async def test_a_connection_that_cannot_be_made_is_no_fault(listening: socket.so
         loop = asyncio.get_running_loop()
         with suppress(ConnectionResetError):
             assert await loop.sock_recv(client, 1) == b""
-    await eventually(lambda: list(shares.numbers) == [0])
+    await eventually(lambda: list(shares.connections) == [0])
     server.close()
     server.close()
 

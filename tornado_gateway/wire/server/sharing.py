@@ -1,8 +1,8 @@
 """Accepts connections at a socket at which other processes accept, too, so that each gets as many.
 
 The numbers of connections of all workers stand in memory that all workers share. A worker that has more than its share
-(may_accept() of policy/supervision.py) steps back for PATIENCE: meanwhile the others are as quick as they are. What
-nobody has taken by then is taken by anybody: a worker that hangs stops nobody.
+(may_accept() of policy/supervision.py) steps back until others have as many. Each worker shows that it lives; a worker
+that has not for HANGS does not count, so a worker that hangs holds up the others once, and for so long.
 
 SO_REUSEPORT would give each worker a queue of its own: the kernel spreads by a hash, so a hundred connections differ by
 twenty as a rule, and the queue of a worker that has ended has connections that nobody accepts. One queue loses nothing.
@@ -12,16 +12,19 @@ import asyncio
 import logging
 import mmap
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tornado_gateway.policy.supervision import may_accept
 
 ACCEPTS = 8  # calls of accept() per turn of the loop, as of HTTPServer
-PATIENCE = 0.02  # seconds; a busy worker has turns of some 10 ms
+PAUSE = 0.01  # seconds until a worker that has stepped back looks again
+BEAT = 0.05  # seconds between two signs of life
+HANGS = 0.5  # seconds; a busy worker has turns of some 10 ms, and a loaded machine may give it no core for longer
 WITHOUT_DESCRIPTORS = 1.0  # seconds until the next accept() after a failure, as asyncio has it
 ABSENT = -1  # number of connections of a worker that does not accept
-_SIZE = 8  # bytes of a number
+_SIZE = 16  # bytes of a worker's numbers: of connections, and of ms at the last sign of life
 
 log = logging.getLogger("tornado_gateway")
 
@@ -34,13 +37,24 @@ class Shares:
     """
 
     def __init__(self, workers: int) -> None:
-        self.numbers = memoryview(mmap.mmap(-1, workers * _SIZE)).cast("q")
+        memory = memoryview(mmap.mmap(-1, workers * _SIZE)).cast("q")
+        self.connections, self.beats = memory[:workers], memory[workers:]
         for worker in range(workers):
             self.leave(worker)
 
     def leave(self, worker: int) -> None:
         """A worker accepts no more."""
-        self.numbers[worker] = ABSENT
+        self.connections[worker] = ABSENT
+
+    def of_living(self) -> list[int]:
+        """The numbers of connections of the workers that accept and do not hang."""
+        oldest = _now() - round(HANGS * 1000)
+        return [each for each, beat in zip(self.connections, self.beats, strict=True) if each >= 0 and beat >= oldest]
+
+
+def _now() -> int:
+    """ms on a clock that all processes of the machine share."""
+    return time.monotonic_ns() // 1_000_000
 
 
 class Share:
@@ -51,12 +65,16 @@ class Share:
     """
 
     def __init__(self, shares: Shares, worker: int) -> None:
-        self._numbers, self._worker = shares.numbers, worker
+        self._shares, self._worker = shares, worker
         self._servers = self._open = self._pending = 0
 
     @property
     def may_accept(self) -> bool:
-        return may_accept(self._open + self._pending, self._numbers)
+        return may_accept(self._open + self._pending, self._shares.of_living())
+
+    def beat(self) -> None:
+        """The worker lives."""
+        self._shares.beats[self._worker] = _now()
 
     def has(self, connections: int) -> None:
         """The worker has so many connections."""
@@ -71,10 +89,11 @@ class Share:
     def count_server(self, more: int) -> None:
         """The worker accepts at so many more sockets, or at fewer."""
         self._servers += more
+        self.beat()
         self._tell()
 
     def _tell(self) -> None:
-        self._numbers[self._worker] = self._open + self._pending if self._servers else ABSENT
+        self._shares.connections[self._worker] = self._open + self._pending if self._servers else ABSENT
 
 
 class SharingServer:
@@ -96,10 +115,15 @@ class SharingServer:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._has_waited = self._is_closed = False
+        self._is_closed = False
         sock.setblocking(False)
         share.count_server(1)
         self._loop.add_reader(sock, self._accept)
+        self._beats = self._loop.call_later(BEAT, self._beat)
+
+    def _beat(self) -> None:
+        self._share.beat()
+        self._beats = self._loop.call_later(BEAT, self._beat)
 
     def close(self) -> None:
         """Accept no more. What has been accepted becomes a connection all the same."""
@@ -107,6 +131,7 @@ class SharingServer:
             return
         self._is_closed = True
         self._loop.remove_reader(self._sock)
+        self._beats.cancel()
         if self._timer:
             self._timer.cancel()
         self._share.count_server(-1)
@@ -114,10 +139,9 @@ class SharingServer:
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
-            if not (self._has_waited or self._share.may_accept):
-                self._step_back(PATIENCE)
+            if not self._share.may_accept:
+                self._step_back(PAUSE)
                 return
-            self._has_waited = False
             try:
                 accepted, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -146,5 +170,4 @@ class SharingServer:
         self._timer = self._loop.call_later(seconds, self._return)
 
     def _return(self) -> None:
-        self._has_waited = True
         self._loop.add_reader(self._sock, self._accept)
