@@ -58,7 +58,7 @@ class ConsulFeed:
     async def _ask(self) -> HTTPResponse:
         response = await self._client.fetch(self._request(), raise_error=False)
         if response.error and response.code == 599:
-            raise SourceFailed(str(response.error))
+            raise SourceFailed(str(response.error).removeprefix("HTTP 599: "))
         if response.code != 200:
             raise SourceFailed(f"Consul says: status {response.code}")
         if len(response.body) > MAX_DOCUMENT:

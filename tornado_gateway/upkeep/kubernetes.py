@@ -160,6 +160,6 @@ def _check(response: HTTPResponse) -> None:
         SourceFailed: the server has not answered, or has refused.
     """
     if response.error and response.code == 599:
-        raise SourceFailed(str(response.error))
+        raise SourceFailed(str(response.error).removeprefix("HTTP 599: "))
     if response.code != 200:
         raise SourceFailed(f"the API server says: status {response.code}")
