@@ -642,30 +642,33 @@ def _text_of(name: str, counted: _Counted) -> str:
     if not any(histogram.counts):
         return ""
     before, behind = labels.around("le")
-    counts = [*itertools.accumulate(histogram.counts)]
-    count = _number(counts[-1])
-    ends: Sequence[int | str] = counts  # the pattern writes these as _number() does
-    are_plain = not examples and counts[-1] < LEAST_EXPONENT
-    if not are_plain:
-        ends = [f"{_number(each)}{examples.get(number, '')}" for number, each in enumerate(counts)]
-    pattern = _buckets(name, bounds, are_plain=are_plain)
-    lines = (pattern % tuple(ends)).replace(_BEFORE, before).replace(_BEHIND, behind)
-    return f"{lines}{name}_count{labels.text} {count}\n{name}_sum{labels.text} {_number(fsum(histogram.seconds))}\n"
+    lines = _buckets(name, bounds).copy()
+    lines[1::2] = _ends(histogram.counts, behind, examples)
+    text = "".join(lines)
+    if before != _BEFORE:
+        text = text.replace(f"{name}_bucket{_BEFORE}", f"{name}_bucket{before}")
+    count, seconds = _number(sum(histogram.counts)), _number(fsum(histogram.seconds))
+    return f"{text}{name}_count{labels.text} {count}\n{name}_sum{labels.text} {seconds}\n"
 
 
-# Stand for the labels before and behind the bound of a bucket. No label has such characters.
-_BEFORE, _BEHIND = "\x00", "\x01"
+def _ends(counts: Iterable[int], behind: str, examples: Mapping[int, str]) -> list[str]:
+    """The ends of the lines of a histogram's buckets. Most buckets have as many as the bucket before."""
+    ends, before, end = list[str](), -1, ""
+    for number, count in enumerate(itertools.accumulate(counts)):
+        if count != before or examples:
+            before, end = count, f"{behind} {_number(count)}{examples.get(number, '')}\n"
+        ends.append(end)
+    return ends
+
+
+_BEFORE = "{"  # stands before the bound of a bucket if the bound is the first label, as `le` is before `service`
 
 
 @functools.cache
-def _buckets(name: str, bounds: tuple[float, ...], *, are_plain: bool) -> str:
-    """The pattern of the lines of a histogram's buckets: to write each line by itself takes four times as long.
-
-    Args:
-        are_plain: whether the pattern gets whole numbers below LEAST_EXPONENT; otherwise texts.
-    """
-    end = "%d.0" if are_plain else "%s"
-    return "".join(f'{name}_bucket{_BEFORE}le="{limit}"{_BEHIND} {end}\n' for limit in _limits(bounds))
+def _buckets(name: str, bounds: tuple[float, ...]) -> list[str]:
+    """The lines of a histogram's buckets: the beginning of a line, and room for the end, in turns. To write each line
+    by itself takes four times as long."""
+    return [part for limit in _limits(bounds) for part in (f'{name}_bucket{_BEFORE}le="{limit}"', "")]
 
 
 @functools.cache
@@ -687,6 +690,10 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    if type(value) is int and value < LEAST_EXPONENT:
-        return f"{value}.0"  # what floatToGoString() says, in a third of the time
+    """As floatToGoString(), in a third of the time for most numbers."""
+    if value < LEAST_EXPONENT:
+        if type(value) is not float:
+            return f"{+value}.0"  # + makes a number of True
+        if value >= 0:
+            return repr(value)
     return floatToGoString(value)  # type: ignore[no-any-return, no-untyped-call]

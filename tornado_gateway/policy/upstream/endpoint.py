@@ -48,6 +48,8 @@ class Outcome(Enum):
     SUPERSEDED = "superseded"
     IGNORED = "ignored"
 
+    __hash__ = object.__hash__  # see Kind
+
 
 # A look-up of a member in the class costs five times as much (3.11), some twenty times per request.
 HTTP, SSE, WS = Kind
