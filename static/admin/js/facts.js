@@ -1,6 +1,6 @@
 // Counts since the start, and the configuration. Texts only: a value may have any characters.
 
-import { visible } from './format.js';
+import { visible, whole } from './format.js';
 
 /**
  * @param refused has a row for each client that meets a limit
@@ -9,8 +9,20 @@ import { visible } from './format.js';
  * @param list has the variables that differ from their defaults
  */
 export function makeFacts({ table, list, refused, nobody }) {
+  const card = table.closest('details');
   let shown = '';
   let shownRefused = '';
+  let counts = [];
+  card.addEventListener('toggle', showCounts);
+
+  function showCounts() {
+    if (!card.open) return;
+    const text = JSON.stringify(counts);
+    if (text === shown) return;
+    shown = text;
+    table.tBodies[0].replaceChildren(...counts.map(([group, name, count]) => row(group, name, count)));
+  }
+
   return {
     show(model) {
       const whom = JSON.stringify(model.refused);
@@ -20,10 +32,8 @@ export function makeFacts({ table, list, refused, nobody }) {
       }
       refused.hidden = !model.refused.length;
       nobody.hidden = !refused.hidden;
-      const text = JSON.stringify(model.counts);
-      if (text === shown) return;
-      shown = text;
-      table.tBodies[0].replaceChildren(...model.counts.map(([group, name, count]) => row(group, name, count)));
+      counts = model.counts;
+      showCounts();
     },
     begin(about) {
       list.replaceChildren(...(about.configuration ?? []).flatMap(([name, value]) => [element('dt', name), element('dd', value)]));
@@ -35,7 +45,7 @@ function row(group, name, count) {
   const line = document.createElement('tr');
   const head = element('th', group);
   head.scope = 'row';
-  line.append(head, element('td', name), element('td', count.toLocaleString()));
+  line.append(head, element('td', name), element('td', whole(count)));
   return line;
 }
 

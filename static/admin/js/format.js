@@ -46,7 +46,15 @@ export function visible(text) {
   return [...text].map((each) => (UNSEEN.test(each) ? `\\u{${each.codePointAt(0).toString(16)}}` : each)).join('');
 }
 
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+const WHOLE = new Intl.NumberFormat();
+
 /** "14:03:59", by the viewer's clock. */
 export function timeOfDay(at) {
-  return new Date(at * 1000).toLocaleTimeString(undefined, { hour12: false });
+  return CLOCK.format(at * 1000);
+}
+
+/** "1,234,567", as the viewer's language writes numbers. */
+export function whole(count) {
+  return WHOLE.format(count);
 }
