@@ -13,6 +13,7 @@ export function follow(told, became) {
   let failures = 0;
   let heardAt = 0; // ms; not by the clock of the day, which may be set
   let isRefused = false;
+  let isAway = false; // whether the last look, too, was in vain
   let source = null;
 
   function open() {
@@ -50,7 +51,10 @@ export function follow(told, became) {
       told('stats', await answer.json());
       failures = 0;
     }
-    setTimeout(failures ? poll : open, isRefused ? REFUSED_EVERY : POLL_EVERY);
+    const isBack = isAway && !failures; // the gateway was away, and streams are not blocked as far as anybody knows
+    isAway = failures > 0;
+    if (isBack) open();
+    else setTimeout(failures ? poll : open, isRefused ? REFUSED_EVERY : POLL_EVERY);
   }
 
   setInterval(() => {
