@@ -378,7 +378,7 @@ def test_an_operator_sees_traffic_drains_an_endpoint_and_follows_a_restart(
             assert page.complaints == []
         until(lambda: page.text("#link").startswith("old: "), lambda: page.text("#link"))
         with process("-m", "tornado_gateway", **variables):
-            until(lambda: page.text("#link") == "live", lambda: page.text("#link"))
+            until(lambda: page.text("#link") == "live", "the page is live again", patience=60.0)
             until(lambda: " drained " not in page.state(urls[1]), "the drain ended with the process")
             refused = [each for each in page.complaints if "Failed to load resource" not in each]
             assert refused == [], "nothing but that the gateway was away"
