@@ -1,15 +1,17 @@
 """Fixtures: an event loop per test on both implementations, upstreams, and a gateway on a free port."""
 
 import asyncio
+import gc
 import inspect
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from tornado.ioloop import IOLoop
 
@@ -32,6 +34,20 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Search no file for doctests that holds none: the search looks at every name of the module."""
+    found = yield
+    has_doctests = ">>>" in file_path.read_text(encoding="utf-8") if found else False
+    return found if has_doctests else [each for each in found if not isinstance(each, DoctestModule)]
+
+
+def pytest_collection_finish() -> None:
+    """The collector of garbage inspects thousands of collected tests no more, whose number no test changes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

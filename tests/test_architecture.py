@@ -5,9 +5,11 @@ that breaks it.
 """
 
 import ast
+import functools
 import itertools
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,11 +117,19 @@ class Source:
     def floor(self) -> str:
         return self.module.partition(".")[0]
 
-    def nodes(self) -> Iterator[ast.AST]:
-        return ast.walk(ast.parse(self.text, self.file))
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.file)
 
-    def imports(self) -> Iterator[tuple[int, str]]:
+    def nodes(self) -> Iterator[ast.AST]:
+        return ast.walk(self.tree)
+
+    @functools.cached_property
+    def imports(self) -> Sequence[tuple[int, str]]:
         """Line and full name of everything imported, wherever in the file; of `from a import b` it is a.b."""
+        return [*self._imports()]
+
+    def _imports(self) -> Iterator[tuple[int, str]]:
         package = [PACKAGE, *self.module.split(".")]
         for node in self.nodes():
             if isinstance(node, ast.Import):
@@ -131,12 +141,13 @@ class Source:
 
     def own_imports(self) -> Iterator[tuple[int, str]]:
         """Line and name below the package of each import of the package, except the version."""
-        for line, name in self.imports():
+        for line, name in self.imports:
             package, _, below = name.partition(".")
             if package == PACKAGE and below not in ("", "__version__"):
                 yield line, below
 
 
+@functools.cache
 def package_sources() -> list[Source]:
     files = sorted((ROOT / PACKAGE).rglob("*.py"))
     return [
@@ -206,7 +217,7 @@ def impure_decisions(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
         if source.floor != "policy":
             continue
-        for line, name in source.imports():
+        for line, name in source.imports:
             outside = name.partition(".")[0]
             if outside in IMPURE_MODULES or (outside == "random" and name not in ("random", "random.Random")):
                 yield f"{source.file}:{line}: a policy may not import {name}"
@@ -220,7 +231,7 @@ def impure_decisions(sources: Iterable[Source]) -> Iterator[str]:
 
 def libraries_out_of_place(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
-        for line, name in source.imports():
+        for line, name in source.imports:
             place = ONLY_IN.get(name.partition(".")[0], source.floor)
             if place != source.floor:
                 yield f"{source.file}:{line}: only {place} may import {name}"
@@ -245,6 +256,7 @@ def _defined(statement: ast.stmt) -> list[str]:
     return []
 
 
+@functools.cache
 def _read(statement: ast.AST) -> set[str]:
     """The names that a statement reads: of variables, of attributes, and in annotations that are strings."""
     read: set[str] = set()
@@ -266,17 +278,17 @@ def names_without_readers(sources: Iterable[Source], allowed: Collection[str]) -
     Args:
         allowed: names that need no reader, as "module.name".
     """
-    bodies = {source: ast.parse(source.text, source.file).body for source in sources}
-    read_in = {source.module: [_read(each) for each in body] for source, body in bodies.items()}
+    bodies = {source: source.tree.body for source in sources}
+    read_in = {source.module: Counter(name for each in body for name in _read(each)) for source, body in bodies.items()}
     imported = {(name, source.module) for source in bodies for _, name in source.own_imports()}
     for source, body in bodies.items():
         importers = {module for name, module in imported if is_within(name, source.module)}
-        elsewhere = set[str]().union(*[each for module in importers - {source.module} for each in read_in[module]])
-        here = read_in[source.module]
-        for number, statement in enumerate(body):
-            beside = elsewhere.union(*here[:number], *here[number + 1 :])
+        elsewhere = set[str]().union(*[read_in[module] for module in importers - {source.module}])
+        here = read_in[source.module]  # by name: how many statements read the name
+        for statement in body:
             for name in _defined(statement):
-                if name not in beside and f"{source.module}.{name}" not in allowed:
+                beside = here[name] - (name in _read(statement))
+                if name not in elsewhere and not beside and f"{source.module}.{name}" not in allowed:
                     yield f"{source.file}:{statement.lineno}: nothing in the package reads {name}"
 
 

@@ -352,7 +352,7 @@ def test_an_operator_sees_traffic_drains_an_endpoint_and_follows_a_restart(
     gateway = f"http://127.0.0.1:{port}"
     variables = {
         "UPSTREAMS": json.dumps({"billing": urls}), "HOST": "127.0.0.1", "PORT": str(port), "ACCESS_LOG": "false",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT), "DRAIN_SPREAD_MS": "0",
     }  # fmt: skip
 
     def asked(client: httpx.Client) -> set[str]:
