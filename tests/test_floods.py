@@ -14,7 +14,7 @@ from tests.support.sockets import Client, get
 from tornado_gateway.policy.limits.memory import MAX_KEYS
 from tornado_gateway.policy.limits.rules import LIMIT_ALGORITHMS
 
-KEYS = int(os.environ.get("FLOOD_KEYS", "10000"))
+KEYS = int(os.environ.get("FLOOD_KEYS", "4000"))
 BATCH = 500  # requests that are sent at once
 MIB = 1024 * 1024
 BYTES_PER_KEY = 200 * MIB / MAX_KEYS

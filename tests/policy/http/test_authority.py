@@ -69,6 +69,7 @@ def test_a_page_is_of_an_authority_if_host_and_port_are(
     assert is_of_authority(f"{scheme}://{host}{port}", SPELLINGS.get(other, other.upper()) + its) is same
 
 
+@pytest.mark.untraced
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_is_an_origin_or_not(text: str) -> None:

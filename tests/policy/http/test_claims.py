@@ -21,6 +21,7 @@ def test_the_clients_own_fields_are_removed_with_and_without_a_claim(name: bytes
     assert lines.startswith(b"B: 2\r\n") and b"root" not in lines
 
 
+@pytest.mark.untraced
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_a_value_is_visible_ascii(claim: object) -> None:
     assert all(0x20 <= byte < 0x7F for byte in value_of(claim))

@@ -96,6 +96,7 @@ def cases(draw: st.DrawFn) -> tuple[CorsConfig, str]:
     return config, draw(st.sampled_from([near + added, near[:place] + added + near[place:], near.upper(), near[1:]]))
 
 
+@pytest.mark.untraced
 @given(cases())
 def test_no_origin_but_a_listed_origin_is_ever_answered(case: tuple[CorsConfig, str]) -> None:
     config, origin = case

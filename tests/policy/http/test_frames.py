@@ -288,6 +288,7 @@ def test_whatever_a_side_may_send_passes_but_for_the_gateways_pongs(
     assert (scanner.has_ended, scanner.is_holding, scanner.at_boundary) == (False, False, True)
 
 
+@pytest.mark.untraced
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.binary(max_size=40), max_size=8), DIRECTIONS, st.sampled_from((0, COMPRESSED, ANY_RSV)))
 def test_no_bytes_are_too_strange(pieces: list[bytes], masked: bool, rsv: int) -> None:

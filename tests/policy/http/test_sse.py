@@ -96,6 +96,7 @@ STREAMS = st.lists(PARTS, max_size=14).map(b"".join)
 CUTS = st.lists(st.integers(0, 60), max_size=6)
 
 
+@pytest.mark.untraced
 @settings(deadline=None, max_examples=500)
 @given(STREAMS | st.binary(max_size=30), CUTS)
 def test_boundaries_are_found_wherever_a_stream_is_cut(stream: bytes, cuts: list[int]) -> None:
@@ -464,6 +465,7 @@ def test_the_first_event_says_whether_a_stream_is_an_error(
     assert begins_with_error(stream + b"data: ") is expected
 
 
+@pytest.mark.untraced
 @settings(deadline=None, max_examples=300)
 @given(STREAMS, STREAMS)
 def test_once_the_first_event_is_complete_more_of_the_stream_changes_nothing(stream: bytes, more: bytes) -> None:
@@ -471,6 +473,7 @@ def test_once_the_first_event_is_complete_more_of_the_stream_changes_nothing(str
     assert begins is None or begins_with_error(stream + more) is begins
 
 
+@pytest.mark.untraced
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from([b"event: error", b"data: ", b'{"error":', b"1", b"}", b"\n", b"\r"])).map(b"".join))
 def test_no_stream_is_too_strange(stream: bytes) -> None:

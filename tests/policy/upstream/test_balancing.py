@@ -214,6 +214,7 @@ def test_new_endpoints_are_chosen_at_once(name: str) -> None:
     assert all(in_closed_loop(chooser, after, 300, 6))
 
 
+@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("key", [b"", b"key"])
 @pytest.mark.parametrize("out", [0, 250], ids=["all usable", "a quarter out"])
@@ -372,6 +373,7 @@ def test_shares_of_a_thousand_requests_are_within_a_tenth_of_the_weights(
     assert counts == pytest.approx(shares(weights), rel=0.1, abs=2)
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(600)  # 5,500 requests for each example, among up to 50 endpoints
 @pytest.mark.parametrize("name", ["least_load", "round_robin"])
 @fuzzing(15)
@@ -906,6 +908,7 @@ def test_keys_of_an_endpoint_that_is_out_for_a_while_come_back() -> None:
     assert several[0].url not in during.values()
 
 
+@pytest.mark.untraced
 def test_among_very_many_endpoints_few_more_keys_move() -> None:
     several = endpoints(*[1] * 400)  # the points of each depend on how many there are
     chooser = balancer("consistent_hash", several)

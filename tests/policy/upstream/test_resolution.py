@@ -475,7 +475,7 @@ class Changing(RuleBasedStateMachine):
 
 
 Changing.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
-TestChanging = Changing.TestCase
+TestChanging = pytest.mark.untraced(Changing.TestCase)
 
 
 # ---- endpoints of sources

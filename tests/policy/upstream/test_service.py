@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -626,6 +627,7 @@ def in_closed_loop(of: Service, now: float, choices: int, in_flight: int) -> Cou
     return counts
 
 
+@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("count", [2, 10])
 def test_a_joining_endpoint_gets_little_at_first_from_every_balancer(balancer: str, count: int) -> None:
@@ -664,6 +666,7 @@ def open_loop(of: Service, start: float, seconds: float, rate: int, took: float)
     return counts
 
 
+@pytest.mark.untraced
 @every_balancer
 @pytest.mark.parametrize("took", [0.0001, 0.01, 0.1], ids=["idle", "busy", "crowded"])
 def test_the_traffic_of_a_joining_endpoint_grows_without_leaps(balancer: str, took: float) -> None:
@@ -1340,9 +1343,13 @@ def rest_many(several: Service) -> None:
         several.penalise(one, 0.0, 300.0)
 
 
+def untraced(value: object) -> ParameterSet:
+    return pytest.param(value, marks=pytest.mark.untraced)
+
+
 @every_balancer
-@pytest.mark.parametrize("happens", [fail_many, eject_many, join_all, join_many, fall_ill, rest_many])
-@pytest.mark.parametrize("key", [b"", b"key %d"])
+@pytest.mark.parametrize("happens", [fail_many, eject_many, fall_ill, *map(untraced, (join_all, join_many, rest_many))])
+@pytest.mark.parametrize("key", [b"", untraced(b"key %d")])
 def test_whatever_happens_to_half_of_hundreds_a_choice_looks_at_a_few(
     balancer: str, happens: Callable[[Service], None], key: bytes, looks: Looks
 ) -> None:
@@ -1563,7 +1570,7 @@ class Leases(RuleBasedStateMachine):
             assert one.breaker.passes(max(self.now, one.breaker.open_until))
 
 
-TestLeases = Leases.TestCase
+TestLeases = pytest.mark.untraced(Leases.TestCase)
 
 
 # ---- totals

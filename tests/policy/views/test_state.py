@@ -148,12 +148,14 @@ states = st.builds(
 )
 
 
+@pytest.mark.untraced
 @fuzzing(12)
 @given(states, states, states)
 def test_merge_is_associative(one: State, two: State, three: State) -> None:
     assert merge([merge([one, two]), three]) == merge([one, merge([two, three])]) == merge([one, two, three])
 
 
+@pytest.mark.untraced
 @fuzzing(15)
 @given(states, states)
 def test_merge_is_commutative_and_changes_no_state_that_is_merged(one: State, other: State) -> None:

@@ -1,5 +1,6 @@
 """The policy decides as a literal model of RFC 9111 does, for any mixture of fields, times and requests."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def as_request(fields: Fields) -> CacheRequest:
     return CacheRequest(KEY, b"GET", read, request_directives(read), has_credentials(read))
 
 
+@pytest.mark.untraced
 @settings(max_examples=300)
 @given(
     first=requests(),
