@@ -67,10 +67,13 @@ ON_UVLOOP = frozenset(() if "EVERY_LOOP" in os.environ else (
     *(_HERE / f"adapters/test_{name}.py" for name in (
         "passwords", "redis_cluster", "redis_limits", "redis_tickets", "revocation_store",
     )),
+    *(_HERE / f"upkeep/test_{name}.py" for name in (
+        "consul", "discovery", "health_checks", "key_set", "kubernetes", "sources", "srv",
+    )),
     *(_HERE / f"test_{name}.py" for name in (
-        "authentication_page", "basic", "cache", "cache_cases", "cors_page", "entrances", "figures", "keys",
-        "limits_page", "metrics_page", "observability_page", "operators", "overload_page", "registry", "reload",
-        "routes", "tickets_page", "tokens",
+        "advisories", "authentication_page", "basic", "cache", "cache_cases", "cors_page", "entrances", "figures",
+        "forwarded_addresses", "keys", "limits_page", "metrics_page", "observability_page", "operators",
+        "overload_page", "registry", "reload", "routes", "tickets_page", "tokens",
     )),
 ))  # fmt: skip
 
