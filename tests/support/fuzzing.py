@@ -3,7 +3,9 @@ few while coverage is traced.
 """
 
 import os
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 TIMES = int(os.environ.get("FUZZ", "1"))
@@ -19,3 +21,8 @@ def fuzzing(examples: int) -> settings:
         derandomize=TIMES == 1,  # the same examples each time, unless a search for new ones is meant
         suppress_health_check=list(HealthCheck),
     )
+
+
+def untraced(value: object) -> Any:
+    """A parameter with which a test is not traced, because with others the test reaches the same lines."""
+    return pytest.param(value, marks=pytest.mark.untraced)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
-from _pytest.mark import ParameterSet
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.policy.upstream.conftest import Looks
+from tests.support.fuzzing import untraced
 from tests.support.services import FAILURES, OPEN_FOR, chosen, eject, endpoint, lease_on, service
 from tornado_gateway.errors import CircuitOpen, EndpointsBusy, Overflow, Overloaded
 from tornado_gateway.policy.http.address import of_peer
@@ -1341,10 +1341,6 @@ def fall_ill(several: Service) -> None:
 def rest_many(several: Service) -> None:
     for one in several.endpoints[: MANY // 2]:
         several.penalise(one, 0.0, 300.0)
-
-
-def untraced(value: object) -> ParameterSet:
-    return pytest.param(value, marks=pytest.mark.untraced)
 
 
 @every_balancer
