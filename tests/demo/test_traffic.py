@@ -23,7 +23,7 @@ from tests.support.demos import (
     playing,
     refuses,
 )
-from tests.support.sockets import eventually
+from tests.support.sockets import PATIENCE, eventually
 from tornado_gateway.demo import traffic
 from tornado_gateway.demo.demo import Demo
 from tornado_gateway.demo.upstreams import Clock, EchoSocket
@@ -46,7 +46,7 @@ class Gateway:
         self._enough = asyncio.Event()
 
     async def enough(self) -> None:
-        await asyncio.wait_for(self._enough.wait(), 5)
+        await asyncio.wait_for(self._enough.wait(), PATIENCE)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         targets: list[str] = []

@@ -1344,7 +1344,7 @@ def rest_many(several: Service) -> None:
 
 
 @every_balancer
-@pytest.mark.parametrize("happens", [fail_many, eject_many, fall_ill, *map(untraced, (join_all, join_many, rest_many))])
+@pytest.mark.parametrize("happens", [eject_many, fall_ill, rest_many, *map(untraced, (fail_many, join_all, join_many))])
 @pytest.mark.parametrize("key", [b"", untraced(b"key %d")])
 def test_whatever_happens_to_half_of_hundreds_a_choice_looks_at_a_few(
     balancer: str, happens: Callable[[Service], None], key: bytes, looks: Looks
