@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -145,3 +146,39 @@ def total(text: str) -> str:
     return "\n".join(
         line for line in text.splitlines() if line.startswith("gateway_http_request_duration_seconds_count")
     )
+
+
+KILLS = int(os.environ.get("KILLS", "1"))
+
+
+def test_totals_never_go_back_while_workers_are_killed_under_load(tmp_path: Path) -> None:
+    """`tests/long workers` kills more workers, and shows what became of the requests."""
+
+    async def run() -> Load:
+        async with service() as upstream:
+            upstreams = json.dumps({"svc": [f"http://127.0.0.1:{upstream}"]})
+            with crew(folder=tmp_path, UPSTREAMS=upstreams, SHUTDOWN_TIMEOUT_MS="2000") as gateway:
+                shown = [0.0]
+                async with Load(gateway.port, rate=50, kept=10, streams=1) as load:
+                    for _ in range(KILLS):
+                        shown.append(await asyncio.to_thread(requests, gateway.port))
+                        os.kill(gateway.workers[0], signal.SIGKILL)
+                        for _ in range(3):
+                            shown.append(await asyncio.to_thread(requests, gateway.port))
+                        await asyncio.to_thread(gateway.is_ready)
+                assert shown == sorted(shown) and shown[-1] > 0
+                assert gateway.end() == 0
+                return load
+
+    tally = asyncio.run(run()).tally
+    sys.stdout.write(f"{KILLS} kills: {tally}\n")
+    assert not [each for each in tally.lost if each.endswith(("ConnectionRefusedError", "TimeoutError"))], str(tally)
+
+
+def requests(port: int) -> float:
+    """The number of requests that /metrics shows."""
+    try:
+        text = ask(port, "GET", "/metrics").text  # type: ignore[attr-defined]
+    except (ConnectionError, http.client.HTTPException):  # of the worker that was killed
+        return requests(port)
+    return sum(map(float, re.findall(r" (\d+\.\d+)$", total(text), re.MULTILINE)))
