@@ -589,15 +589,14 @@ def make_admin_router(settings: Settings, gateway: Gateway) -> Router:
 
 def admin_server_config(settings: Settings) -> ServerConfig:
     """The config of `make_admin_server()`."""
-    config = server_config(settings)
-    return replace(config, max_connections=min(config.max_connections, MAX_OPERATORS))
+    return replace(settings.server, max_connections=min(settings.server.max_connections, MAX_OPERATORS))
 
 
 def make_control_server(settings: Settings, gateway: Gateway) -> PrivateServer | None:
     """The server of the pages for operators on the socket of CTL_SOCKET; None without the variable."""
     if not settings.admin_listen.socket:
         return None
-    config = replace(server_config(settings), max_connections=MAX_OPERATORS)
+    config = control_server_config(settings)
     return PrivateServer(make_control_router(settings, gateway), config, LocalReply(gateway))
 
 
@@ -827,6 +826,11 @@ def draw_secrets(settings: Settings, drawn: Mapping[str, str]) -> Settings:
     name = settings.forwarding.pseudonym or drawn[PSEUDONYM].encode("ascii")
     services = tuple(assemble(each, of_services) for each in settings.services)
     return assemble(settings, {**of_services, "forwarding.pseudonym": name, "services": services})
+
+
+def control_server_config(settings: Settings) -> ServerConfig:
+    """The config of `make_control_server()`."""
+    return replace(settings.server, max_connections=MAX_OPERATORS)
 
 
 def server_config(settings: Settings) -> ServerConfig:

@@ -16,7 +16,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from tornado_gateway.app import (
     about_with,
     admin_server_config,
     connect,
+    control_server_config,
     draw_secrets,
     feeds_of,
     make_access_log,
@@ -62,8 +63,10 @@ from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.file_watch import FileWatch
+from tornado_gateway.upkeep.shared import in_slices
 from tornado_gateway.upkeep.sources import Pace
 from tornado_gateway.wire.client.connect import new_context
 
@@ -82,11 +85,13 @@ class Reading:
 
     Attributes:
         settings: with the values of the start for variables that need a restart.
+        drawn: `settings`, with the secrets of the gateway; see draw_secrets().
         reloaded: what differs from the configuration in force.
         tls: settings of TLS to upstreams; None if no upstream has TLS, or if these settings stay.
     """
 
     settings: Settings
+    drawn: Settings
     reloaded: Reloaded
     tls: ssl.SSLContext | None
 
@@ -162,7 +167,8 @@ class Reloader:
         reading = await asyncio.to_thread(self.read)
         if self._app.gateway.lifecycle.draining:
             raise ConfigurationRefused("the gateway is stopping")
-        use(self._app, reading.settings, reading.tls)
+        app = self._app
+        await in_slices(use(app, reading.drawn, reading.tls), app.gateway.now)
         self._settings = reading.settings
         self._watch_files()
         _tell(reading.reloaded)
@@ -183,7 +189,8 @@ class Reloader:
             raise ConfigurationError(located(error.problems, environment, file)) from None
         names = tuple(each.name for each in restarts)
         reloaded = Reloaded(tuple(difference(self._settings, settings)), names, _warnings(settings, environment, file))
-        return Reading(settings, reloaded, _tls_of(settings, self._settings))
+        drawn = draw_secrets(settings, self._app.secrets)
+        return Reading(settings, drawn, reloaded, _tls_of(settings, self._settings))
 
     def _with_start(self, environment: Environment) -> dict[str, str]:
         """Variables with the values of the start where a change needs a restart."""
@@ -242,27 +249,41 @@ def _tell(reloaded: Reloaded) -> None:
 # ---- the running gateway
 
 
-def use(app: App, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
-    """Let a running gateway use other settings.
+def use(app: App, settings: Settings, tls: ssl.SSLContext | None = None) -> Steps[None]:
+    """Let a running gateway use other settings, in steps: a service is a step.
+
+    Services change before routes and pages, which change at once, and services that are gone leave last: no route leads
+    to a service that is not there.
 
     Args:
-        settings: with the values of the start for variables that need a restart.
+        settings: with the values of the start for variables that need a restart, and with the gateway's secrets.
         tls: see Reading.
 
     Raises:
         ConfigurationError: a part cannot use the settings. Nothing has changed.
     """
-    settings = draw_secrets(settings, app.secrets)
+    new = yield from _new_services(app, settings)
     gateway = _next_gateway(app, settings)
     commits: list[Commit] = [
         *(part(settings) for part in app.parts),
-        _services(app, settings),
         _servers(app, settings, gateway),
         partial(_shared_parts, app, settings, gateway, tls),
     ]
+    yield from _change_services(app, settings, new)
     for commit in commits:
         commit()
     app.settings, app.gateway = settings, gateway
+    _retire_services(app, settings)
+
+
+def _new_services(app: App, settings: Settings) -> Steps[list[Service]]:
+    """The services that are not there yet."""
+    new = []
+    for spec in settings.services:
+        if spec.name.encode("ascii") not in app.gateway.services:
+            yield
+            new.append(make_service(spec, app.gateway.rng))
+    return new
 
 
 def _next_gateway(app: App, settings: Settings) -> Gateway:
@@ -344,25 +365,24 @@ def _access_log(app: App, settings: Settings) -> AccessLog | None:
 # ---- commits: what cannot fail
 
 
-def _services(app: App, settings: Settings) -> Commit:
-    """Prepare the services: new services, new endpoints."""
-    registry, rng, now = app.gateway.services, app.gateway.rng, app.gateway.now()
-    wanted = {each.name.encode("ascii"): each for each in settings.services}
-    new = [make_service(each, rng) for name, each in wanted.items() if name not in registry]
-    changed = {name: each for name, each in wanted.items() if name in registry}
-
-    def commit() -> None:
-        for name in [each for each in registry if each not in wanted]:
-            registry.retire(name)
-        for name, spec in changed.items():
-            _change_service(registry[name], spec, app.gateway, now)
-        for service in new:
-            registry.add(service)
-
-    return commit
+def _change_services(app: App, settings: Settings, new: Collection[Service]) -> Steps[None]:
+    for service in new:
+        app.gateway.services.add(service)
+    present = {each.name for each in new}
+    for spec in settings.services:
+        if spec.name not in present:
+            yield
+            _change_service(app.gateway.services[spec.name.encode("ascii")], spec, app.gateway)
 
 
-def _change_service(service: Service, spec: ServiceSpec, gateway: Gateway, now: float) -> None:
+def _retire_services(app: App, settings: Settings) -> None:
+    registry, wanted = app.gateway.services, {each.name.encode("ascii") for each in settings.services}
+    for name in [each for each in registry if each not in wanted]:
+        registry.retire(name)
+
+
+def _change_service(service: Service, spec: ServiceSpec, gateway: Gateway) -> None:
+    now = gateway.now()
     if spec.service != service.config:
         service.reconfigure(spec.service, now, gateway.rng)
 
@@ -373,13 +393,11 @@ def _change_service(service: Service, spec: ServiceSpec, gateway: Gateway, now: 
 
 
 def _servers(app: App, settings: Settings, gateway: Gateway) -> Commit:
-    config, admin_config = server_config(settings), admin_server_config(settings)
-    found = [(app.server, make_router(settings, gateway), config)]
+    found = [(app.server, make_router(settings, gateway), server_config(settings))]
     if app.admin_server:
-        found.append((app.admin_server, make_admin_router(settings, gateway), admin_config))
+        found.append((app.admin_server, make_admin_router(settings, gateway), admin_server_config(settings)))
     if app.control_server:
-        control_config = replace(config, max_connections=app.control_server.context.config.max_connections)
-        found.append((app.control_server, make_control_router(settings, gateway), control_config))
+        found.append((app.control_server, make_control_router(settings, gateway), control_server_config(settings)))
     refuse = LocalReply(gateway)
 
     def commit() -> None:
