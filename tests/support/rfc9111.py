@@ -95,10 +95,12 @@ class Model:
 
     Args:
         default: seconds of the lifetime of responses that name none; 0: not stored.
+        grace: seconds for which the operator allows what stale-while-revalidate allows.
+        error: seconds for which the operator allows what stale-if-error allows.
     """
 
-    def __init__(self, default: float) -> None:
-        self.default = default
+    def __init__(self, default: float, grace: float = 0.0, error: float = 0.0) -> None:
+        self.default, self.grace, self.error = default, grace, error
 
     # ---- §3
 
@@ -175,6 +177,11 @@ class Model:
             return max(0, min(float(each or 0) for each in expires) - self.date_value(response, wall))
         return None
 
+    def lifetime(self, response: Fields, wall: float) -> float:
+        """§4.2.1, or the default."""
+        explicit = self.explicit_lifetime(response, wall)
+        return self.default if explicit is None else explicit
+
     def date_value(self, response: Fields, wall: float) -> float:
         dates = lines(response, "date")
         value = date(dates[0]) if len(dates) == 1 else None
@@ -198,8 +205,7 @@ class Model:
     ) -> bool:
         """Whether a stored response answers a GET without a validation."""
         age = self.current_age(response, delay, wall, resident)
-        explicit = self.explicit_lifetime(response, wall)
-        lifetime = self.default if explicit is None else explicit
+        lifetime = self.lifetime(response, wall)
         # §3.5, for every credential, and for a response that was stored for a request without any
         if self.has_credentials(request) and not self.is_everybodys(response):
             return False
@@ -235,7 +241,18 @@ class Model:
             if arguments == [None] or staleness <= (seconds(wanted, "max-stale") or 0):
                 return True
         # RFC 5861 §3
-        return staleness < (seconds(said, "stale-while-revalidate") or 0)
+        return staleness < max(seconds(said, "stale-while-revalidate") or 0, self.grace)
+
+    def may_answer_error(self, request: Fields, response: Fields, delay: float, wall: float, resident: float) -> bool:
+        """RFC 5861 §4, for a response and for a request, within §4.2.4 and §5.2.1.4."""
+        said, wanted = directives(response), asked(request)
+        if has(said, "must-revalidate") or has(said, "proxy-revalidate") or has(said, "s-maxage"):
+            return False
+        if (has(said, "no-cache") and limited_to(said, "no-cache") is None) or has(wanted, "no-cache"):
+            return False
+        allowed = max(seconds(said, "stale-if-error") or 0, seconds(wanted, "stale-if-error") or 0, self.error)
+        staleness = self.current_age(response, delay, wall, resident) - self.lifetime(response, wall)
+        return staleness < allowed
 
     def comparable(self, name: str, request: Fields) -> object:
         """§4.1: absent, or the combined lines; of negotiation a set of members."""

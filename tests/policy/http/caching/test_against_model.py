@@ -9,7 +9,7 @@ from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import request_directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
-from tornado_gateway.policy.http.caching.reuse import reuse
+from tornado_gateway.policy.http.caching.reuse import reuse, survives_error
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
 from tornado_gateway.policy.http.caching.vary import selection
@@ -25,10 +25,10 @@ words = st.sampled_from([
     'unknown="max-age=1, no-store"', "private=",
 ])  # fmt: skip
 said_directives = st.lists(st.one_of(words, st.builds("{}={}".format, timed, durations)), max_size=4)
-asked_timed = st.sampled_from(["max-age", "min-fresh", "max-stale"])
+asked_timed = st.sampled_from(["max-age", "min-fresh", "max-stale", "stale-if-error", "MIN-FRESH"])
 asked_directives_ = st.lists(
     st.one_of(
-        st.sampled_from(["no-cache", "no-store", "max-stale", "only-if-cached"]),
+        st.sampled_from(["no-cache", "no-store", "max-stale", "only-if-cached", "unknown=1", "no-transform"]),
         st.builds("{}={}".format, asked_timed, durations),
     ),
     max_size=2,
@@ -45,7 +45,7 @@ def responses(draw: st.DrawFn) -> Fields:
         "Expires": dates, "Date": dates, "Last-Modified": st.just(format_date(WALL - 9999).decode()),
         "ETag": st.just('"1"'), "Age": st.sampled_from(["0", "5", "70", "x", "7, 9"]),
         "Set-Cookie": st.just("a=b"),
-        "Vary": st.sampled_from(["Accept-Language", "X-A", "*", "accept-language, x-a", ""]),
+        "Vary": st.sampled_from(["Accept-Language", "X-A", "*", "accept-language, x-a", "", "X-A,,x-a", "Accept"]),
     }.items():  # fmt: skip
         fields += [(name, value) for value in draw(st.lists(values, max_size=1))]
     return fields + [("Date", draw(dates))] * draw(st.integers(0, 1))
@@ -55,7 +55,8 @@ def responses(draw: st.DrawFn) -> Fields:
 def requests(draw: st.DrawFn) -> Fields:
     fields: Fields = []
     for name, values in {
-        "Accept-Language": languages, "X-A": st.sampled_from(["1", "2", "A", "a"]),
+        "Accept-Language": languages, "Accept": st.sampled_from(["a/b, c/d", "C/D,a/b", "a/b"]),
+        "X-A": st.sampled_from(["1", "2", "A", "a"]),
         "Authorization": st.just("Basic eA=="), "Cookie": st.just("a=b"),
         "Cache-Control": asked_directives_.map(", ".join), "Pragma": st.sampled_from(["no-cache", "x"]),
     }.items():  # fmt: skip
@@ -76,23 +77,25 @@ def as_request(fields: Fields) -> CacheRequest:
 
 
 @pytest.mark.untraced
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     first=requests(),
     status=st.sampled_from([200, 204, 206, 301, 302, 304, 404, 418, 500]),
     response=responses(),
-    default=st.sampled_from([0.0, 5.0]),
+    allows=st.tuples(st.sampled_from([0.0, 5.0]), st.sampled_from([0.0, 1.0, 30.0]), st.sampled_from([0.0, 30.0])),
     delay=st.sampled_from([0.0, 2.0]),
     second=requests(),
     resident=st.sampled_from([0.0, 1.0, 4.0, 58.0, 60.0, 3600.0]),
 )
-@example([], 200, [("Cache-Control", "max-age=60")], 0.0, 0.0, [], 59.0)
-@example([], 200, [("Cache-Control", "max-age=60")], 0.0, 0.0, [], 60.0)
-@example([], 200, [("Cache-Control", 'private="x')], 5.0, 0.0, [], 0.0)
+@example([], 200, [("Cache-Control", "max-age=60")], (0.0, 0.0, 0.0), 0.0, [], 59.0)
+@example([], 200, [("Cache-Control", "max-age=60")], (0.0, 0.0, 0.0), 0.0, [], 60.0)
+@example([], 200, [("Cache-Control", 'private="x')], (5.0, 0.0, 0.0), 0.0, [], 0.0)
 def test_a_response_is_stored_and_reused_as_the_standard_says(
-    first: Fields, status: int, response: Fields, default: float, delay: float, second: Fields, resident: float
-) -> None:
-    model, config = Model(default), CacheConfig(default_ttl=default)
+    first: Fields, status: int, response: Fields, allows: tuple[float, float, float], delay: float,
+    second: Fields, resident: float,
+) -> None:  # fmt: skip
+    model = Model(*allows)
+    config = CacheConfig(default_ttl=allows[0], grace=allows[1], stale_if_error=allows[2])
     request, fields = as_request(first), as_bytes(response)
     terms = terms_of(request, status, fields, Arrival(delay, WALL), config)
     may_store = model.may_store("GET", first, status, response, WALL)
@@ -104,6 +107,8 @@ def test_a_response_is_stored_and_reused_as_the_standard_says(
         return
     assert may_store
     stored = Stored(status, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 100.0)
-    later = as_request(second)
-    answers = stored.answers(later) and reuse(terms, stored.age(100.0 + resident), later.directives).answers
+    later, age = as_request(second), stored.age(100.0 + resident)
+    answers = stored.answers(later) and reuse(terms, age, later.directives, config.grace).answers
     assert answers == model.may_reuse(second, first, response, delay, WALL, resident)
+    survives = survives_error(terms, age, later.directives, config.stale_if_error)
+    assert survives == model.may_answer_error(second, response, delay, WALL, resident)
