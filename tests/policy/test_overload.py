@@ -190,3 +190,14 @@ def test_the_config_tells_what_is_on() -> None:
         assert OverloadConfig(**{"max_delay": math.inf, name: 1.0}).is_on
         assert OverloadConfig(**{name: 1.0}).limits_memory
     assert OverloadConfig(max_delay=math.inf, max_in_flight=1).is_on
+
+
+def test_other_thresholds_count_the_requests_that_are_in_flight() -> None:
+    of = held(90)
+    assert of.level == 3
+    of.reconfigure(OverloadConfig(max_delay=math.inf, max_in_flight=1000))
+    assert (of.level, of.in_flight, of.counts_requests) == (0, 90, True)
+    of.reconfigure(OverloadConfig(max_delay=math.inf, max_in_flight=100))
+    assert of.level == 3
+    of.reconfigure(OFF)
+    assert (of.level, of.counts_requests) == (0, False)

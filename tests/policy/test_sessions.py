@@ -143,3 +143,9 @@ def test_a_session_goes_on_in_another_process_and_ends_there_too() -> None:
     other.used(row[0], 18.0)
     assert not is_open(other, 18.0)
     assert other.plain_of(b"token") == []
+
+
+def test_no_session_is_left_after_a_clearing() -> None:
+    store = opened(ada())
+    store.clear()
+    assert len(store) == 0

@@ -149,3 +149,12 @@ def test_a_store_for_one_key_has_one_key() -> None:
     store, ten = store_for(1), rule()
     assert [ask(store, key, ten) for key in "abab"] == [True] * 4
     assert (len(store), store.dropped) == (1, 3)
+
+
+def test_counters_of_rules_that_are_gone_are_forgotten() -> None:
+    store, kept, gone = store_for(), rule(1, name="kept"), rule(1, name="gone")
+    for key in "ab":
+        assert ask(store, key, kept, gone)
+    store.keep({kept.id})
+    assert len(store) == 2
+    assert [ask(store, "a", each) for each in (kept, gone)] == [False, True]

@@ -197,3 +197,9 @@ def test_a_source_that_is_no_longer_configured_is_left_out() -> None:
     membership.receive(SOURCE, {"http://a": 1})
     membership.configure({"http://b": 1})
     assert (membership.sources, membership.wanted()) == ((), {"http://b": 1})
+
+
+def test_only_another_order_weight_or_url_is_a_change() -> None:
+    membership = Membership({BILLING: 1, MAIL: 2})
+    changes = ({BILLING: 1, MAIL: 2}, {MAIL: 2, BILLING: 1}, {MAIL: 2, BILLING: 3}, {MAIL: 2, BILLING: 3})
+    assert [membership.configure(each) for each in changes] == [False, True, True, False]

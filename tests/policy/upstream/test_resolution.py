@@ -514,3 +514,17 @@ def test_a_service_without_endpoints_refuses_and_serves_as_soon_as_a_source_tell
     of.membership.receive(SOURCE, {"http://billing.shop.svc:80#10.1.0.7": 1})
     resolution.follow(1.0)
     assert of.lease(LeaseRequest(1.0, Kind.HTTP)).endpoint.url.endswith("#10.1.0.7")
+
+
+def test_an_endpoint_that_stays_configured_keeps_all_state() -> None:
+    one, two, three = (f"http://10.0.0.{number}" for number in (1, 2, 3))
+    of = service(one, two)
+    stays = of.endpoints[1]
+    stays.requests_total = 7
+    of.configure({two: 1, one: 1}, make, 0.0)
+    assert urls(of) == [two, one]
+    of.configure({two: 4, three: 1}, make, 1.0)
+    assert (urls(of), stays.weight, of.endpoints[0] is stays) == ([two, three], 4, True)
+    before = of.endpoints
+    of.configure({two: 4, three: 1}, make, 2.0)
+    assert of.endpoints is before
