@@ -63,6 +63,7 @@ FEATURES = {
     "limit": Feature("a rate limit in memory, by address", _LIMIT),
     "token": Feature("a token in Authorization, verified before", _AUTH, (AUTHORIZATION,)),
     "token-limit": Feature("both", _LIMIT | _AUTH, (AUTHORIZATION,), bound=1.15),
+    "trace": Feature("a trace that begins and is not recorded", {"TRACE_SAMPLE": "0"}),
     "cors": Feature("an annotated answer", {"CORS_ORIGINS": ORIGIN}, (f"Origin: {ORIGIN}",)),
     "shed": Feature("a refusal under overload", {"UNDER_PRESSURE_MAX_RSS_BYTES": "1"}, status=503, bound=0.35),
 }
