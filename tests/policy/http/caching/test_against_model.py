@@ -1,7 +1,7 @@
 """The policy decides as a literal model of RFC 9111 does, for any mixture of fields, times and requests."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.rfc9111 import Fields, Model
@@ -77,7 +77,7 @@ def as_request(fields: Fields) -> CacheRequest:
 
 
 @pytest.mark.untraced
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])  # slow where a machine is busy
 @given(
     first=requests(),
     status=st.sampled_from([200, 204, 206, 301, 302, 304, 404, 418, 500]),
