@@ -19,7 +19,7 @@ from tests.conftest import Running, Serve
 from tests.support.fuzzing import fuzzing
 from tests.support.journeys import Start, ask, capture, only_line, plays
 from tests.support.sockets import Client, Ended, Peer, Script, Upstream, echo, eventually, get, reply
-from tests.support.tls import server_context, talk
+from tests.support.tls import certificates, server_context, talk
 from tests.support.websockets import HANDSHAKE, accepting
 from tornado_gateway.adapters.access_log import AccessLog, Format, json_line, text_line
 from tornado_gateway.wire.server.connection import ServerConnection
@@ -265,7 +265,7 @@ def authority() -> trustme.CA:
 
 async def listen_securely(running: Running, authority: trustme.CA) -> int:
     """Have a gateway also listen with TLS; the port."""
-    listener = Listener(host="127.0.0.1", port=0, tls=server_context(authority))
+    listener = Listener(host="127.0.0.1", port=0, tls=certificates(server_context(authority)))
     ((_, port),) = await running.app.server.listen(listener)
     return port
 

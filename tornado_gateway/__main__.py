@@ -15,8 +15,11 @@ import os
 import platform
 import resource
 import signal
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -34,10 +37,12 @@ from tornado_gateway.config.exposure import exposures
 from tornado_gateway.config.help import MARKS, effective, environment_help
 from tornado_gateway.config.hints import hints
 from tornado_gateway.config.ineffective import ineffective
+from tornado_gateway.config.listeners import read_listeners
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
-from tornado_gateway.config.settings import ListenConfig, Settings
+from tornado_gateway.config.settings import ListenConfig, ListenerSpec, Settings
+from tornado_gateway.config.tls import load_certificates, warnings_of
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
 from tornado_gateway.reload import Reloader
@@ -128,7 +133,8 @@ def of_demo(environment: Mapping[str, str], services: str) -> dict[str, str]:
     Args:
         services: UPSTREAMS.
     """
-    left_out = ("UPSTREAMS_FILE", "TAKEOVER_SOCKET", "WEB_CONCURRENCY")
+    listeners = ("LISTEN", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA")  # the demo's traffic needs a plain listener
+    left_out = ("UPSTREAMS_FILE", "TAKEOVER_SOCKET", "WEB_CONCURRENCY", *listeners)
     kept = {name: value for name, value in environment.items() if name not in left_out}
     return {"HOST": "127.0.0.1", **kept, "UPSTREAMS": services, "ROUTES": json.dumps(ROUTES)}
 
@@ -172,6 +178,7 @@ def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[
     """
     settings = load_settings(environment)
     warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
+    warnings += warnings_of(load_certificates(settings), datetime.now(UTC))
     return settings, [*warnings, *exposures(settings)]
 
 
@@ -309,29 +316,70 @@ def show(settings: Settings, warnings: list[str], *, print_config: bool) -> int:
 
 
 def healthcheck(environment: Mapping[str, str]) -> int:
-    """Request /healthz at the first address of HOST, for Docker's HEALTHCHECK; return the exit code.
+    """Request /healthz at the first listener, for Docker's HEALTHCHECK; return the exit code.
 
     A gateway at max_connections answers 503, and counts as healthy.
     """
     try:
-        first, *_ = hosts.parse(environment["HOST"]) if environment.get("HOST") else ListenConfig().hosts
-        status = ask_health(local_authority(first, int(environment.get("PORT", ListenConfig().port))))
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        say(f"not healthy: /healthz of HOST and PORT: {error}", sys.stderr)
+        status = ask_health(first_listener(environment))
+    except (ConfigurationError, OSError, ValueError, http.client.HTTPException) as error:
+        say(f"not healthy: /healthz of HOST and PORT, or of LISTEN: {error}", sys.stderr)
         return CRASHED
     alive = status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
     say("healthy" if alive else f"not healthy: status {status}")
     return STOPPED if alive else CRASHED
 
 
-def ask_health(address: str) -> int:
-    """The status of /healthz at an address.
+def first_listener(environment: Mapping[str, str]) -> ListenerSpec:
+    """The first listener, but one without the PROXY protocol, and without TLS, precedes the others.
+
+    Raises:
+        ConfigurationError, ValueError: a variable is wrong.
+    """
+    if environment.get("LISTEN"):
+        return min(read_listeners(environment["LISTEN"]), key=lambda each: (each.proxied, each.tls))
+    first, *_ = hosts.parse(environment["HOST"]) if environment.get("HOST") else ListenConfig().hosts
+    port = int(environment.get("PORT", ListenConfig().port))
+    return ListenerSpec(host=first, port=port, tls=bool(environment.get("TLS_CERT")))
+
+
+class UnixHTTPConnection(http.client.HTTPConnection):
+    """A connection to a unix socket.
+
+    Args:
+        path: of the socket.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def connect_to(listener: ListenerSpec) -> http.client.HTTPConnection:
+    """A connection to a listener on this machine. The certificate may be for any name: only life is asked for."""
+    if listener.path:
+        return UnixHTTPConnection(listener.path, timeout=2)
+    address = local_authority(listener.host, listener.port)
+    if not listener.tls:
+        return http.client.HTTPConnection(address, timeout=2)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(address, timeout=2, context=context)
+
+
+def ask_health(listener: ListenerSpec) -> int:
+    """The status of /healthz at a listener.
 
     Raises:
         OSError: no answer within 2 s.
         HTTPException: the answer is not HTTP.
     """
-    with contextlib.closing(http.client.HTTPConnection(address, timeout=2)) as connection:
+    with contextlib.closing(connect_to(listener)) as connection:
         # RFC 9110 §7.2: a Host field has no zone; an address such as fe80::1%eth0 has.
         connection.request("GET", "/healthz", headers={"Host": "localhost"})
         return connection.getresponse().status

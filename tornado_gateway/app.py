@@ -32,7 +32,9 @@ from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.config.help import effective
 from tornado_gateway.config.parsers import EVERY_ADDRESS
-from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.config.problems import ConfigurationError, Problem
+from tornado_gateway.config.settings import ListenerSpec, ServiceSpec, Settings, assemble
+from tornado_gateway.config.tls import load_certificates
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
 from tornado_gateway.handlers.attempts import Attempts as PlainAttempts
@@ -92,9 +94,10 @@ from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.upkeep.whole import Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
+from tornado_gateway.wire.server.certificates import Certificates
 from tornado_gateway.wire.server.context import ServerConfig
 from tornado_gateway.wire.server.private import PrivateServer
-from tornado_gateway.wire.server.server import HTTPServer, Listener
+from tornado_gateway.wire.server.server import HTTPServer, Listener, Listening
 from tornado_gateway.wire.server.sharing import Share
 
 # File descriptors kept for listeners, logs and the interpreter.
@@ -114,6 +117,9 @@ _WITHOUT_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 log = logging.getLogger("tornado_gateway")
 
 
+LISTEN = "LISTEN"
+
+
 class CannotListen(Exception):
     """An address cannot be bound. The text says which address, why, and which variables name the address."""
 
@@ -126,20 +132,76 @@ class CannotListen(Exception):
 
 
 def authority(host: str, port: int) -> str:
-    """ "host:port", with an IPv6 address in brackets.
+    """ "host:port", with an IPv6 address in brackets; of a unix socket, the path behind "unix:".
 
-    >>> authority("127.0.0.1", 80), authority("::1", 80)
-    ('127.0.0.1:80', '[::1]:80')
+    >>> authority("127.0.0.1", 80), authority("::1", 80), authority("unix:/run/gateway.sock", 0)
+    ('127.0.0.1:80', '[::1]:80', 'unix:/run/gateway.sock')
     """
+    if host.startswith("unix:"):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listeners(hosts: Sequence[str], port: int) -> list[Listener]:
-    """What the gateway listens on."""
-    if hosts != (EVERY_ADDRESS,):
-        return [Listener(host=host, port=port) for host in hosts]
-    of_ipv4 = Listener(host="0.0.0.0", port=port)  # noqa: S104  # that is what * means
-    return [of_ipv4, Listener(host="::", port=port, is_optional=True)]
+def listeners(hosts: Sequence[str], port: int, common: Listener = Listener()) -> list[Listener]:  # noqa: B008
+    """What the gateway listens on.
+
+    Args:
+        common: what the listeners have in common.
+    """
+    if tuple(hosts) != (EVERY_ADDRESS,):
+        return [replace(common, host=host, port=port) for host in hosts]
+    of_ipv4 = replace(common, host="0.0.0.0", port=port)  # noqa: S104  # that is what * means
+    return [of_ipv4, replace(common, host="::", port=port, is_optional=True)]
+
+
+def public_listeners(settings: Settings, certificates: Certificates | None) -> list[Listener]:
+    """What everybody may connect to: the listeners of LISTEN, else HOST and PORT, which speak TLS with TLS_CERT."""
+    config = settings.listen
+    if not config.listeners:
+        return listeners(config.hosts, config.port, Listener(tls=certificates))
+    return [each for spec in config.listeners for each in _of_spec(spec, settings, certificates)]
+
+
+def public_variables(settings: Settings) -> str:
+    """Names of the variables that name the addresses for everybody."""
+    return LISTEN if settings.listen.listeners else "HOST, PORT"
+
+
+def _of_spec(spec: ListenerSpec, settings: Settings, certificates: Certificates | None) -> list[Listener]:
+    proxies = settings.forwarding.trusted if spec.proxied else None
+    common = Listener(path=spec.path, mode=spec.mode, tls=certificates if spec.tls else None, proxies=proxies)
+    return [common] if spec.path else listeners((spec.host,), spec.port, common)
+
+
+def place_of(role: Role, listener: Listener) -> Place:
+    """A listener, as another process names its socket."""
+    if listener.path:
+        return Place(role, listener.path, None, listener.is_activated)
+    return Place(role, listener.host, listener.port, listener.is_activated)
+
+
+def activated_listener(at: Place, wanted: Sequence[Listener], *, is_list: bool) -> Listener:
+    """The listener of a socket that systemd has bound: with the options of the listener for the same place.
+
+    Args:
+        is_list: whether LISTEN has the options; HOST and PORT have the same options for every place.
+
+    Raises:
+        CannotListen: LISTEN has no listener for the place.
+    """
+    same = [each for each in wanted if (each.path or each.host, each.port) in _names_of(at)]
+    if is_list and not same:
+        error = OSError(0, "systemd has bound the socket, and no listener has the place")
+        raise CannotListen(authority(at.host, at.port) if at.port else at.host, None, error, "LISTEN")
+    options = (same or list(wanted))[0]
+    if at.port is None:
+        return replace(options, path=at.host, host="", port=0, is_activated=True)
+    return replace(options, host=at.host, port=at.port, is_activated=True)
+
+
+def _names_of(at: Place) -> set[tuple[str, int]]:
+    port = at.port or 0
+    return {(host, port) for host in (at.host, EVERY_ADDRESS)}
 
 
 async def listen(
@@ -156,14 +218,16 @@ async def listen(
     """
     addresses: list[tuple[str, int]] = []
     activated = inherited.activated(role)
-    for listener in [Listener(host=at.host, port=at.port or 0, is_activated=True) for at in activated] or wanted:
+    is_list = variables == LISTEN
+    for listener in [activated_listener(at, wanted, is_list=is_list) for at in activated] or wanted:
         port = listener.port or (addresses[0][1] if addresses else 0)
-        given = inherited.take(Place(role, listener.host, port, listener.is_activated))
+        here = replace(listener, port=0 if listener.path else port)
         try:
-            addresses += await server.listen(replace(listener, port=port), given)
+            addresses += await server.listen(here, inherited.take(place_of(role, here)))
         except OSError as error:
             if not (listener.is_optional and error.errno in _WITHOUT_IPV6):
-                raise CannotListen(listener.host, port, error, variables) from error
+                at = place_of(role, here)
+                raise CannotListen(at.host, at.port, error, variables) from error
     return addresses
 
 
@@ -193,6 +257,7 @@ class App:
         worker: number of the worker.
 
     Attributes:
+        certificates: of the TLS listeners; None without TLS.
         server: serves everything, but for the pages of `admin_server`.
         admin_server: serves the pages for operators; None if `server` does.
         control_server: serves the pages for operators on a unix socket; None without CTL_SOCKET.
@@ -205,6 +270,7 @@ class App:
         replaced: set when a successor has taken over.
 
     Raises:
+        ConfigurationError: a certificate cannot be used any more.
         OSError: UPSTREAM_TLS_CA_FILE cannot be read.
         RuntimeError: the event loop has a stock IOLoop.
     """
@@ -227,7 +293,9 @@ class App:
         self.gateway = make_gateway(settings, self.event_log.take, whole, worker)
         self.access_log, self.limits, self.cache = self.gateway.access_log, self.gateway.limits, self.gateway.cache
         self.parts: list[Callable[[Settings], Callable[[], None]]] = []
-        self.listeners = listeners(settings.listen.hosts, settings.listen.port)
+        self.certificates = Certificates(load_certificates(settings)) if settings.tls.certificates else None
+        self.listeners = public_listeners(settings, self.certificates)
+        self.parts.append(self._prepare_certificates)
         self.admin_addresses: list[tuple[str, int]] = []
         self.server = make_server(settings, self.gateway)
         self.server.share = share
@@ -270,9 +338,11 @@ class App:
     async def listen(self) -> list[tuple[str, int]]:
         """Bind everything; see start(). At sockets that listened before, nothing is accepted until accept()."""
         inherited, config = self._inherited, self.settings.admin_listen
-        addresses = await listen(self.server, self.listeners, "HOST, PORT", Role.PUBLIC, inherited)
+        variables = public_variables(self.settings)
+        addresses = await listen(self.server, self.listeners, variables, Role.PUBLIC, inherited)
         if self.admin_server:
-            wanted = listeners(config.hosts, config.port or 0)
+            common = Listener(tls=self.certificates if config.tls else None)
+            wanted = listeners(config.hosts, config.port or 0, common)
             self.admin_addresses = await listen(
                 self.admin_server, wanted, "ADMIN_HOST, ADMIN_PORT", Role.OPERATORS, inherited
             )
@@ -295,8 +365,8 @@ class App:
                 carry_out(self.gateway, name, body)
         for server in self.servers:
             await server.resume()
-        if self.control_server and self.server.share:
-            self.control_server.keeps_path = True  # the supervisor's
+        for _, listening in self._listening() if self.server.share else []:
+            listening.keeps_path = True  # the supervisor's
         self._inherited.done()
         self._inherited.close()
         if self.hand_over:
@@ -309,6 +379,18 @@ class App:
         self.event_log.open()
         self.gateway.observer.start()
         self.watchdog.start()
+
+    def _prepare_certificates(self, settings: Settings) -> Callable[[], None]:
+        """Read the files of TLS; the result shows the certificates from the next handshake on.
+
+        Raises:
+            ConfigurationError: a file cannot be used, or TLS is to begin or to end.
+        """
+        certificates, served = self.certificates, load_certificates(settings)
+        if (certificates is None) is bool(served):
+            reason = "begins or ends TLS, which needs a restart"
+            raise ConfigurationError((Problem("TLS_CERT", "", reason, "certificates instead of those before"),))
+        return partial(certificates.use, served) if certificates else lambda: None
 
     @property
     def servers(self) -> list[HTTPServer]:
@@ -395,15 +477,20 @@ class App:
 
     def offer(self) -> tuple[Offer, list[socket.socket]]:
         """See Predecessor."""
-        roles = (Role.PUBLIC, self.server), (Role.OPERATORS, self.admin_server)
-        found = [(role, each) for role, server in roles if server for each in server.listening]
-        places = [Place(role, at.listener.host, at.listener.port, at.listener.is_activated) for role, at in found]
-        sockets = [each.sock for _, each in found]
-        control = [each.sock for each in self.control_server.listening] if self.control_server else []
+        found = self._listening()
+        places, sockets = [place for place, _ in found], [each.sock for _, each in found]
         takeover = [self.hand_over.sock] if self.hand_over else []
-        places += [Place(Role.CONTROL, self.settings.admin_listen.socket)] * len(control)
         places += [Place(Role.TAKEOVER, self.settings.listen.takeover)] * len(takeover)
-        return Offer(os.getpid(), tuple(places), self.secrets), [*sockets, *control, *takeover]
+        return Offer(os.getpid(), tuple(places), self.secrets), [*sockets, *takeover]
+
+    def _listening(self) -> list[tuple[Place, Listening]]:
+        by_role = {Role.PUBLIC: self.server, Role.OPERATORS: self.admin_server, Role.CONTROL: self.control_server}
+        return [
+            (place_of(role, each.listener), each)
+            for role, server in by_role.items()
+            if server
+            for each in server.listening
+        ]
 
     async def cede(self) -> dict[str, object]:
         """See Predecessor."""
@@ -416,12 +503,12 @@ class App:
         for server in self.servers:
             await server.resume()
 
-    def leave(self, roles: frozenset[Role], /) -> None:
+    def leave(self, taken: frozenset[Place], /) -> None:
         """See Predecessor."""
-        if self.control_server:
-            self.control_server.keeps_path = Role.CONTROL in roles
+        for place, each in self._listening():
+            each.keeps_path = place in taken
         if self.hand_over:
-            self.hand_over.keeps_path = Role.TAKEOVER in roles
+            self.hand_over.keeps_path = any(each.role is Role.TAKEOVER for each in taken)
         self.gateway.lifecycle.is_replaced = True
         self.replaced.set()
 

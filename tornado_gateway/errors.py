@@ -276,6 +276,18 @@ class InsufficientScope(GatewayError):
         super().__init__(message, ((b"WWW-Authenticate", challenge),) if is_token else ())
 
 
+class CertificateRequired(GatewayError):
+    """A client certificate is needed."""
+
+    status, code, reason, proxy = 403, "certificate_required", "certificate_required", "http_request_denied"
+
+
+class Misdirected(GatewayError):
+    """The client certificate of this connection is for another host. Use a new connection."""
+
+    status, code, reason, proxy = 421, "misdirected_request", "misdirected_request", "http_request_denied"
+
+
 class OriginNotAllowed(GatewayError):
     """Pages of this origin may not open WebSockets here."""
 

@@ -7,11 +7,13 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trustme
 
 from tests.support.sockets import Peer
+from tornado_gateway.wire.server.certificates import Certificates, Served, ServerSide
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -153,6 +155,22 @@ def server_context(
     context.minimum_version = context.maximum_version = version
     authority.issue_cert(*(hosts or ("localhost",))).configure_cert(context)
     return context
+
+
+def certificates(*contexts: ssl.SSLContext) -> Certificates:
+    """What a listener serves: contexts that are for no name of their own, so that the first one counts."""
+    begins, ends = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    for each in contexts:
+        each.sslobject_class = ServerSide
+    return Certificates([Served("", (), begins, ends, each) for each in contexts])
+
+
+def pem_files(leaf: trustme.LeafCert, directory: Path, name: str) -> tuple[str, str]:
+    """Paths of files with a certificate and its chain, and with the key."""
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    certificate.write_bytes(b"".join(each.bytes() for each in leaf.cert_chain_pems))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    return str(certificate), str(key)
 
 
 def talk(port: int, authority: trustme.CA, *pieces: bytes, last_behind: bytes = b"") -> bytes:

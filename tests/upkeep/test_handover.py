@@ -38,8 +38,8 @@ class Giver:
     async def resume(self) -> None:
         self.told.append("resume")
 
-    def leave(self, roles: frozenset[Role], /) -> None:
-        self.told.append(roles)
+    def leave(self, taken: frozenset[Place], /) -> None:
+        self.told.append(taken)
 
 
 @asynccontextmanager

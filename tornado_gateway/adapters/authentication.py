@@ -72,7 +72,8 @@ class TokenAuthenticator:
         before: "TokenAuthenticator | None" = None,
     ) -> None:
         self.default = default_rule(is_required=config.is_required)
-        self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=kinds)
+        of_requests = kinds - {Kind.MTLS}  # a certificate is the connection's
+        self.sources = TokenSources(config.sources, hides=config.hides_credentials, kinds=of_requests)
         self.claim_fields = ClaimFields(config.claim_fields) if config.claim_fields else None
         self.edits_requests = self.sources.edits_requests or self.claim_fields is not None
         self.key_source: KeySource | None = None

@@ -14,6 +14,7 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
+from tornado_gateway.config.tls import check_tls, load_certificates
 from tornado_gateway.config.together import problems_of_workers
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import Kind, default_rule, strictest
@@ -21,13 +22,14 @@ from tornado_gateway.policy.http.credentials import API_KEY, Source, Where
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec, hosts_for
 
 _FETCHED_KEYS = ("JWKS_URL", "OIDC_ISSUER")
-_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS, "API_KEYS", "BASIC_USERS"))
+_OTHER_KEYS = frozenset(("JWT_SECRETS", "JWT_PUBLIC_KEY", *_FETCHED_KEYS, "API_KEYS", "BASIC_USERS", "TLS_CLIENT_CA"))
 # What a kind of credentials needs: the problem of a service that asks for a credential nobody can have.
 _NOT_SET = "is not set, but a service, a route, ADMIN_SCOPE or METRICS_AUTH asks for"
 _NEEDS = {
     Kind.JWT: Problem("JWT_SECRET", "", f"{_NOT_SET} a token", "32 bytes or more; or another key"),
     Kind.KEY: Problem("API_KEYS", "", f"{_NOT_SET} an API key", "names and hashes of keys"),
     Kind.BASIC: Problem("BASIC_USERS", "", f"{_NOT_SET} a password", "names and hashes of passwords"),
+    Kind.MTLS: Problem("TLS_CLIENT_CA", "", f"{_NOT_SET} a client certificate", "a PEM file of authorities"),
 }
 SHORTEST_KEY = 32  # characters; HS256 wants 256 bits (RFC 7518 §3.2)
 
@@ -63,6 +65,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     )
     _check_keys(settings)
     _check_cors(settings)
+    _check_tls(settings)
     if refused := tuple(problems_of_workers(settings)):
         raise ConfigurationError(refused)
     return settings
@@ -158,6 +161,17 @@ def _check_keys(settings: Settings) -> None:
     missing = {next(kind for kind in _NEEDS if kind in rule) for rule in unmet}
     if missing:
         raise ConfigurationError(tuple(problem for kind, problem in _NEEDS.items() if kind in missing))
+
+
+def _check_tls(settings: Settings) -> None:
+    """
+    Raises:
+        ConfigurationError: certificates are missing, or cannot be used.
+    """
+    problems = tuple(check_tls(settings))
+    if problems:
+        raise ConfigurationError(problems)
+    load_certificates(settings)
 
 
 def _check_cors(settings: Settings) -> None:

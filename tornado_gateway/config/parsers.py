@@ -536,6 +536,14 @@ def _parse_socket_path(text: str) -> str:
 socket_path = Syntax(_parse_socket_path)
 
 
+def _parse_files(text: str) -> tuple[str, ...]:
+    """Paths of files, separated by commas; whether they can be used, others say."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+files = Syntax(_parse_files, joined)
+
+
 def _parse_certificates(text: str) -> str:
     try:
         ssl.create_default_context(cafile=_parse_readable_file(text))

@@ -26,6 +26,7 @@ from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.upkeep.key_set import KeySetConfig
 from tornado_gateway.upkeep.kubernetes import KubernetesConfig
 from tornado_gateway.wire.client.client import ClientConfig
+from tornado_gateway.wire.server.certificates import TLSConfig
 from tornado_gateway.wire.server.context import ServerConfig
 
 if TYPE_CHECKING:
@@ -35,11 +36,51 @@ if TYPE_CHECKING:
 STREAMS_END_WITHIN = 0.8
 
 
+DEFAULT_MODE = 0o660  # of a unix socket: the gateway's user and group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSpec:
+    """A listener of LISTEN.
+
+    Attributes:
+        host: address, host name or EVERY_ADDRESS; "" for a unix socket.
+        port: TCP port.
+        path: of a unix socket; "" for TCP.
+        mode: of the socket file.
+        tls: whether clients speak TLS.
+        proxied: whether each connection begins with a header of the PROXY protocol.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = DEFAULT_MODE
+    tls: bool = False
+    proxied: bool = False
+
+    @property
+    def address(self) -> str:
+        """Host and port; "" for neither.
+
+        >>> ListenerSpec(host="::1", port=80).address, ListenerSpec(host="*", port=80).address
+        ('[::1]:80', '*:80')
+        """
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if host else ""
+
+    @property
+    def place(self) -> str:
+        """What no other listener may have, too."""
+        return self.path or self.address
+
+
 @dataclass(frozen=True, slots=True)
 class ListenConfig:
     """Where to listen.
 
     Attributes:
+        listeners: of LISTEN, which replace `hosts` and `port`; () for none.
         hosts: addresses and host names, or EVERY_ADDRESS alone.
         port: TCP port; 0 for any free port.
         takeover: path of the unix socket by which a successor gets the listening sockets; "" for none.
@@ -48,6 +89,7 @@ class ListenConfig:
     hosts: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104  # a gateway is there to be reached
     port: int = 8080
     takeover: str = ""
+    listeners: tuple[ListenerSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +99,13 @@ class AdminListenConfig:
     Attributes:
         hosts: see ListenConfig; this machine alone by default.
         port: TCP port; 0 for any free port; None for no listener of their own.
+        tls: whether operators speak TLS, with the certificates of TLS_CERT.
         socket: path of a unix socket for the user of the process; "" for none.
     """
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int | None = None
+    tls: bool = False
     socket: str = ""
 
 
@@ -126,6 +170,7 @@ class Settings:
         service: the config of services without own values.
         services: the services of UPSTREAMS.
         routes: the routes of ROUTES.
+        tls: the files of the TLS listeners.
         gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
         redis_url: of the Redis for everything that several gateways share; "" for none.
         limit_store: where the counters of rate limits are.
@@ -159,6 +204,7 @@ class Settings:
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
+    tls: TLSConfig = field(default_factory=TLSConfig)
     gateway_hosts: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
@@ -200,6 +246,7 @@ class Settings:
         tokens = self.auth.tokens.keys or self.key_set.is_on
         configured: dict[Kind, object] = {Kind.JWT: tokens, Kind.KEY: self.auth.keys, Kind.BASIC: self.auth.users}
         configured[Kind.SESSION] = self.admin.password
+        configured[Kind.MTLS] = self.tls.client_ca
         return frozenset(kind for kind, is_set in configured.items() if is_set)
 
     @property
@@ -214,6 +261,13 @@ class Settings:
         """Whether the configuration has endpoints of TLS, by base URL or by a source."""
         urls = [each.url for service in self.services for each in service.endpoints]
         return any(url.partition("://")[0].lower().endswith("https") for url in urls)
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether any listener speaks TLS."""
+        listeners = self.listen.listeners
+        of_clients = any(each.tls for each in listeners) if listeners else bool(self.tls.certificates)
+        return of_clients or (self.admin_listen.tls and self.admin_listen.port is not None)
 
     @property
     def caches_something(self) -> bool:

@@ -7,7 +7,7 @@ brackets do not exist yet.
     route                   one look-up; whether the service exists is noted here, and told below
     shed                    before everything that costs more than a refusal; requests for services only
     method                  one comparison
-    origination             before everything that counts by client
+    origination             before everything that counts by client; a certificate is for the host of its handshake
     session                 of an operator, below /admin: no limit counts what an operator who has logged in asks for. A
                             look-up, so that a flood of made-up sessions meets the limit by address like any flood
     limit by address        before a signature is checked
@@ -33,10 +33,11 @@ generator that returns a value raises StopIteration (measured: 1 % of the gatewa
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tornado_gateway.errors import (
+    CertificateRequired,
     GatewayError,
     InsufficientScope,
     MethodNotAllowed,
@@ -50,7 +51,8 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.limiting import config_of, limit
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
-from tornado_gateway.policy.access import DEFAULT, JWT, KEY, NOTHING, SESSION, Access, Kind
+from tornado_gateway.policy.access import DEFAULT, JWT, KEY, MTLS, NOTHING, SESSION, Access, Kind
+from tornado_gateway.policy.client_certificate import ClientCertificate
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
@@ -136,9 +138,13 @@ def admit(
     if head.method in REFUSED_METHODS or not is_served:
         raise MethodNotAllowed(route.allowed)
     # Origination. From here on the journal knows the client.
-    peer = exchange.connection.peer
-    origination = originate(head.known_fields, peer, exchange.connection.scheme, head.host, gateway.forwarding.trusted)
+    connection = exchange.connection
+    origination = originate(
+        head.known_fields, connection.peer, connection.scheme, head.host, gateway.forwarding.trusted
+    )
     journal.client = origination.client
+    certificate = connection.certificate
+    origination = _certified(origination, certificate, head) if certificate else origination
     # Session.
     session = find_session(gateway, head.known_fields, origination) if route.takes_sessions else None
     # Limit by address, or by a field.
@@ -158,7 +164,7 @@ def admit(
         if session:
             principal, kind = session.principal, SESSION
         else:
-            asking = _Asking(authenticator, route, access)
+            asking = _Asking(authenticator, route, access, certificate)
             principal, kind = yield from _authenticate(gateway, asking, accepted, head, origination, found)
             authenticator.accepted += 1
     journal.principal = principal.name
@@ -189,16 +195,28 @@ def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> N
         raise Revoked(is_token=kind is Kind.JWT)
 
 
+def _certified(origination: Origination, certificate: ClientCertificate, head: RequestHead) -> Origination:
+    """An origination with the fields that tell services about the client's certificate.
+
+    Raises:
+        Misdirected: the request is for another host than the certificate.
+    """
+    certificate.check_host(head.host)
+    return replace(origination, claims=origination.claims + certificate.lines)
+
+
 class _Asking(NamedTuple):
     """What asks for the credential of a request.
 
     Attributes:
         access: what the route or the service asks of clients.
+        certificate: of the connection.
     """
 
     authenticator: Authenticator
     route: Route[Any]
     access: Access
+    certificate: ClientCertificate | None
 
 
 class _Note(NamedTuple):
@@ -221,7 +239,7 @@ def _noted(
     note: Any = head.fields and head.fields.note
     if not note or gateway.revocations.count:
         return None
-    by, at, asks = note.asking
+    by, at, asks, _ = note.asking
     return note if by is authenticator and at is route and asks is access else None
 
 
@@ -255,9 +273,16 @@ def _authenticate(
 
     Raises:
         Unauthorized: with a challenge for each accepted kind.
+        CertificateRequired: a client certificate is the only accepted kind.
     """
-    authenticator, route, _ = asking
+    authenticator, route, _, certificate = asking
     asked = Asked(head.known_fields, head.block, head.target, head.method, origination.client.client)
+    if MTLS in accepted:
+        by_certificate = _by_certificate(gateway, authenticator, asked, accepted, certificate)
+        if by_certificate:
+            if head.method not in SAFE or head.upgrades:  # browsers show certificates to requests of any page
+                _check_page(gateway, route, head, origination, found, needs_origin=False)
+            return by_certificate, MTLS
     try:
         presented = authenticator.sources.find(asked, accepted)
         if presented.is_ticket:
@@ -278,6 +303,34 @@ def _authenticate(
     if SESSION not in accepted and not route.answers_options and authenticator.sources.tells_by_fields(presented):
         _note(head, _Note(asking, accepted, presented.value))
     return principal, kind
+
+
+def _by_certificate(
+    gateway: Gateway,
+    authenticator: Authenticator,
+    asked: Asked,
+    accepted: frozenset[Kind],
+    certificate: ClientCertificate | None,
+) -> Principal | None:
+    """The principal of the connection's certificate; None if the request brings another credential that may count, or
+    there is no certificate. A credential of the request precedes the certificate of the whole connection.
+
+    Raises:
+        CertificateRequired: there is no certificate, and nothing else is accepted.
+        Revoked: the certificate is revoked.
+        Unauthorized: the certificate has expired on the open connection.
+    """
+    is_only_way = accepted == {MTLS}
+    if certificate is None:
+        if is_only_way:
+            raise CertificateRequired
+        return None
+    if not is_only_way and authenticator.sources.may_hold(asked):
+        return None
+    if certificate.ends <= time.time():
+        raise Unauthorized("the client certificate has expired")
+    refuse_revoked(gateway, certificate.principal.holder, MTLS)
+    return certificate.principal
 
 
 def _check_page(

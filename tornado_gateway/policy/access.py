@@ -14,11 +14,12 @@ class Kind(Enum):
     JWT = "jwt"
     KEY = "key"
     BASIC = "basic"
+    MTLS = "mtls"  # a certificate of the client's, proved in the TLS handshake
     SESSION = "session"  # of an operator: accepted by pages below /admin, and by no service
 
 
 # A look-up of a member in the class is a call of a function in Python (3.11).
-NOTHING, JWT, KEY, BASIC, SESSION = Kind
+NOTHING, JWT, KEY, BASIC, MTLS, SESSION = Kind
 
 # A rule is the set of the kinds that are accepted. A request that may come without a credential may come with any, so
 # that the intersection of rules is the rule that asks for whatever each rule asks for.
@@ -29,6 +30,7 @@ RULES = {
     "jwt": frozenset({JWT}),
     "key": frozenset({KEY}),
     "basic": frozenset({BASIC}),
+    "mtls": frozenset({MTLS}),
     "any": ANY,
 }
 

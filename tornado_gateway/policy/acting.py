@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 from tornado_gateway.errors import ActNotAllowed, InsufficientScope, OriginNotAllowed
 from tornado_gateway.policy.hashes import NamedHash
-from tornado_gateway.policy.http.address import Address, Network
+from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.authority import is_of_authority, parse_authority
 from tornado_gateway.policy.sessions import SessionConfig
 
-LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True)

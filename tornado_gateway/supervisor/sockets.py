@@ -7,12 +7,21 @@ from pathlib import Path
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from tornado_gateway.app import CannotListen, listen, listeners, private_places
+from tornado_gateway.app import (
+    CannotListen,
+    listen,
+    listeners,
+    place_of,
+    private_places,
+    public_listeners,
+    public_variables,
+)
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Place, Role
 from tornado_gateway.upkeep.inheritance import Inheritance
-from tornado_gateway.wire.server.private import bind, remove
-from tornado_gateway.wire.server.server import BACKLOG, HTTPServer, Listening
+from tornado_gateway.wire.server.private import bind
+from tornado_gateway.wire.server.server import BACKLOG, HTTPServer, Listener, Listening
+from tornado_gateway.wire.server.unix import remove
 
 
 class BoundServer(HTTPServer):
@@ -46,24 +55,25 @@ class Sockets:
         Raises:
             CannotListen: an address cannot be bound.
         """
-        at, operators = settings.listen, settings.admin_listen
-        self.addresses = await self._open(at.hosts, at.port, "HOST, PORT", Role.PUBLIC, inherited)
+        operators = settings.admin_listen
+        wanted = public_listeners(settings, None)  # workers have the certificates
+        self.addresses = await self._open(wanted, public_variables(settings), Role.PUBLIC, inherited)
         if operators.port is not None:
-            self.admin_addresses = await self._open(
-                operators.hosts, operators.port, "ADMIN_HOST, ADMIN_PORT", Role.OPERATORS, inherited
-            )
+            wanted = listeners(operators.hosts, operators.port)
+            self.admin_addresses = await self._open(wanted, "ADMIN_HOST, ADMIN_PORT", Role.OPERATORS, inherited)
         if operators.socket:
             self._open_privately(operators.socket, inherited)
 
     async def _open(
-        self, hosts: Sequence[str], port: int, variables: str, role: Role, inherited: Inheritance
+        self, wanted: Sequence[Listener], variables: str, role: Role, inherited: Inheritance
     ) -> list[tuple[str, int]]:
         server = BoundServer()
-        addresses = await listen(server, listeners(hosts, port), variables, role, inherited)
+        addresses = await listen(server, wanted, variables, role, inherited)
         for each in server.listening:
-            at = each.listener
-            self.places.append(Place(role, at.host, at.port, at.is_activated))
+            self.places.append(place_of(role, each.listener))
             self.socks.append(each.sock)
+            if each.listener.path:
+                self._paths.append((each.listener.path, each.inode))
         return addresses
 
     def _open_privately(self, path: str, inherited: Inheritance) -> None:

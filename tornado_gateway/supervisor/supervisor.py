@@ -376,11 +376,11 @@ class Supervisor:
         self._may_accept.set()
         self._tell("resume")
 
-    def leave(self, roles: frozenset[Role], /) -> None:
+    def leave(self, taken: frozenset[Place], /) -> None:
         """See Predecessor."""
         self._is_replaced = True
         if self._hand_over:
-            self._hand_over.keeps_path = Role.TAKEOVER in roles
+            self._hand_over.keeps_path = any(each.role is Role.TAKEOVER for each in taken)
         log.info("another process has taken over; stopping %d workers", len(self._crew.living))
         self._stop()
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from tornado_gateway.policy.handover import Offer, Role, line, taken
+from tornado_gateway.policy.handover import Offer, Place, line, taken
 from tornado_gateway.upkeep.inheritance import DONE, HELLO
-from tornado_gateway.wire.server.private import bind, is_own, remove
+from tornado_gateway.wire.server.private import bind, is_own
+from tornado_gateway.wire.server.unix import remove
 
 BACKLOG = 4
 START_PATIENCE = 120.0  # seconds from the offer until the successor must be ready: it loads and checks everything
@@ -36,11 +37,11 @@ class Predecessor(Protocol):
     async def resume(self) -> None:
         """Accept connections again."""
 
-    def leave(self, roles: frozenset[Role], /) -> None:
+    def leave(self, taken: frozenset[Place], /) -> None:
         """A successor accepts connections: drain.
 
         Args:
-            roles: of the sockets that the successor has taken.
+            taken: the places that the successor has taken.
         """
 
 
@@ -121,7 +122,7 @@ class HandOver:
         except BaseException:
             await self._predecessor.resume()
             raise
-        self._predecessor.leave(frozenset(offer.places[each].role for each in numbers))
+        self._predecessor.leave(frozenset(offer.places[each] for each in numbers))
         return True
 
 

@@ -108,7 +108,7 @@ def _place(role: Role, sock: socket.socket) -> Place:
         ValueError: the role is not for sockets of this family.
     """
     is_unix = sock.family == socket.AF_UNIX
-    if is_unix is not (role in (Role.CONTROL, Role.TAKEOVER)):
+    if role is not Role.PUBLIC and is_unix is not (role in (Role.CONTROL, Role.TAKEOVER)):
         raise ValueError(f"a socket for {role.value} must be {'a TCP socket' if is_unix else 'a unix socket'}")
     name = sock.getsockname()
     host, port = (name, None) if is_unix else name[:2]

@@ -17,7 +17,8 @@ from tests.support.sockets import Client, Ended, Peer, Script, eventually, get, 
 from tests.support.tls import Records, ca_file, server_context
 from tornado_gateway.errors import ConnectFailed, TLSFailed, UpstreamError, UpstreamReset
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.wire.client.tls import RECORD, connect_tls
+from tornado_gateway.wire.client.tls import connect_tls
+from tornado_gateway.wire.tls import RECORD
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)

@@ -29,7 +29,7 @@ async def connected() -> AsyncIterator[tuple[asyncio.Transport, Client]]:
 @pytest.mark.gen_test
 async def test_a_half_close_sends_a_fin_and_leaves_the_connection_open() -> None:
     async with connected() as (transport, client):
-        Lingering(transport, 5.0, 5.0).half_close(is_read=False)
+        Lingering(transport, 5.0, 5.0).half_close()
         assert await client.ended()
         assert not transport.is_closing()
 
@@ -38,7 +38,7 @@ async def test_a_half_close_sends_a_fin_and_leaves_the_connection_open() -> None
 async def test_a_connection_that_is_closing_is_not_half_closed() -> None:
     async with connected() as (transport, _):
         transport.close()
-        Lingering(transport, 5.0, 5.0).half_close(is_read=True)
+        Lingering(transport, 5.0, 5.0).half_close()
         assert transport.is_closing()
 
 
@@ -67,7 +67,7 @@ async def test_a_connection_lasts_while_its_client_takes_the_response() -> None:
 @pytest.mark.gen_test
 async def test_the_end_of_a_connection_without_tls_needs_no_time() -> None:
     async with connected() as (transport, client):
-        assert not Lingering(transport, 5.0, 5.0).end()
+        Lingering(transport, 5.0, 5.0).end()
         assert transport.is_closing()
         assert await client.ended()
 

@@ -20,7 +20,7 @@ from tornado.websocket import WebSocketHandler
 
 from tests.support.serving import MEGABYTE, Delegate, Listen, Request, is_open, nothing, watch
 from tests.support.sockets import Client, Ended, eventually, get
-from tests.support.tls import server_context, talk
+from tests.support.tls import certificates, server_context, talk
 from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.wire.server.lingering import LINGER, QUIET
 from tornado_gateway.wire.server.server import ACCEPTS, HANDLES, Listener
@@ -463,7 +463,7 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 
 def secure(authority: trustme.CA, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Listener:
-    return Listener(host="127.0.0.1", port=0, tls=server_context(authority, version))
+    return Listener(host="127.0.0.1", port=0, tls=certificates(server_context(authority, version)))
 
 
 @VERSIONS
@@ -506,26 +506,24 @@ async def test_a_response_without_a_length_ends_by_the_closure_alert(listen: Lis
 
 @pytest.mark.gen_test
 async def test_an_upload_over_tls_that_is_answered_early_is_read_on(listen: Listen, authority: trustme.CA) -> None:
-    """A closure alert, and a close, in the middle of an upload would reset the connection."""
+    """A close in the middle of an upload would reset the connection, and destroy the answer."""
     serving = await listen(Delegate(on_head=lambda request: request.answer(b"early")), secure(authority))
     head = get(b"/", b"Content-Length: %d" % (8 * MEGABYTE), method=b"PUT")
     talks = asyncio.to_thread(talk, serving.port, authority, head, bytes(8 * MEGABYTE), last_behind=b"early")
     talking = asyncio.create_task(talks)
     await eventually(lambda: serving.server.connections and serving.connection._lingering)
     lingering = serving.connection._lingering
-    await eventually(lambda: lingering._dropped == 8 * MEGABYTE)
+    await eventually(lambda: lingering._dropped > 8 * MEGABYTE)  # ciphertext
     serving.sweep_after(LINGER + 0.1)
     assert (await talking).endswith(b"\r\n\r\nearly")
 
 
-@pytest.mark.parametrize("half_close_aborts", [True, False])
 @pytest.mark.gen_test
 async def test_a_closure_alert_before_the_response_means_that_the_client_has_left(
-    listen: Listen, authority: trustme.CA, half_close_aborts: bool
+    listen: Listen, authority: trustme.CA
 ) -> None:
-    """TLS has no half-close here: asyncio ends a connection at the peer's alert."""
     delegate = Delegate(nothing)
-    serving = await listen(delegate, secure(authority), half_close_aborts=half_close_aborts)
+    serving = await listen(delegate, secure(authority))
     context = ssl.create_default_context()
     authority.configure_trust(context)
     _, writer = await asyncio.open_connection("127.0.0.1", serving.port, ssl=context, server_hostname="localhost")
@@ -535,25 +533,6 @@ async def test_a_closure_alert_before_the_response_means_that_the_client_has_lef
     with suppress(ConnectionError):
         await writer.wait_closed()
     await eventually(lambda: delegate.requests[0].is_left and not serving.server.connections)
-
-
-@pytest.mark.gen_test
-async def test_only_a_client_that_does_not_speak_tls_is_ended(listen: Listen, authority: trustme.CA) -> None:
-    serving = await listen(Delegate(), secure(authority))
-    client = await serving.client()
-    await client.send(get(b"/"))
-    with pytest.raises(Ended):
-        await client.until(b"HTTP")
-    answer = await asyncio.to_thread(talk, serving.port, authority, get(b"/", b"Connection: close"))
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-@pytest.mark.gen_test
-async def test_a_handshake_has_the_time_of_a_head(listen: Listen, authority: trustme.CA) -> None:
-    serving = await listen(Delegate(), secure(authority), header_timeout=0.05)
-    client = await serving.client()
-    with pytest.raises(Ended):
-        await client.more()
 
 
 # ---------------------------------------------------------------- Tornado's own Applications, unchanged

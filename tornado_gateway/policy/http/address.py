@@ -14,7 +14,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+class UnixPeers:
+    """The peers of unix sockets, which have no address, among the networks of trusted proxies."""
+
+    def __str__(self) -> str:
+        return UNIX_WORD
+
+
+UNIX_WORD = "unix"
+UNIX_PEERS = UnixPeers()
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network | UnixPeers
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 IPV6_CLIENT = 64  # prefix length of an IPv6 client: a host usually has a whole /64, so addresses in it are free
@@ -44,7 +55,10 @@ class Address:
     _value: IPAddress | None = field(compare=False, repr=False)
 
     def is_in(self, networks: Sequence[Network]) -> bool:
-        return self._value is not None and any(self._value in network for network in networks)
+        value = self._value
+        if value is None:
+            return UNIX_PEERS in networks
+        return any(value in network for network in networks if not isinstance(network, UnixPeers))
 
 
 NO_ADDRESS = Address("", "", None)
@@ -102,7 +116,7 @@ def unmapped(value: IPAddress) -> IPAddress:
 def network(text: str) -> Network:
     """Parse a network, or a single address as a network of that address.
 
-    A network of IPv4-mapped addresses becomes the IPv4 network.
+    A network of IPv4-mapped addresses becomes the IPv4 network; "unix" becomes UNIX_PEERS.
 
     Raises:
         ValueError: the text is no network, has host bits set, or has a zone. Parsed addresses have no zone, so a
@@ -111,6 +125,8 @@ def network(text: str) -> Network:
     >>> network("::ffff:10.0.0.0/104"), network("::1")
     (IPv4Network('10.0.0.0/8'), IPv6Network('::1/128'))
     """
+    if text == UNIX_WORD:
+        return UNIX_PEERS
     if "%" in text:
         raise ValueError(f"{text!r} has a zone")
     found = ipaddress.ip_network(text)

@@ -50,7 +50,7 @@ class Origination:
     Attributes:
         client: the first hop, from the right, that is not a trusted proxy.
         forwarded_for: the X-Forwarded-For value to send: canonical addresses, so that upstreams see the same client
-            as limits, hashing and the log.
+            as limits, hashing and the log; b"" for a peer of a unix socket.
         proto: b"http" or b"https".
         host: the authority that the client asked for.
         port: digits of the port that the client connected to.
@@ -69,10 +69,15 @@ class Origination:
     @functools.cached_property
     def lines(self) -> bytes:
         """The X-Forwarded-* lines and claims to send to an upstream."""
+        by = b"X-Forwarded-For: %b\r\n" % self.forwarded_for if self.forwarded_for else b""
         return (
-            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
-            % (self.forwarded_for, self.proto, self.host, self.port)
-        ) + self.claims
+            by
+            + (
+                b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b\r\n"
+                % (self.proto, self.host, self.port)
+            )
+            + self.claims
+        )
 
 
 def originate(
@@ -94,7 +99,7 @@ def originate(
     proto = _proto(known_fields) or proto
     host = _host(known_fields) or host
     port = _claimed_port(known_fields) or _port(host, proto)
-    forwarded_for = ", ".join([hop.text for hop in reversed(chain)]).encode("ascii")
+    forwarded_for = ", ".join([hop.text for hop in reversed(chain) if hop.text]).encode("ascii")
     prefix, claims = _prefix(known_fields), claim_lines(known_fields)
     return Origination(_client(chain, trusted), forwarded_for, proto, host, port, prefix, claims)
 

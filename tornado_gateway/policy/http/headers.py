@@ -117,6 +117,7 @@ _CLAIMS = (
     b"x-scheme", b"x-sendfile", b"x-sendfile-type", b"x-url-scheme",
 )  # fmt: skip
 _CLAIM_PREFIXES = (b"x-forwarded-", b"x-original-")
+_CERTIFICATE_PREFIX = b"client-cert"  # of the fields of RFC 9440, which the gateway alone may write
 _JUDGED_CLAIMS = frozenset(
     (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto")
 )
@@ -138,7 +139,7 @@ REQUEST_FIELDS = FieldTable(
         b"alt-used",  # names the gateway's host, not the upstream's (RFC 7838 §5)
     ),
     protected=(b"remote-addr", b"remote-user", b"x-user-id"),
-    prefixes=_CLAIM_PREFIXES,
+    prefixes=(*_CLAIM_PREFIXES, _CERTIFICATE_PREFIX),
 )  # fmt: skip
 
 # Fields by which services name what a response is about, for purges; see caching/purge.py.

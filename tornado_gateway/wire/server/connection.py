@@ -18,6 +18,7 @@ from typing import Final, Literal, Protocol, cast
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
 from tornado_gateway.errors import BadRequest, ClientStalled, GatewayError, RequestTimeout
+from tornado_gateway.policy.client_certificate import ClientCertificate
 from tornado_gateway.policy.http.address import NO_ADDRESS, of_peer
 from tornado_gateway.wire.http1 import (
     END_OF_HEAD,
@@ -114,12 +115,13 @@ class ServerConnection(asyncio.Protocol):
         scheme: b"http", or b"https" for a TLS transport.
 
     Attributes:
+        certificate: what the client has proved in the TLS handshake; None for a client without a certificate.
         deadline: instant (loop time) at which the client times out; infinite while the connection waits for the
             delegate instead.
         has_half_closed: whether the client has half-closed the connection, and waits for the response.
         is_paused: whether reading from the transport is paused.
         is_refused: whether the server was full.
-        peer: the address of the client.
+        peer: the address of the client, or of the proxy in front; see also policy/proxy_protocol.py.
         scheme: b"http" or b"https".
         drained: a future; pending while the client does not read the response.
         server: the state that all connections of the server share.
@@ -127,8 +129,8 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_awaited", "_body", "_buffer", "_exchange", "_is_complete_due", "_last_fields", "_lingering",
-        "_owner", "_phase", "_served", "_watch", "deadline", "delegate", "drained", "has_half_closed", "is_paused",
-        "is_refused", "peer", "scheme", "server", "transport",
+        "_owner", "_phase", "_served", "_watch", "certificate", "deadline", "delegate", "drained", "has_half_closed",
+        "is_paused", "is_refused", "peer", "scheme", "server", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -140,6 +142,7 @@ class ServerConnection(asyncio.Protocol):
         self.deadline = server.loop.time() + server.config.header_timeout
         self.drained = server.flowing
         self.peer = NO_ADDRESS
+        self.certificate: ClientCertificate | None = None
         self._buffer = b""
         self._phase: Phase = HEAD
         self._body: RequestBody | None = None  # body of the current request, until complete
@@ -184,7 +187,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
+        if isinstance(peer, tuple) and self.peer is NO_ADDRESS:
             self.peer = of_peer(peer[0])
         self._owner.opened(self)
 
@@ -433,7 +436,6 @@ class ServerConnection(asyncio.Protocol):
             self._wait_for_reader()
             self.transport.close()
             return
-        is_read = self._phase is not BODY
         self._move(LAST_RESPONSE_END)
         now = self.server.loop.time()
         taken_at = self._watch.since if self._watch.waits else now
@@ -442,7 +444,7 @@ class ServerConnection(asyncio.Protocol):
         self._awaited = self._body = None
         if self.is_paused:
             self._regulate()
-        lingering.half_close(is_read=is_read)
+        lingering.half_close()
 
     def _end_with(self, error: BaseException) -> None:
         """End the connection because a request failed."""
@@ -498,8 +500,8 @@ class ServerConnection(asyncio.Protocol):
             self.deadline = self.server.loop.time() + LINGER
         elif waits:
             self.reset()
-        elif lingering.end():
-            self.deadline = self.server.loop.time() + LINGER
+        else:
+            lingering.end()
 
     def judge_pace(self, now: float) -> None:
         """End a request whose body comes below min_upload_rate, unless the delegate paused reading."""

@@ -35,6 +35,23 @@ class ServerConfig:
         return min(self.header_timeout, self.keepalive_timeout, self.client_idle_timeout)
 
 
+@dataclass(slots=True)
+class TLSTotals:
+    """What has become of TLS handshakes.
+
+    Attributes:
+        handshakes: that succeeded.
+        resumed: of these, the handshakes that resumed a session.
+        failed: that the client or the gateway broke off with an alert.
+        plain: clients that sent plain HTTP instead.
+    """
+
+    handshakes: int = 0
+    resumed: int = 0
+    failed: int = 0
+    plain: int = 0
+
+
 class ServerContext:
     """The shared state of the connections and exchanges of a server. Made inside a running event loop.
 
@@ -46,11 +63,12 @@ class ServerContext:
         announces_close: whether new responses have "Connection: close".
         draining: whether the server accepts no more connections.
         idle_grace: during a drain, seconds for which a new connection may wait for a request.
+        tls: of all TLS listeners of the server.
     """
 
     __slots__ = (
         "_date", "_dated", "announces_close", "config", "draining", "flowing", "idle_grace",
-        "keepalive_timeout", "loop",
+        "keepalive_timeout", "loop", "tls",
     )  # fmt: skip
 
     def __init__(self, config: ServerConfig) -> None:
@@ -61,6 +79,7 @@ class ServerContext:
         self.keepalive_timeout = config.keepalive_timeout
         self.announces_close = self.draining = False
         self.idle_grace = 0.0
+        self.tls = TLSTotals()
         self._dated, self._date = 0, b""
 
     def reconfigure(self, config: ServerConfig) -> None:

@@ -10,6 +10,7 @@ from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, R
 from tornado.iostream import StreamClosedError
 
 from tornado_gateway.errors import GatewayError
+from tornado_gateway.policy.client_certificate import ClientCertificate
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.headers import without_prefix
 from tornado_gateway.wire.http1 import RequestHead
@@ -32,6 +33,7 @@ class Connection(Protocol):
     delegate: HTTPMessageDelegate | HeadDelegate | None
     drained: "asyncio.Future[None]"
     has_half_closed: bool
+    certificate: ClientCertificate | None
     peer: Address
     scheme: bytes
 

@@ -3,7 +3,7 @@
 Closing a socket with unread bytes resets the connection, and the reset may destroy the response in the client's kernel.
 So the server half-closes, then reads and drops the client's bytes for a while.
 
-TLS has no half-close: a closure alert ends the connection. So a request is read to the end before the alert is sent.
+Over TLS, the closure alert comes before the FIN (RFC 9112 §9.8).
 """
 
 import asyncio
@@ -31,21 +31,14 @@ class Lingering:
         self._taken_at = taken_at
         self._dropped, self._dropped_at = 0, now
 
-    def half_close(self, *, is_read: bool) -> None:
-        """Send a FIN or, over TLS, the closure alert.
-
-        Args:
-            is_read: whether the last request has been read whole.
-        """
+    def half_close(self) -> None:
+        """Send a FIN."""
         if self._transport.is_closing():
             return
-        if self._transport.can_write_eof():
-            try:  # noqa: SIM105  # suppress() takes three calls, and this is done once per connection
-                self._transport.write_eof()
-            except OSError:
-                pass  # asyncio's shutdown() of a reset socket raises
-        elif is_read:
-            self._transport.close()
+        try:  # noqa: SIM105  # suppress() takes three calls, and this is done once per connection
+            self._transport.write_eof()
+        except OSError:
+            pass  # asyncio's shutdown() of a reset socket raises
 
     def drop(self, size: int, now: float) -> None:
         """Count received bytes, which are dropped; end the connection above LINGER_BYTES."""
@@ -66,13 +59,9 @@ class Lingering:
             self._taken_at = now
         return has_taken or (waits and now - self._taken_at < patience)
 
-    def end(self) -> bool:
-        """End the connection; return whether TLS needs another LINGER seconds for the closure alerts."""
-        if self._transport.can_write_eof() or self._transport.is_closing():
-            self._transport.abort()
-            return False
-        self._transport.close()  # sends the closure alert, and waits for the client's
-        return True
+    def end(self) -> None:
+        """End the connection."""
+        self._transport.abort()
 
     @property
     def is_answered(self) -> bool:

@@ -1,0 +1,57 @@
+"""The files of TLS: what is wrong with the files, and which certificates end soon."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from tornado_gateway.config.problems import ConfigurationError, Problem, shown
+from tornado_gateway.config.settings import Settings
+from tornado_gateway.wire.server.certificates import CannotUse, Served, load
+
+SOON = timedelta(days=14)  # before the end of a certificate: ACME clients renew 30 days before
+
+_ALLOWED = {
+    "TLS_CERT": "a PEM file with a certificate and its chain",
+    "TLS_KEY": "a PEM file with the private key of the certificate",
+    "TLS_CLIENT_CA": "a PEM file with certificates of authorities",
+}
+
+
+def load_certificates(settings: Settings) -> list[Served]:
+    """The certificates of the TLS listeners; [] without TLS.
+
+    Raises:
+        ConfigurationError: a file is missing, or does not hold what it should hold.
+    """
+    try:
+        return load(settings.tls)
+    except CannotUse as error:
+        problem = Problem(error.variable, shown(error.file), str(error), _ALLOWED[error.variable])
+        raise ConfigurationError((problem,)) from None
+
+
+def check_tls(settings: Settings) -> Iterator[Problem]:
+    """What does not fit together in the variables of TLS."""
+    tls, wanted = settings.tls, any(each.tls for each in settings.listen.listeners)
+    if tls.keys and len(tls.keys) != len(tls.certificates):
+        reason = f"has {len(tls.keys)} files, and TLS_CERT has {len(tls.certificates)}"
+        yield Problem("TLS_KEY", "", reason, "the key of each certificate, in the same order")
+    if wanted and not tls.certificates:
+        yield Problem("TLS_CERT", "", "is not set, but LISTEN has tls", _ALLOWED["TLS_CERT"])
+    if settings.admin_listen.tls and not tls.certificates:
+        yield Problem("TLS_CERT", "", "is not set, but ADMIN_TLS is true", _ALLOWED["TLS_CERT"])
+    if any(each.proxied and not each.path for each in settings.listen.listeners) and not settings.forwarding.trusted:
+        reason = "is not set, but LISTEN has proxyProtocol"
+        yield Problem("TRUSTED_PROXIES", "", reason, "networks of the proxies that connect")
+
+
+def warnings_of(served: list[Served], now: datetime) -> Iterator[str]:
+    """Warnings about certificates that clients will refuse, a sentence each."""
+    for each in served:
+        if each.ends <= now:
+            yield f"TLS_CERT: {each.file} has expired on {each.ends:%Y-%m-%d}: clients refuse the certificate"
+        elif each.ends - now < SOON:
+            yield f"TLS_CERT: {each.file} expires on {each.ends:%Y-%m-%d}"
+        if each.begins > now:
+            yield f"TLS_CERT: {each.file} is not valid before {each.begins:%Y-%m-%d}: clients refuse the certificate"
+        if not each.names:
+            yield f"TLS_CERT: {each.file} has no subjectAltName: clients refuse the certificate"
