@@ -293,7 +293,7 @@ class App:
         self.gateway = make_gateway(settings, self.event_log.take, whole, worker)
         self.access_log, self.limits, self.cache = self.gateway.access_log, self.gateway.limits, self.gateway.cache
         self.parts: list[Callable[[Settings], Callable[[], None]]] = []
-        self.certificates = Certificates(load_certificates(settings)) if settings.tls.certificates else None
+        self.certificates = Certificates(load_certificates(settings)) if settings.listen.tls.certificates else None
         self.listeners = public_listeners(settings, self.certificates)
         self.parts.append(self._prepare_certificates)
         self.admin_addresses: list[tuple[str, int]] = []

@@ -17,6 +17,8 @@ GatewayError
 │   └── Revoked               401
 ├── KeysUnavailable           503
 ├── InsufficientScope         403
+├── CertificateRequired       403
+├── Misdirected               421
 ├── OriginNotAllowed          403
 ├── ActNotAllowed             403
 ├── NotFound                  404

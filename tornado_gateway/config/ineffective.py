@@ -126,7 +126,7 @@ RULES = (
     Rule(("HOST", "PORT"), lambda s: not s.listen.listeners, "LISTEN is set"),
     Rule(("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "TLS_CLIENT_AUTH"), lambda s: s.serves_tls,
          "no listener of LISTEN has tls, or TLS_CERT is not set"),
-    Rule(("TLS_CLIENT_AUTH",), lambda s: bool(s.tls.client_ca), "TLS_CLIENT_CA is not set"),
+    Rule(("TLS_CLIENT_AUTH",), lambda s: bool(s.listen.tls.client_ca), "TLS_CLIENT_CA is not set"),
     Rule(("METRICS_AUTH",), lambda s: s.protects_admin or not s.protects_figures, "AUTH_REQUIRED is false"),
     Rule(("ADMIN_HOST", "ADMIN_TLS"), lambda s: s.admin_listen.port is not None, "ADMIN_PORT is not set"),
     Rule(("ADMIN_SESSION_IDLE_MS", "ADMIN_SESSION_MAX_MS"), lambda s: s.protects_admin,

@@ -81,6 +81,7 @@ class ListenConfig:
 
     Attributes:
         listeners: of LISTEN, which replace `hosts` and `port`; () for none.
+        tls: the files of the TLS listeners.
         hosts: addresses and host names, or EVERY_ADDRESS alone.
         port: TCP port; 0 for any free port.
         takeover: path of the unix socket by which a successor gets the listening sockets; "" for none.
@@ -90,6 +91,7 @@ class ListenConfig:
     port: int = 8080
     takeover: str = ""
     listeners: tuple[ListenerSpec, ...] = ()
+    tls: TLSConfig = field(default_factory=TLSConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,6 @@ class Settings:
         service: the config of services without own values.
         services: the services of UPSTREAMS.
         routes: the routes of ROUTES.
-        tls: the files of the TLS listeners.
         gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
         redis_url: of the Redis for everything that several gateways share; "" for none.
         limit_store: where the counters of rate limits are.
@@ -204,7 +205,6 @@ class Settings:
     service: ServiceConfig = field(default_factory=ServiceConfig)
     services: tuple[ServiceSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
-    tls: TLSConfig = field(default_factory=TLSConfig)
     gateway_hosts: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
@@ -246,7 +246,7 @@ class Settings:
         tokens = self.auth.tokens.keys or self.key_set.is_on
         configured: dict[Kind, object] = {Kind.JWT: tokens, Kind.KEY: self.auth.keys, Kind.BASIC: self.auth.users}
         configured[Kind.SESSION] = self.admin.password
-        configured[Kind.MTLS] = self.tls.client_ca
+        configured[Kind.MTLS] = self.listen.tls.client_ca
         return frozenset(kind for kind, is_set in configured.items() if is_set)
 
     @property
@@ -266,7 +266,7 @@ class Settings:
     def serves_tls(self) -> bool:
         """Whether any listener speaks TLS."""
         listeners = self.listen.listeners
-        of_clients = any(each.tls for each in listeners) if listeners else bool(self.tls.certificates)
+        of_clients = any(each.tls for each in listeners) if listeners else bool(self.listen.tls.certificates)
         return of_clients or (self.admin_listen.tls and self.admin_listen.port is not None)
 
     @property

@@ -23,7 +23,7 @@ def load_certificates(settings: Settings) -> list[Served]:
         ConfigurationError: a file is missing, or does not hold what it should hold.
     """
     try:
-        return load(settings.tls)
+        return load(settings.listen.tls)
     except CannotUse as error:
         problem = Problem(error.variable, shown(error.file), str(error), _ALLOWED[error.variable])
         raise ConfigurationError((problem,)) from None
@@ -31,7 +31,7 @@ def load_certificates(settings: Settings) -> list[Served]:
 
 def check_tls(settings: Settings) -> Iterator[Problem]:
     """What does not fit together in the variables of TLS."""
-    tls, wanted = settings.tls, any(each.tls for each in settings.listen.listeners)
+    tls, wanted = settings.listen.tls, any(each.tls for each in settings.listen.listeners)
     if tls.keys and len(tls.keys) != len(tls.certificates):
         reason = f"has {len(tls.keys)} files, and TLS_CERT has {len(tls.certificates)}"
         yield Problem("TLS_KEY", "", reason, "the key of each certificate, in the same order")
