@@ -107,8 +107,8 @@ class AdminListenConfig:
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int | None = None
-    tls: bool = False
     socket: str = ""
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
