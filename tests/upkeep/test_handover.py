@@ -79,7 +79,7 @@ async def test_a_successor_gets_the_sockets_and_the_memory(tmp_path: Path) -> No
         assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
         await apart(lambda: take_over(path))
         await eventually(lambda: len(giver.told) == 2)
-        assert giver.told == ["cede", {Role.PUBLIC}]
+        assert giver.told == ["cede", {PLACES[0]}]
     assert not path.exists()
 
 
@@ -131,7 +131,7 @@ async def test_other_talk_gets_no_further(tmp_path: Path, said: bytes) -> None:
 
         await apart(talk)
         await apart(lambda: take_over(tmp_path / "s"))
-        await eventually(lambda: giver.told == ["cede", {Role.PUBLIC}])
+        await eventually(lambda: giver.told == ["cede", {PLACES[0]}])
 
 
 @pytest.mark.gen_test
