@@ -44,8 +44,8 @@ from tornado_gateway.wire.server.tls import Arrival, ServerTLS
 
 BACKLOG = 4096  # connections that the kernel queues for accept(); Linux limits the number to net.core.somaxconn
 ACCEPTS = 8  # calls of accept() per turn of asyncio's loop; without descriptors each call fails and is logged
-# Calls per turn of uvloop. Each call beyond the first costs a connection that comes alone 5 to 8 µs (measured: 2 to 3 %),
-# because the call finds an empty queue.
+# Calls per turn of uvloop. Each call beyond the first costs a connection that comes alone 5 to 8 µs (measured: 2 to
+# 3 %), because the call finds an empty queue.
 HANDLES = 2
 _QUEUE = struct.Struct("=II")  # tcpi_unacked and tcpi_sacked: of a listening socket, length and limit of the queue
 _QUEUE_AT = 24  # bytes from the beginning of struct tcp_info (linux/tcp.h)
