@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import logging
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
+import trustme
 
 from tests.conftest import Serve
 from tests.support.endpoints import Gate, named
@@ -19,12 +22,13 @@ from tests.support.journeys import Start, ask, problem
 from tests.support.operators import ORIGIN, bearer, log_in, token
 from tests.support.reloading import QUIET, Reloading, write
 from tests.support.sockets import Peer, echo, eventually, get
+from tests.support.tls import ca_file, pem_files
 from tornado_gateway.adapters import logs
 from tornado_gateway.adapters.access_log import text_line
 from tornado_gateway.app import App
 from tornado_gateway.config.env_file import EnvFile
 from tornado_gateway.config.problems import ConfigurationError, Problem
-from tornado_gateway.config.settings import Settings
+from tornado_gateway.config.settings import Settings, SourcesConfig
 from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.policy.upstream.endpoint import Endpoint
@@ -60,6 +64,7 @@ def endpoint(reloading: Reloading, url: str) -> Endpoint:
 # What a variable is changed to, where no common value will do.
 OTHERS = {
     "UPSTREAMS": json.dumps({"svc": [{"url": REFUSING, "weight": 3}]}),
+    "LISTEN": json.dumps([{"unix": "/run/gateway.sock"}]),
     "ROUTES": json.dumps([{"path": "/things/*", "service": "svc"}]),
     "READY_REQUIRES": "svc",
     "JWT_SECRET": "s" * 40,
@@ -81,7 +86,8 @@ OTHERS = {
 ELSEWHERE = {
     "UPSTREAMS_FILE", "UPSTREAM_TLS_CA_FILE", "DNS_RESOLV_CONF", "DNS_HOSTS", "JWT_PUBLIC_KEY", "JWKS_URL",
     "OIDC_ISSUER", "BASIC_USERS", "ADMIN_PASSWORD_HASH", "RATE_LIMIT_ON_ERROR", "METRICS_AUTH",
-    "METRICS_ENDPOINT_HISTOGRAMS", "ACCESS_LOG", "AUTH_REQUIRED", "WEB_CONCURRENCY",
+    "METRICS_ENDPOINT_HISTOGRAMS", "ACCESS_LOG", "AUTH_REQUIRED", "WEB_CONCURRENCY", "TLS_CERT", "TLS_KEY",
+    "TLS_CLIENT_CA", "TLS_CLIENT_AUTH", "ADMIN_TLS",
 }  # fmt: skip
 COMMON = (
     "true", "false", "7", "150", "gzip", "header:X-Key", "X-Key", "client", "redistribute", "round_robin", "tcp",
@@ -122,8 +128,10 @@ BY_GROUP: dict[str, Callable[[App], Any]] = {
     "shutdown": lambda app: app.settings.shutdown,
     "client": lambda app: app.gateway.client.config,
     "discovery": lambda app: app.discovery._config,
-    "consul": lambda app: app.sources._feeds[Kind.CONSUL].args[1],  # type: ignore[attr-defined]
-    "kubernetes": lambda app: app.sources._feeds[Kind.KUBERNETES].args[1],  # type: ignore[attr-defined]
+    "sources": lambda app: SourcesConfig(
+        app.sources._feeds[Kind.CONSUL].args[1],  # type: ignore[attr-defined]
+        app.sources._feeds[Kind.KUBERNETES].args[1],  # type: ignore[attr-defined]
+    ),
     "forwarding": lambda app: app.gateway.forwarding,
     "auth": lambda app: app.settings.auth,  # read by the TokenAuthenticator, which each reload makes
     "admin": lambda app: app.gateway.operators.config,
@@ -191,6 +199,48 @@ async def test_the_number_of_processes_needs_a_restart(serve: Serve, file: Path)
     reloaded = await reloading.reloader.reload()
     assert (reloaded.needs_restart, reloaded.changes) == (("WEB_CONCURRENCY",), ("HEDGE false -> true",))
     assert reloading.running.app.settings.workers == 1
+
+
+@pytest.mark.gen_test
+async def test_certificates_are_those_of_the_last_reload_that_succeeded(
+    serve: Serve, file: Path, tmp_path: Path
+) -> None:
+    authority, trust = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trust)
+    variables = [
+        dict(zip(("TLS_CERT", "TLS_KEY"), pem_files(authority.issue_cert("a.test"), tmp_path, name), strict=True))
+        for name in ("old", "new")
+    ]
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, **variables[0])
+
+    def shown() -> object:
+        address = ("127.0.0.1", reloading.running.port)
+        with (
+            socket.create_connection(address, timeout=20) as raw,
+            trust.wrap_socket(raw, server_hostname="a.test") as sock,
+        ):
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            return (sock.getpeercert() or {})["serialNumber"]
+
+    old = await asyncio.to_thread(shown)
+    reloading.write({"svc": [REFUSING]}, **variables[1])
+    reloaded = await reloading.reloader.reload()
+    assert [each.split()[0] for each in reloaded.changes] == ["TLS_CERT", "TLS_KEY"]
+    new = await asyncio.to_thread(shown)
+    assert new != old
+    reloading.write({"svc": [REFUSING]}, **variables[0] | {"TLS_KEY": str(tmp_path / "missing")})
+    with pytest.raises(ConfigurationRefused, match=r"TLS_KEY=.*cannot be read"):
+        await reloading.reloader.reload()
+    assert await asyncio.to_thread(shown) == new
+    authorities = ca_file(authority, tmp_path)
+    reloading.write({"svc": [REFUSING]}, **variables[1], TLS_CLIENT_CA=authorities)
+    await reloading.reloader.reload()
+    with pytest.raises(OSError):  # a refused handshake, which TLS 1.3 tells by an alert or a reset
+        await asyncio.to_thread(shown)
+    reloading.write({"svc": [REFUSING]}, **variables[1], TLS_CLIENT_CA=authorities, TLS_CLIENT_AUTH="optional")
+    await reloading.reloader.reload()
+    assert await asyncio.to_thread(shown) == new
 
 
 # ---------------------------------------------------------------- services, endpoints, what stays

@@ -830,8 +830,8 @@ def feeds_of(settings: Settings, client: PooledHTTPClient, pace: Pace) -> dict[K
     """What asks a source of each kind."""
     return {
         Kind.SRV: partial(SrvFeed, client.connector.resolver, interval=max(settings.discovery.ttl, pace.shortest)),
-        Kind.CONSUL: partial(ConsulFeed, client, settings.consul, shortest=pace.shortest),
-        Kind.KUBERNETES: partial(KubernetesFeed, client, settings.kubernetes, shortest=pace.shortest),
+        Kind.CONSUL: partial(ConsulFeed, client, settings.sources.consul, shortest=pace.shortest),
+        Kind.KUBERNETES: partial(KubernetesFeed, client, settings.sources.kubernetes, shortest=pace.shortest),
     }
 
 

@@ -437,7 +437,7 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: ssl.SSLCo
 
 def _of_sources(settings: Settings) -> tuple[object, ...]:
     """What says how sources of endpoints are asked."""
-    return settings.discovery, settings.consul, settings.kubernetes
+    return settings.discovery, settings.sources
 
 
 def _change_sweepers(app: App, old: Gateway, gateway: Gateway) -> None:

@@ -646,7 +646,7 @@ def test_a_service_may_differ_from_the_variables(key: str, value: object, path: 
             "breakerOpen",
             5,
             "is unknown (did you mean breakerOpenMs?)",
-            "endpoints, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
         ),
     ],
 )

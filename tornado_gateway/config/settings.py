@@ -156,6 +156,14 @@ class ServiceSpec:
     given: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SourcesConfig:
+    """How the sources are asked that know endpoints of services."""
+
+    consul: ConsulConfig = field(default_factory=ConsulConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a gateway, read once at the start.
@@ -193,8 +201,7 @@ class Settings:
     forwarding: ForwardingConfig = field(default_factory=ForwardingConfig)
     client: ClientConfig = field(default_factory=ClientConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
-    consul: ConsulConfig = field(default_factory=ConsulConfig)
-    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
     streams: StreamLimits = field(default_factory=StreamLimits)
     overload: OverloadConfig = field(default_factory=OverloadConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)

@@ -99,7 +99,7 @@ def check_password_hash(text: str) -> None:
     """
     found = _ARGON2ID.fullmatch(text)
     if not found:
-        raise ValueError("is not an Argon2id hash of version 19, such as $argon2id$v=19$m=19456,t=2,p=1$…$…")
+        raise ValueError("is not an Argon2id hash of version 19, such as $argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA")
     memory, passes, lanes = map(int, found.groups()[:3])
     salt, tag = map(_decoded, found.groups()[3:])
     if memory < LEAST_MEMORY or memory * passes < LEAST_WORK:
