@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
@@ -85,6 +86,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         path = metafunc.definition.path
         is_on_one = not ON_UVLOOP.isdisjoint((path, *path.parents))
         metafunc.parametrize("io_loop", ["uvloop"] if is_on_one else list(LOOPS), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _same_level_of_logging() -> Iterator[None]:
+    """The level of logging is the process's: what a test sets must not reach the next test."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,6 @@ from tornado_gateway.reload import located
 
 KEY = "k" * 32
 REFUSING = "http://127.0.0.1:1"
-
-
-@pytest.fixture(autouse=True)
-def level() -> Iterator[None]:
-    before = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(before)
 
 
 @pytest.fixture

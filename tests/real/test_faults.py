@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -452,7 +453,9 @@ async def test_after_errors_of_all_the_traffic_goes_to_the_endpoint_that_has_rec
         failed = -1
         async with asyncio.timeout(2 * PATIENCE):
             while (failed_now := await failed_checks(stage, "b")) != failed:
-                failed, recovered = failed_now, time.monotonic()
+                failed, since = failed_now, time.monotonic()
+                await until(partial(load.is_well, since), "b serves alone, or again after a failed check")
+                recovered = time.monotonic()
                 end = await load.passes(1000)
     load.report("503s of all three, with checks", after("one back", back), after("recovered", recovered - mended))
     assert {(each.by, each.status) for each in load.between(recovered, end)} == {("b", 200)}

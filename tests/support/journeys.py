@@ -76,6 +76,7 @@ def capture(running: Running, **options: Any) -> Callable[[], list[dict[str, Any
     stream = io.BytesIO()
     log = AccessLog(stream, json_line, **options)
     object.__setattr__(running.app.gateway, "access_log", log)
+    running.app.access_log = log
 
     def lines() -> list[dict[str, Any]]:
         log._flush()

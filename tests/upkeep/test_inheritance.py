@@ -48,7 +48,7 @@ def test_systemd_s_sockets_are_taken_by_their_names(tmp_path: Path) -> None:
 
 
 def test_a_socket_of_another_family_is_refused(tmp_path: Path) -> None:
-    assert "LISTEN_FDS: a socket for public must be a TCP socket" in activate(tmp_path / "s", "x:y").stderr
+    assert "LISTEN_FDS: a socket for operators must be a TCP socket" in activate(tmp_path / "s", "x:operators").stderr
 
 
 def test_variables_of_systemd_that_make_no_sense_are_refused() -> None:

@@ -170,3 +170,10 @@ def test_the_text_of_any_parsed_address_is_plain(node: bytes) -> None:
         assert re.fullmatch(r"[0-9a-f:.]{2,39}", address.text)
         assert re.fullmatch(r"[0-9a-f:.]{2,39}", address.client)
         assert parse(address.text.encode()) == address
+
+
+def test_peers_of_unix_sockets_are_a_network_with_a_name() -> None:
+    trusted = network("unix")
+    assert str(trusted) == "unix"
+    assert NO_ADDRESS.is_in((trusted,)) and not NO_ADDRESS.is_in((network("0.0.0.0/0"), network("::/0")))
+    assert not of_peer("192.0.2.1").is_in((trusted,))
