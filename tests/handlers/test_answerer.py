@@ -1,6 +1,7 @@
 """An Answerer that asks no endpoint, as a cache would: no journey needs a lease or a connection to an upstream."""
 
 import math
+from typing import cast
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.support.endpoints import service_of
 from tests.support.journeys import Start, ask, capture, only_line
 from tests.support.sockets import echo, eventually, get
 from tornado_gateway.handlers.admission import Admitted
-from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
+from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver, Delegating
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.http_forwarding import HttpForwarding
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, SUCCESS, Endpoint, Kind, Outcome
@@ -130,3 +131,19 @@ async def test_an_answer_that_has_not_come_when_the_client_leaves_is_aborted_and
     client.close()
     await eventually(lambda: remembered[0].ends)
     assert remembered[0].ends == ["aborted", CLIENT_GONE]
+
+
+def test_what_another_answerer_carries_out_is_nothing_while_there_is_no_other() -> None:
+    class Waiting(Delegating):
+        _answerer: Answerer | None = None
+
+    waits = Waiting()
+    waits.becomes(Kind.SSE)
+    assert (waits.endpoint, waits.may_replace_stream, waits.replace_stream()) == (None, False, False)
+    assert (waits.is_blocked, waits.is_held) == (False, False)
+    other = Remembered(cast(AnswerReceiver, None), (WHOLE, b"hello"))
+    other.is_held = other.may_replace_stream = True
+    waits._answerer = other
+    waits.becomes(Kind.SSE)
+    assert (other.kind, waits.endpoint, waits.replace_stream()) == (Kind.SSE, None, False)
+    assert (waits.is_blocked, waits.is_held, waits.may_replace_stream) == (True, True, True)

@@ -1,6 +1,5 @@
 """The supervisor's sockets: bound or inherited, listening, and closed with their paths."""
 
-import asyncio
 import socket
 from pathlib import Path
 
@@ -35,7 +34,6 @@ async def test_connections_wait_at_the_sockets_which_another_process_can_have(tm
     )  # fmt: skip
     heirs.close(keeps_paths=True)
     assert (tmp_path / "own" / "s").exists()
-    await asyncio.sleep(0)
 
 
 @pytest.mark.gen_test

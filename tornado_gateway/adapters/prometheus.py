@@ -257,7 +257,7 @@ def _index_of(state: State, known: _Known) -> Steps[_Index]:
 
 
 class _Family(NamedTuple):
-    """A family.
+    """A metric family of the exposition format, with all lines.
 
     Attributes:
         series: lines one by one.

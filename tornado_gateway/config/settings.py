@@ -283,7 +283,7 @@ class Settings:
 
     @property
     def caches_routes(self) -> bool:
-        """Whether responses are cached of any route with values of its own."""
+        """Whether any route with a `cache` object caches responses."""
         return any(each.cache is not None and each.cache.is_on for each in self.routes)
 
     @property

@@ -9,7 +9,7 @@ _ALONE = "WEB_CONCURRENCY=1"
 
 
 def problems_of_workers(settings: Settings) -> Iterator[Problem]:
-    """The settings that need one process; none for a gateway of one process."""
+    """A problem for each setting that works in one process alone; no problem where the gateway has one process."""
     if settings.workers == 1:
         return
     if settings.watches_files:

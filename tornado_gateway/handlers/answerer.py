@@ -118,3 +118,34 @@ class Answerer(Protocol):
     @property
     def is_held(self) -> bool:
         """Whether the answer is paused by its receiver."""
+
+
+class Delegating:
+    """The methods of an Answerer that another Answerer carries out: nothing happens while there is no other."""
+
+    __slots__ = ()
+
+    _answerer: Answerer | None
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._answerer.endpoint if self._answerer else None
+
+    def becomes(self, kind: Kind) -> None:
+        if self._answerer:
+            self._answerer.becomes(kind)
+
+    @property
+    def may_replace_stream(self) -> bool:
+        return self._answerer is not None and self._answerer.may_replace_stream
+
+    def replace_stream(self) -> bool:
+        return self._answerer is not None and self._answerer.replace_stream()
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._answerer is not None and self._answerer.is_blocked
+
+    @property
+    def is_held(self) -> bool:
+        return self._answerer is not None and self._answerer.is_held

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway, ResponseCache
-from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
+from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver, Delegating
 from tornado_gateway.handlers.revalidation import Revalidation
 from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
@@ -103,7 +103,7 @@ def _alone(
     return attempts
 
 
-class Lead(Storing):
+class Lead(Storing, Delegating):
     """The Answerer of a client that nobody waits beside, and the receiver of the answer.
 
     Args:
@@ -176,10 +176,6 @@ class Lead(Storing):
     # ---- Answerer
 
     @property
-    def endpoint(self) -> Endpoint | None:
-        return self._answerer.endpoint if self._answerer else None
-
-    @property
     def attempt_count(self) -> int:
         return self._answerer.attempt_count if self._answerer else self._attempt_count
 
@@ -201,25 +197,6 @@ class Lead(Storing):
             self._land()
             self._attempt_count = answerer.attempt_count
             answerer.close(outcome, now)
-
-    def becomes(self, kind: Kind) -> None:
-        if self._answerer:
-            self._answerer.becomes(kind)
-
-    @property
-    def may_replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.may_replace_stream
-
-    def replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.replace_stream()
-
-    @property
-    def is_blocked(self) -> bool:
-        return self._answerer is not None and self._answerer.is_blocked
-
-    @property
-    def is_held(self) -> bool:
-        return self._answerer is not None and self._answerer.is_held
 
 
 class Flight:

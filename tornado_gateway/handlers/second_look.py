@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Callable
 
 from tornado_gateway.errors import GatewayError
-from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
+from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver, Delegating
 from tornado_gateway.policy.http.caching.entries import Token
-from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, Outcome
+from tornado_gateway.policy.upstream.endpoint import Outcome
 
 Found = Callable[[Token | None], Answerer]
 
 
-class SecondLook:
+class SecondLook(Delegating):
     """Waits for the shared store, and lets another Answerer answer.
 
     Args:
@@ -48,10 +48,6 @@ class SecondLook:
     # ---- Answerer
 
     @property
-    def endpoint(self) -> Endpoint | None:
-        return self._answerer.endpoint if self._answerer else None
-
-    @property
     def attempt_count(self) -> int:
         return self._answerer.attempt_count if self._answerer else 0
 
@@ -64,22 +60,3 @@ class SecondLook:
         self._found = None
         if self._answerer:
             self._answerer.close(outcome, now)
-
-    def becomes(self, kind: Kind) -> None:
-        if self._answerer:
-            self._answerer.becomes(kind)
-
-    @property
-    def may_replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.may_replace_stream
-
-    def replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.replace_stream()
-
-    @property
-    def is_blocked(self) -> bool:
-        return self._answerer is not None and self._answerer.is_blocked
-
-    @property
-    def is_held(self) -> bool:
-        return self._answerer is not None and self._answerer.is_held

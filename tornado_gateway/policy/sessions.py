@@ -143,13 +143,13 @@ class SessionStore:
             session.used_at = max(session.used_at, at)
 
     def plain_of(self, token: bytes) -> list[Any]:
-        """The session of a token as to_plain() has it, its digest first; [] without such a session."""
+        """The row of to_plain() for the session of a token; [] if no session has the token."""
         digest = _digest(token)
         session = self._by_digest.get(digest)
         return _plain(digest, session) if session else []
 
     def to_plain(self) -> list[list[Any]]:
-        """The sessions as values of JSON, for another process."""
+        """A row of JSON values for each session, the digest first, for another process."""
         return [_plain(digest, each) for digest, each in self._by_digest.items()]
 
     def add_plain(self, rows: Iterable[Sequence[Any]]) -> None:

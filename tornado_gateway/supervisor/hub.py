@@ -107,7 +107,11 @@ class Hub:
         return {}
 
     def _attempt(self, client: str) -> list[float]:
-        """Count a log-in; say how long it must wait instead, and its instant."""
+        """Count an attempt to log in, unless the attempt must wait.
+
+        Returns:
+            The seconds that the client must wait first, and the present instant.
+        """
         now = self._now()
         wait = self._attempts.wait(client, now)
         if not wait:

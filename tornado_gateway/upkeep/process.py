@@ -83,7 +83,7 @@ def descriptors_allowed() -> int:
 
 
 def cores() -> int:
-    """The number of cores that this process may use: by its affinity, and by the quota of its container; ≥ 1."""
+    """The number of cores that the process may use by affinity and by the quota of the container; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, _quota()))
 

@@ -142,7 +142,8 @@ class Streams:
     def sweep(self, now: float) -> None:
         """Check streams that are due, and end streams whose token is revoked.
 
-        A stream is due when its `next_check` has passed. During a drain the sweep also ends streams, one at a time.
+        A stream is due when the stream's `next_check` has passed. During a drain the sweep also ends streams, one at a
+        time.
         """
         for stream in [each for each in self.open if each.next_check <= now]:
             stream.check(now)

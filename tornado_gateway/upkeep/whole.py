@@ -47,7 +47,11 @@ class Whole:
         self.link.tell("order", [name, body, ""])
 
     async def begin_attempt(self, client: str) -> tuple[float, float]:
-        """Count a log-in of a client; return the seconds to wait until it may begin, and its instant. See Attempts."""
+        """Count an attempt to log in; see Attempts.
+
+        Returns:
+            The seconds that the client must wait first, and the instant of the attempt.
+        """
         wait, began = await self.link.ask("attempt", client)
         return wait, began
 

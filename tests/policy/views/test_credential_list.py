@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.figures import whole
 from tornado_gateway.policy.principal import NOBODY, Holder
 from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.policy.views.credential_list import LONGEST, LogIn, credentials
@@ -17,13 +18,7 @@ LOG_IN = LogIn(ADA.in_session("6fd0"), "6fd0", 1.5, 20.0)
 def said(
     log_ins: list[LogIn] | None = None, streams: list[tuple[Holder, Kind]] | None = None, text: str = "", limit: int = 9
 ) -> dict[str, Any]:
-    steps = credentials(log_ins or [], streams or [], text, limit)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            return result
+    return whole(credentials(log_ins or [], streams or [], text, limit))
 
 
 def test_a_row_tells_what_a_revocation_may_name_and_what_the_credential_is_used_for() -> None:

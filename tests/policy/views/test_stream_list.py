@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.figures import whole
 from tornado_gateway.policy.upstream.endpoint import Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried
 from tornado_gateway.policy.views.stream_list import LONGEST, LONGEST_PRINCIPAL, Facts, Row, Wanted, joined, page
@@ -19,13 +20,7 @@ def row(number: int, kind: Kind = Kind.SSE, principal: str = "id|ada", path: str
 
 
 def said(rows: list[Row], wanted: Wanted | None = None, after: int = 0, limit: int = 10) -> dict[str, Any]:
-    steps = page(iter(rows), wanted or Wanted(), after, limit, open_=len(rows), now=NOW)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            return result
+    return whole(page(iter(rows), wanted or Wanted(), after, limit, open_=len(rows), now=NOW))
 
 
 def test_a_stream_is_shown_with_everything_known() -> None:
