@@ -43,7 +43,7 @@ class Upstream:
     """A service of one event, or of one message, per connection, and a page. Keeps all bytes that come for streams."""
 
     def __init__(self) -> None:
-        self.received = b""
+        self._pieces: list[bytes] = []  # of all connections; to append is atomic, and += is not
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -61,7 +61,7 @@ class Upstream:
             if head.startswith(b"GET /page "):
                 client.sendall(PAGE)
                 return
-            self.received += head
+            self._pieces.append(head)
             key = head.lower().partition(b"sec-websocket-key: ")[2]
             if not key:
                 client.sendall(EVENTS)  # the end of the connection is the end of the stream
@@ -69,7 +69,14 @@ class Upstream:
             key = head[-len(key) :].partition(b"\r\n")[0]
             accept = base64.b64encode(hashlib.sha1(key + MAGIC, usedforsecurity=False).digest())
             client.sendall(SWITCHING % accept + HELLO)
-            self.received += client.recv(65536)  # the client's Close, or the end
+            self._pieces.append(client.recv(65536))  # the client's Close, or the end
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self._pieces)
+
+    def forget(self) -> None:
+        self._pieces.clear()
 
     def close(self) -> None:
         self._listener.close()
@@ -94,7 +101,8 @@ class Stage:
     def begin(self, page: Tab) -> None:
         """Begin a test: without cookies, and without what services and logs have seen before."""
         page.call("Network.clearBrowserCookies")
-        self.page, self.upstream.received = page, b""
+        self.page = page
+        self.upstream.forget()
         self.visit(f"{self.url}/healthz")
         self._logged_before = len(self.log.read_text())
 
