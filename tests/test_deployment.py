@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from tests.support.plain_yaml import NotPlain, read_yaml
+from tests.support.ports import free_port
 from tests.support.prometheus import promtool
 from tests.support.redis import StartRedis
-from tests.support.restarts import free_port
 from tornado_gateway.__main__ import BAD_CONFIGURATION, STOPPED, parse
 from tornado_gateway.config.exposure import exposures
 from tornado_gateway.config.hints import hints

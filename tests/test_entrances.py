@@ -16,7 +16,7 @@ from tests.conftest import Running, Serve
 from tests.support.chromium import Tab, chromium, tab
 from tests.support.entrances import ENTRANCES, HOST, Certificate, Place, curl, listens
 from tests.support.journeys import Start
-from tests.support.restarts import free_port
+from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE, Peer, eventually, reply
 from tests.support.websockets import until
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
 from tornado_gateway import __version__
 from tornado_gateway.__main__ import local_authority, merge
 from tornado_gateway.config.env_file import EnvFile
@@ -71,12 +72,6 @@ def processes() -> Iterator[list[Process]]:
         if process.popen.poll() is None:
             process.popen.kill()
             process.popen.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_version() -> None:

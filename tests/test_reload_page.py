@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from tests.support.operators import AUTH, token
+from tests.support.ports import free_port
 from tests.support.reloading import write
-from tests.test_main import free_port, wait_for
+from tests.test_main import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "docs" / "reload.md").read_text(encoding="utf-8")

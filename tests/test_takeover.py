@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.restarts import ROOT, Gateways, Load, free_port, listens, service
+from tests.support.ports import free_port
+from tests.support.restarts import ROOT, Gateways, Load, listens, service
 
 RESTARTS = int(os.environ.get("RESTARTS", "1"))
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {"PYTHONPATH": str(ROOT)}

@@ -25,6 +25,7 @@ from tornado.ioloop import IOLoop
 from tests.conftest import Running, Serve
 from tests.support.fuzzing import fuzzing
 from tests.support.journeys import CHUNKED, Start, ask, capture, flowing, plays, problem, silent
+from tests.support.ports import free_port
 from tests.support.sockets import (
     PATIENCE,
     Client,
@@ -69,9 +70,7 @@ class Process:
 
 @asynccontextmanager
 async def process(upstream: Upstream, event_loop: str) -> AsyncIterator[Process]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         "UPSTREAMS": json.dumps({"svc": [upstream.url]}), "HOST": "127.0.0.1", "PORT": str(port),
         "EVENT_LOOP": event_loop, "ACCESS_LOG": "false", "LOG_LEVEL": "error",

@@ -19,7 +19,8 @@ from typing import Any
 import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.websockets import PROGRAMS, free_port, gateway, running, until
+from tests.support.ports import free_port
+from tests.support.websockets import PROGRAMS, gateway, running, until
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS
 
 EACH = 8  # requests of each kind of each client

@@ -16,7 +16,8 @@ import jwt
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
-from tests.support.websockets import MAGIC, free_port, running, until
+from tests.support.ports import free_port
+from tests.support.websockets import MAGIC, running, until
 from tests.test_tickets_page import block
 
 KEY = "k" * 32

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.ports import free_port
 from tests.support.websockets import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,9 +65,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def gateway(upstream: Upstream) -> Iterator[str]:
     """A gateway as a process, with its defaults; its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         "UPSTREAMS": f'{{"svc": ["http://127.0.0.1:{upstream.port}"]}}', "HOST": "127.0.0.1", "PORT": str(port),
         "ACCESS_LOG": "false", "PYTHONPATH": str(ROOT),

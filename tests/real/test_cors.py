@@ -15,7 +15,8 @@ import jwt
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
-from tests.support.websockets import free_port, running, until
+from tests.support.ports import free_port
+from tests.support.websockets import running, until
 
 KEY = "k" * 32
 TOKEN = jwt.encode({"sub": "ada"}, KEY)

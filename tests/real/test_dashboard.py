@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import jwt
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.ports import free_port
 from tests.support.websockets import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,12 +54,6 @@ class Page(Tab):
         """The state of an endpoint, and why, as the table has them."""
         rows = f"[...document.querySelectorAll('tr.endpoint')].find(row => row.cells[0].textContent === '{url}')"
         return str(self.value(f"[...({rows}?.cells ?? [])].map(cell => cell.textContent).join(' ')"))
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from tests.support.faults import (
     until,
     within_uvloop,
 )
-from tests.support.websockets import free_port
+from tests.support.ports import free_port
 
 # A breaker that opens for a short time, so that what comes back does so while the test lasts.
 QUICK = {"BREAKER_OPEN_MS": "300", "BREAKER_MAX_OPEN_MS": "600", "SLOW_START_MS": "500"}

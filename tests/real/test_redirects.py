@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
-from tests.support.websockets import free_port, running, until
+from tests.support.ports import free_port
+from tests.support.websockets import running, until
 
 STATUSES = (301, 302, 303, 307, 308)  # Fetch §4.4: redirect statuses
 FORMS = ("relative", "root-relative", "absolute", "public")

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.chromium import Tab, chromium, tab
-from tests.support.websockets import free_port, running, until
+from tests.support.ports import free_port
+from tests.support.websockets import running, until
 
 OPEN = """
 globalThis.heard = [];

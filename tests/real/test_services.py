@@ -22,6 +22,8 @@ import httpx
 import pytest
 import trustme
 
+from tests.support.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 LARGE = 64 * 1024 * 1024
 CONFIGURATION = """
@@ -117,12 +119,6 @@ def write_large(path: Path) -> str:
             digest.update(block)
             file.write(block)
     return digest.hexdigest()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -27,11 +27,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.ports import free_port
 from tests.support.websockets import (
     ENVIRONMENT,
     PATIENCE,
     PROGRAMS,
-    free_port,
     gateway,
     node_server,
     python_server,

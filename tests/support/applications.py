@@ -13,7 +13,6 @@ contradict the gateway's.
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.support.ports import free_port
 from tests.support.websockets import ROOT, until
 
 PATIENCE = 60.0  # seconds until what must happen has happened
@@ -38,12 +38,6 @@ def base_url(base: str, port: int, service: str) -> str:
     if base == "host":
         return f"http://{service}.localhost:{port}"
     return f"http://localhost:{port}/{'apps' if base == 'route' else 'api'}/{service}"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def port_of(url: str) -> int:

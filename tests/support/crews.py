@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.restarts import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.restarts import ROOT
 
 PATIENCE = 30.0  # seconds
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {"PYTHONPATH": str(ROOT)}

@@ -26,7 +26,8 @@ from typing import Any
 
 import uvloop
 
-from tests.support.websockets import ENVIRONMENT, PROGRAMS, free_port
+from tests.support.ports import free_port
+from tests.support.websockets import ENVIRONMENT, PROGRAMS
 
 PATIENCE = 30.0  # seconds until what must happen has happened
 WINDOW = 100  # successive requests in which a share is a share

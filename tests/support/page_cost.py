@@ -13,7 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tests.support.chromium import Tab
-from tests.support.pictures import ROOT, free_port, listens, shown
+from tests.support.pictures import ROOT, listens, shown
+from tests.support.ports import free_port
 from tests.support.websockets import until
 from tornado_gateway.upkeep.observer import BUDGET, COLUMNS_OF
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.ports import free_port
 from tests.support.websockets import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,12 +33,6 @@ MOST_BYTES = 300 * 1024
 TRAFFIC = 20.0  # seconds of traffic before a picture
 CLIENTS = 12
 PAUSE = 0.12  # mean seconds between two requests of a client
-
-
-def free_port(host: str) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE, Client, get
 
 
@@ -38,8 +38,7 @@ class GatewayProcess:
 @asynccontextmanager
 async def gateway_process(services: dict[str, Any], **variables: str) -> AsyncIterator[GatewayProcess]:
     """Start a gateway, which must end well when it is told to."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     quiet = {"HOST": "127.0.0.1", "PORT": str(port), "ACCESS_LOG": "false", "LOG_LEVEL": "fatal"}
     env = os.environ | quiet | {"UPSTREAMS": json.dumps(services)} | variables
     popen = subprocess.Popen([sys.executable, "-m", "tornado_gateway"], env=env)

@@ -1,7 +1,6 @@
 """A real Prometheus for tests, and its tool promtool (Debian's package prometheus)."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -9,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE
 
 CONFIG = """
@@ -46,8 +46,7 @@ class Prometheus:
     """
 
     def __init__(self, folder: Path, gateway: int) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         config = folder / "prometheus.yml"
         config.write_text(CONFIG.format(port=gateway), encoding="utf-8")
         self._process = subprocess.Popen(

@@ -13,16 +13,11 @@ from pathlib import Path
 
 import trustme
 
+from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE
 
 _END = "the watch ends"
 _SCRIPT_CALL = re.compile(rb'^([0-9]+)\.([0-9]{6}) \[[0-9]+ [^ ]+:[0-9]+\] "EVALSHA"', re.MULTILINE | re.IGNORECASE)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import hashlib
 import itertools
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.websockets import HANDSHAKE, MAGIC
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -299,11 +299,6 @@ class Load:
 
 
 # ---------------------------------------------------------------- the gateways
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Running, Serve
+from tests.support.ports import free_port
 from tests.support.sockets import Connection, Message, Peer, Upstream, eventually, get
 from tornado_gateway.policy.upstream.stream_totals import StreamTotals
 from tornado_gateway.wire.websocket.leg import Leg
@@ -266,12 +267,6 @@ async def another(
 
 
 # ---------------------------------------------------------------- real programs
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.applications.support import SHARED, WAYS, browsed, documented
-from tests.support.applications import PROGRAMS, PYTHON, free_port, staged
+from tests.support.applications import PROGRAMS, PYTHON, staged
+from tests.support.ports import free_port
 
 HOSTS = {"host": "django.localhost", "path": SHARED, "api": SHARED}
 PREFIXES = {"host": "", "path": "/site", "api": "/api/django"}

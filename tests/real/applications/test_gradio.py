@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.applications.support import WAYS, browsed, documented
-from tests.support.applications import PROGRAMS, PYTHON, free_port, staged
+from tests.support.applications import PROGRAMS, PYTHON, staged
+from tests.support.ports import free_port
 
 ROOTS = {"host": "", "path": "/demo", "api": "/api/gradio"}
 BUTTON = "[...document.querySelectorAll('button')].find(each => each.innerText === 'Answer')"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.applications.support import WAYS, browsed, documented
-from tests.support.applications import PYTHON, free_port, staged
+from tests.support.applications import PYTHON, staged
+from tests.support.ports import free_port
 
 TOKEN = "a-token-of-the-test"
 BASES = {"host": "/", "path": "/notebooks/", "api": "/api/jupyter/"}

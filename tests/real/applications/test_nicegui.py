@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.applications.support import WAYS, browsed, documented
-from tests.support.applications import PROGRAMS, PYTHON, free_port, staged
+from tests.support.applications import PROGRAMS, PYTHON, staged
+from tests.support.ports import free_port
 
 BUTTON = "[...document.querySelectorAll('button')].find(each => each.innerText.toLowerCase() === 'count')"
 TRANSPORT = "window.socket && window.socket.io.engine && window.socket.io.engine.transport.name === 'websocket'"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.applications.support import WAYS, browsed, documented
-from tests.support.applications import PROGRAMS, PYTHON, free_port, staged
+from tests.support.applications import PROGRAMS, PYTHON, staged
+from tests.support.ports import free_port
 
 BASES = {"host": "", "path": "dashboard", "api": "api/streamlit"}
 BUTTON = "[...document.querySelectorAll('button')].find(each => each.innerText === 'Double')"

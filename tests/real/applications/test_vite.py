@@ -11,8 +11,9 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from tests.real.applications.support import WAYS, documented
-from tests.support.applications import ENVIRONMENT, PATIENCE, Stage, free_port, staged
+from tests.support.applications import ENVIRONMENT, PATIENCE, Stage, staged
 from tests.support.chromium import Tab, chromium, tab
+from tests.support.ports import free_port
 from tests.support.websockets import until
 
 PREFIXES = {"host": "", "path": "/front", "api": "/api/site"}

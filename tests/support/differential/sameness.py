@@ -39,11 +39,13 @@ TIMED_METRIC = re.compile(
     r"|gateway_malloc|gateway_buffered|gateway_client_connections"
 )
 # Whether two events come apart, or before their client has left, is chance. So is whether an early answer comes before
-# the end of its request's body, without which no time to the head is counted.
+# the end of its request's body, without which no time to the head is counted. A client that leaves near the end of an
+# answer decides by chance whether the upstream connection is kept for the next request.
 CHANCE_METRIC = re.compile(
     r'gateway_stream_(first_event_seconds|event_pause_seconds|(messages|bytes)_total\{[^}]*kind="sse")'
-    r"|gateway_upstream_head_seconds"
+    r'|gateway_upstream_head_seconds|gateway_connect_seconds|gateway_upstream_connections\{[^}]*state="idle"'
 )
+_CONNECTION = re.compile(r'connection="(kept|new)"')
 # The service with an endpoint that refuses: chance decides how many tries a request needs.
 HALF = "half"
 
@@ -152,8 +154,10 @@ def stats_view(body: bytes) -> list[str]:
 
 
 def _leaves(path: str, value: Any) -> list[str]:
-    if path == f"/services/{HALF}/upstreamDetails":
+    if path == f"/services/{HALF}/upstreamDetails" or path.endswith("/connections/idle"):
         return [f"{path} <by chance>"]
+    if path.endswith("/upstreamDetails[]/sent"):  # on a kept connection or on a new one, by chance
+        return [f"{path} {sum(value.values())}"]
     if isinstance(value, dict):
         return [
             line
@@ -188,7 +192,7 @@ def metrics_view(body: bytes) -> list[str]:
             samples[plain(line.rpartition(" ")[0]) + " <timed>"] = 1
         else:
             name, _, value = line.rpartition(" ")
-            samples[plain(name)] += float(value)  # type: ignore[assignment]
+            samples[_CONNECTION.sub('connection="<any>"', plain(name))] += float(value)  # type: ignore[assignment]
     return sorted(f"{name} {value}" for name, value in samples.items())
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.support.differential.cases import SECRET
 from tests.support.differential.sameness import NEW_ADDRESS, OLD_ADDRESS
 from tests.support.differential.scenes import Stage, UpstreamLine
+from tests.support.ports import free_port
 
 START = 30.0  # seconds a gateway may take to listen, or to stop
 
@@ -93,21 +94,12 @@ NAMES = ("svc", "plain", "pair-1", "pair-2", "half-1", "half-2", "down", "repeat
 
 def free_ports() -> tuple[Ports, socket.socket, socket.socket]:
     """Ports; the one that refuses is kept by sockets that are bound and do not listen."""
-    while True:
-        held: list[tuple[int, socket.socket, socket.socket]] = []
-        for _ in range(3):
-            first, second = socket.socket(), socket.socket()
-            first.bind((OLD_ADDRESS, 0))
-            try:
-                second.bind((NEW_ADDRESS, first.getsockname()[1]))
-            except OSError:
-                break
-            held.append((first.getsockname()[1], first, second))
-        if len(held) == 3:
-            for _, first, second in held[:2]:
-                first.close()
-                second.close()
-            return Ports(*(port for port, _, _ in held)), held[2][1], held[2][2]
+    refusing = free_port(OLD_ADDRESS, NEW_ADDRESS)
+    first, second = socket.socket(), socket.socket()
+    first.bind((OLD_ADDRESS, refusing))
+    second.bind((NEW_ADDRESS, refusing))
+    ports = Ports(free_port(OLD_ADDRESS, NEW_ADDRESS), free_port(OLD_ADDRESS, NEW_ADDRESS), refusing)
+    return ports, first, second
 
 
 class Side:
