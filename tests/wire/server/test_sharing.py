@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.support.sockets import eventually
+from tornado_gateway.policy.supervision import SLACK
 from tornado_gateway.wire.server.sharing import ABSENT, Share, Shares, SharingServer
 
 
@@ -62,6 +63,28 @@ async def test_what_a_hanging_acceptor_does_not_take_is_taken_by_another(listeni
     acceptor = Acceptor(listening, shares, 0)
     clients = [socket.create_connection(listening.getsockname()) for _ in range(10)]
     await eventually(lambda: len(acceptor.accepted) == 10)
+    for each in clients:
+        each.close()
+    acceptor.close()
+
+
+@pytest.mark.gen_test
+async def test_who_has_stepped_back_returns_with_the_end_of_a_connection(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_gateway.wire.server.sharing.PAUSE", 3600.0)
+    monkeypatch.setattr("tornado_gateway.wire.server.sharing.HANGS", 3600.0)
+    shares = Shares(2)
+    other = Share(shares, 1)
+    other.count_server(1)
+    acceptor = Acceptor(listening, shares, 0)
+    clients = [socket.create_connection(listening.getsockname()) for _ in range(SLACK + 3)]
+    await eventually(lambda: len(acceptor.accepted) == SLACK + 1)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(acceptor.accepted) == SLACK + 1
+    acceptor.share.has(SLACK)
+    await eventually(lambda: len(acceptor.accepted) == SLACK + 2)
     for each in clients:
         each.close()
     acceptor.close()

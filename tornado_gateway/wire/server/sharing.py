@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tornado_gateway.policy.supervision import may_accept
+from tornado_gateway.wire.server.gate import make_gate
 
 ACCEPTS = 8  # calls of accept() per turn of the loop, as of HTTPServer
 PAUSE = 0.01  # seconds until a worker that has stepped back looks again
@@ -67,6 +68,7 @@ class Share:
     def __init__(self, shares: Shares, worker: int) -> None:
         self._shares, self._worker = shares, worker
         self._servers = self._open = self._pending = 0
+        self._waiting: dict[SharingServer, None] = {}
 
     @property
     def may_accept(self) -> bool:
@@ -78,8 +80,18 @@ class Share:
 
     def has(self, connections: int) -> None:
         """The worker has so many connections."""
-        self._open = connections
+        is_fewer, self._open = connections < self._open, connections
         self._tell()
+        if is_fewer and self._waiting and self.may_accept:
+            for each in list(self._waiting):
+                each.return_()
+
+    def wait(self, server: "SharingServer", *, waits: bool) -> None:
+        """A server has stepped back until the worker has fewer connections, or waits no more."""
+        if waits:
+            self._waiting[server] = None
+        else:
+            self._waiting.pop(server, None)
 
     def expect(self, more: int) -> None:
         """So many more connections, or fewer, are accepted and not among those of has() yet."""
@@ -118,7 +130,7 @@ class SharingServer:
         self._is_closed = False
         sock.setblocking(False)
         share.count_server(1)
-        self._loop.add_reader(sock, self._accept)
+        self._gate = make_gate(sock, self._accept)
         self._beats = self._loop.call_later(BEAT, self._beat)
 
     def _beat(self) -> None:
@@ -130,7 +142,8 @@ class SharingServer:
         if self._is_closed:
             return
         self._is_closed = True
-        self._loop.remove_reader(self._sock)
+        self._gate.close()
+        self._share.wait(self, waits=False)
         self._beats.cancel()
         if self._timer:
             self._timer.cancel()
@@ -140,6 +153,7 @@ class SharingServer:
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             if not self._share.may_accept:
+                self._share.wait(self, waits=True)
                 self._step_back(PAUSE)
                 return
             try:
@@ -153,7 +167,6 @@ class SharingServer:
             self._begin(accepted)
 
     def _begin(self, accepted: socket.socket) -> None:
-        accepted.setblocking(False)
         task = self._loop.create_task(self._connect(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._made)
@@ -166,8 +179,12 @@ class SharingServer:
         self._share.expect(-1)
 
     def _step_back(self, seconds: float) -> None:
-        self._loop.remove_reader(self._sock)
-        self._timer = self._loop.call_later(seconds, self._return)
+        self._gate.shut()
+        self._timer = self._loop.call_later(seconds, self.return_)
 
-    def _return(self) -> None:
-        self._loop.add_reader(self._sock, self._accept)
+    def return_(self) -> None:
+        """Accept again, after a step back."""
+        self._share.wait(self, waits=False)
+        if self._timer:
+            self._timer.cancel()
+        self._gate.open()
