@@ -54,6 +54,7 @@ from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.credentials import Source, Where
 from tornado_gateway.policy.http.redaction import Redaction
 from tornado_gateway.policy.http.target import Origin, parse_base_url
+from tornado_gateway.policy.limits.in_flight import InFlight
 from tornado_gateway.policy.limits.memory import MemoryStore
 from tornado_gateway.policy.limits.totals import LimitTotals
 from tornado_gateway.policy.overload import Overload
@@ -742,11 +743,11 @@ def make_limits(settings: Settings, rng: random.Random, redis: dict[str, RedisCo
     """The rate limits; None if no config has any."""
     configs = [settings.service.limits, *[each.service.limits for each in settings.services]]
     configs += [each.limits for each in settings.routes if each.limits]
-    if not any(each.rules for each in configs):
+    if not any(each.limits_something for each in configs):
         return None
     memory, url = MemoryStore(rng), settings.limit_store_url
     shared = RedisStore(connect(redis, url), settings.limit_store.on_error, memory) if url else None
-    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic)
+    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic, InFlight())
 
 
 def make_cors(settings: Settings) -> CorsConfig | None:

@@ -26,6 +26,7 @@ GatewayError
 ├── MethodNotAllowed          405
 ├── ConfigurationRefused      422  the configuration cannot be reloaded
 ├── TooManyStreams            429
+├── TooManyInFlight           429
 ├── RateLimited               429  the client has used its quota
 ├── TooManyTickets            429
 ├── TooManyAttempts           429  the client has failed to log in too often
@@ -326,6 +327,24 @@ class TooManyStreams(GatewayError):
     def __init__(self, limit: int = 1, retry_after: float = 5.0) -> None:
         policy = b'"streams";q=%d;qu="concurrent-requests"' % limit
         super().__init__(fields=(_retry_after(retry_after), (b"RateLimit-Policy", policy)))
+
+
+class TooManyInFlight(GatewayError):
+    """This client has as many requests in flight as it may.
+
+    Args:
+        policies: names of the policies that refuse the request.
+        limit: greatest number of requests in flight, told as a policy of concurrent requests (ibid. §3.1.1).
+        quoted: the policy's name in RateLimit-Policy.
+    """
+
+    status, code, reason, proxy = 429, "rate_limited", "client_in_flight_limit", "http_request_denied"
+    type = _QUOTA_EXCEEDED
+
+    def __init__(self, policies: Iterable[str] = (), limit: int = 1, quoted: bytes = b'"in-flight"') -> None:
+        policy = b'%b;q=%d;qu="concurrent-requests"' % (quoted, limit)
+        super().__init__(fields=(_retry_after(1.0), (b"RateLimit-Policy", policy)))
+        self.members = {"violated-policies": list(policies)}
 
 
 class RateLimited(GatewayError):

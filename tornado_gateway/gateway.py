@@ -21,6 +21,7 @@ from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.caching.totals import CacheTotals
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
+from tornado_gateway.policy.limits.in_flight import InFlight
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
 from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.limits.totals import LimitTotals
@@ -120,6 +121,7 @@ class Limits:
         default: of requests that reach no service.
         totals: what the limits have done.
         now: seconds on the gateway clock.
+        in_flight: the requests in flight of each client, in this process.
     """
 
     store: LimitStore
@@ -128,6 +130,7 @@ class Limits:
     default: LimitConfig
     totals: LimitTotals
     now: Callable[[], float]
+    in_flight: InFlight
 
 
 class TicketStore(Protocol):

@@ -330,7 +330,7 @@ def _operators(app: App, settings: Settings) -> Operators:
 
 def _limits(app: App, settings: Settings) -> Limits | None:
     """The rate limits: counters stay."""
-    if not any(each.rules for each in _limits_in(settings)):
+    if not any(each.limits_something for each in _limits_in(settings)):
         return None
     if app.limits is None:
         app.limits = make_limits(settings, app.gateway.rng, app.gateway.redis)

@@ -73,6 +73,7 @@ RANGES = [
         for name in ("MAX_CONNECTIONS", "MAX_IN_FLIGHT_TOTAL", "UPSTREAM_MAX_IDLE", "REBALANCE_STREAMS")
     ),
     ("RATE_LIMIT_MAX", 0, 2**53),
+    ("MAX_IN_FLIGHT_PER_CLIENT", 0, 1_000_000),
     *((name, 1, DAY) for name in TIMEOUTS),
     *((name, 0, DAY) for name in DURATIONS_OR_ZERO),
     *((name, 0, PEBIBYTE) for name in SIZES_OR_ZERO),
@@ -231,6 +232,7 @@ DEFAULTS = {
     "RATE_LIMIT_MAX": 0,
     "RATE_LIMIT_WINDOW_MS": 60.0,
     "RATE_LIMITS": (),
+    "MAX_IN_FLIGHT_PER_CLIENT": 0,
     "RATE_LIMIT_KEY": LimitKey("ip"),
     "RATE_LIMIT_ALGORITHM": "gcra",
     "RATE_LIMIT_MODE": True,

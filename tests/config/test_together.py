@@ -14,6 +14,7 @@ CASES = [
     ("RELOAD_WATCH", {"RELOAD_WATCH": "true"}, False),
     ("MAX_STREAMS", {"MAX_STREAMS": "5"}, False),
     ("MAX_STREAMS_PER_CLIENT", {"MAX_STREAMS_PER_CLIENT": "5"}, False),
+    ("MAX_IN_FLIGHT_PER_CLIENT", {"MAX_IN_FLIGHT_PER_CLIENT": "5"}, False),
     ("AUTH_TOKEN_SOURCES", {"JWT_SECRET": KEY, "AUTH_TOKEN_SOURCES": "header,ticket"}, True),
     ("RATE_LIMIT_MAX", {"RATE_LIMIT_MAX": "5"}, True),
     ("CACHE_ENABLED", {"CACHE_ENABLED": "true"}, True),

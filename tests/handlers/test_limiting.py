@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
 from tests.conftest import Running, Serve
-from tests.support.endpoints import always
-from tests.support.event_streams import STREAM_HEAD
+from tests.support.endpoints import Gate, always
+from tests.support.event_streams import STREAM_HEAD, Listener, Source
 from tests.support.journeys import Start, ask, capture, only_line, plays
 from tests.support.operators import KEY, ORIGIN, form, log_in, token
-from tests.support.sockets import Message, Peer, echo, eventually, get, reply
+from tests.support.reloading import Reloading
+from tests.support.sockets import Client, Message, Peer, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE, accepting
 from tornado_gateway.handlers.limiting import OBSERVED_REASON
 from tornado_gateway.handlers.router import PAGES, ROUTES
@@ -470,3 +473,141 @@ async def test_a_body_behind_a_refusal_is_not_forwarded(serve: Serve, upstream: 
     await only_line(lines)
     assert (await ask(running, request, b"POST")).status == 429
     assert len(up.requests) == 1
+
+
+# ---------------------------------------------------------------- requests in flight
+
+
+HELD = b"/api/held/x"
+
+
+async def hold(running: Running, *requests: bytes) -> list[Client]:
+    """Put requests in flight to the service "held"."""
+    clients = [await running.client() for _ in requests]
+    for client, each in zip(clients, requests, strict=True):
+        await client.send(each)
+    await eventually(lambda: running.inflight == len(requests))
+    return clients
+
+
+async def let_go(running: Running, gate: Gate, clients: list[Client]) -> None:
+    for _ in clients:
+        await gate.open()
+    assert [(await each.response()).status for each in clients] == [200] * len(clients)
+    await eventually(lambda: running.inflight == 0)
+
+
+def in_flight(running: Running) -> Counter[tuple[str, str]]:
+    assert running.app.gateway.limits
+    return running.app.gateway.limits.in_flight.counts
+
+
+@pytest.mark.gen_test
+async def test_a_client_has_so_many_requests_in_flight_and_others_have_theirs(  # R8
+    serve: Serve, upstream: Start
+) -> None:
+    gate = Gate()
+    services = {"held": [upstream(gate).url], "svc": [upstream(echo).url]}
+    running = await serve(services, MAX_IN_FLIGHT_PER_CLIENT="2", **PROXY)
+    lines = capture(running)
+    clients = await hold(running, by("192.0.2.1", HELD), by("192.0.2.1", HELD))
+    refused = await ask(running, by("192.0.2.1"))
+    assert (refused.status, refused.get(b"retry-after")) == (429, b"1")
+    assert refused.get(b"ratelimit-policy") == b'"default in-flight";q=2;qu="concurrent-requests"'
+    said = json.loads(refused.body)
+    assert (said["type"], said["violated-policies"], said["error"]) == (TYPE, ["default in-flight"], "rate_limited")
+    assert (await ask(running, by("192.0.2.2"))).status == 200
+    await eventually(lambda: len(lines()) == 2)
+    assert [each["reason"] for each in lines()] == ["client_in_flight_limit", ""]
+    await let_go(running, gate, clients)
+    assert (await ask(running, by("192.0.2.1"))).status == 200
+    assert not in_flight(running)
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_is_in_flight_no_more(serve: Serve, upstream: Start) -> None:
+    gate = Gate()
+    running = await serve({"held": [upstream(gate).url]}, MAX_IN_FLIGHT_PER_CLIENT="1")
+    (client,) = await hold(running, get(HELD))
+    assert (await ask(running, get(HELD))).status == 429
+    client.reset()
+    await eventually(lambda: not in_flight(running))
+
+
+@pytest.mark.gen_test
+async def test_streams_are_not_in_flight(serve: Serve, upstream: Start) -> None:
+    services = {"stream": [upstream(Source(STREAM_HEAD)).url], "svc": [upstream(echo).url]}
+    running = await serve(services, MAX_IN_FLIGHT_PER_CLIENT="1")
+    listeners = [await Listener.ask(running, get(each)) for each in (b"/sse/stream/x", b"/api/stream/x")]
+    assert (await ask(running, get(PATH))).status == 200
+    assert not in_flight(running)
+    for each in listeners:
+        each.client.reset()
+
+
+@pytest.mark.gen_test
+async def test_an_answer_that_is_no_stream_though_one_was_awaited_is_in_flight(serve: Serve, upstream: Start) -> None:
+    plain = upstream(plays(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")).url
+    running = await serve({"plain": [plain]}, MAX_IN_FLIGHT_PER_CLIENT="1")
+    client = await running.client()
+    await client.send(get(b"/api/plain/x", b"Accept: text/event-stream"))
+    await client.until(b"\r\n\r\nab")
+    assert (await ask(running, get(b"/api/plain/x"))).status == 429
+    client.reset()
+    await eventually(lambda: not in_flight(running))
+
+
+@pytest.mark.gen_test
+async def test_requests_in_flight_count_by_the_key_of_the_limits(serve: Serve, upstream: Start) -> None:
+    gate = Gate()
+    running = await serve(
+        {"held": [upstream(gate).url]}, MAX_IN_FLIGHT_PER_CLIENT="1", RATE_LIMIT_KEY="principal", **AUTH
+    )
+    clients = await hold(running, get(HELD, bearer(sub="ada")), get(HELD, bearer(sub="bob")))
+    assert (await ask(running, get(HELD, bearer(sub="ada")))).status == 429
+    await let_go(running, gate, clients)
+
+
+@pytest.mark.gen_test
+async def test_services_and_routes_have_requests_in_flight_of_their_own(serve: Serve, upstream: Start) -> None:
+    gate = Gate()
+    services = {
+        "held": {"endpoints": [upstream(gate).url], "maxInFlightPerClient": 2},
+        "svc": [upstream(echo).url],
+    }
+    routes = [{"path": "/own/*", "service": "held", "maxInFlightPerClient": 1}]
+    running = await serve(services, ROUTES=json.dumps(routes))
+    clients = await hold(running, get(b"/own/x"))
+    for door in (b"/own/x", HELD):  # the limit of a route holds at every door of its service
+        assert (await ask(running, get(door))).status == 429
+    assert (await ask(running, get(PATH))).status == 200
+    await let_go(running, gate, clients)
+
+
+@pytest.mark.gen_test
+async def test_observe_says_which_requests_in_flight_are_too_many(serve: Serve, upstream: Start) -> None:
+    gate = Gate()
+    running = await serve({"held": [upstream(gate).url]}, MAX_IN_FLIGHT_PER_CLIENT="1", RATE_LIMIT_MODE="observe")
+    lines = capture(running)
+    await let_go(running, gate, await hold(running, get(HELD), get(HELD)))
+    await eventually(lambda: len(lines()) == 2)
+    assert sorted(each["reason"] for each in lines()) == ["", OBSERVED_REASON]
+    metrics = (await ask(running, get(b"/metrics"))).body
+    assert b'gateway_rate_limited_total{outcome="observed",policy="default in-flight"} 1.0' in metrics
+
+
+@pytest.mark.gen_test
+async def test_a_reload_leaves_requests_in_flight_counted(serve: Serve, upstream: Start, tmp_path: Path) -> None:
+    gate, limit = Gate(), {"MAX_IN_FLIGHT_PER_CLIENT": "1"}
+    services = {"held": [upstream(gate).url]}
+    reloading = await Reloading.start(serve, tmp_path / "env", services, **limit)
+    running = reloading.running
+    clients, counts = await hold(running, get(HELD)), in_flight(running)
+    reloading.write(services)
+    await reloading.reload()
+    assert running.app.gateway.limits is None
+    reloading.write(services, **limit)
+    await reloading.reload()
+    assert (await ask(running, get(HELD))).status == 429
+    await let_go(running, gate, clients)
+    assert not counts

@@ -82,7 +82,7 @@ def _tries_are_shorter(s: Settings) -> bool:
 
 def _has_a_policy_without_key(s: Settings) -> bool:
     limits = s.service.limits
-    return limits.max > 0 or any(each.key is None for each in limits.quotas)
+    return limits.max > 0 or limits.max_in_flight > 0 or any(each.key is None for each in limits.quotas)
 
 
 def _limits_something(s: Settings) -> bool:
@@ -193,14 +193,16 @@ RULES = (
     Rule(("CORS",), lambda s: s.service.cors.mode is not CorsMode.ANSWER or s.service.cors.answers,
          "CORS_ORIGINS is not set"),
     Rule(("RATE_LIMIT_WINDOW_MS",), lambda s: s.service.limits.max > 0, "RATE_LIMIT_MAX is 0"),
-    Rule(("RATE_LIMIT_KEY",), _has_a_policy_without_key, "no policy of RATE_LIMIT_MAX or RATE_LIMITS needs the key"),
+    Rule(("RATE_LIMIT_KEY",), _has_a_policy_without_key,
+         "no policy of RATE_LIMIT_MAX, RATE_LIMITS or MAX_IN_FLIGHT_PER_CLIENT needs the key"),
     Rule(("RATE_LIMIT_STORE",), _limits_something, "nothing is limited"),
     Rule(("RATE_LIMIT_ON_ERROR",), lambda s: bool(s.limit_store_url), "the counters are in memory"),
     Rule(("REDIS_URL",), lambda s: not s.limit_store.url or s.shares_revocations or s.caches_something,
          "RATE_LIMIT_STORE is set"),
     Rule(("REDIS_URL",), lambda s: _limits_something(s) or s.shares_revocations or s.caches_something,
          "nothing is limited or cached, and nothing asks for a token"),
-    Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_MODE", "RATE_LIMIT_COST_HEADER"), lambda s: bool(s.service.limits.rules),
+    Rule(("RATE_LIMIT_MODE",), lambda s: s.service.limits.limits_something, "nothing is limited"),
+    Rule(("RATE_LIMIT_ALGORITHM", "RATE_LIMIT_COST_HEADER"), lambda s: bool(s.service.limits.rules),
          "RATE_LIMIT_MAX and RATE_LIMITS are not set"),
     Rule(("CACHE_DEFAULT_TTL_MS", "CACHE_HEURISTIC_PERCENT", "CACHE_MAX_BODY_BYTES", "CACHE_SCOPE", "CACHE_IGNORE_HOST",
           "CACHE_IGNORE_QUERY", "CACHE_SORT_QUERY", "CACHE_KEY_HEADERS", "CACHE_LOCK_TIMEOUT_MS",

@@ -17,7 +17,7 @@ brackets do not exist yet.
     revocations             of the principal, behind the caches of verdicts, tickets and sessions, which know of none
     unknown service         before everything that is a service's own
     scopes                  of the service or route
-    limit by principal      once the principal is known
+    limit by principal      once the principal is known; what the request counts under in flight is known, too
     origin, stream limits   last, by the journey: a place among the streams is taken by a request that may have one
 
 Request id and route are found before `admit()` is called: the former by the Journal, the latter by the Router. Where
@@ -48,7 +48,7 @@ from tornado_gateway.errors import (
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cross_origin import cors_of
 from tornado_gateway.handlers.journal import Journal
-from tornado_gateway.handlers.limiting import config_of, limit
+from tornado_gateway.handlers.limiting import claims, config_of, limit
 from tornado_gateway.handlers.session import find_session
 from tornado_gateway.handlers.ticketing import redeem
 from tornado_gateway.policy.access import DEFAULT, JWT, KEY, MTLS, NOTHING, SESSION, Access, Kind
@@ -56,6 +56,7 @@ from tornado_gateway.policy.client_certificate import ClientCertificate
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.forwarding import Origination, originate
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN, check_origin
+from tornado_gateway.policy.limits.in_flight import Claim
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Holder, Principal
 from tornado_gateway.policy.routing import REFUSED_METHODS, Route
 from tornado_gateway.policy.tickets.ticket import Use
@@ -84,6 +85,7 @@ class Admitted(Generic[F]):
         looks_for_keys: whether the request could have come with an API key.
         authenticator: says which tokens endpoints may see, and what endpoints learn of the principal; None if no
             token is ever asked for.
+        claims: what the request counts under while it is in flight.
     """
 
     found: F
@@ -92,6 +94,7 @@ class Admitted(Generic[F]):
     kind: Kind
     looks_for_keys: bool
     authenticator: Authenticator | None
+    claims: tuple[Claim, ...] = ()
 
     def visible_target(self, target: bytes) -> bytes:
         """A target without tokens that endpoints must not see."""
@@ -179,8 +182,9 @@ def admit(
         later = limit(limits, config.after_for(principal.scopes), exchange, journal, principal, route, found)
         if later:
             yield from later
+    held = claims(config, exchange, journal, principal, route, found) if config and config.in_flight else ()
     looks_for_keys = accepted is not None and KEY in accepted
-    then(Admitted(found, origination, principal, kind, looks_for_keys, authenticator))
+    then(Admitted(found, origination, principal, kind, looks_for_keys, authenticator, held))
 
 
 def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> None:

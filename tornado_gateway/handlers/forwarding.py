@@ -30,6 +30,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admission import Admitted, refuse_revoked
 from tornado_gateway.handlers.answerer import Answerer
 from tornado_gateway.handlers.journal import Journal
+from tornado_gateway.handlers.limiting import check_claims
 from tornado_gateway.handlers.local_reply import reply
 from tornado_gateway.handlers.response import send_head, send_interim
 from tornado_gateway.handlers.storing import place_of
@@ -96,9 +97,9 @@ class Forwarding:
     """
 
     __slots__ = (
-        "_answerer", "_client", "_expires", "_gateway", "_holder", "_is_closed", "_is_counted", "_is_in_flight",
-        "_journal", "_lines", "_mount", "_origination", "_service", "_stream", "_target", "_timers", "awaits_stream",
-        "began", "is_repeatable", "key", "method", "pinned", "upload",
+        "_answerer", "_claims", "_client", "_expires", "_gateway", "_holder", "_is_closed", "_is_counted",
+        "_is_in_flight", "_journal", "_lines", "_mount", "_origination", "_service", "_stream", "_target", "_timers",
+        "awaits_stream", "began", "is_repeatable", "key", "method", "pinned", "upload",
     )  # fmt: skip
 
     kind = Kind.HTTP
@@ -141,6 +142,7 @@ class Forwarding:
         self._stream: Stream | None = None
         self._timers: tuple[Timer, ...] = ()
         self._is_closed = self._is_counted = self._is_in_flight = False
+        self._claims = admitted.claims
         self.awaits_stream = self.asks_for_stream or awaits_events(head)
         if self.awaits_stream:
             self._count_stream()
@@ -160,9 +162,11 @@ class Forwarding:
         """Begin to answer; a failure is answered by a local reply."""
         if not self.awaits_stream and self._service.config.request_timeout < math.inf:
             self._limit_time()
-        if self._gateway.overload.counts_requests and not self._is_counted:
-            self._enter_flight()
         try:
+            if (self._claims or self._gateway.overload.counts_requests) and not self._is_counted:
+                if self._claims and self._gateway.limits:
+                    check_claims(self._gateway.limits, self._claims, self._journal)
+                self._enter_flight()
             self._answerer.begin()
         except GatewayError as error:
             self.on_failure(error)
@@ -191,11 +195,15 @@ class Forwarding:
         """Count a request that is no stream."""
         self._is_in_flight = True
         self._gateway.overload.take()
+        if self._claims and self._gateway.limits:
+            self._gateway.limits.in_flight.take(self._claims)
 
     def _leave_flight(self) -> None:
         if self._is_in_flight:
             self._is_in_flight = False
             self._gateway.overload.give_back()
+            if self._claims and self._gateway.limits:
+                self._gateway.limits.in_flight.give_back(self._claims)
 
     # ---- the request
 

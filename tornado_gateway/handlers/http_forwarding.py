@@ -48,7 +48,7 @@ class HttpForwarding(Forwarding):
         """A stream was awaited, and the answer is none."""
         if not self.asks_for_stream:
             self._uncount_stream()
-            if self._gateway.overload.counts_requests:
+            if self._claims or self._gateway.overload.counts_requests:
                 self._enter_flight()
         self._limit_time()
 

@@ -5,15 +5,16 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from tornado_gateway.errors import RateLimited
+from tornado_gateway.errors import RateLimited, TooManyInFlight
 from tornado_gateway.gateway import Limits
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.policy.http.address import NO_ADDRESS
 from tornado_gateway.policy.http.headers import Field
+from tornado_gateway.policy.limits.in_flight import Claim, claims_of
 from tornado_gateway.policy.limits.key import Asker, key_of
 from tornado_gateway.policy.limits.memory import Asked
 from tornado_gateway.policy.limits.refused_keys import Refusal
-from tornado_gateway.policy.limits.rules import Group, LimitConfig
+from tornado_gateway.policy.limits.rules import Group, LimitConfig, quoted_name
 from tornado_gateway.policy.limits.totals import OBSERVED, REFUSED
 from tornado_gateway.policy.limits.verdict import Verdict, longest_wait, refusals, state_lines
 from tornado_gateway.policy.principal import Principal
@@ -68,7 +69,7 @@ def limit(
         if group.by_address:
             asked = [Asked(each, client.client) for each in group.rules]
         else:
-            asker = Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
+            asker = _asker(exchange, journal, principal, route, found)
             asked = [Asked(each, key_of(each.key, asker, each.route)) for each in group.rules]
         taken = limits.store.take(asked, journal.began)
         if not isinstance(taken, list):
@@ -119,6 +120,36 @@ def _heed(
         if judgement.wait:
             _refuse(limits, group, asked, refusals(verdicts), journal)
             break
+
+
+def claims(
+    config: LimitConfig,
+    exchange: ServerExchange,
+    journal: Journal,
+    principal: Principal,
+    route: Route[Any],
+    found: object,
+) -> tuple[Claim, ...]:
+    """What a request counts under while it is in flight. Arguments as for limit()."""
+    return claims_of(config, _asker(exchange, journal, principal, route, found))
+
+
+def check_claims(limits: Limits, claims: Iterable[Claim], journal: Journal) -> None:
+    """
+    Raises:
+        TooManyInFlight: the client has as many requests in flight as it may, and the limit is enforced.
+    """
+    for each in limits.in_flight.exceeded(claims):
+        limits.totals.limited[REFUSED if each.enforces else OBSERVED, each.policy] += 1
+        limits.totals.keys.add(Refusal(each.policy, each.key, each.header), journal.began)
+        if each.enforces:
+            raise TooManyInFlight([each.policy], each.limit, quoted_name(each.policy))
+        journal.remark = OBSERVED_REASON
+
+
+def _asker(exchange: ServerExchange, journal: Journal, principal: Principal, route: Route[Any], found: object) -> Asker:
+    client = journal.client or NO_ADDRESS
+    return Asker(client, principal.name, _name_of(route, found), partial(fields, exchange.head.block))
 
 
 def _name_of(route: Route[Any], found: object) -> str:

@@ -61,7 +61,7 @@ class Rule:
     def __post_init__(self) -> None:
         quota = self.quota
         key = quota.key or LimitKey()
-        quoted = b'"%b"' % quote(self.name, safe=_KEPT).encode("ascii")
+        quoted = quoted_name(self.name)
         policy_item = b"%b;q=%d%b" % (quoted, quota.limit, _window_parameter(quota.window))
         for name, value in {
             "limit": quota.limit,
@@ -82,6 +82,15 @@ class Rule:
     def is_for(self, scopes: Collection[str]) -> bool:
         """Whether the rule is for a principal with these scopes."""
         return not self.quota.scope or self.quota.scope in scopes
+
+
+def quoted_name(name: str) -> bytes:
+    """The name of a policy as a string of RFC 9651 §3.3.3.
+
+    >>> quoted_name('a "b"')
+    b'"a %22b%22"'
+    """
+    return b'"%b"' % quote(name, safe=_KEPT).encode("ascii")
 
 
 def _window_parameter(seconds: float) -> bytes:
@@ -145,7 +154,8 @@ class LimitConfig:
         max: requests per `window`; 0 for no such policy.
         window: seconds; > 0.
         quotas: further policies, which apply beside `max`.
-        key: of policies without a key of their own.
+        max_in_flight: requests of a key that are in flight at once; 0 for no limit.
+        key: of policies without a key of their own, and of `max_in_flight`.
         algorithm: name in LIMIT_ALGORITHMS.
         enforces: whether a request above a limit is refused; else the request is only counted and logged.
         cost_field: response field in which a service says how many requests a request counts for; b"" for none.
@@ -159,6 +169,7 @@ class LimitConfig:
     max: int = 0
     window: float = 60.0
     quotas: tuple[Quota, ...] = ()
+    max_in_flight: int = 0
     key: LimitKey = field(default_factory=LimitKey)
     algorithm: str = "gcra"
     enforces: bool = True
@@ -181,6 +192,16 @@ class LimitConfig:
     def after_for(self, scopes: Collection[str]) -> Iterator[Group]:
         """The rules of `after` that are for a principal with these scopes."""
         return filter(None, [each.for_scopes(scopes) for each in self.after])
+
+    @functools.cached_property
+    def in_flight(self) -> tuple["LimitConfig", ...]:
+        """The configs, of this one and of `also`, that limit the requests in flight."""
+        own = (self,) if self.max_in_flight else ()
+        return own + tuple(config for each in self.also for config in each.in_flight)
+
+    @property
+    def limits_something(self) -> bool:
+        return bool(self.rules or self.in_flight)
 
     @functools.cached_property
     def rules(self) -> tuple[Rule, ...]:
