@@ -94,6 +94,13 @@ test('a text with marks that nobody sees shows the marks', () => {
   assert.equal(visible('a\u202eb\0c\nd\u200be\u2028f\u{e0041}'), 'a\\u{202e}b\\u{0}c\\u{a}d\\u{200b}e\\u{2028}f\\u{e0041}');
 });
 
+test('a long text is cut, and may be shown whole', () => {
+  assert.equal(visible('a'.repeat(400)), 'a'.repeat(400));
+  assert.equal(visible('a'.repeat(100_000)), `${'a'.repeat(400)}…`);
+  assert.equal(visible('\0'.repeat(100_000)).length, 401);
+  assert.equal(visible('a'.repeat(100_000), Infinity).length, 100_000);
+});
+
 test('counts are replaced, and stay where a text has none', () => {
   const model = whole();
   assert.deepEqual(model.counts, []);

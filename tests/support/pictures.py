@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ class Upstreams:
     rng: random.Random = field(default_factory=lambda: random.Random(7))
 
     async def serve(self) -> None:
-        server = await asyncio.start_server(self._answer, "0.0.0.0", self.port)
-        await server.serve_forever()
+        async with await asyncio.start_server(self._answer, "0.0.0.0", self.port, backlog=4096) as server:
+            await server.serve_forever()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
@@ -93,27 +93,37 @@ class Traffic:
     async def run(self) -> None:
         clients = [self._client(f"198.51.100.{number + 1}") for number in range(CLIENTS)]
         await asyncio.gather(
-            *clients, *[self._follow(each, f"203.0.113.{n + 1}") for n, each in enumerate(self.streams)]
+            *clients,
+            *[self._follow(each, f"203.0.{113 + n // 250}.{n % 250 + 1}") for n, each in enumerate(self.streams)],
         )
 
     async def _client(self, address: str) -> None:
         while True:
             await asyncio.sleep(PAUSE)
             with contextlib.suppress(OSError, EOFError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                while True:
-                    writer.write(_request(self.rng.choice(self.targets), address))
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-                    await reader.readexactly(length)
-                    await asyncio.sleep(self.rng.expovariate(1 / (PAUSE / 8 if address.endswith(".1") else PAUSE)))
+                async with self._connected() as (reader, writer):
+                    while True:
+                        await self._ask(address, reader, writer)
+
+    async def _ask(self, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_request(self.rng.choice(self.targets), address))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        await asyncio.sleep(self.rng.expovariate(1 / (PAUSE / 8 if address.endswith(".1") else PAUSE)))
 
     async def _follow(self, target: str, address: str) -> None:
         with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.write(_request(target, address, "Accept: text/event-stream\r\n"))
-            while await reader.read(2**16):
-                pass
+            async with self._connected() as (reader, writer):
+                writer.write(_request(target, address, "Accept: text/event-stream\r\n"))
+                while await reader.read(2**16):
+                    pass
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        with contextlib.closing(writer):
+            yield reader, writer
 
 
 def _request(target: str, address: str, more: str = "") -> bytes:
@@ -121,8 +131,19 @@ def _request(target: str, address: str, more: str = "") -> bytes:
 
 
 @contextlib.contextmanager
-def running(upstreams: Upstreams, services: dict[str, Any], *streams: str, **variables: str) -> Iterator[str]:
-    """A gateway with traffic for all services; gives the address of the dashboard."""
+def running(
+    upstreams: Upstreams,
+    services: dict[str, Any],
+    *streams: str,
+    program: Sequence[str] = ("-m", "tornado_gateway"),
+    **variables: str,
+) -> Iterator[str]:
+    """A gateway with traffic for all services; gives the address of the dashboard.
+
+    Args:
+        streams: targets of event streams that are kept open.
+        program: what Python runs as the gateway.
+    """
     port = free_port("127.0.0.1")
     of_gateway = {
         "UPSTREAMS": json.dumps(services), "HOST": "127.0.0.1", "PORT": str(port), "ACCESS_LOG": "false",
@@ -130,9 +151,10 @@ def running(upstreams: Upstreams, services: dict[str, Any], *streams: str, **var
     }  # fmt: skip
     targets = tuple(f"/api/{name}/{item}" for name in services for item in ("items", "items/3", "items/99", "orders"))
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
     gateway = subprocess.Popen(
-        [sys.executable, "-m", "tornado_gateway"], env=os.environ | of_gateway | variables, stderr=subprocess.DEVNULL
+        [sys.executable, *program], env=os.environ | of_gateway | variables, stderr=subprocess.DEVNULL
     )
     try:
         until(lambda: listens(port), "the gateway listens")
@@ -144,6 +166,8 @@ def running(upstreams: Upstreams, services: dict[str, Any], *streams: str, **var
         gateway.wait(30)
         asyncio.run_coroutine_threadsafe(_end_all(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _end_all() -> None:
@@ -151,6 +175,7 @@ async def _end_all() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.01)  # the turns in which transports close
 
 
 def listens(port: int) -> bool:

@@ -36,7 +36,7 @@ export function makeFacts({ table, list, refused, nobody }) {
       showCounts();
     },
     begin(about) {
-      list.replaceChildren(...(about.configuration ?? []).flatMap(([name, value]) => [element('dt', name), element('dd', value)]));
+      list.replaceChildren(...(about.configuration ?? []).flatMap(([name, value]) => [element('dt', name), element('dd', value, Infinity)]));
     },
   };
 }
@@ -49,8 +49,8 @@ function row(group, name, count) {
   return line;
 }
 
-function element(kind, text) {
+function element(kind, text, longest) {
   const made = document.createElement(kind);
-  made.textContent = visible(text);
+  made.textContent = visible(text, longest);
   return made;
 }

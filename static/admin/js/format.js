@@ -40,10 +40,17 @@ export function duration(seconds) {
 
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
-/** A text without control characters and marks of direction, with which a client could make one text look like another. */
-export function visible(text) {
-  if (!UNSEEN.test(text)) return text;
-  return [...text].map((each) => (UNSEEN.test(each) ? `\\u{${each.codePointAt(0).toString(16)}}` : each)).join('');
+const LONGEST = 400; // characters of a text: more would push all else off the page, and nobody reads more in a table
+
+/**
+ * A text without control characters and marks of direction, with which a client could make one text look like another.
+ * @param longest characters that are shown
+ */
+export function visible(text, longest = LONGEST) {
+  const cut = text.length > longest ? `${text.slice(0, longest)}…` : text;
+  if (!UNSEEN.test(cut)) return cut;
+  const shown = [...cut].map((each) => (UNSEEN.test(each) ? `\\u{${each.codePointAt(0).toString(16)}}` : each)).join('');
+  return shown.length > longest ? `${shown.slice(0, longest)}…` : shown;
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });

@@ -9,7 +9,7 @@ const kind = (row) => (row.rank === 'fine' && row.status >= 400 ? 'client' : row
 
 const COLUMNS = [
   ['Time', (row) => timeOfDay(row.at)],
-  ['Result', (row) => WORDS[kind(row)]],
+  ['Result', (row) => WORDS[kind(row)] ?? row.rank],
   ['Status', (row) => `${row.status}${row.reason ? ` ${row.reason.replaceAll('_', ' ')}` : ''}`],
   ['Request', (row) => `${row.method} ${row.path}${row.query ? `?${row.query}` : ''}`],
   ['Took', (row) => milliseconds(row.ms)],
