@@ -40,6 +40,7 @@ OF_A_TEXT = 32  # characters that a text counts beside its own, so that many emp
 
 # Codes of RFC 6455 and of the gateway. Other codes share a label: clients choose codes from 3000 to 4999.
 KINDS = tuple(kind.value for kind in Kind)
+_FAILED = FAILURE.value  # to ask the member takes 100 ns
 CLOSE_CODES = frozenset((*range(1000, 1016), 4401))
 REFUSED_CREDENTIALS = (Unauthorized.reason, Revoked.reason, InsufficientScope.reason, KeysUnavailable.reason)
 
@@ -94,7 +95,7 @@ _OF_A_SERVICE: tuple[_Row[ServiceState], ...] = (
     ("gateway_hedges_won", "counter", "Requests that the second endpoint answered first.", lambda of: of.hedges_won),
 )
 _OF_AN_ENDPOINT: tuple[_Row[EndpointState], ...] = (
-    ("gateway_upstream_errors", "counter", "Requests that failed.", lambda of: of.outcomes[FAILURE.value]),
+    ("gateway_upstream_errors", "counter", "Requests that failed.", lambda of: of.outcomes[_FAILED]),
     ("gateway_upstream_unanswered", "counter", "Requests that failed without an answer.", lambda of: of.unanswered),
     ("gateway_upstream_retries", "counter", "Retries sent.", lambda of: of.retries),
     ("gateway_breaker_openings", "counter", "Times that a breaker opened.", lambda of: of.openings),
@@ -181,19 +182,16 @@ class Metrics:
         state = yield from self._collect()
         index = yield from _index_of(state, self._known)
         self._known = index.known
-        # Each step encodes its part: to join and to encode some megabytes at the end would be a step of 10 ms.
-        parts, texts, size = list[bytes](), list[str](), 0
+        # Each text is encoded by itself: to join and to encode some megabytes at the end would be a step of 10 ms.
+        parts, size = list[bytes](), 0
         for family in self._families(state, index, shows_examples=is_open):
-            texts += _header(family, headline="" if is_open else "_total")
+            parts.append(_header(family, headline="" if is_open else "_total").encode())
             for text in family.texts():
-                texts.append(text)
+                parts.append(text.encode())
                 size += len(text) + OF_A_TEXT
                 if size > STEP:
-                    parts.append("".join(texts).encode())
-                    texts.clear()
                     size = 0
                     yield
-        parts.append("".join(texts).encode())
         # To free a thousand endpoints at once would be a step of 5 ms. The lists hold what the State held.
         del state
         yield
@@ -245,7 +243,8 @@ def _index_of(state: State, known: _Known) -> Steps[_Index]:
             if streams.opened:
                 index.streams.append((labels.with_("kind", kind), streams))
         for kind, count in service.inflight.items():
-            index.held[kind] += count
+            if count:
+                index.held[kind] += count
         index.held[Kind.HTTP.value] += service.waiting
         for url, endpoint in service.endpoints.items():
             labels = index.known[name, url] = known.get((name, url)) or _labels(endpoint=url, service=name)
@@ -263,6 +262,7 @@ class _Family(NamedTuple):
         series: lines one by one.
         parts: lines of many services or endpoints.
         histograms: lines of histograms.
+        bounds: upper bounds of the histograms, in seconds.
     """
 
     name: str
@@ -271,6 +271,7 @@ class _Family(NamedTuple):
     series: _Series = ()
     parts: _Texts | None = None
     histograms: Iterable["_Counted"] = ()
+    bounds: tuple[float, ...] = SECONDS
 
     def texts(self) -> Iterator[str]:
         """The lines, in texts of no, one or some lines."""
@@ -279,32 +280,24 @@ class _Family(NamedTuple):
             yield f"{name}{labels} {_number(value)}\n"
         if self.parts:
             yield from self.parts(name)
+        buckets = _buckets(name, self.bounds)
         for counted in self.histograms:
-            yield _text_of(name, counted)
+            yield _text_of(name, buckets, *counted)
 
 
-class _Counted(NamedTuple):
-    """A histogram.
-
-    Attributes:
-        bounds: upper bounds in seconds.
-        examples: what follows the values of buckets, by the number of the bucket.
-    """
-
-    labels: _Labels
-    histogram: HistogramState
-    bounds: tuple[float, ...] = SECONDS
-    examples: Mapping[int, str] = {}
+# A histogram: labels, figures, and what follows the values of buckets, by the number of the bucket.
+_Counted = tuple[_Labels, HistogramState, Mapping[int, str]]
+_NO_EXAMPLES: Mapping[int, str] = {}
 
 
-def _header(family: _Family, headline: str) -> tuple[str, str]:
+def _header(family: _Family, headline: str) -> str:
     """The first lines of a family.
 
     Args:
         headline: what follows the name of a counter in HELP and TYPE. The two formats differ in nothing else.
     """
     name = family.name + headline if family.kind == "counter" else family.name
-    return f"# HELP {name} {family.documentation}\n", f"# TYPE {name} {family.kind}\n"
+    return f"# HELP {name} {family.documentation}\n# TYPE {name} {family.kind}\n"
 
 
 # ---- the whole gateway
@@ -355,7 +348,7 @@ def _of_all(state: State, index: _Index) -> Iterator[_Family]:
         ("dns_lookup", "Seconds of look-ups of names, without answers of the cache.", connects.look_ups),
         ("tls_handshake", "Seconds of TLS handshakes with upstreams.", connects.handshakes),
     ):
-        counted = [_Counted(_Labels(), histogram)]
+        counted = [(_Labels(), histogram, _NO_EXAMPLES)]
         yield _Family(f"gateway_{name}_seconds", "histogram", documentation, histograms=counted)
     yield _Family(
         "gateway_connect_failures",
@@ -402,7 +395,7 @@ def _build(state: State) -> _Series:
 def _request_durations(state: State) -> Iterator[_Counted]:
     for key, histogram in state.durations.items():
         method, status_code, route = key.split(" ", 2)
-        yield _Counted(_labels(method=method, route=route, status_code=status_code), histogram)
+        yield _labels(method=method, route=route, status_code=status_code), histogram, _NO_EXAMPLES
 
 
 # ---- services
@@ -426,14 +419,14 @@ def _of_services(services: _Services, *, shows_examples: bool) -> Iterator[_Fami
         "gateway_service_head_seconds",
         "histogram",
         "Seconds from a request's head to the head of the response, also of streams.",
-        histograms=_histograms(services, lambda of: of.heads, SECONDS),
+        histograms=_histograms(services, lambda of: of.heads),
     )
 
 
 def _durations(services: _Services, *, shows_examples: bool) -> Iterator[_Counted]:
     for labels, of in services:
         examples = {bucket: _example(*each) for bucket, each in of.examples.items()} if shows_examples else {}
-        yield _Counted(labels, of.durations, SECONDS, examples)
+        yield labels, of.durations, examples
 
 
 def _example(at: float, seconds: float, request: str, trace: str) -> str:
@@ -456,19 +449,21 @@ def _of_streams(streams: _Labelled[StreamState]) -> Iterator[_Family]:
         "gateway_stream_duration_seconds",
         "histogram",
         "Seconds from the request to the end of the stream.",
-        histograms=_histograms(streams, lambda of: of.lives, LIVES),
+        histograms=_histograms(streams, lambda of: of.lives),
+        bounds=LIVES,
     )
     yield _Family(
         "gateway_stream_first_event_seconds",
         "histogram",
         "Seconds from the request to the first bytes of an event stream.",
-        histograms=_histograms(streams, lambda of: of.firsts, SECONDS),
+        histograms=_histograms(streams, lambda of: of.firsts),
     )
     yield _Family(
         "gateway_stream_event_pause_seconds",
         "histogram",
         "Seconds between two arrivals of bytes of an event stream.",
-        histograms=_histograms(streams, lambda of: of.pauses, PAUSES),
+        histograms=_histograms(streams, lambda of: of.pauses),
+        bounds=PAUSES,
     )
     for what, documentation, carried in (
         ("messages", "Events, or messages of WebSockets.", lambda of: (of.messages_up, of.messages_down)),
@@ -518,7 +513,7 @@ def _of_endpoints(endpoints: _Labelled[EndpointState], *, has_histograms: bool) 
         yield _Family(name, kind, documentation, parts=_keyed(endpoints, label, counts))
     documentation = "Seconds from a request to the head of the response."
     if has_histograms:
-        heads = _histograms(endpoints, lambda of: of.heads, SECONDS)
+        heads = _histograms(endpoints, lambda of: of.heads)
         yield _Family("gateway_upstream_head_seconds", "histogram", documentation, histograms=heads)
     else:
         yield _Family("gateway_upstream_head_seconds", "summary", documentation, parts=_sums(endpoints))
@@ -575,16 +570,15 @@ def _in_flight(state: State, endpoints: _Endpoints) -> _Texts:
     Args:
         endpoints: of `state`, in the same order.
     """
+    if not any(service.departing for service in state.services.values()):  # nearly always
+        return _keyed(endpoints, "kind", lambda of: of.inflight)
 
     def texts(name: str) -> Iterator[str]:
         labels_of = (labels for labels, _ in endpoints)
         for service_name, service in state.services.items():
             departing = service.departing
             for url, endpoint in service.endpoints.items():
-                kinds: Mapping[str, int] = endpoint.inflight
-                if url in departing:
-                    kinds = Counter(kinds) + Counter(departing[url])
-                yield _by_kind(name, next(labels_of), kinds)
+                yield _by_kind(name, next(labels_of), Counter(endpoint.inflight) + Counter(departing.get(url, {})))
             for url in departing:
                 if url not in service.endpoints:
                     yield _by_kind(name, _labels(endpoint=url, service=service_name), departing[url])
@@ -621,42 +615,48 @@ def _values(labelled: _Labelled[T], value: Callable[[T], float]) -> _Texts:
 
 def _keyed(labelled: _Labelled[T], label: str, counts: Callable[[T], Mapping[str, int]]) -> _Texts:
     def texts(name: str) -> Iterator[str]:
-        for labels, each in labelled:
-            before, behind = labels.around(label)
-            yield "".join([
-                f'{name}{before}{label}="{key}"{behind} {_number(count)}\n' for key, count in counts(each).items()
-            ])  # fmt: skip
+        for some in _some(labelled):
+            lines = list[str]()
+            for labels, each in some:
+                before, behind = labels.around(label)
+                for key, count in counts(each).items():
+                    lines.append(f'{name}{before}{label}="{key}"{behind} {_number(count)}\n')
+            yield "".join(lines)
 
     return texts
 
 
-def _histograms(
-    labelled: _Labelled[T], histogram: Callable[[T], HistogramState], bounds: tuple[float, ...]
-) -> Iterator[_Counted]:
-    return (_Counted(labels, histogram(each), bounds) for labels, each in labelled)
+def _histograms(labelled: _Labelled[T], histogram: Callable[[T], HistogramState]) -> Iterator[_Counted]:
+    return ((labels, histogram(each), _NO_EXAMPLES) for labels, each in labelled)
 
 
-def _text_of(name: str, counted: _Counted) -> str:
+def _text_of(
+    name: str, buckets: list[str], labels: _Labels, histogram: HistogramState, examples: Mapping[int, str]
+) -> str:
     """The lines of a histogram; none for a histogram that has counted nothing."""
-    labels, histogram, bounds, examples = counted
-    if not any(histogram.counts):
+    total = sum(histogram.counts)
+    if not total:
         return ""
     before, behind = labels.around("le")
-    lines = _buckets(name, bounds).copy()
+    lines = buckets.copy()
     lines[1::2] = _ends(histogram.counts, behind, examples)
     text = "".join(lines)
     if before != _BEFORE:
         text = text.replace(f"{name}_bucket{_BEFORE}", f"{name}_bucket{before}")
-    count, seconds = _number(sum(histogram.counts)), _number(fsum(histogram.seconds))
-    return f"{text}{name}_count{labels.text} {count}\n{name}_sum{labels.text} {seconds}\n"
+    seconds = _number(fsum(histogram.seconds))
+    return f"{text}{name}_count{labels.text} {_number(total)}\n{name}_sum{labels.text} {seconds}\n"
 
 
 def _ends(counts: Iterable[int], behind: str, examples: Mapping[int, str]) -> list[str]:
     """The ends of the lines of a histogram's buckets. Most buckets have as many as the bucket before."""
-    ends, before, end = list[str](), -1, ""
-    for number, count in enumerate(itertools.accumulate(counts)):
-        if count != before or examples:
-            before, end = count, f"{behind} {_number(count)}{examples.get(number, '')}\n"
+    if examples:
+        totals = enumerate(itertools.accumulate(counts))
+        return [f"{behind} {_number(total)}{examples.get(bucket, '')}\n" for bucket, total in totals]
+    ends, total, end = list[str](), 0, f"{behind} 0.0\n"
+    for count in counts:
+        if count:
+            total += count
+            end = f"{behind} {_number(total)}\n"
         ends.append(end)
     return ends
 
@@ -689,8 +689,13 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+_SMALL = {number: f"{number}.0" for number in range(1024)}
+
+
 def _number(value: float) -> str:
-    """As floatToGoString(), in a third of the time for most numbers."""
+    """As floatToGoString(), in a fifth of the time for most numbers."""
+    if text := _SMALL.get(value):
+        return text
     if value < LEAST_EXPONENT:
         if type(value) is not float:
             return f"{+value}.0"  # + makes a number of True

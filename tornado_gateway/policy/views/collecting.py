@@ -243,8 +243,10 @@ def _of_endpoint(endpoint: Endpoint, slow_start: float, look: _Look) -> Endpoint
     )
 
 
-def _of_departing(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, int]]:
+def _of_departing(endpoints: Sequence[Endpoint]) -> dict[str, dict[str, int]]:
     """An endpoint that left, came back as another object and left again has one URL."""
+    if not endpoints:  # nearly always; a reduction of nothing takes a tenth of the time of a service
+        return {}
     each_alone = ({each.url: _in_flight(each)} for each in endpoints)
     return functools.reduce(merge_of(dict[str, dict[str, int]]), each_alone, {})
 
