@@ -9,9 +9,10 @@ from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import request_directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
+from tornado_gateway.policy.http.caching.response import said_by
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.stored import Stored
-from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
+from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.caching.vary import selection
 
 PAGE = Path(__file__).parent.parent / "docs" / "cache.md"
@@ -43,12 +44,13 @@ def asks(cell: str) -> CacheRequest:
 
 def result(response: str, first: str, second: str, after: str) -> str:
     request = asks(first)
-    terms = terms_of(request, 200, fields(response), Arrival(0.0, WALL), CONFIG)
+    decision = Judge(said_by(fields(response))).decide(request, 200, WALL, CONFIG)
+    terms, age = decision.terms, decision.initial_age(0.0)
     if terms is None:
         return "not kept"
-    stored = Stored(200, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 0.0)
-    later, age = asks(second), stored.age(float(after.removesuffix(" s")))
-    return "kept" if stored.answers(later) and reuse(terms, age, later.directives).answers else "asked"
+    stored = Stored(200, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 0.0, initial_age=age)
+    later, then = asks(second), stored.age(float(after.removesuffix(" s")))
+    return "kept" if stored.answers(later) and reuse(terms, then, later.directives).answers else "asked"
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: "; ".join(row[:4]))

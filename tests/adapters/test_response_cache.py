@@ -16,7 +16,7 @@ KIB = 1024
 
 
 def response(size: int = 0, language: bytes = b"") -> Stored:
-    terms = Terms(60.0, 0.0, vary=(b"accept-language",) if language else ())
+    terms = Terms(60.0, vary=(b"accept-language",) if language else ())
     return Stored(200, b"OK", 1, b"", {}, bytes(size), terms, (language,) if language else (), 0.0)
 
 
@@ -135,9 +135,9 @@ def test_memory_is_what_is_counted() -> None:
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
         for number in range(1000):
-            terms = Terms(float(number), 0.5 + number, vary=(b"accept-encoding",))
+            terms = Terms(float(number), vary=(b"accept-encoding",))
             made = Stored(200, b"", 1, lines + b"%d" % number, known, b"%d" % number * KIB,
-                          terms, (b"gzip%d" % number,), float(number), b"%d" % number)  # fmt: skip
+                          terms, (b"gzip%d" % number,), float(number), b"%d" % number, b"", b"", 9.5)  # fmt: skip
             size += len(made.body)
             store.keep(key(number, b"http\n80\nexample.com\n%d" % number), made)
         gc.collect()

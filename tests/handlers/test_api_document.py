@@ -141,7 +141,7 @@ async def test_every_answer_is_as_the_document_says(serve: Serve, upstream: Star
 
 def keep(running: Running) -> None:
     """Have a response in the cache, so that its pages have entries."""
-    response = Stored(200, b"", 1, b"", {}, b"", Terms(60.0, 0.0), (), running.app.gateway.now(), tags=b" t ")
+    response = Stored(200, b"", 1, b"", {}, b"", Terms(60.0), (), running.app.gateway.now(), tags=b" t ")
     assert cache_of(running).store.keep(Key(b"billing /kept", b""), response)
 
 

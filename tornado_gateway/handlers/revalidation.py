@@ -13,15 +13,15 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.answerer import OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
 from tornado_gateway.handlers.replay import Replay, replay
-from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated, public_head
+from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated, judge_of, public_head
 from tornado_gateway.policy.http.caching.directives import NO_STORE, NONE, Directives
-from tornado_gateway.policy.http.caching.freshness import initial_age
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
+from tornado_gateway.policy.http.caching.response import read_response
 from tornado_gateway.policy.http.caching.reuse import ERRORS, reuse, survives_error
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, refreshed
-from tornado_gateway.policy.http.caching.terms import terms_of
+from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.caching.validation import belongs_to, condition, describes, refreshed_lines
 from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, SUCCESS, Endpoint, Kind, Outcome
@@ -193,12 +193,16 @@ class Revalidation:
     def _renewed(self, head: ResponseHead) -> tuple[Stored, bool]:
         """The stored response with the fields of a head that speaks of the response, and whether that is kept."""
         look, stored = self._look, self._stored
-        arrival = look.arrival(self._request.began)
-        lines = refreshed_lines(stored.lines, dated(public_head(self._request, head).forwarded_lines, head, arrival))
-        terms = terms_of(replace(look.request, method=b"GET"), stored.status, by_name(lines), arrival, look.config)
+        wall, now = look.wall(), look.cache.now()
+        news = dated(public_head(self._request, head).forwarded_lines, judge_of(head).said, wall)
+        lines = refreshed_lines(stored.lines, news)
+        judge = Judge(read_response(lines))
+        decision = judge.decide(replace(look.request, method=b"GET"), stored.status, wall, look.config)
+        terms, initial_age = decision.terms, decision.initial_age(max(now - self._request.began, 0.0))
         # The client gets the response, which is good now, even if the response may not be kept any longer.
-        good = replace(stored.terms, initial_age=initial_age(by_name(lines), *arrival))
-        fresh = refreshed(stored, lines, tags_of(head.known_fields), terms or good, look.request, look.cache.now())
+        fresh = refreshed(
+            stored, lines, tags_of(head.known_fields), terms or stored.terms, look.request, now, initial_age
+        )
         is_kept = False
         if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()

@@ -20,13 +20,13 @@ from tornado_gateway.policy.http.caching.directives import NONE, Directives
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest
-from tornado_gateway.policy.http.caching.response import read_response
+from tornado_gateway.policy.http.caching.response import ResponseLines, read_response
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
-from tornado_gateway.policy.http.caching.stored import Stored, Variants
-from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
+from tornado_gateway.policy.http.caching.stored import Stored, Variants, storable_lines
+from tornado_gateway.policy.http.caching.terms import Judge, Terms
 from tornado_gateway.policy.http.caching.vary import selection
-from tornado_gateway.policy.http.headers import Field, KnownFields, without
+from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
 from tornado_gateway.policy.http.sse import is_event_stream
 from tornado_gateway.policy.upstream.endpoint import Endpoint
@@ -79,9 +79,25 @@ def public_head(request: CacheReceiver, head: ResponseHead) -> ResponseHead:
     return head if REWRITTEN.isdisjoint(head.known_fields) else request.rewritten(head, request.place)
 
 
-def dated(lines: bytes, head: ResponseHead, arrival: Arrival) -> bytes:
-    """Field lines of a response, with a Date if the endpoint has sent none (RFC 9110 §6.6.1)."""
-    return lines if b"date" in head.known_fields else lines + b"Date: %b\r\n" % format_date(arrival.wall)
+def dated(lines: bytes, said: ResponseLines, wall: float) -> bytes:
+    """Field lines of a response, with a Date if the endpoint has sent none (RFC 9110 §6.6.1).
+
+    Args:
+        wall: when the response came, in seconds since 1970.
+    """
+    return lines if b"date" in said.fields else lines + b"Date: %b\r\n" % format_date(wall)
+
+
+def judge_of(head: ResponseHead) -> Judge:
+    """The judge of an endpoint's response, which the connection keeps beside its last field lines."""
+    fields = head.fields
+    if fields is None or head.forwarded_lines is not fields.forwarded_lines:  # edited
+        return Judge(read_response(head.forwarded_lines))
+    known = fields.reading
+    if isinstance(known, Judge):
+        return known
+    fields.reading = judge = Judge(read_response(head.forwarded_lines))
+    return judge
 
 
 @dataclass(slots=True)
@@ -112,28 +128,19 @@ class Look:
         """A line of Cache-Status as the service wants the line."""
         return with_key(line, self.request.key) if self.config.shows_key else line
 
-    def arrival(self, began: float) -> Arrival:
-        """The arrival of a response whose head has come just now.
+    def wall(self) -> float:
+        """Seconds since 1970, for a response that has come just now. Whole seconds, as Date has: a response of this
+        second has no age."""
+        return self.cache.wall() // 1
 
-        Args:
-            began: instant (gateway clock) of the request.
-        """
-        # Whole seconds, as Date has: a response of this second has no age.
-        return Arrival(max(self.cache.now() - began, 0.0), self.cache.wall() // 1)
-
-    def terms(self, head: ResponseHead, fields: KnownFields, arrival: Arrival) -> Terms | None:
-        """The terms under which a response may be stored; None for a response that is not stored.
-
-        Args:
-            fields: of the response; see read_response().
-        """
+    def may_keep(self, head: ResponseHead) -> bool:
+        """Whether a response can be stored, whatever the terms."""
         if head.length is not None and head.length > self.config.max_body:
-            return None
+            return False
         if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
-            return None
-        if b"content-type" in head.known_fields and is_event_stream(head.known_fields[b"content-type"][-1]):
-            return None
-        return terms_of(self.request, head.status, fields, arrival, self.config)
+            return False
+        types = head.known_fields.get(b"content-type")
+        return not (types and is_event_stream(types[-1]))
 
 
 class Storing:
@@ -144,8 +151,8 @@ class Storing:
     """
 
     __slots__ = (
-        "_came", "_etag", "_generation", "_head", "_last_modified", "_lines", "_look", "_pieces", "_request", "_size",
-        "_tags", "_taker", "_terms", "_why",
+        "_came", "_generation", "_head", "_initial_age", "_lines", "_look", "_needs_length", "_pieces", "_request",
+        "_said", "_size", "_tags", "_taker", "_terms", "_why",
     )  # fmt: skip
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
@@ -155,10 +162,10 @@ class Storing:
         self._why: Forwarded | None = why  # None once the client is told
         self._taker: BodyReceiver | None = None
         self._head: ResponseHead | None = None
+        self._said: ResponseLines | None = None
         self._terms: Terms | None = None
-        self._lines = self._etag = self._last_modified = b""
         self._tags: bytes | None = None  # until the head has come
-        self._came = 0.0  # instant (gateway clock) of the head
+        self._came = self._initial_age = 0.0  # instant (gateway clock) of the head
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -190,7 +197,7 @@ class Storing:
         return self._is_good_for(terms, request.directives)
 
     def _is_good_for(self, terms: Terms, asked: Directives) -> bool:
-        age = terms.initial_age + self._look.cache.now() - self._came
+        age = self._initial_age + self._look.cache.now() - self._came
         return reuse(terms, age, asked, self._look.config.grace).answers
 
     def on_interim(self, head: ResponseHead) -> None:
@@ -198,22 +205,20 @@ class Storing:
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         look, request = self._look, self._request
-        arrival = look.arrival(request.began)
-        fields, lines = read_response(head.forwarded_lines)
-        terms = self._terms = look.terms(head, fields, arrival)
+        judge, wall = judge_of(head), look.wall()
+        decision = judge.decide(look.request, head.status, wall, look.config)
+        terms = self._terms = decision.terms if look.may_keep(head) else None
         self._tell(is_stored=terms is not None)
         if terms is None:
             return request.on_head(head, source)
-        self._head, self._came = head, look.cache.now()
+        now = look.cache.now()
+        self._head, self._said, self._came = head, judge.said, now
+        self._initial_age = decision.initial_age(max(now - request.began, 0.0))
         self._tags = tags_of(head.known_fields)
-        public = public_head(request, head)
-        if public is not head:
-            fields, lines = read_response(public.forwarded_lines)
-        if terms.withheld:
-            fields, lines = read_response(without(lines, terms.withheld))
-        self._lines = dated(lines, head, arrival)
-        self._etag = fields[b"etag"][0] if b"etag" in fields else b""
-        self._last_modified = fields[b"last-modified"][0] if b"last-modified" in fields else b""
+        lines = public_head(request, head).forwarded_lines
+        edits = bool(terms.withheld) or b"age" in judge.said.fields or head.status == 204  # RFC 9110 §8.6
+        self._lines = dated(storable_lines(lines, terms) if edits else lines, judge.said, wall)
+        self._needs_length = head.status != 204 and (edits or head.length is None)
         self._taker = request.on_head(head, source)
         return self
 
@@ -227,20 +232,20 @@ class Storing:
 
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
-        head, terms = self._head, self._terms
-        if head and terms and self.is_current:
-            self._look.keep(self._stored(head, terms))
+        head, said, terms = self._head, self._said, self._terms
+        if head and said and terms and self.is_current:
+            self._look.keep(self._stored(head, said, terms))
         if self._taker:
             self._taker.on_end(trailers)
 
-    def _stored(self, head: ResponseHead, terms: Terms) -> Stored:
+    def _stored(self, head: ResponseHead, said: ResponseLines, terms: Terms) -> Stored:
         known = {**_DATED, b"via": head.known_fields[b"via"]} if b"via" in head.known_fields else _DATED
-        length = b"" if head.status == 204 else b"Content-Length: %d\r\n" % self._size
+        lines = self._lines + b"Content-Length: %d\r\n" % self._size if self._needs_length else self._lines
         # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
         return Stored(
-            head.status, head.reason, head.minor, self._lines + length, known, b"".join(self._pieces), terms,
-            selection(terms.vary, self._look.request.fields) if terms.vary else (), self._came, self._etag,
-            self._last_modified, self._tags or b"",
+            head.status, head.reason, head.minor, lines, known, b"".join(self._pieces), terms,
+            selection(terms.vary, self._look.request.fields) if terms.vary else (), self._came, said.etag,
+            said.last_modified, self._tags or b"", self._initial_age,
         )  # fmt: skip
 
     def on_failure(self, error: GatewayError) -> None:

@@ -178,9 +178,10 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseFields:
-    """The parsed field lines of a response, independent of its status and of the request. Never changed.
+    """The parsed field lines of a response, independent of its status and of the request. Never changed but for the
+    reading.
 
-    All attributes follow from `block` and `minor`.
+    All other attributes follow from `block` and `minor`.
 
     Attributes:
         block: the field lines and the empty line, as received.
@@ -191,6 +192,7 @@ class ResponseFields:
         is_chunked: whether Transfer-Encoding is chunked.
         keep_alive: whether the server wants to keep the connection.
         idle_hint: seconds for which the server keeps an idle connection ("Keep-Alive: timeout=5"), or None.
+        reading: what a handler has read in `forwarded_lines`; None at first. See RequestFields.
     """
 
     block: bytes
@@ -201,6 +203,7 @@ class ResponseFields:
     is_chunked: bool
     keep_alive: bool
     idle_hint: float | None
+    reading: object = None
 
 
 @dataclass(slots=True)

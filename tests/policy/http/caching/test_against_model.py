@@ -9,9 +9,10 @@ from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import request_directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
+from tornado_gateway.policy.http.caching.response import said_by
 from tornado_gateway.policy.http.caching.reuse import reuse, survives_error
 from tornado_gateway.policy.http.caching.stored import Stored
-from tornado_gateway.policy.http.caching.terms import Arrival, terms_of
+from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.caching.vary import selection
 
 WALL = 1_800_000_000
@@ -97,7 +98,8 @@ def test_a_response_is_stored_and_reused_as_the_standard_says(
     model = Model(*allows)
     config = CacheConfig(default_ttl=allows[0], grace=allows[1], stale_if_error=allows[2])
     request, fields = as_request(first), as_bytes(response)
-    terms = terms_of(request, status, fields, Arrival(delay, WALL), config)
+    decision = Judge(said_by(fields)).decide(request, status, WALL, config)
+    terms = decision.terms
     may_store = model.may_store("GET", first, status, response, WALL)
     if terms is None:
         # The gateway also leaves out what it could never use: stale at once, with nothing to validate by.
@@ -106,7 +108,8 @@ def test_a_response_is_stored_and_reused_as_the_standard_says(
         assert not may_store or not (has_validator or model.may_reuse(again, first, response, delay, WALL, 0.0))
         return
     assert may_store
-    stored = Stored(status, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 100.0)
+    stored = Stored(status, b"", 1, b"", {}, b"", terms, selection(terms.vary, request.fields), 100.0,
+                    initial_age=decision.initial_age(delay))  # fmt: skip
     later, age = as_request(second), stored.age(100.0 + resident)
     answers = stored.answers(later) and reuse(terms, age, later.directives, config.grace).answers
     assert answers == model.may_reuse(second, first, response, delay, WALL, resident)

@@ -30,9 +30,9 @@ from tornado_gateway.policy.http.caching.terms import Terms
 
 SECRET, NAME, WALL, NOW = b"s" * 32, "0" * 40, 1_800_000_000.0, 500.0
 TOKEN = Token(1, 7, b"\xff gen")
-TERMS = Terms(60.0, 1.5, True, False, True, 2.0, 3.0, (b"accept",), frozenset((b"x-user",)))
+TERMS = Terms(60.0, True, False, True, 2.0, 3.0, (b"accept",), frozenset((b"x-user",)))
 STORED = Stored(200, b"OK", 1, b'ETag: "\xe9"\r\nDate: x\r\n', {b"date": [], b"via": [b"1.0 a"]}, b"body\x00", TERMS,
-                (b"a/b", None), 490.0, b'"\xe9"', b"then", b" t u ")  # fmt: skip
+                (b"a/b", None), 490.0, b'"\xe9"', b"then", b" t u ", 1.5)  # fmt: skip
 
 
 def entry(stored: Stored = STORED, secret: bytes = SECRET, name: str = NAME) -> bytes:
@@ -151,12 +151,12 @@ def test_names_are_apart_whatever_the_parts_have_in_them() -> None:
 @pytest.mark.parametrize(
     ("terms", "etag", "seconds"),
     [
-        (Terms(60.0, 0.0), b"", 50.0),
-        (Terms(60.0, 0.0), b"1", 50.0 + KEPT_FOR_VALIDATION),
-        (Terms(60.0, 0.0, stale_if_error=100.0), b"", 150.0),
-        (Terms(60.0, 0.0, forbids_stale=True, stale_if_error=100.0), b"", 50.0),
-        (Terms(5.0, 0.0), b"", 2.0),
-        (Terms(2.0**31, 0.0), b"", LONGEST),
+        (Terms(60.0), b"", 50.0),
+        (Terms(60.0), b"1", 50.0 + KEPT_FOR_VALIDATION),
+        (Terms(60.0, stale_if_error=100.0), b"", 150.0),
+        (Terms(60.0, forbids_stale=True, stale_if_error=100.0), b"", 50.0),
+        (Terms(5.0), b"", 2.0),
+        (Terms(2.0**31), b"", LONGEST),
     ],
 )
 def test_an_entry_is_kept_as_long_as_gateways_have_use_for_it(terms: Terms, etag: bytes, seconds: float) -> None:
@@ -166,7 +166,7 @@ def test_an_entry_is_kept_as_long_as_gateways_have_use_for_it(terms: Terms, etag
 
 def test_small_entries_stay_readable_for_other_versions() -> None:
     """The format: another version of the gateway must not misread an entry, so a change needs another name or form."""
-    small = Stored(200, b"", 1, b"", {}, b"b", Terms(1.0, 0.0), (), 490.0)
+    small = Stored(200, b"", 1, b"", {}, b"b", Terms(1.0), (), 490.0)
     content = entry(small)[:-32]
     assert content[:1] == b"1" and len(content) < SMALL
     assert content[9:] == (

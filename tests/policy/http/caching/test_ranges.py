@@ -14,7 +14,7 @@ from tornado_gateway.policy.http.caching.terms import Terms
 WALL = 1_800_000_000.0
 MODIFIED = format_date(WALL - 60)
 LINES = b'Content-Type: a/b\r\nETag: "1"\r\nDate: %b\r\nContent-Length: 10\r\n' % format_date(WALL)
-STORED = Stored(200, b"", 1, LINES, {}, b"0123456789", Terms(60.0, 0.0), (), 0.0, b'"1"', MODIFIED)
+STORED = Stored(200, b"", 1, LINES, {}, b"0123456789", Terms(60.0), (), 0.0, b'"1"', MODIFIED)
 
 
 @pytest.mark.parametrize(

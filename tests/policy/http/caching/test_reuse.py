@@ -6,10 +6,10 @@ from tornado_gateway.policy.http.caching.directives import NONE, read_directives
 from tornado_gateway.policy.http.caching.reuse import Reuse, reuse, survives_error
 from tornado_gateway.policy.http.caching.terms import Terms
 
-MINUTE = Terms(60.0, 0.0)
-STRICT = Terms(60.0, 0.0, forbids_stale=True, stale_while_revalidate=30.0, stale_if_error=30.0)
-LENIENT = Terms(60.0, 0.0, stale_while_revalidate=30.0, stale_if_error=30.0)
-ALWAYS_VALIDATED = Terms(60.0, 0.0, needs_validation=True, stale_if_error=30.0)
+MINUTE = Terms(60.0)
+STRICT = Terms(60.0, forbids_stale=True, stale_while_revalidate=30.0, stale_if_error=30.0)
+LENIENT = Terms(60.0, stale_while_revalidate=30.0, stale_if_error=30.0)
+ALWAYS_VALIDATED = Terms(60.0, needs_validation=True, stale_if_error=30.0)
 
 
 @pytest.mark.parametrize(

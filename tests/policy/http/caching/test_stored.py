@@ -13,9 +13,9 @@ from tornado_gateway.policy.http.caching.stored import (
 )
 from tornado_gateway.policy.http.caching.terms import Terms
 
-TERMS = Terms(60.0, 5.0)
-PLAIN = Stored(200, b"", 1, b"A: 1\r\n", {}, b"body", TERMS, (), 100.0)
-BY_LANGUAGE = Terms(60.0, 0.0, vary=(b"accept-language",))
+TERMS = Terms(60.0)
+PLAIN = Stored(200, b"", 1, b"A: 1\r\n", {}, b"body", TERMS, (), 100.0, initial_age=5.0)
+BY_LANGUAGE = Terms(60.0, vary=(b"accept-language",))
 
 
 def asks(language: bytes = b"", **facts: bool) -> CacheRequest:
@@ -75,14 +75,14 @@ def test_a_response_can_be_taken_out() -> None:
 
 def test_a_validated_response_has_the_new_lines_terms_and_validators() -> None:
     stored = replace(PLAIN, lines=b"ETag: 1\r\ncontent-length: 4\r\n", etag=b"1")
-    terms = replace(TERMS, initial_age=1.0, vary=(b"accept-language",))
+    terms = replace(TERMS, vary=(b"accept-language",))
     lines = b"ETag: 2\r\nLast-Modified: x\r\nAge: 7\r\n"
-    fresh = refreshed(stored, lines, b" new ", terms, asks(b"de"), 200.0)
+    fresh = refreshed(stored, lines, b" new ", terms, asks(b"de"), 200.0, 1.0)
     assert fresh == replace(
         stored, lines=b"ETag: 2\r\nLast-Modified: x\r\ncontent-length: 4\r\n", terms=terms, selected_by=(b"de",),
-        came=200.0, etag=b"2", last_modified=b"x", tags=b" new ",
+        came=200.0, etag=b"2", last_modified=b"x", tags=b" new ", initial_age=1.0,
     )  # fmt: skip
-    assert (fresh.age(203.0), refreshed(stored, b"", b"", TERMS, asks(), 0.0).etag) == (4.0, b"")
+    assert (fresh.age(203.0), refreshed(stored, b"", b"", TERMS, asks(), 0.0, 0.0).etag) == (4.0, b"")
 
 
 def test_lines_that_must_not_be_stored_are_left_out() -> None:
@@ -92,13 +92,13 @@ def test_lines_that_must_not_be_stored_are_left_out() -> None:
 
 
 def test_a_response_expires_at_once_or_stays_as_stale_as_before() -> None:
-    stored = replace(PLAIN, terms=replace(TERMS, lifetime=60.0, initial_age=2.0), came=100.0)
+    stored = replace(PLAIN, terms=replace(TERMS, lifetime=60.0), initial_age=2.0, came=100.0)
     assert stored.expired(110.0).terms.lifetime == 12.0
     assert stored.expired(200.0).terms.lifetime == 60.0
 
 
 def test_the_tags_of_a_validated_response_stay_unless_there_are_new_tags() -> None:
     stored = replace(PLAIN, tags=b" old ")
-    assert refreshed(stored, b"", b"", TERMS, asks(), 0.0).tags == b" old "
-    assert refreshed(stored, b"", b" new ", TERMS, asks(), 0.0).tags == b" new "
+    assert refreshed(stored, b"", b"", TERMS, asks(), 0.0, 0.0).tags == b" old "
+    assert refreshed(stored, b"", b" new ", TERMS, asks(), 0.0, 0.0).tags == b" new "
     assert stored.size == PLAIN.size + 5

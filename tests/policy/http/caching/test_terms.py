@@ -5,15 +5,17 @@ from dataclasses import replace
 import pytest
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import read_directives
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
-from tornado_gateway.policy.http.caching.terms import Arrival, Terms, terms_of
+from tornado_gateway.policy.http.caching.response import read_response, said_by
+from tornado_gateway.policy.http.caching.terms import Judge, Terms, terms_of
 
 ASKS = CacheRequest(Key(b"svc /", b""), b"GET", {})
 WITH_CREDENTIALS = replace(ASKS, has_credentials=True)
 OF_PRINCIPAL = replace(WITH_CREDENTIALS, has_principal=True)
 CONFIG = CacheConfig()
-ARRIVAL = Arrival(0.0, 1_800_000_000.0)
+WALL = 1_800_000_000.0
 
 
 def terms(
@@ -22,7 +24,7 @@ def terms(
     named = {name.replace("_", "-").encode(): [value] for name, value in fields.items()}
     if says:
         named[b"cache-control"] = [says]
-    return terms_of(request, status, named, ARRIVAL, config)
+    return terms_of(request, status, said_by(named), WALL, config)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_principal_keeps_responses_with_a_lifetime_of_their_own() -> None:
 
 def test_a_cookie_is_stored_only_if_the_service_says_so() -> None:
     sharing = CacheConfig(stores_cookies=True)
-    assert terms(b"max-age=60", set_cookie=b"a=b", config=sharing) == Terms(60.0, 0.0)
+    assert terms(b"max-age=60", set_cookie=b"a=b", config=sharing) == Terms(60.0)
     assert terms(b"public, max-age=60", set_cookie=b"a=b") is None
     assert terms(b"public, max-age=60", set_cookie2=b"a=b") is None
     stored = terms(b'private="set-cookie", max-age=60', set_cookie=b"a=b")
@@ -133,7 +135,7 @@ def test_directives_that_forbid_a_stale_reuse(says: bytes) -> None:
 
 def test_the_terms_have_the_durations_of_the_response() -> None:
     stored = terms(b"max-age=60, stale-while-revalidate=5, stale-if-error=7", age=b"3")
-    assert stored == Terms(60.0, 3.0, stale_while_revalidate=5.0, stale_if_error=7.0)
+    assert stored == Terms(60.0, stale_while_revalidate=5.0, stale_if_error=7.0)
 
 
 def test_a_targeted_field_replaces_cache_control() -> None:
@@ -173,3 +175,33 @@ def test_hosts_that_share_responses_share_none_that_names_a_host() -> None:
     for name in ("location", "content_location"):
         for reference in (b"http://a/b", b"//a/b"):
             assert terms(b"max-age=60", status=301, config=shared, **{name: reference}) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "wall", "config"),
+    [
+        (WITH_CREDENTIALS, 200, WALL, CONFIG),
+        (replace(ASKS, method=b"HEAD"), 200, WALL, CONFIG),
+        (replace(ASKS, directives=read_directives([b"no-store"])), 200, WALL, CONFIG),
+        (ASKS, 206, WALL, CONFIG),
+        (ASKS, 200, WALL + 70, CONFIG),
+        (ASKS, 200, WALL, CacheConfig(ignores_host=True)),
+    ],
+)
+def test_a_decision_is_remembered_for_the_same_question_alone(
+    request_: CacheRequest, status: int, wall: float, config: CacheConfig
+) -> None:
+    lines = b"Cache-Control: max-age=60\r\nDate: %b\r\nAge: 3\r\nLocation: //a/b\r\n" % format_date(WALL - 5)
+    judge = Judge(read_response(lines))
+    first = judge.decide(ASKS, 200, WALL, CONFIG)
+    assert first.terms == Terms(60.0)
+    assert (first.initial_age(1.0), first.initial_age(9.0)) == (5.0, 12.0)
+    assert judge.decide(replace(ASKS, fields={b"x": [b"y"]}), 200, WALL, CONFIG) is first
+    assert judge.decide(request_, status, wall, config).terms is None
+    assert judge.decide(ASKS, 200, WALL, CONFIG) == first
+
+
+def test_a_principal_is_decided_on_apart_from_a_credential() -> None:
+    judge = Judge(read_response(b"Cache-Control: max-age=60\r\n"))
+    assert judge.decide(WITH_CREDENTIALS, 200, WALL, CONFIG).terms is None
+    assert judge.decide(OF_PRINCIPAL, 200, WALL, CONFIG).terms == Terms(60.0)

@@ -110,7 +110,7 @@ def encode(secret: bytes, name: str, stored: Stored, token: Token, came: float) 
     """
     facts = _text({
         "status": stored.status, "reason": _word(stored.reason), "minor": stored.minor,
-        "terms": _of_terms(stored.terms),
+        "terms": _of_terms(stored),
         "by": [None if each is None else _word(each) for each in stored.selected_by], "came": came,
         "known": {_word(name): [_word(each) for each in values] for name, values in stored.known_fields.items()},
         "etag": _word(stored.etag), "modified": _word(stored.last_modified), "tags": _word(stored.tags),
@@ -175,26 +175,30 @@ def _read(part: bytes, wall: float, now: float) -> Entry | Sign:
     body = end + facts["lines"]
     # A clock that is ahead must not make a response younger than it was on arrival.
     came = now - max(wall - float(facts["came"]), 0.0)
+    initial_age, terms = _terms(facts["terms"])
     stored = Stored(
         facts["status"], _bytes(facts["reason"]), facts["minor"], part[end:body],
         {_bytes(name): [_bytes(each) for each in values] for name, values in facts["known"].items()}, part[body:],
-        _terms(facts["terms"]), tuple([None if each is None else _bytes(each) for each in facts["by"]]), came,
-        _bytes(facts["etag"]), _bytes(facts["modified"]), _bytes(facts["tags"]),
+        terms, tuple([None if each is None else _bytes(each) for each in facts["by"]]), came,
+        _bytes(facts["etag"]), _bytes(facts["modified"]), _bytes(facts["tags"]), initial_age,
     )  # fmt: skip
     return Entry(stored, facts["number"], _bytes(facts["generation"]))
 
 
-def _of_terms(terms: Terms) -> list[object]:
+def _of_terms(stored: Stored) -> list[object]:
+    terms = stored.terms
     return [
-        terms.lifetime, terms.initial_age, terms.is_shared, terms.needs_validation, terms.forbids_stale,
+        terms.lifetime, stored.initial_age, terms.is_shared, terms.needs_validation, terms.forbids_stale,
         terms.stale_while_revalidate, terms.stale_if_error, [_word(each) for each in terms.vary],
         [_word(each) for each in sorted(terms.withheld)],
     ]  # fmt: skip
 
 
-def _terms(said: Sequence[Any]) -> Terms:
-    *plain, vary, withheld = said
-    return Terms(*(*plain, tuple([_bytes(each) for each in vary]), frozenset([_bytes(each) for each in withheld])))
+def _terms(said: Sequence[Any]) -> tuple[float, Terms]:
+    """The age on arrival, and the terms."""
+    lifetime, initial_age, *plain, vary, withheld = said
+    by = tuple([_bytes(each) for each in vary]), frozenset([_bytes(each) for each in withheld])
+    return float(initial_age), Terms(*(lifetime, *plain, *by))
 
 
 def _text(facts: dict[str, object]) -> bytes:

@@ -80,18 +80,17 @@ def date_of(fields: KnownFields, wall: float) -> float:
     return wall if date is None else date
 
 
-def initial_age(fields: KnownFields, delay: float, wall: float) -> float:
-    """The age of a response on arrival, in seconds ≥ 0 (RFC 9111 §4.2.3).
+def apparent_age(fields: KnownFields, wall: float) -> float:
+    """The age of a response on arrival by its Date, in seconds ≥ 0 (RFC 9111 §4.2.3).
 
     Args:
-        delay: seconds between the request and the response's head.
         wall: when the response came, in seconds since 1970.
     """
-    apparent = max(wall - date_of(fields, wall), 0.0)
-    return max(apparent, _told_age(fields.get(b"age", ())) + delay)
+    return max(wall - date_of(fields, wall), 0.0)
 
 
-def _told_age(values: Sequence[bytes]) -> float:
+def told_age(fields: KnownFields) -> float:
     """The first member of Age; 0 for an invalid Age (RFC 9111 §5.1)."""
+    values = fields.get(b"age", ())
     first = values[0].partition(b",")[0].strip(b" \t") if values else b""
     return min(float(first), LONGEST) if first.isdigit() and len(first) < 20 else LONGEST if first.isdigit() else 0.0

@@ -1,49 +1,63 @@
-"""The field lines of a response, as the cache reads the lines: once, in one pass."""
+"""The field lines of a response, as the cache reads the lines.
 
-import functools
+What is read follows from the lines alone: services repeat their fields byte for byte, and a connection to a service
+keeps the reading beside its last lines. Nothing of a request, a status, a time or a configuration may stand here.
+"""
 
+import re
+from dataclasses import dataclass
+
+from tornado_gateway.policy.http.caching.rules import Rules, rules_of
+from tornado_gateway.policy.http.caching.vary import selecting_fields
 from tornado_gateway.policy.http.headers import KnownFields
 
-# What terms.py, freshness.py and rules.py decide by.
-_READ = frozenset((
-    b"age", b"cache-control", b"cdn-cache-control", b"content-location", b"date", b"etag", b"expires",
-    b"last-modified", b"location", b"set-cookie", b"set-cookie2", b"surrogate-control", b"vary",
-))  # fmt: skip
+# What terms.py, freshness.py and rules.py decide by. An expression takes a third of the time of a loop over lines.
+_READ = re.compile(
+    rb"\n(age|c(?:ache-control|dn-cache-control|ontent-location)|date|e(?:tag|xpires)|l(?:ast-modified|ocation)"
+    rb"|s(?:et-cookie2?|urrogate-control)|vary):[ \t]*([^\r]*)",
+    re.IGNORECASE,
+)
 
 # Written anew for each answer from the store.
 COMPUTED = frozenset((b"age", b"content-length"))
 
-_NAMES = 1024  # field names whose use is remembered, as in headers.py
+
+@dataclass(slots=True)
+class ResponseLines:
+    """What the field lines of a response say to the cache. Never changed.
+
+    Attributes:
+        fields: the values of the fields that the cache decides by, by lower-case name.
+        rules: of Cache-Control or CDN-Cache-Control.
+        vary: see selecting_fields().
+        etag, last_modified: the validators; b"" for none.
+    """
+
+    fields: KnownFields
+    rules: Rules
+    vary: tuple[bytes, ...] | None
+    etag: bytes
+    last_modified: bytes
 
 
-def read_response(lines: bytes) -> tuple[KnownFields, bytes]:
-    """Sort the end-to-end field lines of a response (RFC 9111 §3.1).
+def read_response(lines: bytes) -> ResponseLines:
+    """Read the end-to-end field lines of a response (RFC 9111 §3.1), each ended by CRLF.
 
-    Args:
-        lines: each ended by CRLF.
-
-    Returns:
-        The values of the fields that the cache decides by, by lower-case name; and the lines that are stored.
-
-    >>> read_response(b"Age: 3\\r\\nVARY: a\\r\\nX-A: 1\\r\\n")
-    ({b'age': [b'3'], b'vary': [b'a']}, b'VARY: a\\r\\nX-A: 1\\r\\n')
+    >>> read_response(b"Age: 3\\r\\nVARY: a\\r\\nX-A: 1\\r\\n").fields
+    {b'age': [b'3'], b'vary': [b'a']}
     """
     fields: dict[bytes, list[bytes]] = {}
-    stored, use = [], _use
-    for line in lines.splitlines(keepends=True):
-        name, _, value = line.partition(b":")
-        key, is_stored = use(name)
-        if is_stored:
-            stored.append(line)
-        if key in fields:
-            fields[key].append(value.strip(b" \t\r\n"))
-        elif key:
-            fields[key] = [value.strip(b" \t\r\n")]
-    return fields, b"".join(stored)
+    for name, value in _READ.findall(b"\n" + lines):
+        fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+    return said_by(fields)
 
 
-@functools.lru_cache(maxsize=_NAMES)
-def _use(name: bytes) -> tuple[bytes, bool]:
-    """The key to read a field by, b"" for none; and whether the field is stored."""
-    name = name.lower()
-    return name if name in _READ else b"", name not in COMPUTED
+def said_by(fields: KnownFields) -> ResponseLines:
+    """As read_response(), of the values of fields by lower-case name."""
+    return ResponseLines(
+        fields,
+        rules_of(fields),
+        selecting_fields(fields.get(b"vary", ())),
+        fields[b"etag"][0] if b"etag" in fields else b"",
+        fields[b"last-modified"][0] if b"last-modified" in fields else b"",
+    )

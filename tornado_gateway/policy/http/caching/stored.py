@@ -34,6 +34,7 @@ class Stored:
         terms: the terms of reuse.
         selected_by: the values of the fields in Vary, in the request that the response answered.
         came: instant (gateway clock) at which the response came.
+        initial_age: seconds of the response's age on arrival.
         etag, last_modified: the validators; b"" for none.
         tags: for purges; see purge.py.
         size: bytes of memory, estimated.
@@ -51,6 +52,7 @@ class Stored:
     etag: bytes = b""
     last_modified: bytes = b""
     tags: bytes = b""
+    initial_age: float = 0.0
 
     @property
     def size(self) -> int:
@@ -72,7 +74,7 @@ class Stored:
         Args:
             now: instant (gateway clock).
         """
-        return self.terms.initial_age + now - self.came
+        return self.initial_age + now - self.came
 
     def expired(self, now: float) -> "Stored":
         """A copy of the response that is stale from now on; an equal copy of a response that is stale already.
@@ -128,7 +130,9 @@ class Variants:
         return Variants(*(each for each in self._responses if each is not response))
 
 
-def refreshed(stored: Stored, lines: bytes, tags: bytes, terms: Terms, request: CacheRequest, now: float) -> Stored:
+def refreshed(
+    stored: Stored, lines: bytes, tags: bytes, terms: Terms, request: CacheRequest, now: float, initial_age: float
+) -> Stored:
     """A stored response that a service has found to be good still.
 
     Args:
@@ -137,6 +141,7 @@ def refreshed(stored: Stored, lines: bytes, tags: bytes, terms: Terms, request: 
         terms: by these lines.
         request: the request that caused the validation.
         now: instant (gateway clock).
+        initial_age: of the news.
     """
     length = b"".join([line for line in stored.lines.splitlines(keepends=True) if _LENGTH.match(line)])
     kept = storable_lines(lines, terms) + length
@@ -150,6 +155,7 @@ def refreshed(stored: Stored, lines: bytes, tags: bytes, terms: Terms, request: 
         etag=fields.get(b"etag", (b"",))[0],
         last_modified=fields.get(b"last-modified", (b"",))[0],
         tags=tags or stored.tags,
+        initial_age=initial_age,
     )
 
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.directives import NO_STORE
-from tornado_gateway.policy.http.caching.freshness import initial_age, lifetime
+from tornado_gateway.policy.http.caching.freshness import apparent_age, lifetime, told_age
 from tornado_gateway.policy.http.caching.request import CacheRequest
+from tornado_gateway.policy.http.caching.response import ResponseLines
 from tornado_gateway.policy.http.caching.rules import Rules, rules_of
-from tornado_gateway.policy.http.caching.vary import selecting_fields, selection
+from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import KnownFields
 
 # Statuses whose rules this cache follows, for must-understand (RFC 9111 §5.2.2.3).
@@ -26,25 +27,12 @@ _COOKIES = frozenset((b"set-cookie", b"set-cookie2"))
 _PARTS = (206, 304)
 
 
-class Arrival(NamedTuple):
-    """When a response came.
-
-    Attributes:
-        delay: seconds between the request and the response's head.
-        wall: seconds since 1970.
-    """
-
-    delay: float
-    wall: float
-
-
 @dataclass(slots=True)
 class Terms:
     """The terms of reuse of a response. Never changed (frozen dataclasses take twice as long to make).
 
     Attributes:
         lifetime: seconds for which the response is fresh.
-        initial_age: seconds of the response's age on arrival.
         is_shared: whether the response is marked as everybody's, so that also requests with credentials may get it.
         needs_validation: whether each reuse needs a validation (no-cache).
         forbids_stale: whether the response must not be reused once stale (must-revalidate and others).
@@ -54,7 +42,6 @@ class Terms:
     """
 
     lifetime: float
-    initial_age: float
     is_shared: bool = False
     needs_validation: bool = False
     forbids_stale: bool = False
@@ -70,34 +57,79 @@ class Terms:
         return self.is_shared or request.may_share
 
 
-def terms_of(
-    request: CacheRequest, status: int, fields: KnownFields, arrival: Arrival, config: CacheConfig
-) -> Terms | None:
+class Decision(NamedTuple):
+    """What a cache does with a response.
+
+    Attributes:
+        terms: the terms of reuse; None for a response that must not be stored.
+        apparent_age, told_age: see freshness.py.
+    """
+
+    terms: Terms | None
+    apparent_age: float
+    told_age: float
+
+    def initial_age(self, delay: float) -> float:
+        """The age of the response on arrival (RFC 9111 §4.2.3).
+
+        Args:
+            delay: seconds between the request and the response's head.
+        """
+        return max(self.apparent_age, self.told_age + delay)
+
+
+class Judge:
+    """Decides on responses that have the same field lines, and remembers the last decision with everything that the
+    decision depends on. Under load a service's fields repeat, and many requests ask within a second.
+
+    Attributes:
+        said: the field lines.
+    """
+
+    __slots__ = ("_asked", "_decided", "said")
+
+    def __init__(self, said: ResponseLines) -> None:
+        self.said = said
+        self._asked: tuple[object, ...] = ()
+        self._decided = Decision(None, 0.0, 0.0)
+
+    def decide(self, request: CacheRequest, status: int, wall: float, config: CacheConfig) -> Decision:
+        """The decision on the response to a request. Arguments as for terms_of()."""
+        asked = (status, wall, config, request.method, request.directives, request.has_credentials, request.may_share)
+        if asked != self._asked:
+            fields = self.said.fields
+            terms = terms_of(request, status, self.said, wall, config)
+            self._decided = Decision(terms, apparent_age(fields, wall), told_age(fields))
+            self._asked = asked
+        return self._decided
+
+
+def terms_of(request: CacheRequest, status: int, said: ResponseLines, wall: float, config: CacheConfig) -> Terms | None:
     """The terms under which a response may be stored; None for a response that must not be stored.
 
     Args:
         status: 200 to 599.
-        fields: of the response, by lower-case name, without fields of one hop (RFC 9111 §3.1).
+        said: field lines of the response, without fields of one hop (RFC 9111 §3.1).
+        wall: when the response came, in seconds since 1970.
     """
-    rules = rules_of(fields, reads_surrogate=config.reads_surrogate)
+    fields = said.fields
+    rules = rules_of(fields, reads_surrogate=True) if config.reads_surrogate else said.rules
     if _forbids(request, status, rules) or (config.ignores_host and _names_a_host(fields)):
         return None
-    vary = selecting_fields(fields.get(b"vary", ()))
-    if vary is None or not (rules.is_shared or request.may_share):  # RFC 9111 §4.1, §3.5
+    if said.vary is None or not (rules.is_shared or request.may_share):  # RFC 9111 §4.1, §3.5
         return None
     if not (_COOKIES.isdisjoint(fields) or config.stores_cookies or _are_withheld(rules, fields)):  # RFC 9111 §7.3
         return None
-    fresh = lifetime(status, fields, rules, arrival.wall, config)
+    fresh = lifetime(status, fields, rules, wall, config)
     if fresh is None and not rules.needs_validation:
         return None
     if request.has_credentials and fresh and not fresh.is_explicit:  # nobody said that the response may be kept
         return None
     terms = Terms(
-        fresh.seconds if fresh else 0.0, initial_age(fields, arrival.delay, arrival.wall), rules.is_shared,
-        rules.needs_validation, rules.forbids_stale, rules.stale_while_revalidate, rules.stale_if_error, vary,
-        rules.withheld,
+        fresh.seconds if fresh else 0.0, rules.is_shared, rules.needs_validation, rules.forbids_stale,
+        rules.stale_while_revalidate, rules.stale_if_error, said.vary, rules.withheld,
     )  # fmt: skip
-    return terms if _is_of_use(terms, fields) else None
+    return terms if _is_of_use(terms, said, wall) else None
 
 
 def _forbids(request: CacheRequest, status: int, rules: Rules) -> bool:
@@ -121,11 +153,11 @@ def _names_a_host(fields: KnownFields) -> bool:
     return any(b"//" in value for name in (b"location", b"content-location") for value in fields.get(name, ()))
 
 
-def _is_of_use(terms: Terms, fields: KnownFields) -> bool:
+def _is_of_use(terms: Terms, said: ResponseLines, wall: float) -> bool:
     """Whether a stored response could ever answer a request: fresh, validated, or stale with permission."""
-    if b"etag" in fields or b"last-modified" in fields:
+    if said.etag or said.last_modified:
         return True
     if terms.needs_validation:
         return False
     stale = 0.0 if terms.forbids_stale else max(terms.stale_while_revalidate, terms.stale_if_error)
-    return terms.lifetime + stale > terms.initial_age
+    return terms.lifetime + stale > max(apparent_age(said.fields, wall), told_age(said.fields))
