@@ -42,7 +42,7 @@ async def statuses(running: Running, count: int) -> list[int]:
 def is_up(running: Running) -> bool:
     limits = running.app.gateway.limits
     assert limits and limits.shared
-    return limits.shared.connection.is_up
+    return limits.shared.is_up
 
 
 async def limited(serve: Serve, upstream: Start, url: str) -> Running:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,6 +149,105 @@ def test_every_worker_answers_for_the_whole_and_acts_for_the_whole(tmp_path: Pat
         assert {ask(port, "GET", "/admin/api/services", **each).status for each in [session, bearer] * 4} == {401}
         told = [ask(port, "POST", "/admin/login", "credential=guess", **form).status for _ in range(12)]
         assert (told.count(429), set(told[:8])) == (2, {401}), told
+        assert gateway.end() == 0
+
+
+class Pinned:
+    """A client of one worker."""
+
+    def __init__(self, gateway: Crew, worker: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+        self._connection.sock = gateway.connect_to(worker)
+
+    def begin(self, method: str, path: str, body: str = "", **fields: str) -> http.client.HTTPResponse:
+        """The head of an answer."""
+        given = {each.replace("_", "-"): value for each, value in fields.items()}
+        self._connection.request(method, path, body or None, given)
+        return self._connection.getresponse()
+
+    def ask(self, method: str, path: str, body: str = "", **fields: str) -> tuple[int, str]:
+        """The status and the body of an answer."""
+        answer = self.begin(method, path, body, **fields)
+        return answer.status, answer.read().decode()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def test_limits_tickets_and_stored_responses_of_one_worker_count_in_another(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if "text/event-stream" in self.headers.get("Accept", ""):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                self.wfile.write(b"data: 1\n\n")
+                self.close_connection = True
+                ended.wait(20)
+                return
+            self.send_response(200)
+            self.send_header("Cache-Control", "public, max-age=600")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    secret = "k" * 32
+    token = jwt.encode({"sub": "ada", "exp": int(time.time()) + 900}, secret)
+    variables = {
+        "JWT_SECRET": secret, "AUTH_TOKEN_SOURCES": "header,ticket", "AUTH_REQUIRED": "true", "ADMIN_SCOPE": "",
+        "RATE_LIMITS": "14/h;key=principal", "MAX_STREAMS_PER_CLIENT": "1", "CACHE_ENABLED": "true",
+    }  # fmt: skip
+    bearer = {"Authorization": f"Bearer {token}"}
+    ended = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service) as service, contextlib.ExitStack() as stack:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        stack.callback(service.shutdown)
+        stack.callback(ended.set)
+        variables["UPSTREAMS"] = json.dumps({"svc": [f"http://127.0.0.1:{service.server_address[1]}"]})
+        gateway = stack.enter_context(crew(folder=tmp_path, **variables))
+        first, second = [Pinned(gateway, each) for each in gateway.workers]
+        stack.callback(first.close)
+        stack.callback(second.close)
+
+        # A ticket is good once, in whatever worker.
+        def ticket() -> str:
+            text: str = json.loads(first.ask("POST", "/auth/ticket", '{"service": "svc"}', **bearer)[1])["ticket"]
+            return text
+
+        events = Pinned(gateway, gateway.workers[1])
+        shown = ticket()
+        stream = events.begin("GET", f"/sse/svc/x?ticket={shown}", Accept="text/event-stream")
+        assert stream.status == 200
+        assert first.ask("GET", f"/sse/svc/x?ticket={shown}", Accept="text/event-stream")[0] == 401
+        # One stream of the client is open, in the second worker.
+        assert first.ask("GET", f"/sse/svc/x?ticket={ticket()}", Accept="text/event-stream")[0] == 429
+        events.close()
+        ended.set()
+
+        # A purge reaches both caches.
+        def both() -> list[tuple[int, str]]:
+            return [each.ask("GET", "/api/svc/cached", **bearer) for each in (first, second)]
+
+        asked.clear()
+        assert both() + both() == [(200, "ok")] * 4
+        assert asked == ["/cached"] * 2  # each worker has a cache of its own
+        order = json.dumps({"service": "svc", "url": "/cached"})
+        purged = json.loads(first.ask("POST", "/admin/api/cache/purge", order, **bearer)[1])
+        assert purged["responses"] == 2
+        # The limit counts both workers: the tickets above are requests, too.
+        told = [each.ask("GET", "/api/svc/cached", **bearer)[0] for each in (first, second) * 10]
+        assert (told[0], told[-2:]) == (200, [429, 429])
+        assert told.count(200) <= 14 - 4 - 2
         assert gateway.end() == 0
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
 from tornado_gateway.adapters.authentication import TokenAuthenticator
+from tornado_gateway.adapters.batched_limits import BatchedLimits
 from tornado_gateway.adapters.event_log import EventLog
 from tornado_gateway.adapters.logs import LogConfig
 from tornado_gateway.adapters.otlp import OtlpSink
@@ -29,6 +30,7 @@ from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.adapters.supervisor_limits import SupervisorLimits
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.config.help import effective
 from tornado_gateway.config.parsers import EVERY_ADDRESS
@@ -94,6 +96,7 @@ from tornado_gateway.upkeep.srv import SrvFeed
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.upkeep.whole import Whole
+from tornado_gateway.upkeep.whole_tickets import WholeTickets
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.certificates import Certificates
 from tornado_gateway.wire.server.context import ServerConfig
@@ -579,15 +582,16 @@ def make_gateway(
     overload = Overload(settings.overload, rng)
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
     redis: dict[str, RedisConnection] = {}
-    limits = make_limits(settings, rng, redis)
-    streams, revocations = Streams(settings.streams, worker, settings.workers), Revocations(settings.auth.tokens.leeway)
+    limits = make_limits(settings, rng, redis, whole)
+    streams = Streams(settings.streams, worker, settings.workers, whole.others_streams if whole else None)
+    revocations = Revocations(settings.auth.tokens.leeway)
     lifecycle = Lifecycle(now())
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     if settings.has_tls_endpoints:
         client.connector.load_authorities()
-    cache, tickets = make_cache(settings, rng, redis), make_tickets(settings, redis)
+    cache, tickets = make_cache(settings, rng, redis, whole), make_tickets(settings, redis, whole)
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
         services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
@@ -739,14 +743,18 @@ def connect(redis: dict[str, RedisConnection], url: str) -> RedisConnection:
     return redis[url]
 
 
-def make_limits(settings: Settings, rng: random.Random, redis: dict[str, RedisConnection]) -> Limits | None:
+def make_limits(
+    settings: Settings, rng: random.Random, redis: dict[str, RedisConnection], whole: Whole | None = None
+) -> Limits | None:
     """The rate limits; None if no config has any."""
-    configs = [settings.service.limits, *[each.service.limits for each in settings.services]]
-    configs += [each.limits for each in settings.routes if each.limits]
-    if not any(each.limits_something for each in configs):
+    if not any(each.limits_something for each in settings.limit_configs):
         return None
-    memory, url = MemoryStore(rng), settings.limit_store_url
-    shared = RedisStore(connect(redis, url), settings.limit_store.on_error, memory) if url else None
+    memory, url, on_error = MemoryStore(rng), settings.limit_store_url, settings.limit_store.on_error
+    shared: BatchedLimits | None = None
+    if url:
+        shared = RedisStore(connect(redis, url), on_error, memory)
+    elif whole:
+        shared = SupervisorLimits(whole.judge, on_error, memory)
     return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic, InFlight())
 
 
@@ -757,18 +765,22 @@ def make_cors(settings: Settings) -> CorsConfig | None:
     return settings.service.cors if any(each.answers or each.passes for each in configs) else None
 
 
-def make_cache(settings: Settings, rng: random.Random, redis: dict[str, RedisConnection]) -> ResponseCache | None:
+def make_cache(
+    settings: Settings, rng: random.Random, redis: dict[str, RedisConnection], whole: Whole | None = None
+) -> ResponseCache | None:
     """The response cache; None if no service's responses are cached."""
     if not settings.caches_something:
         return None
     memory = MemoryCache(settings.cache_store)
+    shared = make_shared_cache(settings, memory, redis)
     return ResponseCache(
         memory,
         settings.forwarding.pseudonym,
         time.monotonic,
         time.time,
         request_ids(rng).__next__,
-        shared=make_shared_cache(settings, memory, redis),
+        shared=shared,
+        others=whole if shared is None else None,
     )
 
 
@@ -797,12 +809,14 @@ def make_revocation_store(
     return RevocationStore(revocations, partial(streams.revoke, is_revoked), connection)
 
 
-def make_tickets(settings: Settings, redis: dict[str, RedisConnection]) -> Tickets | None:
+def make_tickets(settings: Settings, redis: dict[str, RedisConnection], whole: Whole | None = None) -> Tickets | None:
     """The one-time tickets; None if AUTH_TOKEN_SOURCES has none."""
     if not settings.auth.has_tickets:
         return None
     if settings.redis_url:
         return Tickets(RedisTickets(connect(redis, settings.redis_url)), None, Allowance())
+    if whole:
+        return Tickets(WholeTickets(whole), None, Allowance())
     memory = MemoryTickets()
     return Tickets(memory, memory, Allowance())
 

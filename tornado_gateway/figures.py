@@ -157,8 +157,7 @@ def figures_of(limits: Limits | None, redaction: Redaction) -> LimitsState:
     state = LimitsState(limited, refused, len(limits.memory), limits.memory.dropped)
     if limits.shared is None:
         return state
-    connection = limits.shared.connection
-    return replace(state, store_errors=connection.errors, store_is_away=not connection.is_up)
+    return replace(state, store_errors=limits.shared.errors, store_is_away=not limits.shared.is_up)
 
 
 def cache_page(cache: ResponseCache | None) -> Steps[dict[str, Any]]:

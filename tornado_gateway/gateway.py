@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tornado_gateway.adapters.access_log import AccessLog
+from tornado_gateway.adapters.batched_limits import BatchedLimits
 from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.redis_cache import RedisCache
 from tornado_gateway.adapters.redis_connection import RedisConnection
-from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.policy.acting import AdminConfig
@@ -117,7 +117,7 @@ class Limits:
     Attributes:
         store: has the counters.
         memory: has the counters of this process.
-        shared: has the counters of all processes; None without Redis.
+        shared: has the counters of all processes; None for one process without Redis.
         default: of requests that reach no service.
         totals: what the limits have done.
         now: seconds on the gateway clock.
@@ -126,7 +126,7 @@ class Limits:
 
     store: LimitStore
     memory: MemoryStore
-    shared: RedisStore | None
+    shared: BatchedLimits | None
     default: LimitConfig
     totals: LimitTotals
     now: Callable[[], float]
@@ -267,6 +267,7 @@ class ResponseCache:
         alone: hashes of keys whose responses could not be shared, with the instant (gateway clock) of forgetting.
         totals: what the cache has done.
         shared: the store behind `store` that other gateways share; None for none.
+        others: the other workers, which must learn what is invalid; None if there are none, or `shared` tells.
     """
 
     store: ResponseStore
@@ -279,6 +280,7 @@ class ResponseCache:
     alone: dict[int, float] = field(default_factory=dict)
     totals: CacheTotals = field(default_factory=CacheTotals)
     shared: RedisCache | None = None
+    others: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True)

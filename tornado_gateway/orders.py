@@ -5,6 +5,7 @@ from typing import Any
 
 from tornado_gateway.adapters import logs
 from tornado_gateway.gateway import Gateway
+from tornado_gateway.handlers.cache_pages import purge_too
 from tornado_gateway.handlers.control import carry_out_act
 from tornado_gateway.handlers.stream_pages import close_streams
 
@@ -30,6 +31,11 @@ def _log_out(gateway: Gateway, digest: str) -> None:
     gateway.operators.sessions.end(digest)
 
 
+def _invalidate(gateway: Gateway, resource: str) -> None:
+    if gateway.cache:
+        gateway.cache.store.invalidate(resource.encode("latin-1"))
+
+
 def _use(gateway: Gateway, said: list[Any]) -> None:
     gateway.operators.sessions.used(*said)
 
@@ -42,4 +48,6 @@ ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "log-in": _log_in,
     "log-out": _log_out,
     "used": _use,
+    "purge": purge_too,
+    "invalid": _invalidate,
 }

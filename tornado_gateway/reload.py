@@ -59,7 +59,6 @@ from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
 from tornado_gateway.handlers.local_reply import LocalReply
-from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
@@ -293,7 +292,7 @@ def _next_gateway(app: App, settings: Settings) -> Gateway:
         old,
         forwarding=settings.forwarding,
         authenticator=_authenticator(old, settings),
-        tickets=(old.tickets or make_tickets(settings, app.gateway.redis)) if settings.auth.has_tickets else None,
+        tickets=old.tickets or make_tickets(settings, old.redis, old.whole) if settings.auth.has_tickets else None,
         operators=_operators(app, settings),
         limits=_limits(app, settings),
         cors=make_cors(settings),
@@ -301,7 +300,7 @@ def _next_gateway(app: App, settings: Settings) -> Gateway:
         access_log=_access_log(app, settings),
         required=frozenset(settings.ready_requires),
     )
-    return replace(gateway, figures=make_figures(parts_of(gateway, settings)))
+    return replace(gateway, figures=make_figures(parts_of(gateway, settings), gateway.whole))
 
 
 def parts_of(gateway: Gateway, settings: Settings) -> Parts:
@@ -330,16 +329,11 @@ def _operators(app: App, settings: Settings) -> Operators:
 
 def _limits(app: App, settings: Settings) -> Limits | None:
     """The rate limits: counters stay."""
-    if not any(each.limits_something for each in _limits_in(settings)):
+    if not any(each.limits_something for each in settings.limit_configs):
         return None
     if app.limits is None:
-        app.limits = make_limits(settings, app.gateway.rng, app.gateway.redis)
+        app.limits = make_limits(settings, app.gateway.rng, app.gateway.redis, app.gateway.whole)
     return replace(app.limits, default=settings.service.limits) if app.limits else None
-
-
-def _limits_in(settings: Settings) -> list[LimitConfig]:
-    own = [each.limits for each in settings.routes if each.limits]
-    return [settings.service.limits, *[each.service.limits for each in settings.services], *own]
 
 
 def _cache(app: App, settings: Settings) -> ResponseCache | None:
@@ -348,7 +342,7 @@ def _cache(app: App, settings: Settings) -> ResponseCache | None:
         return None
     stays = app.cache and (app.gateway.cache or app.cache.shared)
     if not stays:
-        app.cache = make_cache(settings, app.gateway.rng, app.gateway.redis)
+        app.cache = make_cache(settings, app.gateway.rng, app.gateway.redis, app.gateway.whole)
     return replace(app.cache, name=settings.forwarding.pseudonym) if app.cache else None
 
 
@@ -455,9 +449,9 @@ def _change_limits(gateway: Gateway, settings: Settings) -> None:
     limits = gateway.limits
     if limits is None:
         return
-    limits.memory.keep({rule.id for each in _limits_in(settings) for rule in each.rules})
+    limits.memory.keep({each.id for each in settings.limit_rules})
     if limits.shared:
-        limits.shared.on_error = settings.limit_store.on_error
+        limits.shared.fallback.on_error = settings.limit_store.on_error
 
 
 def _change_logs(app: App, settings: Settings, gateway: Gateway) -> None:

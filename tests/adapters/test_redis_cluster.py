@@ -15,10 +15,11 @@ from tests.support.sockets import PATIENCE, eventually
 from tornado_gateway.adapters import redis_connection
 from tornado_gateway.adapters.redis_cluster import TAG, NodeNotFound, find_node
 from tornado_gateway.adapters.redis_connection import RedisAway, RedisConnection
-from tornado_gateway.adapters.redis_limits import LOCAL, RedisStore
+from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.config.parsers import Invalid, redis_url
+from tornado_gateway.policy.limits.fallback import LOCAL
 from tornado_gateway.policy.limits.memory import Asked, MemoryStore
 from tornado_gateway.policy.limits.quota import parse_quotas
 from tornado_gateway.policy.limits.rules import LimitConfig

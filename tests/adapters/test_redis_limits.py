@@ -15,8 +15,9 @@ from tests.conftest import Running, Serve
 from tests.support.journeys import Start, ask, capture, problem
 from tests.support.redis import RedisServer, StartRedis
 from tests.support.sockets import echo, eventually, get
+from tornado_gateway.adapters.batched_limits import BATCH
 from tornado_gateway.adapters.redis_connection import TIMEOUT, RedisConnection
-from tornado_gateway.adapters.redis_limits import BATCH, RedisStore
+from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError
 from tornado_gateway.policy.limits.algorithms import SLICES
@@ -63,7 +64,7 @@ async def admitted(store: Any, key: str, *rules: Rule) -> bool:
 def shared(running: Running) -> RedisStore:
     limits = running.app.gateway.limits
     assert limits
-    assert limits.shared
+    assert isinstance(limits.shared, RedisStore)
     return limits.shared
 
 

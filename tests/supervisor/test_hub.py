@@ -80,7 +80,7 @@ async def test_an_order_reaches_all_others_and_workers_that_start_later() -> Non
     assert workers.orders == [(1, ["act", "drain"]), (0, ["act", "weight"]), (0, ["close", 7])]
     assert hub.orders_so_far == {"act": ["weight"]}
     assert await hub.answers["streams"]("q") == [[0, "q"], [1, "q"]]
-    assert await hub.memory() == {"sessions": [0]}
+    assert await hub.memory() == {"sessions": [0], "tickets": []}
     await workers.close()
     assert await hub.order(0, "act", "drain", "") == []
     assert await hub.memory() == {}
@@ -105,3 +105,14 @@ async def test_kept_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         await hub.order(0, "log-in", number, str(number))
     assert hub.orders_so_far == {"log-in": [2, 3]}
+
+
+@pytest.mark.gen_test
+async def test_tickets_of_a_predecessor_are_good_until_these_are_too_old() -> None:
+    now = 5.0
+    hub = Hub(lambda: now)
+    hub.remember({"tickets": [["first", 20.0, "\xe9"], ["late", 6.0, ""]]})
+    now = 7.0
+    hub.sweep()
+    taken = [hub.answers["take-ticket"](digest) for digest in ("first", "first", "late")]
+    assert taken == ["\xe9", None, None]

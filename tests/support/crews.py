@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tests.support.ports import free_port
 from tests.support.restarts import ROOT
 
 PATIENCE = 30.0  # seconds
+MOST_CONNECTIONS = 50  # that a worker may leave to others
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | {"PYTHONPATH": str(ROOT)}
 
 
@@ -55,6 +57,30 @@ class Crew:
     def workers(self) -> list[int]:
         """The ids of the workers."""
         return children(self.popen.pid)
+
+    def connect_to(self, worker: int) -> socket.socket:
+        """A connection that a worker has accepted.
+
+        Args:
+            worker: id of the process.
+        """
+        others: list[socket.socket] = []
+        try:
+            while True:
+                made = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+                await_(lambda made=made: self.holder_of(made))  # type: ignore[misc]
+                if self.holder_of(made) == worker:
+                    return made
+                others.append(made)  # stays open, so that the next is for another worker
+                assert len(others) < MOST_CONNECTIONS, "the worker accepts nothing"
+        finally:
+            for each in others:
+                each.close()
+
+    def holder_of(self, client: socket.socket) -> int | None:
+        """The id of the worker that has accepted a connection; None for none yet."""
+        inode = peer_inode(client.getsockname()[1], self.port)
+        return next((each for each in self.workers if inode in sockets(each)), None)
 
     def is_ready(self) -> "Crew":
         """Wait until all workers accept connections; each further call awaits a further worker."""
@@ -127,6 +153,18 @@ def inodes(port: int, state: str) -> set[str]:
     """The inodes of the TCP sockets at a port that are in a state (include/net/tcp_states.h)."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == state}
+
+
+def peer_inode(client: int, port: int) -> str:
+    """The inode of the gateway's socket of a connection; "" for none.
+
+    Args:
+        client: the client's port.
+        port: the gateway's port.
+    """
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    found = [row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[2].endswith(f":{client:04X}")]
+    return found[0] if found else ""
 
 
 def connections(pid: int, port: int) -> int:

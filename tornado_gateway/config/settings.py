@@ -18,6 +18,7 @@ from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.draining import IdleEnds
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
+from tornado_gateway.policy.limits.rules import LimitConfig, Rule
 from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
@@ -291,6 +292,17 @@ class Settings:
         """URL of the counters of rate limits; "" for the memory of the process."""
         url = self.limit_store.url or self.redis_url
         return "" if url.startswith(f"{MEMORY}:") else url
+
+    @property
+    def limit_configs(self) -> tuple[LimitConfig, ...]:
+        """The limits of all services and routes."""
+        of_routes = [each.limits for each in self.routes if each.limits]
+        return (self.service.limits, *[each.service.limits for each in self.services], *of_routes)
+
+    @property
+    def limit_rules(self) -> tuple[Rule, ...]:
+        """The rules of all rate limits."""
+        return tuple(rule for each in self.limit_configs for rule in each.rules)
 
     @property
     def cache_store_url(self) -> str:

@@ -12,7 +12,6 @@ from operator import attrgetter
 from typing import Any
 
 from tornado_gateway.adapters.logs import LEVELS
-from tornado_gateway.adapters.redis_limits import CLOSED, LOCAL, OPEN
 from tornado_gateway.adapters.signing_keys import ALGORITHMS
 from tornado_gateway.config.auth_parsers import (
     api_keys,
@@ -83,6 +82,7 @@ from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
 from tornado_gateway.policy.http.target import BROWSER, FORWARD, STRICT, TargetRule
 from tornado_gateway.policy.http.unavailable import RETRY, STATUS
+from tornado_gateway.policy.limits.fallback import CLOSED, LOCAL, OPEN
 from tornado_gateway.policy.limits.quota import MOST
 from tornado_gateway.policy.limits.rules import LIMIT_ALGORITHMS
 from tornado_gateway.policy.overload import Priority

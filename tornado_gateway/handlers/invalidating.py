@@ -54,6 +54,8 @@ class Invalidating:
         cache.store.invalidate(resource)
         if cache.shared:
             cache.shared.invalidate(resource)
+        elif cache.others:
+            cache.others.tell("invalid", resource.decode("latin-1"))
 
     def on_failure(self, error: GatewayError) -> None:
         self._request.on_failure(error)

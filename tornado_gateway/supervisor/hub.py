@@ -1,14 +1,18 @@
 """What workers have in common: the figures of all, orders to all, and what a worker that starts later must know."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tornado_gateway.app import LOG_IN_WINDOW
+from tornado_gateway.errors import TicketsUnavailable
 from tornado_gateway.policy.attempts import Attempts
+from tornado_gateway.policy.limits.rules import Rule
+from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.keeping import caught_up, kept, of_present
 from tornado_gateway.policy.views.state import State, from_plain, merge, to_plain
+from tornado_gateway.supervisor.limits import SharedCounters
 from tornado_gateway.upkeep.link import Link, LinkError
 
 PATIENCE = 3.0  # seconds for a worker's figures; of a worker that hangs, the figures before count
@@ -21,14 +25,17 @@ class Hub:
 
     Args:
         now: seconds on a monotonic clock, which all processes of the machine share.
+        rules: of rate limits.
 
     Attributes:
         links: to the workers that live, by number.
         began: instant of the start of the gateway.
+        counters: of rate limits.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], rules: Iterable[Rule] = ()) -> None:
         self._now, self.began = now, now()
+        self.counters, self._tickets = SharedCounters(rules, now), MemoryTickets()
         self.links: dict[int, Link] = {}
         self._full: dict[int, State] = {}  # the last figures of each worker, with what each stream has carried
         self._newest: dict[int, State] = {}
@@ -44,6 +51,9 @@ class Hub:
         return {
             "state": self._state,
             "streams": lambda query: self._ask_all("streams", query),
+            "limits": self.counters.judge,
+            "keep-ticket": self._keep_ticket,
+            "take-ticket": self._take_ticket,
             "attempt": self._attempt,
             "succeeded": lambda said: self._attempts.succeed(*said),
         }
@@ -70,7 +80,8 @@ class Hub:
         living = merge(
             caught_up(state, self._full.get(number, State())) for number, state in sorted(self._newest.items())
         )
-        return to_plain(merge([living, of_present(self._kept, living)]))
+        own = State(limits=self.counters.state)
+        return to_plain(merge([living, of_present(self._kept, living), own]))
 
     async def _ask_figures(self, number: int, said: list[bool]) -> None:
         link = self.links[number]
@@ -99,12 +110,36 @@ class Hub:
         return {name: list(known.values()) for name, known in self._orders.items()}
 
     async def memory(self) -> dict[str, object]:
-        """What a successor must know; see memory.py. All workers know the same."""
+        """What a successor must know; see memory.py. All workers know the same, but for tickets."""
         for number in sorted(self.links):
             with suppress(LinkError):
                 said: dict[str, object] = await self.links[number].ask("memory")
-                return said
+                return {**said, "tickets": self._tickets.to_plain()}
         return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Know what another process of the machine knew, and what workers do not keep."""
+        self._tickets.add_plain(memory.get("tickets", ()))
+
+    # ---- what the supervisor keeps
+
+    def sweep(self) -> None:
+        """Forget what is too old; called now and then."""
+        now = self._now()
+        self.counters.sweep(now)
+        self._tickets.sweep(now)
+
+    def _keep_ticket(self, said: Sequence[Any]) -> bool:
+        digest, ticket, seconds = said
+        try:
+            self._tickets.put(digest, ticket.encode("latin-1"), seconds, self._now())
+        except TicketsUnavailable:
+            return False
+        return True
+
+    def _take_ticket(self, digest: str) -> str | None:
+        ticket = self._tickets.take(digest, self._now())
+        return None if ticket is None else ticket.decode("latin-1")
 
     def _attempt(self, client: str) -> list[float]:
         """Count an attempt to log in, unless the attempt must wait.

@@ -13,6 +13,7 @@ The end of the supervisor is the end of all workers, at once: see birth.py.
 
 import asyncio
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 from tornado_gateway.app import drawn_secrets, make_hand_over
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Offer, Place, Role
+from tornado_gateway.policy.http.stream_tally import PLACES, OthersStreams, Tally
 from tornado_gateway.policy.supervision import Restarts
 from tornado_gateway.supervisor.birth import HANDLED, fork
 from tornado_gateway.supervisor.hub import Hub
@@ -39,6 +41,7 @@ from tornado_gateway.wire.server.sharing import Share, Shares
 STOPPED, CRASHED, CANNOT_START = 0, 1, 3  # exit codes
 CLEAN = (STOPPED, -signal.SIGTERM)  # exit codes; a worker that is told so early has no client
 KILL_AFTER = 10.0  # seconds beyond the timeout of a stop, until a worker is killed that has not ended
+SWEEP = 1.0  # seconds between two sweeps
 END_AFTER = 3.0  # seconds that a worker has to end at once
 
 log = logging.getLogger("tornado_gateway")
@@ -51,12 +54,14 @@ class Birth(NamedTuple):
         number: of the worker, from 0 on.
         sock: the worker's end of the link.
         share: of the connections.
+        streams: of the other workers.
         inherited: the listening sockets and the secrets.
     """
 
     number: int
     sock: socket.socket
     share: Share
+    streams: OthersStreams
     inherited: Inheritance
 
 
@@ -109,13 +114,14 @@ class Supervisor:
         self._count = settings.workers
         self._secrets = drawn_secrets(inherited.offer.secrets)
         self._sockets, self._shares, self._crew = Sockets(), Shares(self._count), _Crew()
+        self._tally = make_tally(self._count)
         self._loop = asyncio.get_running_loop()
         self._births: asyncio.Queue[int | None] = asyncio.Queue()
         self._timers: set[asyncio.TimerHandle] = set()
         self._may_accept = asyncio.Event()
         self._has_begun = self._is_stopping = self._is_replaced = False
         self._memory: Mapping[str, Any] = {}
-        self._hub = Hub(time.monotonic)
+        self._hub = Hub(time.monotonic, settings.limit_rules)
         self._hand_over: HandOver | None = None
         self._successor = Successor(settings.listen.takeover, command)
         self.exit_code = STOPPED
@@ -138,7 +144,12 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for worker in range(self._count):
             self._births.put_nowait(worker)
+        self._sweep()
         return self._sockets.addresses, self._sockets.admin_addresses
+
+    def _sweep(self) -> None:
+        self._hub.sweep()
+        self._later(SWEEP, self._sweep)
 
     # ---- birth
 
@@ -156,7 +167,8 @@ class Supervisor:
         """Fork a worker, which runs `live`. Called while the event loop stands still."""
         ours, theirs = socket.socketpair()
         offer = Offer(os.getpid(), tuple(self._sockets.places), self._secrets)
-        birth = Birth(number, theirs, Share(self._shares, number), Inheritance(offer, tuple(self._sockets.socks)))
+        share, inherited = Share(self._shares, number), Inheritance(offer, tuple(self._sockets.socks))
+        birth = Birth(number, theirs, share, self._tally.of(number), inherited)
 
         def in_worker() -> int:
             ours.close()
@@ -217,6 +229,7 @@ class Supervisor:
             log.error("%s", error)
             self._give_up()
             return
+        self._hub.remember(self._memory)
         self._may_accept.set()
 
     def _if_all_accept(self) -> None:
@@ -258,6 +271,7 @@ class Supervisor:
             return
         del self._crew.living[worker.number]
         self._shares.leave(worker.number)
+        self._tally.forget(worker.number)
         self._hub.forget(worker.number)
         if worker.link:
             worker.link.close()
@@ -383,6 +397,11 @@ class Supervisor:
             self._hand_over.keeps_path = any(each.role is Role.TAKEOVER for each in taken)
         log.info("another process has taken over; stopping %d workers", len(self._crew.living))
         self._stop()
+
+
+def make_tally(workers: int) -> Tally:
+    """Numbers of streams in memory that workers share once the workers are forked."""
+    return Tally(memoryview(mmap.mmap(-1, workers * PLACES * 16)).cast("q"), workers)
 
 
 def cause_of(code: int) -> str:

@@ -45,6 +45,7 @@ def of_a_worker(settings: Settings) -> Settings:
         listen=replace(settings.listen, takeover=""),
         server=replace(server, max_connections=part_of(server.max_connections, count)),
         client=replace(settings.client, pool=replace(pool, max_idle=part_of(pool.max_idle, count))),
+        cache_store=replace(settings.cache_store, max_bytes=part_of(settings.cache_store.max_bytes, count)),
         service=replace(
             settings.service,
             max_in_flight=part_of(settings.service.max_in_flight, count),
@@ -87,7 +88,7 @@ class _Worker:
     def __init__(self, settings: Settings, birth: Birth) -> None:
         self._birth = birth
         self._told, self._interrupted = asyncio.Event(), asyncio.Event()
-        self._whole = Whole()
+        self._whole = Whole(birth.streams)
         self.app = App(settings, birth.inherited, birth.share, self._whole, birth.number)
         self.link = self._whole.link = Link(
             {

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tornado_gateway.policy.http.stream_limits import StreamCounts, StreamLimits
+from tornado_gateway.policy.http.stream_tally import OthersStreams
 from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind
 from tornado_gateway.policy.upstream.stream_totals import Carried, StreamTotals
@@ -89,6 +90,7 @@ class Streams:
     Args:
         worker: number of the worker, so that streams of all workers have different numbers.
         workers: number of workers.
+        others: see StreamCounts.
 
     Attributes:
         counts: streams that are open or about to open.
@@ -97,8 +99,10 @@ class Streams:
 
     shortest_timeout = math.inf  # each stream has the timeouts of its service
 
-    def __init__(self, limits: StreamLimits, worker: int = 0, workers: int = 1) -> None:
-        self.counts = StreamCounts(limits)
+    def __init__(
+        self, limits: StreamLimits, worker: int = 0, workers: int = 1, others: OthersStreams | None = None
+    ) -> None:
+        self.counts = StreamCounts(limits, others)
         self._endpoints: dict[Stream, Endpoint | None] = {}
         self.open = self._endpoints.keys()
         self._leaving: dict[Stream, Endpoint] = {}  # streams that were told to move and have not ended

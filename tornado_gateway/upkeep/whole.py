@@ -3,10 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from tornado_gateway.policy.http.stream_tally import OthersStreams
 from tornado_gateway.policy.views.state import State, from_plain
 from tornado_gateway.policy.views.steps import Steps
-from tornado_gateway.upkeep.link import Link
+from tornado_gateway.upkeep.link import Link, LinkError
 from tornado_gateway.upkeep.shared import in_slices
+
+PATIENCE = 1.0  # seconds for an answer that a client waits for
 
 T = TypeVar("T")
 
@@ -14,11 +17,18 @@ T = TypeVar("T")
 class Whole:
     """The other workers.
 
+    Args:
+        streams: of the other workers.
+
     Attributes:
         link: to the supervisor; set before the worker accepts.
+        others_streams: see above.
     """
 
     link: Link
+
+    def __init__(self, streams: OthersStreams | None = None) -> None:
+        self.others_streams = streams
 
     async def state(self, *, with_minute: bool, with_each: bool) -> State:
         """The figures of all workers; see state_of() in figures.py.
@@ -45,6 +55,32 @@ class Whole:
     def tell(self, name: str, body: object) -> None:
         """As share(), without waiting."""
         self.link.tell("order", [name, body, ""])
+
+    async def judge(self, said: list[Any], patience: float) -> list[Any] | None:
+        """What the supervisor says about rate limits; see adapters/supervisor_limits.py."""
+        try:
+            answers: list[Any] = await self.link.ask("limits", said, patience)
+        except LinkError:
+            return None
+        return answers
+
+    async def keep_ticket(self, digest: str, ticket: str, seconds: float) -> bool:
+        """Keep a ticket for all workers; return whether there is room.
+
+        Raises:
+            LinkError: the supervisor does not answer.
+        """
+        is_kept: bool = await self.link.ask("keep-ticket", [digest, ticket, seconds], PATIENCE)
+        return is_kept
+
+    async def take_ticket(self, digest: str) -> str | None:
+        """Take a ticket, which no worker gets again; None for no good ticket.
+
+        Raises:
+            LinkError: the supervisor does not answer.
+        """
+        ticket: str | None = await self.link.ask("take-ticket", digest, PATIENCE)
+        return ticket
 
     async def begin_attempt(self, client: str) -> tuple[float, float]:
         """Count an attempt to log in; see Attempts.
