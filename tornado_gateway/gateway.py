@@ -15,7 +15,7 @@ from tornado_gateway.adapters.revocation_store import RevocationStore
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
-from tornado_gateway.policy.http.caching.purge import Generation, Purge, Purged
+from tornado_gateway.policy.http.caching.purge import Purge, Purged
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.http.caching.totals import CacheTotals
@@ -205,11 +205,13 @@ class ResponseStore(Protocol):
         responses: number of stored responses; a key has a response for each variant.
         evictions: number of keys that were pushed out.
         max_bytes: bytes of memory that all stored responses may take.
+        changes: number of the latest invalidation or purge.
     """
 
     responses: int
     evictions: int
     max_bytes: int
+    changes: int
 
     def __len__(self) -> int:
         """The number of keys with stored responses."""
@@ -227,15 +229,12 @@ class ResponseStore(Protocol):
     def drop(self, key: Key, response: Stored, /) -> None:
         """Forget a response, if the response is stored still."""
 
-    def generation(self, resource: bytes, /) -> Generation:
-        """How often a resource was invalidated, and what was purged, up to now."""
-
-    def is_current(self, resource: bytes, tags: bytes | None, since: Generation, /) -> bool:
+    def is_current(self, resource: bytes, tags: bytes | None, since: int, /) -> bool:
         """Whether nothing has invalidated or purged a response since the request for the response.
 
         Args:
             tags: of the response; None if not known yet.
-            since: generation() at the time of the request.
+            since: `changes` at the time of the request.
         """
 
     def purge(self, purge: Purge, now: float, /) -> Steps[Purged]:

@@ -148,13 +148,25 @@ def test_memory_is_what_is_counted() -> None:
     assert (after - before - size) / 1000 <= 1.5 * KIB  # beside the body
 
 
-def test_an_invalidation_changes_the_generation_of_the_resource() -> None:
+def test_an_invalidation_concerns_the_resource_and_what_was_asked_for_before() -> None:
     store = store_for(100)
-    before = store.generation(b"a")
+    before = store.changes
     assert store.is_current(b"a", None, before)
     store.invalidate(b"a")
-    assert store.generation(b"a") != before
     assert not store.is_current(b"a", None, before)
+    assert store.is_current(unlike([b"a"]), None, before)
+    assert store.is_current(b"a", None, store.changes)
+
+
+def test_a_purge_concerns_what_was_asked_for_before_whatever_was_invalidated_meanwhile() -> None:
+    store, other = store_for(100), unlike([b"shop /a"])
+    store.invalidate(b"shop /a")
+    before = store.changes
+    carried_out(store, Purge(prefix=b"shop "))
+    store.invalidate(b"shop /a")
+    assert not store.is_current(b"shop /" + other, b"", before)
+    assert store.is_current(other, b"", before)
+    assert store.is_current(b"shop /" + other, b"", store.changes - 1)
 
 
 def carried_out(store: MemoryCache, purge: Purge) -> tuple[Purged, int]:
@@ -186,7 +198,7 @@ def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothin
     other = unlike(invalidated)
     for number in range(AT_A_STEP * 3):
         store.keep(key(number), response())
-    steps, before = store.purge(Purge(prefix=b"0"), 0.0), store.generation(other)
+    steps, before = store.purge(Purge(prefix=b"0"), 0.0), store.changes
     next(steps)
     for resource in invalidated:
         store.invalidate(resource)
@@ -198,12 +210,15 @@ def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothin
 
 
 def unlike(resources: list[bytes]) -> bytes:
-    """A resource that shares its counter of invalidations with none of the resources. The hashes differ in each run."""
+    """A resource that shares its number of invalidations with none of the resources, nor does the resource below
+    "shop /". The hashes differ in each run."""
     store = store_for(10)
-    untouched = store.generation(b"")
     for resource in resources:
         store.invalidate(resource)
-    return next(name for name in (b"1%d" % number for number in range(1024)) if store.generation(name) == untouched)
+    names = (b"1%d" % number for number in range(2048))
+    return next(
+        each for each in names if store.is_current(each, None, 0) and store.is_current(b"shop /" + each, b"", 0)
+    )
 
 
 def test_a_soft_purge_leaves_the_order_in_which_responses_are_pushed_out() -> None:

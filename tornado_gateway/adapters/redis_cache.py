@@ -143,7 +143,7 @@ class RedisCache:
         return key.resource not in self._pending  # Redis still has what was before the change
 
     async def _find(self, request: CacheRequest) -> Token | None:
-        key, since = request.key, self._memory.generation(request.key.resource)
+        key, since = request.key, self._memory.changes
         session, number = self._session, self._log.number
         try:
             generation, found = await self.connection.ask(partial(_read, key, name_of(key)))

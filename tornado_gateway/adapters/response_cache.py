@@ -19,13 +19,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tornado_gateway.policy.http.caching.purge import Generation, Purge, Purged, PurgeLog
+from tornado_gateway.policy.http.caching.purge import Purge, Purged, PurgeLog
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
 from tornado_gateway.policy.views.cached import Entry, Top
 from tornado_gateway.policy.views.steps import Steps
 
-_SLOTS = 1024  # counters of invalidations; resources that share a counter miss the cache a little more often
+_SLOTS = 1024  # numbers of invalidations; resources that share a number miss the cache a little more often
 
 AT_A_STEP = 10  # keys that a step of a long look at all keys takes: some 0.2 ms
 
@@ -58,8 +58,8 @@ class _Kept:
     __slots__ = ("hits", "size", "variants")
 
     def __init__(self, key: Key, variants: Variants, hits: int = 0) -> None:
-        self.variants, self.size = variants, variants.size + len(key.resource) + len(key.partition)
-        self.hits = hits
+        self.variants, self.hits = variants, hits
+        self.size = variants.size + len(key.resource) + len(key.partition)
 
 
 class _Segment:
@@ -82,11 +82,10 @@ class _Segment:
         self.kept[key] = kept
         self.size += kept.size
 
-    def take(self, key: Key) -> _Kept | None:
-        """Take the responses of a key out."""
-        kept = self.kept.pop(key, None)
-        if kept is not None:
-            self.size -= kept.size
+    def take(self, key: Key) -> _Kept:
+        """Take the responses of a key, which must be here, out."""
+        kept = self.kept.pop(key)
+        self.size -= kept.size
         return kept
 
     def take_oldest(self) -> tuple[Key, _Kept]:
@@ -103,6 +102,7 @@ class MemoryCache:
         responses: number of stored responses; a key has a response for each variant.
         evictions: number of keys that were pushed out.
         max_bytes: of all stored responses.
+        changes: number of the latest invalidation or purge.
     """
 
     def __init__(self, config: StoreConfig) -> None:
@@ -111,9 +111,9 @@ class MemoryCache:
         self._used = _Segment(config.max_bytes * (1 - SHARE_OF_NEW))
         # Most resources have one partition: a set for each would take 200 bytes more per response (measured).
         self._partitions: dict[bytes, Key | set[Key]] = {}
-        self._generations = [0] * _SLOTS
+        self._invalidated = [0] * _SLOTS  # number of the latest invalidation
         self._purges = PurgeLog()
-        self.responses = self.evictions = 0
+        self.responses = self.evictions = self.changes = 0
 
     def __len__(self) -> int:
         """The number of keys with stored responses."""
@@ -127,14 +127,14 @@ class MemoryCache:
     def find(self, key: Key) -> Variants | None:
         """The stored responses of a key."""
         used = self._used.kept
-        kept = used.get(key)
-        if kept is not None:
+        if key in used:
+            kept = used[key]
             used.move_to_end(key)
-        else:
+        elif key in self._new.kept:
             kept = self._new.take(key)
-            if kept is None:
-                return None
             self._put_used(key, kept)
+        else:
+            return None
         kept.hits += 1
         return kept.variants
 
@@ -145,29 +145,37 @@ class MemoryCache:
             Whether the response is stored: a response that is too large is not.
         """
         segment = self._segment_of(key)
-        earlier = segment.take(key)
-        variants, hits = Variants(response), 0
-        if earlier:
-            variants, hits = earlier.variants.with_response(response), earlier.hits
-            self.responses -= len(earlier.variants)
-        kept = _Kept(key, variants, hits)
-        if earlier and kept.size > segment.max_size:  # the other variants are too much
-            kept = _Kept(key, Variants(response), hits)
+        if segment:
+            return self._keep_beside(segment, key, response)
+        kept = _Kept(key, Variants(response))
         if kept.size > self._new.max_size:
-            if earlier:
-                self._unlink(key)
+            return False
+        self.responses += 1
+        self._link(key)
+        self._put_new(key, kept)
+        return True
+
+    def _keep_beside(self, segment: _Segment, key: Key, response: Stored) -> bool:
+        """As keep(), for a key that has responses in a segment."""
+        earlier = segment.take(key)
+        self.responses -= len(earlier.variants)
+        kept = _Kept(key, earlier.variants.with_response(response), earlier.hits)
+        if kept.size > segment.max_size:  # the other variants are too much
+            kept = _Kept(key, Variants(response), earlier.hits)
+        if kept.size > self._new.max_size:
+            self._unlink(key)
             return False
         self.responses += len(kept.variants)
-        if earlier is None:
-            self._link(key)
         if segment is self._used:
             self._put_used(key, kept)
         else:
             self._put_new(key, kept)
         return True
 
-    def _segment_of(self, key: Key) -> _Segment:
-        return self._used if key in self._used.kept else self._new
+    def _segment_of(self, key: Key) -> _Segment | None:
+        if key in self._used.kept:
+            return self._used
+        return self._new if key in self._new.kept else None
 
     def _put_new(self, key: Key, kept: _Kept) -> None:
         """Add responses to the new, and push the oldest of the new out."""
@@ -190,9 +198,9 @@ class MemoryCache:
     def drop(self, key: Key, response: Stored) -> None:
         """Forget a response, if the response is stored still."""
         segment = self._segment_of(key)
-        kept = segment.take(key)
-        if kept is None:
+        if segment is None:
             return
+        kept = segment.take(key)
         variants = kept.variants.without_response(response)
         self.responses += len(variants) - len(kept.variants)
         if any(variants):
@@ -200,15 +208,15 @@ class MemoryCache:
         else:
             self._unlink(key)
 
-    def generation(self, resource: bytes) -> Generation:
-        """Changes whenever the resource is invalidated or purged, and now and then when another resource is."""
-        return Generation(self._generations[hash(resource) % _SLOTS], self._purges.number)
+    def is_current(self, resource: bytes, tags: bytes | None, since: int) -> bool:
+        """As ResponseStore.is_current(); now and then False because another resource was invalidated."""
+        if self.changes == since:
+            return True
+        return self._invalidated[hash(resource) % _SLOTS] <= since and not self._purges.affects(since, resource, tags)
 
-    def is_current(self, resource: bytes, tags: bytes | None, since: Generation) -> bool:
-        """As ResponseStore.is_current()."""
-        if self._generations[hash(resource) % _SLOTS] != since.invalidations:
-            return False
-        return self._purges.number == since.purges or not self._purges.affects(since.purges, resource, tags)
+    def _note_invalid(self, resource: bytes) -> None:
+        self.changes += 1
+        self._invalidated[hash(resource) % _SLOTS] = self.changes
 
     def invalidate(self, resource: bytes) -> int:
         """Forget the responses of a resource in all partitions.
@@ -216,20 +224,21 @@ class MemoryCache:
         Returns:
             The number of keys that had responses.
         """
-        self._generations[hash(resource) % _SLOTS] += 1
+        self._note_invalid(resource)
         known = self._partitions.pop(resource, set())
         keys = known if isinstance(known, set) else {known}
         for key in keys:
-            kept = self._used.take(key) or self._new.take(key)
-            self.responses -= len(kept.variants) if kept else 0
+            segment = self._segment_of(key)
+            self.responses -= len(segment.take(key).variants) if segment else 0
         return len(keys)
 
     def purge(self, purge: Purge, now: float) -> Steps[Purged]:
         """As ResponseStore.purge(). What is stored before the first step is purged by the last step."""
         if purge.resource:
-            self._generations[hash(purge.resource) % _SLOTS] += 1
+            self._note_invalid(purge.resource)
             return self._purge([purge.resource], purge, now)
-        self._purges.note(purge)
+        self.changes += 1
+        self._purges.note(purge, self.changes)
         return self._purge(list(self._partitions), purge, now)
 
     def _purge(self, resources: list[bytes], purge: Purge, now: float) -> Steps[Purged]:

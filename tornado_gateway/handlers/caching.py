@@ -119,29 +119,22 @@ def fresh_whole(look: Look, now: float) -> Stored | None:
     return stored if stored.terms.lifetime > stored.age(now) else None  # RFC 9111 §4.2
 
 
-def cached_answerer(gateway: Gateway, service: Service, look: Look, request: LoggedRequest) -> Answerer:
+def cached_answerer(
+    gateway: Gateway, service: Service, look: Look, request: LoggedRequest, *, again: bool = False
+) -> Answerer:
     """The Answerer of a request that looks into the cache.
+
+    Args:
+        again: whether the shared store was asked.
 
     Raises:
         NotCached: the client wants an answer from the cache alone, and there is none.
     """
-    return _answerer(gateway, look, service, request)
-
-
-def _answerer(
-    gateway: Gateway, look: Look, service: Service, request: LoggedRequest, *, again: bool = False
-) -> Answerer:
-    """As cached_answerer().
-
-    Args:
-        again: whether the shared store was asked.
-    """
-    cache, looking, variants = look.cache, look.request, look.found
-    results = cache.totals.results
-    stored = variants.find(looking) if variants else None
-    if stored is None:
-        why = Forwarded.VARY_MISS if variants else Forwarded.URI_MISS
-    else:
+    cache, looking, variants, why = look.cache, look.request, look.found, Forwarded.URI_MISS
+    results, stored = cache.totals.results, None
+    if variants:
+        why, stored = Forwarded.VARY_MISS, variants.find(looking)
+    if stored:
         age = stored.age(request.began)
         good_for = reuse(stored.terms, age, looking.directives, look.config.grace)
         if good_for is Reuse.REVALIDATING:
@@ -155,17 +148,17 @@ def _answerer(
     if cache.shared and not again and why is not Forwarded.REQUEST and looking.key not in cache.flights:
         found = cache.shared.look_up(looking)
         if found:
-            return SecondLook(found, request, partial(_answerer_behind, gateway, look, service, request))
-    if ONLY_IF_CACHED in looking.directives.arguments:  # RFC 9111 §5.2.1.7
+            return SecondLook(found, request, partial(_answerer_behind, gateway, service, look, request))
+    if not looking.is_plain and ONLY_IF_CACHED in looking.directives.arguments:  # RFC 9111 §5.2.1.7
         request.tell(look.told(miss_line(cache.name)))
         results[service.name, ABSENT] += 1
         raise NotCached
-    results[service.name, why.value] += 1
+    results[service.name, why] += 1
     return fetch(gateway, service, look, request, why, stored)
 
 
 def _answerer_behind(
-    gateway: Gateway, look: Look, service: Service, request: LoggedRequest, token: Token | None
+    gateway: Gateway, service: Service, look: Look, request: LoggedRequest, token: Token | None
 ) -> Answerer:
     """The Answerer once the shared store was asked.
 
@@ -173,4 +166,4 @@ def _answerer_behind(
         NotCached: as cached_answerer().
     """
     look.token, look.found = token, look.cache.store.find(look.request.key)
-    return _answerer(gateway, look, service, request, again=True)
+    return cached_answerer(gateway, service, look, request, again=True)

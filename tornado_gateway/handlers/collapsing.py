@@ -110,7 +110,7 @@ class Lead(Storing, Delegating):
         why: why the request goes to the service.
     """
 
-    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_reason", "_service")
+    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_is_listed", "_reason", "_service")
 
     def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
         super().__init__(look, request, why)
@@ -118,6 +118,7 @@ class Lead(Storing, Delegating):
         self._flight: Flight | None = None  # once others ask for the same
         self._answerer: Answerer | None = gateway.new_attempts(gateway, service, request, self)
         self._attempt_count = 0  # once closed
+        self._is_listed = False  # among the flights that others may join
 
     # ---- others that ask for the same
 
@@ -129,6 +130,7 @@ class Lead(Storing, Delegating):
         """Become a Flight, with the client as the first passenger."""
         if self._flight:
             return self._flight
+        self._is_listed = False  # the flight is
         flight = self._flight = Flight(self._gateway, self._service, self._look, self._client)
         client = Passenger(flight, self._look, self._client, self._reason, None)
         if self._answerer:
@@ -141,9 +143,9 @@ class Lead(Storing, Delegating):
 
     def _land(self) -> None:
         """Let nobody join any more."""
-        flights, key = self._look.cache.flights, self._look.request.key
-        if flights.get(key) is self:
-            del flights[key]
+        if self._is_listed:
+            self._is_listed = False
+            del self._look.cache.flights[self._look.request.key]
 
     # ---- AnswerReceiver and BodyReceiver
 
@@ -154,16 +156,16 @@ class Lead(Storing, Delegating):
             _remember(self._look.cache, self._look.request.key)
         return taker
 
-    def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        busy = super().on_chunk(chunk)
-        if self._flight:
+    def _outgrow(self) -> None:
+        self._land()
+        super()._outgrow()
+
+    def _wait(self, busy: "asyncio.Future[None]") -> "asyncio.Future[None] | None":
+        """Whoever joins must not wait for a slow client."""
+        if self._flight or self._coming is None:
             return busy
-        if self._terms is None:  # too large to be kept
-            self._land()
-        elif busy:  # whoever joins must not wait for a slow client
-            self.gather().let_leader_wait(busy)
-            return None
-        return busy
+        self.gather().let_leader_wait(busy)
+        return None
 
     def on_end(self, trailers: list[Field]) -> None:
         self._land()
@@ -181,6 +183,7 @@ class Lead(Storing, Delegating):
 
     def begin(self) -> None:
         self._look.cache.flights[self._look.request.key] = self
+        self._is_listed = True
         try:
             if self._answerer:
                 self._answerer.begin()

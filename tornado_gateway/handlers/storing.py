@@ -24,7 +24,7 @@ from tornado_gateway.policy.http.caching.response import ResponseLines, read_res
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants, storable_lines
-from tornado_gateway.policy.http.caching.terms import Judge, Terms
+from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
@@ -135,12 +135,13 @@ class Look:
 
     def may_keep(self, head: ResponseHead) -> bool:
         """Whether a response can be stored, whatever the terms."""
-        if head.length is not None and head.length > self.config.max_body:
+        if head.length is None:
+            if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
+                return False
+        elif head.length > self.config.max_body:
             return False
-        if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
-            return False
-        types = head.known_fields.get(b"content-type")
-        return not (types and is_event_stream(types[-1]))
+        known = head.known_fields
+        return b"content-type" not in known or not is_event_stream(known[b"content-type"][-1])
 
 
 class Storing:
@@ -151,54 +152,49 @@ class Storing:
     """
 
     __slots__ = (
-        "_came", "_generation", "_head", "_initial_age", "_lines", "_look", "_needs_length", "_pieces", "_request",
-        "_said", "_size", "_tags", "_taker", "_terms", "_why",
+        "_coming", "_head", "_look", "_needs_length", "_pieces", "_request", "_since", "_size", "_taker", "_why",
     )  # fmt: skip
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
         self._look, self._request = look, request
         # A response that was asked for before an invalidation or a purge may be older than the change.
-        self._generation = look.cache.store.generation(look.request.key.resource)
+        self._since = look.cache.store.changes
         self._why: Forwarded | None = why  # None once the client is told
         self._taker: BodyReceiver | None = None
-        self._head: ResponseHead | None = None
-        self._said: ResponseLines | None = None
-        self._terms: Terms | None = None
-        self._tags: bytes | None = None  # until the head has come
-        self._came = self._initial_age = 0.0  # instant (gateway clock) of the head
+        self._head: ResponseHead | None = None  # of a response that may be stored
+        self._coming: Stored | None = None  # the response that will be stored; without its body until the end
+        self._needs_length = False
         self._pieces: list[bytes] = []
         self._size = 0
 
     @property
     def stores(self) -> bool:
         """Whether the response that is coming will be stored, as far as its head and the body so far tell."""
-        return self._terms is not None
+        return self._coming is not None
 
     @property
     def is_current(self) -> bool:
         """Whether nothing has invalidated or purged the response since the request."""
-        return self.is_current_with(self._tags)
+        return self.is_current_with(self._coming.tags if self._coming else None)
 
     def is_current_with(self, tags: bytes | None) -> bool:
         """As is_current, for a response with these tags; None for tags that are not known yet."""
         look = self._look
-        return look.cache.store.is_current(look.request.key.resource, tags, self._generation)
+        return look.cache.store.is_current(look.request.key.resource, tags, self._since)
 
     @property
     def is_for_others(self) -> bool:
         """Whether the response that is coming is fresh, so that other requests may be answered with the response."""
-        return self._terms is not None and self._is_good_for(self._terms, NONE)
+        return self._coming is not None and self._is_good_for(self._coming, NONE)
 
     def answers(self, request: CacheRequest) -> bool:
         """Whether the response that is being stored answers another request with the same key, too."""
-        terms = self._terms
-        if terms is None or not terms.answer(request, self._look.request):
-            return False
-        return self._is_good_for(terms, request.directives)
+        coming = self._coming
+        return coming is not None and coming.answers(request) and self._is_good_for(coming, request.directives)
 
-    def _is_good_for(self, terms: Terms, asked: Directives) -> bool:
-        age = self._initial_age + self._look.cache.now() - self._came
-        return reuse(terms, age, asked, self._look.config.grace).answers
+    def _is_good_for(self, coming: Stored, asked: Directives) -> bool:
+        look = self._look
+        return reuse(coming.terms, coming.age(look.cache.now()), asked, look.config.grace).answers
 
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
@@ -207,54 +203,60 @@ class Storing:
         look, request = self._look, self._request
         judge, wall = judge_of(head), look.wall()
         decision = judge.decide(look.request, head.status, wall, look.config)
-        terms = self._terms = decision.terms if look.may_keep(head) else None
+        terms = decision.terms if look.may_keep(head) else None
         self._tell(is_stored=terms is not None)
         if terms is None:
             return request.on_head(head, source)
-        now = look.cache.now()
-        self._head, self._said, self._came = head, judge.said, now
-        self._initial_age = decision.initial_age(max(now - request.began, 0.0))
-        self._tags = tags_of(head.known_fields)
+        self._head, known, said, now = head, head.known_fields, judge.said, look.cache.now()
         lines = public_head(request, head).forwarded_lines
-        edits = bool(terms.withheld) or b"age" in judge.said.fields or head.status == 204  # RFC 9110 §8.6
-        self._lines = dated(storable_lines(lines, terms) if edits else lines, judge.said, wall)
+        edits = bool(terms.withheld) or b"age" in said.fields or head.status == 204  # RFC 9110 §8.6
         self._needs_length = head.status != 204 and (edits or head.length is None)
+        # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
+        self._coming = Stored(
+            head.status, head.reason, head.minor, dated(storable_lines(lines, terms) if edits else lines, said, wall),
+            {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
+            selection(terms.vary, look.request.fields) if terms.vary else (), now, said.etag, said.last_modified,
+            tags_of(known), decision.initial_age(max(now - request.began, 0.0)),
+        )  # fmt: skip
         self._taker = request.on_head(head, source)
         return self
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        if self._terms:
+        if self._coming:
             self._size += len(chunk)
             self._pieces.append(chunk)
             if self._size > self._look.config.max_body:
-                self._terms, self._pieces = None, []
-        return self._taker.on_chunk(chunk) if self._taker else None
+                self._outgrow()
+        busy = self._taker.on_chunk(chunk) if self._taker else None
+        return self._wait(busy) if busy else None
+
+    def _outgrow(self) -> None:
+        """The response is too large to be stored."""
+        self._coming, self._pieces = None, []
+
+    def _wait(self, busy: "asyncio.Future[None]") -> "asyncio.Future[None] | None":
+        """What the endpoint waits for, because the client is slow."""
+        return busy
 
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
-        head, said, terms = self._head, self._said, self._terms
-        if head and said and terms and self.is_current:
-            self._look.keep(self._stored(head, said, terms))
+        coming = self._coming
+        if coming and self.is_current:
+            coming.body = b"".join(self._pieces)
+            if self._needs_length:
+                coming.lines += b"Content-Length: %d\r\n" % self._size
+            self._look.keep(coming)
         if self._taker:
             self._taker.on_end(trailers)
 
-    def _stored(self, head: ResponseHead, said: ResponseLines, terms: Terms) -> Stored:
-        known = {**_DATED, b"via": head.known_fields[b"via"]} if b"via" in head.known_fields else _DATED
-        lines = self._lines + b"Content-Length: %d\r\n" % self._size if self._needs_length else self._lines
-        # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
-        return Stored(
-            head.status, head.reason, head.minor, lines, known, b"".join(self._pieces), terms,
-            selection(terms.vary, self._look.request.fields) if terms.vary else (), self._came, said.etag,
-            said.last_modified, self._tags or b"", self._initial_age,
-        )  # fmt: skip
-
     def on_failure(self, error: GatewayError) -> None:
-        self._terms, self._pieces = None, []
+        self._coming, self._pieces = None, []
         self._tell(is_stored=False)
         self._request.on_failure(error)
 
     def _tell(self, *, is_stored: bool) -> None:
         """Add Cache-Status to the response, once."""
-        if self._why:
-            self._request.tell(self._look.told(forward_line(self._look.cache.name, self._why, stored=is_stored)))
+        why, look = self._why, self._look
+        if why:
+            self._request.tell(look.told(forward_line(look.cache.name, why, is_stored)))
             self._why = None

@@ -10,7 +10,6 @@ Tags are kept as one value, with a blank on both sides of each tag: three tags t
 import json
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
@@ -20,18 +19,6 @@ from tornado_gateway.policy.http.headers import TAG_FIELDS, KnownFields
 # Purges by prefix and tag that are remembered for responses on their way. A response that takes longer to come than so
 # many purges is not stored.
 REMEMBERED = 256
-
-
-class Generation(NamedTuple):
-    """What has happened to a resource so far.
-
-    Attributes:
-        invalidations: how often the resource was invalidated, or purged by URL.
-        purges: number of the latest purge by prefix or tag.
-    """
-
-    invalidations: int
-    purges: int
 
 
 class Purged(NamedTuple):
@@ -123,7 +110,7 @@ EVERYTHING = Purge()
 
 
 class PurgeLog:
-    """The latest purges, by number.
+    """The latest purges, by number. Numbers grow.
 
     Args:
         number: of the purge before the first.
@@ -133,31 +120,37 @@ class PurgeLog:
     """
 
     def __init__(self, most: int = REMEMBERED, number: int = 0) -> None:
-        self._latest: deque[Purge] = deque(maxlen=most)
-        self.number = number
+        self._latest: deque[tuple[int, Purge]] = deque(maxlen=most)
+        self.number = self._forgotten = number
 
-    def note(self, purge: Purge) -> None:
-        self._latest.appendleft(purge)
-        self.number += 1
+    def note(self, purge: Purge, number: int = 0) -> None:
+        """Add a purge.
+
+        Args:
+            number: 0 for the next.
+        """
+        if len(self._latest) == self._latest.maxlen:
+            self._forgotten = self._latest[-1][0]
+        self.number = number or self.number + 1
+        self._latest.appendleft((self.number, purge))
 
     def affects(self, since: int, resource: bytes, tags: bytes | None) -> bool:
         """Whether a response may be purged by a later purge.
 
         Args:
-            since: the number of the latest purge that was before the request for the response.
+            since: no purge with a greater number was before the request for the response.
             tags: None if the tags are not known yet.
         """
         return bool(self.later(since, resource, tags))
 
     def later(self, since: int, resource: bytes, tags: bytes | None) -> list[Purge]:
         """The purges of which affects() speaks; EVERYTHING for purges that are forgotten."""
-        missed = self.number - since
-        if missed > len(self._latest):
+        if since < self._forgotten:
             return [EVERYTHING]
         return [
             each
-            for each in islice(self._latest, missed)
-            if each.covers(resource) and (tags is None or each.selects(tags))
+            for number, each in self._latest
+            if number > since and each.covers(resource) and (tags is None or each.selects(tags))
         ]
 
 

@@ -123,6 +123,8 @@ def may_collapse(request: CacheRequest) -> bool:
     A request for a part, or with a condition, has an answer of its own. A client that wants the service asked is not
     to wait for an answer to an earlier request.
     """
+    if request.is_plain:
+        return request.method == b"GET"
     wants_own = NO_CACHE in request.directives or NO_STORE in request.directives
     return request.method == b"GET" and not wants_own and _OF_ONE.isdisjoint(request.fields)
 

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from tornado_gateway.policy.http.caching.directives import MAX_AGE, NO_CACHE, STALE_IF_ERROR, Directives
+from tornado_gateway.policy.http.caching.directives import MAX_AGE, NO_CACHE, NONE, STALE_IF_ERROR, Directives
 from tornado_gateway.policy.http.caching.terms import Terms
 
 ONLY_IF_CACHED = b"only-if-cached"
@@ -13,18 +13,20 @@ ERRORS = frozenset((500, 502, 503, 504))
 
 
 class Reuse(Enum):
-    """What a stored response is good for."""
+    """What a stored response is good for.
 
-    FRESH = "fresh"
-    STALE = "stale"  # the client accepts a stale response
-    REVALIDATING = "revalidating"  # stale, and may be used while a request in the background validates it
-    UNFRESH = "unfresh"  # fresh, and the client wants a newer one; or needs a validation anyway
-    EXPIRED = "expired"  # stale
+    Attributes:
+        answers: whether the stored response may be used as it is.
+    """
 
-    @property
-    def answers(self) -> bool:
-        """Whether the stored response may be used as it is."""
-        return self in (Reuse.FRESH, Reuse.STALE, Reuse.REVALIDATING)
+    FRESH = "fresh", True
+    STALE = "stale", True  # the client accepts a stale response
+    REVALIDATING = "revalidating", True  # stale, and may be used while a request in the background validates it
+    UNFRESH = "unfresh", False  # fresh, and the client wants a newer one; or needs a validation anyway
+    EXPIRED = "expired", False  # stale
+
+    def __init__(self, text: str, answers: bool) -> None:
+        self.answers = answers
 
 
 def reuse(terms: Terms, age: float, asked: Directives, grace: float = 0.0) -> Reuse:
@@ -35,6 +37,8 @@ def reuse(terms: Terms, age: float, asked: Directives, grace: float = 0.0) -> Re
         grace: seconds beyond the lifetime for which the operator allows what stale-while-revalidate allows.
     """
     left = terms.lifetime - age
+    if asked is NONE and left > 0 and not terms.needs_validation:  # as nearly every time
+        return Reuse.FRESH
     if terms.needs_validation or NO_CACHE in asked or _wants_newer(left, age, asked):
         # RFC 9111 §5.2.2.4, §5.2.1.4, §5.2.1.1, §5.2.1.3
         return Reuse.UNFRESH if left > 0 else Reuse.EXPIRED

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from enum import Enum
+from enum import StrEnum
 
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.reuse import Reuse
@@ -12,7 +12,7 @@ LONGEST_KEY = 1024  # bytes of a key that are told; RFC 9211 §2.7 asks for no w
 _NOT_QUOTABLE = re.compile(rb"[^ !#-\[\]-~]")  # what a string of RFC 9651 §3.3.3 has escaped, or not at all
 
 
-class Forwarded(Enum):
+class Forwarded(StrEnum):
     """Why a request went to the service (RFC 9211 §2.2)."""
 
     BYPASS = "bypass"  # the configuration or the request keeps the request out of the cache
@@ -22,7 +22,7 @@ class Forwarded(Enum):
     REQUEST = "request"  # a directive of the client, although the stored response is fresh
     STALE = "stale"
 
-    __hash__ = object.__hash__  # Enum's own is written in Python
+    __hash__ = str.__hash__  # Enum's own is written in Python
 
 
 # Detail of a hit that another gateway may have stored.
@@ -61,18 +61,19 @@ def miss_line(name: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def forward_line(
-    name: bytes, why: Forwarded, *, status: int = 0, stored: bool = False, collapsed: bool = False, detail: bytes = b""
+    name: bytes, why: Forwarded, stored: bool = False, *, status: int = 0, collapsed: bool = False, detail: bytes = b""
 ) -> bytes:
     """The line of a response that came from the service.
 
     Args:
         name: of the cache.
+        stored: whether the response is stored.
         status: of the service's response, where the client gets another (RFC 9211 §2.3); 0 for the same.
 
     >>> forward_line(b"gw", Forwarded.STALE, status=304, stored=True)
     b'Cache-Status: gw; fwd=stale; fwd-status=304; stored\\r\\n'
     """
-    parts = [b"Cache-Status: %b; fwd=%b" % (name, why.value.encode("ascii"))]
+    parts = [b"Cache-Status: %b; fwd=%b" % (name, why.encode("ascii"))]
     if status:
         parts.append(b"fwd-status=%d" % status)
     if stored:

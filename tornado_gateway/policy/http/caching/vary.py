@@ -57,13 +57,15 @@ def selection(names: Sequence[bytes], fields: KnownFields) -> Selection:
 
     An absent field is None, because absent and empty fields differ.
     """
+    if len(names) == 1:  # mostly Accept-Encoding
+        return (_normal(names[0], fields.get(names[0])),)
     return tuple([_normal(name, fields.get(name)) for name in names])
 
 
 def _normal(name: bytes, values: Sequence[bytes] | None) -> bytes | None:
     if values is None:
         return None
-    joined = b", ".join(values)
+    joined = values[0] if len(values) == 1 else b", ".join(values)
     if name not in _NEGOTIATED:
         return joined
     return _plain(joined) if len(joined) <= LONGEST_REMEMBERED else _plain.__wrapped__(joined)
