@@ -91,6 +91,7 @@ def as_request(fields: Fields) -> CacheRequest:
 @example([], 200, [("Cache-Control", "max-age=60")], (0.0, 0.0, 0.0), 0.0, [], 59.0)
 @example([], 200, [("Cache-Control", "max-age=60")], (0.0, 0.0, 0.0), 0.0, [], 60.0)
 @example([], 200, [("Cache-Control", 'private="x')], (5.0, 0.0, 0.0), 0.0, [], 0.0)
+@example([], 200, [("Cache-Control", "max-age=0")], (0.0, 1.0, 0.0), 0.0, [], 0.0)
 def test_a_response_is_stored_and_reused_as_the_standard_says(
     first: Fields, status: int, response: Fields, allows: tuple[float, float, float], delay: float,
     second: Fields, resident: float,

@@ -151,6 +151,13 @@ def test_a_response_that_came_stale_is_not_stored_without_a_validator() -> None:
     assert terms(b"max-age=60", age=b"60") is None
 
 
+@pytest.mark.parametrize("config", [CacheConfig(grace=2.0), CacheConfig(stale_if_error=2.0)])
+def test_a_response_that_came_stale_is_stored_if_the_operator_lets_stale_responses_answer(config: CacheConfig) -> None:
+    assert terms(b"max-age=60", age=b"61", config=config)
+    assert terms(b"max-age=60", age=b"62", config=config) is None
+    assert terms(b"max-age=60, must-revalidate", age=b"61", config=config) is None
+
+
 @pytest.mark.parametrize(
     ("says", "one", "other", "bears", "answers"),
     [

@@ -129,7 +129,7 @@ def terms_of(request: CacheRequest, status: int, said: ResponseLines, wall: floa
         fresh.seconds if fresh else 0.0, rules.is_shared, rules.needs_validation, rules.forbids_stale,
         rules.stale_while_revalidate, rules.stale_if_error, said.vary, rules.withheld,
     )  # fmt: skip
-    return terms if _is_of_use(terms, said, wall) else None
+    return terms if _is_of_use(terms, said, wall, config) else None
 
 
 def _forbids(request: CacheRequest, status: int, rules: Rules) -> bool:
@@ -153,11 +153,12 @@ def _names_a_host(fields: KnownFields) -> bool:
     return any(b"//" in value for name in (b"location", b"content-location") for value in fields.get(name, ()))
 
 
-def _is_of_use(terms: Terms, said: ResponseLines, wall: float) -> bool:
+def _is_of_use(terms: Terms, said: ResponseLines, wall: float, config: CacheConfig) -> bool:
     """Whether a stored response could ever answer a request: fresh, validated, or stale with permission."""
     if said.etag or said.last_modified:
         return True
     if terms.needs_validation:
         return False
-    stale = 0.0 if terms.forbids_stale else max(terms.stale_while_revalidate, terms.stale_if_error)
+    allowed = max(terms.stale_while_revalidate, terms.stale_if_error, config.grace, config.stale_if_error)
+    stale = 0.0 if terms.forbids_stale else allowed
     return terms.lifetime + stale > max(apparent_age(said.fields, wall), told_age(said.fields))
