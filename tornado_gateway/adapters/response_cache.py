@@ -57,9 +57,12 @@ class _Kept:
 
     __slots__ = ("hits", "size", "variants")
 
-    def __init__(self, key: Key, variants: Variants, hits: int = 0) -> None:
-        self.variants, self.hits = variants, hits
-        self.size = variants.size + len(key.resource) + len(key.partition)
+    def __init__(self, variants: Variants, size: int, hits: int = 0) -> None:
+        self.variants, self.size, self.hits = variants, size, hits
+
+    @classmethod
+    def of(cls, key: Key, variants: Variants, hits: int) -> "_Kept":
+        return cls(variants, variants.size + len(key.resource) + len(key.partition), hits)
 
 
 class _Segment:
@@ -144,10 +147,9 @@ class MemoryCache:
         Returns:
             Whether the response is stored: a response that is too large is not.
         """
-        segment = self._segment_of(key)
-        if segment:
-            return self._keep_beside(segment, key, response)
-        kept = _Kept(key, Variants(response))
+        if key in self._new.kept or key in self._used.kept:
+            return self._keep_beside(key, response)
+        kept = _Kept(Variants(response), response.size + len(key.resource) + len(key.partition))
         if kept.size > self._new.max_size:
             return False
         self.responses += 1
@@ -155,13 +157,14 @@ class MemoryCache:
         self._put_new(key, kept)
         return True
 
-    def _keep_beside(self, segment: _Segment, key: Key, response: Stored) -> bool:
-        """As keep(), for a key that has responses in a segment."""
+    def _keep_beside(self, key: Key, response: Stored) -> bool:
+        """As keep(), for a key that has responses."""
+        segment = self._used if key in self._used.kept else self._new
         earlier = segment.take(key)
         self.responses -= len(earlier.variants)
-        kept = _Kept(key, earlier.variants.with_response(response), earlier.hits)
+        kept = _Kept.of(key, earlier.variants.with_response(response), earlier.hits)
         if kept.size > segment.max_size:  # the other variants are too much
-            kept = _Kept(key, Variants(response), earlier.hits)
+            kept = _Kept.of(key, Variants(response), earlier.hits)
         if kept.size > self._new.max_size:
             self._unlink(key)
             return False
@@ -204,7 +207,7 @@ class MemoryCache:
         variants = kept.variants.without_response(response)
         self.responses += len(variants) - len(kept.variants)
         if any(variants):
-            segment.put(key, _Kept(key, variants, kept.hits))
+            segment.put(key, _Kept.of(key, variants, kept.hits))
         else:
             self._unlink(key)
 

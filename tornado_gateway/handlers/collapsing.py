@@ -168,7 +168,8 @@ class Lead(Storing, Delegating):
         return None
 
     def on_end(self, trailers: list[Field]) -> None:
-        self._land()
+        if self._is_listed:
+            self._land()
         super().on_end(trailers)
 
     def on_failure(self, error: GatewayError) -> None:
@@ -197,7 +198,8 @@ class Lead(Storing, Delegating):
     def close(self, outcome: Outcome, now: float) -> None:
         answerer, self._answerer = self._answerer, None  # refers to this object: no cycle is left
         if answerer:
-            self._land()
+            if self._is_listed:
+                self._land()
             self._attempt_count = answerer.attempt_count
             answerer.close(outcome, now)
 

@@ -16,7 +16,7 @@ from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.handlers.journal import Refreshed
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
-from tornado_gateway.policy.http.caching.directives import NONE, Directives
+from tornado_gateway.policy.http.caching.directives import NONE
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest
@@ -175,7 +175,8 @@ class Storing:
     @property
     def is_current(self) -> bool:
         """Whether nothing has invalidated or purged the response since the request."""
-        return self.is_current_with(self._coming.tags if self._coming else None)
+        look, tags = self._look, self._coming.tags if self._coming else None
+        return look.cache.store.is_current(look.request.key.resource, tags, self._since)
 
     def is_current_with(self, tags: bytes | None) -> bool:
         """As is_current, for a response with these tags; None for tags that are not known yet."""
@@ -184,17 +185,16 @@ class Storing:
 
     @property
     def is_for_others(self) -> bool:
-        """Whether the response that is coming is fresh, so that other requests may be answered with the response."""
-        return self._coming is not None and self._is_good_for(self._coming, NONE)
+        """Whether the response came fresh, so that other requests may be answered with the response."""
+        coming = self._coming
+        return coming is not None and reuse(coming.terms, coming.initial_age, NONE, self._look.config.grace).answers
 
     def answers(self, request: CacheRequest) -> bool:
         """Whether the response that is being stored answers another request with the same key, too."""
-        coming = self._coming
-        return coming is not None and coming.answers(request) and self._is_good_for(coming, request.directives)
-
-    def _is_good_for(self, coming: Stored, asked: Directives) -> bool:
-        look = self._look
-        return reuse(coming.terms, coming.age(look.cache.now()), asked, look.config.grace).answers
+        coming, look = self._coming, self._look
+        if coming is None or not coming.answers(request):
+            return False
+        return reuse(coming.terms, coming.age(look.cache.now()), request.directives, look.config.grace).answers
 
     def on_interim(self, head: ResponseHead) -> None:
         self._request.on_interim(head)
@@ -208,15 +208,18 @@ class Storing:
         if terms is None:
             return request.on_head(head, source)
         self._head, known, said, now = head, head.known_fields, judge.said, look.cache.now()
-        lines = public_head(request, head).forwarded_lines
+        lines, tags = head.forwarded_lines, b""
+        if not REWRITTEN.isdisjoint(known):
+            lines, tags = request.rewritten(head, request.place).forwarded_lines, tags_of(known)
         edits = bool(terms.withheld) or b"age" in said.fields or head.status == 204  # RFC 9110 §8.6
         self._needs_length = head.status != 204 and (edits or head.length is None)
         # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
         self._coming = Stored(
-            head.status, head.reason, head.minor, dated(storable_lines(lines, terms) if edits else lines, said, wall),
+            head.status, head.reason, head.minor,
+            dated(storable_lines(lines, terms) if edits else lines, said, wall),
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
             selection(terms.vary, look.request.fields) if terms.vary else (), now, said.etag, said.last_modified,
-            tags_of(known), decision.initial_age(max(now - request.began, 0.0)),
+            tags, decision.initial_age(max(now - request.began, 0.0)),
         )  # fmt: skip
         self._taker = request.on_head(head, source)
         return self

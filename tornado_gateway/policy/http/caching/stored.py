@@ -110,8 +110,7 @@ class Variants:
     @property
     def size(self) -> int:
         """Bytes of memory, estimated; without the key."""
-        responses = self._responses
-        return responses[0].size if len(responses) == 1 else sum([each.size for each in responses])
+        return sum(each.size for each in self._responses)
 
     def find(self, request: CacheRequest) -> Stored | None:
         """The newest response that a request selects."""

@@ -95,7 +95,15 @@ class Judge:
 
     def decide(self, request: CacheRequest, status: int, wall: float, config: CacheConfig) -> Decision:
         """The decision on the response to a request. Arguments as for terms_of()."""
-        asked = (status, wall, config, request.method, request.directives, request.has_credentials, request.may_share)
+        asked = (
+            status,
+            wall,
+            config,
+            request.method,
+            request.directives,
+            request.has_credentials,
+            request.has_principal,
+        )
         if asked != self._asked:
             fields = self.said.fields
             terms = terms_of(request, status, self.said, wall, config)
