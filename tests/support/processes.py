@@ -23,9 +23,11 @@ class GatewayProcess:
 
     @property
     def memory(self) -> int:
-        """Resident memory in bytes."""
-        status = Path(f"/proc/{self._popen.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s*(\d+) kB", status)[0]) * 1024
+        """Resident memory in bytes, of all processes of the gateway."""
+        pid = self._popen.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        statuses = [Path(f"/proc/{each}/status").read_text() for each in (pid, *workers)]
+        return sum(int(size) * 1024 for each in statuses for size in re.findall(r"VmRSS:\s*(\d+) kB", each))
 
     async def figure(self, name: str) -> float:
         """A figure of /metrics without labels."""
