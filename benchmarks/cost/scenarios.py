@@ -58,16 +58,20 @@ SCENARIOS = {
     "http": Scenario("small GET, 8 request header fields, 64 kept connections", PER_REQUEST, _SMALL, 4),
     "http-log": Scenario("the same, with an access log to a file", PER_REQUEST, _SMALL, 4, access_log=True),
     "kib": Scenario("GET of 1 KiB, 64 kept connections", PER_REQUEST, Requests("kib", 64), 4),
+    "kib-varied": Scenario("the same, each with a query of its own", PER_REQUEST, Requests("kib", 64, varied=True), 4),
     "cache-hit": Scenario(
-        "the same, answered from the cache", PER_REQUEST, Requests("kib", 64), 4, caches=True, beside="kib"
+        "GET of 1 KiB, answered from the cache", PER_REQUEST, Requests("kib", 64), 4, caches=True, beside="kib"
     ),
     "cache-miss": Scenario(
-        "the same, each with a query of its own: the answer is kept",
+        "GET of 1 KiB, each with a query of its own: the answer is kept",
         PER_REQUEST,
         Requests("kib", 64, varied=True),
         4,
         caches=True,
-        beside="kib",
+        beside="kib-varied",
+    ),
+    "cache-pass": Scenario(
+        "small GET with an answer that no cache may keep", PER_REQUEST, _SMALL, 4, caches=True, beside="http"
     ),
     "body64k": Scenario("64 KiB response, 32 kept connections", PER_REQUEST, Requests("64k", 32), 4),
     "body64m": Scenario("64 MiB response, 4 kept connections", PER_REQUEST, Requests("64m", 4), 5),
