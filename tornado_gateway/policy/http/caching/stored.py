@@ -1,7 +1,6 @@
 """A stored response, and the stored responses that share a key."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
@@ -93,28 +92,22 @@ class Stored:
         return self.terms.is_shared or request.may_share
 
 
-class Variants:
+class Variants(tuple[Stored, ...]):
     """The stored responses of a key, of which Vary selects one; the newest first."""
 
-    __slots__ = ("_responses",)
+    __slots__ = ()
 
-    def __init__(self, *responses: Stored) -> None:
-        self._responses = responses
-
-    def __iter__(self) -> Iterator[Stored]:
-        return iter(self._responses)
-
-    def __len__(self) -> int:
-        return len(self._responses)
+    def __new__(cls, *responses: Stored) -> "Variants":
+        return super().__new__(cls, responses)
 
     @property
     def size(self) -> int:
         """Bytes of memory, estimated; without the key."""
-        return sum(each.size for each in self._responses)
+        return sum(each.size for each in self)
 
     def find(self, request: CacheRequest) -> Stored | None:
         """The newest response that a request selects."""
-        for each in self._responses:
+        for each in self:
             if each.answers(request):
                 return each
         return None
@@ -122,12 +115,12 @@ class Variants:
     def with_response(self, response: Stored) -> "Variants":
         """The responses with one more, which replaces a response that the same requests select."""
         names, values = response.terms.vary, response.selected_by
-        kept = [each for each in self._responses if (each.terms.vary, each.selected_by) != (names, values)]
+        kept = [each for each in self if (each.terms.vary, each.selected_by) != (names, values)]
         return Variants(response, *kept[: MOST_VARIANTS - 1])
 
     def without_response(self, response: Stored) -> "Variants":
         """The responses without one."""
-        return Variants(*(each for each in self._responses if each is not response))
+        return Variants(*(each for each in self if each is not response))
 
 
 def refreshed(
