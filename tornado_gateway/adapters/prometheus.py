@@ -689,7 +689,7 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-_SMALL = {number: f"{number}.0" for number in range(1024)}
+_SMALL: dict[float, str] = {number: f"{number}.0" for number in range(1024)}
 
 
 def _number(value: float) -> str:
