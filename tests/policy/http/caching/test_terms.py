@@ -158,23 +158,6 @@ def test_a_response_that_came_stale_is_stored_if_the_operator_lets_stale_respons
     assert terms(b"max-age=60, must-revalidate", age=b"61", config=config) is None
 
 
-@pytest.mark.parametrize(
-    ("says", "one", "other", "bears", "answers"),
-    [
-        (b"max-age=60", b"a", b"b", False, True),
-        (b"max-age=60", b"a", b"a", True, False),
-        (b"public, max-age=60", b"a", b"a", True, True),
-        (b"max-age=60;vary", b"a", b"a", False, True),
-        (b"max-age=60;vary", b"a", b"b", False, False),
-    ],
-)
-def test_an_answer_is_shared_as_a_stored_one(says: bytes, one: bytes, other: bytes, bears: bool, answers: bool) -> None:
-    said, _, vary = says.partition(b";")
-    stored = terms(said, **({"vary": b"X-A"} if vary else {}))
-    first, second = (replace(ASKS, fields={b"x-a": [value]}) for value in (one, other))
-    assert stored and stored.answer(replace(second, has_credentials=bears), first) == answers
-
-
 def test_hosts_that_share_responses_share_none_that_names_a_host() -> None:
     shared = CacheConfig(ignores_host=True)
     assert terms(b"max-age=60", status=301, location=b"/a", config=shared)

@@ -15,7 +15,6 @@ from tornado_gateway.policy.http.caching.freshness import apparent_age, lifetime
 from tornado_gateway.policy.http.caching.request import CacheRequest
 from tornado_gateway.policy.http.caching.response import ResponseLines
 from tornado_gateway.policy.http.caching.rules import Rules, rules_of
-from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import KnownFields
 
 # Statuses whose rules this cache follows, for must-understand (RFC 9111 §5.2.2.3).
@@ -49,12 +48,6 @@ class Terms:
     stale_if_error: float = 0.0
     vary: tuple[bytes, ...] = ()
     withheld: frozenset[bytes] = frozenset()
-
-    def answer(self, request: CacheRequest, first: CacheRequest) -> bool:
-        """Whether the response to a first request answers another request with the same key (RFC 9111 §4.1, §3.5)."""
-        if self.vary and selection(self.vary, request.fields) != selection(self.vary, first.fields):
-            return False
-        return self.is_shared or request.may_share
 
 
 class Decision(NamedTuple):
