@@ -40,4 +40,4 @@ async def test_orders_are_carried_out(serve: Serve) -> None:
     assert len(gateway.operators.sessions) == 1
     carry_out(gateway, "log-out", row[0])
     assert len(gateway.operators.sessions) == 0
-    assert set(ORDERS) == {"act", "close", "log-level", "revocation", "log-in", "log-out", "used"}
+    assert set(ORDERS) == {"act", "close", "log-level", "revocation", "log-in", "log-out", "used", "purge", "invalid"}

@@ -227,7 +227,7 @@ def control(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = stdio.ArgumentParser(
         prog="python -m tornado_gateway",
         description="A real-time API gateway: one entrance in front of a team's services.",
         epilog="`ctl` steers a running gateway: see `ctl --help`.\n\n"

@@ -48,3 +48,11 @@ def test_unflushable_earlier_output_is_no_failure() -> None:
 def test_what_an_encoding_cannot_hold_is_escaped() -> None:
     done = run("secure(); say('\\udcff\\u20ac'); settle()", "| cat")
     assert done.stdout == "\\udcff€\n"
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("--other", 2)])
+def test_a_parser_whose_reader_has_gone_keeps_its_exit_code(argument: str, code: int) -> None:
+    left = "from tornado_gateway.adapters.stdio import ArgumentParser\n"
+    left += "r, w = os.pipe(); os.close(r); os.dup2(w, 1); os.dup2(w, 2); secure()\n"
+    parse = f"try: ArgumentParser(prog='x' * 100_000).parse_args(['{argument}'])\nfinally: settle()"
+    assert run(left + parse).stderr == f"exit {code}\n"

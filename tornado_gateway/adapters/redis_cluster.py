@@ -13,7 +13,9 @@ Source: Redis Cluster specification, "Hash tags" and "Clients first connection a
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
+
+from tornado_gateway.adapters.redis_url import split_url
 
 TAG = "{gateway}"
 SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}  # each with the scheme of a node's URL
@@ -29,13 +31,8 @@ def node_urls(url: str) -> list[str]:
     >>> node_urls("rediss+cluster://:secret@a:7000,[::1]:7001?ssl_ca_certs=/ca.pem")
     ['rediss://:secret@a:7000?ssl_ca_certs=/ca.pem', 'rediss://:secret@[::1]:7001?ssl_ca_certs=/ca.pem']
     """
-    parts = urlsplit(url)
-    return [_url_of(parts, each) for each in parts.netloc.rpartition("@")[2].split(",")]
-
-
-def _url_of(parts: SplitResult, place: str) -> str:
-    user, mark, _ = parts.netloc.rpartition("@")
-    return parts._replace(scheme=SCHEMES[parts.scheme], netloc=f"{user}{mark}{place}").geturl()
+    parts = split_url(url)
+    return [parts.of_place(each, SCHEMES[parts.scheme]) for each in parts.places]
 
 
 async def find_node(url: str, connect: Callable[[str], Any]) -> Any:
@@ -48,12 +45,13 @@ async def find_node(url: str, connect: Callable[[str], Any]) -> Any:
     Raises:
         NodeNotFound: none of the nodes of `url` answers, or the slot has no node.
     """
+    parts = split_url(url)
     for each in node_urls(url):
         async with connect(each) as node:
             with suppress(Exception):  # whatever redis-py raises; the next node may answer
                 place = await _place_of_slot(node.execute_command, urlsplit(each).hostname or "")
                 if place:
-                    return connect(_url_of(urlsplit(url), place))
+                    return connect(parts.of_place(place, SCHEMES[parts.scheme]))
     raise NodeNotFound
 
 

@@ -17,10 +17,10 @@ import importlib.util
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from tornado_gateway.adapters import redis_cluster
 from tornado_gateway.adapters.redis_cluster import TAG, find_node
+from tornado_gateway.adapters.redis_url import split_url
 
 SENTINEL = "redis+sentinel"
 SCHEMES = ("redis", "rediss", SENTINEL, *redis_cluster.SCHEMES)
@@ -67,7 +67,7 @@ class RedisConnection:
     """
 
     def __init__(self, url: str) -> None:
-        self._cluster = url if urlsplit(url).scheme in redis_cluster.SCHEMES else ""
+        self._cluster = url if split_url(url).scheme in redis_cluster.SCHEMES else ""
         clients = [None] if self._cluster else _connect(url)
         self._client: Any = clients[0]  # of a cluster: found when needed
         self._sentinels = clients[1:]
@@ -214,23 +214,18 @@ def _connect(url: str) -> list[Any]:
         importlib.import_module("redis.backoff").NoBackoff(), 0
     )
     options = {"socket_timeout": None, "socket_connect_timeout": None, "retry": retry}  # ask() limits the time
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme != SENTINEL:
         return [redis.Redis.from_url(url, **options)]
-    sentinel = importlib.import_module("redis.asyncio.sentinel").Sentinel(_sentinels(parts), sentinel_kwargs=options)
-    name, _, database = parts.path.strip("/").partition("/")
-    secrets = {"username": parts.username, "password": parts.password}
+    sentinel = importlib.import_module("redis.asyncio.sentinel").Sentinel(
+        parts.addresses(_SENTINEL_PORT), sentinel_kwargs=options
+    )
+    master = parts.first
+    name, _, database = master.path.strip("/").partition("/")
+    secrets = {"username": master.username, "password": master.password}
     return [sentinel.master_for(name, db=int(database or 0), **secrets, **options), *sentinel.sentinels]
-
-
-def _sentinels(parts: SplitResult) -> list[tuple[str, int]]:
-    found = []
-    for each in parts.netloc.rpartition("@")[2].split(","):
-        host, _, port = each.partition(":")
-        found.append((host, int(port or _SENTINEL_PORT)))
-    return found
 
 
 def _place_of(url: str) -> str:
     """Where a URL leads, without user and password."""
-    return urlsplit(url).netloc.rpartition("@")[2]
+    return ",".join(split_url(url).places)

@@ -3,11 +3,15 @@
 With `secure()` at the start, `say()` for each line and `settle()` at the end, the streams never change the exit code.
 """
 
+import argparse
 import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 def secure() -> None:
@@ -29,6 +33,14 @@ def say(line: str, stream: TextIO | None = None) -> None:
     """Write a line to a stream, stdout by default; the line is lost if the reader has left."""
     with contextlib.suppress(BrokenPipeError):
         print(line, file=stream or sys.stdout, flush=True)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose help and messages are lost if the reader has left, as in Python 3.11.4 and later."""
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            super()._print_message(message, file)
 
 
 def settle() -> None:

@@ -14,13 +14,13 @@ from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 
 from tornado_gateway.adapters.compression import LIBRARIES
 from tornado_gateway.adapters.compression import is_installed as has_coding
 from tornado_gateway.adapters.redis_cluster import SCHEMES as CLUSTERS
 from tornado_gateway.adapters.redis_connection import SCHEMES, SENTINEL, is_installed
 from tornado_gateway.adapters.redis_limits import MEMORY
+from tornado_gateway.adapters.redis_url import split_url
 from tornado_gateway.config.problems import MASK, ConfigurationError, Invalid, Problem, shown
 from tornado_gateway.policy.http.address import Network, network
 from tornado_gateway.policy.http.authority import parse_origin
@@ -463,10 +463,13 @@ def _store_url(*schemes: str) -> Syntax[str]:
     )
 
     def parse(text: str) -> str:
-        parts = urlsplit(text)
-        is_local = parts.scheme == MEMORY
-        if parts.scheme not in schemes or is_local == bool(parts.netloc) or not text.isprintable():
+        url = split_url(text)
+        is_local = url.scheme == MEMORY
+        if url.scheme not in schemes or is_local == all(url.places) or not text.isprintable():
             raise Invalid("is not the URL of a store", allowed)
+        if not url.is_valid:
+            raise Invalid("has a wrong host or port", allowed)
+        parts = url.first
         if parts.scheme == SENTINEL and not parts.path.strip("/"):
             raise Invalid("does not name the service of the Sentinels", allowed)
         if parts.scheme in CLUSTERS and parts.path.strip("/") not in ("", "0"):

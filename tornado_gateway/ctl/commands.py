@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from tornado_gateway.adapters.stdio import say
+from tornado_gateway.adapters.stdio import ArgumentParser, say
 from tornado_gateway.ctl.client import Failed, Gateway
 from tornado_gateway.ctl.tables import Cell, duration, printable, table
 
@@ -395,7 +395,7 @@ COMMANDS: dict[str, Callable[[Gateway, Asked, Out], None]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m tornado_gateway ctl",
         description="Steers a running gateway: over the socket of CTL_SOCKET, or --url with a token in GATEWAY_TOKEN.",
     )

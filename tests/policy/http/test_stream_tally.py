@@ -34,6 +34,14 @@ def test_a_part_counts_as_a_dictionary_does_whatever_names_collide(changes: list
         assert [part.get(each) for each in range(1, 61)] == [expected[each] for each in range(1, 61)]
 
 
+def test_names_behind_a_removed_name_are_found() -> None:
+    part = Part(memory(16), 16)
+    for name in (1, 17, 2, 33):  # at the places 1, 2, 3 and 4; all but 2 belong at 1
+        part.add(name, 1)
+    part.add(1, -1)
+    assert [part.get(name) for name in (1, 17, 2, 33)] == [0, 1, 1, 1]
+
+
 def test_a_part_is_never_full_and_a_further_name_is_left_out() -> None:
     numbers = memory(16)
     part = Part(numbers, 16)

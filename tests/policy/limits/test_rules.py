@@ -17,6 +17,13 @@ def test_without_a_policy_there_is_no_rule() -> None:
     assert LimitConfig(key=LimitKey("principal")).rules == ()
 
 
+@pytest.mark.parametrize(
+    ("config", "limits"), [(LimitConfig(), False), (LimitConfig(max=1), True), (LimitConfig(max_in_flight=1), True)]
+)
+def test_a_config_tells_whether_something_is_limited(config: LimitConfig, limits: bool) -> None:
+    assert config.limits_something is limits
+
+
 def test_a_single_policy_has_the_name_of_its_group() -> None:
     assert items(LimitConfig(max=200)) == [b'"default";q=200;w=60']
     assert items(LimitConfig(max=200, group="service a", label="a")) == [b'"a";q=200;w=60']

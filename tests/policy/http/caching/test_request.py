@@ -94,6 +94,11 @@ def test_requests_with_an_answer_of_their_own_are_not_collapsed(
     assert may_collapse(request) == may
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_plain_get_may_be_collapsed(method: bytes) -> None:
+    assert may_collapse(CacheRequest(Key(b"", b""), method, {}, is_plain=True)) == (method == b"GET")
+
+
 @pytest.mark.parametrize(
     ("config", "target", "wanted"),
     [
