@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "config": ("errors", "policy", "wire", "adapters", "upkeep", "config"),
     "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
     "memory": ("policy", "gateway"),
-    "orders": ("adapters", "gateway", "handlers"),
+    "orders": ("adapters", "gateway", "handlers", "policy"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
     "app": (

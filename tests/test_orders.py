@@ -40,4 +40,37 @@ async def test_orders_are_carried_out(serve: Serve) -> None:
     assert len(gateway.operators.sessions) == 1
     carry_out(gateway, "log-out", row[0])
     assert len(gateway.operators.sessions) == 0
-    assert set(ORDERS) == {"act", "close", "log-level", "revocation", "log-in", "log-out", "used", "purge", "invalid"}
+
+    carry_out(gateway, "health", ["billing", first.url, False, "500"])
+    assert (first.checks_pass, first.last_check) == (False, "500")
+    carry_out(gateway, "health", ["billing", first.url, True, "200"])
+    second = gateway.services[b"billing"].endpoints[1]
+    until = gateway.now() + 60
+    carry_out(gateway, "breaker", ["billing", second.url, until, 2])
+    assert (second.breaker.is_open, second.breaker.open_until) == (True, until)
+    carry_out(gateway, "breaker", ["billing", second.url, None, 2])
+    assert not second.breaker.is_open
+    for name, unknown in (
+        ("health", ["mail", "http://mail", True, ""]),
+        ("breaker", ["billing", "http://mail", None, 0]),
+    ):
+        carry_out(gateway, name, unknown)
+    assert set(ORDERS) == {
+        "act", "close", "log-level", "revocation", "log-in", "log-out", "used", "purge", "invalid", "health", "breaker",
+    }  # fmt: skip
+
+
+@pytest.mark.gen_test
+async def test_what_another_worker_purges_or_makes_invalid_leaves_this_cache(serve: Serve) -> None:
+    without = await serve({"billing": list(URLS)})
+    order = {"service": "billing", "url": "/a", "prefix": "", "tags": [], "soft": False}
+    assert await carry_out(without.app.gateway, "purge", order) == (0, 0)
+    carry_out(without.app.gateway, "invalid", "billing /a")
+    running = await serve({"billing": list(URLS)}, CACHE_ENABLED="true")
+    cache = running.app.gateway.cache
+    assert cache
+    before = cache.store.changes
+    assert await carry_out(running.app.gateway, "purge", order) == (0, 0)
+    carry_out(running.app.gateway, "invalid", "billing /a")
+    assert not cache.store.is_current(b"billing /a", None, before)
+    assert cache.totals.purges == 1

@@ -251,6 +251,57 @@ def test_limits_tickets_and_stored_responses_of_one_worker_count_in_another(tmp_
         assert gateway.end() == 0
 
 
+def test_each_endpoint_is_checked_by_one_worker_and_what_a_worker_learns_all_know(tmp_path: Path) -> None:
+    checked: list[tuple[str, int | None]] = []  # path, and id of the worker
+    sick = threading.Event()
+
+    class Service(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith("/health"):
+                checked.append((self.path, gateway.worker_at(self.client_address[1], self.server.server_port)))
+            self.send_response(503 if sick.is_set() else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service) as service, contextlib.ExitStack() as stack:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        stack.callback(service.shutdown)
+        url = f"http://127.0.0.1:{service.server_address[1]}"
+        checks = {"healthCheck": "http", "healthPath": "/health", "healthIntervalMs": 200}
+        checks |= {"healthDownIntervalMs": 100, "healthFall": 2}
+        services = {
+            "svc": {"endpoints": [f"{url}/{each}" for each in range(4)], **checks},
+            "bad": ["http://127.0.0.1:1"],
+        }
+        variables = {"UPSTREAMS": json.dumps(services), "READY_REQUIRES": "svc", "BREAKER_FAILURES": "3"}
+        gateway = stack.enter_context(crew(folder=tmp_path, **variables))
+        first, second = [Pinned(gateway, each) for each in gateway.workers]
+        stack.callback(first.close)
+        stack.callback(second.close)
+        await_(lambda: len({path for path, _ in checked}) == 4)
+        checked.clear()  # of the start, when one worker may not know the other yet
+        await_(lambda: len(checked) >= 12)
+        assert len({path for path, _ in checked}) == len(set(checked)) == 4, checked
+        assert {worker for _, worker in checked} <= set(gateway.workers)
+        sick.set()
+        await_(lambda: [each.ask("GET", "/readyz")[0] for each in (first, second)] == [503, 503])
+        sick.clear()
+        await_(lambda: [each.ask("GET", "/readyz")[0] for each in (first, second)] == [200, 200])
+        # Requests of the first worker open a breaker, and the second knows.
+        for _ in range(3):
+            assert first.ask("GET", "/api/bad/x")[0] == 502
+
+        def breaker() -> str:
+            told = json.loads(second.ask("GET", "/admin/api/services")[1])["services"]
+            (found,) = [each["endpoints"][0]["breaker"] for each in told if each["service"] == "bad"]
+            return str(found)
+
+        await_(lambda: breaker() == "open")
+        assert gateway.end() == 0
+
+
 def total(text: str) -> str:
     return "\n".join(
         line for line in text.splitlines() if line.startswith("gateway_http_request_duration_seconds_count")

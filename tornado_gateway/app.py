@@ -80,7 +80,7 @@ from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.consul import ConsulFeed
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.handover import HandOver, Predecessor
-from tornado_gateway.upkeep.health_checks import HealthChecks
+from tornado_gateway.upkeep.health_checks import HealthChecks, Shares
 from tornado_gateway.upkeep.heartbeat import Heartbeat, Sweeper
 from tornado_gateway.upkeep.idle_connections import IdleConnections
 from tornado_gateway.upkeep.inheritance import Inheritance
@@ -308,7 +308,9 @@ class App:
         gateway = self.gateway
         gateway.pressure.server = self.server
         self.watchdog = Watchdog(lambda: gateway.pressure.ticked_at, gateway.now)
-        self.health_checks = HealthChecks(gateway.services.values(), gateway.client, gateway.rng, gateway.now)
+        shares = Shares(share.is_mine, whole.tell_health) if share and whole else Shares()
+        services = gateway.services.values()
+        self.health_checks = HealthChecks(services, gateway.client, gateway.rng, gateway.now, shares=shares)
         self.discovery = make_discovery(settings, gateway)
         self.sources = make_sources(settings, gateway, lambda: self.discovery.sweep(gateway.now()))
         self.key_set = make_key_set(settings, gateway)
@@ -577,7 +579,7 @@ def make_gateway(
     """
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
-    services = ServiceRegistry(*[make_service(each, rng) for each in settings.services])
+    services = ServiceRegistry(*[make_service(each, rng, whole) for each in settings.services])
     durations = Durations()
     overload = Overload(settings.overload, rng)
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
@@ -718,7 +720,11 @@ def make_routes(settings: Settings) -> RouteTable[type[ProxiedRequest]]:
     return RouteTable(PROXIED, OWN, settings.routes, settings.gateway_hosts)
 
 
-def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
+def make_service(spec: ServiceSpec, rng: random.Random, whole: Whole | None = None) -> Service:
+    """
+    Args:
+        whole: learns of breakers.
+    """
     plain = [each for each in spec.endpoints if not is_source(each.url)]
     service = Service(
         spec.name,
@@ -729,6 +735,8 @@ def make_service(spec: ServiceSpec, rng: random.Random) -> Service:
         affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
     service.membership.configure({each.url: each.weight for each in spec.endpoints})
+    if whole:
+        service.outcomes.tell_breaker_of = partial(whole.tell_breaker, spec.name)
     return service
 
 

@@ -8,6 +8,8 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cache_pages import purge_too
 from tornado_gateway.handlers.control import carry_out_act
 from tornado_gateway.handlers.stream_pages import close_streams
+from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.upstream.service import Service
 
 
 def carry_out(gateway: Gateway, name: str, body: Any) -> Any:
@@ -36,6 +38,24 @@ def _invalidate(gateway: Gateway, resource: str) -> None:
         gateway.cache.store.invalidate(resource.encode("latin-1"))
 
 
+def _learn_health(gateway: Gateway, said: list[Any]) -> None:
+    name, url, up, shown = said
+    for service, endpoint in _named(gateway, name, url):
+        service.learn_health(endpoint, gateway.now(), shown, up=up)
+
+
+def _learn_breaker(gateway: Gateway, said: list[Any]) -> None:
+    name, url, until, level = said
+    for service, endpoint in _named(gateway, name, url):
+        service.learn_breaker(endpoint, gateway.now(), until, level)
+
+
+def _named(gateway: Gateway, name: str, url: str) -> list[tuple[Service, Endpoint]]:
+    """The endpoint that an order is about; none if this worker does not know the endpoint, or no more."""
+    service = gateway.services.get(name.encode("ascii"))
+    return [(service, each) for each in service.endpoints if each.url == url] if service else []
+
+
 def _use(gateway: Gateway, said: list[Any]) -> None:
     gateway.operators.sessions.used(*said)
 
@@ -50,4 +70,6 @@ ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "used": _use,
     "purge": purge_too,
     "invalid": _invalidate,
+    "health": _learn_health,
+    "breaker": _learn_breaker,
 }

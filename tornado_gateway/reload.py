@@ -281,7 +281,7 @@ def _new_services(app: App, settings: Settings) -> Steps[list[Service]]:
     for spec in settings.services:
         if spec.name.encode("ascii") not in app.gateway.services:
             yield
-            new.append(make_service(spec, app.gateway.rng))
+            new.append(make_service(spec, app.gateway.rng, app.gateway.whole))
     return new
 
 

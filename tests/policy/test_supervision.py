@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tornado_gateway.policy.supervision import LONG_LIFE, LONGEST_DELAY, SLACK, Restarts, may_accept
+from tornado_gateway.policy.supervision import LONG_LIFE, LONGEST_DELAY, SLACK, Restarts, keeper_of, may_accept
 
 
 def test_a_crash_loop_is_slowed_down_and_a_long_life_forgives() -> None:
@@ -35,3 +35,12 @@ def test_connections_that_come_and_go_are_even(workers: int) -> None:
 def test_a_worker_alone_always_accepts() -> None:
     assert may_accept(1000, [1000])
     assert may_accept(1000, [])
+
+
+def test_workers_look_after_as_much_each_and_leave_the_rest_to_others_when_one_ends() -> None:
+    names = [f"billing http://10.0.0.{number}" for number in range(240)]
+    before = {name: keeper_of(name, [0, 1, 2]) for name in names}
+    assert all(50 < list(before.values()).count(worker) < 110 for worker in range(3))
+    after = {name: keeper_of(name, [0, 2]) for name in names}
+    assert all(before[name] in (1, after[name]) for name in names)
+    assert keeper_of("a", []) is None

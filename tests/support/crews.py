@@ -79,7 +79,15 @@ class Crew:
 
     def holder_of(self, client: socket.socket) -> int | None:
         """The id of the worker that has accepted a connection; None for none yet."""
-        inode = peer_inode(client.getsockname()[1], self.port)
+        return self.worker_at(self.port, client.getsockname()[1])
+
+    def worker_at(self, own: int, peer: int) -> int | None:
+        """The id of the worker that has a connection; None for no worker.
+
+        Args:
+            own, peer: ports of both ends.
+        """
+        inode = inode_of(own, peer)
         return next((each for each in self.workers if inode in sockets(each)), None)
 
     def is_ready(self) -> "Crew":
@@ -155,15 +163,14 @@ def inodes(port: int, state: str) -> set[str]:
     return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == state}
 
 
-def peer_inode(client: int, port: int) -> str:
-    """The inode of the gateway's socket of a connection; "" for none.
+def inode_of(own: int, peer: int) -> str:
+    """The inode of a socket with a connection; "" for none.
 
     Args:
-        client: the client's port.
-        port: the gateway's port.
+        own, peer: ports of both ends.
     """
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    found = [row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[2].endswith(f":{client:04X}")]
+    found = [row[9] for row in rows if row[1].endswith(f":{own:04X}") and row[2].endswith(f":{peer:04X}")]
     return found[0] if found else ""
 
 

@@ -32,7 +32,7 @@ from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks
+from tornado_gateway.upkeep.health_checks import AT_ONCE, IDLE_FOR, MOST_OF_BODY, HealthChecks, Shares
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
 REFUSING = "http://127.0.0.1:1"
@@ -41,6 +41,7 @@ FEW = 3  # checks at once, where a test needs all of them
 LONG = 1.2 * INTERVAL  # seconds after which any check is due
 OPEN_FOR = 15.0
 CONFIG = HealthConfig(kind=HealthKind.HTTP, interval=INTERVAL, interval_down=INTERVAL_DOWN, timeout=5.0)
+ALONE = Shares()
 HASTY = HealthConfig(kind=HealthKind.HTTP, timeout=0.05)
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
@@ -58,10 +59,12 @@ class Clock:
 class Checking:
     """Services that are looked after."""
 
-    def __init__(self, client: PooledHTTPClient, *services: Service, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, client: PooledHTTPClient, *services: Service, at_once: int = AT_ONCE, shares: Shares = ALONE
+    ) -> None:
         self.clock = Clock()
         self.client = client
-        self.checks = HealthChecks(services, client, random.Random(1), self.clock, at_once)
+        self.checks = HealthChecks(services, client, random.Random(1), self.clock, at_once, shares)
 
     def sweep(self, seconds: float = 0.0) -> None:
         """Advance the clock, and begin the checks that are due."""
@@ -85,10 +88,12 @@ async def settled() -> None:
 
 
 @asynccontextmanager
-async def checking(*services: Service, at_once: int = AT_ONCE, **connect: Any) -> AsyncIterator[Checking]:
+async def checking(
+    *services: Service, at_once: int = AT_ONCE, shares: Shares = ALONE, **connect: Any
+) -> AsyncIterator[Checking]:
     """Look after services; each check is due a LONG time after that."""
     async with wire_client(**connect) as client:
-        each = Checking(client, *services, at_once=at_once)
+        each = Checking(client, *services, at_once=at_once, shares=shares)
         each.sweep()
         try:
             yield each
@@ -922,3 +927,42 @@ async def test_checks_go_on_until_the_gateway_accepts_no_more(serve: Serve, upst
         assert (await client.ask(get(b"/api/svc/x"))).status == 200
     assert (switch.checks, under_way(), service.endpoints[0].last_check) == (before, 0, "none")
     draining.cancel()
+
+
+# ---------------------------------------------------------------- several workers
+
+
+@pytest.mark.gen_test
+async def test_workers_share_the_endpoints_and_tell_what_is_new(upstream: Start) -> None:
+    up = upstream(Answers("ppff" + "p" * 9))
+    service, told = service_of(f"{up.url}", REFUSING), list[tuple[str, str, bool]]()
+    own, other = service.endpoints
+    keeps = {own.url}
+    shares = Shares(
+        lambda name: name.removeprefix("svc ") in keeps,
+        lambda service, endpoint: told.append((service, endpoint.last_check, endpoint.checks_pass)),
+    )
+    async with checking(service, shares=shares) as each:
+        for _ in range(2):
+            await each.passes(LONG)
+        assert (told, other.last_check) == ([("svc", "200", True)], "")
+        service.learn_health(other, each.clock.now, "refused", up=False)  # the other worker checks
+        for _ in range(2):
+            await each.passes(LONG)
+        assert told[1:] == [("svc", "503", True)]
+        service.learn_health(own, each.clock.now, "503", up=False)
+        keeps.add(other.url)  # the other worker has ended
+        await each.passes(LONG)
+        await each.passes(LONG)
+        assert (own.checks_pass, told[-1]) == (True, ("svc", "200", True))
+        assert (other.checks_pass, other.checks_failed) == (False, 2)
+
+
+@pytest.mark.gen_test
+async def test_a_breaker_is_probed_by_one_worker(upstream: Start) -> None:
+    up = upstream(echo)
+    service = service_of(up.url, health=None)
+    async with checking(service, shares=Shares(lambda _: False)) as each:
+        break_(service, service.endpoints[0], each.clock.now)
+        await each.passes(OPEN_FOR + LONG)
+        assert (up.accepted, service.endpoints[0].breaker.is_open) == (0, True)

@@ -1,4 +1,4 @@
-"""Decisions about the workers of a gateway: when a worker that has ended is started again, and who accepts.
+"""Decisions about the workers of a gateway: when a worker that has ended is started again, who accepts, who checks.
 
 A worker that has lived long is started again at once. A worker that ends soon after its start, again and again, is
 started later each time, so that a crash loop costs little and fills no log.
@@ -10,6 +10,7 @@ than another leaves the next connection to the other; see may_accept().
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 FIRST_DELAY = 0.5  # seconds; after the second crash
 LONGEST_DELAY = 30.0  # seconds
@@ -41,6 +42,17 @@ class Restarts:
         """
         self.crashes = 1 if lived >= LONG_LIFE else self.crashes + 1
         return 0.0 if self.crashes == 1 else float(min(FIRST_DELAY * 2 ** (self.crashes - 2), LONGEST_DELAY))
+
+
+def keeper_of(name: str, workers: Iterable[int]) -> int | None:
+    """The worker that looks after what has a name; None without workers.
+
+    Rendezvous hashing: when a worker ends, what others look after stays with the others.
+
+    >>> [keeper_of(name, [0, 1, 2]) for name in ("a", "b", "c", "d")]
+    [2, 2, 0, 2]
+    """
+    return max(workers, key=lambda worker: blake2b(f"{name} {worker}".encode(), digest_size=8).digest(), default=None)
 
 
 def may_accept(own: int, all_: Iterable[int]) -> bool:

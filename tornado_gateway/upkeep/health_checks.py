@@ -22,6 +22,7 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import NamedTuple
 
 from tornado.httpclient import HTTPError
 
@@ -55,6 +56,18 @@ class _Checked:
     task: "asyncio.Task[None] | None" = None
 
 
+class Shares(NamedTuple):
+    """How workers share the endpoints. By default, a process is alone.
+
+    Attributes:
+        is_mine: whether this worker looks after the endpoint with a name.
+        tell: tells other workers what the checks of an endpoint of a service have shown.
+    """
+
+    is_mine: Callable[[str], bool] = lambda _: True
+    tell: Callable[[str, Endpoint], None] = lambda _, __: None
+
+
 class HealthChecks:
     """A Sweeper that checks endpoints.
 
@@ -62,6 +75,7 @@ class HealthChecks:
         services: to look after, iterated live; those without health checks only where a breaker is open.
         now: seconds on the monotonic clock that breakers go by.
         at_once: checks of a service that may be under way; ≥ 1.
+        shares: of other workers.
     """
 
     def __init__(
@@ -71,8 +85,9 @@ class HealthChecks:
         rng: random.Random,
         now: Callable[[], float],
         at_once: int = AT_ONCE,
+        shares: Shares = Shares(),  # noqa: B008  # a frozen record
     ) -> None:
-        self._at_once = at_once
+        self._at_once, self._shares = at_once, shares
         self._services = services
         self._client, self._rng, self._now = client, rng, now
         self._checked: dict[Endpoint, _Checked] = {}
@@ -94,6 +109,7 @@ class HealthChecks:
                 self._begin_checks(service, service.config.checks, now)
             for endpoint in [each for each in service.endpoints if each.breaker.is_open]:
                 shows = service.config.checks or endpoint.is_unreachable
+                shows = shows and self._is_mine(service, endpoint)
                 if shows and now >= endpoint.breaker.open_until + IDLE_FOR and endpoint.breaker.passes(now):
                     self._begin_probe(service, endpoint, now)
         if len(self._checked) > sum(len(service.endpoints) for service in self._services if service.config.checks):
@@ -114,7 +130,11 @@ class HealthChecks:
             elif checked.task:
                 under_way += 1
             elif now >= checked.due:
-                due.append((checked.due, endpoint, checked))
+                if self._is_mine(service, endpoint):
+                    due.append((checked.due, endpoint, checked))
+                else:  # perhaps at the next time, if the worker that checks has ended
+                    checked.health.follow(up=endpoint.checks_pass)
+                    checked.due = now + checked.health.pause(config, self._rng)
             elif checked.due > latest:  # the interval has been configured shorter
                 checked.due = now + first_pause(config, self._rng)
         due.sort(key=itemgetter(0))
@@ -129,10 +149,19 @@ class HealthChecks:
         configured = service.config.checks
         if not configured:  # switched off meanwhile
             return
+        is_news = shown != endpoint.last_check
         service.note_check(endpoint, shown, passed=passed)
+        checked.health.follow(up=endpoint.checks_pass)
         if checked.health.record(configured, passed=passed):
             service.set_health(endpoint, self._now(), up=checked.health.is_up)
+            is_news = True
+        if is_news:
+            self._shares.tell(service.name, endpoint)
         checked.due = self._now() + checked.health.pause(configured, self._rng)
+
+    def _is_mine(self, service: Service, endpoint: Endpoint) -> bool:
+        """Whether this worker checks an endpoint, of all workers."""
+        return self._shares.is_mine(f"{service.name} {endpoint.url}")
 
     def _begin_probe(self, service: Service, endpoint: Endpoint, now: float) -> None:
         if endpoint not in self._probes:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from tornado_gateway.policy.http.stream_tally import OthersStreams
+from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.views.state import State, from_plain
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.link import Link, LinkError
@@ -52,9 +53,20 @@ class Whole:
         said: list[Any] = await self.link.ask("order", [name, body, key])
         return said
 
-    def tell(self, name: str, body: object) -> None:
+    def tell(self, name: str, body: object, key: str = "") -> None:
         """As share(), without waiting."""
-        self.link.tell("order", [name, body, ""])
+        self.link.tell("order", [name, body, key])
+
+    def tell_breaker(self, service: str, endpoint: Endpoint) -> None:
+        """Tell the others that a breaker has opened, opened again or closed."""
+        breaker = endpoint.breaker
+        until = breaker.open_until if breaker.is_open else None
+        self.tell("breaker", [service, endpoint.url, until, breaker.level], f"{service} {endpoint.url}")
+
+    def tell_health(self, service: str, endpoint: Endpoint) -> None:
+        """Tell the others what the checks of an endpoint have shown."""
+        said = [service, endpoint.url, endpoint.checks_pass, endpoint.last_check]
+        self.tell("health", said, f"{service} {endpoint.url}")
 
     async def judge(self, said: list[Any], patience: float) -> list[Any] | None:
         """What the supervisor says about rate limits; see adapters/supervisor_limits.py."""

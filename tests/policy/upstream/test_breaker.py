@@ -38,6 +38,31 @@ def fail_probes(breaker: Breaker, times: int) -> None:
         send(breaker, breaker.open_until, failed=True)
 
 
+# ---- what another process has learnt
+
+
+def test_a_breaker_opens_and_closes_as_in_another_process_and_counts_no_opening() -> None:
+    there, here = make_open(), make()
+    fail_probes(there, 2)
+    here.learn(START, there.open_until, there.level)
+    assert (here.state(START), here.opened_at, here.opened, here.begin(START)) == (State.OPEN, START, 0, 0)
+    assert here.state(there.open_until) is State.HALF_OPEN
+    fail_probes(here, 1)
+    assert here.open_until - here.tripped_at == pytest.approx(8 * 15.0)  # goes on where the other was
+    here.learn(START, None, 0)
+    assert here.state(START) is State.CLOSED
+    here.learn(START, None, 0)  # closed already
+    assert here.state(START) is State.CLOSED
+
+
+def test_of_two_openings_at_once_the_longer_counts_in_both() -> None:
+    one, other = make_open(open_for=10.0), make_open(open_for=20.0)
+    untils = one.open_until, other.open_until
+    one.learn(START, untils[1], 1)
+    other.learn(START, untils[0], 1)
+    assert (one.open_until, other.open_until, one.opened) == (START + 20.0, START + 20.0, 1)
+
+
 # ---- the rule of failures in a window
 
 

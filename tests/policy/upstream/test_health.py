@@ -143,3 +143,14 @@ def test_first_checks_are_spread_over_a_whole_interval() -> None:
     pauses = [first_pause(HealthConfig(interval=10.0), rng) for _ in range(1000)]
     assert all(0 <= pause < 10 for pause in pauses)
     assert all(60 < sum(second <= pause < second + 1 for pause in pauses) < 140 for second in range(10))
+
+
+def test_health_of_another_process_is_taken_over_and_counts_anew() -> None:
+    health, config = Health(), HealthConfig(fall=3)
+    health.record(config, passed=False)
+    health.follow(up=True)  # nothing new
+    health.follow(up=False)
+    assert not health.is_up
+    health.record(config, passed=True)
+    health.follow(up=True)
+    assert [health.record(config, passed=False) for _ in range(3)] == [False, False, True]

@@ -39,6 +39,42 @@ def retry_after(error: Overloaded) -> bytes:
     return dict(error.fields)[b"Retry-After"]
 
 
+# ---- what other processes have learnt
+
+
+def test_a_breaker_is_told_when_it_opens_opens_again_and_closes_and_what_is_told_is_taken_over() -> None:
+    told: list[Endpoint] = []
+    here, there = service(1, 1), service(1, 1)
+    here.outcomes.tell_breaker_of = told.append
+    first, same = here.endpoints[0], there.endpoints[0]
+
+    def tell(now: float) -> None:
+        until = first.breaker.open_until if first.breaker.is_open else None
+        there.learn_breaker(same, now, until, first.breaker.level)
+
+    eject(here, first)
+    assert told == [first]
+    tell(0.0)
+    assert (same.is_ejected, same.breaker.open_until) == (True, first.breaker.open_until)
+    now = first.breaker.open_until
+    for failed, is_open in ((True, True), (False, False)):
+        here.end_permit(first, here.begin_permit(first, now), now, failed=failed)
+        tell(now)
+        assert (same.breaker.is_open, same.breaker.open_until) == (is_open, first.breaker.open_until)
+        now = first.breaker.open_until
+    assert told == [first] * 3
+    assert same.is_admitted and same.breaker.opened == 0
+
+
+def test_health_is_taken_over() -> None:
+    here = service(1, 1)
+    first, _ = here.endpoints
+    here.learn_health(first, 0.0, "503", up=False)
+    assert (first.last_check, first.is_admitted, first.checks_failed) == ("503", False, 0)
+    here.learn_health(first, 1.0, "200", up=True)
+    assert (first.last_check, first.is_admitted) == ("200", True)
+
+
 # ---- ejection
 
 

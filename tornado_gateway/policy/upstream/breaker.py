@@ -228,6 +228,31 @@ class Breaker:
 
     # ---- from outside
 
+    @property
+    def level(self) -> int:
+        """The next opening takes open_for x 2 ^ level."""
+        return self._level
+
+    def learn(self, now: float, until: float | None, level: int) -> None:
+        """Take over the change of the breaker of the same endpoint in another process, with the same clock.
+
+        An opening is counted by the process whose requests have shown the failures. Of two openings at once, the longer
+        counts.
+
+        Args:
+            until: instant at which the opening ends; None if the other breaker has closed.
+            level: of the other breaker.
+        """
+        self._level = level
+        if until is None:
+            if self.is_open:
+                self.close(now)
+        elif until > self.open_until or not self.is_open:
+            if not self.is_open:
+                self.opened_at = now
+            self._begin_opening(now, until)
+            self.opened -= 1
+
     def force_open(self, now: float, seconds: float) -> None:
         """Open the breaker for a number of seconds. The next opening is not longer for this opening.
 

@@ -80,6 +80,11 @@ class Health:
         self._contrary = 0  # checks in a row that contradict is_up
         self.is_up = True
 
+    def follow(self, *, up: bool) -> None:
+        """Take over the health that another process has found."""
+        if up is not self.is_up:
+            self.is_up, self._contrary = up, 0
+
     def record(self, config: HealthConfig, *, passed: bool) -> bool:
         """Record the result of a check. Returns whether `is_up` has changed."""
         if passed is self.is_up:

@@ -10,6 +10,7 @@ BREAKER_STATUSES names 429.
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 
 from tornado_gateway.policy.histogram import SECONDS
 from tornado_gateway.policy.upstream.concurrency import AdaptiveLimit
@@ -77,15 +78,17 @@ class Outcomes:
         config: configuration of the service.
         hedging: the service's latencies, and the number of hedged requests.
         limit: see above.
+        tell_breaker_of: tells other processes of a breaker that has changed; None if there are none.
     """
 
-    __slots__ = ("_endpoints", "_in_flight", "_probing", "config", "hedging", "limit")
+    __slots__ = ("_endpoints", "_in_flight", "_probing", "config", "hedging", "limit", "tell_breaker_of")
 
     def __init__(
         self, config: ServiceConfig, endpoints: EndpointSet, limit: AdaptiveLimit | None, in_flight: InFlight
     ) -> None:
         self.config, self.limit = config, limit
         self.hedging = Hedging()
+        self.tell_breaker_of: Callable[[Endpoint], None] | None = None
         self._endpoints, self._in_flight, self._probing = endpoints, in_flight, endpoints.probing
 
     def reconfigure(self, config: ServiceConfig, limit: AdaptiveLimit | None) -> None:
@@ -203,7 +206,7 @@ class Outcomes:
             since: when the request was sent; math.inf for a health check.
         """
         breaker = endpoint.breaker
-        was_open = breaker.is_open
+        was_open, tripped_at = breaker.is_open, breaker.tripped_at
         breaker.end(permit, now, failed=failed, seconds=seconds)
         if failed is False and breaker.is_open and not self._endpoints.has_healthy and since > breaker.tripped_at:
             breaker.close(now)
@@ -211,6 +214,8 @@ class Outcomes:
             self._probing.probe_after_opening(endpoint)
         if breaker.is_open != was_open:
             self.breaker_changed(endpoint, now, since, failed=bool(failed))
+        if self.tell_breaker_of and (breaker.is_open != was_open or breaker.tripped_at != tripped_at):
+            self.tell_breaker_of(endpoint)
 
     def breaker_changed(self, endpoint: Endpoint, now: float, since: float, *, failed: bool) -> None:
         """Apply the opening or closing of a breaker to the endpoint set.

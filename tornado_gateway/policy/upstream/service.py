@@ -235,6 +235,18 @@ class Service(InFlight):
             self.endpoint_set.readmit(endpoint, now, math.inf)
         self._refresh()
 
+    def learn_health(self, endpoint: Endpoint, now: float, shown: str, *, up: bool) -> None:
+        """Take over what the checks of another worker have shown, in words, and whether checks pass."""
+        endpoint.last_check = shown
+        if endpoint.checks_pass is not up:
+            self.set_health(endpoint, now, up=up)
+
+    def learn_breaker(self, endpoint: Endpoint, now: float, until: float | None, level: int) -> None:
+        """Take over the change of a breaker in another worker; see Breaker.learn()."""
+        endpoint.breaker.learn(now, until, level)
+        self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
+        self.make_room()
+
     def set_weight(self, endpoint: Endpoint, weight: int, now: float) -> None:
         """Set an operator's weight for an endpoint; an answer of a name server does not change this weight.
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tornado_gateway.policy.supervision import may_accept
+from tornado_gateway.policy.supervision import keeper_of, may_accept
 from tornado_gateway.wire.server.gate import make_gate
 
 ACCEPTS = 8  # calls of accept() per turn of the loop, as of HTTPServer
@@ -47,6 +47,12 @@ class Shares:
         """A worker accepts no more."""
         self.connections[worker] = ABSENT
 
+    def living(self) -> list[int]:
+        """The numbers of the workers that accept and do not hang."""
+        oldest = _now() - round(HANGS * 1000)
+        pairs = enumerate(zip(self.connections, self.beats, strict=True))
+        return [worker for worker, (count, beat) in pairs if count >= 0 and beat >= oldest]
+
     def of_living(self) -> list[int]:
         """The numbers of connections of the workers that accept and do not hang."""
         oldest = _now() - round(HANGS * 1000)
@@ -73,6 +79,10 @@ class Share:
     @property
     def may_accept(self) -> bool:
         return may_accept(self._open + self._pending, self._shares.of_living())
+
+    def is_mine(self, name: str) -> bool:
+        """Whether this worker, of all that live, is to look after what has a name; see keeper_of()."""
+        return keeper_of(name, self._shares.living()) == self._worker
 
     def beat(self) -> None:
         """The worker lives."""
