@@ -589,8 +589,7 @@ def make_gateway(
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
-    if settings.has_tls_endpoints:
-        client.connector.load_authorities()
+    client.connector.load_contexts(settings.upstream_tls)
     cache, tickets = make_cache(settings, rng, redis, whole), make_tickets(settings, redis, whole)
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(

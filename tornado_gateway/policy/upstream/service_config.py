@@ -17,6 +17,7 @@ from tornado_gateway.policy.upstream.affinity import AffinityConfig
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.retry import RetryConfig
+from tornado_gateway.policy.upstream.tls import UpstreamTLS
 
 # 5xx without 501 and 505: an unimplemented feature is no failure. HAProxy counts the same statuses.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
@@ -43,6 +44,7 @@ class ServiceConfig:
         retry: which requests are sent again.
         hedge: whether slow requests are sent to a second endpoint too.
         health: how endpoints are checked.
+        tls: what endpoints of TLS are shown, and must show.
         connect_timeout: seconds for the look-up, the connection and TLS together; > 0.
         head_timeout: seconds to the response's head, for all attempts of a request together; > 0.
         body_idle: seconds between two pieces of a response's body; > 0; math.inf: no limit; None: as head_timeout.
@@ -79,6 +81,7 @@ class ServiceConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     hedge: bool = False
     health: HealthConfig = field(default_factory=HealthConfig)
+    tls: UpstreamTLS = field(default_factory=UpstreamTLS)
     connect_timeout: float = 5.0
     head_timeout: float = 30.0
     body_idle: float | None = None
