@@ -62,7 +62,7 @@ from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.file_watch import FileWatch
@@ -75,7 +75,7 @@ MOST_TOLD = 20  # changes in the line of the log; the answer to POST /admin/api/
 Environment = Mapping[str, str]
 Read = Callable[[], tuple[Environment, EnvFile]]
 Commit = Callable[[], None]
-Contexts = Mapping[UpstreamTLS, ssl.SSLContext]
+Contexts = Mapping[UpstreamTLSConfig, ssl.SSLContext]
 
 log = logging.getLogger("tornado_gateway")
 

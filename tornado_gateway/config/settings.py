@@ -22,7 +22,7 @@ from tornado_gateway.policy.limits.rules import LimitConfig, Rule
 from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.upkeep.consul import ConsulConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.upkeep.key_set import KeySetConfig
@@ -276,7 +276,7 @@ class Settings:
         return bool(self.upstream_tls)
 
     @property
-    def upstream_tls(self) -> frozenset[UpstreamTLS]:
+    def upstream_tls(self) -> frozenset[UpstreamTLSConfig]:
         """How TLS is spoken to the endpoints of TLS; see has_tls_endpoints."""
         return frozenset(each.service.tls for each in self.services if each.has_tls_endpoints)
 

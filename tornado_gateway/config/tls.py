@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from tornado_gateway.config.documents import member
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import PAIR
 from tornado_gateway.wire.server.certificates import Served, load
 from tornado_gateway.wire.tls_files import CannotUse, load_pair
@@ -66,7 +66,7 @@ def check_upstream_tls(settings: Settings) -> Iterator[Problem]:
             yield Problem(place, shown(error.file), str(error), _ALLOWED[error.variable])
 
 
-def _check_pair(tls: UpstreamTLS) -> None:
+def _check_pair(tls: UpstreamTLSConfig) -> None:
     """
     Raises:
         CannotUse: the files do not fit.

@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.http.address import unmapped
-from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLS
+from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLSConfig
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -82,9 +82,9 @@ class Origin(NamedTuple):  # a tuple's hash takes no call: each request looks up
     port: int
     socket: str | None = None
     address: str | None = None
-    tls: UpstreamTLS | None = None
+    tls: UpstreamTLSConfig | None = None
 
-    def over(self, tls: UpstreamTLS) -> "Origin":
+    def over(self, tls: UpstreamTLSConfig) -> "Origin":
         """The same place, where TLS is spoken in a way of its own."""
         return self._replace(tls=tls if self.scheme == "https" and tls != AS_HOST else None)
 

@@ -16,7 +16,7 @@ from tornado_gateway.policy.http.target import canonical_url, parse_base_url
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.latency import Latency
 from tornado_gateway.policy.upstream.statistics import Window
-from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLS
+from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLSConfig
 
 FIRST_SHARE = 0.1  # share of the normal traffic at the start of slow start; Envoy's min_weight_percent
 
@@ -139,7 +139,7 @@ class Endpoint(InFlight):
     )  # fmt: skip
 
     def __init__(
-        self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0, tls: UpstreamTLS = AS_HOST
+        self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0, tls: UpstreamTLSConfig = AS_HOST
     ) -> None:
         super().__init__()
         self.url = url
@@ -162,7 +162,7 @@ class Endpoint(InFlight):
         self.answers = [0] * 10
         self.heads = Histogram()
 
-    def reconfigure(self, breaker: BreakerConfig, tls: UpstreamTLS) -> None:
+    def reconfigure(self, breaker: BreakerConfig, tls: UpstreamTLSConfig) -> None:
         """Use other rules. The state of the breaker and the connections in use stay."""
         self.breaker.reconfigure(breaker)
         self.origin = self.origin.over(tls)

@@ -17,7 +17,7 @@ from tornado_gateway.policy.upstream.affinity import AffinityConfig
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.retry import RetryConfig
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 
 # 5xx without 501 and 505: an unimplemented feature is no failure. HAProxy counts the same statuses.
 FAILURE_STATUSES = frozenset({*range(500, 600)} - {501, 505})
@@ -81,7 +81,7 @@ class ServiceConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     hedge: bool = False
     health: HealthConfig = field(default_factory=HealthConfig)
-    tls: UpstreamTLS = field(default_factory=UpstreamTLS)
+    tls: UpstreamTLSConfig = field(default_factory=UpstreamTLSConfig)
     connect_timeout: float = 5.0
     head_timeout: float = 30.0
     body_idle: float | None = None

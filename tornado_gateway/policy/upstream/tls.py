@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamTLS:
-    """TLS to the endpoints of a service. Connections of different UpstreamTLS are never exchanged.
+class UpstreamTLSConfig:
+    """TLS to the endpoints of a service. Connections of different UpstreamTLSConfig are never exchanged.
 
     Attributes:
         server_name: sent as SNI, and the name that the certificate must be for; "" for the host of the endpoint.
@@ -23,7 +23,7 @@ class UpstreamTLS:
     verify: bool = True
 
     @property
-    def without_name(self) -> "UpstreamTLS":
+    def without_name(self) -> "UpstreamTLSConfig":
         """What settings of TLS are made of: services that differ in names alone share the settings."""
         return replace(self, server_name="") if self.server_name else self
 
@@ -33,4 +33,4 @@ class UpstreamTLS:
         return bool(self.certificate or self.ca_file)
 
 
-AS_HOST = UpstreamTLS()  # the defaults
+AS_HOST = UpstreamTLSConfig()  # the defaults

@@ -26,7 +26,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 from tornado_gateway.errors import ConnectFailed, UpstreamError
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
@@ -156,7 +156,9 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
-    def reconfigure(self, config: ClientConfig, contexts: Mapping[UpstreamTLS, ssl.SSLContext] | None = None) -> None:
+    def reconfigure(
+        self, config: ClientConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None = None
+    ) -> None:
         """Use other limits. Open connections stay.
 
         Args:

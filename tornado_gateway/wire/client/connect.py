@@ -17,7 +17,7 @@ from typing import TypeVar
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
-from tornado_gateway.policy.upstream.tls import UpstreamTLS
+from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
@@ -51,12 +51,12 @@ class ConnectConfig:
     names: ResolverConfig = field(default_factory=ResolverConfig)
 
     @property
-    def tls(self) -> UpstreamTLS:
+    def tls(self) -> UpstreamTLSConfig:
         """How TLS is spoken to origins without a way of their own."""
-        return UpstreamTLS(ca_file=self.tls_ca_file, verify=self.tls_verify)
+        return UpstreamTLSConfig(ca_file=self.tls_ca_file, verify=self.tls_verify)
 
 
-def new_context(tls: UpstreamTLS) -> ssl.SSLContext:
+def new_context(tls: UpstreamTLSConfig) -> ssl.SSLContext:
     """The settings of TLS to upstreams. OpenSSL takes about 50 ms for the system's authorities.
 
     Raises:
@@ -79,18 +79,18 @@ class Connector:
         on_failure: called with the origin after each failed connection.
         resolver: looks up the names of origins.
         totals: of all connections.
-        contexts: settings of TLS that were made, by what these are made of; see UpstreamTLS.without_name.
+        contexts: settings of TLS that were made, by what these are made of; see UpstreamTLSConfig.without_name.
     """
 
     def __init__(self, config: ConnectConfig) -> None:
         self.on_failure: Callable[[Origin], object] = lambda _: None
         self.totals = ConnectTotals()
         self.resolver = Resolver(config.names, self.totals)
-        self.contexts: Mapping[UpstreamTLS, ssl.SSLContext] = {}
+        self.contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] = {}
         self._config = config
         self._loop = asyncio.get_running_loop()
 
-    def reconfigure(self, config: ConnectConfig, contexts: Mapping[UpstreamTLS, ssl.SSLContext] | None) -> None:
+    def reconfigure(self, config: ConnectConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None) -> None:
         """Open connections in another way from now on.
 
         Args:
@@ -101,7 +101,7 @@ class Connector:
             self.contexts = contexts
         self.resolver.reconfigure(config.names)
 
-    def contexts_for(self, wanted: Iterable[UpstreamTLS]) -> dict[UpstreamTLS, ssl.SSLContext]:
+    def contexts_for(self, wanted: Iterable[UpstreamTLSConfig]) -> dict[UpstreamTLSConfig, ssl.SSLContext]:
         """The settings of TLS for what is wanted, and for origins without a way of their own, if there are such now.
 
         Files are read again, because the content may have changed. May be called in another thread.
@@ -112,7 +112,7 @@ class Connector:
         needed = {each.without_name for each in wanted} | ({self._config.tls} & present.keys())
         return {each: new_context(each) if each.has_files else self._context(each) for each in needed}
 
-    def load_contexts(self, wanted: Iterable[UpstreamTLS]) -> None:
+    def load_contexts(self, wanted: Iterable[UpstreamTLSConfig]) -> None:
         """Make settings of TLS now instead of at the first https connection.
 
         OpenSSL takes about 50 ms for the system's authorities, and the event loop stands still meanwhile.
@@ -121,7 +121,7 @@ class Connector:
         """
         self.contexts = self.contexts_for(wanted)
 
-    def _context(self, tls: UpstreamTLS) -> ssl.SSLContext:
+    def _context(self, tls: UpstreamTLSConfig) -> ssl.SSLContext:
         return self.contexts.get(tls) or new_context(tls)
 
     def _context_of(self, origin: Origin) -> ssl.SSLContext:
