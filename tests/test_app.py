@@ -120,7 +120,7 @@ def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> N
     settings = make_settings(services, HTTP_PROXY_TIMEOUT_MS="20000")
     configs = {each.name: each.service for each in settings.services}
     assert {
-        name: (each.connect_timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
+        name: (each.connection.timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
         for name, each in configs.items()
     } == {
         "plain": (5.0, 20.0, 20.0, 300.0),

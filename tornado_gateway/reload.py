@@ -59,10 +59,14 @@ from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
 from tornado_gateway.handlers.local_reply import LocalReply
+<<<<<<< HEAD
+=======
+from tornado_gateway.policy.limits.rules import LimitConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
+>>>>>>> ffbcb64 (How connections to endpoints are opened is one config)
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.file_watch import FileWatch

@@ -18,7 +18,7 @@ from tornado_gateway.config.services import EndpointSpec, GivenService
 from tornado_gateway.config.settings import ServiceSpec
 from tornado_gateway.config.variables import OF_SERVICES
 from tornado_gateway.policy.upstream.balancing import BALANCERS
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 
 URL = "http://10.0.0.7"
 
@@ -371,7 +371,7 @@ def test_tls_to_endpoints_may_stand_in_an_object_of_its_own(tmp_path: Path) -> N
     certificate, key = pem_files(authority.issue_cert("a.test"), tmp_path, "a")
     tls = {"serverName": "b.test", "certificate": certificate, "key": key, "ca": ca_file(authority, tmp_path)}
     (service,) = load(json.dumps({"a": {"endpoints": [URL], "tls": tls | {"verify": False}}}))
-    assert service.service.tls == UpstreamTLSConfig("b.test", certificate, key, tls["ca"], verify=False)
+    assert service.service.connection.tls == UpstreamTLSConfig("b.test", certificate, key, tls["ca"], verify=False)
     for wrong, line in [
         ({"serverName": "10.0.0.1"}, 'UPSTREAMS.a.tls.serverName="10.0.0.1": is not a host name'),
         ({"certificate": "/none"}, 'UPSTREAMS.a.tls.certificate="/none": cannot be read (No such file or directory)'),

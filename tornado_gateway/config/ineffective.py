@@ -153,7 +153,7 @@ RULES = (
          "nothing is sent again (RETRY_ON, RETRY_ATTEMPTS, HEDGE)"),
     Rule(("HEDGE", "ADAPTIVE_CONCURRENCY", "BREAKER_SLOW_MS"), lambda s: not s.service.is_long_poll,
          "LONG_POLL is true"),
-    Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.service.tls.verify, "UPSTREAM_TLS_VERIFY is false"),
+    Rule(("UPSTREAM_TLS_CA_FILE",), lambda s: s.service.connection.tls.verify, "UPSTREAM_TLS_VERIFY is false"),
     Rule(("UPSTREAM_TLS_CA_FILE", "UPSTREAM_TLS_SERVER_NAME", "UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY"),
          lambda s: s.has_tls_endpoints, "no endpoint is https"),
     Rule(("CONSUL_URL", "CONSUL_TOKEN"), partial(_has_source, SourceKind.CONSUL),

@@ -21,8 +21,8 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.limits.rules import LimitConfig, Rule
 from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
 from tornado_gateway.upkeep.consul import ConsulConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
 from tornado_gateway.upkeep.key_set import KeySetConfig
@@ -278,7 +278,7 @@ class Settings:
     @property
     def upstream_tls(self) -> frozenset[UpstreamTLSConfig]:
         """How TLS is spoken to the endpoints of TLS; see has_tls_endpoints."""
-        return frozenset(each.service.tls for each in self.services if each.has_tls_endpoints)
+        return frozenset(each.service.connection.tls for each in self.services if each.has_tls_endpoints)
 
     @property
     def serves_tls(self) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from tornado_gateway.config.documents import member
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import PAIR
 from tornado_gateway.wire.server.certificates import Served, load
 from tornado_gateway.wire.tls_files import CannotUse, load_pair
@@ -55,7 +55,10 @@ def check_tls(settings: Settings) -> Iterator[Problem]:
 def check_upstream_tls(settings: Settings) -> Iterator[Problem]:
     """What is wrong with the certificates that endpoints are shown."""
     seen: set[tuple[str | None, str | None]] = set()
-    for name, tls in [("", settings.service.tls), *((each.name, each.service.tls) for each in settings.services)]:
+    for name, tls in [
+        ("", settings.service.connection.tls),
+        *((each.name, each.service.connection.tls) for each in settings.services),
+    ]:
         pair = tls.certificate, tls.key
         try:
             if pair not in seen:

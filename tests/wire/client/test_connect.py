@@ -24,7 +24,7 @@ from tornado_gateway.errors import (
     UpstreamReset,
 )
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.resolver import ResolverConfig
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.http.address import unmapped
-from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import AS_HOST, UpstreamTLSConfig
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

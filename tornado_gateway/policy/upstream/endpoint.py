@@ -14,9 +14,9 @@ from typing import Final
 from tornado_gateway.policy.histogram import Histogram
 from tornado_gateway.policy.http.target import canonical_url, parse_base_url
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.connection_config import AS_HOST, UpstreamTLSConfig
 from tornado_gateway.policy.upstream.latency import Latency
 from tornado_gateway.policy.upstream.statistics import Window
-from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLSConfig
 
 FIRST_SHARE = 0.1  # share of the normal traffic at the start of slow start; Envoy's min_weight_percent
 

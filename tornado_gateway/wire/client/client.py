@@ -26,7 +26,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 from tornado_gateway.errors import ConnectFailed, UpstreamError
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection

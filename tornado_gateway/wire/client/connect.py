@@ -17,7 +17,7 @@ from typing import TypeVar
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
-from tornado_gateway.policy.upstream.tls import UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig

@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_gateway.policy.http.target import parse_base_url
-from tornado_gateway.policy.upstream.tls import AS_HOST, UpstreamTLSConfig
+from tornado_gateway.policy.upstream.connection_config import AS_HOST, UpstreamTLSConfig
 
 
 def test_the_way_to_speak_tls_is_part_of_an_origin_of_tls_alone() -> None:

@@ -1,6 +1,6 @@
-"""What a service's endpoints of TLS are shown, and what these must show."""
+"""How connections to the endpoints of a service are opened."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +34,16 @@ class UpstreamTLSConfig:
 
 
 AS_HOST = UpstreamTLSConfig()  # the defaults
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfig:
+    """Connections to the endpoints of a service.
+
+    Attributes:
+        timeout: seconds for the look-up, the connection and TLS together; > 0.
+        tls: what endpoints of TLS are shown, and must show.
+    """
+
+    timeout: float = 5.0
+    tls: UpstreamTLSConfig = field(default_factory=UpstreamTLSConfig)
