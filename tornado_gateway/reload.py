@@ -59,11 +59,7 @@ from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
 from tornado_gateway.handlers.local_reply import LocalReply
-<<<<<<< HEAD
-=======
-from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
->>>>>>> ffbcb64 (How connections to endpoints are opened is one config)
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
