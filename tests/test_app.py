@@ -1,6 +1,7 @@
 """The composition root: what settings become, and the life of a gateway from listening to closed."""
 
 import asyncio
+import json
 import math
 import random
 import resource
@@ -120,7 +121,7 @@ def test_a_service_waits_as_long_as_it_says_and_the_others_as_long_as_all() -> N
     settings = make_settings(services, HTTP_PROXY_TIMEOUT_MS="20000")
     configs = {each.name: each.service for each in settings.services}
     assert {
-        name: (each.connect_timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
+        name: (each.connection.timeout, each.head_timeout, each.body_timeout, each.event_streams.idle_timeout)
         for name, each in configs.items()
     } == {
         "plain": (5.0, 20.0, 20.0, 300.0),
@@ -138,14 +139,21 @@ def test_where_answers_are_late_on_purpose_nothing_goes_by_latency() -> None:
 
 def test_without_a_limit_there_is_one_connection_to_an_upstream_for_each_client() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections_by_descriptors(0) == max(1, (limit - RESERVED_DESCRIPTORS) // 2)
-    assert server_config(make_settings(SERVICES)).max_connections == connections_by_descriptors(0)
+    assert connections_by_descriptors(0, 0) == max(1, (limit - RESERVED_DESCRIPTORS) // 2)
+    assert server_config(make_settings(SERVICES)).max_connections == connections_by_descriptors(0, 1)
+
+
+def test_each_listener_has_descriptors_of_its_own() -> None:
+    listen = [{"unix": f"/run/{number}.sock"} for number in range(50)] + [{"address": "*:8080"}]
+    settings = make_settings(SERVICES, LISTEN=json.dumps(listen))
+    assert server_config(settings).max_connections == connections_by_descriptors(0, 52)
+    assert connections_by_descriptors(0, 0) - connections_by_descriptors(0, 52) == 52 * 3 // 2
 
 
 def test_each_name_has_descriptors_to_be_looked_up_with() -> None:
     named = {"a": ["http://a", "http://a:81"], "b": ["http://b", "http://localhost", "unix:/b.sock", "http://10.0.0.7"]}
-    assert server_config(make_settings(named)).max_connections == connections_by_descriptors(2)
-    assert connections_by_descriptors(2) == connections_by_descriptors(0) - 2
+    assert server_config(make_settings(named)).max_connections == connections_by_descriptors(2, 1)
+    assert connections_by_descriptors(2, 1) == connections_by_descriptors(0, 1) - 2
 
 
 def test_secrets_are_drawn_once_for_all_services() -> None:

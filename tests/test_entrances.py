@@ -1,20 +1,16 @@
 """nginx, HAProxy and Caddy in front of the gateway, with the files of deploy/."""
 
 import asyncio
-import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as serve_sockets
 
 from tests.conftest import Running, Serve
 from tests.support.chromium import Tab, chromium, tab
-from tests.support.entrances import ENTRANCES, HOST, Certificate, Place, curl, listens
+from tests.support.entrances import ENTRANCES, HOST, Certificate, Place, curl, echo_service, listens
 from tests.support.journeys import Start
 from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE, Peer, eventually, reply
@@ -83,17 +79,6 @@ async def said(command: list[str]) -> str:
     out, _ = await process.communicate()
     assert process.returncode == 0
     return out.decode()
-
-
-@contextlib.asynccontextmanager
-async def echo_service() -> AsyncIterator[str]:
-    async def echo(connection: ServerConnection) -> None:
-        async for message in connection:
-            await connection.send(message)
-
-    async with serve_sockets(echo, "127.0.0.1", 0) as server:
-        (listening,) = server.sockets
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("name", ENTRANCES)

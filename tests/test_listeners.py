@@ -10,9 +10,12 @@ import pytest
 import trustme
 
 from tests.conftest import Serve
+from tests.support.chromium import Tab, chromium, tab
+from tests.support.entrances import HOST, Certificate, echo_service
 from tests.support.journeys import Start
-from tests.support.sockets import Client, Message, echo, get
+from tests.support.sockets import Client, Message, Peer, echo, get, reply
 from tests.support.tls import ca_file, pem_files
+from tests.support.websockets import until
 
 
 def talk(port: int, context: ssl.SSLContext, request: bytes, name: str = "a.test") -> bytes:
@@ -120,3 +123,53 @@ async def test_tls_and_the_proxy_protocol_work_together(serve: Serve, upstream: 
 
     assert b" 200 " in await asyncio.to_thread(talk_behind_header)
     assert up.requests[0].get(b"x-forwarded-for") == b"203.0.113.8"
+
+
+# ---------------------------------------------------------------- a browser
+
+PAGE = b"""<!doctype html><script>
+const said = [];
+fetch("/api/svc/said").then(answer => answer.text()).then(text => said.push("http " + text));
+const socket = new WebSocket(`wss://${location.host}/ws/sockets/x`);
+socket.onopen = () => socket.send("hello");
+socket.onmessage = message => { said.push("wss " + message.data); socket.close(); };
+const events = new EventSource("/sse/svc/events");
+events.onmessage = message => { said.push("sse " + message.data); events.close(); };
+</script>"""
+
+
+async def pages(peer: Peer) -> None:
+    while True:
+        request = await peer.request()
+        if request.target == b"/page":
+            await peer.send(reply(fields=(b"Content-Type: text/html",), body=PAGE))
+        elif request.target == b"/events":
+            await peer.send(reply(fields=(b"Content-Type: text/event-stream",), body=b"data: 1\n\n"))
+        else:
+            await peer.send(reply(body=request.get(b"x-forwarded-proto") or b""))
+
+
+@pytest.mark.gen_test
+async def test_a_browser_gets_pages_events_and_sockets_over_tls(serve: Serve, upstream: Start, tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path)
+    async with echo_service() as sockets:
+        running = await serve(
+            {"svc": [upstream(pages).url], "sockets": [sockets]},
+            TLS_CERT=str(certificate.chain), TLS_KEY=str(certificate.key),
+        )  # fmt: skip
+        url = f"https://{HOST}:{running.port}/api/svc/page"
+        options = (
+            f"--host-resolver-rules=MAP {HOST} 127.0.0.1", f"--ignore-certificate-errors-spki-list={certificate.pin}",
+        )  # fmt: skip
+        with chromium(tmp_path / "profile", *options) as devtools:
+            assert await asyncio.to_thread(visit, devtools, url) == ["http https", "sse 1", "wss hello"]
+        outcomes = running.app.server.context.tls.by_outcome
+        assert outcomes["full"] + outcomes["resumed"] >= 2, outcomes  # a WebSocket has a connection of its own
+
+
+def visit(devtools: str, url: str) -> list[str]:
+    """Open a page; all that the page has heard of the gateway."""
+    with tab(devtools, url) as connection:
+        page = Tab(connection)
+        until(lambda: page.value("typeof said === 'object' && said.length") == 3, "the page has heard everything")
+        return sorted(page.value("said"))

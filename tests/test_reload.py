@@ -77,10 +77,10 @@ OTHERS = {
 }
 # Variables that take a file, another machine's address or a hash, and are tried in tests of their own.
 ELSEWHERE = {
-    "UPSTREAMS_FILE", "UPSTREAM_TLS_CA_FILE", "DNS_RESOLV_CONF", "DNS_HOSTS", "JWT_PUBLIC_KEY", "JWKS_URL",
-    "OIDC_ISSUER", "BASIC_USERS", "ADMIN_PASSWORD_HASH", "RATE_LIMIT_ON_ERROR", "METRICS_AUTH",
+    "UPSTREAMS_FILE", "UPSTREAM_TLS_CA_FILE", "UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY", "DNS_RESOLV_CONF", "DNS_HOSTS",
+    "JWT_PUBLIC_KEY", "JWKS_URL", "OIDC_ISSUER", "BASIC_USERS", "ADMIN_PASSWORD_HASH", "METRICS_AUTH",
     "METRICS_ENDPOINT_HISTOGRAMS", "ACCESS_LOG", "AUTH_REQUIRED", "WEB_CONCURRENCY", "TLS_CERT", "TLS_KEY",
-    "TLS_CLIENT_CA", "TLS_CLIENT_AUTH", "ADMIN_TLS",
+    "TLS_CLIENT_CA", "TLS_CLIENT_AUTH", "ADMIN_TLS", "RATE_LIMIT_ON_ERROR",
 }  # fmt: skip
 COMMON = (
     "true", "false", "7", "150", "gzip", "header:X-Key", "X-Key", "client", "redistribute", "round_robin", "tcp",

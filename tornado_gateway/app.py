@@ -104,8 +104,9 @@ from tornado_gateway.wire.server.private import PrivateServer
 from tornado_gateway.wire.server.server import HTTPServer, Listener, Listening
 from tornado_gateway.wire.server.sharing import Share
 
-# File descriptors kept for listeners, logs and the interpreter.
+# File descriptors kept for logs, Redis, listeners of operators and the interpreter.
 RESERVED_DESCRIPTORS = 128
+DESCRIPTORS_OF_A_LISTENER = 3  # the socket, uvloop's copy, and one for a successor (measured: 156 for 50 listeners)
 
 DRAWN_AT_ONCE = 64  # request ids
 
@@ -591,8 +592,7 @@ def make_gateway(
     authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
     tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
-    if settings.has_tls_endpoints:
-        client.connector.load_authorities()
+    client.connector.load_contexts(settings.upstream_tls)
     cache, tickets = make_cache(settings, rng, redis, whole), make_tickets(settings, redis, whole)
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
@@ -947,7 +947,8 @@ def server_config(settings: Settings) -> ServerConfig:
     """The config of the server; without MAX_CONNECTIONS, the file descriptors limit the connections."""
     if settings.server.max_connections < math.inf:
         return settings.server
-    return replace(settings.server, max_connections=connections_by_descriptors(len(names_of(settings))))
+    listening = len(public_listeners(settings, None))
+    return replace(settings.server, max_connections=connections_by_descriptors(len(names_of(settings)), listening))
 
 
 def names_of(settings: Settings) -> set[str]:
@@ -961,11 +962,12 @@ def origins_of(settings: Settings) -> list[Origin]:
     return [parse_base_url(url)[0] for url in urls if not is_source(url)]
 
 
-def connections_by_descriptors(names: int) -> int:
+def connections_by_descriptors(names: int, listening: int) -> int:
     """Number of clients that can have an upstream connection each, by the limit of file descriptors; ≥ 1.
 
     Args:
         names: number of host names that may be looked up at once, each with a UDP and a TCP socket.
+        listening: number of listeners.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, (limit - RESERVED_DESCRIPTORS - 2 * names) // 2)
+    return max(1, (limit - RESERVED_DESCRIPTORS - 2 * names - DESCRIPTORS_OF_A_LISTENER * listening) // 2)

@@ -204,6 +204,7 @@ def _process(parts: Parts, *, with_each: bool) -> ProcessState:
         ProcessState.of(parts.overload, parts.pressure.delays),
         connects=ConnectState.of(client.connector.totals, len(client.connecting)),
         clients=len(server.connections) if server else 0,
+        handshakes=server.context.tls.by_outcome if server else {},
         buffered=_buffered(parts) if with_each else {},
         malloc=process.malloc_bytes() or 0,
         authenticated=parts.authenticator.accepted if parts.authenticator else 0,

@@ -59,6 +59,7 @@ from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
 from tornado_gateway.handlers.local_reply import LocalReply
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service
@@ -67,13 +68,14 @@ from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.file_watch import FileWatch
 from tornado_gateway.upkeep.shared import in_slices
 from tornado_gateway.upkeep.sources import Pace
-from tornado_gateway.wire.client.connect import new_context
+from tornado_gateway.wire.tls_files import CannotUse
 
 MOST_TOLD = 20  # changes in the line of the log; the answer to POST /admin/api/reload has all
 
 Environment = Mapping[str, str]
 Read = Callable[[], tuple[Environment, EnvFile]]
 Commit = Callable[[], None]
+Contexts = Mapping[UpstreamTLSConfig, ssl.SSLContext]
 
 log = logging.getLogger("tornado_gateway")
 
@@ -86,13 +88,13 @@ class Reading:
         settings: with the values of the start for variables that need a restart.
         drawn: `settings`, with the secrets of the gateway; see draw_secrets().
         reloaded: what differs from the configuration in force.
-        tls: settings of TLS to upstreams; None if no upstream has TLS, or if these settings stay.
+        tls: settings of TLS to upstreams; see Connector.contexts.
     """
 
     settings: Settings
     drawn: Settings
     reloaded: Reloaded
-    tls: ssl.SSLContext | None
+    tls: Contexts
 
 
 class Reloader:
@@ -189,7 +191,15 @@ class Reloader:
         names = tuple(each.name for each in restarts)
         reloaded = Reloaded(tuple(difference(self._settings, settings)), names, _warnings(settings, environment, file))
         drawn = draw_secrets(settings, self._app.secrets)
-        return Reading(settings, drawn, reloaded, _tls_of(settings, self._settings))
+        return Reading(settings, drawn, reloaded, self._contexts_for(settings))
+
+    def _contexts_for(self, settings: Settings) -> Contexts:
+        """See Reading."""
+        try:
+            return self._app.gateway.client.connector.contexts_for(settings.upstream_tls)
+        except (OSError, CannotUse) as error:  # changed since the variable was read; ssl.SSLError is an OSError
+            problem = Problem("UPSTREAM_TLS_CA_FILE, UPSTREAM_TLS_CERT", "", f"cannot be read ({error})", "PEM files")
+            raise ConfigurationError((problem,)) from None
 
     def _with_start(self, environment: Environment) -> dict[str, str]:
         """Variables with the values of the start where a change needs a restart."""
@@ -220,21 +230,6 @@ def _warnings(settings: Settings, environment: Environment, file: EnvFile) -> tu
     return (*found, *exposures(settings))
 
 
-def _tls_of(settings: Settings, before: Settings) -> ssl.SSLContext | None:
-    """See Reading. A file of authorities is read again with every reload, because its content may have changed."""
-    if not settings.has_tls_endpoints:
-        return None
-    config, old = settings.client.connect, before.client.connect
-    is_same = (config.tls_verify, config.tls_ca_file) == (old.tls_verify, old.tls_ca_file)
-    if before.has_tls_endpoints and is_same and not config.tls_ca_file:
-        return None
-    try:
-        return new_context(config)
-    except OSError as error:  # removed since the variable was read; ssl.SSLError is an OSError
-        problem = Problem("UPSTREAM_TLS_CA_FILE", "", f"cannot be read ({error})", "a PEM file of authorities")
-        raise ConfigurationError((problem,)) from None
-
-
 def _tell(reloaded: Reloaded) -> None:
     for warning in reloaded.warnings:
         log.warning(warning)
@@ -248,7 +243,7 @@ def _tell(reloaded: Reloaded) -> None:
 # ---- the running gateway
 
 
-def use(app: App, settings: Settings, tls: ssl.SSLContext | None = None) -> Steps[None]:
+def use(app: App, settings: Settings, tls: Contexts | None = None) -> Steps[None]:
     """Let a running gateway use other settings, in steps: a service is a step.
 
     Services change before routes and pages, which change at once, and services that are gone leave last: no route leads
@@ -256,7 +251,7 @@ def use(app: App, settings: Settings, tls: ssl.SSLContext | None = None) -> Step
 
     Args:
         settings: with the values of the start for variables that need a restart, and with the gateway's secrets.
-        tls: see Reading.
+        tls: see Reading; None if the settings of TLS stay.
 
     Raises:
         ConfigurationError: a part cannot use the settings. Nothing has changed.
@@ -402,7 +397,7 @@ def _servers(app: App, settings: Settings, gateway: Gateway) -> Commit:
     return commit
 
 
-def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: ssl.SSLContext | None) -> None:
+def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts | None) -> None:
     """Change the parts that the old and the new Gateway share."""
     old, before = app.gateway, app.settings
     gateway.streams.counts.limits = settings.streams
@@ -415,7 +410,7 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: ssl.SSLCo
     gateway.operators.sessions.config = settings.admin.sessions
     if (settings.auth, settings.admin.password) != (before.auth, before.admin.password):
         gateway.operators.sessions.clear()  # opened by a credential that may not count any more
-    if settings.client != before.client or tls:
+    if settings.client != before.client or tls is not None:
         gateway.client.reconfigure(settings.client, tls)
     app.discovery.reconfigure(settings.discovery)
     if _of_sources(settings) != _of_sources(before):

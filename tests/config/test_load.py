@@ -173,6 +173,9 @@ DEFAULTS = {
     "UPSTREAM_IDLE_TIMEOUT_MS": 60.0,
     "UPSTREAM_TLS_VERIFY": True,
     "UPSTREAM_TLS_CA_FILE": None,
+    "UPSTREAM_TLS_SERVER_NAME": "",
+    "UPSTREAM_TLS_CERT": None,
+    "UPSTREAM_TLS_KEY": None,
     "UPSTREAM_TLS_CLOSURE": True,
     "DNS_TTL_MS": 30.0,
     "DNS_FAMILY": Family.AUTO,
@@ -648,7 +651,7 @@ def test_a_service_may_differ_from_the_variables(key: str, value: object, path: 
             "breakerOpen",
             5,
             "is unknown (did you mean breakerOpenMs?)",
-            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, tls, and variables of one service in camel case, such as balancer for BALANCER",
         ),
     ],
 )

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.tls import ca_file, pem_files
 from tornado_gateway.config import parsers, services
 from tornado_gateway.config.documents import short_name
 from tornado_gateway.config.load import load_settings
@@ -16,6 +18,7 @@ from tornado_gateway.config.services import EndpointSpec, GivenService
 from tornado_gateway.config.settings import ServiceSpec
 from tornado_gateway.config.variables import OF_SERVICES
 from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 
 URL = "http://10.0.0.7"
 
@@ -151,12 +154,12 @@ def test_json_that_python_refuses_to_read(text: str) -> None:
         (
             {"a": {"endpoints": [URL], "wsMaxMessageBytes": 9}},  # like "sseMaxBytes", and not meant for it
             "UPSTREAMS.a.wsMaxMessageBytes=9: is unknown; allowed: "
-            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, tls, and variables of one service in camel case, such as balancer for BALANCER",
         ),
         (
             {"a": {"endpoints": [URL], "weights": {}}},
             "UPSTREAMS.a.weights={}: is unknown; allowed: "
-            "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER",
+            "endpoints, cache, tls, and variables of one service in camel case, such as balancer for BALANCER",
         ),
         ({"a": [{"url": URL, "wait": {"b": 1}}]}, "UPSTREAMS.a[0].wait={...}: is unknown; allowed: url, weight"),
         ({"a": [{"url": URL, "a b": 1}]}, 'UPSTREAMS.a[0]["a b"]=1: is unknown; allowed: url, weight'),
@@ -357,9 +360,26 @@ def test_values_of_the_cache_may_stand_in_an_object_of_their_own() -> None:
 
 
 def test_every_value_of_the_cache_has_a_name_in_the_object() -> None:
-    names = {short_name(key) for key in OF_SERVICES if key.startswith("cache")}
-    assert len(names) == len([key for key in OF_SERVICES if key.startswith("cache")])
+    keys = [key for key in OF_SERVICES if key.startswith("cache")]
+    names = {short_name("cache", key) for key in keys}
+    assert len(names) == len(keys)
     assert {"enabled", "ttlMs", "graceMs", "passTags"} <= names
+
+
+def test_tls_to_endpoints_may_stand_in_an_object_of_its_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate, key = pem_files(authority.issue_cert("a.test"), tmp_path, "a")
+    tls = {"serverName": "b.test", "certificate": certificate, "key": key, "ca": ca_file(authority, tmp_path)}
+    (service,) = load(json.dumps({"a": {"endpoints": [URL], "tls": tls | {"verify": False}}}))
+    assert service.service.connection.tls == UpstreamTLSConfig("b.test", certificate, key, tls["ca"], verify=False)
+    for wrong, line in [
+        ({"serverName": "10.0.0.1"}, 'UPSTREAMS.a.tls.serverName="10.0.0.1": is not a host name'),
+        ({"certificate": "/none"}, 'UPSTREAMS.a.tls.certificate="/none": cannot be read (No such file or directory)'),
+        ({"key": key}, f'UPSTREAMS.a.tls.key="{key}": is set without a certificate'),
+        ({"sni": "a"}, "UPSTREAMS.a.tls.sni=********: is unknown"),
+    ]:
+        (told,) = upstreams_lines({"a": {"endpoints": [URL], "tls": wrong}})
+        assert told.startswith(line)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,15 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
 
 from tests.support.sockets import PATIENCE
 
@@ -43,6 +45,19 @@ http {
     include tornado-gateway.conf;
 }
 """
+
+
+@contextlib.asynccontextmanager
+async def echo_service() -> AsyncIterator[str]:
+    """A service of WebSockets that says what it hears; yield the base URL."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with serve_sockets(echo, "127.0.0.1", 0) as server:
+        (listening,) = server.sockets
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 class Certificate:

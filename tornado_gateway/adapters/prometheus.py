@@ -318,6 +318,8 @@ def _of_all(state: State, index: _Index) -> Iterator[_Family]:
     yield _Family("gateway_auth", "counter", "Requests whose credential was judged, by result.", _judged(state))
     tickets = _by_label("outcome", process.tickets)
     yield _Family("gateway_tickets", "counter", "One-time tickets, by what has become of them.", tickets)
+    handshakes = _by_label("outcome", process.handshakes)
+    yield _Family("gateway_client_tls_handshakes", "counter", "TLS handshakes with clients, by outcome.", handshakes)
     spans = _by_label("result", process.spans)
     yield _Family("gateway_trace_spans", "counter", "Finished spans, by what has become of them.", spans)
     yield _Family("gateway_cache_requests", "counter", "Requests that looked into the cache.", _looked(state))

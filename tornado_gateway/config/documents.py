@@ -15,10 +15,10 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Options = Mapping[str, Syntax[Any]]  # by the key that an object may have beside its own keys
 
-# An object within a service or a route for all values of the cache: {"cache": {"enabled": true}} is the same as
-# {"cacheEnabled": true}.
-CACHE = "cache"
-_SHORTER = {"defaultTtlMs": "ttlMs"}
+# Objects within a service or a route, with the beginning of the variables' keys that are shorter there:
+# {"cache": {"enabled": true}} is the same as {"cacheEnabled": true}.
+OBJECTS = {"cache": "cache", "tls": "upstreamTls"}
+_SHORTER = {"cacheDefaultTtlMs": "ttlMs", "upstreamTlsCert": "certificate", "upstreamTlsCaFile": "ca"}
 
 
 class Members(dict[str, Any]):
@@ -60,25 +60,39 @@ class DocumentReader:
         self.problems: list[Problem] = []
         self.options = options
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The keys of objects that an object may have for values of variables."""
+        return tuple(name for name in OBJECTS if self._names_in(name))
+
+    def _names_in(self, name: str) -> dict[str, str]:
+        """The keys of variables, by the names in an object."""
+        return {short_name(name, key): key for key in self.options if key.startswith(OBJECTS[name])}
+
     def own_values(self, path: str, members: Members) -> tuple[dict[str, Any], dict[str, Any]]:
         """The values that an object has for variables, by key: as given, and read.
 
         Args:
-            members: of the object. Values of the cache may stand in an object of their own.
+            members: of the object. Some values may stand in objects of their own; see OBJECTS.
         """
         given = {key: members[key] for key in members if key in self.options}
         places = {key: f"{path}.{key}" for key in given}
-        nested = members.get(CACHE, Members([]))
+        for name in (each for each in self.objects if each in members):
+            self._read_object(f"{path}.{name}", members[name], self._names_in(name), given, places)
+        return given, {key: self.option(places[key], key, value) for key, value in given.items()}
+
+    def _read_object(
+        self, path: str, nested: Any, names: Mapping[str, str], given: dict[str, Any], places: dict[str, str]
+    ) -> None:
+        """Add the values of a nested object."""
         if not isinstance(nested, Members):
-            self.report(f"{path}.{CACHE}", shown(nested), "is not an object", '{"enabled": true}, for example')
-            nested = Members([])
-        names = {short_name(key): key for key in self.options if key.startswith(CACHE)}
-        self.check_keys(f"{path}.{CACHE}", nested, *names)
+            self.report(path, shown(nested), "is not an object", f"an object with {', '.join(names)}")
+            return
+        self.check_keys(path, nested, *names)
         for name, key in ((name, names[name]) for name in nested if name in names):
             if key in given:
-                self.report(f"{path}.{CACHE}.{name}", shown(nested[name]), f"is set, and so is {key}", "one of the two")
-            given[key], places[key] = nested[name], f"{path}.{CACHE}.{name}"
-        return given, {key: self.option(places[key], key, value) for key, value in given.items()}
+                self.report(f"{path}.{name}", shown(nested[name]), f"is set, and so is {key}", "one of the two")
+            given[key], places[key] = nested[name], f"{path}.{name}"
 
     def option(self, path: str, key: str, value: Any) -> Any:
         """A value, read like the text of a variable: 5 is "5", true is "true"."""
@@ -126,15 +140,19 @@ def _as_text(value: Any, *, is_list: bool) -> Any:
     return value
 
 
-def short_name(key: str) -> str:
-    """The name in the object of the cache, for a key of a service or route.
+def short_name(name: str, key: str) -> str:
+    """The name in an object of a service or a route, for a key of the service or the route.
 
-    >>> short_name("cacheMaxBodyBytes"), short_name("cacheDefaultTtlMs")
+    Args:
+        name: of the object.
+
+    >>> short_name("cache", "cacheMaxBodyBytes"), short_name("cache", "cacheDefaultTtlMs")
     ('maxBodyBytes', 'ttlMs')
+    >>> short_name("tls", "upstreamTlsServerName")
+    'serverName'
     """
-    name = key.removeprefix(CACHE)
-    name = name[:1].lower() + name[1:]
-    return _SHORTER.get(name, name)
+    short = key.removeprefix(OBJECTS[name])
+    return _SHORTER.get(key, short[:1].lower() + short[1:])
 
 
 def member(key: str) -> str:

@@ -108,6 +108,8 @@ _ELSEWHERE = {
     for foreign in words.split()
 }
 
+_SERVICE_LINK = re.compile(r"_SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)$")
+
 
 def hints(env: Mapping[str, str], places: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """A warning for each unknown variable that looks like a misspelling of a variable, or that stands in .env.
@@ -153,4 +155,4 @@ def _alike(name: str) -> str | None:
 
 def _is_service_link(name: str, text: str) -> bool:
     """Whether Kubernetes may have set the variable: a service called "gateway" puts GATEWAY_PORT into every pod."""
-    return text.startswith(("tcp://", "udp://")) or name.endswith("_SERVICE_HOST")
+    return text.startswith(("tcp://", "udp://")) or _SERVICE_LINK.search(name) is not None

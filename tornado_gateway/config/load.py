@@ -14,7 +14,7 @@ from tornado_gateway.config.problems import ConfigurationError, Invalid, Problem
 from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
-from tornado_gateway.config.tls import check_tls, load_certificates
+from tornado_gateway.config.tls import check_tls, check_upstream_tls, load_certificates
 from tornado_gateway.config.together import problems_of_workers
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import Kind, default_rule, strictest
@@ -168,7 +168,7 @@ def _check_tls(settings: Settings) -> None:
     Raises:
         ConfigurationError: certificates are missing, or cannot be used.
     """
-    problems = tuple(check_tls(settings))
+    problems = (*check_tls(settings), *check_upstream_tls(settings))
     if problems:
         raise ConfigurationError(problems)
     load_certificates(settings)

@@ -27,6 +27,7 @@ from tornado_gateway.policy.http.authority import parse_origin
 from tornado_gateway.policy.http.compression import CODINGS, joined_codings
 from tornado_gateway.policy.http.cors import ANY
 from tornado_gateway.policy.http.handshake import ANY_ORIGIN, SAME_ORIGIN
+from tornado_gateway.policy.http.target import is_address
 from tornado_gateway.policy.limits.quota import LimitKey, PolicyError, Quota, parse_quotas
 from tornado_gateway.policy.upstream.affinity import HashKey
 from tornado_gateway.policy.upstream.retry import ALL, CONNECT, RESET
@@ -564,6 +565,18 @@ def _parse_readable_file(text: str) -> str:
 
 
 readable_file = Syntax(_parse_readable_file)
+
+
+_SERVER_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*")
+
+
+def _parse_server_name(text: str) -> str:
+    if not _SERVER_NAME.fullmatch(text) or is_address(text):
+        raise Invalid("is not a host name", "a host name such as billing.internal")
+    return text
+
+
+server_name = Syntax(_parse_server_name)
 
 
 def read_file(path: str, size: int = -1) -> bytes:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tornado_gateway.config.documents import CACHE, DocumentReader, Members, Options, parse_json
+from tornado_gateway.config.documents import DocumentReader, Members, Options, parse_json
 from tornado_gateway.config.parsers import HOST_OF_A_ROUTE, parse_host_of_a_route
 from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
 from tornado_gateway.policy.routing import OWN_SEGMENTS, RouteSpec
 
 ARRAY_OF_ROUTES = 'a JSON array of routes: [{"path": "/notebooks/*", "service": "jupyter"}]'
-_KEYS = ("path", "service", "host", "strip", "rewrite", CACHE)
+_KEYS = ("path", "service", "host", "strip", "rewrite", "cache")
 _ROUTE_KEYS = f"{', '.join(_KEYS)}, and variables of one route in camel case, such as preserveHost"
 _PREFIX = "a path that ends with /*, without %, ; and dot segments: /notebooks/*"
 _SERVICE = "a service of UPSTREAMS"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tornado_gateway.config.documents import CACHE, DocumentReader, Members, Options, member, parse_json
+from tornado_gateway.config.documents import DocumentReader, Members, Options, member, parse_json
 from tornado_gateway.config.problems import ConfigurationError, Invalid, shown
 from tornado_gateway.policy.http.target import parse_base_url
 from tornado_gateway.policy.upstream.sources import is_source, parse_source
@@ -17,7 +17,7 @@ from tornado_gateway.policy.upstream.sources import is_source, parse_source
 GREATEST_WEIGHT = 1000
 
 MAP_OF_SERVICES = "a JSON map of service to array of base URLs"
-_SERVICE_KEYS = "endpoints, cache, and variables of one service in camel case, such as balancer for BALANCER"
+_SERVICE_KEYS = "endpoints, cache, tls, and variables of one service in camel case, such as balancer for BALANCER"
 _SOURCE = "a source such as k8s+http://billing.shop:http/base, consul+http://billing or srv+http://_http._tcp.billing"
 _SERVICE = "an array of base URLs, or an object with endpoints"
 _BASE_URL = "a base URL such as http://10.0.0.7:8080/base or unix:/run/app.sock"
@@ -89,7 +89,7 @@ class _ServicesReader(DocumentReader):
         if not isinstance(value, Members):
             self.report(path, shown(value), "is neither an array nor an object", _SERVICE)
             return GivenService(name, ())
-        self.check_keys(path, value, "endpoints", CACHE, *self.options, shown_as=_SERVICE_KEYS)
+        self.check_keys(path, value, "endpoints", *self.objects, *self.options, shown_as=_SERVICE_KEYS)
         given, values = self.own_values(path, value)
         return GivenService(name, self._endpoints(f"{path}.endpoints", value.get("endpoints", [])), values, given)
 

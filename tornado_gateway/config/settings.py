@@ -21,6 +21,7 @@ from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.limits.rules import LimitConfig, Rule
 from tornado_gateway.policy.overload import OverloadConfig
 from tornado_gateway.policy.routing import RouteSpec
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.upkeep.consul import ConsulConfig
 from tornado_gateway.upkeep.discovery import DiscoveryConfig
@@ -156,6 +157,11 @@ class ServiceSpec:
     service: ServiceConfig = field(default_factory=ServiceConfig)
     given: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def has_tls_endpoints(self) -> bool:
+        """Whether the service has endpoints of TLS, by base URL or by a source."""
+        return any(each.url.partition("://")[0].lower().endswith("https") for each in self.endpoints)
+
 
 @dataclass(frozen=True, slots=True)
 class SourcesConfig:
@@ -267,8 +273,12 @@ class Settings:
     @property
     def has_tls_endpoints(self) -> bool:
         """Whether the configuration has endpoints of TLS, by base URL or by a source."""
-        urls = [each.url for service in self.services for each in service.endpoints]
-        return any(url.partition("://")[0].lower().endswith("https") for url in urls)
+        return bool(self.upstream_tls)
+
+    @property
+    def upstream_tls(self) -> frozenset[UpstreamTLSConfig]:
+        """How TLS is spoken to the endpoints of TLS; see has_tls_endpoints."""
+        return frozenset(each.service.connection.tls for each in self.services if each.has_tls_endpoints)
 
     @property
     def serves_tls(self) -> bool:

@@ -1,11 +1,16 @@
 """The files of TLS: what is wrong with the files, and which certificates end soon."""
 
+import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from tornado_gateway.config.documents import member
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import Settings
-from tornado_gateway.wire.server.certificates import CannotUse, Served, load
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
+from tornado_gateway.wire.client.connect import PAIR
+from tornado_gateway.wire.server.certificates import Served, load
+from tornado_gateway.wire.tls_files import CannotUse, load_pair
 
 SOON = timedelta(days=14)  # before the end of a certificate: ACME clients renew 30 days before
 
@@ -13,7 +18,10 @@ _ALLOWED = {
     "TLS_CERT": "a PEM file with a certificate and its chain",
     "TLS_KEY": "a PEM file with the private key of the certificate",
     "TLS_CLIENT_CA": "a PEM file with certificates of authorities",
+    "UPSTREAM_TLS_CERT": "a PEM file with a certificate and its chain",
+    "UPSTREAM_TLS_KEY": "a PEM file with the private key of the certificate",
 }
+_SHORT = {"UPSTREAM_TLS_CERT": "certificate", "UPSTREAM_TLS_KEY": "key"}  # in the object "tls" of a service
 
 
 def load_certificates(settings: Settings) -> list[Served]:
@@ -42,6 +50,35 @@ def check_tls(settings: Settings) -> Iterator[Problem]:
     if any(each.proxied and not each.path for each in settings.listen.listeners) and not settings.forwarding.trusted:
         reason = "is not set, but LISTEN has proxyProtocol"
         yield Problem("TRUSTED_PROXIES", "", reason, "networks of the proxies that connect")
+
+
+def check_upstream_tls(settings: Settings) -> Iterator[Problem]:
+    """What is wrong with the certificates that endpoints are shown."""
+    seen: set[tuple[str | None, str | None]] = set()
+    for name, tls in [
+        ("", settings.service.connection.tls),
+        *((each.name, each.service.connection.tls) for each in settings.services),
+    ]:
+        pair = tls.certificate, tls.key
+        try:
+            if pair not in seen:
+                seen.add(pair)
+                _check_pair(tls)
+        except CannotUse as error:
+            place = f"UPSTREAMS{member(name)}.tls.{_SHORT[error.variable]}" if name else error.variable
+            yield Problem(place, shown(error.file), str(error), _ALLOWED[error.variable])
+
+
+def _check_pair(tls: UpstreamTLSConfig) -> None:
+    """
+    Raises:
+        CannotUse: the files do not fit.
+    """
+    if tls.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        load_pair(context, PAIR, tls.certificate, tls.key or tls.certificate)
+    elif tls.key:
+        raise CannotUse("UPSTREAM_TLS_KEY", tls.key, "is set without a certificate")
 
 
 def warnings_of(served: list[Served], now: datetime) -> Iterator[str]:

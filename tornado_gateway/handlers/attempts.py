@@ -125,7 +125,7 @@ class Attempts:
         upstream = self.gateway.client.open(endpoint.origin, request.method, receiver, fresh=fresh)
         upstream.upgrades = request.upgrades
         upstream.min_rate = config.min_response_rate
-        upstream.timeout, connect_timeout = config.head_timeout, config.connect_timeout
+        upstream.timeout, connect_timeout = config.head_timeout, config.connection.timeout
         if self.attempt_count > 1 or config.retry.try_timeout < math.inf:
             spent = self.gateway.now() - request.began if self.attempt_count > 1 else 0.0
             may_retry = request.is_repeatable and self._may_ask_another

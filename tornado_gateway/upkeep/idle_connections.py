@@ -1,6 +1,7 @@
 """Closes the kept connections to endpoints that get no new requests.
 
-An endpoint gets no new requests once the endpoint has left its service or is drained, or once its service is retired.
+An endpoint gets no new requests once the endpoint has left its service or is drained, or once its service is retired;
+and none over the kept connections once the service's way to speak TLS has changed.
 Requests that are still in flight there end in peace; their connections are closed afterwards.
 """
 
@@ -8,7 +9,6 @@ import math
 from collections.abc import Collection
 
 from tornado_gateway.policy.http.target import Origin
-from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.client import PooledHTTPClient
 
@@ -26,7 +26,7 @@ class IdleConnections:
 
     def __init__(self, services: Collection[Service], client: PooledHTTPClient) -> None:
         self._services, self._client = services, client
-        self._chosen: set[Endpoint] = set()  # endpoints that get new requests
+        self._chosen: set[Origin] = set()  # of endpoints that get new requests
         self._left: set[Origin] = set()  # origins without such an endpoint that still have connections
         self._next_check = -math.inf
 
@@ -40,9 +40,6 @@ class IdleConnections:
 
     def _follow(self) -> None:
         """Note which origins have lost their last endpoint, and which origins have an endpoint again."""
-        chosen = {endpoint for service in self._services for endpoint in service.endpoints if endpoint.weight}
-        if chosen == self._chosen:
-            return
-        gone = {endpoint.origin for endpoint in self._chosen - chosen}
-        self._left = (self._left | gone) - {endpoint.origin for endpoint in chosen}
+        chosen = {endpoint.origin for service in self._services for endpoint in service.endpoints if endpoint.weight}
+        self._left = (self._left | (self._chosen - chosen)) - chosen
         self._chosen = chosen

@@ -20,6 +20,7 @@ def test_what_a_process_has_counted_stays(state: State) -> None:
     after = kept(state)
     assert (after.durations, after.reasons, after.process.shed) == (state.durations, state.reasons, state.process.shed)
     assert after.limits.limited == state.limits.limited and after.cache.results == state.cache.results
+    assert after.process.handshakes == state.process.handshakes
     for place, before in endpoints(state).items():
         assert [getattr(endpoints(after)[place], name) for name in COUNTED] == [
             getattr(before, name) for name in COUNTED

@@ -131,6 +131,7 @@ states = st.builds(
         authenticated=counts,
         tickets=st.dictionaries(st.sampled_from(ENDS), counts),
         spans=st.dictionaries(st.sampled_from(["exported", "dropped"]), counts),
+        handshakes=st.dictionaries(st.sampled_from(["full", "resumed"]), counts),
         revocations=counts,
         draining=counts,
         build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),

@@ -24,6 +24,7 @@ from tornado_gateway.errors import (
     UpstreamReset,
 )
 from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.resolver import ResolverConfig
 
@@ -532,7 +533,7 @@ async def test_row_29_verification_can_be_turned_off(authority):
 
 def test_a_ca_file_that_cannot_be_read_is_told_when_it_is_loaded(io_loop, tmp_path):
     async def make(path) -> None:
-        Connector(ConnectConfig(tls_ca_file=str(path))).load_authorities()
+        Connector(ConnectConfig()).load_contexts([UpstreamTLSConfig(ca_file=str(path))])
 
     (tmp_path / "empty.pem").write_text("nothing")
     for path, error in ((tmp_path / "missing.pem", FileNotFoundError), (tmp_path / "empty.pem", ssl.SSLError)):

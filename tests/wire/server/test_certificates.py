@@ -7,7 +7,8 @@ import pytest
 import trustme
 
 from tests.support.tls import ca_file, pem_files
-from tornado_gateway.wire.server.certificates import CannotUse, Certificates, TLSConfig, load
+from tornado_gateway.wire.server.certificates import Certificates, TLSConfig, load
+from tornado_gateway.wire.tls_files import CannotUse
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,27 @@ async def test_a_handshake_that_is_never_complete_ends_at_its_deadline(
     with pytest.raises(Ended):
         await client.more()
     await eventually(lambda: not serving.server.arriving)
+    assert serving.server.context.tls.abandoned == 1
+
+
+@pytest.mark.gen_test
+async def test_each_handshake_is_counted_once(listen: Listen, authority: trustme.CA, tmp_path: Path) -> None:
+    serving = await listen(Delegate(), secure(Certificates(load(config(tmp_path, authority, "a.test")))))
+    caller = await Caller.call(serving.port, trusting(authority))
+    assert await caller.ask() == b"ok"
+    leaving = await serving.client()
+    await leaving.send(b"\x16\x03\x01\x02\x00\x01")
+    leaving.close()
+    for text in (get(b"/"), bytes(16)):
+        client = await serving.client()
+        await client.send(text)
+        with suppress(Ended):
+            await client.until(b"\n" * 99)
+        client.close()
+    caller.close()
+    await eventually(lambda: not serving.server.connections and not serving.server.arriving)
+    expected = {"full": 1, "resumed": 0, "failed": 1, "abandoned": 1, "plain": 1}
+    assert serving.server.context.tls.by_outcome == expected
 
 
 @pytest.mark.gen_test

@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from tornado_gateway.errors import BadRequest
 from tornado_gateway.policy.http.address import unmapped
+from tornado_gateway.policy.upstream.connection_config import AS_HOST, UpstreamTLSConfig
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -73,6 +74,7 @@ class Origin(NamedTuple):  # a tuple's hash takes no call: each request looks up
         port: 1 to 65535; 0 for a unix socket.
         socket: path of a unix socket, or None for TCP.
         address: the address to connect to, in its shortest form; None for all addresses of the host.
+        tls: how TLS is spoken, if otherwise than to other origins; None for "http".
     """
 
     scheme: str
@@ -80,14 +82,24 @@ class Origin(NamedTuple):  # a tuple's hash takes no call: each request looks up
     port: int
     socket: str | None = None
     address: str | None = None
+    tls: UpstreamTLSConfig | None = None
+
+    def over(self, tls: UpstreamTLSConfig) -> "Origin":
+        """The same place, where TLS is spoken in a way of its own."""
+        return self._replace(tls=tls if self.scheme == "https" and tls != AS_HOST else None)
 
     @property
     def name(self) -> str:
-        """The host for certificates, SNI and the Host field: without a final dot and without a zone.
+        """The host for the Host field, certificates and SNI: without a final dot and without a zone.
 
         A final dot matters only to the look-up (RFC 6066 §3), and a zone only to this machine (RFC 6874 §1).
         """
         return self.host.partition("%")[0].removesuffix(".")
+
+    @property
+    def server_name(self) -> str:
+        """The name for SNI and certificates."""
+        return (self.tls and self.tls.server_name) or self.name
 
     @property
     def authority(self) -> bytes:
@@ -109,7 +121,7 @@ def parse_base_url(url: str) -> tuple[Origin, bytes]:
         ValueError: the URL is not allowed for an endpoint; the text gives the reason.
 
     >>> parse_base_url("http://10.0.0.7:8080/base/")
-    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None, address=None), b'/base')
+    (Origin(scheme='http', host='10.0.0.7', port=8080, socket=None, address=None, tls=None), b'/base')
     >>> parse_base_url("http://billing.internal#10.0.0.7")[0].address
     '10.0.0.7'
     >>> parse_base_url("unix:/run/app.sock")[0].socket

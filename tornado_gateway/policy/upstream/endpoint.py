@@ -13,7 +13,8 @@ from typing import Final
 
 from tornado_gateway.policy.histogram import Histogram
 from tornado_gateway.policy.http.target import canonical_url, parse_base_url
-from tornado_gateway.policy.upstream.breaker import Breaker
+from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
+from tornado_gateway.policy.upstream.connection_config import AS_HOST, UpstreamTLSConfig
 from tornado_gateway.policy.upstream.latency import Latency
 from tornado_gateway.policy.upstream.statistics import Window
 
@@ -137,10 +138,13 @@ class Endpoint(InFlight):
         "requests_total", "retries_total", "reused", "superseded_total", "unanswered_total", "url", "weight", "window",
     )  # fmt: skip
 
-    def __init__(self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0) -> None:
+    def __init__(
+        self, url: str, breaker: Breaker, weight: int = 1, now: float = 0.0, tls: UpstreamTLSConfig = AS_HOST
+    ) -> None:
         super().__init__()
         self.url = url
-        self.origin, self.base_path = parse_base_url(url)
+        origin, self.base_path = parse_base_url(url)
+        self.origin = origin.over(tls)
         self.identity = canonical_url(self.origin, self.base_path)
         self.authority = self.origin.authority
         self.weight = weight
@@ -157,6 +161,11 @@ class Endpoint(InFlight):
         self.checks_passed = self.checks_failed = self.dialled = self.reused = 0
         self.answers = [0] * 10
         self.heads = Histogram()
+
+    def reconfigure(self, breaker: BreakerConfig, tls: UpstreamTLSConfig) -> None:
+        """Use other rules. The state of the breaker and the connections in use stay."""
+        self.breaker.reconfigure(breaker)
+        self.origin = self.origin.over(tls)
 
     # ---- availability
 

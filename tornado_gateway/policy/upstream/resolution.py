@@ -28,7 +28,7 @@ MakeEndpoint = Callable[[str, int], Endpoint]  # from a URL and a weight
 
 def new_endpoint(url: str, weight: int, config: ServiceConfig, rng: random.Random, now: float) -> Endpoint:
     """A new endpoint of a service with this configuration."""
-    return Endpoint(url, Breaker(config.breaker, rng), weight, now)
+    return Endpoint(url, Breaker(config.breaker, rng), weight, now, config.connection.tls)
 
 
 class Resolution:
@@ -115,4 +115,4 @@ class Resolution:
                 self.departed[endpoint] = now
         for endpoint in present & self.departed.keys():
             del self.departed[endpoint]
-            endpoint.breaker.reconfigure(self._service.config.breaker)
+            endpoint.reconfigure(self._service.config.breaker, self._service.config.connection.tls)

@@ -336,7 +336,7 @@ class Service(InFlight):
         self.outcomes.reconfigure(config, limit_of(config, rng, self.outcomes.limit))
         self._is_bounded = self.outcomes.limit is not None or config.max_in_flight < math.inf
         for endpoint in self.endpoints:
-            endpoint.breaker.reconfigure(config.breaker)
+            endpoint.reconfigure(config.breaker, config.connection.tls)
             if not config.checks and not endpoint.checks_pass:  # no check would bring the endpoint back
                 endpoint.checks_pass = True
                 self.endpoint_set.readmit(endpoint, now, -math.inf)

@@ -15,6 +15,7 @@ from tornado_gateway.policy.http.websocket import WebSocketConfig
 from tornado_gateway.policy.limits.rules import LimitConfig
 from tornado_gateway.policy.upstream.affinity import AffinityConfig
 from tornado_gateway.policy.upstream.breaker import BreakerConfig
+from tornado_gateway.policy.upstream.connection_config import ConnectionConfig
 from tornado_gateway.policy.upstream.health import HealthConfig, HealthKind
 from tornado_gateway.policy.upstream.retry import RetryConfig
 
@@ -43,7 +44,7 @@ class ServiceConfig:
         retry: which requests are sent again.
         hedge: whether slow requests are sent to a second endpoint too.
         health: how endpoints are checked.
-        connect_timeout: seconds for the look-up, the connection and TLS together; > 0.
+        connection: how connections to endpoints are opened.
         head_timeout: seconds to the response's head, for all attempts of a request together; > 0.
         body_idle: seconds between two pieces of a response's body; > 0; math.inf: no limit; None: as head_timeout.
         request_timeout: seconds from the request's head to the response's last byte, except for streams; math.inf: no
@@ -79,7 +80,7 @@ class ServiceConfig:
     retry: RetryConfig = field(default_factory=RetryConfig)
     hedge: bool = False
     health: HealthConfig = field(default_factory=HealthConfig)
-    connect_timeout: float = 5.0
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
     head_timeout: float = 30.0
     body_idle: float | None = None
     request_timeout: float = math.inf

@@ -120,6 +120,7 @@ def _process(state: ProcessState) -> ProcessState:
     return ProcessState(
         shed=state.shed,
         connects=replace(state.connects, waiting=0),
+        handshakes=state.handshakes,
         authenticated=state.authenticated,
         tickets=state.tickets,
         spans=state.spans,

@@ -249,6 +249,7 @@ class ProcessState:
         loop_delay: the event loop's delay of the last seconds in seconds, by quantile; the worst process's.
         connects: of connections to upstreams.
         clients: open connections of clients.
+        handshakes: of TLS with clients, by what has become of the handshake.
         buffered: bytes that clients and upstreams have not taken yet, by side.
         malloc: bytes that malloc has given out; 0 if malloc does not tell.
         authenticated: requests with a valid credential.
@@ -263,6 +264,7 @@ class ProcessState:
     loop_delay: dict[str, Most[float]] = field(default_factory=dict)
     connects: ConnectState = field(default_factory=ConnectState)
     clients: int = 0
+    handshakes: dict[str, int] = field(default_factory=dict)
     buffered: dict[str, int] = field(default_factory=dict)
     malloc: int = 0
     authenticated: int = 0

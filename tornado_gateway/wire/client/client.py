@@ -16,7 +16,7 @@ Each exchange ends with exactly one call of `on_end()` or `on_failure()`; with n
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 from tornado_gateway.errors import ConnectFailed, UpstreamError
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import ConnectConfig, Connector
 from tornado_gateway.wire.client.connection import ClientConnection
 from tornado_gateway.wire.client.exchange import ClientExchange, Connection
@@ -155,14 +156,16 @@ class PooledHTTPClient(AsyncHTTPClient):
             pool = self._pools[origin] = Pool(self.config.pool)
         return pool
 
-    def reconfigure(self, config: ClientConfig, tls: ssl.SSLContext | None = None) -> None:
+    def reconfigure(
+        self, config: ClientConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None = None
+    ) -> None:
         """Use other limits. Open connections stay.
 
         Args:
-            tls: see Connector.reconfigure().
+            contexts: see Connector.reconfigure().
         """
         self.config = config
-        self.connector.reconfigure(config.connect, tls)
+        self.connector.reconfigure(config.connect, contexts)
         for pool in self._pools.values():
             pool.reconfigure(config.pool)
 

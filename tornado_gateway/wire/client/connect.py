@@ -9,22 +9,25 @@ Addresses are never looked up, and a connection waits for the look-up of its own
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TypeVar
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
+from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.adopt import adopt
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
 from tornado_gateway.wire.client.tls import connect_tls
+from tornado_gateway.wire.tls_files import load_pair
 
 # Share of the connect timeout after which cached addresses are used if a look-up is not done; RFC 8767 §5: 1.8 s.
 PATIENCE = 1 / 3
+
+PAIR = ("UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY")
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -47,17 +50,25 @@ class ConnectConfig:
     tls_closure: bool = True
     names: ResolverConfig = field(default_factory=ResolverConfig)
 
+    @property
+    def tls(self) -> UpstreamTLSConfig:
+        """How TLS is spoken to origins without a way of their own."""
+        return UpstreamTLSConfig(ca_file=self.tls_ca_file, verify=self.tls_verify)
 
-def new_context(config: ConnectConfig) -> ssl.SSLContext:
+
+def new_context(tls: UpstreamTLSConfig) -> ssl.SSLContext:
     """The settings of TLS to upstreams. OpenSSL takes about 50 ms for the system's authorities.
 
     Raises:
         OSError, ssl.SSLError: the CA file cannot be read.
+        CannotUse: the certificate or the key cannot be used.
     """
-    context = ssl.create_default_context(cafile=config.tls_ca_file)
-    if not config.tls_verify:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if tls.certificate:
+        load_pair(context, PAIR, tls.certificate, tls.key or tls.certificate)
     return context
 
 
@@ -68,41 +79,56 @@ class Connector:
         on_failure: called with the origin after each failed connection.
         resolver: looks up the names of origins.
         totals: of all connections.
+        contexts: settings of TLS that were made, by what these are made of; see UpstreamTLSConfig.without_name.
     """
 
     def __init__(self, config: ConnectConfig) -> None:
         self.on_failure: Callable[[Origin], object] = lambda _: None
         self.totals = ConnectTotals()
         self.resolver = Resolver(config.names, self.totals)
+        self.contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] = {}
         self._config = config
         self._loop = asyncio.get_running_loop()
 
-    def reconfigure(self, config: ConnectConfig, tls: ssl.SSLContext | None) -> None:
+    def reconfigure(self, config: ConnectConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None) -> None:
         """Open connections in another way from now on.
 
         Args:
-            tls: what new_context() of the configuration has given; None to make the context at the first https
-                connection.
+            contexts: see contexts_for(); None if these stay.
         """
         self._config = config
-        self.__dict__.pop("_tls", None)
-        if tls:
-            self.__dict__["_tls"] = tls
+        if contexts is not None:
+            self.contexts = contexts
         self.resolver.reconfigure(config.names)
 
-    def load_authorities(self) -> None:
-        """Load the trusted authorities now instead of at the first https connection.
+    def contexts_for(self, wanted: Iterable[UpstreamTLSConfig]) -> dict[UpstreamTLSConfig, ssl.SSLContext]:
+        """The settings of TLS for what is wanted, and for origins without a way of their own, if there are such now.
+
+        Files are read again, because the content may have changed. May be called in another thread.
+
+        Raises: see new_context().
+        """
+        present = self.contexts
+        needed = {each.without_name for each in wanted} | ({self._config.tls} & present.keys())
+        return {each: new_context(each) if each.has_files else self._context(each) for each in needed}
+
+    def load_contexts(self, wanted: Iterable[UpstreamTLSConfig]) -> None:
+        """Make settings of TLS now instead of at the first https connection.
 
         OpenSSL takes about 50 ms for the system's authorities, and the event loop stands still meanwhile.
 
-        Raises:
-            OSError, ssl.SSLError: the CA file cannot be read.
+        Raises: see new_context().
         """
-        _ = self._tls
+        self.contexts = self.contexts_for(wanted)
 
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return new_context(self._config)
+    def _context(self, tls: UpstreamTLSConfig) -> ssl.SSLContext:
+        return self.contexts.get(tls) or new_context(tls)
+
+    def _context_of(self, origin: Origin) -> ssl.SSLContext:
+        tls = (origin.tls or self._config.tls).without_name
+        if tls not in self.contexts:
+            self.contexts = {**self.contexts, tls: new_context(tls)}
+        return self.contexts[tls]
 
     async def connect(
         self, origin: Origin, factory: Callable[[], P], seconds: float | None = None, tls: ssl.SSLContext | None = None
@@ -190,8 +216,8 @@ class Connector:
             if origin.scheme == "http":
                 lift()  # adopt() does not wait for the peer
                 return await adopt(factory, sock)
-            context, began = tls or self._tls, time.monotonic()
-            protocol = await connect_tls(sock, factory, context, origin.name, needs_closure=self._config.tls_closure)
+            context, began, name = tls or self._context_of(origin), time.monotonic(), origin.server_name
+            protocol = await connect_tls(sock, factory, context, name, needs_closure=self._config.tls_closure)
             self.totals.handshakes.add(time.monotonic() - began)
             return protocol
         except BaseException:

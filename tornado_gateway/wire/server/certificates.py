@@ -12,27 +12,14 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
 from tornado_gateway.policy.client_certificate import ClientCertificate
+from tornado_gateway.wire.tls_files import CannotUse, load_pair, read
 
 PROTOCOL = "http/1.1"  # the only one in ALPN (RFC 7301)
-
-
-class CannotUse(Exception):
-    """A file of TLS cannot be used. The text says why.
-
-    Attributes:
-        variable: names the file.
-        file: path.
-    """
-
-    def __init__(self, variable: str, file: str, reason: str) -> None:
-        super().__init__(reason)
-        self.variable, self.file = variable, file
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +130,11 @@ def load(config: TLSConfig) -> list[Served]:
 
 def _served(config: TLSConfig, certificate: str, key: str) -> Served:
     try:
-        first = x509.load_pem_x509_certificates(_read("TLS_CERT", certificate))[0]
+        first = x509.load_pem_x509_certificates(read("TLS_CERT", certificate))[0]
     except ValueError:
         raise CannotUse("TLS_CERT", certificate, "does not hold a certificate in PEM") from None
-    _read("TLS_KEY", key)
     context = _context(config)
-    _load_pair(context, certificate, key)
+    load_pair(context, ("TLS_CERT", "TLS_KEY"), certificate, key)
     return Served(certificate, tuple(_names(first)), first.not_valid_before_utc, first.not_valid_after_utc, context)
 
 
@@ -165,28 +151,6 @@ def _context(config: TLSConfig) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED if config.needs_client else ssl.CERT_OPTIONAL
         context.num_tickets = 0
     return context
-
-
-def _load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    def refuse() -> bytes:
-        raise CannotUse("TLS_KEY", key, "is encrypted; give the key without a password")
-
-    try:
-        context.load_cert_chain(certificate, key, password=refuse)
-    except ssl.SSLError as error:
-        if "MISMATCH" in (error.reason or ""):
-            raise CannotUse("TLS_KEY", key, f"is not the key of the certificate in {certificate}") from None
-        if "NO_START_LINE" in (error.reason or "") or error.reason is None or "PEM" in error.reason:
-            raise CannotUse("TLS_KEY", key, "does not hold a private key in PEM") from None
-        raise CannotUse("TLS_CERT", certificate, f"cannot be used ({error.reason})") from None
-
-
-def _read(variable: str, file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise CannotUse(variable, file, f"cannot be read ({reason})") from None
 
 
 def _names(certificate: x509.Certificate) -> Iterator[str]:

@@ -43,13 +43,26 @@ class TLSTotals:
         handshakes: that succeeded.
         resumed: of these, the handshakes that resumed a session.
         failed: that the client or the gateway broke off with an alert.
+        abandoned: that were not complete when the connection ended, or when the client had had its time.
         plain: clients that sent plain HTTP instead.
     """
 
     handshakes: int = 0
     resumed: int = 0
     failed: int = 0
+    abandoned: int = 0
     plain: int = 0
+
+    @property
+    def by_outcome(self) -> dict[str, int]:
+        """Each handshake once."""
+        return {
+            "full": self.handshakes - self.resumed,
+            "resumed": self.resumed,
+            "failed": self.failed,
+            "abandoned": self.abandoned,
+            "plain": self.plain,
+        }
 
 
 class ServerContext:

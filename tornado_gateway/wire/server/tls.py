@@ -125,6 +125,7 @@ class ServerTLS(TLSTransport):
         if self._is_known:
             self._protocol.connection_lost(self._error or error)
         else:
+            self._owner.context.tls.abandoned += not self._has_ended
             self._owner.departed(self)
 
     # ---- Arrival
