@@ -617,7 +617,7 @@ def make_gateway(
         rng=rng,
         new_request_id=request_ids(rng).__next__,
         tracer=tracer,
-        new_journal=partial(journal_of, tracer=tracer) if tracer else Journal,
+        new_journal=partial(journal_of, tracer) if tracer else Journal,
         new_attempts=attempts_of if tracer else PlainAttempts,
         operators=make_operators(settings),
         limits=limits,

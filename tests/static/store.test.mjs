@@ -84,7 +84,7 @@ test('where the stream is blocked, /admin/stats gives the rows', () => {
 
 test('numbers are written with as many digits as somebody reads', () => {
   assert.deepEqual([0, 0.1234, 12.34, 1234, 12_345, 1.5e6, null].map(short), ['0', '0.12', '12.3', '1234', '12.3 k', '1.5 M', '–']);
-  assert.deepEqual([0.5, 1234, 12_345, null].map(milliseconds), ['0.5 ms', '1234 ms', '12.3 s', '–']);
+  assert.deepEqual([0.5, 999, 1000, 1234, 12_345, null].map(milliseconds), ['0.5 ms', '999 ms', '1 s', '1.23 s', '12.3 s', '–']);
   assert.deepEqual([0, 0.0001, 0.5, null].map(percent), ['0 %', '< 0.1 %', '50 %', '–']);
   assert.deepEqual([-1, 59.6, 125, 7300, 200_000].map(duration), ['0 s', '60 s', '2 min', '2 h', '2 d']);
 });

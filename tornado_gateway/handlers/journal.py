@@ -4,7 +4,7 @@ No other module writes to either. Requests for a service, requests for a page an
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
 from tornado_gateway.policy.http.forwarding import client_address
 from tornado_gateway.policy.http.headers import Field, request_id
-from tornado_gateway.policy.http.trace import trace_id
+from tornado_gateway.policy.http.trace import Parents, trace_id
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.spans import Trace
 from tornado_gateway.policy.views.durations import EXAMPLES_FROM, Example
@@ -119,7 +119,7 @@ class Journal:
         is_stream: whether the answer is a stream. The histogram then counts `head_seconds`, because the life of a
             stream is no latency.
         frames: what a WebSocket has carried; None for everything else.
-        parents: values of the traceparent fields.
+        parents: where the trace of the request is named.
         remark: the reason in the access log for a request that did not fail; "" for none.
         charge: counts the cost that a service tells in fields of its response; None where no cost counts.
         verdicts: what the rate limits have said.
@@ -138,7 +138,7 @@ class Journal:
         self._gateway, self.exchange, self._label = gateway, exchange, label
         known_fields = exchange.head.known_fields
         self.request_id = request_id(known_fields, gateway.new_request_id)
-        self.parents: Sequence[bytes] = known_fields.get(b"traceparent", ())
+        self.parents: Parents = known_fields.get(b"traceparent", ())
         self.began = gateway.now()
         self.client: Address | None = None
         self.principal = self.service = ""

@@ -12,7 +12,8 @@ const CHARTS = [
 ];
 
 const HEIGHT = 118;
-const HALF = 30; // px of half a time: a time nearer to the left edge would cover the lowest number
+const HALF = 30; // px of half a time: a time nearer to an edge would be cut, or cover the lowest number
+const LETTER = 6.5; // px of a character of the axes
 
 export function makeCharts(root) {
   const charts = CHARTS.map((chart) => new Chart(root, chart));
@@ -91,13 +92,27 @@ class Chart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { show: false },
-      padding: [8, 26, 0, 0],
+      padding: [8, 4, 0, 0],
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05] } },
-      axes: [{ ...axis, space: 76, size: 22, gap: 5, values: (plot, ticks) => ticks.map((at) => (plot.valToPos(at, 'x') < HALF ? '' : timeOfDay(at))) }, { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
+      axes: [{ ...axis, space: 76, size: 22, gap: 5, values: times }, { ...axis, size: widest, values: (_, ticks) => ticks.map((tick) => this.write(tick)) }],
       series: [{}, ...this.lines.map(([, label, name]) => ({ label, stroke: colour(name), width: 1.5, points: { show: false }, spanGaps: true }))],
     };
     this.plot = new uPlot(options, this.data(), this.canvas);
   }
+}
+
+/** The texts of the axis of time. */
+function times(plot, ticks) {
+  const width = plot.bbox.width / devicePixelRatio;
+  return ticks.map((at) => {
+    const place = plot.valToPos(at, 'x');
+    return place < HALF || place > width - HALF ? '' : timeOfDay(at);
+  });
+}
+
+/** The width of the other axis, by the longest text. */
+function widest(_, texts) {
+  return 8 + LETTER * Math.max(2, ...(texts ?? []).map((text) => text.length));
 }
 
 /** A colour as the canvas understands colours: light-dark() is for styles only. */

@@ -17,10 +17,10 @@ function digits(value) {
   return String(Number(value.toPrecision(size >= 1 ? 3 : 2)));
 }
 
-/** Milliseconds, or seconds from 10 s on. */
+/** Milliseconds, or seconds from 1 s on. */
 export function milliseconds(value) {
   if (value === null || value === undefined) return '–';
-  return value >= 10_000 ? `${digits(value / 1000)} s` : `${digits(value)} ms`;
+  return value >= 1000 ? `${digits(value / 1000)} s` : `${digits(value)} ms`;
 }
 
 /** A share between 0 and 1. */

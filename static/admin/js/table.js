@@ -27,6 +27,8 @@ const COLUMNS = [
   { name: 'retries', label: 'Retries', write: (row) => (row.retries === undefined ? '' : short(row.retries)), wide: true, roomy: true },
 ];
 
+const QUIET = new Set(['0', '0 %', '–', 'closed']); // so that the figures that say something stand out
+
 function breaker(row, at) {
   if (!row.breaker || row.breaker === 'closed') return row.breaker ?? '';
   return row.openUntil > at ? `open, ${duration(row.openUntil - at)} left` : 'half open';
@@ -200,6 +202,7 @@ function makeRow(row, act) {
         if (column.kind === 'share') cells[index].classList.toggle('failing', next.errorShare >= 0.05);
         if (cells[index].textContent !== text) {
           cells[index].textContent = text;
+          cells[index].classList.toggle('quiet', QUIET.has(text));
           if (column.kind === 'text') cells[index].title = text;
         }
         if (column.kind === 'state') cells[index].dataset.state = text;

@@ -131,7 +131,7 @@ _OF_ONE_HOP = (
 REQUEST_FIELDS = FieldTable(
     read=(
         b"accept", b"access-control-request-headers", b"access-control-request-method", b"authorization",
-        b"content-length", b"cookie", b"origin", b"sec-websocket-key", b"traceparent",
+        b"content-length", b"cookie", b"origin", b"sec-websocket-key", b"traceparent", b"tracestate",
     ),
     taken=(
         *_OF_ONE_HOP, *_JUDGED_CLAIMS, *_CLAIMS, b"expect", b"host", b"via", b"x-request-id",

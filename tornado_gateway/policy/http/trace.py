@@ -58,6 +58,10 @@ class Context(NamedTuple):
         return b"traceparent: %b\r\n" % self.value(span_id)
 
 
+# The values of the traceparent fields; or the id of a trace that the gateway has begun, which nobody needs to judge.
+Parents = Sequence[bytes] | bytes
+
+
 def parent_of(parents: Sequence[bytes]) -> Parent | None:
     """What the traceparent of a request says; None if there is not exactly one valid traceparent.
 
@@ -67,26 +71,33 @@ def parent_of(parents: Sequence[bytes]) -> Parent | None:
     >>> parent_of([b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]).span_id
     b'00f067aa0ba902b7'
     """
+    found = _valid(parents)
+    return Parent(found[2], found[3], bool(int(found[4], 16) & _SAMPLED)) if found else None
+
+
+def _valid(parents: Sequence[bytes]) -> re.Match[bytes] | None:
+    """What is matched of the traceparent; None if there is not exactly one valid traceparent."""
     found = _PARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     if found is None or found[2] == _NO_TRACE or found[3] == _NO_PARENT:
         return None
     is_future = found[1] != b"00"
     if found[1] == b"ff" or (found[5] and not is_future):
         return None
-    return Parent(found[2], found[3], bool(int(found[4], 16) & _SAMPLED))
+    return found
 
 
-def trace_id(parents: Sequence[bytes]) -> str:
+def trace_id(parents: Parents) -> str:
     """The trace id; "" if there is not exactly one valid traceparent.
-
-    Args:
-        parents: see parent_of().
 
     >>> trace_id([b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]), trace_id([b"00-1-2-01"])
     ('4bf92f3577b34da6a3ce929d0e0e4736', '')
+    >>> trace_id(b"4bf92f3577b34da6a3ce929d0e0e4736")
+    '4bf92f3577b34da6a3ce929d0e0e4736'
     """
-    parent = parent_of(parents)
-    return parent.trace_id.decode("ascii") if parent else ""
+    if isinstance(parents, bytes):
+        return parents.decode("ascii")
+    found = _valid(parents)
+    return found[2].decode("ascii") if found else ""
 
 
 def context_of(parents: Sequence[bytes], share: float, new_id: Callable[[], bytes]) -> Context:
