@@ -207,7 +207,7 @@ NOT_SWEPT = {
         # asked for at each request
         "limits.window", "cache.default_ttl", "cache.grace", "cache.stale_if_error",
         # each has a timer of its own
-        "queue_timeout", "connect_timeout", "request_timeout", "retry.backoff", "cache.lock_timeout",
+        "queue_timeout", "connection.timeout", "request_timeout", "retry.backoff", "cache.lock_timeout",
         "event_streams.peek",
         # asked for whenever an endpoint is chosen
         "slow_start", "breaker.window", "breaker.open_for", "breaker.longest", "breaker.slow_after",

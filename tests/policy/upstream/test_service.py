@@ -73,6 +73,8 @@ def test_health_is_taken_over() -> None:
     assert (first.last_check, first.is_admitted, first.checks_failed) == ("503", False, 0)
     here.learn_health(first, 1.0, "200", up=True)
     assert (first.last_check, first.is_admitted) == ("200", True)
+    here.learn_health(first, 2.0, "204", up=True)
+    assert (first.last_check, first.is_admitted) == ("204", True)
 
 
 # ---- ejection
