@@ -22,7 +22,7 @@ class Acceptor:
 
     async def _connect(self, accepted: socket.socket) -> object:
         self.accepted.append(accepted)
-        self.share.has(len(self.accepted))
+        self.share.set_open(len(self.accepted))
         return None
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ async def test_who_has_stepped_back_returns_with_the_end_of_a_connection(
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(acceptor.accepted) == SLACK + 1
-    acceptor.share.has(SLACK)
+    acceptor.share.set_open(SLACK)
     await eventually(lambda: len(acceptor.accepted) == SLACK + 2)
     for each in clients:
         each.close()

@@ -382,7 +382,7 @@ class HTTPServer:
         has_room = len(self.connections) - self.refused < self.context.config.max_connections
         self.connections.add(connection)
         if self.share:
-            self.share.has(len(self.connections))
+            self.share.set_open(len(self.connections))
         if not has_room:
             self._turn_away(connection)
         elif self.context.draining:  # accepted before the listener was closed; a request may come
@@ -400,7 +400,7 @@ class HTTPServer:
         """Remove a lost connection."""
         self.connections.discard(connection)
         if self.share:
-            self.share.has(len(self.connections))
+            self.share.set_open(len(self.connections))
         self.delegate.on_close(connection)
         self.refused -= connection.is_refused
         self._tell_if_closed()

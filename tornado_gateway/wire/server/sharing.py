@@ -88,8 +88,8 @@ class Share:
         """The worker lives."""
         self._shares.beats[self._worker] = _now()
 
-    def has(self, connections: int) -> None:
-        """The worker has so many connections."""
+    def set_open(self, connections: int) -> None:
+        """Note how many connections the worker has open."""
         is_fewer, self._open = connections < self._open, connections
         self._tell()
         if is_fewer and self._waiting and self.may_accept:
@@ -104,7 +104,7 @@ class Share:
             self._waiting.pop(server, None)
 
     def expect(self, more: int) -> None:
-        """So many more connections, or fewer, are accepted and not among those of has() yet."""
+        """So many more connections, or fewer, are accepted and not among those of set_open() yet."""
         self._pending += more
         self._tell()
 
