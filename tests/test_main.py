@@ -45,11 +45,17 @@ def wait_for(port: int, popen: "subprocess.Popen[str]", host: str = "127.0.0.1")
 class Process:
     """A gateway that runs."""
 
-    def __init__(self, *arguments: str, output: int = subprocess.PIPE, **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        output: int = subprocess.PIPE,
+        by: tuple[str, ...] = ("-m", "tornado_gateway"),
+        **variables: str,
+    ) -> None:
         self.port = free_port()
         env = CLEAN | {"HOST": "127.0.0.1", "PORT": str(self.port), "UPSTREAMS": UPSTREAMS} | variables
         host = "::1" if env["HOST"] in ("::1", "::") else "127.0.0.1"
-        command = [sys.executable, "-m", "tornado_gateway", *arguments]
+        command = [sys.executable, *by, *arguments]
         self.popen = subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=output, text=True)
         wait_for(self.port, self.popen, host)
 

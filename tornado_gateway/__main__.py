@@ -437,6 +437,7 @@ async def serve(settings: Settings, warnings: list[str], source: Source, demo: D
     successor = Successor(settings.listen.takeover, command(sys.orig_argv[1:]))
     reloader = Reloader(app, settings, *source)
     signals = Signals(asyncio.get_running_loop(), successor.start, reloader.begin)
+    life_signs = service_manager.LifeSigns()
     try:
         try:
             addresses = await app.start()
@@ -445,6 +446,7 @@ async def serve(settings: Settings, warnings: list[str], source: Source, demo: D
             return CANNOT_START
         announce(settings, addresses, app.admin_addresses)
         service_manager.tell("READY=1", f"MAINPID={os.getpid()}")
+        life_signs.start()
         if demo:
             url = f"http://{local_authority(*addresses[0])}"
             say(banner(url))
@@ -454,8 +456,11 @@ async def serve(settings: Settings, warnings: list[str], source: Source, demo: D
         gc.collect()
         gc.freeze()
         await first_of(signals.first, app.replaced)
+        if app.replaced.is_set():
+            life_signs.stop()  # systemd is to hear of the successor's life alone
         return await stop(app, signals)
     finally:
+        life_signs.stop()
         successor.close()
         await reloader.close()
         if demo:

@@ -124,6 +124,7 @@ class Supervisor:
         self._hub = Hub(time.monotonic, settings.limit_rules)
         self._hand_over: HandOver | None = None
         self._successor = Successor(settings.listen.takeover, command)
+        self._life_signs = service_manager.LifeSigns()
         self.exit_code = STOPPED
 
     async def open(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
@@ -241,6 +242,7 @@ class Supervisor:
         if self._hand_over:
             self._hand_over.start()
         service_manager.tell("READY=1", f"MAINPID={os.getpid()}")
+        self._life_signs.start()
 
     def _all(self, is_so: Callable[[Worker], bool]) -> bool:
         return len(self._crew.living) == self._count and all(map(is_so, self._crew.living.values()))
@@ -363,6 +365,7 @@ class Supervisor:
             self._loop.remove_signal_handler(number)
         for timer in self._timers:
             timer.cancel()
+        self._life_signs.stop()
         self._successor.close()
         self._inherited.close()
         await self._close_sockets()
@@ -393,6 +396,7 @@ class Supervisor:
     def leave(self, taken: frozenset[Place], /) -> None:
         """See Predecessor."""
         self._is_replaced = True
+        self._life_signs.stop()  # systemd is to hear of the successor's life alone
         if self._hand_over:
             self._hand_over.keeps_path = any(each.role is Role.TAKEOVER for each in taken)
         log.info("another process has taken over; stopping %d workers", len(self._crew.living))

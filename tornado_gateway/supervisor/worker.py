@@ -16,6 +16,7 @@ from tornado_gateway.adapters import logs
 from tornado_gateway.app import App
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
+from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.link import Link, LinkError
 from tornado_gateway.upkeep.whole import Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -29,7 +30,8 @@ def live(settings: Settings, make_loop: Callable[[], asyncio.AbstractEventLoop] 
     Args:
         make_loop: makes the event loop; None for asyncio's.
     """
-    for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):  # these speak to the supervisor
+    # These speak to the supervisor.
+    for name in (*service_manager.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     logs.configure(settings.logs)
     AsyncHTTPClient.configure(PooledHTTPClient)

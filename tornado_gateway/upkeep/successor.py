@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 OPTION = "--takeover"
 INTERVAL = 0.1  # seconds between two looks whether the successor lives
+FOR_THIS_PROCESS = {"WATCHDOG_PID"}  # a successor tells systemd of its own life
 INIT = 1  # the process that ends all others of its container with itself
 
 log = logging.getLogger("tornado_gateway")
@@ -48,7 +49,8 @@ class Successor:
         if reason := self._why_not():
             log.warning("SIGUSR2 is ignored: %s", reason)
             return
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LISTEN_")}
+        names = os.environ.keys() - FOR_THIS_PROCESS
+        environment = {name: os.environ[name] for name in names if not name.startswith("LISTEN_")}
         try:
             self._pid = os.posix_spawn(self._command[0], self._command, environment)
         except OSError as error:
