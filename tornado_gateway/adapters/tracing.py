@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tornado_gateway.policy.http.trace import Context, context_of
+from tornado_gateway.policy.http.trace import Context, context_of, limit_of
 from tornado_gateway.policy.spans import Span, Told, spans_of
 
 # The defaults of OpenTelemetry's batch processor (OTEL_BSP_MAX_QUEUE_SIZE and OTEL_BSP_MAX_EXPORT_BATCH_SIZE).
@@ -74,7 +74,8 @@ class Tracer:
         hidden: see the attribute.
 
     Attributes:
-        share, new_id: see Args.
+        limit: of the share; see limit_of().
+        new_id: see Args.
         hidden: see spans_of().
         exported: spans that a collector has taken.
         dropped: spans that found no room in the queue.
@@ -90,7 +91,7 @@ class Tracer:
         wall: Callable[[], float],
         hidden: Collection[str] = (),
     ) -> None:
-        self.share, self.new_id = share, new_id
+        self.limit, self.new_id = limit_of(share), new_id
         self._sink, self.hidden = sink, hidden
         self._now, self._wall = now, wall
         self._queue: deque[Told] = deque()
@@ -111,7 +112,7 @@ class Tracer:
         Args:
             parents: the values of the traceparent fields.
         """
-        return context_of(parents, self.share, self.new_id)
+        return context_of(parents, self.limit, self.new_id)
 
     def new_span_id(self) -> bytes:
         return self.new_id()[:16]

@@ -38,8 +38,8 @@ def journal_of(tracer: Tracer, gateway: Gateway, exchange: ServerExchange, label
         return _continued(gateway, exchange, label, tracer)
     if b"tracestate" in known:  # without a traceparent, of no trace (§3.3.1.1)
         head.forwarded_lines = without(head.forwarded_lines, (b"tracestate",))
-    trace, share = tracer.new_id(), tracer.share
-    if share and is_drawn(trace, share):
+    trace = tracer.new_id()
+    if is_drawn(trace, tracer.limit):
         return TracedJournal(gateway, exchange, label, tracer, Context(trace, b"", tracer.new_span_id(), True))
     # Nothing is recorded under the span id, which needs to be random alone, and as all of the trace id is. A join takes
     # two thirds of the instructions of a bytes format.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_gateway.policy.http.trace import context_of, is_drawn, parent_of, trace_id
+from tornado_gateway.policy.http.trace import context_of, is_drawn, limit_of, parent_of, trace_id
 
 TRACE, PARENT = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
 VALID = b"00-%b-%b-01" % (TRACE, PARENT)
@@ -58,30 +58,30 @@ def test_the_client_says_whether_the_trace_is_recorded(flags: bytes, is_sampled:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("flags", [b"00", b"01"])
 def test_a_trace_goes_on_whatever_the_share(share: float, flags: bytes) -> None:
-    context = context_of([VALID[:-2] + flags], share, lambda: b"c" * 32)
+    context = context_of([VALID[:-2] + flags], limit_of(share), lambda: b"c" * 32)
     assert context == (TRACE, PARENT, b"c" * 16, flags == b"01")
     assert context.line(context.span_id) == b"traceparent: 00-%b-%b-%b\r\n" % (TRACE, b"c" * 16, flags)
 
 
 def test_a_later_version_goes_on_as_this_version() -> None:
-    context = context_of([b"cc%b-what-comes-later" % VALID[2:]], 0.0, lambda: b"c" * 32)
+    context = context_of([b"cc%b-what-comes-later" % VALID[2:]], limit_of(0.0), lambda: b"c" * 32)
     assert context.value(b"d" * 16) == b"00-%b-%b-01" % (TRACE, b"d" * 16)
 
 
 def test_a_trace_begins_without_a_parent() -> None:
     ids = iter([b"a" * 32, b"b" * 32])
-    assert context_of([b"nonsense"], 1.0, ids.__next__) == (b"b" * 32, b"", b"a" * 16, True)
+    assert context_of([b"nonsense"], limit_of(1.0), ids.__next__) == (b"b" * 32, b"", b"a" * 16, True)
 
 
 def test_the_share_of_recorded_traces() -> None:
     rng = random.Random(1)
-    drawn = sum(is_drawn(rng.randbytes(16).hex().encode(), 0.25) for _ in range(4000))
+    drawn = sum(is_drawn(rng.randbytes(16).hex().encode(), limit_of(0.25)) for _ in range(4000))
     assert 900 < drawn < 1100
 
 
 @given(st.binary(min_size=16, max_size=16), st.floats(0, 1), st.floats(0, 1))
 def test_a_trace_of_a_share_is_a_trace_of_every_larger_share(raw: bytes, one: float, other: float) -> None:
     trace, (less, more) = raw.hex().encode(), sorted((one, other))
-    assert is_drawn(trace, less) <= is_drawn(trace, more)
-    assert not is_drawn(trace, 0.0)
-    assert is_drawn(trace, 1.0)
+    assert is_drawn(trace, limit_of(less)) <= is_drawn(trace, limit_of(more))
+    assert not is_drawn(trace, limit_of(0.0))
+    assert is_drawn(trace, limit_of(1.0))

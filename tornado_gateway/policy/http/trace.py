@@ -6,6 +6,7 @@ The trace of a client goes on, with the client's decision whether the trace is r
 traceparent gets a new trace, and a share of the new traces is recorded.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,6 +19,7 @@ _SAMPLED = 1  # the only flag of level 1; the others are sent as 0 (§3.2.2.5)
 SPAN_DIGITS = 16  # hexadecimal digits of a span id
 _CHANCE_DIGITS = 14  # of a trace id, at the end: the digits that are random in every trace id (level 2, §3.2.2.3)
 _CHANCES: int = 16**_CHANCE_DIGITS
+_ABOVE_ALL = b"g"  # behind each digit
 
 
 class Parent(NamedTuple):
@@ -100,12 +102,12 @@ def trace_id(parents: Parents) -> str:
     return found[2].decode("ascii") if found else ""
 
 
-def context_of(parents: Sequence[bytes], share: float, new_id: Callable[[], bytes]) -> Context:
+def context_of(parents: Sequence[bytes], limit: bytes, new_id: Callable[[], bytes]) -> Context:
     """Continue the trace of a client, or start a trace.
 
     Args:
         parents: see parent_of().
-        share: of the new traces that are recorded, 0 to 1.
+        limit: of the share of new traces that are recorded; see limit_of().
         new_id: makes 32 random hexadecimal digits.
     """
     parent = parent_of(parents)
@@ -113,16 +115,28 @@ def context_of(parents: Sequence[bytes], share: float, new_id: Callable[[], byte
     if parent:
         return Context(parent.trace_id, parent.span_id, span_id, parent.is_sampled)
     trace = new_id()
-    return Context(trace, b"", span_id, is_drawn(trace, share))
+    return Context(trace, b"", span_id, is_drawn(trace, limit))
 
 
-def is_drawn(trace_id: bytes, share: float) -> bool:
+def limit_of(share: float) -> bytes:
+    """The digits below which the end of a trace id is, if the trace is among the share of 0 to 1 that is recorded.
+
+    >>> limit_of(0.0), limit_of(0.5), limit_of(1.0)
+    (b'00000000000000', b'80000000000000', b'g')
+    """
+    return b"%0*x" % (_CHANCE_DIGITS, math.ceil(share * _CHANCES)) if share < 1 else _ABOVE_ALL
+
+
+def is_drawn(trace_id: bytes, limit: bytes) -> bool:
     """Whether a new trace is among the share that is recorded.
 
     The trace id decides, as OpenTelemetry's TraceIdRatioBased does: whatever samples the same trace by the same share
-    comes to the same decision.
+    comes to the same decision. Digits of equal number compare as the numbers do.
 
-    >>> is_drawn(b"f" * 32, 1.0), is_drawn(b"0" * 32, 0.0), is_drawn(b"0" * 31 + b"1", 0.5), is_drawn(b"f" * 32, 0.5)
-    (True, False, True, False)
+    Args:
+        limit: see limit_of().
+
+    >>> is_drawn(b"0" * 31 + b"1", limit_of(0.5)), is_drawn(b"f" * 32, limit_of(0.5))
+    (True, False)
     """
-    return int(trace_id[-_CHANCE_DIGITS:], 16) < share * _CHANCES
+    return trace_id[-_CHANCE_DIGITS:] < limit
