@@ -27,11 +27,13 @@ def test_without_systemd_nothing_is_said(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("microseconds", "pid", "seconds"),
-    [("200000", None, 0.2), ("200000", os.getpid(), 0.2), ("200000", 1, None), ("0", None, None), ("soon", None, None),
+    [("200000", None, 0.2), ("200000", "self", 0.2), ("200000", "1", None), ("0", None, None), ("soon", None, None),
      ("", None, None)],
 )  # fmt: skip
-def test_systemd_says_how_often_it_wants_to_hear(microseconds: str, pid: int | None, seconds: float | None) -> None:
-    environ = {"WATCHDOG_USEC": microseconds} | ({} if pid is None else {"WATCHDOG_PID": str(pid)})
+def test_systemd_says_how_often_it_wants_to_hear(microseconds: str, pid: str | None, seconds: float | None) -> None:
+    environ = {"WATCHDOG_USEC": microseconds} | (
+        {} if pid is None else {"WATCHDOG_PID": pid.replace("self", str(os.getpid()))}
+    )
     assert watchdog_interval(environ, os.getpid()) == seconds
     assert watchdog_interval({}, os.getpid()) is None
 
