@@ -1,12 +1,39 @@
-"""Gateways as processes on a machine that does not do what it should."""
+"""Gateways as processes on a machine that does not do what it should.
 
+IDLE_TLS=10000 python -m pytest tests/test_bad_machine.py -k idle -s     the long form
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
 import signal
 import socket
+import ssl
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.test_main import Process
+from benchmarks.machine import raise_descriptor_limit
+from tests.support.journeys import Start
+from tests.support.ports import free_port
+from tests.support.processes import gateway_process
+from tests.support.redis import StartRedis
+from tests.support.sockets import Client, Ended, echo, eventually, get
+from tests.support.tls import pem_files
+from tests.support.websockets import until
+from tests.test_main import CLEAN, ROOT, UPSTREAMS, Process, processes, wait_for
+
+__all__ = ["processes"]  # a fixture
+
+IDLE_TLS = int(os.environ.get("IDLE_TLS", "60"))  # tests/long asks for more
+BYTES_OF_TLS = 64 * 1024  # memory of the gateway for a connection: OpenSSL's state and buffers
+SLACK = 16 * 1024 * 1024  # of the allocators
 
 # SIGWINCH blocks the event loop for a while: Python runs the handler between two calls of the loop.
 BLOCKED = """import signal, sys, time
@@ -40,3 +67,206 @@ def test_systemd_hears_of_a_loop_that_turns_and_not_of_a_blocked_loop(tmp_path: 
             assert systemd.recv(100) == b"WATCHDOG=1"
         finally:
             assert process.end(signal.SIGTERM)[0] == 0
+
+
+# A gateway with few descriptors.
+FEW = """import resource, sys
+from tornado_gateway.__main__ import main
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+sys.exit(main([]))"""
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.parametrize(
+    ("variables", "target"), [({}, b"/api/svc/x"), ({"MAX_CONNECTIONS": "10000"}, b"/healthz")],
+    ids=["within the descriptors", "beyond the descriptors"],
+)  # fmt: skip
+@pytest.mark.gen_test(timeout=30)
+async def test_more_clients_than_descriptors_cost_themselves_alone(
+    upstream: Start, processes: list[Process], variables: dict[str, str], target: bytes
+) -> None:
+    async def ask(client: Client) -> int:
+        with contextlib.suppress(Ended):
+            return (await client.ask(get(target))).status
+        return 0
+
+    services = json.dumps({"svc": [upstream(echo).url]})
+    process = Process(by=("-c", FEW), UPSTREAMS=services, ACCESS_LOG="false", **variables)
+    processes.append(process)
+    stays = await Client.connect(process.port)
+    assert await ask(stays) == 200
+    for _ in range(2):
+        clients = [await Client.connect(process.port) for _ in range(400)]
+        statuses = Counter(await asyncio.gather(*map(ask, clients)))
+        assert statuses[200] > 50 and set(statuses) <= {0, 200, 503}, statuses
+        assert (await stays.ask(get(b"/healthz"))).status == 200
+        for each in clients:
+            each.close()
+        while True:  # the ends of the clients may still be on their way
+            client = await Client.connect(process.port)
+            status = await ask(client)
+            client.close()
+            if status == 200:
+                break
+            await asyncio.sleep(0.02)
+    stays.close()
+    code, _, told = await asyncio.to_thread(process.end, signal.SIGTERM)
+    assert code == 0
+    assert told.count("\n") < 20, told  # no line for each connection
+
+
+def answers(port: int, count: int) -> int:
+    """The number of requests that a gateway has answered."""
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        reader = client.makefile("rb")
+        for number in range(count):
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            if reader.readline() != b"HTTP/1.1 200 OK\r\n":
+                return number
+            size = 0
+            while (line := reader.readline()) != b"\r\n":
+                size = int(line[15:]) if line.lower().startswith(b"content-length:") else size
+            reader.read(size)
+    return count
+
+
+def test_a_log_on_a_full_device_costs_lines_alone(processes: list[Process]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = Process(output=full.fileno())
+    processes.append(process)
+    assert answers(process.port, 500) == 500
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(20) == 0
+
+
+# $0 is the folder, $1 the interpreter.
+ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64k none "$0" && exec "$1" -m tornado_gateway >>"$0/log" 2>&1'
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"HOST": "127.0.0.1", "PORT": str(port), "UPSTREAMS": UPSTREAMS}
+    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, str(tmp_path), sys.executable]
+    popen = subprocess.Popen(command, env=CLEAN | variables, cwd=ROOT, text=True)
+    try:
+        wait_for(port, popen)
+        assert answers(port, 1000) == 1000
+        log = Path(f"/proc/{popen.pid}/root{tmp_path}/log")  # the mount is the process's alone
+        until(lambda: log.stat().st_size > 60_000, "the disk is full")
+        os.truncate(log, 0)
+        until(lambda: answers(port, 1) and "log lines were dropped" in log.read_text(), "the loss is told")
+    finally:
+        popen.terminate()
+        assert popen.wait(20) == 0
+
+
+# ---------------------------------------------------------------- TLS
+
+HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
+    certificate, key = pem_files(authority.issue_cert("a.test"), tmp_path, "a.test")
+    return {"TLS_CERT": certificate, "TLS_KEY": key, "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"}
+
+
+def call(port: int, authority: trustme.CA) -> ssl.SSLSocket:
+    """A connection that has had an answer."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 20), server_hostname="a.test")
+    ask(sock)
+    return sock
+
+
+def ask(sock: ssl.SSLSocket) -> None:
+    sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    told = b""
+    while b"}" not in told:
+        piece = sock.recv(4096)
+        assert piece, told
+        told += piece
+    assert told.startswith(b"HTTP/1.1 200 "), told
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=40)
+async def test_handshakes_that_never_go_on_end_and_take_nothing_from_others(
+    authority: trustme.CA, tls: dict[str, str]
+) -> None:
+    async with gateway_process({"svc": ["http://127.0.0.1:1"]}, **tls, HEADER_TIMEOUT_MS="1000") as gateway:
+        (await asyncio.to_thread(call, gateway.port, authority)).close()
+        before, halves = gateway.memory, [await Client.connect(gateway.port) for _ in range(300)]
+        for each in halves:
+            await each.send(HALF_A_HELLO)
+        (await asyncio.to_thread(call, gateway.port, authority)).close()
+        assert gateway.memory - before < 300 * BYTES_OF_TLS + SLACK
+        for each in halves:
+            await each.ended()
+            each.close()
+        (await asyncio.to_thread(call, gateway.port, authority)).close()
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=60 + IDLE_TLS / 20)
+async def test_idle_connections_over_tls_cost_little(authority: trustme.CA, tls: dict[str, str]) -> None:
+    raise_descriptor_limit()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    variables = {"KEEPALIVE_TIMEOUT_MS": "3600000", "WEB_CONCURRENCY": str(-(-2 * IDLE_TLS // (soft - 1000)))}
+    async with gateway_process({"svc": ["http://127.0.0.1:1"]}, **tls, **variables) as gateway:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(await asyncio.to_thread(call, gateway.port, authority))
+            before = gateway.memory
+            others = [await asyncio.to_thread(call, gateway.port, authority) for _ in range(IDLE_TLS)]
+            for each in others:
+                stack.enter_context(each)
+            grown = gateway.memory - before
+            sys.stdout.write(f"{IDLE_TLS} idle connections over TLS: {grown / IDLE_TLS / 1024:.1f} KiB each\n")
+            assert grown < IDLE_TLS * BYTES_OF_TLS + SLACK
+            for each in (first, *others[:: max(1, IDLE_TLS // 100)]):
+                await asyncio.to_thread(ask, each)
+
+
+# ---------------------------------------------------------------- Redis
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=40)
+async def test_three_gateways_answer_while_redis_is_killed_starts_again_and_stands_still(
+    upstream: Start, redis_server: StartRedis
+) -> None:
+    async def load(port: int) -> None:
+        client = await Client.connect(port)
+        while not is_over:
+            statuses[(await client.ask(get(b"/api/svc/x"))).status] += 1
+            await asyncio.sleep(0.002)
+        client.close()
+
+    async def all_are(up: float) -> None:
+        while [await each.figure("gateway_rate_limit_store_up") for each in gateways] != [up] * 3:
+            await asyncio.sleep(0.05)
+
+    is_over, statuses, server = False, Counter[int](), redis_server()
+    services = {"svc": [upstream(echo).url]}
+    variables = {"RATE_LIMITS": "1000000/d", "REDIS_URL": server.url, "CACHE_ENABLED": "true"}
+    async with contextlib.AsyncExitStack() as stack:
+        gateways = [await stack.enter_async_context(gateway_process(services, **variables)) for _ in range(3)]
+        loads = asyncio.gather(*[load(each.port) for each in gateways])
+        for take, give in ((server.stop, server.start), (server.freeze, server.thaw)):
+            await all_are(1.0)
+            take()
+            await all_are(0.0)
+            seen = statuses.total()
+            await eventually(lambda seen=seen: statuses.total() > seen + 100)
+            await asyncio.to_thread(give)
+            await all_are(1.0)
+        is_over = True
+        await loads
+        assert set(statuses) == {200}, statuses
