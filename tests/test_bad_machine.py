@@ -20,11 +20,13 @@ import pytest
 import trustme
 
 from benchmarks.machine import raise_descriptor_limit
+from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start
+from tests.support.operators import KEY, ORIGIN, bearer, cookie_of, form, token
 from tests.support.ports import free_port
 from tests.support.processes import gateway_process
 from tests.support.redis import StartRedis
-from tests.support.sockets import Client, Ended, echo, eventually, get
+from tests.support.sockets import Client, Ended, Peer, echo, eventually, get
 from tests.support.tls import pem_files
 from tests.support.websockets import until
 from tests.test_main import CLEAN, ROOT, UPSTREAMS, Process, processes, wait_for
@@ -270,3 +272,95 @@ async def test_three_gateways_answer_while_redis_is_killed_starts_again_and_stan
         is_over = True
         await loads
         assert set(statuses) == {200}, statuses
+
+
+# ---------------------------------------------------------------- watching
+
+# SIGWINCH sets the clock of the day: an hour forward, then two hours back.
+STEPPED = """import signal, sys, time
+real, steps, now = time.time, iter([3600.0, -3600.0]), 0.0
+
+def step(*_):
+    global now
+    now = next(steps)
+    print("stepped", flush=True)
+
+time.time = lambda: real() + now
+signal.signal(signal.SIGWINCH, step)
+from tornado_gateway.__main__ import main
+sys.exit(main([]))"""
+
+
+async def ticks(peer: Peer) -> None:
+    """An event stream."""
+    await peer.request()
+    await peer.send(STREAM_HEAD)
+    with contextlib.suppress(Ended, ConnectionError):
+        while True:
+            await peer.send(b"6\r\ndata: \r\n")
+            await asyncio.sleep(0.02)
+
+
+def numbers_of(said: object) -> list[float]:
+    """Each number of what a page says."""
+    if isinstance(said, dict | list):
+        return [each for one in (said.values() if isinstance(said, dict) else said) for each in numbers_of(one)]
+    return [said] if isinstance(said, int | float) else []
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_clock_that_is_set_ends_nothing_and_renews_no_limit(upstream: Start, processes: list[Process]) -> None:
+    services = json.dumps({"svc": [upstream(echo).url], "events": [upstream(ticks).url]})
+    variables = {"RATE_LIMITS": "1000/d", "AUTH_REQUIRED": "true", "JWT_SECRET": KEY, "ACCESS_LOG": "false"}
+    process = Process(by=("-c", STEPPED), UPSTREAMS=services, **variables)
+    processes.append(process)
+    client, events, viewer = [await Client.connect(process.port) for _ in range(3)]
+    logged_in = await client.ask(form(b"/admin/login", ORIGIN, credential=token()))
+    assert logged_in.status == 303
+    session = cookie_of(logged_in)
+    await events.send(get(b"/sse/events/x", bearer()))
+    await viewer.send(get(b"/admin/events", session))
+    await viewer.until(b"event: whole")
+    left = 1000
+    for _ in range(2):
+        process.popen.send_signal(signal.SIGWINCH)
+        assert await asyncio.to_thread(process.popen.stdout.readline) == "stepped\n"
+        answer = await client.ask(get(b"/api/svc/x", bearer()))
+        remaining = int(answer.get(b"x-ratelimit-remaining") or -1)
+        assert answer.status == 200 and 0 < remaining < left, answer
+        left = remaining
+        events.buffer = b""
+        await events.until(b"data: ")
+        viewer.buffer = b""
+        await viewer.until(b"event: change")
+        stats = await client.ask(get(b"/admin/stats", session))
+        assert stats.status == 200 and min(numbers_of(json.loads(stats.body))) >= 0
+    for each in (client, events, viewer):
+        each.close()
+    assert (await asyncio.to_thread(process.end, signal.SIGTERM))[0] == 0
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_viewer_that_never_reads_takes_little_memory_and_is_let_go() -> None:
+    services = {f"service-{number}": ["http://127.0.0.1:1"] for number in range(100)}
+    async with gateway_process(services, CLIENT_IDLE_TIMEOUT_MS="500") as gateway:
+        reads = await Client.connect(gateway.port)
+        await reads.send(get(b"/admin/events"))
+        await reads.until(b"event: change")
+        before = gateway.memory
+        stalled = [await Client.connect(gateway.port, receive_buffer=2048) for _ in range(20)]
+        for each in stalled:
+            await each.send(get(b"/admin/events"))
+        while await gateway.figure("gateway_client_connections") < 20 + 2:
+            await asyncio.sleep(0.02)
+        most = gateway.memory
+        while await gateway.figure("gateway_client_connections") > 2:
+            most = max(most, gateway.memory)
+            await asyncio.sleep(0.1)
+        assert most - before < 20 * 2**20
+        reads.buffer = b""
+        await reads.until(b"event: change")
+        for each in (reads, *stalled):
+            each.close()

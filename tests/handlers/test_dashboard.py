@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support.event_streams import Listener
 from tests.support.journeys import ask, problem
-from tests.support.operators import log_in
+from tests.support.operators import ORIGIN, form, log_in
 from tests.support.sockets import eventually, get
 from tornado_gateway.handlers.dashboard import ROOT, TYPES
 from tornado_gateway.upkeep.observer import BEHIND
@@ -156,6 +156,17 @@ async def test_the_event_stream_ends_with_a_revocation(serve: Serve, order: dict
     root = b"Authorization: Bearer " + jwt.encode({"sub": "root"}, KEY).encode()
     request = get(b"/admin/api/revocations", root, method=b"POST", body=json.dumps(order).encode())
     assert (await ask(running, request, b"POST")).status == 201
+    await eventually(lambda: not running.app.gateway.observer._viewers)
+    listener.client.close()
+
+
+@pytest.mark.gen_test
+async def test_the_event_stream_ends_with_the_log_out(serve: Serve) -> None:
+    running = await serve(NOWHERE, AUTH_REQUIRED="true", JWT_SECRET=KEY)
+    session = await log_in(running, jwt.encode({"sub": "ada"}, KEY))
+    listener = await Listener.ask(running, get(b"/admin/events", session))
+    await listener.until(b"\n\n")
+    assert (await ask(running, form(b"/admin/logout", ORIGIN, session))).status == 303
     await eventually(lambda: not running.app.gateway.observer._viewers)
     listener.client.close()
 

@@ -18,6 +18,7 @@ from tornado_gateway.policy.upstream.breaker import State
 from tornado_gateway.policy.views.durations import METHODS, OTHER
 
 NOWHERE = {"svc": ["http://127.0.0.1:1"]}
+KEY = "k" * 32
 
 
 @pytest.mark.parametrize(("target", "said"), [(b"/healthz", {"status": "ok"}), (b"/readyz", {"status": "ready"})])
@@ -400,6 +401,42 @@ async def test_clients_cannot_make_series(serve: Serve, upstream: Start) -> None
     assert {route for _, route, _ in counted} <= {route.path for route in ROUTES} | {"other"}
     assert OTHER not in METHODS
     assert sum(counted.values()) == asked
+
+
+async def any_status(peer: Peer) -> None:
+    """Answers with the status that the path names."""
+    while True:
+        status = (await peer.request()).target.rpartition(b"/")[2]
+        await peer.send(reply(b"%b Status" % status))
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_flood_of_names_makes_the_metrics_no_longer(serve: Serve, upstream: Start) -> None:
+    limits = {"RATE_LIMITS": "1000000/h", "AUTH_REQUIRED": "true", "JWT_SECRET": KEY}
+    running = await serve({"svc": [upstream(any_status).url]}, **limits)
+    client = await running.client()
+
+    async def flood(first: int, last: int) -> set[str]:
+        """The series behind requests each of which has names of its own."""
+        for number in range(first, last):
+            name = b"name-%d" % number
+            made_up = jwt.encode({"sub": f"sub-{number}", "iss": f"iss-{number}", "jti": f"{number}"}, KEY).encode()
+            forged = jwt.encode({"sub": f"sub-{number}"}, "f" * 32, headers={"kid": f"kid-{number}"}).encode()
+            told = [b"X-Request-Id: " + name, b"User-Agent: " + name, b"Origin: http://" + name, name + b": x"]
+            for target, method, bearer in (
+                (b"/api/svc/%d" % number, b"GET", made_up), (b"/api/svc/%d" % number, name.upper(), made_up),
+                (b"/api/%b/x" % name, b"GET", made_up), (b"/sse/%b" % name, b"GET", made_up),
+                (b"/%b" % name, b"GET", made_up), (b"/admin/api/%b" % name, b"GET", made_up),
+                (b"/api/svc/x", b"GET", forged), (b"/admin/api/streams?service=%b" % name, b"GET", made_up),
+            ):  # fmt: skip
+                await client.ask(get(target, b"Authorization: Bearer " + bearer, *told, method=method))
+        text = (await ask(running, get(b"/metrics"))).body.decode()
+        assert "name-" not in text and "NAME-" not in text and "sub-" not in text and "kid-" not in text
+        return {line.rpartition(" ")[0] for line in text.splitlines()}
+
+    await ask(running, get(b"/metrics"))  # whose series are there at the next look
+    before = await flood(600, 650)  # statuses without a name
+    assert await flood(650, 700) == before
 
 
 # ---------------------------------------------------------------- /_pressure

@@ -115,6 +115,7 @@ class DashboardEventsHandler(GuardedPage):
                     break  # the browser asks again, and is asked to log in
                 self.write(text)
                 await self.flush()
+                self.exchange.watch_reader()  # a viewer that reads nothing is let go as any other client is
         except StreamClosedError:
             return
         finally:
