@@ -39,6 +39,13 @@ request = function()
 end
 """
 
+# A script of wrk that makes each request a POST.
+POSTING = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '%s'
+"""
+
 WARM_UP = 1  # seconds; fills pools, caches and branch predictors
 OVERTIME = 20.0  # seconds after its time within which wrk must end
 SPARE_DESCRIPTORS = 100  # descriptors of a proxy or a load beside two per stream
@@ -169,7 +176,7 @@ def _percentile(text: str, percent: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A load of GETs by wrk, as fast as the proxy answers.
+    """A load of GETs, or of POSTs, by wrk, as fast as the proxy answers.
 
     Attributes:
         path: path below PREFIX; see upstream.py.
@@ -177,6 +184,7 @@ class Requests:
         fields: header fields beside BROWSER_FIELDS.
         varied: whether each request has a query of its own.
         is_kept: whether the proxy keeps every answer, and the proxy's memory per answer is measured.
+        posts: JSON without "'" that each request posts; "" for GETs.
     """
 
     path: str
@@ -184,6 +192,7 @@ class Requests:
     fields: tuple[str, ...] = ()
     varied: bool = False
     is_kept: bool = False
+    posts: str = ""
 
     def check(self, target: Target) -> None:
         wait_until_served(target.proxy, target.port, PREFIX + self.path, BODY_BYTES[self.path])
@@ -212,9 +221,10 @@ class Requests:
         argv = WRK.argv("--latency", "--timeout", "10s", "-t", "1", "-c", str(self.connections), "-d", f"{seconds}s")
         for field in (*BROWSER_FIELDS, *self.fields):
             argv += ["-H", field]
-        if self.varied:
-            script = target.directory / "varied.lua"
-            script.write_text(VARIED % time.time_ns())
+        text = POSTING % self.posts if self.posts else VARIED % time.time_ns() if self.varied else ""
+        if text:
+            script = target.directory / "load.lua"
+            script.write_text(text)
             argv += ["-s", str(script)]
         with Child([*argv, url], target.core, target.directory / "wrk.log") as wrk:
             if not wrk.wait(seconds + OVERTIME):

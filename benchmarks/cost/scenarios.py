@@ -53,6 +53,7 @@ class Scenario:
 
 
 _SMALL = Requests("small", connections=64)
+_POST = Requests("small", connections=64, posts='{"name":"Grace Hopper","roles":["admin","editor"]}')
 
 SCENARIOS = {
     "http": Scenario("small GET, 8 request header fields, 64 kept connections", PER_REQUEST, _SMALL, 4),
@@ -72,6 +73,10 @@ SCENARIOS = {
     ),
     "cache-pass": Scenario(
         "small GET with an answer that no cache may keep", PER_REQUEST, _SMALL, 4, caches=True, beside="http"
+    ),
+    "post": Scenario("small POST, answered as the small GET", PER_REQUEST, _POST, 4),
+    "cache-post": Scenario(
+        "small POST, which makes what is kept invalid", PER_REQUEST, _POST, 4, caches=True, beside="post"
     ),
     "body64k": Scenario("64 KiB response, 32 kept connections", PER_REQUEST, Requests("64k", 32), 4),
     "body64m": Scenario("64 MiB response, 4 kept connections", PER_REQUEST, Requests("64m", 4), 5),

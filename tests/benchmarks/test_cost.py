@@ -15,6 +15,7 @@ from benchmarks.cost import __main__ as command
 from benchmarks.cost import binaries
 from benchmarks.cost.loads import (
     BROWSER_FIELDS,
+    POSTING,
     VARIED,
     Requests,
     Sample,
@@ -233,7 +234,8 @@ def test_only_proxies_that_keep_a_log_are_compared_with_one() -> None:
 
 
 def test_only_proxies_with_a_cache_are_compared_with_a_cache() -> None:
-    assert peers_of("cache-hit", list(PEERS)) == peers_of("cache-miss", list(PEERS)) == ["gateway", "nginx"]
+    for name in ("cache-hit", "cache-miss", "cache-pass", "cache-post"):
+        assert peers_of(name, list(PEERS)) == ["gateway", "nginx"]
     assert peers_of("cache-entry", list(PEERS)) == ["gateway"]
 
 
@@ -260,6 +262,14 @@ def test_a_cost_is_compared_with_the_scenario_beside() -> None:
 def test_each_request_of_a_varied_load_is_another() -> None:
     assert "count = count + 1" in VARIED
     assert (VARIED % 7).count("?7.") == 1
+
+
+def test_a_load_of_posts_posts_its_json() -> None:
+    bodies = {load.posts for each in SCENARIOS.values() if isinstance(load := each.load, Requests) and load.posts}
+    assert bodies
+    for body in bodies:
+        assert json.loads(body) and "'" not in body
+        assert f"wrk.body = '{body}'" in POSTING % body
 
 
 def test_every_scenario_asks_for_what_the_upstream_serves() -> None:
