@@ -341,10 +341,56 @@ async def test_paths_that_a_poisoner_would_mix_up_are_apart(serve: Serve, upstre
     up = upstream(Each(lambda request, _: reply(fields=(FRESH,), body=request.target)))
     running = await frozen(serve, {"svc": [up.url]}, **ON)
     targets = [b"/x", b"/x;a", b"/x/", b"/X", b"/%78", b"/x?", b"/x%2fy", b"/x/y", b"/x.css"]
+    targets += [b"/x%00", b"/x%00.css", b"/x%2500", b"/x?a=%00", b"/x?a=%00b"]
     for _ in range(2):
         for target in targets:
             assert (await ask(running, path=b"/api/svc" + target)).body == target
     assert len(up.requests) == len(targets)
+
+
+@pytest.mark.parametrize("size", [9_000, 80_000])  # too large for the service, too large for the gateway
+@pytest.mark.gen_test
+async def test_a_refused_field_takes_nothing_from_others(serve: Serve, upstream: Start, size: int) -> None:
+    def answer(request: Message, _: int) -> bytes:
+        status = b"400 Bad Request" if len(request.get(b"x-large") or b"") > 8_000 else b"200 OK"
+        return reply(status, (), b"answer")
+
+    running = await frozen(serve, {"svc": [upstream(Each(answer)).url]}, **ON)
+    for lines, wanted in (((b"X-Large: " + b"a" * size,), (400, 431)), ((), (200,)), ((), (200,))):
+        assert (await ask(running, *lines)).status in wanted
+    assert kept(running) == 1
+    refused = await ask(running, b"X-Large: " + b"a" * size)  # a hit for the service's limit, never for the gateway's
+    assert refused.status == (200 if size < 64 * 1024 else 431)
+
+
+@pytest.mark.gen_test
+async def test_equal_fields_on_one_connection_keep_hosts_and_services_apart(serve: Serve, upstream: Start) -> None:
+    def answer(request: Message, _: int) -> bytes:
+        return reply(fields=(FRESH,), body=request.target + b" " + (request.get(b"x-forwarded-host") or b""))
+
+    up, other = upstream(Each(answer)), upstream(Each(lambda *_: reply(fields=(FRESH,), body=b"other")))
+    running = await frozen(serve, {"svc": [up.url], "other": [other.url]}, **ON)
+    client = await running.client()
+    for status in (b"fwd=uri-miss; stored", b"hit; ttl=60"):
+        for target, body in (
+            (b"/api/svc/x", b"/x localhost"),
+            (b"http://evil.example/api/svc/x", b"/x evil.example"),
+            (b"/api/other/x", b"other"),
+            (b"/api/svc/y", b"/y localhost"),
+        ):
+            got = await client.ask(get(target, host=b"localhost"))
+            assert (got.status, got.body, status_of(got)) == (200, body, status)
+
+
+@pytest.mark.gen_test
+async def test_equal_fields_on_one_connection_tell_a_credential_in_the_target(serve: Serve, upstream: Start) -> None:
+    running = await frozen(
+        serve, {"svc": {"endpoints": [upstream(Origin(FRESH)).url], "auth": "none"}, "other": [REFUSING]},
+        AUTH_REQUIRED="true", JWT_SECRET=KEY, AUTH_TOKEN_SOURCES="query:token", **ON,
+    )  # fmt: skip
+    client = await running.client()
+    said = [status_of(await client.ask(get(PATH + each))) for each in (b"?a", b"?token=abc", b"?token=abc", b"?a")]
+    assert said == [b"fwd=uri-miss; stored", b"fwd=uri-miss", b"fwd=uri-miss", b"hit; ttl=60"]
 
 
 @pytest.mark.gen_test

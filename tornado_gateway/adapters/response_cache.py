@@ -149,12 +149,16 @@ class MemoryCache:
         """
         if key in self._new.kept or key in self._used.kept:
             return self._keep_beside(key, response)
-        kept = _Kept(Variants(response), response.size + len(key.resource) + len(key.partition))
-        if kept.size > self._new.max_size:
+        size, new = response.size + len(key.resource) + len(key.partition), self._new
+        if size > new.max_size:
             return False
         self.responses += 1
-        self._link(key)
-        self._put_new(key, kept)
+        if self._partitions.setdefault(key.resource, key) is not key:
+            self._link(key)
+        new.kept[key] = _Kept(Variants(response), size)
+        new.size += size
+        if new.size > new.max_size:
+            self._push_out()
         return True
 
     def _keep_beside(self, key: Key, response: Stored) -> bool:
@@ -182,8 +186,12 @@ class MemoryCache:
 
     def _put_new(self, key: Key, kept: _Kept) -> None:
         """Add responses to the new, and push the oldest of the new out."""
+        self._new.put(key, kept)
+        self._push_out()
+
+    def _push_out(self) -> None:
+        """Forget the oldest of the new, until the new are within their bound."""
         new = self._new
-        new.put(key, kept)
         while new.size > new.max_size:
             self._forget(*new.take_oldest())
 

@@ -49,9 +49,9 @@ def forward(
     if cache is None or (not config.is_on and head.method in SAFE):
         return HttpForwarding(gateway, client, journal, admitted, match, target, lines)
     look = None
-    if config.is_on and not awaits_events(head):
+    if config.is_on and not (head.accepts_events and awaits_events(head)):
         look = look_up(cache, config, head, admitted, match, target, lines)
-    if look and not service.config.compression.codings:
+    if look and look.found is not None and not service.config.compression.codings:
         stored = fresh_whole(look, journal.began)
         if stored:
             _send(gateway, look, client, journal, service, stored)

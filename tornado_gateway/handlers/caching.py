@@ -8,6 +8,7 @@ The look comes after the admission and before an endpoint is chosen. Which respo
 policy/http/caching/.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from tornado_gateway.handlers.replay import replay
 from tornado_gateway.handlers.second_look import SecondLook
 from tornado_gateway.handlers.storing import LoggedRequest, Look
 from tornado_gateway.policy.http.caching.config import CacheConfig, Scope
-from tornado_gateway.policy.http.caching.directives import NONE
+from tornado_gateway.policy.http.caching.directives import NONE, Directives
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.request import (
     READ_METHODS,
@@ -38,9 +39,12 @@ from tornado_gateway.policy.http.caching.status import REASONS, SHARED, Forwarde
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.totals import ABSENT, HIT, REFRESHING
 from tornado_gateway.policy.http.credentials import Asked
-from tornado_gateway.policy.principal import ANYBODY
+from tornado_gateway.policy.http.forwarding import Origination
+from tornado_gateway.policy.http.mount import Mount
+from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.wire.http1 import RequestHead
 
 # Bytes of the largest body that is copied behind the head of a hit, to be written at once. A copy of this size costs
@@ -61,24 +65,75 @@ def look_up(
     """
     if head.method not in READ_METHODS or head.body or head.upgrades:
         return None
-    said = _read(head, lines)
+    fields = head.fields
+    said = fields.reading if fields is not None and lines is fields.forwarded_lines else None
+    if not isinstance(said, RequestLines):
+        said = _read(head, lines)
     if said.passes:
         return None
-    service = admitted.found
-    owner = admitted.principal.name if config.scope is Scope.PRINCIPAL else ""
-    origination, mount = admitted.origination, match.mount
+    service, mount, asker = admitted.found, match.mount, said.note
+    if not (
+        isinstance(asker, Asker)
+        and asker.origination is admitted.origination
+        and asker.principal is admitted.principal
+        and asker.config is config
+        and asker.mount is mount
+        and asker.service_config is service.config
+        and asker.host == head.host
+    ):
+        said.note = asker = _asker(config, head, admitted, mount, said)
+    bears = asker.has_credentials or (admitted.authenticator is not None and _may_bear(head, admitted.authenticator))
+    key = Key(resource(asker.service, target, config), asker.partition)
+    request = CacheRequest(
+        key, head.method, said.fields, asker.directives, bears, asker.has_principal, asker.is_plain
+    )  # fmt: skip
+    return Look(cache, request, config, cache.store.find(key))
+
+
+@dataclass(slots=True)
+class Asker:
+    """What requests with the same field lines have in common, whatever their target. Never changed.
+
+    A connection keeps the last one beside its last lines. Whether it holds for a request is decided by comparison with
+    everything that it follows from besides the lines: configurations and origination as the same objects.
+
+    Attributes:
+        origination, principal, config, mount, service_config, host: what the others follow from.
+        service: name of the service.
+        partition: of the keys.
+        directives, has_principal, is_plain: see CacheRequest.
+        has_credentials: whether the fields or the principal tell of credentials.
+    """
+
+    origination: Origination
+    principal: Principal
+    config: CacheConfig
+    mount: Mount
+    service_config: ServiceConfig
+    host: bytes
+    service: bytes
+    partition: bytes
+    directives: Directives
+    has_credentials: bool
+    has_principal: bool
+    is_plain: bool
+
+
+def _asker(
+    config: CacheConfig, head: RequestHead, admitted: Admitted[Service], mount: Mount, said: RequestLines
+) -> Asker:
+    service, origination, principal = admitted.found, admitted.origination, admitted.principal
+    owner = principal.name if config.scope is Scope.PRINCIPAL else ""
     keeps_host = (mount.config or service.config.mount).preserve_host
     host = b" ".join((origination.host, head.host)) if keeps_host else origination.host
     origin = (origination.proto, origination.port, origination.prefix, mount.public, mount.line)
-    key = Key(
-        resource(service.name.encode("ascii"), target, config),
-        partition(config, said.fields, origin, host, origination.claims, owner),
-    )
     directives = NONE if config.ignores_client else said.directives
-    is_plain = directives is NONE and not said.has_condition
-    bears = _bears_credentials(head, admitted, said)
-    request = CacheRequest(key, head.method, said.fields, directives, bears, bool(owner), is_plain)
-    return Look(cache, request, config, cache.store.find(key))
+    return Asker(
+        origination, principal, config, mount, service.config, head.host, service.name.encode("ascii"),
+        partition(config, said.fields, origin, host, origination.claims, owner), directives,
+        said.has_credentials or has_credentials(head.known_fields) or principal is not ANYBODY,
+        bool(owner), directives is NONE and not said.has_condition,
+    )  # fmt: skip
 
 
 def _read(head: RequestHead, lines: bytes) -> RequestLines:
@@ -94,12 +149,9 @@ def _read(head: RequestHead, lines: bytes) -> RequestLines:
     return said
 
 
-def _bears_credentials(head: RequestHead, admitted: Admitted[Service], said: RequestLines) -> bool:
-    """Whether a request bears credentials, valid or not, wherever the gateway or a service might read these."""
-    if said.has_credentials or has_credentials(head.known_fields) or admitted.principal is not ANYBODY:
-        return True
-    authenticator = admitted.authenticator
-    return bool(authenticator and authenticator.sources.may_hold(Asked(head.known_fields, head.block, head.target)))
+def _may_bear(head: RequestHead, authenticator: Authenticator) -> bool:
+    """Whether a request bears something, valid or not, where the gateway might read a credential."""
+    return authenticator.sources.may_hold(Asked(head.known_fields, head.block, head.target))
 
 
 def fresh_whole(look: Look, now: float) -> Stored | None:

@@ -88,7 +88,9 @@ def _may_go_together(look: Look, why: Forwarded, stored: Stored | None) -> bool:
     # without a validation of one's own (RFC 9111 §5.2.2.4).
     if why is Forwarded.REQUEST or (stored and stored.terms.needs_validation):
         return False
-    if not look.config.lock_timeout or not may_collapse(look.request):
+    asked = look.request
+    is_plain = asked.is_plain and asked.method == b"GET"  # as nearly every time
+    if not look.config.lock_timeout or not (is_plain or may_collapse(asked)):
         return False
     alone = look.cache.alone
     return not alone or alone.get(hash(look.request.key), -math.inf) <= look.cache.now()

@@ -24,7 +24,7 @@ from tornado_gateway.policy.http.caching.response import ResponseLines, read_res
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants, storable_lines
-from tornado_gateway.policy.http.caching.terms import Judge
+from tornado_gateway.policy.http.caching.terms import Judge, Terms
 from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
@@ -86,6 +86,11 @@ def dated(lines: bytes, said: ResponseLines, wall: float) -> bytes:
         wall: when the response came, in seconds since 1970.
     """
     return lines if b"date" in said.fields else lines + b"Date: %b\r\n" % format_date(wall)
+
+
+def _edited(lines: bytes, terms: Terms, said: ResponseLines, wall: float, *, edits: bool) -> bytes:
+    """The field lines that are stored."""
+    return dated(storable_lines(lines, terms) if edits else lines, said, wall)
 
 
 def judge_of(head: ResponseHead) -> Judge:
@@ -187,7 +192,11 @@ class Storing:
     def is_for_others(self) -> bool:
         """Whether the response came fresh, so that other requests may be answered with the response."""
         coming = self._coming
-        return coming is not None and reuse(coming.terms, coming.initial_age, NONE, self._look.config.grace).answers
+        if coming is None:
+            return False
+        if coming.terms.lifetime > coming.initial_age and not coming.terms.needs_validation:  # as nearly every time
+            return True
+        return reuse(coming.terms, coming.initial_age, NONE, self._look.config.grace).answers
 
     def answers(self, request: CacheRequest) -> bool:
         """Whether the response that is being stored answers another request with the same key, too."""
@@ -216,7 +225,7 @@ class Storing:
         # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
         self._coming = Stored(
             head.status, head.reason, head.minor,
-            dated(storable_lines(lines, terms) if edits else lines, said, wall),
+            lines if not edits and b"date" in said.fields else _edited(lines, terms, said, wall, edits=edits),
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
             selection(terms.vary, look.request.fields) if terms.vary else (), now, said.etag, said.last_modified,
             tags, decision.initial_age(max(now - request.began, 0.0)),
@@ -244,7 +253,7 @@ class Storing:
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
         coming = self._coming
-        if coming and self.is_current:
+        if coming and (self._look.cache.store.changes == self._since or self.is_current):
             coming.body = b"".join(self._pieces)
             if self._needs_length:
                 coming.lines += b"Content-Length: %d\r\n" % self._size
@@ -261,5 +270,6 @@ class Storing:
         """Add Cache-Status to the response, once."""
         why, look = self._why, self._look
         if why:
-            self._request.tell(look.told(forward_line(look.cache.name, why, is_stored)))
+            line = forward_line(look.cache.name, why, is_stored)
+            self._request.tell(look.told(line) if look.config.shows_key else line)
             self._why = None

@@ -80,7 +80,7 @@ class CacheRequest:
 
 @dataclass(slots=True)
 class RequestLines:
-    """What the field lines of a request say to the cache. Never changed, and follows from the lines alone.
+    """What the field lines of a request say to the cache. Never changed but for the note; follows from the lines alone.
 
     Attributes:
         fields: the values of all fields, by lower-case name.
@@ -88,6 +88,7 @@ class RequestLines:
         has_credentials: whether one of the fields carries credentials; see has_credentials().
         has_condition: whether the request has a condition or a Range.
         directives: of Cache-Control and Pragma.
+        note: what a handler notes beside the lines; None at first. A note must name everything else that it depends on.
     """
 
     fields: KnownFields
@@ -95,6 +96,7 @@ class RequestLines:
     has_credentials: bool
     has_condition: bool
     directives: Directives
+    note: object = None
 
 
 def read_request(lines: bytes) -> RequestLines:
