@@ -267,9 +267,13 @@ class ClientConnection(asyncio.Protocol):
             return
         busy = exchange.receiver.on_chunk(payload)
         if busy is not None and not busy.done() and self._exchange is exchange:
-            self.transport.pause_reading()
-            self.is_held, self.deadline, self._pace = True, math.inf, None
-            busy.add_done_callback(lambda _: self._read_on(exchange))
+            self._hold(exchange, busy)
+
+    def _hold(self, exchange: ClientExchange, busy: "asyncio.Future[None]") -> None:
+        """Pause reading until the receiver's future is done."""
+        self.transport.pause_reading()
+        self.is_held, self.deadline, self._pace = True, math.inf, None
+        busy.add_done_callback(lambda _: self._read_on(exchange))
 
     def _read_on(self, exchange: ClientExchange) -> None:
         if self._exchange is exchange and not self.transport.is_closing():
