@@ -75,9 +75,9 @@ class EventStream:
     """
 
     __slots__ = (
-        "_began", "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_heard_at",
-        "_heartbeat", "_is_opaque", "_loop", "_on_end", "_rng", "_scanner", "_source", "_wants_trailers", "next_check",
-        "number", "request", "totals",
+        "_began", "_began_or_beat", "_client", "_config", "_cut_at", "_ending", "_ends_at", "_expiry", "_flowing",
+        "_heard_at", "_heartbeat", "_is_opaque", "_max_bytes", "_on_end", "_rng", "_scanner", "_source",
+        "_wants_trailers", "next_check", "number", "request", "totals",
     )  # fmt: skip
 
     kind = SSE
@@ -98,14 +98,15 @@ class EventStream:
         self._config, self._rng, self._on_end = config, rng, on_end
         self._is_opaque, self._wants_trailers = is_opaque, accepts_trailers(client.head.known_fields)
         self._client, self._source = client, source
-        self._loop = client.connection.server.loop
+        self._flowing = client.connection.server.flowing
         self._scanner = BoundaryScanner()
         self.totals, self._began = subscription.totals, subscription.began
-        self._heard_at = -math.inf  # instant of the last bytes of the stream; before the first, long ago
+        self._heard_at: float | None = None  # instant of the last bytes of the stream; None before the first
         self._ending = ""  # the reason why the stream ends at the next event boundary
         self._cut_at = math.inf  # instant at which the stream is cut, at a boundary or not
         self._heartbeat = math.inf if is_opaque else config.heartbeat
-        now = self._began_or_beat = self._loop.time()
+        self._max_bytes = config.max_bytes if config.max_bytes < math.inf else None
+        now = self._began_or_beat = client.connection.server.loop.time()
         self._ends_at = now + lifetime(config.max_age, rng) if config.max_age < math.inf else math.inf
         self._expiry = subscription.expiry
         self.next_check = self._time_of_next_check()
@@ -115,15 +116,14 @@ class EventStream:
     # ---- BodyReceiver
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
-        heard_at = self._source.heard_at
-        pause = heard_at - self._heard_at
-        self._heard_at = heard_at
-        if pause < math.inf:
+        before, self._heard_at = self._heard_at, self._source.heard_at
+        if before is None:
+            self.totals.firsts.add(time.monotonic() - self._began)
+        else:
+            pause = self._heard_at - before
             pauses = self.totals.pauses
             pauses.counts[bisect_left(PAUSES, pause)] += 1
             pauses.total += pause
-        else:
-            self.totals.firsts.add(time.monotonic() - self._began)
         if self._ending and (end := self._scanner.end_of_last_event(chunk)) >= 0:
             self._scanner.feed(chunk[:end])
             self._client.write(chunk[:end])
@@ -131,9 +131,9 @@ class EventStream:
             return None
         self._scanner.feed(chunk)
         drained = self._client.write(chunk)
-        if self._client.body_bytes >= self._config.max_bytes:
+        if self._max_bytes is not None and self._client.body_bytes >= self._max_bytes:
             self._end("max_bytes")
-        if drained.done() or self._client.finished:
+        if drained is self._flowing or drained.done() or self._client.finished:
             return None
         if self._config.cuts_slow:
             self._cut_client()
