@@ -622,16 +622,16 @@ class ChunkedBody:
     """
 
     __slots__ = (
-        "_at_beginning", "_error", "_in_trailers", "_left", "_lines", "_nominated", "_pending", "_start", "_usual",
-        "_usual_line", "trailers",
+        "_at_beginning", "_error", "_in_trailers", "_left", "_lines", "_nominated", "_pending", "_usual",
+        "_usual_line", "_usual_payload", "trailers",
     )  # fmt: skip
     ends_by_close = False
 
     def __init__(self, error: type[GatewayError], nominated: Collection[bytes] = ()) -> None:
         self._error, self._nominated = error, nominated
         self._lines = _OF_RESPONSES if issubclass(error, UpstreamError) else _OF_REQUESTS
-        # Size, size line and size of the size line of the last chunk that came alone; sizes repeat.
-        self._usual, self._usual_line, self._start = 0, b"", 0
+        # Whole size, payload's size and size line of the last chunk that came alone; sizes repeat.
+        self._usual, self._usual_payload, self._usual_line = 0, 0, b""
         self._left = 0  # bytes of the current chunk still to come
         self._at_beginning = True  # at the beginning of a chunk, behind the CRLF of the chunk before
         self._pending = b""  # the beginning of a size line, or of the trailer section
@@ -643,13 +643,15 @@ class ChunkedBody:
             data = self._pending + data
             self._pending = b""
         if self._at_beginning:  # fast path: most data of streams is one whole chunk
-            start = self._start
-            if len(data) == self._usual and data[:start] == self._usual_line and data[-2:] == b"\r\n":
-                return data[start:-2], None
+            if len(data) == self._usual:
+                payload = data.removeprefix(self._usual_line).removesuffix(b"\r\n")
+                if len(payload) == self._usual_payload:  # both were there
+                    return payload, None
             line = self._lines.first.match(data)
             if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
-                self._usual, self._usual_line, self._start = len(data), line[0], line.end()
-                return data[line.end() : -2], None
+                payload = data[line.end() : -2]
+                self._usual, self._usual_payload, self._usual_line = len(data), len(payload), line[0]
+                return payload, None
         at, parts = 0, []
         while not self._in_trailers:
             if self._left:
