@@ -69,6 +69,27 @@ async def test_whatever_stands_in_authorization_nothing_but_a_token_is_forwarded
         assert (await ask(running, get(b"/api/svc/x", of + spelling + b" " + valid))).status == 200
 
 
+@pytest.mark.gen_test
+async def test_a_401_does_not_say_what_is_wrong(serve: Serve, upstream: Start) -> None:
+    checks = {"JWT_ISSUER": "id", "JWT_AUDIENCE": "gateway", "JWT_REQUIRED_CLAIMS": "tenant"}
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH, **checks)
+    right = {"aud": "gateway", "tenant": "a"}
+    assert (await ask(running, get(b"/api/svc/x", bearer(**right)))).status == 200
+    wrong_key, none = jwt.encode({"iss": "id", **right}, "x" * 32), jwt.encode({"iss": "id", **right}, None, "none")
+    wrong = [
+        bearer(**right, exp=1), bearer(**right, nbf=4_000_000_000), bearer(**right | {"aud": "other"}),
+        bearer(**right | {"iss": "other"}), bearer(aud="gateway"), bearer(**right) + b"A", bearer(**right, exp="soon"),
+        b"Authorization: Bearer a.b.c", *(b"Authorization: Bearer " + each.encode() for each in (wrong_key, none)),
+    ]  # fmt: skip
+    told = set()
+    for field in wrong:
+        answer = await ask(running, get(b"/api/svc/x", field, b"x-request-id: same"))
+        problem(answer, 401, "unauthorized")
+        fields = tuple(each for each in answer.fields if each[0].lower() != b"date")
+        told.add((answer.start, fields, answer.body))
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz", b"/metrics"])
 @pytest.mark.gen_test
 async def test_operational_pages_need_no_token(serve: Serve, upstream: Start, path: bytes) -> None:
