@@ -87,14 +87,6 @@ class AccessRecord:
         """The target without its query."""
         return self.target.partition(b"?")[0].decode("latin-1")
 
-    @property
-    def has_content(self) -> bool:
-        """Whether the request has taken time, had a body, or was answered by an endpoint."""
-        return bool(
-            self.seconds or self.bytes_in or self.endpoint or self.attempts or self.head_seconds is not None
-            or self.close_code is not None
-        )  # fmt: skip
-
 
 # The parts of a line below are remembered, without tokens: few combinations make up nearly all lines.
 
@@ -148,9 +140,13 @@ def json_line(record: AccessRecord, at: str, redaction: Redaction = SHOWS_NO_QUE
         at: time of the record's addition, in the format of RFC 3339.
         redaction: what is shown of the query.
     """
+    has_content = (
+        record.attempts or record.seconds or record.bytes_in or record.endpoint or record.head_seconds is not None
+        or record.close_code is not None
+    )  # fmt: skip
     result = (
         _measured(record)
-        if record.attempts or record.has_content
+        if has_content
         else _refusal(record.service, record.status, record.reason, record.bytes_out, record.client.text)
     )
     query = f',"query":{_quote(without_tokens(redaction.query(record.target)))}' if redaction.shows_query else ""

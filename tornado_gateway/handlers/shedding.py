@@ -51,7 +51,8 @@ class Shedding:
         gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
         overload, service = gateway.overload, gateway.services.get(match.service)
         mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
-        is_stream = forwarding.asks_for_stream or awaits_events(head)
+        awaits = head.accepts_events and awaits_events(head)
+        is_stream = forwarding.asks_for_stream or awaits
         cors = gateway.cors and cors_of(gateway.cors, match.route, service)
         if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
             return None
@@ -78,7 +79,9 @@ class ShedRequest(HeadDelegate):
 
     def head_received(self) -> Awaitable[None] | None:
         gateway, client, error = self._gateway, self._client, self._refusal.error
-        id_, sent = request_id(client.head.known_fields, gateway.new_request_id), error.status
+        new_id = gateway.new_request_id
+        known_fields, sent = client.head.known_fields, error.status
+        id_ = request_id(known_fields, new_id) if b"x-request-id" in known_fields else new_id()
         if self._mode == STATUS:
             self._refusal.send(client, id_)
         else:
