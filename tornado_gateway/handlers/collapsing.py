@@ -153,7 +153,7 @@ class Lead(Storing, Delegating):
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         taker = super().on_head(head, source)
-        if self._flight is None and not self.is_for_others:
+        if self._flight is None and (self._coming is None or not self.is_for_others):
             self._land()
             _remember(self._look.cache, self._look.request.key)
         return taker

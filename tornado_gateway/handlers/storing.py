@@ -212,7 +212,9 @@ class Storing:
         look, request = self._look, self._request
         judge, wall = judge_of(head), look.wall()
         decision = judge.decide(look.request, head.status, wall, look.config)
-        terms = decision.terms if look.may_keep(head) else None
+        terms = decision.terms
+        if terms and not look.may_keep(head):
+            terms = None
         self._tell(is_stored=terms is not None)
         if terms is None:
             return request.on_head(head, source)
