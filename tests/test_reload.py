@@ -148,7 +148,7 @@ BY_PATH: dict[str, Callable[[Reloading], Any]] = {
     "overload.max_in_flight": lambda at: at.running.app.gateway.overload._held._threshold,
     "admin.sessions.idle": lambda at: at.running.app.gateway.operators.sessions.config.idle,
     "admin.sessions.longest": lambda at: at.running.app.gateway.operators.sessions.config.longest,
-    "watches_files": lambda at: bool(at.reloader._watch._known),
+    "watches_files": lambda at: bool(at.reloader.watch._known),
 }
 
 
@@ -170,7 +170,9 @@ async def test_each_variable_is_applied_or_named_as_needing_a_restart(serve: Ser
     for variable in APPLIED:
         for path in variable.fills:
             is_ = in_force(reloading, path)
-            assert is_ == wanted(reloading.reloader._settings, path), f"{variable.name} ({path}) is not applied"
+            assert is_ == wanted(reloading.reloader.configuration.settings, path), (
+                f"{variable.name} ({path}) is not applied"
+            )
             assert is_ != before[path], f"{variable.name} ({path}) was not changed"
     told = " ".join(reloaded.changes)
     assert [each.name for each in APPLIED if each.name not in told] == ["UPSTREAMS", "ROUTES"]

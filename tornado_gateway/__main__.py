@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
 
 from tornado.httpclient import AsyncHTTPClient
 
@@ -45,7 +44,7 @@ from tornado_gateway.config.settings import ListenConfig, ListenerSpec, Settings
 from tornado_gateway.config.tls import load_certificates, warnings_of
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
-from tornado_gateway.reload import Reloader
+from tornado_gateway.reload import Configuration, reloader_of
 from tornado_gateway.supervisor import worker
 from tornado_gateway.supervisor.supervisor import Birth, Supervisor
 from tornado_gateway.upkeep import service_manager
@@ -106,10 +105,11 @@ def run(asked: argparse.Namespace, environment: dict[str, str], file: EnvFile) -
     if asked.takeover and not settings.listen.takeover:
         say("--takeover: TAKEOVER_SOCKET is not set", sys.stderr)
         return USAGE
+    configuration = configuration_of(asked, settings, environment)
     if settings.workers > 1:
-        return supervise(settings, warnings, make_loop, takes_over=asked.takeover)
+        return supervise(configuration, warnings, make_loop, takes_over=asked.takeover)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(serve(settings, warnings, source_of(asked, environment), None, takes_over=asked.takeover))
+        return runner.run(serve(configuration, warnings, None, takes_over=asked.takeover))
 
 
 def run_demo(
@@ -123,8 +123,8 @@ def run_demo(
         settings, warnings = read(environment, file)
         if asked.check or asked.print_config:
             return show(settings, warnings, print_config=asked.print_config)
-        source = source_of(asked, environment, partial(of_demo, services=services))
-        return runner.run(serve(settings, warnings, source, demo, takes_over=False))
+        configuration = configuration_of(asked, settings, environment, partial(of_demo, services=services))
+        return runner.run(serve(configuration, warnings, demo, takes_over=False))
 
 
 def of_demo(environment: Mapping[str, str], services: str) -> dict[str, str]:
@@ -139,24 +139,13 @@ def of_demo(environment: Mapping[str, str], services: str) -> dict[str, str]:
     return {"HOST": "127.0.0.1", **kept, "UPSTREAMS": services, "ROUTES": json.dumps(ROUTES)}
 
 
-class Source(NamedTuple):
-    """Where a configuration comes from.
-
-    Attributes:
-        environment: the variables of the start.
-        read: see Reloader.
-        file: path of the file with some variables.
-    """
-
-    environment: dict[str, str]
-    read: Callable[[], tuple[dict[str, str], EnvFile]]
-    file: str
-
-
-def source_of(
-    asked: argparse.Namespace, environment: dict[str, str], change: Callable[[dict[str, str]], dict[str, str]] = dict
-) -> Source:
-    """Where the configuration of a command line comes from.
+def configuration_of(
+    asked: argparse.Namespace,
+    settings: Settings,
+    environment: dict[str, str],
+    change: Callable[[dict[str, str]], dict[str, str]] = dict,
+) -> Configuration:
+    """The configuration of a command line.
 
     Args:
         environment: the variables of the start.
@@ -167,7 +156,7 @@ def source_of(
         file = read_file(asked.env_file)
         return change(merge(asked, os.environ, file)), file
 
-    return Source(environment, read_again, str(Path(asked.env_file or ENV_FILE).absolute()))
+    return Configuration(settings, environment, read_again, str(Path(asked.env_file or ENV_FILE).absolute()))
 
 
 def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[str]]:
@@ -182,8 +171,11 @@ def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[
     return settings, [*warnings, *exposures(settings)]
 
 
-def supervise(settings: Settings, warnings: list[str], make_loop: LoopFactory | None, *, takes_over: bool) -> int:
+def supervise(
+    configuration: Configuration, warnings: list[str], make_loop: LoopFactory | None, *, takes_over: bool
+) -> int:
     """Run the workers; return the exit code. In a worker, the call never returns."""
+    settings = configuration.settings
     logs.configure(settings.logs)
     for warning in warnings:
         log.warning(warning)
@@ -193,14 +185,14 @@ def supervise(settings: Settings, warnings: list[str], make_loop: LoopFactory | 
         say(str(error), sys.stderr)
         return CANNOT_START
     with asyncio.Runner() as runner:
-        return supervise_with(runner, settings, inherited, partial(worker.live, settings, make_loop))
+        return supervise_with(runner, configuration, inherited, partial(worker.live, make_loop))
 
 
 def supervise_with(
-    runner: asyncio.Runner, settings: Settings, inherited: Inheritance, live: Callable[[Birth], int]
+    runner: asyncio.Runner, configuration: Configuration, inherited: Inheritance, live: Callable[[Birth], int]
 ) -> int:
     async def make() -> Supervisor:
-        return Supervisor(settings, inherited, command(sys.orig_argv[1:]))
+        return Supervisor(configuration, inherited, command(sys.orig_argv[1:]))
 
     supervisor = runner.run(make())
     try:
@@ -209,7 +201,7 @@ def supervise_with(
         except CannotListen as error:
             say(str(error), sys.stderr)
             return CANNOT_START
-        announce(settings, addresses, admin_addresses)
+        announce(configuration.settings, addresses, admin_addresses)
         while (number := runner.run(supervisor.next_birth())) is not None:  # a fork needs a loop that stands still
             supervisor.start(number, live)
         return supervisor.exit_code
@@ -422,8 +414,9 @@ async def start(demo: Demo) -> dict[str, list[str]]:
     return await demo.start()
 
 
-async def serve(settings: Settings, warnings: list[str], source: Source, demo: Demo | None, *, takes_over: bool) -> int:
+async def serve(configuration: Configuration, warnings: list[str], demo: Demo | None, *, takes_over: bool) -> int:
     """Listen until a signal or a successor, then drain; return the exit code."""
+    settings = configuration.settings
     logs.configure(settings.logs)
     for warning in warnings:
         log.warning(warning)
@@ -435,7 +428,7 @@ async def serve(settings: Settings, warnings: list[str], source: Source, demo: D
         return CANNOT_START
     app = App(settings, inherited)
     successor = Successor(settings.listen.takeover, command(sys.orig_argv[1:]))
-    reloader = Reloader(app, settings, *source)
+    reloader = reloader_of(app, configuration)
     signals = Signals(asyncio.get_running_loop(), successor.start, reloader.begin)
     life_signs = service_manager.LifeSigns()
     try:

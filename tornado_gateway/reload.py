@@ -16,9 +16,10 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from tornado_gateway.adapters import logs
 from tornado_gateway.adapters.access_log import AccessLog, json_line, text_line
@@ -75,6 +76,7 @@ MOST_TOLD = 20  # changes in the line of the log; the answer to POST /admin/api/
 Environment = Mapping[str, str]
 Read = Callable[[], tuple[Environment, EnvFile]]
 Commit = Callable[[], None]
+Change = Callable[[], Steps[None]]
 Contexts = Mapping[UpstreamTLSConfig, ssl.SSLContext]
 
 log = logging.getLogger("tornado_gateway")
@@ -86,36 +88,87 @@ class Reading:
 
     Attributes:
         settings: with the values of the start for variables that need a restart.
-        drawn: `settings`, with the secrets of the gateway; see draw_secrets().
         reloaded: what differs from the configuration in force.
-        tls: settings of TLS to upstreams; see Connector.contexts.
     """
 
     settings: Settings
-    drawn: Settings
     reloaded: Reloaded
-    tls: Contexts
+
+
+class Configuration:
+    """The configuration of a gateway, which can be read again.
+
+    Args:
+        settings: what the gateway is made of.
+        environment: what `settings` were loaded from.
+        read: reads the variables again: all of them, and the file with some. May raise ConfigurationError.
+        file: path of the file with some variables; "" for none.
+
+    Attributes:
+        settings: in force.
+    """
+
+    def __init__(self, settings: Settings, environment: Environment, read: Read, file: str = "") -> None:
+        self.settings, self._read, self._file = settings, read, file
+        self._start = {each.name: each.find(environment) for each in VARIABLES if each.needs_restart}
+
+    @property
+    def watched(self) -> list[str]:
+        """The paths of the files whose change is a reload."""
+        paths = (self._file, self.settings.upstreams_file) if self.settings.watches_files else ()
+        return [each for each in paths if each]
+
+    def read(self) -> Reading:
+        """Read the configuration again; the settings in force stay.
+
+        Raises:
+            ConfigurationError: something is wrong.
+        """
+        environment, file = self._read()
+        try:
+            wanted = load_settings(environment)
+            restarts = [each for each in differing(self.settings, wanted) if each.needs_restart]
+            settings = load_settings(self._with_start(environment)) if restarts else wanted
+        except ConfigurationError as error:
+            raise ConfigurationError(located(error.problems, environment, file)) from None
+        names = tuple(each.name for each in restarts)
+        changes = tuple(difference(self.settings, settings))
+        return Reading(settings, Reloaded(changes, names, _warnings(settings, environment, file)))
+
+    def _with_start(self, environment: Environment) -> dict[str, str]:
+        """Variables with the values of the start where a change needs a restart."""
+        kept = dict(environment)
+        for each in VARIABLES:
+            if each.needs_restart:
+                for name in (each.name, *each.aliases):
+                    kept.pop(name, None)
+                name, text = self._start[each.name]
+                kept[name] = text
+        return kept
 
 
 class Reloader:
     """Reloads the configuration of a gateway, one reload at a time.
 
     Args:
-        settings: what the gateway was made of.
-        environment: what `settings` were loaded from.
-        read: reads the variables again: all of them, and the file with some. May raise ConfigurationError.
-        file: path of the file with some variables; "" for none.
+        use: lets the gateway use other settings; raises ConfigurationError, and changes nothing, if a part cannot.
+        is_stopping: whether the gateway reloads no more.
+
+    Attributes:
+        watch: begins a reload when a file has changed.
     """
 
-    def __init__(self, app: App, settings: Settings, environment: Environment, read: Read, file: str = "") -> None:
-        self._app, self._settings, self._read, self._file = app, settings, read, file
-        self._start = {each.name: each.find(environment) for each in VARIABLES if each.needs_restart}
-        self._lock = asyncio.Lock()
+    def __init__(
+        self,
+        configuration: Configuration,
+        use: Callable[[Settings], Awaitable[None]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self.configuration, self._use, self._is_stopping = configuration, use, is_stopping
+        self._lock, self._is_closed = asyncio.Lock(), False
         self._begun: set[asyncio.Task[None]] = set()
-        self._watch = FileWatch(self.begin)
-        self._watch_files()
-        app.heartbeat.add(self._watch)
-        app.gateway.reloading.carry_out = self.reload
+        self.watch = FileWatch(self.begin)
+        self.watch.use(configuration.watched)
 
     def begin(self) -> None:
         """Begin a reload for somebody who gets no answer, such as a signal: the log tells."""
@@ -125,16 +178,12 @@ class Reloader:
 
     async def close(self) -> None:
         """Reload no more."""
-        self._app.gateway.reloading.carry_out = None
-        self._watch.use(())
+        self._is_closed = True
+        self.watch.use(())
         for task in self._begun:
             task.cancel()
         if self._begun:
             await asyncio.wait(self._begun)
-
-    def _watch_files(self) -> None:
-        paths = (self._file, self._settings.upstreams_file) if self._settings.watches_files else ()
-        self._watch.use(filter(None, paths))
 
     async def reload(self) -> Reloaded:
         """Read the configuration again, and use the configuration.
@@ -165,52 +214,55 @@ class Reloader:
             log.exception("not reloaded")
 
     async def _reload(self) -> Reloaded:
-        reading = await asyncio.to_thread(self.read)
-        if self._app.gateway.lifecycle.draining:
+        reading = await asyncio.to_thread(self.configuration.read)
+        if self._is_closed or self._is_stopping():
             raise ConfigurationRefused("the gateway is stopping")
-        app = self._app
-        await in_slices(use(app, reading.drawn, reading.tls), app.gateway.now)
-        self._settings = reading.settings
-        self._watch_files()
+        await self._use(reading.settings)
+        self.configuration.settings = reading.settings
+        self.watch.use(self.configuration.watched)
         _tell(reading.reloaded)
         return reading.reloaded
 
-    def read(self) -> Reading:
-        """Read the configuration again.
 
-        Raises:
-            ConfigurationError: something is wrong.
-        """
-        environment, file = self._read()
-        try:
-            wanted = load_settings(environment)
-            restarts = [each for each in differing(self._settings, wanted) if each.needs_restart]
-            settings = load_settings(self._with_start(environment)) if restarts else wanted
-        except ConfigurationError as error:
-            raise ConfigurationError(located(error.problems, environment, file)) from None
-        names = tuple(each.name for each in restarts)
-        reloaded = Reloaded(tuple(difference(self._settings, settings)), names, _warnings(settings, environment, file))
-        drawn = draw_secrets(settings, self._app.secrets)
-        return Reading(settings, drawn, reloaded, self._contexts_for(settings))
+def reloader_of(app: App, configuration: Configuration) -> Reloader:
+    """Reloads the configuration of a gateway of one process."""
 
-    def _contexts_for(self, settings: Settings) -> Contexts:
-        """See Reading."""
-        try:
-            return self._app.gateway.client.connector.contexts_for(settings.upstream_tls)
-        except (OSError, CannotUse) as error:  # changed since the variable was read; ssl.SSLError is an OSError
-            problem = Problem("UPSTREAM_TLS_CA_FILE, UPSTREAM_TLS_CERT", "", f"cannot be read ({error})", "PEM files")
-            raise ConfigurationError((problem,)) from None
+    async def use(settings: Settings) -> None:
+        await in_slices((await prepare(app, settings))(), app.gateway.now)
 
-    def _with_start(self, environment: Environment) -> dict[str, str]:
-        """Variables with the values of the start where a change needs a restart."""
-        kept = dict(environment)
-        for each in VARIABLES:
-            if each.needs_restart:
-                for name in (each.name, *each.aliases):
-                    kept.pop(name, None)
-                name, text = self._start[each.name]
-                kept[name] = text
-        return kept
+    reloader = Reloader(configuration, use, lambda: app.gateway.lifecycle.draining or app.gateway.lifecycle.stopped)
+    app.heartbeat.add(reloader.watch)
+    app.gateway.reloading.carry_out = reloader.reload
+    return reloader
+
+
+# ---- a reload that another process carries out
+
+
+async def told_reload(reloader: Reloader) -> dict[str, Any]:
+    """Reload; return what another process of the gateway hears of the reload, for heard_reload()."""
+    try:
+        return asdict(await reloader.reload())
+    except ConfigurationRefused as error:
+        return {"refused": str(error)}
+
+
+async def heard_reload(ask: Callable[[], Awaitable[dict[str, Any]]]) -> Reloaded:
+    """Let another process of the gateway reload.
+
+    Args:
+        ask: gets the answer of told_reload(), which may have been JSON meanwhile.
+
+    Raises:
+        ConfigurationRefused: nothing has changed.
+    """
+    said = await ask()
+    if "refused" in said:
+        raise ConfigurationRefused(said["refused"])
+    return Reloaded(**{name: tuple(values) for name, values in said.items()})
+
+
+# ---- what a reload says
 
 
 def located(problems: tuple[Problem, ...], environment: Environment, file: EnvFile) -> tuple[Problem, ...]:
@@ -243,19 +295,32 @@ def _tell(reloaded: Reloaded) -> None:
 # ---- the running gateway
 
 
-def use(app: App, settings: Settings, tls: Contexts | None = None) -> Steps[None]:
-    """Let a running gateway use other settings, in steps: a service is a step.
+async def prepare(app: App, settings: Settings) -> Change:
+    """Prepare everything that a running gateway needs for other settings; return what makes the change in steps.
 
-    Services change before routes and pages, which change at once, and services that are gone leave last: no route leads
-    to a service that is not there.
+    Nothing changes before, and the change cannot fail. A service is a step.
 
     Args:
-        settings: with the values of the start for variables that need a restart, and with the gateway's secrets.
-        tls: see Reading; None if the settings of TLS stay.
+        settings: with the values of the start for variables that need a restart.
 
     Raises:
-        ConfigurationError: a part cannot use the settings. Nothing has changed.
+        ConfigurationError: a part cannot use the settings.
     """
+    drawn = draw_secrets(settings, app.secrets)
+    contexts = await asyncio.to_thread(_contexts_for, app, drawn)
+    return await in_slices(_prepare(app, drawn, contexts), app.gateway.now)
+
+
+def _contexts_for(app: App, settings: Settings) -> Contexts:
+    """Settings of TLS to upstreams; see Connector.contexts."""
+    try:
+        return app.gateway.client.connector.contexts_for(settings.upstream_tls)
+    except (OSError, CannotUse) as error:  # changed since the variable was read; ssl.SSLError is an OSError
+        problem = Problem("UPSTREAM_TLS_CA_FILE, UPSTREAM_TLS_CERT", "", f"cannot be read ({error})", "PEM files")
+        raise ConfigurationError((problem,)) from None
+
+
+def _prepare(app: App, settings: Settings, tls: Contexts) -> Steps[Change]:
     new = yield from _new_services(app, settings)
     gateway = _next_gateway(app, settings)
     commits: list[Commit] = [
@@ -263,6 +328,12 @@ def use(app: App, settings: Settings, tls: Contexts | None = None) -> Steps[None
         _servers(app, settings, gateway),
         partial(_shared_parts, app, settings, gateway, tls),
     ]
+    return partial(_change, app, settings, gateway, new, commits)
+
+
+def _change(app: App, settings: Settings, gateway: Gateway, new: list[Service], commits: list[Commit]) -> Steps[None]:
+    """Services change before routes and pages, which change at once, and services that are gone leave last: no route
+    leads to a service that is not there."""
     yield from _change_services(app, settings, new)
     for commit in commits:
         commit()
@@ -397,7 +468,7 @@ def _servers(app: App, settings: Settings, gateway: Gateway) -> Commit:
     return commit
 
 
-def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts | None) -> None:
+def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts) -> None:
     """Change the parts that the old and the new Gateway share."""
     old, before = app.gateway, app.settings
     gateway.streams.counts.limits = settings.streams
@@ -408,10 +479,9 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts 
         gateway.overload.reconfigure(settings.overload)
         gateway.pressure.measures_memory = settings.overload.limits_memory
     gateway.operators.sessions.config = settings.admin.sessions
-    if (settings.auth, settings.admin.password) != (before.auth, before.admin.password):
-        gateway.operators.sessions.clear()  # opened by a credential that may not count any more
-    if settings.client != before.client or tls is not None:
-        gateway.client.reconfigure(settings.client, tls)
+    if ends_log_ins(before, settings):
+        gateway.operators.sessions.clear()
+    gateway.client.reconfigure(settings.client, tls)
     app.discovery.reconfigure(settings.discovery)
     if _of_sources(settings) != _of_sources(before):
         app.sources.reconfigure(feeds_of(settings, gateway.client, Pace()), settings.discovery.family)
@@ -422,6 +492,11 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts 
     parts = parts_of(gateway, settings)
     look = partial(state_of, parts, with_minute=True, with_each=False)
     gateway.observer.reconfigure(look, about_with(settings, about_of(parts)))
+
+
+def ends_log_ins(before: Settings, settings: Settings) -> bool:
+    """Whether operators must log in again: a credential that has opened a session may not count any more."""
+    return (settings.auth, settings.admin.password) != (before.auth, before.admin.password)
 
 
 def _of_sources(settings: Settings) -> tuple[object, ...]:

@@ -9,7 +9,6 @@ from tornado_gateway.config.problems import ConfigurationError
 
 UPSTREAMS = json.dumps({"billing": ["http://10.0.0.7"]})
 CASES = [
-    ("RELOAD_WATCH", {"RELOAD_WATCH": "true"}),
     ("MAX_IN_FLIGHT_PER_CLIENT", {"MAX_IN_FLIGHT_PER_CLIENT": "5"}),
 ]
 

@@ -78,7 +78,7 @@ async def test_an_order_reaches_all_others_and_workers_that_start_later() -> Non
     assert await hub.order(1, "act", "weight", "billing") == [0]
     assert await hub.order(1, "close", 7, "") == [0]
     assert workers.orders == [(1, ["act", "drain"]), (0, ["act", "weight"]), (0, ["close", 7])]
-    assert hub.orders_so_far == {"act": ["weight"]}
+    assert hub.for_newcomers["orders"] == {"act": ["weight"]}
     assert await hub.answers["streams"]("q") == [[0, "q"], [1, "q"]]
     assert await hub.memory() == {"sessions": [0], "tickets": []}
     await workers.close()
@@ -104,7 +104,7 @@ async def test_kept_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(lambda: 1.0)
     for number in range(4):
         await hub.order(0, "log-in", number, str(number))
-    assert hub.orders_so_far == {"log-in": [2, 3]}
+    assert hub.for_newcomers["orders"] == {"log-in": [2, 3]}
 
 
 @pytest.mark.gen_test
@@ -116,3 +116,15 @@ async def test_tickets_of_a_predecessor_are_good_until_these_are_too_old() -> No
     hub.sweep()
     taken = [hub.answers["take-ticket"](digest) for digest in ("first", "first", "late")]
     assert taken == ["\xe9", None, None]
+
+
+@pytest.mark.gen_test
+async def test_a_newcomer_learns_no_log_in_and_no_level_that_a_reload_has_ended() -> None:
+    hub = Hub(lambda: 1.0)
+    hub.remember({"sessions": [1], "revocations": [2]})
+    for name in ("log-in", "log-level", "act"):
+        await hub.order(0, name, name, "key")
+    hub.forget_what_ends(log_ins=False, level=False)
+    assert set(hub.for_newcomers["orders"]) == {"log-in", "log-level", "act"}
+    hub.forget_what_ends(log_ins=True, level=True)
+    assert hub.for_newcomers == {"revocations": [2], "orders": {"act": ["act"]}, "began": 1.0}

@@ -9,7 +9,7 @@ from tests.support.journeys import ask
 from tests.support.sockets import Message, get
 from tornado_gateway.config.env_file import EnvFile, read_env_file
 from tornado_gateway.config.load import load_settings
-from tornado_gateway.reload import Reloader
+from tornado_gateway.reload import Configuration, reloader_of
 
 QUIET = {
     "HOST": "127.0.0.1", "PORT": "0", "ACCESS_LOG": "false", "LOG_LEVEL": "info",
@@ -28,7 +28,8 @@ class Reloading:
     def __init__(self, running: Running, file: Path, environment: dict[str, str]) -> None:
         self.running, self.file, self.environment = running, file, environment
         variables, _ = self._read()
-        self.reloader = Reloader(running.app, load_settings(variables), variables, self._read, str(file))
+        configuration = Configuration(load_settings(variables), variables, self._read, str(file))
+        self.reloader = reloader_of(running.app, configuration)
 
     @classmethod
     async def start(

@@ -6,6 +6,8 @@ printable, and shows no credential.
 
 import logging
 from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
 from tornado_gateway.adapters.logs import printable
 from tornado_gateway.policy.http.redaction import without_credentials
@@ -39,6 +41,11 @@ class EventLog(logging.Handler):
             return
         self._dropped += len(self._waiting) == WAITING
         self._waiting.append(Event(record.created, _level(record.levelno), _short(text)))
+
+    def learn(self, said: Sequence[Any]) -> None:
+        """Take a line that another process of the gateway has logged: instant, level, text."""
+        at, level, text = said
+        self.handle(logging.makeLogRecord({"created": at, "levelno": level, "msg": text}))
 
     def take(self) -> list[Event]:
         """The events since the last call, the newest last."""

@@ -12,8 +12,6 @@ def problems_of_workers(settings: Settings) -> Iterator[Problem]:
     """A problem for each setting that works in one process alone; no problem where the gateway has one process."""
     if settings.workers == 1:
         return
-    if settings.watches_files:
-        yield _problem("RELOAD_WATCH", "changes of the configuration")
     if any(each.in_flight for each in settings.limit_configs):
         yield _problem("MAX_IN_FLIGHT_PER_CLIENT", "counts of requests in flight")
 

@@ -41,6 +41,7 @@ class Hub:
         self._newest: dict[int, State] = {}
         self._kept = State()  # of the workers that have ended
         self._orders: dict[str, dict[str, Any]] = {}  # by name and key
+        self._memory: dict[str, Any] = {}
         self._attempts = Attempts(window=LOG_IN_WINDOW)
         self._looked_at = 0.0
         self._look: asyncio.Task[dict[str, Any]] | None = None
@@ -105,9 +106,24 @@ class Hub:
         return await self._ask_all("order", [name, body], sender)
 
     @property
-    def orders_so_far(self) -> dict[str, list[Any]]:
-        """The last order of each name and key, by name."""
-        return {name: list(known.values()) for name, known in self._orders.items()}
+    def for_newcomers(self) -> dict[str, Any]:
+        """What a worker must know that starts now: of the gateway before, and the last order of each name and key."""
+        orders = {name: list(known.values()) for name, known in self._orders.items()}
+        return {**self._memory, "orders": orders, "began": self.began}
+
+    def forget_what_ends(self, *, log_ins: bool, level: bool) -> None:
+        """Forget, for workers that start later, operators' log-ins, and the log level that an operator has set."""
+        if log_ins:
+            self._memory.pop("sessions", None)
+            for name in ("log-in", "log-out", "used"):
+                self._orders.pop(name, None)
+        if level:
+            self._orders.pop("log-level", None)
+
+    def tell_all(self, name: str, body: object) -> None:
+        """Tell all workers, without an answer."""
+        for link in self.links.values():
+            link.tell(name, body)
 
     async def memory(self) -> dict[str, object]:
         """What a successor must know; see memory.py. All workers know the same, but for tickets."""
@@ -118,7 +134,8 @@ class Hub:
         return {}
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Know what another process of the machine knew, and what workers do not keep."""
+        """Know what another process of the machine knew."""
+        self._memory = dict(memory)
         self._tickets.add_plain(memory.get("tickets", ()))
 
     # ---- what the supervisor keeps

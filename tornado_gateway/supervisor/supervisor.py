@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from tornado_gateway.app import drawn_secrets, make_hand_over
@@ -28,8 +29,11 @@ from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Offer, Place, Role
 from tornado_gateway.policy.http.stream_tally import PLACES, OthersStreams, Tally
 from tornado_gateway.policy.supervision import Restarts
+from tornado_gateway.reload import Configuration
 from tornado_gateway.supervisor.birth import HANDLED, fork
 from tornado_gateway.supervisor.hub import Hub
+from tornado_gateway.supervisor.news import News
+from tornado_gateway.supervisor.reloading import CrewReloads
 from tornado_gateway.supervisor.sockets import Sockets
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.handover import HandOver
@@ -51,6 +55,7 @@ class Birth(NamedTuple):
     """What a worker gets.
 
     Attributes:
+        settings: of the whole gateway.
         number: of the worker, from 0 on.
         sock: the worker's end of the link.
         share: of the connections.
@@ -58,6 +63,7 @@ class Birth(NamedTuple):
         inherited: the listening sockets and the secrets.
     """
 
+    settings: Settings
     number: int
     sock: socket.socket
     share: Share
@@ -109,8 +115,9 @@ class Supervisor:
         exit_code: of the process.
     """
 
-    def __init__(self, settings: Settings, inherited: Inheritance, command: list[str]) -> None:
-        self._settings, self._inherited = settings, inherited
+    def __init__(self, configuration: Configuration, inherited: Inheritance, command: list[str]) -> None:
+        settings = configuration.settings
+        self._configuration, self._inherited = configuration, inherited
         self._count = settings.workers
         self._secrets = drawn_secrets(inherited.offer.secrets)
         self._sockets, self._shares, self._crew = Sockets(), Shares(self._count), _Crew()
@@ -119,10 +126,12 @@ class Supervisor:
         self._births: asyncio.Queue[int | None] = asyncio.Queue()
         self._timers: set[asyncio.TimerHandle] = set()
         self._may_accept = asyncio.Event()
-        self._has_begun = self._is_stopping = self._is_replaced = False
-        self._memory: Mapping[str, Any] = {}
+        self._has_begun = self._is_stopping = self._is_replaced = self._is_born = False
         self._hub = Hub(time.monotonic, settings.limit_rules)
+        self._reloads = CrewReloads(configuration, self._hub, lambda: self._is_stopping)
+        self._news = News(partial(self._hub.tell_all, "event"))
         self._hand_over: HandOver | None = None
+        self._closing: asyncio.Task[None] | None = None  # of the sockets; the event loop keeps no tasks
         self._successor = Successor(settings.listen.takeover, command)
         self._life_signs = service_manager.LifeSigns()
         self.exit_code = STOPPED
@@ -134,22 +143,28 @@ class Supervisor:
             CannotListen: an address cannot be bound.
         """
         await self._sockets.open(self._settings, self._inherited)
+        self._news.open()
         self._hand_over = make_hand_over(self, self._settings.listen.takeover, self._inherited)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop)
         self._loop.add_signal_handler(signal.SIGUSR2, self._successor.start)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            self._loop.add_signal_handler(
-                number, log.warning, "%s is ignored; SIGUSR2 takes another configuration", number.name
-            )
+        self._loop.add_signal_handler(signal.SIGHUP, self._reloads.reloader.begin)
+        self._loop.add_signal_handler(
+            signal.SIGUSR1, log.warning, "SIGUSR1 is ignored; SIGHUP reloads the configuration"
+        )
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for worker in range(self._count):
             self._births.put_nowait(worker)
         self._sweep()
         return self._sockets.addresses, self._sockets.admin_addresses
 
+    @property
+    def _settings(self) -> Settings:
+        return self._configuration.settings
+
     def _sweep(self) -> None:
         self._hub.sweep()
+        self._reloads.reloader.watch.sweep(time.monotonic())
         self._later(SWEEP, self._sweep)
 
     # ---- birth
@@ -159,9 +174,15 @@ class Supervisor:
         for each in self._crew.living.values():
             if each.link is None:
                 each.link = self._hub.links[each.number] = await self._link_to(each).open(each.sock)
+        if self._is_born:
+            self._is_born = False
+            self._reloads.births.release()
         while (number := await self._births.get()) is not None:
+            await self._reloads.births.acquire()
             if not self._is_stopping:
+                self._is_born = True  # and linked at the next call; see CrewReloads
                 return number
+            self._reloads.births.release()
         return None
 
     def start(self, number: int, live: Callable[[Birth], int]) -> None:
@@ -169,7 +190,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         offer = Offer(os.getpid(), tuple(self._sockets.places), self._secrets)
         share, inherited = Share(self._shares, number), Inheritance(offer, tuple(self._sockets.socks))
-        birth = Birth(number, theirs, share, self._tally.of(number), inherited)
+        birth = Birth(self._settings, number, theirs, share, self._tally.of(number), inherited)
 
         def in_worker() -> int:
             ours.close()
@@ -193,6 +214,7 @@ class Supervisor:
         for each in self._crew.living.values():
             os.close(each.sock.detach())
         self._inherited.close()
+        self._news.close()
         if self._hand_over:
             self._hand_over.sock.close()
 
@@ -211,7 +233,13 @@ class Supervisor:
         def on_order(said: Sequence[Any]) -> Awaitable[list[Any]]:
             return self._hub.order(worker.number, *said)
 
-        answers = {"ready": on_ready, "accepts": on_accepts, "leaving": on_leaving, "order": on_order}
+        answers = {
+            "ready": on_ready,
+            "accepts": on_accepts,
+            "leaving": on_leaving,
+            "order": on_order,
+            "reload": self._reloads.answer,
+        }
         return Link({**answers, **self._hub.answers}, lambda: None)
 
     # ---- the start
@@ -221,16 +249,16 @@ class Supervisor:
         if not self._has_begun and self._all(lambda each: each.is_ready):
             self._take_over()
         await self._may_accept.wait()
-        return {**self._memory, "orders": self._hub.orders_so_far, "began": self._hub.began}
+        return self._hub.for_newcomers
 
     def _take_over(self) -> None:
         try:
-            self._memory = self._inherited.ready()
+            memory = self._inherited.ready()
         except CannotTakeOver as error:
             log.error("%s", error)
             self._give_up()
             return
-        self._hub.remember(self._memory)
+        self._hub.remember(memory)
         self._may_accept.set()
 
     def _if_all_accept(self) -> None:
@@ -326,7 +354,7 @@ class Supervisor:
         """Let all workers drain. A worker that does not end by itself is killed."""
         self._is_stopping = True
         self._tell("replaced" if self._is_replaced else "drain")
-        self._loop.create_task(self._close_sockets())
+        self._closing = self._loop.create_task(self._close_sockets())
         shutdown = self._settings.shutdown
         self._later(shutdown.delay + shutdown.timeout + KILL_AFTER, self._kill)
         self._if_all_ended()
@@ -366,8 +394,12 @@ class Supervisor:
         for timer in self._timers:
             timer.cancel()
         self._life_signs.stop()
+        self._news.close()
+        await self._reloads.reloader.close()
         self._successor.close()
         self._inherited.close()
+        if self._closing:
+            await self._closing
         await self._close_sockets()
 
     # ---- Predecessor

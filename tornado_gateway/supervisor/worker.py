@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient
@@ -15,6 +16,8 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado_gateway.adapters import logs
 from tornado_gateway.app import App
 from tornado_gateway.config.settings import Settings
+from tornado_gateway.reload import heard_reload
+from tornado_gateway.supervisor.reloading import WorkerReloads, ask_for_reload
 from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
 from tornado_gateway.upkeep import service_manager
 from tornado_gateway.upkeep.link import Link, LinkError
@@ -24,7 +27,7 @@ from tornado_gateway.wire.client.client import PooledHTTPClient
 log = logging.getLogger("tornado_gateway")
 
 
-def live(settings: Settings, make_loop: Callable[[], asyncio.AbstractEventLoop] | None, birth: Birth) -> int:
+def live(make_loop: Callable[[], asyncio.AbstractEventLoop] | None, birth: Birth) -> int:
     """Live as a worker; return the exit code.
 
     Args:
@@ -33,10 +36,10 @@ def live(settings: Settings, make_loop: Callable[[], asyncio.AbstractEventLoop] 
     # These speak to the supervisor.
     for name in (*service_manager.VARIABLES, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
-    logs.configure(settings.logs)
+    logs.configure(birth.settings.logs)
     AsyncHTTPClient.configure(PooledHTTPClient)
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(serve(of_a_worker(settings), birth))
+        return runner.run(serve(of_a_worker(birth.settings), birth))
 
 
 def of_a_worker(settings: Settings) -> Settings:
@@ -92,9 +95,13 @@ class _Worker:
         self._told, self._interrupted = asyncio.Event(), asyncio.Event()
         self._whole = Whole(birth.streams)
         self.app = App(settings, birth.inherited, birth.share, self._whole, birth.number)
+        self._reloads = WorkerReloads(self.app, of_a_worker)
         self.link = self._whole.link = Link(
             {
                 **self.app.answers,
+                "prepare": self._reloads.prepare,
+                "change": self._reloads.change,
+                "event": self.app.event_log.learn,
                 "drain": lambda _: self._told.set(),
                 "replaced": lambda _: self._replaced(),
                 "end": lambda _: self._end(),
@@ -103,6 +110,7 @@ class _Worker:
             },
             self._end,
         )
+        self.app.gateway.reloading.carry_out = partial(heard_reload, partial(ask_for_reload, self.link))
         # A worker that is told by a signal drains, and the supervisor starts another. A second signal changes nothing:
         # a service manager tells all processes at once, and so does the supervisor.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
@@ -117,6 +125,7 @@ class _Worker:
         gc.collect()
         gc.freeze()  # see serve() in __main__.py
         await self.app.accept(memory)
+        self._reloads.accepts.set()
         self.link.tell("accepts")
         await self._told.wait()
         is_clean = await self.app.end(self._interrupted)

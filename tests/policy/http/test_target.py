@@ -1,6 +1,7 @@
 """The request target: the client's bytes, on the endpoint's host, never above the base path."""
 
 import ipaddress
+import pickle
 import string
 from urllib.parse import quote_from_bytes
 
@@ -397,6 +398,15 @@ def test_rules_of_one_name_are_the_same() -> None:
     rules = {name: TargetRule(name) for name in (BROWSER, STRICT, FORWARD)}
     assert TargetRule() == rules[BROWSER] != rules[STRICT] != rules[FORWARD] != FORWARD
     assert len({TargetRule(), *rules.values()}) == 3
+
+
+def test_a_rule_is_the_same_in_another_process() -> None:
+    """Workers get their settings as a pickle, which has no place for what `__reduce__` leaves out: a cache."""
+    rule = TargetRule(STRICT)
+    copy = pickle.loads(pickle.dumps(rule))  # our own
+    assert copy == rule
+    with pytest.raises(BadRequest):
+        copy.admit(b"/a|b")
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,10 @@ class TargetRule:
     def __hash__(self) -> int:
         return hash(self.name)
 
+    def __reduce__(self) -> tuple[type["TargetRule"], tuple[str]]:
+        """A copy for another process; what is remembered is not copied."""
+        return TargetRule, (self.name,)
+
     def admit(self, rest: bytes, of: str = "the request target below its service") -> bytes:
         """Check the rest of a target; return the rest unchanged.
 
