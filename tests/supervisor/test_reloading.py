@@ -23,7 +23,7 @@ from tornado_gateway.supervisor.hub import Hub
 from tornado_gateway.supervisor.reloading import CrewReloads, WorkerReloads, ask_for_reload, from_text, to_text
 from tornado_gateway.upkeep.link import Link
 
-BEFORE = {"UPSTREAMS": json.dumps({"svc": ["http://127.0.0.1:1"]}), "JWT_SECRET": "k" * 32, "WEB_CONCURRENCY": "2"}
+BEFORE = {"UPSTREAMS": json.dumps({"svc": ["http://127.0.0.1:1"]}), "WEB_CONCURRENCY": "2"}
 
 
 class Crew:
