@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -21,15 +22,16 @@ import trustme
 
 from benchmarks.machine import raise_descriptor_limit
 from tests.support.event_streams import STREAM_HEAD
-from tests.support.journeys import Start
+from tests.support.journeys import Start, problem
 from tests.support.operators import KEY, ORIGIN, bearer, cookie_of, form, token
 from tests.support.ports import free_port
 from tests.support.processes import gateway_process
 from tests.support.redis import StartRedis
-from tests.support.sockets import Client, Ended, Peer, echo, eventually, get
+from tests.support.sockets import Client, Ended, Message, Peer, echo, eventually, get
 from tests.support.tls import pem_files
 from tests.support.websockets import until
 from tests.test_main import CLEAN, ROOT, UPSTREAMS, Process, processes, wait_for
+from tornado_gateway.errors import OutOfSockets
 
 __all__ = ["processes"]  # a fixture
 
@@ -115,6 +117,47 @@ async def test_more_clients_than_descriptors_cost_themselves_alone(
     code, _, told = await asyncio.to_thread(process.end, signal.SIGTERM)
     assert code == 0
     assert told.count("\n") < 20, told  # no line for each connection
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_gateway_that_cannot_connect_for_want_of_descriptors_blames_no_endpoint(
+    upstream: Start, processes: list[Process]
+) -> None:
+    async def ask(client: Client) -> Message | None:
+        with contextlib.suppress(Ended):
+            return await client.ask(get(b"/api/svc/x"))
+        return None
+
+    services = json.dumps({"svc": [upstream(echo).url, upstream(echo).url]})
+    process = Process(by=("-c", FEW), UPSTREAMS=services, ACCESS_LOG="false", MAX_CONNECTIONS="10000")
+    processes.append(process)
+    descriptors = Path(f"/proc/{process.popen.pid}/fd")
+    clients = [await Client.connect(process.port) for _ in range(400)]
+    await eventually(lambda: len(list(descriptors.iterdir())) == 300)
+    answers = [each for each in await asyncio.gather(*map(ask, clients)) if each]
+    assert len(answers) > 100
+    for each in answers:
+        assert problem(each, 503, "overloaded")["message"] == OutOfSockets("").message
+        assert each.get(b"retry-after") == b"1"
+    for each in clients:
+        each.close()
+    await eventually(lambda: len(list(descriptors.iterdir())) < 100)
+    stays = await Client.connect(process.port)
+    for _ in range(20):
+        assert (await stays.ask(get(b"/api/svc/x"))).status == 200
+    metrics = (await stays.ask(get(b"/metrics"))).body.decode()
+    for name, labels, value in (
+        ("gateway_upstream_requests_total", '.*outcome="failure".*', "0.0"),
+        ("gateway_breaker_openings_total", ".*", "0.0"),
+        ("gateway_breaker_state", ".*", "0.0"),
+        ("gateway_connect_failures_total", 'reason="out_of_sockets"', f"{len(answers)}.0"),
+    ):
+        assert set(re.findall(rf"^{name}{{{labels}}} (\S+)$", metrics, re.MULTILINE)) == {value}, name
+    stays.close()
+    code, _, told = await asyncio.to_thread(process.end, signal.SIGTERM)
+    assert code == 0
+    assert told.count("cannot connect to services: ") == 1, told
 
 
 def answers(port: int, count: int) -> int:

@@ -39,6 +39,7 @@ GatewayError
 │   ├── LimitsUnavailable     503
 │   ├── TicketsUnavailable    503
 │   ├── PasswordChecksBusy    503
+│   ├── OutOfSockets          503  this machine can make no further connection
 │   └── Draining              503
 ├── NotCached                 504  the client wants an answer from the cache alone
 ├── ClientGone                499  the client left before the response's head; never sent
@@ -447,6 +448,12 @@ class PasswordChecksBusy(Overloaded):
     """As many passwords wait to be checked as may."""
 
     reason = "password_checks_busy"
+
+
+class OutOfSockets(Overloaded):
+    """The gateway can make no further connection to the service now."""
+
+    reason = "out_of_sockets"
 
 
 class Draining(Overloaded):

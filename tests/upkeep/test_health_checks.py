@@ -22,6 +22,7 @@ from tests.conftest import Running, Serve
 from tests.support.endpoints import Gate
 from tests.support.exchanges import exchange, wire_client
 from tests.support.journeys import Start, ask, flowing, plays, silent
+from tests.support.limits import no_descriptors
 from tests.support.sockets import Ended, Peer, Script, echo, eventually, get, reply
 from tests.support.tls import ca_file, tls_upstream
 from tornado_gateway.config.settings import assemble
@@ -269,6 +270,36 @@ async def test_an_interim_response_is_no_answer(upstream: Start) -> None:
     async with checking(service) as each:
         await each.passes(LONG)
     assert service.endpoints[0].last_check == "503"
+
+
+@pytest.mark.parametrize("kind", [HealthKind.HTTP, HealthKind.TCP, HealthKind.WEBSOCKET])
+@pytest.mark.gen_test
+async def test_a_check_that_this_machine_cannot_make_says_nothing_of_the_endpoint(
+    upstream: Start, kind: HealthKind
+) -> None:
+    up = upstream(plays(reply()))
+    service = service_of(up.url, health=HealthConfig(kind=kind, interval=INTERVAL, interval_down=INTERVAL_DOWN, fall=1))
+    async with checking(service) as each:
+        with no_descriptors():
+            await each.passes(LONG)
+        assert seen(service.endpoints[0]) == ("", True)
+        await each.passes(INTERVAL_DOWN)  # the next is due as after a check that passed
+        assert up.accepted == 0
+        await each.passes(LONG)
+        assert up.accepted == 1
+
+
+@pytest.mark.gen_test
+async def test_a_probe_that_this_machine_cannot_make_leaves_the_breaker_open(upstream: Start) -> None:
+    service = service_of(upstream(plays(reply())).url)
+    (endpoint,) = service.endpoints
+    async with checking(service) as each:
+        break_(service, endpoint, each.clock())
+        with no_descriptors():
+            await each.passes(OPEN_FOR + IDLE_FOR)
+        assert endpoint.breaker.state(each.clock()) is State.HALF_OPEN
+        await each.passes(0.1)
+        assert endpoint.breaker.state(each.clock()) is State.CLOSED
 
 
 FAILING = {

@@ -198,17 +198,21 @@ class Attempts:
             upstream.allow(between_pieces)
         return self._receiver.on_head(head, source)
 
-    def on_failure(self, error: UpstreamError) -> None:
+    def on_failure(self, error: GatewayError) -> None:
         lease, upstream = self.lease, self.upstream
         if lease is None or upstream is None:
             return
-        lease.failed_by(error.reason)
+        if isinstance(error, UpstreamError):
+            lease.failed_by(error.reason)
         if isinstance(error, NOT_CONNECTED):
             lease.not_connected()
         elif isinstance(error, HeadTimeout):
             lease.timed_out()
         if self.hedge:
-            self._leave(blame(upstream))
+            self._leave(blame(upstream, error))
+            return
+        if not isinstance(error, UpstreamError):  # another endpoint would be no better
+            self._receiver.on_failure(error)
             return
         target = decide_retry(error, self._failed_attempt(upstream), self.service.config.retry.on)
         try:

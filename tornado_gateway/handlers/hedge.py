@@ -91,11 +91,12 @@ class Hedge:
         self.take_over()
         return first.on_head(head, source)
 
-    def on_failure(self, error: UpstreamError) -> None:
-        self.lease.failed_by(error.reason)
+    def on_failure(self, error: GatewayError) -> None:
+        if isinstance(error, UpstreamError):
+            self.lease.failed_by(error.reason)
         if isinstance(error, NOT_CONNECTED):
             self.lease.not_connected()
-        self._settle(blame(self._upstream))
+        self._settle(blame(self._upstream, error))
 
     # ---- the end of one of the two attempts
 
@@ -156,6 +157,10 @@ def is_replaceable(service: Service, request: OutboundRequest, status: int) -> b
     return is_retried(status, config, is_repeatable=request.is_repeatable, awaits_stream=request.awaits_stream)
 
 
-def blame(upstream: ClientExchange) -> Outcome:
-    """The outcome of a failed exchange: IGNORED if a kept connection ended before any byte came, else FAILURE."""
-    return IGNORED if upstream.reused and not upstream.heard else FAILURE
+def blame(upstream: ClientExchange, error: GatewayError) -> Outcome:
+    """The outcome of a failed exchange.
+
+    IGNORED if a kept connection ended before any byte came, or if this machine could not connect; else FAILURE.
+    """
+    is_excused = (upstream.reused and not upstream.heard) or not isinstance(error, UpstreamError)
+    return IGNORED if is_excused else FAILURE

@@ -8,7 +8,7 @@ request meets this module.
 from dataclasses import replace
 
 from tornado_gateway.adapters.tracing import Tracer
-from tornado_gateway.errors import UpstreamError
+from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
@@ -186,7 +186,7 @@ class TracedAttempts(Attempts):
                     self.end(other, SUPERSEDED)
         return receiver
 
-    def on_failure(self, error: UpstreamError) -> None:
+    def on_failure(self, error: GatewayError) -> None:
         call = self._call
         if call:
             call.reason = error.reason
@@ -250,7 +250,7 @@ class _OfHedge:
             self._attempts.end(self._call)
         return receiver
 
-    def on_failure(self, error: UpstreamError) -> None:
+    def on_failure(self, error: GatewayError) -> None:
         self._call.reason = error.reason
         self._attempts.end(self._call)
         self._receiver.on_failure(error)

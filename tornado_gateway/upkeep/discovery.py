@@ -15,7 +15,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, OutOfSockets
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.hosts import Family, usable
 from tornado_gateway.policy.upstream.resolution import Resolution, new_endpoint
@@ -158,7 +158,7 @@ class Discovery:
         problem = "no address that can be used"
         try:
             found = await self._resolver(host)
-        except (ConnectFailed, ConnectTimeout) as error:
+        except (ConnectFailed, ConnectTimeout, OutOfSockets) as error:
             problem = error.message
         finally:
             name.task = None

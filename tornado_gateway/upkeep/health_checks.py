@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from tornado.httpclient import HTTPError
 
-from tornado_gateway.errors import UpstreamError
+from tornado_gateway.errors import OutOfSockets, UpstreamError
 from tornado_gateway.policy.http.handshake import VERSION
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.health import Health, HealthConfig, HealthKind, first_pause
@@ -149,6 +149,9 @@ class HealthChecks:
         configured = service.config.checks
         if not configured:  # switched off meanwhile
             return
+        if passed is None:
+            checked.due = self._now() + checked.health.pause(configured, self._rng)
+            return
         is_news = shown != endpoint.last_check
         service.note_check(endpoint, shown, passed=passed)
         checked.health.follow(up=endpoint.checks_pass)
@@ -173,7 +176,8 @@ class HealthChecks:
         passed: bool | None = None
         try:
             passed, shown = await self._ask(endpoint, service.config.checks or CONNECT_ONLY)
-            service.note_check(endpoint, shown, passed=passed)
+            if passed is not None:
+                service.note_check(endpoint, shown, passed=passed)
         finally:
             failed = None if passed is None else not passed
             service.end_permit(endpoint, permit, self._now(), failed=failed)
@@ -188,8 +192,11 @@ class HealthChecks:
 
     # ---- asking
 
-    async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool, str]:
-        """Check an endpoint; return whether the check passed, and the result in words."""
+    async def _ask(self, endpoint: Endpoint, config: HealthConfig) -> tuple[bool | None, str]:
+        """Check an endpoint; return whether the check passed, and the result in words.
+
+        Nothing was learnt (None) if this machine could make no connection.
+        """
         try:
             if config.kind is HealthKind.TCP:
                 await self._connect(endpoint, config.timeout)
@@ -197,11 +204,10 @@ class HealthChecks:
             response = await self._client.fetch(self._request(endpoint, config), raise_error=False)
         except TimeoutError:
             return False, "timeout"
-        except UpstreamError as error:
-            return False, error.reason
+        except (UpstreamError, OutOfSockets) as error:
+            return _failed_by(error)
         except HTTPError as error:  # fetch()'s, with the cause of the failure
-            cause = error.__cause__
-            return False, cause.reason if isinstance(cause, UpstreamError) else "timeout"
+            return _failed_by(error.__cause__)
         return response.code in config.expected, str(response.code)
 
     async def _connect(self, endpoint: Endpoint, seconds: float) -> None:
@@ -230,6 +236,13 @@ class HealthChecks:
             "Sec-WebSocket-Key": base64.b64encode(self._rng.randbytes(16)).decode("ascii"),
             "Sec-WebSocket-Version": VERSION.decode("ascii"),
         }
+
+
+def _failed_by(error: BaseException | None) -> tuple[bool | None, str]:
+    """The result of a check that had no answer; see HealthChecks._ask()."""
+    if isinstance(error, OutOfSockets):
+        return None, error.reason
+    return False, error.reason if isinstance(error, UpstreamError) else "timeout"
 
 
 def _ignore(piece: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tornado.httpclient import HTTPError
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, OutOfSockets
 from tornado_gateway.policy.upstream.hosts import Family
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.sources import (
@@ -64,7 +64,8 @@ class Feed(Protocol):
         """All targets, at first and after each change. Goes on where the last iteration was cut.
 
         Raises:
-            SourceFailed, HTTPError, ConnectFailed, ConnectTimeout, OSError, ValueError: the source has failed.
+            SourceFailed, HTTPError, ConnectFailed, ConnectTimeout, OutOfSockets, OSError, ValueError: the source has
+                failed.
         """
 
 
@@ -172,7 +173,7 @@ class Sources:
                         failures = 0
                         self._take(watch, targets)
                         self._note_first(watch)
-            except (SourceFailed, HTTPError, ConnectFailed, ConnectTimeout, OSError, ValueError) as error:
+            except (SourceFailed, HTTPError, ConnectFailed, ConnectTimeout, OutOfSockets, OSError, ValueError) as error:
                 failures += 1
                 self._warn(watch, str(error) or "no answer in time")
                 self._note_first(watch)

@@ -23,7 +23,7 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.simple_httpclient import HTTPStreamClosedError
 
-from tornado_gateway.errors import ConnectFailed, UpstreamError
+from tornado_gateway.errors import ConnectFailed, GatewayError
 from tornado_gateway.policy.http.pace import CHECK_INTERVAL
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
@@ -144,7 +144,7 @@ class PooledHTTPClient(AsyncHTTPClient):
             )
             if connection.transport.is_closing():  # the upstream closed the connection at once
                 raise ConnectFailed
-        except UpstreamError as error:
+        except GatewayError as error:
             exchange.not_connected(error)
         else:
             exchange.connected(connection)

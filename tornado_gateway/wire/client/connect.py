@@ -7,6 +7,8 @@ Addresses are never looked up, and a connection waits for the look-up of its own
 """
 
 import asyncio
+import logging
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -14,11 +16,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, TLSFailed, UpstreamError
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, OutOfSockets, TLSFailed, UpstreamError
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.adopt import adopt
+from tornado_gateway.wire.client.lack import is_lack
 from tornado_gateway.wire.client.race import connect_first
 from tornado_gateway.wire.client.resolver import Resolver, ResolverConfig
 from tornado_gateway.wire.client.tls import connect_tls
@@ -27,7 +30,11 @@ from tornado_gateway.wire.tls_files import load_pair
 # Share of the connect timeout after which cached addresses are used if a look-up is not done; RFC 8767 §5: 1.8 s.
 PATIENCE = 1 / 3
 
+TELL_EVERY = 10.0  # seconds between two lines of the log about a lack of sockets, which may meet every request
+
 PAIR = ("UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY")
+
+log = logging.getLogger("tornado_gateway")
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -76,7 +83,7 @@ class Connector:
     """Opens connections. Made inside a running event loop.
 
     Attributes:
-        on_failure: called with the origin after each failed connection.
+        on_failure: called with the origin after each connection that failed by the origin.
         resolver: looks up the names of origins.
         totals: of all connections.
         contexts: settings of TLS that were made, by what these are made of; see UpstreamTLSConfig.without_name.
@@ -89,6 +96,7 @@ class Connector:
         self.contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] = {}
         self._config = config
         self._loop = asyncio.get_running_loop()
+        self._tell_at = -math.inf  # instant from which on a lack of sockets is logged
 
     def reconfigure(self, config: ConnectConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None) -> None:
         """Open connections in another way from now on.
@@ -144,6 +152,7 @@ class Connector:
         Raises:
             ConnectTimeout: the time limit was reached.
             ConnectFailed: or a subclass for the step that failed.
+            OutOfSockets: this machine can make no further connection; the origin is not to blame.
         """
         began = time.monotonic()
         try:
@@ -152,8 +161,18 @@ class Connector:
             self.totals.failures[error.reason] += 1
             self.on_failure(origin)
             raise
+        except OutOfSockets as error:
+            self.totals.failures[error.reason] += 1
+            self._tell_of_lack(error.__cause__)
+            raise
         self.totals.connections.add(time.monotonic() - began)
         return protocol
+
+    def _tell_of_lack(self, cause: BaseException | None) -> None:
+        now = self._loop.time()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY
+            log.error("cannot connect to services: %s", getattr(cause, "strerror", None) or "no descriptor is left")
 
     def close(self) -> None:
         """End all look-ups under way."""
@@ -171,6 +190,8 @@ class Connector:
         except ssl.SSLError as error:
             raise TLSFailed from error
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some failures of connect()
+            if is_lack(error):
+                raise OutOfSockets from error
             self.resolver.forget(origin.host)
             raise ConnectFailed from error
 

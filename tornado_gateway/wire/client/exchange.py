@@ -5,7 +5,7 @@ import math
 import ssl
 from typing import Protocol
 
-from tornado_gateway.errors import UpstreamError
+from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.http.target import Origin
 from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.client.receivers import NOBODY, BodyReceiver, HeadReceiver
@@ -144,11 +144,11 @@ class ClientExchange:
         connection.begin(self, b"".join(self._early or ()))
         self.release()
 
-    def not_connected(self, error: UpstreamError) -> None:
+    def not_connected(self, error: GatewayError) -> None:
         """Called by the dialer when no connection could be opened."""
         self._connecting = None
         self.release()
-        self.fail(error)
+        self.head_receiver.on_failure(error)
 
     def write(self, chunk: bytes) -> "asyncio.Future[None] | None":
         """Send a piece of the request's body.

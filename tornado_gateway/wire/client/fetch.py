@@ -32,7 +32,7 @@ from tornado.httputil import HTTPHeaders, HTTPOutputError, encode_username_passw
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 from tornado.util import GzipDecompressor
 
-from tornado_gateway.errors import UpstreamError, UpstreamReset, UpstreamTimeout
+from tornado_gateway.errors import GatewayError, OutOfSockets, UpstreamError, UpstreamReset, UpstreamTimeout
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.target import DEFAULT_PORTS, Origin, parse_base_url
 from tornado_gateway.policy.upstream.retry import IDEMPOTENT
@@ -121,7 +121,7 @@ def _tornado_error(error: Exception) -> Exception:
         known: Exception = HTTPTimeoutError(error.message)
     elif isinstance(error, UpstreamReset):
         known = HTTPStreamClosedError(error.message)
-    elif isinstance(error, UpstreamError):
+    elif isinstance(error, UpstreamError | OutOfSockets):
         known = HTTPError(599, error.message)
     elif isinstance(error, zlib.error):
         known = HTTPError(599, f"the response's body is not valid gzip: {error}")
@@ -533,7 +533,7 @@ class _Incoming:
         self._has_ended = True
         self._news.set()
 
-    def on_failure(self, error: UpstreamError) -> None:
+    def on_failure(self, error: GatewayError) -> None:
         self.fail(error)
 
     def fail(self, error: Exception) -> None:

@@ -17,9 +17,10 @@ from collections.abc import Callable
 
 import pycares
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, NameTimeout
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameNotResolved, NameTimeout, OutOfSockets
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf
 from tornado_gateway.policy.upstream.srv_records import Record
+from tornado_gateway.wire.client.lack import lacks_descriptors
 
 NO_DESCRIPTOR: int = pycares.ARES_SOCKET_BAD
 
@@ -67,8 +68,8 @@ class LookUp:
 
     Attributes:
         began: instant of the beginning on the loop's clock.
-        answer: future of at least one address; fails with NameNotResolved or NameTimeout. Several callers share the
-            future, so no caller may cancel the future.
+        answer: future of at least one address; fails with NameNotResolved, NameTimeout or OutOfSockets. Several
+            callers share the future, so no caller may cancel the future.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class LookUp:
             self._channel = make_channel(conf, self._watch)
             self._ask(self._channel, name, family)
         except (pycares.AresError, UnicodeError) as error:  # no memory; a name that is not ASCII
-            self._fail(NameNotResolved(str(error)))
+            self._fail(_why(str(error)))
         self._await_timer()
 
     def close(self) -> None:
@@ -106,7 +107,7 @@ class LookUp:
         error = other.exception()
         if self.answer.done() or isinstance(error, NameTimeout):
             return
-        if isinstance(error, NameNotResolved):
+        if isinstance(error, NameNotResolved | OutOfSockets):
             self._fail(error)
         else:
             self.answer.set_result(other.result())
@@ -121,11 +122,11 @@ class LookUp:
             self._fail(NameTimeout("No name server answered in time."))
         elif error or not found or not found.nodes:
             reason = str(pycares.errno.strerror(error or pycares.errno.ARES_ENODATA))
-            self._fail(NameNotResolved(f"{reason}."))
+            self._fail(_why(f"{reason}."))
         elif not self.answer.done():
             self.answer.set_result(tuple(dict.fromkeys(node.addr[0].decode("ascii") for node in found.nodes)))
 
-    def _fail(self, error: ConnectFailed | ConnectTimeout) -> None:
+    def _fail(self, error: ConnectFailed | ConnectTimeout | OutOfSockets) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
             self.answer.exception()  # retrieved, so that asyncio does not warn if no caller is left
@@ -157,6 +158,11 @@ class LookUp:
         if self._channel and not self.answer.done():
             seconds = max(self._channel.timeout(), SHORTEST_TIMER)  # type: ignore[no-untyped-call]
             self._timer = self._loop.call_later(seconds, self._process, NO_DESCRIPTOR, NO_DESCRIPTOR)
+
+
+def _why(reason: str) -> NameNotResolved | OutOfSockets:
+    """The error of a look-up that has failed at once: c-ares does not tell that it had no descriptor."""
+    return OutOfSockets() if lacks_descriptors() else NameNotResolved(reason)
 
 
 class RecordLookUp(LookUp):

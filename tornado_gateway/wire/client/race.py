@@ -15,6 +15,8 @@ import socket
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from tornado_gateway.wire.client.lack import has_source, is_lack
+
 ATTEMPT_DELAY = 0.25  # seconds until the next address is tried while earlier attempts go on (RFC 8305 §5)
 
 # Addresses tried for a connection: as many as silent addresses leave time for in 5 s. Without this limit, every request
@@ -41,7 +43,8 @@ async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
         port: 1 to 65535.
 
     Raises:
-        OSError: no address could be connected to; the first error.
+        OSError: no address could be connected to; the first error, or the first lack of this machine: the endpoint
+            may have an address that could not be tried.
     """
     if len(addresses) == 1:
         return await connect(addresses[0], port)
@@ -63,7 +66,7 @@ async def connect_first(addresses: Sequence[str], port: int) -> socket.socket:
     finally:
         for attempt in attempts:
             _abandon(attempt)
-    raise errors[0]
+    raise next(filter(is_lack, errors), errors[0])
 
 
 def _abandon(attempt: "asyncio.Task[socket.socket]") -> None:
@@ -83,12 +86,16 @@ async def connect(address: str, port: int) -> socket.socket:
     """
     host, _, zone = address.partition("%")
     is_six = ":" in host
-    sock = socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if is_six else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        code = sock.connect_ex((host, port, 0, _index(zone)) if is_six else (host, port))
+        peer = (host, port, 0, _index(zone)) if is_six else (host, port)
+        code = sock.connect_ex(peer)
         if code == errno.EINPROGRESS:
             code = await _outcome(sock)
+        if code == errno.EADDRNOTAVAIL and not has_source(family, peer):
+            code = errno.ENETUNREACH
         if code:
             raise OSError(code, f"{os.strerror(code)}: {address}")
     except BaseException:

@@ -11,7 +11,7 @@ of an event stream must therefore be the stream's BodySource as well, and change
 import asyncio
 from typing import Protocol
 
-from tornado_gateway.errors import UpstreamError
+from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.wire.http1 import ResponseHead
 
@@ -78,8 +78,12 @@ class HeadReceiver(Protocol):
             The receiver of the body; None to discard the body, and after `abort()` and `upgrade()`.
         """
 
-    def on_failure(self, error: UpstreamError) -> None:
-        """Called when the request fails before the final head."""
+    def on_failure(self, error: GatewayError) -> None:
+        """Called when the request fails before the final head.
+
+        Args:
+            error: an UpstreamError, or OutOfSockets.
+        """
 
 
 class _Nobody:
@@ -97,7 +101,7 @@ class _Nobody:
     def on_end(self, trailers: list[Field]) -> None:
         pass
 
-    def on_failure(self, error: UpstreamError) -> None:
+    def on_failure(self, error: GatewayError) -> None:
         pass
 
 

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tornado_gateway.errors import ConnectFailed, ConnectTimeout
+from tornado_gateway.errors import ConnectFailed, ConnectTimeout, OutOfSockets
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.hosts import LOOPBACK, Family, hosts_addresses, is_localhost
 from tornado_gateway.policy.upstream.resolv_conf import ResolvConf, parse_resolv_conf
 from tornado_gateway.policy.upstream.srv_records import Record
+from tornado_gateway.wire.client.lack import is_lack
 from tornado_gateway.wire.client.look_up import Answer, LookUp, RecordLookUp
 
 HOSTS = "/etc/hosts"
@@ -87,6 +88,7 @@ class Resolver:
         Raises:
             NameNotResolved: the name has no address, or the name servers failed.
             NameTimeout: no name server answered in time.
+            OutOfSockets: no descriptor is left to ask with.
         """
         if found := self._found_here(name):
             return self._remember(name, found)
@@ -98,7 +100,7 @@ class Resolver:
         """The records of type SRV of a name, of which there is at least one. Nothing is cached.
 
         Raises:
-            NameNotResolved, NameTimeout: see look_up().
+            NameNotResolved, NameTimeout, OutOfSockets: see look_up().
         """
         lookup = RecordLookUp(self._loop, name, socket.AF_UNSPEC, self._servers(), self._config.timeout)
         try:
@@ -115,7 +117,8 @@ class Resolver:
             patience: seconds from the beginning of a look-up after which expired addresses of the cache are used.
 
         Raises:
-            NameNotResolved, NameTimeout: the look-up failed, and the cache has no addresses; see look_up().
+            NameNotResolved, NameTimeout, OutOfSockets: the look-up failed, and the cache has no addresses; see
+                look_up().
         """
         known = self._known.get(name)
         if known is None:
@@ -125,7 +128,7 @@ class Resolver:
         try:
             async with asyncio.timeout_at(self._began(name) + patience):
                 return await self.look_up(name)
-        except (ConnectFailed, ConnectTimeout, TimeoutError):
+        except (ConnectFailed, ConnectTimeout, OutOfSockets, TimeoutError):
             return known.addresses
 
     def forget(self, name: str) -> None:
@@ -193,8 +196,14 @@ class Resolver:
 
 
 def _text(path: str) -> str:
-    """The text of a file; "" if the file cannot be read, as the C library does."""
+    """The text of a file; "" if the file cannot be read, as the C library does.
+
+    Raises:
+        OutOfSockets: no descriptor is left to read the file with.
+    """
     try:
         return Path(path).read_text("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        if is_lack(error):
+            raise OutOfSockets from error
         return ""
