@@ -463,6 +463,19 @@ async def test_nobody_reloads_in_a_drain_or_without_a_reloader(serve: Serve, fil
 
 
 @pytest.mark.gen_test
+async def test_what_the_supervisor_hears_and_orders_is_of_the_configuration_in_force(serve: Serve, file: Path) -> None:
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]})
+    app = reloading.running.app
+    answers = app.answers
+    reloading.write({"svc": [REFUSING], "new": [REFUSING]}, CACHE_ENABLED="true")
+    await reloading.reload()
+    purge = {"service": "new", "url": "/x", "prefix": "", "tags": [], "soft": False}
+    await answers["order"](["purge", purge])
+    assert app.gateway.cache and app.gateway.cache.totals.purges == 1
+    assert (await answers["figures"]([False, False]))["cache"]
+
+
+@pytest.mark.gen_test
 async def test_who_may_reload(serve: Serve, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     strict = {"AUTH_REQUIRED": "true", "JWT_SECRET": KEY, "ADMIN_SCOPE": "admin"}
     reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, **strict)

@@ -465,19 +465,18 @@ class App:
 
     @property
     def answers(self) -> dict[str, Callable[[Any], Any]]:
-        """What a worker answers the supervisor."""
-        gateway = self.gateway
+        """What a worker answers the supervisor: each time of the configuration that is then in force."""
 
         async def figures(said: Sequence[bool]) -> dict[str, Any]:
             with_minute, with_each = said
-            state = gateway.figures.state(with_minute=with_minute, with_each=with_each)
-            return to_plain(await in_slices(state, gateway.now))
+            state = self.gateway.figures.state(with_minute=with_minute, with_each=with_each)
+            return to_plain(await in_slices(state, self.gateway.now))
 
         return {
             "figures": figures,
-            "streams": lambda query: page_of(gateway, query),
-            "order": lambda said: carry_out(gateway, *said),
-            "memory": lambda _: memory_of(gateway),
+            "streams": lambda query: page_of(self.gateway, query),
+            "order": lambda said: carry_out(self.gateway, *said),
+            "memory": lambda _: memory_of(self.gateway),
         }
 
     # ---- Predecessor
