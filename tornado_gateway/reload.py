@@ -153,6 +153,7 @@ class Reloader:
     Args:
         use: lets the gateway use other settings; raises ConfigurationError, and changes nothing, if a part cannot.
         is_stopping: whether the gateway reloads no more.
+        lock: held during each reload.
 
     Attributes:
         watch: begins a reload when a file has changed.
@@ -163,9 +164,10 @@ class Reloader:
         configuration: Configuration,
         use: Callable[[Settings], Awaitable[None]],
         is_stopping: Callable[[], bool],
+        lock: asyncio.Lock,
     ) -> None:
         self.configuration, self._use, self._is_stopping = configuration, use, is_stopping
-        self._lock, self._is_closed = asyncio.Lock(), False
+        self._lock, self._is_closed = lock, False
         self._begun: set[asyncio.Task[None]] = set()
         self.watch = FileWatch(self.begin)
         self.watch.use(configuration.watched)
@@ -230,7 +232,10 @@ def reloader_of(app: App, configuration: Configuration) -> Reloader:
     async def use(settings: Settings) -> None:
         await in_slices((await prepare(app, settings))(), app.gateway.now)
 
-    reloader = Reloader(configuration, use, lambda: app.gateway.lifecycle.draining or app.gateway.lifecycle.stopped)
+    def is_stopping() -> bool:
+        return app.gateway.lifecycle.draining or app.gateway.lifecycle.stopped
+
+    reloader = Reloader(configuration, use, is_stopping, asyncio.Lock())
     app.heartbeat.add(reloader.watch)
     app.gateway.reloading.carry_out = reloader.reload
     return reloader

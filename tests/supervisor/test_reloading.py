@@ -127,7 +127,7 @@ async def test_a_worker_that_ends_meanwhile_keeps_no_other_from_changing() -> No
 
 
 @pytest.mark.gen_test
-async def test_no_worker_is_born_while_workers_change() -> None:
+async def test_no_worker_is_born_during_a_reload() -> None:
     async with crew_with(BREAKER_FAILURES="3") as crew:
         await crew.reloads.births.acquire()  # as while a worker is born
         going = asyncio.ensure_future(crew.reloads.reloader.reload())

@@ -38,34 +38,34 @@ class CrewReloads:
 
     Attributes:
         reloader: begins and ends each reload.
-        births: held while a worker is born, and while workers change.
+        births: held while a worker is born, and during a reload: a fork beside the thread that reads would copy
+            whatever locks the thread holds.
     """
 
     def __init__(self, configuration: Configuration, hub: Hub, is_stopping: Callable[[], bool]) -> None:
         self._configuration, self._hub = configuration, hub
-        self.reloader = Reloader(configuration, self._use, is_stopping)
         self.births = asyncio.Lock()
+        self.reloader = Reloader(configuration, self._use, is_stopping, self.births)
 
     async def answer(self, _: object) -> dict[str, Any]:
         """What a worker hears that asks for a reload."""
         return await told_reload(self.reloader)
 
     async def _use(self, settings: Settings) -> None:
-        async with self.births:
-            before, links = self._configuration.settings, dict(self._hub.links)
-            self._hub.counters.learn(settings.limit_rules)
-            said = await asyncio.to_thread(to_text, settings)
-            try:
-                await asyncio.gather(*[self._ask_to_prepare(number, link, said) for number, link in links.items()])
-            except BaseException:
-                self._hub.counters.use(before.limit_rules)
-                raise
-            await asyncio.gather(*[self._tell_to_change(number, link) for number, link in links.items()])
-            self._hub.counters.use(settings.limit_rules)
-            self._hub.forget_what_ends(
-                log_ins=ends_log_ins(before, settings), level=before.logs.level != settings.logs.level
-            )
-            logs.reconfigure(before.logs, settings.logs)
+        before, links = self._configuration.settings, dict(self._hub.links)
+        self._hub.counters.learn(settings.limit_rules)
+        said = await asyncio.to_thread(to_text, settings)
+        try:
+            await asyncio.gather(*[self._ask_to_prepare(number, link, said) for number, link in links.items()])
+        except BaseException:
+            self._hub.counters.use(before.limit_rules)
+            raise
+        await asyncio.gather(*[self._tell_to_change(number, link) for number, link in links.items()])
+        self._hub.counters.use(settings.limit_rules)
+        self._hub.forget_what_ends(
+            log_ins=ends_log_ins(before, settings), level=before.logs.level != settings.logs.level
+        )
+        logs.reconfigure(before.logs, settings.logs)
 
     async def _ask_to_prepare(self, number: int, link: Link, said: str) -> None:
         """
