@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import time
 
 from benchmarks.processes import Child, ChildFailed
@@ -20,17 +21,20 @@ def free_port() -> int:
         return port
 
 
-def wait_until_served(child: Child, port: int, path: str, body_bytes: int) -> None:
+def wait_until_served(child: Child, port: int, path: str, body_bytes: int, *, tls: bool = False) -> None:
     """Wait until a GET of `path` is answered by 200 with a body of `body_bytes`.
 
     Called before every measurement: a proxy that answers an error or half of the body would look cheap.
+
+    Args:
+        tls: whether to ask over TLS, of whatever certificate.
 
     Raises:
         ChildFailed: the child ended, or gave no such answer within START_TIMEOUT.
     """
     deadline = time.monotonic() + START_TIMEOUT
     while True:
-        seen = _look(port, path, body_bytes)
+        seen = _look(_connection(port, tls=tls), path, body_bytes)
         if not seen:
             return
         if child.has_ended():
@@ -40,9 +44,16 @@ def wait_until_served(child: Child, port: int, path: str, body_bytes: int) -> No
         time.sleep(POLL)
 
 
-def _look(port: int, path: str, body_bytes: int) -> str:
+def _connection(port: int, *, tls: bool) -> http.client.HTTPConnection:
+    if not tls:
+        return http.client.HTTPConnection(HOST, port, timeout=ANSWER_TIMEOUT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(HOST, port, timeout=ANSWER_TIMEOUT, context=context)
+
+
+def _look(connection: http.client.HTTPConnection, path: str, body_bytes: int) -> str:
     """The fault of the answer to a GET; "" for a correct answer."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_TIMEOUT)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -164,14 +164,14 @@ def check_options(arguments: list[str]) -> None:
 
 
 def check_benchmark(module: str, arguments: list[str]) -> None:
-    """The module exists, and it or its package names each word."""
+    """The module exists, and it or its package names each word, or each part of a list."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise Refused(f"no module {module}")
     folder = Path(spec.origin).parent
     own = folder.rglob("*.py") if spec.submodule_search_locations else [Path(spec.origin)]
     source = "".join(path.read_text(encoding="utf-8") for path in own)
-    for word in arguments:
+    for word in [part for each in arguments for part in each.split(",")]:
         if not (word in source or word.isdigit() or (ROOT / word).exists()):
             raise Refused(f"{module} has no {word}")
 

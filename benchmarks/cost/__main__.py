@@ -90,11 +90,11 @@ def installed(peers: Sequence[str]) -> list[str]:
 def tell(turn: int, scenario: str, peer: str, outcome: Sample | ChildFailed) -> None:
     """Print a line about a finished run."""
     if isinstance(outcome, ChildFailed):
-        say(f"round {turn}  {scenario:9} {peer:9} left out: {outcome}")
+        say(f"round {turn}  {scenario:13} {peer:9} left out: {outcome}")
     else:
         fault = f", the first: {outcome.fault}" if outcome.fault else ""
         errors = f"  {outcome.errors:,} errors{fault}" if outcome.errors else ""
-        say(f"round {turn}  {scenario:9} {peer:9} {report.number(outcome.cost):>9}{errors}")
+        say(f"round {turn}  {scenario:13} {peer:9} {report.number(outcome.cost):>9}{errors}")
 
 
 def tables(results: Results, markdown: bool) -> str:
@@ -128,6 +128,8 @@ def run(options: argparse.Namespace) -> int:
     conditions = machine.describe(peers)
     print(tables(results, options.markdown))
     for line in report.comparisons(results, {name: each.beside for name, each in SCENARIOS.items() if each.beside}):
+        print(f"\n{line}")
+    for line in report.additions(results, {name: each.beside for name, each in SCENARIOS.items() if each.tls}):
         print(f"\n{line}")
     print(f"\nMedian of {options.rounds}. " + ", ".join(f"{name} {text}" for name, text in conditions.items()))
     if options.json:

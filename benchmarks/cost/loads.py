@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from benchmarks.cost import handshake_load
 from benchmarks.cost.peers import EVENTS_PATH, PREFIX, SOCKET_PATH
 from benchmarks.cost.stream_load import Report, Work
 from benchmarks.cost.upstream import BODY_BYTES
@@ -62,6 +63,7 @@ class Target:
         stream_port: port of the service of streams, which is part of the load.
         core: core for the load; not the proxy's.
         directory: directory for the load's files.
+        tls: whether the proxy speaks TLS.
     """
 
     proxy: Child
@@ -69,6 +71,7 @@ class Target:
     stream_port: int
     core: int
     directory: Path
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def _percentile(text: str, percent: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A load of GETs, or of POSTs, by wrk, as fast as the proxy answers.
+    """A load of GETs, or of POSTs, by wrk, as fast as the proxy answers. Over TLS, wrk resumes sessions.
 
     Attributes:
         path: path below PREFIX; see upstream.py.
@@ -185,6 +188,7 @@ class Requests:
         varied: whether each request has a query of its own.
         is_kept: whether the proxy keeps every answer, and the proxy's memory per answer is measured.
         posts: JSON without "'" that each request posts; "" for GETs.
+        is_met_first: whether each request has a connection of its own with a whole handshake of TLS.
     """
 
     path: str
@@ -193,14 +197,16 @@ class Requests:
     varied: bool = False
     is_kept: bool = False
     posts: str = ""
+    is_met_first: bool = False
 
     def check(self, target: Target) -> None:
-        wait_until_served(target.proxy, target.port, PREFIX + self.path, BODY_BYTES[self.path])
+        wait_until_served(target.proxy, target.port, PREFIX + self.path, BODY_BYTES[self.path], tls=target.tls)
 
     def run(self, target: Target, seconds: int) -> Sample:
-        self._wrk(target, WARM_UP)
+        load = self._handshakes if self.is_met_first else self._wrk
+        load(target, WARM_UP)
         before, resident = target.proxy.cpu_seconds(), target.proxy.resident_kib()
-        report = self._wrk(target, seconds)
+        report = load(target, seconds)
         used, grown = target.proxy.cpu_seconds() - before, target.proxy.resident_kib() - resident
         if target.proxy.has_ended():
             raise ChildFailed(f"ended under load; it said: {target.proxy.last_words()}")
@@ -217,7 +223,7 @@ class Requests:
         )
 
     def _wrk(self, target: Target, seconds: int) -> WrkReport:
-        url = f"http://{HOST}:{target.port}{PREFIX}{self.path}"
+        url = f"{'https' if target.tls else 'http'}://{HOST}:{target.port}{PREFIX}{self.path}"
         argv = WRK.argv("--latency", "--timeout", "10s", "-t", "1", "-c", str(self.connections), "-d", f"{seconds}s")
         for field in (*BROWSER_FIELDS, *self.fields):
             argv += ["-H", field]
@@ -233,6 +239,38 @@ class Requests:
                 return parse_wrk(wrk.log.read_text(errors="replace"))
             except ValueError as error:
                 raise ChildFailed(f"{error}; it said: {wrk.last_words()}") from error
+
+    def _handshakes(self, target: Target, seconds: int) -> WrkReport:
+        fields = (*BROWSER_FIELDS, *self.fields)
+        work = handshake_load.Handshakes(HOST, target.port, PREFIX + self.path, fields, self.connections, seconds)
+        argv = our_own("benchmarks.cost.handshake_load", json.dumps(asdict(work)))
+        with Child(argv, target.core, target.directory / "handshakes.log", FROM_ROOT) as load:
+            if not load.wait(seconds + OVERTIME):
+                raise ChildFailed(f"the load was still running {OVERTIME:.0f} s after its time")
+            try:
+                return parse_handshakes(load.log.read_text(errors="replace"), seconds)
+            except ValueError as error:
+                raise ChildFailed(f"{error}; it said: {load.last_words()}") from error
+
+
+def parse_handshakes(text: str, seconds: float) -> WrkReport:
+    """Parse the output of handshake_load.py.
+
+    Raises:
+        ValueError: the last line is no report.
+    """
+    try:
+        report = handshake_load.Report(**json.loads(text.rstrip().rpartition("\n")[2]))
+    except (ValueError, TypeError) as error:
+        raise ValueError("the load printed no report") from error
+    done, latencies = report.requests, sorted(report.latencies)
+    return WrkReport(
+        requests=done,
+        rate=done / seconds,
+        p50=latencies[done // 2] if done else None,
+        p99=latencies[done * 99 // 100] if done else None,
+        errors=report.errors,
+    )
 
 
 @dataclass(frozen=True, slots=True)

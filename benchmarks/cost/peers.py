@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cost import binaries
+from benchmarks.cost.certificates import Pair
 from benchmarks.cost.nginx import ACCESS_LOG, start_nginx
 from benchmarks.processes import Child
 from benchmarks.programs import (
@@ -50,7 +51,8 @@ _NGINX = """\
         keepalive_requests 1000000000;
     }}
     server {{
-        listen {host}:{port} backlog=4096;
+        listen {host}:{port} backlog=4096 {ssl};
+        {certificate}
         location {prefix} {{
             proxy_pass http://svc/;
             proxy_http_version 1.1;
@@ -87,6 +89,9 @@ _NGINX_CACHE = (
     "proxy_cache_path kept levels=1:2 keys_zone=kept:64m;",
     "proxy_cache kept; proxy_cache_lock on; add_header X-Cache-Status $upstream_cache_status;",
 )
+
+# Without this, nginx 1.22 has TLS 1.2 at most.
+_NGINX_TLS = "ssl_certificate {0}; ssl_certificate_key {1}; ssl_protocols TLSv1.3;"
 
 # More than any load fills.
 _GATEWAY_CACHE = {"CACHE_ENABLED": "true", "CACHE_MAX_BYTES": str(1024**3)}
@@ -132,6 +137,7 @@ class Place:
         stream_port: port of the service of streams.
         access_log: whether the proxy writes an access log.
         caches: whether the proxy keeps responses.
+        pair: certificate and key of a proxy that speaks TLS; None for no TLS.
     """
 
     directory: Path
@@ -141,6 +147,7 @@ class Place:
     stream_port: int
     access_log: bool
     caches: bool = False
+    pair: Pair | None = None
 
     def fill(self, configuration: str) -> str:
         """Fill the ports and constants into a configuration."""
@@ -153,6 +160,8 @@ class Place:
             kept_alive=_KEPT_ALIVE,
             patience=_PATIENCE,
             cache_path=_NGINX_CACHE[0] if self.caches else "",
+            ssl="ssl" if self.pair else "",
+            certificate=_NGINX_TLS.format(*self.pair) if self.pair else "",
             cache_use=_NGINX_CACHE[1] if self.caches else "",
         )
 
@@ -186,6 +195,7 @@ def gateway(place: Place, variables: Mapping[str, str] | None = None) -> Child:
         "UPSTREAMS_FILE": "",
     }
     env |= _GATEWAY_CACHE if place.caches else {}
+    env |= {"TLS_CERT": place.pair.certificate, "TLS_KEY": place.pair.key} if place.pair else {}
     env |= variables or {}
     return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)
 
@@ -247,17 +257,19 @@ class Peer:
         needs: program or library to install; None for the gateway.
         keeps_log: whether the proxy can write an access log, to ACCESS_LOG in its directory.
         caches: whether the proxy can keep responses.
+        has_tls: whether the proxy is measured with TLS.
     """
 
     start: Callable[[Place], Child]
     needs: Program | Library | None = None
     keeps_log: bool = False
     caches: bool = False
+    has_tls: bool = False
 
 
 PEERS = {
-    "gateway": Peer(gateway, keeps_log=True, caches=True),
-    "nginx": Peer(_nginx, NGINX, keeps_log=True, caches=True),
+    "gateway": Peer(gateway, keeps_log=True, caches=True, has_tls=True),
+    "nginx": Peer(_nginx, NGINX, keeps_log=True, caches=True, has_tls=True),
     "haproxy": Peer(_haproxy, HAPROXY),
     "envoy": Peer(_envoy, ENVOY),
     "traefik": Peer(_traefik, TRAEFIK),

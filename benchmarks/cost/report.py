@@ -144,6 +144,26 @@ def comparisons(results: Results, beside: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def additions(results: Results, beside: Mapping[str, str]) -> list[str]:
+    """A line for each scenario that stands beside another: what the median grows by, by peer.
+
+    Args:
+        beside: the other scenario, by scenario.
+    """
+    lines = []
+    for scenario, other in beside.items():
+        costs, base = ({row.peer: row.cost for row in rows(name, results.get(name, {}))} for name in (scenario, other))
+        grown = {peer: cost - base[peer] for peer, cost in costs.items() if peer in base}
+        reference = grown.get(REFERENCE, 0.0)
+        found = [
+            f"{peer} {number(more)}" + (f" ({more / reference:.2f} times {REFERENCE})" if reference > 0 else "")
+            for peer, more in grown.items()
+        ]
+        if found:
+            lines.append(f"{scenario} adds to {other}: {', '.join(found)}")
+    return lines
+
+
 def as_json(units: Mapping[str, str], results: Results) -> dict[str, Any]:
     """Medians and all runs as JSON; latencies in seconds.
 

@@ -38,6 +38,7 @@ class Scenario:
         seconds: duration of a run without the warm-up.
         access_log: whether proxies write an access log; proxies without an access log are left out.
         caches: whether proxies keep responses; proxies without a cache are left out.
+        tls: whether clients speak TLS; proxies that are not measured with TLS are left out.
         beside: another scenario that the cost is compared with; "" for none.
         peers: names of the proxies that are measured; none for all.
     """
@@ -48,6 +49,7 @@ class Scenario:
     seconds: int
     access_log: bool = False
     caches: bool = False
+    tls: bool = False
     beside: str = ""
     peers: tuple[str, ...] = ()
 
@@ -85,6 +87,23 @@ SCENARIOS = {
         PER_REQUEST,
         Requests("small", 32, ("Connection: close",)),
         3,
+    ),
+    "tls": Scenario("small GET over TLS 1.3, 64 kept connections", PER_REQUEST, _SMALL, 4, tls=True, beside="http"),
+    "tls-handshake": Scenario(
+        "small GET over TLS 1.3, a new connection with a whole handshake for each, 32 at a time",
+        PER_REQUEST,
+        Requests("small", 32, is_met_first=True),
+        4,
+        tls=True,
+        beside="churn",
+    ),
+    "tls-resumed": Scenario(
+        "the same, with a handshake that resumes a session",
+        PER_REQUEST,
+        Requests("small", 32, ("Connection: close",)),
+        4,
+        tls=True,
+        beside="churn",
     ),
     "sse": Scenario(
         "1,000 event streams with 20 events of 100 bytes per second each; the latency is an event's delay",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cost.certificates import Pair, make_pair
 from benchmarks.cost.loads import Results, Sample, Target
 from benchmarks.cost.nginx import ACCESS_LOG
 from benchmarks.cost.peers import PEERS, Place
@@ -46,6 +47,7 @@ def peers_of(scenario: str, peers: Sequence[str]) -> list[str]:
         for name in peers
         if (PEERS[name].keeps_log or not wanted.access_log)
         and (PEERS[name].caches or not wanted.caches)
+        and (PEERS[name].has_tls or not wanted.tls)
         and name in (wanted.peers or peers)
     ]
 
@@ -62,10 +64,11 @@ def measure(plan: Plan, progress: Progress) -> Results:
     results: Results = {name: {peer: [] for peer in peers_of(name, plan.peers)} for name in plan.scenarios}
     pairs = [(scenario, peer) for scenario, peers in results.items() for peer in peers]
     with working_directory() as directory, upstream(directory, plan.load_core) as upstream_port:
+        pair = make_pair(directory)
         for turn in range(1, plan.rounds + 1):
             for scenario, peer in tuple(pairs):
                 try:
-                    sample = _run(plan, scenario, peer, upstream_port)
+                    sample = _run(plan, scenario, peer, upstream_port, pair)
                 except ChildFailed as error:
                     pairs.remove((scenario, peer))
                     progress(turn, scenario, peer, error)
@@ -75,15 +78,16 @@ def measure(plan: Plan, progress: Progress) -> Results:
     return results
 
 
-def _run(plan: Plan, name: str, peer: str, upstream_port: int) -> Sample:
+def _run(plan: Plan, name: str, peer: str, upstream_port: int, pair: Pair) -> Sample:
     scenario = SCENARIOS[name]
     with working_directory() as directory:
         port, stream_port = free_port(), free_port()
         place = Place(
-            directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log, scenario.caches
-        )
+            directory, plan.proxy_core, port, upstream_port, stream_port, scenario.access_log, scenario.caches,
+            pair if scenario.tls else None,
+        )  # fmt: skip
         with PEERS[peer].start(place) as proxy:
-            target = Target(proxy, port, stream_port, plan.load_core, directory)
+            target = Target(proxy, port, stream_port, plan.load_core, directory, scenario.tls)
             scenario.load.check(target)
             sample = scenario.load.run(target, plan.seconds or scenario.seconds)
         if scenario.access_log:

@@ -27,7 +27,17 @@ from benchmarks.cost.loads import (
 )
 from benchmarks.cost.nginx import CONNECTIONS, configuration
 from benchmarks.cost.peers import PEERS
-from benchmarks.cost.report import Row, as_json, comparisons, latency, markdown_table, number, rows, text_table
+from benchmarks.cost.report import (
+    Row,
+    additions,
+    as_json,
+    comparisons,
+    latency,
+    markdown_table,
+    number,
+    rows,
+    text_table,
+)
 from benchmarks.cost.scenarios import PER_CONNECTION, PER_REQUEST, SCENARIOS
 from benchmarks.cost.session import Plan, peers_of
 from benchmarks.cost.stream_load import Report
@@ -239,6 +249,11 @@ def test_only_proxies_with_a_cache_are_compared_with_a_cache() -> None:
     assert peers_of("cache-entry", list(PEERS)) == ["gateway"]
 
 
+def test_only_proxies_that_speak_tls_are_compared_with_tls() -> None:
+    for name in ("tls", "tls-handshake", "tls-resumed"):
+        assert peers_of(name, list(PEERS)) == ["gateway", "nginx"]
+
+
 def test_a_scenario_stands_beside_one_with_the_same_unit() -> None:
     for each in SCENARIOS.values():
         assert not each.beside or SCENARIOS[each.beside].unit is each.unit
@@ -257,6 +272,19 @@ def test_a_cost_is_compared_with_the_scenario_beside() -> None:
         "cache-hit as a ratio to kib: gateway 0.50, nginx 0.75"
     ]
     assert comparisons({"cache-hit": costs(gateway=5.0)}, {"cache-hit": "kib"}) == []
+
+
+def test_what_tls_adds_is_compared_with_what_it_adds_to_nginx() -> None:
+    results = {
+        "http": {"gateway": samples(40.0), "nginx": samples(20.0)},
+        "tls": {"gateway": samples(60.0), "nginx": samples(30.0)},
+    }
+    assert additions(results, {"tls": "http"}) == [
+        "tls adds to http: gateway 20.0 (2.00 times nginx), nginx 10.0 (1.00 times nginx)"
+    ]
+    without = {name: {"gateway": peers["gateway"]} for name, peers in results.items()}
+    assert additions(without, {"tls": "http"}) == ["tls adds to http: gateway 20.0"]
+    assert additions({"tls": results["tls"]}, {"tls": "http"}) == []
 
 
 def test_each_request_of_a_varied_load_is_another() -> None:
