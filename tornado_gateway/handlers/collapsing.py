@@ -69,31 +69,25 @@ def fetch(
         why: why the request goes to the service.
         stored: the stored response that must be validated; None without a stored response.
     """
-    if not _may_go_together(look, why, stored):
+    asked, cache = look.request, look.cache
+    is_plain = asked.is_plain and asked.method == b"GET"  # as nearly every time
+    if (
+        why is Forwarded.REQUEST  # a client that wants a newer response is not to wait for an older answer
+        or (stored and stored.terms.needs_validation)  # nobody gets it without a validation (RFC 9111 §5.2.2.4)
+        or not look.config.lock_timeout
+        or not (is_plain or may_collapse(asked))
+        or (cache.alone and cache.alone.get(hash(asked.key), -math.inf) > cache.now())
+    ):
         return _alone(gateway, service, look, request, why, stored)
-    flight: Flight | Lead | None = look.cache.flights.get(look.request.key)
+    flight: Flight | Lead | None = cache.flights.get(asked.key)
     if flight is None:
         if stored is None:
             return Lead(gateway, service, look, request, why)
         flight = Flight(gateway, service, look, request)
         flight.validate(stored, why)
-    elif not flight.admits(look.request):
+    elif not flight.admits(asked):
         return _alone(gateway, service, look, request, why, stored)
     return Passenger(flight.gather(), look, request, why, stored)
-
-
-def _may_go_together(look: Look, why: Forwarded, stored: Stored | None) -> bool:
-    """Whether a request may wait for the answer to another, and others for its answer."""
-    # A client that wants a newer response is not to wait for an older answer. A response with no-cache answers nobody
-    # without a validation of one's own (RFC 9111 §5.2.2.4).
-    if why is Forwarded.REQUEST or (stored and stored.terms.needs_validation):
-        return False
-    asked = look.request
-    is_plain = asked.is_plain and asked.method == b"GET"  # as nearly every time
-    if not look.config.lock_timeout or not (is_plain or may_collapse(asked)):
-        return False
-    alone = look.cache.alone
-    return not alone or alone.get(hash(look.request.key), -math.inf) <= look.cache.now()
 
 
 def _alone(
