@@ -23,7 +23,7 @@ from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver, Delegating
 from tornado_gateway.handlers.revalidation import Revalidation
-from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of
+from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of, remember_alone
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored
@@ -34,11 +34,6 @@ from tornado_gateway.policy.upstream.endpoint import FAILURE, IGNORED, Endpoint,
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
-
-# Seconds for which requests for a key are not collapsed after an answer that could not be shared ("hit for miss"), and
-# the number of keys that are remembered. Varnish remembers for 120 s; a wrong memory costs requests, nothing else.
-ALONE_FOR = 10.0
-MOST_ALONE = 4096
 
 
 class Shared(AnswerReceiver, Protocol):
@@ -106,7 +101,7 @@ class Lead(Storing, Delegating):
         why: why the request goes to the service.
     """
 
-    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_is_listed", "_reason", "_service")
+    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_reason", "_service")
 
     def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
         super().__init__(look, request, why)
@@ -114,7 +109,6 @@ class Lead(Storing, Delegating):
         self._flight: Flight | None = None  # once others ask for the same
         self._answerer: Answerer | None = gateway.new_attempts(gateway, service, request, self)
         self._attempt_count = 0  # once closed
-        self._is_listed = False  # among the flights that others may join
 
     # ---- others that ask for the same
 
@@ -137,24 +131,7 @@ class Lead(Storing, Delegating):
             self._taker = flight
         return flight
 
-    def _land(self) -> None:
-        """Let nobody join any more."""
-        if self._is_listed:
-            self._is_listed = False
-            del self._look.cache.flights[self._look.request.key]
-
-    # ---- AnswerReceiver and BodyReceiver
-
-    def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
-        taker = super().on_head(head, source)
-        if self._flight is None and (self._coming is None or not self.is_for_others):
-            self._land()
-            _remember(self._look.cache, self._look.request.key)
-        return taker
-
-    def _outgrow(self) -> None:
-        self._land()
-        super()._outgrow()
+    # ---- BodyReceiver
 
     def _wait(self, busy: "asyncio.Future[None]") -> "asyncio.Future[None] | None":
         """Whoever joins must not wait for a slow client."""
@@ -162,15 +139,6 @@ class Lead(Storing, Delegating):
             return busy
         self.gather().let_leader_wait(busy)
         return None
-
-    def on_end(self, trailers: list[Field]) -> None:
-        if self._is_listed:
-            self._land()
-        super().on_end(trailers)
-
-    def on_failure(self, error: GatewayError) -> None:
-        self._land()
-        super().on_failure(error)
 
     # ---- Answerer
 
@@ -366,7 +334,7 @@ class Flight:
     def _hand_over(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         """The answer is for the first client alone."""
         self._land()
-        _remember(self._cache, self._key)
+        remember_alone(self._cache, self._key)
         leader = self.leader
         self._release([each for each in self.passengers if each is not leader])
         if leader is None:
@@ -416,12 +384,6 @@ class Flight:
             if self.head is None:
                 each.request.tell(self.line)
             each.request.on_failure(error)
-
-
-def _remember(cache: ResponseCache, key: Key) -> None:
-    cache.alone[hash(key)] = cache.now() + ALONE_FOR
-    if len(cache.alone) > MOST_ALONE:
-        del cache.alone[next(iter(cache.alone))]
 
 
 class Passenger:

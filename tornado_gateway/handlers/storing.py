@@ -19,7 +19,7 @@ from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
-from tornado_gateway.policy.http.caching.request import CacheRequest
+from tornado_gateway.policy.http.caching.request import CacheRequest, Key
 from tornado_gateway.policy.http.caching.response import ResponseLines, read_response
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
@@ -36,6 +36,11 @@ from tornado_gateway.wire.http1 import ResponseHead
 # The known fields of a stored response without Via: one object for all (measured: 290 bytes less per response). Whether
 # Date is there is asked, not the value.
 _DATED: dict[bytes, list[bytes]] = {b"date": []}
+
+# Seconds for which requests for a key are not collapsed after an answer that could not be shared ("hit for miss"), and
+# the number of keys that are remembered. Varnish remembers for 120 s; a wrong memory costs requests, nothing else.
+ALONE_FOR = 10.0
+MOST_ALONE = 4096
 
 
 class CacheReceiver(AnswerReceiver, Protocol):
@@ -105,6 +110,13 @@ def judge_of(head: ResponseHead) -> Judge:
     return judge
 
 
+def remember_alone(cache: ResponseCache, key: Key) -> None:
+    """Remember that the answer to a request could not be shared."""
+    cache.alone[hash(key)] = cache.now() + ALONE_FOR
+    if len(cache.alone) > MOST_ALONE:
+        del cache.alone[next(iter(cache.alone))]
+
+
 @dataclass(slots=True)
 class Look:
     """A request's look into the cache. Hardly changed (frozen dataclasses take twice as long to make).
@@ -157,7 +169,8 @@ class Storing:
     """
 
     __slots__ = (
-        "_coming", "_head", "_look", "_needs_length", "_pieces", "_request", "_since", "_size", "_taker", "_why",
+        "_coming", "_head", "_is_listed", "_look", "_needs_length", "_pieces", "_request", "_since", "_size", "_taker",
+        "_why",
     )  # fmt: skip
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
@@ -168,6 +181,7 @@ class Storing:
         self._taker: BodyReceiver | None = None
         self._head: ResponseHead | None = None  # of a response that may be stored
         self._coming: Stored | None = None  # the response that will be stored; without its body until the end
+        self._is_listed = False  # among the flights, so that others may join; see Lead in collapsing.py
         self._needs_length = False
         self._pieces: list[bytes] = []
         self._size = 0
@@ -191,12 +205,8 @@ class Storing:
     @property
     def is_for_others(self) -> bool:
         """Whether the response came fresh, so that other requests may be answered with the response."""
-        coming = self._coming
-        if coming is None:
-            return False
-        if coming.terms.lifetime > coming.initial_age and not coming.terms.needs_validation:  # as nearly every time
-            return True
-        return reuse(coming.terms, coming.initial_age, NONE, self._look.config.grace).answers
+        coming, grace = self._coming, self._look.config.grace
+        return coming is not None and reuse(coming.terms, coming.initial_age, NONE, grace).answers
 
     def answers(self, request: CacheRequest) -> bool:
         """Whether the response that is being stored answers another request with the same key, too."""
@@ -217,6 +227,8 @@ class Storing:
             terms = None
         self._tell(is_stored=terms is not None)
         if terms is None:
+            if self._is_listed:
+                self._stay_alone()
             return request.on_head(head, source)
         self._head, known, said, now = head, head.known_fields, judge.said, look.cache.now()
         lines, tags = head.forwarded_lines, b""
@@ -225,28 +237,43 @@ class Storing:
         edits = bool(terms.withheld) or b"age" in said.fields or head.status == 204  # RFC 9110 §8.6
         self._needs_length = head.status != 204 and (edits or head.length is None)
         # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
-        self._coming = Stored(
+        self._coming = coming = Stored(
             head.status, head.reason, head.minor,
             lines if not edits and b"date" in said.fields else _edited(lines, terms, said, wall, edits=edits),
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
             selection(terms.vary, look.request.fields) if terms.vary else (), now, said.etag, said.last_modified,
             tags, decision.initial_age(max(now - request.began, 0.0)),
         )  # fmt: skip
+        is_fresh = terms.lifetime > coming.initial_age and not terms.needs_validation  # as nearly every time
+        if self._is_listed and not is_fresh and not self.is_for_others:
+            self._stay_alone()
         self._taker = request.on_head(head, source)
         return self
+
+    def _stay_alone(self) -> None:
+        """Let nobody join, now and for a while: the answer is for this request alone."""
+        self._land()
+        remember_alone(self._look.cache, self._look.request.key)
+
+    def _land(self) -> None:
+        """Let nobody join any more."""
+        self._is_listed = False
+        del self._look.cache.flights[self._look.request.key]
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if self._coming:
             self._size += len(chunk)
             self._pieces.append(chunk)
             if self._size > self._look.config.max_body:
-                self._outgrow()
+                self._give_up()
         busy = self._taker.on_chunk(chunk) if self._taker else None
         return self._wait(busy) if busy else None
 
-    def _outgrow(self) -> None:
-        """The response is too large to be stored."""
+    def _give_up(self) -> None:
+        """Do not store the response, which is broken off or too large."""
         self._coming, self._pieces = None, []
+        if self._is_listed:
+            self._land()
 
     def _wait(self, busy: "asyncio.Future[None]") -> "asyncio.Future[None] | None":
         """What the endpoint waits for, because the client is slow."""
@@ -254,6 +281,8 @@ class Storing:
 
     def on_end(self, trailers: list[Field]) -> None:
         """Store the response, before the client can ask again."""
+        if self._is_listed:
+            self._land()
         coming = self._coming
         if coming and (self._look.cache.store.changes == self._since or self.is_current):
             coming.body = b"".join(self._pieces)
@@ -264,7 +293,7 @@ class Storing:
             self._taker.on_end(trailers)
 
     def on_failure(self, error: GatewayError) -> None:
-        self._coming, self._pieces = None, []
+        self._give_up()
         self._tell(is_stored=False)
         self._request.on_failure(error)
 
