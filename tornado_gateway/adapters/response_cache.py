@@ -155,7 +155,7 @@ class MemoryCache:
         self.responses += 1
         if self._partitions.setdefault(key.resource, key) is not key:
             self._link(key)
-        new.kept[key] = _Kept(Variants(response), size)
+        new.kept[key] = _Kept(Variants((response,)), size)
         new.size += size
         if new.size > new.max_size:
             self._push_out()
@@ -168,7 +168,7 @@ class MemoryCache:
         self.responses -= len(earlier.variants)
         kept = _Kept.of(key, earlier.variants.with_response(response), earlier.hits)
         if kept.size > segment.max_size:  # the other variants are too much
-            kept = _Kept.of(key, Variants(response), earlier.hits)
+            kept = _Kept.of(key, Variants((response,)), earlier.hits)
         if kept.size > self._new.max_size:
             self._unlink(key)
             return False
@@ -270,9 +270,7 @@ class MemoryCache:
         kept = self._peek(key)
         gone = [each for each in kept.variants if purge.selects(each.tags)] if kept else []
         if kept and purge.is_soft:
-            kept.variants = Variants(
-                *(each.expired(now) if purge.selects(each.tags) else each for each in kept.variants)
-            )
+            kept.variants = Variants(each.expired(now) if purge.selects(each.tags) else each for each in kept.variants)
         elif gone:
             for each in gone:
                 self.drop(key, each)

@@ -193,7 +193,7 @@ class Revalidation:
     def _renewed(self, head: ResponseHead) -> tuple[Stored, bool]:
         """The stored response with the fields of a head that speaks of the response, and whether that is kept."""
         look, stored = self._look, self._stored
-        wall, now = look.wall(), look.cache.now()
+        wall, now = look.cache.wall(), look.cache.now()
         news = dated(public_head(self._request, head).forwarded_lines, judge_of(head).said, wall)
         lines = refreshed_lines(stored.lines, news)
         judge = Judge(read_response(lines))

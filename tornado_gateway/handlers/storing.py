@@ -145,11 +145,6 @@ class Look:
         """A line of Cache-Status as the service wants the line."""
         return with_key(line, self.request.key) if self.config.shows_key else line
 
-    def wall(self) -> float:
-        """Seconds since 1970, for a response that has come just now. Whole seconds, as Date has: a response of this
-        second has no age."""
-        return self.cache.wall() // 1
-
     def may_keep(self, head: ResponseHead) -> bool:
         """Whether a response can be stored, whatever the terms."""
         if head.length is None:
@@ -220,7 +215,7 @@ class Storing:
 
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         look, request = self._look, self._request
-        judge, wall = judge_of(head), look.wall()
+        judge, wall = judge_of(head), look.cache.wall()
         decision = judge.decide(look.request, head.status, wall, look.config)
         terms = decision.terms
         if terms and not look.may_keep(head):

@@ -9,7 +9,7 @@ from tornado_gateway.policy.views.cached import LONGEST_URL, Entry, entries_view
 
 def entry(target: bytes, tags: bytes = b"") -> Entry:
     response = Stored(200, b"", 1, b"", {}, b"body", Terms(60.0), (), 100.0, tags=tags, initial_age=2.0)
-    return Entry(Key(b"shop " + target, b""), Variants(response), 7, 1234)
+    return Entry(Key(b"shop " + target, b""), Variants((response,)), 7, 1234)
 
 
 def test_an_entry_has_its_age_and_the_time_for_which_it_is_fresh() -> None:

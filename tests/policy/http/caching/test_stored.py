@@ -39,7 +39,9 @@ def test_a_response_knows_its_size_and_fields() -> None:
 
 
 def test_the_newest_response_that_a_request_selects_answers() -> None:
-    variants = Variants(in_language(b"de")).with_response(in_language(b"en", b"old")).with_response(in_language(b"en"))
+    variants = (
+        Variants((in_language(b"de"),)).with_response(in_language(b"en", b"old")).with_response(in_language(b"en"))
+    )
     found = variants.find(asks(b"en"))
     assert found is not None and (found.selected_by, found.body) == ((b"en",), b"")
     assert variants.find(asks(b"fr")) is None
@@ -49,7 +51,7 @@ def test_the_newest_response_that_a_request_selects_answers() -> None:
 
 
 def test_a_response_without_vary_answers_every_request() -> None:
-    assert Variants(PLAIN).find(asks(b"de")) is PLAIN
+    assert Variants((PLAIN,)).find(asks(b"de")) is PLAIN
 
 
 def test_a_request_with_credentials_gets_only_what_is_everybodys() -> None:
@@ -70,7 +72,7 @@ def test_variants_are_bounded_and_the_oldest_leaves() -> None:
 
 def test_a_response_can_be_taken_out() -> None:
     first, second = in_language(b"de"), in_language(b"en")
-    assert list(Variants(first, second).without_response(first)) == [second]
+    assert list(Variants((first, second)).without_response(first)) == [second]
 
 
 def test_a_validated_response_has_the_new_lines_terms_and_validators() -> None:

@@ -191,6 +191,14 @@ def test_a_decision_is_remembered_for_the_same_question_alone(
     assert judge.decide(ASKS, 200, WALL, CONFIG) == first
 
 
+def test_a_response_of_this_second_has_no_age() -> None:
+    judge = Judge(read_response(b"Cache-Control: max-age=60\r\nDate: %b\r\n" % format_date(WALL)))
+    first = judge.decide(ASKS, 200, WALL + 0.1, CONFIG)
+    assert first.initial_age(0.0) == 0.0
+    assert judge.decide(ASKS, 200, WALL + 0.9, CONFIG) is first
+    assert judge.decide(ASKS, 200, WALL + 1.0, CONFIG).initial_age(0.0) == 1.0
+
+
 def test_a_principal_is_decided_on_apart_from_a_credential() -> None:
     judge = Judge(read_response(b"Cache-Control: max-age=60\r\n"))
     assert judge.decide(WITH_CREDENTIALS, 200, WALL, CONFIG).terms is None

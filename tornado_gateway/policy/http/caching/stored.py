@@ -97,9 +97,6 @@ class Variants(tuple[Stored, ...]):
 
     __slots__ = ()
 
-    def __new__(cls, *responses: Stored) -> "Variants":
-        return super().__new__(cls, responses)
-
     @property
     def size(self) -> int:
         """Bytes of memory, estimated; without the key."""
@@ -116,11 +113,11 @@ class Variants(tuple[Stored, ...]):
         """The responses with one more, which replaces a response that the same requests select."""
         names, values = response.terms.vary, response.selected_by
         kept = [each for each in self if (each.terms.vary, each.selected_by) != (names, values)]
-        return Variants(response, *kept[: MOST_VARIANTS - 1])
+        return Variants((response, *kept[: MOST_VARIANTS - 1]))
 
     def without_response(self, response: Stored) -> "Variants":
         """The responses without one."""
-        return Variants(*(each for each in self if each is not response))
+        return Variants(each for each in self if each is not response)
 
 
 def refreshed(

@@ -87,7 +87,11 @@ class Judge:
         self._decided = Decision(None, 0.0, 0.0)
 
     def decide(self, request: CacheRequest, status: int, wall: float, config: CacheConfig) -> Decision:
-        """The decision on the response to a request. Arguments as for terms_of()."""
+        """The decision on the response to a request. Arguments as for terms_of().
+
+        The time counts in whole seconds, as in Date: a response of this second has no age.
+        """
+        wall //= 1
         asked = (
             status,
             wall,
