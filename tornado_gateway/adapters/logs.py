@@ -164,6 +164,12 @@ def set_level(name: str) -> None:
     logging.getLogger().setLevel(LEVELS[name])
 
 
+def close() -> None:
+    """Wait for the writer, in a process that ends without an exit of Python's."""
+    for each in logging.getLogger().handlers:
+        each.close()
+
+
 def forget() -> None:
     """Log no more to the writer of the process that has forked this process. configure() makes another writer."""
     logging.getLogger().handlers.clear()

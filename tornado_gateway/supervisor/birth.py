@@ -6,10 +6,10 @@ the supervisor's writer: the worker makes a writer of its own.
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -20,6 +20,8 @@ CRASHED = 1  # exit code
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal sends these to workers, too
 HANDLED = (*IGNORED, signal.SIGTERM, signal.SIGCHLD)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+
+log = logging.getLogger("tornado_gateway")
 
 
 def fork(live: Callable[[], int]) -> int:
@@ -55,8 +57,9 @@ def _live(live: Callable[[], int], parent: int, mask: Iterable[int]) -> NoReturn
         logs.forget()
         code = live()
     except BaseException:  # whatever it is, the worker ends here
-        traceback.print_exc()
+        log.exception("this worker has failed")
     finally:
+        logs.close()
         stdio.settle()
         os._exit(code)
 
