@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Running, Serve
 from tests.support.endpoints import (
     BUSY,
     EVENT,
@@ -27,7 +27,10 @@ from tests.support.endpoints import (
 )
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
-from tests.support.sockets import Peer, Script, echo, eventually, get, reply
+from tests.support.limits import no_descriptors
+from tests.support.sockets import Client, Peer, Script, echo, eventually, get, reply
+from tests.support.websockets import HANDSHAKE
+from tornado_gateway.policy.upstream.breaker import State
 from tornado_gateway.policy.upstream.retry import REPLAY_BYTES
 
 PATH = b"/api/svc/x"
@@ -46,6 +49,43 @@ async def test_an_endpoint_that_refuses_the_connection_is_replaced(serve: Serve,
     assert [request.body for request in up.requests] == [b"hello"] * 4
     await eventually(lambda: len(lines()) == 4)
     assert sorted(line["attempts"] for line in lines()) == [1, 1, 2, 2]
+
+
+async def accepted(running: Running) -> Client:
+    """A client whose connection the gateway has accepted."""
+    client = await running.client()
+    assert (await client.ask(get(b"/healthz"))).status == 200
+    return client
+
+
+@pytest.mark.parametrize("head", [get(PATH), get(b"/ws/svc?path=/x", *HANDSHAKE)], ids=["http", "ws"])
+@pytest.mark.gen_test
+async def test_what_this_machine_lacks_is_no_endpoints_failure(serve: Serve, upstream: Start, head: bytes) -> None:
+    running = await serve({"svc": [upstream(echo).url, upstream(echo).url]}, BREAKER_FAILURES="2")
+    clients = [await accepted(running) for _ in range(6)]
+    lines = capture(running)
+    with no_descriptors():
+        for each in clients:
+            problem(await each.ask(head), 503, "overloaded")
+    await eventually(lambda: len(lines()) == 6)
+    assert {(line["reason"], line["attempts"]) for line in lines()} == {("out_of_sockets", 1)}
+    for each in endpoints_of(running):
+        assert (each.errors_total, each.load, each.last_failure, each.breaker.is_open) == (0, 0, "", False)
+    assert [(await ask(running, get(PATH))).status for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.gen_test
+async def test_a_probe_that_this_machine_cannot_send_decides_nothing(serve: Serve, upstream: Start) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, PANIC_PERCENT="0")
+    (endpoint,), now = endpoints_of(running), running.app.gateway.now()
+    service_of(running).force_breaker(endpoint, now - 60, 1.0)
+    client = await accepted(running)
+    with no_descriptors():
+        for _ in range(2):
+            problem(await client.ask(get(PATH)), 503, "overloaded")
+    assert endpoint.breaker.state(running.app.gateway.now()) is State.HALF_OPEN
+    assert (await client.ask(get(PATH))).status == 200
+    assert endpoint.breaker.state(running.app.gateway.now()) is State.CLOSED
 
 
 @pytest.mark.parametrize(("method", "statuses"), [(b"GET", (200, 1)), (b"PUT", (200, 1)), (b"POST", (502, 0))])

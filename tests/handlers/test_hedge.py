@@ -19,6 +19,7 @@ from tests.support.endpoints import (
     view_of,
 )
 from tests.support.journeys import Start, ask, capture, only_line, plays, problem, silent
+from tests.support.limits import no_descriptors
 from tests.support.services import lease_on
 from tests.support.sockets import Peer, Script, Upstream, echo, eventually, get, reply
 from tests.support.websockets import HANDSHAKE
@@ -444,6 +445,23 @@ async def test_a_second_endpoint_that_refuses_changes_nothing(serve: Serve, upst
     await gate.open()
     assert (await client.response()).body == b"first"
     assert [each.errors_total for each in endpoints_of(running)] == [0, 1]
+
+
+@pytest.mark.gen_test
+async def test_a_second_endpoint_that_this_machine_cannot_connect_to_has_not_failed(
+    serve: Serve, upstream: Start
+) -> None:
+    gate = Gate(reply(body=b"first"))
+    running = await hedging(serve, [upstream(gate), upstream(echo)], times=0)
+    know(running, usual=LONG)
+    second, client = endpoints_of(running)[1], await running.client()
+    await client.send(get(PATH))
+    await eventually(lambda: gate.waiting)
+    with no_descriptors():
+        await eventually(lambda: second.requests_total == 6)
+    await gate.open()
+    assert (await client.response()).body == b"first"
+    assert (second.errors_total, second.load, second.last_failure) == (0, 0, "")
 
 
 @pytest.mark.gen_test
