@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Running, Serve
 from tests.support.caching import FRESH, ON, PATH, Each, age, ask, cache_of, frozen, kept, status_of
 from tests.support.endpoints import service_of
-from tests.support.journeys import Start, problem
+from tests.support.journeys import Start, capture, problem
 from tests.support.sockets import Client, Message, Peer, Upstream, eventually, get, reply
 from tornado_gateway.handlers.collapsing import Flight, Lead
 
@@ -205,6 +205,25 @@ async def test_a_304_that_forbids_to_keep_the_answer_answers_the_first_client_al
     assert (await clients[0].response()).body == b"stale"
     await script.send(reply(body=b"own"), 2)
     assert (await clients[1].response()).body == b"own"
+
+
+@pytest.mark.parametrize("is_stale", [True, False])
+@pytest.mark.gen_test
+async def test_the_access_log_counts_the_attempt_of_the_first_client_alone(
+    serve: Serve, upstream: Start, is_stale: bool
+) -> None:
+    script = Held()
+    up = upstream(script)
+    if is_stale:
+        running = await gone_stale(serve, up, script, FRESH, b'ETag: "1"')
+    else:
+        running = await frozen(serve, {"svc": [up.url]}, **ON)
+    lines = capture(running)
+    clients = await crowd(running, up, 3)
+    await script.send(reply(fields=(FRESH,), body=b"shared"), 1 if is_stale else 0)
+    await collect(clients)
+    await eventually(lambda: len(lines()) == 3)
+    assert [each["attempts"] for each in lines()] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("says", [b"Cache-Control: no-cache", b"Cache-Control: max-age=0"])

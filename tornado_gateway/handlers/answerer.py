@@ -71,7 +71,7 @@ class Answerer(Protocol):
 
     @property
     def attempt_count(self) -> int:
-        """The number of exchanges begun with endpoints; for the access log."""
+        """The number of exchanges begun with endpoints; for the access log, which asks before close()."""
 
     def begin(self) -> None:
         """Begin to answer: the AnswerReceiver is called at once or later.
@@ -130,6 +130,10 @@ class Delegating:
     @property
     def endpoint(self) -> Endpoint | None:
         return self._answerer.endpoint if self._answerer else None
+
+    @property
+    def attempt_count(self) -> int:
+        return self._answerer.attempt_count if self._answerer else 0
 
     def becomes(self, kind: Kind) -> None:
         if self._answerer:

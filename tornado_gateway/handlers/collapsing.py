@@ -101,14 +101,13 @@ class Lead(Storing, Delegating):
         why: why the request goes to the service.
     """
 
-    __slots__ = ("_answerer", "_attempt_count", "_client", "_flight", "_gateway", "_reason", "_service")
+    __slots__ = ("_answerer", "_client", "_flight", "_gateway", "_reason", "_service")
 
     def __init__(self, gateway: Gateway, service: Service, look: Look, request: CachedRequest, why: Forwarded) -> None:
         super().__init__(look, request, why)
         self._gateway, self._service, self._client, self._reason = gateway, service, request, why
         self._flight: Flight | None = None  # once others ask for the same
         self._answerer: Answerer | None = gateway.new_attempts(gateway, service, request, self)
-        self._attempt_count = 0  # once closed
 
     # ---- others that ask for the same
 
@@ -142,10 +141,6 @@ class Lead(Storing, Delegating):
 
     # ---- Answerer
 
-    @property
-    def attempt_count(self) -> int:
-        return self._answerer.attempt_count if self._answerer else self._attempt_count
-
     def begin(self) -> None:
         self._look.cache.flights[self._look.request.key] = self
         self._is_listed = True
@@ -164,7 +159,6 @@ class Lead(Storing, Delegating):
         if answerer:
             if self._is_listed:
                 self._land()
-            self._attempt_count = answerer.attempt_count
             answerer.close(outcome, now)
 
 

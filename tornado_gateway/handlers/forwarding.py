@@ -464,7 +464,7 @@ class Forwarding:
             return
         self._is_closed = True
         gateway, answerer, now = self._gateway, self._answerer, self._gateway.now()
-        endpoint = answerer.endpoint
+        endpoint, attempts = answerer.endpoint, answerer.attempt_count
         for timer in self._timers:
             timer.cancel()
         answerer.close(outcome, now)
@@ -483,7 +483,7 @@ class Forwarding:
             now,
             sent=sent,
             endpoint=endpoint.url if endpoint else "",
-            attempts=answerer.attempt_count,
+            attempts=attempts,
             bytes_in=self.upload.received if self.upload else 0,
         )
         # Answerer, stream and timers refer to this object. Without a cycle all of them are freed at once.

@@ -47,10 +47,6 @@ class SecondLook(Delegating):
 
     # ---- Answerer
 
-    @property
-    def attempt_count(self) -> int:
-        return self._answerer.attempt_count if self._answerer else 0
-
     def abort(self) -> None:
         self._found = None
         if self._answerer:
