@@ -45,6 +45,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
+from tornado_gateway.handlers.session_pages import uses_in
 from tornado_gateway.handlers.stream_pages import page_of
 from tornado_gateway.handlers.traced import attempts_of, journal_of
 from tornado_gateway.memory import memory_of, remember
@@ -475,6 +476,7 @@ class App:
         return {
             "figures": figures,
             "streams": lambda query: page_of(self.gateway, query),
+            "uses": lambda _: uses_in(self.gateway),
             "order": lambda said: carry_out(self.gateway, *said),
             "memory": lambda _: memory_of(self.gateway),
         }

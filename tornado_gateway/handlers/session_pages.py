@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterator
 
+from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import number, parameters
-from tornado_gateway.policy.views.credential_list import MOST, LogIn, credentials
+from tornado_gateway.policy.views.credential_list import MOST, LogIn, Use, credentials, uses_of
 from tornado_gateway.upkeep.shared import in_slices
 
 PAGE = 100  # credentials
@@ -17,7 +18,9 @@ class SessionsHandler(AdminPage):
     async def get(self) -> None:
         said = parameters(self.request.query, ("text", "limit"))
         limit = number(said, "limit", 1, MOST, PAGE)
-        steps = credentials(self._log_ins(), self.gateway.streams.holders(), said.get("text", ""), limit)
+        whole = self.gateway.whole
+        uses = await (whole.uses() if whole else uses_in(self.gateway))
+        steps = credentials(self._log_ins(), uses, said.get("text", ""), limit)
         self.send_json(await in_slices(steps, self.gateway.now))
 
     head = get
@@ -29,3 +32,8 @@ class SessionsHandler(AdminPage):
             holder = each.expiry.holder
             if not self.gateway.revocations.refuses(holder, wall):
                 yield LogIn(holder, each.id, now - each.used_at, sessions.left(each, now, wall))
+
+
+async def uses_in(gateway: Gateway) -> list[Use]:
+    """The credentials of the open streams of this process."""
+    return await in_slices(uses_of(gateway.streams.holders()), gateway.now)

@@ -52,6 +52,7 @@ class Hub:
         return {
             "state": self._state,
             "streams": lambda query: self._ask_all("streams", query),
+            "uses": lambda _: self._ask_all("uses", None),
             "limits": self.counters.judge,
             "keep-ticket": self._keep_ticket,
             "take-ticket": self._take_ticket,

@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar
 
 from tornado_gateway.policy.http.stream_tally import OthersStreams
 from tornado_gateway.policy.upstream.endpoint import Endpoint
+from tornado_gateway.policy.views.credential_list import Use
+from tornado_gateway.policy.views.credential_list import from_plain as from_plain_uses
 from tornado_gateway.policy.views.state import State, from_plain
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.link import Link, LinkError
@@ -43,6 +45,10 @@ class Whole:
         """The pages of streams of all workers; see StreamsHandler."""
         pages: list[dict[str, Any]] = await self.link.ask("streams", query)
         return pages
+
+    async def uses(self) -> list[Use]:
+        """The credentials of the open streams of all workers; see SessionsHandler."""
+        return [each for said in await self.link.ask("uses") for each in from_plain_uses(said)]
 
     async def share(self, name: str, body: object, key: str = "") -> list[Any]:
         """Let all other workers carry out an order; return what each has said.

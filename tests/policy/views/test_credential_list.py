@@ -1,5 +1,6 @@
 """The list of credentials in use: which credentials are one row, what a row tells, and which are wanted."""
 
+import json
 import math
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from tests.support.figures import whole
 from tornado_gateway.policy.principal import NOBODY, Holder
 from tornado_gateway.policy.upstream.endpoint import Kind
-from tornado_gateway.policy.views.credential_list import LONGEST, LogIn, credentials
+from tornado_gateway.policy.views.credential_list import LONGEST, LogIn, credentials, from_plain, uses_of
 
 ADA = Holder("id|ada", "7", 1_700_000_000.0, ("sid-1",))
 CI = Holder("key:ci", "", -math.inf)
@@ -18,7 +19,7 @@ LOG_IN = LogIn(ADA.in_session("6fd0"), "6fd0", 1.5, 20.0)
 def said(
     log_ins: list[LogIn] | None = None, streams: list[tuple[Holder, Kind]] | None = None, text: str = "", limit: int = 9
 ) -> dict[str, Any]:
-    return whole(credentials(log_ins or [], streams or [], text, limit))
+    return whole(credentials(log_ins or [], whole(uses_of(streams or [])), text, limit))
 
 
 def test_a_row_tells_what_a_revocation_may_name_and_what_the_credential_is_used_for() -> None:
@@ -40,6 +41,17 @@ def test_a_row_tells_what_a_revocation_may_name_and_what_the_credential_is_used_
             },
         ],
     }  # fmt: skip
+
+
+def test_a_credential_that_two_workers_know_is_one_row() -> None:
+    plain = [
+        json.loads(json.dumps(whole(uses_of(each)))) for each in ([(ADA, Kind.SSE)], [(CI, Kind.WS), (ADA, Kind.WS)])
+    ]
+    uses = [use for each in plain for use in from_plain(each)]
+    rows = whole(credentials([], uses, "", 9))["credentials"]
+    assert [(each["principal"], each["eventStreams"], each["webSockets"]) for each in rows] == [
+        ("id|ada", 1, 1), ("key:ci", 0, 1),
+    ]  # fmt: skip
 
 
 def test_a_log_in_with_streams_is_one_row() -> None:

@@ -3,11 +3,12 @@
 A row is a credential, named by what a revocation may name: the principal, the `jti`, the sessions. A request is over
 too soon to be listed. No row has a secret: neither the text of a token nor the value of a cookie is known here.
 
-Operators' log-ins stand first, then the credentials of streams, the oldest stream first.
+Operators' log-ins stand first, then the credentials of streams, the oldest stream first; worker by worker if there are
+several.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,35 +36,56 @@ class LogIn(NamedTuple):
     left: float
 
 
+class Use(NamedTuple):
+    """A credential of open streams, and the numbers of these."""
+
+    holder: Holder
+    event_streams: int
+    web_sockets: int
+
+
 @dataclass(slots=True)
-class _Use:
+class _Uses:
     """What a credential is used for."""
 
     log_in: LogIn | None = None
     event_streams: int = 0
     web_sockets: int = 0
 
-    def count(self, kind: Kind) -> None:
-        if kind is Kind.WS:
-            self.web_sockets += 1
-        else:
-            self.event_streams += 1
 
-
-def credentials(
-    log_ins: Iterable[LogIn], streams: Iterable[tuple[Holder, Kind]], text: str, limit: int
-) -> Steps[dict[str, Any]]:
-    """The wanted credentials, and how many are wanted in all.
+def uses_of(streams: Iterable[tuple[Holder, Kind]]) -> Steps[list[Use]]:
+    """The credentials of the streams of a process, which may become JSON for another process.
 
     Args:
         streams: the oldest first.
+    """
+    found: dict[Holder, list[int]] = {}
+    for holder, kind in streams:
+        if holder != NOBODY:
+            found.setdefault(holder, [0, 0])[kind is Kind.WS] += 1
+        yield
+    return [Use(holder, *numbers) for holder, numbers in found.items()]
+
+
+def from_plain(said: Iterable[Sequence[Any]]) -> Iterator[Use]:
+    """What uses_of() has found, from JSON."""
+    for (name, jti, issued, sessions), event_streams, web_sockets in said:
+        yield Use(Holder(name, jti, issued, tuple(sessions)), event_streams, web_sockets)
+
+
+def credentials(log_ins: Iterable[LogIn], uses: Iterable[Use], text: str, limit: int) -> Steps[dict[str, Any]]:
+    """The wanted credentials, and how many are wanted in all.
+
+    Args:
+        uses: by the streams of each process.
         text: a part of the principal, the jti or the id of a session, in any case; "" for every credential.
         limit: credentials of the answer, 1 to MOST.
     """
-    used = {each.holder: _Use(each) for each in log_ins}
-    for holder, kind in streams:
-        if holder != NOBODY:
-            used.setdefault(holder, _Use()).count(kind)
+    used = {each.holder: _Uses(each) for each in log_ins}
+    for each in uses:
+        use = used.setdefault(each.holder, _Uses())
+        use.event_streams += each.event_streams
+        use.web_sockets += each.web_sockets
         yield
     matching, shown = 0, list[dict[str, Any]]()
     for holder, use in used.items():
@@ -75,7 +97,7 @@ def credentials(
     return {"matching": matching, "credentials": shown}
 
 
-def _view(holder: Holder, use: _Use) -> dict[str, Any]:
+def _view(holder: Holder, use: _Uses) -> dict[str, Any]:
     log_in = use.log_in
     return {
         "principal": holder.name[:LONGEST],
