@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.crews import CLEAN, Crew, await_, crew
 from tests.support.reloading import write
 from tests.support.restarts import Load, service
-from tests.test_reload_under_load import configure
+from tests.test_reload_under_load import PAUSE, configure
 
 RELOADS = int(os.environ.get("RELOADS", "3"))
 
@@ -128,6 +128,7 @@ def test_no_request_is_lost_and_no_stream_ends_while_all_workers_reload(tmp_path
                 async with Load(gateway.port, rate=rate, kept=kept, streams=streams) as load:
                     for number in range(1, RELOADS + 1):
                         configure(tmp_path / ".env", upstream, number)
+                        await asyncio.sleep(PAUSE)
                         gateway.send(signal.SIGHUP)
                         await asyncio.to_thread(await_, lambda n=number: gateway.log.count("reloaded: ") == n)
                 await asyncio.to_thread(gateway.end)
@@ -136,4 +137,5 @@ def test_no_request_is_lost_and_no_stream_ends_while_all_workers_reload(tmp_path
     tally = asyncio.run(run()).tally
     sys.stdout.write(f"{RELOADS} reloads of 2 workers: {tally}\n")
     assert not tally.lost, str(tally)
+    assert min(tally.sent[what] for what in ("GET kept", "GET new", "POST kept", "POST new")) > RELOADS, str(tally)
     assert tally.streams == {"events": streams, "WebSocket": streams}  # none came back, because none has ended
