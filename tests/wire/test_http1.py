@@ -1,5 +1,6 @@
 """HTTP/1.x messages: parsing, the ends of bodies, and refusals. No sockets."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -580,6 +581,15 @@ def test_malformed_chunked_bodies(data: bytes, error: type[GatewayError]) -> Non
         read(ChunkedBody(error), data)
     with pytest.raises(error):
         read(ChunkedBody(error), *[data[at : at + 1] for at in range(len(data))])
+
+
+@pytest.mark.parametrize("error", [BadRequest, UpstreamInvalid])
+def test_a_size_line_has_one_limit_wherever_the_data_is_cut(error: type[GatewayError]) -> None:
+    for size, is_allowed in ((MAX_CHUNK_LINE, True), (MAX_CHUNK_LINE + 1, False)):
+        chunk, last = b"1;" + b"a" * (size - 4) + b"\r\nx\r\n", b"0\r\n\r\n"
+        for pieces in ([chunk, last], [chunk + last], [chunk[:99], chunk[99:], last], [chunk[:-3], chunk[-3:] + last]):
+            with contextlib.nullcontext() if is_allowed else pytest.raises(error):
+                assert read(ChunkedBody(error), *pieces) == (b"x", b"")
 
 
 def test_trailers_are_kept_apart() -> None:

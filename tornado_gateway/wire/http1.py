@@ -647,7 +647,7 @@ class ChunkedBody:
                 payload = data.removeprefix(self._usual_line).removesuffix(b"\r\n")
                 if len(payload) == self._usual_payload:  # both were there
                     return payload, None
-            line = self._lines.first.match(data)
+            line = self._lines.first.match(data, 0, MAX_CHUNK_LINE)
             if line and line.end() + int(line[1], 16) + 2 == len(data) > line.end() + 2 and data.endswith(b"\r\n"):
                 payload = data[line.end() : -2]
                 self._usual, self._usual_payload, self._usual_line = len(data), len(payload), line[0]
