@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,13 +23,11 @@ from benchmarks.machine import raise_descriptor_limit
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, problem
 from tests.support.operators import KEY, ORIGIN, bearer, cookie_of, form, token
-from tests.support.ports import free_port
 from tests.support.processes import gateway_process
 from tests.support.redis import StartRedis
 from tests.support.sockets import Client, Ended, Message, Peer, echo, eventually, get
 from tests.support.tls import pem_files
-from tests.support.websockets import until
-from tests.test_main import CLEAN, ROOT, UPSTREAMS, Process, processes, wait_for
+from tests.test_main import Process, processes
 from tornado_gateway.errors import OutOfSockets
 
 __all__ = ["processes"]  # a fixture
@@ -185,25 +182,6 @@ def test_a_log_on_a_full_device_costs_lines_alone(processes: list[Process]) -> N
 
 
 # $0 is the folder, $1 the interpreter.
-ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64k none "$0" && exec "$1" -m tornado_gateway >>"$0/log" 2>&1'
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
-def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(tmp_path: Path) -> None:
-    port = free_port()
-    variables = {"HOST": "127.0.0.1", "PORT": str(port), "UPSTREAMS": UPSTREAMS}
-    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, str(tmp_path), sys.executable]
-    popen = subprocess.Popen(command, env=CLEAN | variables, cwd=ROOT, text=True)
-    try:
-        wait_for(port, popen)
-        assert answers(port, 1000) == 1000
-        log = Path(f"/proc/{popen.pid}/root{tmp_path}/log")  # the mount is the process's alone
-        until(lambda: log.stat().st_size > 60_000, "the disk is full")
-        os.truncate(log, 0)
-        until(lambda: answers(port, 1) and "log lines were dropped" in log.read_text(), "the loss is told")
-    finally:
-        popen.terminate()
-        assert popen.wait(20) == 0
 
 
 # ---------------------------------------------------------------- TLS

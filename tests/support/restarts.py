@@ -303,10 +303,20 @@ class Load:
 
 @asynccontextmanager
 async def service() -> AsyncIterator[int]:
-    """The port of a service."""
-    server = await asyncio.get_running_loop().create_server(Service, "127.0.0.1", 0)
+    """The port of a service. Its connections end with it."""
+    transports: list[asyncio.Transport] = []
+
+    class Kept(Service):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            transports.append(self.transport)
+
+    server = await asyncio.get_running_loop().create_server(Kept, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+    for each in transports:
+        each.abort()
+    await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn of the loop
 
 
 class Gateways:
