@@ -181,9 +181,6 @@ def test_a_log_on_a_full_device_costs_lines_alone(processes: list[Process]) -> N
     assert process.popen.wait(20) == 0
 
 
-# $0 is the folder, $1 the interpreter.
-
-
 # ---------------------------------------------------------------- TLS
 
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01"
