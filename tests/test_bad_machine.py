@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,11 +24,13 @@ from benchmarks.machine import raise_descriptor_limit
 from tests.support.event_streams import STREAM_HEAD
 from tests.support.journeys import Start, problem
 from tests.support.operators import KEY, ORIGIN, bearer, cookie_of, form, token
+from tests.support.ports import free_port
 from tests.support.processes import gateway_process
 from tests.support.redis import StartRedis
 from tests.support.sockets import Client, Ended, Message, Peer, echo, eventually, get
 from tests.support.tls import pem_files
-from tests.test_main import Process, processes
+from tests.support.websockets import until
+from tests.test_main import CLEAN, ROOT, UPSTREAMS, Process, processes, wait_for
 from tornado_gateway.errors import OutOfSockets
 
 __all__ = ["processes"]  # a fixture
@@ -179,6 +182,35 @@ def test_a_log_on_a_full_device_costs_lines_alone(processes: list[Process]) -> N
     assert answers(process.port, 500) == 500
     process.popen.send_signal(signal.SIGTERM)
     assert process.popen.wait(20) == 0
+
+
+# $0 is the folder, $1 the interpreter.
+SMALL_DISK = 64 * 1024  # bytes
+ON_A_SMALL_DISK = 'mount -t tmpfs -o size=64k none "$0" && exec "$1" -m tornado_gateway >>"$0/log" 2>&1'
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"HOST": "127.0.0.1", "PORT": str(port), "UPSTREAMS": UPSTREAMS}
+    command = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, str(tmp_path), sys.executable]
+    popen = subprocess.Popen(command, env=CLEAN | variables, cwd=ROOT, text=True)
+    try:
+        wait_for(port, popen)
+        log = Path(f"/proc/{popen.pid}/root{tmp_path}/log")  # the mount is the process's alone
+
+        def is_told() -> bool:
+            assert answers(port, 1) == 1  # one line, which fits once the lines that wait have gone
+            text = log.read_text()
+            if len(text) > SMALL_DISK - 512:  # full, or nearly so: no line is written any more
+                os.truncate(log, 0)
+            return "log lines were dropped" in text
+
+        assert answers(port, 1000) == 1000
+        until(is_told, "the loss is told")
+    finally:
+        popen.terminate()
+        assert popen.wait(20) == 0
 
 
 # ---------------------------------------------------------------- TLS

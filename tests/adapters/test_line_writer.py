@@ -2,8 +2,10 @@
 
 import errno
 import io
+import itertools
 import os
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -38,7 +40,7 @@ async def test_a_stalled_reader_costs_lines_not_memory_and_the_loss_is_told(monk
     writer.put(b"last\n")
     writer.close()
     told = b'{"level":"warn","message":"50 access log lines were dropped"}\n'
-    assert stream.getvalue() == b"first\nlast\n" + told
+    assert stream.getvalue() == b"first\n" + told + b"last\n"
 
 
 def test_closing_does_not_wait_for_a_stalled_reader() -> None:
@@ -62,28 +64,38 @@ def test_a_reader_that_has_gone_stops_the_writer_only() -> None:
 
 
 class Full(io.BytesIO):
-    """A disk without room for a while."""
+    """A disk without room for the writes of these numbers; the first is 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Collection[int]) -> None:
         super().__init__()
-        self.refused = threading.Event()
+        self.writes, self.refused = itertools.count(), refused
 
     def write(self, data: Any) -> int:
-        if not self.refused.is_set():
-            self.refused.set()
+        if next(self.writes) in self.refused:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(data)
 
 
+@pytest.mark.parametrize("lines", [1, 2, 5])
 @pytest.mark.gen_test
-async def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while() -> None:
-    stream = Full()
+async def test_a_disk_that_is_full_for_a_while_costs_the_lines_of_that_while(lines: int) -> None:
+    stream = Full(range(lines))
     writer = LineWriter(stream, "log")
-    writer.put(b"lost\n")
-    await eventually(lambda: writer._lost == 1)
+    for lost in range(1, lines + 1):
+        writer.put(b"lost\n")
+        await eventually(lambda lost=lost: writer._lost == lost)
     writer.put(b"kept\n")
     writer.close()
-    assert stream.getvalue() == b'kept\n{"level":"warn","message":"1 log lines were dropped"}\n'
+    assert stream.getvalue() == b'kept\n{"level":"warn","message":"%d log lines were dropped"}\n' % lines
+
+
+def test_a_loss_for_whose_line_there_is_no_room_is_told_later() -> None:
+    stream = Full({0, 2})  # the first line, and the line that tells the loss
+    writer = LineWriter(stream, "log")
+    for line in (b"lost\n", b"kept\n", b"last\n"):
+        writer.put(line)
+    writer.close()
+    assert stream.getvalue() == b'kept\nlast\n{"level":"warn","message":"1 log lines were dropped"}\n'
 
 
 def test_a_pipe_that_does_not_block_gets_every_line() -> None:

@@ -1,9 +1,11 @@
 """Lines for a stream whose reader may stall: a thread writes the lines, and only the thread waits.
 
 A line that the event loop wrote itself would stop the gateway as soon as the pipe to a stalled reader is full. Beyond
-MAX_WAITING unwritten bytes lines are dropped; the number of dropped lines is written as soon as there is room.
+MAX_WAITING unwritten bytes lines are dropped, and so are lines that a full disk does not take. The number of dropped
+lines is written as soon as there is room.
 """
 
+import contextlib
 import select
 import threading
 from collections import deque
@@ -46,12 +48,6 @@ class LineWriter:
             if self._waiting + len(batch) > MAX_WAITING:
                 self._lost += batch.count(b"\n")
                 return
-            if self._lost:
-                batch += b'{"level":"warn","message":"%d %b lines were dropped"}\n' % (
-                    self._lost,
-                    self._name.encode("ascii"),
-                )
-                self._lost = 0
             self._batches.append(batch)
             self._waiting += len(batch)
             self._lock.notify()
@@ -64,23 +60,36 @@ class LineWriter:
         self._thread.join(timeout)
 
     def _write(self) -> None:
-        while True:
-            with self._lock:
-                while not self._batches and not self._closing:
-                    self._lock.wait()
-                if not self._batches:
-                    return
-                batch = self._batches.popleft()
-            lost = 0
-            try:
-                self._write_whole(batch)
-            except BrokenPipeError:
-                return  # the reader has gone
-            except OSError:  # a full disk may have room later
-                lost = batch.count(b"\n")
-            with self._lock:
-                self._waiting -= len(batch)
-                self._lost += lost
+        with contextlib.suppress(BrokenPipeError):  # the reader has gone
+            while batch := self._next():
+                is_written = self._takes(batch)
+                with self._lock:
+                    self._waiting -= len(batch)
+                    self._lost += 0 if is_written else batch.count(b"\n")
+                    lost = self._lost
+                if lost and is_written and self._takes(self._told(lost)):
+                    with self._lock:
+                        self._lost -= lost
+
+    def _next(self) -> bytes:
+        """The next batch, once there is one; b"" at the end."""
+        with self._lock:
+            while not self._batches and not self._closing:
+                self._lock.wait()
+            return self._batches.popleft() if self._batches else b""
+
+    def _told(self, lost: int) -> bytes:
+        return b'{"level":"warn","message":"%d %b lines were dropped"}\n' % (lost, self._name.encode("ascii"))
+
+    def _takes(self, lines: bytes) -> bool:
+        """Write lines; return whether the stream took all of them. A full disk may have room later."""
+        try:
+            self._write_whole(lines)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return False
+        return True
 
     def _write_whole(self, batch: bytes) -> None:
         rest = memoryview(batch)
