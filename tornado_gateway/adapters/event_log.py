@@ -18,13 +18,11 @@ WAITING = 50  # events that wait for the next look, which comes within some seco
 LONGEST = 300  # characters of a text
 
 
-class EventLog(logging.Handler):
-    """Collects events from `open()` to `close()`. Any thread may log."""
+class Listener(logging.Handler):
+    """Hears each line of the gateway's log from `open()` to `close()`. Any thread may log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._waiting: deque[Event] = deque(maxlen=WAITING)
-        self._dropped = 0
 
     def open(self) -> None:
         logging.getLogger(LOGGER).addHandler(self)
@@ -35,12 +33,27 @@ class EventLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = without_credentials(printable(record.getMessage()))
+            self.hear(record.created, record.levelno, record.getMessage())
         except Exception:  # arguments that do not fit the message, or that cannot be shown, as in logging's handlers
             self.handleError(record)
-            return
+
+    def hear(self, at: float, level: int, text: str) -> None:
+        """Take a line: instant (Unix time), level of `logging`, text."""
+        raise NotImplementedError
+
+
+class EventLog(Listener):
+    """Collects events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: deque[Event] = deque(maxlen=WAITING)
+        self._dropped = 0
+
+    def hear(self, at: float, level: int, text: str) -> None:
+        text = without_credentials(printable(text))
         self._dropped += len(self._waiting) == WAITING
-        self._waiting.append(Event(record.created, _level(record.levelno), _short(text)))
+        self._waiting.append(Event(at, _level(level), _short(text)))
 
     def learn(self, said: Sequence[Any]) -> None:
         """Take a line that another process of the gateway has logged: instant, level, text."""
