@@ -129,6 +129,12 @@ def markdown_table(unit: Unit, lines: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
+def _both(results: Results, scenario: str, other: str) -> dict[str, tuple[float, float]]:
+    """The medians of two scenarios, by peer that has both."""
+    costs, base = ({row.peer: row.cost for row in rows(name, results.get(name, {}))} for name in (scenario, other))
+    return {peer: (cost, base[peer]) for peer, cost in costs.items() if peer in base}
+
+
 def comparisons(results: Results, beside: Mapping[str, str]) -> list[str]:
     """A line for each scenario that stands beside another: the ratio of the medians, by peer.
 
@@ -137,8 +143,8 @@ def comparisons(results: Results, beside: Mapping[str, str]) -> list[str]:
     """
     lines = []
     for scenario, other in beside.items():
-        costs, base = ({row.peer: row.cost for row in rows(name, results.get(name, {}))} for name in (scenario, other))
-        found = [f"{peer} {cost / base[peer]:.2f}" for peer, cost in costs.items() if peer in base]
+        costs = _both(results, scenario, other)
+        found = [f"{peer} {cost / base:.2f}" for peer, (cost, base) in costs.items()]
         if found:
             lines.append(f"{scenario} as a ratio to {other}: {', '.join(found)}")
     return lines
@@ -152,8 +158,7 @@ def additions(results: Results, beside: Mapping[str, str]) -> list[str]:
     """
     lines = []
     for scenario, other in beside.items():
-        costs, base = ({row.peer: row.cost for row in rows(name, results.get(name, {}))} for name in (scenario, other))
-        grown = {peer: cost - base[peer] for peer, cost in costs.items() if peer in base}
+        grown = {peer: cost - base for peer, (cost, base) in _both(results, scenario, other).items()}
         reference = grown.get(REFERENCE, 0.0)
         found = [
             f"{peer} {number(more)}" + (f" ({more / reference:.2f} times {REFERENCE})" if reference > 0 else "")

@@ -9,7 +9,7 @@ _ALONE = "WEB_CONCURRENCY=1"
 
 
 def problems_of_workers(settings: Settings) -> Iterator[Problem]:
-    """A problem for each setting that works in one process alone; no problem where the gateway has one process."""
+    """Yield a problem for each setting whose counts workers do not share; no problem for a gateway of one process."""
     if settings.workers == 1:
         return
     if any(each.in_flight for each in settings.limit_configs):
