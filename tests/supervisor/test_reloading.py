@@ -58,8 +58,7 @@ class Crew:
         async def prepare(said: str) -> Any:
             assert from_text(said).service.breaker.failures == int(self.environment["BREAKER_FAILURES"])
             note("prepare")
-            if self.problems[number] is None:
-                self.hub.forget(number)
+            if self.problems[number] is None:  # the supervisor learns from the link before it learns from SIGCHLD
                 self._ends[number].close()
             if self.problems[number] == "never":
                 await asyncio.Event().wait()

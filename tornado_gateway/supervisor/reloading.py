@@ -21,7 +21,7 @@ from tornado_gateway.config.problems import ConfigurationError, Problem
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.reload import Change, Configuration, Reloader, ends_log_ins, prepare, told_reload
 from tornado_gateway.supervisor.hub import Hub
-from tornado_gateway.upkeep.link import Link, LinkError
+from tornado_gateway.upkeep.link import Link, LinkEnded, LinkError
 from tornado_gateway.upkeep.shared import in_slices
 
 PATIENCE = 20.0  # seconds for a worker, which may just be starting
@@ -74,9 +74,9 @@ class CrewReloads:
         """
         try:
             problems = await link.ask("prepare", said, PATIENCE)
+        except LinkEnded:
+            return  # the next worker begins with what is then in force
         except LinkError as error:
-            if self._hub.links.get(number) is not link:
-                return  # has ended; the next begins with what is then in force
             problems = [[f"worker {number + 1}", "", f"cannot change: {error}", "a worker that answers"]]
         if problems:
             raise ConfigurationError(tuple(Problem(*each) for each in problems))
@@ -84,9 +84,10 @@ class CrewReloads:
     async def _tell_to_change(self, number: int, link: Link) -> None:
         try:
             await link.ask("change", None, PATIENCE)
+        except LinkEnded:
+            return
         except LinkError as error:
-            if self._hub.links.get(number) is link:
-                log.error("worker %d has not changed yet: %s", number + 1, error)
+            log.error("worker %d has not changed yet: %s", number + 1, error)
 
 
 class WorkerReloads:

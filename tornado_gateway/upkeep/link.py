@@ -25,6 +25,13 @@ class LinkError(Exception):
     """There is no answer. The text says why."""
 
 
+class LinkEnded(LinkError):
+    """The other process has ended, or ends: its end of the link is closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the other process has ended")
+
+
 class Link(asyncio.Protocol):
     """An end of the pair. Made inside a running event loop.
 
@@ -69,7 +76,7 @@ class Link(asyncio.Protocol):
             LinkError: there is no answer.
         """
         if not self.is_open:
-            raise LinkError("the other process has ended")
+            raise LinkEnded
         self._number += 1
         number = self._number
         answer = self._asked[number] = self._loop.create_future()
@@ -105,7 +112,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         for answer in self._asked.values():
             if not answer.done():
-                answer.set_exception(LinkError("the other process has ended"))
+                answer.set_exception(LinkEnded())
         for task in self._tasks:
             task.cancel()
         self._on_lost()
