@@ -1156,12 +1156,13 @@ async def test_a_direct_request_follows_no_redirect(upstream):
     assert (response.code, len(up.requests)) == (302, 1)
 
 
+@pytest.mark.parametrize("length", [b"", b"Content-Length: %d\r\n" % (MAX_BUFFERED_BODY + 1)], ids=["none", "huge"])
 @pytest.mark.parametrize("most", [0, 3, 4])
 @pytest.mark.gen_test
-async def test_a_direct_request_reads_no_more_of_a_body_than_it_asks_for(upstream, most):
+async def test_a_direct_request_reads_no_more_of_a_body_than_it_asks_for(upstream, most, length):
     async def pours(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await peer.send(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
         for _ in range(5):
             await peer.send(b"a")
             await asyncio.sleep(0.01)  # for the pieces to come one by one

@@ -272,6 +272,8 @@ async def _collect(request: HTTPRequest, incoming: "_Incoming", follows: bool) -
     headers = HTTPHeaders()
     for name, value in fields(head.block):
         headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    direct = _direct(request)
+    most = direct.most_of_body if direct else math.inf
     buffer, gunzip = io.BytesIO(), None
     take: Callable[[bytes], Awaitable[None] | None] = _drop
     if not (follows and _leads_on(head.status, headers)):
@@ -279,9 +281,8 @@ async def _collect(request: HTTPRequest, incoming: "_Incoming", follows: bool) -
             gunzip = GzipDecompressor()
             headers["X-Consumed-Content-Encoding"] = headers.pop("Content-Encoding")
         _tell_head(request, head, headers)
-        take = request.streaming_callback or _keep_in(buffer, head)
-    direct, size = _direct(request), 0
-    most = direct.most_of_body if direct else math.inf
+        take = request.streaming_callback or _keep_in(buffer, head, most)
+    size = 0
     while size <= most and (chunk := await incoming.chunk()):
         size += len(chunk)
         for piece in _unpacked(gunzip, chunk):
@@ -314,9 +315,10 @@ def _drop(piece: bytes) -> None:
     """Ignore a piece of the body of a redirect that is followed."""
 
 
-def _keep_in(buffer: io.BytesIO, head: ResponseHead) -> Callable[[bytes], None]:
+def _keep_in(buffer: io.BytesIO, head: ResponseHead, most: float) -> Callable[[bytes], None]:
+    """A callback that keeps a body, of which at most so many bytes are awaited."""
     too_large = HTTPError(599, f"the response is larger than {MAX_BUFFERED_BODY} bytes")
-    if head.body and head.length and head.length > MAX_BUFFERED_BODY:
+    if head.body and head.length and min(head.length, most) > MAX_BUFFERED_BODY:
         raise too_large
 
     def keep(piece: bytes) -> None:
