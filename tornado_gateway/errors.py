@@ -25,6 +25,7 @@ GatewayError
 │   └── UnknownService        404
 ├── MethodNotAllowed          405
 ├── ConfigurationRefused      422  the configuration cannot be reloaded
+├── ReloadUnfinished          504  the reload takes long, and goes on
 ├── TooManyStreams            429
 ├── TooManyInFlight           429
 ├── RateLimited               429  the client has used its quota
@@ -40,6 +41,7 @@ GatewayError
 │   ├── TicketsUnavailable    503
 │   ├── PasswordChecksBusy    503
 │   ├── OutOfSockets          503  this machine can make no further connection
+│   ├── WorkersUnavailable    503  the other workers cannot be asked
 │   └── Draining              503
 ├── NotCached                 504  the client wants an answer from the cache alone
 ├── ClientGone                499  the client left before the response's head; never sent
@@ -310,6 +312,12 @@ class ConfigurationRefused(GatewayError):
     status, code, reason = 422, "configuration_refused", "configuration_refused"
 
 
+class ReloadUnfinished(GatewayError):
+    """The reload takes longer than its answer may, and goes on."""
+
+    status, code, reason = 504, "reload_unfinished", "reload_unfinished"
+
+
 # The problem type of draft-ietf-httpapi-ratelimit-headers-10 §5.1, with the member "violated-policies".
 _QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
@@ -454,6 +462,12 @@ class OutOfSockets(Overloaded):
     """The gateway can make no further connection to the service now."""
 
     reason = "out_of_sockets"
+
+
+class WorkersUnavailable(Overloaded):
+    """The other workers cannot be asked now."""
+
+    reason = "workers_unavailable"
 
 
 class Draining(Overloaded):

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
+from tests.support.journeys import ask, problem
+from tests.support.operators import AUTH, bearer
+from tests.support.sockets import eventually, get
 from tornado_gateway.app import App
 from tornado_gateway.config.env_file import EnvFile
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.settings import Settings
-from tornado_gateway.errors import ConfigurationRefused
+from tornado_gateway.errors import ConfigurationRefused, GatewayError
 from tornado_gateway.reload import Change, Configuration, heard_reload, prepare
 from tornado_gateway.supervisor import reloading
 from tornado_gateway.supervisor.hub import Hub
@@ -135,6 +138,49 @@ async def test_no_worker_is_born_during_a_reload() -> None:
         crew.reloads.births.release()
         await going
         assert len(crew.told) == 4
+
+
+@pytest.mark.gen_test
+async def test_who_waits_too_long_for_a_reload_is_told_that_the_reload_goes_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reloading, "PATIENCE_OF_OPERATORS", 0.05)
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH)
+    async with crew_with(BREAKER_FAILURES="3") as crew:
+        await crew.reloads.births.acquire()  # the reload waits
+        running.app.gateway.reloading.carry_out = partial(crew.order_reload, 1)
+        answer = await ask(
+            running, get(b"/admin/api/reload", bearer(scope="admin"), method=b"POST", body=b"{}"), b"POST"
+        )
+        problem(answer, 504, "reload_unfinished")
+        assert "goes on; the log tells its end" in json.loads(answer.body)["message"]
+        assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == [
+            "the reload has not ended within 0 s, and goes on; the log tells its end"
+        ]
+        assert not [each for each in caplog.records if each.exc_info]
+        crew.reloads.births.release()
+        await eventually(lambda: crew.configuration.settings.service.breaker.failures == 3)
+
+
+@pytest.mark.gen_test
+async def test_who_orders_a_reload_that_breaks_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    async with crew_with(BREAKER_FAILURES="3") as crew:
+        with pytest.raises(GatewayError, match="the reload has failed; the log tells why"):
+            await broken(crew)
+        assert "not reloaded: OSError: the disk" in caplog.messages
+        await crew.close()
+        with pytest.raises(ConfigurationRefused, match="the gateway is stopping"):
+            await crew.order_reload(0)
+
+
+async def broken(crew: Crew) -> None:
+    """Order a reload that meets what nobody foresees."""
+
+    def fails() -> None:
+        raise OSError("the disk")
+
+    crew.configuration.read = fails  # type: ignore[method-assign,assignment]
+    await crew.order_reload(0)
 
 
 @pytest.mark.gen_test

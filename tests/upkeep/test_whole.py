@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tornado_gateway.errors import WorkersUnavailable
 from tornado_gateway.policy.views.state import State, to_plain
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.link import Link
@@ -41,8 +42,12 @@ async def test_questions_and_orders_reach_the_supervisor() -> None:
     whole.attempt_succeeded("ada", 3.0)
     await whole.share("end", None)
     assert heard == [[True, False], ["act", 1, "key"], ["used", 2, ""], ["ada", 3.0], ["end", None, ""]]
-    whole.link.close()
     supervisor.close()
+    await asyncio.sleep(0.01)
+    for question in (whole.streams(""), whole.uses(), whole.share("act", 1), whole.begin_attempt("ada")):
+        with pytest.raises(WorkersUnavailable):
+            await question
+    whole.link.close()
     await asyncio.sleep(0)
 
 

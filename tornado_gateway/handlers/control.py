@@ -168,6 +168,7 @@ class LogLevelHandler(ActingHandler):
         level = read_order(self.request.body, (word("level", tuple(logs.LEVELS)),))["level"]
         before = logs.level()
         logs.set_level(level)
+        await self.tell_others("log-level", level, "level")
         self.deed = f"set the log level {level} instead of {before}"
         self.send_json({"level": level})
 

@@ -19,9 +19,10 @@ from tornado_gateway.adapters import logs
 from tornado_gateway.app import App
 from tornado_gateway.config.problems import ConfigurationError, Problem
 from tornado_gateway.config.settings import Settings
+from tornado_gateway.errors import ConfigurationRefused, GatewayError, ReloadUnfinished
 from tornado_gateway.reload import Change, Configuration, Reloader, ends_log_ins, prepare, told_reload
 from tornado_gateway.supervisor.hub import Hub
-from tornado_gateway.upkeep.link import Link, LinkEnded, LinkError
+from tornado_gateway.upkeep.link import Link, LinkEnded, LinkError, LinkSilent
 from tornado_gateway.upkeep.shared import in_slices
 
 PATIENCE = 20.0  # seconds for a worker, which may just be starting
@@ -130,9 +131,21 @@ async def ask_for_reload(link: Link) -> Any:
     """The supervisor's answer to a worker that asks for a reload; see heard_reload().
 
     Raises:
-        LinkError: the supervisor does not answer.
+        ReloadUnfinished: the reload takes too long, and goes on.
+        ConfigurationRefused: the gateway is stopping.
+        GatewayError: the reload has failed.
     """
-    return await link.ask("reload", None, PATIENCE_OF_OPERATORS)
+    try:
+        return await link.ask("reload", None, PATIENCE_OF_OPERATORS)
+    except LinkSilent:
+        text = f"the reload has not ended within {PATIENCE_OF_OPERATORS:.0f} s, and goes on; the log tells its end"
+        log.warning("%s", text)
+        raise ReloadUnfinished(text) from None
+    except LinkEnded:
+        raise ConfigurationRefused("the gateway is stopping") from None
+    except LinkError as error:
+        log.error("not reloaded: %s", error)
+        raise GatewayError("the reload has failed; the log tells why") from None
 
 
 # A pickle runs whatever code its author wants. So pickles pass only the pair of sockets that the supervisor makes

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from tornado_gateway.adapters import logs
 from tornado_gateway.app import drawn_secrets, make_hand_over
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Offer, Place, Role
@@ -231,6 +232,8 @@ class Supervisor:
             worker.is_leaving = True
 
         def on_order(said: Sequence[Any]) -> Awaitable[list[Any]]:
+            if said[0] == "log-level":
+                logs.set_level(said[1])
             return self._hub.order(worker.number, *said)
 
         answers = {

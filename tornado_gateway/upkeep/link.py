@@ -32,6 +32,10 @@ class LinkEnded(LinkError):
         super().__init__("the other process has ended")
 
 
+class LinkSilent(LinkError):
+    """The other process lives, and has not answered in time."""
+
+
 class Link(asyncio.Protocol):
     """An end of the pair. Made inside a running event loop.
 
@@ -85,7 +89,7 @@ class Link(asyncio.Protocol):
             async with asyncio.timeout(patience):
                 return await answer
         except TimeoutError as error:
-            raise LinkError(f"the other process has not answered {name} within {patience} s") from error
+            raise LinkSilent(f"the other process has not answered {name} within {patience} s") from error
         finally:
             del self._asked[number]
 

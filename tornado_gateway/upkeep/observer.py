@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from tornado_gateway.errors import WorkersUnavailable
 from tornado_gateway.policy.http.redaction import Redaction
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS, Board, Event
 from tornado_gateway.policy.views.counts import Count, counts_of
@@ -25,7 +26,6 @@ from tornado_gateway.policy.views.request_tail import COLUMNS as REQUEST_COLUMNS
 from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
-from tornado_gateway.upkeep.link import LinkError
 from tornado_gateway.upkeep.shared import in_slices
 
 INTERVAL = 1.0  # seconds between two looks
@@ -182,7 +182,7 @@ class Observer:
     async def _look_again_and_again(self) -> None:
         while True:
             began = self._now()
-            with suppress(LinkError):  # the supervisor ends, and this worker with it
+            with suppress(WorkersUnavailable):  # what is shown becomes stale, and the page says so
                 await self.look(tells=True)
             await asyncio.sleep(min(max(INTERVAL, (self._now() - began) / SHARE), LONGEST))
 

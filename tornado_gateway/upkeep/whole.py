@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from tornado_gateway.errors import WorkersUnavailable
 from tornado_gateway.policy.http.stream_tally import OthersStreams
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.views.credential_list import Use
 from tornado_gateway.policy.views.credential_list import from_plain as from_plain_uses
 from tornado_gateway.policy.views.state import State, from_plain
 from tornado_gateway.policy.views.steps import Steps
+from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
 from tornado_gateway.upkeep.shared import in_slices
 
@@ -18,7 +20,7 @@ T = TypeVar("T")
 
 
 class Whole:
-    """The other workers.
+    """The other workers. Whatever waits for an answer raises WorkersUnavailable if the supervisor does not answer.
 
     Args:
         streams: of the other workers.
@@ -34,21 +36,17 @@ class Whole:
         self.others_streams = streams
 
     async def state(self, *, with_minute: bool, with_each: bool) -> State:
-        """The figures of all workers; see state_of() in figures.py.
-
-        Raises:
-            LinkError: the supervisor does not answer.
-        """
-        return from_plain(await self.link.ask("state", [with_minute, with_each]))
+        """The figures of all workers; see state_of() in figures.py."""
+        return from_plain(await self._ask("state", [with_minute, with_each]))
 
     async def streams(self, query: str) -> list[dict[str, Any]]:
         """The pages of streams of all workers; see StreamsHandler."""
-        pages: list[dict[str, Any]] = await self.link.ask("streams", query)
+        pages: list[dict[str, Any]] = await self._ask("streams", query)
         return pages
 
     async def uses(self) -> list[Use]:
         """The credentials of the open streams of all workers; see SessionsHandler."""
-        return [each for said in await self.link.ask("uses") for each in from_plain_uses(said)]
+        return [each for said in await self._ask("uses") for each in from_plain_uses(said)]
 
     async def share(self, name: str, body: object, key: str = "") -> list[Any]:
         """Let all other workers carry out an order; return what each has said.
@@ -56,7 +54,7 @@ class Whole:
         Args:
             key: a worker that starts later carries out the last order of each name and key, too; "" for none.
         """
-        said: list[Any] = await self.link.ask("order", [name, body, key])
+        said: list[Any] = await self._ask("order", [name, body, key])
         return said
 
     def tell(self, name: str, body: object, key: str = "") -> None:
@@ -83,21 +81,13 @@ class Whole:
         return answers
 
     async def keep_ticket(self, digest: str, ticket: str, seconds: float) -> bool:
-        """Keep a ticket for all workers; return whether there is room.
-
-        Raises:
-            LinkError: the supervisor does not answer.
-        """
-        is_kept: bool = await self.link.ask("keep-ticket", [digest, ticket, seconds], PATIENCE)
+        """Keep a ticket for all workers; return whether there is room."""
+        is_kept: bool = await self._ask("keep-ticket", [digest, ticket, seconds], PATIENCE)
         return is_kept
 
     async def take_ticket(self, digest: str) -> str | None:
-        """Take a ticket, which no worker gets again; None for no good ticket.
-
-        Raises:
-            LinkError: the supervisor does not answer.
-        """
-        ticket: str | None = await self.link.ask("take-ticket", digest, PATIENCE)
+        """Take a ticket, which no worker gets again; None for no good ticket."""
+        ticket: str | None = await self._ask("take-ticket", digest, PATIENCE)
         return ticket
 
     async def begin_attempt(self, client: str) -> tuple[float, float]:
@@ -106,8 +96,19 @@ class Whole:
         Returns:
             The seconds that the client must wait first, and the instant of the attempt.
         """
-        wait, began = await self.link.ask("attempt", client)
+        wait, began = await self._ask("attempt", client)
         return wait, began
+
+    async def _ask(self, name: str, body: object = None, patience: float = PATIENCE_OF_LINKS) -> Any:
+        """The supervisor's answer.
+
+        Raises:
+            WorkersUnavailable: there is none.
+        """
+        try:
+            return await self.link.ask(name, body, patience)
+        except LinkError:
+            raise WorkersUnavailable from None
 
     def attempt_succeeded(self, client: str, began: float) -> None:
         self.link.tell("succeeded", [client, began])

@@ -3,9 +3,8 @@
 While the supervisor does not answer, no ticket is made, and none is accepted: another worker may have taken the ticket.
 """
 
-from tornado_gateway.errors import TicketsUnavailable
+from tornado_gateway.errors import TicketsUnavailable, WorkersUnavailable
 from tornado_gateway.policy.tickets.ticket import TTL
-from tornado_gateway.upkeep.link import LinkError
 from tornado_gateway.upkeep.whole import Whole
 
 
@@ -19,7 +18,7 @@ class WholeTickets:
         """As TicketStore.put()."""
         try:
             is_kept = await self._whole.keep_ticket(digest, ticket.decode("latin-1"), seconds)
-        except LinkError:
+        except WorkersUnavailable:
             raise TicketsUnavailable from None
         if not is_kept:
             raise TicketsUnavailable("there are as many tickets as there may be", retry_after=TTL)
@@ -28,6 +27,6 @@ class WholeTickets:
         """As TicketStore.take()."""
         try:
             ticket = await self._whole.take_ticket(digest)
-        except LinkError:
+        except WorkersUnavailable:
             raise TicketsUnavailable from None
         return None if ticket is None else ticket.encode("latin-1")
