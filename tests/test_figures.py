@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from tests.conftest import Running, Serve
 from tests.support.caching import FRESH, ON, Origin, age, frozen
 from tests.support.caching import ask as ask_cache
+from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, chunk
 from tests.support.figures import whole
 from tests.support.journeys import Start
 from tests.support.sockets import Client, Peer, Upstream, echo, eventually, get, reply
@@ -268,6 +269,52 @@ async def test_the_look_of_each_second_counts_open_streams_and_asks_none(serve: 
     assert seen.services["svc"].event_streams.bytes_down == 0
     values = await scraped(running)
     assert total(values, "gateway_stream_bytes_total", kind="sse", direction="down") == len(b"data: open\n\n")
+
+
+@pytest.mark.gen_test
+async def test_a_stream_of_a_minute_is_in_the_figures_while_it_is_open_and_is_no_latency(
+    serve: Serve, upstream: Start
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        await ends.wait()
+        await peer.send(chunk(b"data: 2\n\n") + LAST_CHUNK)
+
+    ends, running = asyncio.Event(), await serve({"svc": [upstream(script).url]})
+    gateway, client = running.app.gateway, await running.client()
+    await client.send(get(b"/sse/svc/x"))
+    await client.until(b"data: 1\n\n")
+    begun = gateway.now
+    object.__setattr__(gateway, "now", lambda: begun() + 60)
+    values, stats = await figures(running, b"text/plain")
+    for name, value in (
+        ("gateway_streams_open", 1), ("gateway_streams_opened_total", 1), ("gateway_upstream_inflight", 1),
+        ("gateway_stream_first_event_seconds_count", 1), ("gateway_stream_messages_total", 1),
+        ("gateway_stream_bytes_total", 9), ("gateway_service_head_seconds_count", 1),
+        ("gateway_stream_duration_seconds_count", 0), ("gateway_service_requests_total", 0),
+    ):  # fmt: skip
+        assert total(values, name, service="svc") == value, name
+    (shown,) = stats["services"].values()
+    assert (shown["eventStreams"]["open"], shown["eventStreams"]["messages"]["down"]) == (1, 1)
+    (listed,) = json.loads((await (await running.client()).ask(get(b"/admin/api/streams"))).body)["streams"]
+    assert 60_000 <= listed["ageMs"] < 120_000
+    assert (listed["messages"]["down"], listed["bytes"]["down"]) == (1, 9)
+
+    ends.set()
+    await client.until(b"\r\n0\r\n\r\n")
+    await eventually(lambda: not running.inflight)
+    values, _ = await figures(running, b"text/plain")
+    for name in ("gateway_service_head_seconds", "gateway_stream_first_event_seconds"):
+        assert total(values, f"{name}_count", service="svc") == 1
+        assert total(values, f"{name}_sum", service="svc") < 60
+    route = {"route": "/sse/<service>/*"}
+    assert total(values, "gateway_http_request_duration_seconds_count", **route) == 1  # the time to the head
+    assert total(values, "gateway_http_request_duration_seconds_sum", **route) < 60
+    assert total(values, "gateway_service_request_duration_seconds_count", service="svc") == 0
+    assert total(values, "gateway_stream_duration_seconds_count", service="svc") == 1
+    assert 60 <= total(values, "gateway_stream_duration_seconds_sum", service="svc") < 120
+    assert total(values, "gateway_streams_open", service="svc") == 0
 
 
 async def scraped(running: Running) -> Values:
