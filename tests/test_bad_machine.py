@@ -120,6 +120,30 @@ async def test_more_clients_than_descriptors_cost_themselves_alone(
 
 
 @pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
+@pytest.mark.parametrize(
+    "variables", [{"EVENT_LOOP": "uvloop"}, {"EVENT_LOOP": "asyncio"}, {"WEB_CONCURRENCY": "2"}],
+    ids=["uvloop", "asyncio", "two workers"],
+)  # fmt: skip
+@pytest.mark.gen_test(timeout=30)
+async def test_a_lack_of_descriptors_is_told_once(processes: list[Process], variables: dict[str, str]) -> None:
+    process = Process(by=("-c", FEW), ACCESS_LOG="false", MAX_CONNECTIONS="10000", **variables)
+    processes.append(process)
+    told = ""
+    for is_first in (True, False):
+        clients = [await Client.connect(process.port) for _ in range(900)]
+        while is_first and "no descriptor is left of 300: connections are not accepted" not in told:
+            told += await asyncio.to_thread(process.popen.stderr.readline)
+        for each in clients:
+            each.close()
+    code, _, rest = await asyncio.to_thread(process.end, signal.SIGTERM)
+    told += rest
+    workers = int(variables.get("WEB_CONCURRENCY", "1"))
+    assert code == 0
+    assert 1 <= told.count("no descriptor is left") <= workers
+    assert told.count("cannot accept") <= workers and "Traceback" not in told, told
+
+
+@pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
 @pytest.mark.gen_test(timeout=30)
 async def test_a_gateway_that_cannot_connect_for_want_of_descriptors_blames_no_endpoint(
     upstream: Start, processes: list[Process]

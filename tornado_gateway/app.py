@@ -79,6 +79,7 @@ from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.policy.views.state import State, to_plain
 from tornado_gateway.registry import ServiceRegistry
 from tornado_gateway.upkeep.consul import ConsulFeed
+from tornado_gateway.upkeep.descriptors import Descriptors
 from tornado_gateway.upkeep.discovery import Discovery
 from tornado_gateway.upkeep.handover import HandOver, Predecessor
 from tornado_gateway.upkeep.health_checks import HealthChecks, Shares
@@ -325,6 +326,7 @@ class App:
             self.rebalancer,
             IdleConnections(gateway.services.values(), gateway.client),
             gateway.revocation_store,
+            Descriptors(),
             self.discovery,
             self.sources,
             *([gateway.limits.memory] if gateway.limits else []),

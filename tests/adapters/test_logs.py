@@ -1,5 +1,6 @@
 """The process's log: levels by the names they have always had, one line per record."""
 
+import errno
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ from tornado_gateway.adapters.logs import (
     TextFormatter,
     WriterHandler,
     configure,
+    is_news,
 )
 
 
@@ -49,6 +51,23 @@ def test_a_traceback_stays_inside_its_line() -> None:
     line = JsonFormatter().format(make(logging.ERROR, "broken\nin two", failed=True))
     assert "\n" not in line
     assert "ValueError: inner" in json.loads(line)["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("logger", "error", "passes"),
+    [
+        ("asyncio", OSError(errno.EMFILE, "Too many open files"), False),
+        ("asyncio", OSError(errno.ENOBUFS, "No buffer space available"), True),
+        ("asyncio", ValueError("a task has failed"), True),
+        ("tornado_gateway", OSError(errno.EMFILE, "Too many open files"), True),
+    ],
+)
+def test_what_asyncio_says_of_each_connection_without_a_descriptor_is_left_out(
+    logger: str, error: Exception, passes: bool
+) -> None:
+    record = logging.LogRecord(logger, logging.ERROR, __file__, 1, "x", None, (type(error), error, None))
+    assert is_news(record) is passes
+    assert is_news(make(logging.INFO, "x"))
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])

@@ -1,5 +1,6 @@
 """The process's log: stdlib logging, as a JSON object per line or as text for a terminal, written by a thread."""
 
+import errno
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ LEVELS = {
     "silent": OFF,
 }
 WITH_ACCESS = ("info", "debug", "trace")  # levels at which requests are logged
+_TOLD = (errno.EMFILE, errno.ENFILE)
 _NAMES = {value: name for name, value in LEVELS.items()}
 
 
@@ -105,6 +107,12 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a record tells something new: asyncio logs each failure of accept(); upkeep/descriptors.py tells once."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name == "asyncio" and isinstance(error, OSError) and error.errno in _TOLD)
+
+
 class WriterHandler(logging.Handler):
     """Hands lines to a LineWriter: the event loop must not wait for the reader of a log.
 
@@ -136,6 +144,7 @@ def configure(config: LogConfig) -> None:
     handler = WriterHandler(LineWriter(unbuffered, "log"), sys.stderr.encoding)
     handler.setFormatter(TextFormatter() if config.is_text() else JsonFormatter())
     logging.addLevelName(TRACE, "TRACE")
+    handler.addFilter(is_news)
     logging.basicConfig(level=LEVELS[config.level], handlers=[handler], force=True)
 
 

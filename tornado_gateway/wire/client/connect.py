@@ -8,7 +8,6 @@ Addresses are never looked up, and a connection waits for the look-up of its own
 
 import asyncio
 import logging
-import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tornado_gateway.errors import ConnectFailed, ConnectTimeout, NameTimeout, OutOfSockets, TLSFailed, UpstreamError
+from tornado_gateway.policy.episode import Episode
 from tornado_gateway.policy.http.target import Origin, is_address
 from tornado_gateway.policy.upstream.connect_totals import ConnectTotals
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
@@ -30,7 +30,6 @@ from tornado_gateway.wire.tls_files import load_pair
 # Share of the connect timeout after which cached addresses are used if a look-up is not done; RFC 8767 §5: 1.8 s.
 PATIENCE = 1 / 3
 
-TELL_EVERY = 10.0  # seconds between two lines of the log about a lack of sockets, which may meet every request
 
 PAIR = ("UPSTREAM_TLS_CERT", "UPSTREAM_TLS_KEY")
 
@@ -96,7 +95,7 @@ class Connector:
         self.contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] = {}
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._tell_at = -math.inf  # instant from which on a lack of sockets is logged
+        self._lack = Episode()  # of sockets, which may meet every request
 
     def reconfigure(self, config: ConnectConfig, contexts: Mapping[UpstreamTLSConfig, ssl.SSLContext] | None) -> None:
         """Open connections in another way from now on.
@@ -169,9 +168,7 @@ class Connector:
         return protocol
 
     def _tell_of_lack(self, cause: BaseException | None) -> None:
-        now = self._loop.time()
-        if now >= self._tell_at:
-            self._tell_at = now + TELL_EVERY
+        if self._lack.begins(self._loop.time()):
             log.error("cannot connect to services: %s", getattr(cause, "strerror", None) or "no descriptor is left")
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from tornado_gateway.policy.episode import Episode
 from tornado_gateway.policy.supervision import keeper_of, may_accept
 from tornado_gateway.wire.server.gate import make_gate
 
@@ -138,6 +139,7 @@ class SharingServer:
         self._tasks: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._failing = Episode()
         sock.setblocking(False)
         share.count_server(1)
         self._gate = make_gate(sock, self._accept)
@@ -171,7 +173,8 @@ class SharingServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # no descriptor is left
-                log.error("cannot accept a connection: %s", error.strerror or error)
+                if self._failing.begins(self._loop.time()):
+                    log.error("cannot accept a connection: %s", error.strerror or error)
                 self._step_back(WITHOUT_DESCRIPTORS)
                 return
             self._begin(accepted)
