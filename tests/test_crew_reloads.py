@@ -12,9 +12,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.support.crews import CLEAN, Crew, await_, crew
+from tests.support.processes import memory_of
 from tests.support.reloading import write
 from tests.support.restarts import Load, service
-from tests.test_reload_under_load import PAUSE, configure
+from tests.test_reload_under_load import GROWTH, PAUSE, configure, growth, growth_told
 
 RELOADS = int(os.environ.get("RELOADS", "3"))
 
@@ -121,6 +122,8 @@ def test_no_request_is_lost_and_no_stream_ends_while_all_workers_reload(tmp_path
     """`tests/long reload` reloads more often under more requests, and shows what was sent."""
     rate, kept, streams = (500, 200, 20) if RELOADS > 4 else (60, 20, 3)
 
+    sizes = []
+
     async def run() -> Load:
         async with service() as upstream:
             configure(tmp_path / ".env", upstream, 0)
@@ -131,11 +134,14 @@ def test_no_request_is_lost_and_no_stream_ends_while_all_workers_reload(tmp_path
                         await asyncio.sleep(PAUSE)
                         gateway.send(signal.SIGHUP)
                         await asyncio.to_thread(await_, lambda n=number: gateway.log.count("reloaded: ") == n)
+                        sizes.append(memory_of(gateway.popen.pid))
                 await asyncio.to_thread(gateway.end)
                 return load
 
     tally = asyncio.run(run()).tally
-    sys.stdout.write(f"{RELOADS} reloads of 2 workers: {tally}\n")
+    sys.stdout.write(f"{RELOADS} reloads of 2 workers: {tally}; {growth_told(sizes)}\n")
     assert not tally.lost, str(tally)
     assert min(tally.sent[what] for what in ("GET kept", "GET new", "POST kept", "POST new")) > RELOADS, str(tally)
     assert tally.streams == {"events": streams, "WebSocket": streams}  # none came back, because none has ended
+    if RELOADS >= 100:
+        assert growth(sizes) < 3 * GROWTH, sizes  # of three processes

@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.processes import memory_of
 from tests.support.reloading import write
 from tests.support.restarts import Connection, Gateways, Load, Tally, listens, service
 
@@ -39,10 +39,13 @@ def configure(file: Path, upstream: int, number: int) -> None:
     write(file, variables)
 
 
-def memory(popen: "subprocess.Popen[bytes]") -> int:
-    """Resident memory in bytes."""
-    status = Path(f"/proc/{popen.pid}/status").read_text(encoding="ascii")
-    return int(re.findall(r"VmRSS:\s*(\d+) kB", status)[0]) * 1024
+def growth(sizes: Sequence[int]) -> int:
+    """Bytes by which memory has grown in the second half of the reloads."""
+    return sizes[-1] - sizes[len(sizes) // 2]
+
+
+def growth_told(sizes: Sequence[int]) -> str:
+    return f"from {sizes[len(sizes) // 2]} bytes in the middle to {sizes[-1]} at the end"
 
 
 async def reloaded(reloads: int, *, rate: int, kept: int, streams: int) -> tuple[Tally, list[int]]:
@@ -61,7 +64,7 @@ async def reloaded(reloads: int, *, rate: int, kept: int, streams: int) -> tuple
                     operator = await Connection.open(gateways.port)
                     assert (await operator.ask(RELOAD)).startswith(b"HTTP/1.1 200 ")
                     operator.transport.close()
-                    sizes.append(memory(gateways.processes[0]))
+                    sizes.append(memory_of(gateways.processes[0].pid))
                 await asyncio.sleep(PAUSE)
             await gateways.stop()
             return load.tally, sizes
@@ -71,10 +74,9 @@ def test_no_request_is_lost_and_no_stream_ends_while_the_gateway_reloads() -> No
     """`tests/long reload` reloads more often under more requests, and shows what was sent."""
     rate, kept, streams = (500, 200, 20) if RELOADS > 4 else (100, 40, 3)
     tally, sizes = asyncio.run(reloaded(RELOADS, rate=rate, kept=kept, streams=streams))
-    middle = sizes[len(sizes) // 2]
-    sys.stdout.write(f"{RELOADS} reloads: {tally}; from {middle} bytes in the middle to {sizes[-1]} at the end\n")
+    sys.stdout.write(f"{RELOADS} reloads: {tally}; {growth_told(sizes)}\n")
     assert not tally.lost, str(tally)
     assert tally.streams == {"events": streams, "WebSocket": streams}  # none came back, because none has ended
     assert min(tally.sent[what] for what in ("GET kept", "GET new", "POST kept", "POST new")) > 10, str(tally)
     if RELOADS >= 100:
-        assert sizes[-1] - middle < GROWTH, sizes
+        assert growth(sizes) < GROWTH, sizes

@@ -15,6 +15,13 @@ from tests.support.ports import free_port
 from tests.support.sockets import PATIENCE, Client, get
 
 
+def memory_of(pid: int) -> int:
+    """Resident memory in bytes, of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    statuses = [Path(f"/proc/{each}/status").read_text() for each in (pid, *children)]
+    return sum(int(size) * 1024 for each in statuses for size in re.findall(r"VmRSS:\s*(\d+) kB", each))
+
+
 class GatewayProcess:
     """A gateway that listens."""
 
@@ -24,10 +31,7 @@ class GatewayProcess:
     @property
     def memory(self) -> int:
         """Resident memory in bytes, of all processes of the gateway."""
-        pid = self._popen.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        statuses = [Path(f"/proc/{each}/status").read_text() for each in (pid, *workers)]
-        return sum(int(size) * 1024 for each in statuses for size in re.findall(r"VmRSS:\s*(\d+) kB", each))
+        return memory_of(self._popen.pid)
 
     async def figure(self, name: str) -> float:
         """A figure of /metrics without labels."""
