@@ -1,16 +1,22 @@
 """Two workers, as processes: what is made in one is read from the other, whichever worker a client meets."""
 
 import contextlib
+import http.server
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.crews import Crew, await_, crew
+from tests.test_documents import code, documents, rows
 from tests.test_workers import Pinned
+
+PAGE = documents()["docs/overload.md"]
 
 
 class Both:
@@ -39,6 +45,102 @@ def both(folder: Path, **variables: str) -> Iterator[Both]:
         for each in clients:
             stack.callback(each.close)
         yield Both(gateway, clients)
+
+
+def counted(answered: int, ready: int, status: str = "ready") -> dict[str, Any]:
+    return {"status": status, "workers": {"of": 2, "answered": answered, "ready": ready}}
+
+
+def test_readiness_counts_the_workers_and_waits_for_none_that_hangs(tmp_path: Path) -> None:
+    with both(tmp_path) as pair:
+        kept = pair.clients[0]
+        for worker in (0, 1):
+            await_(lambda worker=worker: pair.said(worker, "/readyz") == counted(2, 2))  # type: ignore[misc]
+        os.kill(pair.gateway.workers[1], signal.SIGSTOP)
+        await_(lambda: pair.said(0, "/readyz") == counted(1, 1))
+        os.kill(pair.gateway.workers[1], signal.SIGCONT)
+        await_(lambda: pair.said(0, "/readyz") == counted(2, 2))
+        pair.gateway.send(signal.SIGSTOP)  # nobody can tell of the other worker
+        assert kept.ask("GET", "/readyz") == (200, json.dumps(counted(1, 1)) + "\n")
+        assert pair.said(0, "/_pressure")["workers"]["answered"] == 1
+        pair.gateway.send(signal.SIGCONT)
+
+
+def test_a_worker_that_leaves_alone_is_no_reason_to_go_elsewhere_and_a_gateway_that_drains_is(tmp_path: Path) -> None:
+    with crew(folder=tmp_path, SHUTDOWN_DELAY_MS="60000", SHUTDOWN_TIMEOUT_MS="100") as gateway:
+        first, second = gateway.workers
+
+        def said(worker: int) -> tuple[int, Any]:
+            """On a new connection: who drains closes each connection."""
+            with contextlib.closing(Pinned(gateway, worker)) as client:
+                status, text = client.ask("GET", "/readyz")
+            return status, json.loads(text)
+
+        os.kill(second, signal.SIGTERM)
+        for worker in (first, second):
+            await_(lambda worker=worker: said(worker) == (200, counted(2, 1)))  # type: ignore[misc]
+        gateway.send(signal.SIGTERM)  # the whole gateway drains
+        gateway.hears("stopping 2 workers")
+        for worker in (first, second):
+            await_(lambda worker=worker: said(worker) == (503, counted(2, 0, "draining")))  # type: ignore[misc]
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    """A service that answers when the test has ended."""
+
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        self.ended.wait(20)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def slow_service() -> Iterator[str]:
+    """The URL of a service whose answers do not come."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        Slow.ended.clear()
+        try:
+            yield f"http://127.0.0.1:{service.server_address[1]}"
+        finally:
+            Slow.ended.set()
+            service.shutdown()
+
+
+def waiting(gateway: Crew, worker: int, path: str = "/api/svc/x") -> socket.socket:
+    """A request of a worker that the service does not answer."""
+    client = gateway.connect_to(worker)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+    return client
+
+
+def test_pressure_adds_the_figures_of_all_workers_and_each_worker_sheds_by_its_own(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        upstreams = json.dumps({"svc": [stack.enter_context(slow_service())]})
+        pair = stack.enter_context(both(tmp_path, UPSTREAMS=upstreams, MAX_IN_FLIGHT_TOTAL="4"))
+        first, second = pair.gateway.workers
+        for worker in (first, second, second):
+            stack.enter_context(waiting(pair.gateway, worker))
+
+        def said(worker: int) -> Any:
+            return json.loads(pair.clients[worker].ask("GET", "/_pressure?heap")[1])
+
+        await_(lambda: said(0)["active"]["requests"] == said(1)["active"]["requests"] == 3)
+        assert [pair.clients[each].ask("GET", "/_pressure")[0] for each in (0, 1)] == [200, 503]
+        for worker, (status, shedding) in enumerate([("ok", 0), ("overloaded", 4)]):
+            found = said(worker)
+            assert (found["status"], len(found["shedding"])) == (status, shedding)
+            assert (found["workers"]["of"], found["workers"]["answered"]) == (2, 2)
+            each = found["workers"]["each"]
+            assert [(one["worker"], one["status"], one["active"]["requests"]) for one in each] == [
+                (1, "ok", 1), (2, "overloaded", 2),
+            ]  # fmt: skip
+            assert found["rssBytes"] == sum(one["rssBytes"] for one in each)
+            assert set(each[0]) - {"worker"} == set(found) - {"workers"}
+            assert set(code(rows(PAGE, "workers")[0][0])) == {"workers"}
 
 
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:

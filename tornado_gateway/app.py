@@ -43,6 +43,7 @@ from tornado_gateway.handlers.attempts import Attempts as PlainAttempts
 from tornado_gateway.handlers.base import PageHandler
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
+from tornado_gateway.handlers.ops import pressure_of, readiness_of
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
 from tornado_gateway.handlers.session_pages import uses_in
@@ -479,6 +480,8 @@ class App:
             "figures": figures,
             "streams": lambda query: page_of(self.gateway, query),
             "uses": lambda _: uses_in(self.gateway),
+            "readiness": lambda _: readiness_of(self.gateway),
+            "pressure": lambda with_heap: pressure_of(self.gateway, with_heap=with_heap),
             "order": lambda said: carry_out(self.gateway, *said),
             "memory": lambda _: memory_of(self.gateway),
         }

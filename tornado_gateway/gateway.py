@@ -55,12 +55,14 @@ class Lifecycle:
         draining: whether the process was told to stop, so that load balancers should send no new requests.
         is_replaced: whether another process has taken over the listening sockets, so that load balancers have nothing
             to change.
+        leaves_alone: whether this worker drains and the other workers do not, so that another takes its place.
         stopped: whether the process is ending all connections, so that the end of a connection is not the client's.
     """
 
     began: float = 0.0
     draining: bool = False
     is_replaced: bool = False
+    leaves_alone: bool = False
     stopped: bool = False
 
 

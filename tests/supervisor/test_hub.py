@@ -17,6 +17,7 @@ class Workers:
 
     def __init__(self, hub: Hub) -> None:
         self.hub, self.counts, self.orders = hub, {0: 3, 1: 4}, list[tuple[int, Any]]()
+        self.asked = 0
         self._ends: list[Link] = []
 
     async def open(self, number: int) -> None:
@@ -30,11 +31,18 @@ class Workers:
 
         answers: dict[str, Callable[[Any], Any]] = {
             "figures": figures, "order": order, "streams": lambda query: [number, query],
+            "pressure": lambda with_heap: [number, with_heap], "readiness": self._readiness,
             "memory": lambda _: {"sessions": [number]},
         }  # fmt: skip
         one, other = socket.socketpair()
         self.hub.links[number] = await Link({}, lambda: None).open(one)
         self._ends += [self.hub.links[number], await Link(answers, lambda: None).open(other)]
+
+    async def _readiness(self, _: object) -> str:
+        if self.asked:
+            await asyncio.Event().wait()  # a worker that hangs
+        self.asked += 1
+        return "ready"
 
     async def close(self) -> None:
         for each in self._ends:
@@ -84,6 +92,24 @@ async def test_an_order_reaches_all_others_and_workers_that_start_later() -> Non
     await workers.close()
     assert await hub.order(0, "act", "drain", "") == []
     assert await hub.memory() == {}
+
+
+@pytest.mark.gen_test
+async def test_a_probe_asks_each_worker_seldom_and_waits_for_none_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tornado_gateway.supervisor.hub.PROBE", 0.05)
+    now = 1.0
+    hub = Hub(lambda: now)
+    workers = Workers(hub)
+    await workers.open(0)
+    await workers.open(1)
+    for with_heap in (False, True):
+        assert await hub.answers["pressure"](with_heap) == [(0, [0, with_heap]), (1, [1, with_heap])]
+    for _ in range(3):
+        assert await hub.answers["readiness"](None) == [(0, "ready")]
+    assert workers.asked == 1
+    now = 2.0
+    assert await hub.answers["readiness"](None) == []
+    await workers.close()
 
 
 @pytest.mark.gen_test

@@ -26,16 +26,18 @@ async def test_questions_and_orders_reach_the_supervisor() -> None:
         "state": lambda said: (heard.append(said), to_plain(State(reasons={"a ": 1})))[1],
         "streams": lambda query: [{"query": query}],
         "order": order,
+        "pressure": lambda heap: [[0, heap], [1, heap]],
         "attempt": lambda client: [0.0, len(client)],
         "succeeded": heard.append,
     }
     one, other = socket.socketpair()
-    whole, supervisor = Whole(), await Link(answers, lambda: None).open(other)
+    whole, supervisor = Whole(number=1, count=2), await Link(answers, lambda: None).open(other)
     whole.link = await Link({}, lambda: None).open(one)
     page = Gathered(lambda: whole.state(with_minute=True, with_each=False), reasons, time.monotonic)
     assert await page.get() == {"a ": 1}
     page.close()
     assert await whole.streams("limit=1") == [{"query": "limit=1"}]
+    assert await whole.others("pressure", body=True) == {0: True}
     assert await whole.share("act", 1, "key") == ["done"]
     whole.tell("used", 2)
     assert await whole.begin_attempt("ada") == (0.0, 3)
@@ -44,6 +46,7 @@ async def test_questions_and_orders_reach_the_supervisor() -> None:
     assert heard == [[True, False], ["act", 1, "key"], ["used", 2, ""], ["ada", 3.0], ["end", None, ""]]
     supervisor.close()
     await asyncio.sleep(0.01)
+    assert await whole.others("pressure") == {}
     for question in (whole.streams(""), whole.uses(), whole.share("act", 1), whole.begin_attempt("ada")):
         with pytest.raises(WorkersUnavailable):
             await question

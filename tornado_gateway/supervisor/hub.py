@@ -1,9 +1,10 @@
 """What workers have in common: the figures of all, orders to all, and what a worker that starts later must know."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from tornado_gateway.app import LOG_IN_WINDOW
 from tornado_gateway.errors import TicketsUnavailable
@@ -13,11 +14,15 @@ from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.keeping import caught_up, kept, of_present
 from tornado_gateway.policy.views.state import State, from_plain, merge, to_plain
 from tornado_gateway.supervisor.limits import SharedCounters
+from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
 
 PATIENCE = 3.0  # seconds for a worker's figures; of a worker that hangs, the figures before count
 LOOK_KEPT = 0.5  # seconds; every worker looks each second, and all see the same
+PROBE = 0.2  # seconds for a worker's answer to a probe; below PATIENCE_OF_PROBES of upkeep/whole.py
 MOST_ORDERS = 100_000  # of a name: as many as there may be revocations
+
+T = TypeVar("T")
 
 
 class Hub:
@@ -43,8 +48,11 @@ class Hub:
         self._orders: dict[str, dict[str, Any]] = {}  # by name and key
         self._memory: dict[str, Any] = {}
         self._attempts = Attempts(window=LOG_IN_WINDOW)
-        self._looked_at = 0.0
-        self._look: asyncio.Task[dict[str, Any]] | None = None
+        self._look = _Look(partial(self._gather, with_minute=True, with_each=False), now)
+        self._readiness = _Look(partial(self._ask_each, "readiness", None, PROBE), now)
+        self._pressure = {
+            with_heap: _Look(partial(self._ask_each, "pressure", with_heap, PROBE), now) for with_heap in (False, True)
+        }
 
     @property
     def answers(self) -> dict[str, Callable[[Any], Any]]:
@@ -53,6 +61,8 @@ class Hub:
             "state": self._state,
             "streams": lambda query: self._ask_all("streams", query),
             "uses": lambda _: self._ask_all("uses", None),
+            "readiness": lambda _: self._readiness.get(),
+            "pressure": lambda with_heap: self._pressure[with_heap].get(),
             "limits": self.counters.judge,
             "keep-ticket": self._keep_ticket,
             "take-ticket": self._take_ticket,
@@ -72,10 +82,7 @@ class Hub:
         with_minute, with_each = said
         if with_each:
             return await self._gather(with_minute=with_minute, with_each=True)
-        if self._look is None or self._now() - self._looked_at >= LOOK_KEPT:
-            self._looked_at = self._now()
-            self._look = asyncio.ensure_future(self._gather(with_minute=True, with_each=False))
-        return await asyncio.shield(self._look)
+        return await self._look.get()
 
     async def _gather(self, *, with_minute: bool, with_each: bool) -> dict[str, Any]:
         await asyncio.gather(*[self._ask_figures(number, [with_minute, with_each]) for number in sorted(self.links)])
@@ -173,6 +180,30 @@ class Hub:
 
     async def _ask_all(self, name: str, body: Any, but: int = -1) -> list[Any]:
         """What each worker answers that does."""
-        asked = [link.ask(name, body) for number, link in sorted(self.links.items()) if number != but]
+        return [said for _, said in await self._ask_each(name, body, PATIENCE_OF_LINKS, but)]
+
+    async def _ask_each(self, name: str, body: Any, patience: float, but: int = -1) -> list[tuple[int, Any]]:
+        """The number of each worker that answers, and its answer."""
+        numbers = [number for number in sorted(self.links) if number != but]
+        asked = [self.links[number].ask(name, body, patience) for number in numbers]
         said = await asyncio.gather(*asked, return_exceptions=True)
-        return [each for each in said if not isinstance(each, BaseException)]
+        return [pair for pair in zip(numbers, said, strict=True) if not isinstance(pair[1], BaseException)]
+
+
+class _Look(Generic[T]):
+    """What all workers say, asked for at most once in LOOK_KEPT, whichever workers want to know.
+
+    Args:
+        ask: asks all workers; raises nothing.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], now: Callable[[], float]) -> None:
+        self._ask, self._now = ask, now
+        self._began = 0.0
+        self._task: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        if self._task is None or self._now() - self._began >= LOOK_KEPT:
+            self._began = self._now()
+            self._task = asyncio.ensure_future(self._ask())
+        return await asyncio.shield(self._task)

@@ -16,6 +16,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado_gateway.adapters import logs
 from tornado_gateway.app import App
 from tornado_gateway.config.settings import Settings
+from tornado_gateway.policy.views.probes import STARTING
 from tornado_gateway.reload import heard_reload
 from tornado_gateway.supervisor.reloading import WorkerReloads, ask_for_reload
 from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
@@ -51,6 +52,7 @@ def of_a_worker(settings: Settings) -> Settings:
         server=replace(server, max_connections=part_of(server.max_connections, count)),
         client=replace(settings.client, pool=replace(pool, max_idle=part_of(pool.max_idle, count))),
         cache_store=replace(settings.cache_store, max_bytes=part_of(settings.cache_store.max_bytes, count)),
+        overload=replace(settings.overload, max_in_flight=part_of(settings.overload.max_in_flight, count)),
         service=replace(
             settings.service,
             max_in_flight=part_of(settings.service.max_in_flight, count),
@@ -93,16 +95,17 @@ class _Worker:
     def __init__(self, settings: Settings, birth: Birth) -> None:
         self._birth = birth
         self._told, self._interrupted = asyncio.Event(), asyncio.Event()
-        self._whole = Whole(birth.streams)
+        self._whole = Whole(birth.streams, birth.number, settings.workers)
         self.app = App(settings, birth.inherited, birth.share, self._whole, birth.number)
         self._reloads = WorkerReloads(self.app, of_a_worker)
         self.link = self._whole.link = Link(
             {
                 **self.app.answers,
+                "readiness": self._readiness,
                 "prepare": self._reloads.prepare,
                 "change": self._reloads.change,
                 "event": self.app.event_log.learn,
-                "drain": lambda _: self._told.set(),
+                "drain": lambda _: self._drain(),
                 "replaced": lambda _: self._replaced(),
                 "end": lambda _: self._end(),
                 "pause": lambda _: self._pause(),
@@ -142,7 +145,16 @@ class _Worker:
 
     def _leave(self) -> None:
         self.link.tell("leaving")
+        self.app.gateway.lifecycle.leaves_alone = True
         self._told.set()
+
+    def _drain(self) -> None:
+        """All workers drain."""
+        self.app.gateway.lifecycle.leaves_alone = False
+        self._told.set()
+
+    def _readiness(self, _: object) -> Any:
+        return self.app.answers["readiness"](None) if self._reloads.accepts.is_set() else {"status": STARTING}
 
     def _end(self) -> None:
         """End at once: the supervisor has ended, or says so."""

@@ -15,6 +15,7 @@ from tornado_gateway.upkeep.link import Link, LinkError
 from tornado_gateway.upkeep.shared import in_slices
 
 PATIENCE = 1.0  # seconds for an answer that a client waits for
+PATIENCE_OF_PROBES = 0.3  # seconds: who asks for readiness waits a second, as a rule
 
 T = TypeVar("T")
 
@@ -26,14 +27,24 @@ class Whole:
         streams: of the other workers.
 
     Attributes:
+        number: of this worker, from 0 on.
+        count: of all workers.
         link: to the supervisor; set before the worker accepts.
         others_streams: see above.
     """
 
     link: Link
 
-    def __init__(self, streams: OthersStreams | None = None) -> None:
-        self.others_streams = streams
+    def __init__(self, streams: OthersStreams | None = None, number: int = 0, count: int = 1) -> None:
+        self.others_streams, self.number, self.count = streams, number, count
+
+    async def others(self, name: str, body: object = None) -> dict[int, Any]:
+        """What other workers say to a probe, by their numbers; nothing of a worker that does not answer at once."""
+        try:
+            said = await self.link.ask(name, body, PATIENCE_OF_PROBES)
+        except LinkError:
+            return {}
+        return {number: each for number, each in said if number != self.number}
 
     async def state(self, *, with_minute: bool, with_each: bool) -> State:
         """The figures of all workers; see state_of() in figures.py."""
