@@ -18,6 +18,7 @@ from benchmarks.cost.session import Plan, measure
 from benchmarks.processes import ChildFailed
 from benchmarks.programs import NGINX, WRK
 
+BY_DEFAULT = [name for name, each in PEERS.items() if each.by_default]
 MOST_ROUNDS = 50
 MOST_SECONDS = 60
 
@@ -37,7 +38,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("scenarios", nargs="*", type=_one_of("scenario", SCENARIOS), metavar="scenario", help="all, unless named")
     add("--rounds", type=_whole(MOST_ROUNDS), default=3, metavar="N", help="runs of each (3); medians count")
-    add("--peers", type=_peers, default=list(PEERS), metavar="A,B", help=f"which of {','.join(PEERS)}")
+    add("--peers", type=_peers, default=BY_DEFAULT, metavar="A,B", help=f"which of {','.join(PEERS)}")
     add("--seconds", type=_whole(MOST_SECONDS), metavar="N", help="length of a run (3 to 5, by scenario)")
     add("--json", type=_file, metavar="FILE", help="write medians and every run to a file")
     add("--markdown", action="store_true", help="print the tables of docs/benchmarks.md")

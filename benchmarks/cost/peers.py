@@ -4,11 +4,13 @@ Each proxy serves /api/svc/<path> from the upstream over pooled connections, add
 possible, and has its default settings otherwise. Event streams under /sse/streams/ are not buffered (haproxy holds
 events back for up to 200 ms without http-no-delay), and /ws/streams is relayed as a WebSocket; both go to the service
 of streams, which is part of the load (stream_load.py). The gateway reads the shell's variables but no .env file, so
-that options can be measured, for example EVENT_LOOP=asyncio python -m benchmarks http.
+that options can be measured, for example EVENT_LOOP=asyncio python -m benchmarks http. `watched` is the gateway with
+everything on that it can tell of itself, and with two viewers of the dashboard.
 """
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from benchmarks.cost import binaries
 from benchmarks.cost.certificates import Pair
 from benchmarks.cost.nginx import ACCESS_LOG, start_nginx
+from benchmarks.cost.viewers import viewed
 from benchmarks.processes import Child
 from benchmarks.programs import (
     AIOHTTP,
@@ -95,6 +98,14 @@ _NGINX_TLS = "ssl_certificate {0}; ssl_certificate_key {1}; ssl_protocols TLSv1.
 
 # More than any load fills.
 _GATEWAY_CACHE = {"CACHE_ENABLED": "true", "CACHE_MAX_BYTES": str(1024**3)}
+
+# What the gateway can tell of itself, beside the access log, which a scenario turns on.
+_SEES_EVERYTHING = {
+    "METRICS_ENDPOINT_HISTOGRAMS": "true",
+    "SLOW_REQUEST_MS": "1000",
+    "STREAM_OPEN_LOG": "true",
+    "TRACE_SAMPLE": "0",
+}
 
 _HAPROXY = """\
 global
@@ -200,6 +211,10 @@ def gateway(place: Place, variables: Mapping[str, str] | None = None) -> Child:
     return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)
 
 
+def _watched(place: Place) -> AbstractContextManager[Child]:
+    return viewed(gateway(place, _SEES_EVERYTHING), place.port, 2)
+
+
 def _nginx(place: Place) -> Child:
     return start_nginx(place.directory, place.core, place.fill(_NGINX), place.access_log)
 
@@ -253,22 +268,25 @@ class Peer:
     """A proxy to compare.
 
     Attributes:
-        start: starts the proxy; the Child is a context manager.
+        start: starts the proxy.
         needs: program or library to install; None for the gateway.
         keeps_log: whether the proxy can write an access log, to ACCESS_LOG in its directory.
         caches: whether the proxy can keep responses.
         has_tls: whether the proxy is measured with TLS.
+        by_default: whether the proxy is measured unless others are named.
     """
 
-    start: Callable[[Place], Child]
+    start: Callable[[Place], AbstractContextManager[Child]]
     needs: Program | Library | None = None
     keeps_log: bool = False
     caches: bool = False
     has_tls: bool = False
+    by_default: bool = True
 
 
 PEERS = {
     "gateway": Peer(gateway, keeps_log=True, caches=True, has_tls=True),
+    "watched": Peer(_watched, keeps_log=True, by_default=False),
     "nginx": Peer(_nginx, NGINX, keeps_log=True, caches=True, has_tls=True),
     "haproxy": Peer(_haproxy, HAPROXY),
     "envoy": Peer(_envoy, ENVOY),

@@ -239,19 +239,19 @@ def test_json_holds_the_medians_and_every_run() -> None:
 
 
 def test_only_proxies_that_keep_a_log_are_compared_with_one() -> None:
-    assert peers_of("http-log", list(PEERS)) == ["gateway", "nginx"]
+    assert peers_of("http-log", command.BY_DEFAULT) == ["gateway", "nginx"]
     assert peers_of("http", ["aiohttp", "nginx"]) == ["aiohttp", "nginx"]
 
 
 def test_only_proxies_with_a_cache_are_compared_with_a_cache() -> None:
     for name in ("cache-hit", "cache-miss", "cache-pass", "cache-post"):
-        assert peers_of(name, list(PEERS)) == ["gateway", "nginx"]
+        assert peers_of(name, command.BY_DEFAULT) == ["gateway", "nginx"]
     assert peers_of("cache-entry", list(PEERS)) == ["gateway"]
 
 
 def test_only_proxies_that_speak_tls_are_compared_with_tls() -> None:
     for name in ("tls", "tls-handshake", "tls-resumed"):
-        assert peers_of(name, list(PEERS)) == ["gateway", "nginx"]
+        assert peers_of(name, command.BY_DEFAULT) == ["gateway", "nginx"]
 
 
 def test_a_scenario_stands_beside_one_with_the_same_unit() -> None:
@@ -357,7 +357,8 @@ def test_the_command_line_names_scenarios_peers_and_bounds() -> None:
 
 def test_without_arguments_everything_is_measured() -> None:
     options = command.arguments([])
-    assert (options.scenarios, options.peers, options.rounds, options.seconds) == ([], list(PEERS), 3, None)
+    assert (options.scenarios, options.peers, options.rounds, options.seconds) == ([], command.BY_DEFAULT, 3, None)
+    assert set(PEERS) - {*command.BY_DEFAULT} == {"watched"}
 
 
 @pytest.mark.parametrize(
