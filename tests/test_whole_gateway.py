@@ -143,6 +143,25 @@ def test_pressure_adds_the_figures_of_all_workers_and_each_worker_sheds_by_its_o
             assert set(code(rows(PAGE, "workers")[0][0])) == {"workers"}
 
 
+def test_services_have_the_requests_of_all_workers_and_so_has_the_answer_to_an_act(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(slow_service())
+        pair = stack.enter_context(both(tmp_path, UPSTREAMS=json.dumps({"svc": [url]})))
+        for worker in pair.gateway.workers:
+            stack.enter_context(waiting(pair.gateway, worker))
+
+        def endpoint(worker: int) -> Any:
+            return pair.said(worker, "/admin/api/services")["services"][0]["endpoints"][0]
+
+        for worker in (0, 1):
+            await_(lambda worker=worker: endpoint(worker)["requests"] == 2)  # type: ignore[misc]
+        told = pair.order(0, "/admin/api/weight", service="svc", endpoint=url, weight=3)
+        assert (told["service"], told["weight"], told["requests"]) == ("svc", 3, 2)
+        assert told == {"service": "svc", **endpoint(1)}
+        pair.order(1, "/admin/api/breaker", service="svc", endpoint=url, act="open")
+        assert [endpoint(each)["breaker"] for each in (0, 1)] == ["open", "open"]
+
+
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:
     with both(tmp_path) as pair:
         pair.order(0, "/admin/api/log-level", level="error")

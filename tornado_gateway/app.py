@@ -41,6 +41,7 @@ from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Lifecycle, Limits, Operators, ResponseCache, Tickets
 from tornado_gateway.handlers.attempts import Attempts as PlainAttempts
 from tornado_gateway.handlers.base import PageHandler
+from tornado_gateway.handlers.control import services_of
 from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.ops import pressure_of, readiness_of
@@ -479,6 +480,7 @@ class App:
         return {
             "figures": figures,
             "streams": lambda query: page_of(self.gateway, query),
+            "services": lambda _: services_of(self.gateway),
             "uses": lambda _: uses_in(self.gateway),
             "readiness": lambda _: readiness_of(self.gateway),
             "pressure": lambda with_heap: pressure_of(self.gateway, with_heap=with_heap),

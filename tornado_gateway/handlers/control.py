@@ -22,7 +22,7 @@ from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import Member, read_object, read_order, shown, text, whole, word
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.views.control import endpoint_view, services_view
+from tornado_gateway.policy.views.control import endpoint_view, joined_endpoint, joined_services, services_view
 from tornado_gateway.upkeep.shared import in_slices
 
 LONGEST_URL = 2048  # characters of an endpoint or a service in an order
@@ -37,12 +37,16 @@ class ServicesHandler(AdminPage):
     """All services."""
 
     async def get(self) -> None:
-        gateway = self.gateway
-        self.send_json(
-            {"services": await in_slices(services_view(gateway.services.values(), gateway.now()), gateway.now)}
-        )
+        whole = self.gateway.whole
+        services = joined_services(await whole.services()) if whole else await services_of(self.gateway)
+        self.send_json({"services": services})
 
     head = get
+
+
+async def services_of(gateway: Gateway) -> list[dict[str, Any]]:
+    """The services of this process."""
+    return await in_slices(services_view(gateway.services.values(), gateway.now()), gateway.now)
 
 
 class EndpointAct(ActingHandler):
@@ -64,8 +68,10 @@ class EndpointAct(ActingHandler):
         deed = self.act(service, endpoint, now, said)
         self.deed = f"{deed} {endpoint.url} of {service.name}"
         key = f"{service.name} {endpoint.url}" if self.lasts else ""
-        await self.tell_others("act", [self.request.path, said], key)
-        self.send_json({"service": service.name, **endpoint_view(service, endpoint, now)})
+        views = [endpoint_view(service, endpoint, now)]
+        for each in await self.tell_others("act", [self.request.path, said], key):
+            views += each
+        self.send_json({"service": service.name, **joined_endpoint(views)})
 
     @staticmethod
     def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
@@ -143,17 +149,20 @@ _ACTS: dict[str, type[EndpointAct]] = {
 }  # fmt: skip
 
 
-def carry_out_act(gateway: Gateway, order: Sequence[Any]) -> None:
-    """Do what another worker has done. A worker may have other endpoints for a while: names are looked up by each.
+def carry_out_act(gateway: Gateway, order: Sequence[Any]) -> list[dict[str, Any]]:
+    """Do what another worker has done; return what has become of the endpoint. A worker may have other endpoints for a
+    while: names are looked up by each, and nothing is returned of an endpoint that this worker does not have.
 
     Args:
         order: path of the page, and the members.
     """
-    path, said = order
+    (path, said), now, views = order, gateway.now(), []
     service = gateway.services.get(said["service"].encode("ascii"))
     for endpoint in service.endpoints if service else ():
         if service and endpoint.url == said["endpoint"]:
-            _ACTS[path.rpartition("/")[2]].act(service, endpoint, gateway.now(), said)
+            _ACTS[path.rpartition("/")[2]].act(service, endpoint, now, said)
+            views.append(endpoint_view(service, endpoint, now))
+    return views
 
 
 class LogLevelHandler(ActingHandler):

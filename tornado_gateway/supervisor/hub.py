@@ -60,6 +60,7 @@ class Hub:
         return {
             "state": self._state,
             "streams": lambda query: self._ask_all("streams", query),
+            "services": lambda _: self._ask_all("services", None),
             "uses": lambda _: self._ask_all("uses", None),
             "readiness": lambda _: self._readiness.get(),
             "pressure": lambda with_heap: self._pressure[with_heap].get(),

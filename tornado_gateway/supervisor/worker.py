@@ -101,7 +101,8 @@ class _Worker:
         self.link = self._whole.link = Link(
             {
                 **self.app.answers,
-                "readiness": self._readiness,
+                "readiness": partial(self._answer, "readiness", {"status": STARTING}),
+                "services": partial(self._answer, "services", []),
                 "prepare": self._reloads.prepare,
                 "change": self._reloads.change,
                 "event": self.app.event_log.learn,
@@ -153,8 +154,9 @@ class _Worker:
         self.app.gateway.lifecycle.leaves_alone = False
         self._told.set()
 
-    def _readiness(self, _: object) -> Any:
-        return self.app.answers["readiness"](None) if self._reloads.accepts.is_set() else {"status": STARTING}
+    def _answer(self, name: str, before: object, body: object) -> Any:
+        """An answer of the gateway; `before` until the gateway accepts connections, and knows what others know."""
+        return self.app.answers[name](body) if self._reloads.accepts.is_set() else before
 
     def _end(self) -> None:
         """End at once: the supervisor has ended, or says so."""

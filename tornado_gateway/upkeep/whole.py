@@ -55,6 +55,11 @@ class Whole:
         pages: list[dict[str, Any]] = await self._ask("streams", query)
         return pages
 
+    async def services(self) -> list[list[dict[str, Any]]]:
+        """The services of each worker; see ServicesHandler."""
+        pages: list[list[dict[str, Any]]] = await self._ask("services")
+        return pages
+
     async def uses(self) -> list[Use]:
         """The credentials of the open streams of all workers; see SessionsHandler."""
         return [each for said in await self._ask("uses") for each in from_plain_uses(said)]

@@ -6,7 +6,7 @@ from tornado_gateway.policy.upstream.balancing import BALANCERS
 from tornado_gateway.policy.upstream.breaker import Breaker, BreakerConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
-from tornado_gateway.policy.views.control import endpoint_view, services_view
+from tornado_gateway.policy.views.control import endpoint_view, joined_services, services_view
 from tornado_gateway.policy.views.steps import Steps
 
 NOW = 100.0
@@ -52,3 +52,22 @@ def test_all_services_are_shown_with_a_step_for_each_endpoint() -> None:
     assert steps == 2
     assert [(each["service"], each["waiting"]) for each in shown] == [("billing", 0)]
     assert [each["endpoint"] for each in shown[0]["endpoints"]] == URLS  # type: ignore[index]
+
+
+def test_of_several_workers_numbers_are_added_and_the_worst_state_is_shown() -> None:
+    one, other = service(), service()
+    for each in (one, other):
+        each.endpoints[0].requests, each.endpoints[0].websockets = 2, 1
+    one.force_breaker(one.endpoints[0], NOW, 30.0)
+    other.drain(other.endpoints[1], NOW)
+    pages = [result(services_view([each], NOW + 10))[1] for each in (one, other)]
+    mail = {"service": "mail", "waiting": 1, "endpoints": []}  # of a worker that has reloaded already
+    shown, new = joined_services([pages[0], [mail, *pages[1]]])
+    assert (shown["service"], shown["waiting"], new) == ("billing", 0, mail)
+    first, second = shown["endpoints"]
+    assert first == {
+        "endpoint": URLS[0], "state": "out", "weight": 1, "usable": False, "breaker": "open",
+        "breakerOpenForMs": 20_000, "requests": 4, "eventStreams": 0, "webSockets": 2,
+    }  # fmt: skip
+    assert (second["state"], second["usable"], second["weight"]) == ("up", False, 1)  # the drain is on its way
+    assert joined_services([]) == []
