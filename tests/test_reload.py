@@ -16,12 +16,13 @@ import pytest
 import trustme
 
 from tests.conftest import Serve
+from tests.support.caching import FRESH, ON, Origin, status_of
 from tests.support.endpoints import Gate, named
 from tests.support.event_streams import STREAM_HEAD, chunk
 from tests.support.journeys import Start, ask, problem
 from tests.support.operators import ORIGIN, bearer, log_in, token
 from tests.support.reloading import QUIET, Reloading, write
-from tests.support.sockets import Peer, echo, eventually, get
+from tests.support.sockets import Client, Peer, echo, eventually, get
 from tests.support.tls import ca_file, pem_files
 from tornado_gateway.adapters import logs
 from tornado_gateway.adapters.access_log import text_line
@@ -335,6 +336,86 @@ async def test_routes_change(serve: Serve, upstream: Start, file: Path) -> None:
     reloading.write({"svc": [up.url]})
     assert (await reloading.reload())["changes"] == ["route /things/*: removed"]
     problem(await client.ask(get(b"/things/x")), 404, "not_found")
+
+
+# ---------------------------------------------------------------- the response cache
+
+MISS, HIT, NOT_KEPT, NEWER = b"fwd=uri-miss; stored", b"hit", b"fwd=uri-miss", b"fwd=request; stored"
+
+
+async def told(client: Client, path: bytes = b"/api/svc/x") -> bytes:
+    """Cache-Status of a request that is always the same but for its path, without the lifetime that is left."""
+    status = status_of(await client.ask(get(path, b"X-Tenant: a", b"Cache-Control: no-cache")))
+    return status.partition(b"; ttl=")[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same", "other"),
+    [
+        ({}, {}, NEWER, MISS),
+        ({}, {"cacheKeyHeaders": ["X-Tenant"]}, MISS, MISS),
+        ({"cacheKeyHeaders": ["X-Tenant"]}, {}, MISS, MISS),
+        ({}, {"preserveHost": True}, MISS, MISS),
+        ({"preserveHost": True}, {}, MISS, MISS),
+        ({}, {"cacheIgnoreHost": True}, MISS, MISS),
+        ({"cacheIgnoreHost": True}, {}, MISS, MISS),
+        ({}, {"cacheIgnoreClient": True}, HIT, MISS),
+        ({"cacheIgnoreClient": True}, {}, NEWER, MISS),
+        ({"cacheDefaultTtlMs": 9000}, {"cacheDefaultTtlMs": 0}, b"fwd=request", NOT_KEPT),
+        ({"cacheDefaultTtlMs": 0}, {"cacheDefaultTtlMs": 9000}, MISS, MISS),
+    ],
+    ids=str,
+)
+@pytest.mark.gen_test
+async def test_a_connection_that_stays_is_answered_by_the_new_values_of_the_cache(
+    serve: Serve, upstream: Start, file: Path,
+    before: dict[str, Any], after: dict[str, Any], same: bytes, other: bytes,
+) -> None:  # fmt: skip
+    """The connection repeats its field lines byte for byte, which the gateway reads once."""
+    up = upstream(Origin() if "cacheDefaultTtlMs" in before else Origin(FRESH))
+    services = [{"svc": {"endpoints": [up.url], "auth": "none", **each}} for each in (before, after)]
+    reloading = await Reloading.start(serve, file, services[0], **ON)
+    client = await reloading.running.client()
+    first = await told(client)
+    assert first == (NOT_KEPT if before == {"cacheDefaultTtlMs": 0} else MISS)
+    assert await told(client, b"/api/svc/y") == first
+    reloading.write(services[1], **ON)
+    assert bool((await reloading.reload())["changes"]) == (before != after)
+    assert (await told(client), await told(client, b"/api/svc/z")) == (same, other)
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_stays_shares_nothing_once_each_principal_has_a_cache_of_its_own(
+    serve: Serve, upstream: Start, file: Path
+) -> None:
+    up = upstream(Origin(b"Cache-Control: public, max-age=60"))
+    bearers = [b"Authorization: Bearer " + jwt.encode({"sub": name}, KEY).encode() for name in ("ada", "bob")]
+    reloading = await Reloading.start(serve, file, {"svc": [up.url]}, JWT_SECRET=KEY, AUTH_REQUIRED="true", **ON)
+    clients = [await reloading.running.client() for _ in bearers]
+    ask_all = [(client, get(b"/api/svc/x", line)) for client, line in zip(clients, bearers, strict=True)]
+    assert [(await client.ask(request)).body for client, request in ask_all] == [b"answer 1"] * 2
+    reloading.write(
+        {"svc": {"endpoints": [up.url], "cacheScope": "principal"}}, JWT_SECRET=KEY, AUTH_REQUIRED="true", **ON
+    )
+    await reloading.reloader.reload()
+    assert [(await client.ask(request)).body for client, request in ask_all * 2] == [b"answer 2", b"answer 3"] * 2
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_stays_is_answered_by_the_new_values_of_its_route(
+    serve: Serve, upstream: Start, file: Path
+) -> None:
+    services = {"svc": {"endpoints": [upstream(Origin(FRESH)).url], "auth": "none"}}
+    routes = [
+        {"ROUTES": json.dumps([{"path": "/things/*", "service": "svc", "cache": {"enabled": True, **own}}])}
+        for own in ({}, {"keyHeaders": ["X-Tenant"]})
+    ]
+    reloading = await Reloading.start(serve, file, services, **routes[0])
+    client = await reloading.running.client()
+    assert [await told(client, b"/things/x") for _ in range(2)] == [MISS, NEWER]
+    reloading.write(services, **routes[1])
+    await reloading.reload()
+    assert [await told(client, b"/things/x") for _ in range(2)] == [MISS, NEWER]
 
 
 # ---------------------------------------------------------------- credentials and limits

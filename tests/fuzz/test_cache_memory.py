@@ -83,8 +83,12 @@ def services(url: str, other: str, rng: random.Random) -> dict[str, Any]:
         return {"endpoints": [rng.choice((url, other))], **own}
 
     return {
-        "open": one(auth=rng.choice(("none", "none", "jwt"))),
-        "hosts": one(auth="none", preserveHost=True, cacheIgnoreQuery=["utm"]),
+        "open": one(
+            auth=rng.choice(("none", "none", "jwt")),
+            cacheKeyHeaders=rng.choice(([], ["X-Key"])),
+            cacheIgnoreClient=rng.random() < 0.3,
+        ),
+        "hosts": one(auth="none", preserveHost=rng.random() < 0.7, cacheIgnoreQuery=["utm"]),
         "shared": one(preserveHost=rng.random() < 0.3),
         "mine": one(cacheScope=rng.choice(("principal", "principal", "public"))),
     }
@@ -130,8 +134,9 @@ async def test_a_connection_is_answered_as_connections_of_their_own(
     client: Client | None = None
     parts = [each[0] for each in CHOICES]
     for number in range(REQUESTS * TIMES):
-        if number % 20 == 19:  # of a principal, before a reload and after it
-            parts = [b"/api/mine", b"/x", QUERIES[1], *(each[0] for each in CHOICES[3:])]
+        if number % 20 == 19:  # of a principal, or of anybody, before a reload and after it
+            place, query = rng.choice(((b"/api/mine", QUERIES[1]), (b"/api/open", b""), (b"/api/hosts", b"")))
+            parts = [place, b"/x", query, *(each[0] for each in CHOICES[3:])]
         elif number % 20:
             parts = drawn(rng, parts)
         elif number:
