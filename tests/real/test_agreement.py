@@ -2,11 +2,14 @@
 
 All are processes of their own. The load has answers, failures, refusals, retries, clients that leave, event streams and
 WebSockets. The figures agree exactly as soon as the dashboard has looked again after the end of the load.
+
+EACH=2000 WITHIN=2 python -m pytest tests/real/test_agreement.py     the long form: within 2 s of the end
 """
 
 import contextlib
 import http.client
 import json
+import os
 import socket
 import sys
 import threading
@@ -20,13 +23,15 @@ import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.ports import free_port
-from tests.support.websockets import PROGRAMS, gateway, running, until
+from tests.support.websockets import PATIENCE, PROGRAMS, gateway, running, until
 from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS
 
-EACH = 8  # requests of each kind of each client
+EACH = int(os.environ.get("EACH", "8"))  # requests of each kind of each client
+WITHIN = float(os.environ.get("WITHIN", PATIENCE))  # seconds from the end of the load until the figures agree
 CLIENTS = 3
 EVENTS, MESSAGES, LEAVERS, SOCKETS = 7, 5, 3, 6
-PATHS = (("web", "ok"), ("web", "busy"), ("dead", "ok"), ("pair", "ok"), ("nobody", "ok"))
+PATHS = (("web", "ok"), ("web", "busy"), ("dead", "ok"), ("pair", "ok"), ("limited", "ok"), ("nobody", "ok"))
+LIMIT = 5  # requests to a service that are admitted
 REFUSING = "http://127.0.0.1:1"
 
 
@@ -39,12 +44,14 @@ class Figures:
         endpoints: requests and failures, by service and URL of the endpoint.
         streams: opened streams, by service and kind.
         messages: of ended streams, towards the client, by service and kind.
+        refused: requests above a rate limit.
     """
 
-    requests: dict[str, int]
+    requests: Counter[str]
     endpoints: dict[str, tuple[int, int]]
     streams: dict[str, int]
     messages: dict[str, int]
+    refused: int = 0
 
 
 class Load:
@@ -108,7 +115,7 @@ def asked(port: int, path: str) -> str:
 
 
 def of_metrics(port: int) -> Figures:
-    found = Figures({}, {}, {}, {})
+    found = Figures(Counter(), {}, {}, {})
     for family in text_string_to_metric_families(asked(port, "/metrics")):
         for sample in family.samples:
             labels, value = sample.labels, int(sample.value)
@@ -121,15 +128,17 @@ def of_metrics(port: int) -> Figures:
                     found.endpoints[key] = total + value, failures + value * (labels["outcome"] == "failure")
                 case "gateway_streams_opened_total":
                     found.streams[f"{labels['service']} {labels['kind']}"] = value
+                case "gateway_rate_limited_total" if labels["outcome"] == "refused":
+                    found.refused += value
                 case "gateway_stream_messages_total" if labels["direction"] == "down":
                     found.messages[f"{labels['service']} {labels['kind']}"] = value
     return found
 
 
 def of_stats(port: int) -> Figures:
-    found = Figures({}, {}, {}, {})
+    found = Figures(Counter(), {}, {}, {})
     for name, service in json.loads(asked(port, "/admin/stats"))["services"].items():
-        found.requests |= {f"{name} {status}": count for status, count in service["requests"].items()}
+        found.requests.update({f"{name} {status}": count for status, count in service["requests"].items()})
         for each in service["upstreamDetails"]:
             found.endpoints[f"{name} {each['url']}"] = each["requestsTotal"], each["errorsTotal"]
         for kind, key in (("sse", "eventStreams"), ("ws", "websockets")):
@@ -140,22 +149,28 @@ def of_stats(port: int) -> Figures:
     return found
 
 
-def of_feed(port: int) -> dict[str, tuple[int, int]]:
-    """Requests and failures, by service and URL of the endpoint: as a viewer that comes now sees them."""
+def of_feed(port: int) -> tuple[dict[str, tuple[int, int]], int, int]:
+    """What a viewer that comes now sees: requests and failures by service and URL of the endpoint, all requests above
+    a rate limit, and all open streams."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         connection.request("GET", "/admin/events")
         answer = connection.getresponse()
         line = next(line for line in answer if line.startswith(b"data: "))
         answer.close()
-    rows: dict[str, Any] = json.loads(line.partition(b": ")[2])["endpoints"]
-    named = {key: dict(zip(ENDPOINT_COLUMNS, row, strict=True)) for key, row in rows.items()}
-    return {key: (row["total"], row["failures"]) for key, row in named.items()}
+    said: dict[str, Any] = json.loads(line.partition(b": ")[2])
+    named = {key: dict(zip(ENDPOINT_COLUMNS, row, strict=True)) for key, row in said["endpoints"].items()}
+    refused = sum(count for _, what, count in said["counts"] if what == "limited: refused")
+    is_open = sum(row["eventStreams"] + row["webSockets"] for row in named.values())
+    return {key: (row["total"], row["failures"]) for key, row in named.items()}, refused, is_open
 
 
 def test_all_count_the_same() -> None:
     ports = free_port(), free_port()
     plain, sockets = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[0]}"
-    services = {"web": [plain], "sockets": [sockets], "dead": [REFUSING], "pair": [REFUSING, plain]}
+    services = {
+        "web": [plain], "sockets": [sockets], "dead": [REFUSING], "pair": [REFUSING, plain],
+        "limited": {"endpoints": [plain], "rateLimits": f"{LIMIT}/d"},
+    }  # fmt: skip
     upstreams = json.dumps(services)
     with (
         running([sys.executable, str(PROGRAMS / "counted_server.py"), *map(str, ports)], *ports),
@@ -166,9 +181,11 @@ def test_all_count_the_same() -> None:
 
         def agree() -> bool:
             metrics, stats = of_metrics(port), of_stats(port)
-            return metrics == stats and metrics.endpoints == of_feed(port) and settled(metrics, load)
+            stats.refused = metrics.refused  # /admin/stats has none
+            seen = (metrics.endpoints, metrics.refused, 0)
+            return metrics == stats and seen == of_feed(port) and settled(metrics, load)
 
-        until(agree, "the figures agree")
+        until(agree, "the figures agree", patience=WITHIN)
         counted = json.loads(asked(ports[1], "/counts"))
         metrics = of_metrics(port)
     judge(metrics, load, counted, (plain, sockets))
@@ -176,22 +193,29 @@ def test_all_count_the_same() -> None:
 
 def settled(metrics: Figures, load: Load) -> bool:
     """Whether the gateway has noticed the end of all requests; of a client that leaves, TCP tells later."""
-    return sum(metrics.requests.values()) == sum(count for key, count in load.statuses.items() if "nobody" not in key)
+    return metrics.requests.total() == admitted(load).total()
+
+
+def admitted(load: Load) -> Counter[str]:
+    """The requests that no service was refused to: those alone count among a service's requests."""
+    return Counter({key: count for key, count in load.statuses.items() if key not in {"nobody 4xx", "limited 4xx"}})
 
 
 def judge(metrics: Figures, load: Load, counted: dict[str, int], urls: tuple[str, str]) -> None:
     """Compare what the gateway says with the load generator and with the upstream."""
     plain, sockets = urls
     everything = CLIENTS * EACH
-    assert metrics.requests == {key: count for key, count in load.statuses.items() if "nobody" not in key}
+    assert metrics.requests == admitted(load)
     assert load.statuses["nobody 4xx"] == load.statuses["dead 5xx"] == load.statuses["pair 2xx"] == everything
     assert metrics.streams == load.streams == {"web sse": EACH + LEAVERS, "sockets ws": SOCKETS}
     assert metrics.messages["sockets ws"] == load.messages["sockets ws"] == SOCKETS * MESSAGES
     assert load.messages["web sse"] == EACH * EVENTS <= metrics.messages["web sse"]  # leavers have seen a part
+    assert load.statuses["limited 4xx"] == metrics.refused == everything - LIMIT
     assert counted == {
-        "ok": 2 * everything, "busy": everything, "events": EACH, "endless": LEAVERS, "ws": SOCKETS,
+        "ok": 2 * everything + LIMIT, "busy": everything, "events": EACH, "endless": LEAVERS, "ws": SOCKETS,
     }  # fmt: skip
     assert metrics.endpoints[f"web {plain}"] == (2 * everything + EACH + LEAVERS, everything)
+    assert metrics.endpoints[f"limited {plain}"] == (LIMIT, 0)
     assert metrics.endpoints[f"sockets {sockets}"] == (SOCKETS, 0)
     assert metrics.endpoints[f"dead {REFUSING}"] == (everything, everything)
     assert metrics.endpoints[f"pair {plain}"] == (everything, 0)
