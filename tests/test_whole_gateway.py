@@ -1,6 +1,7 @@
 """Two workers, as processes: what is made in one is read from the other, whichever worker a client meets."""
 
 import contextlib
+import http.client
 import http.server
 import json
 import os
@@ -160,6 +161,37 @@ def test_services_have_the_requests_of_all_workers_and_so_has_the_answer_to_an_a
         assert told == {"service": "svc", **endpoint(1)}
         pair.order(1, "/admin/api/breaker", service="svc", endpoint=url, act="open")
         assert [endpoint(each)["breaker"] for each in (0, 1)] == ["open", "open"]
+
+
+def test_requests_of_one_worker_are_in_the_list_and_the_dashboard_of_the_other(tmp_path: Path) -> None:
+    with both(tmp_path) as pair, contextlib.closing(Pinned(pair.gateway, pair.gateway.workers[1])) as viewer:
+        for path in ("/api/svc/first", "/api/svc/second"):
+            for client in pair.clients:
+                assert client.ask("GET", path)[0] == 502
+        for worker in (0, 1):
+            found = pair.said(worker, "/admin/api/requests?rank=failed&limit=3")
+            assert found["matching"] == 4
+            assert [each["path"] for each in found["requests"]] == ["/api/svc/second"] * 2 + ["/api/svc/first"]
+        events = viewer.begin("GET", "/admin/events")
+        whole = next_of(events, "whole")
+        at = whole["columns"]["requests"].index("path")
+        assert sorted(each[at] for each in whole["requests"]) == ["/api/svc/first"] * 2 + ["/api/svc/second"] * 2
+        pair.clients[0].ask("GET", "/api/svc/third")
+        assert [each[at] for each in await_requests(events)] == ["/api/svc/third"]
+
+
+def next_of(events: http.client.HTTPResponse, name: str) -> Any:
+    """The data of the next event of a name."""
+    while events.readline().decode().strip() != f"event: {name}":
+        assert not events.closed
+    return json.loads(events.readline().decode().removeprefix("data: "))
+
+
+def await_requests(events: http.client.HTTPResponse) -> Any:
+    """The requests of the next change with requests."""
+    while not (found := next_of(events, "change")["requests"]):
+        pass
+    return found
 
 
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:

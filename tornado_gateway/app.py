@@ -46,6 +46,7 @@ from tornado_gateway.handlers.journal import Journal
 from tornado_gateway.handlers.local_reply import LocalReply
 from tornado_gateway.handlers.ops import pressure_of, readiness_of
 from tornado_gateway.handlers.proxied import ProxiedRequest
+from tornado_gateway.handlers.request_pages import requests_of
 from tornado_gateway.handlers.router import HEALTH, OWN, PROXIED, Router, is_for_operators, pages, private
 from tornado_gateway.handlers.session_pages import uses_in
 from tornado_gateway.handlers.stream_pages import page_of
@@ -100,6 +101,7 @@ from tornado_gateway.upkeep.srv import SrvFeed
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.watchdog import Watchdog
 from tornado_gateway.upkeep.whole import Whole
+from tornado_gateway.upkeep.whole_tail import WholeTail
 from tornado_gateway.upkeep.whole_tickets import WholeTickets
 from tornado_gateway.wire.client.client import PooledHTTPClient
 from tornado_gateway.wire.server.certificates import Certificates
@@ -293,7 +295,7 @@ class App:
         worker: int = 0,
     ) -> None:
         MonotonicIOLoop.install()  # before anything asks for the IOLoop: an event loop has one, for good
-        self._inherited = inherited or Inheritance()
+        self._inherited, self._worker = inherited or Inheritance(), worker
         self.secrets = drawn_secrets(self._inherited.offer.secrets)
         self.settings = settings = draw_secrets(settings, self.secrets)
         self.hand_over: HandOver | None = None
@@ -481,6 +483,8 @@ class App:
             "figures": figures,
             "streams": lambda query: page_of(self.gateway, query),
             "services": lambda _: services_of(self.gateway),
+            "requests": lambda query: requests_of(self.gateway, query),
+            "newer-requests": lambda newest: self.gateway.tail.rows(newest[self._worker]),
             "uses": lambda _: uses_in(self.gateway),
             "readiness": lambda _: readiness_of(self.gateway),
             "pressure": lambda with_heap: pressure_of(self.gateway, with_heap=with_heap),
@@ -609,7 +613,8 @@ def make_gateway(
         settings.environment, settings.endpoint_histograms, redaction, now,
     )  # fmt: skip
     look = functools.partial(state_of, parts, with_minute=True, with_each=False)
-    tail = RequestTail(redaction, settings.logs.slow)
+    tail = RequestTail(redaction, settings.logs.slow, worker, settings.workers)
+    seen = WholeTail(tail, whole) if whole else tail
     return Gateway(
         services=services,
         client=client,
@@ -635,7 +640,7 @@ def make_gateway(
         figures=make_figures(parts, whole),
         whole=whole,
         durations=durations,
-        observer=Observer(look, about_with(settings, about_of(parts)), now, news, tail, look_at_all(whole)),
+        observer=Observer(look, about_with(settings, about_of(parts)), now, news, seen, look_at_all(whole)),
         tail=tail,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,

@@ -125,8 +125,11 @@ test('a request that is told twice is there once, and the number is bounded', ()
   const model = tail();
   apply(model, change({ requests: [[4, 999, 'fine', 200, '/c'], [5, 1000, 'fine', 200, '/d']] }));
   assert.deepEqual(ids(model.requests), [1, 2, 3, 4, 5]);
-  apply(model, change({ requests: Array.from({ length: 700 }, (_, index) => [index + 6, 1000, 'fine', 200, '/x']) }));
-  assert.deepEqual([model.requests.length, model.requests.at(-1).id], [500, 705]);
+  apply(model, change({ requests: [[7, 1001, 'fine', 200, '/e']] }));
+  apply(model, change({ requests: [[6, 1001, 'fine', 200, '/late'], [7, 1001, 'fine', 200, '/e']] })); // another worker tells later
+  assert.deepEqual(ids(model.requests), [1, 2, 3, 4, 5, 7, 6]);
+  apply(model, change({ requests: Array.from({ length: 700 }, (_, index) => [index + 8, 1000, 'fine', 200, '/x']) }));
+  assert.deepEqual([model.requests.length, model.requests.at(-1).id], [500, 707]);
 });
 
 test('a word is drawn as bars, the newest at the right, and failures apart', () => {

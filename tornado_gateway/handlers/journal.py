@@ -44,7 +44,7 @@ def record_refusal(
     client = client_address(head.known_fields, exchange.connection.peer, gateway.forwarding.trusted)
     if is_kept:
         ended = Ended(time.time(), sent, reason, head.method, head.target, "", "", 0, 0.0, client.text, "", request_id)
-        tail.keep(ended)
+        tail.keep(ended, gateway.now())
     if access_log and is_logged:
         record = AccessRecord(
             request_id, head.method, head.target, "", "", sent, reason, 0, 0, exchange.body_bytes, None, 0.0,
@@ -185,7 +185,7 @@ class Journal:
             gateway.durations.reasons[self.service, reason] += 1
         tail = gateway.tail
         if tail.room or status >= 500 or reason or to_count >= tail.slow:
-            self._keep(sent or status, reason or self.remark, to_count, endpoint, attempts)
+            self._keep(sent or status, reason or self.remark, to_count, endpoint, attempts, now)
         access_log = gateway.access_log
         if access_log is None:
             return
@@ -200,7 +200,7 @@ class Journal:
         )  # fmt: skip
         access_log.add(self.frames.put_into(record) if self.frames else record)
 
-    def _keep(self, status: int, reason: str, seconds: float, endpoint: str, attempts: int) -> None:
+    def _keep(self, status: int, reason: str, seconds: float, endpoint: str, attempts: int, now: float) -> None:
         """Keep the request for operators. Good answers of the gateway's own pages are of no interest."""
         tail, head = self._gateway.tail, self.exchange.head
         if (self.service or status >= 400) and tail.has_room(status, reason, seconds):
@@ -209,7 +209,7 @@ class Journal:
                 time.time(), status, reason, head.method, head.target, self.service, endpoint, attempts, seconds,
                 client.text, self.principal, self.request_id,
             )  # fmt: skip
-            tail.keep(ended)
+            tail.keep(ended, now)
 
     def open(self, now: float, endpoint: str, attempts: int) -> None:
         """Add the beginning of a stream to the access log, with STREAM_OPEN_LOG.

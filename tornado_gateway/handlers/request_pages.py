@@ -1,9 +1,12 @@
 """GET /admin/api/requests: the newest requests that are wanted, failed and slow requests first."""
 
+from typing import Any
+
 from tornado_gateway.errors import BadRequest
+from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import number, parameters, shown
-from tornado_gateway.policy.views.request_tail import MOST, RANKS, Wanted, page
+from tornado_gateway.policy.views.request_tail import MOST, RANKS, Wanted, joined, page
 
 PAGE = 100  # requests
 
@@ -11,11 +14,17 @@ PAGE = 100  # requests
 class RequestsHandler(AdminPage):
     """The newest requests."""
 
-    def get(self) -> None:
-        wanted, limit = read_query(self.request.query)
-        self.send_json(page(self.gateway.tail.rows(), wanted, limit))
+    async def get(self) -> None:
+        query, whole = self.request.query, self.gateway.whole
+        _, limit = read_query(query)
+        self.send_json(joined(await whole.requests(query), limit) if whole else requests_of(self.gateway, query))
 
     head = get
+
+
+def requests_of(gateway: Gateway, query: str) -> dict[str, Any]:
+    """A page of the requests of this process."""
+    return page(gateway.tail.rows(), *read_query(query))
 
 
 def read_query(query: str) -> tuple[Wanted, int]:

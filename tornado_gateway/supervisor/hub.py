@@ -61,6 +61,8 @@ class Hub:
             "state": self._state,
             "streams": lambda query: self._ask_all("streams", query),
             "services": lambda _: self._ask_all("services", None),
+            "requests": lambda query: self._ask_all("requests", query),
+            "newer-requests": lambda newest: self._ask_all("newer-requests", newest),
             "uses": lambda _: self._ask_all("uses", None),
             "readiness": lambda _: self._readiness.get(),
             "pressure": lambda with_heap: self._pressure[with_heap].get(),

@@ -27,6 +27,7 @@ from tornado_gateway.policy.views.request_tail import RequestTail
 from tornado_gateway.policy.views.state import State
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.shared import in_slices
+from tornado_gateway.upkeep.whole_tail import WholeTail
 
 INTERVAL = 1.0  # seconds between two looks
 SHARE = 0.05  # of a core
@@ -87,7 +88,7 @@ class Observer:
         about: what a viewer learns once: version, environment and the like, as plain JSON.
         now: seconds on a monotonic clock.
         news: gives the events since the last call, beside changes of services, endpoints and limits.
-        tail: the newest requests; None for none.
+        tail: the newest requests, of this process or of all workers; None for none.
         gather: gives the figures of all workers; None for a gateway of one process.
     """
 
@@ -97,7 +98,7 @@ class Observer:
         about: dict[str, object],
         now: Callable[[], float],
         news: Callable[[], list[Event]] = list,
-        tail: RequestTail | None = None,
+        tail: RequestTail | WholeTail | None = None,
         gather: Callable[[], Awaitable[State]] | None = None,
     ) -> None:
         self._gather = gather
@@ -194,6 +195,8 @@ class Observer:
         """
         async with self._looks:
             gathered = await self._gather() if self._gather else None
+            if isinstance(self._tail, WholeTail) and (self._viewers or not tells):
+                await self._tail.follow()
             span, events = await in_slices(self._steps(gathered), self._now)
             if tells and self._viewers:
                 self._tell(span, events)

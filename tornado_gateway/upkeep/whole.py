@@ -60,6 +60,16 @@ class Whole:
         pages: list[list[dict[str, Any]]] = await self._ask("services")
         return pages
 
+    async def requests(self, query: str) -> list[dict[str, Any]]:
+        """The pages of the newest requests of all workers; see RequestsHandler."""
+        pages: list[dict[str, Any]] = await self._ask("requests", query)
+        return pages
+
+    async def newer_requests(self, newest: list[int]) -> list[list[list[Any]]]:
+        """The requests of each worker that are newer than a number of each; see WholeTail."""
+        rows: list[list[list[Any]]] = await self._ask("newer-requests", newest)
+        return rows
+
     async def uses(self) -> list[Use]:
         """The credentials of the open streams of all workers; see SessionsHandler."""
         return [each for said in await self._ask("uses") for each in from_plain_uses(said)]

@@ -69,8 +69,8 @@ export function apply(model, said) {
   thin(model.points);
   model.counts = said.counts ?? model.counts;
   model.refused = said.refused ?? model.refused;
-  const newest = model.requests.at(-1)?.id ?? 0; // the first look after the whole may tell a request again
-  model.requests.push(...(said.requests ?? []).map((each) => record(model.columns.requests, each)).filter((each) => each.id > newest));
+  const known = new Set(model.requests.map((each) => each.id)); // the first look after the whole may tell a request again
+  model.requests.push(...(said.requests ?? []).map((each) => record(model.columns.requests, each)).filter((each) => !known.has(each.id)));
   model.requests.splice(0, model.requests.length - MOST_REQUESTS);
   change(model, 'services', 'service', said.services);
   change(model, 'endpoints', 'endpoint', said.endpoints);

@@ -14,8 +14,10 @@ from tornado_gateway.policy.views.request_tail import (
     PER_LOOK,
     SLOW,
     Ended,
+    Followed,
     RequestTail,
     Wanted,
+    joined,
     page,
 )
 
@@ -32,9 +34,7 @@ def tail(*names: str, shows_query: bool = False, slow: float = math.inf) -> Requ
 
 def offered(of: RequestTail, *requests: Ended) -> None:
     """Offer requests as the journal does."""
-    for each in requests:
-        if of.has_room(each.status, each.reason, each.seconds):
-            of.keep(each)
+    offered_at(of, 0.0, *requests)
 
 
 def shown(of: RequestTail) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def test_a_page_has_failed_requests_first_then_slow_ones_and_each_the_newest_fir
     offered(of, BAD, GOOD, slow, BAD, GOOD, GOOD._replace(status=404, reason="not_found"))
     found = page(of.rows(), Wanted(), 5)
     assert found["matching"] == 6
-    assert [each["id"] for each in found["requests"]] == [4, 1, 3, 6, 5]  # type: ignore[attr-defined]
+    assert [each["id"] for each in found["requests"]] == [4, 1, 3, 6, 5]
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,58 @@ def test_a_filter_admits_what_it_names(wanted: Wanted, ids: list[int]) -> None:
     of = tail()
     offered(of, BAD, GOOD._replace(status=404), GOOD._replace(service="chat"))
     found = page(of.rows(), wanted, 100)["requests"]
-    assert sorted(each["id"] for each in found) == sorted(ids)  # type: ignore[attr-defined]
+    assert sorted(each["id"] for each in found) == sorted(ids)
+
+
+def of_workers(count: int) -> list[RequestTail]:
+    return [RequestTail(Redaction(), SLOW, worker, count) for worker in range(count)]
+
+
+def test_numbers_of_all_workers_are_in_the_order_of_time_and_differ() -> None:
+    first, second = of_workers(2)
+    for number, (of, now) in enumerate([(second, 10.0), (first, 10.001), (second, 10.002), (second, 10.002)]):
+        of.keep(GOOD._replace(at=100.0 - number), now)  # the wall clock goes back
+    successor = of_workers(2)[1]
+    successor.keep(GOOD, 11.0)
+    numbers = [[row[0] for row in of.rows()] for of in (second, first, successor)]
+    assert numbers == [[20_001, 20_005, 20_007], [20_002], [22_001]]
+    assert [row[0] for row in second.rows(after=20_005)] == [20_007]
+    pages = [page(of.rows(), Wanted(), 10) for of in (first, second)]
+    assert [each["id"] for each in joined(pages, 3)["requests"]] == [20_007, 20_005, 20_002]
+    first.keep(BAD, 9.0)
+    found = joined([page(of.rows(), Wanted(), 1) for of in (first, second)], 2)
+    assert (found["matching"], [each["id"] for each in found["requests"]]) == (5, [20_004, 20_007])
+
+
+def test_who_follows_all_workers_sees_each_request_once_and_no_more_than_of_one_worker() -> None:
+    workers, followed = of_workers(3), Followed(3)
+
+    def look() -> list[int]:
+        for number, each in enumerate(workers):
+            followed.learn(each.rows(followed.newest[number]))
+            each.make_room()
+        return [int(row[0]) for row in followed.look()]
+
+    workers[2].keep(GOOD, 1.0)
+    workers[0].keep(BAD, 1.001)
+    assert look() == [3002, 3003]
+    assert look() == []
+    workers[0].keep(GOOD, 1.002)
+    workers[1].keep(GOOD, 1.001)  # comes to be known later than what ended after it
+    assert look() == [3004, 3006]
+    workers[1] = of_workers(3)[1]  # the worker has ended, and another has its number
+    workers[1].keep(GOOD, 2.0)
+    assert look() == [6001]
+    for now in range(3, 20):
+        for each in workers:
+            offered_at(each, now, *[GOOD] * (PER_LOOK + 1), BAD)
+        assert len(look()) == PER_LOOK + 3
+    ranks = [row[COLUMNS.index("rank")] for row in followed.rows()]
+    assert (ranks.count("fine"), ranks.count("failed")) == (KEPT, 17 * 3 + 1)
+    assert [row[0] for row in followed.rows()] == sorted(row[0] for row in followed.rows())
+
+
+def offered_at(of: RequestTail, now: float, *requests: Ended) -> None:
+    for each in requests:
+        if of.has_room(each.status, each.reason, each.seconds):
+            of.keep(each, now)

@@ -6,14 +6,16 @@ The bound between two looks makes the cost small whatever the rate: beyond the b
 The counts of the dashboard and of /metrics have all requests.
 
 What is hidden follows the access log: LOG_QUERY says whether queries are shown, LOG_REDACT names what is hidden.
+
+The numbers of requests are those of a clock that all workers share. So a list of the requests of several workers is in
+the order of time, whatever the wall clock does, and no two requests have the same number.
 """
 
-import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.http.redaction import HIDDEN, Redaction, without_tokens
@@ -105,17 +107,22 @@ class RequestTail:
     Args:
         redaction: what is hidden.
         slow: seconds from which on a request is slow; math.inf for SLOW.
+        worker, workers: number of the worker, and of all workers.
 
     Attributes:
         slow: see above.
         room, room_for_trouble: how many requests are kept until the next look.
     """
 
-    __slots__ = ("_fine", "_numbers", "_redaction", "_told", "_troubles", "room", "room_for_trouble", "slow")
+    __slots__ = (
+        "_fine", "_newest", "_redaction", "_told", "_troubles", "_worker", "_workers", "room", "room_for_trouble",
+        "slow",
+    )  # fmt: skip
 
-    def __init__(self, redaction: Redaction, slow: float = SLOW) -> None:
+    def __init__(self, redaction: Redaction, slow: float = SLOW, worker: int = 0, workers: int = 1) -> None:
         self.reconfigure(redaction, slow)
-        self._numbers, self._told = itertools.count(1), 0
+        self._worker, self._workers = worker, workers
+        self._newest, self._told = worker, 0
         self._fine: deque[tuple[int, Ended]] = deque(maxlen=KEPT)
         self._troubles: deque[tuple[int, Ended]] = deque(maxlen=KEPT)
         self.room = self.room_for_trouble = PER_LOOK
@@ -129,19 +136,28 @@ class RequestTail:
         is_fine = rank_of(status, reason, seconds, self.slow) == FINE
         return (self.room if is_fine else self.room_for_trouble) > 0
 
-    def keep(self, ended: Ended) -> None:
-        """Keep a request for which there is room."""
+    def keep(self, ended: Ended, now: float) -> None:
+        """Keep a request for which there is room.
+
+        Args:
+            now: instant (gateway clock) of the end.
+        """
         ended = ended._replace(target=ended.target[:LONGEST_TARGET])
+        number = self._newest = max(round(now * 1000) * self._workers + self._worker, self._newest + self._workers)
         if self._rank(ended) == FINE:
             self.room -= 1
-            self._fine.append((next(self._numbers), ended))
+            self._fine.append((number, ended))
         else:
             self.room_for_trouble -= 1
-            self._troubles.append((next(self._numbers), ended))
+            self._troubles.append((number, ended))
+
+    def make_room(self) -> None:
+        """Make room for more requests, as each look does."""
+        self.room = self.room_for_trouble = PER_LOOK
 
     def look(self) -> list[list[Cell]]:
         """The rows since the last look, the oldest first; makes room for more."""
-        self.room = self.room_for_trouble = PER_LOOK
+        self.make_room()
         before, news = self._told, []
         for number, ended in self._all():
             if number > before:
@@ -149,9 +165,13 @@ class RequestTail:
                 self._told = number
         return news
 
-    def rows(self) -> list[list[Cell]]:
-        """All rows, the oldest first."""
-        return [self._row(number, ended) for number, ended in self._all()]
+    def rows(self, after: int = 0) -> list[list[Cell]]:
+        """All rows, the oldest first.
+
+        Args:
+            after: number behind which requests are wanted.
+        """
+        return [self._row(number, ended) for number, ended in self._all() if number > after]
 
     def _all(self) -> list[tuple[int, Ended]]:
         return sorted([*self._fine, *self._troubles])
@@ -183,6 +203,50 @@ class RequestTail:
         return list((row | hidden).values())
 
 
+class Followed:
+    """The newest requests of all workers: as many as of one, and as many news of a look, so that a viewer gets no more.
+
+    Args:
+        workers: number of the workers.
+
+    Attributes:
+        newest: number of the newest known request, by worker.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.newest = [0] * workers
+        self._rings: dict[bool, deque[Sequence[Cell]]] = {each: deque(maxlen=KEPT) for each in (False, True)}
+        self._news: list[Sequence[Cell]] = []
+
+    def learn(self, rows: Iterable[Sequence[Cell]]) -> None:
+        """Take rows of a worker that are newer than the known ones, the oldest first."""
+        for row in rows:
+            number = int(row[0])
+            self.newest[number % len(self.newest)] = number
+            self._news.append(row)
+
+    def look(self) -> list[Sequence[Cell]]:
+        """The newest rows since the last look, the oldest first."""
+        news, self._news = sorted(self._news, key=_number), []
+        for row in news:
+            self._rings[_is_fine(row)].append(row)
+        fine = [each for each in news if _is_fine(each)][-PER_LOOK:]
+        troubles = [each for each in news if not _is_fine(each)][-PER_LOOK:]
+        return sorted([*fine, *troubles], key=_number)
+
+    def rows(self) -> list[Sequence[Cell]]:
+        """The rows of all looks, the oldest first."""
+        return sorted((row for ring in self._rings.values() for row in ring), key=_number)
+
+
+def _number(row: Sequence[Cell]) -> int:
+    return int(row[0])
+
+
+def _is_fine(row: Sequence[Cell]) -> bool:
+    return row[COLUMNS.index("rank")] == FINE
+
+
 def rank_of(status: int, reason: str, seconds: float, slow: float) -> str:
     """FAILED, SLOW_ONE or FINE.
 
@@ -199,7 +263,7 @@ def rank_of(status: int, reason: str, seconds: float, slow: float) -> str:
     return SLOW_ONE if seconds >= slow else FINE
 
 
-def page(rows: Iterable[Sequence[Cell]], wanted: Wanted, limit: int) -> dict[str, object]:
+def page(rows: Iterable[Sequence[Cell]], wanted: Wanted, limit: int) -> dict[str, Any]:
     """A page of the wanted requests: failed, then slow, then all others; each the newest first.
 
     Args:
@@ -207,5 +271,14 @@ def page(rows: Iterable[Sequence[Cell]], wanted: Wanted, limit: int) -> dict[str
         limit: requests of the page, 1 to MOST.
     """
     found = [dict(zip(COLUMNS, row, strict=True)) for row in rows if wanted.admits(row)]
-    found.sort(key=lambda row: (RANKS.index(str(row["rank"])), -float(row["id"])))
-    return {"matching": len(found), "requests": found[:limit]}
+    return {"matching": len(found), "requests": sorted(found, key=_place)[:limit]}
+
+
+def joined(pages: Sequence[Mapping[str, Any]], limit: int) -> dict[str, Any]:
+    """The page of all workers, of the pages of each."""
+    found = sorted((each for page in pages for each in page["requests"]), key=_place)
+    return {"matching": sum(page["matching"] for page in pages), "requests": found[:limit]}
+
+
+def _place(request: Mapping[str, Any]) -> tuple[int, int]:
+    return RANKS.index(request["rank"]), -request["id"]
