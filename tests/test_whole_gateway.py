@@ -101,14 +101,23 @@ class Slow(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def slow_service() -> Iterator[str]:
     """The URL of a service whose answers do not come."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as service:
-        threading.Thread(target=service.serve_forever, daemon=True).start()
-        Slow.ended.clear()
+    Slow.ended.clear()
+    with served(Slow) as url:
         try:
-            yield f"http://127.0.0.1:{service.server_address[1]}"
+            yield url
         finally:
             Slow.ended.set()
-            service.shutdown()
+
+
+@contextmanager
+def served(service: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The URL of a service."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 def waiting(gateway: Crew, worker: int, path: str = "/api/svc/x") -> socket.socket:
@@ -192,6 +201,54 @@ def await_requests(events: http.client.HTTPResponse) -> Any:
     while not (found := next_of(events, "change")["requests"]):
         pass
     return found
+
+
+class Cacheable(http.server.BaseHTTPRequestHandler):
+    """A service whose answers may be kept."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Cache-Control", "public, max-age=600")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_page_of_the_cache_has_what_all_workers_keep(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        upstreams = json.dumps({"svc": [stack.enter_context(served(Cacheable))]})
+        pair = stack.enter_context(both(tmp_path, UPSTREAMS=upstreams, CACHE_ENABLED="true"))
+        for worker, path in [(0, "a"), (0, "a"), (1, "a"), (1, "a"), (1, "a"), (1, "b")]:
+            assert pair.clients[worker].ask("GET", f"/api/svc/{path}") == (200, "ok")
+        for worker in (0, 1):
+            said = pair.said(worker, "/admin/api/cache")
+            assert (said["looks"], said["hits"], said["responses"]) == (6, 3, 3)
+            assert [(each["url"], each["hits"]) for each in said["hottest"]] == [("/a", 3), ("/b", 0)]
+        assert pair.order(0, "/admin/api/cache/purge", service="svc", prefix="/")["responses"] == 3
+        said = pair.said(1, "/admin/api/cache")
+        assert (said["purges"], said["purgedResponses"], said["responses"]) == (1, 3, 0)
+
+
+def test_who_meets_a_limit_in_one_worker_is_shown_by_the_dashboard_of_each(tmp_path: Path) -> None:
+    limited = json.dumps({"svc": {"endpoints": ["http://127.0.0.1:1"], "rateLimits": "1/h"}})
+    with both(tmp_path, UPSTREAMS=limited) as pair:
+        assert pair.clients[0].ask("GET", "/api/svc/x")[0] == 502
+        assert [each.ask("GET", "/api/svc/x")[0] for each in pair.clients for _ in range(2)] == [429] * 4
+        for worker in pair.gateway.workers:
+            with contextlib.closing(Pinned(pair.gateway, worker)) as viewer:
+                events = viewer.begin("GET", "/admin/events")
+                assert refusals_of(events) == [("client 127.0.0.1", 4)]
+
+
+def refusals_of(events: http.client.HTTPResponse) -> list[tuple[str, int]]:
+    """Who meets limits, and how often, once that is no more than half a second old."""
+    found = next_of(events, "whole")["refused"]
+    while sum(count for *_, count in found) < 4:
+        found = next_of(events, "change")["refused"]
+    return [(who, count) for _, who, count in found]
 
 
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:

@@ -485,6 +485,7 @@ class App:
             "services": lambda _: services_of(self.gateway),
             "requests": lambda query: requests_of(self.gateway, query),
             "newer-requests": lambda newest: self.gateway.tail.rows(newest[self._worker]),
+            "cache": lambda _: self.gateway.figures.cache.get(),
             "uses": lambda _: uses_in(self.gateway),
             "readiness": lambda _: readiness_of(self.gateway),
             "pressure": lambda with_heap: pressure_of(self.gateway, with_heap=with_heap),

@@ -19,7 +19,7 @@ from tornado_gateway.policy.overload import Overload
 from tornado_gateway.policy.principal import Authenticator
 from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.tickets.ticket import ENDS
-from tornado_gateway.policy.views.cached import entries_view, totals_view
+from tornado_gateway.policy.views.cached import TOP, entries_view, totals_view
 from tornado_gateway.policy.views.collecting import Sources, collect
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.snapshot import snapshot
@@ -32,8 +32,6 @@ from tornado_gateway.upkeep.shared import Shared
 from tornado_gateway.upkeep.streams import Streams
 from tornado_gateway.upkeep.whole import Gathered, Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
-
-TOP = 20  # the largest and the hottest entries of the cache that a page shows
 
 
 class Parts(NamedTuple):
@@ -161,7 +159,7 @@ def figures_of(limits: Limits | None, redaction: Redaction) -> LimitsState:
 
 
 def cache_page(cache: ResponseCache | None) -> Steps[dict[str, Any]]:
-    """The body of /admin/api/cache."""
+    """What this process has for /admin/api/cache; see joined() in policy/views/cached.py."""
     if cache is None:
         return {"enabled": False}
     top, store = (yield from cache.store.top(TOP)), cache.store

@@ -292,7 +292,7 @@ class Figures:
         state: collects the figures of this process; see state_of() in figures.py.
         stats: the body of /admin/stats.
         text, open_metrics: the body of /metrics in each format, and its media type.
-        cache: the body of /admin/api/cache.
+        cache: what this process has for /admin/api/cache.
     """
 
     state: Callable[..., Steps[State]]

@@ -17,6 +17,7 @@ from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.http.caching.purge import Purge, Purged, of_prefix, of_tags, of_url
 from tornado_gateway.policy.orders import flag, read_order, shown, text, words
 from tornado_gateway.policy.upstream.service import Service
+from tornado_gateway.policy.views.cached import joined
 from tornado_gateway.upkeep.shared import in_slices
 
 LONGEST = 2048  # characters of a service, a target and a prefix
@@ -31,7 +32,8 @@ class CacheHandler(AdminPage):
     """What the cache has done and holds."""
 
     async def get(self) -> None:
-        self.send_json(await self.gateway.figures.cache.get())
+        gateway = self.gateway
+        self.send_json(joined(await gateway.whole.caches() if gateway.whole else [await gateway.figures.cache.get()]))
 
     head = get
 
@@ -44,7 +46,10 @@ class PurgeHandler(ActingHandler):
         purge, cache = purge_of(said, self.service_of), self.gateway.cache
         # The shared store first: afterwards no older response comes from there.
         is_shared = await cache.shared.purge(purge) if cache and cache.shared else False
-        purged = await _carry_out(self.gateway, cache, purge) if cache else Purged(0, 0)
+        purged = Purged(0, 0)
+        if cache:
+            purged = await _carry_out(self.gateway, cache, purge)
+            cache.totals.purges += 1  # an order counts once, in whatever workers
         if cache and cache.others:
             others = await self.tell_others("purge", said)
             purged = Purged(*map(sum, zip(purged, *others, strict=True)))
@@ -86,7 +91,6 @@ async def purge_too(gateway: Gateway, said: Mapping[str, Any]) -> Purged:
 
 async def _carry_out(gateway: Gateway, cache: ResponseCache, purge: Purge) -> Purged:
     purged = await in_slices(cache.store.purge(purge, cache.now()), gateway.now)
-    cache.totals.purges += 1
     cache.totals.purged += purged.responses
     return purged
 

@@ -63,6 +63,7 @@ class Hub:
             "services": lambda _: self._ask_all("services", None),
             "requests": lambda query: self._ask_all("requests", query),
             "newer-requests": lambda newest: self._ask_all("newer-requests", newest),
+            "cache": lambda _: self._ask_all("cache", None),
             "uses": lambda _: self._ask_all("uses", None),
             "readiness": lambda _: self._readiness.get(),
             "pressure": lambda with_heap: self._pressure[with_heap].get(),

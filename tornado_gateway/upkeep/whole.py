@@ -70,6 +70,11 @@ class Whole:
         rows: list[list[list[Any]]] = await self._ask("newer-requests", newest)
         return rows
 
+    async def caches(self) -> list[dict[str, Any]]:
+        """What each worker has for the page about the cache; see CacheHandler."""
+        pages: list[dict[str, Any]] = await self._ask("cache")
+        return pages
+
     async def uses(self) -> list[Use]:
         """The credentials of the open streams of all workers; see SessionsHandler."""
         return [each for said in await self._ask("uses") for each in from_plain_uses(said)]
