@@ -50,7 +50,14 @@ async def test_a_question_that_nobody_answers_is_an_error(caplog: pytest.LogCapt
     async def fails(_: object) -> None:
         raise ValueError("later")
 
-    async with linked({"never": never, "fails": fails, "at once": int}) as (one, other):
+    async def set_(_: object) -> set[int]:
+        return {1}
+
+    answers = {"never": never, "fails": fails, "at once": int, "no JSON": lambda _: {1}, "no JSON later": set_}
+    async with linked(answers) as (one, other):
+        for name in ("no JSON", "no JSON later"):
+            with pytest.raises(LinkError, match="set is not JSON serializable"):
+                await one.ask(name)
         with pytest.raises(LinkError, match="has not answered never within"):
             await one.ask("never", patience=0.01)
         with pytest.raises(LinkError, match="ValueError: later"):

@@ -136,8 +136,8 @@ class Link(asyncio.Protocol):
             task = self._loop.create_task(self._await(number, name, said))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif number:
-            self._send(-number, "", said)
+        else:
+            self._answer(number, name, said)
 
     async def _await(self, number: int, name: str, awaited: Any) -> None:
         try:
@@ -145,8 +145,15 @@ class Link(asyncio.Protocol):
         except Exception as error:  # see _take()
             self._fail(number, name, error)
             return
-        if number:
+        self._answer(number, name, said)
+
+    def _answer(self, number: int, name: str, said: Any) -> None:
+        if not number:
+            return
+        try:
             self._send(-number, "", said)
+        except (TypeError, ValueError) as error:  # an answer that JSON does not have
+            self._fail(number, name, error)
 
     def _fail(self, number: int, name: str, error: Exception) -> None:
         if not isinstance(error, LinkError):

@@ -18,7 +18,7 @@ A State is read, and never changed: parts that are empty are one object for all.
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tornado_gateway.policy.histogram import LIVES, PAUSES, SECONDS, Histogram
@@ -359,7 +359,16 @@ def _by_key(merge_values: Merge, one: dict[Any, Any], other: dict[Any, Any]) -> 
 
 def to_plain(state: State) -> dict[str, Any]:
     """A State as dictionaries, tuples, numbers and strings."""
-    return asdict(state)
+    plain: dict[str, Any] = _plain(state)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """As dataclasses.asdict(), which makes nonsense of a Counter, and copies what nobody changes."""
+    if is_dataclass(value):
+        kind: Any = type(value)
+        return {name: _plain(getattr(value, name)) for name in _types_of(kind)}
+    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def from_plain(plain: dict[str, Any]) -> State:
