@@ -8,10 +8,13 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import jwt
 
 from tests.support.crews import Crew, await_, crew
 from tests.test_documents import code, documents, rows
@@ -249,6 +252,53 @@ def refusals_of(events: http.client.HTTPResponse) -> list[tuple[str, int]]:
     while sum(count for *_, count in found) < 4:
         found = next_of(events, "change")["refused"]
     return [(who, count) for _, who, count in found]
+
+
+SECRET = "k" * 32
+AUTH = {"JWT_SECRET": SECRET, "AUTH_REQUIRED": "true", "ADMIN_SCOPE": ""}
+
+
+def token(jti: str) -> str:
+    now = int(time.time())
+    return jwt.encode({"sub": "ada", "jti": jti, "iat": now, "exp": now + 900}, SECRET)
+
+
+def log_in(client: Pinned, credential: str) -> tuple[int, str]:
+    """The status of a log-in, and the Cookie of the session."""
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    answer = client.begin("POST", "/admin/login", f"credential={credential}", **form)
+    answer.read()
+    return answer.status, answer.headers.get("Set-Cookie", "").partition(";")[0]
+
+
+def test_a_session_and_a_revocation_of_one_worker_count_in_the_other(tmp_path: Path) -> None:
+    with both(tmp_path, **AUTH) as pair:
+        first, second = pair.clients
+
+        def status(client: Pinned, **credential: str) -> int:
+            return client.ask("GET", "/admin/api/services", **credential)[0]
+
+        begun, cookie = log_in(first, token("a1"))
+        assert (begun, status(second, Cookie=cookie), status(first, Cookie=cookie)) == (303, 200, 200)
+        bearer = f"Bearer {token('a2')}"
+        same = f"http://127.0.0.1:{pair.gateway.port}"
+        assert second.ask("POST", "/admin/logout", Cookie=cookie, Origin=same)[0] == 303
+        assert [status(each, Cookie=cookie) for each in pair.clients] == [401, 401]
+        assert [status(each, Authorization=bearer) for each in pair.clients] == [200, 200]
+        said = json.dumps({"jti": "a2"})
+        assert second.ask("POST", "/admin/api/revocations", said, Authorization=bearer)[0] == 201
+        assert [status(each, Authorization=bearer) for each in pair.clients] == [401, 401]
+        other = f"Bearer {token('a3')}"
+        (revoked,) = json.loads(first.ask("GET", "/admin/api/revocations", Authorization=other)[1])["revocations"]
+        assert first.ask("DELETE", f"/admin/api/revocations/{revoked['id']}", Authorization=other)[0] == 200
+        assert [status(each, Authorization=bearer) for each in pair.clients] == [200, 200]
+
+
+def test_log_ins_that_fail_in_one_worker_count_in_the_other(tmp_path: Path) -> None:
+    with both(tmp_path, **AUTH) as pair:
+        told = [log_in(client, "guess")[0] for client in pair.clients for _ in range(6)]
+        assert told == [401] * 10 + [429] * 2
+        assert [log_in(client, "guess")[0] for client in pair.clients] == [429, 429]
 
 
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:
