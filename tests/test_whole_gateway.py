@@ -183,7 +183,9 @@ def test_requests_of_one_worker_are_in_the_list_and_the_dashboard_of_the_other(t
         for worker in (0, 1):
             found = pair.said(worker, "/admin/api/requests?rank=failed&limit=3")
             assert found["matching"] == 4
-            assert [each["path"] for each in found["requests"]] == ["/api/svc/second"] * 2 + ["/api/svc/first"]
+            ids = [each["id"] for each in found["requests"]]
+            assert (len(ids), ids) == (3, sorted(ids, reverse=True))
+            assert {each["id"] % 2 for each in found["requests"]} == {0, 1}  # of both workers
         events = viewer.begin("GET", "/admin/events")
         whole = next_of(events, "whole")
         at = whole["columns"]["requests"].index("path")
@@ -252,6 +254,27 @@ def refusals_of(events: http.client.HTTPResponse) -> list[tuple[str, int]]:
     while sum(count for *_, count in found) < 4:
         found = next_of(events, "change")["refused"]
     return [(who, count) for _, who, count in found]
+
+
+def test_requests_in_flight_of_a_client_count_in_all_workers_until_a_worker_ends(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        upstreams = json.dumps({"svc": [stack.enter_context(slow_service())]})
+        pair = stack.enter_context(both(tmp_path, UPSTREAMS=upstreams, MAX_IN_FLIGHT_PER_CLIENT="2"))
+        first, second = pair.gateway.workers
+
+        def in_flight() -> int:
+            found: int = pair.said(0, "/_pressure")["active"]["requests"]
+            return found
+
+        for worker in (first, second):
+            stack.enter_context(waiting(pair.gateway, worker))
+        await_(lambda: in_flight() == 2)
+        assert [each.ask("GET", "/api/svc/x")[0] for each in pair.clients] == [429, 429]
+        os.kill(second, signal.SIGKILL)
+        pair.gateway.hears("another starts")
+        stack.enter_context(waiting(pair.gateway, first))  # is admitted
+        await_(lambda: in_flight() == 2)
+        assert pair.clients[0].ask("GET", "/api/svc/x")[0] == 429
 
 
 SECRET = "k" * 32

@@ -777,7 +777,8 @@ def make_limits(
         shared = RedisStore(connect(redis, url), on_error, memory)
     elif whole:
         shared = SupervisorLimits(whole.judge, on_error, memory)
-    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic, InFlight())
+    in_flight = InFlight(whole.others_requests if whole else None)
+    return Limits(shared or memory, memory, shared, settings.service.limits, LimitTotals(), time.monotonic, in_flight)
 
 
 def make_cors(settings: Settings) -> CorsConfig | None:

@@ -123,7 +123,7 @@ class Limits:
         default: of requests that reach no service.
         totals: what the limits have done.
         now: seconds on the gateway clock.
-        in_flight: the requests in flight of each client, in this process.
+        in_flight: the requests in flight of each client.
     """
 
     store: LimitStore

@@ -48,12 +48,12 @@ async def test_viewers_see_the_requests_of_all_workers_and_without_a_viewer_nobo
     assert tails[0].room == PER_LOOK  # the look of this worker has made room, and that of the other is its own
     assert tails[1].room == PER_LOOK - 1
     viewer = await observer.join()
-    assert numbers(await anext(viewer)) == [2000, 2003]
+    assert numbers(await anext(viewer)) == [200_000, 200_201]
     tails[1].keep(GOOD, 1.002)
     await observer.look(tells=True)
-    assert numbers(await anext(viewer)) == [2005]
-    assert asked == [[0, 0], [2000, 2003]]
-    assert numbers(await anext(await observer.join())) == [2000, 2003, 2005]
+    assert numbers(await anext(viewer)) == [200_401]
+    assert asked == [[0, 0], [200_000, 200_201]]
+    assert numbers(await anext(await observer.join())) == [200_000, 200_201, 200_401]
     whole.link.close()
     supervisor.close()
     await asyncio.sleep(0)

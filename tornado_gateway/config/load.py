@@ -15,7 +15,6 @@ from tornado_gateway.config.routes import GivenRoute
 from tornado_gateway.config.services import MAP_OF_SERVICES, GivenService
 from tornado_gateway.config.settings import ServiceSpec, Settings, assemble
 from tornado_gateway.config.tls import check_tls, check_upstream_tls, load_certificates
-from tornado_gateway.config.together import problems_of_workers
 from tornado_gateway.config.variables import OF_LIMITS, OF_ROUTES, OF_SERVICES, VARIABLES
 from tornado_gateway.policy.access import Kind, default_rule, strictest
 from tornado_gateway.policy.http.credentials import API_KEY, Source, Where
@@ -66,8 +65,6 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     _check_keys(settings)
     _check_cors(settings)
     _check_tls(settings)
-    if refused := tuple(problems_of_workers(settings)):
-        raise ConfigurationError(refused)
     return settings
 
 

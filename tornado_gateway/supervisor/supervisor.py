@@ -28,8 +28,9 @@ from tornado_gateway.adapters import logs
 from tornado_gateway.app import drawn_secrets, make_hand_over
 from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.handover import Offer, Place, Role
-from tornado_gateway.policy.http.stream_tally import PLACES, OthersStreams, Tally
+from tornado_gateway.policy.http.stream_tally import OthersStreams
 from tornado_gateway.policy.supervision import Restarts
+from tornado_gateway.policy.tally import PLACES, Others, Tally
 from tornado_gateway.reload import Configuration
 from tornado_gateway.supervisor.birth import HANDLED, fork
 from tornado_gateway.supervisor.hub import Hub
@@ -60,7 +61,7 @@ class Birth(NamedTuple):
         number: of the worker, from 0 on.
         sock: the worker's end of the link.
         share: of the connections.
-        streams: of the other workers.
+        streams, requests: of the other workers; see Whole.
         inherited: the listening sockets and the secrets.
     """
 
@@ -69,6 +70,7 @@ class Birth(NamedTuple):
     sock: socket.socket
     share: Share
     streams: OthersStreams
+    requests: Others
     inherited: Inheritance
 
 
@@ -122,7 +124,7 @@ class Supervisor:
         self._count = settings.workers
         self._secrets = drawn_secrets(inherited.offer.secrets)
         self._sockets, self._shares, self._crew = Sockets(), Shares(self._count), _Crew()
-        self._tally = make_tally(self._count)
+        self._streams, self._requests = make_tally(self._count), make_tally(self._count)
         self._loop = asyncio.get_running_loop()
         self._births: asyncio.Queue[int | None] = asyncio.Queue()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -191,7 +193,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         offer = Offer(os.getpid(), tuple(self._sockets.places), self._secrets)
         share, inherited = Share(self._shares, number), Inheritance(offer, tuple(self._sockets.socks))
-        birth = Birth(self._settings, number, theirs, share, self._tally.of(number), inherited)
+        streams, requests = OthersStreams(self._streams.of(number)), self._requests.of(number)
+        birth = Birth(self._settings, number, theirs, share, streams, requests, inherited)
 
         def in_worker() -> int:
             ours.close()
@@ -304,7 +307,8 @@ class Supervisor:
             return
         del self._crew.living[worker.number]
         self._shares.leave(worker.number)
-        self._tally.forget(worker.number)
+        self._streams.forget(worker.number)
+        self._requests.forget(worker.number)
         self._hub.forget(worker.number)
         if worker.link:
             worker.link.close()
@@ -439,7 +443,7 @@ class Supervisor:
 
 
 def make_tally(workers: int) -> Tally:
-    """Numbers of streams in memory that workers share once the workers are forked."""
+    """Numbers in memory that workers share once the workers are forked."""
     return Tally(memoryview(mmap.mmap(-1, workers * PLACES * 16)).cast("q"), workers)
 
 

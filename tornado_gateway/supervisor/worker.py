@@ -95,7 +95,7 @@ class _Worker:
     def __init__(self, settings: Settings, birth: Birth) -> None:
         self._birth = birth
         self._told, self._interrupted = asyncio.Event(), asyncio.Event()
-        self._whole = Whole(birth.streams, birth.number, settings.workers)
+        self._whole = Whole(birth.streams, birth.requests, birth.number, settings.workers)
         self.app = App(settings, birth.inherited, birth.share, self._whole, birth.number)
         self._reloads = WorkerReloads(self.app, of_a_worker)
         self.link = self._whole.link = Link(

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from tornado_gateway.errors import WorkersUnavailable
 from tornado_gateway.policy.http.stream_tally import OthersStreams
+from tornado_gateway.policy.tally import Others
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.views.credential_list import Use
 from tornado_gateway.policy.views.credential_list import from_plain as from_plain_uses
@@ -24,19 +25,21 @@ class Whole:
     """The other workers. Whatever waits for an answer raises WorkersUnavailable if the supervisor does not answer.
 
     Args:
-        streams: of the other workers.
+        streams, requests: of the other workers; requests in flight by what they count under, see InFlight.
 
     Attributes:
         number: of this worker, from 0 on.
         count: of all workers.
         link: to the supervisor; set before the worker accepts.
-        others_streams: see above.
+        others_streams, others_requests: see above.
     """
 
     link: Link
 
-    def __init__(self, streams: OthersStreams | None = None, number: int = 0, count: int = 1) -> None:
-        self.others_streams, self.number, self.count = streams, number, count
+    def __init__(
+        self, streams: OthersStreams | None = None, requests: Others | None = None, number: int = 0, count: int = 1
+    ) -> None:
+        self.others_streams, self.others_requests, self.number, self.count = streams, requests, number, count
 
     async def others(self, name: str, body: object = None) -> dict[int, Any]:
         """What other workers say to a probe, by their numbers; nothing of a worker that does not answer at once."""

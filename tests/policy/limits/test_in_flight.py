@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 
+from tests.policy.test_tally import memory
 from tornado_gateway.policy.http.address import NO_ADDRESS, parse
 from tornado_gateway.policy.limits.in_flight import Claim, InFlight, claims_of
 from tornado_gateway.policy.limits.key import Asker
 from tornado_gateway.policy.limits.quota import LimitKey
 from tornado_gateway.policy.limits.rules import LimitConfig
+from tornado_gateway.policy.tally import Tally
 
 ASKER = Asker(parse(b"192.0.2.7") or NO_ADDRESS, "iss|ada", "/api a", lambda: ())
 CONFIG = LimitConfig(max_in_flight=2)
@@ -52,3 +54,19 @@ def test_a_key_without_a_request_takes_no_memory() -> None:
     flight.take(claims)
     flight.give_back(claims)
     assert not flight.counts
+
+
+def test_requests_of_all_workers_count_together_until_a_worker_ends() -> None:
+    tally = Tally(memory(2 * 16), 2)
+    one, other = (InFlight(tally.of(worker)) for worker in (0, 1))
+    claims = claims_of(CONFIG, ASKER)
+    one.take(claims)
+    other.take(claims)
+    for each in (one, other):
+        assert each.exceeded(claims) == list(claims)
+        assert each.exceeded([claims[0]._replace(key="192.0.2.8"), claims[0]._replace(group="service a")]) == []
+    one.give_back(claims)
+    assert other.exceeded(claims) == []
+    one.take(claims)
+    tally.forget(0)
+    assert other.exceeded(claims) == []

@@ -131,13 +131,13 @@ def test_numbers_of_all_workers_are_in_the_order_of_time_and_differ() -> None:
     successor = of_workers(2)[1]
     successor.keep(GOOD, 11.0)
     numbers = [[row[0] for row in of.rows()] for of in (second, first, successor)]
-    assert numbers == [[20_001, 20_005, 20_007], [20_002], [22_001]]
-    assert [row[0] for row in second.rows(after=20_005)] == [20_007]
+    assert numbers == [[2_000_001, 2_000_401, 2_000_403], [2_000_200], [2_200_001]]
+    assert [row[0] for row in second.rows(after=2_000_401)] == [2_000_403]
     pages = [page(of.rows(), Wanted(), 10) for of in (first, second)]
-    assert [each["id"] for each in joined(pages, 3)["requests"]] == [20_007, 20_005, 20_002]
+    assert [each["id"] for each in joined(pages, 3)["requests"]] == [2_000_403, 2_000_401, 2_000_200]
     first.keep(BAD, 9.0)
     found = joined([page(of.rows(), Wanted(), 1) for of in (first, second)], 2)
-    assert (found["matching"], [each["id"] for each in found["requests"]]) == (5, [20_004, 20_007])
+    assert (found["matching"], [each["id"] for each in found["requests"]]) == (5, [2_000_202, 2_000_403])
 
 
 def test_who_follows_all_workers_sees_each_request_once_and_no_more_than_of_one_worker() -> None:
@@ -151,14 +151,14 @@ def test_who_follows_all_workers_sees_each_request_once_and_no_more_than_of_one_
 
     workers[2].keep(GOOD, 1.0)
     workers[0].keep(BAD, 1.001)
-    assert look() == [3002, 3003]
+    assert look() == [300_002, 300_300]
     assert look() == []
     workers[0].keep(GOOD, 1.002)
     workers[1].keep(GOOD, 1.001)  # comes to be known later than what ended after it
-    assert look() == [3004, 3006]
+    assert look() == [300_301, 300_600]
     workers[1] = of_workers(3)[1]  # the worker has ended, and another has its number
     workers[1].keep(GOOD, 2.0)
-    assert look() == [6001]
+    assert look() == [600_001]
     for now in range(3, 20):
         for each in workers:
             offered_at(each, now, *[GOOD] * (PER_LOOK + 1), BAD)

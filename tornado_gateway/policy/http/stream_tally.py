@@ -1,120 +1,26 @@
-"""Numbers of open streams in memory that all workers of a gateway share, so that limits of streams hold for the whole.
+"""Numbers of open streams of all workers of a gateway, so that limits of streams hold for the whole; see tally.py."""
 
-Each worker has a part of the memory, and writes there alone. A part is a hash table with linear probing:
+from tornado_gateway.policy.tally import Others
 
-    hash of a name │ number of streams    hash of a name │ number of streams    ...
-
-A name is a service or a client. A worker looks up the names in the parts of all others. No worker waits for another:
-two workers that take the last place within the same microseconds both get the place.
-
-The hash has 63 bits, so that two names of a million share a hash once in ten million gateways.
-"""
-
-import hashlib
-from collections.abc import Iterator
-
-# Places of a worker, a power of two; a used place takes 16 bytes of memory. Half of the places stay empty, so that
-# probes are short: further names are counted by their worker alone.
-PLACES = 1 << 17
 TOTAL = b""  # the name of all streams together
-
-
-class Part:
-    """The numbers of a worker.
-
-    Args:
-        memory: of PLACES pairs of numbers, all zero.
-    """
-
-    def __init__(self, memory: "memoryview[int]", places: int = PLACES) -> None:
-        self._memory, self._mask = memory, places - 1
-        self._names = 0
-
-    def get(self, hashed: int) -> int:
-        """The number of a name."""
-        at = self._find(hashed)
-        return self._memory[2 * at + 1] if self._memory[2 * at] else 0
-
-    def add(self, hashed: int, change: int) -> None:
-        """Change the number of a name; a name whose number is 0 leaves the table."""
-        memory, at = self._memory, self._find(hashed)
-        if not memory[2 * at]:
-            if change < 0 or 2 * self._names > self._mask:
-                return
-            self._names += 1
-            memory[2 * at + 1] = 0
-            memory[2 * at] = hashed
-        memory[2 * at + 1] += change
-        if memory[2 * at + 1] <= 0:
-            self._names -= 1
-            self._remove(at)
-
-    def clear(self) -> None:
-        """Forget all numbers."""
-        self._memory[:] = memoryview(bytes(self._memory.nbytes)).cast("q")
-        self._names = 0
-
-    def _find(self, hashed: int) -> int:
-        """The place of a name, or the empty place where a new name goes."""
-        memory, mask = self._memory, self._mask
-        at = hashed & mask
-        while memory[2 * at] not in (0, hashed):
-            at = (at + 1) & mask
-        return at
-
-    def _remove(self, hole: int) -> None:
-        """Empty a place, and move names behind it so that each is found (Knuth, 6.4, algorithm R)."""
-        memory, mask = self._memory, self._mask
-        at = hole
-        while memory[2 * (at := (at + 1) & mask)]:
-            home = memory[2 * at] & mask
-            if (at - home) & mask >= (at - hole) & mask:
-                memory[2 * hole + 1] = memory[2 * at + 1]
-                memory[2 * hole] = memory[2 * at]
-                hole = at
-        memory[2 * hole] = 0
-
-
-class Tally:
-    """The numbers of all workers.
-
-    Args:
-        memory: of `workers` parts of PLACES pairs of numbers, all zero.
-    """
-
-    def __init__(self, memory: "memoryview[int]", workers: int) -> None:
-        size = len(memory) // workers
-        self._parts = [Part(memory[at : at + size], size // 2) for at in range(0, workers * size, size)]
-
-    def forget(self, worker: int) -> None:
-        """A worker has ended, and so have its streams."""
-        self._parts[worker].clear()
-
-    def of(self, worker: int) -> "OthersStreams":
-        """What a worker uses."""
-        return OthersStreams(self._parts[worker], [each for each in self._parts if each is not self._parts[worker]])
 
 
 class OthersStreams:
     """The numbers of streams of other workers, and where this worker tells its own."""
 
-    def __init__(self, own: Part, others: list[Part]) -> None:
-        self._own, self._others = own, others
+    def __init__(self, others: Others) -> None:
+        self._others = others
 
     def count(self, service: str, client: str, change: int) -> None:
         """Tell others of a stream that begins or ends here."""
-        for each in _hashes(service, client):
-            self._own.add(each, change)
+        for each in _names(service, client):
+            self._others.add(each, change)
 
     def numbers(self, service: str, client: str) -> tuple[int, int, int]:
         """The streams of others: in all, to the service, and of the client."""
-        total, of_service, of_client = _hashes(service, client)
-        return self._sum(total), self._sum(of_service), self._sum(of_client)
-
-    def _sum(self, hashed: int) -> int:
-        return sum(part.get(hashed) for part in self._others)
+        total, of_service, of_client = map(self._others.number, _names(service, client))
+        return total, of_service, of_client
 
 
-def _hashes(service: str, client: str) -> Iterator[int]:
-    for name in (TOTAL, b"s" + service.encode(), b"c" + client.encode()):
-        yield int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1 or 1
+def _names(service: str, client: str) -> tuple[bytes, bytes, bytes]:
+    return TOTAL, b"s" + service.encode(), b"c" + client.encode()

@@ -1,7 +1,8 @@
 """How many requests a client has in flight at once: a client that waits for slow answers holds no more than its share.
 
 A rate limits how often a client asks; a request that takes a minute counts as much as one of a millisecond. Requests in
-flight are counted by the same keys as rates. Streams have limits of their own, see policy/http/stream_limits.py.
+flight are counted by the same keys as rates, in all workers together. Streams have limits of their own, see
+policy/http/stream_limits.py.
 """
 
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from tornado_gateway.policy.limits.key import Asker, key_of
 from tornado_gateway.policy.limits.rules import LimitConfig
+from tornado_gateway.policy.tally import Others
 
 
 class Claim(NamedTuple):
@@ -51,21 +53,31 @@ def claims_of(config: LimitConfig, asker: Asker) -> tuple[Claim, ...]:
 class InFlight:
     """The numbers of requests in flight.
 
+    Args:
+        others: the requests of other workers; None for a gateway of one process.
+
     Attributes:
         counts: by group and key; a key without a request in flight takes no memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: Others | None = None) -> None:
+        self._others = others
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def exceeded(self, claims: Iterable[Claim]) -> list[Claim]:
         """The claims whose key has as many requests in flight as it may."""
-        return [each for each in claims if self.counts[each.group, each.key] >= each.limit]
+        return [each for each in claims if self._number(each) >= each.limit]
+
+    def _number(self, claim: Claim) -> int:
+        own = self.counts[claim.group, claim.key]
+        return own + self._others.number(_name(claim)) if self._others else own
 
     def take(self, claims: Iterable[Claim]) -> None:
         """Count a request in. Call give_back() once with the same claims."""
         for each in claims:
             self.counts[each.group, each.key] += 1
+            if self._others:
+                self._others.add(_name(each), 1)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
         """Count a request out."""
@@ -74,3 +86,9 @@ class InFlight:
             self.counts[place] -= 1
             if not self.counts[place]:
                 del self.counts[place]
+            if self._others:
+                self._others.add(_name(each), -1)
+
+
+def _name(claim: Claim) -> bytes:
+    return f"{claim.group}\0{claim.key}".encode("utf-8", "surrogatepass")

@@ -23,6 +23,7 @@ from tornado_gateway.policy.http.redaction import HIDDEN, Redaction, without_tok
 KEPT = 250  # requests of each ring
 PER_LOOK = 20  # requests of each kind between two looks: a look a second tells a viewer 8 KiB at most
 MOST = 2 * KEPT  # requests of a page
+TICKS = 100_000  # numbers of a second for each worker: JavaScript knows whole numbers for ten years of 280 workers
 LONGEST_TARGET = 512  # bytes that are kept of a target
 LONGEST = 120  # characters of a path, a query or a principal in the list
 SLOW = 1.0  # seconds from which on a request is slow where SLOW_REQUEST_MS says nothing
@@ -143,7 +144,7 @@ class RequestTail:
             now: instant (gateway clock) of the end.
         """
         ended = ended._replace(target=ended.target[:LONGEST_TARGET])
-        number = self._newest = max(round(now * 1000) * self._workers + self._worker, self._newest + self._workers)
+        number = self._newest = max(round(now * TICKS) * self._workers + self._worker, self._newest + self._workers)
         if self._rank(ended) == FINE:
             self.room -= 1
             self._fine.append((number, ended))
