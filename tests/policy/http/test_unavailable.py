@@ -31,8 +31,9 @@ ERRORS = sorted(
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda each: each.__name__)
 def test_only_transient_errors_are_answered_with_retry(kind: type[GatewayError]) -> None:
-    # NotCached: no cache is asked for an event stream.
-    passes = issubclass(kind, errors.UpstreamError | errors.Overloaded | errors.KeysUnavailable | errors.NotCached)
+    # No cache is asked for an event stream, and a reload is none.
+    never_meet_a_stream = errors.NotCached | errors.ReloadUnfinished
+    passes = issubclass(kind, errors.UpstreamError | errors.Overloaded | errors.KeysUnavailable | never_meet_a_stream)
     assert comes_back(kind(), mode=RETRY, method=b"GET", accept=EVENTS) is passes
     assert (kind.status in TRANSIENT) is passes
 
