@@ -552,7 +552,7 @@ async def test_what_the_supervisor_hears_and_orders_is_of_the_configuration_in_f
     await reloading.reload()
     purge = {"service": "new", "url": "/x", "prefix": "", "tags": [], "soft": False}
     await answers["order"](["purge", purge])
-    assert app.gateway.cache and app.gateway.cache.totals.purges == 1
+    assert app.gateway.cache and app.gateway.cache.store.changes == 1
     assert (await answers["figures"]([False, False]))["cache"]
 
 

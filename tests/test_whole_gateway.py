@@ -190,8 +190,14 @@ def test_requests_of_one_worker_are_in_the_list_and_the_dashboard_of_the_other(t
         whole = next_of(events, "whole")
         at = whole["columns"]["requests"].index("path")
         assert sorted(each[at] for each in whole["requests"]) == ["/api/svc/first"] * 2 + ["/api/svc/second"] * 2
+        pair.order(0, "/admin/api/weight", service="svc", endpoint="http://127.0.0.1:1", weight=3)
         pair.clients[0].ask("GET", "/api/svc/third")
-        assert [each[at] for each in await_requests(events)] == ["/api/svc/third"]
+        requests, texts = list[str](), list[str]()
+        while not (requests and texts):
+            change = next_of(events, "change")
+            requests += [each[at] for each in change["requests"]]
+            texts += [each["text"] for each in change["events"] if "(gave weight 3" in each["text"]]
+        assert (requests, len(texts)) == (["/api/svc/third"], 1)
 
 
 def next_of(events: http.client.HTTPResponse, name: str) -> Any:
@@ -199,13 +205,6 @@ def next_of(events: http.client.HTTPResponse, name: str) -> Any:
     while events.readline().decode().strip() != f"event: {name}":
         assert not events.closed
     return json.loads(events.readline().decode().removeprefix("data: "))
-
-
-def await_requests(events: http.client.HTTPResponse) -> Any:
-    """The requests of the next change with requests."""
-    while not (found := next_of(events, "change")["requests"]):
-        pass
-    return found
 
 
 class Cacheable(http.server.BaseHTTPRequestHandler):

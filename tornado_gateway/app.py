@@ -641,7 +641,9 @@ def make_gateway(
         figures=make_figures(parts, whole),
         whole=whole,
         durations=durations,
-        observer=Observer(look, about_with(settings, about_of(parts)), now, news, seen, look_at_all(whole)),
+        observer=Observer(
+            look, about_with(settings, about_of(parts)), now, news, seen, look_at_all(whole), tell_others_of(whole)
+        ),
         tail=tail,
         required=frozenset(settings.ready_requires),
         environment=settings.environment,
@@ -653,6 +655,11 @@ def make_gateway(
 def look_at_all(whole: Whole | None) -> Callable[[], Awaitable[State]] | None:
     """What an Observer sees of several workers; see state_of()."""
     return partial(whole.state, with_minute=True, with_each=False) if whole else None
+
+
+def tell_others_of(whole: Whole | None) -> Callable[[list[list[object]]], None] | None:
+    """How an Observer tells other workers of events."""
+    return partial(whole.tell, "events") if whole else None
 
 
 def about_with(settings: Settings, about: dict[str, object]) -> dict[str, object]:

@@ -60,6 +60,10 @@ def _use(gateway: Gateway, said: list[Any]) -> None:
     gateway.operators.sessions.used(*said)
 
 
+def _learn_events(gateway: Gateway, rows: list[list[Any]]) -> None:
+    gateway.observer.learn(rows)
+
+
 ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "act": carry_out_act,
     "close": close_streams,
@@ -72,4 +76,5 @@ ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "invalid": _invalidate,
     "health": _learn_health,
     "breaker": _learn_breaker,
+    "events": _learn_events,
 }

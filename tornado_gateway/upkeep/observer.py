@@ -21,6 +21,7 @@ from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS, SERVICE_COLUMNS
 from tornado_gateway.policy.views.counts import Count, counts_of
 from tornado_gateway.policy.views.feed import Change, Feed
 from tornado_gateway.policy.views.happenings import Happenings
+from tornado_gateway.policy.views.heard import Heard
 from tornado_gateway.policy.views.history import COLUMNS, History, Span, Totals
 from tornado_gateway.policy.views.request_tail import COLUMNS as REQUEST_COLUMNS
 from tornado_gateway.policy.views.request_tail import RequestTail
@@ -90,6 +91,7 @@ class Observer:
         news: gives the events since the last call, beside changes of services, endpoints and limits.
         tail: the newest requests, of this process or of all workers; None for none.
         gather: gives the figures of all workers; None for a gateway of one process.
+        tell_others: tells other workers of events: instant, level and text of each.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class Observer:
         news: Callable[[], list[Event]] = list,
         tail: RequestTail | WholeTail | None = None,
         gather: Callable[[], Awaitable[State]] | None = None,
+        tell_others: Callable[[list[list[object]]], None] | None = None,
     ) -> None:
-        self._gather = gather
+        self._gather, self._tell_others, self._heard = gather, tell_others, Heard()
         self._tail = tail or RequestTail(Redaction())
         self._requests: Sequence[Sequence[object]] = []
         self._collect, self._about, self._now, self._news = collect, about, now, news
@@ -205,10 +208,21 @@ class Observer:
         state, at = gathered or (yield from self._collect()), time.time()
         events = yield from self.board.update(state, at)
         self._counts, self._refused, self._requests = counts_of(state), state.limits.refused, self._tail.look()
-        others = [*self._news(), *self._happenings.update(state, at)]
+        others = [*self._new_events(), *self._happenings.update(state, at)]
         self.board.tell(others)
         events = sorted([*events, *others], key=lambda each: each.at)
         return self.history.note(Totals.of(state, at), self._now()), events
+
+    def _new_events(self) -> list[Event]:
+        """The events since the last look, of this worker and of others. Others are told of the former."""
+        own = self._heard.news_of(self._news())
+        if own and self._tell_others:
+            self._tell_others([[each.at, each.level, each.text] for each in own])
+        return [*own, *self._heard.take()]
+
+    def learn(self, rows: Iterable[Sequence[object]]) -> None:
+        """Take events of another worker, for the next look."""
+        self._heard.learn(rows, self.board.events)
 
     def _tell(self, span: Span | None, events: list[Event]) -> None:
         self._number += 1
