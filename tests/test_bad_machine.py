@@ -247,17 +247,23 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture(scope="module")
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """What clients trust. Made once: the authorities of the system take longer to read than a handshake."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
 @pytest.fixture
 def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
     certificate, key = pem_files(authority.issue_cert("a.test"), tmp_path, "a.test")
     return {"TLS_CERT": certificate, "TLS_KEY": key, "UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "0"}
 
 
-def call(port: int, authority: trustme.CA) -> ssl.SSLSocket:
+def call(port: int, trusting: ssl.SSLContext) -> ssl.SSLSocket:
     """A connection that has had an answer."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 20), server_hostname="a.test")
+    sock = trusting.wrap_socket(socket.create_connection(("127.0.0.1", port), 20), server_hostname="a.test")
     ask(sock)
     return sock
 
@@ -275,32 +281,32 @@ def ask(sock: ssl.SSLSocket) -> None:
 @pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
 @pytest.mark.gen_test(timeout=40)
 async def test_handshakes_that_never_go_on_end_and_take_nothing_from_others(
-    authority: trustme.CA, tls: dict[str, str]
+    trusting: ssl.SSLContext, tls: dict[str, str]
 ) -> None:
     async with gateway_process({"svc": ["http://127.0.0.1:1"]}, **tls, HEADER_TIMEOUT_MS="1000") as gateway:
-        (await asyncio.to_thread(call, gateway.port, authority)).close()
+        (await asyncio.to_thread(call, gateway.port, trusting)).close()
         before, halves = gateway.memory, [await Client.connect(gateway.port) for _ in range(300)]
         for each in halves:
             await each.send(HALF_A_HELLO)
-        (await asyncio.to_thread(call, gateway.port, authority)).close()
+        (await asyncio.to_thread(call, gateway.port, trusting)).close()
         assert gateway.memory - before < 300 * BYTES_OF_TLS + SLACK
         for each in halves:
             await each.ended()
             each.close()
-        (await asyncio.to_thread(call, gateway.port, authority)).close()
+        (await asyncio.to_thread(call, gateway.port, trusting)).close()
 
 
 @pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
 @pytest.mark.gen_test(timeout=60 + IDLE_TLS / 20)
-async def test_idle_connections_over_tls_cost_little(authority: trustme.CA, tls: dict[str, str]) -> None:
+async def test_idle_connections_over_tls_cost_little(trusting: ssl.SSLContext, tls: dict[str, str]) -> None:
     raise_descriptor_limit()
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     variables = {"KEEPALIVE_TIMEOUT_MS": "3600000", "WEB_CONCURRENCY": str(-(-2 * IDLE_TLS // (soft - 1000)))}
     async with gateway_process({"svc": ["http://127.0.0.1:1"]}, **tls, **variables) as gateway:
         with contextlib.ExitStack() as stack:
-            first = stack.enter_context(await asyncio.to_thread(call, gateway.port, authority))
+            first = stack.enter_context(await asyncio.to_thread(call, gateway.port, trusting))
             before = gateway.memory
-            others = [await asyncio.to_thread(call, gateway.port, authority) for _ in range(IDLE_TLS)]
+            others = [await asyncio.to_thread(call, gateway.port, trusting) for _ in range(IDLE_TLS)]
             for each in others:
                 stack.enter_context(each)
             grown = gateway.memory - before
