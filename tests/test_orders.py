@@ -53,6 +53,7 @@ async def test_orders_are_carried_out(serve: Serve) -> None:
     carry_out(gateway, "events", [[now, "note", "another worker has said so"]])
     await gateway.observer.look()
     assert gateway.observer.board.events[-1].text == "another worker has said so"
+    carry_out(gateway, "password-attempt", ["192.0.2.1", now, True])  # nobody asks for passwords here
     for name, unknown in (
         ("health", ["mail", "http://mail", True, ""]),
         ("breaker", ["billing", "http://mail", None, 0]),
@@ -60,7 +61,7 @@ async def test_orders_are_carried_out(serve: Serve) -> None:
         carry_out(gateway, name, unknown)
     assert set(ORDERS) == {
         "act", "close", "log-level", "revocation", "log-in", "log-out", "used", "purge", "invalid", "health", "breaker",
-        "events",
+        "events", "password-attempt",
     }  # fmt: skip
 
 

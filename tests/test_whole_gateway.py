@@ -16,6 +16,7 @@ from typing import Any
 
 import jwt
 
+from tests.support.credentials import BASIC_USERS, PASSWORD, credential
 from tests.support.crews import Crew, await_, crew
 from tests.test_documents import code, documents, rows
 from tests.test_workers import Pinned
@@ -321,6 +322,18 @@ def test_log_ins_that_fail_in_one_worker_count_in_the_other(tmp_path: Path) -> N
         told = [log_in(client, "guess")[0] for client in pair.clients for _ in range(6)]
         assert told == [401] * 10 + [429] * 2
         assert [log_in(client, "guess")[0] for client in pair.clients] == [429, 429]
+
+
+def test_passwords_that_are_wrong_in_one_worker_count_in_the_other(tmp_path: Path) -> None:
+    with both(tmp_path, AUTH_REQUIRED="true", BASIC_USERS=BASIC_USERS) as pair:
+
+        def status(worker: int, password: str) -> int:
+            given = credential("ada", password).decode()
+            return pair.clients[worker].ask("GET", "/api/svc/x", Authorization=f"Basic {given}")[0]
+
+        assert [status(worker, f"wrong {number}") for worker in (0, 1) for number in range(5)] == [401] * 10
+        for worker in (0, 1):
+            await_(lambda worker=worker: status(worker, PASSWORD) == 429)  # type: ignore[misc]
 
 
 def test_a_log_level_reaches_all_workers_their_supervisor_and_later_workers(tmp_path: Path) -> None:

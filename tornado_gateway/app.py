@@ -602,7 +602,7 @@ def make_gateway(
     streams = Streams(settings.streams, worker, settings.workers, whole.others_streams if whole else None)
     revocations = Revocations(settings.auth.tokens.leeway)
     lifecycle = Lifecycle(now())
-    authenticator = TokenAuthenticator(settings.auth, settings.kinds) if settings.reads_tokens else None
+    authenticator = make_authenticator(settings, whole)
     tracer = make_tracer(settings, request_ids(rng).__next__)
     client = PooledHTTPClient(force_instance=True, config=settings.client)
     client.connector.load_contexts(settings.upstream_tls)
@@ -655,6 +655,19 @@ def make_gateway(
 def look_at_all(whole: Whole | None) -> Callable[[], Awaitable[State]] | None:
     """What an Observer sees of several workers; see state_of()."""
     return partial(whole.state, with_minute=True, with_each=False) if whole else None
+
+
+def make_authenticator(
+    settings: Settings, whole: Whole | None = None, before: TokenAuthenticator | None = None
+) -> TokenAuthenticator | None:
+    """What checks credentials; None if nothing asks for a credential.
+
+    Args:
+        before: see TokenAuthenticator.
+    """
+    if not settings.reads_tokens:
+        return None
+    return TokenAuthenticator(settings.auth, settings.kinds, before, whole.tell_attempt if whole else None)
 
 
 def tell_others_of(whole: Whole | None) -> Callable[[list[list[object]]], None] | None:

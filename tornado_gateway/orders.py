@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tornado_gateway.adapters import logs
+from tornado_gateway.adapters.authentication import TokenAuthenticator
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.cache_pages import purge_too
 from tornado_gateway.handlers.control import carry_out_act
@@ -64,6 +65,11 @@ def _learn_events(gateway: Gateway, rows: list[list[Any]]) -> None:
     gateway.observer.learn(rows)
 
 
+def _learn_attempt(gateway: Gateway, said: list[Any]) -> None:
+    if isinstance(gateway.authenticator, TokenAuthenticator):
+        gateway.authenticator.attempts.learn(*said)
+
+
 ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "act": carry_out_act,
     "close": close_streams,
@@ -77,4 +83,5 @@ ORDERS: Mapping[str, Callable[[Gateway, Any], Any]] = {
     "health": _learn_health,
     "breaker": _learn_breaker,
     "events": _learn_events,
+    "password-attempt": _learn_attempt,
 }

@@ -35,6 +35,7 @@ from tornado_gateway.app import (
     feeds_of,
     make_access_log,
     make_admin_router,
+    make_authenticator,
     make_cache,
     make_control_router,
     make_cors,
@@ -387,7 +388,7 @@ def parts_of(gateway: Gateway, settings: Settings) -> Parts:
 def _authenticator(old: Gateway, settings: Settings) -> TokenAuthenticator | None:
     """Made anew by every reload, so that cached verdicts end."""
     before = old.authenticator if isinstance(old.authenticator, TokenAuthenticator) else None
-    return TokenAuthenticator(settings.auth, settings.kinds, before) if settings.reads_tokens else None
+    return make_authenticator(settings, old.whole, before)
 
 
 def _operators(app: App, settings: Settings) -> Operators:

@@ -60,3 +60,17 @@ def test_no_client_fails_more_often_in_a_window_than_may(steps: list[tuple[str, 
             log.append((client, now))
     for client, at in log:
         assert sum(other == client and at <= began < at + 60.0 for other, began in log) <= 3
+
+
+def test_attempts_of_two_processes_count_together() -> None:
+    told: list[tuple[str, float, bool]] = []
+    one, other = Attempts(most=3, tell=lambda *said: told.append(said)), Attempts(most=3)
+    failed(other, "a", 2.0)
+    failed(one, "a", 1.0, 3.0)
+    one.succeed("a", 3.0)
+    assert told == [("a", 1.0, True), ("a", 3.0, True), ("a", 3.0, False)]
+    for said in told[:2]:
+        other.learn(*said)
+    assert other.wait("a", 3.0) == 58.0  # in the order of time, whatever comes first
+    other.learn(*told[2])
+    assert other.wait("a", 3.0) == 0.0

@@ -9,6 +9,7 @@ from tornado_gateway.adapters.jwt_auth import TokenConfig, TokenVerifier, Unknow
 from tornado_gateway.errors import NOT_VALID, KeysUnavailable, Unauthorized
 from tornado_gateway.policy.access import JWT, Kind, default_rule
 from tornado_gateway.policy.api_keys import ApiKeys
+from tornado_gateway.policy.attempts import Attempts, Tell
 from tornado_gateway.policy.hashes import NamedHash
 from tornado_gateway.policy.http.claims import ClaimFields
 from tornado_gateway.policy.http.credentials import AUTHORIZATION, Presented, Source, TokenSources, Where
@@ -56,8 +57,10 @@ class TokenAuthenticator:
     Args:
         kinds: the kinds of credentials that can be checked.
         before: whose place the authenticator takes. Counts and threads pass on, cached verdicts end.
+        tell_attempt: see Attempts.
 
     Attributes:
+        attempts: of addresses to find a password.
         key_source: fetches keys; None if all keys are configured.
 
     Raises:
@@ -70,6 +73,7 @@ class TokenAuthenticator:
         config: AuthConfig,
         kinds: frozenset[Kind] = frozenset({Kind.JWT}),
         before: "TokenAuthenticator | None" = None,
+        tell_attempt: Tell | None = None,
     ) -> None:
         self.default = default_rule(is_required=config.is_required)
         of_requests = kinds - {Kind.MTLS}  # a certificate is the connection's
@@ -82,7 +86,10 @@ class TokenAuthenticator:
         self.recall = self._verifier.recall
         self._api_keys = ApiKeys(config.keys)
         users: BasicVerifier | None = before._users if before else None
-        self._users: BasicVerifier | None = BasicVerifier(config.users, before=users) if config.users else None
+        self.attempts: Attempts = before.attempts if before else Attempts(tell=tell_attempt)
+        self._users: BasicVerifier | None = None
+        if config.users:
+            self._users = BasicVerifier(config.users, before=users, attempts=self.attempts)
 
     def use_key_set(self, document: bytes) -> None:
         """Use the keys of a key set beside the configured keys.

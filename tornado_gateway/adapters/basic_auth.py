@@ -37,7 +37,8 @@ class BasicVerifier:
     Args:
         users: at least one; all names differ.
         now: seconds on a monotonic clock.
-        before: whose place the verifier takes. The failures of addresses and the threads pass on, verdicts end.
+        before: whose place the verifier takes. The threads pass on, verdicts end.
+        attempts: of addresses.
 
     Raises:
         ImportError: argon2-cffi is not installed.
@@ -48,6 +49,7 @@ class BasicVerifier:
         users: Sequence[NamedHash],
         now: Callable[[], float] = time.monotonic,
         before: "BasicVerifier | None" = None,
+        attempts: Attempts | None = None,
     ) -> None:
         self._now = now
         self._hashes = {each.name: each.hash for each in users}
@@ -56,7 +58,7 @@ class BasicVerifier:
         self._key = secrets.token_bytes(32)
         self._verdicts: TTLCache[bytes, Principal] = TTLCache(VERDICTS, VERDICT_AGE, timer=now)
         self._running: dict[bytes, Answer] = {}
-        self._attempts: Attempts = before._attempts if before else Attempts()
+        self._attempts = attempts or Attempts()
         self.checks: PasswordChecks = before.checks if before else PasswordChecks()
 
     def verify(self, credential: bytes, client: str) -> Principal | Awaitable[Principal]:

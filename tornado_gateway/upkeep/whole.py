@@ -106,6 +106,10 @@ class Whole:
         said = [service, endpoint.url, endpoint.checks_pass, endpoint.last_check]
         self.tell("health", said, f"{service} {endpoint.url}")
 
+    def tell_attempt(self, client: str, began: float, begins: bool) -> None:  # see Attempts
+        """Tell the others of an attempt to find a password."""
+        self.tell("password-attempt", [client, began, begins])
+
     async def judge(self, said: list[Any], patience: float) -> list[Any] | None:
         """What the supervisor says about rate limits; see adapters/supervisor_limits.py."""
         try:
