@@ -1,4 +1,4 @@
-"""Streams of two workers: each worker lists the streams and credentials of both, and closes a stream of the other."""
+"""Streams of two workers: each worker lists the streams and credentials of both, and ends streams of the other."""
 
 import asyncio
 import contextlib
@@ -57,9 +57,14 @@ def work(folder: Path, upstream: int) -> None:
         assert ask(clients[1], "POST", "/admin/api/streams/close", order)["closing"] == 2
         for stream in streams:
             read_to(stream, LAST_CHUNK)
+        streams = [stack.enter_context(listen(gateway, each)) for each in gateway.workers]
+        order = json.dumps({"jti": "a1"})
+        assert clients[1].ask("POST", "/admin/api/revocations", order, Authorization=BEARER)[0] == 201
+        for stream in streams:
+            read_to(stream, LAST_CHUNK)
 
 
-def test_each_worker_lists_and_closes_the_streams_of_both(tmp_path: Path) -> None:
+def test_each_worker_lists_closes_and_revokes_the_streams_of_both(tmp_path: Path) -> None:
     async def run() -> None:
         async with service() as upstream:
             await asyncio.to_thread(work, tmp_path, upstream)
