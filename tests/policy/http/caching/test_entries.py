@@ -22,11 +22,11 @@ from tornado_gateway.policy.http.caching.entries import (
     keeps_for,
     name_of,
     resource_name,
-    seal_of,
 )
 from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Terms
+from tornado_gateway.policy.seals import sealed
 
 SECRET, NAME, WALL, NOW = b"s" * 32, "0" * 40, 1_800_000_000.0, 500.0
 TOKEN = Token(1, 7, b"\xff gen")
@@ -94,8 +94,8 @@ def test_an_entry_that_was_cut_or_moved_or_sealed_by_another_is_none() -> None:
     assert decode(SECRET, NAME, bytes(MOST + 1), WALL, NOW) is None
 
 
-def sealed(content: bytes) -> bytes:
-    return content + seal_of(SECRET, NAME, content)
+def entry_of(content: bytes) -> bytes:
+    return sealed(SECRET, NAME, content)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def sealed(content: bytes) -> bytes:
     ids=range(11),
 )
 def test_what_is_sealed_and_of_another_form_is_no_entry(content: bytes) -> None:
-    assert decode(SECRET, NAME, sealed(content), WALL, NOW) is None
+    assert decode(SECRET, NAME, entry_of(content), WALL, NOW) is None
 
 
 def test_no_more_is_inflated_than_the_length_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_no_more_is_inflated_than_the_length_says(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(entries.zlib, "decompressobj", Watching)  # type: ignore[attr-defined]
     bomb = b"2" + (100).to_bytes(4) + zlib.compress(bytes(50_000_000), 9)
-    assert decode(SECRET, NAME, sealed(bomb), WALL, NOW) is None
+    assert decode(SECRET, NAME, entry_of(bomb), WALL, NOW) is None
     assert [len(each) for each in inflated] == [101]
 
 

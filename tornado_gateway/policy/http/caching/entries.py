@@ -3,7 +3,7 @@
     format   "1", or "2" for a part that is compressed (zlib)
     length   4 bytes: of the part before compression
     part     4 bytes: length of the facts; facts (JSON); field lines; body
-    seal     32 bytes: HMAC-SHA256 of the name of the entry and everything above
+    seal     32 bytes: of the name of the entry and everything above; see policy/seals.py
 
 A response that differs by Vary has an entry of its own name. The entry that requests find first is then a sign: facts
 that name the fields in Vary, without lines and body.
@@ -12,7 +12,6 @@ An entry that is not exactly so is no entry: the store may lose, cut and mix up 
 """
 
 import hashlib
-import hmac
 import json
 import zlib
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Terms
 from tornado_gateway.policy.http.caching.vary import Selection
+from tornado_gateway.policy.seals import SEAL, sealed, unsealed
 
 MOST = 1024 * 1024  # bytes of an entry, and of its part before compression
 SMALL = 512  # bytes of a part that is not compressed: hardly a byte would be saved
 LEVEL = 1  # of zlib: 1 ms for 64 KiB of JSON (measured), and within a fifth of the best
 
 _PLAIN, _COMPRESSED = b"1", b"2"
-_SEAL = 32
 _LENGTH = 4
 
 # A response that is encoded already would only grow.
@@ -97,10 +96,6 @@ def _digest(*parts: bytes) -> str:
     return made.hexdigest()
 
 
-def seal_of(secret: bytes, name: str, content: bytes) -> bytes:
-    return hmac.digest(secret, name.encode("ascii") + b"\n" + content, "sha256")
-
-
 def encode(secret: bytes, name: str, stored: Stored, token: Token, came: float) -> bytes | None:
     """The entry of a response; None for a response that is too large.
 
@@ -132,7 +127,7 @@ def _sealed(secret: bytes, name: str, facts: bytes, lines: bytes, body: bytes) -
     packed = zlib.compress(part, LEVEL) if packs else part
     form = _COMPRESSED if packs else _PLAIN
     content = b"".join((form, len(part).to_bytes(_LENGTH), packed))
-    return content + seal_of(secret, name, content) if len(content) + _SEAL <= MOST else None
+    return sealed(secret, name, content) if len(content) + SEAL <= MOST else None
 
 
 def decode(secret: bytes, name: str, entry: bytes, wall: float, now: float) -> Entry | Sign | None:
@@ -143,8 +138,8 @@ def decode(secret: bytes, name: str, entry: bytes, wall: float, now: float) -> E
         wall: seconds since 1970.
         now: the same instant on the gateway clock.
     """
-    content, seal = entry[:-_SEAL], entry[-_SEAL:]
-    if len(entry) > MOST or not hmac.compare_digest(seal, seal_of(secret, name, content)):
+    content = unsealed(secret, name, entry) if len(entry) <= MOST else None
+    if content is None:
         return None
     try:
         return _read(_unpacked(content), wall, now)
