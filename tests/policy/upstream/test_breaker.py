@@ -63,6 +63,20 @@ def test_of_two_openings_at_once_the_longer_counts_in_both() -> None:
     assert (one.open_until, other.open_until, one.opened) == (START + 20.0, START + 20.0, 1)
 
 
+def test_hearsay_opens_for_its_time_makes_no_own_opening_longer_and_ends_with_an_own_finding() -> None:
+    here = make()
+    here.hear(START, START + 7.0)
+    assert (here.is_hearsay, here.state(START + 6.9), here.state(START + 7.0)) == (True, State.OPEN, State.HALF_OPEN)
+    here.hear(START, START + 5.0)
+    assert (here.open_until, here.opened, here.level) == (START + 7.0, 0, 0)
+    fail_probes(here, 1)
+    assert (here.is_hearsay, here.opened, here.open_until - here.tripped_at) == (False, 1, pytest.approx(15.0))
+    other = make()
+    other.hear(START, START + 7.0)
+    send(other, START + 7.0, failed=False)
+    assert (other.is_hearsay, other.is_open) == (False, False)
+
+
 # ---- the rule of failures in a window
 
 

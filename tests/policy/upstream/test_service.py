@@ -77,6 +77,54 @@ def test_health_is_taken_over() -> None:
     assert (first.last_check, first.is_admitted) == ("204", True)
 
 
+# ---- what other gateways say
+
+
+def test_hearsay_ejects_within_the_own_rules_and_own_findings_come_first() -> None:
+    here = service(1, 1, 1, 1)
+    first, second, third, fourth = here.endpoints
+    assert here.hear_opening(first, 0.0, 20.0)
+    assert (first.is_ejected, first.breaker.opened, first.breaker.open_until) == (True, 0, 20.0)
+    assert here.hear_opening(first, 0.0, 30.0) and first.breaker.open_until == 30.0
+    assert not here.hear_opening(second, 0.0, 0.0)  # over already
+    assert here.hear_opening(second, 0.0, 20.0)
+    assert not here.hear_opening(third, 0.0, 20.0)  # half of the endpoints at most
+    eject(here, third)
+    eject(here, fourth)
+    assert here.endpoint_set.ejected == [] and here.endpoint_set.is_panicking  # no endpoint is healthy
+
+    other = service(1, 1, 1, 1)
+    first, second, third, _ = other.endpoints
+    for each in (first, second):
+        assert other.hear_opening(each, 0.0, 20.0)
+    eject(other, third)
+    assert other.endpoint_set.ejected == [third, first]
+
+
+def test_hearsay_begins_no_panic_and_ends_with_a_closing() -> None:
+    here = service(1, 1, panic_below=1.0)
+    first, _ = here.endpoints
+    assert not here.hear_opening(first, 0.0, 20.0)
+    assert not (first.breaker.is_open or here.endpoint_set.is_panicking)
+
+    here = service(1, 1)
+    first, second = here.endpoints
+    assert here.hear_opening(first, 0.0, 20.0) and here.hear_closing(first, 1.0)
+    assert first.is_admitted and not first.breaker.is_open
+    eject(here, second)
+    assert not here.hear_closing(second, 1.0)  # an own finding
+    assert not here.hear_opening(second, 1.0, 20.0)
+    assert second.is_ejected
+
+
+def test_hearsay_lasts_no_longer_than_an_own_opening_may() -> None:
+    here = service(1, 1)
+    here.reconfigure(replace(here.config, breaker=BreakerConfig(open_for=5.0, longest=9.0)), 0.0, random.Random(1))
+    first, _ = here.endpoints
+    assert here.hear_opening(first, 0.0, 1e9)
+    assert first.breaker.open_until == 9.0
+
+
 # ---- ejection
 
 

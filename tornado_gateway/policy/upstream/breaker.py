@@ -98,11 +98,12 @@ class Breaker:
         opened_at: instant of the newest change from CLOSED to OPEN; -math.inf before the first.
         tripped_at: instant of the newest opening, also after a failed probe; -math.inf before the first.
         open_until: instant at which the newest opening ends; -math.inf before the first.
+        is_hearsay: whether the breaker is open because another gateway says so, and not by what this one has seen.
     """
 
     __slots__ = (
         "_buckets", "_closed_at", "_config", "_failed", "_level", "_period", "_probing", "_rng", "closed_permit",
-        "is_open", "open_until", "opened", "opened_at", "requests", "tripped_at", "watches_shares",
+        "is_hearsay", "is_open", "open_until", "opened", "opened_at", "requests", "tripped_at", "watches_shares",
     )  # fmt: skip
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
@@ -115,7 +116,7 @@ class Breaker:
         self._probing = 0  # probes under way
         self._level = 0  # the next opening takes open_for x 2 ^ level
         self._closed_at = -math.inf
-        self.is_open = False
+        self.is_open = self.is_hearsay = False
         self.closed_permit = -1
         self.opened = 0
         self.opened_at = self.tripped_at = self.open_until = -math.inf
@@ -207,7 +208,7 @@ class Breaker:
 
     def _begin_opening(self, now: float, until: float) -> None:
         self.tripped_at, self.open_until = now, until
-        self.is_open = True
+        self.is_open, self.is_hearsay = True, False
         self.closed_permit = 0
         self._period += 1
         self._probing = 0
@@ -220,7 +221,7 @@ class Breaker:
 
     def close(self, now: float) -> None:
         """Close the breaker: the endpoint works. The length of the next opening does not change."""
-        self.is_open = False
+        self.is_open = self.is_hearsay = False
         self.closed_permit = -1 - self._period
         self._closed_at = now
         self._failed.clear()
@@ -252,6 +253,16 @@ class Breaker:
                 self.opened_at = now
             self._begin_opening(now, until)
             self.opened -= 1
+
+    def hear(self, now: float, until: float) -> None:
+        """Open because another gateway has found the endpoint broken. The own openings are not longer for it.
+
+        Args:
+            until: instant at which the opening ends; no opening becomes shorter.
+        """
+        if until > self.open_until or not self.is_open:
+            self.learn(now, until, self._level)
+            self.is_hearsay = True
 
     def force_open(self, now: float, seconds: float) -> None:
         """Open the breaker for a number of seconds. The next opening is not longer for this opening.

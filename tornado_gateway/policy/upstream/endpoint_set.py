@@ -1,7 +1,8 @@
 """The endpoints of a service: which endpoints are admitted, ejected or penalised; and the choice of an endpoint.
 
     healthy    health checks pass (or there are none), and the breaker is closed
-    ejected    the breaker is open, and at most max_ejected of all endpoints are ejected (Envoy: max_ejection_percent)
+    ejected    the breaker is open, and at most max_ejected of all endpoints are ejected (Envoy: max_ejection_percent):
+               first those that this gateway has found broken, then those of which other gateways say so
     admitted   checks pass, not ejected, weight > 0; in a panic, every endpoint with a weight
 
 A panic begins when too few endpoints are admitted to bear the load, or when no endpoint is healthy (Envoy: panic
@@ -39,7 +40,7 @@ class EndpointSet:
     Attributes:
         endpoints: all endpoints, in the order of the configuration.
         admitted: endpoints that may be chosen.
-        ejected: endpoints that breakers have ejected, the longest ejected first.
+        ejected: endpoints that breakers have ejected, in the order of _precedence().
         is_panicking: whether a panic admits every endpoint.
         probing: the penalised endpoints and the schedule of probes.
     """
@@ -125,7 +126,7 @@ class EndpointSet:
         """Recompute admission after a change of an endpoint's weight, breaker or health."""
         members = [endpoint for endpoint in self.endpoints if endpoint.weight]
         passing = [endpoint for endpoint in members if endpoint.checks_pass]
-        broken = sorted((each for each in passing if each.breaker.is_open), key=lambda each: each.breaker.opened_at)
+        broken = sorted((each for each in passing if each.breaker.is_open), key=_precedence)
         healthy = [endpoint for endpoint in members if endpoint.healthy]
         self._max_out = int(len(members) * self._config.max_ejected + ROUNDING)
         self.ejected = broken[: self._max_out]
@@ -166,6 +167,13 @@ class EndpointSet:
         self._has_reserve = len(first) < len(self.admitted)
         if self._has_reserve:
             self._reserve.use(self.admitted, self.endpoints)
+
+    def may_eject(self, endpoint: Endpoint) -> bool:
+        """Whether one more ejection is within max_ejected, and begins no panic."""
+        if self.is_panicking or endpoint not in self._healthy or len(self.ejected) >= self._max_out:
+            return False
+        members = sum(each.weight > 0 for each in self.endpoints)
+        return not self._panics(members, len(self.admitted) - 1, len(self._healthy) - 1)
 
     # ---- penalties and recovery
 
@@ -275,6 +283,11 @@ class EndpointSet:
     def has_untried(self, tried: Collection[Endpoint]) -> bool:
         """Whether any admitted endpoint was not tried."""
         return any(endpoint not in tried for endpoint in self.admitted)
+
+
+def _precedence(endpoint: Endpoint) -> tuple[bool, float]:
+    """The order of ejections: own findings before those of other gateways, then the longest broken first."""
+    return endpoint.breaker.is_hearsay, endpoint.breaker.opened_at
 
 
 def _is_overrun(endpoint: Endpoint, request: LeaseRequest) -> bool:

@@ -244,8 +244,30 @@ class Service(InFlight):
     def learn_breaker(self, endpoint: Endpoint, now: float, until: float | None, level: int) -> None:
         """Take over the change of a breaker in another worker; see Breaker.learn()."""
         endpoint.breaker.learn(now, until, level)
-        self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
-        self.make_room()
+        self._breaker_changed(endpoint, now)
+
+    def hear_opening(self, endpoint: Endpoint, now: float, seconds: float) -> bool:
+        """Another gateway has found an endpoint broken: eject the endpoint for so long, as far as this service's own
+        rules go.
+
+        Returns:
+            Whether the endpoint is ejected: never more than max_ejected, never so that a panic begins, and never longer
+            than the longest opening of the service's own breakers.
+        """
+        breaker, own = endpoint.breaker, self.config.breaker
+        if seconds <= 0 or not (breaker.is_hearsay or self.endpoint_set.may_eject(endpoint)):
+            return False
+        breaker.hear(now, now + min(seconds, max(own.open_for, own.longest)))
+        self._breaker_changed(endpoint, now)
+        return True
+
+    def hear_closing(self, endpoint: Endpoint, now: float) -> bool:
+        """Another gateway has found an endpoint well again; return whether that has ended an ejection of hearsay."""
+        if not endpoint.breaker.is_hearsay:
+            return False
+        endpoint.breaker.close(now)
+        self._breaker_changed(endpoint, now)
+        return True
 
     def set_weight(self, endpoint: Endpoint, weight: int, now: float) -> None:
         """Set an operator's weight for an endpoint; an answer of a name server does not change this weight.
@@ -296,12 +318,14 @@ class Service(InFlight):
     def force_breaker(self, endpoint: Endpoint, now: float, seconds: float) -> None:
         """Open an endpoint's breaker for a number of seconds; see Breaker.force_open()."""
         endpoint.breaker.force_open(now, seconds)
-        self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
-        self.make_room()
+        self._breaker_changed(endpoint, now)
 
     def reset_breaker(self, endpoint: Endpoint, now: float) -> None:
         """Close an endpoint's breaker, and forget the endpoint's failures."""
         endpoint.breaker.reset(now)
+        self._breaker_changed(endpoint, now)
+
+    def _breaker_changed(self, endpoint: Endpoint, now: float) -> None:
         self.outcomes.breaker_changed(endpoint, now, math.inf, failed=False)
         self.make_room()
 
