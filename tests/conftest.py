@@ -66,7 +66,7 @@ ON_UVLOOP = frozenset(() if "EVERY_LOOP" in os.environ else (
     _HERE / "handlers",
     _HERE / "ctl",
     *(_HERE / f"adapters/test_{name}.py" for name in (
-        "passwords", "redis_cluster", "redis_limits", "redis_tickets", "revocation_store",
+        "passwords", "redis_cluster", "redis_limits", "redis_tickets", "revocation_store", "shared_endpoints",
     )),
     *(_HERE / f"upkeep/test_{name}.py" for name in (
         "consul", "discovery", "health_checks", "key_set", "kubernetes", "sources", "srv",

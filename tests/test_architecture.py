@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gateway": ("errors", "policy", "registry", "wire", "adapters", "upkeep"),
     "memory": ("policy", "gateway"),
     "orders": ("adapters", "gateway", "handlers", "policy"),
+    "neighbours": ("errors", "policy", "adapters", "gateway", "handlers"),
     "handlers": ("errors", "policy", "wire", "adapters", "upkeep", "gateway", "handlers"),
     "figures": ("policy", "registry", "wire", "adapters", "upkeep", "gateway"),
     "app": (
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "handlers",
         "figures",
         "memory",
+        "neighbours",
         "orders",
     ),
     "reload": (
@@ -61,6 +63,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "gateway",
         "handlers",
         "figures",
+        "neighbours",
         "app",
     ),
     "supervisor": ("errors", "policy", "config", "wire", "adapters", "upkeep", "app", "reload", "supervisor"),

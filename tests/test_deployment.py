@@ -151,7 +151,7 @@ def test_the_services_of_compose_are_those_of_the_file() -> None:
     urls = [each.url for service in settings.services for each in service.endpoints]
     port = COMPOSE["demo"]["environment"]["PORT"]
     assert {url.removeprefix("http://").partition("/")[0] for url in urls} == {f"demo:{port}"}
-    assert settings.redis_url == "redis://redis:6379"
+    assert settings.sharing.redis_url == "redis://redis:6379"
     assert {"demo", "redis"} <= set(COMPOSE)
 
 

@@ -19,12 +19,12 @@ async def test_orders_are_carried_out(serve: Serve) -> None:
     gateway = running.app.gateway
     (first, *_) = gateway.services[b"billing"].endpoints
     said = {"service": "billing", "endpoint": first.url}
-    (told,) = carry_out(gateway, "act", ["/admin/api/weight", {**said, "weight": 7}])
+    (told,) = carry_out(gateway, "act", ["", 0.0, "k", "weight", ["ada", {**said, "weight": 7}]])
     assert (first.weight, told["weight"], told["endpoint"]) == (7, 7, first.url)
-    carry_out(gateway, "act", ["/admin/api/breaker", {**said, "act": "open", "forMs": 60_000}])
+    carry_out(gateway, "act", ["", 0.0, "k", "breaker", ["ada", {**said, "act": "open", "forMs": 60_000}]])
     assert first.breaker.is_open
     for unknown in ({**said, "service": "mail"}, {**said, "endpoint": "http://mail"}):
-        assert carry_out(gateway, "act", ["/admin/api/drain", unknown]) == []
+        assert carry_out(gateway, "act", ["", 0.0, "k", "drain", ["ada", unknown]]) == []
     carry_out(gateway, "log-level", "info")
     assert carry_out(gateway, "close", {"ids": [1], "service": "", "endpoint": "", "overMs": 0}) == 0
 

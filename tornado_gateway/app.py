@@ -30,6 +30,7 @@ from tornado_gateway.adapters.redis_limits import RedisStore
 from tornado_gateway.adapters.redis_tickets import RedisTickets
 from tornado_gateway.adapters.response_cache import MemoryCache
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.adapters.shared_endpoints import SharedEndpoints
 from tornado_gateway.adapters.supervisor_limits import SupervisorLimits
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.config.help import effective
@@ -52,6 +53,8 @@ from tornado_gateway.handlers.session_pages import uses_in
 from tornado_gateway.handlers.stream_pages import page_of
 from tornado_gateway.handlers.traced import attempts_of, journal_of
 from tornado_gateway.memory import memory_of, remember
+from tornado_gateway.neighbours import carry_out as carry_out_statement
+from tornado_gateway.neighbours import tell_breaker
 from tornado_gateway.orders import carry_out
 from tornado_gateway.policy.access import ANY, Access, admin_access, default_rule
 from tornado_gateway.policy.attempts import Attempts
@@ -68,10 +71,12 @@ from tornado_gateway.policy.principal import Holder
 from tornado_gateway.policy.revocations import Revocations
 from tornado_gateway.policy.routing import Route, RouteTable
 from tornado_gateway.policy.sessions import SessionStore
+from tornado_gateway.policy.statements import RELOADED
 from tornado_gateway.policy.tickets.allowance import Allowance
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.upstream.affinity import Affinity
 from tornado_gateway.policy.upstream.balancing import BALANCERS
+from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.membership import is_resolvable
 from tornado_gateway.policy.upstream.resolution import new_endpoint
 from tornado_gateway.policy.upstream.service import Service, limit_of
@@ -119,6 +124,8 @@ DRAWN_AT_ONCE = 64  # request ids
 LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
 LONGEST_VALUE = 500  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
+
+SHARED_ENDPOINTS = "shared endpoints"  # what one of several workers speaks about for the gateway
 
 STICKY, PSEUDONYM, PINGS = "sticky", "pseudonym", "pings"  # secrets that a successor gets
 
@@ -301,7 +308,8 @@ class App:
         self.hand_over: HandOver | None = None
         self.replaced = asyncio.Event()
         self.event_log = EventLog()
-        self.gateway = make_gateway(settings, self.event_log.take, whole, worker)
+        name = f"{socket.gethostname()}/{self.secrets[PSEUDONYM]}"  # workers and successors have the same
+        self.gateway = make_gateway(settings, self.event_log.take, whole, worker, name)
         self.access_log, self.limits, self.cache = self.gateway.access_log, self.gateway.limits, self.gateway.cache
         self.parts: list[Callable[[Settings], Callable[[], None]]] = []
         self.certificates = Certificates(load_certificates(settings)) if settings.listen.tls.certificates else None
@@ -335,6 +343,7 @@ class App:
             self.sources,
             *([gateway.limits.memory] if gateway.limits else []),
             *sweepers_of(gateway.tickets),
+            *self._share_endpoints(share),
             services_timeout=gateway.services.shortest_timeout,
         )
 
@@ -364,6 +373,8 @@ class App:
             await listen_privately(self.control_server, config.socket, inherited)
         self.hand_over = make_hand_over(self, self.settings.listen.takeover, inherited)
         await self.sources.first_answers()
+        if self.gateway.shared_endpoints:
+            await self.gateway.shared_endpoints.first_look()
         return addresses
 
     async def accept(self, memory: Mapping[str, Any]) -> None:
@@ -393,6 +404,22 @@ class App:
         self.event_log.open()
         self.gateway.observer.start()
         self.watchdog.start()
+
+    def _share_endpoints(self, share: Share | None) -> list[SharedEndpoints]:
+        """Carry out what other gateways tell; return the Sweeper, if there is one."""
+        shared = self.gateway.shared_endpoints
+        if shared is None:
+            return []
+        shared.carry_out = lambda statement: carry_out_statement(self.gateway, shared, statement)
+        if share:
+            shared.speaks = partial(share.is_mine, SHARED_ENDPOINTS)
+        return [shared]
+
+    def tell_reloaded(self) -> None:
+        """Tell other gateways that this one has another configuration; of several workers, one does."""
+        shared = self.gateway.shared_endpoints
+        if shared and shared.speaks():
+            shared.tell(RELOADED, RELOADED)
 
     def _prepare_certificates(self, settings: Settings) -> Callable[[], None]:
         """Read the files of TLS; the result shows the certificates from the next handshake on.
@@ -568,6 +595,8 @@ class App:
 
     async def _close_redis(self) -> None:
         limits, cache = self.limits, self.cache
+        if self.gateway.shared_endpoints:
+            await self.gateway.shared_endpoints.close()
         if limits and limits.shared:
             await limits.shared.close()
         if cache and cache.shared:
@@ -583,21 +612,27 @@ class App:
 
 
 def make_gateway(
-    settings: Settings, news: Callable[[], list[Event]] = list, whole: Whole | None = None, worker: int = 0
+    settings: Settings,
+    news: Callable[[], list[Event]] = list,
+    whole: Whole | None = None,
+    worker: int = 0,
+    name: str = "",
 ) -> Gateway:
     """The parts of a gateway.
 
     Args:
         news: see Observer.
         whole, worker: see App.
+        name: by which other gateways know this one.
     """
     now = time.monotonic  # the event loop's clock; uvloop's time() counts whole ms and stands still within a turn
     rng = random.Random()  # noqa: S311  # ids, jitter and masks are no secrets
-    services = ServiceRegistry(*[make_service(each, rng, whole) for each in settings.services])
+    redis: dict[str, RedisConnection] = {}
+    shared = make_shared_endpoints(settings, redis, name)
+    services = ServiceRegistry(*[make_service(each, rng, whole, shared) for each in settings.services])
     durations = Durations()
     overload = Overload(settings.overload, rng)
     pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
-    redis: dict[str, RedisConnection] = {}
     limits = make_limits(settings, rng, redis, whole)
     streams = Streams(settings.streams, worker, settings.workers, whole.others_streams if whole else None)
     revocations = Revocations(settings.auth.tokens.leeway)
@@ -610,7 +645,7 @@ def make_gateway(
     redaction = redaction_of(settings.logs, settings.auth.sources)
     parts = Parts(
         services, durations, streams, client, overload, pressure, limits, authenticator, cache, tickets,
-        revocations, tracer, lifecycle,
+        revocations, tracer, shared, lifecycle,
         settings.environment, settings.endpoint_histograms, redaction, now,
     )  # fmt: skip
     look = functools.partial(state_of, parts, with_minute=True, with_each=False)
@@ -649,6 +684,7 @@ def make_gateway(
         environment=settings.environment,
         now=now,
         lifecycle=lifecycle,
+        shared_endpoints=shared,
     )
 
 
@@ -754,10 +790,12 @@ def make_routes(settings: Settings) -> RouteTable[type[ProxiedRequest]]:
     return RouteTable(PROXIED, OWN, settings.routes, settings.gateway_hosts)
 
 
-def make_service(spec: ServiceSpec, rng: random.Random, whole: Whole | None = None) -> Service:
+def make_service(
+    spec: ServiceSpec, rng: random.Random, whole: Whole | None = None, shared: SharedEndpoints | None = None
+) -> Service:
     """
     Args:
-        whole: learns of breakers.
+        whole, shared: learn of breakers.
     """
     plain = [each for each in spec.endpoints if not is_source(each.url)]
     service = Service(
@@ -769,9 +807,16 @@ def make_service(spec: ServiceSpec, rng: random.Random, whole: Whole | None = No
         affinity=Affinity.from_config(spec.name, spec.service.affinity, spec.service.balancer),
     )
     service.membership.configure({each.url: each.weight for each in spec.endpoints})
-    if whole:
-        service.outcomes.tell_breaker_of = partial(whole.tell_breaker, spec.name)
+    told = [partial(whole.tell_breaker, spec.name)] if whole else []
+    told += [partial(tell_breaker, shared, spec.name)] if shared else []
+    if told:
+        service.outcomes.tell_breaker_of = partial(_call_each, told)
     return service
+
+
+def _call_each(calls: Sequence[Callable[[Endpoint], None]], endpoint: Endpoint) -> None:
+    for each in calls:
+        each(endpoint)
 
 
 def connect(redis: dict[str, RedisConnection], url: str) -> RedisConnection:
@@ -848,16 +893,22 @@ def make_revocation_store(
     def is_revoked(holder: Holder) -> bool:
         return revocations.refuses(holder, time.time())
 
-    connection = connect(redis, settings.redis_url) if settings.shares_revocations else None
+    connection = connect(redis, settings.sharing.redis_url) if settings.shares_revocations else None
     return RevocationStore(revocations, partial(streams.revoke, is_revoked), connection)
+
+
+def make_shared_endpoints(settings: Settings, redis: dict[str, RedisConnection], name: str) -> SharedEndpoints | None:
+    """Shares what gateways know of endpoints over REDIS_URL; None without SHARED_ENDPOINTS_SECRET."""
+    secret = settings.sharing.endpoints_secret
+    return SharedEndpoints(connect(redis, settings.sharing.redis_url), secret, name) if secret else None
 
 
 def make_tickets(settings: Settings, redis: dict[str, RedisConnection], whole: Whole | None = None) -> Tickets | None:
     """The one-time tickets; None if AUTH_TOKEN_SOURCES has none."""
     if not settings.auth.has_tickets:
         return None
-    if settings.redis_url:
-        return Tickets(RedisTickets(connect(redis, settings.redis_url)), None, Allowance())
+    if settings.sharing.redis_url:
+        return Tickets(RedisTickets(connect(redis, settings.sharing.redis_url)), None, Allowance())
     if whole:
         return Tickets(WholeTickets(whole), None, Allowance())
     memory = MemoryTickets()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tornado_gateway import __version__
 from tornado_gateway.adapters.prometheus import Metrics
 from tornado_gateway.adapters.redis_cache import RedisCache
+from tornado_gateway.adapters.shared_endpoints import SharedEndpoints
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.gateway import Figures, Lifecycle, Limits, ResponseCache, Tickets
 from tornado_gateway.policy.http.redaction import Redaction
@@ -54,6 +55,7 @@ class Parts(NamedTuple):
     tickets: Tickets | None
     revocations: Revocations
     tracer: Tracer | None
+    shared_endpoints: SharedEndpoints | None
     lifecycle: Lifecycle
     environment: str
     endpoint_histograms: bool
@@ -209,6 +211,7 @@ def _process(parts: Parts, *, with_each: bool) -> ProcessState:
         tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
         revocations=parts.revocations.count,
         spans=parts.tracer.counts if parts.tracer else {},
+        told=dict(parts.shared_endpoints.messages) if parts.shared_endpoints else {},
         draining=int(parts.lifecycle.draining),
         build={f"{__version__} {platform.python_version()} {event_loop}": 1},
     )

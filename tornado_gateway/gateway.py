@@ -12,6 +12,7 @@ from tornado_gateway.adapters.passwords import OperatorPassword
 from tornado_gateway.adapters.redis_cache import RedisCache
 from tornado_gateway.adapters.redis_connection import RedisConnection
 from tornado_gateway.adapters.revocation_store import RevocationStore
+from tornado_gateway.adapters.shared_endpoints import SharedEndpoints
 from tornado_gateway.adapters.tracing import Tracer
 from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
@@ -87,9 +88,12 @@ class Reloading:
 
     Attributes:
         carry_out: reads the configuration again; None while the gateway cannot. May raise ConfigurationRefused.
+        follow: begins to read the configuration again if files are watched, and returns whether; None while the
+            gateway cannot.
     """
 
     carry_out: Callable[[], Awaitable[Reloaded]] | None = None
+    follow: Callable[[], bool] | None = None
 
 
 class LimitStore(Protocol):
@@ -343,6 +347,7 @@ class Gateway:
         now: seconds on a monotonic clock.
         reloading: how the gateway takes another configuration.
         whole: the other workers; None for a gateway of one process.
+        shared_endpoints: what other gateways know of endpoints; None without SHARED_ENDPOINTS_SECRET.
     """
 
     services: ServiceRegistry
@@ -376,3 +381,4 @@ class Gateway:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     reloading: Reloading = field(default_factory=Reloading)
     whole: Whole | None = None
+    shared_endpoints: SharedEndpoints | None = None

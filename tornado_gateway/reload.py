@@ -61,6 +61,7 @@ from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
 from tornado_gateway.gateway import Gateway, Limits, Operators, Reloaded, ResponseCache
 from tornado_gateway.handlers.local_reply import LocalReply
+from tornado_gateway.neighbours import repeat
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.resolution import new_endpoint
@@ -158,6 +159,7 @@ class Reloader:
 
     Attributes:
         watch: begins a reload when a file has changed.
+        tell: is called after each reload that no other gateway has told of.
     """
 
     def __init__(
@@ -170,14 +172,31 @@ class Reloader:
         self.configuration, self._use, self._is_stopping = configuration, use, is_stopping
         self._lock, self._is_closed = lock, False
         self._begun: set[asyncio.Task[None]] = set()
+        self._follows: asyncio.Task[None] | None = None
+        self.tell: Callable[[], None] = lambda: None
         self.watch = FileWatch(self.begin)
         self.watch.use(configuration.watched)
 
     def begin(self) -> None:
         """Begin a reload for somebody who gets no answer, such as a signal: the log tells."""
-        task = asyncio.get_running_loop().create_task(self.try_to_reload())
+        self._begin(tells=True)
+
+    def follow(self) -> bool:
+        """Begin a reload because another gateway has reloaded, if files are watched; return whether.
+
+        Nobody is told of this reload, or gateways would tell each other without end.
+        """
+        if not self.configuration.settings.watches_files:
+            return False
+        if self._follows is None or self._follows.done():  # several gateways may have reloaded at once
+            self._follows = self._begin(tells=False)
+        return True
+
+    def _begin(self, *, tells: bool) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(self.try_to_reload(tells=tells))
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
+        return task
 
     async def close(self) -> None:
         """Reload no more."""
@@ -188,8 +207,11 @@ class Reloader:
         if self._begun:
             await asyncio.wait(self._begun)
 
-    async def reload(self) -> Reloaded:
+    async def reload(self, *, tells: bool = True) -> Reloaded:
         """Read the configuration again, and use the configuration.
+
+        Args:
+            tells: whether other gateways are told.
 
         Raises:
             ConfigurationRefused: the configuration is wrong, or the gateway is stopping. Nothing has changed.
@@ -198,7 +220,7 @@ class Reloader:
             microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             service_manager.tell("RELOADING=1", f"MONOTONIC_USEC={microseconds}")  # Type=notify-reload waits for both
             try:
-                return await self._reload()
+                reloaded = await self._reload()
             except ConfigurationError as error:
                 problems = list(map(str, error.problems))
                 for problem in problems:
@@ -206,11 +228,14 @@ class Reloader:
                 raise ConfigurationRefused("; ".join(problems)) from None
             finally:
                 service_manager.tell("READY=1")
+        if tells:
+            self.tell()
+        return reloaded
 
-    async def try_to_reload(self) -> None:
+    async def try_to_reload(self, *, tells: bool = True) -> None:
         """Reload, and raise nothing."""
         try:
-            await self.reload()
+            await self.reload(tells=tells)
         except ConfigurationRefused:
             pass  # the log has the problems
         except Exception:
@@ -238,7 +263,8 @@ def reloader_of(app: App, configuration: Configuration) -> Reloader:
 
     reloader = Reloader(configuration, use, is_stopping, asyncio.Lock())
     app.heartbeat.add(reloader.watch)
-    app.gateway.reloading.carry_out = reloader.reload
+    app.gateway.reloading.carry_out, app.gateway.reloading.follow = reloader.reload, reloader.follow
+    reloader.tell = app.tell_reloaded
     return reloader
 
 
@@ -353,7 +379,7 @@ def _new_services(app: App, settings: Settings) -> Steps[list[Service]]:
     for spec in settings.services:
         if spec.name.encode("ascii") not in app.gateway.services:
             yield
-            new.append(make_service(spec, app.gateway.rng, app.gateway.whole))
+            new.append(make_service(spec, app.gateway.rng, app.gateway.whole, app.gateway.shared_endpoints))
     return new
 
 
@@ -380,7 +406,7 @@ def parts_of(gateway: Gateway, settings: Settings) -> Parts:
     return Parts(
         gateway.services, gateway.durations, gateway.streams, gateway.client, gateway.overload, gateway.pressure,
         gateway.limits, gateway.authenticator, gateway.cache, gateway.tickets, gateway.revocations, gateway.tracer,
-        gateway.lifecycle, settings.environment, settings.endpoint_histograms,
+        gateway.shared_endpoints, gateway.lifecycle, settings.environment, settings.endpoint_histograms,
         redaction_of(settings.logs, settings.auth.sources), gateway.now,
     )  # fmt: skip
 
@@ -478,9 +504,11 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts)
     """Change the parts that the old and the new Gateway share."""
     old, before = app.gateway, app.settings
     gateway.streams.counts.limits = settings.streams
+    if gateway.shared_endpoints:
+        repeat(gateway, gateway.shared_endpoints)
     gateway.revocations.leeway = settings.auth.tokens.leeway
     if settings.shares_revocations:
-        gateway.revocation_store.share(connect(app.gateway.redis, settings.redis_url))
+        gateway.revocation_store.share(connect(app.gateway.redis, settings.sharing.redis_url))
     if settings.overload != before.overload:
         gateway.overload.reconfigure(settings.overload)
         gateway.pressure.measures_memory = settings.overload.limits_memory

@@ -108,6 +108,8 @@ def test_unset_variables_are_not_mentioned() -> None:
         ("RATE_LIMIT_STORE", {"RATE_LIMIT_STORE": "redis://a"}, {"RATE_LIMIT_MAX": "1"}, "nothing is limited"),
         ("REDIS_URL", {"REDIS_URL": "redis://a"}, {"CACHE_ENABLED": "true"},
          "nothing is limited or cached, and nothing asks for a token"),
+        ("REDIS_URL", {"REDIS_URL": "redis://a"}, {"SHARED_ENDPOINTS_SECRET": KEY},
+         "nothing is limited or cached, and nothing asks for a token"),
         ("COMPRESS_MIN_BYTES", {"COMPRESS_MIN_BYTES": "9"}, {"COMPRESS": "gzip"}, "COMPRESS is off"),
         ("CACHE_STORE_SECRET", {"CACHE_STORE_SECRET": "s", "CACHE_ENABLED": "true"}, {"REDIS_URL": "redis://a"},
          "what is cached is in memory alone"),

@@ -762,6 +762,15 @@ def test_a_password_in_a_url_is_never_shown(env: dict[str, str]) -> None:
     assert not [line for line in lines(**env) if "hunter2" in line]
 
 
+def test_the_secret_of_shared_endpoints_is_long_and_needs_a_redis() -> None:
+    redis = {"REDIS_URL": "redis://a"}
+    assert load(SHARED_ENDPOINTS_SECRET="é" * 16, **redis).sharing.endpoints_secret == "é".encode() * 16
+    (line,) = lines(SHARED_ENDPOINTS_SECRET="hunter2" * 4, **redis)
+    assert line == "SHARED_ENDPOINTS_SECRET=********: is too short; allowed: 32 bytes or more"
+    (line,) = lines(SHARED_ENDPOINTS_SECRET=KEY)
+    assert line == "SHARED_ENDPOINTS_SECRET=********: is set, but REDIS_URL is not; allowed: with REDIS_URL, or unset"
+
+
 # Surrogates too, as os.environ has them for bytes that are not UTF-8. st.text() would first build a table of
 # all characters, which takes seconds where coverage is measured: longer than hypothesis puts up with.
 characters = (st.integers(0, 0x7F) | st.integers(0, 0x10FFFF)).map(chr)

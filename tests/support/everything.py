@@ -49,6 +49,7 @@ def _process() -> ProcessState:
         connects=ConnectState.of(totals, 1),
         tickets={"made": 1},
         spans={"exported": 1},
+        told={"applied": 1},
         handshakes={"full": 1},
         revocations=1,
         buffered={"clients": 1, "upstreams": 2},

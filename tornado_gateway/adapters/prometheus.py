@@ -322,6 +322,13 @@ def _of_all(state: State, index: _Index) -> Iterator[_Family]:
     yield _Family("gateway_client_tls_handshakes", "counter", "TLS handshakes with clients, by outcome.", handshakes)
     spans = _by_label("result", process.spans)
     yield _Family("gateway_trace_spans", "counter", "Finished spans, by what has become of them.", spans)
+    told = _by_label("result", process.told)
+    yield _Family(
+        "gateway_shared_endpoint_messages",
+        "counter",
+        "Messages of other gateways about endpoints, by what has become of them.",
+        told,
+    )
     yield _Family("gateway_cache_requests", "counter", "Requests that looked into the cache.", _looked(state))
     yield _Family(
         "gateway_failed_requests",

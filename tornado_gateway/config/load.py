@@ -47,7 +47,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
     routes: tuple[GivenRoute, ...] = values.pop("ROUTES", ())
     problems += [
         *_check_upstreams(env), *_check_secret(values), *_check_required(values, given),
-        *_check_routes(values, routes, given),
+        *_check_routes(values, routes, given), *_check_shared(values),
     ]  # fmt: skip
     if problems:
         raise ConfigurationError(tuple(problems))
@@ -220,6 +220,12 @@ def _check_routes(
         if keeps and spec.segment in OWN_SEGMENTS:
             reason = f"is a path of the gateway's own, which {spec.host} keeps by GATEWAY_HOSTS"
             yield Problem(f"ROUTES[{index}].path", shown(spec.path), reason, "another first segment")
+
+
+def _check_shared(values: Mapping[str, Any]) -> Iterator[Problem]:
+    name = "SHARED_ENDPOINTS_SECRET"
+    if name in values and not values.get("REDIS_URL"):
+        yield Problem(name, shown("", secret=True), "is set, but REDIS_URL is not", "with REDIS_URL, or unset")
 
 
 def _check_secret(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -283,6 +283,17 @@ def _parse_parameters(text: str) -> tuple[str, ...]:
 
 parameters = Syntax(_parse_parameters, joined, is_list=True)
 key = Syntax(lambda text: text.encode("utf-8", "surrogatepass"), lambda value: value.decode("utf-8", "surrogatepass"))
+LONG_KEY = 32  # bytes: as many as HMAC-SHA256 makes (RFC 2104 §3)
+
+
+def _parse_long_key(text: str) -> bytes:
+    value = key.parse(text)
+    if len(value) < LONG_KEY:
+        raise Invalid("is too short", f"{LONG_KEY} bytes or more")
+    return value
+
+
+long_key = Syntax(_parse_long_key, key.text)
 text = Syntax(str)
 
 

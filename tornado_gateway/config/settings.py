@@ -171,6 +171,19 @@ class SourcesConfig:
     kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
 
 
+@dataclass(frozen=True, slots=True)
+class SharingConfig:
+    """What several gateways share.
+
+    Attributes:
+        redis_url: of the Redis for everything that gateways share; "" for none.
+        endpoints_secret: of all gateways that share what they know of endpoints; b"" for none.
+    """
+
+    redis_url: str = field(default="", repr=False)
+    endpoints_secret: bytes = field(default=b"", repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a gateway, read once at the start.
@@ -188,7 +201,7 @@ class Settings:
         services: the services of UPSTREAMS.
         routes: the routes of ROUTES.
         gateway_hosts: hosts that keep the gateway's own paths beside routes of their own.
-        redis_url: of the Redis for everything that several gateways share; "" for none.
+        sharing: what several gateways share.
         limit_store: where the counters of rate limits are.
         cache_store: where responses are kept.
         upstreams_file: path of the file that names the services, if a file does.
@@ -220,7 +233,7 @@ class Settings:
     services: tuple[ServiceSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     gateway_hosts: tuple[str, ...] = ()
-    redis_url: str = field(default="", repr=False)
+    sharing: SharingConfig = field(default_factory=SharingConfig)
     limit_store: LimitStoreConfig = field(default_factory=LimitStoreConfig)
     cache_store: StoreConfig = field(default_factory=StoreConfig)
     upstreams_file: str | None = None
@@ -300,7 +313,7 @@ class Settings:
     @property
     def limit_store_url(self) -> str:
         """URL of the counters of rate limits; "" for the memory of the process."""
-        url = self.limit_store.url or self.redis_url
+        url = self.limit_store.url or self.sharing.redis_url
         return "" if url.startswith(f"{MEMORY}:") else url
 
     @property
@@ -317,13 +330,18 @@ class Settings:
     @property
     def cache_store_url(self) -> str:
         """URL of the Redis that stored responses and purges are shared over; "" for none."""
-        url = self.cache_store.url or self.redis_url
+        url = self.cache_store.url or self.sharing.redis_url
         return "" if url.startswith(f"{MEMORY}:") or not self.caches_something else url
 
     @property
     def shares_revocations(self) -> bool:
         """Whether revocations are shared over Redis."""
-        return bool(self.redis_url) and self.asks_for_tokens
+        return bool(self.sharing.redis_url) and self.asks_for_tokens
+
+    @property
+    def shares_something(self) -> bool:
+        """Whether anything but rate limits is shared over Redis."""
+        return self.shares_revocations or self.caches_something or bool(self.sharing.endpoints_secret)
 
     def of(self, spec: ServiceSpec) -> "Settings":
         """The settings with the config of a service."""

@@ -8,10 +8,13 @@ POST /admin/api/breaker     {"service", "endpoint", "act": "open" or "reset"}, a
 GET, POST /admin/api/log-level   {"level"}: of the gateway's own log
 POST /admin/api/reload      reads the configuration again
 
-An act lasts until the gateway ends: what is configured does not change. Who may act: handlers/acting.py.
+An act lasts until the gateway ends: what is configured does not change. Who may act: handlers/acting.py. Other workers,
+and other gateways over Redis, do the same.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any, ClassVar
 
 from tornado_gateway.adapters import logs
@@ -20,6 +23,7 @@ from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.acting import ActingHandler
 from tornado_gateway.handlers.admin_page import AdminPage
 from tornado_gateway.policy.orders import Member, read_object, read_order, shown, text, whole, word
+from tornado_gateway.policy.statements import Statement, key_of
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.views.control import endpoint_view, joined_endpoint, joined_services, services_view
@@ -61,17 +65,28 @@ class EndpointAct(ActingHandler):
     lasts: ClassVar[bool] = True
 
     async def post(self) -> None:
-        said = read_order(self.request.body, (SERVICE, ENDPOINT, *self.members))
+        said = read_order(self.request.body, self.all_members())
         service = self.service_of(said["service"])
         endpoint = endpoint_of(service, said["endpoint"])
         now = self.gateway.now()
         deed = self.act(service, endpoint, now, said)
         self.deed = f"{deed} {endpoint.url} of {service.name}"
-        key = f"{service.name} {endpoint.url}" if self.lasts else ""
+        statement = self._tell_gateways(said)
         views = [endpoint_view(service, endpoint, now)]
-        for each in await self.tell_others("act", [self.request.path, said], key):
+        for each in await self.tell_others("act", astuple(statement), statement.key if self.lasts else ""):
             views += each
         self.send_json({"service": service.name, **joined_endpoint(views)})
+
+    def _tell_gateways(self, said: dict[str, Any]) -> Statement:
+        """Tell the other gateways, in the background; return what is told, or would be."""
+        name, shared = self.request.path.rpartition("/")[2], self.gateway.shared_endpoints
+        key, body = key_of(name, said["service"], said["endpoint"]), [self.who, said]
+        return shared.tell(key, name, body) if shared else Statement("", 0.0, key, name, body)
+
+    @classmethod
+    def all_members(cls) -> tuple[Member, ...]:
+        """The members of an order."""
+        return (SERVICE, ENDPOINT, *cls.members)
 
     @staticmethod
     def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
@@ -82,6 +97,10 @@ class EndpointAct(ActingHandler):
             said: the order.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def act_on_unknown(service: Service, url: str, said: dict[str, Any]) -> None:
+        """Act on an endpoint that is not known yet, such as an address that no name server has told."""
 
 
 def endpoint_of(service: Service, url: str) -> Endpoint:
@@ -106,6 +125,10 @@ class DrainHandler(EndpointAct):
         service.drain(endpoint, now)
         return f"drained, before with weight {before},"
 
+    @staticmethod
+    def act_on_unknown(service: Service, url: str, said: dict[str, Any]) -> None:
+        service.membership.set_weight(url, 0)
+
 
 class UndrainHandler(EndpointAct):
     """Gives an endpoint its configured weight."""
@@ -114,6 +137,10 @@ class UndrainHandler(EndpointAct):
     def act(service: Service, endpoint: Endpoint, now: float, said: dict[str, Any]) -> str:
         service.release(endpoint.url, now)
         return f"undrained, with weight {endpoint.weight},"
+
+    @staticmethod
+    def act_on_unknown(service: Service, url: str, said: dict[str, Any]) -> None:
+        service.membership.release(url)
 
 
 class WeightHandler(EndpointAct):
@@ -126,6 +153,10 @@ class WeightHandler(EndpointAct):
         before = endpoint.weight
         service.set_weight(endpoint, said["weight"], now)
         return f"gave weight {said['weight']} instead of {before} to"
+
+    @staticmethod
+    def act_on_unknown(service: Service, url: str, said: dict[str, Any]) -> None:
+        service.membership.set_weight(url, said["weight"])
 
 
 class BreakerHandler(EndpointAct):
@@ -150,19 +181,53 @@ _ACTS: dict[str, type[EndpointAct]] = {
 
 
 def carry_out_act(gateway: Gateway, order: Sequence[Any]) -> list[dict[str, Any]]:
-    """Do what another worker has done; return what has become of the endpoint. A worker may have other endpoints for a
-    while: names are looked up by each, and nothing is returned of an endpoint that this worker does not have.
+    """Do what another worker has done, or has heard from another gateway, unless something newer is known.
 
     Args:
-        order: path of the page, and the members.
+        order: the members of a Statement.
+
+    Returns:
+        What has become of the endpoint; nothing of an endpoint that this worker does not have.
     """
-    (path, said), now, views = order, gateway.now(), []
-    service = gateway.services.get(said["service"].encode("ascii"))
-    for endpoint in service.endpoints if service else ():
-        if service and endpoint.url == said["endpoint"]:
-            _ACTS[path.rpartition("/")[2]].act(service, endpoint, now, said)
-            views.append(endpoint_view(service, endpoint, now))
-    return views
+    statement, shared = Statement(*order), gateway.shared_endpoints
+    _, said = statement.body
+    if shared is None or shared.note(statement):
+        act_on(gateway, statement.name, said)
+    now, service = gateway.now(), _service_of(gateway, said)
+    several = service.endpoints if service else ()
+    return [endpoint_view(service, each, now) for each in several if service and each.url == said["endpoint"]]
+
+
+def act_on(gateway: Gateway, name: str, said: dict[str, Any]) -> str:
+    """Do what was done elsewhere; return what was done, for the log.
+
+    A worker or a gateway may have other endpoints for a while: names are looked up by each.
+
+    Args:
+        name: of the page, without the path.
+        said: the order.
+    """
+    service, url = _service_of(gateway, said), said["endpoint"]
+    if service is None:
+        return f"no service {shown(said['service'])}, nothing done"
+    for endpoint in service.endpoints:
+        if endpoint.url == url:
+            return f"{_ACTS[name].act(service, endpoint, gateway.now(), said)} {url} of {service.name}"
+    _ACTS[name].act_on_unknown(service, url, said)
+    return f"no endpoint {shown(url)} of {service.name} yet"
+
+
+def _service_of(gateway: Gateway, said: dict[str, Any]) -> Service | None:
+    return gateway.services.get(said["service"].encode("utf-8", "replace"))
+
+
+def read_act(name: str, said: object) -> dict[str, Any]:
+    """The order of an act that another gateway has carried out.
+
+    Raises:
+        BadRequest: this is no such order.
+    """
+    return read_order(json.dumps(said).encode("ascii"), _ACTS[name].all_members())
 
 
 class LogLevelHandler(ActingHandler):

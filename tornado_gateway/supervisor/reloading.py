@@ -13,6 +13,7 @@ import logging
 import pickle
 from collections.abc import Callable
 from dataclasses import astuple
+from functools import partial
 from typing import Any
 
 from tornado_gateway.adapters import logs
@@ -47,6 +48,7 @@ class CrewReloads:
         self._configuration, self._hub = configuration, hub
         self.births = asyncio.Lock()
         self.reloader = Reloader(configuration, self._use, is_stopping, self.births)
+        self.reloader.tell = partial(hub.tell_all, "reloaded", None)
 
     async def answer(self, _: object) -> dict[str, Any]:
         """What a worker hears that asks for a reload."""

@@ -245,6 +245,7 @@ class Supervisor:
             "leaving": on_leaving,
             "order": on_order,
             "reload": self._reloads.answer,
+            "follow": lambda _: self._reloads.reloader.follow(),
         }
         return Link({**answers, **self._hub.answers}, lambda: None)
 

@@ -106,6 +106,7 @@ class _Worker:
                 "prepare": self._reloads.prepare,
                 "change": self._reloads.change,
                 "event": self.app.event_log.learn,
+                "reloaded": lambda _: self.app.tell_reloaded(),
                 "drain": lambda _: self._drain(),
                 "replaced": lambda _: self._replaced(),
                 "end": lambda _: self._end(),
@@ -115,6 +116,7 @@ class _Worker:
             self._end,
         )
         self.app.gateway.reloading.carry_out = partial(heard_reload, partial(ask_for_reload, self.link))
+        self.app.gateway.reloading.follow = self._follow
         # A worker that is told by a signal drains, and the supervisor starts another. A second signal changes nothing:
         # a service manager tells all processes at once, and so does the supervisor.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
@@ -138,6 +140,10 @@ class _Worker:
     async def _pause(self) -> None:
         for server in self.app.servers:
             await server.pause()
+
+    def _follow(self) -> bool:
+        self.link.tell("follow")
+        return self.app.settings.watches_files
 
     def _replaced(self) -> None:
         self.app.gateway.lifecycle.is_replaced = True

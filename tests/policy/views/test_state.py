@@ -132,6 +132,7 @@ states = st.builds(
         authenticated=counts,
         tickets=st.dictionaries(st.sampled_from(ENDS), counts),
         spans=st.dictionaries(st.sampled_from(["exported", "dropped"]), counts),
+        told=st.dictionaries(st.sampled_from(["applied", "forged"]), counts),
         handshakes=st.dictionaries(st.sampled_from(["full", "resumed"]), counts),
         revocations=counts,
         draining=counts,

@@ -124,4 +124,5 @@ def _process(state: ProcessState) -> ProcessState:
         authenticated=state.authenticated,
         tickets=state.tickets,
         spans=state.spans,
+        told=state.told,
     )

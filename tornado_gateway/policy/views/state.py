@@ -255,6 +255,7 @@ class ProcessState:
         authenticated: requests with a valid credential.
         tickets: one-time tickets by what has become of them; empty without tickets.
         spans: spans of traces by what has become of them; empty without traces.
+        told: messages of other gateways about endpoints, by what has become of them.
         revocations: statements about revoked credentials. Several processes know the same statements.
         draining: processes that were told to stop.
         build: number of processes by version, Python and event loop, with a space between.
@@ -270,6 +271,7 @@ class ProcessState:
     authenticated: int = 0
     tickets: dict[str, int] = field(default_factory=dict)
     spans: dict[str, int] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
     revocations: Most[int] = 0
     draining: int = 0
     build: dict[str, int] = field(default_factory=dict)
