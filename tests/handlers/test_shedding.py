@@ -357,19 +357,31 @@ async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Star
 
 @pytest.mark.gen_test
 async def test_a_blocked_loop_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
-    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="300")
+    source = Source()
+    services = {"svc": [upstream(echo).url], "events": [upstream(source).url]}
+    running = await serve(services, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="300")
+    listener = await Listener.ask(running, get(b"/sse/events/x"))
     state, ticked_at = overload(running), running.app.gateway.pressure.ticked_at
     await eventually(lambda: running.app.gateway.pressure.ticked_at != ticked_at)  # the timer has been set
     time.sleep(0.5)
     await eventually(lambda: state.level)
     assert state.is_overloaded
-    problem(await ask(running, REQUEST), 503, "overloaded")
-    assert (await ask(running, get(b"/_pressure"))).status == 503
+    refused = await ask(running, REQUEST)
+    problem(refused, 503, "overloaded")
+    assert refused.get(b"retry-after")
+    pressure = await ask(running, get(b"/_pressure"))
+    said = json.loads(pressure.body)
+    assert (pressure.status, said["status"], said["shedTotal"]) == (503, "overloaded", 1)
+    assert "request" in said["shedding"] and said["eventLoopDelay"]["p99Ms"] > 400
+    await source.say(b"data: 1\n\n")  # a stream that runs goes on
+    await listener.until(b"data: 1\n\n")
     await eventually(lambda: not state.level)
     assert (await ask(running, REQUEST)).status == 200
     said = json.loads((await ask(running, get(b"/_pressure"))).body)
     assert (said["status"], said["shedding"], said["shedTotal"]) == ("ok", [], 1)
     assert said["eventLoopDelay"]["p99Ms"] > 400
+    await source.end()
+    assert (await listener.all()).end == "complete"
 
 
 @pytest.mark.gen_test
