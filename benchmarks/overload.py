@@ -4,8 +4,9 @@
                 the gateway from queueing there. The load is twice what the service can do.
     loop        The gateway's event loop has twice as many requests as it can do, and sheds from a delay of 50 ms on.
 
-Event streams are open meanwhile, and must all go on. The load is open-loop, see open_loop.py. The exit status is 1 if a
-bound is not kept.
+Event streams are open meanwhile, and must all go on. The load of in-flight is open-loop, see open_loop.py. The load of
+loop is h2load's, which takes a tenth of the CPU time: a connection sends at its rate, or as soon as the answer before
+has come. The exit status is 1 if a bound is not kept.
 """
 
 import argparse
@@ -14,9 +15,11 @@ import contextlib
 import http.client
 import json
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import uvloop
 
@@ -25,8 +28,8 @@ from benchmarks.cost.peers import PREFIX, Place, gateway
 from benchmarks.cost.session import working_directory
 from benchmarks.cost.upstream import BODY_BYTES, upstream
 from benchmarks.open_loop import OpenLoop, Outcome, percentile
-from benchmarks.processes import Child
-from benchmarks.programs import FROM_ROOT, NGINX, our_own
+from benchmarks.processes import Child, ChildFailed
+from benchmarks.programs import FROM_ROOT, H2LOAD, NGINX, our_own
 from benchmarks.readiness import HOST, free_port, wait_until_served
 
 TIME = 0.02  # seconds that the service takes for a request
@@ -34,6 +37,9 @@ WORKERS = 10  # requests that the service works on at once
 STREAMS = 50
 SECONDS = 5.0  # of a load
 PATIENCE = 60.0  # seconds until all streams are open
+CONNECTIONS = 1000  # of h2load, and kept to the service: what the loop does is measured, not how connections open
+WARMING = 1.0  # seconds of h2load's load before the measurement
+MICROSECONDS = 1e6  # per second
 MANY = 100  # connections of the closed loop that measures what the gateway can do
 
 REQUEST = b"GET %b HTTP/1.1\r\nHost: x\r\nUser-Agent: benchmark\r\nAccept: application/json\r\n\r\n"
@@ -162,8 +168,13 @@ class _Streams:
 async def load(port: int, streams: _Streams, name: str, rate: float, bound: float | None = None) -> Row:
     """Load a gateway while streams are open."""
     outcome = await OpenLoop(port, [REQUEST % f"{PREFIX}small".encode()]).run(rate, SECONDS)
+    return await observed(port, streams, Row(name, rate, outcome, 0, bound))
+
+
+async def observed(port: int, streams: _Streams, row: Row) -> Row:
+    """A row with what the gateway says, and with the number of streams that go on."""
     delay = await asyncio.to_thread(loop_delay, port)
-    row = Row(name, rate, outcome, await streams.count(), bound, delay)
+    row = replace(row, streams=await streams.count(), delay=delay)
     print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
     return row
 
@@ -197,6 +208,41 @@ async def capacity(port: int) -> float:
     return done / 2.0
 
 
+async def by_h2load(port: int, rate: float, directory: Path) -> Outcome:
+    """The outcome of h2load at a rate over CONNECTIONS; latencies count from the instants of sending.
+
+    Raises:
+        ChildFailed: h2load has failed.
+    """
+    log = directory / "h2load.tsv"
+    argv = H2LOAD.argv(
+        "--h1", f"--clients={CONNECTIONS}", f"--duration={SECONDS:.0f}", f"--warm-up-time={WARMING:.0f}",
+        f"--rps={rate / CONNECTIONS}", f"--log-file={log}", f"http://{HOST}:{port}{PREFIX}small",
+    )  # fmt: skip
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise ChildFailed(f"h2load: {said.decode()[-500:]}")
+    return outcome_of(log.read_text())
+
+
+def outcome_of(log: str) -> Outcome:
+    """The outcome that h2load has logged, without the requests of the first WARMING seconds.
+
+    >>> outcome_of("1000000\\t200\\t900\\n2500000\\t503\\t1000\\n2600000\\t-1\\t0\\n")
+    Outcome(latencies={503: [0.001]}, lost=1, lateness=[])
+    """
+    rows = [tuple(map(int, line.split()[:3])) for line in log.splitlines()]
+    counts_from = min(began for began, _, _ in rows) + WARMING * MICROSECONDS
+    outcome = Outcome()
+    for began, status, microseconds in rows:
+        if began >= counts_from and status > 0:
+            outcome.add(status, microseconds / MICROSECONDS)
+        elif began >= counts_from:
+            outcome.lost += 1
+    return outcome
+
+
 # ---- the measurements
 
 
@@ -227,9 +273,12 @@ async def in_flight(service_port: int) -> list[Row]:
 
 async def full_loop(service_port: int, nginx_port: int, rate: float | None) -> list[Row]:
     """Twice the load of an event loop."""
-    async with running(nginx_port, service_port, {"UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "50"}) as (port, streams):
+    variables = {"UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "50", "UPSTREAM_MAX_IDLE": str(CONNECTIONS)}
+    async with running(nginx_port, service_port, variables) as (port, streams):
         rate = rate or 2 * await capacity(port)
-        return [await load(port, streams, "loop, twice the load", rate, 0.15)]
+        with working_directory() as directory:
+            outcome = await by_h2load(port, rate, directory)
+        return [await observed(port, streams, Row("loop, twice the load", rate, outcome, 0, 0.15))]
 
 
 async def measure(names: list[str], rate: float | None) -> list[Row]:
@@ -259,9 +308,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve(options.serve))
-    if not NGINX.is_installed:
-        print(f"cannot measure: {NGINX.remedy}", file=sys.stderr)
-        return 2
+    for program in (NGINX, H2LOAD):
+        if not program.is_installed:
+            print(f"cannot measure: {program.remedy}", file=sys.stderr)
+            return 2
     machine.raise_descriptor_limit()
     rows = uvloop.run(measure(options.loads or ["in-flight", "loop"], options.rate))
     print(table(rows))

@@ -31,14 +31,16 @@ class Program:
     """A program on the PATH, or beside this Python.
 
     Attributes:
-        name: name of the program, and of the Debian package.
+        name: name of the program, and of the Debian package unless `package` says otherwise.
         is_wheel: whether a wheel of requirements-bench.txt contains the program, instead of a Debian package.
         asks_version: argument that makes the program print the version.
+        package: the Debian package.
     """
 
     name: str
     is_wheel: bool = False
     asks_version: str = "-v"
+    package: str = ""
 
     @property
     def path(self) -> str | None:
@@ -51,7 +53,11 @@ class Program:
 
     @property
     def remedy(self) -> str:
-        way = "pip install -r requirements-bench.txt" if self.is_wheel else f"Debian: apt-get install {self.name}"
+        way = (
+            "pip install -r requirements-bench.txt"
+            if self.is_wheel
+            else f"Debian: apt-get install {self.package or self.name}"
+        )
         return f"{self.name} is not installed ({way})"
 
     def argv(self, *arguments: str) -> list[str]:
@@ -84,6 +90,7 @@ class Library:
 
 
 WRK = Program("wrk")
+H2LOAD = Program("h2load", asks_version="--version", package="nghttp2-client")
 NGINX = Program("nginx")
 HAPROXY = Program("haproxy")
 ENVOY = Program("envoy", is_wheel=True, asks_version="--version")

@@ -632,7 +632,7 @@ def make_gateway(
     services = ServiceRegistry(*[make_service(each, rng, whole, shared) for each in settings.services])
     durations = Durations()
     overload = Overload(settings.overload, rng)
-    pressure = Pressure(overload, now, measures_memory=settings.overload.limits_memory)
+    pressure = Pressure(overload, now, settings.overload)
     limits = make_limits(settings, rng, redis, whole)
     streams = Streams(settings.streams, worker, settings.workers, whole.others_streams if whole else None)
     revocations = Revocations(settings.auth.tokens.leeway)

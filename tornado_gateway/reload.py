@@ -511,7 +511,7 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts)
         gateway.revocation_store.share(connect(app.gateway.redis, settings.sharing.redis_url))
     if settings.overload != before.overload:
         gateway.overload.reconfigure(settings.overload)
-        gateway.pressure.measures_memory = settings.overload.limits_memory
+        gateway.pressure.reconfigure(settings.overload)
     gateway.operators.sessions.config = settings.admin.sessions
     if ends_log_ins(before, settings):
         gateway.operators.sessions.clear()

@@ -10,6 +10,7 @@ from benchmarks.processes import Child, ChildFailed
 from benchmarks.readiness import HOST, POLL
 
 PATIENCE = 20.0  # seconds without a byte; the gateway looks once a second
+GRACE = 2.0  # seconds for the first event of a viewer who came late
 
 
 @contextlib.contextmanager
@@ -25,8 +26,9 @@ def viewed(proxy: Child, port: int, count: int) -> Iterator[Child]:
             yield proxy
         finally:
             for each in viewers:
+                each.told.wait(GRACE)
                 each.stop()
-    if not all(each.events for each in viewers):
+    if not all(each.told.is_set() for each in viewers):
         raise ChildFailed("told a viewer nothing")
 
 
@@ -34,11 +36,11 @@ class _Viewer:
     """A viewer. Connects as soon as the gateway listens.
 
     Attributes:
-        events: number of events.
+        told: set with the first event.
     """
 
     def __init__(self, port: int) -> None:
-        self.events = 0
+        self.told = threading.Event()
         self._stop = threading.Event()
         self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
         self._thread = threading.Thread(target=self._view, daemon=True)
@@ -58,4 +60,5 @@ class _Viewer:
                 self._connection.request("GET", "/admin/events")
                 answer = self._connection.getresponse()
                 while line := answer.readline():
-                    self.events += line.startswith(b"event: ")
+                    if line.startswith(b"event: "):
+                        self.told.set()

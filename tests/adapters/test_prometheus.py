@@ -451,7 +451,7 @@ def test_every_metric_of_ours_says_what_it_is() -> None:
 def test_overload_is_shown() -> None:
     overload, delays = Overload(OverloadConfig(max_in_flight=1), random.Random(1)), LoopDelays()
     overload.take()
-    assert overload.sheds(ORDINARY)
+    assert overload.sheds(ORDINARY, 0.0)
     delays.add(0.25, 1.0)
     of = service("http://a")
     take(of)

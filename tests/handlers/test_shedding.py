@@ -15,7 +15,7 @@ from tests.support.websockets import HANDSHAKE, Acceptor, another, text
 from tornado_gateway.errors import Shed
 from tornado_gateway.handlers.local_reply import PROBLEM, error_fields
 from tornado_gateway.handlers.local_reply import problem as problem_of
-from tornado_gateway.policy.overload import LATEST, Overload
+from tornado_gateway.policy.overload import LATEST, ORDINARY, Overload, OverloadConfig
 
 LIMIT = 10
 REQUEST = get(b"/api/svc/x")
@@ -355,33 +355,54 @@ async def test_at_twice_the_load_the_rest_is_served(serve: Serve, upstream: Star
     assert (await listener.all()).end == "complete"
 
 
+async def block(running: Running) -> None:
+    """Block the event loop behind a measurement, so that the next measurement is 20 ms late."""
+    pressure = running.app.gateway.pressure
+    ticked_at = pressure.ticked_at
+    await eventually(lambda: pressure.ticked_at != ticked_at)
+    time.sleep(0.02 + pressure.tick_length)
+
+
 @pytest.mark.gen_test
-async def test_a_blocked_loop_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
+async def test_a_loop_that_is_late_again_and_again_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
     source = Source()
     services = {"svc": [upstream(echo).url], "events": [upstream(source).url]}
-    running = await serve(services, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="300")
+    running = await serve(services, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="10")
+    state = overload(running)
     listener = await Listener.ask(running, get(b"/sse/events/x"))
-    state, ticked_at = overload(running), running.app.gateway.pressure.ticked_at
-    await eventually(lambda: running.app.gateway.pressure.ticked_at != ticked_at)  # the timer has been set
-    time.sleep(0.5)
-    await eventually(lambda: state.level)
-    assert state.is_overloaded
+    for _ in range(40):
+        await block(running)
+    assert state.level > ORDINARY + 1
     refused = await ask(running, REQUEST)
     problem(refused, 503, "overloaded")
     assert refused.get(b"retry-after")
     pressure = await ask(running, get(b"/_pressure"))
     said = json.loads(pressure.body)
     assert (pressure.status, said["status"], said["shedTotal"]) == (503, "overloaded", 1)
-    assert "request" in said["shedding"] and said["eventLoopDelay"]["p99Ms"] > 400
+    assert "request" in said["shedding"] and said["eventLoopDelay"]["p99Ms"] >= 20
     await source.say(b"data: 1\n\n")  # a stream that runs goes on
     await listener.until(b"data: 1\n\n")
-    await eventually(lambda: not state.level)
+    state.reconfigure(OverloadConfig(max_delay=60.0))
     assert (await ask(running, REQUEST)).status == 200
     said = json.loads((await ask(running, get(b"/_pressure"))).body)
     assert (said["status"], said["shedding"], said["shedTotal"]) == ("ok", [], 1)
-    assert said["eventLoopDelay"]["p99Ms"] > 400
     await source.end()
     assert (await listener.all()).end == "complete"
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_the_loop_reaches_too_late_is_refused_whatever_the_level(
+    serve: Serve, upstream: Start
+) -> None:
+    running = await serve({"svc": [upstream(echo).url]}, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="1000")
+    gateway, state = running.app.gateway, overload(running)
+    gateway.pressure.stop()  # the next measurement does not come
+    state.observe_delay(0.0, gateway.now(), gateway.now() + 60.0)
+    assert (await ask(running, REQUEST)).status == 200
+    state.observe_delay(0.0, gateway.now(), gateway.now() - 1.0)
+    problem(await ask(running, REQUEST), 503, "overloaded")
+    assert (await ask(running, get(b"/healthz"))).status == 200
+    assert (state.level, state.shed["request"]) == (0.0, 1)
 
 
 @pytest.mark.gen_test

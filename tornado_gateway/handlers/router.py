@@ -223,7 +223,9 @@ class Router(HTTPServerConnectionDelegate):
             handler = match.route.handler
             if head.upgrades and match.route.on_handshake and is_handshake(head.method, head.known_fields):
                 handler = match.route.on_handshake
-            if self._gateway.overload.level and (refused := self._shedding.shed(request_conn, match, handler)):
+            overload, now = self._gateway.overload, self._gateway.now()
+            may_shed = overload.level or now >= overload.late_from
+            if may_shed and (refused := self._shedding.shed(request_conn, match, handler, now)):
                 return refused
             return handler(self._gateway, self._application, request_conn, match)
         configured = request_conn.max_body_size

@@ -1,6 +1,7 @@
 """Refuses requests under overload, before a handler is made for the request: a refusal is to cost little.
 
-The Router asks Shedding while some class of requests is shed. Requests for the gateway's own pages have no class.
+The Router asks Shedding while some class of requests is shed, or the event loop is late. Requests for the gateway's own
+pages have no class.
 """
 
 import itertools
@@ -38,7 +39,9 @@ class Shedding:
         refusals = [Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST)]
         self._next_refusal = itertools.cycle([PreparedError(each, name) for each in refusals]).__next__
 
-    def shed(self, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest]) -> "ShedRequest | None":
+    def shed(
+        self, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest], now: float
+    ) -> "ShedRequest | None":
         """The refusal of a request that is shed; None for a request that goes on.
 
         A preflight that the gateway answers goes on: the answer costs no more than the refusal, which no page could
@@ -47,6 +50,7 @@ class Shedding:
         Args:
             client: the exchange with the client.
             handler: what would serve the request.
+            now: instant (gateway clock).
         """
         gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
         overload, service = gateway.overload, gateway.services.get(match.service)
@@ -56,7 +60,7 @@ class Shedding:
         cors = gateway.cors and cors_of(gateway.cors, match.route, service)
         if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
             return None
-        if not overload.sheds(shed_class(mount.priority, is_stream=is_stream)):
+        if not overload.sheds(shed_class(mount.priority, is_stream=is_stream), now):
             return None
         if cors:
             annotate(cors, client)
