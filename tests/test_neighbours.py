@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from tests.conftest import Running, Serve
 from tests.handlers.test_control import OPERATOR, done
-from tests.support.crews import await_, crew
+from tests.support.crews import Crew, await_, crew
 from tests.support.journeys import Start, ask
 from tests.support.operators import AUTH
 from tests.support.redis import StartRedis
@@ -288,6 +290,17 @@ def post(port: int, path: str, **said: object) -> None:
     assert ask_port(port, "POST", path, json.dumps(said) if said else "").status == 200
 
 
+@contextmanager
+def both(folders: list[Path], **variables: str) -> Iterator[list[Crew]]:
+    """Two gateways of two workers, which start at once."""
+    made = [Crew(folder=each, **variables) for each in folders]
+    try:
+        yield [each.is_ready() for each in made]
+    finally:
+        for each in made:
+            each.kill()
+
+
 def test_gateways_of_two_workers_share_drains_with_a_line_each_and_reloads(
     tmp_path: Path, redis_server: StartRedis
 ) -> None:
@@ -300,17 +313,21 @@ def test_gateways_of_two_workers_share_drains_with_a_line_each_and_reloads(
     for each in folders:
         each.mkdir()
         (each / ".env").write_text(f"UPSTREAMS='{json.dumps({'svc': URLS[:2]})}'\n")
-    with crew(folder=folders[0], **variables) as one, crew(folder=folders[1], **variables) as other:
+    with both(folders, **variables) as (one, other):
         await_(lambda: server.command("PUBSUB", "NUMSUB", CHANNEL).split()[-1] == "4")
         post(one.port, "/admin/api/drain", service="svc", endpoint=URLS[0])
         await_(lambda: all(weights(other.port) == [0, 1] for _ in range(4)))
         line = other.hears("INFO drain by ")
         assert "drained, before with weight 1" in line and "INFO drain by" not in one.log
+        server.stop()
+        other.hears("Redis at")
         first, _ = other.workers
 
         os.kill(first, signal.SIGKILL)
         other.is_ready()
-        assert all(weights(other.port) == [0, 1] for _ in range(4))
+        assert all(weights(other.port) == [0, 1] for _ in range(4))  # the newcomer has learnt from the supervisor
+        server.start()
+        await_(lambda: server.command("PUBSUB", "NUMSUB", CHANNEL).split()[-1] == "4")
         post(other.port, "/admin/api/undrain", service="svc", endpoint=URLS[0])
         await_(lambda: all(weights(one.port) == [1, 1] for _ in range(4)))
         post(one.port, "/admin/api/reload")
@@ -319,4 +336,18 @@ def test_gateways_of_two_workers_share_drains_with_a_line_each_and_reloads(
         assert other.log.count("INFO drain by ") == 1
         assert one.log.count("INFO undrain by ") == 1
         assert "has reloaded" not in one.log
-        assert (one.end(), other.end()) == (0, 0)
+
+
+def test_a_gateway_that_takes_over_keeps_the_drain(tmp_path: Path, redis_server: StartRedis) -> None:
+    server = redis_server()
+    variables = {
+        "UPSTREAMS": json.dumps({"svc": URLS[:2]}), "REDIS_URL": server.url, "SHARED_ENDPOINTS_SECRET": SECRET,
+        "TAKEOVER_SOCKET": f"{tmp_path}/own/s", "LOG_LEVEL": "info",
+    }  # fmt: skip
+    with crew(folder=tmp_path, **variables) as old:
+        post(old.port, "/admin/api/drain", service="svc", endpoint=URLS[0])
+        await_(lambda: server.command("HLEN", KEY) == "1")
+        with crew("--takeover", folder=tmp_path, **variables | {"PORT": str(old.port)}) as new:
+            old.hears("another process has taken over")
+            assert all(weights(old.port) == [0, 1] for _ in range(4))
+            assert "INFO drain by" not in new.log  # the operator's act has its line already

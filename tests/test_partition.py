@@ -23,7 +23,8 @@ from tests.support.sockets import PATIENCE, Client, Message, echo, get
 from tests.support.tickets import AUTH, bearer, request, stream
 
 SECONDS = float(os.environ.get("PARTITION", "0"))  # of the partition; it lasts until all gateways know, at least
-SHARED = {"RATE_LIMITS": "1000000/d", "CACHE_ENABLED": "true"}
+SHARED = {"RATE_LIMITS": "1000000/d", "CACHE_ENABLED": "true", "SHARED_ENDPOINTS_SECRET": "s" * 32}
+ENDPOINTS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]  # of a service that nobody asks
 
 
 class Load:
@@ -95,6 +96,25 @@ async def all_refuse(gateways: Sequence[GatewayProcess], jti: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def drain(gateway: GatewayProcess, endpoint: str) -> None:
+    body = json.dumps({"service": "idle", "endpoint": endpoint}).encode()
+    answer = await ask(gateway, get(b"/admin/api/drain", bearer(), method=b"POST", body=body))
+    assert answer.status == 200, answer
+
+
+async def weights(gateways: Sequence[GatewayProcess]) -> list[list[int]]:
+    """The weights of ENDPOINTS in each gateway."""
+    answers = [await ask(each, get(b"/admin/api/services", bearer())) for each in gateways]
+    services = [{one["service"]: one["endpoints"] for one in json.loads(each.body)["services"]} for each in answers]
+    return [[one["weight"] for one in each["idle"]] for each in services]
+
+
+async def all_have(gateways: Sequence[GatewayProcess], wanted: list[int]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await weights(gateways) != [wanted] * len(gateways):
+            await asyncio.sleep(0.05)
+
+
 async def crosses(gateways: Sequence[GatewayProcess]) -> None:
     """A ticket of the first gateway opens a stream at the last one."""
     given = await ask(gateways[0], request(bearer()))
@@ -108,7 +128,7 @@ async def crosses(gateways: Sequence[GatewayProcess]) -> None:
 async def test_three_gateways_serve_alone_while_nothing_reaches_redis_and_agree_afterwards(
     upstream: Start, redis_server: StartRedis
 ) -> None:
-    services = {"svc": [upstream(echo).url]}
+    services = {"svc": [upstream(echo).url], "idle": ENDPOINTS}
     async with CutLine.to(redis_server().port) as line, contextlib.AsyncExitStack() as stack:
         variables = AUTH | SHARED | {"REDIS_URL": f"redis://127.0.0.1:{line.port}"}
         starting = [gateway_process(services, **variables) for _ in range(3)]
@@ -118,21 +138,26 @@ async def test_three_gateways_serve_alone_while_nothing_reaches_redis_and_agree_
         await crosses(gateways)
         assert await revoke(gateways[0], "before")
         await all_refuse(gateways, "before")
+        await drain(gateways[0], ENDPOINTS[0])
+        await all_have(gateways, [0, 1])
 
         began = time.monotonic()
         line.cut()
         await all_are(gateways, 0.0)
         assert not await revoke(gateways[0], "meanwhile")
+        await drain(gateways[1], ENDPOINTS[1])
         for each in gateways:
             problem(await ask(each, request(bearer())), 503, "overloaded")
         await asyncio.sleep(SECONDS - (time.monotonic() - began))
         assert await accepted(gateways, "before") == [False] * 3
         assert await accepted(gateways, "meanwhile") == [False, True, True]
+        assert await weights(gateways) == [[0, 1], [0, 0], [0, 1]]
         seconds, during = time.monotonic() - began, load.statuses.total()
 
         line.mend()
         await all_are(gateways, 1.0)
         await all_refuse(gateways, "meanwhile")
+        await all_have(gateways, [0, 0])
         assert await accepted(gateways, "before") == [False] * 3
         await crosses(gateways)
     sys.stdout.write(

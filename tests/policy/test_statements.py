@@ -127,6 +127,9 @@ def test_a_ledger_keeps_so_many_statements_the_latest() -> None:
     ledger.take(statement(NOW + 1, key="0"))
     ledger.take(statement(key="more"))
     assert (len(ledger), ledger.of("1"), ledger.of("0")) == (MOST, None, statement(NOW + 1, key="0"))
+    ledger.take(statement(key="1"))
+    assert ledger.forget_ended(NOW) == ["2"]  # to leave the shared store, too; "1" has come back
+    assert ledger.forget_ended(NOW) == []
 
 
 def test_acts_on_a_weight_are_a_matter_and_what_breakers_do_is_another() -> None:

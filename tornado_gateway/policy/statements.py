@@ -152,6 +152,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._known: dict[str, Statement] = {}  # the latest known last
+        self._pushed_out: list[str] = []
 
     def __iter__(self) -> Iterator[Statement]:
         return iter(list(self._known.values()))
@@ -176,12 +177,14 @@ class Ledger:
         self._known.pop(statement.key, None)
         self._known[statement.key] = statement
         if len(self._known) > MOST:
-            del self._known[next(iter(self._known))]
+            self._pushed_out.append(key := next(iter(self._known)))
+            del self._known[key]
         return True
 
     def forget_ended(self, now: float) -> list[str]:
-        """Forget what nobody needs any more; return the keys."""
+        """Forget what nobody needs any more; return the keys, and those that had no room since the last call."""
         ended = [each.key for each in self._known.values() if each.has_ended(now)]
         for key in ended:
             del self._known[key]
-        return ended
+        gone, self._pushed_out = [*ended, *self._pushed_out], []
+        return [key for key in gone if key not in self._known]
