@@ -17,7 +17,7 @@ from tornado_gateway.supervisor.limits import SharedCounters
 from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
 
-PATIENCE = 3.0  # seconds for a worker's figures; of a worker that hangs, the figures before count
+PATIENCE = 3.0  # seconds for a worker's figures and pages; of a worker that hangs, the figures before count
 LOOK_KEPT = 0.5  # seconds; every worker looks each second, and all see the same
 PROBE = 0.2  # seconds for a worker's answer to a probe; below PATIENCE_OF_PROBES of upkeep/whole.py
 MOST_ORDERS = 100_000  # of a name: as many as there may be revocations
@@ -62,7 +62,9 @@ class Hub:
             "streams": lambda query: self._ask_all("streams", query),
             "services": lambda _: self._ask_all("services", None),
             "requests": lambda query: self._ask_all("requests", query),
-            "newer-requests": lambda newest: self._ask_all("newer-requests", newest),
+            "newer-requests": lambda newest: self._ask_all(
+                "newer-requests", newest, PROBE
+            ),  # the next look has the rest
             "cache": lambda _: self._ask_all("cache", None),
             "uses": lambda _: self._ask_all("uses", None),
             "readiness": lambda _: self._readiness.get(),
@@ -115,7 +117,7 @@ class Hub:
             known[key] = body
             if len(known) > MOST_ORDERS:
                 del known[next(iter(known))]
-        return await self._ask_all("order", [name, body], sender)
+        return await self._ask_all("order", [name, body], PATIENCE_OF_LINKS, sender)
 
     @property
     def for_newcomers(self) -> dict[str, Any]:
@@ -182,9 +184,9 @@ class Hub:
             self._attempts.begin(client, now)
         return [wait, now]
 
-    async def _ask_all(self, name: str, body: Any, but: int = -1) -> list[Any]:
+    async def _ask_all(self, name: str, body: Any, patience: float = PATIENCE, but: int = -1) -> list[Any]:
         """What each worker answers that does."""
-        return [said for _, said in await self._ask_each(name, body, PATIENCE_OF_LINKS, but)]
+        return [said for _, said in await self._ask_each(name, body, patience, but)]
 
     async def _ask_each(self, name: str, body: Any, patience: float, but: int = -1) -> list[tuple[int, Any]]:
         """The number of each worker that answers, and its answer."""
