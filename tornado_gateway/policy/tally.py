@@ -7,14 +7,17 @@ Each worker has a part of the memory, and writes there alone. A part is a hash t
 A worker looks up names in the parts of all others. No worker waits for another: two workers that take the last place
 within the same microseconds both get the place.
 
-The hash has 63 bits, so that two names of a million share a hash once in ten million gateways.
+A name is anything that Python can hash. Workers are forked, so all have the same random seed of hash(): each gets the
+same hash, and nobody outside can make up names with the same hash. The hash has 63 bits, so that two names of a million
+share a hash once in ten million gateways.
 """
 
-import hashlib
+from collections.abc import Hashable
 
 # Places of a worker, a power of two; a used place takes 16 bytes of memory. Half of the places stay empty, so that
 # probes are short: further names are counted by their worker alone.
 PLACES = 1 << 17
+_63_BITS = (1 << 63) - 1
 
 
 class Part:
@@ -99,15 +102,17 @@ class Others:
     def __init__(self, own: Part, others: list[Part]) -> None:
         self._own, self._others = own, others
 
-    def add(self, name: bytes, change: int) -> None:
+    def add(self, name: Hashable, change: int) -> None:
         """Tell the others of a change here."""
         self._own.add(_hash(name), change)
 
-    def number(self, name: bytes) -> int:
+    def number(self, name: Hashable) -> int:
         """The number of the others."""
-        hashed = _hash(name)
-        return sum(part.get(hashed) for part in self._others)
+        hashed, number = _hash(name), 0
+        for part in self._others:
+            number += part.get(hashed)
+        return number
 
 
-def _hash(name: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1 or 1
+def _hash(name: Hashable) -> int:
+    return hash(name) & _63_BITS or 1

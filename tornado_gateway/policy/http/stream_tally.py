@@ -2,7 +2,9 @@
 
 from tornado_gateway.policy.tally import Others
 
-TOTAL = b""  # the name of all streams together
+Name = tuple[str, str]
+
+TOTAL: Name = "", ""  # the name of all streams together
 
 
 class OthersStreams:
@@ -22,5 +24,5 @@ class OthersStreams:
         return total, of_service, of_client
 
 
-def _names(service: str, client: str) -> tuple[bytes, bytes, bytes]:
-    return TOTAL, b"s" + service.encode(), b"c" + client.encode()
+def _names(service: str, client: str) -> tuple[Name, Name, Name]:
+    return TOTAL, ("service", service), ("client", client)

@@ -69,15 +69,16 @@ class InFlight:
         return [each for each in claims if self._number(each) >= each.limit]
 
     def _number(self, claim: Claim) -> int:
-        own = self.counts[claim.group, claim.key]
-        return own + self._others.number(_name(claim)) if self._others else own
+        place = claim.group, claim.key
+        return self.counts[place] + (self._others.number(place) if self._others else 0)
 
     def take(self, claims: Iterable[Claim]) -> None:
         """Count a request in. Call give_back() once with the same claims."""
         for each in claims:
-            self.counts[each.group, each.key] += 1
+            place = each.group, each.key
+            self.counts[place] += 1
             if self._others:
-                self._others.add(_name(each), 1)
+                self._others.add(place, 1)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
         """Count a request out."""
@@ -87,8 +88,4 @@ class InFlight:
             if not self.counts[place]:
                 del self.counts[place]
             if self._others:
-                self._others.add(_name(each), -1)
-
-
-def _name(claim: Claim) -> bytes:
-    return f"{claim.group}\0{claim.key}".encode("utf-8", "surrogatepass")
+                self._others.add(place, -1)
