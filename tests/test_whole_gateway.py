@@ -18,10 +18,13 @@ import jwt
 
 from tests.support.credentials import BASIC_USERS, PASSWORD, credential
 from tests.support.crews import Crew, await_, crew
+from tests.support.openapi import complaints
+from tests.support.restarts import ROOT
 from tests.test_documents import code, documents, rows
 from tests.test_workers import Pinned
 
 PAGE = documents()["docs/overload.md"]
+DOCUMENT = json.loads((ROOT / "tornado_gateway/handlers/pages/openapi.json").read_text("utf-8"))
 
 
 class Both:
@@ -34,13 +37,22 @@ class Both:
         """What a worker says, as JSON."""
         status, text = self.clients[worker].ask("GET", path)
         assert status == 200, text
-        return json.loads(text)
+        return as_documented(path, "get", json.loads(text))
 
     def order(self, worker: int, path: str, **said: object) -> Any:
         """The answer of a worker to an order."""
         status, text = self.clients[worker].ask("POST", path, json.dumps(said))
         assert status == 200, text
-        return json.loads(text)
+        return as_documented(path, "post", json.loads(text))
+
+
+def as_documented(target: str, method: str, said: Any) -> Any:
+    """What a page says, if that is as the OpenAPI document has it."""
+    page = DOCUMENT["paths"].get(target.partition("?")[0])
+    if page:
+        (schema,) = [each["schema"] for each in page[method]["responses"]["200"]["content"].values()]
+        assert list(complaints(DOCUMENT, schema, said)) == []
+    return said
 
 
 @contextmanager

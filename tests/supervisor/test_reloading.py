@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
+from tests.handlers.test_api_document import document_of, is_true
 from tests.support.journeys import ask, problem
 from tests.support.operators import AUTH, bearer
 from tests.support.sockets import eventually, get
@@ -154,6 +155,7 @@ async def test_who_waits_too_long_for_a_reload_is_told_that_the_reload_goes_on(
             running, get(b"/admin/api/reload", bearer(scope="admin"), method=b"POST", body=b"{}"), b"POST"
         )
         problem(answer, 504, "reload_unfinished")
+        is_true(await document_of(running), "/admin/api/reload", "post", answer)
         assert "goes on; the log tells its end" in json.loads(answer.body)["message"]
         assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == [
             "the reload has not ended within 0 s, and goes on; the log tells its end"
