@@ -5,6 +5,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tornado_gateway.policy.seals import sealed
 from tornado_gateway.policy.statements import (
@@ -98,6 +100,14 @@ def test_the_newest_statement_about_a_matter_counts_and_of_two_at_once_all_take_
     assert one.of("k") is second and one.of("other") is None
     assert not one.take(statement(NOW - 1))
     assert one.take(statement(NOW + 1))
+
+
+@given(st.permutations([statement(NOW + at, sender) for at in (0, 1, 2) for sender in "abc"]))
+def test_in_whatever_order_statements_come_all_gateways_end_with_the_same(order: list[Statement]) -> None:
+    ledger = Ledger()
+    for each in order:
+        ledger.take(each)
+    assert [*ledger] == [statement(NOW + 2, "c")]
 
 
 def test_a_new_statement_counts_even_if_the_clock_is_behind() -> None:

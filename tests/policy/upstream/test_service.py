@@ -117,6 +117,37 @@ def test_hearsay_begins_no_panic_and_ends_with_a_closing() -> None:
     assert second.is_ejected
 
 
+def test_an_endpoint_that_answers_well_here_is_not_ejected_by_hearsay() -> None:
+    here = service(1, 1)
+    first, _ = here.endpoints
+    for now in (0.0, 1.0, 2.0):
+        answered(here, first, now)
+    assert not here.hear_opening(first, 3.0, 20.0)
+    lease_on(here, first, 3.0).settle(FAILURE, 3.0)
+    assert not here.hear_opening(first, 3.0, 20.0)
+    lease_on(here, first, 3.0).settle(FAILURE, 3.0)
+    assert here.hear_opening(first, 3.0, 20.0)
+
+    here = service(1, 1)
+    first, _ = here.endpoints
+    answered(here, first, 0.0)
+    assert here.hear_opening(first, 11.0, 20.0)  # long ago
+
+
+def answered(of: Service, one: Endpoint, now: float) -> None:
+    lease = lease_on(of, one, now)
+    lease.answered(now, 200)
+    lease.settle(SUCCESS, now)
+
+
+def test_a_service_without_breakers_heeds_no_hearsay() -> None:
+    here = service(1, 1)
+    here.reconfigure(replace(here.config, breaker=BreakerConfig(failures=0)), 0.0, random.Random(1))
+    assert not here.hear_opening(here.endpoints[0], 0.0, 20.0)
+    here.reconfigure(replace(here.config, breaker=BreakerConfig(failures=0, failure_share=0.5)), 0.0, random.Random(1))
+    assert here.hear_opening(here.endpoints[0], 0.0, 20.0)
+
+
 def test_hearsay_lasts_no_longer_than_an_own_opening_may() -> None:
     here = service(1, 1)
     here.reconfigure(replace(here.config, breaker=BreakerConfig(open_for=5.0, longest=9.0)), 0.0, random.Random(1))

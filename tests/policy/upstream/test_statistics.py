@@ -30,6 +30,18 @@ def test_a_window_in_which_nothing_happened_says_so() -> None:
         assert window.minute(now).quantiles(SHARES) == [None] * 5
 
 
+def test_a_window_is_good_while_answers_are_twice_the_failures_of_the_last_seconds() -> None:
+    assert not Window(START).is_good(START)
+    window = filled(0.1, 0.2, 0.3)
+    window.add(START)  # the client has left
+    assert window.is_good(START)
+    window.add(START, failed=True)
+    assert window.is_good(START) and window.is_good(START + 2 * SLOT - 1)
+    assert not window.is_good(START + 2 * SLOT)
+    window.add(START, failed=True)
+    assert not window.is_good(START)
+
+
 # ---- quantiles
 
 durations = st.floats(1e-6, 1e5)

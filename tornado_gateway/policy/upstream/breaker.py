@@ -72,6 +72,16 @@ class BreakerConfig:
     slow_share: float = 1.0
     minimum: int = 10
 
+    @property
+    def has_share_rule(self) -> bool:
+        """Whether a share of the requests may open the breaker."""
+        return bool(self.failure_share or self.slow_after < math.inf)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any rule may open the breaker."""
+        return self.failures > 0 or self.has_share_rule
+
 
 @dataclass(slots=True)
 class _Bucket:
@@ -108,7 +118,7 @@ class Breaker:
 
     def __init__(self, config: BreakerConfig, rng: random.Random) -> None:
         self._config, self._rng = config, rng
-        self.watches_shares = _has_share_rule(config)
+        self.watches_shares = config.has_share_rule
         self.requests = 0
         self._failed: deque[tuple[float, int]] = deque(maxlen=config.failures)  # instant, and number of the request
         self._buckets: deque[_Bucket] = deque(maxlen=BUCKETS + 1)
@@ -284,9 +294,5 @@ class Breaker:
     def reconfigure(self, config: BreakerConfig) -> None:
         """Use another configuration. A present opening keeps its end."""
         self._config = config
-        self.watches_shares = _has_share_rule(config)
+        self.watches_shares = config.has_share_rule
         self._failed = deque(self._failed, maxlen=config.failures)
-
-
-def _has_share_rule(config: BreakerConfig) -> bool:
-    return bool(config.failure_share or config.slow_after < math.inf)

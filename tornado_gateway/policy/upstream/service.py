@@ -248,14 +248,16 @@ class Service(InFlight):
 
     def hear_opening(self, endpoint: Endpoint, now: float, seconds: float) -> bool:
         """Another gateway has found an endpoint broken: eject the endpoint for so long, as far as this service's own
-        rules go.
+        rules and experience go. An endpoint that answers here may only be out of reach there.
 
         Returns:
-            Whether the endpoint is ejected: never more than max_ejected, never so that a panic begins, and never longer
-            than the longest opening of the service's own breakers.
+            Whether the endpoint is ejected: not while the endpoint answers well, never more than max_ejected, never so
+            that a panic begins, and never longer than the longest opening of the service's own breakers.
         """
         breaker, own = endpoint.breaker, self.config.breaker
-        if seconds <= 0 or not (breaker.is_hearsay or self.endpoint_set.may_eject(endpoint)):
+        if seconds <= 0 or not own.is_on or endpoint.window.is_good(now):
+            return False
+        if not (breaker.is_hearsay or self.endpoint_set.may_eject(endpoint)):
             return False
         breaker.hear(now, now + min(seconds, max(own.open_for, own.longest)))
         self._breaker_changed(endpoint, now)

@@ -156,6 +156,14 @@ class Window:
             self._span(now),
         )
 
+    def is_good(self, now: float) -> bool:
+        """Whether at least twice as many requests were answered in the last 5 to 10 seconds as have failed.
+
+        Requests whose client left without an answer say nothing. An answer may be a failure, too: hence twice.
+        """
+        recent = [slot for slot in self._slots if now - slot.begin < 2 * SLOT]
+        return sum(sum(slot.durations.values()) for slot in recent) > 2 * sum(slot.errors for slot in recent)
+
     def _span(self, now: float) -> dict[float, int]:
         """The requests of the rate at this instant, by the seconds in which the requests ended."""
         whole_slots = (now - self._since) % SLOT + RATE_OVER * SLOT
