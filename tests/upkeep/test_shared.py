@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tornado_gateway.policy.views.steps import Steps
-from tornado_gateway.upkeep.shared import AT_ONCE, KEPT, SLICE, Shared
+from tornado_gateway.upkeep.shared import AT_ONCE, KEPT, SLICE, Look, Shared
 
 
 class Work:
@@ -129,3 +129,21 @@ async def test_close_ends_a_computation_under_way() -> None:
         await task
     assert work.done < 1000
     assert await shared.get() == 2  # closed or not: the next call begins anew
+
+
+@pytest.mark.gen_test
+async def test_others_are_asked_once_in_a_time_by_whoever_wants_to_know() -> None:
+    now, asked = 0.0, list[float]()
+
+    async def ask() -> int:
+        asked.append(now)
+        await asyncio.sleep(0)
+        return len(asked)
+
+    look = Look(ask, lambda: now, 0.5)
+    assert await asyncio.gather(look.get(), look.get()) == [1, 1]
+    now = 0.4
+    assert await look.get() == 1
+    now = 0.5
+    assert [await look.get(), await look.get()] == [2, 2]
+    assert asked == [0.0, 0.5]

@@ -16,7 +16,7 @@ from tornado_gateway.upkeep.whole import Gathered, Whole
 
 @pytest.mark.gen_test
 async def test_questions_and_orders_reach_the_supervisor() -> None:
-    heard: list[Any] = []
+    heard, probed = list[Any](), list[bool]()
 
     def order(said: object) -> list[str]:
         heard.append(said)
@@ -26,7 +26,7 @@ async def test_questions_and_orders_reach_the_supervisor() -> None:
         "state": lambda said: (heard.append(said), to_plain(State(reasons={"a ": 1})))[1],
         "streams": lambda query: [{"query": query}],
         "order": order,
-        "pressure": lambda heap: [[0, heap], [1, heap]],
+        "pressure": lambda heap: (probed.append(heap), [[0, heap], [1, heap]])[1],
         "attempt": lambda client: [0.0, len(client)],
         "succeeded": heard.append,
     }
@@ -37,7 +37,9 @@ async def test_questions_and_orders_reach_the_supervisor() -> None:
     assert await page.get() == {"a ": 1}
     page.close()
     assert await whole.streams("limit=1") == [{"query": "limit=1"}]
-    assert await whole.others("pressure", body=True) == {0: True}
+    for _ in range(3):
+        assert await whole.others("pressure", body=True) == {0: True}
+    assert probed == [True]
     assert await whole.share("act", 1, "key") == ["done"]
     whole.tell("used", 2)
     assert await whole.begin_attempt("ada") == (0.0, 3)

@@ -1,10 +1,10 @@
 """What workers have in common: the figures of all, orders to all, and what a worker that starts later must know."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from tornado_gateway.app import LOG_IN_WINDOW
 from tornado_gateway.errors import TicketsUnavailable
@@ -16,13 +16,12 @@ from tornado_gateway.policy.views.state import State, from_plain, merge, to_plai
 from tornado_gateway.supervisor.limits import SharedCounters
 from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
+from tornado_gateway.upkeep.shared import Look
 
 PATIENCE = 3.0  # seconds for a worker's figures and pages; of a worker that hangs, the figures before count
 LOOK_KEPT = 0.5  # seconds; every worker looks each second, and all see the same
 PROBE = 0.2  # seconds for a worker's answer to a probe; below PATIENCE_OF_PROBES of upkeep/whole.py
 MOST_ORDERS = 100_000  # of a name: as many as there may be revocations
-
-T = TypeVar("T")
 
 
 class Hub:
@@ -48,10 +47,11 @@ class Hub:
         self._orders: dict[str, dict[str, Any]] = {}  # by name and key
         self._memory: dict[str, Any] = {}
         self._attempts = Attempts(window=LOG_IN_WINDOW)
-        self._look = _Look(partial(self._gather, with_minute=True, with_each=False), now)
-        self._readiness = _Look(partial(self._ask_each, "readiness", None, PROBE), now)
+        self._look = Look(partial(self._gather, with_minute=True, with_each=False), now, LOOK_KEPT)
+        self._readiness = Look(partial(self._ask_each, "readiness", None, PROBE), now, LOOK_KEPT)
         self._pressure = {
-            with_heap: _Look(partial(self._ask_each, "pressure", with_heap, PROBE), now) for with_heap in (False, True)
+            with_heap: Look(partial(self._ask_each, "pressure", with_heap, PROBE), now, LOOK_KEPT)
+            for with_heap in (False, True)
         }
 
     @property
@@ -194,22 +194,3 @@ class Hub:
         asked = [self.links[number].ask(name, body, patience) for number in numbers]
         said = await asyncio.gather(*asked, return_exceptions=True)
         return [pair for pair in zip(numbers, said, strict=True) if not isinstance(pair[1], BaseException)]
-
-
-class _Look(Generic[T]):
-    """What all workers say, asked for at most once in LOOK_KEPT, whichever workers want to know.
-
-    Args:
-        ask: asks all workers; raises nothing.
-    """
-
-    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], now: Callable[[], float]) -> None:
-        self._ask, self._now = ask, now
-        self._began = 0.0
-        self._task: asyncio.Task[T] | None = None
-
-    async def get(self) -> T:
-        if self._task is None or self._now() - self._began >= LOOK_KEPT:
-            self._began = self._now()
-            self._task = asyncio.ensure_future(self._ask())
-        return await asyncio.shield(self._task)

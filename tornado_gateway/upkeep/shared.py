@@ -4,8 +4,8 @@ A page about a thousand endpoints takes some 50 milliseconds. Computed at once, 
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from tornado_gateway.policy.views.steps import Steps
 
@@ -59,6 +59,28 @@ class Shared(Generic[T]):
         if not task.done():
             return True
         return not task.cancelled() and task.exception() is None and self._now() - self._began < KEPT
+
+
+class Look(Generic[T]):
+    """What others say, asked for at most once in a time, whoever wants to know.
+
+    Args:
+        ask: asks the others; raises nothing.
+        now: seconds on a monotonic clock.
+        kept: seconds from a question during which its answer is given.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]], now: Callable[[], float], kept: float) -> None:
+        self._ask, self._now, self._kept = ask, now, kept
+        self._began = 0.0
+        self._task: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """The answer: of a question within the time, or of a new one."""
+        if self._task is None or self._now() - self._began >= self._kept:
+            self._began = self._now()
+            self._task = asyncio.ensure_future(self._ask())
+        return await asyncio.shield(self._task)
 
 
 async def in_slices(steps: Steps[T], now: Callable[[], float]) -> T:

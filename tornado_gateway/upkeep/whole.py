@@ -1,6 +1,8 @@
 """The whole gateway, as a worker asks the supervisor about it."""
 
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from tornado_gateway.errors import WorkersUnavailable
@@ -13,10 +15,11 @@ from tornado_gateway.policy.views.state import State, from_plain
 from tornado_gateway.policy.views.steps import Steps
 from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
-from tornado_gateway.upkeep.shared import in_slices
+from tornado_gateway.upkeep.shared import Look, in_slices
 
 PATIENCE = 1.0  # seconds for an answer that a client waits for
 PATIENCE_OF_PROBES = 0.3  # seconds: who asks for readiness waits a second, as a rule
+PROBE_KEPT = 0.25  # seconds, beside LOOK_KEPT of the supervisor
 
 T = TypeVar("T")
 
@@ -40,9 +43,19 @@ class Whole:
         self, streams: OthersStreams | None = None, requests: Others | None = None, number: int = 0, count: int = 1
     ) -> None:
         self.others_streams, self.others_requests, self.number, self.count = streams, requests, number, count
+        self._looks: dict[tuple[str, object], Look[dict[int, Any]]] = {}
 
     async def others(self, name: str, body: object = None) -> dict[int, Any]:
-        """What other workers say to a probe, by their numbers; nothing of a worker that does not answer at once."""
+        """What other workers say to a probe, by their numbers; nothing of a worker that does not answer at once.
+
+        However many probes come, the others are asked some times a second.
+        """
+        place = name, body
+        if place not in self._looks:
+            self._looks[place] = Look(partial(self._probe, name, body), time.monotonic, PROBE_KEPT)
+        return await self._looks[place].get()
+
+    async def _probe(self, name: str, body: object) -> dict[int, Any]:
         try:
             said = await self.link.ask(name, body, PATIENCE_OF_PROBES)
         except LinkError:
