@@ -110,6 +110,19 @@ async def test_a_purge_by_tag_takes_one_variant_and_leaves_the_other(serve: Serv
     assert (await ask(running, b"Accept: a/a")).body == b"answer 3"
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.gen_test
+async def test_a_purge_by_tag_takes_all_variants_that_have_the_tag(serve: Serve, upstream: Start, soft: bool) -> None:
+    running = await frozen(serve, {"svc": [upstream(Origin(FRESH, b"xkey: a b", b"Vary: Accept")).url]}, **ON)
+    for number in (1, 2):
+        assert (await ask(running, b"Accept: a/%d" % number)).body == b"answer %d" % number
+    assert await purged(running, tags=["a"], soft=soft) == 2
+    for number in (1, 2):
+        answer = await ask(running, b"Accept: a/%d" % number)
+        assert answer.body == b"answer %d" % (number + 2)
+        assert status_of(answer).startswith(b"fwd=stale" if soft else b"fwd=")
+
+
 @pytest.mark.gen_test
 async def test_a_soft_purge_makes_stale_and_the_stale_answer_may_answer_meanwhile(
     serve: Serve, upstream: Start

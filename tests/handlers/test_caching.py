@@ -1,10 +1,12 @@
 """Whole requests through the cache: what is answered from memory, what is stored, and what never is."""
 
+import asyncio
+
 import jwt
 import pytest
 
 from tests.conftest import Serve
-from tests.support.caching import FRESH, ON, PATH, Each, Origin, age, ask, frozen, kept, status_of
+from tests.support.caching import FRESH, ON, PATH, Each, Origin, age, ask, cache_of, frozen, kept, status_of
 from tests.support.endpoints import REFUSING
 from tests.support.journeys import Start, capture, only_line, problem
 from tests.support.sockets import Message, Peer, chunked, eventually, get, reply
@@ -130,6 +132,28 @@ async def test_a_body_without_its_end_is_not_stored(serve: Serve, upstream: Star
     assert answer.status == 200
     assert kept(running) == 0
     assert status_of(await ask(running)).startswith(b"fwd=uri-miss")
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+@pytest.mark.gen_test
+async def test_a_body_that_a_reset_cuts_off_is_not_stored(serve: Serve, upstream: Start, length: bytes) -> None:
+    body = b"part" if b"Length" in length else b"4\r\npart\r\n"
+    seen = asyncio.Event()
+
+    async def resets(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n%b\r\n%b\r\n\r\n%b" % (FRESH, length, body))
+        await seen.wait()
+        peer.reset()
+
+    running = await frozen(serve, {"svc": [upstream(resets).url]}, **ON)
+    client = await running.client()
+    await client.send(get(PATH))
+    await client.until(b"part")
+    seen.set()
+    await client.ended()
+    await eventually(lambda: not running.inflight)
+    assert (kept(running), cache_of(running).flights) == (0, {})
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
@@ -346,6 +370,40 @@ async def test_paths_that_a_poisoner_would_mix_up_are_apart(serve: Serve, upstre
         for target in targets:
             assert (await ask(running, path=b"/api/svc" + target)).body == target
     assert len(up.requests) == len(targets)
+
+
+@pytest.mark.parametrize("path", [b"/account/x.css", b"/account/x.css?v=1", b"/account%2fx.css", b"/account;x.css"])
+@pytest.mark.parametrize("says", [(), (FRESH,)], ids=["nothing", "max-age"])
+@pytest.mark.parametrize(
+    "line", [b"Cookie: session=1", b"Authorization: Basic eA==", b"X-API-Key: k"], ids=lambda line: line.split(b":")[0]
+)
+@pytest.mark.gen_test
+async def test_a_page_of_one_user_is_nobody_elses_by_the_name_of_a_style_sheet(
+    serve: Serve, upstream: Start, line: bytes, says: tuple[bytes, ...], path: bytes
+) -> None:
+    """Web cache deception: who lures a user to such a path reads what the cache has kept."""
+
+    def answer(request: Message, _: int) -> bytes:
+        return reply(fields=says, body=request.get(line.partition(b":")[0].lower()) or b"anybody")
+
+    running = await frozen(serve, {"svc": [upstream(Each(answer)).url]}, **ON)
+    assert (await ask(running, line, path=b"/api/svc" + path)).body == line.partition(b": ")[2]
+    assert kept(running) == 0
+    assert (await ask(running, path=b"/api/svc" + path)).body == b"anybody"
+
+
+@pytest.mark.parametrize("path", [b"/x//y", b"/x/./y", b"/x/../y", b"/x/%2e%2e/y", b"/x/%2E/y", b"/x/..%2fy", b"//x/y"])
+@pytest.mark.gen_test
+async def test_paths_that_servers_read_differently_answer_for_no_other_path(
+    serve: Serve, upstream: Start, path: bytes
+) -> None:
+    up = upstream(Each(lambda request, _: reply(fields=(FRESH,), body=request.target)))
+    running = await frozen(serve, {"svc": [up.url]}, **ON)
+    answer = await ask(running, path=b"/api/svc" + path)
+    assert answer.status == 400 or answer.body == path
+    assert kept(running) == (answer.status == 200)
+    for other in (b"/y", b"/x/y"):
+        assert (await ask(running, path=b"/api/svc" + other)).body == other
 
 
 @pytest.mark.parametrize("size", [9_000, 80_000])  # too large for the service, too large for the gateway

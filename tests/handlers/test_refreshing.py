@@ -1,5 +1,7 @@
 """Stale responses that answer while a request in the background validates them."""
 
+import asyncio
+
 import pytest
 
 from tests.conftest import Running, Serve
@@ -61,6 +63,20 @@ async def test_a_stale_answer_is_given_at_once_and_one_request_brings_the_new_on
     assert (answer.body, status_of(answer)) == (b"new", b"hit; ttl=60")
     assert up.requests[1].get(b"if-none-match") == b'"1"'
     await eventually(lambda: service_of(running).load == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_hundred_clients_at_once_get_the_stale_answer_and_make_one_request(
+    serve: Serve, upstream: Start
+) -> None:
+    script = Slow(reply(fields=(LENIENT,), body=b"new"))
+    running, up = await stale(serve, upstream, script)
+    clients = [await running.client() for _ in range(100)]
+    answers = await asyncio.gather(*(each.ask(get(PATH)) for each in clients))  # before the service answers
+    assert {(each.body, status_of(each)) for each in answers} == {(b"old", b"hit; ttl=-20")}
+    await script.answer()
+    await at_rest(running)
+    assert len(up.requests) == 2
 
 
 @pytest.mark.gen_test

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.conftest import Serve
-from tests.support.caching import FRESH, ON, PATH, Each, age, ask, frozen, kept, status_of
-from tests.support.endpoints import service_of
+from tests.support.caching import FRESH, ON, PATH, Each, Origin, age, ask, frozen, kept, status_of
+from tests.support.endpoints import endpoints_of, service_of
 from tests.support.journeys import Start, capture, only_line
 from tests.support.sockets import Message, Peer, eventually, get, reply
 
@@ -201,6 +201,44 @@ async def test_a_stale_answer_stands_in_for_a_service_that_is_away(serve: Serve,
     answer = await ask(running)
     assert (answer.status, answer.body, status_of(answer)) == (200, b"ok", b"fwd=stale; detail=connect_failed")
     assert (await only_line(lines))["status"] == 200
+
+
+@pytest.mark.gen_test
+async def test_a_stale_answer_stands_in_for_a_service_that_is_too_slow(serve: Serve, upstream: Start) -> None:
+    async def silent_later(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply(fields=(FRESH + b", stale-if-error=30",)))
+        await peer.request()
+        await peer.ended()
+
+    up = upstream(silent_later)
+    running = await frozen(serve, {"svc": [up.url]}, HTTP_PROXY_TIMEOUT_MS="100", RETRY_ATTEMPTS="1", **ON)
+    await ask(running)
+    age(running, 80)
+    answer = await ask(running)
+    assert (answer.status, answer.body, status_of(answer)) == (200, b"ok", b"fwd=stale; detail=response_header_timeout")
+    assert len(up.requests) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_stale_answer_stands_in_for_a_service_whose_endpoints_are_all_out(
+    serve: Serve, upstream: Start
+) -> None:
+    up, later = upstream(Origin(FRESH + b", stale-if-error=30")), b"Cache-Control: max-age=10"
+    running = await frozen(serve, {"svc": [up.url]}, PANIC_PERCENT="0", **ON)
+    await ask(running)
+    await ask(running, path=PATH + b"/fresh")
+    (endpoint,) = endpoints_of(running)
+    service_of(running).set_health(endpoint, running.app.gateway.now(), up=False)
+    age(running, 50)
+    answer = await ask(running, later)  # fresh, but older than the client wants
+    assert (answer.status, answer.body, status_of(answer)) == (200, b"answer 1", b"fwd=request; detail=circuit_open")
+    age(running, 30)
+    answer = await ask(running)
+    assert (answer.status, answer.body, status_of(answer)) == (200, b"answer 1", b"fwd=stale; detail=circuit_open")
+    age(running, 10)
+    assert (await ask(running)).status == 503
+    assert len(up.requests) == 2
 
 
 @pytest.mark.gen_test
