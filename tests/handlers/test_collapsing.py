@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 
 import pytest
 
@@ -438,6 +439,41 @@ async def test_clients_that_leave_at_random_leave_nothing_behind(serve: Serve, u
     assert {len(each.body) for each in answers} == {100_000}
     await eventually(lambda: not running.inflight)
     assert cache_of(running).flights == {}
+
+
+@pytest.mark.gen_test
+async def test_a_tenth_that_leaves_at_random_leaves_no_half_and_nobody_waiting(serve: Serve, upstream: Start) -> None:
+    """Whoever leaves, the first clients among them, leaves before the head, in the middle, or near the end."""
+    rng, count, keys = random.Random(CROWD), CROWD, 4
+    pieces = [bytes([number]) * 20_000 for number in range(5)]
+    head = b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: %d\r\n\r\n" % (FRESH, sum(map(len, pieces)))
+    moments = [asyncio.Event() for _ in (head, *pieces)]
+
+    async def in_pieces(peer: Peer) -> None:
+        await peer.request()
+        for moment, piece in zip(moments, (head, *pieces), strict=True):
+            await moment.wait()
+            await peer.send(piece)
+
+    up = upstream(in_pieces)
+    running = await frozen(serve, {"svc": [up.url]}, CACHE_LOCK_TIMEOUT_MS="30000", **ON)
+    clients = [await running.client() for _ in range(count)]
+    for number, client in enumerate(clients):
+        await client.send(get(PATH + b"?%d" % (number % keys)))
+    await eventually(lambda: waiting(running) == count)
+    leaving = {each: rng.randrange(len(moments)) for each in (0, *rng.sample(range(1, count), count // 10 - 1))}
+    answers = [asyncio.ensure_future(each.response()) for number, each in enumerate(clients) if number not in leaving]
+    for number, moment in enumerate(moments):
+        for each in [each for each, when in leaving.items() if when == number]:
+            clients[each].close()
+        await eventually(lambda number=number: waiting(running) <= count - sum(w <= number for w in leaving.values()))
+        moment.set()
+    assert {each.body for each in await asyncio.gather(*answers)} == {b"".join(pieces)}
+    await eventually(lambda: not running.inflight)
+    assert (cache_of(running).flights, kept(running), len(up.requests)) == ({}, keys, keys)
+    for number in range(keys):
+        answer = await ask(running, path=PATH + b"?%d" % number)
+        assert (answer.body, status_of(answer)) == (b"".join(pieces), b"hit; ttl=60")
 
 
 @pytest.mark.gen_test
