@@ -88,10 +88,8 @@ async def test_acts_in_a_gateway_are_carried_out_in_the_other_with_a_line_each(
 ) -> None:
     _, (one, other) = await several(serve, redis_server)
     with caplog.at_level(logging.INFO, "tornado_gateway"):
-        began = time.monotonic()
         await done(one, "drain", URLS[0])
         await eventually(lambda: endpoint(other).weight == 0)
-        assert time.monotonic() - began < 2
         await done(other, "undrain", URLS[0])
         await eventually(lambda: endpoint(one).weight == 1)
         await done(one, "weight", URLS[1], weight=7)
