@@ -367,9 +367,11 @@ async def block(running: Running) -> None:
 async def test_a_loop_that_is_late_again_and_again_sheds_and_recovers(serve: Serve, upstream: Start) -> None:
     source = Source()
     services = {"svc": [upstream(echo).url], "events": [upstream(source).url]}
-    running = await serve(services, UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS="10")
-    state = overload(running)
+    running = await serve(services)
+    state, short = overload(running), OverloadConfig(max_delay=0.01)
     listener = await Listener.ask(running, get(b"/sse/events/x"))
+    state.reconfigure(short)
+    running.app.gateway.pressure.reconfigure(short)
     for _ in range(40):
         await block(running)
     assert state.level > ORDINARY + 1

@@ -41,7 +41,9 @@ def record_refusal(
     is_logged = access_log and access_log.has_all
     if not (is_kept or is_logged):
         return
-    client = client_address(head.known_fields, exchange.connection.peer, gateway.forwarding.trusted)
+    client, trusted = exchange.connection.peer, gateway.forwarding.trusted
+    if trusted:
+        client = client_address(head.known_fields, client, trusted)
     if is_kept:
         ended = Ended(time.time(), sent, reason, head.method, head.target, "", "", 0, 0.0, client.text, "", request_id)
         tail.keep(ended, gateway.now())

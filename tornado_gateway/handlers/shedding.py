@@ -55,8 +55,7 @@ class Shedding:
         gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
         overload, service = gateway.overload, gateway.services.get(match.service)
         mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
-        awaits = head.accepts_events and awaits_events(head)
-        is_stream = forwarding.asks_for_stream or awaits
+        is_stream = forwarding.asks_for_stream or (head.accepts_events and awaits_events(head))
         cors = gateway.cors and cors_of(gateway.cors, match.route, service)
         if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
             return None
@@ -64,7 +63,7 @@ class Shedding:
             return None
         if cors:
             annotate(cors, client)
-        mode = forwarding.mode(service) if service else STATUS
+        mode = forwarding.mode(service) if is_stream and service else STATUS
         return ShedRequest(gateway, client, self._next_refusal(), match.route.path, mode)
 
 

@@ -244,8 +244,9 @@ class Overload:
             class_: index in CLASSES.
             now: instant on the clock of observe_delay().
         """
-        level = self.level if now < self.late_from else max(self.level, self._delay.level_at(now))
-        share = level - class_
+        share = self.level - class_
+        if share < 1 and now >= self.late_from:
+            share = max(share, self._delay.level_at(now) - class_)
         if share <= 0 or (share < 1 and self._rng.random() >= share):
             return False
         self.shed[CLASSES[class_]] += 1
