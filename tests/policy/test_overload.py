@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tornado_gateway.policy.overload import (
     CLASSES,
-    FALL,
     ORDINARY,
     RISE,
     Overload,
@@ -153,9 +152,17 @@ def test_the_level_falls_with_time_alone() -> None:
     of = late(1.0, *[2.0] * 20)
     before = of.level
     of.observe_delay(0.0, 0.5, 0.5 + TICK)
-    assert of.level == pytest.approx(before - 0.5 * FALL)
+    assert of.level == pytest.approx(before - 0.5)
     of.observe_delay(0.0, 1000.0, 1000.0 + TICK)
     assert of.level == 0.0
+
+
+def test_the_time_of_the_recovery_is_a_setting() -> None:
+    of = overload(max_delay=1.0, recovery=2.0)
+    of.observe_delay(2.0, 0.0, TICK)
+    before = of.level
+    of.observe_delay(0.0, 0.1, 0.1 + TICK)
+    assert of.level == pytest.approx(before - 0.1 * len(CLASSES) / 2)
 
 
 def test_the_level_does_not_fall_below_the_table() -> None:

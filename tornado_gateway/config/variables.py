@@ -662,6 +662,8 @@ VARIABLES: tuple[Variable, ...] = (
              "requests in flight, without streams, that mean overload, 0 to 1000000; 0: off", "Under pressure"),
     Variable("UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS", "overload.max_delay", milliseconds(0, zero=math.inf),
              "ms of delay that mean overload, 0 to 86400000; 0: off", "Under pressure"),
+    Variable("UNDER_PRESSURE_RECOVERY_MS", "overload.recovery", milliseconds(1),
+             "ms from refusing all to admitting all, once the event loop is quick, 1 to 86400000", "Under pressure"),
     Variable("UNDER_PRESSURE_MAX_HEAP_USED_BYTES", "overload.max_heap", size(0, zero=math.inf),
              "bytes in use of malloc that mean overload, 0 to 1125899906842624; 0: off", "Under pressure"),
     Variable("UNDER_PRESSURE_MAX_RSS_BYTES", "overload.max_resident", size(0, zero=math.inf),

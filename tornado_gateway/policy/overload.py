@@ -47,7 +47,6 @@ RELEASE = 0.9  # the level falls at shares that are lower by a tenth
 # can do and with another process that takes the core for 50 to 100 ms twice a second, a rise of 0.2 serves half as many
 # requests, because each such pause raises the level by a class.
 RISE = 0.1  # part of the way to the level of the table, with each measurement
-FALL = 1.0  # classes per second
 
 LATEST = 5  # seconds of Retry-After at most: clients come back spread over five seconds
 
@@ -69,12 +68,14 @@ class OverloadConfig:
         max_heap: bytes in use of malloc.
         max_resident: bytes of memory that are resident.
         max_in_flight: requests in flight of all services, without streams; ≥ 1.
+        recovery: seconds until a gateway that has shed all classes, because of the delay, admits all again; > 0.
     """
 
     max_delay: float = 1.0
     max_heap: float = math.inf
     max_resident: float = math.inf
     max_in_flight: float = math.inf
+    recovery: float = 6.0
 
     @property
     def limits_memory(self) -> bool:
@@ -128,16 +129,17 @@ class _Delay:
 
     Args:
         threshold: seconds.
+        recovery: see OverloadConfig.
 
     Attributes:
         wanted: the level of the table at the last measurement.
         late_from: see Overload.
     """
 
-    __slots__ = ("_due", "_measured", "_threshold", "late_from", "level", "wanted")
+    __slots__ = ("_due", "_fall", "_measured", "_threshold", "late_from", "level", "wanted")
 
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
+    def __init__(self, threshold: float, recovery: float) -> None:
+        self._threshold, self._fall = threshold, len(CLASSES) / recovery
         self._due = self._measured = -math.inf
         self.level = self.wanted = 0.0
         self.late_from = math.inf
@@ -149,7 +151,7 @@ class _Delay:
         if wanted > self.level:
             self.level += RISE * (wanted - self.level)
         else:
-            self.level = max(wanted, self.level - FALL * passed)
+            self.level = max(wanted, self.level - self._fall * passed)
         self._due, self.late_from = due, due + _BARS[0] * self._threshold
 
     def level_at(self, now: float) -> float:
@@ -179,7 +181,7 @@ class Overload:
 
     def __init__(self, config: OverloadConfig, rng: random.Random) -> None:
         self._rng = rng
-        self._delay, self._heap = _Delay(config.max_delay), _Figure(config.max_heap)
+        self._delay, self._heap = _Delay(config.max_delay, config.recovery), _Figure(config.max_heap)
         self._resident, self._held = _Figure(config.max_resident), _Figure(config.max_in_flight)
         self._calm = _BARS[0] * config.max_in_flight  # below this number the level does not rise
         self.counts_requests = config.max_in_flight < math.inf
@@ -189,7 +191,11 @@ class Overload:
 
     def reconfigure(self, config: OverloadConfig) -> None:
         """Use other thresholds. The counts of requests stay; a figure counts from its next measurement."""
-        self._delay, self._heap, self.late_from = _Delay(config.max_delay), _Figure(config.max_heap), math.inf
+        self._delay, self._heap, self.late_from = (
+            _Delay(config.max_delay, config.recovery),
+            _Figure(config.max_heap),
+            math.inf,
+        )
         self._resident, self._held = _Figure(config.max_resident), _Figure(config.max_in_flight)
         self._calm = _BARS[0] * config.max_in_flight
         self.counts_requests = config.max_in_flight < math.inf
