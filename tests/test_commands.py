@@ -3,22 +3,30 @@
 a block with a mark that a test names    the test executes the commands of the block
 a block of EXECUTED                      the tests of the page execute the commands
 a block marked external                  the programs are in EXTERNAL, each with what checks the program's files
-any other block                          CHECKS has a check for each command
+any other block                          CHECKS has a check for each command; tests/long starts each gateway
 """
 
+import contextlib
 import hashlib
+import http.client
 import importlib.util
 import itertools
+import json
+import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.examples import whole_lines
+from tests.support.ports import free_port
 from tests.test_documents import ROOT, code, documents, rows
+from tests.test_main import CLEAN, wait_for
 from tornado_gateway.__main__ import parse
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError
@@ -134,8 +142,12 @@ def check(command: list[str]) -> None:
 
 def check_variables(variables: dict[str, str]) -> None:
     """The gateway accepts the variables. Dots and variables of the shell stand for any valid value."""
-    filled = {name: PLACEHOLDERS[name] if value == "..." else _filled(value) for name, value in variables.items()}
-    load_settings({"UPSTREAMS": PLACEHOLDERS["UPSTREAMS"], **filled})
+    load_settings({"UPSTREAMS": PLACEHOLDERS["UPSTREAMS"], **filled(variables)})
+
+
+def filled(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables without dots and variables of the shell."""
+    return {name: PLACEHOLDERS[name] if value == "..." else _filled(value) for name, value in variables.items()}
 
 
 def _filled(value: str) -> str:
@@ -232,6 +244,34 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 def test_each_command_is_checked(block: Block) -> None:
     for command in block.commands():
         check(command)
+
+
+# ---------------------------------------------------------------- starts of the gateway
+
+
+def starts() -> Iterator[dict[str, str]]:
+    """The variables of each command that starts the gateway."""
+    for block in PLAIN:
+        for command in block.commands():
+            if command[-2:] == ["-m", "tornado_gateway"] and _ASSIGNMENT.fullmatch(command[0]):
+                given = dict(found.groups() for found in map(_ASSIGNMENT.fullmatch, command) if found)
+                yield {"UPSTREAMS": PLACEHOLDERS["UPSTREAMS"], **filled(given)}
+
+
+@pytest.mark.skipif("STARTS" not in os.environ, reason="bash tests/long commands starts them")
+@pytest.mark.parametrize("variables", [*starts()], ids=json.dumps)
+def test_each_start_of_the_documents_is_a_gateway_that_answers(variables: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    env = CLEAN | variables | {"HOST": "127.0.0.1", "PORT": str(port)}
+    with subprocess.Popen([sys.executable, "-m", "tornado_gateway"], env=env, cwd=tmp_path, text=True) as popen:
+        try:
+            wait_for(port, popen)
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:
+                client.request("GET", "/healthz")
+                assert client.getresponse().status == 200
+        finally:
+            popen.terminate()
+        assert popen.wait(30) == 0
 
 
 # ---------------------------------------------------------------- and each check can fail
