@@ -6,6 +6,7 @@ Row names such as H1 are those of the project's feature list; CVE numbers name t
 import asyncio
 import contextlib
 import json
+import re
 import socket
 
 import pytest
@@ -255,6 +256,27 @@ async def test_a_valid_request_id_of_the_client_is_kept(
     answer = await ask(running, get(b"/api/svc/x", *lines))
     assert answer.get(b"x-request-id") == up.requests[0].get(b"x-request-id")
     assert (lines[:1] == (b"x-request-id: " + (answer.get(b"x-request-id") or b""),)) is kept
+
+
+@pytest.mark.parametrize(
+    ("rule", "trusted", "found"),
+    [
+        ("keep", "", b"mine"), ("prefix", "", b"[0-9a-f]{32}-mine"), ("replace", "", b"[0-9a-f]{32}"),
+        ("prefix", "127.0.0.1", b"mine"), ("replace", "127.0.0.1", b"mine"),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_request_id_of_anybody_is_the_same_for_client_service_and_log(
+    serve: Serve, upstream: Start, rule: str, trusted: str, found: bytes
+) -> None:
+    up = upstream(echo)
+    running = await serve({"svc": [up.url]}, REQUEST_ID=rule, TRUSTED_PROXIES=trusted)
+    lines = capture(running)
+    answer = await ask(running, get(b"/api/svc/x", b"x-request-id: mine"))
+    told = answer.get(b"x-request-id") or b""
+    assert re.fullmatch(found, told)
+    assert up.requests[0].get(b"x-request-id") == told
+    assert (await only_line(lines))["requestId"] == told.decode()
 
 
 # ---------------------------------------------------------------- what the client sees

@@ -429,7 +429,7 @@ async def test_a_flood_of_names_makes_the_metrics_no_longer(serve: Serve, upstre
                 (b"/%b" % name, b"GET", made_up), (b"/admin/api/%b" % name, b"GET", made_up),
                 (b"/api/svc/x", b"GET", forged), (b"/admin/api/streams?service=%b" % name, b"GET", made_up),
             ):  # fmt: skip
-                await client.ask(get(target, b"Authorization: Bearer " + bearer, *told, method=method))
+                await client.ask(get(target, b"Authorization: Bearer " + bearer, *told, method=method, host=name))
         text = (await ask(running, get(b"/metrics"))).body.decode()
         assert "name-" not in text and "NAME-" not in text and "sub-" not in text and "kid-" not in text
         return {line.rpartition(" ")[0] for line in text.splitlines()}

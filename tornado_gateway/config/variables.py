@@ -79,6 +79,7 @@ from tornado_gateway.config.trace_parsers import collector_headers, collector_ur
 from tornado_gateway.policy.access import RULES
 from tornado_gateway.policy.http.caching.config import Scope
 from tornado_gateway.policy.http.cors import CorsMode
+from tornado_gateway.policy.http.forwarding import KEEP, PREFIX, REPLACE
 from tornado_gateway.policy.http.frames import GOING_AWAY, SERVICE_RESTART
 from tornado_gateway.policy.http.handshake import SAME_ORIGIN
 from tornado_gateway.policy.http.mount import Rewriting
@@ -467,6 +468,9 @@ VARIABLES: tuple[Variable, ...] = (
              "bytes of the smallest body that is compressed, 0 to 1125899906842624", "Forwarding", per_service=True),
     Variable("TRUSTED_PROXIES", "forwarding.trusted", networks,
              "addresses and networks whose forwarding headers are believed, separated by commas", "Forwarding"),
+    Variable("REQUEST_ID", "forwarding.others_ids", one_of(KEEP, PREFIX, REPLACE),
+             "keep, prefix or replace: what becomes of an x-request-id from elsewhere than TRUSTED_PROXIES",
+             "Forwarding"),
     Variable("ROUTES", "routes", Syntax(_read_routes, _routes_text),
              'JSON array of routes by host and path: [{"path": "/notebooks/*", "service": "jupyter"}]', "Routes"),
     Variable("GATEWAY_HOSTS", "gateway_hosts", hosts_of_routes,

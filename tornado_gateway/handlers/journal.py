@@ -12,8 +12,8 @@ from tornado_gateway.adapters.access_log import AccessRecord
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
-from tornado_gateway.policy.http.forwarding import client_address
-from tornado_gateway.policy.http.headers import Field, request_id
+from tornado_gateway.policy.http.forwarding import client_address, request_id
+from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.trace import Parents, trace_id
 from tornado_gateway.policy.limits.verdict import Verdict
 from tornado_gateway.policy.spans import Trace
@@ -139,7 +139,7 @@ class Journal:
     def __init__(self, gateway: Gateway, exchange: ServerExchange, label: str) -> None:
         self._gateway, self.exchange, self._label = gateway, exchange, label
         known_fields = exchange.head.known_fields
-        self.request_id = request_id(known_fields, gateway.new_request_id)
+        self.request_id = request_id(known_fields, exchange.connection.peer, gateway.forwarding, gateway.new_request_id)
         self.parents: Parents = known_fields.get(b"traceparent", ())
         self.began = gateway.now()
         self.client: Address | None = None

@@ -16,7 +16,7 @@ from tornado_gateway.handlers.journal import record_refusal
 from tornado_gateway.handlers.local_reply import PreparedError, reply
 from tornado_gateway.handlers.proxied import ProxiedRequest
 from tornado_gateway.policy.http.cors import is_preflight
-from tornado_gateway.policy.http.headers import request_id
+from tornado_gateway.policy.http.forwarding import request_id
 from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.overload import LATEST, shed_class
@@ -82,9 +82,8 @@ class ShedRequest(HeadDelegate):
 
     def head_received(self) -> Awaitable[None] | None:
         gateway, client, error = self._gateway, self._client, self._refusal.error
-        new_id = gateway.new_request_id
         known_fields, sent = client.head.known_fields, error.status
-        id_ = request_id(known_fields, new_id) if b"x-request-id" in known_fields else new_id()
+        id_ = request_id(known_fields, client.connection.peer, gateway.forwarding, gateway.new_request_id)
         if self._mode == STATUS:
             self._refusal.send(client, id_)
         else:

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornado_gateway.policy.http.address import of_peer
-from tornado_gateway.policy.http.forwarding import MAX_HOPS, client_address, originate
+from tornado_gateway.policy.http.forwarding import (
+    KEEP,
+    MAX_HOPS,
+    PREFIX,
+    REPLACE,
+    ForwardingConfig,
+    client_address,
+    originate,
+    request_id,
+)
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
@@ -143,3 +152,34 @@ def test_upstreams_receive_a_list_of_canonical_addresses(claimed: list[bytes]) -
     assert members == [of_peer(each).text for each in members]
     again = originate({b"x-forwarded-for": [sent]}, peer, b"http", b"h", TRUSTED).forwarded_for
     assert again == sent + b", 10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([b"a"], True), ([b"!~" + b"a" * 126], True), ([b"a" * 129], False), ([b""], False), ([b"a b"], False),
+        ([b"\xc3\xa9"], False), ([b"a\x7f"], False), ([b"a", b"b"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_a_request_id_of_visible_ascii_is_kept(values: list[bytes], kept: bool) -> None:
+    found = request_id({b"x-request-id": values}, of_peer("1.1.1.1"), ForwardingConfig(), lambda: b"new")
+    assert found == (values[0] if kept else b"new")
+
+
+@pytest.mark.parametrize(
+    ("rule", "peer", "given", "found"),
+    [
+        (KEEP, "1.1.1.1", b"a", b"a"),
+        (PREFIX, "1.1.1.1", b"a", b"new-a"),
+        (PREFIX, "1.1.1.1", b"a" * 124, b"new-" + b"a" * 124),
+        (PREFIX, "1.1.1.1", b"a" * 125, b"new"),
+        (PREFIX, "1.1.1.1", b"a b", b"new"),
+        (REPLACE, "1.1.1.1", b"a", b"new"),
+        (PREFIX, "10.0.0.1", b"a", b"a"),
+        (REPLACE, "10.0.0.1", b"a", b"a"),
+        (REPLACE, "10.0.0.1", b"a b", b"new"),
+    ],
+)
+def test_a_request_id_of_anybody_is_treated_as_wanted(rule: str, peer: str, given: bytes, found: bytes) -> None:
+    config = ForwardingConfig(trusted=TRUSTED, others_ids=rule)
+    assert request_id({b"x-request-id": [given]}, of_peer(peer), config, lambda: b"new") == found

@@ -13,7 +13,6 @@ from tornado_gateway.policy.http.headers import (
     options,
     pairs,
     plain_length,
-    request_id,
     serialize,
     trailer_lines,
     upstream_fields,
@@ -138,17 +137,6 @@ def test_fields_nominated_by_connection_are_dropped_but_never_the_framing(nomina
     forwarded_lines = b"X-Hop: 1\r\nContent-Length: 2\r\nAuthorization: a\r\n"
     assert without_nominated(forwarded_lines, nominated) == left
     assert without(forwarded_lines, (b"x-hop",)) == b"Content-Length: 2\r\nAuthorization: a\r\n"
-
-
-@pytest.mark.parametrize(
-    ("values", "kept"),
-    [
-        ([b"a"], True), ([b"!~" + b"a" * 126], True), ([b"a" * 129], False), ([b""], False), ([b"a b"], False),
-        ([b"\xc3\xa9"], False), ([b"a\x7f"], False), ([b"a", b"b"], False), ([], False),
-    ],
-)  # fmt: skip
-def test_a_request_id_of_visible_ascii_is_kept(values: list[bytes], kept: bool) -> None:
-    assert request_id({b"x-request-id": values}, lambda: b"new") == (values[0] if kept else b"new")
 
 
 # RFC 9110 §6.5.1: framing, routing, authentication, request modifiers, response controls, content format

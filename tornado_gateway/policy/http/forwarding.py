@@ -13,17 +13,20 @@ Sources: RFC 7239 §5.2 and §8, RFC 9110 §5.6.1.2 (empty list members).
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tornado_gateway.policy.http.address import Address, Network, of_peer, parse
 from tornado_gateway.policy.http.authority import parse_authority
-from tornado_gateway.policy.http.headers import KnownFields, claim_lines
+from tornado_gateway.policy.http.headers import LONGEST_ID, KnownFields, claim_lines
 from tornado_gateway.policy.http.target import TargetRule
 
 MAX_HOPS = 64  # members of X-Forwarded-For that are read, from the right; real chains of proxies are shorter
 LONGEST_REMEMBERED = 320  # bytes of a host whose origination is remembered; clients make up hosts of 64 KiB
 
+KEEP, PREFIX, REPLACE = "keep", "prefix", "replace"  # what becomes of a request id of anybody
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)
 _PREFIX = re.compile(rb"((?:/[!-.0-~]+)+)/?")
 _PORT = re.compile(rb"0*([0-9]{1,5})")
 
@@ -36,11 +39,14 @@ class ForwardingConfig:
         pseudonym: this gateway's name in Via (RFC 9110 §7.6.3); a request that already carries the name is a loop.
         trusted: networks of the proxies in front of the gateway whose claims count.
         target: which bytes a request target may hold.
+        others_ids: KEEP, PREFIX or REPLACE: what becomes of the request ids of peers outside `trusted`. Whoever knows
+            an id of another client can send requests that look like the other's in every log.
     """
 
     pseudonym: bytes = b""
     trusted: tuple[Network, ...] = ()
     target: TargetRule = field(default_factory=TargetRule)
+    others_ids: str = KEEP
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,27 @@ def originate(
 def client_address(known_fields: KnownFields, peer: Address, trusted: Sequence[Network]) -> Address:
     """The client's address alone, for a request that goes to no upstream. Arguments as for originate()."""
     return _client([peer, *_hops(known_fields)], trusted) if trusted and peer.is_in(trusted) else peer
+
+
+def request_id(
+    known_fields: KnownFields, peer: Address, config: ForwardingConfig, generate: Callable[[], bytes]
+) -> bytes:
+    """The client's x-request-id if the field occurs once and has 1 to 128 visible ASCII characters; else a new id.
+
+    With PREFIX, a new id stands in front of an id of a peer that is not trusted, or replaces one that is too long then.
+
+    Args:
+        peer: the address of the socket's peer.
+        generate: makes an id.
+    """
+    given = known_fields.get(b"x-request-id")
+    if not given or len(given) > 1 or not _REQUEST_ID.fullmatch(given[0]):
+        return generate()
+    if config.others_ids == KEEP or peer.is_in(config.trusted):
+        return given[0]
+    made = generate()
+    both = b"%b-%b" % (made, given[0])
+    return both if config.others_ids == PREFIX and len(both) <= LONGEST_ID else made
 
 
 @functools.lru_cache(maxsize=1024)

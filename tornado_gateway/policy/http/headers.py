@@ -9,7 +9,6 @@ Sources: RFC 9110 §7.6 (Connection, Via), RFC 9112 §6.1.
 """
 
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tornado_gateway.errors import LoopDetected
@@ -30,7 +29,6 @@ _RECEIVED = (b"1.0 ", b"1.1 ")  # the received-protocol of Via (RFC 9110 §7.6.3
 _CONNECTION_WORDS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 
 LONGEST_ID = 128  # characters of a request's id
-_REQUEST_ID = re.compile(rb"[!-~]{1,%d}" % LONGEST_ID)
 
 
 class FieldTable:
@@ -253,18 +251,6 @@ def pairs(lines: bytes) -> list[Field]:
 def serialize(fields: Iterable[Field]) -> bytes:
     """Join fields into lines, each ended by CRLF."""
     return b"".join([b"%b: %b\r\n" % field for field in fields])
-
-
-def request_id(known_fields: KnownFields, generate: Callable[[], bytes]) -> bytes:
-    """The client's x-request-id if the field occurs once and has 1 to 128 visible ASCII characters; else a new id.
-
-    >>> request_id({b"x-request-id": [b"abc"]}, lambda: b"new"), request_id({b"x-request-id": [b"a b"]}, lambda: b"new")
-    (b'abc', b'new')
-    """
-    given = known_fields.get(b"x-request-id", ())
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return given[0]
-    return generate()
 
 
 def trailer_lines(trailers: Sequence[Field]) -> bytes:
