@@ -416,7 +416,7 @@ class App:
         return [shared]
 
     def tell_reloaded(self) -> None:
-        """Tell other gateways that this one has another configuration; of several workers, one does."""
+        """Tell the gateways that share endpoints of a reload here. Of several workers, only the speaker tells."""
         shared = self.gateway.shared_endpoints
         if shared and shared.speaks():
             shared.tell(RELOADED, RELOADED)

@@ -97,7 +97,7 @@ class Tally:
 
 
 class Others:
-    """The numbers of other workers, and where this worker tells its own."""
+    """The sums of the other workers' numbers; a worker adds its own changes for the other workers to read."""
 
     def __init__(self, own: Part, others: list[Part]) -> None:
         self._own, self._others = own, others

@@ -65,7 +65,7 @@ class InFlight:
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def exceeded(self, claims: Iterable[Claim]) -> list[Claim]:
-        """The claims whose key has as many requests in flight as it may."""
+        """The claims whose key already has `limit` requests in flight, in all workers."""
         return [each for each in claims if self._number(each) >= each.limit]
 
     def _number(self, claim: Claim) -> int:
