@@ -144,6 +144,7 @@ BY_PATH: dict[str, Callable[[Reloading], Any]] = {
     "logs.query": lambda at: at.running.app.gateway.tail._redaction.shows_query,
     "logs.redact": lambda at: tuple(at.running.app.gateway.tail._redaction.names),
     "overload.max_delay": lambda at: at.running.app.gateway.overload._delay._threshold,
+    "overload.recovery": lambda at: at.running.app.gateway.overload._delay._recovery,
     "overload.max_heap": lambda at: at.running.app.gateway.overload._heap._threshold,
     "overload.max_resident": lambda at: at.running.app.gateway.overload._resident._threshold,
     "overload.max_in_flight": lambda at: at.running.app.gateway.overload._held._threshold,

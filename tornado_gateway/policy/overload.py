@@ -136,10 +136,10 @@ class _Delay:
         late_from: see Overload.
     """
 
-    __slots__ = ("_due", "_fall", "_measured", "_threshold", "late_from", "level", "wanted")
+    __slots__ = ("_due", "_measured", "_recovery", "_threshold", "late_from", "level", "wanted")
 
     def __init__(self, threshold: float, recovery: float) -> None:
-        self._threshold, self._fall = threshold, len(CLASSES) / recovery
+        self._threshold, self._recovery = threshold, recovery
         self._due = self._measured = -math.inf
         self.level = self.wanted = 0.0
         self.late_from = math.inf
@@ -151,7 +151,7 @@ class _Delay:
         if wanted > self.level:
             self.level += RISE * (wanted - self.level)
         else:
-            self.level = max(wanted, self.level - self._fall * passed)
+            self.level = max(wanted, self.level - len(CLASSES) * passed / self._recovery)
         self._due, self.late_from = due, due + _BARS[0] * self._threshold
 
     def level_at(self, now: float) -> float:
