@@ -75,6 +75,7 @@ OTHERS = {
     "RATE_LIMIT_STORE": "redis://127.0.0.1:1",
     "CACHE_STORE": "redis://127.0.0.1:1",
     "RATE_LIMIT_ALGORITHM": "sliding",
+    "REQUEST_ID": "prefix",
 }
 # Variables that take a file, another machine's address or a hash, and are tried in tests of their own.
 ELSEWHERE = {
