@@ -177,6 +177,8 @@ async def measure(services: int, endpoints: int, changes: Sequence[str] = CHANGE
                 said = to_text(reloader.configuration.read().settings)
                 found[change].append((first, await timed(of_worker(worker, said))))
         await app.end(asyncio.Event())
+        await app.close()
+        gc.unfreeze()
     return [Row(services, endpoints, change, *map(min, zip(*found[change], strict=True))) for change in changes]
 
 
