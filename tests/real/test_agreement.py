@@ -1,7 +1,8 @@
-"""A load generator, an upstream, /metrics, /admin/stats and the dashboard's feed count the same.
+"""A load generator, an upstream, /metrics, /admin/stats and the dashboard in Chromium count the same.
 
 All are processes of their own. The load has answers, failures, refusals, retries, clients that leave, event streams and
-WebSockets. The figures agree exactly as soon as the dashboard has looked again after the end of the load.
+WebSockets. The figures agree exactly as soon as the dashboard has looked again after the end of the load. Those of the
+dashboard are the texts of the page.
 
 EACH=2000 WITHIN=2 python -m pytest tests/real/test_agreement.py     the long form: within 2 s of the end
 """
@@ -17,14 +18,15 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import websockets.sync.client
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.real.test_dashboard import Page, show
+from tests.support.chromium import chromium, tab
 from tests.support.ports import free_port
 from tests.support.websockets import PATIENCE, PROGRAMS, gateway, running, until
-from tornado_gateway.policy.views.board import ENDPOINT_COLUMNS
 
 EACH = int(os.environ.get("EACH", "8"))  # requests of each kind of each client
 WITHIN = float(os.environ.get("WITHIN", PATIENCE))  # seconds from the end of the load until the figures agree
@@ -137,7 +139,9 @@ def of_metrics(port: int) -> Figures:
 
 def of_stats(port: int) -> Figures:
     found = Figures(Counter(), {}, {}, {})
-    for name, service in json.loads(asked(port, "/admin/stats"))["services"].items():
+    said = json.loads(asked(port, "/admin/stats"))
+    found.refused = sum(each["refused"] for each in said["rateLimits"]["policies"].values())
+    for name, service in said["services"].items():
         found.requests.update({f"{name} {status}": count for status, count in service["requests"].items()})
         for each in service["upstreamDetails"]:
             found.endpoints[f"{name} {each['url']}"] = each["requestsTotal"], each["errorsTotal"]
@@ -149,22 +153,52 @@ def of_stats(port: int) -> Figures:
     return found
 
 
-def of_feed(port: int) -> tuple[dict[str, tuple[int, int]], int, int]:
-    """What a viewer that comes now sees: requests and failures by service and URL of the endpoint, all requests above
-    a rate limit, and all open streams."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-        connection.request("GET", "/admin/events")
-        answer = connection.getresponse()
-        line = next(line for line in answer if line.startswith(b"data: "))
-        answer.close()
-    said: dict[str, Any] = json.loads(line.partition(b": ")[2])
-    named = {key: dict(zip(ENDPOINT_COLUMNS, row, strict=True)) for key, row in said["endpoints"].items()}
-    refused = sum(count for _, what, count in said["counts"] if what == "limited: refused")
-    is_open = sum(row["eventStreams"] + row["webSockets"] for row in named.values())
-    return {key: (row["total"], row["failures"]) for key, row in named.items()}, refused, is_open
+# The texts of the table's columns of counts by service, and by service and endpoint; and of the other places.
+SHOWN = """(() => {
+  const written = (elements) => [...elements].map((each) => each.textContent);
+  const texts = (row) => written(row.cells);
+  const labels = texts(document.querySelector('#services thead tr'));
+  const rows = {};
+  let service = '';
+  for (const row of document.querySelectorAll('#services tbody tr:not(.filler)')) {
+    const cells = texts(row);
+    if (row.className === 'service') service = cells[0];
+    const isSeen = row.cells[labels.indexOf('Failures')].offsetWidth > 0;
+    const counts = ['Total', 'Failures'].map((label) => cells[labels.indexOf(label)]);
+    if (isSeen) rows[row.className === 'service' ? service : `${service} ${cells[0]}`] = counts;
+  }
+  const counts = [...document.querySelectorAll('#counts tbody tr')].map(texts);
+  const tiles = [...document.querySelectorAll('#tiles div')].map((tile) => written(tile.children));
+  return {rows, counts, tiles: Object.fromEntries(tiles)};
+})()"""
+Seen = tuple[dict[str, tuple[int, int]], int, str]
 
 
-def test_all_count_the_same() -> None:
+def of_page(page: Page) -> Seen:
+    """What somebody reads on the page: all and failed requests by service, and by service and URL of the endpoint; all
+    requests above a rate limit; and the open streams."""
+    shown = page.value(SHOWN)
+    rows = {key: (number(total), number(failures)) for key, (total, failures) in shown["rows"].items()}
+    refused = sum(number(count) for _, what, count in shown["counts"] if what.endswith(": refused"))
+    return rows, refused, shown["tiles"]["Streams"]
+
+
+def number(text: str) -> int:
+    """A number as the page writes numbers: 12,345."""
+    return int(text.replace(",", ""))
+
+
+def to_be_read(figures: Figures) -> Seen:
+    """What the page has to show where the figures are right."""
+    services = dict.fromkeys((key.split()[0] for key in figures.endpoints), (0, 0))
+    for key, count in figures.requests.items():
+        service, status_class = key.split()
+        total, failures = services[service]
+        services[service] = total + count, failures + count * (status_class == "5xx")
+    return {**services, **figures.endpoints}, figures.refused, "0"
+
+
+def test_all_count_the_same(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     plain, sockets = f"http://127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[0]}"
     services = {
@@ -175,19 +209,24 @@ def test_all_count_the_same() -> None:
     with (
         running([sys.executable, str(PROGRAMS / "counted_server.py"), *map(str, ports)], *ports),
         gateway({}, UPSTREAMS=upstreams, BREAKER_FAILURES="0", BALANCER="round_robin", ACCESS_LOG="false") as port,
+        chromium(tmp_path) as devtools,
+        tab(devtools, f"http://127.0.0.1:{port}/admin") as connection,
     ):
+        page = Page(connection)
+        until(lambda: page.text("#link") == "live", "the event stream is live")
+        show(page, 1920, "dark")
+        page.value("document.getElementById('counts').closest('details').open = true")
         load = Load(port)
         load.run()
 
         def agree() -> bool:
-            metrics, stats = of_metrics(port), of_stats(port)
-            stats.refused = metrics.refused  # /admin/stats has none
-            seen = (metrics.endpoints, metrics.refused, 0)
-            return metrics == stats and seen == of_feed(port) and settled(metrics, load)
+            metrics = of_metrics(port)
+            return metrics == of_stats(port) and of_page(page) == to_be_read(metrics) and settled(metrics, load)
 
-        until(agree, "the figures agree", patience=WITHIN)
+        until(agree, lambda: f"the figures agree: {of_metrics(port)}, {of_stats(port)}, {of_page(page)}", WITHIN)
         counted = json.loads(asked(ports[1], "/counts"))
         metrics = of_metrics(port)
+        assert page.complaints == []
     judge(metrics, load, counted, (plain, sockets))
 
 

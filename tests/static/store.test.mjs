@@ -70,16 +70,24 @@ test('a clock of the gateway that is set back or forth leaves points in the orde
   assert.deepEqual(again.points.map((point) => point.at), [2, 3]);
 });
 
-test('where the stream is blocked, /admin/stats gives the rows', () => {
-  const model = empty();
+test('where the stream is blocked, /admin/stats gives the rows, the newest point and the counts of limits', () => {
+  const model = whole();
   const endpoint = (url, healthy) => ({
     url, healthy, rps: 1, errorRate: 0, latency: { p50Ms: 1, p95Ms: 2, p99Ms: 3 }, inflight: { http: 1, sse: 2, ws: 3 },
-    breaker: { state: 'closed' }, circuitOpenUntilMs: 0, checks: { last: '' }, weight: 1, retriesTotal: 0,
+    breaker: { state: 'closed' }, circuitOpenUntilMs: 0, checks: { last: '' }, weight: 1, share: 0.5, retriesTotal: 0,
+    requestsTotal: 7, errorsTotal: 2,
   });
-  const figures = { upstreams: 2, healthy: 1, rps: 2, errorRate: 0, latency: {}, waiting: 0, panic: false };
-  look(model, { nowMs: 5000, services: { a: { ...figures, upstreamDetails: [endpoint('http://1', true), endpoint('http://2', false)] } } });
+  const figures = { upstreams: 2, healthy: 1, rps: 2, errorRate: 0.25, latency: {}, waiting: 0, panic: false, requests: { '2xx': 9, '5xx': 1 } };
+  look(model, {
+    nowMs: 15_000, connections: { http: 1, sse: 4, ws: 6 }, rateLimits: { policies: { a: { refused: 3, observed: 0 } }, keys: 2 },
+    services: { a: { ...figures, upstreamDetails: [endpoint('http://1', true), endpoint('http://2', false)] } },
+  });
   assert.equal(model.sentence, 'a: 1 of 2 endpoints out');
   assert.deepEqual(rows(model).map((row) => row.state), ['degraded', 'out', 'up']);
+  assert.deepEqual(rows(model).map((row) => [row.total, row.failures, row.share]), [[10, 1, undefined], [7, 2, 0.5], [7, 2, 0.5]]);
+  const { at, rate, failures, p50Ms, streams, loopDelayMs } = model.points.at(-1);
+  assert.deepEqual([at, rate, failures, p50Ms, streams, loopDelayMs], [15, 2, 0.5, null, 10, null]);
+  assert.deepEqual(model.counts, [['Rate limits', 'a: refused', 3], ['Rate limits', 'clients that are counted', 2]]);
 });
 
 test('numbers are written with as many digits as somebody reads', () => {

@@ -67,7 +67,8 @@ def service(number: int, turn: int) -> list[object]:
     some = (number * 31 + turn * 13) % 97
     return [
         f"service-{number}", "degraded" if number == 3 else "up", 1_800_000_000, "", ENDPOINTS, int(number == 3),
-        some * 7.5, some / 900, some / 3, some / 2, some * 1.5, some, some, some % 5, 0, False, "abcdefgh" * 3,
+        some * 7.5, some / 900, some / 3, some / 2, some * 1.5, some, some, some % 5, 0, False, 100_000 + some, some,
+        "abcdefgh" * 3,
     ]  # fmt: skip
 
 

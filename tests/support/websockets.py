@@ -269,11 +269,11 @@ async def another(
 # ---------------------------------------------------------------- real programs
 
 
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+def until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
     """Wait until the condition gives a true value, for `patience` seconds at most; return the value."""
     deadline = time.monotonic() + patience
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"not in {patience} s: {what}"
+        assert time.monotonic() < deadline, f"not in {patience} s: {what() if callable(what) else what}"
         time.sleep(0.01)
     return result
 

@@ -55,7 +55,7 @@ $('only-trouble').addEventListener('change', (event) => table.filter({ onlyTroub
 const WORDS = {
   connecting: 'connecting',
   live: 'live',
-  polling: 'the stream is blocked: a look every 5 s',
+  polling: 'the stream is blocked: figures every 5 s, without requests and events',
   refused: 'not allowed: log in again',
 };
 

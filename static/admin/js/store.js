@@ -33,9 +33,12 @@ export function begin(said) {
   };
 }
 
-/** Changes the model by an answer of /admin/stats, which has the newest figures and no history. */
+/** Changes the model by an answer of /admin/stats, which has the newest figures, and neither requests nor events. */
 export function look(model, said) {
   const at = said.nowMs / 1000;
+  ascending(model.points, [pointOf(said, at)]);
+  thin(model.points);
+  model.counts = limitCounts(said.rateLimits);
   model.at = at;
   model.services.clear();
   model.endpoints.clear();
@@ -48,17 +51,38 @@ export function look(model, said) {
     model.services.set(service, {
       kind: 'service', key: service, service, state, since: at, endpoints: figures.upstreams, out: broken, rate: figures.rps,
       errorShare: figures.errorRate, ...figures.latency, waiting: figures.waiting, panic: figures.panic,
+      total: sum(Object.values(figures.requests)), failures: figures.requests['5xx'] ?? 0,
     });
     for (const each of figures.upstreamDetails) {
       model.endpoints.set(`${service} ${each.url}`, {
         kind: 'endpoint', key: `${service} ${each.url}`, service, url: each.url, state: each.healthy ? 'up' : 'out', since: at, rate: each.rps, errorShare: each.errorRate,
         p50Ms: each.latency.p50Ms, p95Ms: each.latency.p95Ms, p99Ms: each.latency.p99Ms, requests: each.inflight.http,
         eventStreams: each.inflight.sse, webSockets: each.inflight.ws, breaker: each.breaker.state,
-        openUntil: each.circuitOpenUntilMs / 1000, check: each.checks.last, weight: each.weight, retries: each.retriesTotal,
+        openUntil: each.circuitOpenUntilMs / 1000, check: each.checks.last, weight: each.weight, share: each.share,
+        retries: each.retriesTotal, total: each.requestsTotal, failures: each.errorsTotal,
       });
     }
   }
   model.sentence = out.join('; ') || `All ${model.endpoints.size} endpoints of ${model.services.size} services are up`;
+}
+
+const sum = (numbers) => numbers.reduce((total, each) => total + each, 0);
+
+/** The figures of all services; the quantiles of all and the delay of the event loop are not told. */
+function pointOf(said, at) {
+  const services = Object.values(said.services);
+  return {
+    at, rate: sum(services.map((each) => each.rps)), failures: sum(services.map((each) => each.rps * each.errorRate)),
+    p50Ms: null, p95Ms: null, p99Ms: null, streams: said.connections.sse + said.connections.ws, loopDelayMs: null,
+  };
+}
+
+/** As the event stream has counts, of the rate limits alone. */
+function limitCounts({ policies, keys }) {
+  const found = Object.entries(policies).flatMap(
+    ([policy, counts]) => Object.entries(counts).map(([outcome, count]) => ['Rate limits', `${policy}: ${outcome}`, count]),
+  );
+  return [...found, ['Rate limits', 'clients that are counted', keys]].filter(([, , count]) => count);
 }
 
 /** Changes the model by an event named `change`. */

@@ -1,6 +1,6 @@
 // The table of services and endpoints. Only the rows near the viewport exist, so that a thousand endpoints stay smooth.
 
-import { duration, milliseconds, percent, short, visible } from './format.js';
+import { duration, milliseconds, percent, short, visible, whole } from './format.js';
 import { makeSpark } from './spark.js';
 import { rows } from './store.js';
 import { put } from './window.js';
@@ -23,11 +23,21 @@ const COLUMNS = [
   { name: 'eventStreams', label: 'Events', write: (row) => short(row.eventStreams), title: 'open event streams' },
   { name: 'webSockets', label: 'WS', write: (row) => short(row.webSockets), title: 'open WebSockets' },
   { name: 'openUntil', label: 'Breaker', kind: 'text', write: breaker, wide: true },
-  { name: 'weight', label: 'Weight', write: (row) => (row.weight === undefined ? '' : short(row.weight)), wide: true, roomy: true },
-  { name: 'retries', label: 'Retries', write: (row) => (row.retries === undefined ? '' : short(row.retries)), wide: true, roomy: true },
+  { name: 'weight', label: 'Weight', write: weight, wide: true, roomy: true, title: 'and what slow start allows of it' },
+  { name: 'retries', label: 'Retries', write: (row) => counted(row.retries), wide: true, roomy: true, title: 'since the start' },
+  { name: 'total', label: 'Total', write: (row) => counted(row.total), wide: true, roomy: true, title: 'requests since the start: of a service, what clients asked; of an endpoint, what was sent there' },
+  { name: 'failures', label: 'Failures', write: (row) => counted(row.failures), wide: true, roomy: true, title: 'since the start: of a service, statuses of 500 or more; of an endpoint, failed requests' },
 ];
 
 const QUIET = new Set(['0', '0 %', '–', 'closed']); // so that the figures that say something stand out
+
+/** A count since the start, with all its digits: a person compares it with other programs. */
+const counted = (count) => (count === undefined ? '' : whole(count));
+
+function weight(row) {
+  if (row.weight === undefined) return '';
+  return row.share < 1 ? `${short(row.weight)} · ${percent(row.share)}` : short(row.weight);
+}
 
 function breaker(row, at) {
   if (!row.breaker || row.breaker === 'closed') return row.breaker ?? '';

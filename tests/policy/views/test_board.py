@@ -95,6 +95,17 @@ def test_many_failed_requests_are_told_while_all_endpoints_are_up(good: int, bad
     assert board.sentence == f"All 2 endpoints of 1 services are up{trouble}"
 
 
+def test_a_service_has_the_requests_of_clients_and_an_endpoint_what_was_sent_there() -> None:
+    board, service = Board(), make_service()
+    break_off(service, 1)
+    durations = Durations()
+    for status in (200, 200, 200, 404, 502, 504):
+        durations.add(b"GET", "/api/billing/*", status, 0.1, "billing")
+    see(board, whole(collect(Sources([service], durations), 0.0)), AT)
+    assert [row(board, "billing")[name] for name in ("total", "failures")] == [6, 2]
+    assert [row(board, "billing http://host1:80")[name] for name in ("total", "failures")] == [5, 5]
+
+
 def test_the_course_of_requests_and_the_last_failure_are_shown() -> None:
     board, service = Board(), make_service()
     see(board, look(service), AT)

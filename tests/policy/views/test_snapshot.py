@@ -22,11 +22,13 @@ from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.upstream.stream_totals import Carried
 from tornado_gateway.policy.views.durations import Durations
 from tornado_gateway.policy.views.snapshot import QUANTILES
+from tornado_gateway.policy.views.state import LimitsState, State
 
 EPOCH = 1_800_000_000.0  # seconds since 1970 at instant 0 of the services' clock
 BREAKER = BreakerConfig(jitter=0.0)
 SUCCESS, FAILURE, CLIENT_GONE, SUPERSEDED, IGNORED = Outcome
 NO_QUANTILES = dict.fromkeys(QUANTILES)
+NO_LIMITS = {"policies": {}, "keys": 0, "droppedKeys": 0, "storeErrors": 0, "storeUp": True}
 NO_STREAMS = {
     "open": 0, "closed": 0, "messages": {"up": 0, "down": 0}, "bytes": {"up": 0, "down": 0}, "waitingBytes": 0,
     "seconds": 0.0,
@@ -99,11 +101,13 @@ def test_before_the_first_request_there_are_only_zeros() -> None:
             }
         },
         "connections": {"http": 0, "sse": 0, "ws": 0},
+        "rateLimits": NO_LIMITS,
     }  # fmt: skip
 
 
 def test_without_services_or_endpoints_there_is_something_to_see_all_the_same() -> None:
-    assert snapshot([], 5.0, EPOCH) == {"services": {}, "connections": {"http": 0, "sse": 0, "ws": 0}}
+    nothing = {"services": {}, "connections": {"http": 0, "sse": 0, "ws": 0}, "rateLimits": NO_LIMITS}
+    assert snapshot([], 5.0, EPOCH) == nothing
     empty = view(service(), 5.0)
     assert (empty["upstreams"], empty["healthy"], empty["avgLatencyMs"], empty["rps"]) == (0, 0, 0, 0.0)
     assert empty["upstreamDetails"] == []
@@ -116,6 +120,18 @@ def test_services_may_come_from_anything_that_gives_them_once() -> None:
     seen = snapshot(iter(pair), 0.0, EPOCH)
     assert list(seen["services"]) == ["a", "b"]
     assert seen["connections"] == {"http": 0, "sse": 0, "ws": 2}
+
+
+# ---- rate limits
+
+
+def test_requests_above_a_limit_are_counted_by_policy_and_by_what_has_become_of_the_requests() -> None:
+    limited = {"refused by address": 7, "observed by address": 2, "observed search": 1}
+    state = State(limits=LimitsState(limited, {}, keys=5, dropped=3, store_errors=4, store_is_away=True))
+    assert rendered(state, EPOCH)["rateLimits"] == {
+        "policies": {"by address": {"refused": 7, "observed": 2}, "search": {"refused": 0, "observed": 1}},
+        "keys": 5, "droppedKeys": 3, "storeErrors": 4, "storeUp": False,
+    }  # fmt: skip
 
 
 # ---- what is in flight

@@ -26,7 +26,7 @@ _FAILED = FAILURE.value  # to ask the member takes 100 ns
 
 SERVICE_COLUMNS = (
     "service", "state", "since", "why", "endpoints", "out", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms",
-    "requests", "eventStreams", "webSockets", "waiting", "panic", "spark",
+    "requests", "eventStreams", "webSockets", "waiting", "panic", "total", "failures", "spark",
 )  # fmt: skip
 ENDPOINT_COLUMNS = (
     "service", "url", "state", "since", "why", "rate", "errorShare", "p50Ms", "p95Ms", "p99Ms", "requests",
@@ -287,7 +287,7 @@ def _service_cells(name: str, service: ServiceState, state: str, since: float, w
     minute = Minute.of(each.minute for each in service.endpoints.values())
     return (
         name, state, round(since), why, len(service.endpoints), out, *_figures(minute), *service.inflight.values(),
-        service.waiting, service.panicking,
+        service.waiting, service.panicking, sum(service.requests.values()), service.requests.get("5xx", 0),
     )  # fmt: skip
 
 

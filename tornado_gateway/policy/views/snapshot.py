@@ -8,7 +8,14 @@ from typing import Any
 
 from tornado_gateway.policy.upstream.endpoint import CLIENT_GONE, FAILURE, Kind, Outcome
 from tornado_gateway.policy.upstream.statistics import Minute
-from tornado_gateway.policy.views.state import BREAKER_STATES, EndpointState, ServiceState, State, StreamState
+from tornado_gateway.policy.views.state import (
+    BREAKER_STATES,
+    EndpointState,
+    LimitsState,
+    ServiceState,
+    State,
+    StreamState,
+)
 from tornado_gateway.policy.views.steps import Steps
 
 _OUTCOME_KEYS = {outcome.value: "clientGone" if outcome is CLIENT_GONE else outcome.value for outcome in Outcome}
@@ -28,6 +35,21 @@ def snapshot(state: State, epoch: float) -> Steps[dict[str, Any]]:
     return {
         "services": services,
         "connections": {kind.value: sum(each[kind.value] for each in held) for kind in Kind},
+        "rateLimits": _limits_view(state.limits),
+    }
+
+
+def _limits_view(limits: LimitsState) -> dict[str, Any]:
+    policies: dict[str, dict[str, int]] = {}
+    for key, count in limits.limited.items():
+        outcome, policy = key.split(" ", 1)
+        policies.setdefault(policy, {"refused": 0, "observed": 0})[outcome] = count
+    return {
+        "policies": policies,
+        "keys": limits.keys,
+        "droppedKeys": limits.dropped,
+        "storeErrors": limits.store_errors,
+        "storeUp": not limits.store_is_away,
     }
 
 
