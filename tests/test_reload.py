@@ -76,6 +76,7 @@ OTHERS = {
     "CACHE_STORE": "redis://127.0.0.1:1",
     "RATE_LIMIT_ALGORITHM": "sliding",
     "REQUEST_ID": "prefix",
+    "REVOCATION_ON_ERROR": "closed",
 }
 # Variables that take a file, another machine's address or a hash, and are tried in tests of their own.
 ELSEWHERE = {
@@ -144,6 +145,7 @@ BY_PATH: dict[str, Callable[[Reloading], Any]] = {
     "logs.slow": lambda at: at.running.app.gateway.tail.slow,
     "logs.query": lambda at: at.running.app.gateway.tail._redaction.shows_query,
     "logs.redact": lambda at: tuple(at.running.app.gateway.tail._redaction.names),
+    "sharing.revocation_on_error": lambda at: at.running.app.gateway.revocations.on_error,
     "overload.max_delay": lambda at: at.running.app.gateway.overload._delay._threshold,
     "overload.recovery": lambda at: at.running.app.gateway.overload._delay._recovery,
     "overload.max_heap": lambda at: at.running.app.gateway.overload._heap._threshold,

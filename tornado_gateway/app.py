@@ -375,6 +375,7 @@ class App:
         await self.sources.first_answers()
         if self.gateway.shared_endpoints:
             await self.gateway.shared_endpoints.first_look()
+        await self.gateway.revocation_store.first_look()
         return addresses
 
     async def accept(self, memory: Mapping[str, Any]) -> None:
@@ -635,7 +636,7 @@ def make_gateway(
     pressure = Pressure(overload, now, settings.overload)
     limits = make_limits(settings, rng, redis, whole)
     streams = Streams(settings.streams, worker, settings.workers, whole.others_streams if whole else None)
-    revocations = Revocations(settings.auth.tokens.leeway)
+    revocations = Revocations(settings.auth.tokens.leeway, settings.sharing.revocation_on_error)
     lifecycle = Lifecycle(now())
     authenticator = make_authenticator(settings, whole)
     tracer = make_tracer(settings, request_ids(rng).__next__)

@@ -39,6 +39,7 @@ GatewayError
 │   ├── Shed                  503
 │   ├── LimitsUnavailable     503
 │   ├── TicketsUnavailable    503
+│   ├── RevocationsUnavailable 503  REVOCATION_ON_ERROR is closed, and Redis is away
 │   ├── PasswordChecksBusy    503
 │   ├── OutOfSockets          503  this machine can make no further connection
 │   ├── WorkersUnavailable    503  the other workers cannot be asked
@@ -450,6 +451,12 @@ class TicketsUnavailable(Overloaded):
     """Tickets can be neither made nor checked now."""
 
     reason = "tickets_unavailable"
+
+
+class RevocationsUnavailable(Overloaded):
+    """Whether the credential is revoked cannot be checked now."""
+
+    reason, proxy = "revocations_unavailable", "http_request_denied"
 
 
 class PasswordChecksBusy(Overloaded):

@@ -506,7 +506,7 @@ def _shared_parts(app: App, settings: Settings, gateway: Gateway, tls: Contexts)
     gateway.streams.counts.limits = settings.streams
     if gateway.shared_endpoints:
         repeat(gateway, gateway.shared_endpoints)
-    gateway.revocations.leeway = settings.auth.tokens.leeway
+    gateway.revocations.reconfigure(settings.auth.tokens.leeway, settings.sharing.revocation_on_error)
     if settings.shares_revocations:
         gateway.revocation_store.share(connect(app.gateway.redis, settings.sharing.redis_url))
     if settings.overload != before.overload:

@@ -38,11 +38,14 @@ class Channel:
     """What a subscription to the channel "news" has brought."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        self.begun, self.taken = 0, list[bytes]()
-        connection.subscribe("news", self._begin, self.taken.append)
+        self.begun, self.ended, self.taken = 0, 0, list[bytes]()
+        connection.subscribe("news", self._begin, self.taken.append, self._end)
 
     async def _begin(self) -> None:
         self.begun += 1
+
+    def _end(self) -> None:
+        self.ended += 1
 
 
 # ---------------------------------------------------------------- asking
@@ -64,7 +67,7 @@ async def test_what_asks_gets_an_answer_over_few_connections(redis_server: Start
 async def test_a_loss_and_a_return_are_told_once(redis_server: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
     server = redis_server()
     connection = connect(server.url)
-    connection.meanings += ["this is off", "that is off"]
+    connection.meanings += [lambda: "this is off", lambda: "that is off"]
     assert await write(connection)
     server.stop()
     with caplog.at_level(logging.WARNING, "tornado_gateway"):
@@ -143,6 +146,7 @@ async def test_a_subscription_brings_messages_and_begins_anew(redis_server: Star
         await eventually(lambda count=count: len(channel.taken) == count)
         server.stop()
         await eventually(lambda: not connection.is_up)  # without any ask()
+        assert channel.ended == count
         server.start()
     assert channel.taken == [b"a 1", b"a 2"]
     await connection.close()

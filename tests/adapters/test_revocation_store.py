@@ -101,6 +101,35 @@ async def test_while_redis_is_away_revocations_count_and_are_sent_later(redis_se
 
 
 @pytest.mark.gen_test
+async def test_the_others_are_heard_from_the_end_of_the_reading_until_redis_is_away(redis_server: StartRedis) -> None:
+    server = redis_server()
+    one = Store(server.url)
+    assert await one.revoke("id|ada")
+    late = Store(server.url)
+    assert not late.known.is_heard
+    await late.store.first_look()
+    assert late.known.is_heard and late.knows("id|ada")
+    server.stop()
+    await eventually(lambda: not late.known.is_heard)
+    await late.store.first_look()  # holds up nothing
+    server.start()
+    await eventually(lambda: late.known.is_heard)
+    for each in (one, late):
+        await each.close()
+
+
+@pytest.mark.gen_test
+async def test_a_redis_that_is_away_holds_up_no_first_look(redis_server: StartRedis) -> None:
+    server = redis_server()
+    server.stop()
+    here, alone = Store(server.url), Store()
+    for each in (here, alone):
+        await each.store.first_look()
+        await each.close()
+    assert (here.known.is_heard, alone.known.is_heard) == (False, True)
+
+
+@pytest.mark.gen_test
 async def test_many_revocations_are_read_and_sent_in_pages(redis_server: StartRedis) -> None:
     server = redis_server()
     one, count = Store(), 2 * PAGE + 7

@@ -20,6 +20,7 @@ from tests.support.event_streams import Listener, Source
 from tests.support.journeys import Start, ask, capture, only_line, problem
 from tests.support.operators import ORIGIN, form, log_in
 from tests.support.redis import RedisServer, StartRedis
+from tests.support.reloading import Reloading
 from tests.support.sockets import PATIENCE, Message, Peer, echo, eventually, get, reply
 from tests.support.tickets import made as made_ticket
 from tests.support.tickets import used
@@ -441,6 +442,102 @@ async def test_a_revocation_while_redis_is_away_is_sent_later(
     server.start()
     await listener.all()
     assert await status(other, bearer(), path=b"/api/plain/") == 401
+
+
+# ---------------------------------------------------------------- Redis is away, and nobody knows
+
+
+CLOSED = {"REVOCATION_ON_ERROR": "closed", "API_KEYS": API_KEYS, "AUTH_TOKEN_SOURCES": "header,cookie:session,ticket"}
+
+
+@pytest.mark.gen_test
+async def test_no_credential_opens_a_service_while_redis_is_away(
+    serve: Serve, upstream: Start, redis_server: StartRedis
+) -> None:
+    server, source = redis_server(), Source()
+    plain = [upstream(always(reply())).url]
+    services = {"svc": [upstream(source).url], "ws": [upstream(handshaking).url], "plain": plain,
+                "keys": {"endpoints": plain, "auth": "key"}, "open": {"endpoints": plain, "auth": "none"}}  # fmt: skip
+    running = await serve(services, **AUTH, **CLOSED, REDIS_URL=server.url)
+    lines = capture(running)
+    kept, path = await running.client(), b"/api/plain/"
+    assert [(await kept.ask(get(path, bearer()))).status for _ in range(2)] == [200, 200]
+    listener, socket = await Listener.ask(running, get(b"/sse/svc/x", bearer())), await opened(running, bearer())
+    server.stop()
+    await eventually(lambda: running.app.gateway.revocations.are_in_doubt)
+    for answer in (
+        await kept.ask(get(path, bearer())),  # field lines that were admitted before
+        await ask(running, get(path, bearer("eve"))),
+        await ask(running, get(path, b"Cookie: session=" + token())),
+        await ask(running, get(b"/api/keys/", api_key())),
+        await ask(running, get(b"/api/unknown/", bearer())),
+        await ask(running, get(b"/sse/svc/x", bearer())),
+    ):
+        said = problem(answer, 503, "overloaded")
+        assert said["message"] == "Whether the credential is revoked cannot be checked now."
+        assert answer.get(b"retry-after") == b"1"
+    with pytest.raises(InvalidStatus) as refused:
+        await opened(running, bearer())
+    assert refused.value.response.status_code == 503
+    await eventually(lambda: len(lines()) == 9)
+    assert [each["reason"] for each in lines()[2:]] == ["revocations_unavailable"] * 7
+    # What is not valid is told as before, and what needs no credential passes.
+    assert [await status(running, *fields, path=path) for fields in ((), (b"Authorization: Bearer x",))] == [401, 401]
+    for each in (b"/api/open/", b"/healthz", b"/readyz", b"/metrics", b"/_pressure"):
+        assert await status(running, path=each) == 200, each
+    # Operators act, streams go on, and what is revoked here counts here.
+    await (await source.peer()).send(b"4\r\n: a\n\r\n")
+    await listener.hear(b": a\n")
+    assert (await revoke(running, subject="id|ada"))["shared"] is False
+    await listener.all()
+    assert await closed(socket) == (4401, "token revoked")
+    assert await status(running, bearer(), path=path) == 401
+    server.start()
+    await eventually(lambda: not running.app.gateway.revocations.are_in_doubt)
+    assert [await status(running, bearer(name), path=path) for name in ("ada", "eve")] == [401, 200]
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_that_starts_without_redis_is_as_closed(
+    serve: Serve, upstream: Start, redis_server: StartRedis
+) -> None:
+    server = redis_server()
+    server.stop()
+    running = await serve({"svc": [upstream(echo).url]}, **AUTH, REVOCATION_ON_ERROR="closed", REDIS_URL=server.url)
+    assert await status(running, bearer()) == 503
+    server.start()
+    await eventually(lambda: not running.app.gateway.revocations.are_in_doubt)
+    assert await status(running, bearer()) == 200
+
+
+@pytest.mark.gen_test
+async def test_a_gateway_knows_what_is_revoked_before_the_first_request(
+    serve: Serve, upstream: Start, redis_server: StartRedis
+) -> None:
+    server, services = redis_server(), {"svc": [upstream(echo).url]}
+    one = await serve(services, **AUTH, REDIS_URL=server.url)
+    assert (await revoke(one, subject="id|ada"))["shared"] is True
+    late = await serve(services, **AUTH, REDIS_URL=server.url, REVOCATION_ON_ERROR="closed")
+    assert [await status(late, bearer(name)) for name in ("ada", "eve")] == [401, 200]
+
+
+@pytest.mark.gen_test
+async def test_a_reload_opens_and_closes(
+    serve: Serve, upstream: Start, redis_server: StartRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, services = redis_server(), {"svc": [upstream(echo).url]}
+    lines = AUTH | {"REDIS_URL": server.url}
+    reloading = await Reloading.start(serve, tmp_path / ".env", services, **lines)
+    reloading.write(services, **lines, REVOCATION_ON_ERROR="closed")
+    await reloading.reload(OPERATOR)
+    assert await status(reloading.running, bearer()) == 200
+    server.stop()
+    await eventually(lambda: not reloading.running.app.gateway.revocations.is_heard)
+    assert "until Redis answers: no credential opens a service" in caplog.text
+    assert await status(reloading.running, bearer()) == 503
+    reloading.write(services, **lines)
+    await reloading.reload(OPERATOR)
+    assert await status(reloading.running, bearer()) == 200
 
 
 # ---------------------------------------------------------------- the document

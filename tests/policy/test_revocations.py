@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tornado_gateway.policy import revocations as policy
 from tornado_gateway.policy.principal import NOBODY, Holder
-from tornado_gateway.policy.revocations import By, Revocation, Revocations
+from tornado_gateway.policy.revocations import CLOSED, LOCAL, By, Revocation, Revocations
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
@@ -182,3 +182,24 @@ def test_another_process_takes_the_statements_over() -> None:
     other = Revocations()
     other.add_plain(json.loads(json.dumps(told(subject(), jti(lifted=True)).to_plain())))
     assert set(other) == {subject(), jti(lifted=True)}
+
+
+# ---------------------------------------------------------------- the other gateways are not heard
+
+
+@pytest.mark.parametrize(
+    ("on_error", "is_heard", "are_in_doubt"),
+    [(LOCAL, True, False), (LOCAL, False, False), (CLOSED, True, False), (CLOSED, False, True)],
+)
+def test_credentials_are_in_doubt_while_nobody_is_heard_and_the_operator_wants_that(
+    on_error: str, is_heard: bool, are_in_doubt: bool
+) -> None:
+    early, late = Revocations(on_error=on_error), Revocations()
+    early.hear(is_heard=is_heard)
+    late.hear(is_heard=is_heard)
+    late.reconfigure(30.0, on_error)
+    assert (early.are_in_doubt, late.are_in_doubt, late.leeway) == (are_in_doubt, are_in_doubt, 30.0)
+
+
+def test_who_shares_with_nobody_has_no_doubt() -> None:
+    assert not Revocations(on_error=CLOSED).are_in_doubt

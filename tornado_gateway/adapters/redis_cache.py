@@ -114,7 +114,7 @@ class RedisCache:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writer: asyncio.Task[None] | None = None
         self.found = self.missed = self.written = 0
-        connection.meanings.append("each process has stored responses of its own")
+        connection.meanings.append(lambda: "each process has stored responses of its own")
         connection.subscribe(CHANNEL, self._synchronize, self._hear)
 
     @property

@@ -46,6 +46,7 @@ class _Subscription(NamedTuple):
     channel: str
     begin: Callable[[], Awaitable[None]]
     take: Callable[[bytes], None]
+    end: Callable[[], None]
 
 
 def is_installed() -> bool:
@@ -60,7 +61,7 @@ class RedisConnection:
         url: of one of SCHEMES.
 
     Attributes:
-        meanings: clauses of the log: what holds while Redis is away.
+        meanings: give the clauses of the log: what holds while Redis is away.
         timeout: seconds for an `ask()`, with the connection.
         is_up: whether Redis has answered the last time.
         errors: how often Redis has failed.
@@ -77,7 +78,7 @@ class RedisConnection:
         self._subscriptions: list[_Subscription] = []
         self._listeners: set[asyncio.Task[None]] = set()
         self._healer: asyncio.Task[None] | None = None
-        self.meanings: list[str] = []
+        self.meanings: list[Callable[[], str]] = []
         self.timeout = TIMEOUT
         self.is_up = True
         self.errors = 0
@@ -97,14 +98,21 @@ class RedisConnection:
             self._fail(error)
             raise RedisAway from error
 
-    def subscribe(self, channel: str, begin: Callable[[], Awaitable[None]], take: Callable[[bytes], None]) -> None:
+    def subscribe(
+        self,
+        channel: str,
+        begin: Callable[[], Awaitable[None]],
+        take: Callable[[bytes], None],
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take the messages of a channel until `close()`.
 
         Args:
             begin: is awaited after each beginning of the subscription: messages before are lost. May raise RedisAway.
             take: is called with each message.
+            end: is called when Redis is found away.
         """
-        subscription = _Subscription(channel, begin, take)
+        subscription = _Subscription(channel, begin, take, end)
         self._subscriptions.append(subscription)
         if self.is_up:
             self._listen(subscription)
@@ -176,11 +184,13 @@ class RedisConnection:
         if not self.is_up:
             return
         self.is_up = False
-        meaning = "; ".join(self.meanings)
+        meaning = "; ".join(each() for each in self.meanings)
         log.warning("Redis at %s failed (%s); until Redis answers: %s", self._place, type(error).__name__, meaning)
         for task in self._listeners:
             if task is not asyncio.current_task():
                 task.cancel()
+        for each in self._subscriptions:
+            each.end()
         self._healer = self._loop.create_task(self._heal())
 
     async def _heal(self) -> None:

@@ -52,7 +52,7 @@ class RedisStore(BatchedLimits):
         self.connection = connection
         self._script = _SCRIPT.read_text(encoding="ascii")
         self._sha = ""
-        connection.meanings.append(self.fallback.meaning)
+        connection.meanings.append(lambda: self.fallback.meaning)
 
     @property
     def is_up(self) -> bool:

@@ -29,7 +29,7 @@ class RedisTickets:
     """
 
     def __init__(self, connection: RedisConnection, most_waiting: int = MOST_WAITING) -> None:
-        connection.meanings.append("no one-time ticket is made or accepted")
+        connection.meanings.append(lambda: "no one-time ticket is made or accepted")
         self._connection, self._most_waiting = connection, most_waiting
         self._waiting = 0
 

@@ -6,8 +6,13 @@
 
 Without Redis, and while Redis is away, the known revocations count. When Redis is back, the gateway reads the set, and
 writes what the set lacks: what was revoked meanwhile, or what Redis has lost.
+
+The gateway hears the others from the end of that reading until Redis is found away: by an error, by TIMEOUT without an
+answer, or by PING_AFTER of silence and a ping without an answer (redis_connection.py). Meanwhile REVOCATION_ON_ERROR
+decides (policy/revocations.py).
 """
 
+import asyncio
 import json
 import logging
 import math
@@ -18,7 +23,7 @@ from typing import Any
 
 from tornado_gateway.adapters.redis_cluster import TAG
 from tornado_gateway.adapters.redis_connection import RedisAway, RedisConnection
-from tornado_gateway.policy.revocations import LONGEST_LIFE, By, Revocation, Revocations
+from tornado_gateway.policy.revocations import LONGEST_LIFE, MEANINGS, By, Revocation, Revocations
 
 KEY = f"{TAG}:revocations"  # the set
 CHANNEL = "gateway:revocations"
@@ -49,6 +54,7 @@ class RevocationStore:
     ) -> None:
         self._known, self._on_change, self._wall = known, on_change, wall
         self._connection: RedisConnection | None = None
+        self._has_looked = asyncio.Event()
         if connection:
             self.share(connection)
 
@@ -56,8 +62,14 @@ class RevocationStore:
         """Share revocations over a Redis from now on. A second call changes nothing."""
         if self._connection is None:
             self._connection = connection
-            connection.meanings.append("each process knows its own revocations")
-            connection.subscribe(CHANNEL, partial(self._synchronize, connection), self._hear)
+            self._known.hear(is_heard=False)
+            connection.meanings.append(lambda: MEANINGS[self._known.on_error])
+            connection.subscribe(CHANNEL, partial(self._synchronize, connection), self._hear, self._lose)
+
+    async def first_look(self) -> None:
+        """Wait until this gateway knows what others have revoked, or until Redis is found away."""
+        if self._connection and self._connection.is_up:
+            await self._has_looked.wait()
 
     async def add(self, statement: Revocation) -> bool:
         """Take a statement of this gateway's own; return whether Redis has taken the statement, too."""
@@ -107,6 +119,12 @@ class RevocationStore:
         missing = [each for each in self._known if each not in found]
         for start in range(0, len(missing), PAGE):
             await connection.ask(partial(_write, missing[start : start + PAGE], (), self._wall()))
+        self._known.hear(is_heard=True)
+        self._has_looked.set()
+
+    def _lose(self) -> None:
+        self._known.hear(is_heard=False)
+        self._has_looked.set()
 
 
 async def _page(cursor: int, client: Any) -> tuple[int, list[tuple[bytes, float]]]:

@@ -68,7 +68,7 @@ class SharedEndpoints:
         self.carry_out: Callable[[Statement], None] = lambda _: None
         self.speaks: Callable[[], bool] = lambda: True
         self.messages: Counter[str] = Counter()
-        connection.meanings.append("each gateway knows its own drains and ejections")
+        connection.meanings.append(lambda: "each gateway knows its own drains and ejections")
         connection.subscribe(CHANNEL, self._synchronize, self._hear)
 
     async def first_look(self) -> None:

@@ -198,6 +198,7 @@ RULES = (
          "no policy of RATE_LIMIT_MAX, RATE_LIMITS or MAX_IN_FLIGHT_PER_CLIENT needs the key"),
     Rule(("RATE_LIMIT_STORE",), _limits_something, "nothing is limited"),
     Rule(("RATE_LIMIT_ON_ERROR",), lambda s: bool(s.limit_store_url), "the counters are in memory"),
+    Rule(("REVOCATION_ON_ERROR",), lambda s: s.shares_revocations, "revocations are not shared over Redis"),
     Rule(("REDIS_URL",), lambda s: not s.limit_store.url or s.shares_something,
          "RATE_LIMIT_STORE is set"),
     Rule(("REDIS_URL",), lambda s: _limits_something(s) or s.shares_something,

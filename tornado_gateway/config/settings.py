@@ -20,6 +20,7 @@ from tornado_gateway.policy.http.forwarding import ForwardingConfig
 from tornado_gateway.policy.http.stream_limits import StreamLimits
 from tornado_gateway.policy.limits.rules import LimitConfig, Rule
 from tornado_gateway.policy.overload import OverloadConfig
+from tornado_gateway.policy.revocations import LOCAL
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
@@ -178,10 +179,12 @@ class SharingConfig:
     Attributes:
         redis_url: of the Redis for everything that gateways share; "" for none.
         endpoints_secret: of all gateways that share what they know of endpoints; b"" for none.
+        revocation_on_error: what holds while revocations of other gateways are not heard; see policy/revocations.py.
     """
 
     redis_url: str = field(default="", repr=False)
     endpoints_secret: bytes = field(default=b"", repr=False)
+    revocation_on_error: str = LOCAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ from tornado_gateway.policy.limits.fallback import CLOSED, LOCAL, OPEN
 from tornado_gateway.policy.limits.quota import MOST
 from tornado_gateway.policy.limits.rules import LIMIT_ALGORITHMS
 from tornado_gateway.policy.overload import Priority
+from tornado_gateway.policy.revocations import MEANINGS
 from tornado_gateway.policy.routing import RouteSpec
 from tornado_gateway.policy.upstream.affinity import Sessions
 from tornado_gateway.policy.upstream.balancing import BALANCERS
@@ -541,6 +542,9 @@ VARIABLES: tuple[Variable, ...] = (
              "Authentication"),
     Variable("METRICS_AUTH", "protects_figures", flag,
              "true or false: whether /metrics and /_pressure need a credential, too", "Authentication"),
+    Variable("REVOCATION_ON_ERROR", "sharing.revocation_on_error", one_of(*MEANINGS),
+             "local or closed: while Redis is away known revocations count, or services refuse credentials by 503",
+             "Authentication"),
     Variable("CORS", "service.cors.mode", member_of(CorsMode),
              "answer, pass or off: the gateway answers for CORS_ORIGINS, or lets preflights pass without a token",
              "CORS", per_service=True),

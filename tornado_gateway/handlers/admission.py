@@ -14,7 +14,9 @@ brackets do not exist yet.
     preflight               before authentication: a browser sends no credential with a preflight
     authenticate            by the route's rule; before 404, so that only a client with a token learns what exists. A
                             ticket (ticketing.py) stands for a token, and the session for a credential
-    revocations             of the principal, behind the caches of verdicts, tickets and sessions, which know of none
+    revocations             of the principal, behind the caches of verdicts, tickets and sessions, which know of none.
+                            With REVOCATION_ON_ERROR=closed no credential opens a service while revocations of other
+                            gateways are not heard; pages go on, so that operators can act meanwhile
     unknown service         before everything that is a service's own
     scopes                  of the service or route
     limit by principal      once the principal is known; what the request counts under in flight is known, too
@@ -42,6 +44,7 @@ from tornado_gateway.errors import (
     InsufficientScope,
     MethodNotAllowed,
     OriginNotAllowed,
+    RevocationsUnavailable,
     Revoked,
     Unauthorized,
 )
@@ -199,6 +202,18 @@ def refuse_revoked(gateway: Gateway, holder: Holder, kind: Kind = Kind.JWT) -> N
         raise Revoked(is_token=kind is Kind.JWT)
 
 
+def _refuse_in_doubt(gateway: Gateway, found: object) -> None:
+    """
+    Args:
+        found: None for a page.
+
+    Raises:
+        RevocationsUnavailable: nobody can tell whether a credential is revoked.
+    """
+    if gateway.revocations.are_in_doubt and found is not None:
+        raise RevocationsUnavailable
+
+
 def _certified(origination: Origination, certificate: ClientCertificate, head: RequestHead) -> Origination:
     """An origination with the fields that tell services about the client's certificate.
 
@@ -239,9 +254,9 @@ def _noted(
     gateway: Gateway, authenticator: Authenticator, route: Route[Any], access: Access, head: RequestHead
 ) -> _Note | None:
     """The note for a request that repeats the field lines of an admitted request of the connection; None for a request
-    that is to be authenticated, as every request is while something is revoked."""
+    that is to be authenticated, as every request is while something is revoked, or may be."""
     note: Any = head.fields and head.fields.note
-    if not note or gateway.revocations.count:
+    if not note or gateway.revocations.count or gateway.revocations.are_in_doubt:
         return None
     by, at, asks, _ = note.asking
     return note if by is authenticator and at is route and asks is access else None
@@ -284,6 +299,7 @@ def _authenticate(
     if MTLS in accepted:
         by_certificate = _by_certificate(gateway, authenticator, asked, accepted, certificate)
         if by_certificate:
+            _refuse_in_doubt(gateway, found)
             if head.method not in SAFE or head.upgrades:  # browsers show certificates to requests of any page
                 _check_page(gateway, route, head, origination, found, needs_origin=False)
             return by_certificate, MTLS
@@ -298,6 +314,7 @@ def _authenticate(
             principal, kind = checked if isinstance(checked, Principal) else (yield checked), presented.kind
         if gateway.revocations.count:
             refuse_revoked(gateway, principal.holder, kind)
+        _refuse_in_doubt(gateway, found)
     except Unauthorized as error:
         error.challenge(authenticator.sources.challenges(accepted))
         raise

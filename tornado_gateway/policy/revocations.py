@@ -10,6 +10,9 @@ The raw text of a token names nothing here: a token can be spelled in several wa
 
 The latest statement about a subject or a jti counts, whether the statement revokes or lifts. So gateways that learn of
 the same statements in different orders agree. A revocation that is lifted is therefore remembered until its end.
+
+Gateways that share revocations may lose each other. Then what this gateway knows counts (REVOCATION_ON_ERROR=local), or
+every credential is in doubt (closed).
 """
 
 import hashlib
@@ -21,6 +24,9 @@ from enum import Enum
 from typing import Any
 
 from tornado_gateway.policy.principal import Holder
+
+LOCAL, CLOSED = "local", "closed"  # values of REVOCATION_ON_ERROR
+MEANINGS = {LOCAL: "each process knows its own revocations", CLOSED: "no credential opens a service"}
 
 MOST = 100_000  # statements; about 0.5 KiB each
 DEFAULT_LIFE = 30 * 86_400.0  # seconds; longer than almost all tokens live
@@ -75,21 +81,38 @@ class Revocations:
 
     Args:
         leeway: seconds by which the clocks of issuers and gateways may differ; ≥ 0.
+        on_error: LOCAL or CLOSED: what holds while this gateway does not hear the others.
 
     Attributes:
         count: number of statements; with 0 nothing is refused.
+        is_heard: whether this gateway hears what other gateways revoke; also true where there is nobody to hear.
+        are_in_doubt: whether a credential may be revoked without this gateway's knowledge, and must not count.
     """
 
-    def __init__(self, leeway: float = 0.0) -> None:
-        self.leeway = leeway
+    def __init__(self, leeway: float = 0.0, on_error: str = LOCAL) -> None:
+        self.leeway, self.on_error = leeway, on_error
         self._by: dict[By, dict[str, Revocation]] = {by: {} for by in By}
         self._subjects, self._tokens, self._sessions = self._by[By.SUBJECT], self._by[By.JTI], self._by[By.SESSION]
         self._ends: list[tuple[float, str, str]] = []  # a heap; with the ends of statements that were replaced
         self.count = 0
+        self.is_heard, self.are_in_doubt = True, False
 
     def __iter__(self) -> Iterator[Revocation]:
         for each in self._by.values():
             yield from each.values()
+
+    def hear(self, *, is_heard: bool) -> None:
+        """Note whether this gateway hears the others."""
+        self.is_heard = is_heard
+        self._judge()
+
+    def reconfigure(self, leeway: float, on_error: str) -> None:
+        """Go by other rules from now on."""
+        self.leeway, self.on_error = leeway, on_error
+        self._judge()
+
+    def _judge(self) -> None:
+        self.are_in_doubt = self.on_error == CLOSED and not self.is_heard
 
     @property
     def is_full(self) -> bool:
