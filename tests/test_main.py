@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -82,6 +83,12 @@ def processes() -> Iterator[list[Process]]:
 
 def test_version() -> None:
     assert run("--version").stdout == f"tornado_gateway {__version__}\n"
+
+
+def test_the_version_is_that_of_the_newest_changes_and_of_the_example_of_an_image() -> None:
+    changes, deployment = ((ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "docs/deployment.md"))
+    newest = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d{2}-\d{2}$", changes, re.MULTILINE)[0]
+    assert (newest, re.findall(r"newTag: (\S+)", deployment)) == (__version__, [__version__])
 
 
 def test_help_names_every_option_and_variable() -> None:

@@ -1,3 +1,3 @@
 """A real-time API gateway: HTTP, Server-Sent Events and WebSockets through one entrance."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
