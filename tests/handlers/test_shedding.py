@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 
@@ -176,6 +177,30 @@ async def test_a_refusal_has_its_id_and_is_counted_by_route_and_status(
     scraped = (await ask(running, get(b"/metrics"))).body
     kind = b"stream" if b"/sse/" in request_ else b"request"
     assert b'gateway_shed_total{class="%b"} 1.0' % kind in scraped
+    await release_all(held, clients)
+
+
+@pytest.mark.parametrize("target", [b"/api/svc/x", b"/sse/svc/x"])
+@pytest.mark.parametrize(
+    ("rule", "trusted", "wanted"),
+    [
+        ("prefix", "", b"[0-9a-f]{32}-mine"), ("replace", "", b"[0-9a-f]{32}"),
+        ("prefix", "127.0.0.1", b"mine"), ("replace", "127.0.0.1", b"mine"),
+    ],
+)  # fmt: skip
+@pytest.mark.gen_test
+async def test_a_client_chooses_the_id_of_a_refusal_no_more_than_any_other_id(
+    serve: Serve, upstream: Start, target: bytes, rule: str, trusted: str, wanted: bytes
+) -> None:
+    held = Held()
+    running = await served(serve, upstream, held, REQUEST_ID=rule, TRUSTED_PROXIES=trusted)
+    clients = await fill(running, LIMIT)
+    lines = capture(running)
+    answer = await ask(running, get(target, EVENTS, b"x-request-id: mine"))
+    told = answer.get(b"x-request-id") or b""
+    assert re.fullmatch(wanted, told)
+    line = await only_line(lines)
+    assert (line["requestId"], line["reason"]) == (told.decode(), "shed")
     await release_all(held, clients)
 
 
