@@ -125,7 +125,17 @@ def ask_until_it_listens(port: int) -> int:
 
 # ---------------------------------------------------------------- Docker compose, Prometheus, Grafana
 
-COMPOSE = read_yaml((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))[0]["services"]
+
+def compose(**shell: str) -> dict[str, Any]:
+    """The services of the file, with variables of the shell (https://docs.docker.com/reference/compose-file/interpolation/)."""
+    text = (DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    filled = re.sub(r"\$\{(\w+):-(\w*)\}", lambda found: json.dumps(shell.get(found[1], found[2])), text)
+    assert "$" not in filled
+    services: dict[str, Any] = read_yaml(filled)[0]["services"]
+    return services
+
+
+COMPOSE = compose()
 
 
 @pytest.mark.parametrize("name", ["gateway", "demo"])
@@ -153,6 +163,12 @@ def test_the_services_of_compose_are_those_of_the_file() -> None:
     assert {url.removeprefix("http://").partition("/")[0] for url in urls} == {f"demo:{port}"}
     assert settings.sharing.redis_url == "redis://redis:6379"
     assert {"demo", "redis"} <= set(COMPOSE)
+
+
+def test_compose_has_no_secret_and_takes_that_of_the_shell() -> None:
+    assert load_settings(COMPOSE["gateway"]["environment"]).sharing.endpoints_secret == b""
+    given = compose(SHARED_ENDPOINTS_SECRET="s" * 32)["gateway"]["environment"]
+    assert configured(given).sharing.endpoints_secret == b"s" * 32
 
 
 def mounted() -> Iterator[tuple[Path, str]]:
@@ -261,6 +277,17 @@ def test_each_pod_starts_without_a_warning() -> None:
     settings = configured(VARIABLES_OF_PODS)
     ports = {each["name"]: each["containerPort"] for each in CONTAINER["ports"]}
     assert ports == {"http": settings.listen.port, "operators": settings.admin_listen.port}
+
+
+def test_the_secret_of_the_page_lets_pods_share_and_stands_in_no_file() -> None:
+    (command,) = re.findall(r"^kubectl -n gateway create secret generic (.*?[^\\])\n", PAGE, re.MULTILINE | re.DOTALL)
+    name, *literals = shlex.split(command.replace("\\\n", " ").replace("$(openssl rand -hex 32)", "5" * 64))
+    secret = dict(each.removeprefix("--from-literal=").split("=", 1) for each in literals)
+    assert name == CONTAINER["envFrom"][1]["secretRef"]["name"]
+    assert set(secret) == {"JWT_SECRET", "SHARED_ENDPOINTS_SECRET", "REDIS_URL"}
+    assert not set(secret) & set(VARIABLES_OF_PODS)
+    sharing = configured(VARIABLES_OF_PODS | secret | {"AUTH_REQUIRED": "true"}).sharing
+    assert (sharing.endpoints_secret, sharing.redis_url) == (b"5" * 64, secret["REDIS_URL"])
 
 
 def test_a_pod_may_drain_to_the_end() -> None:

@@ -211,7 +211,7 @@ def _process(parts: Parts, *, with_each: bool) -> ProcessState:
         tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
         revocations=parts.revocations.count,
         spans=parts.tracer.counts if parts.tracer else {},
-        told=dict(parts.shared_endpoints.messages) if parts.shared_endpoints else {},
+        told=parts.shared_endpoints.counts if parts.shared_endpoints else {},
         draining=int(parts.lifecycle.draining),
         build={f"{__version__} {platform.python_version()} {event_loop}": 1},
     )

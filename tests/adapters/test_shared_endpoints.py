@@ -165,6 +165,7 @@ async def test_what_does_not_count_is_ignored_counted_and_told_once(
             await each.hears(kept=("one", DRAIN), last=("one", DRAIN))
     assert here.shared.messages == {"applied": 2, "forged": 4, "stale": 1, "malformed": 1, "oversized": 1}
     assert not +silent.shared.messages
+    assert silent.shared.counts == dict.fromkeys(here.shared.messages, 0)  # what has never been counted is a 0
     (line,) = [each.getMessage() for each in caplog.records]
     assert line.startswith("ignored messages about endpoints in Redis, since the start: ")
     for each in (here, silent):

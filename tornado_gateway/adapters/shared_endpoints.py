@@ -79,6 +79,11 @@ class SharedEndpoints:
         except TimeoutError:
             return
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """`messages`, with each of the results: an alert finds no increase in a counter that begins with 1."""
+        return {each: self.messages[each] for each in (APPLIED, *(flaw.value for flaw in Flaw))}
+
     # ---- what this gateway says
 
     def tell(self, key: str, name: str, body: object = None) -> Statement:
