@@ -213,7 +213,7 @@ class Router(HTTPServerConnectionDelegate):
 
     def start_request(  # type: ignore[override]  # Tornado knows no HeadDelegate
         self, server_conn: object, request_conn: ServerExchange
-    ) -> HTTPMessageDelegate | HeadDelegate:
+    ) -> HTTPMessageDelegate | HeadDelegate | None:
         head = request_conn.head
         try:
             match = self._table.match(head.target, head.host)
@@ -225,8 +225,8 @@ class Router(HTTPServerConnectionDelegate):
                 handler = match.route.on_handshake
             overload, now = self._gateway.overload, self._gateway.now()
             may_shed = overload.level or now >= overload.late_from
-            if may_shed and (refused := self._shedding.shed(request_conn, match, handler, now)):
-                return refused
+            if may_shed and self._shedding.shed(request_conn, match, handler, now):
+                return None
             return handler(self._gateway, self._application, request_conn, match)
         configured = request_conn.max_body_size
         request_conn.set_max_body_size(MAX_OWN_BODY if configured is None else min(configured, MAX_OWN_BODY))

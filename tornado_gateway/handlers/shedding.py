@@ -1,11 +1,11 @@
-"""Refuses requests under overload, before a handler is made for the request: a refusal is to cost little.
+"""Refuses requests under overload, before a handler is made for the request: a refusal is to cost little. The connection
+is kept as behind any other answer.
 
 The Router asks Shedding while some class of requests is shed, or the event loop is late. Requests for the gateway's own
 pages have no class.
 """
 
 import itertools
-from collections.abc import Awaitable
 from typing import Any
 
 from tornado_gateway.errors import Shed
@@ -21,7 +21,6 @@ from tornado_gateway.policy.http.mount import MountConfig
 from tornado_gateway.policy.http.unavailable import STATUS
 from tornado_gateway.policy.overload import LATEST, shed_class
 from tornado_gateway.policy.routing import Match
-from tornado_gateway.wire.server.delegate import HeadDelegate
 from tornado_gateway.wire.server.exchange import ServerExchange
 
 _UNKNOWN = MountConfig()  # requests for unknown services are ordinary requests
@@ -39,10 +38,8 @@ class Shedding:
         refusals = [Shed("the gateway has more work than it can do", 1 + extra) for extra in range(LATEST)]
         self._next_refusal = itertools.cycle([PreparedError(each, name) for each in refusals]).__next__
 
-    def shed(
-        self, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest], now: float
-    ) -> "ShedRequest | None":
-        """The refusal of a request that is shed; None for a request that goes on.
+    def shed(self, client: ServerExchange, match: Match[Any], handler: type[ProxiedRequest], now: float) -> bool:
+        """Refuse a request if its class is shed; return whether the request is refused.
 
         A preflight that the gateway answers goes on: the answer costs no more than the refusal, which no page could
         read.
@@ -53,46 +50,23 @@ class Shedding:
             now: instant (gateway clock).
         """
         gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
-        overload, service = gateway.overload, gateway.services.get(match.service)
+        service = gateway.services.get(match.service)
         mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
         is_stream = forwarding.asks_for_stream or (head.accepts_events and awaits_events(head))
         cors = gateway.cors and cors_of(gateway.cors, match.route, service)
         if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
-            return None
-        if not overload.sheds(shed_class(mount.priority, is_stream=is_stream), now):
-            return None
+            return False
+        if not gateway.overload.sheds(shed_class(mount.priority, is_stream=is_stream), now):
+            return False
         if cors:
             annotate(cors, client)
-        mode = forwarding.mode(service) if is_stream and service else STATUS
-        return ShedRequest(gateway, client, self._next_refusal(), match.route.path, mode)
-
-
-class ShedRequest(HeadDelegate):
-    """A request that is shed; the connection is kept as behind any other answer.
-
-    Args:
-        label: the path of the route.
-        mode: RETRY or STATUS; see policy/http/unavailable.py.
-    """
-
-    __slots__ = ("_client", "_gateway", "_label", "_mode", "_refusal")
-
-    def __init__(self, gateway: Gateway, client: ServerExchange, refusal: PreparedError, label: str, mode: str) -> None:
-        self._gateway, self._client, self._refusal, self._label, self._mode = gateway, client, refusal, label, mode
-
-    def head_received(self) -> Awaitable[None] | None:
-        gateway, client, error = self._gateway, self._client, self._refusal.error
-        known_fields, sent = client.head.known_fields, error.status
-        id_ = request_id(known_fields, client.connection.peer, gateway.forwarding, gateway.new_request_id)
-        if self._mode == STATUS:
-            self._refusal.send(client, id_)
+        refusal = self._next_refusal()
+        error = refusal.error
+        id_ = request_id(head.known_fields, client.connection.peer, gateway.forwarding, gateway.new_request_id)
+        if is_stream and service and (mode := forwarding.mode(service)) != STATUS:
+            sent = reply(gateway, client, error, id_, mode)
         else:
-            sent = reply(gateway, client, error, id_, self._mode)
-        record_refusal(gateway, client, self._label, error, id_, sent)
-        return None
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return None
-
-    def body_received(self) -> None:
-        pass
+            sent = error.status
+            refusal.send(client, id_)
+        record_refusal(gateway, client, match.route.path, error, id_, sent)
+        return True

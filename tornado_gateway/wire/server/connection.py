@@ -320,7 +320,9 @@ class ServerConnection(asyncio.Protocol):
         self._is_complete_due = False
         exchange = self._exchange = ServerExchange(self, head)
         self._move(REQUEST_HEAD if body else REQUEST)
-        delegate = self._owner.delegate.start_request(self, exchange)
+        delegate: HTTPMessageDelegate | HeadDelegate | None = self._owner.delegate.start_request(self, exchange)
+        if delegate is None:  # the request is answered
+            return
         if body:
             body.check_announced_size(exchange.max_body_size)
         if isinstance(delegate, HeadDelegate):
