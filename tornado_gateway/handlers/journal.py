@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tornado_gateway.adapters.access_log import AccessRecord
+from tornado_gateway.adapters.access_log import AccessRecord, Refusal
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.policy.http.address import Address
@@ -37,22 +37,17 @@ def record_refusal(
     head, reason, tail, access_log = exchange.head, error.reason, gateway.tail, gateway.access_log
     gateway.durations.add(head.method, label, error.status, 0.0)
     gateway.durations.reasons["", reason] += 1
-    is_kept = (tail.room_for_trouble or sent < 500) and tail.has_room(sent, reason, 0.0)
-    is_logged = access_log and access_log.has_all
-    if not (is_kept or is_logged):
-        return
     client, trusted = exchange.connection.peer, gateway.forwarding.trusted
     if trusted:
         client = client_address(head.known_fields, client, trusted)
-    if is_kept:
+    if (tail.room_for_trouble or sent < 500) and tail.has_room(sent, reason, 0.0):
         ended = Ended(time.time(), sent, reason, head.method, head.target, "", "", 0, 0.0, client.text, "", request_id)
         tail.keep(ended, gateway.now())
-    if access_log and is_logged:
-        record = AccessRecord(
-            request_id, head.method, head.target, "", "", sent, reason, 0, 0, exchange.body_bytes, None, 0.0,
-            client, head.known_fields.get(b"traceparent", ()),
-        )  # fmt: skip
-        access_log.add(record)
+    if access_log and access_log.has_all:
+        parents = head.known_fields.get(b"traceparent", ())
+        access_log.add(
+            Refusal(request_id, head.method, head.target, sent, reason, exchange.body_bytes, client, parents)
+        )
 
 
 @dataclass(frozen=True, slots=True)

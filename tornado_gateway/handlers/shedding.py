@@ -1,5 +1,6 @@
-"""Refuses requests under overload, before a handler is made for the request: a refusal is to cost little. The connection
-is kept as behind any other answer.
+"""Refuses requests under overload, before a handler is made for the request: a refusal is to cost little.
+
+A connection is kept behind a refusal as behind any other answer.
 
 The Router asks Shedding while some class of requests is shed, or the event loop is late. Requests for the gateway's own
 pages have no class.
@@ -51,11 +52,11 @@ class Shedding:
         """
         gateway, head, forwarding = self._gateway, client.head, handler.FORWARDING
         service = gateway.services.get(match.service)
-        mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
-        is_stream = forwarding.asks_for_stream or (head.accepts_events and awaits_events(head))
         cors = gateway.cors and cors_of(gateway.cors, match.route, service)
         if cors and cors.answers and not head.body and is_preflight(head.method, head.known_fields):
             return False
+        mount = match.mount.config or (service.config.mount if service else _UNKNOWN)
+        is_stream = forwarding.asks_for_stream or (head.accepts_events and awaits_events(head))
         if not gateway.overload.sheds(shed_class(mount.priority, is_stream=is_stream), now):
             return False
         if cors:

@@ -144,3 +144,27 @@ async def test_a_client_that_leaves_while_its_head_is_waited_for_is_told_of_once
 def test_a_head_delegate_has_to_do_everything_itself(call: Callable[[HeadDelegate], object]) -> None:
     with pytest.raises(NotImplementedError):
         call(HeadDelegate())
+
+
+class AtOnce(HTTPServerConnectionDelegate):
+    """Answers each request itself."""
+
+    def start_request(self, server_conn: object, request_conn: Any) -> None:  # type: ignore[override]
+        target = request_conn.head.target
+        request_conn.respond(200, b"Content-Length: %d\r\n" % len(target), target)
+
+
+@pytest.mark.gen_test
+async def test_requests_that_are_answered_before_a_delegate_is_made_keep_the_connection(listen: Listen) -> None:
+    client = await (await listen(AtOnce())).client()
+    await client.send(get(b"/1") + get(b"/2"))  # pipelined
+    assert [(await client.response()).body for _ in range(2)] == [b"/1", b"/2"]
+    assert (await client.ask(get(b"/3"))).body == b"/3"
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_is_answered_before_its_body_has_come_is_the_last(listen: Listen) -> None:
+    client = await (await listen(AtOnce())).client()
+    answer = await client.ask(get(b"/1", method=b"POST", body=b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"))
+    assert (answer.body, answer.get(b"connection")) == (b"/1", b"close")
+    assert await client.ended()

@@ -172,7 +172,9 @@ class ServerConnection(asyncio.Protocol):
         phase = self._phase = event[self._phase]
         if self.drained is not self.server.flowing:
             return  # the deadline is the slow reader's
-        if phase is HEAD:
+        if phase is RESPONSE:
+            self.deadline = math.inf
+        elif phase is HEAD:
             if self._served:
                 self.deadline = self.server.loop.time() + self.server.keepalive_timeout
         elif phase is BODY:

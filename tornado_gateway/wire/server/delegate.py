@@ -1,4 +1,8 @@
-"""A delegate for requests without Tornado's parsed messages, beside Tornado's HTTPMessageDelegate."""
+"""A delegate for requests without Tornado's parsed messages, beside Tornado's HTTPMessageDelegate.
+
+The server's delegate may also answer a request in start_request() itself, and then returns None: a refusal under
+overload needs no object for its request.
+"""
 
 from collections.abc import Awaitable
 

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import http
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -12,7 +12,7 @@ from tornado.iostream import StreamClosedError
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.policy.client_certificate import ClientCertificate
 from tornado_gateway.policy.http.address import Address
-from tornado_gateway.policy.http.headers import without_prefix
+from tornado_gateway.policy.http.headers import Field, without_prefix
 from tornado_gateway.wire.http1 import RequestHead
 from tornado_gateway.wire.server.context import ServerContext
 from tornado_gateway.wire.server.delegate import HeadDelegate
@@ -90,7 +90,7 @@ class ServerExchange(HTTPConnection):
         self.connection = connection
         self.head = head
         self.is_read = head.body is None
-        self.trailers: list[tuple[bytes, bytes]] = []
+        self.trailers: Sequence[Field] = ()
         self.error: GatewayError | None = None
         self.keep_alive = head.keep_alive
         self.persistent = self.started = self.finished = False
@@ -140,24 +140,35 @@ class ServerExchange(HTTPConnection):
             length: value of Content-Length; None if unknown.
             dated: whether block has a Date field; otherwise Date is added (RFC 9110 §6.6.1).
         """
-        connection, head = self.connection, self.head
-        self.started = True
+        head = self.head
         bodiless = status in (204, 304) or head.method == b"HEAD"
         self._left = 0 if bodiless else length
         self._chunked = length is None and not bodiless and head.minor == 1
-        framed = self._chunked or bodiless or length is not None
-        self.persistent = self.keep_alive and framed and self.is_read and not connection.server.announces_close
-        if head.upgrades and connection.has_read_ahead:
-            self.persistent = False  # the next bytes may be in the refused protocol (RFC 9931)
-        framing = _CHUNKED if self._chunked else b""
-        if not self.persistent:
-            framing += _CLOSE
-        elif head.minor == 0:
-            framing += _KEEP_ALIVE
-        date = b"" if dated else connection.server.date()
+        framing = self._decide_persistence(self._chunked or bodiless or length is not None)
+        if self._chunked:
+            framing = _CHUNKED + framing
+        date = b"" if dated else self.connection.server.date()
         if self.replaced_prefix:
             block = without_prefix(block, self.replaced_prefix)
         self._pending = b"".join((_status_line(status, reason), block, self.added_lines, date, framing, b"\r\n"))
+
+    def _decide_persistence(self, framed: bool) -> bytes:
+        """Decide whether the connection is kept behind the response, which begins (RFC 9112 §9.3).
+
+        Args:
+            framed: whether the response has an end of its own.
+
+        Returns:
+            The field line that tells the client; b"" for none.
+        """
+        connection, head = self.connection, self.head
+        self.started = True
+        self.persistent = self.keep_alive and framed and self.is_read and not connection.server.announces_close
+        if head.upgrades and connection.has_read_ahead:
+            self.persistent = False  # the next bytes may be in the refused protocol (RFC 9931)
+        if not self.persistent:
+            return _CLOSE
+        return b"" if head.minor else _KEEP_ALIVE
 
     def write(self, chunk: bytes) -> "asyncio.Future[None]":
         """Send a piece of the body.
@@ -218,15 +229,17 @@ class ServerExchange(HTTPConnection):
             status, block, reason, dated: see start_response().
             body: of the length that block tells; left out of the response to HEAD.
         """
-        connection = self.connection
-        self.start_response(status, reason, block, length=len(body), dated=dated)
-        if connection.transport.is_closing():
+        connection, framing = self.connection, self._decide_persistence(True)
+        transport = connection.transport
+        if transport.is_closing():
             return
-        if self.head.method != b"HEAD":
-            self._pending += body
-            self.body_bytes = len(body)
-        connection.transport.write(self._pending)
-        self._pending = b""
+        date = b"" if dated else connection.server.date()
+        if self.replaced_prefix:
+            block = without_prefix(block, self.replaced_prefix)
+        if self.head.method == b"HEAD":
+            body = b""
+        self.body_bytes = len(body)
+        transport.write(b"".join((_status_line(status, reason), block, self.added_lines, date, framing, b"\r\n", body)))
         self.finished = True
         self._on_close = None
         connection.exchange_finished(self)
