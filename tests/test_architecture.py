@@ -75,8 +75,8 @@ SHARED_BY_JOURNEYS = tuple(
     for each in (
         "journal", "cross_origin", "local_reply", "limiting", "ticketing", "session", "admission", "base", "admin_page",
         "acting", "response", "event_stream", "peek", "upload", "answerer", "hedge", "attempts",
-        "storing", "replay", "revalidation", "refreshing", "collapsing", "second_look", "caching", "invalidating",
-        "compressing",
+        "looking", "storing", "replay", "revalidation", "refreshing", "collapsing", "second_look", "caching",
+        "invalidating", "compressing",
         "forwarding", "http_forwarding", "cached_forwarding", "traced", "proxied",
     )
 )  # fmt: skip

@@ -223,20 +223,6 @@ async def test_a_credential_gets_no_default_lifetime(serve: Serve, upstream: Sta
     assert [(await ask(running)).body for _ in range(2)] == [b"answer 3", b"answer 3"]
 
 
-@pytest.mark.parametrize("source", ["header:X-Token", "query:token", "cookie:token"])
-@pytest.mark.gen_test
-async def test_a_token_is_a_credential_wherever_it_stands(serve: Serve, upstream: Start, source: str) -> None:
-    running = await frozen(
-        serve,
-        {"svc": {"endpoints": [upstream(Origin(FRESH)).url], "auth": "none"}, "other": [REFUSING]},
-        AUTH_REQUIRED="true", JWT_SECRET=KEY, AUTH_TOKEN_SOURCES=source, **ON,
-    )  # fmt: skip
-    lines = {"header:X-Token": [b"X-Token: abc"], "cookie:token": [b"Cookie: token=abc"]}.get(source, [])
-    path = PATH + b"?token=abc" if source.startswith("query") else PATH
-    bodies = [(await ask(running, *lines, path=path)).body for _ in range(2)]
-    assert bodies == [b"answer 1", b"answer 2"]
-
-
 @pytest.mark.gen_test
 async def test_admission_comes_before_a_hit(serve: Serve, upstream: Start) -> None:
     says = FRESH + b", public"
@@ -293,27 +279,6 @@ async def test_only_if_cached_asks_no_service(serve: Serve, upstream: Start) -> 
     assert len(up.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        get(PATH, body=b"fat"),
-        get(PATH, b"X-HTTP-Method-Override: DELETE"),
-        get(PATH, b'If-Match: "1"'),
-        get(PATH, b"Accept: text/event-stream"),
-        get(PATH, method=b"OPTIONS"),
-    ],
-    ids=["body", "override", "if-match", "event stream", "OPTIONS"],
-)
-@pytest.mark.gen_test
-async def test_requests_that_only_an_endpoint_can_answer_do_not_look(
-    serve: Serve, upstream: Start, request_: bytes
-) -> None:
-    running = await frozen(serve, {"svc": [upstream(Origin(FRESH)).url]}, **ON)
-    await ask(running)
-    answer = await (await running.client()).ask(request_)
-    assert (answer.body, answer.get(b"cache-status")) == (b"answer 2", None)
-
-
 @pytest.mark.gen_test
 async def test_an_event_stream_is_not_stored(serve: Serve, upstream: Start) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n%b\r\n\r\n" % FRESH
@@ -331,33 +296,6 @@ async def test_sse_does_not_touch_the_cache(serve: Serve, upstream: Start) -> No
     for number in (1, 2):
         answer = await ask(running, path=b"/sse/svc/x")
         assert (answer.body, answer.get(b"cache-status")) == (b"answer %d" % number, None)
-
-
-@pytest.mark.gen_test
-async def test_what_an_endpoint_sees_of_the_origin_keeps_answers_apart(serve: Serve, upstream: Start) -> None:
-    up = upstream(Each(lambda request, _: reply(fields=(FRESH,), body=request.get(b"x-forwarded-host") or b"")))
-    running = await frozen(serve, {"svc": [up.url]}, **ON)
-    for host in (b"good.example", b"evil.example", b"good.example"):
-        assert (await ask(running, host=host)).body == host
-    for claim in (b"X-Forwarded-Host: evil.example", b"X-Original-URL: /evil", b"X-Forwarded-Proto: https"):
-        assert (await ask(running, claim, host=b"good.example")).body == b"good.example"
-    assert len(up.requests) == 2
-
-
-@pytest.mark.gen_test
-async def test_hosts_share_answers_if_the_service_says_so(serve: Serve, upstream: Start) -> None:
-    running = await frozen(serve, {"svc": {"endpoints": [upstream(Origin(FRESH)).url], "cacheIgnoreHost": True}}, **ON)
-    assert [(await ask(running, host=each)).body for each in (b"a", b"b")] == [b"answer 1", b"answer 1"]
-
-
-@pytest.mark.gen_test
-async def test_the_query_and_the_fields_of_the_key_are_the_services(serve: Serve, upstream: Start) -> None:
-    own = {"cacheIgnoreQuery": "utm", "cacheSortQuery": True, "cacheKeyHeaders": ["X-Tenant"]}
-    running = await frozen(serve, {"svc": {"endpoints": [upstream(Origin(FRESH)).url], **own}}, **ON)
-    targets = [b"?a=1&b=2", b"?b=2&a=1", b"?utm=9&b=2&a=1", b"?a=1"]
-    bodies = [(await ask(running, path=PATH + each)).body for each in targets]
-    assert bodies == [b"answer 1", b"answer 1", b"answer 1", b"answer 2"]
-    assert (await ask(running, b"X-Tenant: t", path=PATH + b"?a=1")).body == b"answer 3"
 
 
 @pytest.mark.gen_test
@@ -419,36 +357,6 @@ async def test_a_refused_field_takes_nothing_from_others(serve: Serve, upstream:
     assert kept(running) == 1
     refused = await ask(running, b"X-Large: " + b"a" * size)  # a hit for the service's limit, never for the gateway's
     assert refused.status == (200 if size < 64 * 1024 else 431)
-
-
-@pytest.mark.gen_test
-async def test_equal_fields_on_one_connection_keep_hosts_and_services_apart(serve: Serve, upstream: Start) -> None:
-    def answer(request: Message, _: int) -> bytes:
-        return reply(fields=(FRESH,), body=request.target + b" " + (request.get(b"x-forwarded-host") or b""))
-
-    up, other = upstream(Each(answer)), upstream(Each(lambda *_: reply(fields=(FRESH,), body=b"other")))
-    running = await frozen(serve, {"svc": [up.url], "other": [other.url]}, **ON)
-    client = await running.client()
-    for status in (b"fwd=uri-miss; stored", b"hit; ttl=60"):
-        for target, body in (
-            (b"/api/svc/x", b"/x localhost"),
-            (b"http://evil.example/api/svc/x", b"/x evil.example"),
-            (b"/api/other/x", b"other"),
-            (b"/api/svc/y", b"/y localhost"),
-        ):
-            got = await client.ask(get(target, host=b"localhost"))
-            assert (got.status, got.body, status_of(got)) == (200, body, status)
-
-
-@pytest.mark.gen_test
-async def test_equal_fields_on_one_connection_tell_a_credential_in_the_target(serve: Serve, upstream: Start) -> None:
-    running = await frozen(
-        serve, {"svc": {"endpoints": [upstream(Origin(FRESH)).url], "auth": "none"}, "other": [REFUSING]},
-        AUTH_REQUIRED="true", JWT_SECRET=KEY, AUTH_TOKEN_SOURCES="query:token", **ON,
-    )  # fmt: skip
-    client = await running.client()
-    said = [status_of(await client.ask(get(PATH + each))) for each in (b"?a", b"?token=abc", b"?token=abc", b"?a")]
-    assert said == [b"fwd=uri-miss; stored", b"fwd=uri-miss", b"fwd=uri-miss", b"hit; ttl=60"]
 
 
 @pytest.mark.gen_test

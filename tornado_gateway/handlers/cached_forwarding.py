@@ -12,18 +12,18 @@ from typing import Any
 from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.admission import Admitted
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver
-from tornado_gateway.handlers.caching import cached_answerer, fresh_whole, look_up
+from tornado_gateway.handlers.caching import cached_answerer, fresh_whole
 from tornado_gateway.handlers.forwarding import awaits_events
 from tornado_gateway.handlers.http_forwarding import HttpForwarding
 from tornado_gateway.handlers.invalidating import Invalidating
 from tornado_gateway.handlers.journal import Journal, Refreshed
-from tornado_gateway.handlers.storing import Look
+from tornado_gateway.handlers.looking import Look, look_up
 from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.policy.http.caching.hits import hit_block
 from tornado_gateway.policy.http.caching.invalidation import SAFE
-from tornado_gateway.policy.http.caching.status import hit_line
+from tornado_gateway.policy.http.caching.status import with_key
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.totals import HIT
-from tornado_gateway.policy.http.headers import client_fields
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.wire.server.exchange import ServerExchange
@@ -63,11 +63,10 @@ def _send(
     gateway: Gateway, look: Look, client: ServerExchange, journal: Journal, service: Service, stored: Stored
 ) -> None:
     """Send a fresh stored response as a whole (RFC 9111 §4), and end the request."""
-    cache, now, pseudonym = look.cache, gateway.now(), gateway.forwarding.pseudonym
-    age = stored.age(journal.began)
-    client.added_lines += look.told(hit_line(cache.name, stored.terms.lifetime - age))
-    lines = b"%bAge: %d\r\n" % (stored.lines, age)  # RFC 9111 §5.1
-    block = client_fields(lines, stored.known_fields, journal.request_id, stored.minor, pseudonym)
+    cache, now = look.cache, gateway.now()
+    block = hit_block(stored, stored.age(journal.began), journal.request_id, cache.name, gateway.forwarding.pseudonym)
+    if look.config.shows_key:
+        block = with_key(block, look.key)
     client.set_close_callback(None)
     client.respond(stored.status, block, stored.body, reason=stored.reason, dated=True)
     cache.totals.results[service.name, HIT] += 1

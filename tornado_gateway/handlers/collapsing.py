@@ -22,8 +22,9 @@ from typing import Protocol
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway, ResponseCache
 from tornado_gateway.handlers.answerer import Answerer, AnswerReceiver, Delegating
+from tornado_gateway.handlers.looking import Look
 from tornado_gateway.handlers.revalidation import Revalidation
-from tornado_gateway.handlers.storing import CachedRequest, Look, Storing, place_of, remember_alone
+from tornado_gateway.handlers.storing import CachedRequest, Storing, place_of, remember_alone
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key, may_collapse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored
@@ -64,23 +65,23 @@ def fetch(
         why: why the request goes to the service.
         stored: the stored response that must be validated; None without a stored response.
     """
-    asked, cache = look.request, look.cache
-    is_plain = asked.is_plain and asked.method == b"GET"  # as nearly every time
+    cache = look.cache
+    is_plain = look.is_plain and look.method == b"GET"  # as nearly every time
     if (
         why is Forwarded.REQUEST  # a client that wants a newer response is not to wait for an older answer
         or (stored and stored.terms.needs_validation)  # nobody gets it without a validation (RFC 9111 §5.2.2.4)
         or not look.config.lock_timeout
-        or not (is_plain or may_collapse(asked))
-        or (cache.alone and cache.alone.get(hash(asked.key), -math.inf) > cache.now())
+        or not (is_plain or may_collapse(look))
+        or (cache.alone and cache.alone.get(hash(look.key), -math.inf) > cache.now())
     ):
         return _alone(gateway, service, look, request, why, stored)
-    flight: Flight | Lead | None = cache.flights.get(asked.key)
+    flight: Flight | Lead | None = cache.flights.get(look.key)
     if flight is None:
         if stored is None:
             return Lead(gateway, service, look, request, why)
         flight = Flight(gateway, service, look, request)
         flight.validate(stored, why)
-    elif not flight.admits(asked):
+    elif not flight.admits(look):
         return _alone(gateway, service, look, request, why, stored)
     return Passenger(flight.gather(), look, request, why, stored)
 
@@ -142,7 +143,7 @@ class Lead(Storing, Delegating):
     # ---- Answerer
 
     def begin(self) -> None:
-        self._look.cache.flights[self._look.request.key] = self
+        self._look.cache.flights[self._look.key] = self
         self._is_listed = True
         try:
             if self._answerer:
@@ -224,7 +225,7 @@ class Flight:
 
     @property
     def _key(self) -> Key:
-        return self._look.request.key
+        return self._look.key
 
     def admits(self, request: CacheRequest) -> bool:
         """Whether a request may join: nothing was invalidated, and the head, if there is one, answers the request."""
@@ -320,7 +321,7 @@ class Flight:
         if not self._shared.is_for_others:
             return self._hand_over(head, source)
         self.head = head
-        self._release([each for each in self.passengers if not self._shared.answers(each.look.request)])
+        self._release([each for each in self.passengers if not self._shared.answers(each.look)])
         for each in tuple(self.passengers):
             each.take_head(head)
         return self

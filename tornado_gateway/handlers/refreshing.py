@@ -11,8 +11,9 @@ from functools import partial
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.journal import Refreshed
+from tornado_gateway.handlers.looking import Look
 from tornado_gateway.handlers.revalidation import Revalidation
-from tornado_gateway.handlers.storing import LoggedRequest, Look, place_of
+from tornado_gateway.handlers.storing import LoggedRequest, place_of
 from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.reuse import ERRORS
 from tornado_gateway.policy.http.caching.status import Forwarded
@@ -28,11 +29,11 @@ from tornado_gateway.wire.http1 import ResponseHead
 
 def refresh(gateway: Gateway, service: Service, look: Look, request: LoggedRequest, stored: Stored) -> None:
     """Begin to validate a stored response, unless a validation of the key is under way."""
-    refreshing, key = look.cache.refreshing, look.request.key
+    refreshing, key = look.cache.refreshing, look.key
     if key in refreshing:
         return
     refreshing.add(key)
-    looking = look.cache.shared.look_up(look.request) if look.cache.shared else None
+    looking = look.cache.shared.look_up(look) if look.cache.shared else None
     if looking:
         looking.add_done_callback(partial(_refresh_if_stale, gateway, service, look, request, stored))
     else:
@@ -44,10 +45,10 @@ def _refresh_if_stale(
     looking: "asyncio.Future[Token | None]",
 ) -> None:  # fmt: skip
     """Begin to validate a response, unless another gateway has done so."""
-    cache, key = look.cache, look.request.key
+    cache, key = look.cache, look.key
     look.token = None if looking.cancelled() else looking.result()
     variants = cache.store.find(key)
-    newest = variants.find(look.request) if variants else None
+    newest = variants.find(look) if variants else None
     if looking.cancelled() or (newest and newest.terms.lifetime > newest.age(cache.now())):
         cache.refreshing.discard(key)
     else:
@@ -125,7 +126,7 @@ class Refresh:
             return
         cache, endpoint, status, reason = self._look.cache, answerer.endpoint, answerer.status, answerer.reason
         answerer.close(outcome, cache.now())
-        cache.refreshing.discard(self._look.request.key)
+        cache.refreshing.discard(self._look.key)
         cache.totals.results[self._service.name, UNREFRESHED if reason or status in ERRORS else REFRESHED] += 1
         url, attempts = endpoint.url if endpoint else "", answerer.attempt_count
         self._request.note_refresh(Refreshed(self.began, status, reason, url, attempts, self._size, self._head_seconds))

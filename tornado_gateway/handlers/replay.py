@@ -4,7 +4,7 @@ import asyncio
 import math
 
 from tornado_gateway.handlers.answerer import AnswerReceiver
-from tornado_gateway.handlers.storing import Look
+from tornado_gateway.handlers.looking import Look
 from tornado_gateway.policy.http.caching.ranges import part
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.validation import ABOUT_THE_CONTENT, is_unchanged
@@ -102,15 +102,15 @@ def replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> R
 
 
 def _replay(look: Look, request: AnswerReceiver, stored: Stored, age: float) -> Replay:
-    asked, wall = look.request.fields, look.cache.wall()
+    asked, wall = look.fields, look.cache.wall()
     if is_unchanged(asked, stored.status, stored.etag, stored.last_modified or stored.date, wall):
         return Replay(request, _head(stored, 304, b"", without(stored.lines, ABOUT_THE_CONTENT), age, 0), b"")
-    if b"range" in asked and look.request.method == b"GET":  # RFC 9110 §14.2: Range means something in a GET alone
+    if b"range" in asked and look.method == b"GET":  # RFC 9110 §14.2: Range means something in a GET alone
         some = part(stored, asked, wall, look.cache.new_boundary())
         if some:
             return Replay(request, _head(stored, some.status, b"", some.lines, age, len(some.body)), some.body)
     head = _head(stored, stored.status, stored.reason, stored.lines, age, len(stored.body))
-    return Replay(request, head, b"" if look.request.method == b"HEAD" else stored.body)
+    return Replay(request, head, b"" if look.method == b"HEAD" else stored.body)
 
 
 def _head(stored: Stored, status: int, reason: bytes, lines: bytes, age: float, length: int) -> ResponseHead:

@@ -6,14 +6,13 @@ stored response ──► conditional request ──► 304: the stored response
                                         └─► an error: the stored response, if allowed           RFC 5861 §4
 """
 
-from dataclasses import replace
-
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.gateway import Gateway
 from tornado_gateway.handlers.answerer import OutboundRequest
 from tornado_gateway.handlers.attempts import Attempts
+from tornado_gateway.handlers.looking import Look
 from tornado_gateway.handlers.replay import Replay, replay
-from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Look, Storing, dated, judge_of, public_head
+from tornado_gateway.handlers.storing import CachedRequest, CacheReceiver, Storing, dated, judge_of, public_head
 from tornado_gateway.policy.http.caching.directives import NO_STORE, NONE, Directives
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
@@ -132,13 +131,13 @@ class Revalidation:
 
     @property
     def _survives_error(self) -> bool:
-        return self._stands_in(self._look.request)
+        return self._stands_in(self._look.directives)
 
-    def _stands_in(self, request: CacheRequest) -> bool:
-        """Whether the stored response may answer a request instead of an error."""
+    def _stands_in(self, asked: Directives) -> bool:
+        """Whether the stored response may answer a request with these directives instead of an error."""
         look, stored = self._look, self._stored
         age = stored.age(look.cache.now())
-        return survives_error(stored.terms, age, request.directives, look.config.stale_if_error)
+        return survives_error(stored.terms, age, asked, look.config.stale_if_error)
 
     # ---- for others that ask for the same; see Shared in collapsing.py
 
@@ -163,7 +162,7 @@ class Revalidation:
 
     def _is_good_for(self, given: Stored, asked: Directives) -> bool:
         if given is self._stored:  # instead of an error
-            return self._stands_in(replace(self._look.request, directives=asked))
+            return self._stands_in(asked)
         look = self._look
         return reuse(given.terms, given.age(look.cache.now()), asked, look.config.grace).answers
 
@@ -197,14 +196,12 @@ class Revalidation:
         news = dated(public_head(self._request, head).forwarded_lines, judge_of(head).said, wall)
         lines = refreshed_lines(stored.lines, news)
         judge = Judge(read_response(lines))
-        decision = judge.decide(replace(look.request, method=b"GET"), stored.status, wall, look.config)
+        decision = judge.decide(look.as_get(), stored.status, wall, look.config)
         terms, initial_age = decision.terms, decision.initial_age(max(now - self._request.began, 0.0))
         # The client gets the response, which is good now, even if the response may not be kept any longer.
-        fresh = refreshed(
-            stored, lines, tags_of(head.known_fields), terms or stored.terms, look.request, now, initial_age
-        )
+        fresh = refreshed(stored, lines, tags_of(head.known_fields), terms or stored.terms, look, now, initial_age)
         is_kept = False
-        if NO_STORE not in look.request.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
+        if NO_STORE not in look.directives:  # RFC 9111 §5.2.1.5: about this exchange, not about what is stored
             self._forget()
             is_current = self._storing.is_current_with(stored.tags + fresh.tags)
             is_kept = terms is not None and is_current and look.keep(fresh)
@@ -216,7 +213,7 @@ class Revalidation:
         self._replay.begin()
 
     def _forget(self) -> None:
-        self._look.cache.store.drop(self._look.request.key, self._stored)
+        self._look.cache.store.drop(self._look.key, self._stored)
 
     # ---- Answerer
 

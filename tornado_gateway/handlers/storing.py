@@ -7,28 +7,25 @@ A response that is broken off, too large, or without a length of its own is pass
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 from tornado_gateway.errors import GatewayError
 from tornado_gateway.gateway import ResponseCache
 from tornado_gateway.handlers.answerer import AnswerReceiver, OutboundRequest
 from tornado_gateway.handlers.journal import Refreshed
-from tornado_gateway.policy.http.caching.config import CacheConfig
+from tornado_gateway.handlers.looking import Look
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import NONE
-from tornado_gateway.policy.http.caching.entries import Token
 from tornado_gateway.policy.http.caching.purge import tags_of
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
 from tornado_gateway.policy.http.caching.response import ResponseLines, read_response
 from tornado_gateway.policy.http.caching.reuse import reuse
-from tornado_gateway.policy.http.caching.status import Forwarded, forward_line, with_key
-from tornado_gateway.policy.http.caching.stored import Stored, Variants, storable_lines
+from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
+from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
 from tornado_gateway.policy.http.caching.terms import Judge, Terms
 from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
-from tornado_gateway.policy.http.sse import is_event_stream
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.wire.client.receivers import BodyReceiver, BodySource
 from tornado_gateway.wire.http1 import ResponseHead
@@ -117,45 +114,6 @@ def remember_alone(cache: ResponseCache, key: Key) -> None:
         del cache.alone[next(iter(cache.alone))]
 
 
-@dataclass(slots=True)
-class Look:
-    """A request's look into the cache. Hardly changed (frozen dataclasses take twice as long to make).
-
-    Attributes:
-        request: the request as the cache sees the request.
-        config: of the service.
-        found: what memory had for the key at the time of the look; None for nothing.
-        token: of the look into the shared store; None without one.
-    """
-
-    cache: ResponseCache
-    request: CacheRequest
-    config: CacheConfig
-    found: Variants | None
-    token: Token | None = None
-
-    def keep(self, stored: Stored) -> bool:
-        """Store a response; return whether the response is stored."""
-        cache, key, token = self.cache, self.request.key, self.token
-        if token and cache.shared:
-            cache.shared.write(key, stored, token, max(self.config.grace, self.config.stale_if_error))
-        return cache.store.keep(key, stored)
-
-    def told(self, line: bytes) -> bytes:
-        """A line of Cache-Status as the service wants the line."""
-        return with_key(line, self.request.key) if self.config.shows_key else line
-
-    def may_keep(self, head: ResponseHead) -> bool:
-        """Whether a response can be stored, whatever the terms."""
-        if head.length is None:
-            if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
-                return False
-        elif head.length > self.config.max_body:
-            return False
-        known = head.known_fields
-        return b"content-type" not in known or not is_event_stream(known[b"content-type"][-1])
-
-
 class Storing:
     """Receives the answer of an endpoint for a request that found no usable stored response.
 
@@ -190,12 +148,12 @@ class Storing:
     def is_current(self) -> bool:
         """Whether nothing has invalidated or purged the response since the request."""
         look, tags = self._look, self._coming.tags if self._coming else None
-        return look.cache.store.is_current(look.request.key.resource, tags, self._since)
+        return look.cache.store.is_current(look.key.resource, tags, self._since)
 
     def is_current_with(self, tags: bytes | None) -> bool:
         """As is_current, for a response with these tags; None for tags that are not known yet."""
         look = self._look
-        return look.cache.store.is_current(look.request.key.resource, tags, self._since)
+        return look.cache.store.is_current(look.key.resource, tags, self._since)
 
     @property
     def is_for_others(self) -> bool:
@@ -216,7 +174,7 @@ class Storing:
     def on_head(self, head: ResponseHead, source: BodySource) -> BodyReceiver | None:
         look, request = self._look, self._request
         judge, wall = judge_of(head), look.cache.wall()
-        decision = judge.decide(look.request, head.status, wall, look.config)
+        decision = judge.decide(look, head.status, wall, look.config)
         terms = decision.terms
         if terms and not look.may_keep(head):
             terms = None
@@ -236,7 +194,7 @@ class Storing:
             head.status, head.reason, head.minor,
             lines if not edits and b"date" in said.fields else _edited(lines, terms, said, wall, edits=edits),
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
-            selection(terms.vary, look.request.fields) if terms.vary else (), now, said.etag, said.last_modified,
+            selection(terms.vary, look.fields) if terms.vary else (), now, said.etag, said.last_modified,
             tags, decision.initial_age(max(now - request.began, 0.0)),
         )  # fmt: skip
         is_fresh = terms.lifetime > coming.initial_age and not terms.needs_validation  # as nearly every time
@@ -248,12 +206,12 @@ class Storing:
     def _stay_alone(self) -> None:
         """Let nobody join, now and for a while: the answer is for this request alone."""
         self._land()
-        remember_alone(self._look.cache, self._look.request.key)
+        remember_alone(self._look.cache, self._look.key)
 
     def _land(self) -> None:
         """Let nobody join any more."""
         self._is_listed = False
-        del self._look.cache.flights[self._look.request.key]
+        del self._look.cache.flights[self._look.key]
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if self._coming:

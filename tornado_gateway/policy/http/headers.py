@@ -314,5 +314,24 @@ def client_fields(
 
     Arguments as for upstream_fields(); `minor` is the HTTP minor version of the upstream's response.
     """
-    received_by = b"".join([b"%b, " % hop for hop in members(known_fields[b"via"])]) if b"via" in known_fields else b""
+    received_by = _received_by(known_fields[b"via"]) if b"via" in known_fields else b""
     return b"".join((forwarded_lines, b"x-request-id: ", request_id, _VIA, received_by, _RECEIVED[minor], via, b"\r\n"))
+
+
+def via_line(values: Iterable[bytes], minor: int, pseudonym: bytes) -> bytes:
+    """The line of Via in a response to the client.
+
+    Args:
+        values: of Via in the upstream's response.
+        minor: HTTP minor version of the upstream's response.
+        pseudonym: this gateway's name.
+
+    >>> via_line((b"1.0 a",), 1, b"gw")
+    b'Via: 1.0 a, 1.1 gw\\r\\n'
+    """
+    return b"".join((b"Via: ", _received_by(values), _RECEIVED[minor], pseudonym, b"\r\n"))
+
+
+def _received_by(values: Iterable[bytes]) -> bytes:
+    """The hops of Via before this gateway."""
+    return b"".join([b"%b, " % hop for hop in members(values)])

@@ -77,6 +77,12 @@ class CacheRequest:
         """Whether every response to the request may be used for other requests that have the key."""
         return not self.has_credentials or self.has_principal
 
+    def as_get(self) -> "CacheRequest":
+        """The same request with the method GET."""
+        return CacheRequest(
+            self.key, b"GET", self.fields, self.directives, self.has_credentials, self.has_principal, self.is_plain
+        )
+
 
 @dataclass(slots=True)
 class RequestLines:

@@ -1,6 +1,6 @@
 """What a response cache has done since the start, for the metrics."""
 
-from collections import Counter
+from collections import defaultdict
 
 # Results of looks into the cache. A look that finds nothing useful has the word of Cache-Status (RFC 9211 §2.2).
 HIT, REFRESHING, ABSENT, COLLAPSED = "hit", "refreshing", "only-if-cached", "collapsed"
@@ -24,5 +24,5 @@ class CacheTotals:
     """
 
     def __init__(self) -> None:
-        self.results: Counter[tuple[str, str]] = Counter()
+        self.results: defaultdict[tuple[str, str], int] = defaultdict(int)  # a Counter counts at half the speed
         self.saved = self.purges = self.purged = 0
