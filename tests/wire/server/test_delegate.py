@@ -149,8 +149,12 @@ def test_a_head_delegate_has_to_do_everything_itself(call: Callable[[HeadDelegat
 class AtOnce(HTTPServerConnectionDelegate):
     """Answers each request itself."""
 
+    def __init__(self) -> None:
+        self.targets: list[bytes] = []
+
     def start_request(self, server_conn: object, request_conn: Any) -> None:  # type: ignore[override]
         target = request_conn.head.target
+        self.targets.append(target)
         request_conn.respond(200, b"Content-Length: %d\r\n" % len(target), target)
 
 
@@ -164,7 +168,9 @@ async def test_requests_that_are_answered_before_a_delegate_is_made_keep_the_con
 
 @pytest.mark.gen_test
 async def test_a_request_that_is_answered_before_its_body_has_come_is_the_last(listen: Listen) -> None:
-    client = await (await listen(AtOnce())).client()
+    delegate = AtOnce()
+    client = await (await listen(delegate)).client()
     answer = await client.ask(get(b"/1", method=b"POST", body=b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"))
     assert (answer.body, answer.get(b"connection")) == (b"/1", b"close")
     assert await client.ended()
+    assert delegate.targets == [b"/1"]
