@@ -122,7 +122,7 @@ DESCRIPTORS_OF_A_LISTENER = 3  # the socket, uvloop's copy, and one for a succes
 DRAWN_AT_ONCE = 64  # request ids
 
 LOG_IN_WINDOW = 300.0  # seconds that a failed log-in counts: 10 in 5 minutes are 2,880 guesses a day
-LONGEST_VALUE = 500  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
+LONGEST_VALUE = 2000  # characters of a variable on the dashboard: UPSTREAMS may have a thousand endpoints
 MAX_OPERATORS = 256  # connections to ADMIN_PORT, beside those of MAX_CONNECTIONS
 
 SHARED_ENDPOINTS = "shared endpoints"  # what one of several workers speaks about for the gateway
@@ -707,6 +707,10 @@ def make_authenticator(
     return TokenAuthenticator(settings.auth, settings.kinds, before, whole.tell_attempt if whole else None)
 
 
+def _cut(value: str) -> str:
+    return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…"
+
+
 def tell_others_of(whole: Whole | None) -> Callable[[list[list[object]]], None] | None:
     """How an Observer tells other workers of events."""
     return partial(whole.tell, "events") if whole else None
@@ -715,7 +719,7 @@ def tell_others_of(whole: Whole | None) -> Callable[[list[list[object]]], None] 
 def about_with(settings: Settings, about: dict[str, object]) -> dict[str, object]:
     """What a viewer of the dashboard learns once, with the variables that differ from their defaults."""
     defaults = dict(effective(Settings()))
-    changed = [(name, value[:LONGEST_VALUE]) for name, value in effective(settings) if value != defaults[name]]
+    changed = [(name, _cut(value)) for name, value in effective(settings) if value != defaults[name]]
     return {**about, "configuration": changed}
 
 

@@ -138,6 +138,13 @@ async def test_bytes_writes_no_faster_than_it_is_read(services: Services, http: 
         await ended(handlers)
 
 
+@playing()
+async def test_a_report_names_the_time_for_which_a_cache_may_keep_the_report(
+    services: Services, http: httpx.AsyncClient
+) -> None:
+    assert (await http.get(f"{services['api'][0]}/report")).headers["Cache-Control"] == "max-age=10"
+
+
 # ---- slow, flaky
 
 

@@ -225,3 +225,10 @@ async def test_the_configuration_is_shown_without_secrets(serve: Serve) -> None:
     assert (shown["RATE_LIMIT_MAX"], shown["AUTH_REQUIRED"]) == ("7", "true")
     assert KEY not in json.dumps(running.app.gateway.observer._about)
     assert "RATE_LIMIT_WINDOW_MS" not in shown
+
+
+@pytest.mark.gen_test
+async def test_a_variable_that_is_cut_says_so(serve: Serve) -> None:
+    running = await serve(NOWHERE, LOG_REDACT=",".join(f"name{number}" for number in range(1000)))
+    shown = dict(running.app.gateway.observer._about["configuration"])  # type: ignore[call-overload]
+    assert shown["LOG_REDACT"].endswith("…") and len(shown["LOG_REDACT"]) == 2001

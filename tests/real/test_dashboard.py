@@ -16,11 +16,12 @@ import pytest
 
 from tests.support.chromium import Tab, chromium, tab
 from tests.support.ports import free_port
-from tests.support.websockets import until
+from tests.support.websockets import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "tests" / "vendor" / "axe"
 KEY = "k" * 32
+SEEN_WITHIN = float(os.environ.get("SEEN_WITHIN", PATIENCE))  # seconds until a dead endpoint is named; see tests/long
 UPSTREAM = """import http.server, sys
 address = ("127.0.0.1", int(sys.argv[1]))
 http.server.HTTPServer(address, http.server.SimpleHTTPRequestHandler).serve_forever()"""
@@ -119,7 +120,8 @@ def test_an_operator_sees_what_fails_and_when_all_is_well_again(
         assert " out " not in page.state(urls[1]) and "Logged in as id|ada" in page.text("header")
 
         second.kill()
-        until(lambda: "billing: 1 of 2 endpoints is out" in page.text("#sentence"), lambda: page.text("#sentence"))
+        out = "billing: 1 of 2 endpoints is out"
+        until(lambda: out in page.text("#sentence"), lambda: page.text("#sentence"), SEEN_WITHIN)
         assert (
             "connect failed" in page.text("#sentence")
             and " out " in page.state(urls[1])
@@ -145,6 +147,14 @@ class Streaming(http.server.BaseHTTPRequestHandler):
             time.sleep(0.05)
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Streaming).serve_forever()"""
+
+# What an EventSource does where something on the way refuses event streams.
+BLOCKED = """window.EventSource = class {
+  addEventListener(name, heard) { if (name === 'error') setTimeout(heard); }
+  close() {}
+  get readyState() { return 2; }
+};
+window.EventSource.CLOSED = 2;"""
 
 # A gateway with ten thousand streams, as far as the list of streams sees: the page asks for pages.
 SCRIPTED = """window.asked = 0; window.fetch = async (target) => {
@@ -213,6 +223,81 @@ def test_an_operator_drains_an_endpoint_and_closes_a_stream(
         until(lambda: page.text("#acts p").startswith(f"Done: {urls[1]} is drained"), lambda: page.text("#acts p"))
         until(lambda: " drained " in f" {page.state(urls[1])} ", lambda: page.state(urls[1]))
         assert " drained " not in page.state(urls[0]) and page.complaints == []
+
+
+def chosen(page: Page, act: str, *, told: str, done: str) -> None:
+    """Choose an act of the dialog, and confirm the act."""
+    assert pressed(page, "#acts .acts", act)
+    confirmed(page, act, told=told, done=done)
+
+
+def confirmed(page: Page, act: str, *, told: str, done: str) -> None:
+    """Read what the dialog says about an act, confirm, read what was done, and leave."""
+    assert told in page.text("#acts p"), page.text("#acts p")
+    assert pressed(page, "#acts .choice", act)
+    until(lambda: done in page.text("#acts p"), lambda: page.text("#acts p"))
+    assert pressed(page, "#acts .choice", "Close")
+
+
+def test_an_operator_steers_breakers_weights_credentials_and_the_log(
+    gateway: str, ports: tuple[int, int], devtools: str
+) -> None:
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    fields = {"Authorization": f"Bearer {jwt.encode({'iss': 'id', 'sub': 'eve'}, KEY)}"}
+
+    def weight() -> str:
+        said = httpx.get(f"{gateway}/admin/stats", trust_env=False, headers=fields)
+        found = {each["url"]: each for each in said.json()["services"]["billing"]["upstreamDetails"]}
+        return f"{found[urls[1]]['weight']} {found[urls[1]]['breaker']['state']}"
+
+    with (
+        process("-c", NAMED, str(ports[0])),
+        process("-c", NAMED, str(ports[1])),
+        logged_in(gateway, devtools) as page,
+    ):
+        act = f"document.querySelector('button[aria-label=\"Act on {urls[1]}\"]').click()"
+        until(lambda: page.text("#sentence") == "All 2 endpoints of 1 services are up", lambda: page.text("#sentence"))
+        page.value(act)
+        chosen(page, "Open breaker", told="gets no new requests for 60 s, then probes", done="Done: ")
+        until(lambda: "open, " in page.state(urls[1]) and "1 of 2 endpoints is out" in page.text("#sentence"), "open")
+        page.value(act)
+        chosen(page, "Reset breaker", told="all failures are forgotten", done="Done: ")
+        until(lambda: "closed" in page.state(urls[1]), lambda: page.state(urls[1]))
+        page.value(act)
+        assert pressed(page, "#acts .acts", "Set weight")
+        page.value("document.querySelector('#acts input').value = '3'")
+        assert pressed(page, "#acts .choice", "Set weight")
+        until(lambda: "Done: " in page.text("#acts p") and weight() == "3 closed", lambda: page.text("#acts p"))
+        assert pressed(page, "#acts .choice", "Close")
+
+        page.value("document.getElementById('steer').open = true; document.getElementById('level').value = 'debug'")
+        assert pressed(page, "#level-form", "Set")
+        confirmed(page, "Set level", told="has the level debug", done="The log has the level debug")
+        page.value("document.getElementById('revoke-value').value = 'id|eve'")
+        assert pressed(page, "#revoke", "Revoke")
+        confirmed(page, "Revoke", told="all credentials of id|eve", done="Revoked until")
+        until(lambda: httpx.get(f"{gateway}/api/billing/x", trust_env=False, headers=fields).status_code == 401, "401")
+        assert page.complaints == []
+
+
+def test_where_streams_are_blocked_the_page_asks_for_the_figures(
+    gateway: str, ports: tuple[int, int], devtools: str
+) -> None:
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    fields = {"Authorization": f"Bearer {jwt.encode({'iss': 'id', 'sub': 'eve'}, KEY)}"}
+    with (
+        process("-c", NAMED, str(ports[0])),
+        process("-c", NAMED, str(ports[1])),
+        logged_in(gateway, devtools) as page,
+    ):
+        httpx.get(f"{gateway}/api/billing/x", trust_env=False, headers=fields)
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=BLOCKED)
+        page.call("Page.reload")
+        until(lambda: page.text("#link").startswith("the stream is blocked"), lambda: page.text("#link"))
+        until(lambda: page.text("#sentence") == "All 2 endpoints of 1 services are up", lambda: page.text("#sentence"))
+        tiles = page.value("[...document.querySelectorAll('#tiles dd')].map(each => each.textContent)")
+        assert tiles[0] not in ("–", "0") and tiles[2:5] == ["–"] * 3 and tiles[5:] == ["0", "–"]
+        assert " up " in page.state(urls[0]) and page.complaints == []
 
 
 def test_of_ten_thousand_streams_only_the_rows_in_sight_exist(gateway: str, devtools: str) -> None:

@@ -239,6 +239,32 @@ def refusing(port: int) -> Iterator[None]:
             thread.join()
 
 
+# What the dashboard's panels say: numbers of the tiles, and whether lists have rows.
+PANELS = """(() => {
+  const has = (selector) => document.querySelectorAll(`${selector} tbody tr:not(.filler)`).length > 0;
+  const lists = ['services', 'requests', 'refused', 'streams', 'cache', 'cache-services', 'counts'];
+  const empty = lists.filter((each) => !has(`#${each}`));
+  if (!document.querySelector('#events li')) empty.push('events');
+  if (!document.querySelector('#configuration dd')) empty.push('configuration');
+  if (document.querySelectorAll('.chart canvas').length !== 4) empty.push('charts');
+  const without = [...document.querySelectorAll('#tiles dd')].filter((each) => !/[0-9]/.test(each.textContent));
+  return [...empty, ...without.map((each) => each.previousSibling.textContent)];
+})()"""
+
+
+def test_no_panel_of_the_dashboard_is_empty(demo: Demo, browser: str) -> None:
+    assert f"open {demo.url}/admin in a browser" in demo.output()
+    with tab(browser, f"{demo.url}/admin") as connection:
+        page = Page(connection)
+        until(lambda: page.text("link") == "live", "the dashboard is live")
+        page.value("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        for _ in range(11):  # the traffic asks for as much in half a minute
+            assert httpx.get(f"{demo.url}/api/slow/", trust_env=False).status_code == 200
+        assert httpx.get(f"{demo.url}/api/api/report", trust_env=False).status_code == 200
+        until(lambda: page.value(PANELS) == [], lambda: page.value(PANELS))
+        assert page.complaints == []
+
+
 @pytest.mark.parametrize("meanwhile", ["nobody", "503"])
 def test_the_page_survives_a_drain_and_a_restart(demo: Demo, pages: tuple[Page, Page], meanwhile: str) -> None:
     one, two = pages

@@ -1,6 +1,6 @@
 """The demo: services and traffic that --demo starts around a gateway.
 
-    traffic ──► gateway ──► api-1, api-2              equal instances: balancing
+    traffic ──► gateway ──► api-1, api-2              equal instances: balancing; a report that is cached
     (or you)        ├─────► slow-1, slow-2            20 ms and 300 ms: balancing by latency
                     ├─────► flaky-1, flaky-2, (none)  good, half failing, refusing: breakers
                     ├─────► clock-1                   an endless event stream
@@ -43,9 +43,11 @@ LOOPBACK = "127.0.0.1"
 # A value for ROUTES: a route that carries everything that the page of "chat" needs.
 ROUTES = ({"path": "/live/*", "service": "chat", "strip": True},)
 
-# Values of services: the endpoint that refuses is soon out, and a limit that refuses nobody is met by the traffic.
+# Values of services: the endpoint that refuses is soon out, a limit that refuses nobody is met by the traffic, and what
+# names a lifetime is cached.
 CONFIGS: dict[str, dict[str, object]] = {
     "flaky": {"breakerFailures": 3, "breakerWindowMs": 60_000},
+    "api": {"cache": {"enabled": True, "ttlMs": 0}},
     "slow": {"rateLimits": "10/m", "rateLimitMode": "observe"},
 }
 
@@ -169,13 +171,14 @@ The gateway is at {url}, with services to try and a little traffic of its own:
   open {url}/api/chat/ in a browser           the same by the standard routes /api, /sse and /ws
   curl -N {url}/live/events                   an event stream: an event every second
   curl -N {url}/sse/clock/events              the same on a standard route
-  python -m websockets '{ws_url}/live/room'     the chat, after pip install websockets; or any other client
+  python -m websockets '{ws_url}/live/room'  the chat, after pip install websockets; or any other client
   python -m websockets '{ws_url}/ws/chat?path=/echo'    every message comes back
   curl {url}/api/api/                         what this service can be asked; two equal instances
   curl {url}/api/api/items
   curl -d hello '{url}/api/api/echo?a=b'      what an upstream sees of your request
   curl -i '{url}/api/api/items?status=503'    any status you like
   curl '{url}/api/api/items?delay=2000'       a late answer
+  curl -i {url}/api/api/report                takes a second, and for ten seconds the cache answers at once
   curl -o /dev/null {url}/api/api/bytes/100000000
   curl {url}/api/slow/                        one instance takes 20 ms, the other 300 ms
   curl -i {url}/api/flaky/                    one instance is good, one fails half the time, one refuses

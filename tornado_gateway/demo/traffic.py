@@ -16,7 +16,17 @@ from tornado.websocket import (
 )
 
 # The traffic asks for each of these equally often. /items/99 does not exist: a dashboard needs a 404 too.
-VISITS = ("/api/items", "/api/items/3", "/api/items/99", "/api/bytes/65536", "/slow/", "/slow/", "/flaky/", "/flaky/")
+VISITS = (
+    "/api/items",
+    "/api/items/3",
+    "/api/items/99",
+    "/api/report",
+    "/api/bytes/65536",
+    "/slow/",
+    "/slow/",
+    "/flaky/",
+    "/flaky/",
+)
 
 # The long-lived connections of the traffic: an event stream and a WebSocket.
 STREAM = "/sse/clock/events"

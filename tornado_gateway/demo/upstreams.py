@@ -38,10 +38,14 @@ PAGE_POLICY = (
 ROOM_BACKLOG = 256
 ROOM_LINE = 500
 
+# Long enough to stand among the slow requests of the dashboard.
+REPORT_DELAY, REPORT_LIFETIME = 1.2, 10  # seconds
+
 API_ABOUT = {
     "GET /items": "a list",
     "GET /items/<n>": f"one of them, 1 to {len(ITEMS)}",
     "POST /echo": "the request as this instance saw it",
+    "GET /report": f"takes {REPORT_DELAY} s, and names {REPORT_LIFETIME} s for which a cache may keep the answer",
     "GET /bytes/<n>": f"n bytes, 0 to {MOST_BYTES}, as fast as they are read",
     "?delay=<ms>": f"on any path: wait first, 0 to {LONGEST_DELAY_MS}",
     "?status=<code>": "on any path: answer with this status, 200 to 599",
@@ -179,6 +183,15 @@ class Bytes(Api):
             left -= min(left, len(CHUNK))
 
 
+class Report(Api):
+    """A slow answer that a cache may keep: later requests are answered at once."""
+
+    async def get(self, *_: str) -> None:
+        await self.pause(REPORT_DELAY)
+        self.set_header("Cache-Control", f"max-age={REPORT_LIFETIME}")
+        self.reply(items=len(ITEMS))
+
+
 class Slow(Upstream):
     """Any request, after a fixed time: a balancer that measures latency prefers the faster instance."""
 
@@ -307,6 +320,7 @@ API_ROUTES: Routes = [
     ("/items", Items),
     ("/items/([0-9]{1,9})", Items),
     ("/echo", Echo),
+    ("/report", Report),
     ("/bytes/([^/]+)", Bytes),
     (".*", Api),
 ]

@@ -211,7 +211,7 @@ class Observer:
         others = [*self._new_events(), *self._happenings.update(state, at)]
         self.board.tell(others)
         events = sorted([*events, *others], key=lambda each: each.at)
-        return self.history.note(Totals.of(state, at), self._now()), events
+        return self.history.note(Totals.of(state, self.board.minute, at), self._now()), events
 
     def _new_events(self) -> list[Event]:
         """The events since the last look, of this worker and of others. Others are told of the former."""

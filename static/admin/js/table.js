@@ -192,6 +192,7 @@ function makeRow(row, act) {
     const inner = column.kind === 'state' ? cell.appendChild(document.createElement('span')) : cell;
     if (column.kind === 'state') inner.className = 'state';
     if (column.kind === 'spark') draw = makeSpark(cell);
+    if (column.kind === 'head') writeName(cell, visible(column.write(row)));
     element.append(cell);
     return inner;
   });
@@ -219,6 +220,16 @@ function makeRow(row, act) {
       });
     },
   };
+}
+
+/** The name of a row never changes. A narrow window shows URLs without the scheme, which says least. */
+function writeName(cell, name) {
+  const [scheme] = name.match(/^https?:\/\//) ?? [''];
+  const part = document.createElement('span');
+  part.className = 'scheme';
+  part.textContent = scheme;
+  cell.append(...(scheme ? [part] : []), name.slice(scheme.length));
+  cell.title = name;
 }
 
 function actButton(row, pressed) {

@@ -106,6 +106,16 @@ def test_a_service_has_the_requests_of_clients_and_an_endpoint_what_was_sent_the
     assert [row(board, "billing http://host1:80")[name] for name in ("total", "failures")] == [5, 5]
 
 
+def test_the_board_has_the_last_minute_of_all_endpoints() -> None:
+    board, services = Board(), [make_service("billing", 2), make_service("orders", 1)]
+    for each in [*services[0].endpoints, *services[1].endpoints]:
+        each.window.add(0.0, 0.1)
+    see(board, look(*services), AT)
+    assert (board.minute.requests, board.minute.answers) == (3, 3)
+    see(board, look(*services, now=100.0), AT + 100)
+    assert board.minute.requests == 0
+
+
 def test_the_course_of_requests_and_the_last_failure_are_shown() -> None:
     board, service = Board(), make_service()
     see(board, look(service), AT)

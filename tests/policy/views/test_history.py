@@ -14,15 +14,15 @@ from tornado_gateway.policy.upstream.endpoint import Endpoint, Kind, LeaseReques
 from tornado_gateway.policy.upstream.lease import Lease
 from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
+from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.collecting import Sources, collect
-from tornado_gateway.policy.views.durations import BOUNDS, Durations
-from tornado_gateway.policy.views.history import COARSE, COLUMNS, FINE, IN_COARSE, History, Totals, quantiles_of
+from tornado_gateway.policy.views.durations import Durations
+from tornado_gateway.policy.views.history import COARSE, COLUMNS, FINE, IN_COARSE, History, Span, Totals
 from tornado_gateway.policy.views.state import State
 
 
 def totals(requests: int, failures: int = 0, at: float = 0.0, streams: int = 0, loop_delay: float = 0.0) -> Totals:
-    buckets = (requests,) + (0,) * len(BOUNDS)
-    return Totals(at, requests, failures, buckets, streams, loop_delay)
+    return Totals(at, requests, failures, (0.001, None, 0.25), streams, loop_delay)
 
 
 def test_totals_are_those_of_requests_for_services() -> None:
@@ -34,10 +34,11 @@ def test_totals_are_those_of_requests_for_services() -> None:
     endpoints = [Endpoint("http://host:80", Breaker(BreakerConfig(), random.Random(1)))]
     service = Service("svc", endpoints, BALANCERS["round_robin"](random.Random(1)), ServiceConfig(), None)
     Lease(service, endpoints[0], LeaseRequest(0.0, Kind.WS), is_retry=False)
-    found = Totals.of(whole(collect(Sources([service], durations), 0.0)), 5.0)
+    minute = Minute(durations={math.ceil(math.log(2.0) / math.log(1.01 / 0.99)): 1})
+    found = Totals.of(whole(collect(Sources([service], durations), 0.0)), minute, 5.0)
     assert (found.requests, found.failures, found.streams, found.loop_delay) == (3, 1, 1, 0.0)
-    assert sum(found.buckets) == 2 and found.buckets[-1] == 1
-    assert Totals.of(State(), 5.0).buckets == (0,) * len(found.buckets)
+    assert found.quantiles == (pytest.approx(2.0, rel=0.01),) * 3
+    assert Totals.of(State(), Minute(), 5.0).quantiles == (None, None, None)
 
 
 def test_a_point_has_rates_quantiles_and_gauges() -> None:
@@ -46,7 +47,7 @@ def test_a_point_has_rates_quantiles_and_gauges() -> None:
     span = history.note(totals(25, 4, at=1000.25, streams=7, loop_delay=0.0123), 102.0)
     assert span and history.points == [span.point]
     assert dict(zip(COLUMNS, span.point, strict=True)) == {
-        "at": 1000.2, "rate": 10.0, "failures": 2.0, "p50Ms": 0.5, "p95Ms": 0.95, "p99Ms": 0.99, "streams": 7,
+        "at": 1000.2, "rate": 10.0, "failures": 2.0, "p50Ms": 1.0, "p95Ms": None, "p99Ms": 250.0, "streams": 7,
         "loopDelayMs": 12.3,
     }  # fmt: skip
 
@@ -82,13 +83,9 @@ def test_a_wall_clock_that_is_set_back_makes_no_negative_rate() -> None:
     assert span and span.point[:2] == [940.0, 10.0]
 
 
-@pytest.mark.parametrize(
-    ("buckets", "share", "wanted"),
-    [
-        ([10] + [0] * 13, 0.5, 0.0005),
-        ([5, 5] + [0] * 12, 0.99, 0.00247),
-        ([0] * 13 + [4], 0.5, 10.0),  # beyond the last bound nothing is known
-    ],
-)
-def test_quantiles_are_those_of_prometheus(buckets: list[int], share: float, wanted: float) -> None:
-    assert quantiles_of(buckets, [share]) == [pytest.approx(wanted)]
+def test_a_span_of_ten_seconds_has_the_largest_quantiles() -> None:
+    spans = [
+        Span(float(at), 1.0, 1, 0, quantiles, 0, 0.0)
+        for at, quantiles in enumerate([(0.1, None, 0.3), (0.2, None, 0.1), (None, None, None)])
+    ]
+    assert Span.over(spans).quantiles == (0.2, None, 0.3)

@@ -70,11 +70,13 @@ class Board:
 
     Attributes:
         services, endpoints: rows by key: the name of the service; the name and the URL.
+        minute: the last minute of all endpoints together.
         events: the newest last.
     """
 
     services: dict[str, Row] = field(default_factory=dict)
     endpoints: dict[str, Row] = field(default_factory=dict)
+    minute: Minute = field(default_factory=Minute)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     _known: dict[str, _Known] = field(default_factory=dict)
     _troubles: list[str] = field(default_factory=list)
@@ -100,7 +102,7 @@ class Board:
             look.known,
             look.sparks,
         )
-        self._troubles, self._failing = look.troubles, look.failing
+        self.minute, self._troubles, self._failing = look.minute, look.troubles, look.failing
         events = [] if is_first else _bounded(look.events)
         self.events.extend(events)
         return events
@@ -134,6 +136,7 @@ class _Look:
     sparks_before: Mapping[str, Spark]
     services: dict[str, Row] = field(default_factory=dict)
     endpoints: dict[str, Row] = field(default_factory=dict)
+    minute: Minute = field(default_factory=Minute)
     events: list[Event] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
@@ -155,11 +158,13 @@ class _Look:
                 out.append((why, since))
             yield
         state, why = _service_state(service, out)
-        cells = _service_cells(name, service, state, self._since(name, state, why), why, len(out))
+        minute = Minute.of(each.minute for each in service.endpoints.values())
+        self.minute.add(minute)
+        cells = _service_cells(name, service, minute, state, self._since(name, state, why), why, len(out))
         self.services[name] = _row(state, (*cells, self._spark(name, all_total, all_failed)))
         if out:
             self.troubles.append(_trouble(name, len(service.endpoints), out, self.at))
-        elif failing := _failing(name, list(service.endpoints.values())):
+        elif failing := _failing(name, minute, service.endpoints.values()):
             self.failing.append(failing)
 
     def _spark(self, key: str, total: int, failed: int) -> str:
@@ -240,12 +245,11 @@ def _trouble(name: str, endpoints: int, out: list[tuple[str, float]], at: float)
     return f"{name}: {len(out)} of {endpoints} endpoints {_are(len(out))} out: {reasons} for {_duration(longest)}"
 
 
-def _failing(name: str, endpoints: Iterable[EndpointState]) -> str:
+def _failing(name: str, minute: Minute, endpoints: Iterable[EndpointState]) -> str:
     """What a service whose endpoints are all up has of failed requests, if many have failed; else ""."""
-    failing = [each for each in endpoints if each.minute.errors]
-    minute = Minute.of(each.minute for each in endpoints)
     if minute.errors < MANY or minute.error_rate < MUCH:
         return ""
+    failing = [each for each in endpoints if each.minute.errors]
     reasons = ", ".join(dict.fromkeys(reason_of(each) for each in failing if each.failure)) or "failed"
     return f"{name}: {minute.error_rate:.0%} of the last minute's requests failed: {reasons}"
 
@@ -282,9 +286,10 @@ def _endpoint_cells(
     )  # fmt: skip
 
 
-def _service_cells(name: str, service: ServiceState, state: str, since: float, why: str, out: int) -> Iterable[Cell]:
+def _service_cells(
+    name: str, service: ServiceState, minute: Minute, state: str, since: float, why: str, out: int
+) -> Iterable[Cell]:
     """The cells of SERVICE_COLUMNS, without the last."""
-    minute = Minute.of(each.minute for each in service.endpoints.values())
     return (
         name, state, round(since), why, len(service.endpoints), out, *_figures(minute), *service.inflight.values(),
         service.waiting, service.panicking, sum(service.requests.values()), service.requests.get("5xx", 0),

@@ -2,26 +2,24 @@
 
     Totals ── between two instants ──► Span ──► fine ring ── ten at a time ──► coarse ring
 
-Counters are subtracted, so that a reader changes nothing, and two readers see the same.
+Counters are subtracted, so that a reader changes nothing, and two readers see the same. Quantiles are of the minute
+before, as in the table of services: of a second, they would be the figures of a few requests.
 """
 
 import itertools
 import math
-import operator
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tornado_gateway.policy.upstream.endpoint import Kind
-from tornado_gateway.policy.views.durations import BOUNDS
+from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.state import State
 
 FINE = 300  # spans of one second: five minutes
 COARSE = 330  # spans of ten seconds: the 55 minutes before
 IN_COARSE = 10  # fine spans in a coarse span
 QUANTILES = (0.5, 0.95, 0.99)
-
-_NOTHING = (0,) * (len(BOUNDS) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Totals:
     Attributes:
         at: seconds since 1970.
         requests, failures: requests for services that ended, and requests that ended with a status of 500 or more.
-        buckets: the durations of the requests that were no streams; see Histogram.
+        quantiles: seconds to the head of an answer, for each of QUANTILES, of the last minute; None without answers.
         streams: open event streams and WebSockets.
         loop_delay: seconds by which the event loop was late lately.
     """
@@ -39,15 +37,16 @@ class Totals:
     at: float
     requests: int
     failures: int
-    buckets: tuple[int, ...]
+    quantiles: tuple[float | None, ...]
     streams: int
     loop_delay: float
 
     @classmethod
-    def of(cls, state: State, at: float) -> "Totals":
+    def of(cls, state: State, minute: Minute, at: float) -> "Totals":
         """The totals of all requests for services.
 
         Args:
+            minute: of all endpoints.
             at: seconds since 1970.
         """
         services = list(state.services.values())
@@ -55,7 +54,7 @@ class Totals:
             at,
             sum(sum(each.requests.values()) for each in services),
             sum(each.requests.get("5xx", 0) for each in services),
-            tuple(map(sum, zip(*(each.durations.counts for each in services), strict=True))) or _NOTHING,
+            tuple(minute.quantiles(QUANTILES)),
             sum(each.inflight[Kind.SSE.value] + each.inflight[Kind.WS.value] for each in services),
             max(state.process.loop_delay.values(), default=0.0),
         )
@@ -68,15 +67,15 @@ class Span:
     Attributes:
         at: end of the span, in seconds since 1970.
         seconds: length.
-        requests, failures, buckets: counts within the span; see Totals.
-        streams, loop_delay: the largest value within the span.
+        requests, failures: counts within the span; see Totals.
+        quantiles, streams, loop_delay: the largest value within the span.
     """
 
     at: float
     seconds: float
     requests: int
     failures: int
-    buckets: tuple[int, ...]
+    quantiles: tuple[float | None, ...]
     streams: int
     loop_delay: float
 
@@ -87,7 +86,7 @@ class Span:
             seconds,
             after.requests - before.requests,
             after.failures - before.failures,
-            tuple(map(operator.sub, after.buckets, before.buckets)),
+            after.quantiles,
             after.streams,
             after.loop_delay,
         )
@@ -100,7 +99,7 @@ class Span:
             math.fsum(each.seconds for each in spans),
             sum(each.requests for each in spans),
             sum(each.failures for each in spans),
-            tuple(map(sum, zip(*(each.buckets for each in spans), strict=True))),
+            tuple(map(_largest, zip(*(each.quantiles for each in spans), strict=True))),
             max(each.streams for each in spans),
             max(each.loop_delay for each in spans),
         )
@@ -109,12 +108,11 @@ class Span:
     def point(self) -> list[float | None]:
         """The span as a point of the charts: see COLUMNS."""
         rate = 1 / self.seconds if self.seconds else 0.0
-        quantiles = [_milliseconds(each) for each in quantiles_of(self.buckets, QUANTILES)]
         return [
             round(self.at, 1),
             round(self.requests * rate, 1),
             round(self.failures * rate, 2),
-            *quantiles,
+            *map(_milliseconds, self.quantiles),
             self.streams,
             _milliseconds(self.loop_delay),
         ]
@@ -162,27 +160,8 @@ class History:
         yield from itertools.islice(self._fine, len(self._fine) - self._unmerged, None)
 
 
-def quantiles_of(buckets: Sequence[int], shares: Iterable[float]) -> list[float | None]:
-    """Seconds within which a share of the durations lies, as Prometheus' histogram_quantile() estimates the seconds.
-
-    Durations are taken as evenly spread within a bucket. The last bucket counts as its lower bound.
-
-    >>> quantiles_of([0, 4] + [0] * 12, [0.5])
-    [0.00175]
-    >>> quantiles_of([0] * 14, [0.5])
-    [None]
-    """
-    total = sum(buckets)
-    return [_quantile(buckets, share * total) if total else None for share in shares]
-
-
-def _quantile(buckets: Sequence[int], rank: float) -> float:
-    below, lower = 0, 0.0
-    for count, upper in zip(buckets, BOUNDS, strict=False):
-        if count and below + count >= rank:
-            return lower + (upper - lower) * (rank - below) / count
-        below, lower = below + count, upper
-    return BOUNDS[-1]
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((each for each in values if each is not None), default=None)
 
 
 def _milliseconds(seconds: float | None) -> float | None:
