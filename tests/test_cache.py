@@ -11,7 +11,7 @@ from tornado_gateway.policy.http.caching import reuse as reuse_module
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import request_directives
-from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
+from tornado_gateway.policy.http.caching.request import CacheRequest, has_credentials
 from tornado_gateway.policy.http.caching.response import said_by
 from tornado_gateway.policy.http.caching.reuse import reuse, survives_error
 from tornado_gateway.policy.http.caching.stored import Stored
@@ -43,7 +43,7 @@ def fields(cell: str) -> dict[bytes, list[bytes]]:
 
 def asks(cell: str) -> CacheRequest:
     read = fields(cell)
-    return CacheRequest(Key(b"", b""), b"GET", read, request_directives(read), has_credentials(read))
+    return CacheRequest((b"", b""), b"GET", read, request_directives(read), has_credentials(read))
 
 
 def result(response: str, first: str, second: str, after: str) -> str:

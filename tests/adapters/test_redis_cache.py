@@ -18,7 +18,6 @@ from tornado_gateway.adapters import redis_cache
 from tornado_gateway.adapters.redis_cache import CHANNEL, ENTRY, GENERATION, LOG, MOST_PENDING, RedisCache
 from tornado_gateway.policy.http.caching.entries import MOST, name_of, resource_name
 from tornado_gateway.policy.http.caching.purge import REMEMBERED, of_prefix
-from tornado_gateway.policy.http.caching.request import Key
 
 # What is tested here is above the loops; the library has tests on both loops in test_redis_connection.py.
 pytestmark = pytest.mark.parametrize("io_loop", ["uvloop"], indirect=True)
@@ -585,7 +584,7 @@ async def test_entries_leave_redis_when_nobody_has_use_for_them(
     running = await gateway(serve, server, upstream(Origin(FRESH)))
     await ask(running)
     await stored(running)
-    key = Key(*next(iter(cache_of(running).store._new.kept)))  # type: ignore[attr-defined]
+    key = next(iter(cache_of(running).store._new.kept))  # type: ignore[attr-defined]
     assert 0 < int(server.command("PTTL", f"{ENTRY}{name_of(key)}")) <= 60_000
 
 

@@ -21,7 +21,7 @@ def response(size: int = 0, language: bytes = b"") -> Stored:
 
 
 def key(number: int = 0, partition: bytes = b"") -> Key:
-    return Key(b"%06d" % number, partition)
+    return (b"%06d" % number, partition)
 
 
 def store_for(count: float) -> MemoryCache:
@@ -194,7 +194,7 @@ def test_a_purge_of_many_responses_goes_in_steps() -> None:
 
 
 def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothing() -> None:
-    store, invalidated = store_for(10_000), [key(number).resource for number in range(AT_A_STEP * 2)]
+    store, invalidated = store_for(10_000), [key(number)[0] for number in range(AT_A_STEP * 2)]
     other = unlike(invalidated)
     for number in range(AT_A_STEP * 3):
         store.keep(key(number), response())
@@ -202,7 +202,7 @@ def test_responses_that_are_stored_or_leave_while_a_purge_goes_on_disturb_nothin
     next(steps)
     for resource in invalidated:
         store.invalidate(resource)
-    store.keep(Key(other, b""), response())
+    store.keep((other, b""), response())
     for _ in steps:
         pass
     assert (len(store), store.responses) == (1, 1)

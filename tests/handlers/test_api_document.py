@@ -17,7 +17,6 @@ from tests.support.sockets import Message, eventually, get
 from tornado_gateway import __version__
 from tornado_gateway.adapters import logs
 from tornado_gateway.handlers.router import PAGES
-from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Terms
 
@@ -142,7 +141,7 @@ async def test_every_answer_is_as_the_document_says(serve: Serve, upstream: Star
 def keep(running: Running) -> None:
     """Have a response in the cache, so that its pages have entries."""
     response = Stored(200, b"", 1, b"", {}, b"", Terms(60.0), (), running.app.gateway.now(), tags=b" t ")
-    assert cache_of(running).store.keep(Key(b"billing /kept", b""), response)
+    assert cache_of(running).store.keep((b"billing /kept", b""), response)
 
 
 async def lifted(running: Running, document: dict[str, Any]) -> None:

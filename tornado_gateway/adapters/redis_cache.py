@@ -140,10 +140,12 @@ class RedisCache:
     def _may_look(self, key: Key) -> bool:
         if not self._shared.secret or not self.is_ready or len(self._look_ups) >= MOST_WAITING:
             return False
-        return key.resource not in self._pending  # Redis still has what was before the change
+        resource, _ = key
+        return resource not in self._pending  # Redis still has what was before the change
 
     async def _find(self, request: CacheRequest) -> Token | None:
         key, since = request.key, self._memory.changes
+        resource, _ = key
         session, number = self._session, self._log.number
         try:
             generation, found = await self.connection.ask(partial(_read, key, name_of(key)))
@@ -155,7 +157,7 @@ class RedisCache:
         except RedisAway:
             return None
         stored = self._usable(key, entry, generation) if isinstance(entry, Entry) else None
-        if stored and self._memory.is_current(key.resource, stored.tags, since) and self._is_news(request, stored):
+        if stored and self._memory.is_current(resource, stored.tags, since) and self._is_news(request, stored):
             self._memory.keep(key, stored)
             self.found += 1
         else:
@@ -172,7 +174,8 @@ class RedisCache:
         """The response of an entry; None if the response is older than a change."""
         if entry.generation != generation or entry.number > self._log.number:
             return None
-        later = self._log.later(entry.number, key.resource, entry.stored.tags)
+        resource, _ = key
+        later = self._log.later(entry.number, resource, entry.stored.tags)
         if not later:
             return entry.stored
         is_stale = all(each.is_soft for each in later)
@@ -402,8 +405,9 @@ def _read_line(text: bytes) -> _Line | None:
 
 async def _read(key: Key, name: str, client: Any) -> tuple[bytes, bytes]:
     """The generation of a resource, and an entry as far as any entry goes."""
+    resource, _ = key
     pipeline = client.pipeline(transaction=False)
-    pipeline.get(f"{GENERATION}{resource_name(key.resource)}")
+    pipeline.get(f"{GENERATION}{resource_name(resource)}")
     pipeline.getrange(f"{ENTRY}{name}", 0, MOST)
     generation, found = await pipeline.execute(raise_on_error=False)
     for each in (generation, found):

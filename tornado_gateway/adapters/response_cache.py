@@ -62,7 +62,8 @@ class _Kept:
 
     @classmethod
     def of(cls, key: Key, variants: Variants, hits: int) -> "_Kept":
-        return cls(variants, variants.size + len(key.resource) + len(key.partition), hits)
+        resource, partition = key
+        return cls(variants, variants.size + len(resource) + len(partition), hits)
 
 
 class _Segment:
@@ -149,11 +150,12 @@ class MemoryCache:
         """
         if key in self._new.kept or key in self._used.kept:
             return self._keep_beside(key, response)
-        size, new = response.size + len(key.resource) + len(key.partition), self._new
+        resource, partition = key
+        size, new = response.size + len(resource) + len(partition), self._new
         if size > new.max_size:
             return False
         self.responses += 1
-        if self._partitions.setdefault(key.resource, key) is not key:
+        if self._partitions.setdefault(resource, key) is not key:
             self._link(key)
         new.kept[key] = _Kept(Variants((response,)), size)
         new.size += size
@@ -305,18 +307,20 @@ class MemoryCache:
         self._unlink(key)
 
     def _link(self, key: Key) -> None:
-        known = self._partitions.setdefault(key.resource, key)
+        resource, _ = key
+        known = self._partitions.setdefault(resource, key)
         if isinstance(known, set):
             known.add(key)
         elif known != key:
-            self._partitions[key.resource] = {known, key}
+            self._partitions[resource] = {known, key}
 
     def _unlink(self, key: Key) -> None:
-        known = self._partitions[key.resource]
+        resource, _ = key
+        known = self._partitions[resource]
         if isinstance(known, set):
             known.discard(key)
         if not isinstance(known, set) or not known:
-            del self._partitions[key.resource]
+            del self._partitions[resource]
 
 
 def _note(ranked: list[tuple[int, int, Key]], each: tuple[int, int, Key], count: int) -> None:

@@ -147,7 +147,7 @@ def look_up(
     ):
         said.note = asker = _asker(config, head, admitted, mount, said)
     bears = asker.has_credentials or (admitted.authenticator is not None and _may_bear(head, admitted.authenticator))
-    key = Key(resource(asker.service, target, config), asker.partition)
+    key = (resource(asker.service, target, config), asker.partition)
     return Look(cache, config, key, head.method, said, asker, bears)
 
 

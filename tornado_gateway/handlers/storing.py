@@ -147,13 +147,13 @@ class Storing:
     @property
     def is_current(self) -> bool:
         """Whether nothing has invalidated or purged the response since the request."""
-        look, tags = self._look, self._coming.tags if self._coming else None
-        return look.cache.store.is_current(look.key.resource, tags, self._since)
+        return self.is_current_with(self._coming.tags if self._coming else None)
 
     def is_current_with(self, tags: bytes | None) -> bool:
         """As is_current, for a response with these tags; None for tags that are not known yet."""
         look = self._look
-        return look.cache.store.is_current(look.key.resource, tags, self._since)
+        resource, _ = look.key
+        return look.cache.store.is_current(resource, tags, self._since)
 
     @property
     def is_for_others(self) -> bool:

@@ -138,7 +138,8 @@ def entries_view(entries: Iterable[Entry], now: float) -> list[dict[str, Any]]:
 
 
 def _entry_view(entry: Entry, now: float) -> dict[str, Any]:
-    service, _, target = entry.key.resource.partition(b" ")
+    resource, _ = entry.key
+    service, _, target = resource.partition(b" ")
     newest = next(iter(entry.variants))
     age = newest.age(now)
     return {

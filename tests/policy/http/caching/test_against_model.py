@@ -8,7 +8,7 @@ from tests.support.rfc9111 import Fields, Model
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import request_directives
-from tornado_gateway.policy.http.caching.request import CacheRequest, Key, has_credentials
+from tornado_gateway.policy.http.caching.request import CacheRequest, has_credentials
 from tornado_gateway.policy.http.caching.response import said_by
 from tornado_gateway.policy.http.caching.reuse import reuse, survives_error
 from tornado_gateway.policy.http.caching.stored import Stored
@@ -16,7 +16,7 @@ from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.caching.vary import selection
 
 WALL = 1_800_000_000
-KEY = Key(b"svc /", b"")
+KEY = (b"svc /", b"")
 
 durations = st.sampled_from(["0", "1", "5", "60", "3600", "2147483648", "x", "-1", "1.5", '"60"', ""])
 timed = st.sampled_from(["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error", "MAX-AGE"])

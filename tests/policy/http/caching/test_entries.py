@@ -23,7 +23,6 @@ from tornado_gateway.policy.http.caching.entries import (
     name_of,
     resource_name,
 )
-from tornado_gateway.policy.http.caching.request import Key
 from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Terms
 from tornado_gateway.policy.seals import sealed
@@ -140,12 +139,12 @@ def test_terms_with_a_member_too_much_are_no_entry(monkeypatch: pytest.MonkeyPat
 
 def test_names_are_apart_whatever_the_parts_have_in_them() -> None:
     names = {
-        name_of(Key(b"a", b"b")), name_of(Key(b"ab", b"")), name_of(Key(b"", b"ab")), name_of(Key(b"a", b"b"), ()),
-        name_of(Key(b"a", b"b"), (None,)), name_of(Key(b"a", b"b"), (b"",)), name_of(Key(b"a", b"b"), (b"-",)),
+        name_of((b"a", b"b")), name_of((b"ab", b"")), name_of((b"", b"ab")), name_of((b"a", b"b"), ()),
+        name_of((b"a", b"b"), (None,)), name_of((b"a", b"b"), (b"",)), name_of((b"a", b"b"), (b"-",)),
         resource_name(b"a"),
     }  # fmt: skip
     assert len(names) == 8
-    assert name_of(Key(b"a", b"b")) == name_of(Key(b"a", b"b"))
+    assert name_of((b"a", b"b")) == name_of((b"a", b"b"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tornado_gateway.policy.http.caching.request import CacheRequest, Key
+from tornado_gateway.policy.http.caching.request import CacheRequest
 from tornado_gateway.policy.http.caching.stored import (
     MOST_VARIANTS,
     OVERHEAD,
@@ -19,7 +19,7 @@ BY_LANGUAGE = Terms(60.0, vary=(b"accept-language",))
 
 
 def asks(language: bytes = b"", **facts: bool) -> CacheRequest:
-    return CacheRequest(Key(b"", b""), b"GET", {b"accept-language": [language]} if language else {}, **facts)
+    return CacheRequest((b"", b""), b"GET", {b"accept-language": [language]} if language else {}, **facts)
 
 
 def in_language(language: bytes, body: bytes = b"") -> Stored:

@@ -7,11 +7,11 @@ import pytest
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.dates import format_date
 from tornado_gateway.policy.http.caching.directives import read_directives
-from tornado_gateway.policy.http.caching.request import CacheRequest, Key
+from tornado_gateway.policy.http.caching.request import CacheRequest
 from tornado_gateway.policy.http.caching.response import read_response, said_by
 from tornado_gateway.policy.http.caching.terms import Judge, Terms, terms_of
 
-ASKS = CacheRequest(Key(b"svc /", b""), b"GET", {})
+ASKS = CacheRequest((b"svc /", b""), b"GET", {})
 WITH_CREDENTIALS = replace(ASKS, has_credentials=True)
 OF_PRINCIPAL = replace(WITH_CREDENTIALS, has_principal=True)
 CONFIG = CacheConfig()

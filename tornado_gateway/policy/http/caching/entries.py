@@ -80,7 +80,7 @@ def name_of(key: Key, selection: Selection | None = None) -> str:
         selection: values of the fields in Vary; None for the entry that is found first.
     """
     values = () if selection is None else (b"v", *[b"-" if each is None else b"+" + each for each in selection])
-    return _digest(key.resource, key.partition, *values)
+    return _digest(*key, *values)
 
 
 def resource_name(resource: bytes) -> str:

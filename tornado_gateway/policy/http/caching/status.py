@@ -86,7 +86,7 @@ def forward_line(
 def with_key(line: bytes, key: Key) -> bytes:
     """A line that tells the key, too (RFC 9211 §2.7).
 
-    >>> with_key(b"Cache-Status: gw; hit; ttl=9\\r\\n", Key(b"svc /a", b"shop"))
+    >>> with_key(b"Cache-Status: gw; hit; ttl=9\\r\\n", (b"svc /a", b"shop"))
     b'Cache-Status: gw; hit; ttl=9; key="svc /a shop"\\r\\n'
     """
     text = b" ".join(key)[:LONGEST_KEY]
