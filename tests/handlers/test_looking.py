@@ -101,3 +101,20 @@ async def test_equal_fields_on_one_connection_tell_a_credential_in_the_target(se
     client = await running.client()
     said = [status_of(await client.ask(get(PATH + each))) for each in (b"?a", b"?token=abc", b"?token=abc", b"?a")]
     assert said == [b"fwd=uri-miss; stored", b"fwd=uri-miss", b"fwd=uri-miss", b"hit; ttl=60"]
+
+
+@pytest.mark.gen_test
+async def test_equal_fields_on_one_connection_select_by_the_vary_of_each_answer(serve: Serve, upstream: Start) -> None:
+    def answer(request: Message, number: int) -> bytes:
+        vary = request.target.rpartition(b"/")[2]
+        return reply(fields=(FRESH, b"Vary: " + vary), body=request.get(vary) or b"")
+
+    running = await frozen(serve, {"svc": [upstream(Each(answer)).url]}, **ON)
+    client = await running.client()
+    for status in (b"fwd=uri-miss; stored", b"hit; ttl=60"):
+        for vary in (b"accept-language", b"x-own"):
+            got = await client.ask(get(b"/api/svc/" + vary, b"Accept-Language: de", b"X-Own: a"))
+            assert (got.body, status_of(got)) == ({b"x-own": b"a"}.get(vary, b"de"), status)
+    for own in (b"b", b"a"):
+        got = await client.ask(get(b"/api/svc/x-own", b"Accept-Language: de", b"X-Own: " + own))
+        assert got.body == own

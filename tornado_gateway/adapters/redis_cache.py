@@ -41,7 +41,6 @@ from tornado_gateway.policy.http.caching.entries import (
 from tornado_gateway.policy.http.caching.purge import EVERYTHING, REMEMBERED, Purge, PurgeLog, purge_text, read_purge
 from tornado_gateway.policy.http.caching.request import CacheRequest, Key
 from tornado_gateway.policy.http.caching.stored import Stored
-from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.views.steps import Steps
 
 ENTRY, GENERATION = f"{TAG}:cache:1:", f"{TAG}:cache:g:"
@@ -151,7 +150,7 @@ class RedisCache:
             generation, found = await self.connection.ask(partial(_read, key, name_of(key)))
             entry = await self._decoded(name_of(key), found)
             if isinstance(entry, Sign):
-                name = name_of(key, selection(entry.vary, request.fields))
+                name = name_of(key, request.selection(entry.vary))
                 generation, found = await self.connection.ask(partial(_read, key, name))
                 entry = await self._decoded(name, found)
         except RedisAway:

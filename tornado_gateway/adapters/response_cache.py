@@ -148,15 +148,18 @@ class MemoryCache:
         Returns:
             Whether the response is stored: a response that is too large is not.
         """
-        if key in self._new.kept or key in self._used.kept:
-            return self._keep_beside(key, response)
         resource, partition = key
+        is_known = resource in self._partitions
+        if is_known and (key in self._new.kept or key in self._used.kept):
+            return self._keep_beside(key, response)
         size, new = response.size + len(resource) + len(partition), self._new
         if size > new.max_size:
             return False
         self.responses += 1
-        if self._partitions.setdefault(resource, key) is not key:
+        if is_known:
             self._link(key)
+        else:
+            self._partitions[resource] = key
         new.kept[key] = _Kept(Variants((response,)), size)
         new.size += size
         if new.size > new.max_size:

@@ -7,6 +7,7 @@ What is remembered of a request beside its lines holds for requests with the sam
 by itself: the key is made anew for each request.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from tornado_gateway.policy.http.caching.request import (
 )
 from tornado_gateway.policy.http.caching.status import with_key
 from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.vary import Selection
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.forwarding import Origination
 from tornado_gateway.policy.http.mount import Mount
@@ -82,7 +84,7 @@ class Look(CacheRequest):
         token: of the look into the shared store; None without one.
     """
 
-    __slots__ = ("cache", "config", "found", "token")
+    __slots__ = ("_said", "cache", "config", "found", "token")
 
     def __init__(
         self, cache: ResponseCache, config: CacheConfig, key: Key, method: bytes, said: RequestLines, asker: Asker,
@@ -90,9 +92,12 @@ class Look(CacheRequest):
     ) -> None:  # fmt: skip
         self.cache, self.config, self.key, self.method, self.fields = cache, config, key, method, said.fields
         self.directives, self.has_principal, self.is_plain = asker.directives, asker.has_principal, asker.is_plain
-        self.has_credentials = has_credentials
+        self.has_credentials, self._said = has_credentials, said
         self.found: Variants | None = cache.store.find(key)
         self.token: Token | None = None
+
+    def selection(self, names: Sequence[bytes]) -> Selection:
+        return self._said.selection(names)
 
     def keep(self, stored: Stored) -> bool:
         """Store a response; return whether the response is stored."""

@@ -197,7 +197,7 @@ class Revalidation:
         lines = refreshed_lines(stored.lines, news)
         judge = Judge(read_response(lines))
         decision = judge.decide(look.as_get(), stored.status, wall, look.config)
-        terms, initial_age = decision.terms, decision.initial_age(max(now - self._request.began, 0.0))
+        terms, initial_age = decision.terms, decision.initial_age(now - self._request.began)
         # The client gets the response, which is good now, even if the response may not be kept any longer.
         fresh = refreshed(stored, lines, tags_of(head.known_fields), terms or stored.terms, look, now, initial_age)
         is_kept = False

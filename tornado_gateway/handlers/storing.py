@@ -23,7 +23,6 @@ from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
 from tornado_gateway.policy.http.caching.terms import Judge, Terms
-from tornado_gateway.policy.http.caching.vary import selection
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
 from tornado_gateway.policy.upstream.endpoint import Endpoint
@@ -194,8 +193,8 @@ class Storing:
             head.status, head.reason, head.minor,
             lines if not edits and b"date" in said.fields else _edited(lines, terms, said, wall, edits=edits),
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
-            selection(terms.vary, look.fields) if terms.vary else (), now, said.etag, said.last_modified,
-            tags, decision.initial_age(max(now - request.began, 0.0)),
+            look.selection(terms.vary), now, said.etag, said.last_modified,
+            tags, decision.initial_age(now - request.began),
         )  # fmt: skip
         is_fresh = terms.lifetime > coming.initial_age and not terms.needs_validation  # as nearly every time
         if self._is_listed and not is_fresh and not self.is_for_others:

@@ -154,3 +154,12 @@ def test_fields_of_the_configuration_keep_requests_apart() -> None:
 )
 def test_claims_about_addresses_do_not_keep_requests_apart(one: bytes, other: bytes, same: bool) -> None:
     assert (parted(claims=one) == parted(claims=other)) == same
+
+
+def test_the_selection_that_is_remembered_is_by_the_same_vary_and_the_same_lines() -> None:
+    lines = read_request(b"Accept-Language: de\r\nAccept: A\r\n")
+    for _ in range(2):
+        assert lines.selection((b"accept-language",)) == (b"de",)
+        assert lines.selection((b"accept", b"x")) == (b"a", None)
+        assert lines.selection(()) == ()
+        assert read_request(b"Accept-Language: fr\r\n").selection((b"accept-language",)) == (b"fr",)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tornado_gateway.policy.http.caching.config import EVERY_PARAMETER, CacheConfig
 from tornado_gateway.policy.http.caching.directives import NO_CACHE, NO_STORE, NONE, Directives, request_directives
+from tornado_gateway.policy.http.caching.vary import Selection, selection
 from tornado_gateway.policy.http.headers import KnownFields, pairs
 
 READ_METHODS = (b"GET", b"HEAD")
@@ -69,6 +70,10 @@ class CacheRequest:
         """Whether every response to the request may be used for other requests that have the key."""
         return not self.has_credentials or self.has_principal
 
+    def selection(self, names: Sequence[bytes]) -> Selection:
+        """The values of the fields in Vary; see vary.py."""
+        return selection(names, self.fields)
+
     def as_get(self) -> "CacheRequest":
         """The same request with the method GET."""
         return CacheRequest(
@@ -78,7 +83,8 @@ class CacheRequest:
 
 @dataclass(slots=True)
 class RequestLines:
-    """What the field lines of a request say to the cache. Never changed but for the note; follows from the lines alone.
+    """What the field lines of a request say to the cache, and nothing else. Never changed but for the note, and for the
+    selection that is remembered.
 
     Attributes:
         fields: the values of all fields, by lower-case name.
@@ -95,6 +101,14 @@ class RequestLines:
     has_condition: bool
     directives: Directives
     note: object = None
+    _names: Sequence[bytes] = ()
+    _selection: Selection = ()
+
+    def selection(self, names: Sequence[bytes]) -> Selection:
+        """The values of the fields in Vary. The last is remembered: the responses of a service mostly have one Vary."""
+        if names != self._names:
+            self._names, self._selection = names, selection(names, self.fields)
+        return self._selection
 
 
 def read_request(lines: bytes) -> RequestLines:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.response import COMPUTED
 from tornado_gateway.policy.http.caching.terms import Terms
-from tornado_gateway.policy.http.caching.vary import Selection, selection
+from tornado_gateway.policy.http.caching.vary import Selection
 from tornado_gateway.policy.http.headers import KnownFields, without
 
 # Responses of one key that differ by Vary. More variants push the oldest out, so that a client that makes up values
@@ -87,7 +87,7 @@ class Stored:
     def answers(self, request: CacheRequest) -> bool:
         """Whether a request with the key selects the response (RFC 9111 §4.1) and may get the response (§3.5)."""
         names = self.terms.vary
-        if names and selection(names, request.fields) != self.selected_by:
+        if names and request.selection(names) != self.selected_by:
             return False
         return self.terms.is_shared or request.may_share
 
@@ -140,7 +140,7 @@ def refreshed(
         stored,
         lines=kept,
         terms=terms,
-        selected_by=selection(terms.vary, request.fields),
+        selected_by=request.selection(terms.vary),
         came=now,
         etag=fields.get(b"etag", (b"",))[0],
         last_modified=fields.get(b"last-modified", (b"",))[0],

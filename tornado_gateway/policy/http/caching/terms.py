@@ -68,7 +68,8 @@ class Decision(NamedTuple):
         Args:
             delay: seconds between the request and the response's head.
         """
-        return max(self.apparent_age, self.told_age + delay)
+        by_date, told = self.apparent_age, self.told_age + delay
+        return by_date if by_date > told else told
 
 
 class Judge:
