@@ -2,6 +2,13 @@
 
 A side is the client or the upstream. A Leg gives the bytes of its side to a FrameScanner, and writes the bytes that
 pass to the other Leg's transport. A Leg notes pongs, stalls and Closes of its side; the Relay decides what to do.
+
+Each read and each write of a message is one system call, also of 64 KiB. Of an echoed message, 0.6 µs are spent here
+and in the FrameScanner, and the kernel takes four fifths of the CPU time. Tried for messages of 64 KiB, and not kept:
+
+* a BufferedProtocol that reads into a shared buffer: saves one of three copies, 4 % of the time; no measured gain
+* splice(2) of all but the head of a frame: 71 instead of 61 µs for an echo; saves all copies, but the kernel takes as
+  long for three more calls, and the process twice as long
 """
 
 import asyncio
