@@ -502,7 +502,7 @@ class App:
     def answers(self) -> dict[str, Callable[[Any], Any]]:
         """What a worker answers the supervisor: each time of the configuration that is then in force."""
 
-        async def figures(said: Sequence[bool]) -> dict[str, Any]:
+        async def figures(said: Sequence[bool]) -> list[Any]:
             with_minute, with_each = said
             state = self.gateway.figures.state(with_minute=with_minute, with_each=with_each)
             return to_plain(await in_slices(state, self.gateway.now))

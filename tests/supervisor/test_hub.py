@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tornado_gateway.policy.views.state import ProcessState, State, to_plain
+from tornado_gateway.policy.views.state import ProcessState, State, from_plain, to_plain
 from tornado_gateway.supervisor.hub import Hub
 from tornado_gateway.upkeep.link import Link
 
@@ -21,7 +21,7 @@ class Workers:
         self._ends: list[Link] = []
 
     async def open(self, number: int) -> None:
-        def figures(_: object) -> dict[str, Any]:
+        def figures(_: object) -> list[Any]:
             state = State(reasons={"a ": self.counts[number]}, process=ProcessState(clients=1))
             return to_plain(state)
 
@@ -52,7 +52,8 @@ class Workers:
 
 async def figures(hub: Hub, *, with_each: bool = True) -> tuple[int, int]:
     said = await hub.answers["state"]([True, with_each])
-    return said["reasons"].get("a ", 0), said["process"]["clients"]
+    state = from_plain(said)
+    return state.reasons.get("a ", 0), state.process.clients
 
 
 @pytest.mark.gen_test

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import random
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,10 @@ from tornado_gateway.policy.upstream.service import Service
 from tornado_gateway.policy.upstream.service_config import ServiceConfig
 from tornado_gateway.policy.views.collecting import Sources, collect
 from tornado_gateway.policy.views.durations import Durations
-from tornado_gateway.upkeep.observer import BEHIND, KEPT, Observer, Viewer
+from tornado_gateway.policy.views.state import State
+from tornado_gateway.upkeep import observer as observing
+from tornado_gateway.upkeep.observer import BEHIND, KEPT, LONGEST_UNSEEN, Observer, Viewer, pause_of_all
+from tornado_gateway.upkeep.shared import in_slices
 
 
 def make_service(name: str = "svc", url: str = "http://host:80") -> Service:
@@ -161,3 +166,42 @@ async def test_the_observer_looks_by_itself_and_closing_ends_every_viewer() -> N
     watched.observer.close()
     assert [text async for text in viewer] == []
     assert [parsed(text)[0]["event"] async for text in await watched.observer.join()] == ["whole"]
+
+
+# ---- several workers
+
+
+async def state_of(endpoints: int, processes: int) -> State:
+    services = [make_service(f"service-{number}") for number in range(endpoints)]
+    state = await in_slices(collect(Sources(services, Durations()), 0.0), time.monotonic)
+    return replace(state, process=replace(state.process, build={"1.0.0 3.13.0 uvloop": processes}))
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "processes", "seconds"),
+    [(1, 2, 0.01), (100, 2, 1.0), (100, 4, 2.0), (1000, 2, 10.0), (1001, 2, LONGEST_UNSEEN), (0, 0, 0.0)],
+)
+@pytest.mark.gen_test
+async def test_looks_at_all_workers_are_the_rarer_the_more_there_is_to_gather(
+    endpoints: int, processes: int, seconds: float
+) -> None:
+    assert pause_of_all(await state_of(endpoints, processes)) == pytest.approx(seconds)
+
+
+@pytest.mark.gen_test
+async def test_a_viewer_ends_the_pause_of_workers_that_nobody_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "COST", 1.0)
+    monkeypatch.setattr(observing, "LONGEST_UNSEEN", math.inf)
+    state = await state_of(1000, 2)
+
+    async def gather() -> State:
+        return state
+
+    observer = Observer(lambda: collect(Sources([], Durations()), 0.0), {}, time.monotonic, gather=gather)
+    observer.start()
+    while not observer.board.endpoints:
+        await asyncio.sleep(0)
+    viewer = await observer.join()
+    assert (await heard(viewer))[0]["event"] == "whole"
+    assert (await heard(viewer))[0]["event"] == "change"  # and not after a day
+    observer.close()

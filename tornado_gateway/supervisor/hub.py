@@ -84,13 +84,13 @@ class Hub:
 
     # ---- figures
 
-    async def _state(self, said: Sequence[bool]) -> dict[str, Any]:
+    async def _state(self, said: Sequence[bool]) -> list[Any]:
         with_minute, with_each = said
         if with_each:
             return await self._gather(with_minute=with_minute, with_each=True)
         return await self._look.get()
 
-    async def _gather(self, *, with_minute: bool, with_each: bool) -> dict[str, Any]:
+    async def _gather(self, *, with_minute: bool, with_each: bool) -> list[Any]:
         await asyncio.gather(*[self._ask_figures(number, [with_minute, with_each]) for number in sorted(self.links)])
         living = merge(
             caught_up(state, self._full.get(number, State())) for number, state in sorted(self._newest.items())

@@ -4,6 +4,9 @@
 
 A look at a thousand endpoints takes tens of milliseconds. So a look is made in slices, and looks take SHARE of the time
 of a core at most: the next look is later if the last look was long.
+
+Several workers look at the figures of all. Without viewers these looks take SHARE_OF_ALL of a core at most, in all
+processes together, and all workers look at the same instants, so that the supervisor gathers the figures once.
 """
 
 import asyncio
@@ -33,6 +36,9 @@ from tornado_gateway.upkeep.whole_tail import WholeTail
 INTERVAL = 1.0  # seconds between two looks
 SHARE = 0.05  # of a core
 LONGEST = 3.0  # seconds; on a busy gateway a look takes long because other work comes between, and costs no more
+COST = 1e-4  # seconds of CPU time for an endpoint in a process: collected, sent, merged, sent and read
+SHARE_OF_ALL = 0.02  # of a core
+LONGEST_UNSEEN = 10.0  # seconds; a worker that is killed takes what it has counted since the last look along
 KEPT = 60  # the newest differences, for viewers that come back after a short break
 BEHIND = 3  # differences that wait for a viewer; a slower viewer gets everything anew instead
 BUDGET = 48 * 1024  # bytes of a difference: with chunks and heartbeats, a viewer gets 50 KiB per second at most
@@ -41,6 +47,15 @@ RETRY = 2000  # milliseconds after which a browser comes back
 COLUMNS_OF = {
     "points": COLUMNS, "services": SERVICE_COLUMNS, "endpoints": ENDPOINT_COLUMNS, "requests": REQUEST_COLUMNS,
 }  # fmt: skip
+
+
+def pause_of_all(state: State) -> float:
+    """Seconds between two looks of all workers without viewers."""
+    processes, endpoints = (
+        sum(state.process.build.values()),
+        sum(len(each.endpoints) for each in state.services.values()),
+    )
+    return min(processes * endpoints * COST / SHARE_OF_ALL, LONGEST_UNSEEN)
 
 
 class Viewer:
@@ -119,6 +134,8 @@ class Observer:
         self._watch: asyncio.Task[None] | None = None
         self._looks = asyncio.Lock()  # a look is made in slices: another look waits
         self._is_closed = False
+        self._pause_of_all = 0.0  # seconds between two looks of all workers
+        self._comes = asyncio.Event()  # a viewer, and nobody was there
 
     def reconfigure(self, collect: Callable[[], Steps[State]], about: dict[str, object]) -> None:
         """Collect the figures in another way; new viewers learn something else."""
@@ -144,6 +161,7 @@ class Observer:
             last_id: value of Last-Event-ID; "" for none.
         """
         if not self._viewers:
+            self._comes.set()
             self._kept.clear()  # without viewers nobody was told of changes
             await self.look()
             self._feed_of_services.reset(self.board.services)
@@ -186,9 +204,15 @@ class Observer:
     async def _look_again_and_again(self) -> None:
         while True:
             began = self._now()
+            self._comes.clear()
             with suppress(WorkersUnavailable):  # what is shown becomes stale, and the page says so
                 await self.look(tells=True)
-            await asyncio.sleep(min(max(INTERVAL, (self._now() - began) / SHARE), LONGEST))
+            pause = min(max(INTERVAL, (self._now() - began) / SHARE), LONGEST)
+            if not self._viewers and self._pause_of_all > pause:
+                pause = self._pause_of_all - self._now() % self._pause_of_all
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._comes.wait()
 
     async def look(self, *, tells: bool = False) -> None:
         """Look at the figures, in slices.
@@ -206,6 +230,7 @@ class Observer:
 
     def _steps(self, gathered: State | None) -> Steps[tuple[Span | None, list[Event]]]:
         state, at = gathered or (yield from self._collect()), time.time()
+        self._pause_of_all = pause_of_all(state) if gathered else 0.0
         events = yield from self.board.update(state, at)
         self._counts, self._refused, self._requests = counts_of(state), state.limits.refused, self._tail.look()
         others = [*self._new_events(), *self._happenings.update(state, at)]

@@ -184,9 +184,7 @@ def test_a_state_is_the_same_after_json(state: State) -> None:
 
 def test_a_counter_is_a_dictionary_after_json() -> None:
     state = State(limits=LimitsState(refused=Counter({"default\tclient 203.0.113.7": 2})))
-    plain = json.loads(json.dumps(to_plain(state)))
-    assert plain["limits"]["refused"] == {"default\tclient 203.0.113.7": 2}
-    assert from_plain(plain) == state
+    assert from_plain(json.loads(json.dumps(to_plain(state)))) == state
 
 
 # ---- what cannot be added

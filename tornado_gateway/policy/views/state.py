@@ -30,6 +30,7 @@ from tornado_gateway.policy.upstream.statistics import Minute
 
 T = TypeVar("T")
 Merge = Callable[[Any, Any], Any]
+Convert = Callable[[Any], Any]
 
 QUANTILES = (0.5, 0.99)  # of the event loop's delay
 BREAKER_STATES = (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN)  # from best to worst
@@ -339,16 +340,19 @@ def merge_of(kind: Any) -> Merge:
     if get_origin(kind) is Annotated:
         return kind.__metadata__[0]  # type: ignore[no-any-return]
     if is_dataclass(kind):
-        return functools.partial(_by_field, kind)
+        return _by_field(kind)
     if get_origin(kind) is dict:
         return functools.partial(_by_key, merge_of(get_args(kind)[1]))
     return operator.add
 
 
-def _by_field(kind: Any, one: Any, other: Any) -> Any:
-    return kind(
-        **{name: merge_of(hint)(getattr(one, name), getattr(other, name)) for name, hint in _types_of(kind).items()}
-    )
+def _by_field(kind: Any) -> Merge:
+    values, merges = _values_of(kind), [merge_of(hint) for hint in _types_of(kind).values()]
+
+    def merge_records(one: Any, other: Any) -> Any:
+        return kind(*map(operator.call, merges, values(one), values(other)))
+
+    return merge_records
 
 
 def _by_key(merge_values: Merge, one: dict[Any, Any], other: dict[Any, Any]) -> dict[Any, Any]:
@@ -357,36 +361,82 @@ def _by_key(merge_values: Merge, one: dict[Any, Any], other: dict[Any, Any]) -> 
 
 
 # ---- plain
+#
+# What converts a type is made once, and skips what needs no conversion: a State may have thousands of endpoints.
 
 
-def to_plain(state: State) -> dict[str, Any]:
-    """A State as dictionaries, tuples, numbers and strings."""
-    plain: dict[str, Any] = _plain(state)
+def to_plain(state: State) -> list[Any]:
+    """A State as lists of the values of each record, dictionaries, tuples, numbers and strings."""
+    plain: list[Any] = _to_plain_of(State)(state)
     return plain
 
 
-def _plain(value: Any) -> Any:
-    """As dataclasses.asdict(), which makes nonsense of a Counter, and copies what nobody changes."""
-    if is_dataclass(value):
-        kind: Any = type(value)
-        return {name: _plain(getattr(value, name)) for name in _types_of(kind)}
-    return {key: _plain(each) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-def from_plain(plain: dict[str, Any]) -> State:
+def from_plain(plain: list[Any]) -> State:
     """The State that `to_plain()` had. JSON may have turned keys into strings and tuples into lists."""
-    return _restored(State, plain)  # type: ignore[no-any-return]
+    state: State = _from_plain_of(State)(plain)
+    return state
 
 
-def _restored(kind: Any, plain: Any) -> Any:
-    is_record, origin, args = is_dataclass(kind), get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _restored(args[0], plain)
-    if is_record:
-        return kind(**{name: _restored(hint, plain[name]) for name, hint in _types_of(kind).items()})
-    if origin is dict:
-        return {args[0](key): _restored(args[1], value) for key, value in plain.items()}
-    return tuple(plain) if origin is tuple else plain
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@functools.cache
+def _to_plain_of(kind: Any) -> Convert:
+    """The function that makes a value of a type plain."""
+    if get_origin(kind) is Annotated:
+        return _to_plain_of(get_args(kind)[0])
+    if is_dataclass(kind):
+        return _record(kind, _values_of(kind), _to_plain_of, _as_it_is)
+    return _values(kind, _to_plain_of, _as_it_is) if get_origin(kind) is dict else _as_it_is
+
+
+@functools.cache
+def _from_plain_of(kind: Any) -> Convert:
+    """The function that restores a value of a type."""
+    if get_origin(kind) is Annotated:
+        return _from_plain_of(get_args(kind)[0])
+    if is_dataclass(kind):
+        make: Any = kind
+        return _record(kind, _as_it_is, _from_plain_of, lambda values: make(*values))
+    if get_origin(kind) is dict:
+        key = get_args(kind)[0]
+        return _values(kind, _from_plain_of, _as_it_is if key is str else key)
+    return tuple if get_origin(kind) is tuple else _as_it_is
+
+
+def _record(kind: Any, values: Convert, convert_of: Callable[[Any], Convert], make: Convert) -> Convert:
+    """Converts a record.
+
+    Args:
+        values: gives the values of the record.
+        convert_of: gives what converts a value of a type.
+        make: makes the result of the converted values.
+    """
+    converts = enumerate(map(convert_of, _types_of(kind).values()))
+    changed = [(index, each) for index, each in converts if each is not _as_it_is]
+
+    def convert(record: Any) -> Any:
+        found = list(values(record))
+        for index, each in changed:
+            found[index] = each(found[index])
+        return make(found)
+
+    return convert
+
+
+def _values(kind: Any, convert_of: Callable[[Any], Convert], convert_key: Convert) -> Convert:
+    """Converts the keys and values of a dictionary."""
+    convert = convert_of(get_args(kind)[1])
+    if convert is _as_it_is and convert_key is _as_it_is:
+        return _as_it_is
+    return lambda plain: {convert_key(key): convert(value) for key, value in plain.items()}
+
+
+def _values_of(kind: Any) -> Convert:
+    """The function that gives the values of a record."""
+    names = list(_types_of(kind))
+    return operator.attrgetter(*names) if len(names) > 1 else lambda record: [getattr(record, names[0])]
 
 
 @functools.cache
