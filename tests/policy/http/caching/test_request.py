@@ -93,6 +93,11 @@ def test_requests_with_an_answer_of_their_own_are_not_collapsed(
     assert may_collapse(request) == may
 
 
+def test_head_is_asked_about_as_get() -> None:
+    head = CacheRequest((b"a", b"b"), b"HEAD", {b"accept": [b"*"]}, has_credentials=True, is_plain=True)
+    assert head.as_get() == CacheRequest((b"a", b"b"), b"GET", {b"accept": [b"*"]}, has_credentials=True, is_plain=True)
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_a_plain_get_may_be_collapsed(method: bytes) -> None:
     assert may_collapse(CacheRequest((b"", b""), method, {}, is_plain=True)) == (method == b"GET")
@@ -159,7 +164,7 @@ def test_claims_about_addresses_do_not_keep_requests_apart(one: bytes, other: by
 def test_the_selection_that_is_remembered_is_by_the_same_vary_and_the_same_lines() -> None:
     lines = read_request(b"Accept-Language: de\r\nAccept: A\r\n")
     for _ in range(2):
-        assert lines.selection((b"accept-language",)) == (b"de",)
+        assert lines.selection((b"accept-language",)) == lines.selection((b"accept-language",)) == (b"de",)
         assert lines.selection((b"accept", b"x")) == (b"a", None)
         assert lines.selection(()) == ()
         assert read_request(b"Accept-Language: fr\r\n").selection((b"accept-language",)) == (b"fr",)
