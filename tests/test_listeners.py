@@ -13,7 +13,8 @@ from tests.conftest import Serve
 from tests.support.chromium import Tab, chromium, tab
 from tests.support.entrances import HOST, Certificate, echo_service
 from tests.support.journeys import Start
-from tests.support.sockets import Client, Message, Peer, echo, get, reply
+from tests.support.redis import StartRedis
+from tests.support.sockets import Client, Message, Peer, echo, eventually, get, reply
 from tests.support.tls import ca_file, pem_files
 from tests.support.websockets import until
 
@@ -103,6 +104,31 @@ async def test_a_client_certificate_is_a_credential_of_its_connection(
     assert len(by_pump.all(b"client-cert")) == 1 and by_pump.get(b"client-cert") != b":AAAA:"
     assert (by_pump.get(b"x-subject") or b"").startswith(b"mtls:CN=pump,")
     assert by_pump.get(b"x-forwarded-proto") == b"https"
+
+
+@pytest.mark.gen_test
+async def test_no_client_certificate_opens_a_service_while_nobody_knows_what_is_revoked(
+    serve: Serve, upstream: Start, tmp_path: Path, redis_server: StartRedis
+) -> None:
+    authority, up, server = trustme.CA(), upstream(echo), redis_server()
+    variables = secured(tmp_path, authority, TLS_CLIENT_CA=ca_file(authority, tmp_path), TLS_CLIENT_AUTH="optional")
+    services = {"pumps": {"endpoints": [up.url], "auth": "mtls"}, "open": [up.url]}
+    running = await serve(services, REVOCATION_ON_ERROR="closed", REDIS_URL=server.url, **variables)
+    having = ssl.create_default_context()
+    authority.configure_trust(having)
+    authority.issue_cert("pump@a.test", common_name="pump").configure_cert(having)
+
+    async def answers() -> list[bytes]:
+        said = [
+            await asyncio.to_thread(talk, running.port, having, ask(path, host=b"a.test"))
+            for path in (b"/api/pumps/x", b"/api/open/x")
+        ]
+        return [each.split(b" ", 2)[1] for each in said]
+
+    assert await answers() == [b"200", b"200"]
+    server.stop()
+    await eventually(lambda: running.app.gateway.revocations.are_in_doubt)
+    assert await answers() == [b"503", b"200"]
 
 
 @pytest.mark.gen_test
