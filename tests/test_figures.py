@@ -22,6 +22,7 @@ from tests.support.sockets import Client, Peer, Upstream, echo, eventually, get,
 from tests.support.tickets import AUTH, made, used
 from tests.support.websockets import HANDSHAKE, Side, accepting, close, text
 from tornado_gateway.policy.revocations import By
+from tornado_gateway.policy.upstream.statistics import Minute
 from tornado_gateway.policy.views.history import Totals
 
 WORKERS = 12
@@ -265,7 +266,7 @@ async def test_the_look_of_each_second_counts_open_streams_and_asks_none(serve: 
     gateway = running.app.gateway
     await eventually(lambda: gateway.streams.open)
     seen = whole(gateway.observer._collect())
-    assert (Totals.of(seen, 0.0).streams, seen.process.buffered) == (1, {})
+    assert (Totals.of(seen, Minute(), 0.0).streams, seen.process.buffered) == (1, {})
     assert seen.services["svc"].event_streams.bytes_down == 0
     values = await scraped(running)
     assert total(values, "gateway_stream_bytes_total", kind="sse", direction="down") == len(b"data: open\n\n")
