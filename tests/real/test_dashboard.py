@@ -449,7 +449,10 @@ def test_an_operator_sees_traffic_drains_an_endpoint_and_follows_a_restart(
             page.call("Page.navigate", url=f"{gateway}/admin")
             until(lambda: page.text("#link") == "live", "the event stream is live")
             assert asked(client) == {str(each) for each in ports}
-            until(lambda: all(each in page.text("#requests tbody") for each in urls), "the traffic is seen")
+            until(
+                lambda: all(f"127.0.0.1:{each}" in page.text("#requests tbody") for each in ports),
+                "the traffic is seen",
+            )
             page.value(f"document.querySelector('button[aria-label=\"Act on {urls[1]}\"]').click()")
             assert pressed(page, "#acts .acts", "Drain") and pressed(page, "#acts .choice", "Drain")
             until(lambda: page.text("#acts p").startswith("Done: "), lambda: page.text("#acts p"))

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = 300 * 1024
 
-TRAFFIC = 20.0  # seconds of traffic before a picture
+TRAFFIC = 60.0  # seconds of traffic before a picture
 CLIENTS = 12
 PAUSE = 0.12  # mean seconds between two requests of a client
 

@@ -4,6 +4,7 @@ import { milliseconds, timeOfDay, visible } from './format.js';
 import { wantedRequests } from './store.js';
 import { head, makeWindow } from './window.js';
 
+const SCHEME = /^https?:\/\//; // says least, and would push the port out of sight
 const WORDS = { failed: 'failed', slow: 'slow', client: 'client error', fine: 'ok' };
 const kind = (row) => (row.rank === 'fine' && row.status >= 400 ? 'client' : row.rank);
 
@@ -15,7 +16,7 @@ const COLUMNS = [
   ['Took', (row) => milliseconds(row.ms)],
   ['Service', (row) => row.service || '–'],
   ['Client', (row) => [row.principal, row.client].filter(Boolean).join(' · ') || '–'],
-  ['Endpoint', (row) => `${row.endpoint || '–'}${row.attempts > 1 ? ` · attempt ${row.attempts}` : ''}`],
+  ['Endpoint', (row) => `${row.endpoint.replace(SCHEME, '') || '–'}${row.attempts > 1 ? ` · attempt ${row.attempts}` : ''}`],
 ];
 
 export function makeRequests({ box, table, filter, only, newest, pause, note }) {
@@ -67,7 +68,7 @@ function makeRow() {
       cells[3].title = cells[3].textContent;
       cells[2].title = row.reason;
       cells[6].title = `${cells[6].textContent}, request ${row.requestId}`;
-      cells[7].title = cells[7].textContent;
+      cells[7].title = visible(row.endpoint);
     },
   };
 }
