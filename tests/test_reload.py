@@ -34,6 +34,7 @@ from tornado_gateway.config.variables import VARIABLES, Variable
 from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.policy.upstream.endpoint import Endpoint
 from tornado_gateway.policy.upstream.sources import Kind
+from tornado_gateway.policy.views.state import from_plain
 from tornado_gateway.reload import located
 
 KEY = "k" * 32
@@ -557,7 +558,8 @@ async def test_what_the_supervisor_hears_and_orders_is_of_the_configuration_in_f
     purge = {"service": "new", "url": "/x", "prefix": "", "tags": [], "soft": False}
     await answers["order"](["purge", purge])
     assert app.gateway.cache and app.gateway.cache.store.changes == 1
-    assert (await answers["figures"]([False, False]))["cache"]
+    await ask(reloading.running, get(b"/api/new/x"))  # looks into the cache
+    assert from_plain(await answers["figures"]([False, False])).cache.results
 
 
 @pytest.mark.gen_test
