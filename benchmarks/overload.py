@@ -248,10 +248,9 @@ def outcome_of(log: str) -> Outcome:
 
 @contextlib.asynccontextmanager
 async def running(
-    upstream_port: int, stream_port: int, variables: Mapping[str, str]
+    proxy_core: int, upstream_port: int, stream_port: int, variables: Mapping[str, str]
 ) -> AsyncIterator[tuple[int, _Streams]]:
     """A gateway on a core of its own, with open streams; yields the port and the streams."""
-    proxy_core, _ = machine.cores()
     with working_directory() as directory:
         port = free_port()
         place = Place(directory, proxy_core, port, upstream_port, stream_port, access_log=True)
@@ -263,18 +262,18 @@ async def running(
             streams.close()
 
 
-async def in_flight(service_port: int) -> list[Row]:
+async def in_flight(proxy_core: int, service_port: int) -> list[Row]:
     """Twice the load of a service."""
     most = {"MAX_IN_FLIGHT_TOTAL": str(2 * WORKERS)}
-    async with running(service_port, service_port, most) as (port, streams):
+    async with running(proxy_core, service_port, service_port, most) as (port, streams):
         alone = await load(port, streams, "in-flight, unloaded", 0.1 * WORKERS / TIME)
         return [alone, await load(port, streams, "in-flight, twice the load", 2 * WORKERS / TIME, 3 * alone.p99)]
 
 
-async def full_loop(service_port: int, nginx_port: int, rate: float | None) -> list[Row]:
+async def full_loop(proxy_core: int, service_port: int, nginx_port: int, rate: float | None) -> list[Row]:
     """Twice the load of an event loop."""
     variables = {"UNDER_PRESSURE_MAX_EVENT_LOOP_DELAY_MS": "50", "UPSTREAM_MAX_IDLE": str(CONNECTIONS)}
-    async with running(nginx_port, service_port, variables) as (port, streams):
+    async with running(proxy_core, nginx_port, service_port, variables) as (port, streams):
         rate = rate or 2 * await capacity(port)
         with working_directory() as directory:
             outcome = await by_h2load(port, rate, directory)
@@ -282,7 +281,7 @@ async def full_loop(service_port: int, nginx_port: int, rate: float | None) -> l
 
 
 async def measure(names: list[str], rate: float | None) -> list[Row]:
-    _, load_core = machine.cores()
+    proxy_core, load_core = machine.cores()  # before this process is bound to one of these
     os.sched_setaffinity(0, {load_core})
     rows: list[Row] = []
     with working_directory() as directory:
@@ -294,9 +293,9 @@ async def measure(names: list[str], rate: float | None) -> list[Row]:
         ):
             await asyncio.to_thread(wait_until_served, service, service_port, "/small", BODY_BYTES["small"])
             if "in-flight" in names:
-                rows += await in_flight(service_port)
+                rows += await in_flight(proxy_core, service_port)
             if "loop" in names:
-                rows += await full_loop(service_port, nginx_port, rate)
+                rows += await full_loop(proxy_core, service_port, nginx_port, rate)
     return rows
 
 

@@ -7,7 +7,6 @@ Exit codes: 0 stopped cleanly, 1 crashed or was cut short, 2 wrong usage, 3 coul
 import argparse
 import asyncio
 import contextlib
-import gc
 import http.client
 import json
 import logging
@@ -47,7 +46,7 @@ from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
 from tornado_gateway.reload import Configuration, reloader_of
 from tornado_gateway.supervisor import worker
 from tornado_gateway.supervisor.supervisor import Birth, Supervisor
-from tornado_gateway.upkeep import service_manager
+from tornado_gateway.upkeep import garbage, service_manager
 from tornado_gateway.upkeep.inheritance import CannotTakeOver, Inheritance, from_predecessor, from_systemd
 from tornado_gateway.upkeep.ioloop import MonotonicIOLoop
 from tornado_gateway.upkeep.successor import OPTION, Successor, command
@@ -444,10 +443,7 @@ async def serve(configuration: Configuration, warnings: list[str], demo: Demo | 
             url = f"http://{local_authority(*addresses[0])}"
             say(banner(url))
             demo.start_traffic(url)
-        # All objects made so far are permanent; the garbage collector need not traverse them (measured: full
-        # collections of 0.1 ms instead of 15 ms).
-        gc.collect()
-        gc.freeze()
+        garbage.settle()
         await first_of(signals.first, app.replaced)
         if app.replaced.is_set():
             life_signs.stop()  # systemd is to hear of the successor's life alone

@@ -96,9 +96,6 @@ _NGINX_CACHE = (
 # Without this, nginx 1.22 has TLS 1.2 at most.
 _NGINX_TLS = "ssl_certificate {0}; ssl_certificate_key {1}; ssl_protocols TLSv1.3;"
 
-# More than any load fills.
-_GATEWAY_CACHE = {"CACHE_ENABLED": "true", "CACHE_MAX_BYTES": str(1024**3)}
-
 # What the gateway can tell of itself, beside the access log, which a scenario turns on.
 _SEES_EVERYTHING = {
     "METRICS_ENDPOINT_HISTOGRAMS": "true",
@@ -147,7 +144,7 @@ class Place:
         upstream_port: port of the upstream of requests.
         stream_port: port of the service of streams.
         access_log: whether the proxy writes an access log.
-        caches: whether the proxy keeps responses.
+        caches: bytes of responses that the proxy keeps; 0 for a proxy that keeps none. nginx keeps all, in files.
         pair: certificate and key of a proxy that speaks TLS; None for no TLS.
     """
 
@@ -157,7 +154,7 @@ class Place:
     upstream_port: int
     stream_port: int
     access_log: bool
-    caches: bool = False
+    caches: int = 0
     pair: Pair | None = None
 
     def fill(self, configuration: str) -> str:
@@ -205,7 +202,7 @@ def gateway(place: Place, variables: Mapping[str, str] | None = None) -> Child:
         "WEB_CONCURRENCY": "1",
         "UPSTREAMS_FILE": "",
     }
-    env |= _GATEWAY_CACHE if place.caches else {}
+    env |= {"CACHE_ENABLED": "true", "CACHE_MAX_BYTES": str(place.caches)} if place.caches else {}
     env |= {"TLS_CERT": place.pair.certificate, "TLS_KEY": place.pair.key} if place.pair else {}
     env |= variables or {}
     return Child(our_own("tornado_gateway"), place.core, place.directory / ACCESS_LOG, FROM_ROOT | env)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.cost.loads import Load, Requests, Streams
+from tornado_gateway.adapters.response_cache import StoreConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Scenario:
         load: the work.
         seconds: duration of a run without the warm-up.
         access_log: whether proxies write an access log; proxies without an access log are left out.
-        caches: whether proxies keep responses; proxies without a cache are left out.
+        caches: see Place; proxies without a cache are left out.
         tls: whether clients speak TLS; proxies that are not measured with TLS are left out.
         beside: another scenario that the cost is compared with; "" for none.
         peers: names of the proxies that are measured; none for all.
@@ -48,7 +49,7 @@ class Scenario:
     load: Load
     seconds: int
     access_log: bool = False
-    caches: bool = False
+    caches: int = 0
     tls: bool = False
     beside: str = ""
     peers: tuple[str, ...] = ()
@@ -57,28 +58,31 @@ class Scenario:
 _SMALL = Requests("small", connections=64)
 _POST = Requests("small", connections=64, posts='{"name":"Grace Hopper","roles":["admin","editor"]}')
 
+_AS_KEPT = StoreConfig().max_bytes  # as the gateway is delivered: what comes pushes out what came before
+_ALL_OF_A_LOAD = 1024**3
+
 SCENARIOS = {
     "http": Scenario("small GET, 8 request header fields, 64 kept connections", PER_REQUEST, _SMALL, 4),
     "http-log": Scenario("the same, with an access log to a file", PER_REQUEST, _SMALL, 4, access_log=True),
     "kib": Scenario("GET of 1 KiB, 64 kept connections", PER_REQUEST, Requests("kib", 64), 4),
     "kib-varied": Scenario("the same, each with a query of its own", PER_REQUEST, Requests("kib", 64, varied=True), 4),
     "cache-hit": Scenario(
-        "GET of 1 KiB, answered from the cache", PER_REQUEST, Requests("kib", 64), 4, caches=True, beside="kib"
+        "GET of 1 KiB, answered from the cache", PER_REQUEST, Requests("kib", 64), 4, caches=_AS_KEPT, beside="kib"
     ),
     "cache-miss": Scenario(
         "GET of 1 KiB, each with a query of its own: the answer is kept",
         PER_REQUEST,
         Requests("kib", 64, varied=True),
         4,
-        caches=True,
+        caches=_AS_KEPT,
         beside="kib-varied",
     ),
     "cache-pass": Scenario(
-        "small GET with an answer that no cache may keep", PER_REQUEST, _SMALL, 4, caches=True, beside="http"
+        "small GET with an answer that no cache may keep", PER_REQUEST, _SMALL, 4, caches=_AS_KEPT, beside="http"
     ),
     "post": Scenario("small POST, answered as the small GET", PER_REQUEST, _POST, 4),
     "cache-post": Scenario(
-        "small POST, which makes what is kept invalid", PER_REQUEST, _POST, 4, caches=True, beside="post"
+        "small POST, which makes what is kept invalid", PER_REQUEST, _POST, 4, caches=_AS_KEPT, beside="post"
     ),
     "body64k": Scenario("64 KiB response, 32 kept connections", PER_REQUEST, Requests("64k", 32), 4),
     "body64m": Scenario("64 MiB response, 4 kept connections", PER_REQUEST, Requests("64m", 4), 5),
@@ -120,7 +124,7 @@ SCENARIOS = {
         PER_ENTRY,
         Requests("kib", 64, varied=True, is_kept=True),
         4,
-        caches=True,
+        caches=_ALL_OF_A_LOAD,
         peers=("gateway",),
     ),
     "idle-sse": Scenario("4,000 silent event streams", PER_CONNECTION, Streams("sse", 4000, 100, idle=True), 3),

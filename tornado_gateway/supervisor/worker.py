@@ -1,7 +1,6 @@
 """A worker: a gateway that accepts at the sockets of the supervisor, and does what the supervisor tells."""
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -20,7 +19,7 @@ from tornado_gateway.policy.views.probes import STARTING
 from tornado_gateway.reload import heard_reload
 from tornado_gateway.supervisor.reloading import WorkerReloads, ask_for_reload
 from tornado_gateway.supervisor.supervisor import CRASHED, STOPPED, Birth
-from tornado_gateway.upkeep import service_manager
+from tornado_gateway.upkeep import garbage, service_manager
 from tornado_gateway.upkeep.link import Link, LinkError
 from tornado_gateway.upkeep.whole import Whole
 from tornado_gateway.wire.client.client import PooledHTTPClient
@@ -128,8 +127,7 @@ class _Worker:
             memory = await self.link.ask("ready", patience=None)
         except LinkError:
             return CRASHED
-        gc.collect()
-        gc.freeze()  # see serve() in __main__.py
+        garbage.settle()
         await self.app.accept(memory)
         self._reloads.accepts.set()
         self.link.tell("accepts")
