@@ -311,6 +311,7 @@ def test_every_address_is_listened_on_and_named(processes: list[Process], host: 
     processes.append(process)
     for family in families:
         address = "::1" if family is socket.AF_INET6 else "127.0.0.1"
+        wait_for(process.port, process.popen, address)
         with socket.create_connection((address, process.port), 5) as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
