@@ -159,6 +159,10 @@ class Connection:
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
 
+    def shut(self) -> None:
+        """End the connection as close() does, by FIN, while a coroutine reads; bytes that still come meet an RST."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+
 
 class Client(Connection):
     """A client of the gateway."""

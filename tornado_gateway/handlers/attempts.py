@@ -236,6 +236,7 @@ class Attempts:
             replayable=self._is_replayable,
             heard=upstream.heard,
             answered=upstream.is_answered,
+            delivered=upstream.is_delivered,
             awaits_stream=self.request.awaits_stream,
             has_try_timeout=self.has_try_timeout,
         )

@@ -28,7 +28,8 @@ class Upload:
     Attributes:
         received: bytes of the body that have come.
         is_chunked: whether the length of the body is not known beforehand.
-        is_replayable: whether every byte that has come is still kept.
+        is_replayable: whether every byte that has come is still kept: REPLAY_BYTES at most, once any byte of the
+            request may have reached an endpoint.
         is_whole: whether all of the body has come.
     """
 
@@ -91,7 +92,7 @@ class Upload:
         self.received += len(chunk)
         if self.is_replayable:
             self._kept.append(chunk)
-            if upstream and upstream.connection and self.received > REPLAY_BYTES:
+            if self.received > REPLAY_BYTES and upstream and upstream.has_delivered:
                 self._outgrow()
         if upstream:
             return upstream.write(chunk)

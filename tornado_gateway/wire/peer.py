@@ -50,7 +50,7 @@ def send_queue(transport: asyncio.Transport) -> tuple[int, int | None]:
     """The kernel's counts of unsent and of acknowledged bytes.
 
     Args:
-        transport: not yet lost.
+        transport: not yet lost, or just being lost: connection_lost() may ask.
 
     Returns:
         Bytes in the kernel's send queue that were not yet sent, and bytes that the peer acknowledged since the

@@ -96,6 +96,23 @@ def test_what_a_lost_connection_means(
     assert where(UpstreamReset(), is_repeatable=is_repeatable, reused=reused, body_sent=body_sent) is expected
 
 
+@pytest.mark.parametrize(
+    ("circumstances", "expected"),
+    [
+        ({}, RetryTarget.SAME_ENDPOINT),
+        ({"replayable": False}, RetryTarget.NOWHERE),
+        ({"reused": False}, RetryTarget.NOWHERE),
+        ({"heard": True}, RetryTarget.NOWHERE),
+        ({"delivered": True}, RetryTarget.NOWHERE),
+    ],
+)
+def test_a_post_of_which_no_byte_reached_the_endpoint_is_sent_once_more(
+    circumstances: dict[str, bool], expected: RetryTarget
+) -> None:
+    usual = {"reused": True, "body_sent": True, "delivered": False}
+    assert where(UpstreamReset(), **(usual | circumstances)) is expected
+
+
 @pytest.mark.parametrize("reused", [True, False])
 def test_a_connection_that_breaks_within_an_answer_was_not_closed_silently(reused: bool) -> None:
     assert where(UpstreamReset(), is_repeatable=True, reused=reused, heard=True, answered=True) is RetryTarget.NOWHERE

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -211,6 +212,75 @@ async def test_a_body_is_not_sent_on_a_kept_connection_that_the_kernel_knows_has
         sent.finish()
         await recorder.ended()
     assert (recorder.body, sent.reused, up.accepted) == (b"ok", False, 3)
+
+
+def ends_after_the_check(monkeypatch: pytest.MonkeyPatch, end: Callable[[], None]) -> None:
+    """Let the upstream end its connections between the look at a kept connection and the request."""
+
+    def looks(transport: asyncio.Transport, *, by_fin: bool) -> bool:
+        seen = has_ended(transport, by_fin=by_fin)
+        end()
+        return seen
+
+    monkeypatch.setattr("tornado_gateway.wire.client.exchange.has_ended", looks)
+
+
+async def serves(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.send(reply())
+
+
+@pytest.mark.parametrize("size", [0, 2, 4_000_000])
+@pytest.mark.gen_test
+async def test_a_request_behind_the_upstreams_fin_is_known_not_to_have_arrived(upstream, monkeypatch, size):
+    up = upstream(serves)
+    async with wire_client() as client:
+        await exchange(client, origin_of(up))
+        ends_after_the_check(monkeypatch, up.peers[0].shut)
+        sent, recorder = begin(client, origin_of(up), upload(b"/", b"Content-Length: %d" % size), body=size > 0)
+        sent.write(bytes(size))
+        with pytest.raises(UpstreamReset):
+            await recorder.ended()
+    assert (sent.reused, sent.is_delivered, up.accepted) == (True, False, 1)
+
+
+@pytest.mark.parametrize("ends", ["half_close", "shut", "reset"])
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.gen_test
+async def test_a_request_that_reached_the_upstreams_kernel_may_have_been_carried_out(upstream, reads, ends):
+    may_end = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(reply())
+        if reads:
+            await peer.head()
+        await may_end.wait()
+        getattr(peer, ends)()
+        await asyncio.sleep(0)
+
+    up = upstream(script)
+    async with wire_client() as client:
+        await exchange(client, origin_of(up))
+        sent, recorder = begin(client, origin_of(up), upload(b"/", b"Content-Length: 2"), body=True)
+        sent.write(b"hi")
+        await eventually(lambda: sent.has_delivered or ends == "reset")
+        may_end.set()
+        with pytest.raises(UpstreamReset):
+            await recorder.ended()
+    assert (sent.reused, sent.is_delivered) == (True, True)
+
+
+@pytest.mark.gen_test
+async def test_a_request_on_a_new_connection_counts_as_delivered(upstream):
+    up = upstream(silent)
+    async with wire_client() as client:
+        sent, _ = begin(client, origin_of(up), upload(b"/", b"Content-Length: 2"), body=True)
+        assert not sent.has_delivered
+        await eventually(lambda: sent.connection)
+        assert sent.has_delivered
+        sent.abort()
 
 
 @pytest.mark.gen_test

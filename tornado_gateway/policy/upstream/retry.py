@@ -3,8 +3,9 @@
 Failure                             sent again
 ──────────────────────────────────  ─────────────────────────────────────────────────────
 no connection was made              to another endpoint: nothing was sent
-a kept connection ended silently    once, over a new connection to the same endpoint, if the method is idempotent or no
-                                    body was sent: the server closed the connection while the request was on the way
+a kept connection ended silently    once, over a new connection to the same endpoint, if the method is idempotent, no
+                                    body was sent, or no byte of the request reached the endpoint: the server closed the
+                                    connection while the request was on the way
 another connection ended            to another endpoint, if the method is idempotent; also after 1xx responses, which
                                     promise nothing (RFC 9110 §15.2)
 timeout, or no HTTP                 never: a retry would double the wait
@@ -119,6 +120,7 @@ class FailedAttempt:
         replayable: whether the body can be sent again from the beginning.
         heard: whether any part of a response has come, 1xx responses included.
         answered: whether any part of the final response has come.
+        delivered: whether any byte of the request may have reached the endpoint.
         awaits_stream: whether the client waits for an event stream.
         has_try_timeout: whether the attempt had less time than the request had left.
     """
@@ -129,6 +131,7 @@ class FailedAttempt:
     replayable: bool
     heard: bool = False
     answered: bool = False
+    delivered: bool = True
     awaits_stream: bool = False
     has_try_timeout: bool = False
 
@@ -152,7 +155,7 @@ def decide_retry(
         is_repeatable = True
     elif failed.answered or not isinstance(error, UpstreamReset):
         return RetryTarget.NOWHERE
-    if failed.reused and not failed.heard and (is_repeatable or not failed.body_sent):
+    if failed.reused and not failed.heard and (is_repeatable or not failed.body_sent or not failed.delivered):
         return RetryTarget.SAME_ENDPOINT
     return RetryTarget.OTHER_ENDPOINT if is_repeatable and RESET in on else RetryTarget.NOWHERE
 

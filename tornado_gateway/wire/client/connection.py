@@ -29,7 +29,7 @@ from tornado_gateway.wire.http1 import (
     check_partial_response,
     parse_response,
 )
-from tornado_gateway.wire.peer import arrived
+from tornado_gateway.wire.peer import arrived, send_queue
 from tornado_gateway.wire.stall_watch import StallWatch
 
 STALL_CHECK_AFTER = 0.1  # share of the timeout after which to check whether the upstream still reads an upload
@@ -60,7 +60,7 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_drained", "_exchange", "_interim", "_last_fields", "_loop", "_origin",
+        "_acknowledged", "_buffer", "_drained", "_exchange", "_interim", "_last_fields", "_loop", "_origin",
         "_owner", "_pace", "_pool", "_too_late_at", "_watch", "deadline", "idle_until", "is_held", "transport",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class ClientConnection(asyncio.Protocol):
         self._interim: InterimResponses | None = None  # of the exchange
         self._last_fields: ResponseFields | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._acknowledged: int | None = None  # bytes before the exchange; None once bytes of the exchange may be
         self.is_held = False
         self._pace: Pace | None = None  # rate of the response's body; None while reading is paused
         self._watch = StallWatch()
@@ -88,8 +89,18 @@ class ClientConnection(asyncio.Protocol):
         self._exchange, exchange.connection = exchange, self
         self._interim, self._pace, self.is_held = None, None, False
         self._owner.active.add(self)
+        self._acknowledged = send_queue(self.transport)[1] if exchange.reused and exchange.is_sent_once else None
         self.transport.write(data)
         self.wait_for_upstream()
+
+    def has_delivered(self) -> bool:
+        """Whether any byte of the exchange's request may have reached the upstream.
+
+        False is certain, and means that the upstream's kernel has acknowledged no byte. True is not.
+        """
+        if self._acknowledged is not None and send_queue(self.transport)[1] != self._acknowledged:
+            self._acknowledged = None
+        return self._acknowledged is None
 
     def write(self, data: bytes) -> "asyncio.Future[None] | None":
         self.transport.write(data)
@@ -305,6 +316,7 @@ class ClientConnection(asyncio.Protocol):
         elif exchange.head and exchange.head.body and exchange.head.body.ends_by_close and error is None:
             self._complete(exchange, exchange.head, b"")
         else:
+            exchange.is_delivered = not _is_by_fin(error) or self.has_delivered()
             self._fail(UpstreamReset())
         self.transport.abort()
 
@@ -322,3 +334,12 @@ class ClientConnection(asyncio.Protocol):
         if exchange:
             exchange.connection = None
             exchange.fail(error)
+
+
+def _is_by_fin(error: Exception | None) -> bool:
+    """Whether the upstream's FIN came, and no RST before the FIN.
+
+    A FIN acknowledges all bytes that have reached the upstream, and an upstream that has sent a FIN cannot answer a
+    request any more. An RST acknowledges nothing. After a FIN, a write that is answered by an RST fails with EPIPE.
+    """
+    return error is None or isinstance(error, BrokenPipeError)

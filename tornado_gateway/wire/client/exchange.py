@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tornado_gateway.errors import GatewayError, UpstreamError
 from tornado_gateway.policy.http.target import Origin
+from tornado_gateway.policy.upstream.retry import IDEMPOTENT
 from tornado_gateway.wire.client.pool import Pool
 from tornado_gateway.wire.client.receivers import NOBODY, BodyReceiver, HeadReceiver
 from tornado_gateway.wire.http1 import ResponseHead
@@ -28,6 +29,8 @@ class Connection(Protocol):
     def write(self, data: bytes, /) -> "asyncio.Future[None] | None": ...
 
     def finish(self, end: bytes, /) -> None: ...
+
+    def has_delivered(self) -> bool: ...
 
     def close(self) -> None: ...
 
@@ -66,10 +69,13 @@ class ClientExchange:
         reused: whether the request was sent on a connection from the pool.
         fresh: whether to open a new connection even if the pool has an idle connection.
         is_alone: whether to open a new connection and close it after the exchange.
+        is_delivered: False once it is certain that no byte of the request reached the upstream: the upstream had
+            closed the kept connection before.
         heard_at: instant (loop time) of the last bytes of any response, 1xx too; -math.inf before the first.
         is_answered: whether any byte of the final response has come.
         sent: bytes of the request's body given to the connection.
         is_sent: whether the request is complete.
+        is_sent_once: whether the request has a body, or a method that is not idempotent.
         upgrades: whether the request asks for another protocol: on_head() is then called for a 101, and may call
             `upgrade()`.
         min_rate: least rate of a response body of known length in bytes per second; 0 for no limit.
@@ -79,9 +85,8 @@ class ClientExchange:
 
     __slots__ = (
         "_chunked", "_connected", "_connecting", "_dialer", "_early", "_pool", "connection", "fresh", "head",
-        "head_receiver", "heard_at",
-        "is_alone", "is_answered", "is_sent", "method", "min_rate", "origin", "receiver", "reused", "sent", "timeout",
-        "tls", "upgrades",
+        "head_receiver", "heard_at", "is_alone", "is_answered", "is_delivered", "is_sent", "is_sent_once", "method",
+        "min_rate", "origin", "receiver", "reused", "sent", "timeout", "tls", "upgrades",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +104,8 @@ class ClientExchange:
         self.receiver: BodyReceiver = NOBODY
         self.head: ResponseHead | None = None
         self.fresh = self.is_alone = self.is_answered = self.reused = self.is_sent = self.upgrades = False
+        self.is_sent_once = True
+        self.is_delivered = True
         self.heard_at = -math.inf
         self.sent = 0
         self.min_rate = 0.0
@@ -123,11 +130,11 @@ class ClientExchange:
             connect_timeout: seconds; None for the client's timeout.
         """
         self._chunked = chunked
-        self.is_sent = not body
+        self.is_sent, self.is_sent_once = not body, body or self.method not in IDEMPOTENT
         connection = None if self.fresh else self._pool.take()
-        # Most bodies can be sent only once (RFC 9110 §9.2.2), so ask the kernel whether the connection has ended,
-        # which the event loop may not have noticed.
-        while connection and body and has_ended(connection.transport, by_fin=True):
+        # Most requests that are not idempotent can be sent only once (RFC 9110 §9.2.2), so ask the kernel whether the
+        # connection has ended, which the event loop may not have noticed.
+        while connection and self.is_sent_once and has_ended(connection.transport, by_fin=True):
             connection.close()
             connection = self._pool.take()
         if connection:
@@ -222,6 +229,11 @@ class ClientExchange:
         if connection is None:
             raise RuntimeError("the exchange has no connection to give")
         return connection.upgrade(successor)
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether any byte of the request may have reached the upstream."""
+        return self.connection is not None and self.connection.has_delivered()
 
     @property
     def is_blocked(self) -> bool:
