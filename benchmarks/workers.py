@@ -1,8 +1,8 @@
 """What a further worker costs a request: python -m benchmarks.workers
 
 Two gateways run on a core: one with one worker, one with several. Both get the same requests from wrk, in turns of a
-second. A round is a turn of each, and gives a ratio of the CPU time per request of the whole process tree. The median
-of the rounds' ratios is the figure.
+second. A round is a turn of each, in an order that changes from round to round, and gives a ratio of the CPU time per
+request of the whole process tree. The median of the rounds' ratios is the figure.
 
 All workers have one core, so that the figure is what the gateway does, and not what two cores of a machine take from
 each other: cores that share caches and units of execution are slower together than alone, whatever runs there.
@@ -77,8 +77,16 @@ def measure(names: Sequence[str], workers: int, rounds: int) -> Mapping[str, Rou
             load = LOADS[name]
             for target in (one, several):
                 load.check(target)
-            results[name] = [(_turn(one, load), _turn(several, load)) for _ in range(rounds)]
+            results[name] = [_round(one, several, load, is_odd=bool(number % 2)) for number in range(rounds)]
     return results
+
+
+def _round(one: Target, several: Target, load: Requests, *, is_odd: bool) -> tuple[float, float]:
+    """The costs with one worker and with several. What a turn leaves to the next meets both sides alike."""
+    if is_odd:
+        cost = _turn(several, load)
+        return _turn(one, load), cost
+    return _turn(one, load), _turn(several, load)
 
 
 def _turn(target: Target, load: Requests) -> float:

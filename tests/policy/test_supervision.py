@@ -1,10 +1,11 @@
 """When a worker is started again, and which worker accepts."""
 
+import math
 import random
 
 import pytest
 
-from tornado_gateway.policy.supervision import LONG_LIFE, LONGEST_DELAY, SLACK, Restarts, keeper_of, may_accept
+from tornado_gateway.policy.supervision import LONG_LIFE, LONGEST_DELAY, SLACK, Restarts, keeper_of, room
 
 
 def test_a_crash_loop_is_slowed_down_and_a_long_life_forgives() -> None:
@@ -22,7 +23,7 @@ def test_connections_that_come_and_go_are_even(workers: int) -> None:
     rng = random.Random(workers)
     counts = [0] * workers
     for _ in range(500 * workers):
-        willing = [each for each in range(workers) if may_accept(counts[each], counts)]
+        willing = [each for each in range(workers) if room(counts[each], counts[:each] + counts[each + 1 :])]
         counts[min(willing)] += 1  # the first is the quickest as long as it may
         if rng.random() < 0.2:
             counts[rng.randrange(workers)] -= 1
@@ -33,8 +34,16 @@ def test_connections_that_come_and_go_are_even(workers: int) -> None:
 
 
 def test_a_worker_alone_always_accepts() -> None:
-    assert may_accept(1000, [1000])
-    assert may_accept(1000, [])
+    assert room(1000, []) == math.inf
+
+
+@pytest.mark.parametrize("own", [0, 7, 40, 1000])
+@pytest.mark.parametrize("others", [[0], [5, 40], [1000, 990]])
+def test_the_room_is_what_may_be_accepted_one_by_one(own: int, others: list[int]) -> None:
+    one_by_one = 0
+    while room(own + one_by_one, others):
+        one_by_one += 1
+    assert room(own, others) == one_by_one
 
 
 def test_workers_look_after_as_much_each_and_leave_the_rest_to_others_when_one_ends() -> None:

@@ -5,10 +5,11 @@ started later each time, so that a crash loop costs little and fills no log.
 
 All workers accept connections at the same sockets. The kernel wakes every worker that waits, and the quickest gets the
 connection: without a rule, a worker would get several times as many as another. So a worker that has more connections
-than another leaves the next connection to the other; see may_accept().
+than another leaves the next connection to the other; see room().
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -55,15 +56,17 @@ def keeper_of(name: str, workers: Iterable[int]) -> int | None:
     return max(workers, key=lambda worker: blake2b(f"{name} {worker}".encode(), digest_size=8).digest(), default=None)
 
 
-def may_accept(own: int, all_: Iterable[int]) -> bool:
-    """Whether a worker may accept a further connection.
+def room(own: int, others: Collection[int]) -> float:
+    """How many further connections a worker may accept; math.inf without other workers.
 
     Args:
         own: number of connections of the worker.
-        all_: numbers of connections of all workers that accept.
+        others: numbers of connections of the other workers that accept.
 
-    >>> may_accept(12, [10, 12]), may_accept(13, [10, 13]), may_accept(170, [160, 170])
-    (True, False, True)
+    >>> room(12, [10]), room(13, [10, 14]), room(170, [160]), room(0, [10])
+    (1, 0, 3, 13)
     """
-    fewest = min(all_, default=own)
-    return own <= fewest + SLACK + fewest // SLACK_SHARE
+    if not others:
+        return math.inf
+    fewest = min(others)
+    return max(0, fewest + SLACK + fewest // SLACK_SHARE + 1 - own)

@@ -1,7 +1,7 @@
 """Accepts connections at a socket at which other processes accept, too, so that each gets as many.
 
 The numbers of connections of all workers stand in memory that all workers share. A worker that has more than its share
-(may_accept() of policy/supervision.py) steps back until others have as many. Each worker shows that it lives; a worker
+(room() of policy/supervision.py) steps back until others have as many. Each worker shows that it lives; a worker
 that has not for HANGS does not count, so a worker that hangs holds up the others once, and for so long.
 
 SO_REUSEPORT would give each worker a queue of its own: the kernel spreads by a hash, so a hundred connections differ by
@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tornado_gateway.policy.episode import Episode
-from tornado_gateway.policy.supervision import keeper_of, may_accept
+from tornado_gateway.policy.supervision import keeper_of, room
 from tornado_gateway.wire.server.gate import make_gate
 
 ACCEPTS = 8  # calls of accept() per turn of the loop, as of HTTPServer
@@ -54,10 +54,9 @@ class Shares:
         pairs = enumerate(zip(self.connections, self.beats, strict=True))
         return [worker for worker, (count, beat) in pairs if count >= 0 and beat >= oldest]
 
-    def of_living(self) -> list[int]:
-        """The numbers of connections of the workers that accept and do not hang."""
-        oldest = _now() - round(HANGS * 1000)
-        return [each for each, beat in zip(self.connections, self.beats, strict=True) if each >= 0 and beat >= oldest]
+    def of_others(self, worker: int) -> list[int]:
+        """The numbers of connections of the other workers that accept and do not hang."""
+        return [self.connections[each] for each in self.living() if each != worker]
 
 
 def _now() -> int:
@@ -77,9 +76,9 @@ class Share:
         self._servers = self._open = self._pending = 0
         self._waiting: dict[SharingServer, None] = {}
 
-    @property
-    def may_accept(self) -> bool:
-        return may_accept(self._open + self._pending, self._shares.of_living())
+    def room(self) -> float:
+        """How many further connections the worker may accept; math.inf without other workers."""
+        return room(self._open + self._pending, self._shares.of_others(self._worker))
 
     def is_mine(self, name: str) -> bool:
         """Whether this worker, of all that live, is to look after what has a name; see keeper_of()."""
@@ -93,7 +92,7 @@ class Share:
         """Note how many connections the worker has open."""
         is_fewer, self._open = connections < self._open, connections
         self._tell()
-        if is_fewer and self._waiting and self.may_accept:
+        if is_fewer and self._waiting and self.room():
             for each in list(self._waiting):
                 each.return_()
 
@@ -163,27 +162,29 @@ class SharingServer:
         self._sock.close()
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTS):
-            if not self._share.may_accept:
-                self._share.wait(self, waits=True)
-                self._step_back(PAUSE)
-                return
-            try:
-                accepted, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor is left
-                if self._failing.begins(self._loop.time()):
-                    log.error("cannot accept a connection: %s", error.strerror or error)
-                self._step_back(WITHOUT_DESCRIPTORS)
-                return
-            self._begin(accepted)
+        most = min(ACCEPTS, self._share.room())
+        if not most:
+            self._share.wait(self, waits=True)
+            self._step_back(PAUSE)
+            return
+        count = 0
+        try:
+            while count < most:
+                self._begin(self._sock.accept()[0])
+                count += 1
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            pass
+        except OSError as error:  # no descriptor is left
+            if self._failing.begins(self._loop.time()):
+                log.error("cannot accept a connection: %s", error.strerror or error)
+            self._step_back(WITHOUT_DESCRIPTORS)
+        finally:
+            self._share.expect(count)
 
     def _begin(self, accepted: socket.socket) -> None:
         task = self._loop.create_task(self._connect(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._made)
-        self._share.expect(1)
 
     def _made(self, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
