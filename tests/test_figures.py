@@ -18,6 +18,7 @@ from tests.support.caching import ask as ask_cache
 from tests.support.event_streams import LAST_CHUNK, STREAM_HEAD, chunk
 from tests.support.figures import whole
 from tests.support.journeys import Start
+from tests.support.redis import StartRedis
 from tests.support.sockets import Client, Peer, Upstream, echo, eventually, get, reply
 from tests.support.tickets import AUTH, made, used
 from tests.support.websockets import HANDSHAKE, Side, accepting, close, text
@@ -382,3 +383,25 @@ async def test_tickets_and_revocations_are_counted(serve: Serve, upstream: Start
     }
     assert outcomes == {"made": 1, "used": 1, "refused": 2}
     assert seen["gateway_revocations", frozenset()] == 1
+    assert seen["gateway_revocations_heard", frozenset()] == 1  # there is nobody to hear
+
+
+@pytest.mark.gen_test
+async def test_a_gauge_tells_whether_revocations_of_other_gateways_are_heard(
+    serve: Serve, redis_server: StartRedis
+) -> None:
+    server = redis_server()
+    running = await serve({"svc": ["http://127.0.0.1:1"]}, **AUTH, REDIS_URL=server.url)
+    revocations = running.app.gateway.revocations
+
+    async def heard() -> float:
+        return (await scraped(running))["gateway_revocations_heard", frozenset()]
+
+    await eventually(lambda: revocations.is_heard)
+    assert await heard() == 1
+    server.stop()
+    await eventually(lambda: not revocations.is_heard)
+    assert await heard() == 0
+    server.start()
+    await eventually(lambda: revocations.is_heard)
+    assert await heard() == 1

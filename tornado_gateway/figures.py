@@ -210,6 +210,7 @@ def _process(parts: Parts, *, with_each: bool) -> ProcessState:
         authenticated=parts.authenticator.accepted if parts.authenticator else 0,
         tickets={each: parts.tickets.totals[each] for each in ENDS} if parts.tickets else {},
         revocations=parts.revocations.count,
+        is_deaf=not parts.revocations.is_heard,
         spans=parts.tracer.counts if parts.tracer else {},
         told=parts.shared_endpoints.counts if parts.shared_endpoints else {},
         draining=int(parts.lifecycle.draining),

@@ -118,6 +118,12 @@ _OF_THE_PROCESS: tuple[_Row[State], ...] = (
         lambda of: of.limits.dropped,
     ),
     ("gateway_revocations", "gauge", "Statements about revoked credentials.", lambda of: of.process.revocations),
+    (
+        "gateway_revocations_heard",
+        "gauge",
+        "1 unless revocations are shared over Redis and those of other gateways are not heard.",
+        lambda of: not of.process.is_deaf,
+    ),
     ("gateway_cache_bytes", "gauge", "Bytes of stored responses, estimated.", lambda of: of.cache.bytes),
     ("gateway_cache_keys", "gauge", "Stored responses, without variants.", lambda of: of.cache.keys),
     ("gateway_cache_responses", "gauge", "Stored responses, with variants.", lambda of: of.cache.responses),

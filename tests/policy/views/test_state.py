@@ -135,6 +135,7 @@ states = st.builds(
         told=st.dictionaries(st.sampled_from(["applied", "forged"]), counts),
         handshakes=st.dictionaries(st.sampled_from(["full", "resumed"]), counts),
         revocations=counts,
+        is_deaf=st.booleans(),
         draining=counts,
         build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
     ),

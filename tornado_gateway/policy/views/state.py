@@ -258,6 +258,7 @@ class ProcessState:
         spans: spans of traces by what has become of them; empty without traces.
         told: messages of other gateways about endpoints, by what has become of them.
         revocations: statements about revoked credentials. Several processes know the same statements.
+        is_deaf: whether revocations of other gateways are not heard, in any process.
         draining: processes that were told to stop.
         build: number of processes by version, Python and event loop, with a space between.
     """
@@ -274,6 +275,7 @@ class ProcessState:
     spans: dict[str, int] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     revocations: Most[int] = 0
+    is_deaf: InAny = False
     draining: int = 0
     build: dict[str, int] = field(default_factory=dict)
 
