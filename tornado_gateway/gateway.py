@@ -18,7 +18,7 @@ from tornado_gateway.policy.acting import AdminConfig
 from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.http.caching.purge import Purge, Purged
 from tornado_gateway.policy.http.caching.request import Key
-from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.stored import Found, Stored
 from tornado_gateway.policy.http.caching.totals import CacheTotals
 from tornado_gateway.policy.http.cors import CorsConfig
 from tornado_gateway.policy.http.forwarding import ForwardingConfig
@@ -226,7 +226,7 @@ class ResponseStore(Protocol):
     def size(self) -> int:
         """Bytes of memory of all stored responses, estimated."""
 
-    def find(self, key: Key, /) -> Variants | None:
+    def find(self, key: Key, /) -> Found | None:
         """The stored responses of a key."""
 
     def keep(self, key: Key, response: Stored, /) -> bool:

@@ -251,7 +251,7 @@ def test_the_top_has_the_largest_and_those_found_most_often() -> None:
     assert count == 200 // AT_A_STEP
     assert [each.key for each in top.largest] == [key(199), key(198)]
     assert [(each.key, each.hits) for each in top.hottest] == [(key(9), 7), (key(3), 5)]
-    assert [len(each.variants) for each in top.hottest] == [1, 1]
+    assert [each.found.count for each in top.hottest] == [1, 1]
 
 
 @given(
@@ -278,6 +278,7 @@ def test_the_number_of_responses_is_that_of_the_stored_responses(life: list[tupl
             store.drop(key(number, language[:1]), next(iter(kept)) if kept else made)
         else:
             store.invalidate(b"%06d" % number)
-        segments = (*store._new.kept.values(), *store._used.kept.values())
-        assert store.responses == sum(len(each.variants) for each in segments)
-        assert store.size == sum(each.size for each in segments) <= store.max_bytes
+        segments = {**store._new.kept, **store._used.kept}
+        assert store.responses == sum(each.count for each in segments.values())
+        size = sum(each.size + len(resource) + len(partition) for (resource, partition), each in segments.items())
+        assert store.size == size <= store.max_bytes

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from tornado_gateway.policy.http.caching.purge import Purge, Purged, PurgeLog
 from tornado_gateway.policy.http.caching.request import Key
-from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.stored import Found, Stored, together, with_response, without_response
 from tornado_gateway.policy.views.cached import Entry, Top
 from tornado_gateway.policy.views.steps import Steps
 
@@ -52,18 +52,10 @@ class StoreConfig:
         return self.max_bytes * SHARE_OF_NEW
 
 
-class _Kept:
-    """The responses of a key, their size with the key in bytes, and how often these were found."""
-
-    __slots__ = ("hits", "size", "variants")
-
-    def __init__(self, variants: Variants, size: int, hits: int = 0) -> None:
-        self.variants, self.size, self.hits = variants, size, hits
-
-    @classmethod
-    def of(cls, key: Key, variants: Variants, hits: int) -> "_Kept":
-        resource, partition = key
-        return cls(variants, variants.size + len(resource) + len(partition), hits)
+def _size(key: Key, found: Found) -> int:
+    """Bytes of the responses of a key with the key."""
+    resource, partition = key
+    return found.size + len(resource) + len(partition)
 
 
 class _Segment:
@@ -78,24 +70,28 @@ class _Segment:
     __slots__ = ("kept", "max_size", "size")
 
     def __init__(self, max_size: float) -> None:
-        self.kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self.kept: OrderedDict[Key, Found] = OrderedDict()
         self.size, self.max_size = 0, max_size
 
-    def put(self, key: Key, kept: _Kept) -> None:
-        """Add the responses of a key that has none here, as the most recently used."""
-        self.kept[key] = kept
-        self.size += kept.size
+    def put(self, key: Key, kept: Found, size: int) -> None:
+        """Add the responses of a key that has none here, as the most recently used.
 
-    def take(self, key: Key) -> _Kept:
+        Args:
+            size: bytes of the responses with the key.
+        """
+        self.kept[key] = kept
+        self.size += size
+
+    def take(self, key: Key) -> Found:
         """Take the responses of a key, which must be here, out."""
         kept = self.kept.pop(key)
-        self.size -= kept.size
+        self.size -= _size(key, kept)
         return kept
 
-    def take_oldest(self) -> tuple[Key, _Kept]:
+    def take_oldest(self) -> tuple[Key, Found]:
         """Take the least recently used responses out."""
         key, kept = self.kept.popitem(last=False)
-        self.size -= kept.size
+        self.size -= _size(key, kept)
         return key, kept
 
 
@@ -128,7 +124,7 @@ class MemoryCache:
         """Bytes of memory of all stored responses, estimated."""
         return self._new.size + self._used.size
 
-    def find(self, key: Key) -> Variants | None:
+    def find(self, key: Key) -> Found | None:
         """The stored responses of a key."""
         used = self._used.kept
         if key in used:
@@ -140,7 +136,7 @@ class MemoryCache:
         else:
             return None
         kept.hits += 1
-        return kept.variants
+        return kept
 
     def keep(self, key: Key, response: Stored) -> bool:
         """Store a response.
@@ -152,7 +148,7 @@ class MemoryCache:
         is_known = resource in self._partitions
         if is_known and (key in self._new.kept or key in self._used.kept):
             return self._keep_beside(key, response)
-        size, new = response.size + len(resource) + len(partition), self._new
+        new, size = self._new, response.size + len(resource) + len(partition)
         if size > new.max_size:
             return False
         self.responses += 1
@@ -160,7 +156,7 @@ class MemoryCache:
             self._link(key)
         else:
             self._partitions[resource] = key
-        new.kept[key] = _Kept(Variants((response,)), size)
+        new.kept[key] = response
         new.size += size
         if new.size > new.max_size:
             self._push_out()
@@ -170,14 +166,15 @@ class MemoryCache:
         """As keep(), for a key that has responses."""
         segment = self._used if key in self._used.kept else self._new
         earlier = segment.take(key)
-        self.responses -= len(earlier.variants)
-        kept = _Kept.of(key, earlier.variants.with_response(response), earlier.hits)
-        if kept.size > segment.max_size:  # the other variants are too much
-            kept = _Kept.of(key, Variants((response,)), earlier.hits)
-        if kept.size > self._new.max_size:
+        self.responses -= earlier.count
+        response.hits = earlier.hits
+        kept = with_response(earlier, response)
+        if _size(key, kept) > segment.max_size:  # the other variants are too much
+            kept = response
+        if _size(key, kept) > self._new.max_size:
             self._unlink(key)
             return False
-        self.responses += len(kept.variants)
+        self.responses += kept.count
         if segment is self._used:
             self._put_used(key, kept)
         else:
@@ -189,9 +186,9 @@ class MemoryCache:
             return self._used
         return self._new if key in self._new.kept else None
 
-    def _put_new(self, key: Key, kept: _Kept) -> None:
+    def _put_new(self, key: Key, kept: Found) -> None:
         """Add responses to the new, and push the oldest of the new out."""
-        self._new.put(key, kept)
+        self._new.put(key, kept, _size(key, kept))
         self._push_out()
 
     def _push_out(self) -> None:
@@ -200,13 +197,13 @@ class MemoryCache:
         while new.size > new.max_size:
             self._forget(*new.take_oldest())
 
-    def _put_used(self, key: Key, kept: _Kept) -> None:
+    def _put_used(self, key: Key, kept: Found) -> None:
         """Add responses to the used, and push the oldest of the used down to the new."""
         used = self._used
-        used.put(key, kept)
+        used.put(key, kept, _size(key, kept))
         while used.size > used.max_size:
             key, kept = used.take_oldest()
-            if kept.size > self._new.max_size:
+            if _size(key, kept) > self._new.max_size:
                 self._forget(key, kept)
             else:
                 self._put_new(key, kept)
@@ -217,10 +214,10 @@ class MemoryCache:
         if segment is None:
             return
         kept = segment.take(key)
-        variants = kept.variants.without_response(response)
-        self.responses += len(variants) - len(kept.variants)
-        if any(variants):
-            segment.put(key, _Kept.of(key, variants, kept.hits))
+        left = without_response(kept, response)
+        self.responses += (left.count if left else 0) - kept.count
+        if left:
+            segment.put(key, left, _size(key, left))
         else:
             self._unlink(key)
 
@@ -245,7 +242,7 @@ class MemoryCache:
         keys = known if isinstance(known, set) else {known}
         for key in keys:
             segment = self._segment_of(key)
-            self.responses -= len(segment.take(key).variants) if segment else 0
+            self.responses -= segment.take(key).count if segment else 0
         return len(keys)
 
     def purge(self, purge: Purge, now: float) -> Steps[Purged]:
@@ -272,11 +269,13 @@ class MemoryCache:
         return list(known) if isinstance(known, set) else [known]
 
     def _purge_key(self, key: Key, purge: Purge, now: float) -> Purged:
-        kept = self._peek(key)
-        gone = [each for each in kept.variants if purge.selects(each.tags)] if kept else []
-        if kept and purge.is_soft:
-            kept.variants = Variants(each.expired(now) if purge.selects(each.tags) else each for each in kept.variants)
-        elif gone:
+        segment = self._segment_of(key)
+        kept = segment.kept[key] if segment else None
+        gone = [each for each in kept if purge.selects(each.tags)] if kept else []
+        if segment and kept and purge.is_soft:
+            left = [each.expired(now) if purge.selects(each.tags) else each for each in kept]
+            segment.kept[key] = together(left, kept.hits) or kept
+        else:
             for each in gone:
                 self.drop(key, each)
         return Purged(len(gone), sum(each.size for each in gone))
@@ -290,7 +289,7 @@ class MemoryCache:
                 yield
             kept = self._peek(key)
             if kept:
-                _note(largest, (kept.size, at, key), count)
+                _note(largest, (_size(key, kept), at, key), count)
                 _note(hottest, (kept.hits, at, key), count)
         return Top(list(self._entries(largest)), list(self._entries(hottest)))
 
@@ -298,15 +297,15 @@ class MemoryCache:
         for _, _, key in sorted(ranked, key=lambda each: (-each[0], each[1])):
             kept = self._peek(key)
             if kept:
-                yield Entry(key, kept.variants, kept.hits, kept.size)
+                yield Entry(key, kept, kept.hits, _size(key, kept))
 
-    def _peek(self, key: Key) -> _Kept | None:
+    def _peek(self, key: Key) -> Found | None:
         """The responses of a key, which nobody has asked for: the key does not count as used."""
         return self._used.kept.get(key) or self._new.kept.get(key)
 
-    def _forget(self, key: Key, kept: _Kept) -> None:
+    def _forget(self, key: Key, kept: Found) -> None:
         self.evictions += 1
-        self.responses -= len(kept.variants)
+        self.responses -= kept.count
         self._unlink(key)
 
     def _link(self, key: Key) -> None:

@@ -27,7 +27,7 @@ from tornado_gateway.policy.http.caching.request import (
     resource,
 )
 from tornado_gateway.policy.http.caching.status import with_key
-from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.stored import Found, Stored
 from tornado_gateway.policy.http.caching.vary import Selection
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.forwarding import Origination
@@ -93,7 +93,7 @@ class Look(CacheRequest):
         self.cache, self.config, self.key, self.method, self.fields = cache, config, key, method, said.fields
         self.directives, self.has_principal, self.is_plain = asker.directives, asker.has_principal, asker.is_plain
         self.has_credentials, self._said = has_credentials, said
-        self.found: Variants | None = cache.store.find(key)
+        self.found: Found | None = cache.store.find(key)
         self.token: Token | None = None
 
     def selection(self, names: Sequence[bytes]) -> Selection:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tornado_gateway.policy.http.caching.stored import Stored, Variants
+from tornado_gateway.policy.http.caching.stored import Stored
 from tornado_gateway.policy.http.caching.terms import Terms
 from tornado_gateway.policy.http.caching.totals import COLLAPSED, HIT, REFRESHING, CacheTotals
 from tornado_gateway.policy.views.cached import LONGEST_URL, TOP, Entry, entries_view, joined, totals_view
@@ -10,7 +10,7 @@ from tornado_gateway.policy.views.cached import LONGEST_URL, TOP, Entry, entries
 
 def entry(target: bytes, tags: bytes = b"") -> Entry:
     response = Stored(200, b"", 1, b"", {}, b"body", Terms(60.0), (), 100.0, tags=tags, initial_age=2.0)
-    return Entry((b"shop " + target, b""), Variants((response,)), 7, 1234)
+    return Entry((b"shop " + target, b""), response, 7, 1234)
 
 
 def test_an_entry_has_its_age_and_the_time_for_which_it_is_fresh() -> None:

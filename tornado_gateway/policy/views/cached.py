@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tornado_gateway.policy.http.caching.request import Key
-from tornado_gateway.policy.http.caching.stored import Variants
+from tornado_gateway.policy.http.caching.stored import Found
 from tornado_gateway.policy.http.caching.totals import BESIDE, HIT, REFRESHING, CacheTotals
 from tornado_gateway.policy.http.redaction import Redaction, without_tokens
 
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """
 
     key: Key
-    variants: Variants
+    found: Found
     hits: int
     size: int
 
@@ -140,7 +140,7 @@ def entries_view(entries: Iterable[Entry], now: float) -> list[dict[str, Any]]:
 def _entry_view(entry: Entry, now: float) -> dict[str, Any]:
     resource, _ = entry.key
     service, _, target = resource.partition(b" ")
-    newest = next(iter(entry.variants))
+    newest = next(iter(entry.found))
     age = newest.age(now)
     return {
         "key": hashlib.blake2b(b"\0".join(entry.key), digest_size=16).hexdigest(),
@@ -148,7 +148,7 @@ def _entry_view(entry: Entry, now: float) -> dict[str, Any]:
         "url": _shown(target),
         "bytes": entry.size,
         "hits": entry.hits,
-        "variants": len(entry.variants),
+        "variants": entry.found.count,
         "status": newest.status,
         "ageMs": round(age * 1000),
         "freshForMs": round((newest.terms.lifetime - age) * 1000),

@@ -6,10 +6,12 @@ from tornado_gateway.policy.http.caching.request import CacheRequest
 from tornado_gateway.policy.http.caching.stored import (
     MOST_VARIANTS,
     OVERHEAD,
+    Found,
     Stored,
-    Variants,
     refreshed,
     storable_lines,
+    with_response,
+    without_response,
 )
 from tornado_gateway.policy.http.caching.terms import Terms
 
@@ -39,9 +41,8 @@ def test_a_response_knows_its_size_and_fields() -> None:
 
 
 def test_the_newest_response_that_a_request_selects_answers() -> None:
-    variants = (
-        Variants((in_language(b"de"),)).with_response(in_language(b"en", b"old")).with_response(in_language(b"en"))
-    )
+    variants = with_response(in_language(b"de"), in_language(b"en", b"old"))
+    variants = with_response(variants, in_language(b"en"))
     found = variants.find(asks(b"en"))
     assert found is not None and (found.selected_by, found.body) == ((b"en",), b"")
     assert variants.find(asks(b"fr")) is None
@@ -51,7 +52,7 @@ def test_the_newest_response_that_a_request_selects_answers() -> None:
 
 
 def test_a_response_without_vary_answers_every_request() -> None:
-    assert Variants((PLAIN,)).find(asks(b"de")) is PLAIN
+    assert PLAIN.find(asks(b"de")) is PLAIN
 
 
 def test_a_request_with_credentials_gets_only_what_is_everybodys() -> None:
@@ -62,9 +63,9 @@ def test_a_request_with_credentials_gets_only_what_is_everybodys() -> None:
 
 
 def test_variants_are_bounded_and_the_oldest_leaves() -> None:
-    variants = Variants()
-    for number in range(MOST_VARIANTS + 1):
-        variants = variants.with_response(in_language(b"%d" % number))
+    variants: Found = in_language(b"0")
+    for number in range(1, MOST_VARIANTS + 1):
+        variants = with_response(variants, in_language(b"%d" % number))
     assert len(list(variants)) == MOST_VARIANTS
     assert variants.find(asks(b"0")) is None
     assert variants.find(asks(b"1")) is not None
@@ -72,7 +73,18 @@ def test_variants_are_bounded_and_the_oldest_leaves() -> None:
 
 def test_a_response_can_be_taken_out() -> None:
     first, second = in_language(b"de"), in_language(b"en")
-    assert list(Variants((first, second)).without_response(first)) == [second]
+    both = with_response(second, first)
+    assert without_response(both, first) is second
+    assert (without_response(second, first), without_response(second, second)) == (second, None)
+
+
+def test_the_hits_of_a_key_stay_when_its_responses_change() -> None:
+    first, second = in_language(b"de"), in_language(b"en")
+    first.hits = 3
+    both = with_response(first, second)
+    both.hits += 1
+    alone = without_response(both, first)
+    assert alone is second and alone.hits == 4
 
 
 def test_a_validated_response_has_the_new_lines_terms_and_validators() -> None:

@@ -1,7 +1,9 @@
 """A stored response, and the stored responses that share a key."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tornado_gateway.policy.http.caching.request import CacheRequest, by_name
 from tornado_gateway.policy.http.caching.response import COMPUTED
@@ -23,7 +25,9 @@ _LENGTH = re.compile(rb"content-length:", re.IGNORECASE)
 
 @dataclass(slots=True)
 class Stored:
-    """A stored response. Never changed: a refreshed response is another object. Not frozen, which takes twice as long.
+    """A stored response, which stands for itself where its key has no other: then it is no member of Variants.
+
+    Never changed but for the hits: a refreshed response is another object. Not frozen, which takes twice as long.
 
     Attributes:
         status, reason, minor: of the response's start line.
@@ -36,7 +40,9 @@ class Stored:
         initial_age: seconds of the response's age on arrival.
         etag, last_modified: the validators; b"" for none.
         tags: for purges; see purge.py.
-        size: bytes of memory, estimated.
+        hits: how often the key was found, while the response stands for itself.
+        size: bytes of memory, estimated; without the key.
+        count: number of responses.
     """
 
     status: int
@@ -52,6 +58,12 @@ class Stored:
     last_modified: bytes = b""
     tags: bytes = b""
     initial_age: float = 0.0
+    hits: int = 0
+
+    count: ClassVar[int] = 1
+
+    def __iter__(self) -> "Iterator[Stored]":
+        yield self
 
     @property
     def size(self) -> int:
@@ -91,33 +103,74 @@ class Stored:
             return False
         return self.terms.is_shared or request.may_share
 
+    def find(self, request: CacheRequest) -> "Stored | None":
+        """The response, if a request selects it."""
+        return self if self.answers(request) else None
 
-class Variants(tuple[Stored, ...]):
-    """The stored responses of a key, of which Vary selects one; the newest first."""
 
-    __slots__ = ()
+class Variants:
+    """Several stored responses of a key, of which Vary selects one.
+
+    Args:
+        responses: the newest first.
+        hits: how often the key was found.
+    """
+
+    __slots__ = ("_responses", "hits")
+
+    def __init__(self, responses: tuple[Stored, ...], hits: int = 0) -> None:
+        self._responses, self.hits = responses, hits
+
+    def __iter__(self) -> Iterator[Stored]:
+        return iter(self._responses)
+
+    @property
+    def count(self) -> int:
+        """The number of responses."""
+        return len(self._responses)
 
     @property
     def size(self) -> int:
         """Bytes of memory, estimated; without the key."""
-        return sum(each.size for each in self)
+        return sum(each.size for each in self._responses)
 
     def find(self, request: CacheRequest) -> Stored | None:
         """The newest response that a request selects."""
-        for each in self:
+        for each in self._responses:
             if each.answers(request):
                 return each
         return None
 
-    def with_response(self, response: Stored) -> "Variants":
-        """The responses with one more, which replaces a response that the same requests select."""
-        names, values = response.terms.vary, response.selected_by
-        kept = [each for each in self if (each.terms.vary, each.selected_by) != (names, values)]
-        return Variants((response, *kept[: MOST_VARIANTS - 1]))
 
-    def without_response(self, response: Stored) -> "Variants":
-        """The responses without one."""
-        return Variants(each for each in self if each is not response)
+# The stored responses of a key.
+Found = Stored | Variants
+
+
+def together(responses: Iterable[Stored], hits: int) -> Found | None:
+    """The stored responses of a key; None for no response.
+
+    Args:
+        responses: the newest first.
+        hits: how often the key was found.
+    """
+    several = tuple(responses)
+    if len(several) != 1:
+        return Variants(several, hits) if several else None
+    (alone,) = several
+    alone.hits = hits
+    return alone
+
+
+def with_response(found: Found, response: Stored) -> Found:
+    """The stored responses of a key with one more, which replaces a response that the same requests select."""
+    names, values = response.terms.vary, response.selected_by
+    kept = [each for each in found if (each.terms.vary, each.selected_by) != (names, values)]
+    return together((response, *kept[: MOST_VARIANTS - 1]), found.hits) or response
+
+
+def without_response(found: Found, response: Stored) -> Found | None:
+    """The stored responses of a key without one."""
+    return together((each for each in found if each is not response), found.hits)
 
 
 def refreshed(
@@ -146,6 +199,7 @@ def refreshed(
         last_modified=fields.get(b"last-modified", (b"",))[0],
         tags=tags or stored.tags,
         initial_age=initial_age,
+        hits=0,
     )
 
 
