@@ -125,31 +125,31 @@ class Delegating:
 
     __slots__ = ()
 
-    _answerer: Answerer | None
+    answerer: Answerer | None
 
     @property
     def endpoint(self) -> Endpoint | None:
-        return self._answerer.endpoint if self._answerer else None
+        return self.answerer.endpoint if self.answerer else None
 
     @property
     def attempt_count(self) -> int:
-        return self._answerer.attempt_count if self._answerer else 0
+        return self.answerer.attempt_count if self.answerer else 0
 
     def becomes(self, kind: Kind) -> None:
-        if self._answerer:
-            self._answerer.becomes(kind)
+        if self.answerer:
+            self.answerer.becomes(kind)
 
     @property
     def may_replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.may_replace_stream
+        return self.answerer is not None and self.answerer.may_replace_stream
 
     def replace_stream(self) -> bool:
-        return self._answerer is not None and self._answerer.replace_stream()
+        return self.answerer is not None and self.answerer.replace_stream()
 
     @property
     def is_blocked(self) -> bool:
-        return self._answerer is not None and self._answerer.is_blocked
+        return self.answerer is not None and self.answerer.is_blocked
 
     @property
     def is_held(self) -> bool:
-        return self._answerer is not None and self._answerer.is_held
+        return self.answerer is not None and self.answerer.is_held

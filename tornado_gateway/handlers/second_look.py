@@ -25,12 +25,12 @@ class SecondLook(Delegating):
         found: makes the other Answerer; may raise a GatewayError.
     """
 
-    __slots__ = ("_answerer", "_found", "_looking", "_receiver")
+    __slots__ = ("answerer", "_found", "_looking", "_receiver")
 
     def __init__(self, looking: "asyncio.Future[Token | None]", receiver: AnswerReceiver, found: Found) -> None:
         self._looking, self._receiver = looking, receiver
         self._found: Found | None = found  # None once the request has ended, or the other answers
-        self._answerer: Answerer | None = None
+        self.answerer: Answerer | None = None
 
     def begin(self) -> None:
         self._looking.add_done_callback(self._go_on)
@@ -40,8 +40,8 @@ class SecondLook(Delegating):
         if found is None:
             return
         try:
-            self._answerer = found(None if looking.cancelled() else looking.result())
-            self._answerer.begin()
+            self.answerer = found(None if looking.cancelled() else looking.result())
+            self.answerer.begin()
         except GatewayError as error:
             self._receiver.on_failure(error)
 
@@ -49,10 +49,10 @@ class SecondLook(Delegating):
 
     def abort(self) -> None:
         self._found = None
-        if self._answerer:
-            self._answerer.abort()
+        if self.answerer:
+            self.answerer.abort()
 
     def close(self, outcome: Outcome, now: float) -> None:
         self._found = None
-        if self._answerer:
-            self._answerer.close(outcome, now)
+        if self.answerer:
+            self.answerer.close(outcome, now)

@@ -22,7 +22,7 @@ from tornado_gateway.policy.http.caching.response import ResponseLines, read_res
 from tornado_gateway.policy.http.caching.reuse import reuse
 from tornado_gateway.policy.http.caching.status import Forwarded, forward_line
 from tornado_gateway.policy.http.caching.stored import Stored, storable_lines
-from tornado_gateway.policy.http.caching.terms import Judge, Terms
+from tornado_gateway.policy.http.caching.terms import Judge
 from tornado_gateway.policy.http.headers import Field
 from tornado_gateway.policy.http.rewriting import REWRITTEN, Place
 from tornado_gateway.policy.upstream.endpoint import Endpoint
@@ -89,11 +89,6 @@ def dated(lines: bytes, said: ResponseLines, wall: float) -> bytes:
     return lines if b"date" in said.fields else lines + b"Date: %b\r\n" % format_date(wall)
 
 
-def _edited(lines: bytes, terms: Terms, said: ResponseLines, wall: float, *, edits: bool) -> bytes:
-    """The field lines that are stored."""
-    return dated(storable_lines(lines, terms) if edits else lines, said, wall)
-
-
 def judge_of(head: ResponseHead) -> Judge:
     """The judge of an endpoint's response, which the connection keeps beside its last field lines."""
     fields = head.fields
@@ -121,15 +116,15 @@ class Storing:
     """
 
     __slots__ = (
-        "_coming", "_head", "_is_listed", "_look", "_needs_length", "_pieces", "_request", "_since", "_size", "_taker",
-        "_why",
+        "_coming", "_head", "_is_listed", "_is_told", "_look", "_needs_length", "_pieces", "_request", "_since",
+        "_size", "_taker", "_why",
     )  # fmt: skip
 
     def __init__(self, look: Look, request: CacheReceiver, why: Forwarded) -> None:
-        self._look, self._request = look, request
+        self._look, self._request, self._why = look, request, why
         # A response that was asked for before an invalidation or a purge may be older than the change.
         self._since = look.cache.store.changes
-        self._why: Forwarded | None = why  # None once the client is told
+        self._is_told = False  # whether the client is told why the request went to the endpoint
         self._taker: BodyReceiver | None = None
         self._head: ResponseHead | None = None  # of a response that may be stored
         self._coming: Stored | None = None  # the response that will be stored; without its body until the end
@@ -177,21 +172,21 @@ class Storing:
         terms = decision.terms
         if terms and not look.may_keep(head):
             terms = None
-        self._tell(is_stored=terms is not None)
+        self._tell(terms is not None)
         if terms is None:
             if self._is_listed:
                 self._stay_alone()
             return request.on_head(head, source)
-        self._head, known, said, now = head, head.known_fields, judge.said, look.cache.now()
-        lines, tags = head.forwarded_lines, b""
+        self._head, known, said = head, head.known_fields, judge.said
+        lines, tags, now = head.forwarded_lines, b"", look.cache.now()
         if not REWRITTEN.isdisjoint(known):
             lines, tags = request.rewritten(head, request.place).forwarded_lines, tags_of(known)
-        edits = bool(terms.withheld) or b"age" in said.fields or head.status == 204  # RFC 9110 §8.6
-        self._needs_length = head.status != 204 and (edits or head.length is None)
+        if decision.edits:
+            lines = dated(storable_lines(lines, terms), said, wall)
+        self._needs_length = (decision.edits or head.length is None) and head.status != 204  # RFC 9110 §8.6
         # By position, as everywhere on this path: Python 3.11 makes a dict of arguments by name.
         self._coming = coming = Stored(
-            head.status, head.reason, head.minor,
-            lines if not edits and b"date" in said.fields else _edited(lines, terms, said, wall, edits=edits),
+            head.status, head.reason, head.minor, lines,
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
             look.selection(terms.vary), now, said.etag, said.last_modified,
             tags, decision.initial_age(now - request.began),
@@ -246,13 +241,14 @@ class Storing:
 
     def on_failure(self, error: GatewayError) -> None:
         self._give_up()
-        self._tell(is_stored=False)
+        self._tell(False)
         self._request.on_failure(error)
 
-    def _tell(self, *, is_stored: bool) -> None:
+    def _tell(self, is_stored: bool) -> None:
         """Add Cache-Status to the response, once."""
-        why, look = self._why, self._look
-        if why:
-            line = forward_line(look.cache.name, why, is_stored)
-            self._request.tell(look.told(line) if look.config.shows_key else line)
-            self._why = None
+        if self._is_told:
+            return
+        self._is_told = True
+        look = self._look
+        line = forward_line(look.cache.name, self._why, is_stored)
+        self._request.tell(look.told(line) if look.config.shows_key else line)

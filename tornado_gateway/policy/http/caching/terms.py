@@ -7,7 +7,6 @@ connection is not stored.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from tornado_gateway.policy.http.caching.config import CacheConfig
 from tornado_gateway.policy.http.caching.directives import NO_STORE
@@ -50,17 +49,20 @@ class Terms:
     withheld: frozenset[bytes] = frozenset()
 
 
-class Decision(NamedTuple):
-    """What a cache does with a response.
+@dataclass(slots=True)
+class Decision:
+    """What a cache does with a response. Never changed.
 
     Attributes:
         terms: the terms of reuse; None for a response that must not be stored.
+        edits: whether the field lines that are stored are not the response's.
         apparent_age, told_age: see freshness.py.
     """
 
-    terms: Terms | None
-    apparent_age: float
-    told_age: float
+    terms: Terms | None = None
+    edits: bool = False
+    apparent_age: float = 0.0
+    told_age: float = 0.0
 
     def initial_age(self, delay: float) -> float:
         """The age of the response on arrival (RFC 9111 §4.2.3).
@@ -80,34 +82,33 @@ class Judge:
         said: the field lines.
     """
 
-    __slots__ = ("_asked", "_decided", "said")
+    __slots__ = ("_asked", "_decided", "_wall", "said")
 
     def __init__(self, said: ResponseLines) -> None:
         self.said = said
+        self._wall = -1.0
         self._asked: tuple[object, ...] = ()
-        self._decided = Decision(None, 0.0, 0.0)
+        self._decided = Decision()
 
     def decide(self, request: CacheRequest, status: int, wall: float, config: CacheConfig) -> Decision:
         """The decision on the response to a request. Arguments as for terms_of().
 
         The time counts in whole seconds, as in Date: a response of this second has no age.
         """
-        wall //= 1
         asked = (
-            status,
-            wall,
-            config,
-            request.method,
-            request.directives,
-            request.has_credentials,
-            request.has_principal,
-        )
-        if asked != self._asked:
-            fields = self.said.fields
-            terms = terms_of(request, status, self.said, wall, config)
-            self._decided = Decision(terms, apparent_age(fields, wall), told_age(fields))
-            self._asked = asked
+            status, config, request.method, request.directives, request.has_credentials, request.has_principal,
+        )  # fmt: skip
+        if asked != self._asked or not self._wall <= wall < self._wall + 1:
+            self._asked, self._wall = asked, wall // 1
+            self._decided = self._decide(request, status, self._wall, config)
         return self._decided
+
+    def _decide(self, request: CacheRequest, status: int, wall: float, config: CacheConfig) -> Decision:
+        said, fields = self.said, self.said.fields
+        terms = terms_of(request, status, said, wall, config)
+        # RFC 9111 §3.1; RFC 9110 §8.6 and §6.6.1.
+        edits = bool(terms and terms.withheld) or b"age" in fields or status == 204 or b"date" not in fields
+        return Decision(terms, edits, apparent_age(fields, wall), told_age(fields))
 
 
 def terms_of(request: CacheRequest, status: int, said: ResponseLines, wall: float, config: CacheConfig) -> Terms | None:
@@ -120,7 +121,7 @@ def terms_of(request: CacheRequest, status: int, said: ResponseLines, wall: floa
     """
     fields = said.fields
     rules = rules_of(fields, reads_surrogate=True) if config.reads_surrogate else said.rules
-    if _forbids(request, status, rules) or (config.ignores_host and _names_a_host(fields)):
+    if said.is_event_stream or _forbids(request, status, rules) or (config.ignores_host and _names_a_host(fields)):
         return None
     if said.vary is None or not (rules.is_shared or request.may_share):  # RFC 9111 §4.1, §3.5
         return None
