@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -202,12 +203,55 @@ async def test_the_number_of_processes_needs_a_restart(serve: Serve, file: Path)
     assert reloading.running.app.settings.workers == 1
 
 
+def serial_of(port: int, authority: trustme.CA) -> object:
+    """The serial number of the certificate that a gateway shows to a client that asks for a page. Blocks."""
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as raw,
+        trust.wrap_socket(raw, server_hostname="a.test") as sock,
+    ):
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+        return (sock.getpeercert() or {})["serialNumber"]
+
+
+@pytest.mark.gen_test
+async def test_files_of_tls_that_are_renewed_in_place_are_told(
+    serve: Serve, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    paths = pem_files(authority.issue_cert("a.test"), tmp_path, "own")
+    files = dict(zip(("TLS_CERT", "TLS_KEY"), paths, strict=True)) | {
+        "UPSTREAM_TLS_CA_FILE": ca_file(authority, tmp_path)
+    }
+    reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, **files)
+    reload = reloading.reloader.reload
+    old = await asyncio.to_thread(serial_of, reloading.running.port, authority)
+    assert (await reload()).changes == ()
+    soon = datetime.now(UTC) + timedelta(days=5)
+    pem_files(authority.issue_cert("a.test", not_after=soon), tmp_path, "own")
+    with caplog.at_level(logging.INFO, "tornado_gateway"):
+        said = await reload()
+    renewed = tuple(f"{name}: {files[name]} has changed" for name in ("TLS_CERT", "TLS_KEY"))
+    assert said.changes == renewed and f"reloaded: {'; '.join(renewed)}" in caplog.messages
+    assert f"TLS_CERT: {files['TLS_CERT']} expires on {soon:%Y-%m-%d}" in said.warnings
+    assert await asyncio.to_thread(serial_of, reloading.running.port, authority) != old
+    Path(files["TLS_CERT"]).write_text("nonsense")
+    with pytest.raises(ConfigurationRefused):
+        await reload()
+    pem_files(authority.issue_cert("a.test"), tmp_path, "own")
+    ca_file(trustme.CA(), tmp_path)
+    reloaded = await reload()
+    assert reloaded.changes == (*renewed, f"UPSTREAM_TLS_CA_FILE: {files['UPSTREAM_TLS_CA_FILE']} has changed")
+    assert not [each for each in reloaded.warnings if "expires" in each]
+
+
 @pytest.mark.gen_test
 async def test_certificates_are_those_of_the_last_reload_that_succeeded(
     serve: Serve, file: Path, tmp_path: Path
 ) -> None:
-    authority, trust = trustme.CA(), ssl.create_default_context()
-    authority.configure_trust(trust)
+    authority = trustme.CA()
     variables = [
         dict(zip(("TLS_CERT", "TLS_KEY"), pem_files(authority.issue_cert("a.test"), tmp_path, name), strict=True))
         for name in ("old", "new")
@@ -215,14 +259,7 @@ async def test_certificates_are_those_of_the_last_reload_that_succeeded(
     reloading = await Reloading.start(serve, file, {"svc": [REFUSING]}, **variables[0])
 
     def shown() -> object:
-        address = ("127.0.0.1", reloading.running.port)
-        with (
-            socket.create_connection(address, timeout=20) as raw,
-            trust.wrap_socket(raw, server_hostname="a.test") as sock,
-        ):
-            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
-            return (sock.getpeercert() or {})["serialNumber"]
+        return serial_of(reloading.running.port, authority)
 
     old = await asyncio.to_thread(shown)
     reloading.write({"svc": [REFUSING]}, **variables[1])

@@ -18,7 +18,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -31,19 +30,15 @@ from tornado_gateway.adapters.stdio import say
 from tornado_gateway.app import App, CannotListen, authority
 from tornado_gateway.config import hashing
 from tornado_gateway.config.env_file import EnvFile, read_env_file
-from tornado_gateway.config.exposure import exposures
 from tornado_gateway.config.help import MARKS, effective, environment_help
-from tornado_gateway.config.hints import hints
-from tornado_gateway.config.ineffective import ineffective
 from tornado_gateway.config.listeners import read_listeners
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.parsers import EVERY_ADDRESS, hosts
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
 from tornado_gateway.config.settings import ListenConfig, ListenerSpec, Settings
-from tornado_gateway.config.tls import load_certificates, warnings_of
 from tornado_gateway.ctl import commands
 from tornado_gateway.demo.demo import ROUTES, Demo, banner, upstreams_of
-from tornado_gateway.reload import Configuration, reloader_of
+from tornado_gateway.reload import Configuration, reloader_of, warnings_about
 from tornado_gateway.supervisor import worker
 from tornado_gateway.supervisor.supervisor import Birth, Supervisor
 from tornado_gateway.upkeep import garbage, service_manager
@@ -165,9 +160,7 @@ def read(environment: Mapping[str, str], file: EnvFile) -> tuple[Settings, list[
         ConfigurationError: a variable is wrong.
     """
     settings = load_settings(environment)
-    warnings = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
-    warnings += warnings_of(load_certificates(settings), datetime.now(UTC))
-    return settings, [*warnings, *exposures(settings)]
+    return settings, list(warnings_about(settings, environment, file))
 
 
 def supervise(

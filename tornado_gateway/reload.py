@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,7 @@ from tornado_gateway.config.ineffective import ineffective
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError, Problem
 from tornado_gateway.config.settings import ServiceSpec, Settings
+from tornado_gateway.config.tls import Digests, digests_of, load_certificates, renewed, warnings_of
 from tornado_gateway.config.variables import VARIABLES
 from tornado_gateway.errors import ConfigurationRefused
 from tornado_gateway.figures import Parts, about_of, make_figures, state_of
@@ -90,10 +92,12 @@ class Reading:
 
     Attributes:
         settings: with the values of the start for variables that need a restart.
+        digests: of the files of TLS.
         reloaded: what differs from the configuration in force.
     """
 
     settings: Settings
+    digests: Digests
     reloaded: Reloaded
 
 
@@ -112,6 +116,7 @@ class Configuration:
 
     def __init__(self, settings: Settings, environment: Environment, read: Read, file: str = "") -> None:
         self.settings, self._read, self._file = settings, read, file
+        self._digests = digests_of(settings)
         self._start = {each.name: each.find(environment) for each in VARIABLES if each.needs_restart}
 
     @property
@@ -134,8 +139,13 @@ class Configuration:
         except ConfigurationError as error:
             raise ConfigurationError(located(error.problems, environment, file)) from None
         names = tuple(each.name for each in restarts)
-        changes = tuple(difference(self.settings, settings))
-        return Reading(settings, Reloaded(changes, names, _warnings(settings, environment, file)))
+        digests = digests_of(settings)
+        changes = (*difference(self.settings, settings), *renewed(self._digests, digests))
+        return Reading(settings, digests, Reloaded(changes, names, warnings_about(settings, environment, file)))
+
+    def use(self, reading: Reading) -> None:
+        """Take what was read for the configuration in force."""
+        self.settings, self._digests = reading.settings, reading.digests
 
     def _with_start(self, environment: Environment) -> dict[str, str]:
         """Variables with the values of the start where a change needs a restart."""
@@ -246,7 +256,7 @@ class Reloader:
         if self._is_closed or self._is_stopping():
             raise ConfigurationRefused("the gateway is stopping")
         await self._use(reading.settings)
-        self.configuration.settings = reading.settings
+        self.configuration.use(reading)
         self.watch.use(self.configuration.watched)
         _tell(reading.reloaded)
         return reading.reloaded
@@ -309,9 +319,14 @@ def _located(problem: Problem, environment: Environment, file: EnvFile) -> Probl
     return replace(problem, variable=f"{file.places[name]}: {problem.variable}") if is_of_file else problem
 
 
-def _warnings(settings: Settings, environment: Environment, file: EnvFile) -> tuple[str, ...]:
+def warnings_about(settings: Settings, environment: Environment, file: EnvFile) -> tuple[str, ...]:
+    """What is allowed, and hardly meant; a sentence each.
+
+    Raises:
+        ConfigurationError: a certificate cannot be read any more.
+    """
     found = [*file.warnings, *hints(environment, file.places), *ineffective(settings, environment)]
-    return (*found, *exposures(settings))
+    return (*found, *warnings_of(load_certificates(settings), datetime.now(UTC)), *exposures(settings))
 
 
 def _tell(reloaded: Reloaded) -> None:

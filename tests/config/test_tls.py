@@ -1,5 +1,6 @@
 """The variables of TLS: what does not fit together, and which certificates are warned about."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import trustme
 from tests.support.tls import pem_files
 from tornado_gateway.config.load import load_settings
 from tornado_gateway.config.problems import ConfigurationError
-from tornado_gateway.config.tls import load_certificates, warnings_of
+from tornado_gateway.config.tls import digests_of, load_certificates, renewed, warnings_of
 
 SERVICES = {"UPSTREAMS": '{"svc": ["http://127.0.0.1:1"]}'}
 
@@ -54,3 +55,19 @@ def test_certificates_that_clients_refuse_are_warned_about(pair: tuple[str, str]
 def test_no_certificate_is_no_tls(tmp_path: Path) -> None:
     assert not load_settings(SERVICES).serves_tls
     assert load_certificates(load_settings(SERVICES)) == []
+
+
+def test_a_file_that_stays_and_has_another_content_is_renewed(tmp_path: Path) -> None:
+    own, other = (pem_files(trustme.CA().issue_cert("a.test"), tmp_path, name) for name in ("own", "other"))
+    tls = {"certificate": own[0], "key": own[1]}
+    services = {"UPSTREAMS": json.dumps({"svc": {"endpoints": ["https://127.0.0.1:1"], "tls": tls}})}
+    before = load_settings(services | {"TLS_CERT": other[0], "TLS_KEY": other[1]})
+    digests = digests_of(before)
+    assert renewed(digests, digests_of(before)) == []
+    pem_files(trustme.CA().issue_cert("a.test"), tmp_path, "own")
+    assert renewed(digests, digests_of(before)) == [
+        f"UPSTREAM_TLS_CERT: {own[0]} has changed", f"UPSTREAM_TLS_KEY: {own[1]} has changed"
+    ]  # fmt: skip
+    Path(own[0]).unlink()
+    assert renewed(digests, digests_of(before)) == [f"UPSTREAM_TLS_KEY: {own[1]} has changed"]
+    assert renewed(digests_of(load_settings(SERVICES)), digests) == []  # told as changes of variables

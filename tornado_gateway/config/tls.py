@@ -1,8 +1,10 @@
-"""The files of TLS: what is wrong with the files, and which certificates end soon."""
+"""The files of TLS: what is wrong with the files, which have changed, and which certificates end soon."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from tornado_gateway.config.documents import member
 from tornado_gateway.config.problems import ConfigurationError, Problem, shown
@@ -10,9 +12,11 @@ from tornado_gateway.config.settings import Settings
 from tornado_gateway.policy.upstream.connection_config import UpstreamTLSConfig
 from tornado_gateway.wire.client.connect import PAIR
 from tornado_gateway.wire.server.certificates import Served, load
-from tornado_gateway.wire.tls_files import CannotUse, load_pair
+from tornado_gateway.wire.tls_files import CannotUse, load_pair, read
 
 SOON = timedelta(days=14)  # before the end of a certificate: ACME clients renew 30 days before
+
+Digests = Mapping[tuple[str, str], bytes]  # of the content of files, by variable and path
 
 _ALLOWED = {
     "TLS_CERT": "a PEM file with a certificate and its chain",
@@ -92,3 +96,33 @@ def warnings_of(served: list[Served], now: datetime) -> Iterator[str]:
             yield f"TLS_CERT: {each.file} is not valid before {each.begins:%Y-%m-%d}: clients refuse the certificate"
         if not each.names:
             yield f"TLS_CERT: {each.file} has no subjectAltName: clients refuse the certificate"
+
+
+def digests_of(settings: Settings) -> Digests:
+    """The digests of the files of TLS, whose content may change while no variable does."""
+    found = {}
+    for variable, file in _files_of(settings):
+        with suppress(CannotUse):  # whether the file must be there is decided above
+            found[variable, file] = sha256(read(variable, file)).digest()
+    return found
+
+
+def _files_of(settings: Settings) -> Iterator[tuple[str, str]]:
+    of_clients, own = settings.listen.tls, settings.client.connect.tls
+    yield from (("TLS_CERT", each) for each in of_clients.certificates)
+    yield from (("TLS_KEY", each) for each in of_clients.keys)
+    found = [("TLS_CLIENT_CA", of_clients.client_ca)]
+    for each in (own, *(service.service.connection.tls for service in settings.services)):
+        found += [
+            ("UPSTREAM_TLS_CA_FILE", each.ca_file),
+            ("UPSTREAM_TLS_CERT", each.certificate),
+            ("UPSTREAM_TLS_KEY", each.key),
+        ]
+    yield from ((variable, file) for variable, file in found if file)
+
+
+def renewed(before: Digests, after: Digests) -> list[str]:
+    """A clause for each file that stays, and has another content."""
+    return [
+        f"{name}: {file} has changed" for (name, file), new in after.items() if before.get((name, file), new) != new
+    ]
