@@ -74,16 +74,16 @@ class Look(CacheRequest):
     Args:
         config: of the route.
         key, method: see CacheRequest.
-        said: the field lines.
         asker: what the request has in common with others of the same lines.
         has_credentials: whether the request bears credentials, by its fields, its principal or its target.
 
     Attributes:
+        said: the field lines.
         found: what memory had for the key at the time of the look; None for nothing.
         token: of the look into the shared store; None without one.
     """
 
-    __slots__ = ("_said", "cache", "config", "found", "token")
+    __slots__ = ("cache", "config", "found", "said", "token")
 
     def __init__(
         self, cache: ResponseCache, config: CacheConfig, key: Key, method: bytes, said: RequestLines, asker: Asker,
@@ -91,14 +91,14 @@ class Look(CacheRequest):
     ) -> None:  # fmt: skip
         # Three at a time: CPython 3.11 makes a tuple for more (measured: 500 instructions).
         self.cache, self.config, self.key = cache, config, key
-        self.method, self.fields, self._said = method, said.fields, said
+        self.method, self.fields, self.said = method, said.fields, said
         self.directives, self.has_principal, self.is_plain = asker.directives, asker.has_principal, asker.is_plain
         self.has_credentials = has_credentials
         self.found: Found | None = cache.store.find(key)
         self.token: Token | None = None
 
     def selection(self, names: Sequence[bytes]) -> Selection:
-        return self._said.selection(names)
+        return self.said.selection(names)
 
     def keep(self, stored: Stored) -> bool:
         """Store a response; return whether the response is stored."""

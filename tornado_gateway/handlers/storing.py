@@ -188,7 +188,7 @@ class Storing:
         self._coming = coming = Stored(
             head.status, head.reason, head.minor, lines,
             {**_DATED, b"via": known[b"via"]} if b"via" in known else _DATED, b"", terms,
-            look.selection(terms.vary), now, said.etag, said.last_modified,
+            look.said.selection(terms.vary), now, said.etag, said.last_modified,
             tags, decision.initial_age(now - request.began),
         )  # fmt: skip
         is_fresh = terms.lifetime > coming.initial_age and not terms.needs_validation  # as nearly every time
@@ -209,10 +209,11 @@ class Storing:
 
     def on_chunk(self, chunk: bytes) -> "asyncio.Future[None] | None":
         if self._coming:
-            self._size += len(chunk)
             self._pieces.append(chunk)
-            if self._size > self._look.config.max_body:
-                self._give_up()
+            if self._needs_length:  # else Content-Length has told the size
+                self._size += len(chunk)
+                if self._size > self._look.config.max_body:
+                    self._give_up()
         busy = self._taker.on_chunk(chunk) if self._taker else None
         return self._wait(busy) if busy else None
 
