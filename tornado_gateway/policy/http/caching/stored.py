@@ -17,7 +17,7 @@ MOST_VARIANTS = 32
 
 # Bytes of memory that a stored response takes beside its bytes and its key: objects, tables and links of the store.
 # Measured with tracemalloc, see tests/adapters/test_response_cache.py.
-OVERHEAD = 1000
+OVERHEAD = 800
 
 
 _LENGTH = re.compile(rb"content-length:", re.IGNORECASE)
