@@ -123,6 +123,10 @@ def test_every_worker_answers_for_the_whole_and_acts_for_the_whole(tmp_path: Pat
         port, url = gateway.port, "http://127.0.0.1:1"
         clients.enter_context(socket.create_connection(("127.0.0.1", port)))  # the next goes to the other worker
 
+        def crew_figures() -> list[str]:
+            text = ask(port, "GET", "/metrics", **bearer).text  # type: ignore[attr-defined]
+            return re.findall(r"^gateway_worker\S+ \S+$", text, re.M)
+
         def count() -> float:
             text = ask(port, "GET", "/metrics", **bearer).text  # type: ignore[attr-defined]
             return sum(map(float, re.findall(r'route="/api/<service>/\*"[^}]*} (\d+\.\d+)$', total(text), re.M)))
@@ -136,6 +140,10 @@ def test_every_worker_answers_for_the_whole_and_acts_for_the_whole(tmp_path: Pat
         gateway.hears("another starts")
         gateway.is_ready()
         assert count() == 10.0
+        assert sorted(crew_figures()) == [
+            "gateway_worker_crashes_total 1.0",
+            'gateway_workers{state="answering"} 2.0', 'gateway_workers{state="wanted"} 2.0',
+        ]  # fmt: skip
 
         form = {"Content_Type": "application/x-www-form-urlencoded"}
         login = ask(port, "POST", "/admin/login", f"credential={token}", **form)

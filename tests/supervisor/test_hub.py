@@ -78,6 +78,27 @@ async def test_totals_never_go_back_and_a_worker_that_has_ended_has_no_clients()
 
 
 @pytest.mark.gen_test
+async def test_figures_tell_how_many_workers_answer_of_how_many_and_what_has_crashed() -> None:
+    now = 1.0
+    hub = Hub(lambda: now, workers=2)
+    workers = Workers(hub)
+    await workers.open(0)
+    await workers.open(1)
+
+    async def told(*, with_each: bool = True) -> tuple[dict[str, int], int]:
+        process = from_plain(await hub.answers["state"]([False, with_each])).process
+        return process.workers, process.crashes
+
+    assert await told() == await told(with_each=False) == ({"wanted": 2, "answering": 2}, 0)
+    hub.links[0].close()  # hangs
+    now, hub.crashes = 2.0, 1
+    assert await told() == await told(with_each=False) == ({"wanted": 2, "answering": 1}, 1)
+    hub.forget(0)
+    assert await told() == ({"wanted": 2, "answering": 1}, 1)
+    await workers.close()
+
+
+@pytest.mark.gen_test
 async def test_an_order_reaches_all_others_and_workers_that_start_later() -> None:
     hub = Hub(lambda: 1.0)
     workers = Workers(hub)

@@ -52,6 +52,8 @@ def _process() -> ProcessState:
         told={"applied": 1},
         handshakes={"full": 1},
         revocations=1,
+        workers={"wanted": 2, "answering": 1},
+        crashes=1,
         buffered={"clients": 1, "upstreams": 2},
         build={"0.1 3.13.1 uvloop": 1},
     )

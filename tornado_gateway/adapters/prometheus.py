@@ -143,6 +143,7 @@ _OF_THE_PROCESS: tuple[_Row[State], ...] = (
     ),
     ("gateway_malloc_bytes", "gauge", "Bytes that malloc has given out; 0 if unknown.", lambda of: of.process.malloc),
     ("gateway_draining", "gauge", "1 from the signal to stop on.", lambda of: of.process.draining),
+    ("gateway_worker_crashes", "counter", "Workers that have ended without an order.", lambda of: of.process.crashes),
 )
 
 
@@ -328,6 +329,8 @@ def _of_all(state: State, index: _Index) -> Iterator[_Family]:
     yield _Family("gateway_client_tls_handshakes", "counter", "TLS handshakes with clients, by outcome.", handshakes)
     spans = _by_label("result", process.spans)
     yield _Family("gateway_trace_spans", "counter", "Finished spans, by what has become of them.", spans)
+    workers = _by_label("state", process.workers)
+    yield _Family("gateway_workers", "gauge", "Workers, of several: wanted, and those that answer.", workers)
     told = _by_label("result", process.told)
     yield _Family(
         "gateway_shared_endpoint_messages",

@@ -12,7 +12,7 @@ from tornado_gateway.policy.attempts import Attempts
 from tornado_gateway.policy.limits.rules import Rule
 from tornado_gateway.policy.tickets.memory import MemoryTickets
 from tornado_gateway.policy.views.keeping import caught_up, kept, of_present
-from tornado_gateway.policy.views.state import State, from_plain, merge, to_plain
+from tornado_gateway.policy.views.state import ProcessState, State, from_plain, merge, to_plain
 from tornado_gateway.supervisor.limits import SharedCounters
 from tornado_gateway.upkeep.link import PATIENCE as PATIENCE_OF_LINKS
 from tornado_gateway.upkeep.link import Link, LinkError
@@ -30,15 +30,18 @@ class Hub:
     Args:
         now: seconds on a monotonic clock, which all processes of the machine share.
         rules: of rate limits.
+        workers: how many there are to be.
 
     Attributes:
+        crashes: workers that have ended without an order.
         links: to the workers that live, by number.
         began: instant of the start of the gateway.
         counters: of rate limits.
     """
 
-    def __init__(self, now: Callable[[], float], rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, now: Callable[[], float], rules: Iterable[Rule] = (), workers: int = 1) -> None:
         self._now, self.began = now, now()
+        self._count, self.crashes = workers, 0
         self.counters, self._tickets = SharedCounters(rules, now), MemoryTickets()
         self.links: dict[int, Link] = {}
         self._full: dict[int, State] = {}  # the last figures of each worker, with what each stream has carried
@@ -91,21 +94,27 @@ class Hub:
         return await self._look.get()
 
     async def _gather(self, *, with_minute: bool, with_each: bool) -> list[Any]:
-        await asyncio.gather(*[self._ask_figures(number, [with_minute, with_each]) for number in sorted(self.links)])
+        asked = [self._ask_figures(number, [with_minute, with_each]) for number in sorted(self.links)]
+        workers = {"wanted": self._count, "answering": sum(await asyncio.gather(*asked))}
         living = merge(
             caught_up(state, self._full.get(number, State())) for number, state in sorted(self._newest.items())
         )
-        own = State(limits=self.counters.state)
+        own = State(process=ProcessState(workers=workers, crashes=self.crashes), limits=self.counters.state)
         return to_plain(merge([living, of_present(self._kept, living), own]))
 
-    async def _ask_figures(self, number: int, said: list[bool]) -> None:
+    async def _ask_figures(self, number: int, said: list[bool]) -> bool:
+        """Ask a worker for its figures; return whether the worker has answered, and lives."""
         link = self.links[number]
-        with suppress(LinkError):
+        try:
             state = from_plain(await link.ask("figures", said, PATIENCE))
-            if self.links.get(number) is link:
-                self._newest[number] = state
-                if said[1]:
-                    self._full[number] = state
+        except LinkError:
+            return False
+        if self.links.get(number) is not link:
+            return False
+        self._newest[number] = state
+        if said[1]:
+            self._full[number] = state
+        return True
 
     # ---- orders
 

@@ -130,7 +130,7 @@ class Supervisor:
         self._timers: set[asyncio.TimerHandle] = set()
         self._may_accept = asyncio.Event()
         self._has_begun = self._is_stopping = self._is_replaced = self._is_born = False
-        self._hub = Hub(time.monotonic, settings.limit_rules)
+        self._hub = Hub(time.monotonic, settings.limit_rules, self._count)
         self._reloads = CrewReloads(configuration, self._hub, lambda: self._is_stopping)
         self._news = News(partial(self._hub.tell_all, "event"))
         self._hand_over: HandOver | None = None
@@ -327,6 +327,7 @@ class Supervisor:
             log.info("worker %d (process %d) has stopped; another starts", worker.number + 1, worker.pid)
             self._births.put_nowait(worker.number)
             return
+        self._hub.crashes += 1
         delay = self._crew.restarts[worker.number].delay(time.monotonic() - worker.born)
         when = f" in {delay:.1f} s" if delay else ""
         log.error("worker %d (process %d) has ended with %s; another starts%s",

@@ -137,6 +137,8 @@ states = st.builds(
         revocations=counts,
         is_deaf=st.booleans(),
         draining=counts,
+        workers=st.dictionaries(st.sampled_from(["wanted", "answering"]), counts),
+        crashes=counts,
         build=st.dictionaries(st.just("0.1 3.13.1 uvloop"), counts),
     ),
     st.builds(

@@ -260,6 +260,8 @@ class ProcessState:
         revocations: statements about revoked credentials. Several processes know the same statements.
         is_deaf: whether revocations of other gateways are not heard, in any process.
         draining: processes that were told to stop.
+        workers: of several: how many there are to be ("wanted"), and how many of these answer ("answering").
+        crashes: workers that have ended without an order.
         build: number of processes by version, Python and event loop, with a space between.
     """
 
@@ -277,6 +279,8 @@ class ProcessState:
     revocations: Most[int] = 0
     is_deaf: InAny = False
     draining: int = 0
+    workers: dict[str, int] = field(default_factory=dict)
+    crashes: int = 0
     build: dict[str, int] = field(default_factory=dict)
 
     @classmethod
