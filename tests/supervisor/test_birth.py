@@ -33,6 +33,16 @@ def test_a_worker_ends_with_the_code_of_its_life(life: str, code: str) -> None:
     assert ("SystemExit: no" in done.stderr) is (code == "1")
 
 
+def test_a_configuration_that_a_worker_cannot_use_is_told_in_a_line() -> None:
+    """A file of TLS may have been replaced since the gateway has read the file; a crash loop then tells it often."""
+    problem = "problems.Problem('TLS_CERT', '', 'cannot be read', 'a PEM file')"
+    life = f"from tornado_gateway.config import problems; raise problems.ConfigurationError(({problem},))"
+    command = [sys.executable, "-W", "error", "-c", CODE.format(life=life)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+    assert done.stdout.splitlines()[-1].startswith("1 ")
+    assert done.stderr.splitlines() == ["this worker has failed: TLS_CERT: cannot be read; allowed: a PEM file"]
+
+
 ORPHAN = """
 import os, time
 from tornado_gateway.supervisor.birth import fork

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from tornado_gateway.adapters import logs, stdio
+from tornado_gateway.config.problems import ConfigurationError
 
 CRASHED = 1  # exit code
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # a terminal sends these to workers, too
@@ -56,6 +57,8 @@ def _live(live: Callable[[], int], parent: int, mask: Iterable[int]) -> NoReturn
         end_with(parent)
         logs.forget()
         code = live()
+    except ConfigurationError as error:  # a file that the supervisor has read is gone, or is another by now
+        log.error("this worker has failed: %s", error)
     except BaseException:  # whatever it is, the worker ends here
         log.exception("this worker has failed")
     finally:
