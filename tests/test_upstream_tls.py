@@ -108,7 +108,9 @@ async def test_a_reload_changes_how_tls_is_spoken_and_files_are_read_again(
 
         present.write_bytes(Path(parties.tls["certificate"]).read_bytes())
         key.write_bytes(Path(parties.tls["key"]).read_bytes())
-        assert (await reloading.reload())["changes"] == []
+        assert (await reloading.reload())["changes"] == [
+            f"UPSTREAMS.svc.tls.certificate: {present} has changed", f"UPSTREAMS.svc.tls.key: {key} has changed"
+        ]  # fmt: skip
         assert (await status_of(running))[0] == 200, "the files have other content"
 
         reloading.write({"svc": {"endpoints": [url(up)], "tls": tls | {"serverName": "other.test"}}}, RETRY_ON="off")

@@ -66,8 +66,8 @@ def test_a_file_that_stays_and_has_another_content_is_renewed(tmp_path: Path) ->
     assert renewed(digests, digests_of(before)) == []
     pem_files(trustme.CA().issue_cert("a.test"), tmp_path, "own")
     assert renewed(digests, digests_of(before)) == [
-        f"UPSTREAM_TLS_CERT: {own[0]} has changed", f"UPSTREAM_TLS_KEY: {own[1]} has changed"
+        f"UPSTREAMS.svc.tls.certificate: {own[0]} has changed", f"UPSTREAMS.svc.tls.key: {own[1]} has changed"
     ]  # fmt: skip
     Path(own[0]).unlink()
-    assert renewed(digests, digests_of(before)) == [f"UPSTREAM_TLS_KEY: {own[1]} has changed"]
+    assert renewed(digests, digests_of(before)) == [f"UPSTREAMS.svc.tls.key: {own[1]} has changed"]
     assert renewed(digests_of(load_settings(SERVICES)), digests) == []  # told as changes of variables

@@ -135,7 +135,7 @@ async def test_an_answer_that_has_not_come_when_the_client_leaves_is_aborted_and
 
 def test_what_another_answerer_carries_out_is_nothing_while_there_is_no_other() -> None:
     class Waiting(Delegating):
-        _answerer: Answerer | None = None
+        answerer: Answerer | None = None
 
     waits = Waiting()
     waits.becomes(Kind.SSE)
@@ -143,7 +143,7 @@ def test_what_another_answerer_carries_out_is_nothing_while_there_is_no_other() 
     assert (waits.is_blocked, waits.is_held) == (False, False)
     other = Remembered(cast(AnswerReceiver, None), (WHOLE, b"hello"))
     other.is_held = other.may_replace_stream = True
-    waits._answerer = other
+    waits.answerer = other
     waits.becomes(Kind.SSE)
     assert (other.kind, waits.endpoint, waits.replace_stream()) == (Kind.SSE, None, False)
     assert (waits.is_blocked, waits.is_held, waits.may_replace_stream) == (True, True, True)

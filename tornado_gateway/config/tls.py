@@ -25,7 +25,8 @@ _ALLOWED = {
     "UPSTREAM_TLS_CERT": "a PEM file with a certificate and its chain",
     "UPSTREAM_TLS_KEY": "a PEM file with the private key of the certificate",
 }
-_SHORT = {"UPSTREAM_TLS_CERT": "certificate", "UPSTREAM_TLS_KEY": "key"}  # in the object "tls" of a service
+# The members of the object "tls" of a service.
+_SHORT = {"UPSTREAM_TLS_CA_FILE": "ca", "UPSTREAM_TLS_CERT": "certificate", "UPSTREAM_TLS_KEY": "key"}
 
 
 def load_certificates(settings: Settings) -> list[Served]:
@@ -69,8 +70,12 @@ def check_upstream_tls(settings: Settings) -> Iterator[Problem]:
                 seen.add(pair)
                 _check_pair(tls)
         except CannotUse as error:
-            place = f"UPSTREAMS{member(name)}.tls.{_SHORT[error.variable]}" if name else error.variable
-            yield Problem(place, shown(error.file), str(error), _ALLOWED[error.variable])
+            yield Problem(_place(name, error.variable), shown(error.file), str(error), _ALLOWED[error.variable])
+
+
+def _place(service: str, variable: str) -> str:
+    """The member of a service's object that stands for a variable; the variable itself for service ""."""
+    return f"UPSTREAMS{member(service)}.tls.{_SHORT[variable]}" if service else variable
 
 
 def _check_pair(tls: UpstreamTLSConfig) -> None:
@@ -108,17 +113,22 @@ def digests_of(settings: Settings) -> Digests:
 
 
 def _files_of(settings: Settings) -> Iterator[tuple[str, str]]:
-    of_clients, own = settings.listen.tls, settings.client.connect.tls
+    of_clients, of_all = settings.listen.tls, dict(_files_shown(settings.service.connection.tls))
     yield from (("TLS_CERT", each) for each in of_clients.certificates)
     yield from (("TLS_KEY", each) for each in of_clients.keys)
-    found = [("TLS_CLIENT_CA", of_clients.client_ca)]
-    for each in (own, *(service.service.connection.tls for service in settings.services)):
-        found += [
-            ("UPSTREAM_TLS_CA_FILE", each.ca_file),
-            ("UPSTREAM_TLS_CERT", each.certificate),
-            ("UPSTREAM_TLS_KEY", each.key),
-        ]
-    yield from ((variable, file) for variable, file in found if file)
+    if of_clients.client_ca:
+        yield "TLS_CLIENT_CA", of_clients.client_ca
+    yield from of_all.items()
+    for service in settings.services:
+        for variable, file in _files_shown(service.service.connection.tls):
+            if file != of_all.get(variable):
+                yield _place(service.name, variable), file
+
+
+def _files_shown(tls: UpstreamTLSConfig) -> Iterator[tuple[str, str]]:
+    """The files of TLS to endpoints, by variable."""
+    files = zip(_SHORT, (tls.ca_file, tls.certificate, tls.key), strict=True)
+    yield from ((variable, file) for variable, file in files if file)
 
 
 def renewed(before: Digests, after: Digests) -> list[str]:
