@@ -258,7 +258,6 @@ async def test_a_request_that_reached_the_upstreams_kernel_may_have_been_carried
             await peer.head()
         await may_end.wait()
         getattr(peer, ends)()
-        await asyncio.sleep(0)
 
     up = upstream(script)
     async with wire_client() as client:
